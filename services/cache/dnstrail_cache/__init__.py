@@ -1,0 +1,1 @@
+"""The cache: feeds the image from the bus and answers lookups."""

@@ -1,0 +1,52 @@
+"""The cache as a process: `dnstrail cache`, `python -m dnstrail_cache`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.clock import SystemClock
+from dnstrail.command import log_level_option, run_command, run_dir_option
+from dnstrail.errors import SettingsError
+from dnstrail.image import Bounds
+from dnstrail.lifecycle import stop_on_signals
+from dnstrail.log import configure
+from dnstrail.settings import parse_dnscache
+from dnstrail_cache.worker import TOPICS, run
+
+
+@click.command()
+@click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
+@click.option("--serve", help="Address to answer at (default: lookups.sock in the run-dir).")
+@click.option("--dnscache", multiple=True, metavar="OPTIONS", help="As in `dnstrail --dnscache help`.")
+@run_dir_option
+@log_level_option
+def command(
+    subscribe: tuple[str, ...], serve: str | None, dnscache: tuple[str, ...], run_dir: Path, log_level: str
+) -> None:
+    """Keep the image of names and addresses, and answer lookups."""
+    configure("cache", log_level)
+    settings = parse_dnscache(dnscache)
+    if not settings.enabled:
+        raise SettingsError("dnscache none: then there is no cache to run")
+    stop = stop_on_signals()
+    bus = ZmqBus()
+    try:
+        server = bus.server(serve or lookups_address(run_dir))
+        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], TOPICS)
+        bounds = Bounds(size=settings.size, grace=settings.grace)
+        run(bus, subscriber, server, SystemClock(), bounds, stop)
+    finally:
+        bus.close()
+
+
+def main() -> None:
+    """The entry point."""
+    run_command(command, "dnstrail cache")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The answers to requests: one function an operation (DESIGN 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from dnstrail.image import Found
+from dnstrail.lookups import DATA_NOT_FOUND, SCHEMA, RefusedError, Request
+from dnstrail_cache.feed import Feed
+
+
+def answer(request: Request, feed: Feed) -> Any:
+    """The data of the reply.
+
+    Raises:
+        RefusedError: nothing is known under the key.
+    """
+    match request.op:
+        case "get":
+            found = _get(request.keys[0], request.at, feed)
+            if found is None:
+                raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
+            return found
+        case "get_many":
+            return [_get(key, request.at, feed) for key in request.keys]
+        case "trail":
+            return _trail(request, feed)
+        case "schema":
+            return SCHEMA
+        case "keys":
+            return ["string"]
+        case "version":
+            return 1
+        case "stats":
+            return stats(feed)
+        case _:
+            return health(feed)
+
+
+def stats(feed: Feed) -> dict[str, Any]:
+    """What was seen, kept, answered and lost, hop by hop."""
+    image = feed.image
+    return {
+        "image": {"roots": len(image), "relations": image.relations, **image.counters},
+        "cache": dict(feed.counters),
+        "lost": dict(feed.turns.lost),
+        "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in feed.turns.probes},
+    }
+
+
+def health(feed: Feed) -> dict[str, Any]:
+    """Whether a probe is heard, and up to when its events were applied."""
+    probes = feed.turns.probes
+    return {
+        "status": "ok" if probes else "waiting",
+        "probes": len(probes),
+        "turns": {probe.start: probe.turn for probe in probes},
+        "ended": bool(probes) and all(probe.ended for probe in probes),
+        "now": feed.now if probes and feed.image.counters["messages"] else None,
+    }
+
+
+def _get(key: str, at: float | None, feed: Feed) -> dict[str, Any] | None:
+    found: Found | None = feed.image.get(key, now=feed.now, at=at)
+    feed.counters["misses" if found is None else "hits"] += 1
+    if found is None:
+        return None
+    return {**msgspec.structs.asdict(found), "history": at is None or feed.image.remembers(at)}
+
+
+def _trail(request: Request, feed: Feed) -> list[dict[str, Any]]:
+    found = feed.image.trails(request.keys[0], now=feed.now, at=request.at)
+    if not found:
+        raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
+    data: list[dict[str, Any]] = msgspec.to_builtins(found)
+    return data

@@ -1,0 +1,151 @@
+"""Questions to a cache, or to a capture file alone: `get`, `trail`, `stats`, `health`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.client import LookupClient
+from dnstrail.command import run_dir_option
+from dnstrail.errors import DataNotFound, SettingsError
+from dnstrail.lookups import MAX_KEYS
+from dnstrail.settings import parse_dnscache
+from dnstrail_cli.moment import Moment
+from dnstrail_cli.plain import json_line
+from dnstrail_cli.render import counters_table, found_table, show, trail_trees
+from dnstrail_cli.replayed import Replayed, answer_lines
+
+NOT_FOUND = 1
+
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_at = click.option("--at", type=Moment(), help="As of then: epoch seconds or RFC 3339.")
+_cache = click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
+
+
+@click.command()
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@_at
+@_json
+@click.option("--capture", metavar="FILE", help="Ask a capture file, at its end unless --at says when.")
+@click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X.")
+@_cache
+@run_dir_option
+@click.pass_context
+def get(
+    ctx: click.Context,
+    keys: tuple[str, ...],
+    at: float | None,
+    as_json: bool,
+    capture: str | None,
+    dnscache: tuple[str, ...],
+    cache: str | None,
+    run_dir: Path,
+) -> None:
+    """Look names and addresses up.
+
+    With --capture FILE and the one key "-", reads lines {"key": ..., "at": epoch}, sorted by "at", and writes one
+    JSON line for each.
+    """
+    if capture is not None and keys == ("-",):
+        _answer_stdin(Replayed(capture, parse_dnscache(dnscache)))
+        return
+    if capture is not None:
+        found = _ask_file(Replayed(capture, parse_dnscache(dnscache)), keys, at)
+    else:
+        found = _ask_cache(cache or lookups_address(run_dir), keys, at)
+    for key, data in zip(keys, found, strict=True):
+        if as_json:
+            click.echo(json_line({"key": key, "found": data is not None, **(data or {})}))
+        else:
+            show(found_table(key, data))
+    if None in found:
+        ctx.exit(NOT_FOUND)
+
+
+@click.command()
+@click.argument("key")
+@_at
+@_json
+@_cache
+@run_dir_option
+@click.pass_context
+def trail(
+    ctx: click.Context, key: str, at: float | None, as_json: bool, cache: str | None, run_dir: Path
+) -> None:
+    """Show the ways from questions to a name or an address, as trees."""
+    try:
+        trails = _request(cache or lookups_address(run_dir), "trail", key=key, at=at)
+    except DataNotFound:
+        click.echo(f"{key!a}: not found", err=True)
+        ctx.exit(NOT_FOUND)
+    if as_json:
+        click.echo(json_line(trails))
+    else:
+        show(*trail_trees(key, trails))
+
+
+@click.command()
+@_json
+@_cache
+@run_dir_option
+def stats(as_json: bool, cache: str | None, run_dir: Path) -> None:
+    """Show what was seen, kept, answered and lost."""
+    _show_counters("stats", cache or lookups_address(run_dir), as_json=as_json)
+
+
+@click.command()
+@_json
+@_cache
+@run_dir_option
+def health(as_json: bool, cache: str | None, run_dir: Path) -> None:
+    """Show whether the cache hears a probe."""
+    _show_counters("health", cache or lookups_address(run_dir), as_json=as_json)
+
+
+def _show_counters(op: str, address: str, *, as_json: bool) -> None:
+    data = _request(address, op)
+    if as_json:
+        click.echo(json_line(data))
+    else:
+        show(counters_table(op, data))
+
+
+def _request(address: str, op: str, **fields: object) -> Any:
+    client = LookupClient(address)
+    try:
+        return client.request(op, **{name: value for name, value in fields.items() if value is not None})["data"]
+    finally:
+        client.close()
+
+
+def _ask_cache(address: str, keys: tuple[str, ...], at: float | None) -> list[dict[str, Any] | None]:
+    if len(keys) > MAX_KEYS:
+        raise SettingsError(f"{len(keys)} keys; {MAX_KEYS} at most in one command")
+    asked = [key.encode(errors="replace").decode() for key in keys]
+    found: list[dict[str, Any] | None] = _request(address, "get_many", keys=asked, at=at)
+    return found
+
+
+def _ask_file(replayed: Replayed, keys: tuple[str, ...], at: float | None) -> list[dict[str, Any] | None]:
+    found = [replayed.get(key, at) for key in keys]
+    replayed.advance(None)
+    _warn(replayed)
+    return [None if one is None else msgspec.structs.asdict(one) for one in found]
+
+
+def _answer_stdin(replayed: Replayed) -> None:
+    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr] # stdin is a text stream here
+    for answer in answer_lines(replayed, sys.stdin):
+        click.echo(json_line(answer))
+    replayed.advance(None)
+    _warn(replayed)
+
+
+def _warn(replayed: Replayed) -> None:
+    if replayed.damage:
+        click.echo(f"warning: the capture is {replayed.damage}", err=True)

@@ -1,0 +1,181 @@
+"""The whole pipeline in one run: the workers as child processes, their events and findings in one stream."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dnstrail.bus import Bus
+from dnstrail.bus.ipc import events_address, findings_address, lookups_address
+from dnstrail.client import LookupClient
+from dnstrail.errors import BadMessage, DnstrailError
+from dnstrail.events import Event
+from dnstrail.lifecycle import PARENT
+from dnstrail.tracee import event_map
+from dnstrail.turns import TURN, Batch, Turn, decode, unpack
+
+_POLL = 0.05  # seconds between looks at children and the stop signal
+_GRACE = 5.0  # seconds that a child has to end by itself
+_PATIENCE = 2.0  # seconds for the cache's last word
+Emit = Callable[[dict[str, Any]], None]
+
+
+class WorkerDied(DnstrailError):
+    """A worker of this run ended by itself."""
+
+    def __init__(self, worker: str, code: int) -> None:
+        self.worker = worker
+        self.code = code
+        super().__init__(f"the {worker} worker ended with {code}: see its lines above")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to run: the source, the options of the workers, and which events to show."""
+
+    run_dir: Path
+    capture: str
+    cache: bool = True
+    dnscache: tuple[str, ...] = ()
+    signatures: tuple[Path, ...] = ()
+    findings: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    parse_arguments: bool = False
+    speed: float | None = None
+    log_level: str = "warning"
+
+    @property
+    def commands(self) -> dict[str, list[str]]:
+        """The arguments of each worker, in the order in which they start: whoever listens before who speaks."""
+        common = ["--run-dir", str(self.run_dir), "--log-level", self.log_level]
+        workers: dict[str, list[str]] = {}
+        if self.cache:
+            workers["cache"] = [*common, *_each("--dnscache", self.dnscache)]
+        if self.findings:
+            workers["signatures"] = [
+                *common,
+                *["--findings", findings_address(self.run_dir)],
+                *_each("--select", self.findings),
+                *_each("--signatures", map(str, self.signatures)),
+                *([] if self.cache else ["--no-cache"]),
+            ]
+        listeners = len(workers) + 1  # and this process
+        workers["probe"] = [*common, "--capture", self.capture, "--subscribers", str(listeners)]
+        workers["probe"] += [] if self.speed is None else ["--speed", str(self.speed)]
+        return workers
+
+
+class Pipeline:
+    """A run of a plan. `ended`: the source has ended and all that it gave was worked on."""
+
+    def __init__(self, plan: Plan, bus: Bus, emit: Emit) -> None:
+        self.plan = plan
+        self.ended = False
+        self.shown = 0
+        self._emit = emit
+        self._bus = bus
+        self._findings = bus.puller(findings_address(plan.run_dir))
+        self._events = bus.subscriber([events_address(plan.run_dir)], [*plan.events, TURN])
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._last: Turn | None = None
+        self._signatures_done = not plan.findings
+
+    @contextmanager
+    def running(self) -> Iterator[Pipeline]:
+        """Around the run: the workers are started, and stopped whatever happens."""
+        try:
+            for worker, arguments in self.plan.commands.items():
+                self._children[worker] = _start(worker, arguments)
+            yield self
+        finally:
+            _stop(self._children)
+
+    def work(self, stop: threading.Event, until: Callable[[], bool]) -> None:
+        """Show events and findings until a condition holds or the stop signal is set.
+
+        Raises:
+            WorkerDied: a worker ended by itself (but for a probe whose source has ended).
+        """
+        while not stop.is_set() and not until():
+            self._bus.wait(self._events, self._findings, timeout=_POLL)
+            while (message := self._events.receive()) is not None:
+                self._on_message(*message)
+            while (body := self._findings.receive()) is not None:
+                self._on_finding(body)
+            self._check()
+
+    def stats(self) -> dict[str, Any]:
+        """What the cache has counted, once it has seen the last turn; {} where the run has no cache."""
+        if not self.plan.cache or self._last is None:
+            return {}
+        client = LookupClient(lookups_address(self.plan.run_dir), timeout=_PATIENCE, bus=self._bus)
+        for _ in range(int(_PATIENCE / _POLL)):
+            reply = client.request("stats", after=[(self._last.start, self._last.turn)])
+            if reply["complete"] or self._last.start not in reply["data"]["probes"]:
+                break
+        data: dict[str, Any] = reply["data"]
+        return data
+
+    def _on_message(self, topic: str, body: bytes) -> None:
+        try:
+            if topic == TURN:
+                self._last = decode(body, Turn)
+                self.ended = self._last.ended and self._signatures_done
+                return
+            batch = decode(body, Batch)
+        except BadMessage:
+            return  # counted by the workers that need it
+        for captured in batch.events:
+            event = Event(topic, captured, (batch.start, batch.turn), os.uname().nodename)
+            self._show(event_map(event, parse_arguments=self.plan.parse_arguments))
+
+    def _on_finding(self, body: bytes) -> None:
+        message = unpack(body)
+        if "eventName" in message:
+            self._show(message)
+        else:  # the signature worker has worked on all that the source gave
+            self._signatures_done = True
+            self.ended = self._last is not None and self._last.ended
+
+    def _show(self, event: dict[str, Any]) -> None:
+        self.shown += 1
+        self._emit(event)
+
+    def _check(self) -> None:
+        for worker, child in self._children.items():
+            code = child.poll()
+            finished = worker == "probe" and code == 0 and self._last is not None and self._last.ended
+            if code is not None and not finished:
+                raise WorkerDied(worker, code)
+
+
+def _each(option: str, values: Iterator[str] | tuple[str, ...] | map[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
+
+
+def _start(worker: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """A worker of its own session: signals reach it through this process, which it does not outlive."""
+    command = [sys.executable, "-m", f"dnstrail_{worker}", *arguments]
+    return subprocess.Popen(  # noqa: S603 - our own modules
+        command, env={**os.environ, PARENT: str(os.getpid())}, stdout=2, start_new_session=True
+    )
+
+
+def _stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
+    for child in children.values():
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+    for child in children.values():
+        try:
+            child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

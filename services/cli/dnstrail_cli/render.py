@@ -1,0 +1,85 @@
+"""Answers as text for people: tables and trees, with everything that strangers wrote made plain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from dnstrail_cli.plain import plain
+
+
+def show(*renderables: RenderableType) -> None:
+    """Print to stdout, without interpretation of what the text holds."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    for renderable in renderables:
+        console.print(renderable, soft_wrap=isinstance(renderable, Text))
+
+
+def found_table(key: str, data: dict[str, Any] | None) -> RenderableType:
+    """A lookup: the key, its root, the names that belong to it, and its addresses."""
+    if data is None:
+        return Text(f"{plain(key)}: not found")
+    grid = Table.grid(padding=(0, 2))
+    state = data.get("state", "live")
+    grid.add_row("key", Text(plain(key)))
+    grid.add_row("root", Text(plain(data["dns_root"]) or "(nobody asked for it)"))
+    grid.add_row("names", Text("\n".join(map(plain, data["dns_queries"]))))
+    grid.add_row("addresses", Text("\n".join(map(plain, data["ip_addresses"])) or "(none)"))
+    grid.add_row("state", Text(state + (", truncated" if data.get("truncated") else "")))
+    return grid
+
+
+def trail_trees(key: str, trails: list[dict[str, Any]]) -> list[RenderableType]:
+    """Trails as trees: the question, then one step a level, each with its kind, age and remaining life."""
+    trees: list[RenderableType] = []
+    for rank, trail in enumerate(trails):
+        rival = "" if rank == 0 else "  (rival)"
+        tree = branch = Tree(Text(f"{plain(trail['dns_root'])}{rival}", style="bold" if rank == 0 else ""))
+        if not trail["steps"]:
+            branch.add(Text(f"{plain(key)} itself was asked"))
+        for step in trail["steps"]:
+            branch = branch.add(Text(_step_text(step)))
+        trees.append(tree)
+    return trees
+
+
+def counters_table(title: str, counters: dict[str, Any]) -> RenderableType:
+    """Counters by name; maps of counters are flattened."""
+    table = Table("counter", "value", title=title, title_justify="left", box=None, pad_edge=False)
+    for name, value in sorted(_flat(counters)):
+        table.add_row(Text(plain(name)), Text(plain(str(value))))
+    return table
+
+
+def event_line(event: dict[str, Any]) -> str:
+    """An event as one line of a table: time, name, process, arguments."""
+    seconds, nanoseconds = divmod(event["timestamp"], 1_000_000_000)
+    args = " ".join(f"{arg['name']}={_short(arg['value'])}" for arg in event["args"])
+    process = f"{event['processName'] or '-'}({event['processId']})"
+    return plain(f"{seconds}.{nanoseconds:09d} {event['eventName']:<18} {process:<20} {args}")
+
+
+def _step_text(step: dict[str, Any]) -> str:
+    life = f"{step['remaining']:.0f} s left" if step["state"] == "live" else step["state"]
+    return f"{step['kind']:<5} {plain(step['target'])}  (seen {step['age']:.0f} s ago, {life}, {step['count']}x)"
+
+
+def _short(value: Any) -> str:
+    """A value short enough for a line; of a DNS message its questions and answers."""
+    if not isinstance(value, dict):
+        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if "questions" not in value:
+        return "{...}"
+    asked = ",".join(f"{question['name']}/{question['type']}" for question in value["questions"])
+    return f"{asked}[{len(value['answers'])} answers]" if value["QR"] else f"{asked}?"
+
+
+def _flat(counters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in counters.items():
+        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+    return flat

@@ -1,0 +1,100 @@
+"""Lookups over a capture file alone: no server, no privilege."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from dnstrail.events import NET_PACKET_DNS
+from dnstrail.image import Bounds, Found, Image
+from dnstrail.settings import DnsCache
+from dnstrail_cli.moment import parse_moment
+from dnstrail_probe.capture_file import CUT_SHORT, DAMAGED
+from dnstrail_probe.sources import Source, open_source
+
+_WAIT = 1.0
+_NANOSECONDS = 1_000_000_000
+_NOTHING: dict[str, Any] = {"ip_addresses": [], "dns_queries": [], "dns_root": "", "state": ""}
+
+
+class Replayed:
+    """The image of a capture file, up to a moment that moves forward.
+
+    As of `at` it holds the messages before the first one whose stamp is later (DESIGN 5.4).
+    """
+
+    def __init__(self, path: str, settings: DnsCache) -> None:
+        self.image = Image(Bounds(size=settings.size, grace=settings.grace))
+        self._source = open_source(path)
+        self._messages = _messages(self._source)
+        self._next = next(self._messages, None)
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What the reader passed over, by reason."""
+        return self._source.counters
+
+    @property
+    def damage(self) -> str:
+        """How the file ends, if it does not end well."""
+        if self.counters[CUT_SHORT]:
+            return "cut short at its end; what is whole counts"
+        return "damaged; what is whole before that counts" if self.counters[DAMAGED] else ""
+
+    def advance(self, at: float | None) -> None:
+        """Apply the messages up to `at`, or all of them."""
+        while self._next is not None and (at is None or self._next[0] <= at):
+            self.image.feed(*self._next)
+            self._next = next(self._messages, None)
+
+    def get(self, key: str, at: float | None) -> Found | None:
+        """A lookup as of `at`, or of the end; moments must not go back."""
+        self.advance(at)
+        return self.image.get(key, at=at)
+
+
+def answer_lines(replayed: Replayed, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """For each line `{"key": ..., "at": epoch}` one answer, in order; without "at" it is as of the end."""
+    latest = float("-inf")
+    for line in lines:
+        try:
+            key, given, at = _read_line(line)
+            moment = float("inf") if at is None else at
+            if moment < latest:
+                raise ValueError("earlier than the line before")
+        except ValueError as error:
+            yield {"error": str(error)}
+            continue
+        latest = moment
+        found = replayed.get(key, at)
+        shown = _NOTHING if found is None else msgspec.structs.asdict(found)
+        yield {"key": key, "at": given, "found": found is not None, **{name: shown[name] for name in _NOTHING}}
+
+
+def _read_line(line: str) -> tuple[str, Any, float | None]:
+    """The key, `at` as it was given, and `at` in seconds."""
+    try:
+        asked = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(asked, dict) or not isinstance(asked.get("key"), str):
+        raise ValueError('a line is {"key": "...", "at": epoch seconds}')
+    given = asked.get("at")
+    at = parse_moment(given)
+    if given is not None and at is None:
+        raise ValueError('"at" is neither epoch seconds nor RFC 3339')
+    return asked["key"], given, at
+
+
+def _messages(source: Source) -> Iterator[tuple[float, bytes]]:
+    try:
+        while (captured := source.read(_WAIT)) is not None:
+            for topic, event in captured:
+                if topic == NET_PACKET_DNS:
+                    yield event.timestamp / _NANOSECONDS, event.payload
+    finally:
+        source.close()

@@ -1,0 +1,52 @@
+"""The probe as a process: `dnstrail probe`, `python -m dnstrail_probe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import events_address
+from dnstrail.clock import SystemClock
+from dnstrail.command import log_level_option, run_command, run_dir_option
+from dnstrail.lifecycle import stop_on_signals
+from dnstrail.log import configure
+from dnstrail_probe.pace import Paced
+from dnstrail_probe.sources import open_source
+from dnstrail_probe.worker import run
+
+
+@click.command()
+@click.option("--capture", default="auto", show_default=True, help="auto, or a pcap or pcapng FILE.")
+@click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
+@click.option("--subscribers", default=1, show_default=True, help="How many a file waits for before its first event.")
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file X times as fast as it was.")
+@run_dir_option
+@log_level_option
+def command(
+    capture: str, publish: str | None, subscribers: int, speed: float | None, run_dir: Path, log_level: str
+) -> None:
+    """Capture DNS messages and publish them."""
+    configure("probe", log_level)
+    stop = stop_on_signals()
+    clock = SystemClock()
+    source = open_source(capture)
+    if speed is not None and not source.live:
+        source = Paced(source, clock, speed)
+    bus = ZmqBus()
+    try:
+        publisher = bus.publisher(publish or events_address(run_dir), lossless=not source.live)
+        run(source, publisher, clock, stop, subscribers)
+    finally:
+        source.close()
+        bus.close()
+
+
+def main() -> None:
+    """The entry point."""
+    run_command(command, "dnstrail probe")
+
+
+if __name__ == "__main__":
+    main()

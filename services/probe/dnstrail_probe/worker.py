@@ -1,0 +1,68 @@
+"""The probe: reads a source and publishes what it yields, in turns, from its first event to its last."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+
+import structlog
+
+from dnstrail.bus import Publisher
+from dnstrail.clock import Clock
+from dnstrail.turns import TURN
+from dnstrail_probe.capture_file import CUT_SHORT, DAMAGED
+from dnstrail_probe.sources import Source
+from dnstrail_probe.turnstile import Turnstile
+
+HEARTBEAT = 0.1  # seconds between turns when nothing is captured
+DAMAGES = (CUT_SHORT, DAMAGED)
+_POLL = 0.005  # seconds for which a batch stays open at most
+_SETTLE = 0.05  # seconds between looks for subscribers
+
+
+def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Event, expected: int) -> None:
+    """Publish all events of a source until it ends or the stop signal is set.
+
+    A file waits for `expected` subscribers before its first event. The last turn says that the source has ended.
+    """
+    log = structlog.get_logger()
+    turnstile = Turnstile(publisher, secrets.token_hex(8), live=source.live)
+    greatest = 0
+    if not source.live:
+        while publisher.subscribers(TURN) < expected and not stop.wait(_SETTLE):
+            pass
+    turnstile.close_turn(
+        _now(source, clock, greatest), source.counters
+    )  # the start is known before its events
+    turnstile.flush()
+    if not source.live:
+        stop.wait(HEARTBEAT)
+    log.info("ready", source=source.name, subscribers=publisher.subscribers(TURN), start=turnstile.start)
+    beat = clock.monotonic()
+    while not stop.is_set():
+        captured = source.read(_POLL)
+        if captured is None:
+            break
+        for topic, event in captured:
+            greatest = max(greatest, event.timestamp)
+            turnstile.add(topic, event)
+        if captured or clock.monotonic() - beat >= HEARTBEAT:
+            turnstile.close_turn(_now(source, clock, greatest), source.counters)
+            _flush(turnstile, stop)
+            publisher.subscribers(TURN)  # reads what has come in about them
+            beat = clock.monotonic()
+    turnstile.close_turn(_now(source, clock, greatest), source.counters, ended=True)
+    _flush(turnstile, stop)
+    for damage in DAMAGES:
+        if source.counters[damage]:
+            log.warning(damage, source=source.name, counted="what was whole")
+    log.info("source_ended", source=source.name, turns=turnstile.turn, **source.counters)
+
+
+def _now(source: Source, clock: Clock, greatest: int) -> int:
+    return int(clock.wall() * 1e9) if source.live else greatest
+
+
+def _flush(turnstile: Turnstile, stop: threading.Event) -> None:
+    while not turnstile.flush() and not stop.is_set():
+        pass

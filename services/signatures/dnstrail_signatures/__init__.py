@@ -1,0 +1,1 @@
+"""The signature worker: runs detection code over events, with lookups at hand."""

@@ -1,0 +1,74 @@
+"""The signature worker as a process: `dnstrail signatures`, `python -m dnstrail_signatures`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.client import DnsDataSource
+from dnstrail.command import log_level_option, run_command, run_dir_option
+from dnstrail.errors import SettingsError
+from dnstrail.lifecycle import stop_on_signals
+from dnstrail.log import configure
+from dnstrail.signature import Signature
+from dnstrail_signatures.load import load
+from dnstrail_signatures.worker import push_to, run, topics_of
+
+
+@click.command()
+@click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
+@click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
+@click.option("--no-cache", is_flag=True, help="Run without the data source.")
+@click.option("--findings", help="Address to send findings to (default: JSON lines on stdout).")
+@click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
+@click.option("--select", multiple=True, help="Run the signature of this event alone (several times for more).")
+@run_dir_option
+@log_level_option
+def command(
+    subscribe: tuple[str, ...],
+    cache: str | None,
+    no_cache: bool,
+    findings: str | None,
+    signatures: tuple[Path, ...],
+    select: tuple[str, ...],
+    run_dir: Path,
+    log_level: str,
+) -> None:
+    """Run signatures over the events, and report their findings."""
+    configure("signatures", log_level)
+    chosen = _choose(load(signatures), select)
+    stop = stop_on_signals()
+    bus = ZmqBus()
+    try:
+        dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus)
+        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
+        deliver = push_to(bus.pusher(findings)) if findings else _print
+        run(bus, subscriber, chosen, dns, deliver, stop)
+    finally:
+        bus.close()
+
+
+def main() -> None:
+    """The entry point."""
+    run_command(command, "dnstrail signatures")
+
+
+def _choose(classes: list[type[Signature]], names: tuple[str, ...]) -> list[type[Signature]]:
+    unknown = set(names) - {cls.metadata.event_name for cls in classes}
+    if unknown:
+        raise SettingsError(f"no signature has the event {', '.join(sorted(unknown))}")
+    return [cls for cls in classes if not names or cls.metadata.event_name in names]
+
+
+def _print(message: dict[str, Any]) -> None:
+    if "eventName" in message:
+        click.echo(json.dumps(message))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The signatures that ship with dnstrail, one a file."""

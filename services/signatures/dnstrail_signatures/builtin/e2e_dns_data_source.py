@@ -1,0 +1,46 @@
+"""The signature of tracee's page on the DNS data source: once ping has ended, google.com must be known."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from dnstrail.datasource import DataSource
+from dnstrail.errors import DataNotFound, SettingsError
+from dnstrail.events import SCHED_PROCESS_EXIT, Event
+from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
+
+_PING = "/usr/bin/ping"
+_NAME = "google.com"
+
+
+class E2eDnsDataSource(Signature):
+    """Reports when the lookup of google.com, after a ping, names an address and is headed by google.com."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNS_DATA_SOURCE",
+        version="1",
+        name="DNS Data Source Test",
+        event_name="DNS_DATA_SOURCE",
+        description="Instrumentation events E2E Tests: DNS Data Source Test",
+        tags=("e2e", "instrumentation"),
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector("tracee", SCHED_PROCESS_EXIT, "*"),)
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Find the data source; without it there is nothing to do."""
+        super().init(ctx)
+        dns = ctx.get_data_source("tracee", "dns")
+        if dns is None:
+            raise SettingsError("data source tracee/dns is not registered")
+        self.dns: DataSource = dns
+
+    def on_event(self, event: Event) -> None:
+        """Ask for google.com when a ping has ended."""
+        if event.executable.path != _PING:
+            return
+        try:
+            found = self.dns.get(_NAME)
+        except DataNotFound:
+            return
+        if found["ip_addresses"] and found["dns_queries"] and found["dns_queries"][0] == _NAME:
+            self.report(event)

@@ -1,0 +1,104 @@
+"""The signature worker: takes events from the bus, runs signatures over them, sends their findings on."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgpack
+import structlog
+
+from dnstrail.bus import Bus, Pusher, Subscriber
+from dnstrail.client import DnsDataSource
+from dnstrail.datasource import DataSources
+from dnstrail.errors import BadMessage
+from dnstrail.events import NAMES, Event
+from dnstrail.signature import Finding, Signal, Signature
+from dnstrail.tracee import finding_map
+from dnstrail.turns import TURN, Batch, Turn, Turns, decode
+from dnstrail_signatures.engine import Engine
+
+SOURCE_COMPLETE = "source_complete"
+_POLL = 0.1  # seconds between looks at the stop signal
+Deliver = Callable[[dict[str, Any]], None]
+
+
+def topics_of(classes: Iterable[type[Signature]]) -> tuple[str, ...]:
+    """What to subscribe to for these signatures: the events that they select, and the ends of turns."""
+    selected = {selector.name for cls in classes for selector in cls.selected_events}
+    return (*(name for name in NAMES if name in selected or "*" in selected), TURN)
+
+
+def push_to(pusher: Pusher) -> Deliver:
+    """Deliver findings over the bus; one that the receiver cannot take is logged."""
+
+    def deliver(message: dict[str, Any]) -> None:
+        if not pusher.push(msgpack.packb(message)):
+            structlog.get_logger().warning("finding_lost", event=message.get("eventName"))
+
+    return deliver
+
+
+def run(
+    bus: Bus,
+    subscriber: Subscriber,
+    classes: Iterable[type[Signature]],
+    dns: DnsDataSource | None,
+    deliver: Deliver,
+    stop: threading.Event,
+) -> None:
+    """Run signatures over events until the stop signal is set; nothing that a signature does ends it."""
+    worker = _Worker(classes, dns, deliver)
+    log = structlog.get_logger()
+    log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
+    while not stop.is_set():
+        bus.wait(subscriber, timeout=_POLL)
+        while not stop.is_set() and (message := subscriber.receive()) is not None:
+            worker.on_message(*message)
+    worker.engine.close()
+    log.info("stopped", **worker.engine.counters, lost=dict(worker.turns.lost))
+
+
+class _Worker:
+    def __init__(
+        self, classes: Iterable[type[Signature]], dns: DnsDataSource | None, deliver: Deliver
+    ) -> None:
+        chosen = list(classes)
+        sources = DataSources(*([dns] if dns else []))
+        self.engine = Engine(chosen, sources, self._on_finding)
+        self.turns = Turns(tuple(topic for topic in topics_of(chosen) if topic != TURN))
+        self._dns = dns
+        self._deliver = deliver
+        self._host = socket.gethostname()
+        self._completed: set[str] = set()
+
+    def on_message(self, topic: str, body: bytes) -> None:
+        """Take one message from the bus."""
+        try:
+            if topic == TURN:
+                self._on_turn(decode(body, Turn))
+            else:
+                self._on_batch(topic, decode(body, Batch))
+        except BadMessage as error:
+            self.engine.counters["bad_bus_message"] += 1
+            structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
+
+    def _on_batch(self, topic: str, batch: Batch) -> None:
+        self.turns.batch(topic, batch)
+        mark = (batch.start, batch.turn)
+        if self._dns is not None:
+            self._dns.after = [mark]
+        for captured in batch.events:
+            self.engine.on_event(Event(topic, captured, mark, self._host))
+
+    def _on_turn(self, turn: Turn) -> None:
+        self.turns.turn(turn)
+        if turn.ended and turn.start not in self._completed:
+            self._completed.add(turn.start)
+            self.engine.on_signal(Signal(SOURCE_COMPLETE))
+            self._deliver({"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters})
+
+    def _on_finding(self, finding: Finding) -> None:
+        self._deliver(finding_map(finding))

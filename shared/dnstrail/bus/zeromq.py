@@ -1,0 +1,200 @@
+"""The bus over ZeroMQ: XPUB/SUB for events, ROUTER/REQ for lookups, PUSH/PULL for findings."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+import zmq
+
+from dnstrail.bus.contract import Endpoint
+from dnstrail.bus.ipc import socket_path, sole_server
+from dnstrail.errors import BusError
+
+_HIGH_WATER = 4000  # messages; a batch holds up to a few hundred events
+_MAX_MESSAGE = 16 << 20  # bytes; past it the peer is cut off
+_HEARTBEAT = 2000  # ms between heartbeats, and half of how long a silent peer is believed alive
+_LINGER = 3000  # ms in which a closing sender of events or findings still delivers
+_LOSSLESS_WAIT = 100  # ms for which a lossless send waits before it gives the message back
+_RECONNECT = 20, 1000  # ms, doubling from the first to the second
+
+Frames = list[bytes]
+
+
+class _End:
+    """A socket, and the lock of the address that it serves."""
+
+    def __init__(self, socket: zmq.Socket[bytes], lock: int | None = None) -> None:
+        self.socket = socket
+        self._lock = lock
+
+    def close(self) -> None:
+        self.socket.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def receive_frames(self) -> Frames | None:
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def send_frames(self, frames: Frames, flags: int = 0) -> bool:
+        try:
+            self.socket.send_multipart(frames, flags)
+        except zmq.Again:
+            return False
+        return True
+
+
+class _Publisher(_End):
+    def __init__(self, socket: zmq.Socket[bytes], lock: int) -> None:
+        super().__init__(socket, lock)
+        self._subscribers: Counter[bytes] = Counter()
+
+    def publish(self, topic: str, body: bytes) -> bool:
+        return self.send_frames([topic.encode(), body])
+
+    def subscribers(self, topic: str) -> int:
+        while (frames := self.receive_frames()) is not None:
+            change, subscribed = frames[0][:1], frames[0][1:]
+            self._subscribers[subscribed] += 1 if change == b"\x01" else -1
+        return self._subscribers[topic.encode()]
+
+
+class _Subscriber(_End):
+    def receive(self) -> tuple[str, bytes] | None:
+        frames = self.receive_frames()
+        if frames is None:
+            return None
+        return frames[0].decode(errors="replace"), frames[-1]
+
+
+class _ServedRequest:
+    def __init__(self, server: _Server, frames: Frames) -> None:
+        self._server = server
+        self._envelope = frames[:-1]
+        self.body = frames[-1]
+
+    def reply(self, body: bytes) -> None:
+        with suppress(zmq.ZMQError):  # the client has gone
+            self._server.socket.send_multipart([*self._envelope, body], zmq.NOBLOCK)
+
+
+class _Server(_End):
+    def receive(self) -> _ServedRequest | None:
+        frames = self.receive_frames()
+        return None if frames is None else _ServedRequest(self, frames)
+
+
+class _Requester(_End):
+    def request(self, body: bytes, timeout: float) -> bytes | None:
+        self.socket.setsockopt(zmq.SNDTIMEO, int(timeout * 1000))
+        self.socket.setsockopt(zmq.RCVTIMEO, int(timeout * 1000))
+        try:
+            self.socket.send(body)
+            return self.socket.recv()
+        except zmq.Again:
+            return None
+
+
+class _Pusher(_End):
+    def push(self, body: bytes) -> bool:
+        return self.send_frames([body], zmq.NOBLOCK)
+
+
+class _Puller(_End):
+    def receive(self) -> bytes | None:
+        frames = self.receive_frames()
+        return None if frames is None else frames[-1]
+
+
+E = TypeVar("E", bound=_End)
+
+
+class ZmqBus:
+    """One ZeroMQ context and the ends that were opened from it; for one thread."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._ends: list[_End] = []
+
+    def publisher(self, address: str, *, lossless: bool) -> _Publisher:
+        socket = self._socket(zmq.XPUB, _LINGER)
+        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        if lossless:
+            socket.setsockopt(zmq.XPUB_NODROP, 1)
+            socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
+        return self._keep(_Publisher(socket, self._bind(socket, address)))
+
+    def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> _Subscriber:
+        socket = self._socket(zmq.SUB)
+        for topic in topics:
+            socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+        for address in addresses:
+            self._connect(socket, address)
+        return self._keep(_Subscriber(socket))
+
+    def server(self, address: str) -> _Server:
+        socket = self._socket(zmq.ROUTER)
+        return self._keep(_Server(socket, self._bind(socket, address)))
+
+    def requester(self, address: str) -> _Requester:
+        socket = self._socket(zmq.REQ)
+        socket.setsockopt(zmq.REQ_RELAXED, 1)  # ask again after a time-out, on the same socket,
+        socket.setsockopt(zmq.REQ_CORRELATE, 1)  # and never take a late answer for the new one's
+        self._connect(socket, address)
+        return self._keep(_Requester(socket))
+
+    def pusher(self, address: str) -> _Pusher:
+        socket = self._socket(zmq.PUSH, _LINGER)
+        self._connect(socket, address)
+        return self._keep(_Pusher(socket))
+
+    def puller(self, address: str) -> _Puller:
+        socket = self._socket(zmq.PULL)
+        return self._keep(_Puller(socket, self._bind(socket, address)))
+
+    def wait(self, *ends: Endpoint, timeout: float) -> None:
+        poller = zmq.Poller()
+        for end in ends:
+            if isinstance(end, _End):
+                poller.register(end.socket, zmq.POLLIN)
+        poller.poll(int(timeout * 1000))
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+        self._context.term()
+
+    def _keep(self, end: E) -> E:
+        self._ends.append(end)
+        return end
+
+    def _socket(self, kind: int, linger: int = 0) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, linger)
+        socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
+        socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
+        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT)
+        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT[0])
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT[1])
+        return socket
+
+    def _bind(self, socket: zmq.Socket[bytes], address: str) -> int:
+        with sole_server(address) as lock:
+            try:
+                socket.bind(address)
+            except zmq.ZMQError as error:
+                raise BusError(address, f"{error.strerror}: choose another folder with --run-dir") from error
+        return lock
+
+    def _connect(self, socket: zmq.Socket[bytes], address: str) -> None:
+        socket_path(address)
+        socket.connect(address)

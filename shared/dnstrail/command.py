@@ -1,0 +1,40 @@
+"""Console commands: one way to end them, whichever worker they start."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from dnstrail.bus.ipc import default_run_dir
+from dnstrail.errors import CaptureError, DnstrailError, SettingsError, Unavailable
+
+USAGE, NO_CACHE, FAILED = 2, 3, 1
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+run_dir_option = click.option(
+    "--run-dir",
+    type=click.Path(path_type=Path),
+    default=default_run_dir,
+    show_default="/run/dnstrail or the user's",
+    help="Folder of the sockets.",
+)
+log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+
+
+def run_command(command: click.Command, name: str) -> NoReturn:
+    """Run a command; what dnstrail raises on purpose becomes one line on stderr and an exit code."""
+    try:
+        command(prog_name=name)
+    except DnstrailError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(_exit_code(error))
+    sys.exit(0)
+
+
+def _exit_code(error: DnstrailError) -> int:
+    if isinstance(error, SettingsError | CaptureError):
+        return USAGE
+    return NO_CACHE if isinstance(error, Unavailable) else FAILED

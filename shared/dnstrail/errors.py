@@ -1,0 +1,72 @@
+"""Everything that dnstrail raises on purpose: one root, leaves that carry their fields and name the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DnstrailError(Exception):
+    """The root of all errors that dnstrail raises on purpose."""
+
+
+class SettingsError(DnstrailError):
+    """An option has a value that it cannot take; the text names the option."""
+
+
+class BadMessage(DnstrailError):
+    """Bytes that are no DNS message: the header or the question cannot be read (RFC 1035, section 4.1)."""
+
+
+class CaptureError(DnstrailError):
+    """A capture file that cannot be read at all."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class BusError(DnstrailError):
+    """A socket cannot be opened; the text names the socket and what to do."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        self.address = address
+        self.reason = reason
+        super().__init__(f"{address}: {reason}")
+
+
+class DataSourceError(DnstrailError):
+    """A data source cannot answer; the texts of the leaves are tracee's (types/detect)."""
+
+
+class DataNotFound(DataSourceError):
+    """Nothing is known under this key."""
+
+    def __init__(self, key: object = None) -> None:
+        self.key = key
+        super().__init__("requested data was not found")
+
+
+class KeyNotSupported(DataSourceError):
+    """The key is of a type that this data source does not take."""
+
+    def __init__(self, key: object = None) -> None:
+        self.key = key
+        super().__init__("queried key is not supported")
+
+
+class Unavailable(DataSourceError):
+    """No cache answered in time, with all retries."""
+
+    def __init__(self, address: str, seconds: float) -> None:
+        self.address = address
+        self.seconds = seconds
+        super().__init__(f"no cache answered at {address} within {seconds:g} s: is `dnstrail cache` running?")
+
+
+class LookupRefused(DataSourceError):
+    """The cache refused the request; `code` is the error code on the wire (bad_request, overloaded, ...)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(f"{code}: {message}")

@@ -1,0 +1,142 @@
+"""What is captured, with its context, as it travels on the bus (MessagePack arrays) and as signatures see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from ipaddress import ip_address
+from typing import Any
+
+import dns.exception
+import dns.message
+import msgspec
+
+NET_PACKET_DNS = "net_packet_dns"
+SCHED_PROCESS_EXEC = "sched_process_exec"
+SCHED_PROCESS_EXIT = "sched_process_exit"
+NAMES = (NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT)
+
+
+class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The addresses of one packet: packed (4 or 16 bytes, network order), ports, and "udp" or "tcp"."""
+
+    source: bytes
+    source_port: int
+    destination: bytes
+    destination_port: int
+    transport: str = "udp"
+
+    @property
+    def source_text(self) -> str:
+        """The source address as text."""
+        return str(ip_address(self.source))
+
+    @property
+    def destination_text(self) -> str:
+        """The destination address as text."""
+        return str(ip_address(self.destination))
+
+
+class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The process behind an event; zero and "" where the source does not know."""
+
+    pid: int = 0
+    name: str = ""
+    path: str = ""
+    parent_pid: int = 0
+    user_id: int = 0
+    container_id: str = ""
+
+
+class Captured(msgspec.Struct, frozen=True, array_like=True):
+    """One captured event: `timestamp` in ns since the epoch, the raw DNS payload or b"", and its context."""
+
+    timestamp: int
+    payload: bytes = b""
+    flow: Flow | None = None
+    process: Process | None = None
+    args: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Executable:
+    """What a process runs."""
+
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as signatures and the printer see it: what was captured, under its name, with its mark.
+
+    `mark` is (start id of the probe, turn): what a lookup has to have seen to know of it. A finding is an event, too:
+    its data are its arguments.
+    """
+
+    event_name: str
+    captured: Captured
+    mark: tuple[str, int] | None = None
+    host_name: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def timestamp(self) -> int:
+        """Nanoseconds since the epoch."""
+        return self.captured.timestamp
+
+    @property
+    def process(self) -> Process:
+        """The process behind it; all zero where the source does not know."""
+        return self.captured.process or Process()
+
+    @property
+    def process_id(self) -> int:
+        """The process's id, 0 if unknown."""
+        return self.process.pid
+
+    @property
+    def process_name(self) -> str:
+        """The process's name, "" if unknown."""
+        return self.process.name
+
+    @property
+    def executable(self) -> Executable:
+        """What the process runs; an empty path if unknown."""
+        return Executable(self.process.path)
+
+    @property
+    def container_id(self) -> str:
+        """The container, "" on the host."""
+        return self.process.container_id
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: "container" or "host"."""
+        return "container" if self.container_id else "host"
+
+    def arg(self, name: str) -> Any:
+        """An argument by its name in tracee, or None: `src`, `dst`, `src_port`, `dst_port` of a packet, and others."""
+        if name in self.args:
+            return self.args[name]
+        flow = self.captured.flow
+        if flow is not None and name in _FLOW_ARGS:
+            return getattr(flow, _FLOW_ARGS[name])
+        return self.captured.args.get(name)
+
+    @cached_property
+    def dns(self) -> dns.message.Message | None:
+        """The DNS message, parsed on demand; what is whole of a damaged one; None if there is none."""
+        try:
+            return dns.message.from_wire(
+                self.captured.payload, ignore_trailing=True, continue_on_error=True, one_rr_per_rrset=True
+            )
+        except (dns.exception.DNSException, ValueError):
+            return None
+
+
+_FLOW_ARGS = {
+    "src": "source_text",
+    "dst": "destination_text",
+    "src_port": "source_port",
+    "dst_port": "destination_port",
+}

@@ -1,0 +1,130 @@
+"""What a lookup answers: DESIGN 5.5. Plain functions over a view of the live relations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from dnstrail.image.relation import DIRECT, Relation
+from dnstrail.image.view import View
+from dnstrail.image.walk import Walk, walk_direct, walk_down, walk_up
+from dnstrail.names import address_text
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The answer to a lookup. `truncated`: there was more than the bound on nodes in one answer allows."""
+
+    ip_addresses: list[str]
+    dns_queries: list[str]
+    dns_root: str
+    state: str = "live"
+    truncated: bool = False
+
+
+def lookup(view: View, key: str, limit: int) -> Found | None:
+    """Answer for a key in the form of DESIGN 5.1; None if nothing live touches it. Always ends."""
+    is_address = address_text(key) is not None
+    root = find_root(view, key)
+    up = walk_up(view, key, limit)
+    down = Walk({key: 0}) if is_address else walk_down(view, key, limit - len(up.distance))
+    if is_address:
+        names = _in_order(view, root, key, up, set(up.distance) - {key}) if root else []
+        names += [name for name in _pointer_names(view, key) if name not in up.distance and name != root]
+        addresses = [key]
+    elif root:
+        names = _in_order(view, root, key, up, {*up.distance, *_names(down)})
+        addresses = _addresses(view, key, down)
+    else:
+        names = [key]
+        addresses = _pointer_addresses(view, key)
+    if not names or (root is None and not addresses):
+        return None
+    state = "live" if _finds(view.without_grace(), key, is_address, limit) else "grace"
+    return Found(addresses, names, root or "", state, up.cut or down.cut)
+
+
+def find_root(view: View, key: str) -> str | None:
+    """The key, if it was asked and its answer from it is live; else the latest question that touched it.
+
+    None if no live forward relation touches the key.
+    """
+    if any(key in relation.roots for relation in view.out(key)):
+        return key
+    latest = max(
+        (
+            (brought.message, root)
+            for relation in view.touching(key)
+            for root, brought in relation.roots.items()
+            if brought.first <= view.seen_by
+        ),
+        default=None,
+    )
+    return latest[1] if latest else None
+
+
+def chain(view: View, root: str, key: str, up: Walk) -> list[Relation]:
+    """The shortest live chain of relations from the root to the key; [] if there is none.
+
+    Of several it is the one by the names that were seen last.
+    """
+    steps: list[Relation] = []
+    at = root
+    while up.distance.get(at):  # neither there nor out of reach
+        nearer = [r for r in view.out(at) if up.distance.get(r.target) == up.distance[at] - 1]
+        steps.append(min(nearer, key=lambda r: (-_last_seen(view, r.target), r.target, r.kind)))
+        at = steps[-1].target
+    return steps
+
+
+def _last_seen(view: View, node: str) -> float:
+    """The last sighting of the live forward relations that touch a node."""
+    return max((relation.last_seen for relation in view.touching(node)), default=float("-inf"))
+
+
+def _in_order(view: View, root: str, key: str, up: Walk, names: set[str]) -> list[str]:
+    """The root, the chain from it to the key, then the other names, newest first."""
+    head = [root, *(step.target for step in chain(view, root, key, up) if step.target in names)]
+    rest = names.difference(head)
+    return head + sorted(rest, key=lambda name: (-_last_seen(view, name), name))
+
+
+def _names(walk: Walk) -> list[str]:
+    return [node for node in walk.distance if address_text(node) is None]
+
+
+def _addresses(view: View, key: str, down: Walk) -> list[str]:
+    """The addresses in reach: directly or by alias first, then those behind MX and SRV; each newest first."""
+    direct = walk_direct(view, key, len(down.distance))
+    near = _newest_first(r for name in _names(direct) for r in view.out(name) if r.kind in DIRECT)
+    far = _newest_first(r for name in _names(down) for r in view.out(name))
+    return [a for a in near if a in direct.distance] + [
+        a for a in far if a in down.distance and a not in direct.distance
+    ]
+
+
+def _newest_first(relations: Iterable[Relation]) -> list[str]:
+    """The address targets of relations by their last sighting; ties in record order."""
+    best: dict[str, tuple[float, tuple[int, int]]] = {}
+    for relation in relations:
+        if address_text(relation.target):
+            rank = -relation.last_seen, relation.order
+            best[relation.target] = min(rank, best.get(relation.target, rank))
+    return sorted(best, key=best.__getitem__)
+
+
+def _pointer_names(view: View, address: str) -> list[str]:
+    return [r.target for r in sorted(view.names_of(address), key=lambda r: (-r.last_seen, r.target))]
+
+
+def _pointer_addresses(view: View, name: str) -> list[str]:
+    return [r.owner for r in sorted(view.addresses_of(name), key=lambda r: (-r.last_seen, r.order))]
+
+
+def _finds(view: View, key: str, is_address: bool, limit: int) -> bool:
+    """Whether a lookup would find an address (for an address: a name)."""
+    if is_address:
+        return bool(view.into(key) or view.names_of(key))
+    if view.touches(key):
+        return any(address_text(node) for node in walk_down(view, key, limit).distance)
+    return bool(view.addresses_of(key))

@@ -1,0 +1,117 @@
+"""Which messages count, and which of their records become relations: DESIGN 5.2 and 5.3."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from heapq import heappop, heappush
+
+from dnstrail.image.relation import Edge, Kind
+from dnstrail.names import ROOT, is_node, is_reverse, reverse_address
+from dnstrail.wire import Message, Record, ServiceBinding
+
+MAX_TTL = 7 * 24 * 3600
+_IN = 1
+
+
+def refusal(message: Message) -> str | None:
+    """Why a message changes nothing, by the name of its counter, or None if it counts (DESIGN 5.2)."""
+    if not message.is_response:
+        return "query"
+    if message.opcode != 0:
+        return "opcode"
+    if message.question_count != 1:
+        return "question_count"
+    if message.cls != _IN:
+        return "class"
+    if message.answer_count == 0:
+        return "no_answer"
+    return None
+
+
+def relate(message: Message, counters: Counter[str]) -> tuple[str, list[Edge]]:
+    """The query root of a message that counts, and the relations that its records make, in their order.
+
+    Records that make none are counted: as `foreign_record` (about somebody else's name) or `unusable_record`.
+    """
+    if is_reverse(message.name):
+        address = reverse_address(message.name)
+        edges = _pointers(message, address) if address else []
+        counters["unusable_record"] += len(message.answers) - len(edges)
+        return address or "", edges
+    records = _reached(message)
+    counters["foreign_record"] += len(message.answers) - len(records)
+    edges = [edge for record in records for edge in _edges(record)]
+    return message.name, edges
+
+
+def life(ttl: int) -> int:
+    """A TTL as it counts: from 2^31 on it is 0 (RFC 2181, section 8), and never more than 7 days."""
+    return min(ttl, MAX_TTL) if ttl < 1 << 31 else 0
+
+
+def _reached(message: Message) -> list[Record]:
+    """The records whose owner is the question, or is reached from it through the others, in any order."""
+    if not is_node(message.name):
+        return []
+    names = {message.name}
+    for record in message.answers:
+        if record.owner not in names:
+            break
+        names.update(_names(record))
+    else:
+        return message.answers  # servers send a chain in its order
+    targets: dict[str, list[str]] = {}
+    for record in message.answers:
+        targets.setdefault(record.owner, []).extend(_names(record))
+    names = {message.name}
+    pending = [message.name]
+    while pending:
+        fresh = [name for name in targets.get(pending.pop(), ()) if name not in names]
+        names.update(fresh)
+        pending += fresh
+    return [record for record in message.answers if record.owner in names]
+
+
+def _names(record: Record) -> list[str]:
+    """The name to which a record leads, if it leads to one."""
+    if record.type in (Kind.A, Kind.AAAA, Kind.PTR):
+        return []
+    target = record.target.target if isinstance(record.target, ServiceBinding) else record.target
+    return [target] if is_node(target) else []
+
+
+def _edges(record: Record) -> Iterator[Edge]:
+    kind, ttl = Kind(record.type), life(record.ttl)
+    if kind in (Kind.A, Kind.AAAA):
+        yield Edge(record.owner, kind, str(record.target), ttl)
+        return
+    for name in _names(record):
+        yield Edge(record.owner, kind, name, ttl)
+    if isinstance(record.target, ServiceBinding) and record.target.service_mode:
+        host = record.owner if record.target.target == ROOT else record.target.target
+        if is_node(host):
+            for hint in record.target.hints:
+                yield Edge(host, kind, hint, ttl)
+
+
+def _pointers(message: Message, address: str) -> list[Edge]:
+    """The PTR relations of an address: through CNAMEs too (RFC 2317), each as short-lived as its own chain."""
+    aliases: dict[str, list[Record]] = {}
+    for record in message.answers:
+        if record.type == Kind.CNAME:
+            aliases.setdefault(record.owner, []).append(record)
+    lives: dict[str, int] = {}
+    pending = [(-MAX_TTL, message.name)]
+    while pending:  # the longest-lived chain to each owner first
+        rest, owner = heappop(pending)
+        if owner in lives:
+            continue
+        lives[owner] = -rest
+        for alias in aliases.get(owner, ()):
+            heappush(pending, (-min(-rest, life(alias.ttl)), str(alias.target)))
+    return [
+        Edge(address, Kind.PTR, str(record.target), min(lives[record.owner], life(record.ttl)))
+        for record in message.answers
+        if record.type == Kind.PTR and record.owner in lives and is_node(str(record.target))
+    ]

@@ -1,0 +1,103 @@
+"""The one form in which names and addresses are kept and asked for: DESIGN 5.1."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
+
+import dns.exception
+import dns.name
+
+ROOT = "."
+# Bytes that stand for themselves in dnspython's text form of a label, all but upper case.
+PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not 0x41 <= c <= 0x5A)
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
+_V4_SUFFIX = ".in-addr.arpa"
+_V6_SUFFIX = ".ip6.arpa"
+_NIBBLES = frozenset("0123456789abcdef")
+
+
+def label_text(label: bytes) -> str:
+    """One label as text: ASCII-lower-cased, odd bytes and dots escaped as dnspython's text form does."""
+    label = label.lower()
+    if not label.translate(None, PLAIN):
+        return label.decode("ascii")
+    return dns.name.Name((label,)).to_text()
+
+
+@lru_cache(maxsize=65536)
+def packed_address_text(packed: bytes) -> str:
+    """The canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is IPv4."""
+    return _canonical(packed)
+
+
+def address_text(text: str) -> str | None:
+    """The canonical text of an address literal (brackets and a zone are taken off), or None if it is none."""
+    if text[-1:] == "]" and text[0] == "[":
+        text = text[1:-1]
+    if ":" not in text and not text[-1:].isdigit():
+        return None  # most names end here
+    try:
+        return _canonical(text.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def is_reverse(name: str) -> bool:
+    """Whether a name in our form lies at or below in-addr.arpa or ip6.arpa."""
+    return name.endswith((_V4_SUFFIX, _V6_SUFFIX)) or name in {_V4_SUFFIX[1:], _V6_SUFFIX[1:]}
+
+
+def reverse_address(name: str) -> str | None:
+    """The address that a reverse name in our form names (RFC 1035 3.5, RFC 3596 2.5), or None."""
+    if name.endswith(_V4_SUFFIX):
+        labels = name[: -len(_V4_SUFFIX)].split(".")
+        return address_text(".".join(reversed(labels))) if len(labels) == 4 else None  # noqa: PLR2004 - octets
+    if name.endswith(_V6_SUFFIX):
+        labels = name[: -len(_V6_SUFFIX)].split(".")
+        if len(labels) == 32 and _NIBBLES.issuperset(labels):  # noqa: PLR2004 - nibbles
+            return packed_address_text(bytes.fromhex("".join(reversed(labels))))
+    return None
+
+
+def is_node(name: str) -> bool:
+    """Whether a name may own a forward relation or be the target of any: no literal, reverse name or root."""
+    return name != ROOT and address_text(name) is None and not is_reverse(name)
+
+
+def lookup_key(key: str) -> str | None:
+    """Bring what somebody asks for to the form in which the image keeps it; None if it can be nothing there.
+
+    Takes addresses in any spelling (`[2606:4700::1]`, `::ffff:1.1.1.1`, ` 1.1.1.1`), reverse names, names in any
+    case, with a trailing dot, with dnspython's escapes, or in Unicode (IDNA).
+    """
+    key = key.strip()
+    if address := address_text(key):
+        return address
+    try:
+        name = _name_text(key)
+    except (dns.exception.DNSException, UnicodeError):
+        return None
+    if address := address_text(name):  # it had a trailing dot
+        return address
+    if is_reverse(name):
+        return reverse_address(name)
+    return name or None
+
+
+def _canonical(address: str | bytes) -> str:
+    parsed = ip_address(address)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    return str(parsed)
+
+
+def _name_text(key: str) -> str:
+    if _HOST_NAME.fullmatch(key):
+        return key.removesuffix(".").lower()
+    try:
+        name = dns.name.from_text(key, idna_codec=dns.name.IDNA_2008_UTS_46)
+    except dns.name.IDNAException:  # symbols and emoji, which IDNA 2003 allowed and registries still hold
+        name = dns.name.from_text(key, idna_codec=dns.name.IDNA_2003)
+    return ".".join(map(label_text, name.labels[:-1]))
