@@ -1,4 +1,4 @@
-"""Makes the capture that `make demo` plays: `python deploy/make_demo_capture.py services/probe/dnstrail_probe/demo.pcap`.
+"""Makes the capture that the demo plays: `python deploy/make_demo_capture.py FILE`.
 
 All names and addresses are those set aside for documentation (RFC 2606, RFC 5737, RFC 3849).
 """
@@ -22,14 +22,22 @@ RAW_IPV4 = 228
 # exchange, a service binding with hints, a reverse record, and updates that hide a watched name behind an alias.
 EXCHANGES = (
     (0.0, "shop.example A", ("shop.example 300 CNAME edge.cdn.example", "edge.cdn.example 60 A 192.0.2.10")),
-    (0.4, "shop.example AAAA", ("shop.example 300 CNAME edge.cdn.example", "edge.cdn.example 60 AAAA 2001:db8::10")),
+    (
+        0.4,
+        "shop.example AAAA",
+        ("shop.example 300 CNAME edge.cdn.example", "edge.cdn.example 60 AAAA 2001:db8::10"),
+    ),
     (1.1, "NEWS.example A", ("news.example 120 CNAME edge.cdn.example", "edge.cdn.example 60 A 192.0.2.10")),
     (2.0, "mail.example MX", ("mail.example 3600 MX 10 mx.mail.example",)),
     (2.2, "mx.mail.example A", ("mx.mail.example 600 A 192.0.2.25",)),
     (3.0, "www.example HTTPS", ("www.example 300 HTTPS 1 . alpn=h2 ipv4hint=192.0.2.80",)),
     (3.5, "10.2.0.192.in-addr.arpa PTR", ("10.2.0.192.in-addr.arpa 3600 PTR host-10.isp.example",)),
     (4.0, "missing.example A", ()),
-    (5.0, "updates.example A", ("updates.example 60 CNAME relay.c2.example", "relay.c2.example 60 A 198.51.100.66")),
+    (
+        5.0,
+        "updates.example A",
+        ("updates.example 60 CNAME relay.c2.example", "relay.c2.example 60 A 198.51.100.66"),
+    ),
 )
 
 

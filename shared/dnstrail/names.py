@@ -11,7 +11,7 @@ import dns.name
 
 ROOT = "."
 # Bytes that stand for themselves in dnspython's text form of a label, all but upper case.
-PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not 0x41 <= c <= 0x5A)
+PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _V4_SUFFIX = ".in-addr.arpa"
 _V6_SUFFIX = ".ip6.arpa"

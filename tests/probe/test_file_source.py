@@ -19,9 +19,7 @@ def pcap(*frames, linktype=101):
     """A pcap file, one packet a second."""
     head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, linktype)
     frames = [bytes(frame) for frame in frames]
-    return head + b"".join(
-        PLACE.pack(n, n, len(frame), len(frame)) + frame for n, frame in enumerate(frames, 1)
-    )
+    return head + b"".join(PLACE.pack(n, n, len(frame), len(frame)) + frame for n, frame in enumerate(frames, 1))
 
 
 def drain(source):
@@ -78,9 +76,7 @@ def test_everything_passed_over_is_counted(path):
 
 def test_ports_are_a_choice(path):
     """The ports on which messages are looked for can be named."""
-    path.write_bytes(
-        pcap(IP4 / UDP(sport=4000, dport=53000) / b"query", IP4 / UDP(sport=4000, dport=53) / b"no")
-    )
+    path.write_bytes(pcap(IP4 / UDP(sport=4000, dport=53000) / b"query", IP4 / UDP(sport=4000, dport=53) / b"no"))
     assert [event.payload for event in drain(CaptureFile(str(path), frozenset({53000})))] == [b"query"]
 
 
@@ -107,11 +103,7 @@ def test_a_time_past_all_clocks_is_passed_over(path):
     section = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
     interface = struct.pack("<IIHHIHHB3xI", 1, 28, 101, 0, 0, 9, 1, 0, 28)  # its unit is a second
     size = 32 + len(frame)
-    packet = (
-        struct.pack("<IIIIIII", 6, size, 0, 1 << 31, 0, len(frame), len(frame))
-        + frame
-        + struct.pack("<I", size)
-    )
+    packet = struct.pack("<IIIIIII", 6, size, 0, 1 << 31, 0, len(frame), len(frame)) + frame + struct.pack("<I", size)
     path.write_bytes(section + interface + packet)
     source = CaptureFile(str(path))
     assert drain(source) == []

@@ -100,9 +100,7 @@ def test_ipv6(case):
 
 def test_ethernet_padding_is_no_payload():
     """The bytes that fill an Ethernet frame up to its 60 do not reach the payload."""
-    frame = bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP4 / TO_53 / b"abc").ljust(
-        60, b"\0"
-    )
+    frame = bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP4 / TO_53 / b"abc").ljust(60, b"\0")
     assert dissect(ETHERNET, frame).payload == b"abc"
 
 

@@ -68,9 +68,7 @@ def message(row: dict[str, str]) -> Message:
     return int(seconds) * 10**9 + int(nanoseconds.ljust(9, "0")), source, destination, row["dns.id"]
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in CAPTURES if path.suffix not in DNSTAP], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", [path for path in CAPTURES if path.suffix not in DNSTAP], ids=lambda path: path.name)
 def test_messages_are_tsharks(path):
     """Every UDP message on port 53 that tshark sees is ours, with its time, ports and id, and no other."""
     if path.name in EXCEPTIONS:
@@ -79,9 +77,7 @@ def test_messages_are_tsharks(path):
         assert ours(path) == tsharks(path)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in CAPTURES if path.suffix in DNSTAP], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", [path for path in CAPTURES if path.suffix in DNSTAP], ids=lambda path: path.name)
 def test_dnstap_is_refused_with_its_name(path):
     """A dnstap file is no capture file, and the error says what it is."""
     with pytest.raises(CaptureError, match="dnstap"):

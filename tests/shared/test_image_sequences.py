@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dnstrail.image import Bounds, Image
-from sequences import CASES, Case
-
 import msgspec
 import pytest
+
+from dnstrail.image import Bounds, Image
+from sequences import CASES, Case
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

@@ -63,10 +63,7 @@ NAMES = (
         ),
         (
             *((key, None, ONLY_A) for key in ("a.com.", "A.COM", "::ffff:1.1.1.1", " 1.1.1.1", "1.1.1.1.")),
-            *(
-                (key, None, ONLY_A)
-                for key in ("1.1.1.1.in-addr.arpa.", "::FFFF:0101:0101", "[::ffff:1.1.1.1]")
-            ),
+            *((key, None, ONLY_A) for key in ("1.1.1.1.in-addr.arpa.", "::FFFF:0101:0101", "[::ffff:1.1.1.1]")),
             *(
                 (key, None, found([V6], ["v6.com"], "v6.com"))
                 for key in ("2606:4700:0010:0::6816:1f", V6.upper(), f"[{V6}]", f"{V6}%eth0")
@@ -314,9 +311,7 @@ WIRE = (
         (
             (
                 T,
-                by_hand(
-                    asked(wire("a.com")), record(P, A, ONE + b"\x05"), record(P, A, b""), record(P, A, ONE)
-                ),
+                by_hand(asked(wire("a.com")), record(P, A, ONE + b"\x05"), record(P, A, b""), record(P, A, ONE)),
             ),
             (T, reply("m.com", "AAAA", rr("m.com", "AAAA", "::ffff:1.2.3.4"))),
         ),
@@ -330,18 +325,13 @@ WIRE = (
                 T,  # each owner points to the owner before it: owner k is k + 1 pointers deep
                 by_hand(
                     asked(wire("p.com")),
-                    *(
-                        record(struct.pack("!H", 0xC000 | (23 + 16 * k - 16 if k else 12)), A, ONE)
-                        for k in range(900)
-                    ),
+                    *(record(struct.pack("!H", 0xC000 | (23 + 16 * k - 16 if k else 12)), A, ONE) for k in range(900)),
                 ),
             ),
             (T, by_hand(asked(b"\xc0\x0c"), record(P, A, TWO))),  # the question points to itself
             (
                 T,
-                by_hand(
-                    asked(wire("f.com")), record(P, A, ONE), record(b"\xc0\x60", A, TWO), record(P, A, TWO)
-                ),
+                by_hand(asked(wire("f.com")), record(P, A, ONE), record(b"\xc0\x60", A, TWO), record(P, A, TWO)),
             ),
             (T, by_hand(asked(wire("g.com")), record(P, CNAME, b"\xc0\x23"), record(P, A, ONE))),
             (T, by_hand(asked(wire("h.com")), record(P, CNAME, b"\x3fx" * 300), record(P, A, ONE))),

@@ -74,9 +74,7 @@ def ladder(rungs: int) -> bytes:
     records = [rr("top.example", "CNAME", f"{side}01.example") for side in "ab"]
     for rung in range(1, rungs):
         ends = [(left, right) for left in "ab" for right in "ab"]
-        records += [
-            rr(f"{left}{rung:02}.example", "CNAME", f"{right}{rung + 1:02}.example") for left, right in ends
-        ]
+        records += [rr(f"{left}{rung:02}.example", "CNAME", f"{right}{rung + 1:02}.example") for left, right in ends]
     records += [rr(f"{side}{rungs:02}.example", "A", "6.6.6.6") for side in "ab"]
     return reply("top.example", "A", *records)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,26 +18,7 @@ def answer(request: Request, feed: Feed) -> Any:
     Raises:
         RefusedError: nothing is known under the key.
     """
-    match request.op:
-        case "get":
-            found = _get(request.keys[0], request.at, feed)
-            if found is None:
-                raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
-            return found
-        case "get_many":
-            return [_get(key, request.at, feed) for key in request.keys]
-        case "trail":
-            return _trail(request, feed)
-        case "schema":
-            return SCHEMA
-        case "keys":
-            return ["string"]
-        case "version":
-            return 1
-        case "stats":
-            return stats(feed)
-        case _:
-            return health(feed)
+    return _ANSWERS[request.op](request, feed)
 
 
 def stats(feed: Feed) -> dict[str, Any]:
@@ -62,7 +44,18 @@ def health(feed: Feed) -> dict[str, Any]:
     }
 
 
-def _get(key: str, at: float | None, feed: Feed) -> dict[str, Any] | None:
+def _get(request: Request, feed: Feed) -> dict[str, Any]:
+    found = _find(request.keys[0], request.at, feed)
+    if found is None:
+        raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
+    return found
+
+
+def _get_many(request: Request, feed: Feed) -> list[dict[str, Any] | None]:
+    return [_find(key, request.at, feed) for key in request.keys]
+
+
+def _find(key: str, at: float | None, feed: Feed) -> dict[str, Any] | None:
     found: Found | None = feed.image.get(key, now=feed.now, at=at)
     feed.counters["misses" if found is None else "hits"] += 1
     if found is None:
@@ -76,3 +69,15 @@ def _trail(request: Request, feed: Feed) -> list[dict[str, Any]]:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
     data: list[dict[str, Any]] = msgspec.to_builtins(found)
     return data
+
+
+_ANSWERS: dict[str, Callable[[Request, Feed], Any]] = {
+    "get": _get,
+    "get_many": _get_many,
+    "trail": _trail,
+    "schema": lambda _request, _feed: SCHEMA,
+    "keys": lambda _request, _feed: ["string"],
+    "version": lambda _request, _feed: 1,
+    "stats": lambda _request, feed: stats(feed),
+    "health": lambda _request, feed: health(feed),
+}

@@ -22,9 +22,7 @@ _REQUESTS_AT_ONCE = 256
 __all__ = ["TOPICS", "run"]
 
 
-def run(
-    bus: Bus, subscriber: Subscriber, server: Server, clock: Clock, bounds: Bounds, stop: threading.Event
-) -> None:
+def run(bus: Bus, subscriber: Subscriber, server: Server, clock: Clock, bounds: Bounds, stop: threading.Event) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends it."""
     worker = _Worker(server, Feed(subscriber, Image(bounds), clock), clock)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -32,7 +33,7 @@ class _Dnstrail(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Answer `--dnscache help` before anything else is looked at."""
-        if ("--dnscache", "help") in zip(args, args[1:], strict=False) or "--dnscache=help" in args:
+        if ("--dnscache", "help") in pairwise(args) or "--dnscache=help" in args:
             click.echo(DNSCACHE_HELP)
             ctx.exit()
         return super().parse_args(ctx, args)

@@ -15,7 +15,7 @@ from dnstrail.command import run_dir_option
 from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.lookups import MAX_KEYS
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.moment import Moment
+from dnstrail_cli.moment import convert_moment
 from dnstrail_cli.plain import json_line
 from dnstrail_cli.render import counters_table, found_table, show, trail_trees
 from dnstrail_cli.replayed import Replayed, answer_lines
@@ -23,7 +23,7 @@ from dnstrail_cli.replayed import Replayed, answer_lines
 NOT_FOUND = 1
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-_at = click.option("--at", type=Moment(), help="As of then: epoch seconds or RFC 3339.")
+_at = click.option("--at", metavar="TIME", callback=convert_moment, help="As of then: epoch seconds or RFC 3339.")
 _cache = click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
 
 
@@ -74,9 +74,7 @@ def get(
 @_cache
 @run_dir_option
 @click.pass_context
-def trail(
-    ctx: click.Context, key: str, at: float | None, as_json: bool, cache: str | None, run_dir: Path
-) -> None:
+def trail(ctx: click.Context, key: str, at: float | None, as_json: bool, cache: str | None, run_dir: Path) -> None:
     """Show the ways from questions to a name or an address, as trees."""
     try:
         trails = _request(cache or lookups_address(run_dir), "trail", key=key, at=at)

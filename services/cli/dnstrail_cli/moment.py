@@ -8,21 +8,18 @@ from datetime import UTC, datetime
 import click
 
 
-class Moment(click.ParamType):
-    """A time as epoch seconds."""
-
-    name = "TIME"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Epoch seconds, from themselves or from RFC 3339 (without an offset: UTC)."""
-        moment = parse_moment(value)
-        if moment is None:
-            self.fail(f"{value!r} is neither epoch seconds nor RFC 3339", param, ctx)
-        return moment
+def convert_moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """The value of a `--at` option as epoch seconds; BadParameter (exit 2) if it is no time."""
+    if value is None:
+        return None
+    moment = parse_moment(value)
+    if moment is None:
+        raise click.BadParameter(f"{value!r} is neither epoch seconds nor RFC 3339")
+    return moment
 
 
 def parse_moment(value: object) -> float | None:
-    """A time as epoch seconds, or None if it is none."""
+    """A time as epoch seconds, from themselves or from RFC 3339 (without an offset: UTC); None if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -35,6 +32,6 @@ def parse_moment(value: object) -> float | None:
 def _rfc3339(text: str) -> float:
     try:
         parsed = datetime.fromisoformat(text)
-    except ValueError:
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         return math.nan
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

@@ -63,9 +63,7 @@ class Output:
         if not self._sort:
             self._print(event)
             return
-        heapq.heappush(
-            self._held, (event["timestamp"], next(self._number), self._clock.monotonic() + WINDOW, event)
-        )
+        heapq.heappush(self._held, (event["timestamp"], next(self._number), self._clock.monotonic() + WINDOW, event))
         self.release()
 
     def release(self, *, everything: bool = False) -> None:

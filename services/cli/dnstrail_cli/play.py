@@ -94,7 +94,11 @@ def play(
 
 @click.command()
 @click.argument("file")
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="X times as fast as it was (default: at once).")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    help="X times as fast as it was (default: at once).",
+)
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="Options of the cache.")
 @click.option("--events", multiple=True, metavar="NAMES", help="Events and signatures to show, comma-separated.")
 @click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")

@@ -18,6 +18,7 @@ from dnstrail_probe.sources import Source, open_source
 
 _WAIT = 1.0
 _NANOSECONDS = 1_000_000_000
+_END = float("inf")
 _NOTHING: dict[str, Any] = {"ip_addresses": [], "dns_queries": [], "dns_root": "", "state": ""}
 
 
@@ -62,32 +63,32 @@ def answer_lines(replayed: Replayed, lines: Iterable[str]) -> Iterator[dict[str,
     latest = float("-inf")
     for line in lines:
         try:
-            key, given, at = _read_line(line)
-            moment = float("inf") if at is None else at
-            if moment < latest:
-                raise ValueError("earlier than the line before")
+            key, given, at = _read_line(line, latest)
         except ValueError as error:
             yield {"error": str(error)}
             continue
-        latest = moment
+        latest = _END if at is None else at
         found = replayed.get(key, at)
         shown = _NOTHING if found is None else msgspec.structs.asdict(found)
         yield {"key": key, "at": given, "found": found is not None, **{name: shown[name] for name in _NOTHING}}
 
 
-def _read_line(line: str) -> tuple[str, Any, float | None]:
-    """The key, `at` as it was given, and `at` in seconds."""
+def _read_line(line: str, latest: float) -> tuple[str, Any, float | None]:
+    """The key, `at` as it was given, and `at` in seconds; ValueError says what is wrong with the line."""
     try:
         asked = json.loads(line)
     except RecursionError:
         raise ValueError("nested too deep") from None
-    if not isinstance(asked, dict) or not isinstance(asked.get("key"), str):
-        raise ValueError('a line is {"key": "...", "at": epoch seconds}')
+    key = asked.get("key") if isinstance(asked, dict) else None
+    if not isinstance(key, str):
+        raise ValueError('a line is {"key": "...", "at": epoch seconds}')  # noqa: TRY004 - a line's value, not ours
     given = asked.get("at")
     at = parse_moment(given)
     if given is not None and at is None:
         raise ValueError('"at" is neither epoch seconds nor RFC 3339')
-    return asked["key"], given, at
+    if (_END if at is None else at) < latest:
+        raise ValueError("earlier than the line before")
+    return key, given, at
 
 
 def _messages(source: Source) -> Iterator[tuple[float, bytes]]:

@@ -46,9 +46,7 @@ class IpPacket(msgspec.Struct, frozen=True, gc=False):
     destination: bytes
     protocol: int
     payload: bytes
-    fragment: Fragment | None = (
-        None  # set: `payload` is a piece, and starts with no header unless offset is 0
-    )
+    fragment: Fragment | None = None  # set: `payload` is a piece, and starts with no header unless offset is 0
 
 
 def dissect(linktype: int, frame: bytes, ports: frozenset[int] | None = None) -> Datagram | str:

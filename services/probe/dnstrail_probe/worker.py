@@ -31,9 +31,7 @@ def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Even
     if not source.live:
         while publisher.subscribers(TURN) < expected and not stop.wait(_SETTLE):
             pass
-    turnstile.close_turn(
-        _now(source, clock, greatest), source.counters
-    )  # the start is known before its events
+    turnstile.close_turn(_now(source, clock, greatest), source.counters)  # the start is known before its events
     turnstile.flush()
     if not source.live:
         stop.wait(HEARTBEAT)

@@ -79,8 +79,6 @@ class Engine:
         captured = Captured(cause.timestamp, process=cause.captured.process)
         self._depth += 1
         try:
-            self.on_event(
-                Event(finding.metadata.event_name, captured, cause.mark, cause.host_name, finding.data)
-            )
+            self.on_event(Event(finding.metadata.event_name, captured, cause.mark, cause.host_name, finding.data))
         finally:
             self._depth -= 1

@@ -62,9 +62,7 @@ def run(
 
 
 class _Worker:
-    def __init__(
-        self, classes: Iterable[type[Signature]], dns: DnsDataSource | None, deliver: Deliver
-    ) -> None:
+    def __init__(self, classes: Iterable[type[Signature]], dns: DnsDataSource | None, deliver: Deliver) -> None:
         chosen = list(classes)
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen, sources, self._on_finding)

@@ -29,11 +29,11 @@ def lookup(view: View, key: str, limit: int) -> Found | None:
     up = walk_up(view, key, limit)
     down = Walk({key: 0}) if is_address else walk_down(view, key, limit - len(up.distance))
     if is_address:
-        names = _in_order(view, root, key, up, set(up.distance) - {key}) if root else []
+        names = _in_order(view, root, chain(view, root, up), set(up.distance) - {key}) if root else []
         names += [name for name in _pointer_names(view, key) if name not in up.distance and name != root]
         addresses = [key]
     elif root:
-        names = _in_order(view, root, key, up, {*up.distance, *_names(down)})
+        names = _in_order(view, root, chain(view, root, up), {*up.distance, *_names(down)})
         addresses = _addresses(view, key, down)
     else:
         names = [key]
@@ -63,8 +63,8 @@ def find_root(view: View, key: str) -> str | None:
     return latest[1] if latest else None
 
 
-def chain(view: View, root: str, key: str, up: Walk) -> list[Relation]:
-    """The shortest live chain of relations from the root to the key; [] if there is none.
+def chain(view: View, root: str, up: Walk) -> list[Relation]:
+    """The shortest live chain of relations from the root to where `up` started; [] if there is none.
 
     Of several it is the one by the names that were seen last.
     """
@@ -82,9 +82,9 @@ def _last_seen(view: View, node: str) -> float:
     return max((relation.last_seen for relation in view.touching(node)), default=float("-inf"))
 
 
-def _in_order(view: View, root: str, key: str, up: Walk, names: set[str]) -> list[str]:
-    """The root, the chain from it to the key, then the other names, newest first."""
-    head = [root, *(step.target for step in chain(view, root, key, up) if step.target in names)]
+def _in_order(view: View, root: str, way: list[Relation], names: set[str]) -> list[str]:
+    """The root, the way from it to the key, then the other names, newest first."""
+    head = [root, *(step.target for step in way if step.target in names)]
     rest = names.difference(head)
     return head + sorted(rest, key=lambda name: (-_last_seen(view, name), name))
 

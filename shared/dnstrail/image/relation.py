@@ -47,7 +47,18 @@ class Relation:
     `order` is (message, place in it) of the last sighting, for ties. `roots` are the questions that brought it.
     """
 
-    __slots__ = ("count", "ends", "first_seen", "kept", "kind", "last_seen", "order", "owner", "roots", "target")
+    __slots__ = (
+        "count",
+        "ends",
+        "first_seen",
+        "kept",
+        "kind",
+        "last_seen",
+        "order",
+        "owner",
+        "roots",
+        "target",
+    )
 
     def __init__(self, owner: str, kind: Kind, target: str) -> None:
         self.owner = owner

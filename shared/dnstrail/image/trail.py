@@ -37,9 +37,7 @@ def trails(view: View, key: str, limit: int) -> list[Trail]:
     """Every root from which a live chain leads to the key: the root of the lookup first, then the newest."""
     up = walk_up(view, key, limit)
     found = [
-        _trail(view, root, chain(view, root, key, up))
-        for root in _roots(view, list(up.distance))
-        if root in up.distance
+        _trail(view, root, chain(view, root, up)) for root in _roots(view, list(up.distance)) if root in up.distance
     ]
     likeliest = find_root(view, key)
     found.sort(key=lambda trail: (trail.dns_root != likeliest, -trail.last_seen, trail.dns_root))

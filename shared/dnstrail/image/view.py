@@ -27,9 +27,7 @@ class View:
 
     __slots__ = ("_forward", "_pointers", "grace", "seen_by", "t")
 
-    def __init__(
-        self, forward: EdgeTable, pointers: EdgeTable, t: float, grace: float, seen_by: float
-    ) -> None:
+    def __init__(self, forward: EdgeTable, pointers: EdgeTable, t: float, grace: float, seen_by: float) -> None:
         self._forward = forward
         self._pointers = pointers
         self.t = t

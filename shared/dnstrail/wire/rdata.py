@@ -49,9 +49,7 @@ def read_rdata(wire: bytes, rdtype: int, at: int, end: int, known: Known) -> str
 def _read_service_binding(wire: bytes, rdtype: int, at: int, end: int) -> ServiceBinding:
     """SVCB is rare and its parameters are many: dnspython reads it."""
     try:
-        rdata = dns.rdata.from_wire(
-            dns.rdataclass.IN, dns.rdatatype.RdataType.make(rdtype), wire, at, end - at
-        )
+        rdata = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.RdataType.make(rdtype), wire, at, end - at)
     except (dns.exception.DNSException, ValueError) as error:
         raise BadMessage(f"a bad service binding: {error}") from error
     assert isinstance(rdata, SVCBBase)  # noqa: S101 - tells mypy what dnspython's registry holds

@@ -31,7 +31,11 @@ class WatchedName(Signature):
         event_name="WATCHED_NAME",
         description="A name on the watch list was resolved, directly or through an alias.",
         tags=("dns",),
-        properties={"Severity": 2, "Category": "command-and-control", "Technique": "Application Layer Protocol: DNS"},
+        properties={
+            "Severity": 2,
+            "Category": "command-and-control",
+            "Technique": "Application Layer Protocol: DNS",
+        },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector("tracee", NET_PACKET_DNS, "*"),)
 
