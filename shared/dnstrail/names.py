@@ -38,10 +38,7 @@ def address_text(text: str) -> str | None:
         text = text[1:-1]
     if ":" not in text and not text[-1:].isdigit():
         return None  # most names end here
-    try:
-        return _canonical(text.partition("%")[0])
-    except ValueError:
-        return None
+    return _literal(text.partition("%")[0])
 
 
 def is_reverse(name: str) -> bool:
@@ -84,6 +81,14 @@ def lookup_key(key: str) -> str | None:
     if is_reverse(name):
         return reverse_address(name)
     return name or None
+
+
+@lru_cache(maxsize=65536)
+def _literal(text: str) -> str | None:
+    try:
+        return _canonical(text)
+    except ValueError:
+        return None
 
 
 def _canonical(address: str | bytes) -> str:

@@ -11,6 +11,7 @@ from dnstrail.wire.name import Known, read_name
 from dnstrail.wire.rdata import TYPES, ServiceBinding, read_rdata
 
 IN = 1
+_QR = 0x8000
 _HEADER = Struct("!6H")
 _QUESTION = Struct("!2H")
 _RECORD = Struct("!HHIH")
@@ -42,7 +43,7 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def is_response(self) -> bool:
         """QR."""
-        return bool(self.flags & 0x8000)
+        return bool(self.flags & _QR)
 
     @property
     def opcode(self) -> int:
@@ -51,17 +52,17 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def decode(wire: bytes) -> Message:
-    """Read a message; the question where there is just one, then the answers of class IN and a known type.
+    """Read a message: of a response with just one question that question, and the answers of class IN and a known type.
 
     Takes time linear in the size of the message, whatever it holds.
 
     Raises:
-        BadMessage: the header or the question is not whole; damage further on is only marked.
+        BadMessage: the header, or a response's question, is not whole; damage further on is only marked.
     """
     if len(wire) < _HEADER.size:
         raise BadMessage("shorter than a header")
     id_, flags, questions, answers, _, _ = _HEADER.unpack_from(wire)
-    if questions != 1:
+    if questions != 1 or not flags & _QR:
         return Message(id_, flags, questions, answers)
     known: Known = {}
     name, at = read_name(wire, _HEADER.size, len(wire), known)

@@ -1,0 +1,44 @@
+VENV ?= .venv
+BIN := $(VENV)/bin
+DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
+export DNSTRAIL_CORPUS
+ARGS ?=
+
+.PHONY: help run demo test check bench packages clean
+.DEFAULT_GOAL := help
+
+help: ## list these words
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## set up what is missing and run the pipeline on the best source there is (ARGS="..." for options)
+	$(BIN)/dnstrail --stay $(ARGS)
+
+demo: $(VENV)/.run ## play a bundled capture through the pipeline: a lookup, a tree and a finding (no root needed)
+	@$(BIN)/python -m dnstrail_cli.demo
+
+test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## lint, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## measure, as ratios in one run
+	$(BIN)/python tests/bench/bench.py $(ARGS)
+
+packages: $(VENV)/.dev ## build the distribution and install it in every supported way, in folders of its own
+	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
+
+clean: ## remove what was set up and built
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.run: pyproject.toml deploy/setup.sh
+	deploy/setup.sh $(VENV) .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml deploy/setup.sh
+	deploy/setup.sh $(VENV) '.[dev]'
+	@touch $@ $(VENV)/.run

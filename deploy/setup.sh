@@ -1,0 +1,37 @@
+#!/bin/sh
+# Makes a virtual environment with dnstrail in it: setup.sh VENV REQUIREMENT.
+# PYTHON names an interpreter; else the first Python of 3.11 or newer that can make one is taken. As root on Debian
+# or Ubuntu, what is missing for that is installed.
+set -eu
+venv=$1 requirement=$2
+
+usable() {
+    "$1" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+find_python() {
+    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 /usr/bin/python3}; do
+        if command -v "$candidate" >/dev/null && usable "$candidate"; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+if [ ! -x "$venv/bin/python" ]; then
+    if ! python=$(find_python); then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            echo "setup: installing python3-venv" >&2
+            apt-get update -q >&2
+            DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv >&2
+        fi
+        python=$(find_python) || {
+            echo "setup: Python 3.11 or newer with venv is needed: apt-get install python3 python3-venv" >&2
+            exit 1
+        }
+    fi
+    echo "setup: $python makes $venv" >&2
+    "$python" -m venv "$venv"
+fi
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$requirement"

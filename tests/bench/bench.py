@@ -1,0 +1,125 @@
+"""Benchmarks: each figure is a ratio of two things measured in this run, so that it holds on any machine."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import dns.message
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.client import DnsDataSource
+from dnstrail.clock import SystemClock
+from dnstrail.image import Bounds, Image
+from dnstrail.wire import decode
+from dnstrail_cache.worker import TOPICS
+from dnstrail_cache.worker import run as run_cache
+from dnstrail_probe.sources import open_source
+from dnstrail_probe.worker import run as run_probe
+
+RUNS = 5
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Measure and print."""
+    corpus = os.environ.get("DNSTRAIL_CORPUS")
+    capture = str(Path(corpus) / "tracee-dnsperf.pcap") if corpus else "demo"
+    messages = _read(capture)
+    answered = [payload for _, payload in messages if payload[2] & 0x80 and payload[6:8] != b"\0\0"]
+    print(f"{capture}: {len(messages)} messages, {len(answered)} with answers; medians of {RUNS} runs")
+    naive, tight = _per(answered, _naive), _per(answered, decode)
+    _line("decode: dnspython / ours", naive / tight, f"{naive:.1f} us / {tight:.1f} us a message with answers")
+    image = Image(Bounds(size=10**6, grace=60))
+    for message in messages:
+        image.feed(*message)
+    keys = [*image.forward.out, *image.forward.into]
+    feeding = _median(lambda: _feed(messages)) / len(messages) * 1e6
+    _line(
+        "feed: dnspython alone / decode and relate",
+        _per([p for _, p in messages], _naive) / feeding,
+        f"{feeding:.1f} us",
+    )
+    getting = _per(keys, image.get)
+    _line("get: decode / in-process get", tight / getting, f"{getting:.1f} us a lookup, {len(keys)} keys")
+    with _cache(capture) as dns:
+        single = _median(lambda: [dns.get_many([key]) for key in keys[:500]]) / 500
+        batched = _median(lambda: [dns.get_many(keys[at : at + 32]) for at in range(0, 480, 32)]) / 480
+    _line(
+        "lookups over the bus: one key / 32 keys a request",
+        single / batched,
+        f"{single * 1e6:.0f} us / {batched * 1e6:.0f} us a key",
+    )
+
+
+def _line(what: str, ratio: float, detail: str) -> None:
+    print(f"  {what:<52} {ratio:6.1f}   ({detail})")
+
+
+def _read(capture: str) -> list[tuple[float, bytes]]:
+    source = open_source(capture)
+    messages: list[tuple[float, bytes]] = []
+    while (captured := source.read(1)) is not None:
+        messages += [(event.timestamp / 10**9, event.payload) for _, event in captured]
+    source.close()
+    return messages
+
+
+def _naive(payload: bytes) -> list[tuple[str, int, int, str]]:
+    message = dns.message.from_wire(payload)
+    return [
+        (rrset.name.to_text(), rrset.rdtype, rrset.ttl, rdata.to_text()) for rrset in message.answer for rdata in rrset
+    ]
+
+
+def _feed(messages: list[tuple[float, bytes]]) -> None:
+    image = Image()
+    for message in messages:
+        image.feed(*message)
+
+
+def _per(items: list[T], call: Callable[[T], object]) -> float:
+    """Median microseconds an item."""
+    return _median(lambda: [call(item) for item in items]) / len(items) * 1e6
+
+
+def _median(call: Callable[[], object]) -> float:
+    times = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return sorted(times)[RUNS // 2]
+
+
+@contextmanager
+def _cache(capture: str) -> Iterator[DnsDataSource]:
+    """A cache that was fed with the capture over a real bus, in a thread of its own."""
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="dnstrail-bench-") as folder:
+        buses = [ZmqBus() for _ in range(3)]
+        server = buses[0].server(lookups_address(Path(folder)))
+        subscriber = buses[0].subscriber([events_address(Path(folder))], TOPICS)
+        cache = threading.Thread(
+            target=run_cache, args=(buses[0], subscriber, server, SystemClock(), Bounds(size=10**6), stop)
+        )
+        cache.start()
+        publisher = buses[1].publisher(events_address(Path(folder)), lossless=True)
+        run_probe(open_source(capture), publisher, SystemClock(), stop, 1)
+        dns = DnsDataSource(lookups_address(Path(folder)), timeout=30, bus=buses[2])
+        yield dns
+        stop.set()
+        cache.join()
+        for bus in buses:
+            bus.close()
+
+
+if __name__ == "__main__":
+    main()
