@@ -122,9 +122,14 @@ def _checked_source(capture: str) -> str:
     if capture == AUTO:
         capture, why = best_source()
         _say(f"capturing from {capture}: {why}")
-    elif capture in SOURCES or not Path(capture).exists() or Path(capture).is_file():
+    elif capture in SOURCES or not _is_stream(Path(capture)):
         open_source(capture).close()
     return capture
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether reading a path takes away what the probe would read."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _releasing(out: Output, ended: Callable[[], bool]) -> Callable[[], bool]:

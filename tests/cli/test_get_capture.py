@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dnstrail_probe.sources import open_source
+from processes import dnstrail
+
+DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/demo.pcap"
+BEGIN = 1_793_534_400
+
+
+def ask(*lines: object, capture: Path | str = DEMO, dnscache: str = "grace=0") -> list[dict]:
+    """The answers of `get --capture FILE -` to these lines."""
+    text = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+    done = dnstrail("get", "--capture", capture, "--dnscache", dnscache, "-", stdin=text)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_lookup_of_a_file_needs_no_server():
+    """A lookup over a file gives the names behind an address, at its end."""
+    done = dnstrail("get", "--capture", DEMO, "--json", "192.0.2.10")
+    assert done.returncode == 0
+    found = json.loads(done.stdout)
+    assert found["dns_queries"] == ["news.example", "edge.cdn.example", "shop.example", "host-10.isp.example"]
+    assert found["dns_root"] == "news.example"
+
+
+def test_at_looks_back():
+    """--at gives the image as of then, in epoch seconds or RFC 3339 alike."""
+    for at in (str(BEGIN + 1), "2026-11-01T12:00:01Z", "2026-11-01T13:00:01+01:00"):
+        done = dnstrail("get", "--capture", DEMO, "--json", "--at", at, "192.0.2.10")
+        assert json.loads(done.stdout)["dns_queries"] == ["shop.example", "edge.cdn.example"]
+
+
+def test_not_found_is_code_1():
+    """Whatever is found is shown, and the code tells that something was not."""
+    done = dnstrail("get", "--capture", DEMO, "--json", "shop.example", "nothing.example")
+    assert done.returncode == 1
+    assert [json.loads(line)["found"] for line in done.stdout.splitlines()] == [True, False]
+
+
+def test_lines_are_answered_in_order():
+    """Each line has its answer, as of its own time, with key and time as they were given."""
+    answers = ask(
+        {"key": "192.0.2.10", "at": BEGIN - 1},
+        {"key": "192.0.2.10", "at": BEGIN + 0.2},
+        {"key": "NEWS.Example.", "at": BEGIN + 2},
+        {"key": "..", "at": BEGIN + 2},
+        {"key": "shop.example"},
+    )
+    assert answers[0] == {
+        "key": "192.0.2.10",
+        "at": BEGIN - 1,
+        "found": False,
+        "ip_addresses": [],
+        "dns_queries": [],
+        "dns_root": "",
+        "state": "",
+    }
+    assert answers[1]["dns_queries"] == ["shop.example", "edge.cdn.example"]
+    assert (answers[2]["key"], answers[2]["ip_addresses"]) == ("NEWS.Example.", ["192.0.2.10", "2001:db8::10"])
+    assert answers[3]["found"] is False
+    assert answers[4]["at"] is None
+    assert answers[4]["dns_root"] == "shop.example"
+
+
+def test_message_at_the_moment_counts():
+    """A message whose stamp is just `at` counts; one that is later by a microsecond does not."""
+    stamp = BEGIN + 0.012345678
+    assert [
+        a["found"] for a in ask({"key": "shop.example", "at": stamp - 1e-6}, {"key": "shop.example", "at": stamp})
+    ] == [
+        False,
+        True,
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["no json\n", "[]\n", "{}\n", '{"key": 5}\n', '{"key": "a", "at": "soon"}\n', '{"key": "a", "at": NaN}\n',
+     '{"key": "a", "at": true}\n', "\n", "[" * 100_000 + "\n"],
+)  # fmt: skip
+def test_bad_line_has_an_error_in_its_place(line):
+    """A line that cannot be read has an error for an answer, and the next one is answered."""
+    answers = ask(line, {"key": "shop.example"})
+    assert list(answers[0]) == ["error"]
+    assert answers[1]["found"] is True
+
+
+def test_line_that_goes_back_has_an_error():
+    """A line earlier than the one before is an error, also after one without a time."""
+    answers = ask({"key": "a", "at": 5}, {"key": "a", "at": 4}, {"key": "a"}, {"key": "a", "at": 6})
+    assert ["error" in answer for answer in answers] == [False, True, False, True]
+
+
+def test_no_capture_is_code_2(tmp_path):
+    """A file that is no capture, or is not there, ends with code 2 and one line that names it."""
+    text = tmp_path / "text.pcap"
+    text.write_text("certainly no capture")
+    for path in (text, tmp_path / "missing.pcap", tmp_path):
+        for command in (["get", "--capture", path, "a.example"], ["get", "--capture", path, "-"], ["replay", path]):
+            done = dnstrail(*command, stdin="")
+            assert done.returncode == 2, command
+            assert len(done.stderr.splitlines()) == 1
+            assert path.name in done.stderr
+
+
+def test_capture_cut_short_warns_and_counts(tmp_path):
+    """Of a capture cut short, what is whole counts, with a warning and code 0."""
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(DEMO.read_bytes()[:-7])
+    whole = sum(1 for _ in iter_messages(cut))
+    assert whole == 17
+    done = dnstrail("get", "--capture", cut, "updates.example", "shop.example")
+    assert (done.returncode, "cut short" in done.stderr) == (1, True)
+    done = dnstrail("get", "--capture", cut, "-", stdin='{"key": "shop.example"}\n')
+    assert (done.returncode, "cut short" in done.stderr) == (0, True)
+    done = dnstrail("replay", cut, "--run-dir", tmp_path / "run")
+    assert (done.returncode, "file_cut_short" in done.stderr) == (0, True)
+    assert "17 messages" in done.stderr
+
+
+def test_terminal_text_is_plain(tmp_path):
+    """Control bytes in a key reach the terminal escaped."""
+    done = dnstrail("get", "--capture", DEMO, "evil\x1b[31m.example")
+    assert "\x1b" not in done.stdout
+    assert "\\x1b" in done.stdout
+
+
+def iter_messages(path: Path):
+    source = open_source(str(path))
+    while (captured := source.read(1)) is not None:
+        yield from captured
+    source.close()

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from corpus import CAPTURES, EXCEPTIONS, needs_corpus, tsharks
+from processes import dnstrail, run_dir
+
+pytestmark = needs_corpus
+
+
+@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
+def test_capture_goes_through_the_pipeline(path):
+    """A real capture goes through all workers to the end, nothing is lost, and tshark's messages reach the image."""
+    with run_dir() as folder:
+        done = dnstrail("replay", path, "--run-dir", folder, "--events", "net_packet_dns,WATCHED_NAME")
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    counted = re.search(r"(\d+) messages, .* (\d+) lost; (\d+) events shown", done.stderr)
+    assert counted, done.stderr
+    messages, lost, shown = map(int, counted.groups())
+    assert lost == 0
+    assert shown == messages
+    if path.name not in EXCEPTIONS:
+        assert messages == len(tsharks(path))

@@ -1,0 +1,75 @@
+"""Real processes of dnstrail for tests: started on a run-dir of their own, always ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 30.0  # seconds after which a condition counts as never coming true
+
+
+def dnstrail(*arguments: str | Path, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        _command(arguments),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        env={**os.environ, **env},
+        check=False,
+    )
+
+
+@contextmanager
+def started(*arguments: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
+    """The command as a process that is ended afterwards, if it has not ended by itself."""
+    process = subprocess.Popen(
+        _command(arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+@contextmanager
+def run_dir() -> Iterator[Path]:
+    """A folder for sockets whose path is short enough for them."""
+    folder = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition; AssertionError names it if it does not come true."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.02)
+
+
+def _command(arguments: tuple[str | Path, ...]) -> list[str]:
+    return [sys.executable, "-m", "dnstrail_cli", *map(str, arguments)]
