@@ -223,7 +223,7 @@ def asker(address: str, kind: int = zmq.REQ) -> Iterator[Asker]:
 
 
 def response(question: str, *records: str, rdtype: str = "A", id_: int = 1, rcode: str = "NOERROR") -> bytes:
-    """A DNS response; records read "owner TTL type data", names with or without a trailing dot."""
+    """A DNS response; records read "owner TTL type data", names in the data end with a dot."""
     message = dns.message.make_response(dns.message.make_query(question, rdtype, id=id_))
     message.set_rcode(dns.rcode.from_text(rcode))
     for record in records:

@@ -65,9 +65,10 @@ def main_command(
         play(run_dir, capture, dnscache, selection, parse_output(output), stay=stay)
 
 
-for _command in (cache, get, health, probe, replay, signatures, stats, trail):
+for _worker, _command in {"probe": probe, "cache": cache, "signatures": signatures}.items():
+    main_command.add_command(_command, _worker)
+for _command in (get, trail, replay, stats, health):
     main_command.add_command(_command)
-cache.name, probe.name, signatures.name = "cache", "probe", "signatures"
 
 
 def main() -> None:

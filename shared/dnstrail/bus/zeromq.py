@@ -169,7 +169,7 @@ class ZmqBus:
     def close(self) -> None:
         for end in self._ends:
             end.close()
-        self._context.term()
+        self._context.destroy()  # with what never became an end, since its bind failed
 
     def _keep(self, end: E) -> E:
         self._ends.append(end)
