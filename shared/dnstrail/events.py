@@ -18,13 +18,22 @@ NAMES = (NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT)
 
 
 class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The addresses of one packet: packed (4 or 16 bytes, network order), ports, and "udp" or "tcp"."""
+    """The addresses of one packet: packed (4 or 16 bytes, network order), ports, and "udp" or "tcp".
+
+    What a live source knows besides: the socket (its cookie, and that of its network namespace), whether the packet
+    left by it, and where the process meant to send, before any NAT. Zero and b"" where it is not known.
+    """
 
     source: bytes
     source_port: int
     destination: bytes
     destination_port: int
     transport: str = "udp"
+    socket: int = 0
+    namespace: int = 0
+    egress: bool = False
+    meant: bytes = b""
+    meant_port: int = 0
 
     @property
     def source_text(self) -> str:

@@ -17,7 +17,7 @@ from dnstrail.errors import (
     SettingsError,
     Unavailable,
 )
-from running import BOUND, answering, cache, open_bus, probe, response, seen, short_folder
+from running import BOUND, answering, asker, cache, open_bus, probe, response, seen, short_folder, wait_until_seen
 
 A_COM = {"ip_addresses": ["192.0.2.1"], "dns_queries": ["a.com"], "dns_root": "a.com"}
 SHOUTED = {"ip_addresses": ["192.0.2.2"], "dns_queries": ["b.com"], "dns_root": "b.com"}
@@ -43,14 +43,9 @@ def bus():
 @pytest.fixture
 def known(folder):
     """A cache that knows a.com and b.com; gives its address."""
-    with cache(folder) as address, probe(folder) as publishing:
-        publishing.turn(
-            seen(response("a.com", "a.com 60 A 192.0.2.1")), seen(response("b.com", "b.com 60 A 192.0.2.2"))
-        )
-        with open_bus() as bus:
-            source = DnsDataSource(address, bus=bus, timeout=BOUND)
-            source.after = [("start", 1)]
-            assert source.get("a.com") == A_COM
+    with cache(folder) as address, probe(folder) as publishing, asker(address) as client:
+        a, b = response("a.com", "a.com 60 A 192.0.2.1"), response("b.com", "b.com 60 A 192.0.2.2")
+        wait_until_seen(client, publishing.turn(seen(a), seen(b)))
         yield address
 
 
@@ -83,7 +78,7 @@ def test_get_takes_a_key_in_any_form(known, bus, key):
 @pytest.mark.parametrize("key", ["c.com", "", "192.0.2.9", "a" * 64 + ".com", "\udcff", "a\ud800.com"])
 def test_what_is_not_known_is_not_found(known, bus, key):
     """A key that the cache does not know, no name at all and one that no wire can carry raise DataNotFound."""
-    with pytest.raises(DataNotFound, match="^requested data was not found$") as caught:
+    with pytest.raises(DataNotFound, match=r"^requested data was not found$") as caught:
         DnsDataSource(known, bus=bus).get(key)
     assert caught.value.key == key
 
@@ -91,7 +86,7 @@ def test_what_is_not_known_is_not_found(known, bus, key):
 @pytest.mark.parametrize("key", [None, 1, 1.5, b"a.com", ["a.com"], {"a.com": 1}, object()], ids=repr)
 def test_a_key_that_is_no_string_is_not_supported(address, bus, key):
     """Another type of key raises KeyNotSupported, without asking anybody."""
-    with pytest.raises(KeyNotSupported, match="^queried key is not supported$") as caught:
+    with pytest.raises(KeyNotSupported, match=r"^queried key is not supported$") as caught:
         DnsDataSource(address, bus=bus).get(key)
     assert caught.value.key is key
 

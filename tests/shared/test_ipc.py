@@ -28,6 +28,11 @@ BINDERS = {
     "server": lambda bus, address: bus.server(address),
     "puller": lambda bus, address: bus.puller(address),
 }
+CONNECTORS = {
+    "subscriber": lambda bus, address: bus.subscriber([address], [""]),
+    "requester": lambda bus, address: bus.requester(address),
+    "pusher": lambda bus, address: bus.pusher(address),
+}
 
 
 @pytest.fixture
@@ -74,24 +79,26 @@ def test_a_stale_socket_of_a_killed_process_is_no_obstacle(address):
     path = socket_path(address)
     with subprocess.Popen([sys.executable, "-c", SERVE, address], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"bound\n"
-        with pytest.raises(BusError, match="another dnstrail serves here"), ipc.sole_server(address):
-            pytest.fail("two processes serve one address")
+        with open_bus() as bus, pytest.raises(BusError, match="another dnstrail serves here"):
+            bus.server(address)
         process.send_signal(signal.SIGKILL)
     assert path.is_socket()
     with answering(address, bytes.upper), open_bus() as bus:
         assert bus.requester(address).request(b"x", 10) == b"X"
 
 
-def test_only_one_serves_an_address(address):
+@pytest.mark.parametrize("kind", BINDERS)
+def test_only_one_serves_an_address(address, kind):
     """A second one at the same address is refused with the socket's name and the remedy; the first one goes on."""
     with answering(address, bytes.upper), open_bus() as bus:
-        with pytest.raises(BusError) as caught, ipc.sole_server(address):
-            pytest.fail("two serve one address")
+        with pytest.raises(BusError) as caught:
+            BINDERS[kind](bus, address)
         assert caught.value.address == address
         assert str(caught.value) == f"{address}: another dnstrail serves here: stop it, or use another --run-dir"
         assert bus.requester(address).request(b"x", 10) == b"X"
 
 
+@pytest.mark.parametrize("kind", [*BINDERS, *CONNECTORS])
 @pytest.mark.parametrize(
     ("refused", "text"),
     [
@@ -104,10 +111,10 @@ def test_only_one_serves_an_address(address):
     ],
     ids=["tcp", "a path", "inproc", "nothing", "108 bytes", "108 bytes of UTF-8"],
 )
-def test_an_address_that_cannot_be_is_refused(refused, text):
+def test_an_address_that_cannot_be_is_refused(kind, refused, text):
     """What is no usable address is a BusError that names it and says what to write."""
-    with pytest.raises(BusError, match=re.escape(f"{refused}: {text}")):
-        socket_path(refused)
+    with open_bus() as bus, pytest.raises(BusError, match=re.escape(f"{refused}: {text}")):
+        {**BINDERS, **CONNECTORS}[kind](bus, refused)
 
 
 def test_the_longest_path_serves(folder):
@@ -143,8 +150,8 @@ def test_a_folder_of_somebody_else_is_refused_where_all_may_write(folder, mode, 
         with open_bus() as bus:
             assert bus.server(address).receive() is None
         return
-    with pytest.raises(BusError, match="belongs to somebody else: choose another folder"), ipc.sole_server(address):
-        pytest.fail("served in a stranger's folder")
+    with open_bus() as bus, pytest.raises(BusError, match="belongs to somebody else: choose another folder"):
+        bus.server(address)
 
 
 def test_a_lock_that_is_a_link_is_not_followed(address):
@@ -152,8 +159,8 @@ def test_a_lock_that_is_a_link_is_not_followed(address):
     path = socket_path(address)
     target = path.with_name("target")
     Path(f"{path}.lock").symlink_to(target)
-    with pytest.raises(BusError, match="choose another folder"), ipc.sole_server(address):
-        pytest.fail("a link was followed")
+    with open_bus() as bus, pytest.raises(BusError, match="choose another folder"):
+        bus.server(address)
     assert not target.exists()
 
 

@@ -46,8 +46,6 @@ REFUSED = {
     "an array of four thousand million": (b"\xdd\xff\xff\xff\xff", BAD_REQUEST, "no MessagePack"),
     "no map": (msgpack.packb(["v", 1]), BAD_REQUEST, "a request is a MessagePack map"),
     "nil": (msgpack.packb(None), BAD_REQUEST, "a request is a MessagePack map"),
-    "nested too deep": (raw(more=nested(4)), BAD_REQUEST, "nested deeper than 4"),
-    "nested far too deep": (raw(more=nested(500)), BAD_REQUEST, "nested deeper than 4"),
     "another v": (raw(v=2), UNSUPPORTED_VERSION, "v is 2; this cache speaks 1"),
     "v as text": (raw(v="1"), UNSUPPORTED_VERSION, "v is '1'"),
     "v true": (raw(v=True), UNSUPPORTED_VERSION, "v is True"),
@@ -155,10 +153,12 @@ def test_replies_have_the_documented_form():
 
 
 def decodes_or_refuses(body):
+    outcome: object
     try:
-        assert isinstance(decode_request(body), Request)
+        outcome = type(decode_request(body))
     except RefusedError as refused:
-        assert refused.code in {BAD_REQUEST, KEY_NOT_SUPPORTED, UNSUPPORTED_VERSION}
+        outcome = refused.code
+    assert outcome in {Request, BAD_REQUEST, KEY_NOT_SUPPORTED, UNSUPPORTED_VERSION}
 
 
 VALUES = st.recursive(

@@ -20,7 +20,7 @@ import zmq
 
 import dnstrail_cache.worker
 from dnstrail.bus import Publisher, ZmqBus
-from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.bus.ipc import events_address, lookups_address, socket_path
 from dnstrail.clock import Clock, SystemClock
 from dnstrail.events import NET_PACKET_DNS, Captured
 from dnstrail.image import Bounds
@@ -161,12 +161,15 @@ class Probe:
 def probe(
     folder: Path, start: str = "start", *, live: bool = False, subscribers: int = 1, address: str = ""
 ) -> Iterator[Probe]:
-    """A probe that waits for its subscribers and has published its first, empty turn."""
+    """A probe with its first, empty turn published: its subscribers are there, and a cache in the folder knows it."""
     with open_bus() as bus:
         publisher = bus.publisher(address or events_address(folder), lossless=True)
         wait_until(lambda: publisher.subscribers(TURN) >= subscribers, "a subscription")
         publishing = Probe(publisher, start, live=live)
-        publishing.turn()
+        first = publishing.turn()
+        if socket_path(lookups_address(folder)).exists():
+            with asker(lookups_address(folder)) as client:
+                wait_until_seen(client, first)
         yield publishing
 
 
@@ -220,6 +223,11 @@ def asker(address: str, kind: int = zmq.REQ) -> Iterator[Asker]:
         socket.rcvhwm = socket.sndhwm = 0
         socket.connect(address)
         yield Asker(socket)
+
+
+def wait_until_seen(client: Asker, mark: Mark) -> None:
+    """Wait until a cache has seen the end of a turn; before it has heard of a probe, no mark of it helps."""
+    wait_until(lambda: client.ask("health")["data"]["turns"].get(mark[0], -1) >= mark[1], f"the end of turn {mark}")
 
 
 def response(question: str, *records: str, rdtype: str = "A", id_: int = 1, rcode: str = "NOERROR") -> bytes:
