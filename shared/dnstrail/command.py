@@ -10,6 +10,7 @@ import click
 
 from dnstrail.bus.ipc import default_run_dir
 from dnstrail.errors import CaptureError, DnstrailError, SettingsError, Unavailable
+from dnstrail.lifecycle import User
 
 USAGE, NO_CACHE, FAILED = 2, 3, 1
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -20,6 +21,20 @@ run_dir_option = click.option(
     default=default_run_dir,
     show_default="/run/dnstrail or the user's",
     help="Folder of the sockets.",
+)
+
+
+def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
+    if value is None:
+        return None
+    uid, _, gid = value.partition(":")
+    if not (uid.isdigit() and gid.isdigit()):
+        raise click.BadParameter(f"{value!r} is not UID:GID")
+    return User(int(uid), int(gid))
+
+
+user_option = click.option(
+    "--user", metavar="UID:GID", callback=_convert_user, help="Become this user once all is loaded (as root)."
 )
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 

@@ -26,6 +26,15 @@ class CaptureError(DnstrailError):
         super().__init__(f"{path}: {reason}")
 
 
+class SourceUnavailable(DnstrailError):
+    """A live source cannot be used on this host; the text says what is missing and what to do."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        self.source = source
+        self.reason = reason
+        super().__init__(f"{source}: {reason}")
+
+
 class BusError(DnstrailError):
     """A socket cannot be opened; the text names the socket and what to do."""
 

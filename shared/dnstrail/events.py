@@ -14,7 +14,9 @@ import msgspec
 NET_PACKET_DNS = "net_packet_dns"
 SCHED_PROCESS_EXEC = "sched_process_exec"
 SCHED_PROCESS_EXIT = "sched_process_exit"
-NAMES = (NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT)
+DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # the cache's own: a second answer to one query, with other targets
+NAMES = (NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, DNS_ANSWER_CONFLICT)
+LOSSES = ("ring_full", "socket_full")  # counters of a live source that tell of events which it never saw
 
 
 class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):

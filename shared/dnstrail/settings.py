@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 import msgspec
 
+from dnstrail.admission import POLICIES
 from dnstrail.errors import SettingsError
 
-UNMATCHED = ("auto", "accept")  # "reject" needs admission, which this version does not have
+UNMATCHED = POLICIES
 DNSCACHE_HELP = """\
 Select different options for the DNS cache.
 
@@ -17,13 +18,14 @@ Example:
   --dnscache enable
   --dnscache size=X
   --dnscache grace=SECONDS
-  --dnscache unmatched=auto|accept
+  --dnscache unmatched=auto|accept|reject
   --dnscache none
 
   --dnscache enable                | will enable with the default settings (it is enabled anyhow)
   --dnscache size=5000             | will limit the cache to 5000 query roots, which is the default
   --dnscache grace=60              | will keep a relation for 60 seconds past its TTL, which is the default
-  --dnscache unmatched=auto        | answers whose query was not seen are accepted (auto of a file, too)
+  --dnscache unmatched=auto        | an answer whose query was not seen: reject drops it, accept keeps it,
+                                   | auto (the default) drops it where the query must have been seen
   --dnscache none                  | will disable the cache
 
 Use comma OR use the flag multiple times to choose multiple options:

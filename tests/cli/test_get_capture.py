@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail_probe.sources import open_source
-from processes import dnstrail
+from processes import dnstrail, run_dir
 
 DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/demo.pcap"
 BEGIN = 1_793_534_400
@@ -119,7 +119,8 @@ def test_capture_cut_short_warns_and_counts(tmp_path):
     assert (done.returncode, "cut short" in done.stderr) == (1, True)
     done = dnstrail("get", "--capture", cut, "-", stdin='{"key": "shop.example"}\n')
     assert (done.returncode, "cut short" in done.stderr) == (0, True)
-    done = dnstrail("replay", cut, "--run-dir", tmp_path / "run")
+    with run_dir() as folder:
+        done = dnstrail("replay", cut, "--run-dir", folder)
     assert (done.returncode, "file_cut_short" in done.stderr) == (0, True)
     assert "17 messages" in done.stderr
 

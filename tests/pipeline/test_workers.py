@@ -16,7 +16,7 @@ import pytest
 from dnstrail.bus.ipc import findings_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DataNotFound, Unavailable
-from processes import dnstrail, run_dir, started, wait_until
+from processes import alive, children_of, command_line, dnstrail, run_dir, started, wait_until
 from running import probe, response, seen
 
 README = Path(__file__).parents[2] / "README.md"
@@ -133,7 +133,7 @@ def test_all_in_one_stops_cleanly(number):
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder) as run:
         with data_source(folder) as dns:
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
-        children = workers_of(run.pid)
+        children = children_of(run.pid)
         assert len(children) >= 2  # the probe's source may have ended
         run.send_signal(number)
         assert run.wait(20) == 0
@@ -145,7 +145,7 @@ def test_dead_worker_ends_the_run_and_is_named():
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder) as run:
         with data_source(folder) as dns:
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
-        cache = next(child for child in workers_of(run.pid) if "dnstrail_cache" in command_line(child))
+        cache = next(child for child in children_of(run.pid) if "dnstrail_cache" in command_line(child))
         os.kill(cache, signal.SIGKILL)
         assert run.wait(20) == 1
         assert "the cache worker" in run.stderr.read()
@@ -156,7 +156,7 @@ def test_workers_do_not_outlive_a_killed_parent():
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder) as run:
         with data_source(folder) as dns:
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
-        children = workers_of(run.pid)
+        children = children_of(run.pid)
         run.kill()
         run.wait()
         wait_until(lambda: not any(alive(child) for child in children), "the end of the workers")
@@ -199,30 +199,3 @@ def test_questions_to_a_running_cache():
         assert (stats["image"]["messages"], stats["image"]["related"], stats["lost"]) == (18, 8, {})
         assert json.loads(dnstrail("health", "--json", "--run-dir", folder).stdout)["status"] == "ok"
         assert "image.related" in dnstrail("stats", "--run-dir", folder).stdout
-
-
-def workers_of(parent: int) -> list[int]:
-    """The children of a process."""
-    return [
-        int(status.parent.name)
-        for status in Path("/proc").glob("[0-9]*/status")
-        if re.search(rf"^PPid:\t{parent}$", text_of(status), re.MULTILINE)
-    ]
-
-
-def alive(process: int) -> bool:
-    """Whether a process is there, and no zombie."""
-    return bool(re.search(r"^State:\t[^Z]", text_of(Path(f"/proc/{process}/status")), re.MULTILINE))
-
-
-def command_line(process: int) -> str:
-    """How a process was called."""
-    return text_of(Path(f"/proc/{process}/cmdline"))
-
-
-def text_of(path: Path) -> str:
-    """What a file holds, "" if it is gone."""
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

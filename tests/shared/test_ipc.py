@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import stat
 import subprocess
@@ -54,6 +53,14 @@ def umask():
     os.umask(before)
 
 
+def refusal(open_end, address):
+    """The error with which a bus refuses to open an end."""
+    with open_bus() as bus:
+        with pytest.raises(BusError) as caught:
+            open_end(bus, address)
+        return caught.value
+
+
 @pytest.mark.parametrize("kind", BINDERS)
 def test_the_socket_is_for_user_and_group_alone(folder, umask, kind):
     """The folder is made with mode 0750, its socket with 0660, and the umask is as it was."""
@@ -79,8 +86,7 @@ def test_a_stale_socket_of_a_killed_process_is_no_obstacle(address):
     path = socket_path(address)
     with subprocess.Popen([sys.executable, "-c", SERVE, address], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"bound\n"
-        with open_bus() as bus, pytest.raises(BusError, match="another dnstrail serves here"):
-            bus.server(address)
+        assert "another dnstrail serves here" in str(refusal(BINDERS["server"], address))
         process.send_signal(signal.SIGKILL)
     assert path.is_socket()
     with answering(address, bytes.upper), open_bus() as bus:
@@ -91,10 +97,9 @@ def test_a_stale_socket_of_a_killed_process_is_no_obstacle(address):
 def test_only_one_serves_an_address(address, kind):
     """A second one at the same address is refused with the socket's name and the remedy; the first one goes on."""
     with answering(address, bytes.upper), open_bus() as bus:
-        with pytest.raises(BusError) as caught:
-            BINDERS[kind](bus, address)
-        assert caught.value.address == address
-        assert str(caught.value) == f"{address}: another dnstrail serves here: stop it, or use another --run-dir"
+        error = refusal(BINDERS[kind], address)
+        assert error.address == address
+        assert str(error) == f"{address}: another dnstrail serves here: stop it, or use another --run-dir"
         assert bus.requester(address).request(b"x", 10) == b"X"
 
 
@@ -113,8 +118,7 @@ def test_only_one_serves_an_address(address, kind):
 )
 def test_an_address_that_cannot_be_is_refused(kind, refused, text):
     """What is no usable address is a BusError that names it and says what to write."""
-    with open_bus() as bus, pytest.raises(BusError, match=re.escape(f"{refused}: {text}")):
-        {**BINDERS, **CONNECTORS}[kind](bus, refused)
+    assert str(refusal({**BINDERS, **CONNECTORS}[kind], refused)).startswith(f"{refused}: {text}")
 
 
 def test_the_longest_path_serves(folder):
@@ -150,8 +154,7 @@ def test_a_folder_of_somebody_else_is_refused_where_all_may_write(folder, mode, 
         with open_bus() as bus:
             assert bus.server(address).receive() is None
         return
-    with open_bus() as bus, pytest.raises(BusError, match="belongs to somebody else: choose another folder"):
-        bus.server(address)
+    assert "belongs to somebody else: choose another folder" in str(refusal(BINDERS["server"], address))
 
 
 def test_a_lock_that_is_a_link_is_not_followed(address):
@@ -159,8 +162,7 @@ def test_a_lock_that_is_a_link_is_not_followed(address):
     path = socket_path(address)
     target = path.with_name("target")
     Path(f"{path}.lock").symlink_to(target)
-    with open_bus() as bus, pytest.raises(BusError, match="choose another folder"):
-        bus.server(address)
+    assert "choose another folder" in str(refusal(BINDERS["server"], address))
     assert not target.exists()
 
 

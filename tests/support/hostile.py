@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from sequences_ordinary import A, CNAME, TXT, asked, by_hand, record, wire
+from sequences_ordinary import CNAME, TXT, A, asked, by_hand, record, wire
 
 QUESTION = asked(wire("q.example"))
 HEAD = 12 + len(QUESTION)  # where the first record starts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,3 +74,30 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 def _command(arguments: tuple[str | Path, ...]) -> list[str]:
     return [sys.executable, "-m", "dnstrail_cli", *map(str, arguments)]
+
+
+def children_of(parent: int) -> list[int]:
+    """The children of a process."""
+    return [
+        int(status.parent.name)
+        for status in Path("/proc").glob("[0-9]*/status")
+        if re.search(rf"^PPid:\t{parent}$", text_of(status), re.MULTILINE)
+    ]
+
+
+def alive(process: int) -> bool:
+    """Whether a process is there, and no zombie."""
+    return bool(re.search(r"^State:\t[^Z]", text_of(Path(f"/proc/{process}/status")), re.MULTILINE))
+
+
+def command_line(process: int) -> str:
+    """How a process was called."""
+    return text_of(Path(f"/proc/{process}/cmdline"))
+
+
+def text_of(path: Path) -> str:
+    """What a file holds, "" if it is gone."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

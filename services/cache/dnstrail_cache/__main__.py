@@ -9,10 +9,10 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.clock import SystemClock
-from dnstrail.command import log_level_option, run_command, run_dir_option
+from dnstrail.command import log_level_option, run_command, run_dir_option, user_option
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
-from dnstrail.lifecycle import stop_on_signals
+from dnstrail.lifecycle import User, drop_privileges, stop_on_signals
 from dnstrail.log import configure
 from dnstrail.settings import parse_dnscache
 from dnstrail_cache.worker import TOPICS, run
@@ -22,10 +22,18 @@ from dnstrail_cache.worker import TOPICS, run
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--serve", help="Address to answer at (default: lookups.sock in the run-dir).")
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="As in `dnstrail --dnscache help`.")
+@click.option("--findings", help="Address to send dns_answer_conflict events to (default: they are only counted).")
+@user_option
 @run_dir_option
 @log_level_option
 def command(
-    subscribe: tuple[str, ...], serve: str | None, dnscache: tuple[str, ...], run_dir: Path, log_level: str
+    subscribe: tuple[str, ...],
+    serve: str | None,
+    dnscache: tuple[str, ...],
+    findings: str | None,
+    user: User | None,
+    run_dir: Path,
+    log_level: str,
 ) -> None:
     """Keep the image of names and addresses, and answer lookups."""
     configure("cache", log_level)
@@ -38,7 +46,9 @@ def command(
         server = bus.server(serve or lookups_address(run_dir))
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], TOPICS)
         bounds = Bounds(size=settings.size, grace=settings.grace)
-        run(bus, subscriber, server, SystemClock(), bounds, stop)
+        pusher = bus.pusher(findings) if findings else None
+        drop_privileges(user, run_dir)
+        run(bus, subscriber, server, SystemClock(), bounds, stop, unmatched=settings.unmatched, pusher=pusher)
     finally:
         bus.close()
 

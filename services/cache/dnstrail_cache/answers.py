@@ -26,6 +26,7 @@ def stats(feed: Feed) -> dict[str, Any]:
     image = feed.image
     return {
         "image": {"roots": len(image), "relations": image.relations, **image.counters},
+        "admission": dict(image.admission.counters),
         "cache": dict(feed.counters),
         "lost": dict(feed.turns.lost),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in feed.turns.probes},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 from dnstrail.bus import Subscriber
 from dnstrail.clock import Clock
 from dnstrail.errors import BadMessage
-from dnstrail.events import NET_PACKET_DNS
+from dnstrail.events import LOSSES, NET_PACKET_DNS, Captured
 from dnstrail.image import Image
 from dnstrail.turns import TURN, Batch, Turn, Turns, decode
+from dnstrail.wire import is_response
+from dnstrail_cache.copies import Copies
 
 TOPICS = (NET_PACKET_DNS, TURN)
 _MESSAGES_AT_ONCE = 8  # a batch may hold some hundred events
@@ -18,10 +21,13 @@ _NANOSECONDS = 1_000_000_000
 
 
 class Feed:
-    """Keeps an image in step with what the probes publish."""
+    """Keeps an image in step with what the probes publish; `report` is given the answers in conflict with others."""
 
-    def __init__(self, subscriber: Subscriber, image: Image, clock: Clock) -> None:
+    def __init__(self, subscriber: Subscriber, image: Image, clock: Clock, report: Callable[[Captured], None]) -> None:
         self.image = image
+        self._report = report
+        self._losses = -1
+        self._copies = Copies()
         self.turns = Turns((NET_PACKET_DNS,))
         self.counters: Counter[str] = Counter()
         self._subscriber = subscriber
@@ -51,8 +57,25 @@ class Feed:
             turn = decode(body, Turn)
             self.turns.turn(turn)
             self._live = any(probe.live for probe in self.turns.probes)
+            self._note_losses(turn)
             return
         batch = decode(body, Batch)
         self.turns.batch(topic, batch)
         for event in batch.events:
-            self.image.feed(event.timestamp / _NANOSECONDS, event.payload)
+            self._feed(event)
+
+    def _feed(self, event: Captured) -> None:
+        stamp = event.timestamp / _NANOSECONDS
+        if is_response(event.payload) and self._copies.is_copy(event):
+            self.counters["copies"] += 1
+        elif self.image.feed(stamp, event.payload, event.flow, live=self._live):
+            self._report(event)
+
+    def _note_losses(self, turn: Turn) -> None:
+        """What was lost, here or at a probe, and a probe that has started: then queries may have gone unseen."""
+        probes = self.turns.probes
+        losses = sum(self.turns.lost.values()) + len(probes)
+        losses += sum(probe.counters.get(reason, 0) for probe in probes for reason in LOSSES)
+        if losses != self._losses:
+            self._losses = losses
+            self.image.admission.gap(max(turn.now / _NANOSECONDS, self.image.latest))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Callable
 
+import msgpack
 import structlog
 
-from dnstrail.bus import Bus, ServedRequest, Server, Subscriber
+from dnstrail.admission import Admission
+from dnstrail.bus import Bus, Pusher, ServedRequest, Server, Subscriber
 from dnstrail.clock import Clock
+from dnstrail.events import DNS_ANSWER_CONFLICT, Captured, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.lookups import OVERLOADED, RefusedError, Request, decode_request, encode_data, encode_error
+from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feed import TOPICS, Feed
 from dnstrail_cache.parked import MAX_PARKED, Parked, Waiting, is_complete
@@ -22,14 +28,39 @@ _REQUESTS_AT_ONCE = 256
 __all__ = ["TOPICS", "run"]
 
 
-def run(bus: Bus, subscriber: Subscriber, server: Server, clock: Clock, bounds: Bounds, stop: threading.Event) -> None:
-    """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends it."""
-    worker = _Worker(server, Feed(subscriber, Image(bounds), clock), clock)
+def run(
+    bus: Bus,
+    subscriber: Subscriber,
+    server: Server,
+    clock: Clock,
+    bounds: Bounds,
+    stop: threading.Event,
+    *,
+    unmatched: str = "auto",
+    pusher: Pusher | None = None,
+) -> None:
+    """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends it.
+
+    Answers that are in conflict with others are counted, and sent to where findings go.
+    """
+    image = Image(bounds, Admission(unmatched))
+    worker = _Worker(server, Feed(subscriber, image, clock, _report_to(pusher)), clock)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
         bus.wait(subscriber, server, timeout=_SOON if len(worker.parked) else _POLL)
         worker.step()
     structlog.get_logger().info("stopped", **worker.feed.image.counters)
+
+
+def _report_to(pusher: Pusher | None) -> Callable[[Captured], None]:
+    host = socket.gethostname()
+
+    def report(captured: Captured) -> None:
+        event = Event(DNS_ANSWER_CONFLICT, captured, host_name=host)
+        if pusher is not None and not pusher.push(msgpack.packb(event_map(event, parse_arguments=True))):
+            structlog.get_logger().warning("conflict_not_delivered")
+
+    return report
 
 
 class _Worker:

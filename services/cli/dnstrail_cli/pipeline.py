@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 
 from dnstrail.bus import Bus
-from dnstrail.bus.ipc import events_address, findings_address, lookups_address
+from dnstrail.bus.ipc import events_address, findings_address, group_id, lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import BadMessage, DnstrailError
 from dnstrail.events import Event
-from dnstrail.lifecycle import PARENT
+from dnstrail.lifecycle import PARENT, User
 from dnstrail.tracee import event_map
 from dnstrail.turns import TURN, Batch, Turn, decode, unpack
 
@@ -50,19 +50,22 @@ class Plan(msgspec.Struct, frozen=True):
     events: tuple[str, ...] = ()
     parse_arguments: bool = False
     speed: float | None = None
+    user: User | None = None
     log_level: str = "warning"
 
     @property
     def commands(self) -> dict[str, list[str]]:
         """The arguments of each worker, in the order in which they start: whoever listens before who speaks."""
         common = ["--run-dir", str(self.run_dir), "--log-level", self.log_level]
+        unprivileged = [*common, "--findings", findings_address(self.run_dir)]
+        if self.user is not None:
+            unprivileged += ["--user", f"{self.user.uid}:{self.user.gid}"]
         workers: dict[str, list[str]] = {}
         if self.cache:
-            workers["cache"] = [*common, *_each("--dnscache", self.dnscache)]
+            workers["cache"] = [*unprivileged, *_each("--dnscache", self.dnscache)]
         if self.findings:
             workers["signatures"] = [
-                *common,
-                *["--findings", findings_address(self.run_dir)],
+                *unprivileged,
                 *_each("--select", self.findings),
                 *_each("--signatures", map(str, self.signatures)),
                 *([] if self.cache else ["--no-cache"]),
@@ -82,6 +85,8 @@ class Pipeline:
         self.shown = 0
         self._emit = emit
         self._bus = bus
+        if plan.user is not None:
+            _hand_over(plan.run_dir, plan.user)
         self._findings = bus.puller(findings_address(plan.run_dir))
         self._events = bus.subscriber([events_address(plan.run_dir)], [*plan.events, TURN])
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -112,6 +117,11 @@ class Pipeline:
                 self._on_finding(body)
             self._check()
 
+    @property
+    def started(self) -> bool:
+        """Whether the probe is heard: it publishes from now on."""
+        return self._last is not None
+
     def stats(self) -> dict[str, Any]:
         """What the cache has counted, once it has seen the last turn; {} where the run has no cache."""
         if not self.plan.cache or self._last is None:
@@ -139,9 +149,9 @@ class Pipeline:
 
     def _on_finding(self, body: bytes) -> None:
         message = unpack(body)
-        if "eventName" in message:
+        if message.get("eventName") in (*self.plan.events, *self.plan.findings):
             self._show(message)
-        else:  # the signature worker has worked on all that the source gave
+        elif "signal" in message:  # the signature worker has worked on all that the source gave
             self._signatures_done = True
             self.ended = self._last is not None and self._last.ended
 
@@ -155,6 +165,13 @@ class Pipeline:
             finished = worker == "probe" and code == 0 and self._last is not None and self._last.ended
             if code is not None and not finished:
                 raise WorkerDied(worker, code)
+
+
+def _hand_over(run_dir: Path, user: User) -> None:
+    """Give the folder of the sockets to the user as whom all workers but the probe will run."""
+    run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    group = group_id()
+    os.chown(run_dir, user.uid, user.gid if group < 0 else group)
 
 
 def _each(option: str, values: Iterator[str] | tuple[str, ...] | map[str]) -> list[str]:

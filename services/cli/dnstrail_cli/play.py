@@ -14,13 +14,13 @@ from dnstrail.bus import ZmqBus
 from dnstrail.clock import SystemClock
 from dnstrail.command import run_dir_option
 from dnstrail.errors import SettingsError
-from dnstrail.events import NAMES, NET_PACKET_DNS
-from dnstrail.lifecycle import stop_on_signals
+from dnstrail.events import DNS_ANSWER_CONFLICT, NAMES, NET_PACKET_DNS
+from dnstrail.lifecycle import calling_user, stop_on_signals
 from dnstrail.log import configure
 from dnstrail.settings import parse_dnscache
 from dnstrail_cli.output import Output, OutputSettings, parse_output
 from dnstrail_cli.pipeline import Pipeline, Plan
-from dnstrail_probe.sources import AUTO, SOURCES, best_source, open_source
+from dnstrail_probe.sources import AUTO, SOURCES, open_source
 from dnstrail_signatures.load import load
 
 
@@ -39,7 +39,11 @@ def select(names: Iterable[str], paths: tuple[Path, ...]) -> Selection:
         SettingsError: a name that there is not; the text names it.
     """
     known = tuple(cls.metadata.event_name for cls in load(paths))
-    chosen = [name.strip() for given in names for name in given.split(",")] or [NET_PACKET_DNS, *known]
+    chosen = [name.strip() for given in names for name in given.split(",")] or [
+        NET_PACKET_DNS,
+        DNS_ANSWER_CONFLICT,
+        *known,
+    ]
     for name in chosen:
         if name not in NAMES and name not in known:
             raise SettingsError(f"unknown event {name!r}; known: {', '.join((*NAMES, *known))}")
@@ -73,6 +77,7 @@ def play(
         events=selection.events,
         parse_arguments=output.parse_arguments,
         speed=speed,
+        user=calling_user(),
     )
     stop = stop_on_signals()
     bus = ZmqBus()
@@ -80,6 +85,9 @@ def play(
     try:
         pipeline = Pipeline(plan, bus, out.emit)
         with pipeline.running():
+            pipeline.work(stop, lambda: pipeline.started)
+            if pipeline.started:
+                _say("ready")
             pipeline.work(stop, _releasing(out, lambda: pipeline.ended))
             out.release(everything=True)
             if pipeline.ended:
@@ -119,10 +127,7 @@ def replay(
 
 def _checked_source(capture: str) -> str:
     """The source to open; a file that is no capture is told here, before any worker has started."""
-    if capture == AUTO:
-        capture, why = best_source()
-        _say(f"capturing from {capture}: {why}")
-    elif capture in SOURCES or not _is_stream(Path(capture)):
+    if capture != AUTO and capture not in SOURCES and not _is_stream(Path(capture)):
         open_source(capture).close()
     return capture
 

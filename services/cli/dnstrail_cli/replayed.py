@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.events import NET_PACKET_DNS
+from dnstrail.admission import Admission
+from dnstrail.events import NET_PACKET_DNS, Flow
 from dnstrail.image import Bounds, Found, Image
 from dnstrail.settings import DnsCache
 from dnstrail_cli.moment import parse_moment
@@ -29,7 +30,8 @@ class Replayed:
     """
 
     def __init__(self, path: str, settings: DnsCache) -> None:
-        self.image = Image(Bounds(size=settings.size, grace=settings.grace))
+        bounds = Bounds(size=settings.size, grace=settings.grace)
+        self.image = Image(bounds, Admission(settings.unmatched))
         self._source = open_source(path)
         self._messages = _messages(self._source)
         self._next = next(self._messages, None)
@@ -91,11 +93,11 @@ def _read_line(line: str, latest: float) -> tuple[str, Any, float | None]:
     return key, given, at
 
 
-def _messages(source: Source) -> Iterator[tuple[float, bytes]]:
+def _messages(source: Source) -> Iterator[tuple[float, bytes, Flow | None]]:
     try:
         while (captured := source.read(_WAIT)) is not None:
             for topic, event in captured:
                 if topic == NET_PACKET_DNS:
-                    yield event.timestamp / _NANOSECONDS, event.payload
+                    yield event.timestamp / _NANOSECONDS, event.payload, event.flow
     finally:
         source.close()

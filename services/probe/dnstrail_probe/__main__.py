@@ -13,31 +13,32 @@ from dnstrail.command import log_level_option, run_command, run_dir_option
 from dnstrail.lifecycle import stop_on_signals
 from dnstrail.log import configure
 from dnstrail_probe.pace import Paced
-from dnstrail_probe.sources import open_source
+from dnstrail_probe.sources import AUTO, best_source, open_source
 from dnstrail_probe.worker import run
 
 
 @click.command()
-@click.option("--capture", default="auto", show_default=True, help="auto, or a pcap or pcapng FILE.")
+@click.option("--capture", default="auto", show_default=True, help="auto, ebpf, packet, demo, or a FILE.")
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
-@click.option("--subscribers", default=1, show_default=True, help="How many a file waits for before its first event.")
+@click.option("--subscribers", type=int, help="How many to wait for first (default: 1 for a file, none live).")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file X times as fast as it was.")
 @run_dir_option
 @log_level_option
 def command(
-    capture: str, publish: str | None, subscribers: int, speed: float | None, run_dir: Path, log_level: str
+    capture: str, publish: str | None, subscribers: int | None, speed: float | None, run_dir: Path, log_level: str
 ) -> None:
     """Capture DNS messages and publish them."""
     configure("probe", log_level)
     stop = stop_on_signals()
     clock = SystemClock()
-    source = open_source(capture)
+    source = best_source(_say) if capture == AUTO else open_source(capture)
     if speed is not None and not source.live:
         source = Paced(source, clock, speed)
     bus = ZmqBus()
     try:
         publisher = bus.publisher(publish or events_address(run_dir), lossless=not source.live)
-        run(source, publisher, clock, stop, subscribers)
+        expected = (0 if source.live else 1) if subscribers is None else subscribers
+        run(source, publisher, clock, stop, expected)
     finally:
         source.close()
         bus.close()
@@ -46,6 +47,10 @@ def command(
 def main() -> None:
     """The entry point."""
     run_command(command, "dnstrail probe")
+
+
+def _say(text: str) -> None:
+    click.echo(f"dnstrail: {text}", err=True)
 
 
 if __name__ == "__main__":

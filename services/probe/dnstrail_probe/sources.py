@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.captures import Captures
+from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.file_source import DNS_PORTS, CaptureFile
+from dnstrail_probe.packet_source import PacketSource
 
 
 class Source(Protocol):
@@ -35,17 +38,33 @@ _DEMO = Path(__file__).with_name("demo.pcap")
 
 # What `--capture` names -> how to open it; every other word is the path of a file ("./demo" is one, too).
 SOURCES: dict[str, Callable[[frozenset[int]], Source]] = {
+    "ebpf": EbpfSource,
+    "packet": PacketSource,
     "demo": lambda ports: CaptureFile(str(_DEMO), ports),
 }
+_PREFERENCE = ("ebpf", "packet", "demo")
 
 
 def open_source(capture: str, ports: frozenset[int] = DNS_PORTS) -> Source:
-    """Open what `--capture` names; CaptureError says why a file is none that can be read."""
-    if capture == AUTO:
-        capture, _ = best_source()
+    """Open what `--capture` names.
+
+    Raises:
+        CaptureError: a file that is none that can be read.
+        SourceUnavailable: a live source that this host or user cannot have.
+    """
     return SOURCES[capture](ports) if capture in SOURCES else CaptureFile(capture, ports)
 
 
-def best_source() -> tuple[str, str]:
-    """What `auto` means on this host: the name of the source, and why there is no better one."""
-    return "demo", "this version captures from files alone"
+def best_source(say: Callable[[str], None], ports: frozenset[int] = DNS_PORTS) -> Source:
+    """Open the best source that there is; `say` is told which, and why it is no better one."""
+    *live, last = _PREFERENCE
+    for kind in live:
+        try:
+            source = open_source(kind, ports)
+        except SourceUnavailable as error:
+            say(f"no capture by {error}")
+        else:
+            say(f"capturing by {kind}")
+            return source
+    say("nothing live can be captured: playing the bundled demo capture")
+    return open_source(last, ports)

@@ -17,20 +17,20 @@ from dnstrail_probe.turnstile import Turnstile
 HEARTBEAT = 0.1  # seconds between turns when nothing is captured
 DAMAGES = (CUT_SHORT, DAMAGED)
 _POLL = 0.005  # seconds for which a batch stays open at most
+_PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between looks for subscribers
 
 
 def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Event, expected: int) -> None:
     """Publish all events of a source until it ends or the stop signal is set.
 
-    A file waits for `expected` subscribers before its first event. The last turn says that the source has ended.
+    It waits for `expected` subscribers before its first event (live: for a bounded time). The last turn says that the
+    source has ended.
     """
     log = structlog.get_logger()
     turnstile = Turnstile(publisher, secrets.token_hex(8), live=source.live)
     greatest = 0
-    if not source.live:
-        while publisher.subscribers(TURN) < expected and not stop.wait(_SETTLE):
-            pass
+    _await_subscribers(source, publisher, clock, stop, expected)
     turnstile.close_turn(_now(source, clock, greatest), source.counters)  # the start is known before its events
     turnstile.flush()
     if not source.live:
@@ -55,6 +55,14 @@ def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Even
         if source.counters[damage]:
             log.warning(damage, source=source.name, counted="what was whole")
     log.info("source_ended", source=source.name, turns=turnstile.turn, **source.counters)
+
+
+def _await_subscribers(
+    source: Source, publisher: Publisher, clock: Clock, stop: threading.Event, expected: int
+) -> None:
+    deadline = clock.monotonic() + _PATIENCE if source.live else float("inf")
+    while publisher.subscribers(TURN) < expected and clock.monotonic() < deadline and not stop.wait(_SETTLE):
+        pass
 
 
 def _now(source: Source, clock: Clock, greatest: int) -> int:

@@ -11,9 +11,9 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.client import DnsDataSource
-from dnstrail.command import log_level_option, run_command, run_dir_option
+from dnstrail.command import log_level_option, run_command, run_dir_option, user_option
 from dnstrail.errors import SettingsError
-from dnstrail.lifecycle import stop_on_signals
+from dnstrail.lifecycle import User, drop_privileges, stop_on_signals
 from dnstrail.log import configure
 from dnstrail.signature import Signature
 from dnstrail_signatures.load import load
@@ -27,6 +27,7 @@ from dnstrail_signatures.worker import push_to, run, topics_of
 @click.option("--findings", help="Address to send findings to (default: JSON lines on stdout).")
 @click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
 @click.option("--select", multiple=True, help="Run the signature of this event alone (several times for more).")
+@user_option
 @run_dir_option
 @log_level_option
 def command(
@@ -36,6 +37,7 @@ def command(
     findings: str | None,
     signatures: tuple[Path, ...],
     select: tuple[str, ...],
+    user: User | None,
     run_dir: Path,
     log_level: str,
 ) -> None:
@@ -48,7 +50,7 @@ def command(
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings)) if findings else _print
-        run(bus, subscriber, chosen, dns, deliver, stop)
+        run(bus, subscriber, chosen, dns, deliver, stop, settled=lambda: drop_privileges(user, run_dir))
     finally:
         bus.close()
 

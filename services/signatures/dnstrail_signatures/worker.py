@@ -48,9 +48,15 @@ def run(
     dns: DnsDataSource | None,
     deliver: Deliver,
     stop: threading.Event,
+    *,
+    settled: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run signatures over events until the stop signal is set; nothing that a signature does ends it."""
+    """Run signatures over events until the stop signal is set; nothing that a signature does ends it.
+
+    `settled` is called once all signatures have started: then privileges are no longer needed.
+    """
     worker = _Worker(classes, dns, deliver)
+    settled()
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
     while not stop.is_set():

@@ -30,6 +30,14 @@ def default_run_dir() -> Path:
     return Path(tempfile.gettempdir()) / f"dnstrail-{os.geteuid()}"
 
 
+def group_id() -> int:
+    """The group that may use the sockets of this host, or -1 where there is none."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return -1
+
+
 def events_address(run_dir: Path) -> str:
     """Where the probe of this folder publishes."""
     return f"{_SCHEME}{run_dir}/events.sock"
@@ -80,8 +88,9 @@ def sole_server(address: str) -> Iterator[int]:
         raise
     finally:
         os.umask(umask)
-    with suppress(OSError, KeyError):
-        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+    folder = path.parent.stat()
+    with suppress(OSError):  # whoever owns the folder uses what is in it, whichever worker made it
+        os.chown(path, folder.st_uid, folder.st_gid)
 
 
 def _lock(address: str, path: Path) -> int:
@@ -101,8 +110,8 @@ def _lock(address: str, path: Path) -> int:
 def _make_folder(address: str, folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        with suppress(OSError, KeyError):
-            os.chown(folder, -1, grp.getgrnam(GROUP).gr_gid)
+        with suppress(OSError):
+            os.chown(folder, -1, group_id())
     status = folder.stat()
     if status.st_uid not in (0, os.geteuid()) and status.st_mode & stat.S_IWOTH:
         raise BusError(address, f"{folder} belongs to somebody else: choose another folder with --run-dir")

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from dnstrail.admission import Admission, conflicts
 from dnstrail.errors import BadMessage
+from dnstrail.events import Flow
 from dnstrail.image.deadlines import Deadlines
 from dnstrail.image.lookup import Found, lookup
 from dnstrail.image.relate import refusal, relate
@@ -69,8 +71,9 @@ class Image:
     no longer remembered. `counters` counts messages and records by what became of them.
     """
 
-    def __init__(self, bounds: Bounds | None = None) -> None:
+    def __init__(self, bounds: Bounds | None = None, admission: Admission | None = None) -> None:
         self.bounds = bounds or Bounds()
+        self.admission = admission or Admission("accept")
         self.forward = Edges()
         self.pointers = Edges()
         self.latest = float("-inf")
@@ -85,27 +88,40 @@ class Image:
     def __len__(self) -> int:
         return len(self._roots)
 
-    def feed(self, stamp: float, payload: bytes) -> None:
-        """Apply one DNS message as it was on the wire; whatever it holds is applied or counted, never raised."""
+    def feed(self, stamp: float, payload: bytes, flow: Flow | None = None, *, live: bool = False) -> bool:
+        """Apply one DNS message as it was on the wire; whatever it holds is applied or counted, never raised.
+
+        True if it is a second answer to one query and shares no target with the first.
+        """
         self.latest = max(self.latest, stamp)
         self.counters["messages"] += 1
         try:
             message = decode(payload)
         except BadMessage:
             self.counters["bad_message"] += 1
-            return
+            return False
         if reason := refusal(message):
             self.counters[reason] += 1
-            return
+            if reason == "query":
+                self.admission.asked(stamp, payload, flow)
+            return False
         if message.skipped:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
             self.counters["cut_short"] += 1
         root, edges = relate(message, self.counters)
+        verdict = self.admission.answered(stamp, message, flow, live=live)
+        conflict = conflicts(verdict, frozenset(edge.target for edge in edges))
+        if conflict:
+            self.counters["answer_conflict"] += 1
+        if not verdict.admitted:
+            self.counters["not_admitted"] += 1
+            return conflict
         self.counters["related" if edges else "unrelated"] += 1
         if edges:
             self._apply(stamp, root, edges)
         self.sweep(self.latest, 2 * len(edges) + 2)
+        return conflict
 
     def get(self, key: str, *, now: float | None = None, at: float | None = None) -> Found | None:
         """Look a name or an address up: as of `now` (default: the greatest stamp), or as of the past time `at`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail.wire.message import Message, Record, decode
+from dnstrail.wire.message import Message, Record, decode, is_response
 from dnstrail.wire.rdata import ServiceBinding
 
-__all__ = ["Message", "Record", "ServiceBinding", "decode"]
+__all__ = ["Message", "Record", "ServiceBinding", "decode", "is_response"]

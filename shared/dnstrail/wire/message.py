@@ -51,6 +51,11 @@ class Message(msgspec.Struct, frozen=True):
         return self.flags >> 11 & 0xF
 
 
+def is_response(wire: bytes) -> bool:
+    """Whether a message says that it is a response, without a look at the rest of it."""
+    return len(wire) >= _HEADER.size and wire[2] >= 0x80  # noqa: PLR2004 - QR is the first bit of the flags
+
+
 def decode(wire: bytes) -> Message:
     """Read a message: of a response with just one question that question, and the answers of class IN and a known type.
 

@@ -1,0 +1,105 @@
+"""Where the kernel keeps things: offsets of struct members, from its own type information (BTF)."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+
+_MAGIC = 0xEB9F
+_HEADER = struct.Struct("<HBBIIIII")
+_TYPE = struct.Struct("<III")
+_INT, _ARRAY, _STRUCT, _UNION, _ENUM, _CONST, _VOLATILE, _FUNC_PROTO = 1, 3, 4, 5, 6, 10, 9, 13
+_VAR, _DATASEC, _DECL_TAG, _ENUM64 = 14, 15, 17, 19
+# Bytes behind a type's head: a fixed number, or so many for each of its members.
+_FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
+_EACH = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
+
+
+class Btf:
+    """The types of one kernel.
+
+    Raises:
+        OSError: the kernel has no BTF (CONFIG_DEBUG_INFO_BTF), or it cannot be read.
+        ValueError: what is there is none.
+    """
+
+    def __init__(self, path: Path = VMLINUX) -> None:
+        self._data = path.read_bytes()
+        magic, _, _, head, types, types_length, strings, _ = _HEADER.unpack_from(self._data)
+        if magic != _MAGIC:
+            raise ValueError(f"{path} holds no BTF of this byte order")
+        self._strings = head + strings
+        self._offsets = [0]  # by type id
+        self._structs: dict[str, int] = {}
+        self._index(head + types, head + types + types_length)
+
+    def offset(self, name: str, member: str) -> int:
+        """The offset of a member in a struct, in bytes; members of anonymous members count as its own.
+
+        Raises:
+            KeyError: there is no such struct or member.
+        """
+        found = self._member(self._structs[name], member)
+        if found is None:
+            raise KeyError(f"{name}.{member}")
+        return found
+
+    def _index(self, at: int, end: int) -> None:
+        while at < end:
+            name, info, _ = _TYPE.unpack_from(self._data, at)
+            kind, members = info >> 24 & 31, info & 0xFFFF
+            if kind == _STRUCT and name:
+                self._structs.setdefault(self._string(name), len(self._offsets))
+            self._offsets.append(at)
+            at += _TYPE.size + _FIXED.get(kind, 0) + _EACH.get(kind, 0) * members
+
+    def _member(self, type_id: int, member: str) -> int | None:
+        at = self._offsets[type_id]
+        _, info, _ = _TYPE.unpack_from(self._data, at)
+        for place in range(info & 0xFFFF):
+            name, of_type, bits = _TYPE.unpack_from(self._data, at + _TYPE.size * (1 + place))
+            offset = (bits & 0xFFFFFF if info >> 31 else bits) // 8
+            if name and self._string(name) == member:
+                return int(offset)
+            inner = None if name else self._anonymous(of_type, member)
+            if inner is not None:
+                return int(offset) + inner
+        return None
+
+    def _anonymous(self, type_id: int, member: str) -> int | None:
+        kind, target = self._kind(type_id)
+        while kind in (_CONST, _VOLATILE):
+            type_id = target
+            kind, target = self._kind(type_id)
+        return self._member(type_id, member) if kind in (_STRUCT, _UNION) else None
+
+    def _kind(self, type_id: int) -> tuple[int, int]:
+        _, info, target = _TYPE.unpack_from(self._data, self._offsets[type_id])
+        return info >> 24 & 31, target
+
+    def _string(self, at: int) -> str:
+        start = self._strings + at
+        return self._data[start : self._data.index(b"\0", start)].decode()
+
+
+def process_offsets(btf: Btf) -> dict[str, int]:
+    """The offsets that process.bpf.c needs, by their names there."""
+    members = {
+        "TASK_REAL_PARENT": ("task_struct", "real_parent"),
+        "TASK_TGID": ("task_struct", "tgid"),
+        "TASK_EXIT_CODE": ("task_struct", "exit_code"),
+        "TASK_MM": ("task_struct", "mm"),
+        "MM_EXE_FILE": ("mm_struct", "exe_file"),
+        "FILE_PATH": ("file", "f_path"),
+        "PATH_DENTRY": ("path", "dentry"),
+        "PATH_MNT": ("path", "mnt"),
+        "VFSMOUNT_ROOT": ("vfsmount", "mnt_root"),
+        "MOUNT_MNT": ("mount", "mnt"),
+        "MOUNT_PARENT": ("mount", "mnt_parent"),
+        "MOUNT_POINT": ("mount", "mnt_mountpoint"),
+        "DENTRY_PARENT": ("dentry", "d_parent"),
+    }
+    offsets = {name: btf.offset(*member) for name, member in members.items()}
+    return offsets | {"DENTRY_NAME": btf.offset("dentry", "d_name") + btf.offset("qstr", "name")}

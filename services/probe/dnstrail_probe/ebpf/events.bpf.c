@@ -1,0 +1,17 @@
+// What all programs share: one ring buffer for every kind of event, so that their order holds.
+#include <linux/bpf.h>
+
+#define NO_WAKEUP 1 // BPF_RB_NO_WAKEUP: user space polls every few milliseconds
+
+enum kind { PACKET = 1, EXEC = 2, EXIT = 3 };
+enum counter { LOST = 0, UNREADABLE = 1 };
+
+BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+BPF_ARRAY(counters, u64, 2);
+
+static __always_inline void count(u32 which)
+{
+    u64 *value = counters.lookup(&which);
+    if (value)
+        __sync_fetch_and_add(value, 1);
+}

@@ -1,0 +1,51 @@
+"""The BPF ring buffer read by mmap: one slice for all that has come (kernel/bpf/ringbuf.c)."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+
+_PAGE = mmap.PAGESIZE
+_HEAD = 8  # bytes before each record: its length with two flags, and an offset
+_BUSY, _DISCARDED = 1 << 31, 1 << 30
+_POSITION = struct.Struct("<Q")
+_LENGTH = struct.Struct("<I")
+_AT_ONCE = 1 << 19  # bytes taken in one go
+
+
+class Ring:
+    """The reading end; its only reader. Relies on loads being seen in order, as on x86-64.
+
+    The kernel maps the data twice in a row, so a record never breaks at the end of the buffer.
+    """
+
+    def __init__(self, map_fd: int, size: int) -> None:
+        self._mask = size - 1
+        self._consumer = mmap.mmap(map_fd, _PAGE)
+        self._producer = mmap.mmap(map_fd, _PAGE + 2 * size, prot=mmap.PROT_READ, offset=_PAGE)
+        (self._at,) = _POSITION.unpack_from(self._consumer)
+
+    def drain(self) -> list[bytes]:
+        """The records that are complete, in their order; some hundred kilobytes at most."""
+        (end,) = _POSITION.unpack_from(self._producer)
+        start = _PAGE + (self._at & self._mask)
+        chunk = self._producer[start : start + min(end - self._at, _AT_ONCE)]
+        records: list[bytes] = []
+        at = 0
+        while at + _HEAD <= len(chunk):
+            (length,) = _LENGTH.unpack_from(chunk, at)
+            after = at + _HEAD + ((length & ~(_BUSY | _DISCARDED)) + 7 & ~7)
+            if length & _BUSY or after > len(chunk):
+                break
+            if not length & _DISCARDED:
+                records.append(chunk[at + _HEAD : at + _HEAD + length])
+            at = after
+        if at:
+            self._at += at
+            _POSITION.pack_into(self._consumer, 0, self._at)
+        return records
+
+    def close(self) -> None:
+        """Unmap."""
+        self._consumer.close()
+        self._producer.close()

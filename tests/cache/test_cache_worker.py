@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import os
+import random
+import socket
+import struct
+from contextlib import ExitStack
+
+import msgpack
+import pytest
+import zmq
+
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.image import Bounds
+from dnstrail.lookups import OPERATIONS
+from running import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
+
+CHAIN = response("www.a.com", "www.a.com 60 CNAME a.com.", "a.com 30 A 192.0.2.1")
+FOUND = {
+    "ip_addresses": ["192.0.2.1"],
+    "dns_queries": ["www.a.com", "a.com"],
+    "dns_root": "www.a.com",
+    "state": "live",
+    "truncated": False,
+    "history": True,
+}
+NOT_FOUND = {"v": 1, "ok": False, "error": "data_not_found", "message": "requested data was not found"}
+
+
+@pytest.fixture
+def folder():
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def client(folder, clock):
+    """A plain client of a cache that keeps little, with a clock of the test."""
+    with cache(folder, clock=clock, bounds=Bounds(grace=0, history=100)) as address, asker(address) as client:
+        yield client
+
+
+@pytest.fixture
+def publishing(folder, client):
+    with probe(folder) as publishing:
+        yield publishing
+
+
+def test_get(client, publishing):
+    """A lookup of a name gives its addresses, its names headed by the question, and how sure that is."""
+    mark = publishing.turn(seen(CHAIN))
+    assert client.ask("get", key="a.com", after=[mark]) == {"v": 1, "ok": True, "data": FOUND, "complete": True}
+    assert client.ask("get", key="192.0.2.1")["data"] == FOUND
+
+
+def test_get_of_what_is_not_known(client, publishing):
+    """What is not known is data_not_found, as in tracee."""
+    assert client.ask("get", key="b.com") == NOT_FOUND
+
+
+def test_get_many(client, publishing):
+    """Many keys are answered in their order, with nil for what is not known."""
+    mark = publishing.turn(seen(CHAIN))
+    reply = client.ask("get_many", keys=["192.0.2.1", "b.com", "A.com.", ""], after=[mark])
+    assert reply == {"v": 1, "ok": True, "data": [FOUND, None, FOUND, None], "complete": True}
+    assert client.ask("get_many", keys=[])["data"] == []
+
+
+def test_trail(client, publishing):
+    """A trail names each step from the question to the key, with its kind, age and remaining life."""
+    mark = publishing.turn(seen(CHAIN, 1000.0), seen(b"no DNS", 1010.0))
+    reply = client.ask("trail", key="192.0.2.1", after=[mark])
+    assert reply["complete"] is True
+    (trail,) = reply["data"]
+    assert trail["dns_root"] == "www.a.com"
+    steps = [(s["owner"], s["kind"], s["target"], s["age"], s["remaining"], s["state"]) for s in trail["steps"]]
+    assert steps == [
+        ("www.a.com", "CNAME", "a.com", 10.0, 50.0, "live"),
+        ("a.com", "A", "192.0.2.1", 10.0, 20.0, "live"),
+    ]
+    assert client.ask("trail", key="b.com") == NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("op", "data"),
+    [
+        ("schema", '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string"}'),
+        ("keys", ["string"]),
+        ("version", 1),
+    ],
+)
+def test_what_the_data_source_is(client, op, data):
+    """A client in any language can ask for schema, keys and version."""
+    assert client.ask(op) == {"v": 1, "ok": True, "data": data, "complete": True}
+
+
+def test_health_without_a_probe(client):
+    """Before any probe is heard the cache says that it waits."""
+    data = {"status": "waiting", "probes": 0, "turns": {}, "ended": False, "now": None}
+    assert client.ask("health")["data"] == data
+
+
+def test_health_with_probes(client, publishing):
+    """The health names each probe with its last turn, whether all have ended, and the clock of the stream."""
+    publishing.turn(seen(CHAIN, 1000.0))
+    mark = publishing.turn(seen(CHAIN, 1500.0), ended=True)
+    data = {"status": "ok", "probes": 1, "turns": {"start": 2}, "ended": True, "now": 1500.0}
+    client.ask("version", after=[mark])
+    assert client.ask("health")["data"] == data
+
+
+def test_stats_count_every_hop(client, publishing):
+    """The stats say what was seen, kept, answered, refused and lost, and what the probes counted."""
+    publishing.lose_turn(seen(CHAIN))
+    mark = publishing.turn(seen(CHAIN), seen(b"short"), packets=7)
+    client.ask("get", key="a.com", after=[mark])
+    client.ask("get_many", keys=["a.com", "b.com"])
+    client.ask("get", key=1)
+    client.ask("drop")
+    before = client.ask("stats")["data"]
+    image = {"roots": 1, "relations": 2, "messages": 2, "related": 1, "bad_message": 1}
+    assert before["image"].items() >= image.items()
+    counted = before["cache"]
+    assert {name: counted[name] for name in ("hits", "misses", "key_not_supported", "bad_request")} == {
+        "hits": 2,
+        "misses": 1,
+        "key_not_supported": 1,
+        "bad_request": 1,
+    }
+    assert before["lost"] == {"net_packet_dns": 1, "turn": 1}
+    assert before["probes"] == {"start": {"live": False, "packets": 7}}
+    assert client.ask("stats")["data"]["cache"]["requests"] == counted["requests"] + 1
+
+
+def test_at_looks_into_the_past(client, publishing):
+    """With `at` only what was seen until then and lived then counts, and the answer says that it is remembered."""
+    later = response("a.com", "a.com 60 A 192.0.2.7")
+    mark = publishing.turn(seen(CHAIN, 1000.0), seen(later, 1020.0), seen(b"no DNS", 1050.0))
+
+    def addresses(at):
+        reply = client.ask("get", key="a.com", at=at, after=[mark])
+        return (reply["data"]["ip_addresses"], reply["data"]["history"]) if reply["ok"] else reply["error"]
+
+    assert addresses(999.5) == "data_not_found"
+    assert addresses(1000) == (["192.0.2.1"], True)
+    assert addresses(1020) == (["192.0.2.7", "192.0.2.1"], True)
+    assert addresses(1030) == (["192.0.2.7"], True)
+    assert client.ask("get", key="a.com")["data"]["ip_addresses"] == ["192.0.2.7"]
+
+
+def test_at_before_what_is_remembered(client, publishing):
+    """Where `at` lies before something that was swept, the answer says that its history is not whole."""
+    stays = response("stays.com", "stays.com 9999 A 192.0.2.9")
+    goes = response("goes.com", "goes.com 5 A 192.0.2.8")
+    mark = publishing.turn(seen(stays, 1000.0), seen(goes, 1000.0), seen(b"no DNS", 2000.0))
+    for at, history in ((1004.9, False), (1005.0, True), (None, True)):
+        data = client.ask("get", key="stays.com", at=at, after=[mark])["data"]
+        assert (data["ip_addresses"], data["history"]) == (["192.0.2.9"], history)
+    assert client.ask("get", key="goes.com", at=1004.0) == NOT_FOUND
+
+
+def test_now_is_the_wall_clock_while_a_live_probe_is_heard(folder, client, clock):
+    """Relations that a live probe saw expire by the wall clock, with no further message."""
+    with probe(folder, live=True) as publishing:
+        mark = publishing.turn(seen(CHAIN, clock.wall_time))
+        assert client.ask("get", key="a.com", after=[mark])["ok"]
+        clock.wall_time += 29.9
+        assert client.ask("get", key="a.com")["ok"]
+        clock.wall_time += 0.1
+        assert client.ask("get", key="192.0.2.1") == NOT_FOUND
+        assert client.ask("health")["data"]["now"] == clock.wall_time
+
+
+def test_now_is_the_greatest_stamp_of_a_file(client, publishing, clock):
+    """Relations out of a file expire by its own stamps, whatever the wall clock says, and a late one is none back."""
+    clock.wall_time = 9e9
+    mark = publishing.turn(seen(CHAIN, 1000.0), seen(b"no DNS", 1029.0), seen(b"no DNS", 1001.0))
+    assert client.ask("get", key="a.com", after=[mark])["ok"]
+    mark = publishing.turn(seen(b"no DNS", 1030.0))
+    assert client.ask("get", key="192.0.2.1", after=[mark]) == NOT_FOUND
+
+
+def test_a_cache_hears_several_probes(folder):
+    """One cache keeps the image of all probes that it subscribes to, each with its own turns."""
+    addresses = [f"ipc://{folder}/{name}.sock" for name in ("one", "two")]
+    with cache(folder, probes=addresses) as served, asker(served) as client, ExitStack() as probes:
+        one, two = (probes.enter_context(probe(folder, start=a[-8:], address=a)) for a in addresses)
+        marks = [one.turn(seen(CHAIN)), two.turn(seen(response("b.com", "b.com 60 A 192.0.2.1")))]
+        found = client.ask("get", key="192.0.2.1", after=marks)
+        assert found["complete"]
+        assert set(found["data"]["dns_queries"]) == {"www.a.com", "a.com", "b.com"}
+        assert client.ask("health")["data"]["turns"] == dict(marks)
+
+
+def test_a_touched_root_outlives_its_elders(folder):
+    """What was looked up keeps its place; the root least recently answered or asked for goes first."""
+    with cache(folder, bounds=Bounds(size=2)) as served, asker(served) as client, probe(folder) as publishing:
+        names = ["a.com", "b.com"]
+        mark = publishing.turn(*(seen(response(name, f"{name} 60 A 192.0.2.{n}")) for n, name in enumerate(names)))
+        assert client.ask("get", key="a.com", after=[mark])["ok"]
+        mark = publishing.turn(seen(response("c.com", "c.com 60 A 192.0.2.9")))
+        known = client.ask("get_many", keys=["a.com", "b.com", "c.com"], after=[mark])["data"]
+        assert [found is not None for found in known] == [True, False, True]
+
+
+GARBAGE = {
+    "nothing": [b""],
+    "two empty frames": [b"", b""],
+    "many frames": [b"x"] * 50,
+    "an envelope and nothing": [b"id", b"", b""],
+    "no MessagePack": [b"", b"\xc1"],
+    "no map": [b"", b"\x01"],
+    "another version": [b"", msgpack.packb({"v": 2, "op": "get"})],
+    "past 1 MiB": [b"", bytes((1 << 20) + 1)],
+    "a key of bytes": [b"", msgpack.packb({"v": 1, "op": "get", "key": b"\xff"})],
+}
+
+
+@pytest.mark.parametrize("case", GARBAGE)
+def test_garbage_is_refused(client, folder, case):
+    """Whatever frames come, each request gets one refusal behind its own envelope, and the next is answered."""
+    frames = GARBAGE[case]
+    with asker(lookups_address(folder), zmq.DEALER) as other:
+        other.socket.send_multipart(frames)
+        *envelope, body = other.socket.recv_multipart()
+        assert envelope == frames[:-1]
+        assert msgpack.unpackb(body)["ok"] is False
+    assert client.ask("version")["data"] == 1
+
+
+def test_random_requests_never_stop_the_worker(client, folder):
+    """Random bytes, and real requests with random damage, get a reply each; the worker goes on."""
+    chance = random.Random(7)
+    good = [msgpack.packb({"v": 1, "op": op, "key": "a.com", "keys": ["b"], "at": 1.0}) for op in OPERATIONS]
+    with asker(lookups_address(folder), zmq.DEALER) as other:
+        for _ in range(400):
+            body = bytearray(chance.choice(good) if chance.random() < 0.7 else chance.randbytes(chance.randrange(40)))
+            for _ in range(chance.randrange(3)):
+                if body:
+                    body[chance.randrange(len(body))] = chance.randrange(256)
+            other.socket.send_multipart([chance.randbytes(chance.randrange(4)), bytes(body)])
+        replies = [other.socket.recv_multipart() for _ in range(400)]
+    assert all(isinstance(msgpack.unpackb(reply[-1])["ok"], bool) for reply in replies)
+    assert client.ask("version")["data"] == 1
+
+
+def test_any_text_may_be_asked_for(client):
+    """Keys of any characters are found, not found or refused, and nothing else happens."""
+    chance = random.Random(11)
+    pool = "a.1:[]%\\@\"'() -_*\0\n\u00e9\u0130\u2024\u3002\uff0e\U0001f600\u200d\u00df"
+    keys = ["".join(chance.choices(pool, k=chance.randrange(1, 12))) for _ in range(900)]
+    keys += [".", "..", "[", "]", "[]", "\\", "\\300", "xn--", "xn--a", "::%", "1.2.3", "\u0661.2.3.4"]
+    assert client.ask("get_many", keys=keys)["data"] == [None] * len(keys)
+
+
+def test_bytes_that_are_no_zeromq_do_not_stop_it(client, folder):
+    """A connection that speaks something else is dropped, and the next request is answered."""
+    with socket.socket(socket.AF_UNIX) as plain:
+        plain.connect(lookups_address(folder).removeprefix("ipc://"))
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n" + os.urandom(64) + struct.pack(">Q", 1 << 62))
+        assert client.ask("version")["data"] == 1
+
+
+def test_a_cache_starts_before_its_probe_and_outlives_it(folder, client):
+    """Probes come and go; each start is heard, and what earlier ones brought stays known."""
+    for start in ("first", "second"):
+        with probe(folder, start) as publishing:
+            mark = publishing.turn(seen(CHAIN), ended=True)
+            assert client.ask("get", key="a.com", after=[mark])["complete"]
+    wait_until(lambda: client.ask("health")["data"]["probes"] == 2)
+    assert client.ask("get", key="a.com")["data"] == FOUND
+
+
+def test_a_client_that_leaves_before_its_answer_does_not_matter(client, publishing, folder):
+    """A parked lookup whose client has gone is answered into nothing, and all others go on."""
+    mark = publishing.next_mark
+    with asker(lookups_address(folder), zmq.DEALER) as gone:
+        gone.send("get", key="a.com", after=[mark])
+        wait_until(lambda: client.ask("stats")["data"]["cache"].get("parked") == 1)
+    publishing.turn(seen(CHAIN))
+    assert client.ask("get", key="a.com", after=[mark])["data"] == FOUND

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dnstrail.bus.ipc import lookups_address
+from namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, hosts, live_or_skip
+from processes import children_of, command_line, run_dir, started, text_of, wait_until
+from running import asker
+
+pytestmark = pytest.mark.timeout(180)
+LINE = (
+    "--output option:sort-events --output json --output option:parse-arguments "
+    "--dnscache enable --events net_packet_dns,DNS_DATA_SOURCE"
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts that only these tests use."""
+    live_or_skip()
+    with hosts() as both:
+        yield both
+
+
+class Run:
+    """A running pipeline, and what it has written so far."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path, out: Path, err: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self._out = out
+        self._err = err
+
+    @property
+    def events(self) -> list[dict]:
+        """The events so far."""
+        return [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    @property
+    def errors(self) -> str:
+        """What it said on stderr."""
+        return self._err.read_text()
+
+    def named(self, name: str) -> list[dict]:
+        """The events of one name."""
+        return [event for event in self.events if event["eventName"] == name]
+
+    def worker(self, name: str) -> int:
+        """The process of one of its workers."""
+        return next(child for child in children_of(self.process.pid) if f"dnstrail_{name}" in command_line(child))
+
+    def stats(self) -> dict:
+        """What the cache has counted."""
+        with asker(lookups_address(self.folder)) as client:
+            return client.ask("stats")["data"]
+
+
+@contextmanager
+def pipeline(*arguments: str) -> Iterator[Run]:
+    """The documented command line on the real kernel, ready."""
+    with run_dir() as folder:
+        folder.chmod(0o755)  # nobody has to reach the sockets within
+        out, err = folder / "out", folder / "err"
+        command = [sys.executable, "-m", "dnstrail_cli", "--run-dir", str(folder / "run"), *arguments]
+        with out.open("w") as stdout, err.open("w") as stderr:
+            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env={**os.environ, "SUDO_UID": ""})
+            run = Run(process, folder / "run", out, err)
+            try:
+                wait_until(lambda: "dnstrail: ready" in run.errors or process.poll() is not None, "the pipeline")
+                assert process.poll() is None, run.errors
+                yield run
+            finally:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+
+def ping(network: Hosts) -> None:
+    """One real ping of google.com."""
+    done = network.on_client("ping", "-c1", "-W5", "google.com")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_twenty_pings_are_twenty_findings(network):
+    """Every ping has its packets with its process, exactly one finding, and its name and address in the image."""
+    with pipeline(*LINE.split()) as run:
+        assert "capturing by ebpf" in run.errors
+        for number in range(1, 21):
+            ping(network)
+            wait_until(lambda number=number: len(run.named("DNS_DATA_SOURCE")) >= number, f"finding {number}")
+        with asker(lookups_address(run.folder)) as client:
+            assert GOOGLE in client.ask("get", key="google.com")["data"]["ip_addresses"]
+            assert client.ask("get", key=GOOGLE)["data"]["dns_queries"][0] == "google.com"
+        findings = run.named("DNS_DATA_SOURCE")
+        pings = {finding["processId"] for finding in findings}
+        assert len(findings) == len(pings) == 20
+        assert {(event["processName"], event["executable"]["path"]) for event in findings} == {
+            ("ping", "/usr/bin/ping")
+        }
+        questions = [event for event in run.named("net_packet_dns") if event["processId"] in pings]
+        assert {event["processId"] for event in questions} == pings
+        assert {(event["processName"], event["executable"]["path"]) for event in questions} == {
+            ("ping", "/usr/bin/ping")
+        }
+
+
+def test_only_the_probe_keeps_privileges(network):
+    """Cache and signatures run as nobody, the probe as root; and they still find each other."""
+    with pipeline(*LINE.split()) as run:
+        uids = {name: text_of(Path(f"/proc/{run.worker(name)}/status")) for name in ("probe", "cache", "signatures")}
+        owners = {name: text.partition("Uid:")[2].split()[0] for name, text in uids.items()}
+        assert owners == {"probe": "0", "cache": "65534", "signatures": "65534"}
+        ping(network)
+        wait_until(lambda: run.named("DNS_DATA_SOURCE"), "a finding")
+
+
+def test_frozen_cache_delays_and_does_not_lose_the_finding(network):
+    """A cache that stands still around the ping is waited for: the lookup never answers from before its event."""
+    with pipeline(*LINE.split()) as run:
+        cache = run.worker("cache")
+        for number in range(1, 6):
+            os.kill(cache, signal.SIGSTOP)
+            try:
+                ping(network)
+                time.sleep(0.1)  # the freeze is the point
+            finally:
+                os.kill(cache, signal.SIGCONT)
+            wait_until(lambda number=number: len(run.named("DNS_DATA_SOURCE")) >= number, f"finding {number}")
+
+
+def test_names_behind_dockers_nat_are_in_the_image(network):
+    """With the two NAT rules of Docker's embedded DNS, whose server has a random port, names are resolved and known."""
+    nat = ["iptables", "-t", "nat"]
+    rules = [
+        [
+            *nat,
+            "-A",
+            "OUTPUT",
+            "-d",
+            "127.0.0.11",
+            "-p",
+            "udp",
+            "--dport",
+            "53",
+            "-j",
+            "DNAT",
+            "--to",
+            "127.0.0.11:44932",
+        ],
+        [*nat, "-A", "POSTROUTING", "-s", "127.0.0.11", "-p", "udp", "--sport", "44932", "-j", "SNAT", "--to", ":53"],
+    ]
+    with pipeline(*LINE.split()) as run, dnsmasq(network.client, "127.0.0.11", 44932, "/behind.example/192.0.2.99"):
+        for rule in rules:
+            done = network.on_client(*rule)
+            assert done.returncode == 0, done.stderr
+        ask = ["dig", "+short", "+tries=3", "+time=2", "@127.0.0.11", "behind.example"]
+        wait_until(lambda: "192.0.2.99" in network.on_client(*ask).stdout, "an answer behind NAT")
+        with asker(lookups_address(run.folder)) as client:
+            wait_until(lambda: client.ask("get", key="192.0.2.99")["ok"], "the answer in the image")
+            assert client.ask("get", key="192.0.2.99")["data"]["dns_root"] == "behind.example"
+        wait_until(lambda: any(event["processName"].startswith("dig") for event in run.named("net_packet_dns")), "dig")
+
+
+def test_killed_probe_leaves_nothing_and_names_resolve_throughout(network):
+    """After kill -9 of the probe no program of ours is attached, and the host's names are resolved all the while."""
+    before = attached()
+    with pipeline(*LINE.split()) as run:
+        assert len(attached()) > len(before)
+        assert network.on_client("getent", "hosts", "google.com").returncode == 0
+        os.kill(run.worker("probe"), signal.SIGKILL)
+        assert network.on_client("getent", "hosts", "google.com").returncode == 0
+        wait_until(lambda: attached() == before, "the programs to go")
+        assert run.process.wait(20) == 1
+        assert "the probe worker" in run.errors
+    assert network.on_client("getent", "hosts", "google.com").returncode == 0
+
+
+def attached() -> list[str]:
+    """The programs on cgroup hooks."""
+    return [
+        line
+        for path in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+        for line in subprocess.run(
+            ["bpftool", "cgroup", "tree", path], capture_output=True, text=True, check=False
+        ).stdout.splitlines()
+        if "on_" in line
+    ]
+
+
+def test_without_capabilities_the_next_source_is_taken():
+    """Without capabilities there is one clear line a source, and then the demo capture; no traceback."""
+    live_or_skip()
+    with run_dir() as folder:
+        folder.chmod(0o777)
+        command = ["-m", "dnstrail_cli", "--run-dir", str(folder / "run"), "--events", "WATCHED_NAME"]
+        done = subprocess.run(
+            [*unprivileged(), sys.executable, *command], capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "no capture by ebpf: needs CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF: run it with sudo" in done.stderr
+    assert "no capture by packet: needs CAP_NET_RAW: run it with sudo" in done.stderr
+    assert "WATCHED_NAME" in done.stdout
+
+
+def unprivileged() -> list[str]:
+    """What runs a command as nobody; or as root without any capability, where this Python is root's alone."""
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    twice = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+    if subprocess.run([*nobody, sys.executable, "-c", twice], capture_output=True, check=False).returncode == 0:
+        return nobody
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+
+
+def test_packet_source_sees_the_same_names(network):
+    """Without eBPF an AF_PACKET socket, in the namespace of the client, brings the names, without processes."""
+    with run_dir() as folder, started("cache", "--run-dir", folder):
+        command = ["ip", "netns", "exec", network.client, sys.executable, "-m", "dnstrail_probe"]
+        command += ["--capture", "packet", "--run-dir", str(folder), "--subscribers", "1"]
+        probe = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: "ready" in probe.stderr.readline(), "the probe")
+            ping(network)
+            with asker(lookups_address(folder)) as client:
+                wait_until(lambda: client.ask("get", key="google.com")["ok"], "the name in the image")
+                assert client.ask("stats")["data"]["lost"] == {}
+        finally:
+            probe.terminate()
+            probe.wait(10)
+            probe.stderr.close()
+
+
+def test_twenty_thousand_responses_a_second_are_related_or_counted(network, capsys):
+    """At 20,000 responses a second from a real sender, 99 % are related, and each other one is counted at its hop."""
+    rate, seconds = 20_000, 10
+    with pipeline("--dnscache", "enable,unmatched=accept", "--events", "DNS_DATA_SOURCE", "--output", "json") as run:
+        sender = Path(__file__).parents[1] / "support" / "flood.py"
+        command = ["ip", "netns", "exec", network.server, sys.executable, str(sender)]
+        done = subprocess.run(
+            [*command, SENDER, CLIENT, str(rate), str(seconds)], capture_output=True, text=True, timeout=60, check=True
+        )
+        sent = json.loads(done.stdout)
+        wait_until(lambda: settled(run), "the last of them")
+        stats = run.stats()
+    image, counters = stats["image"], next(iter(stats["probes"].values()))
+    lost = counters.get("ring_full", 0) + counters.get("unreadable", 0)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nsent {sent}, related {image['related']}, lost in the ring {lost}, cache {stats['cache']}\n"
+        )
+    assert sent["sent"] == rate * seconds
+    assert sent["seconds"] < seconds * 1.5, "the sender itself was too slow to say anything"
+    assert image["related"] >= 0.99 * sent["sent"]
+    assert stats["lost"] == {}
+    assert sent["sent"] - image["related"] <= lost
+
+
+def settled(run: Run) -> bool:
+    """Whether nothing more comes."""
+    before = run.stats()["image"].get("messages", 0)
+    time.sleep(0.5)
+    return bool(before) and run.stats()["image"]["messages"] == before

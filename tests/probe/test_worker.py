@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+from structlog.testing import capture_logs
+
+from dnstrail.bus.ipc import events_address
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT, Captured
+from dnstrail.turns import TURN, Batch, Turn, Turns, decode
+from dnstrail_probe.sources import open_source
+from dnstrail_probe.worker import HEARTBEAT, run
+from running import FakeClock, open_bus, running, short_folder, wait_until
+
+TOPICS = (NET_PACKET_DNS, SCHED_PROCESS_EXIT, TURN)
+
+
+class Listed:
+    """A source of what a test lists: chunks of events, [] for a look in vain; then its end, or nothing more."""
+
+    def __init__(self, *chunks, live=False, ends=True):
+        self.name, self.live, self.counters = "a list", live, Counter()
+        self._chunks, self._ends = list(chunks), ends
+        self.looks = 0
+        self.nothing = threading.Event()
+
+    def read(self, timeout):
+        self.looks += 1
+        if self._chunks:
+            chunk = self._chunks.pop(0)
+            self.counters["packets"] += len(chunk)
+            return chunk
+        if self._ends:
+            return None
+        self.nothing.wait(timeout)
+        return []
+
+    def close(self):
+        pass
+
+
+class Received:
+    """What a subscriber got so far."""
+
+    def __init__(self, subscriber):
+        self._subscriber = subscriber
+        self.messages = []
+
+    def take(self):
+        while (message := self._subscriber.receive()) is not None:
+            topic, body = message
+            self.messages.append((topic, decode(body, Turn if topic == TURN else Batch)))
+        return self
+
+    @property
+    def turns(self):
+        return [message for _, message in self.messages if isinstance(message, Turn)]
+
+    @property
+    def batches(self):
+        return [message for _, message in self.messages if isinstance(message, Batch)]
+
+    @property
+    def events(self):
+        return [event for batch in self.batches for event in batch.events]
+
+    @property
+    def ended(self):
+        return any(turn.ended for turn in self.take().turns)
+
+
+@pytest.fixture
+def folder():
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def received(folder):
+    with open_bus() as bus:
+        yield Received(bus.subscriber([events_address(folder)], TOPICS))
+
+
+def published(folder, source, clock=None, expected=1):
+    """The probe's worker over a source, on the address of a folder."""
+
+    def target(bus, stop):
+        publisher = bus.publisher(events_address(folder), lossless=not source.live)
+        run(source, publisher, clock or FakeClock(), stop, expected)
+
+    return running(target)
+
+
+def events(first, count=1, topic=NET_PACKET_DNS):
+    return [(topic, Captured(number, b"%d" % number)) for number in range(first, first + count)]
+
+
+def test_all_events_arrive_in_order(folder, received):
+    """What a source yields arrives, each event once and in its order, in turns without a gap."""
+    chunks = [events(0, 3), events(3, 500), [], events(503), events(504, 2)]
+    with published(folder, Listed(*chunks)):
+        wait_until(lambda: received.ended)
+    assert [event.timestamp for event in received.events] == list(range(506))
+    assert [turn.turn for turn in received.turns] == list(range(len(received.turns)))
+    assert [batch.sequence for batch in received.batches] == list(range(len(received.batches)))
+    assert len({message.start for _, message in received.messages}) == 1
+
+
+def test_turns_hold_what_was_captured_in_them(folder, received):
+    """The first turn is empty, the start known before its events; then every batch has the end of its own turn."""
+    chunk = [*events(0, 2), *events(2, 1, SCHED_PROCESS_EXIT), *events(3)]
+    with published(folder, Listed(chunk, events(4))):
+        wait_until(lambda: received.ended)
+    shape = [
+        (topic, message.turn, message.last if isinstance(message, Turn) else [e.timestamp for e in message.events])
+        for topic, message in received.messages
+    ]
+    assert shape == [
+        (TURN, 0, {}),
+        (NET_PACKET_DNS, 1, [0, 1, 3]),
+        (SCHED_PROCESS_EXIT, 1, [2]),
+        (TURN, 1, {NET_PACKET_DNS: 0, SCHED_PROCESS_EXIT: 0}),
+        (NET_PACKET_DNS, 2, [4]),
+        (TURN, 2, {NET_PACKET_DNS: 1, SCHED_PROCESS_EXIT: 0}),
+        (TURN, 3, {NET_PACKET_DNS: 1, SCHED_PROCESS_EXIT: 0}),
+    ]
+
+
+def test_a_subscriber_knows_that_it_missed_nothing(folder, received):
+    """Every turn of a run counts as seen, from the first event to the last, and none as lost."""
+    with published(folder, Listed(events(0, 3), events(3, 3))):
+        wait_until(lambda: received.ended)
+    turns = Turns((NET_PACKET_DNS, SCHED_PROCESS_EXIT))
+    for topic, message in received.messages:
+        if isinstance(message, Turn):
+            turns.turn(message)
+        else:
+            turns.batch(topic, message)
+    assert all(turns.reached((turn.start, turn.turn)) for turn in received.turns)
+    assert not turns.lost
+
+
+def test_the_last_turn_says_that_the_source_has_ended(folder, received):
+    """Only the last turn has `ended`; it carries what the source counted."""
+    with published(folder, Listed(events(0, 2), events(2))):
+        wait_until(lambda: received.ended)
+    assert [turn.ended for turn in received.turns] == [False] * (len(received.turns) - 1) + [True]
+    assert received.messages[-1][1] is received.turns[-1]
+    assert received.turns[-1].counters == {"packets": 3}
+
+
+def test_the_clock_of_a_file_is_its_greatest_stamp(folder, received):
+    """The turns of a file say its greatest stamp so far, and that it is no live source."""
+    with published(folder, Listed(events(7), events(3), events(9))):
+        wait_until(lambda: received.ended)
+    assert [turn.now for turn in received.turns] == [0, 7, 7, 9, 9]
+    assert not any(turn.live for turn in received.turns)
+
+
+def test_a_file_waits_for_its_subscribers(folder, received):
+    """Nothing of a file is read before all expected subscribers are there; then each of them gets all of it."""
+    source = Listed(events(0, 10))
+    with published(folder, source, expected=2), open_bus() as bus:
+        wait_until((folder / "events.sock").exists)
+        one = bus.subscriber([events_address(folder)], [NET_PACKET_DNS])  # no TURN: it does not count
+        assert (source.looks, received.take().messages) == (0, [])
+        second = Received(bus.subscriber([events_address(folder)], TOPICS))
+        wait_until(lambda: received.ended and second.ended)
+        one.close()
+    assert [event.timestamp for event in received.events] == list(range(10))
+    assert [message for _, message in second.messages] == [message for _, message in received.messages]
+
+
+def test_a_live_source_waits_for_a_bounded_time(folder, clock):
+    """A live source is read once its subscribers are too late, and not before."""
+    source = Listed(events(0, 10), live=True)
+    with published(folder, source, clock, expected=1):
+        wait_until((folder / "events.sock").exists)
+        assert source.looks == 0
+        wait_until(lambda: setattr(clock, "monotonic_time", clock.monotonic_time + 1) or source.looks)
+    assert source.looks == 2
+
+
+def test_an_idle_source_has_a_heartbeat(folder, received, clock):
+    """While nothing is captured, a turn ends with every heartbeat of the clock and not more often."""
+    source = Listed(live=True, ends=False)
+
+    def beat():
+        clock.monotonic_time += HEARTBEAT + 0.001
+        clock.wall_time += 1
+
+    def looked(times):
+        begin = source.looks
+        wait_until(lambda: source.looks > begin + times, "further looks")
+
+    with published(folder, source, clock):
+        wait_until(lambda: beat() or looked(2) or received.take().turns, "the subscription")
+        joined = len(received.turns)
+        for number in range(1, 4):
+            beat()
+            wait_until(lambda number=number: len(received.take().turns) == joined + number, "a heartbeat")
+            looked(5)
+            assert len(received.take().turns) == joined + number
+        turns = list(received.turns)
+        assert [turn.now for turn in turns[-2:]] == [int((clock.wall_time - before) * 1e9) for before in (1, 0)]
+    assert all(turn.live and not turn.ended for turn in turns)
+    assert received.take().batches == []
+
+
+def test_events_are_published_without_waiting_for_the_heartbeat(folder, received, clock):
+    """A turn ends as soon as something was captured, though the clock stands still."""
+    with published(folder, Listed(events(0), ends=False), clock):
+        wait_until(lambda: received.take().events)
+        assert [turn.turn for turn in received.turns] in ([0], [0, 1])
+
+
+def test_the_stop_signal_ends_it(folder, received):
+    """A source that goes on is left when the stop signal is set, with a last turn that says so."""
+    with published(folder, Listed(events(0), ends=False)) as stop:
+        wait_until(lambda: received.take().events)
+        stop.set()
+        wait_until(lambda: received.ended)
+
+
+def test_the_stop_signal_ends_the_wait_for_subscribers(folder):
+    """A file that waits for subscribers that never come can be stopped."""
+    source = Listed(events(0), ends=False)
+    with published(folder, source, expected=1) as stop:
+        wait_until((folder / "events.sock").exists)
+        stop.set()
+    assert source.looks == 0
+
+
+def test_a_slow_subscriber_of_a_file_loses_nothing(folder):
+    """A file waits for a subscriber that does not read: the source is held up, and all events arrive in the end."""
+    chunks = [[(NET_PACKET_DNS, Captured(number, bytes(2000)))] for number in range(10_000)]
+    source = Listed(*chunks)
+    with open_bus() as bus, published(folder, source):
+        subscriber = bus.subscriber([events_address(folder)], TOPICS)
+        held = threading.Event()
+
+        def stands_still():
+            looks = source.looks
+            return looks > 1000 and not held.wait(0.3) and source.looks == looks
+
+        wait_until(stands_still, "the source to be held up")
+        assert source.looks < len(chunks)
+        received = Received(subscriber)
+        wait_until(lambda: received.ended)
+    assert [event.timestamp for event in received.events] == list(range(len(chunks)))
+    assert [turn.turn for turn in received.turns] == list(range(len(chunks) + 2))
+
+
+@pytest.mark.parametrize("damage", ["file_cut_short", "file_damaged"])
+def test_a_damaged_capture_warns(folder, received, damage):
+    """A capture that is not whole gets one warning, which names it; what was whole was published."""
+    source = Listed(events(0, 2))
+    source.counters[damage] = 1
+    with capture_logs() as logs, published(folder, source):
+        wait_until(lambda: received.ended)
+    warnings = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert warnings == [{"event": damage, "source": "a list", "counted": "what was whole", "log_level": "warning"}]
+    assert len(received.events) == 2
+
+
+def test_a_whole_capture_does_not_warn(folder, received):
+    """A good run is logged as ready, with its subscribers, and as ended, with its counters; nothing warns."""
+    with capture_logs() as logs, published(folder, Listed(events(0, 2))):
+        wait_until(lambda: received.ended)
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("ready", "info"), ("source_ended", "info")]
+    assert (logs[0]["subscribers"], logs[1]["packets"]) == (1, 2)
+
+
+def test_each_run_has_a_start_of_its_own(folder, received):
+    """Two runs of one source have different start ids, so that their turns are told apart."""
+    for count in (1, 2):
+        with published(folder, Listed(events(0))):
+            wait_until(lambda count=count: sum(turn.ended for turn in received.take().turns) == count)
+    assert len({turn.start for turn in received.turns}) == 2
+
+
+def test_a_real_capture_file_is_published(folder, received):
+    """The bundled capture arrives as the source reads it."""
+    source, again = open_source("demo"), open_source("demo")
+    with published(folder, source):
+        wait_until(lambda: received.ended)
+    expected = []
+    while (chunk := again.read(1)) is not None:
+        expected += [event for _, event in chunk]
+    source.close()
+    again.close()
+    assert received.events == expected != []

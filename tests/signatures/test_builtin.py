@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dnstrail.datasource import DataSources
+from dnstrail.errors import DataNotFound, SettingsError, Unavailable
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Event, Process
+from dnstrail.names import lookup_key
+from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
+from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName, read_watch_list
+from dnstrail_signatures.engine import Engine
+from running import response
+
+ADDRESSES = ["192.0.2.1"]
+
+
+class Known:
+    """The data source, answering from a map; what is an error there is raised."""
+
+    def __init__(self, **known):
+        self.known = known
+        self.asked = []
+
+    def get(self, key):
+        self.asked.append(key)
+        answer = self.known.get(lookup_key(key), DataNotFound(key))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def namespace(self):
+        return "tracee"
+
+    def id(self):
+        return "dns"
+
+
+def answer(addresses, names):
+    return {"ip_addresses": addresses, "dns_queries": names, "dns_root": names[0] if names else ""}
+
+
+def engine(signature, known):
+    found = []
+    return Engine([signature], DataSources(known), found.append), found
+
+
+def exited(path="/usr/bin/ping", name=SCHED_PROCESS_EXIT, container=""):
+    return Event(name, Captured(1, process=Process(2, "ping", path, container_id=container)), ("s", 1))
+
+
+@pytest.mark.parametrize(
+    ("google", "reported", "errors"),
+    [
+        (answer(ADDRESSES, ["google.com"]), True, 0),
+        (answer(ADDRESSES, ["google.com", "www.google.com"]), True, 0),
+        (answer(ADDRESSES, ["www.google.com", "google.com"]), False, 0),
+        (answer([], ["google.com"]), False, 0),
+        (answer(ADDRESSES, []), False, 0),
+        (answer([], []), False, 0),
+        (DataNotFound("google.com"), False, 0),
+        (Unavailable("ipc:///x", 1.0), False, 1),
+    ],
+    ids=["known", "heads others", "not at the head", "no address", "no name", "neither", "not found", "no cache"],
+)
+def test_a_ping_needs_google(google, reported, errors):
+    """The finding comes when google.com has addresses and heads its names; no cache is an error, nothing else is."""
+    running, found = engine(E2eDnsDataSource, Known(**{"google.com": google}))
+    running.on_event(exited())
+    assert (len(found), running.counters["errors"]) == (reported, errors)
+
+
+def test_what_the_ping_finding_says():
+    """The finding has tracee's name and no data of its own; it is led to by the exit of ping."""
+    running, found = engine(E2eDnsDataSource, Known(**{"google.com": answer(ADDRESSES, ["google.com"])}))
+    event = exited(container="c0ffee")
+    running.on_event(event)
+    assert [(finding.metadata.event_name, finding.data, finding.event) for finding in found] == [
+        ("DNS_DATA_SOURCE", {}, event)
+    ]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [exited("/usr/bin/pong"), exited("/bin/ping"), exited(""), exited(name=SCHED_PROCESS_EXEC)],
+    ids=["another program", "another path", "no path", "another event"],
+)
+def test_only_the_exit_of_ping_counts(event):
+    """Other programs and other events ask nothing."""
+    known = Known(**{"google.com": answer(ADDRESSES, ["google.com"])})
+    running, found = engine(E2eDnsDataSource, known)
+    running.on_event(event)
+    assert (found, known.asked) == ([], [])
+
+
+@pytest.mark.parametrize("signature", [E2eDnsDataSource, WatchedName])
+def test_without_its_data_source_it_does_not_start(signature):
+    """A builtin signature needs the data source."""
+    running = Engine([signature], DataSources(), [].append)
+    assert (running.signatures, running.counters["not_started"]) == ([], 1)
+
+
+@pytest.fixture
+def watch_list(tmp_path, monkeypatch):
+    """Writes the watch list that the signature reads."""
+
+    def write(text):
+        path = tmp_path / "list.txt"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        monkeypatch.setenv(WATCH_LIST, str(path))
+        return path
+
+    return write
+
+
+def answered(question, *records):
+    return Event(NET_PACKET_DNS, Captured(1, response(question, *records)), ("s", 1))
+
+
+ALIASES = ("shop.com 60 CNAME x.cdn.net.", "x.cdn.net 60 CNAME in.Evil.com.", "in.evil.com 60 A 192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("question", "records", "watched"),
+    [
+        ("evil.com", ["evil.com 60 A 192.0.2.1"], "evil.com"),
+        ("EVIL.com", ["EVIL.com 60 A 192.0.2.1"], "evil.com"),
+        ("a.b.evil.com", ["a.b.evil.com 60 A 192.0.2.1"], "evil.com"),
+        ("deep.bad.evil.com", ["deep.bad.evil.com 60 A 192.0.2.1"], "bad.evil.com"),
+        ("shop.com", ALIASES, "evil.com"),
+        ("bücher.example", ["bücher.example 60 A 192.0.2.1"], "xn--bcher-kva.example"),
+        ("good.com", ["good.com 60 A 192.0.2.1"], None),
+        ("notevil.com", ["notevil.com 60 A 192.0.2.1"], None),
+        ("com", ["com 60 A 192.0.2.1"], None),
+        ("evil.com.org", ["evil.com.org 60 A 192.0.2.1"], None),
+        ("evil.com", [], None),
+        ("commented.com", ["commented.com 60 A 192.0.2.1"], None),
+    ],
+)
+def test_watched_names_are_reported(watch_list, question, records, watched):
+    """An answer leads to a watched name directly, below it, or by an alias; what only looks like it is no matter."""
+    watch_list("# bad ones\nEvil.com.\nbad.evil.com # below\n\nbücher.example\n#commented.com\n")
+    key = lookup_key(question)
+    known = Known(**{key: answer(ADDRESSES, [key])})
+    running, found = engine(WatchedName, known)
+    running.on_event(answered(question, *records))
+    assert running.counters["errors"] == 0
+    expected = {"watched_name": watched, **answer(ADDRESSES, [key])}
+    assert [finding.data for finding in found] == ([expected] if watched else [])
+    assert bool(known.asked) == bool(watched)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"x", bytes(12), response("evil.com", "evil.com 60 A 192.0.2.1")[:20]],
+    ids=["none", "no DNS", "no question", "cut short"],
+)
+def test_a_payload_without_an_answer_is_no_matter(watch_list, payload):
+    """What is no DNS answer is passed over without an error."""
+    watch_list("evil.com")
+    running, found = engine(WatchedName, Known(**{"evil.com": answer(ADDRESSES, ["evil.com"])}))
+    running.on_event(Event(NET_PACKET_DNS, Captured(1, payload)))
+    assert (found, running.counters["errors"]) == ([], 0)
+
+
+def test_a_watched_name_that_the_cache_does_not_know_is_not_reported(watch_list):
+    """Without anything known of it there is nothing to report, and no error; without a cache there is one."""
+    watch_list("evil.com")
+    for problem, errors in ((DataNotFound("x"), 0), (Unavailable("ipc:///x", 1.0), 1)):
+        running, found = engine(WatchedName, Known(**{"evil.com": problem}))
+        running.on_event(answered("evil.com", "evil.com 60 A 192.0.2.1"))
+        assert (found, running.counters["errors"]) == ([], errors)
+
+
+def test_the_list_that_ships_is_read(monkeypatch):
+    """Without a list of one's own, the signature starts with the one that ships."""
+    monkeypatch.delenv(WATCH_LIST, raising=False)
+    running, _ = engine(WatchedName, Known())
+    assert running.signatures[0].watched
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("good.com\na..b\n", ", line 2: 'a..b' is no name"),
+        (b"\xff\xfe", ": 'utf-8' codec can't decode"),
+    ],
+    ids=["no name", "no UTF-8"],
+)
+def test_a_bad_list_is_refused(watch_list, text, error):
+    """A list that cannot be read, or with a line that is no name, is a SettingsError that names file and line."""
+    path = watch_list(text)
+    with pytest.raises(SettingsError, match=re.escape(f"watch list {path}{error}")):
+        read_watch_list(path)
+    assert engine(WatchedName, Known())[0].counters["not_started"] == 1
+
+
+@pytest.mark.parametrize("name", ["none.txt", "."], ids=["not there", "a folder"])
+def test_a_list_that_is_not_there_is_refused(tmp_path, name):
+    """A path that is no file is a SettingsError that names it."""
+    with pytest.raises(SettingsError, match=f"watch list {tmp_path / name}: "):
+        read_watch_list(tmp_path / name)
+
+
+def test_an_empty_list_watches_nothing(watch_list):
+    """Comments and empty lines alone are a list of no names."""
+    assert read_watch_list(watch_list("# nothing\n\n  \n")) == frozenset()

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from dnstrail.datasource import DataSources
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Event, Process
+from dnstrail.signature import EventSelector, Signal, Signature, SignatureMetadata
+from dnstrail_signatures.engine import MAX_DEPTH, Engine
+
+IN_CONTAINER = Process(1, "nginx", container_id="c0ffee")
+
+
+def made(event_name, *selectors, **methods):
+    """A signature class that notes what it is given."""
+    namespace = {
+        "metadata": SignatureMetadata(f"id-{event_name}", "1", event_name.title(), event_name),
+        "selected_events": tuple(EventSelector(**selector) for selector in selectors),
+        "noted": [],
+        "on_event": lambda self, event: self.noted.append(event),
+        "on_signal": lambda self, signal: self.noted.append(signal),
+        "close": lambda self: self.noted.append("closed"),
+        **methods,
+    }
+    return type(event_name.title(), (Signature,), namespace)
+
+
+def raising(*_arguments):
+    raise ValueError("on purpose")
+
+
+def event(name=NET_PACKET_DNS, process=None):
+    return Event(name, Captured(7, process=process), ("start", 3), "host")
+
+
+@pytest.fixture
+def found():
+    return []
+
+
+@pytest.fixture
+def engine(found):
+    """Gives an engine over signature classes."""
+    return lambda *classes: Engine(classes, DataSources(), found.append)
+
+
+@pytest.mark.parametrize(
+    ("selector", "selected"),
+    [
+        ({"name": NET_PACKET_DNS}, [True, False, True, False]),
+        ({"name": "*"}, [True] * 4),
+        ({}, [True] * 4),
+        ({"name": "*", "origin": "container"}, [False, False, True, True]),
+        ({"name": SCHED_PROCESS_EXIT, "origin": "host"}, [False, True, False, False]),
+        ({"name": "net_packet"}, [False] * 4),
+        ({"name": ""}, [False] * 4),
+    ],
+    ids=["a name", "any name", "all", "containers", "the host", "a prefix", "no name"],
+)
+def test_a_selector_selects_by_name_and_origin(engine, selector, selected):
+    """A signature gets the events of its name, or of all, and of its origin, or of both; a prefix is no name."""
+    signature = made("a", selector)
+    running = engine(signature)
+    events = [event(name, process) for process in (None, IN_CONTAINER) for name in (NET_PACKET_DNS, SCHED_PROCESS_EXIT)]
+    for each in events:
+        running.on_event(each)
+    assert signature.noted == [each for each, chosen in zip(events, selected, strict=True) if chosen]
+    assert running.counters == {"events": 4}
+
+
+def test_an_event_is_given_once(engine):
+    """Several selectors that select one event give it once; a signature without selectors gets none."""
+    twice, none = made("a", {}, {"name": NET_PACKET_DNS}), made("b")
+    engine(twice, none).on_event(event())
+    assert (len(twice.noted), none.noted) == (1, [])
+
+
+def test_the_events_that_are_needed_are_named(engine):
+    """The engine names all events that its signatures select."""
+    running = engine(made("a", {"name": "x"}, {"name": "y"}), made("b", {"name": "y"}), made("c"))
+    assert running.event_names == {"x", "y"}
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("on_event", lambda engine: engine.on_event(event())),
+        ("on_signal", lambda engine: engine.on_signal(Signal("source_complete"))),
+        ("close", lambda engine: engine.close()),
+    ],
+    ids=["on_event", "on_signal", "close"],
+)
+def test_one_that_raises_is_counted_and_its_neighbours_go_on(engine, method, call):
+    """An error in a signature is counted and logged with its id; those before and after it are called all the same."""
+    before, bad, after = made("before", {}), made("bad", {}, **{method: raising}), made("after", {})
+    running = engine(before, bad, after)
+    with capture_logs() as logs:
+        call(running)
+        call(running)
+    assert len(before.noted) == len(after.noted) == 2
+    assert running.counters["errors"] == 2
+    entry = {
+        "event": "signature_failed",
+        "signature": "id-bad",
+        "error": "ValueError: on purpose",
+        "log_level": "error",
+    }
+    assert logs == [entry, entry]
+
+
+@pytest.mark.parametrize("method", ["init", "__init__"])
+def test_one_that_does_not_start_is_left_out(engine, method):
+    """A signature that raises at its start is counted, logged and never called; its neighbours run."""
+    with capture_logs() as logs:
+        bad, good = made("bad", {}, **{method: raising}), made("good", {})
+        running = engine(bad, good)
+    running.on_event(event())
+    running.close()
+    assert [type(signature) for signature in running.signatures] == [good]
+    assert (bad.noted, len(good.noted)) == ([], 2)
+    assert running.counters["not_started"] == 1
+    assert logs == [{"event": "signature_not_started", "signature": "Bad", "error": "on purpose", "log_level": "error"}]
+
+
+def test_a_class_without_metadata_is_left_out(engine):
+    """A signature that does not say what it is does not start."""
+    nameless = type("Nameless", (Signature,), {"selected_events": (EventSelector(),)})
+    running = engine(nameless, made("good"))
+    assert (len(running.signatures), running.counters["not_started"]) == (1, 1)
+
+
+def test_a_signature_is_given_its_context():
+    """At its start a signature gets the data sources of the run, None for others, and a logger that names it."""
+
+    class Source:
+        def namespace(self):
+            return "tracee"
+
+        def id(self):
+            return "dns"
+
+    def init(self, ctx):
+        self.noted.extend([ctx.get_data_source("tracee", "dns"), ctx.get_data_source("tracee", "other")])
+        ctx.logger.info("started")
+
+    source = Source()
+    signature = made("a", init=init)
+    with capture_logs() as logs:
+        Engine([signature], DataSources(source), [].append)
+    assert signature.noted == [source, None]
+    assert logs == [{"event": "started", "signature": "id-a", "log_level": "info"}]
+
+
+def test_a_signal_reaches_all(engine):
+    """Signals are given to every signature, whatever it selects."""
+    one, two = made("a"), made("b", {})
+    engine(one, two).on_signal(Signal("source_complete"))
+    assert one.noted == two.noted == [Signal("source_complete", "tracee")]
+
+
+def test_a_finding_reaches_the_sink_and_those_that_select_it(engine, found):
+    """What a signature reports is a finding, and an event that others select by its name and read by its data."""
+    first = made("FIRST", {"name": NET_PACKET_DNS}, on_event=lambda self, event: self.report(event, depth=1))
+    second = made("SECOND", {"name": "FIRST"})
+    running = engine(second, first)
+    cause = event(process=IN_CONTAINER)
+    running.on_event(cause)
+    (finding,) = found
+    assert (finding.data, finding.event, finding.metadata) == ({"depth": 1}, cause, first.metadata)
+    (derived,) = second.noted
+    assert (derived.event_name, derived.arg("depth"), derived.mark) == ("FIRST", 1, cause.mark)
+    assert (derived.timestamp, derived.process, derived.host_name) == (7, IN_CONTAINER, "host")
+    assert running.counters == {"events": 2, "findings": 1}
+
+
+def test_findings_that_lead_to_findings_end(engine, found):
+    """A signature that selects its own findings is stopped at a depth, counted; the next event starts anew."""
+    endless = made("ENDLESS", {}, on_event=lambda self, event: self.report(event, of=event.event_name))
+    running = engine(endless)
+    for _ in range(2):
+        found.clear()
+        running.on_event(event(SCHED_PROCESS_EXEC))
+        assert [finding.data["of"] for finding in found] == [SCHED_PROCESS_EXEC, *["ENDLESS"] * MAX_DEPTH]
+    assert running.counters["too_deep"] == 2
+    assert running.counters["errors"] == 0
+
+
+def test_depth_is_forgotten_after_an_error(engine, found):
+    """A signature that raises below others leaves the depth as it was."""
+    reports = made("A", {"name": NET_PACKET_DNS}, on_event=lambda self, event: self.report(event))
+    fails = made("B", {"name": "A"}, on_event=raising)
+    running = engine(reports, fails)
+    for _ in range(3 * MAX_DEPTH):
+        running.on_event(event())
+    assert (running.counters["errors"], running.counters["too_deep"]) == (3 * MAX_DEPTH, 0)
+    assert len(found) == 3 * MAX_DEPTH
+
+
+def test_a_finding_that_cannot_be_delivered_is_an_error_of_its_signature(engine):
+    """A sink that raises is counted as an error of the signature, and its neighbours go on."""
+    reports = made("a", {}, on_event=lambda self, event: self.report(event))
+    after = made("b", {"name": NET_PACKET_DNS})
+    running = Engine([reports, after], DataSources(), raising)
+    running.on_event(event())
+    assert running.counters["errors"] == 1
+    assert len(after.noted) == 1

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+from structlog.testing import capture_logs
+
+from dnstrail.errors import SettingsError
+from dnstrail_signatures import load as loading
+from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
+from dnstrail_signatures.builtin.watched_name import WatchedName
+from dnstrail_signatures.load import load
+
+SIGNATURE = """
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+
+class {name}(Signature):
+    metadata = SignatureMetadata("{name}-id", "1", "{name}", "{name}")
+    selected_events = (EventSelector(),)
+"""
+BUILTIN = [E2eDnsDataSource, WatchedName]
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def write(folder, name="mine"):
+    path = folder / f"{name}.py"
+    path.write_text(SIGNATURE.format(name=name.title()))
+    return path
+
+
+def names(classes):
+    return [cls.__name__ for cls in classes if cls not in BUILTIN]
+
+
+def test_the_builtin_signatures_are_entry_points():
+    """Without a path, what ships with dnstrail is loaded."""
+    assert [cls for cls in load() if cls in BUILTIN] == BUILTIN
+
+
+def test_a_file_is_loaded_after_them(folder):
+    """A file given brings the signatures that it defines, not those that it imports."""
+    classes = load([write(folder)])
+    assert classes[:2] == BUILTIN
+    assert names(classes) == ["Mine"]
+    assert classes[-1].metadata.id == "Mine-id"
+
+
+def test_a_file_may_hold_several(folder):
+    """Every signature of a file is loaded; what is none is left alone."""
+    path = write(folder)
+    path.write_text(path.read_text() + SIGNATURE.format(name="Another") + "class Helper:\n    pass\n")
+    assert names(load([path])) == ["Another", "Mine"]
+
+
+def test_a_folder_is_loaded_in_the_order_of_its_files(folder):
+    """A folder brings its Python files by name, and nothing from the folders below."""
+    for name in ("b", "c", "a"):
+        write(folder, name)
+    (folder / "notes.txt").write_text("no Python")
+    (folder / "below").mkdir()
+    write(folder / "below", "d")
+    assert names(load([folder])) == ["A", "B", "C"]
+
+
+def test_paths_are_loaded_in_their_order(folder):
+    """Several paths are loaded as they are given."""
+    one, two = write(folder, "one"), write(folder, "two")
+    assert names(load([two, one])) == ["Two", "One"]
+
+
+def test_an_entry_point_that_does_not_load_is_logged(monkeypatch):
+    """Somebody else's broken package is logged by its name, and all others are loaded."""
+
+    class Broken:
+        name, value = "broken", "no.such:Signature"
+
+        def load(self):
+            raise ImportError("no module named no")
+
+    installed = [Broken(), *loading.entry_points(group="dnstrail.signatures")]
+    monkeypatch.setattr(loading, "entry_points", lambda group: installed)
+    with capture_logs() as logs:
+        assert [cls for cls in load() if cls in BUILTIN] == BUILTIN
+    assert [(entry["event"], entry["entry_point"]) for entry in logs] == [("signature_not_loaded", "no.such:Signature")]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("class Broken(\n", "SyntaxError: "),
+        ("1 / 0\n", "ZeroDivisionError: division by zero"),
+        ("\xff", "SyntaxError: "),
+    ],
+    ids=["import", "syntax", "raises", "no UTF-8"],
+)
+def test_a_file_that_does_not_import_is_refused(folder, text, error):
+    """A file that raises is a SettingsError that names it and says why."""
+    path = folder / "broken.py"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SettingsError, match=re.escape(f"signature file {path}: {error}")):
+        load([path])
+
+
+def test_a_file_that_is_not_there_is_refused(folder):
+    """A path that does not exist is a SettingsError that names it."""
+    path = folder / "none.py"
+    with pytest.raises(SettingsError, match=f"signature file {path}: No such file or directory"):
+        load([path])
+
+
+def test_a_file_of_another_kind_is_refused(folder):
+    """What is no Python file by its name is a SettingsError that names it."""
+    path = folder / "signature.txt"
+    path.write_text("x = 1")
+    with pytest.raises(SettingsError, match=f"signature file {path}: no Python file"):
+        load([path])
+
+
+def refused(path):
+    with pytest.raises(SettingsError, match="others may write it or its folder; refused") as caught:
+        load([path])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("mode", [0o666, 0o602, 0o777])
+def test_a_file_that_others_may_write_is_refused(folder, mode):
+    """What anybody may write would run with our rights: refused by its name, and not run."""
+    path = write(folder)
+    marker = folder / "ran"
+    path.write_text(f"open({str(marker)!r}, 'w').close()\n")
+    path.chmod(mode)
+    assert str(path) in refused(path)
+    assert str(path) in refused(folder)
+    assert not marker.exists()
+
+
+def test_a_file_in_a_folder_that_others_may_write_is_refused(folder):
+    """In a folder in which anybody may put another file in its place, a file is refused."""
+    path = write(folder)
+    folder.chmod(0o777)
+    assert str(path) in refused(path)
+    assert str(path) in refused(folder)
+
+
+def test_a_file_of_our_own_in_a_sticky_folder_is_loaded(folder):
+    """In a folder like /tmp others cannot replace our own file."""
+    path = write(folder)
+    folder.chmod(0o1777)
+    assert names(load([path])) == ["Mine"]
+
+
+@AS_ROOT
+@pytest.mark.parametrize("what", ["the file", "its folder"])
+def test_a_file_of_somebody_else_is_refused(folder, what):
+    """A file, or a folder, that belongs to another user is refused."""
+    path = write(folder)
+    os.chown(path if what == "the file" else folder, 65534, 65534)
+    assert str(path) in refused(path)
+
+
+def test_a_link_is_as_good_as_what_it_leads_to(folder):
+    """A link to a file that others may write, or that lies where they may, is refused; to a good one it is loaded."""
+    good, bad = folder / "good", folder / "bad"
+    for each in (good, bad):
+        each.mkdir()
+    target, loose = write(good), write(bad, "loose")
+    (folder / "good_link.py").symlink_to(target)
+    (folder / "bad_link.py").symlink_to(loose)
+    assert names(load([folder / "good_link.py"])) == ["Mine"]
+    bad.chmod(0o777)
+    assert str(folder / "bad_link.py") in refused(folder / "bad_link.py")

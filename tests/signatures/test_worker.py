@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+
+import msgpack
+import pytest
+from structlog.testing import capture_logs
+
+from dnstrail.bus.ipc import events_address, findings_address
+from dnstrail.client import DnsDataSource
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Process
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail.turns import TURN
+from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
+from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
+from dnstrail_signatures.worker import SOURCE_COMPLETE, push_to, run, topics_of
+from running import BOUND, cache, open_bus, probe, response, running, seen, short_folder, wait_until
+
+GOOGLE = response("google.com", "google.com 60 A 192.0.2.1")
+PING = Process(4242, "ping", "/usr/bin/ping", 4000, 1000, "c0ffee")
+
+
+class Reporter(Signature):
+    """Reports every process that ends, and counts signals."""
+
+    metadata = SignatureMetadata("R-1", "2", "Reporter", "REPORTED", "It reports.", ("a",), {"Severity": 3})
+    selected_events = (EventSelector("tracee", SCHED_PROCESS_EXIT),)
+
+    def on_event(self, event):
+        self.report(event, path=event.executable.path, names=["x"], number=1, sure=True)
+
+
+class Broken(Reporter):
+    """Raises at every event and every signal."""
+
+    metadata = SignatureMetadata("B-1", "1", "Broken", "BROKEN")
+
+    def on_event(self, event):
+        raise ValueError("on purpose")
+
+    def on_signal(self, signal):
+        raise ValueError("on purpose")
+
+
+@pytest.fixture
+def folder():
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def findings():
+    return []
+
+
+@contextmanager
+def signatures(folder, findings, *classes, lookups=None):
+    """A signature worker over classes, with its findings put into a list."""
+    connected = threading.Event()
+
+    def target(bus, stop):
+        dns = DnsDataSource(lookups, bus=bus, timeout=BOUND) if lookups else None
+        subscriber = bus.subscriber([events_address(folder)], topics_of(classes))
+        connected.set()
+        run(bus, subscriber, classes, dns, findings.append, stop)
+
+    with running(target):
+        assert connected.wait(BOUND)
+        yield
+
+
+def exited(process=PING):
+    return SCHED_PROCESS_EXIT, Captured(5_000_000_000, process=process)
+
+
+@pytest.mark.parametrize(
+    ("selected", "topics"),
+    [
+        ([SCHED_PROCESS_EXIT], [SCHED_PROCESS_EXIT, TURN]),
+        ([SCHED_PROCESS_EXIT, NET_PACKET_DNS], [NET_PACKET_DNS, SCHED_PROCESS_EXIT, TURN]),
+        (["REPORTED"], [TURN]),
+        ([], [TURN]),
+    ],
+)
+def test_what_is_selected_is_subscribed_to(selected, topics):
+    """The worker subscribes to the events that its signatures select, and last to the ends of turns."""
+    selecting = type("Selecting", (Signature,), {"selected_events": tuple(EventSelector(name=n) for n in selected)})
+    assert topics_of([selecting]) == (*topics,)
+
+
+def test_any_name_is_subscribed_to_as_all():
+    """A signature that selects any event gets all that there are."""
+    selecting = type("Selecting", (Signature,), {"selected_events": (EventSelector(),)})
+    assert {NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, TURN} <= {*topics_of([selecting])}
+
+
+def test_a_finding_has_tracees_shape(folder, findings):
+    """A finding is an event with its data as typed arguments, its cause's process, and the signature's metadata."""
+    with signatures(folder, findings, Reporter), probe(folder) as publishing:
+        publishing.turn(exited())
+        wait_until(lambda: findings)
+    (finding,) = findings
+    expected = {
+        "timestamp": 5_000_000_000,
+        "processId": 4242,
+        "parentProcessId": 4000,
+        "userId": 1000,
+        "processName": "ping",
+        "executable": {"path": "/usr/bin/ping"},
+        "containerId": "c0ffee",
+        "eventName": "REPORTED",
+        "argsNum": len(finding["args"]),
+        "metadata": {
+            "Version": "2",
+            "Description": "It reports.",
+            "Tags": ["a"],
+            "Properties": {"Severity": 3, "signatureID": "R-1", "signatureName": "Reporter"},
+        },
+    }
+    assert {name: finding[name] for name in expected} == expected
+    assert [(arg["name"], arg["type"], arg["value"]) for arg in finding["args"][:4]] == [
+        ("path", "const char*", "/usr/bin/ping"),
+        ("names", "[]string", ["x"]),
+        ("number", "long", 1),
+        ("sure", "bool", True),
+    ]
+
+
+def test_findings_cross_the_bus(folder):
+    """Findings that are pushed arrive as MessagePack maps."""
+    with open_bus() as bus:
+        puller = bus.puller(findings_address(folder))
+        deliver = push_to(bus.pusher(findings_address(folder)))
+        deliver({"eventName": "X", "args": []})
+        bus.wait(puller, timeout=BOUND)
+        assert msgpack.unpackb(puller.receive()) == {"eventName": "X", "args": []}
+
+
+def test_the_end_of_the_source_is_told_once(folder, findings):
+    """When a probe ends, signatures get the signal and the sink a message with the counters, once for each start."""
+    with signatures(folder, findings, Broken, Reporter):
+        for start in ("one", "two"):
+            with probe(folder, start) as publishing:
+                publishing.turn(exited(), ended=True)
+                publishing.turn(ended=True)
+                wait_until(lambda start=start: findings and findings[-1].get("start") == start)
+    signals = [message for message in findings if "signal" in message]
+    assert [(message["signal"], message["start"]) for message in signals] == [
+        (SOURCE_COMPLETE, "one"),
+        (SOURCE_COMPLETE, "two"),
+    ]
+    assert [message["errors"] for message in signals] == [2, 4]
+    assert [message.get("eventName", "end") for message in findings] == ["REPORTED", "end", "REPORTED", "end"]
+
+
+def test_bad_bus_messages_are_counted_and_logged(folder, findings):
+    """What is no batch or turn is counted and logged, and the next event is looked at."""
+    with capture_logs() as logs, signatures(folder, findings, Reporter), probe(folder) as publishing:
+        for topic in (SCHED_PROCESS_EXIT, TURN):
+            for body in (b"", b"\xc1", b"\x01", msgpack.packb(["s", 1])):
+                assert publishing.publisher.publish(topic, body)
+        publishing.turn(exited(), ended=True)
+        wait_until(lambda: len(findings) == 2)
+    assert findings[1]["bad_bus_message"] == 8
+    assert sum(entry["event"] == "bad_bus_message" for entry in logs) == 8
+
+
+def test_lost_events_are_counted(folder, findings):
+    """Events that got lost on the way are in the counters with which the worker stops."""
+    with capture_logs() as logs, signatures(folder, findings, Reporter), probe(folder) as publishing:
+        publishing.lose_turn()
+        publishing.turn(exited())
+        wait_until(lambda: findings)
+        publishing.turn(ended=True)
+        wait_until(lambda: len(findings) == 2)
+    (stopped,) = [entry for entry in logs if entry["event"] == "stopped"]
+    assert stopped["lost"] == {TURN: 1}
+
+
+@pytest.mark.parametrize("first", ["the exit", "the answer"])
+def test_a_ping_is_found_though_all_comes_in_one_turn(folder, findings, first):
+    """With a real cache, the finding comes even if the exit of ping and the answer before it travel in one turn."""
+    events = [exited(), seen(GOOGLE, 4.0)]
+    with (
+        cache(folder) as lookups,
+        signatures(folder, findings, E2eDnsDataSource, lookups=lookups),
+        probe(folder, subscribers=2) as publishing,
+    ):
+        publishing.turn(*(events if first == "the exit" else reversed(events)), ended=True)
+        wait_until(lambda: findings and "signal" in findings[-1])
+    assert [message.get("eventName") for message in findings] == ["DNS_DATA_SOURCE", None]
+    assert findings[1].get("errors", 0) == 0
+
+
+def test_a_lookup_never_answers_from_before_its_event(folder, findings):
+    """Of many turns, each with an answer and the exit that asks for it at once, none is looked up too early."""
+
+    class Asks(Signature):
+        metadata = SignatureMetadata("A-1", "1", "Asks", "ASKED")
+        selected_events = (EventSelector(name=SCHED_PROCESS_EXIT),)
+
+        def on_event(self, event):
+            dns = self.ctx.get_data_source("tracee", "dns")
+            self.report(event, found=dns.get(event.process_name)["dns_root"])
+
+    names = [f"n{number}.com" for number in range(200)]
+    with (
+        cache(folder) as lookups,
+        signatures(folder, findings, Asks, lookups=lookups),
+        probe(folder, subscribers=2) as publishing,
+    ):
+        for name in names:
+            publishing.turn(exited(Process(1, name)), seen(response(name, f"{name} 60 A 192.0.2.1")))
+        publishing.turn(ended=True)
+        wait_until(lambda: findings and "signal" in findings[-1])
+    assert [finding["args"][0]["value"] for finding in findings[:-1]] == names
+    assert findings[-1].get("errors", 0) == 0
+
+
+def test_a_watched_name_is_found(folder, findings, tmp_path, monkeypatch):
+    """With a real cache, an answer that hides a watched name behind an alias is reported with its addresses."""
+    (tmp_path / "list").write_text("evil.com\n")
+    monkeypatch.setenv(WATCH_LIST, str(tmp_path / "list"))
+    hidden = response("shop.com", "shop.com 60 CNAME in.evil.com.", "in.evil.com 60 A 192.0.2.6")
+    with (
+        cache(folder) as lookups,
+        signatures(folder, findings, WatchedName, lookups=lookups),
+        probe(folder, subscribers=2) as publishing,
+    ):
+        publishing.turn(seen(GOOGLE), seen(hidden), ended=True)
+        wait_until(lambda: findings and "signal" in findings[-1])
+    finding, _ = findings
+    args = {arg["name"]: arg["value"] for arg in finding["args"]}
+    assert finding["eventName"] == "WATCHED_NAME"
+    assert (args["watched_name"], args["dns_root"], args["ip_addresses"]) == ("evil.com", "shop.com", ["192.0.2.6"])
+
+
+def test_without_a_cache_a_lookup_is_an_error_of_its_signature(folder, findings):
+    """A signature whose lookup nobody answers fails, counted; its neighbour reports."""
+
+    def target(bus, stop):
+        dns = DnsDataSource(f"ipc://{folder}/nobody.sock", bus=bus, timeout=0.05)
+        subscriber = bus.subscriber([events_address(folder)], (SCHED_PROCESS_EXIT, TURN))
+        run(bus, subscriber, [E2eDnsDataSource, Reporter], dns, findings.append, stop)
+
+    with running(target), probe(folder) as publishing:
+        publishing.turn(exited(), ended=True)
+        wait_until(lambda: findings and "signal" in findings[-1])
+    assert [message.get("eventName") for message in findings] == ["REPORTED", None]
+    assert findings[-1]["errors"] == 1

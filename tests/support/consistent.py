@@ -1,0 +1,40 @@
+"""What holds of every image at all times, looked up in its insides."""
+
+from __future__ import annotations
+
+from dnstrail.image import Image
+from dnstrail.image.image import Edges
+from dnstrail.image.relation import Relation
+
+
+def assert_consistent(image: Image) -> None:
+    """Both tables hold the same relations, each with its roots, and the placed roots hold theirs."""
+    kept = [*_relations(image.forward), *_relations(image.pointers)]
+    assert image.relations == len(kept)
+    assert len(image) <= image.bounds.size
+    for relation in kept:
+        assert relation.kept, relation.owner
+        assert relation.roots, (relation.owner, relation.target)
+        assert relation.count >= len(relation.roots)
+        assert relation.first_seen <= relation.last_seen <= relation.ends
+    ids = set(map(id, kept))
+    for name, root in image._roots.items():
+        assert root.name == name
+        assert root.relations, name
+        for relation in root.relations:
+            assert id(relation) in ids, (name, relation.owner, relation.target)
+            assert name in relation.roots
+
+
+def _relations(edges: Edges) -> list[Relation]:
+    outward = [relation for owned in edges.out.values() for relation in owned.values()]
+    inward = [relation for reaching in edges.into.values() for relation in reaching]
+    assert set(map(id, outward)) == set(map(id, inward))
+    assert len(outward) == len(inward)
+    for owner, owned in edges.out.items():
+        assert owned, owner
+        assert all(r.owner == owner and (r.kind, r.target) == place for place, r in owned.items())
+    for target, reaching in edges.into.items():
+        assert reaching, target
+        assert all(relation.target == target for relation in reaching)
+    return outward
