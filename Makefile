@@ -11,12 +11,14 @@ help: ## list these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## set up what is missing and run the pipeline on the best source there is (ARGS="..." for options)
+	@deploy/setup-live.sh
 	$(BIN)/dnstrail --stay $(ARGS)
 
 demo: $(VENV)/.run ## play a bundled capture through the pipeline: a lookup, a tree and a finding (no root needed)
 	@$(BIN)/python -m dnstrail_cli.demo
 
-test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest)
+test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel
+	@deploy/setup-live.sh --tests
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## lint, types and layers

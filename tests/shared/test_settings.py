@@ -19,6 +19,7 @@ TAKEN = [
     (["grace=1.5"], DnsCache(grace=1.5)),
     (["unmatched=auto"], DnsCache()),
     (["unmatched=accept"], DnsCache(unmatched="accept")),
+    (["unmatched=reject"], DnsCache(unmatched="reject")),
     (["size=10,grace=20"], DnsCache(size=10, grace=20.0)),
     (["size=10", "grace=20"], DnsCache(size=10, grace=20.0)),
     (["enable, size=10 ,grace=20", "unmatched=accept"], DnsCache(size=10, grace=20.0, unmatched="accept")),

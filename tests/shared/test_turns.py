@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgpack
 import pytest
 from hypothesis import given
@@ -46,10 +48,8 @@ def test_what_is_encoded_is_decoded(message: Batch | Turn) -> None:
 def test_any_body_is_a_message_or_a_bad_one(body: bytes) -> None:
     """Any body at all decodes or is BadMessage, and nothing else."""
     for kind in (Batch, Turn):
-        try:
+        with suppress(BadMessage):
             assert isinstance(decode(body, kind), kind)
-        except BadMessage as error:
-            assert str(error)
 
 
 @given(st.one_of(batches, turns).map(encode), st.data())
@@ -58,10 +58,8 @@ def test_a_damaged_body_is_a_message_or_a_bad_one(body: bytes, data: st.DataObje
     at = data.draw(st.integers(0, len(body) - 1))
     for mutant in (body[:at], body[:at] + data.draw(st.binary(min_size=1, max_size=1)) + body[at + 1 :]):
         for kind in (Batch, Turn):
-            try:
+            with suppress(BadMessage):
                 assert isinstance(decode(mutant, kind), kind)
-            except BadMessage as error:
-                assert str(error)
 
 
 BAD = {
@@ -111,9 +109,9 @@ class Followed(Turns):
         super().__init__(topics)
         self.say(said, start)
 
-    def say(self, said: str, start: str = "s", first: int = 0) -> Followed:
+    def say(self, said: str, start: str = "s") -> Followed:
         """Send all; what stands in parentheses is lost on the way."""
-        turn, last = first, {}
+        turn, last = 0, {}
         for word in said.split():
             lost, what = word.startswith("("), word.strip("()")
             if what == "|":

@@ -99,9 +99,9 @@ def running(target: Target) -> Iterator[threading.Event]:
     finally:
         stop.set()
         thread.join(BOUND)
+        if errors:
+            raise errors[0]
     assert not thread.is_alive(), "the worker did not stop"
-    if errors:
-        raise errors[0]
 
 
 @contextmanager
