@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +13,8 @@ from dnstrail.lookups import DATA_NOT_FOUND, KEY_NOT_SUPPORTED, SCHEMA, encode_r
 from dnstrail.turns import Mark, unpack
 
 _TRIES = 2  # a cache that restarts may lose a request on its way
+_PATIENCE = 5.0  # seconds for which a cache that is behind may catch up
+_WAITED = 0.1  # seconds after which an answer shows that the cache waited for its events
 _FIELDS = ("ip_addresses", "dns_queries", "dns_root")
 
 
@@ -21,8 +24,8 @@ class LookupClient:
     def __init__(self, address: str | None = None, *, timeout: float = 1.0, bus: Bus | None = None) -> None:
         self.address = address or lookups_address(default_run_dir())
         self.timeout = timeout
-        self._own_bus = None if bus else ZmqBus()
-        self._requester = (bus or self._own_bus or ZmqBus()).requester(self.address)
+        self._own_bus = ZmqBus() if bus is None else None
+        self._requester = (bus or self._own_bus).requester(self.address)  # type: ignore[union-attr] # one of them is
 
     def request(self, op: str, **fields: object) -> dict[str, Any]:
         """The whole reply to one operation of DESIGN 4.
@@ -71,13 +74,27 @@ class DnsDataSource:
         """
         if not isinstance(key, str):
             raise KeyNotSupported(key)
-        data = self._client.request("get", key=key, after=self.after)["data"]
+        data = self._ask("get", key=key)
         return {field: data[field] for field in _FIELDS}
 
     def get_many(self, keys: Iterable[str]) -> list[dict[str, Any] | None]:
         """The same for up to 1,024 keys in one request; None where `get` would raise DataNotFound."""
-        found = self._client.request("get_many", keys=list(keys), after=self.after)["data"]
+        found = self._ask("get_many", keys=list(keys))
         return [data and {field: data[field] for field in _FIELDS} for data in found]
+
+    def _ask(self, op: str, **fields: object) -> Any:
+        """The data of an answer. A cache that is behind the events at hand is asked again, for a bounded time."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            asked = time.monotonic()
+            try:
+                reply = self._client.request(op, after=self.after, **fields)
+            except DataNotFound as error:
+                if error.complete or not _may_catch_up(asked, deadline):
+                    raise
+                continue
+            if reply.get("complete", True) or not _may_catch_up(asked, deadline):
+                return reply["data"]
 
     def schema(self) -> str:
         """The shape of an answer, as JSON."""
@@ -104,6 +121,12 @@ class DnsDataSource:
         self._client.close()
 
 
+def _may_catch_up(asked: float, deadline: float) -> bool:
+    """Whether to ask again: an incomplete answer that came at once says that its mark never will be reached."""
+    now = time.monotonic()
+    return now - asked >= _WAITED and now < deadline
+
+
 def _checked(answered: bytes, key: object) -> dict[str, Any]:
     try:
         reply = unpack(answered)
@@ -115,7 +138,7 @@ def _checked(answered: bytes, key: object) -> dict[str, Any]:
         return reply
     code = str(reply.get("error"))
     if code == DATA_NOT_FOUND:
-        raise DataNotFound(key)
+        raise DataNotFound(key, complete=reply.get("complete") is not False)
     if code == KEY_NOT_SUPPORTED:
         raise KeyNotSupported(key)
     raise LookupRefused(code, str(reply.get("message")))

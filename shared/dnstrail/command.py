@@ -11,6 +11,7 @@ import click
 from dnstrail.bus.ipc import default_run_dir
 from dnstrail.errors import CaptureError, DnstrailError, SettingsError, Unavailable
 from dnstrail.lifecycle import User
+from dnstrail.plain import plain
 
 USAGE, NO_CACHE, FAILED = 2, 3, 1
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -44,7 +45,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     try:
         command(prog_name=name)
     except DnstrailError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"Error: {plain(str(error))}", err=True)
         sys.exit(_exit_code(error))
     sys.exit(0)
 

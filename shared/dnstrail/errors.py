@@ -49,10 +49,11 @@ class DataSourceError(DnstrailError):
 
 
 class DataNotFound(DataSourceError):
-    """Nothing is known under this key."""
+    """Nothing is known under this key; `complete` is False if the cache had not seen all that it was to wait for."""
 
-    def __init__(self, key: object = None) -> None:
+    def __init__(self, key: object = None, *, complete: bool = True) -> None:
         self.key = key
+        self.complete = complete
         super().__init__("requested data was not found")
 
 

@@ -64,7 +64,10 @@ def stop_on_signals() -> threading.Event:
     """The stop signal of this process: set on SIGINT and SIGTERM, and when a parent that asked for it dies."""
     stop = threading.Event()
 
-    def handle(_signum: int, _frame: FrameType | None) -> None:
+    def handle(signum: int, _frame: FrameType | None) -> None:
+        if stop.is_set():  # asked twice: at once
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
         stop.set()
 
     signal.signal(signal.SIGINT, handle)
@@ -77,7 +80,7 @@ def stop_on_signals() -> threading.Event:
 def _end_with_parent() -> bool:
     """Ask for SIGTERM when the parent dies, if it wants that; False if it has died already."""
     parent = os.environ.get(PARENT)
-    if parent is None:
+    if parent is None or not parent.isdigit():
         return True
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     return os.getppid() == int(parent)

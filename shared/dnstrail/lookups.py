@@ -63,9 +63,10 @@ def encode_data(data: object, *, complete: bool = True) -> bytes:
     return msgpack.packb({"v": VERSION, "ok": True, "data": data, "complete": complete})
 
 
-def encode_error(code: str, message: str) -> bytes:
-    """The reply that refuses."""
-    return msgpack.packb({"v": VERSION, "ok": False, "error": code, "message": message})
+def encode_error(code: str, message: str, *, complete: bool = True) -> bytes:
+    """The reply that refuses; where `complete` is false, as in the reply that answers, it says so."""
+    refusal = {"v": VERSION, "ok": False, "error": code, "message": message}
+    return msgpack.packb(refusal if complete else {**refusal, "complete": False})
 
 
 def decode_request(body: bytes) -> Request:

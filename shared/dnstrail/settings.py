@@ -11,6 +11,7 @@ from dnstrail.admission import POLICIES
 from dnstrail.errors import SettingsError
 
 UNMATCHED = POLICIES
+_MAX_DIGITS = 12
 DNSCACHE_HELP = """\
 Select different options for the DNS cache.
 
@@ -65,7 +66,7 @@ def parse_dnscache(values: Iterable[str]) -> DnsCache:
 
 
 def _size(value: str) -> int:
-    if not (value.isascii() and value.isdigit() and int(value) > 0):
+    if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS and int(value) > 0):
         raise SettingsError(f"dnscache size: {value!r} is no positive whole number")
     return int(value)
 

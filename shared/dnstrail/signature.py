@@ -11,6 +11,8 @@ import structlog
 from dnstrail.datasource import DataSource, DataSources
 from dnstrail.events import Event
 
+_ANY = ("*", "")
+
 
 @dataclass(frozen=True, slots=True)
 class SignatureMetadata:
@@ -27,7 +29,7 @@ class SignatureMetadata:
 
 @dataclass(frozen=True, slots=True)
 class EventSelector:
-    """Which events a signature is given: "*" is any name; origin is container, host or "*"."""
+    """Which events a signature is given: "*" or "" is any name; origin is container, host, or any as well."""
 
     source: str = "tracee"
     name: str = "*"
@@ -35,7 +37,7 @@ class EventSelector:
 
     def selects(self, event: Event) -> bool:
         """Whether an event is meant."""
-        return self.name in ("*", event.event_name) and self.origin in ("*", event.origin)
+        return self.name in (*_ANY, event.event_name) and self.origin in (*_ANY, event.origin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import dns.message
+import dns.name
 import dns.opcode
 import dns.rcode
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
+from dns.rdtypes.ANY.CNAME import CNAME
+from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.NS import NS
+from dns.rdtypes.ANY.PTR import PTR
+from dns.rdtypes.ANY.TXT import TXT
+from dns.rdtypes.IN.A import A
+from dns.rdtypes.IN.AAAA import AAAA
+from dns.rdtypes.IN.SRV import SRV
 
 from dnstrail.events import Event
 from dnstrail.signature import Finding
@@ -72,12 +81,12 @@ def proto_dns(message: dns.message.Message, wire: bytes, *, parse_arguments: boo
     shaped["responseCode"] = dns.rcode.to_text(rcode) if parse_arguments else int(rcode)
     shaped.update(zip(("QDCount", "ANCount", "NSCount", "ARCount"), counts, strict=True))
     shaped["questions"] = [
-        _typed(str(rrset.name), rrset.rdtype, rrset.rdclass, parse_arguments) for rrset in message.question
+        _typed(rrset.name, rrset.rdtype, rrset.rdclass, parse_arguments) for rrset in message.question
     ]
     for name, section in zip(_SECTIONS, message.sections[1:], strict=True):
         shaped[name] = [
             {
-                **_typed(str(rrset.name), rrset.rdtype, rrset.rdclass, parse_arguments),
+                **_typed(rrset.name, rrset.rdtype, rrset.rdclass, parse_arguments),
                 "TTL": int(rrset.ttl),
                 **_rdata(rdata),
             }
@@ -107,8 +116,8 @@ def _map(event: Event, name: str, args: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _typed(name: str, rdtype: int, rdclass: int, as_names: bool) -> dict[str, Any]:
-    shown = name.removesuffix(".") or "."
+def _typed(name: dns.name.Name, rdtype: int, rdclass: int, as_names: bool) -> dict[str, Any]:
+    shown = _shown(name)
     if as_names:
         return {
             "name": shown,
@@ -120,23 +129,24 @@ def _typed(name: str, rdtype: int, rdclass: int, as_names: bool) -> dict[str, An
 
 def _rdata(rdata: dns.rdata.Rdata) -> dict[str, Any]:
     """The one field that tracee fills for a type; the presentation form (RFC 1035, section 5) for all others."""
-    text = rdata.to_text()
-    match dns.rdatatype.to_text(rdata.rdtype):
-        case "A" | "AAAA":
-            return {"IP": text}
-        case "CNAME" | "NS" | "PTR" as field:
-            return {field: text.removesuffix(".")}
-        case "MX":
-            preference, exchange = text.split(" ")
-            return {"MX": {"preference": int(preference), "name": exchange.removesuffix(".")}}
-        case "SRV":
-            priority, weight, port, target = text.split(" ")
-            numbers = {"priority": int(priority), "weight": int(weight), "port": int(port)}
-            return {"SRV": {**numbers, "name": target.removesuffix(".")}}
-        case "TXT":
-            return {"TXTs": [part.decode("utf-8", "replace") for part in getattr(rdata, "strings", ())]}
+    match rdata:
+        case A() | AAAA():
+            return {"IP": rdata.address}
+        case CNAME() | NS() | PTR():
+            return {dns.rdatatype.to_text(rdata.rdtype): _shown(rdata.target)}
+        case MX():
+            return {"MX": {"preference": rdata.preference, "name": _shown(rdata.exchange)}}
+        case SRV():
+            numbers = {"priority": rdata.priority, "weight": rdata.weight, "port": rdata.port}
+            return {"SRV": {**numbers, "name": _shown(rdata.target)}}
+        case TXT():
+            return {"TXTs": [part.decode("utf-8", "replace") for part in rdata.strings]}
         case _:
-            return {"rdata": text}
+            return {"rdata": rdata.to_text()}
+
+
+def _shown(name: dns.name.Name) -> str:
+    return name.to_text(omit_final_dot=True)
 
 
 def _type_of(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgpack
 import msgspec
@@ -17,12 +17,15 @@ _REMEMBERED_GAPS = 4096
 _REMEMBERED_STARTS = 64
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
+
+
 class Batch(msgspec.Struct, frozen=True, array_like=True):
     """Events of one name: which start of the probe, in which turn, and the how-manieth batch of this name."""
 
     start: str
-    turn: int
-    sequence: int
+    turn: Count
+    sequence: Count
     events: list[Captured]
 
 
@@ -33,12 +36,12 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     """
 
     start: str
-    turn: int
-    last: dict[str, int]
+    turn: Count
+    last: dict[str, Count]
     live: bool
     now: int
     ended: bool = False
-    counters: dict[str, int] = {}
+    counters: dict[str, Count] = {}
 
 
 T = TypeVar("T", Batch, Turn)
@@ -114,6 +117,7 @@ class Turns:
             self._join(start, turn)
         elif turn.turn > start.ended + 1:
             self.lost[TURN] += turn.turn - start.ended - 1
+            start.first = max(start.first, turn.turn - _REMEMBERED_GAPS)
             for missed in range(max(start.ended + 1, turn.turn - _REMEMBERED_GAPS), turn.turn):
                 self._break(start, missed)
         for topic in self._topics:
@@ -161,5 +165,6 @@ class Turns:
     def _break(start: _Start, turn: int) -> None:
         start.broken[turn] = None
         start.broken.move_to_end(turn)
-        while len(start.broken) > _REMEMBERED_GAPS:
-            start.broken.popitem(last=False)
+        while len(start.broken) > _REMEMBERED_GAPS:  # all up to what is forgotten counts as never to be known
+            forgotten, _ = start.broken.popitem(last=False)
+            start.first = max(start.first or 0, forgotten + 1)

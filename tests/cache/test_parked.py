@@ -108,7 +108,8 @@ def test_what_is_not_found_after_the_patience_is_so(client, other, publishing, c
     client.send("get", key="b.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
     clock.monotonic_time += PATIENCE
-    assert client.receive()["error"] == "data_not_found"
+    reply = client.receive()
+    assert (reply["error"], reply["complete"]) == ("data_not_found", False)
 
 
 def test_a_wall_clock_that_steps_does_not_matter(client, other, publishing, clock):

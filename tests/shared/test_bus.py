@@ -107,6 +107,29 @@ def test_a_lossless_publisher_gives_back_what_it_cannot_send(bus, address):
     assert subscriber.receive() is None
 
 
+def test_closing_a_lossless_publisher_delivers_what_it_took(bus, address):
+    """What was taken arrives though the publisher was closed before it was read."""
+    with open_bus() as other:
+        publisher = other.publisher(address, lossless=True)
+        subscriber = bus.subscriber([address], ["t"])
+        subscribed(publisher, "t")
+        taken = sum(publisher.publish("t", b"%d" % number) for number in range(3000))
+    assert [int(receive(bus, subscriber)[1]) for _ in range(taken)] == list(range(3000))
+
+
+def test_closing_now_waits_for_nobody(bus, address):
+    """A bus that is closed now lets go of what a subscriber that does not read has not taken, and of its address."""
+    other = ZmqBus()
+    publisher = other.publisher(address, lossless=True)
+    subscriber = bus.subscriber([address], ["t"])
+    subscribed(publisher, "t")
+    while publisher.publish("t", bytes(10_000)):
+        pass
+    other.close(now=True)
+    assert subscriber.receive() == ("t", bytes(10_000))
+    assert bus.publisher(address, lossless=True).subscribers("x") == 0
+
+
 def test_a_live_publisher_never_waits(bus, address):
     """A publisher of live events takes every message, though a subscriber does not read."""
     publisher = bus.publisher(address, lossless=False)

@@ -6,6 +6,7 @@ import threading
 import msgpack
 import pytest
 
+from dnstrail import client
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import DnsDataSource, LookupClient
 from dnstrail.datasource import DataSources
@@ -43,9 +44,9 @@ def bus():
 @pytest.fixture
 def known(folder):
     """A cache that knows a.com and b.com; gives its address."""
-    with cache(folder) as address, probe(folder) as publishing, asker(address) as client:
+    with cache(folder) as address, probe(folder) as publishing, asker(address) as plain:
         a, b = response("a.com", "a.com 60 A 192.0.2.1"), response("b.com", "b.com 60 A 192.0.2.2")
-        wait_until_seen(client, publishing.turn(seen(a), seen(b)))
+        wait_until_seen(plain, publishing.turn(seen(a), seen(b)))
         yield address
 
 
@@ -193,24 +194,57 @@ def test_later_versions_may_say_more(replying):
 def test_marks_are_sent_along(address, bus):
     """Every lookup carries the marks of the events at hand."""
     asked = []
-    reply = msgpack.packb({"v": 1, "ok": True, "data": []})
+    reply = msgpack.packb({"v": 1, "ok": True, "data": A_COM, "complete": True})
     with answering(address, lambda body: asked.append(msgpack.unpackb(body)) or reply):
         source = DnsDataSource(address, bus=bus, timeout=BOUND)
-        source.get_many(["a"])
+        source.get("a")
         source.after = [("one", 7), ("two", 0)]
-        source.get_many(["b"])
+        source.get("b")
     assert asked == [
-        {"v": 1, "op": "get_many", "keys": ["a"], "after": []},
-        {"v": 1, "op": "get_many", "keys": ["b"], "after": [["one", 7], ["two", 0]]},
+        {"v": 1, "op": "get", "key": "a", "after": []},
+        {"v": 1, "op": "get", "key": "b", "after": [["one", 7], ["two", 0]]},
     ]
+
+
+BEHIND = {"v": 1, "ok": True, "data": {**A_COM, "ip_addresses": []}, "complete": False}
+MISSING = {"v": 1, "ok": False, "error": "data_not_found", "message": "", "complete": False}
+
+
+@pytest.mark.parametrize("early", [BEHIND, MISSING], ids=["an old answer", "none"])
+def test_a_cache_that_is_behind_is_asked_again(address, bus, monkeypatch, early):
+    """An answer that is not complete though the cache waited for it is asked for anew, until it is."""
+    monkeypatch.setattr(client, "_WAITED", 0.0)
+    replies = [early, early, {"v": 1, "ok": True, "data": A_COM, "complete": True}]
+    with answering(address, lambda _body: msgpack.packb(replies.pop(0))):
+        assert DnsDataSource(address, bus=bus, timeout=BOUND).get("a.com") == A_COM
+    assert replies == []
+
+
+def test_a_mark_that_never_will_be_reached_is_not_waited_for(address, bus, monkeypatch):
+    """An answer that came at once and is not complete stands."""
+    monkeypatch.setattr(client, "_WAITED", BOUND)
+    replies = [MISSING, BEHIND]
+    with answering(address, lambda _body: msgpack.packb(replies.pop())):
+        source = DnsDataSource(address, bus=bus, timeout=BOUND)
+        assert source.get("a.com")["ip_addresses"] == []
+        with pytest.raises(DataNotFound):
+            source.get("a.com")
+
+
+def test_a_cache_that_stays_behind_is_given_up(address, bus, monkeypatch):
+    """Asking again ends after a bounded time, with what is known then."""
+    monkeypatch.setattr(client, "_WAITED", 0.0)
+    monkeypatch.setattr(client, "_PATIENCE", 0.05)
+    with answering(address, lambda _body: msgpack.packb(BEHIND)):
+        assert DnsDataSource(address, bus=bus, timeout=BOUND).get("a.com")["ip_addresses"] == []
 
 
 def test_a_client_without_a_bus_has_its_own(known):
     """A client on its own opens a bus and closes it again."""
-    client = LookupClient(known, timeout=BOUND)
-    assert client.request("version")["data"] == 1
-    client.close()
-    assert client._own_bus._context.closed
+    lookups = LookupClient(known, timeout=BOUND)
+    assert lookups.request("version")["data"] == 1
+    lookups.close()
+    assert lookups._own_bus._context.closed
 
 
 def test_clients_in_threads_are_independent(known):

@@ -146,6 +146,14 @@ def test_what_came_later_is_unknown_in_the_past() -> None:
     assert image.get("2.2.2.2", at=T) is None
 
 
+def test_who_asked_later_is_unknown_in_the_past() -> None:
+    """A lookup in the past is told from a question that had been asked by then."""
+    by_w = told("w.com", "w.com CNAME c.net", "c.net A 1.1.1.1")
+    image = fed((0, by_w), (10, a(300, "c.net")))
+    assert [image.get("c.net", at=T + at).dns_root for at in (5, 10)] == ["w.com", "c.net"]
+    assert image.get("1.1.1.1", at=T + 5).dns_root == "w.com"
+
+
 def test_without_at_everything_received_counts() -> None:
     """A lookup as of an earlier `now` still tells what was received since: only expiry is tested."""
     image = fed((0, a(100)), (50, a(100, "b.com", "2.2.2.2")))

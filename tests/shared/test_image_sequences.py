@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from dnstrail.image import Bounds, Image
@@ -17,7 +16,7 @@ def test_sequence_is_answered_as_designed(case: Case) -> None:
         image.feed(stamp, payload)
     for key, at, expected in case.lookups:
         found = image.get(key, at=at)
-        shown = None if found is None else msgspec.structs.asdict(found)
+        shown = None if found is None else found.fields
         if expected is None or shown is None:
             assert shown is expected, key
         else:

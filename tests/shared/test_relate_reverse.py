@@ -85,6 +85,13 @@ TOLD = {
         0,
         4,
     ),
+    "a short link before a long one": (
+        "4.3.2.1.in-addr.arpa PTR",
+        ["4.3.2.1.in-addr.arpa CNAME x.a ttl=10", "x.a CNAME y.a ttl=900", "y.a PTR h.a ttl=900"],
+        ["1.2.3.4 PTR h.a 10"],
+        0,
+        2,
+    ),
     "a delegation in a circle": (
         "4.3.2.1.in-addr.arpa PTR",
         ["4.3.2.1.in-addr.arpa CNAME x.a", "x.a CNAME 4.3.2.1.in-addr.arpa", "x.a PTR h.a"],

@@ -129,6 +129,13 @@ def test_each_record_has_the_field_of_its_type(line: str, expected: tuple[int, s
     assert named == {"name": "a.com", "type": name, "class": "IN", "TTL": 77, **value}
 
 
+@pytest.mark.parametrize("kind", [1, 28, 33, 65])
+def test_a_record_of_another_class_has_its_bytes(kind: int) -> None:
+    """A type that is known in class IN alone is told in its unknown form (RFC 3597) elsewhere, not as an address."""
+    [answer] = proto_dns(by_hand(QUESTION, record(P, kind, b"\xab", klass=254)))["answers"]
+    assert answer == {"name": "q.example", "type": kind, "class": 254, "TTL": 300, "rdata": r"\# 1 ab"}
+
+
 def test_records_keep_their_order_and_ttls() -> None:
     """Records of one name are told one by one, each with the TTL that it had."""
     lines = ["a.com A 1.1.1.1 ttl=1", "b.com A 2.2.2.2 ttl=2", "a.com A 1.1.1.2 ttl=3"]

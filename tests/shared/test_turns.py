@@ -15,7 +15,8 @@ from dnstrail.turns import TURN, Batch, Turn, Turns, decode, encode, unpack
 
 DNS, EXEC = "net_packet_dns", "sched_process_exec"
 
-small = st.integers(0, 2**63 - 1)
+small = st.integers(0, 2**53 - 1)
+stamps = st.integers(0, 2**63 - 1)
 plain = st.recursive(
     st.none() | st.booleans() | small | st.floats(allow_nan=False) | st.text() | st.binary(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -27,15 +28,16 @@ flows = st.builds(
 processes = st.builds(Process, small, st.text(), st.text(), small, small, st.text())
 events = st.builds(
     Captured,
-    small,
+    stamps,
     st.binary(max_size=50),
     st.none() | flows,
     st.none() | processes,
     st.dictionaries(st.text(), plain, max_size=3),
 )
-batches = st.builds(Batch, st.text(), small, small, st.lists(events, max_size=4))
-counts = st.dictionaries(st.text(), small, max_size=4)
-turns = st.builds(Turn, st.text(), small, counts, st.booleans(), small, st.booleans(), counts)
+numbers = st.integers(0, 2**53 - 1)
+batches = st.builds(Batch, st.text(), numbers, numbers, st.lists(events, max_size=4))
+counts = st.dictionaries(st.text(), numbers, max_size=4)
+turns = st.builds(Turn, st.text(), numbers, counts, st.booleans(), stamps, st.booleans(), counts)
 
 
 @given(st.one_of(batches, turns))
@@ -72,6 +74,9 @@ BAD = {
     "a start of bytes": msgpack.packb([b"s", 0, {}, True, 0]),
     "a turn that is no number": msgpack.packb(["s", "0", {}, True, 0]),
     "a turn that is a float": msgpack.packb(["s", 0.5, {}, True, 0]),
+    "a turn below 0": msgpack.packb(["s", -1, {}, True, 0]),
+    "a turn past all counting": msgpack.packb(["s", 2**53, {}, True, 0]),
+    "a sequence past all counting": msgpack.packb(["s", 0, {DNS: 2**53}, True, 0]),
     "no map of topics": msgpack.packb(["s", 0, [], True, 0]),
     "a map with a key that is no text": msgpack.packb(["s", 0, {1: 1}, True, 0]),
     "nested deeper than can be": b"\x91" * 5000,
@@ -219,3 +224,14 @@ def test_memory_is_bounded_however_much_is_lost() -> None:
     ]
     assert len(followed._starts["s"].broken) <= 4096
     assert followed.lost == {TURN: 9999}
+    assert not any(followed.reached(("s", turn)) for turn in range(1, 20_000, 2)), "what was lost never counts as seen"
+
+
+def test_a_gap_of_any_length_is_lost_as_a_whole() -> None:
+    """Of a gap longer than what is remembered no turn counts as seen, and it takes no time to note."""
+    followed = Followed("|")
+    followed.turn(Turn("s", 2**52, {}, live=True, now=0))
+    for turn in (1, 50, 2**51, 2**52 - 5000, 2**52 - 1):
+        assert followed.reached(("s", turn)) is False, turn
+    assert followed.reached(("s", 2**52)) is True
+    assert followed.lost == {TURN: 2**52 - 1}

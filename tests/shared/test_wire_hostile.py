@@ -107,6 +107,20 @@ def test_a_name_has_at_most_16_pointers(pointers: int, warm: bool) -> None:
         assert read_name(wire_, starts[-1], len(wire_), known) == (".".join("b" * pointers + "a"), len(wire_))
 
 
+@pytest.mark.parametrize(("links", "read"), [(MAX_POINTERS - 1, True), (MAX_POINTERS, False)])
+def test_a_pointer_alone_counts_like_any_other(links: int, read: bool) -> None:
+    """A name that is only a pointer to a known name adds its own pointer to that name's."""
+    wire_ = b"\x01a\x00" + b"".join(b"\x01b" + pointer(max(0, 4 * n - 1)) for n in range(links))
+    wire_ += pointer(4 * links - 1)
+    known: dict = {}
+    assert read_name(wire_, 4 * links - 1, len(wire_), known)[0] == ".".join("b" * links + "a")
+    if read:
+        assert read_name(wire_, len(wire_) - 2, len(wire_), known) == (".".join("b" * links + "a"), len(wire_))
+    else:
+        with pytest.raises(BadMessage):
+            read_name(wire_, len(wire_) - 2, len(wire_), known)
+
+
 HEADERS = {
     "nothing": b"",
     "11 bytes": bytes(11),

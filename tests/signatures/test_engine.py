@@ -53,7 +53,7 @@ def engine(found):
         ({"name": "*", "origin": "container"}, [False, False, True, True]),
         ({"name": SCHED_PROCESS_EXIT, "origin": "host"}, [False, True, False, False]),
         ({"name": "net_packet"}, [False] * 4),
-        ({"name": ""}, [False] * 4),
+        ({"name": "", "origin": ""}, [True] * 4),
     ],
     ids=["a name", "any name", "all", "containers", "the host", "a prefix", "no name"],
 )

@@ -11,11 +11,11 @@ from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.client import DnsDataSource
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Process
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail.turns import TURN
+from dnstrail.turns import TURN, Batch, Turn, encode
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.worker import SOURCE_COMPLETE, push_to, run, topics_of
-from running import BOUND, cache, open_bus, probe, response, running, seen, short_folder, wait_until
+from running import BOUND, asker, cache, open_bus, probe, response, running, seen, short_folder, wait_until
 
 GOOGLE = response("google.com", "google.com 60 A 192.0.2.1")
 PING = Process(4242, "ping", "/usr/bin/ping", 4000, 1000, "c0ffee")
@@ -131,10 +131,23 @@ def test_findings_cross_the_bus(folder):
     """Findings that are pushed arrive as MessagePack maps."""
     with open_bus() as bus:
         puller = bus.puller(findings_address(folder))
-        deliver = push_to(bus.pusher(findings_address(folder)))
+        deliver = push_to(bus.pusher(findings_address(folder)), threading.Event())
         deliver({"eventName": "X", "args": []})
         bus.wait(puller, timeout=BOUND)
         assert msgpack.unpackb(puller.receive()) == {"eventName": "X", "args": []}
+
+
+def test_a_finding_that_nobody_takes_is_logged_at_the_stop(folder):
+    """A receiver that is behind is waited for; when the stop signal comes, the finding is logged as lost."""
+    stop = threading.Event()
+    stop.set()
+    with open_bus() as bus, capture_logs() as logs:
+        pusher = bus.pusher(findings_address(folder))
+        while pusher.push(b"full"):
+            pass
+        push_to(pusher, stop)({"eventName": "X"})
+        pusher.socket.linger = 0
+    assert logs == [{"event": "finding_lost", "finding": "X", "log_level": "warning"}]
 
 
 def test_the_end_of_the_source_is_told_once(folder, findings):
@@ -216,6 +229,24 @@ def test_a_lookup_never_answers_from_before_its_event(folder, findings):
         wait_until(lambda: findings and "signal" in findings[-1])
     assert [finding["args"][0]["value"] for finding in findings[:-1]] == names
     assert findings[-1].get("errors", 0) == 0
+
+
+def test_a_lookup_waits_for_the_end_of_the_turn_of_its_event(folder, findings):
+    """A lookup that an event leads to is not answered while that event's turn is open, though the event came first."""
+    with (
+        cache(folder) as lookups,
+        asker(lookups) as client,
+        signatures(folder, findings, E2eDnsDataSource, lookups=lookups),
+        probe(folder, subscribers=2) as publishing,
+    ):
+        (start, turn), publish = publishing.next_mark, publishing.publisher.publish
+        _, ended = exited()
+        assert publish(SCHED_PROCESS_EXIT, encode(Batch(start, turn, 0, [ended])))
+        wait_until(lambda: client.ask("stats")["data"]["cache"].get("parked"))
+        assert publish(NET_PACKET_DNS, encode(Batch(start, turn, 0, [seen(GOOGLE)])))
+        assert publish(TURN, encode(Turn(start, turn, {SCHED_PROCESS_EXIT: 0, NET_PACKET_DNS: 0}, False, 0)))
+        wait_until(lambda: findings)
+    assert [message.get("eventName") for message in findings] == ["DNS_DATA_SOURCE"]
 
 
 def test_a_watched_name_is_found(folder, findings, tmp_path, monkeypatch):

@@ -64,8 +64,10 @@ def open_bus() -> Iterator[ZmqBus]:
     bus = ZmqBus()
     try:
         yield bus
-    finally:
-        bus.close()
+    except BaseException:
+        bus.close(now=True)
+        raise
+    bus.close()
 
 
 def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:

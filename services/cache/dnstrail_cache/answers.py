@@ -11,6 +11,8 @@ from dnstrail.image import Found
 from dnstrail.lookups import DATA_NOT_FOUND, SCHEMA, RefusedError, Request
 from dnstrail_cache.feed import Feed
 
+_MAX_NODES = 65536  # in one reply, lest one request hold all others up
+
 
 def answer(request: Request, feed: Feed) -> Any:
     """The data of the reply.
@@ -37,7 +39,7 @@ def health(feed: Feed) -> dict[str, Any]:
     """Whether a probe is heard, and up to when its events were applied."""
     probes = feed.turns.probes
     return {
-        "status": "ok" if probes else "waiting",
+        "status": feed.status,
         "probes": len(probes),
         "turns": {probe.start: probe.turn for probe in probes},
         "ended": bool(probes) and all(probe.ended for probe in probes),
@@ -53,15 +55,21 @@ def _get(request: Request, feed: Feed) -> dict[str, Any]:
 
 
 def _get_many(request: Request, feed: Feed) -> list[dict[str, Any] | None]:
-    return [_find(key, request.at, feed) for key in request.keys]
+    found: dict[str, dict[str, Any] | None] = {}
+    budget = _MAX_NODES
+    for key in request.keys:
+        if key not in found:
+            answer = found[key] = _find(key, request.at, feed, budget)
+            budget -= len(answer["dns_queries"]) + len(answer["ip_addresses"]) if answer else 0
+    return [found[key] for key in request.keys]
 
 
-def _find(key: str, at: float | None, feed: Feed) -> dict[str, Any] | None:
-    found: Found | None = feed.image.get(key, now=feed.now, at=at)
+def _find(key: str, at: float | None, feed: Feed, budget: int = _MAX_NODES) -> dict[str, Any] | None:
+    found: Found | None = feed.image.get(key, now=feed.now, at=at, nodes=max(budget, 1))
     feed.counters["misses" if found is None else "hits"] += 1
     if found is None:
         return None
-    return {**msgspec.structs.asdict(found), "history": at is None or feed.image.remembers(at)}
+    return {**found.fields, "history": found.exact and (at is None or feed.image.remembers(at))}
 
 
 def _trail(request: Request, feed: Feed) -> list[dict[str, Any]]:

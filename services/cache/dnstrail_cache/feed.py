@@ -15,7 +15,9 @@ from dnstrail.wire import is_response
 from dnstrail_cache.copies import Copies
 
 TOPICS = (NET_PACKET_DNS, TURN)
-_MESSAGES_AT_ONCE = 8  # a batch may hold some hundred events
+_AT_ONCE = 0.02  # seconds; a batch may hold some hundred events
+_MESSAGES_AT_ONCE = 256
+_SILENCE = 2.0  # seconds without a turn, whose heartbeat is a tenth of one
 _SWEPT_AT_ONCE = 512
 _NANOSECONDS = 1_000_000_000
 
@@ -27,6 +29,7 @@ class Feed:
         self.image = image
         self._report = report
         self._losses = -1
+        self.heard = float("-inf")
         self._copies = Copies()
         self.turns = Turns((NET_PACKET_DNS,))
         self.counters: Counter[str] = Counter()
@@ -39,8 +42,18 @@ class Feed:
         """The clock of the stream: wall time while a live probe is heard, else the greatest stamp so far."""
         return self._clock.wall() if self._live else self.image.latest
 
+    @property
+    def status(self) -> str:
+        """How it stands: waiting for a probe, silent (one is no longer heard before its end), or ok."""
+        probes = self.turns.probes
+        if not probes:
+            return "waiting"
+        ended = all(probe.ended for probe in probes)
+        return "silent" if not ended and self._clock.monotonic() - self.heard > _SILENCE else "ok"
+
     def drain(self) -> None:
-        """Apply what has come, up to a bound so that lookups are answered meanwhile."""
+        """Apply what has come, for a bounded time so that lookups are answered meanwhile."""
+        until = self._clock.monotonic() + _AT_ONCE
         for _ in range(_MESSAGES_AT_ONCE):
             message = self._subscriber.receive()
             if message is None:
@@ -50,6 +63,8 @@ class Feed:
                 self._apply(topic, body)
             except BadMessage:
                 self.counters["bad_bus_message"] += 1
+            if self._clock.monotonic() >= until:
+                break
         self.image.sweep(self.now, _SWEPT_AT_ONCE)
 
     def _apply(self, topic: str, body: bytes) -> None:
@@ -57,7 +72,10 @@ class Feed:
             turn = decode(body, Turn)
             self.turns.turn(turn)
             self._live = any(probe.live for probe in self.turns.probes)
+            self.heard = self._clock.monotonic()
             self._note_losses(turn)
+            return
+        if topic != NET_PACKET_DNS:
             return
         batch = decode(body, Batch)
         self.turns.batch(topic, batch)

@@ -108,8 +108,8 @@ class _Worker:
         try:
             served.reply(encode_data(answer(request, self.feed), complete=complete))
         except RefusedError as refused:
-            self._refuse(served, refused)
+            self._refuse(served, refused, complete=complete)
 
-    def _refuse(self, served: ServedRequest, refused: RefusedError) -> None:
+    def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
         self.feed.counters[refused.code] += 1
-        served.reply(encode_error(refused.code, str(refused)))
+        served.reply(encode_error(refused.code, str(refused), complete=complete))

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.command import run_dir_option
 from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.lookups import MAX_KEYS
+from dnstrail.plain import json_line
 from dnstrail.settings import parse_dnscache
 from dnstrail_cli.moment import convert_moment
-from dnstrail_cli.plain import json_line
 from dnstrail_cli.render import counters_table, found_table, show, trail_trees
 from dnstrail_cli.replayed import Replayed, answer_lines
 
@@ -51,6 +50,8 @@ def get(
     With --capture FILE and the one key "-", reads lines {"key": ..., "at": epoch}, sorted by "at", and writes one
     JSON line for each.
     """
+    if capture is None and (dnscache or "-" in keys):
+        raise SettingsError("--dnscache and the key - go with --capture FILE")
     if capture is not None and keys == ("-",):
         _answer_stdin(Replayed(capture, parse_dnscache(dnscache)))
         return
@@ -133,7 +134,7 @@ def _ask_file(replayed: Replayed, keys: tuple[str, ...], at: float | None) -> li
     found = [replayed.get(key, at) for key in keys]
     replayed.advance(None)
     _warn(replayed)
-    return [None if one is None else msgspec.structs.asdict(one) for one in found]
+    return [None if one is None else one.fields for one in found]
 
 
 def _answer_stdin(replayed: Replayed) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from dnstrail.clock import Clock
 from dnstrail.errors import SettingsError
-from dnstrail_cli.plain import json_line
+from dnstrail.plain import json_line
 from dnstrail_cli.render import event_line
 
 WINDOW = 0.2  # seconds for which a sorted output holds an event back

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import msgspec
 from dnstrail.bus import Bus
 from dnstrail.bus.ipc import events_address, findings_address, group_id, lookups_address
 from dnstrail.client import LookupClient
-from dnstrail.errors import BadMessage, DnstrailError
+from dnstrail.errors import BadMessage, DnstrailError, SettingsError, Unavailable
 from dnstrail.events import Event
 from dnstrail.lifecycle import PARENT, User
 from dnstrail.tracee import event_map
@@ -25,7 +26,8 @@ from dnstrail.turns import TURN, Batch, Turn, decode, unpack
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _GRACE = 5.0  # seconds that a child has to end by itself
-_PATIENCE = 2.0  # seconds for the cache's last word
+_PATIENCE = 10.0  # seconds for an answer of the cache to this process
+_CATCHING_UP = 120.0  # seconds for the cache to apply what a file gave
 Emit = Callable[[dict[str, Any]], None]
 
 
@@ -111,11 +113,12 @@ class Pipeline:
         """
         while not stop.is_set() and not until():
             self._bus.wait(self._events, self._findings, timeout=_POLL)
+            ended = {worker: code for worker, child in self._children.items() if (code := child.poll()) is not None}
             while (message := self._events.receive()) is not None:
                 self._on_message(*message)
             while (body := self._findings.receive()) is not None:
                 self._on_finding(body)
-            self._check()
+            self._check(ended)
 
     @property
     def started(self) -> bool:
@@ -123,16 +126,22 @@ class Pipeline:
         return self._last is not None
 
     def stats(self) -> dict[str, Any]:
-        """What the cache has counted, once it has seen the last turn; {} where the run has no cache."""
+        """What the cache has counted, once it has seen the last turn; {} where there is no cache that tells."""
         if not self.plan.cache or self._last is None:
             return {}
         client = LookupClient(lookups_address(self.plan.run_dir), timeout=_PATIENCE, bus=self._bus)
-        for _ in range(int(_PATIENCE / _POLL)):
-            reply = client.request("stats", after=[(self._last.start, self._last.turn)])
-            if reply["complete"] or self._last.start not in reply["data"]["probes"]:
-                break
-        data: dict[str, Any] = reply["data"]
-        return data
+        deadline = time.monotonic() + _CATCHING_UP
+        try:
+            while True:
+                reply = client.request("stats", after=[(self._last.start, self._last.turn)])
+                if reply["complete"] or time.monotonic() > deadline:
+                    data: dict[str, Any] = reply["data"]
+                    return data
+                time.sleep(_POLL)
+        except Unavailable:
+            return {}
+        finally:
+            client.close()
 
     def _on_message(self, topic: str, body: bytes) -> None:
         try:
@@ -148,7 +157,10 @@ class Pipeline:
             self._show(event_map(event, parse_arguments=self.plan.parse_arguments))
 
     def _on_finding(self, body: bytes) -> None:
-        message = unpack(body)
+        try:
+            message = msgspec.convert(unpack(body), dict[str, Any])
+        except (BadMessage, msgspec.ValidationError):
+            return  # none of our workers sent it
         if message.get("eventName") in (*self.plan.events, *self.plan.findings):
             self._show(message)
         elif "signal" in message:  # the signature worker has worked on all that the source gave
@@ -159,17 +171,24 @@ class Pipeline:
         self.shown += 1
         self._emit(event)
 
-    def _check(self) -> None:
-        for worker, child in self._children.items():
-            code = child.poll()
+    def _check(self, ended: dict[str, int]) -> None:
+        for worker, code in ended.items():
             finished = worker == "probe" and code == 0 and self._last is not None and self._last.ended
-            if code is not None and not finished:
+            if not finished:
                 raise WorkerDied(worker, code)
 
 
 def _hand_over(run_dir: Path, user: User) -> None:
-    """Give the folder of the sockets to the user as whom all workers but the probe will run."""
+    """Give the folder of the sockets to the user as whom all workers but the probe will run.
+
+    Raises:
+        SettingsError: the folder holds anything but our sockets, so it is not ours to give.
+    """
     run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    if run_dir.stat().st_uid == user.uid:
+        return
+    if any(entry.suffix not in (".sock", ".lock") for entry in run_dir.iterdir()):
+        raise SettingsError(f"{run_dir} holds other things than sockets: choose a folder of its own with --run-dir")
     group = group_id()
     os.chown(run_dir, user.uid, user.gid if group < 0 else group)
 

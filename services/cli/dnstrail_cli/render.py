@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from dnstrail_cli.plain import plain
+from dnstrail.plain import plain
 
 
 def show(*renderables: RenderableType) -> None:
@@ -23,14 +23,21 @@ def found_table(key: str, data: dict[str, Any] | None) -> RenderableType:
     """A lookup: the key, its root, the names that belong to it, and its addresses."""
     if data is None:
         return Text(f"{plain(key)}: not found")
-    grid = Table.grid(padding=(0, 2))
-    state = data.get("state", "live")
-    grid.add_row("key", Text(plain(key)))
-    grid.add_row("root", Text(plain(data["dns_root"]) or "(nobody asked for it)"))
-    grid.add_row("names", Text("\n".join(map(plain, data["dns_queries"]))))
-    grid.add_row("addresses", Text("\n".join(map(plain, data["ip_addresses"])) or "(none)"))
-    grid.add_row("state", Text(state + (", truncated" if data.get("truncated") else "")))
-    return grid
+    state = data.get("state", "live") + (", truncated" if data.get("truncated") else "")
+    state += "" if data.get("history", True) else ", as far as it is remembered"
+    rows = {
+        "key": [key],
+        "root": [data["dns_root"] or "(nobody asked for it)"],
+        "names": data["dns_queries"],
+        "addresses": data["ip_addresses"] or ["(none)"],
+        "state": [state],
+    }
+    lines = [
+        f"{name if place == 0 else '':<11}{plain(value)}"
+        for name, values in rows.items()
+        for place, value in enumerate(values)
+    ]
+    return Text("\n".join(lines))
 
 
 def trail_trees(key: str, trails: list[dict[str, Any]]) -> list[RenderableType]:
@@ -58,7 +65,7 @@ def counters_table(title: str, counters: dict[str, Any]) -> RenderableType:
 def event_line(event: dict[str, Any]) -> str:
     """An event as one line of a table: time, name, process, arguments."""
     seconds, nanoseconds = divmod(event["timestamp"], 1_000_000_000)
-    args = " ".join(f"{arg['name']}={_short(arg['value'])}" for arg in event["args"])
+    args = " ".join(f"{arg['name']}={_short(arg['name'], arg['value'])}" for arg in event["args"])
     process = f"{event['processName'] or '-'}({event['processId']})"
     return plain(f"{seconds}.{nanoseconds:09d} {event['eventName']:<18} {process:<20} {args}")
 
@@ -68,11 +75,11 @@ def _step_text(step: dict[str, Any]) -> str:
     return f"{step['kind']:<5} {plain(step['target'])}  (seen {step['age']:.0f} s ago, {life}, {step['count']}x)"
 
 
-def _short(value: Any) -> str:
+def _short(name: str, value: Any) -> str:
     """A value short enough for a line; of a DNS message its questions and answers."""
     if not isinstance(value, dict):
         return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    if "questions" not in value:
+    if name != "proto_dns":
         return "{...}"
     asked = ",".join(f"{question['name']}/{question['type']}" for question in value["questions"])
     return f"{asked}[{len(value['answers'])} answers]" if value["QR"] else f"{asked}?"

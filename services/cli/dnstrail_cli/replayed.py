@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
-
 from dnstrail.admission import Admission
 from dnstrail.events import NET_PACKET_DNS, Flow
 from dnstrail.image import Bounds, Found, Image
@@ -71,7 +69,7 @@ def answer_lines(replayed: Replayed, lines: Iterable[str]) -> Iterator[dict[str,
             continue
         latest = _END if at is None else at
         found = replayed.get(key, at)
-        shown = _NOTHING if found is None else msgspec.structs.asdict(found)
+        shown = _NOTHING if found is None else found.fields
         yield {"key": key, "at": given, "found": found is not None, **{name: shown[name] for name in _NOTHING}}
 
 

@@ -29,11 +29,11 @@ def command(
 ) -> None:
     """Capture DNS messages and publish them."""
     configure("probe", log_level)
-    stop = stop_on_signals()
     clock = SystemClock()
     source = best_source(_say) if capture == AUTO else open_source(capture)
     if speed is not None and not source.live:
         source = Paced(source, clock, speed)
+    stop = stop_on_signals()  # from here on: the opening of a pipe without a writer can be interrupted
     bus = ZmqBus()
     try:
         publisher = bus.publisher(publish or events_address(run_dir), lossless=not source.live)
@@ -41,7 +41,7 @@ def command(
         run(source, publisher, clock, stop, expected)
     finally:
         source.close()
-        bus.close()
+        bus.close(now=stop.is_set())
 
 
 def main() -> None:

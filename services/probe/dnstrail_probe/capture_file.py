@@ -26,6 +26,7 @@ CUT_SHORT, DAMAGED = "file_cut_short", "file_damaged"
 
 _CHUNK = 1 << 16
 _LARGEST_RECORD = 1 << 18  # libpcap's own limit; a pcap file has no other mark of sanity
+_MOST_INTERFACES = 1 << 16
 _LARGEST_BLOCK = 1 << 24  # as Wireshark's
 _SECOND = 10**9
 
@@ -231,6 +232,8 @@ class _Pcapng:
         elif kind == _SIMPLE:
             packets.append(self._simple_packet(body))
         elif kind == _INTERFACE:
+            if len(self._interfaces) >= _MOST_INTERFACES:
+                raise IndexError("more interfaces than any file has")
             self._interfaces.append(_Interface(self._order, body))
 
     def _packet(self, head: struct.Struct, body: bytes) -> Packet:

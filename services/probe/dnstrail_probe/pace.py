@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 
 from dnstrail.clock import Clock
+from dnstrail.errors import SettingsError
 from dnstrail.events import Captured
 from dnstrail_probe.captures import Captures
 from dnstrail_probe.sources import Source
@@ -17,6 +18,8 @@ class Paced:
     live = False
 
     def __init__(self, source: Source, clock: Clock, speed: float) -> None:
+        if not speed > 0:
+            raise SettingsError(f"speed {speed:g} is no positive number")
         self.name = f"{source.name} at speed {speed:g}"
         self.counters: Counter[str] = source.counters
         self._source = source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from dnstrail.command import log_level_option, run_command, run_dir_option, user
 from dnstrail.errors import SettingsError
 from dnstrail.lifecycle import User, drop_privileges, stop_on_signals
 from dnstrail.log import configure
+from dnstrail.plain import json_line
 from dnstrail.signature import Signature
 from dnstrail_signatures.load import load
 from dnstrail_signatures.worker import push_to, run, topics_of
@@ -49,7 +49,7 @@ def command(
     try:
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
-        deliver = push_to(bus.pusher(findings)) if findings else _print
+        deliver = push_to(bus.pusher(findings), stop) if findings else _print
         run(bus, subscriber, chosen, dns, deliver, stop, settled=lambda: drop_privileges(user, run_dir))
     finally:
         bus.close()
@@ -69,7 +69,7 @@ def _choose(classes: list[type[Signature]], names: tuple[str, ...]) -> list[type
 
 def _print(message: dict[str, Any]) -> None:
     if "eventName" in message:
-        click.echo(json.dumps(message))
+        click.echo(json_line(message))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+import msgspec
 import structlog
 
 from dnstrail.datasource import DataSources
@@ -55,7 +57,7 @@ class Engine:
             signature = cls()
             log = self._log.bind(signature=cls.metadata.id)
             signature.init(SignatureContext(self._found, data_sources, log))
-        except Exception as error:  # noqa: BLE001 - one bad signature must not stop the others
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
             self.counters["not_started"] += 1
             self._log.error("signature_not_started", signature=cls.__name__, error=str(error))
             return
@@ -64,12 +66,15 @@ class Engine:
     def _guard(self, signature: Signature, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 - as above
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
             self.counters["errors"] += 1
             name = signature.metadata.id
             self._log.error("signature_failed", signature=name, error=f"{type(error).__name__}: {error}")
 
     def _found(self, finding: Finding) -> None:
+        # What travels as JSON is checked here, where a mistake is the signature's own.
+        data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
+        finding = replace(finding, data=data)
         self.counters["findings"] += 1
         self._sink(finding)
         if self._depth >= MAX_DEPTH:

@@ -6,14 +6,16 @@ import importlib.util
 import inspect
 import os
 import stat
+import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from dnstrail.errors import SettingsError
-from dnstrail.signature import Signature
+from dnstrail.signature import Signature, SignatureMetadata
 
 GROUP = "dnstrail.signatures"
 
@@ -31,7 +33,7 @@ def _installed() -> list[type[Signature]]:
     found: list[type[Signature]] = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
-            found.append(entry.load())
+            found += _signatures([entry.load()])
         except Exception as error:  # noqa: BLE001 - somebody else's package must not stop the others
             structlog.get_logger().error("signature_not_loaded", entry_point=entry.value, error=str(error))
     return found
@@ -43,18 +45,30 @@ def _files(path: Path) -> list[Path]:
 
 def _from_file(path: Path) -> list[type[Signature]]:
     _refuse_if_writable(path)
-    spec = importlib.util.spec_from_file_location(f"dnstrail_signature_{path.stem}", path)
+    name = f"dnstrail_signature_{path.stem}_{abs(hash(path.resolve())):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise SettingsError(f"signature file {path}: no Python file")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SettingsError(f"signature file {path}: {type(error).__name__}: {error}") from error
+    return _signatures(member for _, member in inspect.getmembers(module) if _is_of(member, name))
+
+
+def _is_of(member: object, module: str) -> bool:
+    return inspect.isclass(member) and member.__module__ == module
+
+
+def _signatures(candidates: Iterable[Any]) -> list[type[Signature]]:
+    """The signatures that are complete; a base class that others share has no metadata of its own."""
     return [
-        member
-        for _, member in inspect.getmembers(module, inspect.isclass)
-        if issubclass(member, Signature) and member.__module__ == module.__name__
+        candidate
+        for candidate in candidates
+        if inspect.isclass(candidate)
+        and issubclass(candidate, Signature)
+        and isinstance(getattr(candidate, "metadata", None), SignatureMetadata)
     ]
 
 

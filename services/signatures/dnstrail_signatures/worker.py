@@ -28,15 +28,18 @@ Deliver = Callable[[dict[str, Any]], None]
 def topics_of(classes: Iterable[type[Signature]]) -> tuple[str, ...]:
     """What to subscribe to for these signatures: the events that they select, and the ends of turns."""
     selected = {selector.name for cls in classes for selector in cls.selected_events}
-    return (*(name for name in NAMES if name in selected or "*" in selected), TURN)
+    return (*(name for name in NAMES if name in selected or selected & {"*", ""}), TURN)
 
 
-def push_to(pusher: Pusher) -> Deliver:
-    """Deliver findings over the bus; one that the receiver cannot take is logged."""
+def push_to(pusher: Pusher, stop: threading.Event) -> Deliver:
+    """Deliver findings over the bus; a receiver that is behind is waited for, until the stop signal is set."""
 
     def deliver(message: dict[str, Any]) -> None:
-        if not pusher.push(msgpack.packb(message)):
-            structlog.get_logger().warning("finding_lost", event=message.get("eventName"))
+        body = msgpack.packb(message)
+        while not pusher.push(body, wait=_POLL):
+            if stop.is_set():
+                structlog.get_logger().warning("finding_lost", finding=message.get("eventName"))
+                return
 
     return deliver
 
@@ -98,7 +101,10 @@ class _Worker:
             self.engine.on_event(Event(topic, captured, mark, self._host))
 
     def _on_turn(self, turn: Turn) -> None:
+        lost = self.turns.lost.total()
         self.turns.turn(turn)
+        if self.turns.lost.total() > lost:
+            structlog.get_logger().warning("events_lost", batches=dict(self.turns.lost))
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
             self.engine.on_signal(Signal(SOURCE_COMPLETE))

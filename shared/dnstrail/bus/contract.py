@@ -18,7 +18,10 @@ class Publisher(Endpoint, Protocol):
     """The sending end of events: bound, one a probe."""
 
     def publish(self, topic: str, body: bytes) -> bool:
-        """Send to whoever subscribed; False if the message has to wait and was not taken (never for live events)."""
+        """Send to whoever subscribed; False if the message has to wait and was not taken (never for live events).
+
+        True says that it is on its way, not that it arrived.
+        """
         ...
 
     def subscribers(self, topic: str) -> int:
@@ -63,8 +66,8 @@ class Requester(Endpoint, Protocol):
 class Pusher(Endpoint, Protocol):
     """The sending end of findings: connects to one puller."""
 
-    def push(self, body: bytes) -> bool:
-        """Send; False if the receiver is gone or behind and the message was not taken."""
+    def push(self, body: bytes, wait: float = 0.0) -> bool:
+        """Send; False if the receiver is gone or behind, for `wait` seconds, and the message was not taken."""
         ...
 
 
@@ -107,6 +110,6 @@ class Bus(Protocol):
         """Wait until one of these receiving ends has something, for `timeout` seconds at most."""
         ...
 
-    def close(self) -> None:
-        """Close what is still open."""
+    def close(self, *, now: bool = False) -> None:
+        """Close what is still open; `now` without waiting for what was sent to arrive."""
         ...

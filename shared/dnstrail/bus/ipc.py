@@ -90,7 +90,7 @@ def sole_server(address: str) -> Iterator[int]:
         os.umask(umask)
     folder = path.parent.stat()
     with suppress(OSError):  # whoever owns the folder uses what is in it, whichever worker made it
-        os.chown(path, folder.st_uid, folder.st_gid)
+        os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
 
 
 def _lock(address: str, path: Path) -> int:
@@ -113,5 +113,6 @@ def _make_folder(address: str, folder: Path) -> None:
         with suppress(OSError):
             os.chown(folder, -1, group_id())
     status = folder.stat()
-    if status.st_uid not in (0, os.geteuid()) and status.st_mode & stat.S_IWOTH:
+    others_may_write = bool(status.st_mode & stat.S_IWOTH) if os.geteuid() == 0 else True
+    if status.st_uid not in (0, os.geteuid()) and others_may_write:
         raise BusError(address, f"{folder} belongs to somebody else: choose another folder with --run-dir")

@@ -16,10 +16,15 @@ from dnstrail.errors import BusError
 
 _HIGH_WATER = 4000  # messages; a batch holds up to a few hundred events
 _MAX_MESSAGE = 16 << 20  # bytes; past it the peer is cut off
+_MAX_REQUEST = 16 << 20  # bytes; a longer request is refused with its reason up to here
+_WAITING_REQUESTS = 64  # of one client
+_MAX_FRAMES = 16  # of a request, its envelope among them
 _HEARTBEAT = 2000  # ms between heartbeats, and half of how long a silent peer is believed alive
 _LINGER = 3000  # ms in which a closing sender of events or findings still delivers
 _LOSSLESS_WAIT = 100  # ms for which a lossless send waits before it gives the message back
 _RECONNECT = 20, 1000  # ms, doubling from the first to the second
+
+_CHANGES = {b"\x01": 1, b"\x00": -1}  # what an XPUB is told of subscriptions
 
 Frames = list[bytes]
 
@@ -62,7 +67,10 @@ class _Publisher(_End):
     def subscribers(self, topic: str) -> int:
         while (frames := self.receive_frames()) is not None:
             change, subscribed = frames[0][:1], frames[0][1:]
-            self._subscribers[subscribed] += 1 if change == b"\x01" else -1
+            if change in _CHANGES:
+                self._subscribers[subscribed] += _CHANGES[change]
+                if self._subscribers[subscribed] <= 0:
+                    del self._subscribers[subscribed]
         return self._subscribers[topic.encode()]
 
 
@@ -88,6 +96,8 @@ class _ServedRequest:
 class _Server(_End):
     def receive(self) -> _ServedRequest | None:
         frames = self.receive_frames()
+        while frames is not None and len(frames) > _MAX_FRAMES:
+            frames = self.receive_frames()
         return None if frames is None else _ServedRequest(self, frames)
 
 
@@ -103,7 +113,9 @@ class _Requester(_End):
 
 
 class _Pusher(_End):
-    def push(self, body: bytes) -> bool:
+    def push(self, body: bytes, wait: float = 0.0) -> bool:
+        if wait:
+            self.socket.poll(int(wait * 1000), zmq.POLLOUT)
         return self.send_frames([body], zmq.NOBLOCK)
 
 
@@ -129,6 +141,7 @@ class ZmqBus:
         if lossless:
             socket.setsockopt(zmq.XPUB_NODROP, 1)
             socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
+            socket.setsockopt(zmq.LINGER, -1)  # all of it arrives, however slow; `close(now=True)` says otherwise
         return self._keep(_Publisher(socket, self._bind(socket, address)))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> _Subscriber:
@@ -141,6 +154,8 @@ class ZmqBus:
 
     def server(self, address: str) -> _Server:
         socket = self._socket(zmq.ROUTER)
+        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST)
+        socket.setsockopt(zmq.RCVHWM, _WAITING_REQUESTS)
         return self._keep(_Server(socket, self._bind(socket, address)))
 
     def requester(self, address: str) -> _Requester:
@@ -166,7 +181,9 @@ class ZmqBus:
                 poller.register(end.socket, zmq.POLLIN)
         poller.poll(int(timeout * 1000))
 
-    def close(self) -> None:
+    def close(self, *, now: bool = False) -> None:
+        if now:
+            self._context.destroy(linger=0)
         for end in self._ends:
             end.close()
         self._context.destroy()  # with what never became an end, since its bind failed
@@ -181,8 +198,11 @@ class ZmqBus:
         socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
         socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT)
+        if kind in (zmq.REQ, zmq.ROUTER):
+            # Never on the streams: a full subscriber reads no PONG, is taken for dead, and libzmq 4.3.5 then aborts
+            # ("_input_stopped"). There the turns are the heartbeat.
+            socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT[0])
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT[1])
         return socket

@@ -123,13 +123,16 @@ class Image:
         self.sweep(self.latest, 2 * len(edges) + 2)
         return conflict
 
-    def get(self, key: str, *, now: float | None = None, at: float | None = None) -> Found | None:
+    def get(
+        self, key: str, *, now: float | None = None, at: float | None = None, nodes: int | None = None
+    ) -> Found | None:
         """Look a name or an address up: as of `now` (default: the greatest stamp), or as of the past time `at`.
 
-        A lookup without `at` touches its root.
+        A lookup without `at` touches its root. `nodes` lowers the bound on nodes in one answer.
         """
         node = lookup_key(key)
-        found = lookup(self.view(now=now, at=at), node, self.bounds.nodes) if node else None
+        limit = min(self.bounds.nodes, nodes or self.bounds.nodes)
+        found = lookup(self.view(now=now, at=at), node, limit) if node else None
         if found and at is None and found.dns_root in self._roots:
             self._roots.move_to_end(found.dns_root)
         return found
@@ -204,6 +207,9 @@ class Image:
             if root is None:
                 return
             del self._roots[root.name]
+            for relation in root.relations:  # a late packet may have revived one: its roots are bounded all the same
+                if len(relation.roots) > self.bounds.size:
+                    relation.roots.pop(root.name, None)
 
     def _remove(self, relation: Relation) -> None:
         self._forget(relation)

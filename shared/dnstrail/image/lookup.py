@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -13,13 +14,29 @@ from dnstrail.names import address_text
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The answer to a lookup. `truncated`: there was more than the bound on nodes in one answer allows."""
+    """The answer to a lookup.
+
+    `truncated`: there was more than the bound on nodes in one answer allows. `exact` is False for a past time after
+    which a relation of the answer was seen again: of its sightings only the first and the last are kept.
+    """
 
     ip_addresses: list[str]
     dns_queries: list[str]
     dns_root: str
     state: str = "live"
     truncated: bool = False
+    exact: bool = True
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a reply holds of it."""
+        return {
+            "ip_addresses": self.ip_addresses,
+            "dns_queries": self.dns_queries,
+            "dns_root": self.dns_root,
+            "state": self.state,
+            "truncated": self.truncated,
+        }
 
 
 def lookup(view: View, key: str, limit: int) -> Found | None:
@@ -27,7 +44,7 @@ def lookup(view: View, key: str, limit: int) -> Found | None:
     is_address = address_text(key) is not None
     root = find_root(view, key)
     up = walk_up(view, key, limit)
-    down = Walk({key: 0}) if is_address else walk_down(view, key, limit - len(up.distance))
+    down = Walk({key: 0}) if is_address else walk_down(view, key, limit)
     if is_address:
         names = _in_order(view, root, chain(view, root, up), set(up.distance) - {key}) if root else []
         names += [name for name in _pointer_names(view, key) if name not in up.distance and name != root]
@@ -41,7 +58,7 @@ def lookup(view: View, key: str, limit: int) -> Found | None:
     if not names or (root is None and not addresses):
         return None
     state = "live" if _finds(view.without_grace(), key, is_address, limit) else "grace"
-    return Found(addresses, names, root or "", state, up.cut or down.cut)
+    return Found(addresses, names, root or "", state, up.cut or down.cut, view.exact)
 
 
 def find_root(view: View, key: str) -> str | None:
@@ -49,7 +66,7 @@ def find_root(view: View, key: str) -> str | None:
 
     None if no live forward relation touches the key.
     """
-    if any(key in relation.roots for relation in view.out(key)):
+    if any(key in relation.roots and relation.roots[key].first <= view.seen_by for relation in view.out(key)):
         return key
     latest = max(
         (
@@ -72,21 +89,16 @@ def chain(view: View, root: str, up: Walk) -> list[Relation]:
     at = root
     while up.distance.get(at):  # neither there nor out of reach
         nearer = [r for r in view.out(at) if up.distance.get(r.target) == up.distance[at] - 1]
-        steps.append(min(nearer, key=lambda r: (-_last_seen(view, r.target), r.target, r.kind)))
+        steps.append(min(nearer, key=lambda r: (-view.last_seen(r.target), r.target, r.kind)))
         at = steps[-1].target
     return steps
-
-
-def _last_seen(view: View, node: str) -> float:
-    """The last sighting of the live forward relations that touch a node."""
-    return max((relation.last_seen for relation in view.touching(node)), default=float("-inf"))
 
 
 def _in_order(view: View, root: str, way: list[Relation], names: set[str]) -> list[str]:
     """The root, the way from it to the key, then the other names, newest first."""
     head = [root, *(step.target for step in way if step.target in names)]
     rest = names.difference(head)
-    return head + sorted(rest, key=lambda name: (-_last_seen(view, name), name))
+    return head + sorted(rest, key=lambda name: (-view.last_seen(name), name))
 
 
 def _names(walk: Walk) -> list[str]:

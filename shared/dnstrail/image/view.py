@@ -25,7 +25,7 @@ class EdgeTable(Protocol):
 class View:
     """What is live at `t`: `t < expires`, and first seen by `seen_by` (in the past, what came later is unknown)."""
 
-    __slots__ = ("_forward", "_pointers", "grace", "seen_by", "t")
+    __slots__ = ("_forward", "_last_seen", "_pointers", "exact", "grace", "seen_by", "t")
 
     def __init__(self, forward: EdgeTable, pointers: EdgeTable, t: float, grace: float, seen_by: float) -> None:
         self._forward = forward
@@ -33,6 +33,8 @@ class View:
         self.t = t
         self.grace = grace
         self.seen_by = seen_by
+        self.exact = True  # False once a relation was met whose later sightings cannot be told from its earlier ones
+        self._last_seen: dict[str, float] = {}
 
     def without_grace(self) -> View:
         """The same view as if there were no grace."""
@@ -40,7 +42,11 @@ class View:
 
     def live(self, relation: Relation) -> bool:
         """Whether a relation is live."""
-        return self.t < relation.ends + self.grace and relation.first_seen <= self.seen_by
+        if self.t >= relation.ends + self.grace or relation.first_seen > self.seen_by:
+            return False
+        if relation.last_seen > self.seen_by:
+            self.exact = False
+        return True
 
     def out(self, name: str) -> list[Relation]:
         """The forward relations that a name owns."""
@@ -54,6 +60,14 @@ class View:
         """The forward relations of which a node is an end."""
         yield from self.out(node)
         yield from self.into(node)
+
+    def last_seen(self, node: str) -> float:
+        """The last sighting of the forward relations that touch a node."""
+        seen = self._last_seen.get(node)
+        if seen is None:
+            seen = max((relation.last_seen for relation in self.touching(node)), default=float("-inf"))
+            self._last_seen[node] = seen
+        return seen
 
     def touches(self, node: str) -> bool:
         """Whether any forward relation touches a node."""
