@@ -227,6 +227,14 @@ def test_memory_is_bounded_however_much_is_lost() -> None:
     assert not any(followed.reached(("s", turn)) for turn in range(1, 20_000, 2)), "what was lost never counts as seen"
 
 
+def test_what_is_forgotten_of_endless_losses_never_counts_as_seen() -> None:
+    """A turn in which a batch was lost stays lost, also when more have been since than are remembered."""
+    followed = Followed("|")
+    for turn in range(1, 10_000):
+        followed.turn(Turn("s", turn, {DNS: turn}, live=True, now=0))
+    assert not any(followed.reached(("s", turn)) for turn in range(1, 10_000))
+
+
 def test_a_gap_of_any_length_is_lost_as_a_whole() -> None:
     """Of a gap longer than what is remembered no turn counts as seen, and it takes no time to note."""
     followed = Followed("|")
