@@ -8,7 +8,7 @@ from typing import Any
 
 from dnstrail.bus import Bus, ZmqBus
 from dnstrail.bus.ipc import default_run_dir, lookups_address
-from dnstrail.errors import BadMessage, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
+from dnstrail.errors import BadMessage, BusError, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
 from dnstrail.lookups import DATA_NOT_FOUND, KEY_NOT_SUPPORTED, SCHEMA, encode_request
 from dnstrail.turns import Mark, unpack
 
@@ -24,8 +24,13 @@ class LookupClient:
     def __init__(self, address: str | None = None, *, timeout: float = 1.0, bus: Bus | None = None) -> None:
         self.address = address or lookups_address(default_run_dir())
         self.timeout = timeout
-        self._own_bus = ZmqBus() if bus is None else None
-        self._requester = (bus or self._own_bus).requester(self.address)  # type: ignore[union-attr] # one of them is
+        self._own_bus = None if bus else ZmqBus()
+        try:
+            self._requester = (bus or self._own_bus).requester(self.address)  # type: ignore[union-attr] # one of them is
+        except BusError:
+            if self._own_bus:
+                self._own_bus.close()
+            raise
 
     def request(self, op: str, **fields: object) -> dict[str, Any]:
         """The whole reply to one operation of DESIGN 4.
@@ -74,13 +79,18 @@ class DnsDataSource:
         """
         if not isinstance(key, str):
             raise KeyNotSupported(key)
-        data = self._ask("get", key=key)
-        return {field: data[field] for field in _FIELDS}
+        return _fields(self._ask("get", key=key))
 
     def get_many(self, keys: Iterable[str]) -> list[dict[str, Any] | None]:
         """The same for up to 1,024 keys in one request; None where `get` would raise DataNotFound."""
-        found = self._ask("get_many", keys=list(keys))
-        return [data and {field: data[field] for field in _FIELDS} for data in found]
+        asked = list(keys)
+        for key in asked:
+            if not isinstance(key, str):
+                raise KeyNotSupported(key)
+        found = self._ask("get_many", keys=[_on_the_wire(key) for key in asked])
+        if not isinstance(found, list) or len(found) != len(asked):
+            raise LookupRefused("bad_reply", "no list of that length came back")
+        return [None if data is None else _fields(data) for data in found]
 
     def _ask(self, op: str, **fields: object) -> Any:
         """The data of an answer. A cache that is behind the events at hand is asked again, for a bounded time."""
@@ -94,7 +104,7 @@ class DnsDataSource:
                     raise
                 continue
             if reply.get("complete", True) or not _may_catch_up(asked, deadline):
-                return reply["data"]
+                return reply.get("data")
 
     def schema(self) -> str:
         """The shape of an answer, as JSON."""
@@ -119,6 +129,18 @@ class DnsDataSource:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def _fields(data: Any) -> dict[str, Any]:
+    """What the schema names, of the data of a reply."""
+    if not isinstance(data, dict) or not data.keys() >= set(_FIELDS):
+        raise LookupRefused("bad_reply", "an answer without the fields of the schema")
+    return {field: data[field] for field in _FIELDS}
+
+
+def _on_the_wire(key: str) -> str:
+    """A key, or "", which is never found, for one that is no text: bytes from a command line."""
+    return "" if any("\ud800" <= character <= "\udfff" for character in key) else key
 
 
 def _may_catch_up(asked: float, deadline: float) -> bool:

@@ -136,7 +136,13 @@ class Event:
 
     @cached_property
     def dns(self) -> dns.message.Message | None:
-        """The DNS message, parsed on demand; what is whole of a damaged one; None if there is none."""
+        """The DNS message, parsed on demand; what is whole of a damaged one; None if there is none.
+
+        None, too, for one that claims more than 512 records: such take seconds, and are made to.
+        """
+        counts = [int.from_bytes(self.captured.payload[at : at + 2]) for at in range(4, 12, 2)]
+        if sum(counts) > _MAX_RECORDS:
+            return None
         try:
             return dns.message.from_wire(
                 self.captured.payload, ignore_trailing=True, continue_on_error=True, one_rr_per_rrset=True
@@ -145,6 +151,7 @@ class Event:
             return None
 
 
+_MAX_RECORDS = 512
 _FLOW_ARGS = {
     "src": "source_text",
     "dst": "destination_text",

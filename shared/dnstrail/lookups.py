@@ -128,7 +128,7 @@ def _checked_key(key: Any) -> str:
 def _nesting(value: Any) -> int:
     """How deep maps and arrays are nested; looks no deeper than it has to."""
     depth, level = 0, [value]
-    while level and depth <= MAX_NESTING:
+    while level and depth <= MAX_NESTING + 1:
         level = [
             inner
             for outer in level

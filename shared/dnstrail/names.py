@@ -12,7 +12,8 @@ import dns.name
 ROOT = "."
 # Bytes that stand for themselves in dnspython's text form of a label, all but upper case.
 PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
-_HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_MAX_TEXT = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
 _V4_SUFFIX = ".in-addr.arpa"
 _V6_SUFFIX = ".ip6.arpa"
 _NIBBLES = frozenset("0123456789abcdef")
@@ -50,7 +51,8 @@ def reverse_address(name: str) -> str | None:
     """The address that a reverse name in our form names (RFC 1035 3.5, RFC 3596 2.5), or None."""
     if name.endswith(_V4_SUFFIX):
         labels = name[: -len(_V4_SUFFIX)].split(".")
-        return address_text(".".join(reversed(labels))) if len(labels) == 4 else None  # noqa: PLR2004 - octets
+        octets = len(labels) == 4 and all(label.isdigit() for label in labels)  # noqa: PLR2004 - of an IPv4 address
+        return address_text(".".join(reversed(labels))) if octets else None
     if name.endswith(_V6_SUFFIX):
         labels = name[: -len(_V6_SUFFIX)].split(".")
         if len(labels) == 32 and _NIBBLES.issuperset(labels):  # noqa: PLR2004 - nibbles
@@ -99,7 +101,7 @@ def _canonical(address: str | bytes) -> str:
 
 
 def _name_text(key: str) -> str:
-    if _HOST_NAME.fullmatch(key):
+    if len(key) <= _MAX_TEXT and _HOST_NAME.fullmatch(key):
         return key.removesuffix(".").lower()
     try:
         name = dns.name.from_text(key, idna_codec=dns.name.IDNA_2008_UTS_46)

@@ -68,6 +68,20 @@ def test_lookups_are_not_kept_waiting_by_a_flood(feed, messages):
     assert not feed.turns.lost
 
 
+def test_slow_messages_are_fewer_at_once(messages):
+    """Where each message takes long, a look ends after its time, not after its number of messages."""
+
+    class Slow(FakeClock):
+        def monotonic(self):
+            self.monotonic_time += 0.01
+            return self.monotonic_time
+
+    feed = Feed(messages, Image(Bounds()), Slow(), lambda _conflict: None)
+    messages.waiting += [batch(number) for number in range(100)]
+    feed.drain()
+    assert 0 < feed.image.counters["messages"] < 10
+
+
 def test_an_empty_bus_is_no_matter(feed):
     """Without messages nothing happens."""
     feed.drain()

@@ -71,6 +71,8 @@ class Feed:
         if topic == TURN:
             turn = decode(body, Turn)
             self.turns.turn(turn)
+            if turn.live and not self._live:  # what was before is not remembered
+                self.image.forgotten = max(self.image.forgotten, turn.now / _NANOSECONDS)
             self._live = any(probe.live for probe in self.turns.probes)
             self.heard = self._clock.monotonic()
             self._note_losses(turn)

@@ -75,7 +75,7 @@ def _signatures(candidates: Iterable[Any]) -> list[type[Signature]]:
 def _refuse_if_writable(path: Path) -> None:
     """What others may write would run with this worker's rights."""
     try:
-        statuses = [path.stat(), path.resolve().parent.stat()]
+        statuses = [path.stat(), path.parent.stat(), path.resolve().parent.stat()]
     except OSError as error:
         raise SettingsError(f"signature file {path}: {error.strerror}") from error
     for status in statuses:

@@ -208,13 +208,21 @@ class ZmqBus:
         return socket
 
     def _bind(self, socket: zmq.Socket[bytes], address: str) -> int:
-        with sole_server(address) as lock:
-            try:
+        try:
+            with sole_server(address) as lock:
                 socket.bind(address)
-            except zmq.ZMQError as error:
-                raise BusError(address, f"{error.strerror}: choose another folder with --run-dir") from error
+        except zmq.ZMQError as error:
+            socket.close()
+            raise BusError(address, f"{error.strerror}: choose another folder with --run-dir") from error
+        except BusError:
+            socket.close()
+            raise
         return lock
 
     def _connect(self, socket: zmq.Socket[bytes], address: str) -> None:
-        socket_path(address)
+        try:
+            socket_path(address)
+        except BusError:
+            socket.close()
+            raise
         socket.connect(address)

@@ -197,8 +197,13 @@ class Image:
             self.counters["evicted_roots"] += 1
             for relation in root.relations:
                 relation.roots.pop(root.name, None)
-                if not any(name in self._roots for name in relation.roots):
+                if not self._is_held(relation):
                     self._remove(relation)
+
+    def _is_held(self, relation: Relation) -> bool:
+        """Whether a root that holds a place brought a relation."""
+        roots = (self._roots.get(name) for name in relation.roots)
+        return any(relation in root.relations for root in roots if root)
 
     def _release_ended(self, now: float, steps: int) -> None:
         """Free the places of roots whose relations have all expired; the relations stay for the history."""

@@ -32,7 +32,8 @@ def refusal(message: Message) -> str | None:
 def relate(message: Message, counters: Counter[str]) -> tuple[str, list[Edge]]:
     """The query root of a message that counts, and the relations that its records make, in their order.
 
-    Records that make none are counted: as `foreign_record` (about somebody else's name) or `unusable_record`.
+    Records about somebody else's name are counted as `foreign_record`, those of a reverse question that tell no name
+    of its address as `unusable_record`.
     """
     if is_reverse(message.name):
         address = reverse_address(message.name)

@@ -67,7 +67,7 @@ def _read_run(wire: bytes, at: int, end: int) -> tuple[list[bytes], int, int]:
 def _follow(wire: bytes, start: int, target: int, known: Known) -> Read:
     """What a pointer at the end of the run from `start` leads to."""
     trail: list[tuple[int, list[bytes], int]] = []
-    rest = _END
+    rest, length = _END, _END.length
     while target >= 0:
         found = known.get(target)
         if found is not None and found.end <= start:
@@ -76,6 +76,9 @@ def _follow(wire: bytes, start: int, target: int, known: Known) -> Read:
         if target >= start or len(trail) >= MAX_POINTERS:
             raise BadMessage("a compression pointer that leads forward, or too many")
         labels, after, following = _read_run(wire, target, start)
+        length += sum(map(len, labels)) + len(labels)
+        if length > MAX_NAME:  # here, lest every name that leads to a long one walk all of it
+            raise BadMessage("a name longer than 255 bytes")
         trail.append((target, labels, after))
         start, target = target, following
     for offset, labels, after in reversed(trail):

@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 from typing import ClassVar
 
+import dns.message
+import dns.name
 import dns.rdatatype
+from dns.rdtypes.ANY.CNAME import CNAME
 
 from dnstrail.datasource import DataSource
 from dnstrail.errors import DataNotFound, SettingsError
@@ -42,37 +45,46 @@ class WatchedName(Signature):
     def init(self, ctx: SignatureContext) -> None:
         """Read the list and find the data source."""
         super().init(ctx)
-        dns = ctx.get_data_source("tracee", "dns")
-        if dns is None:
+        source = ctx.get_data_source("tracee", "dns")
+        if source is None:
             raise SettingsError("data source tracee/dns is not registered")
-        self.dns: DataSource = dns
+        self.dns: DataSource = source
         self.watched = read_watch_list(Path(os.environ.get(WATCH_LIST) or _DEFAULT))
 
     def on_event(self, event: Event) -> None:
         """Look at every answer for a watched name."""
         if event.dns is None or not event.dns.question or not event.dns.answer:
             return
-        question = event.dns.question[0].name
-        aliases = [
-            rdata.to_text() for rrset in event.dns.answer if rrset.rdtype == dns.rdatatype.CNAME for rdata in rrset
-        ]
-        watched = next(filter(None, map(self._match, [question.to_text(), *aliases])), None)
+        names = [event.dns.question[0].name]
+        for name in names:  # it grows by the aliases of each
+            names += [alias for alias in _aliases(event.dns, name) if alias not in names]
+        watched = next(filter(None, map(self._match, names)), None)
         if watched is None:
             return
         try:
-            found = self.dns.get(question.to_text())
+            found = self.dns.get(names[0].to_text())
         except DataNotFound:
             return
         self.report(event, watched_name=watched, **found)
 
-    def _match(self, text: str) -> str | None:
+    def _match(self, name: dns.name.Name) -> str | None:
         """The watched name at or above a name."""
-        name = lookup_key(text) or ""
-        while name:
-            if name in self.watched:
-                return name
-            name = name.partition(".")[2]
+        while name != dns.name.root:
+            key = lookup_key(name.to_text())
+            if key in self.watched:
+                return key
+            name = name.parent()
         return None
+
+
+def _aliases(message: dns.message.Message, name: dns.name.Name) -> list[dns.name.Name]:
+    return [
+        rdata.target
+        for rrset in message.answer
+        if rrset.name == name and rrset.rdtype == dns.rdatatype.CNAME
+        for rdata in rrset
+        if isinstance(rdata, CNAME)
+    ]
 
 
 def read_watch_list(path: Path) -> frozenset[str]:
