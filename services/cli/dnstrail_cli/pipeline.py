@@ -116,8 +116,7 @@ class Pipeline:
             ended = {worker: code for worker, child in self._children.items() if (code := child.poll()) is not None}
             while (message := self._events.receive()) is not None:
                 self._on_message(*message)
-            while (body := self._findings.receive()) is not None:
-                self._on_finding(body)
+            self._take_findings()
             self._check(ended)
 
     @property
@@ -142,6 +141,15 @@ class Pipeline:
             return {}
         finally:
             client.close()
+
+    def take_last_findings(self) -> None:
+        """Show what the workers sent before their last word."""
+        self._bus.wait(self._findings, timeout=_POLL)
+        self._take_findings()
+
+    def _take_findings(self) -> None:
+        while (body := self._findings.receive()) is not None:
+            self._on_finding(body)
 
     def _on_message(self, topic: str, body: bytes) -> None:
         try:

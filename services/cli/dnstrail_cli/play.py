@@ -89,9 +89,11 @@ def play(
             if pipeline.started:
                 _say("ready")
             pipeline.work(stop, _releasing(out, lambda: pipeline.ended))
-            out.release(everything=True)
             if pipeline.ended:
-                _say(f"the capture has ended: {_summary(pipeline.stats())}; {pipeline.shown} events shown")
+                summary = _summary(pipeline.stats())
+                pipeline.take_last_findings()
+                out.release(everything=True)
+                _say(f"the capture has ended: {summary}; {pipeline.shown} events shown")
             if pipeline.ended and stay:
                 _say(f"still answering lookups (dnstrail get ... --run-dir {run_dir}); Ctrl-C ends it")
                 pipeline.work(stop, lambda: False)

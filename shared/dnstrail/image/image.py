@@ -73,7 +73,7 @@ class Image:
 
     def __init__(self, bounds: Bounds | None = None, admission: Admission | None = None) -> None:
         self.bounds = bounds or Bounds()
-        self.admission = admission or Admission("accept")
+        self.admission = Admission("accept") if admission is None else admission  # an empty one is false
         self.forward = Edges()
         self.pointers = Edges()
         self.latest = float("-inf")

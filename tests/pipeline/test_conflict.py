@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import struct
+
+import dns.message
+import pytest
+
+from processes import dnstrail, run_dir
+from running import response
+
+RAW_IPV4 = 228
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A query, its answer, and 10 ms later another answer to the same query that shares no address with it."""
+    name = "bank.example"
+    query = dns.message.make_query(name, "A", id=1).to_wire()
+    first = response(name, f"{name} 300 A 192.0.2.1")
+    second = response(name, f"{name} 300 A 198.51.100.6")
+    packets = [(0, 40000, 53, query), (20_000, 53, 40000, first), (30_000, 53, 40000, second)]
+    path = tmp_path / "conflict.pcap"
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, RAW_IPV4)
+    path.write_bytes(head + b"".join(packet(*one) for one in packets))
+    return path
+
+
+def packet(microseconds: int, source: int, target: int, payload: bytes) -> bytes:
+    """A UDP packet of a pcap file, between the one client and the one server."""
+    ends = (bytes([192, 0, 2, 100]), bytes([192, 0, 2, 53]))
+    ends = ends if target == 53 else ends[::-1]
+    udp = struct.pack("!4H", source, target, 8 + len(payload), 0) + payload
+    frame = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0) + b"".join(ends) + udp
+    return struct.pack("<IIII", 1_793_534_400, microseconds, len(frame), len(frame)) + frame
+
+
+def test_second_answer_with_other_targets_is_an_event(capture):
+    """Two answers to one query that share no target are a dns_answer_conflict event, which tells the second."""
+    with run_dir() as folder:
+        done = dnstrail("replay", capture, "--run-dir", folder, "--events", "dns_answer_conflict", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["eventName"] for event in events] == ["dns_answer_conflict"]
+    message = next(arg["value"] for arg in events[0]["args"] if arg["name"] == "proto_dns")
+    assert [answer["IP"] for answer in message["answers"]] == ["198.51.100.6"]
+
+
+@pytest.mark.parametrize(
+    ("unmatched", "addresses"),
+    [("auto", ["198.51.100.6", "192.0.2.1"]), ("accept", ["198.51.100.6", "192.0.2.1"]), ("reject", ["192.0.2.1"])],
+)
+def test_an_answer_that_nobody_asked_for_is_kept_or_dropped_as_told(capture, unmatched, addresses):
+    """In a file auto and accept keep an answer without a query of its own, and reject drops it."""
+    done = dnstrail("get", "--json", "--capture", capture, "--dnscache", f"unmatched={unmatched}", "bank.example")
+    assert json.loads(done.stdout)["ip_addresses"] == addresses
