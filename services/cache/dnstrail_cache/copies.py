@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from dnstrail.events import Captured
+from dnstrail.events import Captured, Flow
 
 WINDOW = 100_000_000  # ns within which the same bytes between the same ends are the same packet
 MAX_REMEMBERED = 65536
@@ -19,19 +19,25 @@ class Copies:
         self._seen: OrderedDict[_Key, tuple[int, int]] = OrderedDict()
 
     def is_copy(self, event: Captured) -> bool:
-        """Whether this packet was seen a moment ago on another socket; a packet without a socket never is a copy.
+        """Whether this packet was noted a moment ago on another socket; a packet without a socket never is a copy.
 
         What one socket sends or receives twice was sent twice.
         """
-        flow = event.flow
-        if flow is None or not flow.socket:
+        first = self._seen.get(_key(event.payload, event.flow)) if event.flow else None
+        if first is None or event.flow is None or not event.flow.socket:
             return False
-        key = (event.payload, flow.source, flow.source_port, flow.destination, flow.destination_port)
-        first = self._seen.get(key)
-        if first is not None and abs(event.timestamp - first[0]) <= WINDOW and first[1] != flow.socket:
-            return True
-        self._seen[key] = event.timestamp, flow.socket
+        return abs(event.timestamp - first[0]) <= WINDOW and first[1] != event.flow.socket
+
+    def note(self, event: Captured) -> None:
+        """Remember a packet by its socket."""
+        if event.flow is None or not event.flow.socket:
+            return
+        key = _key(event.payload, event.flow)
+        self._seen[key] = event.timestamp, event.flow.socket
         self._seen.move_to_end(key)
         if len(self._seen) > MAX_REMEMBERED:
             self._seen.popitem(last=False)
-        return False
+
+
+def _key(payload: bytes, flow: Flow) -> _Key:
+    return payload, flow.source, flow.source_port, flow.destination, flow.destination_port

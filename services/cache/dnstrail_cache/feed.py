@@ -85,10 +85,13 @@ class Feed:
             self._feed(event)
 
     def _feed(self, event: Captured) -> None:
-        stamp = event.timestamp / _NANOSECONDS
         if is_response(event.payload) and self._copies.is_copy(event):
             self.counters["copies"] += 1
-        elif self.image.feed(stamp, event.payload, event.flow, live=self._live):
+            return
+        applied = self.image.feed(event.timestamp / _NANOSECONDS, event.payload, event.flow, live=self._live)
+        if applied.admitted:  # one that was not may be known on its other socket
+            self._copies.note(event)
+        if applied.conflict:
             self._report(event)
 
     def _note_losses(self, turn: Turn) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -27,6 +28,16 @@ class Bounds(msgspec.Struct, frozen=True):
     grace: float = 60.0
     history: float = 300.0
     nodes: int = 4096
+
+
+class Applied(NamedTuple):
+    """What became of a message: whether it was admitted, and whether it is at odds with an earlier answer.
+
+    `conflict`: a second answer to one query that shares no target with the first.
+    """
+
+    admitted: bool = False
+    conflict: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -88,10 +99,10 @@ class Image:
     def __len__(self) -> int:
         return len(self._roots)
 
-    def feed(self, stamp: float, payload: bytes, flow: Flow | None = None, *, live: bool = False) -> bool:
+    def feed(self, stamp: float, payload: bytes, flow: Flow | None = None, *, live: bool = False) -> Applied:
         """Apply one DNS message as it was on the wire; whatever it holds is applied or counted, never raised.
 
-        True if it is a second answer to one query and shares no target with the first.
+        What became of it: nothing of a message that does not count.
         """
         self.latest = max(self.latest, stamp)
         self.counters["messages"] += 1
@@ -99,12 +110,12 @@ class Image:
             message = decode(payload)
         except BadMessage:
             self.counters["bad_message"] += 1
-            return False
+            return Applied()
         if reason := refusal(message):
             self.counters[reason] += 1
             if reason == "query":
                 self.admission.asked(stamp, payload, flow)
-            return False
+            return Applied()
         if message.skipped:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
@@ -116,12 +127,12 @@ class Image:
             self.counters["answer_conflict"] += 1
         if not verdict.admitted:
             self.counters["not_admitted"] += 1
-            return conflict
+            return Applied(conflict=conflict)
         self.counters["related" if edges else "unrelated"] += 1
         if edges:
             self._apply(stamp, root, edges)
         self.sweep(self.latest, 2 * len(edges) + 2)
-        return conflict
+        return Applied(admitted=True, conflict=conflict)
 
     def get(
         self, key: str, *, now: float | None = None, at: float | None = None, nodes: int | None = None
