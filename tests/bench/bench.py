@@ -40,7 +40,7 @@ def main() -> None:
     image = Image(Bounds(size=10**6, grace=60))
     for message in messages:
         image.feed(*message)
-    keys = [*image.forward.out, *image.forward.into]
+    keys = [*image.store.forward.out, *image.store.forward.into]
     feeding = _median(lambda: _feed(messages)) / len(messages) * 1e6
     _line(
         "feed: dnspython alone / decode and relate",

@@ -102,10 +102,10 @@ def test_what_is_swept_goes_by_the_clock_of_the_stream(feed, messages, clock):
     """Under a live probe the image is swept as time passes, though no message comes."""
     messages.waiting += [batch(at=clock.wall_time), turn(last=0, live=True)]
     feed.drain()
-    assert feed.image.relations == 1
+    assert feed.image.store.relations == 1
     clock.wall_time += 60 + feed.image.bounds.history
     feed.drain()
-    assert feed.image.relations == 0
+    assert feed.image.store.relations == 0
 
 
 BAD = {

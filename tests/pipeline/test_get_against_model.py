@@ -52,5 +52,5 @@ def all_keys(messages: list[tuple[float, bytes]]) -> list[str]:
     image = Image(Bounds(size=10**6, grace=10**6))
     for message in messages:
         image.feed(*message)
-    tables = (image.forward.out, image.forward.into, image.pointers.out, image.pointers.into)
+    tables = (image.store.forward.out, image.store.forward.into, image.store.pointers.out, image.store.pointers.into)
     return sorted({node for table in tables for node in table})

@@ -11,9 +11,13 @@ from dnstrail.image.deadlines import Deadlines
 class Times(dict[str, float]):
     """Due times of items by name, which a test may change; what is not there is gone."""
 
+    def due(self, name: str) -> tuple[float] | None:
+        """The time of an item."""
+        return (self[name],) if name in self else None
+
     def queue(self) -> Deadlines[str]:
         """A queue that watches all of them."""
-        deadlines = Deadlines(self.get)
+        deadlines = Deadlines(self.due)
         for name in self:
             deadlines.add(name)
         return deadlines
@@ -36,7 +40,7 @@ def test_what_is_due_comes_in_the_order_of_its_time() -> None:
 
 def test_ties_come_in_the_order_in_which_they_were_added() -> None:
     """Items of one due time come out first in, first out, though they cannot be compared."""
-    deadlines: Deadlines[complex] = Deadlines(lambda _: 1.0)
+    deadlines: Deadlines[complex] = Deadlines(lambda _: (1.0,))
     for item in (2j, 1j, 3j):
         deadlines.add(item)
     assert [deadlines.pop(1.0) for _ in range(4)] == [2j, 1j, 3j, None]

@@ -30,7 +30,7 @@ def a(ttl: int, name: str = "a.com", address: str = "1.1.1.1") -> bytes:
 
 def only(image: Image) -> Relation:
     """The only relation of an image."""
-    [owned] = image.forward.out.values()
+    [owned] = image.store.forward.out.values()
     [relation] = owned.values()
     return relation
 
@@ -107,7 +107,7 @@ def test_a_new_life_has_roots_of_its_own() -> None:
     by_w = told("w.com", "w.com CNAME c.net ttl=300", "c.net A 1.1.1.1 ttl=10")
     same = fed((0, by_w), (9, a(10, "c.net")))
     other = fed((0, by_w), (10, a(10, "c.net")))
-    roots = [next(iter(image.forward.out["c.net"].values())).roots for image in (same, other)]
+    roots = [next(iter(image.store.forward.out["c.net"].values())).roots for image in (same, other)]
     assert [sorted(names) for names in roots] == [["c.net", "w.com"], ["c.net"]]
     for image in (same, other):
         assert_consistent(image)
@@ -168,7 +168,7 @@ def test_what_expired_is_kept_for_the_past() -> None:
         image.sweep(T + now, 100)
         assert (image.get("a.com", at=T + 5) is not None) is kept
         assert image.remembers(T + 5) is kept
-    assert (image.relations, len(image)) == (0, 0)
+    assert (image.store.relations, len(image)) == (0, 0)
 
 
 REMEMBERED = {

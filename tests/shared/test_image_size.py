@@ -55,7 +55,7 @@ def test_an_evicted_root_takes_its_relations_along() -> None:
     """Nothing that only an evicted root brought is found any more, from either side."""
     fed = Fed(1).tell("a", "a CNAME x", "x MX y", "y A 1.1.1.1").answer("b")
     assert [fed.image.get(key) for key in ("a", "x", "y", "1.1.1.1")] == [None] * 4
-    assert fed.image.relations == 1
+    assert fed.image.store.relations == 1
     assert_consistent(fed.image)
 
 
@@ -119,7 +119,7 @@ def test_a_shared_relation_survives_one_of_its_roots() -> None:
 def test_a_loop_goes_with_its_root() -> None:
     """Relations in a circle are let go like any others."""
     fed = Fed(1).tell("a", "a CNAME b", "b CNAME a", "a CNAME a").answer("c")
-    assert (fed.known("a", "b", "c"), fed.image.relations) == ("c", 1)
+    assert (fed.known("a", "b", "c"), fed.image.store.relations) == ("c", 1)
 
 
 def test_ended_roots_free_their_places_first() -> None:
@@ -142,12 +142,12 @@ def test_a_root_holds_its_place_while_anything_of_its_answers_lives() -> None:
 def test_an_answer_that_makes_nothing_holds_no_place() -> None:
     """Questions without any relation are no roots."""
     fed = Fed(5).tell("a TXT", "a TXT x").tell("b", "c A 1.1.1.1").tell("d HTTPS", "d HTTPS 1 . alpn=h2")
-    assert (len(fed.image), fed.image.relations) == (0, 0)
+    assert (len(fed.image), fed.image.store.relations) == (0, 0)
 
 
 def heaps(image: Image) -> int:
     """The entries that wait for their time."""
-    return len(image._ending) + len(image._sweeping)
+    return len(image.store._ending) + len(image.store._sweeping)
 
 
 @pytest.mark.parametrize("ttl", [1, 300, WEEK])
@@ -159,9 +159,9 @@ def test_endless_fresh_names_keep_the_image_flat(ttl: int) -> None:
             T + number / 100, told(f"n{number}", f"n{number} CNAME c{number}", f"c{number} A 1.1.1.1", ttl=ttl)
         )
     assert len(fed.image) == 50
-    assert fed.image.relations == 100
-    assert len(fed.image._ending) <= 1024 + 3 * 51
-    assert len(fed.image._sweeping) <= 1024 + 3 * 102
+    assert fed.image.store.relations == 100
+    assert len(fed.image.store._ending) <= 1024 + 3 * 51
+    assert len(fed.image.store._sweeping) <= 1024 + 3 * 102
     assert_consistent(fed.image)
 
 
@@ -171,7 +171,7 @@ def test_fresh_names_that_come_slowly_keep_the_image_flat() -> None:
     for number in range(3000):
         fed.image.feed(T + number, told(f"n{number}", f"n{number} A 1.1.1.1", ttl=10))
     assert len(fed.image) <= 11
-    assert fed.image.relations <= 311
+    assert fed.image.store.relations <= 311
     assert_consistent(fed.image)
 
 
@@ -180,7 +180,7 @@ def test_endless_questions_about_one_alias_keep_its_roots_flat() -> None:
     fed = Fed(20, grace=60.0)
     for number in range(500):
         fed.tell(f"n{number}", f"n{number} CNAME cdn", "cdn A 1.1.1.1")
-    [shared] = fed.image.forward.out["cdn"].values()
+    [shared] = fed.image.store.forward.out["cdn"].values()
     assert len(shared.roots) == 20
 
 
@@ -189,7 +189,7 @@ def test_one_question_asked_forever_keeps_the_heaps_flat() -> None:
     fed = Fed(20)
     for _ in range(500):
         fed.answer("a", ttl=1)
-    assert (fed.image.relations, len(fed.image)) == (1, 1)
+    assert (fed.image.store.relations, len(fed.image)) == (1, 1)
     assert heaps(fed.image) <= 2
 
 
@@ -254,5 +254,10 @@ def test_churn_leaves_a_consistent_image(operations: list, size: int, grace: flo
                 image.sweep(clock + what[1], what[0])
         assert_consistent(image)
     image.sweep(clock + WEEK, 10**6)
-    assert (image.relations, len(image), heaps(image)) == (0, 0, 0)
-    assert (image.forward.out, image.forward.into, image.pointers.out, image.pointers.into) == ({}, {}, {}, {})
+    assert (image.store.relations, len(image), heaps(image)) == (0, 0, 0)
+    assert (image.store.forward.out, image.store.forward.into, image.store.pointers.out, image.store.pointers.into) == (
+        {},
+        {},
+        {},
+        {},
+    )

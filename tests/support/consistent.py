@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dnstrail.image import Image
-from dnstrail.image.image import Edges
+from dnstrail.image.edges import Edges
 from dnstrail.image.relation import Relation
 
 
 def assert_consistent(image: Image) -> None:
     """Both tables hold the same relations, each with its roots, and the placed roots hold theirs."""
-    kept = [*_relations(image.forward), *_relations(image.pointers)]
-    assert image.relations == len(kept)
+    kept = [*_relations(image.store.forward), *_relations(image.store.pointers)]
+    assert image.store.relations == len(kept)
+    assert image.store.held == sum(len(relation.roots) for relation in kept) <= image.bounds.most_relations
     assert len(image) <= image.bounds.size
     for relation in kept:
         assert relation.kept, relation.owner
@@ -18,7 +19,7 @@ def assert_consistent(image: Image) -> None:
         assert relation.count >= len(relation.roots)
         assert relation.first_seen <= relation.last_seen <= relation.ends
     ids = set(map(id, kept))
-    for name, root in image._roots.items():
+    for name, root in image.store.roots.items():
         assert root.name == name
         assert root.relations, name
         for relation in root.relations:

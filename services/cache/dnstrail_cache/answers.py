@@ -27,7 +27,7 @@ def stats(feed: Feed) -> dict[str, Any]:
     """What was seen, kept, answered and lost, hop by hop."""
     image = feed.image
     return {
-        "image": {"roots": len(image), "relations": image.relations, **image.counters},
+        "image": {"roots": len(image), "relations": image.store.relations, **image.counters},
         "admission": dict(image.admission.counters),
         "cache": dict(feed.counters),
         "lost": dict(feed.turns.lost),

@@ -72,7 +72,7 @@ class Feed:
             turn = decode(body, Turn)
             self.turns.turn(turn)
             if turn.live and not self._live:  # what was before is not remembered
-                self.image.forgotten = max(self.image.forgotten, turn.now / _NANOSECONDS)
+                self.image.forget(turn.now / _NANOSECONDS)
             self._live = any(probe.live for probe in self.turns.probes)
             self.heard = self._clock.monotonic()
             self._note_losses(turn)
@@ -88,7 +88,8 @@ class Feed:
         if is_response(event.payload) and self._copies.is_copy(event):
             self.counters["copies"] += 1
             return
-        applied = self.image.feed(event.timestamp / _NANOSECONDS, event.payload, event.flow, live=self._live)
+        stamp, foreign = event.timestamp / _NANOSECONDS, event.args.get("foreign")
+        applied = self.image.feed(stamp, event.payload, event.flow, event.process, live=self._live, foreign=foreign)
         if applied.admitted:  # one that was not may be known on its other socket
             self._copies.note(event)
         if applied.conflict:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dnstrail.image.image import Bounds, Image
+from dnstrail.image.image import Applied, Image
 from dnstrail.image.lookup import Found
 from dnstrail.image.relation import Kind, Relation
+from dnstrail.image.store import Bounds
 from dnstrail.image.trail import Step, Trail
 
-__all__ = ["Bounds", "Found", "Image", "Kind", "Relation", "Step", "Trail"]
+__all__ = ["Applied", "Bounds", "Found", "Image", "Kind", "Relation", "Step", "Trail"]

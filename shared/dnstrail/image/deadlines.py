@@ -8,15 +8,16 @@ from itertools import count
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+Due = tuple[float, ...]  # a time, and what decides between equal ones
 _SLACK = 1024
 
 
 class Deadlines(Generic[T]):
-    """A queue by due time; `due_at` tells an item's time as of now, or None once the item is gone."""
+    """A queue by due time; `due_of` tells an item's as of now (it only ever grows), or None once the item is gone."""
 
-    def __init__(self, due_at: Callable[[T], float | None]) -> None:
-        self._due_at = due_at
-        self._heap: list[tuple[float, int, T]] = []
+    def __init__(self, due_of: Callable[[T], Due | None]) -> None:
+        self._due_of = due_of
+        self._heap: list[tuple[Due, int, T]] = []
         self._ticket = count()
         self._compact_at = _SLACK
 
@@ -25,27 +26,27 @@ class Deadlines(Generic[T]):
 
     def add(self, item: T) -> None:
         """Watch an item."""
-        due = self._due_at(item)
+        due = self._due_of(item)
         if due is not None:
             heappush(self._heap, (due, next(self._ticket), item))
             if len(self._heap) >= self._compact_at:
                 self._compact()
 
-    def pop(self, now: float) -> T | None:
-        """Take out one item that is due at `now`, if there is one."""
-        while self._heap and self._heap[0][0] <= now:
-            _, _, item = heappop(self._heap)
-            due = self._due_at(item)
+    def pop(self, now: float = float("inf")) -> T | None:
+        """Take out the item that comes due first, if it is due at `now`."""
+        while self._heap and self._heap[0][0][0] <= now:
+            seen, ticket, item = heappop(self._heap)
+            due = self._due_of(item)
             if due is None:
                 continue
-            if due <= now:
+            if due == seen:
                 return item
-            heappush(self._heap, (due, next(self._ticket), item))
+            heappush(self._heap, (due, ticket, item))
         return None
 
     def _compact(self) -> None:
         """Drop what is gone, lest items that went early (evicted) be held until their time."""
-        alive = ((self._due_at(item), ticket, item) for _, ticket, item in self._heap)
+        alive = ((self._due_of(item), ticket, item) for _, ticket, item in self._heap)
         self._heap = [(due, ticket, item) for due, ticket, item in alive if due is not None]
         heapify(self._heap)
         self._compact_at = 2 * len(self._heap) + _SLACK

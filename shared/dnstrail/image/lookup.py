@@ -16,8 +16,8 @@ from dnstrail.names import address_text
 class Found(msgspec.Struct, frozen=True):
     """The answer to a lookup.
 
-    `truncated`: there was more than the bound on nodes in one answer allows. `exact` is False for a past time after
-    which a relation of the answer was seen again: of its sightings only the first and the last are kept.
+    `truncated`: there was more than the bound on nodes in one answer allows. `exact` is False where it is no longer
+    known what a relation of the answer was at the past time that was asked for.
     """
 
     ip_addresses: list[str]
@@ -57,7 +57,7 @@ def lookup(view: View, key: str, limit: int) -> Found | None:
         addresses = _pointer_addresses(view, key)
     if not names or (root is None and not addresses):
         return None
-    state = "live" if _finds(view.without_grace(), key, is_address, limit) else "grace"
+    state = "live" if _finds(view.with_grace(0), key, is_address, limit) else "grace"
     return Found(addresses, names, root or "", state, up.cut or down.cut, view.exact)
 
 
@@ -66,15 +66,10 @@ def find_root(view: View, key: str) -> str | None:
 
     None if no live forward relation touches the key.
     """
-    if any(key in relation.roots and relation.roots[key].first <= view.seen_by for relation in view.out(key)):
+    if any(key in relation.roots for relation in view.out(key)):
         return key
     latest = max(
-        (
-            (brought.message, root)
-            for relation in view.touching(key)
-            for root, brought in relation.roots.items()
-            if brought.first <= view.seen_by
-        ),
+        ((brought.message, root) for relation in view.touching(key) for root, brought in relation.roots.items()),
         default=None,
     )
     return latest[1] if latest else None

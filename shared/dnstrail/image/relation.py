@@ -5,6 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
+from dnstrail.image.root import Root
+
+_NEVER = float("-inf")
+
 
 class Kind(IntEnum):
     """The kinds of relation; the values are the record types of the DNS."""
@@ -33,30 +37,53 @@ class Edge(NamedTuple):
 
 
 class Brought(NamedTuple):
-    """When one root brought a relation: first and last stamp, and the number of the last message."""
+    """When one root brought a relation: first and last stamp, the numbers of the first and of the last message."""
 
     first: float
     last: float
+    since: int
     message: int
+    root: Root
+
+
+class Sighting(NamedTuple):
+    """One record of one message: its stamp and TTL (seconds), the root, and (number of the message, place in it).
+
+    `noted` is when the stream had come to it, which is what a lookup in the past compares: live, the stamp; in a
+    file, the greatest stamp so far.
+    """
+
+    noted: float
+    stamp: float
+    ttl: int
+    root: Root
+    order: tuple[int, int]
 
 
 class Relation:
     """An edge that was seen, and its life so far. Times are seconds since the epoch.
 
     `ends` is the largest of sighting + TTL: with the grace of the image added it is what DESIGN calls `expires`.
-    `order` is (message, place in it) of the last sighting, for ties. `roots` are the questions that brought it.
+    `order` is that of the last sighting, for ties. `roots` are the questions that brought it. `noted` is the first and
+    the last time at which the stream came to a sighting.
+
+    For lookups in the past the youngest sightings are held one by one; what was before them is folded into one sum.
     """
 
     __slots__ = (
+        "before",
         "count",
         "ends",
         "first_seen",
         "kept",
         "kind",
         "last_seen",
+        "noted",
         "order",
         "owner",
+        "restarted",
         "roots",
+        "sightings",
         "target",
     )
 
@@ -67,25 +94,92 @@ class Relation:
         self.kept = True
         self.begin()
 
-    def begin(self) -> None:
-        """Start a new life, in which nothing was seen yet."""
+    def begin(self, restarted: float = _NEVER) -> None:
+        """Start a new life, in which nothing was seen yet; `restarted`: when, if there was one before."""
+        self.restarted = restarted
         self.first_seen = float("inf")
-        self.last_seen = float("-inf")
-        self.ends = float("-inf")
+        self.last_seen = _NEVER
+        self.noted = float("inf"), _NEVER
+        self.ends = _NEVER
         self.count = 0
         self.order = (-1, -1)
         self.roots: dict[str, Brought] = {}
+        self.sightings: list[Sighting] = []
+        self.before: Relation | None = None
 
-    def see(self, root: str, stamp: float, ttl: int, order: tuple[int, int]) -> None:
+    def see(self, sighting: Sighting) -> None:
         """Add one sighting; a shorter one does not shorten the life, a late one does not make it older."""
+        if self.count and not self.sightings:
+            self.before = self.copy()
+        self.sightings.append(sighting)
+        self.add(sighting)
+
+    def fold(self) -> None:
+        """Hold the eldest sighting no longer by itself."""
+        if not self.sightings:
+            return
+        eldest = self.sightings.pop(0)
+        if not self.sightings:
+            self.before = None  # the sum of all is the relation itself
+            return
+        if self.before is None:
+            self.before = Relation(self.owner, self.kind, self.target)
+        self.before.add(eldest, remembered=self._remembers(eldest))
+
+    def forget(self, root: Root) -> bool:
+        """Know no more that a root brought it; False if it was not known."""
+        brought = self.roots.get(root.name)
+        if brought is None or brought.root is not root:
+            return False
+        del self.roots[root.name]
+        if self.before is not None:
+            self.before.roots.pop(root.name, None)
+        return True
+
+    def as_of(self, at: float) -> tuple[Relation | None, bool]:
+        """The relation as the sightings noted by `at` made it (None: there were none), and whether that is exact."""
+        first, last = self.noted
+        if at >= last:
+            return self, True
+        if at < first:
+            return None, True
+        folded = self.before if self.sightings else self
+        within = folded is not None and folded.noted[0] <= at
+        past = folded.copy() if folded and within else Relation(self.owner, self.kind, self.target)
+        exact = at >= self.restarted and not (folded and within and at < folded.noted[1])
+        for sighting in self.sightings:
+            if sighting.noted <= at:
+                past.add(sighting, remembered=self._remembers(sighting))
+        return past, exact
+
+    def _remembers(self, sighting: Sighting) -> bool:
+        """Whether the root of a sighting is one that the relation still knows from then."""
+        brought = self.roots.get(sighting.root.name)
+        return brought is not None and sighting.order[0] >= brought.since
+
+    def add(self, sighting: Sighting, *, remembered: bool = True) -> None:
+        """Count a sighting in, and its root, if that is to be remembered."""
+        noted, stamp, ttl, root, order = sighting
         self.count += 1
         self.first_seen = min(self.first_seen, stamp)
         if stamp > self.last_seen or (stamp == self.last_seen and order[0] != self.order[0]):
             self.last_seen = stamp
             self.order = order
         self.ends = max(self.ends, stamp + ttl)
-        before = self.roots.get(root)
-        if before is None:
-            self.roots[root] = Brought(stamp, stamp, order[0])
+        self.noted = min(self.noted[0], noted), max(self.noted[1], noted)
+        if not remembered:
+            return
+        known = self.roots.get(root.name)
+        if known is None:
+            self.roots[root.name] = Brought(stamp, stamp, order[0], order[0], root)
         else:
-            self.roots[root] = Brought(min(before.first, stamp), max(before.last, stamp), order[0])
+            first, last = min(known.first, stamp), max(known.last, stamp)
+            self.roots[root.name] = Brought(first, last, known.since, order[0], root)
+
+    def copy(self) -> Relation:
+        """The sum of all sightings, as a relation of its own."""
+        copy = Relation(self.owner, self.kind, self.target)
+        copy.first_seen, copy.last_seen, copy.noted = self.first_seen, self.last_seen, self.noted
+        copy.ends, copy.count, copy.order = self.ends, self.count, self.order
+        copy.roots = dict(self.roots)
+        return copy

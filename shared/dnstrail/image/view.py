@@ -2,59 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator
 
-from dnstrail.image.relation import Kind, Relation
+from dnstrail.image.edges import Edges
+from dnstrail.image.relation import Relation
 
-
-class EdgeTable(Protocol):
-    """Relations by their owner and by their target."""
-
-    @property
-    def out(self) -> dict[str, dict[tuple[Kind, str], Relation]]:
-        """Owner -> (kind, target) -> relation."""
-        ...
-
-    @property
-    def into(self) -> dict[str, dict[Relation, None]]:
-        """Target -> relations."""
-        ...
+_ALWAYS = float("inf")
 
 
 class View:
-    """What is live at `t`: `t < expires`, and first seen by `seen_by` (in the past, what came later is unknown)."""
+    """What is live at `t`: `t < expires`, by the sightings that were noted by `seen_by` (DESIGN 5.4).
 
-    __slots__ = ("_forward", "_last_seen", "_pointers", "exact", "grace", "seen_by", "t")
+    `exact` is False once a relation was met of which it is no longer known what it was then.
+    """
 
-    def __init__(self, forward: EdgeTable, pointers: EdgeTable, t: float, grace: float, seen_by: float) -> None:
-        self._forward = forward
-        self._pointers = pointers
+    def __init__(self, forward: Edges, pointers: Edges, t: float, grace: float, seen_by: float = _ALWAYS) -> None:
         self.t = t
         self.grace = grace
         self.seen_by = seen_by
-        self.exact = True  # False once a relation was met whose later sightings cannot be told from its earlier ones
+        self.exact = True
+        self._forward = forward
+        self._pointers = pointers
         self._last_seen: dict[str, float] = {}
+        self._pasts: dict[Relation, Relation | None] = {}
 
-    def without_grace(self) -> View:
-        """The same view as if there were no grace."""
-        return View(self._forward, self._pointers, self.t, 0.0, self.seen_by)
-
-    def live(self, relation: Relation) -> bool:
-        """Whether a relation is live."""
-        if self.t >= relation.ends + self.grace or relation.first_seen > self.seen_by:
-            return False
-        if relation.last_seen > self.seen_by:
-            self.exact = False
-        return True
+    def with_grace(self, grace: float) -> View:
+        """The same view, as if the grace were this one."""
+        view = View(self._forward, self._pointers, self.t, grace, self.seen_by)
+        view._pasts = self._pasts
+        return view
 
     def out(self, name: str) -> list[Relation]:
         """The forward relations that a name owns."""
-        return [*filter(self.live, self._forward.out.get(name, {}).values())]
+        return self._live(self._forward.out.get(name, {}).values())
 
     def into(self, node: str) -> list[Relation]:
         """The forward relations whose target is a node."""
-        return [*filter(self.live, self._forward.into.get(node, ()))]
+        return self._live(self._forward.into.get(node, ()))
 
     def touching(self, node: str) -> Iterator[Relation]:
         """The forward relations of which a node is an end."""
@@ -75,8 +59,20 @@ class View:
 
     def names_of(self, address: str) -> list[Relation]:
         """The PTR relations of an address."""
-        return [*filter(self.live, self._pointers.out.get(address, {}).values())]
+        return self._live(self._pointers.out.get(address, {}).values())
 
     def addresses_of(self, name: str) -> list[Relation]:
         """The PTR relations whose target is a name."""
-        return [*filter(self.live, self._pointers.into.get(name, ()))]
+        return self._live(self._pointers.into.get(name, ()))
+
+    def _live(self, relations: Iterable[Relation]) -> list[Relation]:
+        if self.seen_by != _ALWAYS:
+            relations = [past for relation in relations if (past := self._past(relation))]
+        return [relation for relation in relations if self.t < relation.ends + self.grace]
+
+    def _past(self, relation: Relation) -> Relation | None:
+        """A relation as it was then; None if it was not seen yet."""
+        if relation not in self._pasts:
+            self._pasts[relation], exact = relation.as_of(self.seen_by)
+            self.exact = self.exact and exact
+        return self._pasts[relation]

@@ -1,0 +1,34 @@
+"""Relations by their owner and by their target."""
+
+from __future__ import annotations
+
+from dnstrail.image.relation import Edge, Kind, Relation
+
+
+class Edges:
+    """A table of relations, found from either end."""
+
+    __slots__ = ("into", "out")
+
+    def __init__(self) -> None:
+        self.out: dict[str, dict[tuple[Kind, str], Relation]] = {}
+        self.into: dict[str, dict[Relation, None]] = {}
+
+    def find_or_add(self, edge: Edge) -> Relation:
+        """The relation of an edge; a new one has seen nothing yet."""
+        owned = self.out.setdefault(edge.owner, {})
+        relation = owned.get((edge.kind, edge.target))
+        if relation is None:
+            relation = owned[edge.kind, edge.target] = Relation(edge.owner, edge.kind, edge.target)
+            self.into.setdefault(edge.target, {})[relation] = None
+        return relation
+
+    def remove(self, relation: Relation) -> None:
+        """Take a relation out."""
+        owned, reaching = self.out[relation.owner], self.into[relation.target]
+        del owned[relation.kind, relation.target]
+        del reaching[relation]
+        if not owned:
+            del self.out[relation.owner]
+        if not reaching:
+            del self.into[relation.target]
