@@ -88,7 +88,7 @@ class Image:
         if edges:
             noted = stamp if live else self.latest
             answer = Answer(noted, stamp, message.type, flow, process, verdict.matched, foreign)
-            self.store.apply(noted, root, edges, answer)
+            self.store.apply(self.latest, root, edges, answer)
         self.store.sweep(self.latest, 2 * len(edges) + 2)
         return Applied(admitted=True, conflict=conflict)
 

@@ -58,19 +58,19 @@ class Store:
         self._crowded: dict[str, Deadlines[Relation]] = {}
         self._sighted: deque[Relation] = deque()
 
-    def apply(self, noted: float, name: str, edges: list[Edge], answer: Answer) -> None:
-        """Add what one answer to the question `name` states."""
+    def apply(self, now: float, name: str, edges: list[Edge], answer: Answer) -> None:
+        """Add what one answer to the question `name` states; `now` is the greatest stamp so far."""
         self._messages += 1
         placed = name in self.roots
         root = self.roots[name] if placed else Root(name)
         for place, edge in enumerate(edges):
-            self._sight(edge, Sighting(noted, answer.stamp, edge.ttl, root, (self._messages, place)))
+            self._sight(edge, Sighting(answer.noted, answer.stamp, edge.ttl, root, (self._messages, place)))
         root.answers.append(answer)
         self.roots[name] = root
         self.roots.move_to_end(name)
         if not placed:
             self._ending.add(root)
-        self._make_room(noted)
+        self._make_room(now)
         for owner in {edge.owner for edge in edges}:
             self._thin_out(owner)
         while self.held > self.bounds.most_relations:
@@ -140,7 +140,8 @@ class Store:
         self.counters[counter] += 1
         self._remove(relation)
         for brought in relation.roots.values():
-            self._ending.add(brought.root)  # it may end earlier now
+            if not any(other.ends >= relation.ends for other in brought.root.relations):
+                self._ending.add(brought.root)  # it ends earlier now
 
     def _is_held(self, relation: Relation) -> bool:
         """Whether a root that holds a place brought a relation."""
