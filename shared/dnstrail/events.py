@@ -14,8 +14,10 @@ import msgspec
 NET_PACKET_DNS = "net_packet_dns"
 SCHED_PROCESS_EXEC = "sched_process_exec"
 SCHED_PROCESS_EXIT = "sched_process_exit"
+NET_TCP_CONNECT = "net_tcp_connect"
 DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # the cache's own: a second answer to one query, with other targets
-NAMES = (NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, DNS_ANSWER_CONFLICT)
+NAMES = (NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, NET_TCP_CONNECT, DNS_ANSWER_CONFLICT)
+CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
 LOSSES = ("ring_full", "socket_full")  # counters of a live source that tell of events which it never saw
 
 
@@ -23,7 +25,8 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The addresses of one packet: packed (4 or 16 bytes, network order), ports, and "udp" or "tcp".
 
     What a live source knows besides: the socket (its cookie, and that of its network namespace), whether the packet
-    left by it, and where the process meant to send, before any NAT. Zero and b"" where it is not known.
+    left by it, where the process meant to send, before any NAT, and its role: it asks, it answers, or does both.
+    Zero and b"" where it is not known; a connection that is about to be made has no source yet.
     """
 
     source: bytes
@@ -36,11 +39,12 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     egress: bool = False
     meant: bytes = b""
     meant_port: int = 0
+    role: str = ""
 
     @property
     def source_text(self) -> str:
-        """The source address as text."""
-        return str(ip_address(self.source))
+        """The source address as text; "" if there is none."""
+        return str(ip_address(self.source)) if self.source else ""
 
     @property
     def destination_text(self) -> str:
@@ -57,6 +61,10 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parent_pid: int = 0
     user_id: int = 0
     container_id: str = ""
+    thread_id: int = 0
+    cgroup_id: int = 0
+    container_name: str = ""
+    container_image: str = ""
 
 
 class Captured(msgspec.Struct, frozen=True, array_like=True):

@@ -88,7 +88,12 @@ def process_offsets(btf: Btf) -> dict[str, int]:
     """The offsets that process.bpf.c needs, by their names there."""
     members = {
         "TASK_REAL_PARENT": ("task_struct", "real_parent"),
+        "TASK_PID": ("task_struct", "pid"),
         "TASK_TGID": ("task_struct", "tgid"),
+        "TASK_LEADER": ("task_struct", "group_leader"),
+        "TASK_COMM": ("task_struct", "comm"),
+        "TASK_SIGNAL": ("task_struct", "signal"),
+        "SIGNAL_LIVE": ("signal_struct", "live"),
         "TASK_EXIT_CODE": ("task_struct", "exit_code"),
         "TASK_MM": ("task_struct", "mm"),
         "MM_EXE_FILE": ("mm_struct", "exe_file"),
@@ -100,6 +105,10 @@ def process_offsets(btf: Btf) -> dict[str, int]:
         "MOUNT_PARENT": ("mount", "mnt_parent"),
         "MOUNT_POINT": ("mount", "mnt_mountpoint"),
         "DENTRY_PARENT": ("dentry", "d_parent"),
+        "CGROUP_ROOT": ("cgroup", "root"),
+        "CGROUP_NODE": ("cgroup", "kn"),
+        "NODE_ID": ("kernfs_node", "id"),
+        "ROOT_HIERARCHY": ("cgroup_root", "hierarchy_id"),
     }
     offsets = {name: btf.offset(*member) for name, member in members.items()}
     return offsets | {"DENTRY_NAME": btf.offset("dentry", "d_name") + btf.offset("qstr", "name")}

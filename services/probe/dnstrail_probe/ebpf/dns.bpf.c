@@ -2,81 +2,7 @@
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
-#define TCP 6
-#define UDP 17
 #define EXTENSIONS 4 // IPv6 extension headers that are followed
-
-// Who made or last used a socket, and where it meant to send, before any NAT.
-struct owner {
-    u64 netns, cgroup;
-    u32 pid, uid;
-    u8 meant[16];
-    u16 meant_port;
-    u8 family, dns;
-    char comm[16];
-};
-
-struct packet {
-    u64 ts, cookie, netns, cgroup;
-    u32 kind, captured, pid, uid, length, seq;
-    u16 sport, dport, meant_port;
-    u8 family, protocol, egress, known, pad[6];
-    u8 saddr[16], daddr[16], meant[16];
-    char comm[16];
-};
-
-BPF_TABLE("lru_hash", u64, struct owner, owners, 65536);
-BPF_HASH(ports, u16, u8, 64);
-
-static __always_inline int is_dns(u16 port)
-{
-    return ports.lookup(&port) != 0;
-}
-
-static __always_inline void note_owner(struct owner *owner)
-{
-    owner->pid = bpf_get_current_pid_tgid() >> 32;
-    owner->uid = (u32)bpf_get_current_uid_gid();
-    owner->cgroup = bpf_get_current_cgroup_id();
-    bpf_get_current_comm(owner->comm, sizeof(owner->comm));
-}
-
-int on_create(struct bpf_sock *ctx)
-{
-    if (ctx->family != 2 && ctx->family != 10)
-        return 1;
-    u64 cookie = bpf_get_socket_cookie(ctx);
-    struct owner owner = {.netns = bpf_get_netns_cookie(ctx)};
-    note_owner(&owner);
-    owners.update(&cookie, &owner);
-    return 1;
-}
-
-static __always_inline int note_target(struct bpf_sock_addr *ctx, u8 family)
-{
-    u64 cookie = bpf_get_socket_cookie(ctx);
-    struct owner owner = {.netns = bpf_get_netns_cookie(ctx), .family = family};
-    u32 address[4] = {};
-    if (family == 4) {
-        address[0] = ctx->user_ip4;
-    } else {
-        address[0] = ctx->user_ip6[0];
-        address[1] = ctx->user_ip6[1];
-        address[2] = ctx->user_ip6[2];
-        address[3] = ctx->user_ip6[3];
-    }
-    __builtin_memcpy(owner.meant, address, sizeof(owner.meant));
-    owner.meant_port = bpf_ntohs(ctx->user_port);
-    owner.dns = is_dns(owner.meant_port);
-    note_owner(&owner);
-    owners.update(&cookie, &owner);
-    return 1;
-}
-
-int on_connect4(struct bpf_sock_addr *ctx) { return note_target(ctx, 4); }
-int on_connect6(struct bpf_sock_addr *ctx) { return note_target(ctx, 6); }
-int on_sendmsg4(struct bpf_sock_addr *ctx) { return note_target(ctx, 4); }
-int on_sendmsg6(struct bpf_sock_addr *ctx) { return note_target(ctx, 6); }
 
 // One reserve for each size, written out by the loader: the verifier wants constants, bcc no macros around map calls.
 // TIER
@@ -118,90 +44,165 @@ static __always_inline int send(struct __sk_buff *skb, struct packet *head, u32 
     return 1;
 }
 
-static __always_inline void note_process(struct packet *head, struct owner *owner)
+static __always_inline void note_owner(struct packet *head, struct owner *owner, struct __sk_buff *skb)
 {
-    if (owner) {
-        head->known = 1;
-        head->netns = owner->netns;
-        head->cgroup = owner->cgroup;
-        head->pid = owner->pid;
-        head->uid = owner->uid;
-        head->meant_port = owner->meant_port;
-        __builtin_memcpy(head->meant, owner->meant, sizeof(head->meant));
-        __builtin_memcpy(head->comm, owner->comm, sizeof(head->comm));
+#if SEES_NETNS
+    head->netns = bpf_get_netns_cookie(skb);
+#endif
+    if (!owner) { // accepted: it belongs to whoever bound the place where it was
+        struct place place = {.netns = head->netns, .protocol = head->protocol};
+        place.port = head->egress ? head->sport : head->dport;
+        owner = servers.lookup(&place);
     }
-#ifdef CURRENT
+    if (owner)
+        copy_owner(head, owner);
+#if SEES_CURRENT
     // The sender of a UDP packet is the current task, also where the socket came by a fork; of all else it is not.
     if (head->egress && head->protocol == UDP) {
-        head->pid = bpf_get_current_pid_tgid() >> 32;
-        head->uid = (u32)bpf_get_current_uid_gid();
-        bpf_get_current_comm(head->comm, sizeof(head->comm));
+        u64 id = bpf_get_current_pid_tgid();
+        if (!owner || owner->pid != id >> 32) {
+            struct owner sender = {.netns = head->netns};
+            if (owner)
+                sender = *owner;
+            note_current(&sender);
+            copy_owner(head, &sender);
+            owners.update(&head->cookie, &sender); // what comes back is for it, too
+        }
+        head->tid = (u32)id;
+        head->noted = head->ts;
     }
 #endif
 }
 
-static __always_inline int capture(struct __sk_buff *skb, u8 egress)
+static __always_inline int send_head(struct packet *head)
 {
-    struct packet head = {.kind = PACKET, .egress = egress};
-    u32 offset;
-    if (skb->protocol == bpf_htons(ETH_P_IP)) {
-        u8 ip[20];
-        if (bpf_skb_load_bytes(skb, 0, ip, sizeof(ip)))
-            return 1;
-        head.family = 4;
-        head.protocol = ip[9];
-        offset = (ip[0] & 15) * 4;
-        __builtin_memcpy(head.saddr, ip + 12, 4);
-        __builtin_memcpy(head.daddr, ip + 16, 4);
-    } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-        u8 ip[40];
-        if (bpf_skb_load_bytes(skb, 0, ip, sizeof(ip)))
-            return 1;
-        head.family = 6;
-        head.protocol = ip[6];
-        offset = 40;
-        __builtin_memcpy(head.saddr, ip + 8, 16);
-        __builtin_memcpy(head.daddr, ip + 24, 16);
-#pragma unroll
-        for (int i = 0; i < EXTENSIONS; i++) {
-            u8 next = head.protocol, extension[2];
-            if (next == 0 || next == 43 || next == 44 || next == 60) {
-                if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
-                    return 1;
-                offset += next == 44 ? 8 : (extension[1] + 1) * 8;
-                head.protocol = extension[0];
-            }
-        }
-    } else {
+    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
+    if (!event) {
+        count(LOST);
         return 1;
     }
-    if (head.protocol != UDP && head.protocol != TCP)
-        return 1;
-    u16 port[2];
-    if (bpf_skb_load_bytes(skb, offset, port, sizeof(port)))
-        return 1;
-    head.sport = bpf_ntohs(port[0]);
-    head.dport = bpf_ntohs(port[1]);
-    head.cookie = bpf_get_socket_cookie(skb);
-    struct owner *owner = owners.lookup(&head.cookie);
-    if (!is_dns(head.sport) && !is_dns(head.dport) && !(owner && owner->dns))
-        return 1;
-    if (head.protocol == UDP) {
+    __builtin_memcpy(event, head, sizeof(*head));
+    events.ringbuf_submit(event, NO_WAKEUP);
+    return 1;
+}
+
+static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 offset, struct owner *owner)
+{
+    if (head->protocol == UDP) {
         offset += 8;
     } else {
-        u8 words;
-        u32 seq;
-        if (bpf_skb_load_bytes(skb, offset + 12, &words, 1) || bpf_skb_load_bytes(skb, offset + 4, &seq, 4))
+        u8 tcp[14];
+        if (bpf_skb_load_bytes(skb, offset, tcp, sizeof(tcp)))
             return 1;
-        head.seq = bpf_ntohl(seq);
-        offset += (words >> 4) * 4;
+        head->seq = (u32)tcp[4] << 24 | tcp[5] << 16 | tcp[6] << 8 | tcp[7];
+        head->syn = tcp[13] >> 1 & 1;
+        offset += (tcp[12] >> 4) * 4;
     }
-    if (skb->len <= offset)
+    if (skb->len <= offset && !head->syn)
         return 1;
-    head.length = skb->len - offset;
-    head.ts = bpf_ktime_get_ns();
-    note_process(&head, owner);
-    return send(skb, &head, offset, head.length);
+    head->ts = bpf_ktime_get_ns();
+    note_owner(head, owner, skb);
+    if (skb->len <= offset)
+        return send_head(head); // where a stream begins
+    head->length = skb->len - offset;
+    return send(skb, head, offset, head->length);
+}
+
+struct headers {
+    u32 offset; // of the transport header
+    u16 sport, dport;
+    u8 family, protocol;
+};
+
+static __always_inline int read_ports(struct __sk_buff *skb, struct headers *found)
+{
+    u16 port[2];
+    if (bpf_skb_load_bytes(skb, found->offset, port, sizeof(port)))
+        return 0;
+    found->sport = bpf_ntohs(port[0]);
+    found->dport = bpf_ntohs(port[1]);
+    return 1;
+}
+
+static __always_inline int skip_extensions(struct __sk_buff *skb, struct headers *found)
+{
+#pragma unroll
+    for (int i = 0; i < EXTENSIONS; i++) {
+        u8 next = found->protocol, extension[2];
+        if (next == 0 || next == 43 || next == 44 || next == 60) {
+            if (bpf_skb_load_bytes(skb, found->offset, extension, sizeof(extension)))
+                return 0;
+            found->offset += next == 44 ? 8 : (extension[1] + 1) * 8;
+            found->protocol = extension[0];
+        }
+    }
+    return found->protocol == UDP || found->protocol == TCP;
+}
+
+// Every packet of the host comes through here, so what is common is read in place: a helper costs as much as all this.
+static __always_inline int read_headers(struct __sk_buff *skb, struct headers *found)
+{
+    u8 *ip = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
+    if (skb->protocol == bpf_htons(ETH_P_IP)) {
+        if (ip + 24 > end)
+            return 0;
+        found->family = 4;
+        found->protocol = ip[9];
+        found->offset = (ip[0] & 15) * 4;
+        if (found->protocol != UDP && found->protocol != TCP)
+            return 0;
+        if (found->offset != 20) // options
+            return read_ports(skb, found);
+        found->sport = bpf_ntohs(*(u16 *)(ip + 20));
+        found->dport = bpf_ntohs(*(u16 *)(ip + 22));
+        return 1;
+    }
+    if (skb->protocol != bpf_htons(ETH_P_IPV6) || ip + 44 > end)
+        return 0;
+    found->family = 6;
+    found->protocol = ip[6];
+    found->offset = 40;
+    if (found->protocol != UDP && found->protocol != TCP)
+        return skip_extensions(skb, found) && read_ports(skb, found);
+    found->sport = bpf_ntohs(*(u16 *)(ip + 40));
+    found->dport = bpf_ntohs(*(u16 *)(ip + 42));
+    return 1;
+}
+
+// Whether a packet that leaves for another port was meant for a server of names: NAT has rewritten it by now. What
+// comes back is from that server again. A connected socket knows itself where it meant to send.
+static __always_inline int is_rewritten(struct __sk_buff *skb, u8 protocol)
+{
+    struct bpf_sock *socket = skb->sk;
+    if (!socket)
+        return 0;
+    u16 meant = bpf_ntohs((u16)socket->dst_port);
+    if (meant || protocol != UDP)
+        return IS_DNS(meant);
+    u64 cookie = bpf_get_socket_cookie(skb);
+    struct owner *owner = owners.lookup(&cookie);
+    return owner && owner->dns;
+}
+
+static __always_inline int capture(struct __sk_buff *skb, u8 egress)
+{
+    struct headers found = {};
+    if (!read_headers(skb, &found))
+        return 1;
+    if (!IS_DNS(found.sport) && !IS_DNS(found.dport) && !(egress && is_rewritten(skb, found.protocol)))
+        return 1;
+    struct packet head = {.kind = PACKET, .egress = egress, .sport = found.sport, .dport = found.dport};
+    head.family = found.family;
+    head.protocol = found.protocol;
+    if (found.family == 4) {
+        bpf_skb_load_bytes(skb, 12, head.saddr, 4);
+        bpf_skb_load_bytes(skb, 16, head.daddr, 4);
+    } else {
+        bpf_skb_load_bytes(skb, 8, head.saddr, 16);
+        bpf_skb_load_bytes(skb, 24, head.daddr, 16);
+    }
+    head.cookie = bpf_get_socket_cookie(skb);
+    return keep(skb, &head, found.offset, owners.lookup(&head.cookie));
 }
 
 int on_ingress(struct __sk_buff *skb) { return capture(skb, 0); }

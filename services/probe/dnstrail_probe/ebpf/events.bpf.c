@@ -3,7 +3,7 @@
 
 #define NO_WAKEUP 1 // BPF_RB_NO_WAKEUP: user space polls every few milliseconds
 
-enum kind { PACKET = 1, EXEC = 2, EXIT = 3 };
+enum kind { PACKET = 1, EXEC = 2, EXIT = 3, FORK = 4, CONNECT = 5, CGROUP_MADE = 6, CGROUP_REMOVED = 7 };
 enum counter { LOST = 0, UNREADABLE = 1 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);

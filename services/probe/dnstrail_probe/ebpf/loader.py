@@ -9,39 +9,46 @@ import platform
 import struct
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
+from dnstrail_probe.cgroup2 import find_cgroup2
 from dnstrail_probe.ebpf.btf import Btf, process_offsets
 from dnstrail_probe.ebpf.headers import write_headers
+from dnstrail_probe.ebpf.program_text import program_text
 
-RING_PAGES = 4096  # 16 MiB
-_HERE = Path(__file__).parent
+NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
 _INSTALL = "apt-get install python3-bpfcc"
-_TIERS = (128, 512, 4096, 65536)
-_CGROUP2_MAGIC = 0x63677270
-_CGROUP2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/host/cgroup", "/host/cgroup/unified")
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}
 _BPF_LINK_CREATE = 28
-_TRACEFS = Path("/sys/kernel/tracing")
+_BPF_NOEXIST = 1
 # Function -> program type and attach type, by their names in bcc.
 _HOOKS = {
+    "on_ingress": ("CGROUP_SKB", "CGROUP_INET_INGRESS"),
+    "on_egress": ("CGROUP_SKB", "CGROUP_INET_EGRESS"),
     "on_create": ("CGROUP_SOCK", "CGROUP_INET_SOCK_CREATE"),
+    "on_post_bind4": ("CGROUP_SOCK", "CGROUP_INET4_POST_BIND"),
+    "on_post_bind6": ("CGROUP_SOCK", "CGROUP_INET6_POST_BIND"),
     "on_connect4": ("CGROUP_SOCK_ADDR", "CGROUP_INET4_CONNECT"),
     "on_connect6": ("CGROUP_SOCK_ADDR", "CGROUP_INET6_CONNECT"),
     "on_sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
     "on_sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
-    "on_ingress": ("CGROUP_SKB", "CGROUP_INET_INGRESS"),
-    "on_egress": ("CGROUP_SKB", "CGROUP_INET_EGRESS"),
 }
+# What programs on packets may ask, from the newest kernels to the oldest: of the current task, of the namespace.
+_ABILITIES = (
+    {"SEES_CURRENT": 1, "SEES_NETNS": 1},
+    {"SEES_CURRENT": 1, "SEES_NETNS": 0},
+    {"SEES_CURRENT": 0, "SEES_NETNS": 0},
+)
 
 
 class Programs:
-    """The loaded programs: their ring buffer and counters.
+    """The loaded programs: their ring buffer, maps and counters.
 
     Raises:
         SourceUnavailable: something is missing; the text says what, and what to do.
@@ -49,16 +56,15 @@ class Programs:
 
     def __init__(self, ports: frozenset[int]) -> None:
         _check_capabilities()
-        bcc = load_bcc()
-        _mount_tracefs()
-        self._cgroup = os.open(find_cgroup2(), os.O_RDONLY | os.O_CLOEXEC)
+        self._bcc = load_bcc()
+        root = find_cgroup2()
+        if root is None:
+            raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")
+        self.cgroup_root = root
+        self._cgroup = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
         self._links: list[int] = []
         try:
-            self._bpf, self.sees_processes = _compile(bcc)
-            for port in ports:
-                self._bpf["ports"][ctypes.c_uint16(port)] = ctypes.c_uint8(1)
-            for function, (program, hook) in _HOOKS.items():
-                self._attach(bcc, function, program, hook)
+            self._bpf, self.sees_processes, self.sees_namespaces = self._load(ports)
         except BaseException:
             self.close()
             raise
@@ -75,33 +81,54 @@ class Programs:
         """Packets whose bytes could not be read."""
         return int(self._counters[ctypes.c_int(1)].value)
 
+    def program_fd(self, function: str) -> int:
+        """The descriptor of a program: its fdinfo tells how often it ran, and how long."""
+        return int(self._bpf.funcs[function.encode()].fd)
+
+    def add(self, table: str, key: bytes, value: bytes) -> None:
+        """Put an entry into a map, unless a program has put one there meanwhile."""
+        self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST)
+
     def close(self) -> None:
         """Detach everything."""
+        self._detach()
+        os.close(self._cgroup)
+
+    def _detach(self) -> None:
         for link in self._links:
             os.close(link)
         self._links.clear()
-        os.close(self._cgroup)
 
-    def _attach(self, bcc: ModuleType, function: str, program: str, hook: str) -> None:
-        attach_type = getattr(bcc.BPFAttachType, hook)
+    def _load(self, ports: frozenset[int]) -> tuple[Any, bool, bool]:
+        """The programs, with all that this kernel lets them see."""
+        refused: SourceUnavailable | None = None
+        for abilities in _ABILITIES:
+            bpf, sees_processes = _compile(self._bcc, ports, abilities)
+            try:
+                for function, (program, hook) in _HOOKS.items():
+                    self._attach(bpf, function, program, hook)
+            except SourceUnavailable as error:
+                refused = error
+                self._detach()
+                bpf.cleanup()
+            else:
+                return bpf, sees_processes, bool(abilities["SEES_NETNS"])
+        raise refused or SourceUnavailable("ebpf", "there is nothing to load")
+
+    def _attach(self, bpf: Any, function: str, program: str, hook: str) -> None:
+        attach_type = getattr(self._bcc.BPFAttachType, hook)
         try:
-            loaded = self._bpf.load_func(function, getattr(bcc.BPFProgType, program), attach_type=attach_type)
+            loaded = bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=attach_type)
             self._links.append(_link(loaded.fd, self._cgroup, int(attach_type)))
-        except (OSError, Exception) as error:
+        except Exception as error:
             raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}") from error
 
 
 def _check_capabilities() -> None:
     """Refuse early and clearly: bcc would write about it in its own words."""
-    missing = missing_capabilities("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
+    missing = missing_capabilities(*NEEDED)
     if missing:
         raise SourceUnavailable("ebpf", f"needs {', '.join(missing)}: run it with sudo")
-
-
-def _mount_tracefs() -> None:
-    """Mount tracefs where the host has not, as perf does; without it there are no process events."""
-    if not (_TRACEFS / "events").exists():
-        ctypes.CDLL(None).mount(b"tracefs", bytes(_TRACEFS), b"tracefs", 0, None)
 
 
 def load_bcc() -> ModuleType:
@@ -120,35 +147,12 @@ def load_bcc() -> ModuleType:
     return module
 
 
-def find_cgroup2() -> str:
-    """The root of the cgroup2 hierarchy."""
-    for path in _CGROUP2:
-        if _filesystem(path) == _CGROUP2_MAGIC:
-            return path
-    raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified")
-
-
-def _filesystem(path: str) -> int:
-    buffer = ctypes.create_string_buffer(256)  # struct statfs begins with the type, a long
-    if ctypes.CDLL(None).statfs(path.encode(), buffer) != 0:
-        return 0
-    return int(struct.unpack_from("@l", buffer)[0])
-
-
-def _compile(bcc: ModuleType) -> tuple[Any, bool]:
+def _compile(bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int]) -> tuple[Any, bool]:
     """The programs, with process events if the kernel lets us have them."""
+    with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
+        return _build(bcc, ("events", "sockets", "dns", "process"), ports, abilities | process_offsets(Btf())), True
     try:
-        offsets = process_offsets(Btf())
-        return _build(bcc, ["events", "dns", "process"], offsets), True
-    except (OSError, ValueError, KeyError):
-        return _build_or_say(bcc), False
-    except Exception:  # noqa: BLE001 - bcc raises bare Exceptions: tracefs is not ours to read, for one
-        return _build_or_say(bcc), False
-
-
-def _build_or_say(bcc: ModuleType) -> Any:
-    try:
-        return _build(bcc, ["events", "dns"], {})
+        return _build(bcc, ("events", "sockets", "dns"), ports, abilities), False
     except Exception as error:
         raise SourceUnavailable(
             "ebpf",
@@ -157,12 +161,8 @@ def _build_or_say(bcc: ModuleType) -> Any:
         ) from error
 
 
-def _build(bcc: ModuleType, parts: list[str], defines: dict[str, int]) -> Any:
-    text = "".join(f"#define {name} {value}\n" for name, value in {**defines, "RING_PAGES": RING_PAGES}.items())
-    text += "#define CURRENT 1\n"
-    for part in parts:
-        text += (_HERE / f"{part}.bpf.c").read_text()
-    text = _write_out_tiers(text)
+def _build(bcc: ModuleType, parts: tuple[str, ...], ports: frozenset[int], defines: dict[str, int]) -> Any:
+    text = program_text(parts, ports, defines)
     with tempfile.TemporaryDirectory(prefix="dnstrail-headers-") as folder:
         write_headers(Path(folder))
         os.environ["BCC_KERNEL_SOURCE"] = folder
@@ -170,13 +170,6 @@ def _build(bcc: ModuleType, parts: list[str], defines: dict[str, int]) -> Any:
             return bcc.BPF(text=text, cflags=["-w"])
         finally:
             del os.environ["BCC_KERNEL_SOURCE"]
-
-
-def _write_out_tiers(text: str) -> str:
-    """The part between the TIER marks once for each size."""
-    before, _, rest = text.partition("// TIER\n")
-    template, _, after = rest.partition("// END TIER\n")
-    return before + "".join(template.replace("SIZE", str(size)) for size in _TIERS) + after
 
 
 def _link(program: int, cgroup: int, attach_type: int) -> int:

@@ -1,28 +1,34 @@
-"""What the programs write into the ring buffer, as events (the structs of dns.bpf.c and process.bpf.c)."""
+"""What the programs write into the ring buffer and read from their maps (the structs of *.bpf.c)."""
 
 from __future__ import annotations
 
 import struct
 from typing import NamedTuple
 
-PACKET, EXEC, EXIT = 1, 2, 3
+PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED = range(1, 8)
 TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 
-_PACKET = struct.Struct("<4Q6I3H4B6x16s16s16s16s")
-_PROCESS = struct.Struct("<2Q6I16s")
+_KIND = struct.Struct("<8xI")
+_PACKET = struct.Struct("<Q2I4Q5I3H5Bx16s16s16s16s")
+_PROCESS = struct.Struct("<Q2IQ4I16s")
+_CGROUP = struct.Struct("<QI4xQ")
+_OWNER = struct.Struct("<3Q3IH2B16s16s")
+_PLACE = struct.Struct("<Q2I")
 
 
 class Packet(NamedTuple):
     """`struct packet`: times in ns of the monotonic clock, addresses padded to 16 bytes."""
 
     ts: int
+    kind: int
+    captured: int
     cookie: int
     netns: int
     cgroup: int
-    kind: int
-    captured: int
+    noted: int
     pid: int
+    tid: int
     uid: int
     length: int
     seq: int
@@ -33,6 +39,7 @@ class Packet(NamedTuple):
     protocol: int
     egress: int
     known: int
+    syn: int
     saddr: bytes
     daddr: bytes
     meant: bytes
@@ -43,9 +50,9 @@ class Process(NamedTuple):
     """`struct process`."""
 
     ts: int
-    cgroup: int
     kind: int
     pid: int
+    cgroup: int
     parent: int
     uid: int
     status: int
@@ -53,12 +60,33 @@ class Process(NamedTuple):
     comm: bytes
 
 
+class Cgroup(NamedTuple):
+    """The head of `struct cgroup_event`."""
+
+    ts: int
+    kind: int
+    id: int
+
+
+class Owner(NamedTuple):
+    """`struct owner`."""
+
+    noted: int
+    netns: int
+    cgroup: int
+    pid: int
+    tid: int
+    uid: int
+    meant_port: int
+    family: int
+    dns: int
+    meant: bytes
+    comm: bytes
+
+
 def kind_of(record: bytes) -> int:
-    """The kind of a record: packets carry it behind four, processes behind two 64-bit fields."""
-    process = int.from_bytes(record[16:20], "little")
-    if len(record) in (_PROCESS.size, _PROCESS.size + PARTS * PART) and process in (EXEC, EXIT):
-        return process
-    return PACKET
+    """The kind of a record."""
+    return int(_KIND.unpack_from(record)[0])
 
 
 def read_packet(record: bytes) -> tuple[Packet, bytes]:
@@ -82,5 +110,30 @@ def read_path(record: bytes, parts: int) -> str | None:
         name = record[start : start + PART].partition(b"\0")[0]
         if len(name) == PART - 1:
             return None
-        names.append(name.decode(errors="backslashreplace"))
+        names.append(text(name))
     return "/" + "/".join(name for name in reversed(names) if name)
+
+
+def read_cgroup(record: bytes) -> tuple[Cgroup, str]:
+    """A cgroup event, and the cgroup's path."""
+    return Cgroup._make(_CGROUP.unpack_from(record)), text(record[_CGROUP.size :])
+
+
+def pack_owner(owner: Owner) -> bytes:
+    """A value of the maps `owners` and `servers`."""
+    return _OWNER.pack(*owner)
+
+
+def pack_cookie(cookie: int) -> bytes:
+    """A key of the map `owners`."""
+    return cookie.to_bytes(8, "little")
+
+
+def pack_place(netns: int, protocol: int, port: int) -> bytes:
+    """A key of the map `servers`."""
+    return _PLACE.pack(netns, protocol, port)
+
+
+def text(raw: bytes) -> str:
+    """What a program wrote as a string."""
+    return raw.partition(b"\0")[0].decode(errors="backslashreplace")

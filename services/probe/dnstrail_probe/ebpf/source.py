@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter, OrderedDict
-from pathlib import Path
-from typing import Any
+from collections import Counter
 
 from dnstrail.events import (
     NET_PACKET_DNS,
+    NET_TCP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     Captured,
     Flow,
-    Process,
 )
 from dnstrail_probe.captures import Captures
 from dnstrail_probe.ebpf import records
-from dnstrail_probe.ebpf.loader import RING_PAGES, Programs
+from dnstrail_probe.ebpf.attribution import Attribution
+from dnstrail_probe.ebpf.loader import Programs
+from dnstrail_probe.ebpf.program_text import RING_PAGES
 from dnstrail_probe.ebpf.ring import Ring
+from dnstrail_probe.ebpf.seed import seed
+from dnstrail_probe.roles import is_client, role_of
 
-_KNOWN_PATHS = 65536
+_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as IPv6 writes it (RFC 4291, section 2.5.5.2)
 
 
 class EbpfSource:
-    """DNS packets of every socket of the host, and the processes behind them.
+    """DNS packets of every socket of the host, connections, processes, and who is behind each.
 
     Raises:
         SourceUnavailable: this host or user cannot have it; the text says why.
@@ -36,9 +38,11 @@ class EbpfSource:
     def __init__(self, ports: frozenset[int]) -> None:
         self.name = "ebpf"
         self.counters: Counter[str] = Counter()
+        self._ports = ports
         self._programs = Programs(ports)
         self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
-        self._paths: OrderedDict[int, str] = OrderedDict()
+        self._attribution = Attribution(self._programs.cgroup_root)
+        self.counters["sockets_found"] = seed(self._programs, self._attribution.processes, ports)
         self._epoch = 0
 
     def read(self, timeout: float) -> Captures | None:
@@ -53,22 +57,34 @@ class EbpfSource:
 
     def close(self) -> None:
         """Detach everything."""
+        self._attribution.close()
         self._ring.close()
         self._programs.close()
 
     def _count_losses(self) -> None:
-        for reason, count in (("ring_full", self._programs.lost), ("unreadable", self._programs.unreadable)):
-            if count:
-                self.counters[reason] = count
+        counts = {
+            "ring_full": self._programs.lost,
+            "unreadable": self._programs.unreadable,
+            "processes_dropped": self._attribution.processes.dropped,
+            "cgroups_dropped": self._attribution.containers.dropped,
+        }
+        self.counters.update({reason: count - self.counters[reason] for reason, count in counts.items() if count})
 
     def _event(self, record: bytes) -> tuple[str, Captured] | None:
-        kind = records.kind_of(record)
-        if kind == records.PACKET:
-            return self._packet(record)
-        process = records.read_process(record)
-        if kind == records.EXEC:
-            return SCHED_PROCESS_EXEC, self._started(record, process)
-        return SCHED_PROCESS_EXIT, self._ended(process)
+        match records.kind_of(record):
+            case records.PACKET:
+                return self._packet(record)
+            case records.CONNECT:
+                return self._connecting(record)
+            case records.EXEC:
+                return self._started(record)
+            case records.EXIT:
+                return self._ended(record)
+            case records.FORK:
+                self._attribution.forked(record)
+            case records.CGROUP_MADE | records.CGROUP_REMOVED:
+                self._attribution.cgroup_changed(record)
+        return None
 
     def _packet(self, record: bytes) -> tuple[str, Captured] | None:
         packet, payload = records.read_packet(record)
@@ -76,58 +92,55 @@ class EbpfSource:
         if packet.protocol != records.UDP:
             self.counters["tcp"] += 1
             return None
-        size = 4 if packet.family == 4 else 16  # noqa: PLR2004 - the family as the program says it
-        flow = Flow(
-            packet.saddr[:size],
-            packet.sport,
-            packet.daddr[:size],
-            packet.dport,
-            "udp",
-            packet.cookie,
-            packet.netns,
-            bool(packet.egress),
-            packet.meant[:size] if packet.meant_port else b"",
-            packet.meant_port,
+        process, life = self._attribution.who(packet)
+        if process is None:
+            self.counters["unattributed"] += 1
+        client = is_client(
+            egress=bool(packet.egress),
+            to_server=packet.dport in self._ports or packet.meant_port in self._ports,
+            from_server=packet.sport in self._ports,
+            payload=payload,
         )
-        process = None
-        if packet.pid:
-            process = Process(packet.pid, _text(packet.comm), self._path(packet.pid), 0, packet.uid)
+        flow = _flow(packet, role_of(life, client=client))
         return NET_PACKET_DNS, Captured(packet.ts + self._epoch, payload, flow, process)
 
-    def _started(self, record: bytes, process: records.Process) -> Captured:
-        path = records.read_path(record, process.parts)
-        self._paths.pop(process.pid, None)
-        if path is not None:
-            self._remember(process.pid, path)
-        return self._of(process, self._path(process.pid), {})
+    def _connecting(self, record: bytes) -> tuple[str, Captured]:
+        packet, _ = records.read_packet(record)
+        process, _ = self._attribution.who(packet)
+        flow = _flow(packet, "")
+        args = {"dst": flow.destination_text, "dst_port": flow.destination_port}
+        return NET_TCP_CONNECT, Captured(packet.ts + self._epoch, b"", flow, process, args)
 
-    def _ended(self, process: records.Process) -> Captured:
-        code, signal = process.status >> 8 & 0xFF, process.status & 0x7F
-        args = {"exit_code": code, "signal_code": signal, "process_group_exit": True}
-        path = self._path(process.pid) or self._paths.get(process.parent, "")  # it never ran anything else
-        self._paths.pop(process.pid, None)
-        return self._of(process, path, args)
+    def _started(self, record: bytes) -> tuple[str, Captured]:
+        process = self._attribution.started(record)
+        return SCHED_PROCESS_EXEC, Captured(records.read_process(record).ts + self._epoch, b"", None, process)
 
-    def _of(self, process: records.Process, path: str, args: dict[str, Any]) -> Captured:
-        who = Process(process.pid, _text(process.comm), path, process.parent, process.uid)
-        return Captured(process.ts + self._epoch, b"", None, who, args)
-
-    def _path(self, pid: int) -> str:
-        """What a process runs: as its exec said, else as /proc still says."""
-        path = self._paths.get(pid)
-        if path is None:
-            try:
-                path = str(Path(f"/proc/{pid}/exe").readlink())
-            except OSError:
-                path = ""
-            self._remember(pid, path)
-        return path
-
-    def _remember(self, pid: int, path: str) -> None:
-        self._paths[pid] = path
-        while len(self._paths) > _KNOWN_PATHS:
-            self._paths.popitem(last=False)
+    def _ended(self, record: bytes) -> tuple[str, Captured] | None:
+        seen = records.read_process(record)
+        process = self._attribution.ended(seen)
+        if process is None:
+            return None
+        args = {"exit_code": seen.status >> 8 & 0xFF, "signal_code": seen.status & 0x7F, "process_group_exit": True}
+        return SCHED_PROCESS_EXIT, Captured(seen.ts + self._epoch, b"", None, process, args)
 
 
-def _text(comm: bytes) -> str:
-    return comm.partition(b"\0")[0].decode(errors="backslashreplace")
+def _flow(packet: records.Packet, role: str) -> Flow:
+    size = 4 if packet.family == 4 else 16  # noqa: PLR2004 - the family as the program says it
+    connecting = packet.kind == records.CONNECT
+    return Flow(
+        b"" if connecting else _address(packet.saddr, size),
+        packet.sport,
+        _address(packet.daddr, size),
+        packet.dport,
+        "udp" if packet.protocol == records.UDP else "tcp",
+        packet.cookie,
+        packet.netns,
+        bool(packet.egress),
+        _address(packet.meant, size) if packet.meant_port else b"",
+        packet.meant_port,
+        role,
+    )
+
+
+def _address(padded: bytes, size: int) -> bytes:
+    return padded.removeprefix(_MAPPED) if padded.startswith(_MAPPED) else padded[:size]

@@ -1,0 +1,26 @@
+"""The text of the programs as bcc compiles it: their parts, with what is known only on this host written in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+RING_PAGES = 4096  # 16 MiB
+_HERE = Path(__file__).parent
+_TIERS = (128, 512, 4096, 65536)
+
+
+def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[str, int]) -> str:
+    """The parts, in their order, for these DNS ports."""
+    named = {**defines, "RING_PAGES": RING_PAGES}
+    text = "".join(f"#define {name} {value}\n" for name, value in named.items())
+    is_one = " || ".join(f"(port) == {port}" for port in sorted(ports))
+    text += f"#define IS_DNS(port) ({is_one or 0})\n"
+    return text + "".join(_write_out_tiers((_HERE / f"{part}.bpf.c").read_text()) for part in parts)
+
+
+def _write_out_tiers(text: str) -> str:
+    """The part between the TIER marks once for each size."""
+    before, _, rest = text.partition("// TIER\n")
+    template, _, after = rest.partition("// END TIER\n")
+    return before + "".join(template.replace("SIZE", str(size)) for size in _TIERS) + after

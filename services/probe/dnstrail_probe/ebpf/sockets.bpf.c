@@ -1,0 +1,146 @@
+// Who owns a socket, and where it meant to send before any NAT. Never in the way: all return 1.
+
+#define TCP 6
+#define UDP 17
+
+// IS_DNS(port) is written by the loader: comparisons with constants cost less than a map.
+
+struct owner {
+    u64 noted; // when: a process id alone says nothing, for they are reused
+    u64 netns, cgroup;
+    u32 pid, tid, uid;
+    u16 meant_port;
+    u8 family, dns;
+    u8 meant[16];
+    char comm[16];
+};
+
+struct place {
+    u64 netns;
+    u32 protocol, port;
+};
+
+// A packet, and a connection that is about to be made: that has no source as yet, and no payload.
+struct packet {
+    u64 ts;
+    u32 kind, captured;
+    u64 cookie, netns, cgroup, noted;
+    u32 pid, tid, uid, length, seq;
+    u16 sport, dport, meant_port;
+    u8 family, protocol, egress, known, syn, pad;
+    u8 saddr[16], daddr[16], meant[16];
+    char comm[16];
+};
+
+BPF_TABLE("lru_hash", u64, struct owner, owners, 65536);         // by socket cookie
+BPF_TABLE("lru_hash", struct place, struct owner, servers, 4096); // by where it is bound, for the sockets it accepts
+
+static __always_inline void note_current(struct owner *owner)
+{
+    u64 id = bpf_get_current_pid_tgid();
+    owner->noted = bpf_ktime_get_ns();
+    owner->pid = id >> 32;
+    owner->tid = (u32)id;
+    owner->uid = (u32)bpf_get_current_uid_gid();
+    owner->cgroup = bpf_get_current_cgroup_id();
+    bpf_get_current_comm(owner->comm, sizeof(owner->comm));
+}
+
+static __always_inline void copy_owner(struct packet *packet, struct owner *owner)
+{
+    packet->known = 1;
+    packet->noted = owner->noted;
+    packet->netns = owner->netns;
+    packet->cgroup = owner->cgroup;
+    packet->pid = owner->pid;
+    packet->tid = owner->tid;
+    packet->uid = owner->uid;
+    packet->meant_port = owner->meant_port;
+    __builtin_memcpy(packet->meant, owner->meant, sizeof(packet->meant));
+    __builtin_memcpy(packet->comm, owner->comm, sizeof(packet->comm));
+}
+
+int on_create(struct bpf_sock *ctx)
+{
+    if (ctx->family != 2 && ctx->family != 10)
+        return 1;
+    u64 cookie = bpf_get_socket_cookie(ctx);
+    struct owner owner = {.netns = bpf_get_netns_cookie(ctx)};
+    note_current(&owner);
+    owners.update(&cookie, &owner);
+    return 1;
+}
+
+static __always_inline int note_server(struct bpf_sock *ctx)
+{
+    if (!IS_DNS(ctx->src_port))
+        return 1;
+    struct owner owner = {.netns = bpf_get_netns_cookie(ctx)};
+    struct place place = {.netns = SEES_NETNS ? owner.netns : 0, .protocol = ctx->protocol, .port = ctx->src_port};
+    note_current(&owner);
+    servers.update(&place, &owner);
+    return 1;
+}
+
+int on_post_bind4(struct bpf_sock *ctx) { return note_server(ctx); }
+int on_post_bind6(struct bpf_sock *ctx) { return note_server(ctx); }
+
+static __always_inline void note_target(struct bpf_sock_addr *ctx, struct owner *owner, u8 family)
+{
+    u32 address[4] = {};
+    if (family == 4) {
+        address[0] = ctx->user_ip4;
+    } else {
+        address[0] = ctx->user_ip6[0];
+        address[1] = ctx->user_ip6[1];
+        address[2] = ctx->user_ip6[2];
+        address[3] = ctx->user_ip6[3];
+    }
+    owner->netns = bpf_get_netns_cookie(ctx);
+    owner->family = family;
+    __builtin_memcpy(owner->meant, address, sizeof(owner->meant));
+    owner->meant_port = bpf_ntohs(ctx->user_port);
+    owner->dns = IS_DNS(owner->meant_port);
+    note_current(owner);
+}
+
+static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
+{
+    u64 cookie = bpf_get_socket_cookie(ctx);
+    struct owner owner = {};
+    note_target(ctx, &owner, family);
+    owners.update(&cookie, &owner);
+    return 1;
+}
+
+static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
+{
+    u64 cookie = bpf_get_socket_cookie(ctx);
+    struct owner owner = {};
+    note_target(ctx, &owner, family);
+    owners.update(&cookie, &owner);
+    if (ctx->protocol != TCP)
+        return 1;
+    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
+    if (!event) {
+        count(LOST);
+        return 1;
+    }
+    __builtin_memset(event, 0, sizeof(*event));
+    copy_owner(event, &owner);
+    event->ts = owner.noted;
+    event->kind = CONNECT;
+    event->cookie = cookie;
+    event->dport = owner.meant_port;
+    event->family = family;
+    event->protocol = TCP;
+    event->egress = 1;
+    __builtin_memcpy(event->daddr, owner.meant, sizeof(event->daddr));
+    events.ringbuf_submit(event, NO_WAKEUP);
+    return 1;
+}
+
+int on_connect4(struct bpf_sock_addr *ctx) { return on_connect(ctx, 4); }
+int on_connect6(struct bpf_sock_addr *ctx) { return on_connect(ctx, 6); }
+int on_sendmsg4(struct bpf_sock_addr *ctx) { return on_send(ctx, 4); }
+int on_sendmsg6(struct bpf_sock_addr *ctx) { return on_send(ctx, 6); }
