@@ -10,6 +10,7 @@ from dnstrail.errors import CaptureError
 from dnstrail.events import Captured, Flow
 from dnstrail_probe.file_source import CaptureFile
 from dnstrail_probe.sources import open_source
+from dnstrail_probe.watched import Watched
 
 IP4 = IP(src="192.0.2.1", dst="192.0.2.2")
 PLACE = struct.Struct("<IIII")
@@ -56,9 +57,9 @@ def test_everything_passed_over_is_counted(path):
             IP4 / UDP(sport=4000, dport=53) / b"query",
             IP4 / UDP(sport=4000, dport=53),
             IP4 / UDP(sport=4000, dport=5353) / b"query",
-            IP4 / TCP(sport=4000, dport=53) / b"query",
+            IP4 / TCP(sport=4000, dport=53, flags="A"),
             IP4 / TCP(sport=4000, dport=443),
-            IP(src="192.0.2.1", dst="192.0.2.2", flags="MF") / UDP(sport=4000, dport=53) / b"query",
+            IP(src="192.0.2.1", dst="192.0.2.2", flags="MF") / UDP(sport=4000, dport=53) / b"question",
             b"\0no packet",
         )
     )
@@ -67,9 +68,10 @@ def test_everything_passed_over_is_counted(path):
     assert source.counters == {
         "packets": 7,
         "empty_payload": 1,
-        "other_port": 1,
-        "tcp": 2,
-        "fragment": 1,
+        "other_port": 2,
+        "tcp_without_data": 1,
+        "fragments": 1,
+        "fragment_incomplete": 1,
         "not_ip": 1,
     }
 
@@ -77,7 +79,7 @@ def test_everything_passed_over_is_counted(path):
 def test_ports_are_a_choice(path):
     """The ports on which messages are looked for can be named."""
     path.write_bytes(pcap(IP4 / UDP(sport=4000, dport=53000) / b"query", IP4 / UDP(sport=4000, dport=53) / b"no"))
-    assert [event.payload for event in drain(CaptureFile(str(path), frozenset({53000})))] == [b"query"]
+    assert [event.payload for event in drain(CaptureFile(str(path), Watched(frozenset({53000}))))] == [b"query"]
 
 
 def test_a_capture_cut_short_is_reported(path):

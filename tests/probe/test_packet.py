@@ -17,7 +17,7 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import Ether
 
 from dnstrail_probe.link import LINKS
-from dnstrail_probe.packet import Datagram, Fragment, IpPacket, dissect, ip_packet, transport, upper_layer
+from dnstrail_probe.packet import Datagram, Fragment, IpPacket, Segment, ip_packet, transport, upper_layer
 
 RAW, ETHERNET = 101, 1
 BODY = b"a DNS message"
@@ -29,9 +29,18 @@ IP6 = IPv6(src="::1", dst="::2")
 TO_53 = UDP(sport=4000, dport=53)
 UDP4 = bytes(IP4 / TO_53 / BODY)
 
-WHOLE = Datagram(A, 4000, B, 53, "udp", BODY)
-WHOLE6 = Datagram(A6, 4000, B6, 53, "udp", BODY)
-CUT = Datagram(A, 4000, B, 53, "udp", BODY[:5])
+WHOLE = Datagram(A, 4000, B, 53, BODY)
+WHOLE6 = Datagram(A6, 4000, B6, 53, BODY)
+CUT = Datagram(A, 4000, B, 53, BODY[:5])
+SEGMENT = TCP(sport=4000, dport=53, seq=7, flags="PA")
+
+
+def dissect(linktype, frame, ports=None):
+    packet = ip_packet(linktype, frame)
+    if isinstance(packet, str):
+        return packet
+    return "fragment" if packet.fragment else transport(packet, ports)
+
 
 IPV4 = {
     "plain": (UDP4, WHOLE),
@@ -49,7 +58,21 @@ IPV4 = {
         "bad_ip_header",
     ),
     "header length below 20": (b"\x44" + UDP4[1:], "bad_ip_header"),
-    "TCP": (IP4 / TCP(sport=4000, dport=53), "tcp"),
+    "TCP": (IP4 / SEGMENT / BODY, Segment(A, 4000, B, 53, 7, syn=False, payload=BODY)),
+    "TCP, with options": (
+        IP4 / TCP(sport=4000, dport=53, seq=7, flags="S", options=[("MSS", 1460)]) / BODY,
+        Segment(A, 4000, B, 53, 7, syn=True, payload=BODY),
+    ),
+    "TCP, padding after the packet": (
+        bytes(IP4 / SEGMENT) + bytes(6),
+        Segment(A, 4000, B, 53, 7, syn=False, payload=b""),
+    ),
+    "frame cut in the TCP header": (bytes(IP4 / SEGMENT)[:39], "tcp_header_cut"),
+    "TCP header length below 20": (IP4 / TCP(sport=4000, dport=53, dataofs=4), "bad_tcp_header"),
+    "TCP header length past the packet": (
+        IP4 / TCP(sport=4000, dport=53, seq=7, flags="A", dataofs=15) / BODY,
+        Segment(A, 4000, B, 53, 7, syn=False, payload=b""),
+    ),
     "ICMP": (IP(src="192.0.2.1", dst="192.0.2.2", proto=1) / BODY, "other_protocol"),
     "UDP length short of the packet": (
         IP4 / UDP(sport=4000, dport=53, len=13) / BODY,
@@ -61,7 +84,7 @@ IPV4 = {
         "bad_udp_length",
     ),
     "UDP length 7": (IP4 / UDP(sport=4000, dport=53, len=7) / BODY, "bad_udp_length"),
-    "empty payload": (IP4 / TO_53, Datagram(A, 4000, B, 53, "udp", b"")),
+    "empty payload": (IP4 / TO_53, Datagram(A, 4000, B, 53, b"")),
 }
 
 IPV6 = {
@@ -78,7 +101,7 @@ IPV6 = {
     "last fragment": (IP6 / IPv6ExtHdrFragment(offset=3, m=0) / TO_53 / BODY, "fragment"),
     "cut in an extension header": (bytes(IP6 / IPv6ExtHdrHopByHop() / TO_53)[:41], "ip_header_cut"),
     "no next header": (IPv6(src="::1", dst="::2", nh=59), "other_protocol"),
-    "TCP": (IP6 / TCP(sport=4000, dport=53), "tcp"),
+    "TCP": (IP6 / IPv6ExtHdrHopByHop() / SEGMENT / BODY, Segment(A6, 4000, B6, 53, 7, syn=False, payload=BODY)),
     "UDP length 0, as a jumbogram has it": (IP6 / UDP(sport=4000, dport=53, len=0) / BODY, WHOLE6),
     "payload length 0": (IPv6(src="::1", dst="::2", plen=0) / TO_53 / BODY, "udp_header_cut"),
 }
@@ -149,13 +172,13 @@ def test_a_long_chain_of_extension_headers_ends():
 @given(st.sampled_from([*LINKS]), st.binary(max_size=200), st.sampled_from([None, frozenset({53})]))
 def test_any_bytes_give_a_datagram_or_a_reason(linktype, frame, ports):
     """No frame, of whatever link type, raises an error."""
-    assert isinstance(dissect(linktype, frame, ports), Datagram | str)
+    assert isinstance(dissect(linktype, frame, ports), Datagram | Segment | str)
 
 
-@given(st.sampled_from([UDP4, bytes(IP6 / IPv6ExtHdrHopByHop() / TO_53 / BODY)]), st.data())
+@given(st.sampled_from([UDP4, bytes(IP6 / IPv6ExtHdrHopByHop() / SEGMENT / BODY)]), st.data())
 def test_mutations_give_a_datagram_or_a_reason(frame, data):
     """A valid packet with any of its bytes changed and its end cut raises no error."""
     mutated = bytearray(frame)
     for place in data.draw(st.lists(st.integers(0, len(frame) - 1), max_size=6)):
         mutated[place] = data.draw(st.integers(0, 255))
-    assert isinstance(dissect(RAW, bytes(mutated[: data.draw(st.integers(0, len(frame)))])), Datagram | str)
+    assert isinstance(dissect(RAW, bytes(mutated[: data.draw(st.integers(0, len(frame)))])), Datagram | Segment | str)

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from corpus import CAPTURES, CORPUS, DNSTAP_FILES, EXCEPTIONS, Message, needs_corpus, tsharks
+from corpus import CAPTURES, CORPUS, DNSTAP_FILES, Message, needs_corpus, ports_of, tsharks
 from dnstrail.errors import CaptureError
 from dnstrail_probe.file_source import CaptureFile
 from dnstrail_probe.sources import Source, open_source
+from dnstrail_probe.watched import Watched
 
 pytestmark = needs_corpus
 
@@ -23,18 +23,16 @@ def drain(source: Source):
 
 def ours(path: Path) -> list[Message]:
     return sorted(
-        (event.timestamp, event.flow.source_port, event.flow.destination_port, "0x" + event.payload[:2].hex())
-        for event in drain(CaptureFile(str(path)))
+        (event.timestamp, flow.source_port, flow.destination_port, f"0x{event.payload[:2].hex()}", flow.transport)
+        for event in drain(CaptureFile(str(path), Watched(ports_of(path))))
+        for flow in (event.flow,)
     )
 
 
 @pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
 def test_messages_are_tsharks(path):
-    """Every UDP message on port 53 that tshark sees is ours, with its time, ports and id, and no other."""
-    if path.name in EXCEPTIONS:
-        assert Counter(ours(path)) < Counter(tsharks(path)), "no longer needed, or more than tshark sees"
-    else:
-        assert ours(path) == tsharks(path)
+    """Every message that tshark sees is ours, with its time, ports, id and transport, and no other; in all captures."""
+    assert ours(path) == tsharks(path)
 
 
 @pytest.mark.parametrize("path", DNSTAP_FILES, ids=lambda path: path.name)
@@ -49,12 +47,6 @@ def test_text_is_refused(name):
     """A file that is no capture is refused, and the error names the file."""
     with pytest.raises(CaptureError, match=name):
         CaptureFile(str(CORPUS / name))
-
-
-def test_exceptions_are_few_and_there():
-    """The table of exceptions stays short and names captures of the corpus alone."""
-    assert len(EXCEPTIONS) <= 8
-    assert set(EXCEPTIONS) <= {path.name for path in CAPTURES}
 
 
 def test_tracees_messages_are_all_there():

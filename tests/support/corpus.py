@@ -19,34 +19,30 @@ needs_corpus = [
     pytest.mark.skipif(CORPUS is None, reason="DNSTRAIL_CORPUS names no folder of captures"),
 ]
 
-_FRAGMENTS = "fragments are passed over until there is a reassembly"
+Message = tuple[int, int, int, str, str]  # time stamp, source port, destination port, id, transport
 
-# Where tshark knows more than the frames' own UDP datagrams hold, and why.
-EXCEPTIONS: dict[str, str] = {
-    "dns-collector__dnsdump_ip4_fragmented+udp.pcap": f"{_FRAGMENTS}: 1 response of 2 messages",
-    "dns-collector__dnsdump_ip4_fragmented_query.pcap": f"{_FRAGMENTS}: both queries",
-    "dns-collector__dnsdump_ip6_fragmented_query.pcap": f"{_FRAGMENTS}: the query",
-    "pktvisor__ecs.pcap": f"{_FRAGMENTS}: 7 responses, IPv4 and IPv6",
-    "zeek__dns-edns-ecs.pcap": f"{_FRAGMENTS}: 4 responses",
-    "zeek__ipv6-fragmented-dns.pcap": f"{_FRAGMENTS}: 1 response",
-    "zeek__tunnels__geneve-vxlan-dns-truncated.pcap": "both within VXLAN in GENEVE, which is not opened",
-}
+_OTHER_PORT = "pktvisor__dns_ipv"  # captures of load tests that have DNS on port 53000
 
-Message = tuple[int, int, int, str]  # time stamp, source port, destination port, id
+
+def ports_of(path: Path) -> frozenset[int]:
+    """The ports on which a capture has DNS."""
+    return frozenset({53000 if path.name.startswith(_OTHER_PORT) else 53})
 
 
 def tsharks(path: Path) -> list[Message]:
+    """The messages that tshark found on these ports, over UDP and TCP, tunnels and fragments included."""
     truth = path.parent.parent / "truth" / f"{path.name}.tsv"
     if not truth.exists():
         return []
     with truth.open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    messages = [message(row) for row in rows if row["udp.srcport"]]
-    return sorted(message for message in messages if 53 in message[1:3])
+    return sorted(message for row in rows for message in _messages(row) if ports_of(path) & {*message[1:3]})
 
 
-def message(row: dict[str, str]) -> Message:
-    """One row; of several layers of UDP, tunnelled, the innermost holds the message."""
+def _messages(row: dict[str, str]) -> list[Message]:
+    """The messages of one row; of several layers of UDP, tunnelled, the innermost holds them."""
+    transport = "tcp" if row["tcp.srcport"] else "udp"
     seconds, nanoseconds = row["frame.time_epoch"].split(".")
-    source, destination = (int(row[key].rsplit(",", 1)[-1]) for key in ("udp.srcport", "udp.dstport"))
-    return int(seconds) * 10**9 + int(nanoseconds.ljust(9, "0")), source, destination, row["dns.id"]
+    stamp = int(seconds) * 10**9 + int(nanoseconds.ljust(9, "0"))
+    source, destination = (int(row[f"{transport}.{side}port"].rsplit(",", 1)[-1]) for side in ("src", "dst"))
+    return [(stamp, source, destination, number, transport) for number in row["dns.id"].split(",")]

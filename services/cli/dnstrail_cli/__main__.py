@@ -15,6 +15,7 @@ from dnstrail_cli.ask import get, health, stats, trail
 from dnstrail_cli.output import parse_output
 from dnstrail_cli.play import Selection, play, replay, select
 from dnstrail_probe.__main__ import command as probe
+from dnstrail_probe.watched import Watched, dns_ports_option
 from dnstrail_signatures.__main__ import command as signatures
 
 _EXAMPLES = """\
@@ -47,6 +48,7 @@ class _Dnstrail(click.Group):
 @click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")
 @click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
 @click.option("--stay", is_flag=True, help="Keep answering lookups when a capture file has ended.")
+@dns_ports_option
 @run_dir_option
 @click.pass_context
 def main_command(
@@ -57,12 +59,13 @@ def main_command(
     output: tuple[str, ...],
     signatures: tuple[Path, ...],
     stay: bool,
+    dns_ports: frozenset[int],
     run_dir: Path,
 ) -> None:
     """Watch DNS, keep an image of names and addresses, run signatures; alone, or as one worker of it."""
     if ctx.invoked_subcommand is None:
         selection: Selection = select(events, signatures)
-        play(run_dir, capture, dnscache, selection, parse_output(output), stay=stay)
+        play(run_dir, capture, dnscache, selection, parse_output(output), stay=stay, watched=Watched(dns_ports))
 
 
 for _worker, _command in {"probe": probe, "cache": cache, "signatures": signatures}.items():

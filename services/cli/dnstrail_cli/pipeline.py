@@ -52,6 +52,7 @@ class Plan(msgspec.Struct, frozen=True):
     events: tuple[str, ...] = ()
     parse_arguments: bool = False
     speed: float | None = None
+    watched: tuple[str, ...] = ()  # the probe's options that say what it looks for
     user: User | None = None
     log_level: str = "warning"
 
@@ -73,7 +74,7 @@ class Plan(msgspec.Struct, frozen=True):
                 *([] if self.cache else ["--no-cache"]),
             ]
         listeners = len(workers) + 1  # and this process
-        workers["probe"] = [*common, "--capture", self.capture, "--subscribers", str(listeners)]
+        workers["probe"] = [*common, "--capture", self.capture, "--subscribers", str(listeners), *self.watched]
         workers["probe"] += [] if self.speed is None else ["--speed", str(self.speed)]
         return workers
 

@@ -21,6 +21,7 @@ from dnstrail.settings import parse_dnscache
 from dnstrail_cli.output import Output, OutputSettings, parse_output
 from dnstrail_cli.pipeline import Pipeline, Plan
 from dnstrail_probe.sources import AUTO, SOURCES, open_source
+from dnstrail_probe.watched import Watched, dns_ports_option, options_of
 from dnstrail_signatures.load import load
 
 
@@ -63,6 +64,7 @@ def play(
     *,
     stay: bool = False,
     speed: float | None = None,
+    watched: Watched,
 ) -> None:
     """Run the pipeline until its source ends (`stay`: then keep answering), or a signal says stop."""
     configure("dnstrail", "warning")
@@ -77,6 +79,7 @@ def play(
         events=selection.events,
         parse_arguments=output.parse_arguments,
         speed=speed,
+        watched=options_of(watched),
         user=calling_user(),
     )
     stop = stop_on_signals()
@@ -113,6 +116,7 @@ def play(
 @click.option("--events", multiple=True, metavar="NAMES", help="Events and signatures to show, comma-separated.")
 @click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")
 @click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
+@dns_ports_option
 @run_dir_option
 def replay(
     file: str,
@@ -121,10 +125,19 @@ def replay(
     events: tuple[str, ...],
     output: tuple[str, ...],
     signatures: tuple[Path, ...],
+    dns_ports: frozenset[int],
     run_dir: Path,
 ) -> None:
     """Play a capture file (pcap, pcapng) through the real pipeline."""
-    play(run_dir, file, dnscache, select(events, signatures), parse_output(output), speed=speed)
+    play(
+        run_dir,
+        file,
+        dnscache,
+        select(events, signatures),
+        parse_output(output),
+        speed=speed,
+        watched=Watched(dns_ports),
+    )
 
 
 def _checked_source(capture: str) -> str:

@@ -14,6 +14,7 @@ from dnstrail.settings import DnsCache
 from dnstrail_cli.moment import parse_moment
 from dnstrail_probe.capture_file import CUT_SHORT, DAMAGED
 from dnstrail_probe.sources import Source, open_source
+from dnstrail_probe.watched import Watched
 
 _WAIT = 1.0
 _NANOSECONDS = 1_000_000_000
@@ -27,10 +28,10 @@ class Replayed:
     As of `at` it holds the messages before the first one whose stamp is later (DESIGN 5.4).
     """
 
-    def __init__(self, path: str, settings: DnsCache) -> None:
+    def __init__(self, path: str, settings: DnsCache, watched: Watched | None = None) -> None:
         bounds = Bounds(size=settings.size, grace=settings.grace)
         self.image = Image(bounds, Admission(settings.unmatched))
-        self._source = open_source(path)
+        self._source = open_source(path, watched or Watched())
         self._messages = _messages(self._source)
         self._next = next(self._messages, None)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# (4 or 6, offset of the IP header); None: no IP in this frame. A cut frame yields short slices, no error.
-Network = tuple[int, int] | None
+# (4 or 6, offset of the IP header), or the reason why there is none. A cut frame yields short slices, no error.
+Network = tuple[int, int] | str
+_NOT_IP, _CUT = "not_ip", "link_header_cut"
 
 _IPV4 = b"\x08\x00"
 _IPV6 = b"\x86\xdd"
@@ -30,12 +31,16 @@ def _by_ethertype(frame: bytes, kind: bytes, offset: int) -> Network:
         return 4, offset
     if kind == _IPV6:
         return 6, offset
-    return _ppp_protocol(frame, offset + 6) if kind == _PPPOE_SESSION else None
+    if kind == _PPPOE_SESSION:
+        return _ppp_protocol(frame, offset + 6)
+    return _NOT_IP if len(kind) == len(_IPV4) else _CUT
 
 
 def _ppp_protocol(frame: bytes, offset: int) -> Network:
-    version = _PPP.get(frame[offset : offset + 2])
-    return None if version is None else (version, offset + 2)
+    protocol = frame[offset : offset + 2]
+    if protocol in _PPP:
+        return _PPP[protocol], offset + 2
+    return _NOT_IP if len(protocol) == len(_IPV4) else _CUT
 
 
 def _ppp(frame: bytes) -> Network:
@@ -51,16 +56,20 @@ def _linux_cooked_2(frame: bytes) -> Network:
 
 
 def _raw(frame: bytes) -> Network:
-    version = frame[0] >> 4 if frame else 0
-    return (version, 0) if version in (4, 6) else None
+    if not frame:
+        return _CUT
+    version = frame[0] >> 4
+    return (version, 0) if version in (4, 6) else _NOT_IP
 
 
 def _loopback(frame: bytes) -> Network:
     """An address family in the byte order of the capturing host, which the file does not tell."""
     head = frame[:4]
+    if len(head) < 4:  # noqa: PLR2004
+        return _CUT
     family = int.from_bytes(head, "little" if head[:1] != b"\x00" else "big")
     version = _FAMILIES.get(family)
-    return None if version is None else (version, 4)
+    return _NOT_IP if version is None else (version, 4)
 
 
 LINKS: dict[int, Callable[[bytes], Network]] = {

@@ -1,4 +1,4 @@
-"""Packets: from a frame to the UDP datagram in it, or to the reason why there is none."""
+"""Packets: from a frame to the datagram or segment in it, or to the reason why there is none."""
 
 from __future__ import annotations
 
@@ -12,22 +12,35 @@ _IPV4 = struct.Struct("!BxHHHxB2x4s4s")  # RFC 791, section 3.1
 _IPV6 = struct.Struct("!B3xHBx16s16s")  # RFC 8200, section 3
 _UDP = struct.Struct("!HHH")  # RFC 768; the checksum is left alone, since offloading makes it wrong at will
 _UDP_HEADER = 8
+_TCP = struct.Struct("!HHI4xBB6x")  # RFC 9293, section 3.1
+_SYN = 0x02
 _IPV4_ADDRESS = 4
 _EXTENSION = struct.Struct("!BB")
 _FRAGMENT_HEADER = struct.Struct("!B1xHI")  # RFC 8200, section 4.5
 
-_TCP, _UDP_PROTOCOL, _FRAGMENT, _AUTHENTICATION = 6, 17, 44, 51
+_TCP_PROTOCOL, _UDP_PROTOCOL, _FRAGMENT, _AUTHENTICATION = 6, 17, 44, 51
 _EXTENSIONS = frozenset({0, 43, _FRAGMENT, _AUTHENTICATION, 60})  # and hop-by-hop, routing, destination
 
 
 class Datagram(msgspec.Struct, frozen=True, gc=False):
-    """One datagram of the transport layer; addresses packed, 4 or 16 bytes."""
+    """One UDP datagram; addresses packed, 4 or 16 bytes."""
 
     source: bytes
     source_port: int
     destination: bytes
     destination_port: int
-    transport: str
+    payload: bytes
+
+
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """One TCP segment; addresses packed, 4 or 16 bytes."""
+
+    source: bytes
+    source_port: int
+    destination: bytes
+    destination_port: int
+    sequence: int
+    syn: bool
     payload: bytes
 
 
@@ -49,28 +62,14 @@ class IpPacket(msgspec.Struct, frozen=True, gc=False):
     fragment: Fragment | None = None  # set: `payload` is a piece, and starts with no header unless offset is 0
 
 
-def dissect(linktype: int, frame: bytes, ports: frozenset[int] | None = None) -> Datagram | str:
-    """The datagram in a frame, or the reason, in snake_case, why it was passed over.
-
-    `ports` (None: all) are the ports of interest, on either side. Of a frame that was cut in the capture,
-    what is there of the payload counts.
-    """
-    packet = ip_packet(linktype, frame)
-    if isinstance(packet, str):
-        return packet
-    if packet.fragment is not None:
-        return "fragment"
-    return transport(packet, ports)
-
-
 def ip_packet(linktype: int, frame: bytes) -> IpPacket | str:
     """The IP packet, possibly a fragment, in a frame; else the reason why there is none."""
     link = LINKS.get(linktype)
     if link is None:
         return "link_type_not_supported"
     network = link(frame)
-    if network is None:
-        return "not_ip"
+    if isinstance(network, str):
+        return network
     version, offset = network
     try:
         return _ipv4(frame, offset) if version == 4 else _ipv6(frame, offset)  # noqa: PLR2004
@@ -78,10 +77,18 @@ def ip_packet(linktype: int, frame: bytes) -> IpPacket | str:
         return "ip_header_cut"
 
 
-def transport(packet: IpPacket, ports: frozenset[int] | None = None) -> Datagram | str:
-    """The datagram in a whole IP packet, or the reason why there is none."""
-    if packet.protocol != _UDP_PROTOCOL:
-        return "tcp" if packet.protocol == _TCP else "other_protocol"
+def transport(packet: IpPacket, ports: frozenset[int] | None = None) -> Datagram | Segment | str:
+    """The datagram or segment in a whole IP packet, or the reason why there is none.
+
+    `ports` (None: all) are the ports of interest, on either side. Of a frame that was cut in the capture, what is there
+    of the payload counts.
+    """
+    if packet.protocol == _UDP_PROTOCOL:
+        return _udp(packet, ports)
+    return _tcp(packet, ports) if packet.protocol == _TCP_PROTOCOL else "other_protocol"
+
+
+def _udp(packet: IpPacket, ports: frozenset[int] | None) -> Datagram | str:
     payload = packet.payload
     if len(payload) < _UDP_HEADER:
         return "udp_header_cut"
@@ -92,8 +99,28 @@ def transport(packet: IpPacket, ports: frozenset[int] | None = None) -> Datagram
         if length or len(packet.source) == _IPV4_ADDRESS:
             return "bad_udp_length"
         length = len(payload)  # IPv6 alone may leave it out (RFC 2675, section 4)
-    body = payload[_UDP_HEADER:length]
-    return Datagram(packet.source, source_port, packet.destination, destination_port, "udp", body)
+    return Datagram(packet.source, source_port, packet.destination, destination_port, payload[_UDP_HEADER:length])
+
+
+def _tcp(packet: IpPacket, ports: frozenset[int] | None) -> Segment | str:
+    payload = packet.payload
+    if len(payload) < _TCP.size:
+        return "tcp_header_cut"
+    source_port, destination_port, sequence, words, flags = _TCP.unpack_from(payload)
+    if ports is not None and source_port not in ports and destination_port not in ports:
+        return "other_port"
+    header = (words >> 4) * 4
+    if header < _TCP.size:
+        return "bad_tcp_header"
+    return Segment(
+        packet.source,
+        source_port,
+        packet.destination,
+        destination_port,
+        sequence,
+        bool(flags & _SYN),
+        payload[header:],
+    )
 
 
 def _ipv4(frame: bytes, offset: int) -> IpPacket | str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+import time
 from collections import Counter
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.events import NET_PACKET_DNS, Captured, Flow
+from dnstrail_probe.assembly import Assembly
 from dnstrail_probe.captures import Captures
-from dnstrail_probe.packet import dissect
+from dnstrail_probe.packet_filter import KEPT, packet_filter
+from dnstrail_probe.watched import Watched
 
 _ETH_P_ALL = 0x0003
 _RAW_IP = 101  # with SOCK_DGRAM the kernel has taken the link layer off
@@ -21,7 +23,6 @@ _PACKET_STATISTICS = 6
 _SOL_PACKET = 263
 _BUFFER = 8 << 20
 _AT_ONCE = 512
-_LARGEST = 65536
 _SECONDS = struct.Struct("@qq")
 
 
@@ -34,10 +35,10 @@ class PacketSource:
 
     live = True
 
-    def __init__(self, ports: frozenset[int]) -> None:
+    def __init__(self, watched: Watched) -> None:
         self.name = "packet"
         self.counters: Counter[str] = Counter()
-        self._ports = ports
+        self._assembly = Assembly(watched, self.counters)
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         except PermissionError as error:
@@ -46,7 +47,7 @@ class PacketSource:
             raise SourceUnavailable("packet", f"no AF_PACKET socket: {error.strerror}") from error
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        _attach_filter(self._socket)
+        attach_filter(self._socket, packet_filter(watched.ports))
 
     def read(self, timeout: float) -> Captures | None:
         """What has come; waits for `timeout` seconds where nothing has."""
@@ -54,7 +55,7 @@ class PacketSource:
         self._socket.settimeout(timeout)
         for _ in range(_AT_ONCE):
             try:
-                frame, ancillary, _, address = self._socket.recvmsg(_LARGEST, 64)
+                frame, ancillary, _, address = self._socket.recvmsg(KEPT, 64)
             except (TimeoutError, BlockingIOError):
                 break
             except OSError:  # an interface went down
@@ -64,23 +65,13 @@ class PacketSource:
             self.counters["packets"] += 1
             if address[2] == _OUTGOING and address[0] == "lo":
                 continue  # it comes again, as incoming
-            event = self._event(_stamp(ancillary), frame)
-            if event:
-                captured.append((NET_PACKET_DNS, event))
+            captured += self._assembly.frame(_stamp(ancillary), _RAW_IP, frame)
         self._count_drops()
-        return captured
+        return captured + self._assembly.advance(time.time_ns())
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-    def _event(self, timestamp: int, frame: bytes) -> Captured | None:
-        found = dissect(_RAW_IP, frame, self._ports)
-        if isinstance(found, str) or not found.payload:
-            self.counters[found if isinstance(found, str) else "empty_payload"] += 1
-            return None
-        flow = Flow(found.source, found.source_port, found.destination, found.destination_port)
-        return Captured(timestamp, found.payload, flow)
 
     def _count_drops(self) -> None:
         """The kernel's count starts anew at each look."""
@@ -97,26 +88,8 @@ def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:
     return 0
 
 
-def _attach_filter(packets: socket.socket) -> None:
-    """Let UDP pass, and IPv6 that is no TCP, by a classic BPF program in the kernel; the dissector does the rest."""
-    program = b"".join(struct.pack("@HBBI", *instruction) for instruction in _PROGRAM)
+def attach_filter(packets: socket.socket, program: bytes) -> None:
+    """Have the kernel drop what a classic BPF program drops (SO_ATTACH_FILTER, socket(7))."""
     code = ctypes.create_string_buffer(program, len(program))
-    filter_ = struct.pack("@HxxxxxxP", len(_PROGRAM), ctypes.addressof(code))
+    filter_ = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
-
-
-_KEEP, _DROP = (0x06, 0, 0, _LARGEST), (0x06, 0, 0, 0)
-# Code, jump if true, jump if false, operand (linux/filter.h).
-_PROGRAM = (
-    (0x30, 0, 0, 0),  # 0: load byte 0
-    (0x74, 0, 0, 4),  # 1: shift right by 4: the version
-    (0x15, 0, 3, 4),  # 2: 4? on : to 6
-    (0x30, 0, 0, 9),  # 3: load the protocol
-    (0x15, 0, 5, 17),  # 4: UDP? on : to 10
-    _KEEP,
-    (0x15, 0, 3, 6),  # 6: 6? on : to 10
-    (0x30, 0, 0, 6),  # 7: load the next header
-    (0x15, 1, 0, 6),  # 8: TCP? to 10 : on
-    _KEEP,
-    _DROP,
-)

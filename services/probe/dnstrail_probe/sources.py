@@ -10,8 +10,9 @@ from typing import Protocol
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.captures import Captures
 from dnstrail_probe.ebpf.source import EbpfSource
-from dnstrail_probe.file_source import DNS_PORTS, CaptureFile
+from dnstrail_probe.file_source import CaptureFile
 from dnstrail_probe.packet_source import PacketSource
+from dnstrail_probe.watched import Watched
 
 
 class Source(Protocol):
@@ -37,34 +38,35 @@ AUTO = "auto"
 _DEMO = Path(__file__).with_name("demo.pcap")
 
 # What `--capture` names -> how to open it; every other word is the path of a file ("./demo" is one, too).
-SOURCES: dict[str, Callable[[frozenset[int]], Source]] = {
-    "ebpf": EbpfSource,
+SOURCES: dict[str, Callable[[Watched], Source]] = {
+    "ebpf": lambda watched: EbpfSource(watched.ports),
     "packet": PacketSource,
-    "demo": lambda ports: CaptureFile(str(_DEMO), ports),
+    "demo": lambda watched: CaptureFile(str(_DEMO), watched),
 }
+_DEFAULT = Watched()
 _PREFERENCE = ("ebpf", "packet", "demo")
 
 
-def open_source(capture: str, ports: frozenset[int] = DNS_PORTS) -> Source:
+def open_source(capture: str, watched: Watched = _DEFAULT) -> Source:
     """Open what `--capture` names.
 
     Raises:
         CaptureError: a file that is none that can be read.
         SourceUnavailable: a live source that this host or user cannot have.
     """
-    return SOURCES[capture](ports) if capture in SOURCES else CaptureFile(capture, ports)
+    return SOURCES[capture](watched) if capture in SOURCES else CaptureFile(capture, watched)
 
 
-def best_source(say: Callable[[str], None], ports: frozenset[int] = DNS_PORTS) -> Source:
+def best_source(say: Callable[[str], None], watched: Watched = _DEFAULT) -> Source:
     """Open the best source that there is; `say` is told which, and why it is no better one."""
     *live, last = _PREFERENCE
     for kind in live:
         try:
-            source = open_source(kind, ports)
+            source = open_source(kind, watched)
         except SourceUnavailable as error:
             say(f"no capture by {error}")
         else:
             say(f"capturing by {kind}")
             return source
     say("nothing live can be captured: playing the bundled demo capture")
-    return open_source(last, ports)
+    return open_source(last, watched)

@@ -1,0 +1,88 @@
+"""From frames to events: fragments and segments put together, tunnels opened; one code for every source."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from dnstrail.events import NET_PACKET_DNS, Captured, Flow
+from dnstrail_probe.captures import Captures
+from dnstrail_probe.dns_stream import DnsMessages
+from dnstrail_probe.fragments import Fragments
+from dnstrail_probe.packet import Datagram, IpPacket, Segment, ip_packet, transport
+from dnstrail_probe.streams import Streams
+from dnstrail_probe.tunnels import TUNNELS, inner_frame
+from dnstrail_probe.watched import Watched
+
+_DEEPEST = 4  # tunnels within tunnels
+
+
+class Assembly:
+    """What lies between the packets of one source; everything that it passes over is counted by reason."""
+
+    def __init__(self, watched: Watched, counters: Counter[str]) -> None:
+        self._ports = watched.ports
+        self._ports_and_tunnels = watched.ports | TUNNELS
+        self._counters = counters
+        self._fragments = Fragments(counters)
+        self._dns = Streams(counters, lambda known: DnsMessages(counters, known=known))
+
+    def frame(self, timestamp: int, linktype: int, frame: bytes, depth: int = 0) -> Captures:
+        """The events that a frame completes."""
+        packet = ip_packet(linktype, frame)
+        if isinstance(packet, str):
+            return self._passed_over(packet)
+        if packet.fragment is None:
+            return self._whole(timestamp, packet, depth)
+        whole = self._fragments.add(packet, packet.fragment, timestamp)
+        return [] if whole is None else self._whole(timestamp, whole, depth)
+
+    def segment(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> Captures:
+        """The events that a TCP segment with DNS completes; its data are the payload."""
+        self._counters["tcp_segments"] += 1
+        return _messages(self._dns.add(segment, flow, sequence, syn=syn))
+
+    def advance(self, now: int) -> Captures:
+        """The events that nothing more is waited for at this time, in nanoseconds since the epoch."""
+        self._fragments.expire(now)
+        return _messages(self._dns.expire(now))
+
+    def finish(self) -> Captures:
+        """The events that are complete at the end of the source."""
+        self._fragments.finish()
+        return _messages(self._dns.finish())
+
+    def _whole(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
+        found = transport(packet, self._ports_and_tunnels)
+        if isinstance(found, str):
+            return self._passed_over(found)
+        if found.source_port not in self._ports and found.destination_port not in self._ports:
+            return self._other_port(timestamp, found, depth)
+        if isinstance(found, Datagram):
+            return self._datagram(timestamp, found)
+        if not found.payload and not found.syn:
+            return self._passed_over("tcp_without_data")
+        flow = Flow(found.source, found.source_port, found.destination, found.destination_port, "tcp")
+        return self.segment(Captured(timestamp, found.payload, flow), flow, found.sequence, syn=found.syn)
+
+    def _datagram(self, timestamp: int, datagram: Datagram) -> Captures:
+        if not datagram.payload:
+            return self._passed_over("empty_payload")
+        flow = Flow(datagram.source, datagram.source_port, datagram.destination, datagram.destination_port)
+        return [(NET_PACKET_DNS, Captured(timestamp, datagram.payload, flow))]
+
+    def _other_port(self, timestamp: int, found: Datagram | Segment, depth: int) -> Captures:
+        if isinstance(found, Datagram) and found.destination_port in TUNNELS and depth < _DEEPEST:
+            inner = inner_frame(found.destination_port, found.payload)
+            if inner is not None:
+                return self.frame(timestamp, *inner, depth + 1)
+        return self._passed_over("other_port")
+
+    def _passed_over(self, reason: str) -> Captures:
+        self._counters[reason] += 1
+        return []
+
+
+def _messages(found: list[tuple[Captured, bytes]]) -> Captures:
+    return [(NET_PACKET_DNS, msgspec.structs.replace(context, payload=message)) for context, message in found]

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
+
+from dnstrail_probe.packet_filter import packet_filter
+from dnstrail_probe.packet_source import attach_filter
+from dnstrail_probe.watched import MAX_PORTS
+
+IP4, IP6 = IP(src="192.0.2.1", dst="192.0.2.2"), IPv6(src="::1", dst="::2")
+CASES = {
+    "UDP to 53": (IP4 / UDP(sport=4000, dport=53), True),
+    "UDP from 5353": (IP4 / UDP(sport=5353, dport=4000), True),
+    "UDP elsewhere": (IP4 / UDP(sport=4000, dport=54), False),
+    "TCP to 53": (IP4 / TCP(sport=4000, dport=53), True),
+    "TCP from 53": (IP4 / TCP(sport=53, dport=4000), True),
+    "TCP elsewhere": (IP4 / TCP(sport=4000, dport=443), False),
+    "IPv4 options": (IP(src="192.0.2.1", dst="192.0.2.2", options=b"\x01" * 8) / TCP(dport=53), True),
+    "IPv4 options, elsewhere": (IP(src="192.0.2.1", dst="192.0.2.2", options=b"\x01" * 8) / TCP(dport=443), False),
+    "a first fragment": (IP(src="192.0.2.1", dst="192.0.2.2", flags="MF") / UDP(dport=443) / bytes(8), True),
+    "a later fragment": (IP(src="192.0.2.1", dst="192.0.2.2", frag=9, proto=17) / bytes(8), True),
+    "a fragment of ICMP": (IP(src="192.0.2.1", dst="192.0.2.2", frag=9, proto=1) / bytes(8), False),
+    "ICMP": (IP4 / ICMP(), False),
+    "IPv6, UDP to 53": (IP6 / UDP(sport=4000, dport=53), True),
+    "IPv6, UDP elsewhere": (IP6 / UDP(sport=4000, dport=443), False),
+    "IPv6, TCP from 53": (IP6 / TCP(sport=53, dport=4000), True),
+    "IPv6, TCP elsewhere": (IP6 / TCP(sport=4000, dport=443), False),
+    "IPv6, a fragment": (IP6 / IPv6ExtHdrFragment(nh=17, offset=9), True),
+    "IPv6, extension headers": (IP6 / IPv6ExtHdrHopByHop() / TCP(dport=443), True),
+    "IPv6, ICMPv6": (IPv6(src="::1", dst="::2", nh=58) / bytes(8), False),
+    "another version": (b"\x55" + bytes(40), False),
+    "a cut packet": (bytes(IP4)[:9], False),
+}
+
+
+@pytest.fixture
+def filtered():
+    """A pair of sockets, the second one behind the filter, in the kernel."""
+    pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    attach_filter(pair[1], packet_filter(frozenset({53, 5353})))
+    pair[1].settimeout(0)
+    yield pair
+    for one in pair:
+        one.close()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_kernel_lets_dns_pass(case, filtered):
+    """The kernel's own machine keeps packets on DNS ports, and what may be one of them; all else it drops."""
+    packet, passes = CASES[case]
+    filtered[0].send(bytes(packet))
+    filtered[0].send(bytes(IP4 / UDP(dport=53) / b"last"))
+    assert (filtered[1].recv(4096) == bytes(packet)) == passes
+
+
+def test_as_many_ports_as_there_may_be():
+    """The kernel takes the filter for the largest number of ports, and it keeps the last of them."""
+    ports = frozenset(range(1000, 1000 + MAX_PORTS))
+    sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with sender, receiver:
+        attach_filter(receiver, packet_filter(ports))
+        receiver.settimeout(0)
+        for port in (999, max(ports), 1000 + MAX_PORTS):
+            sender.send(bytes(IP4 / TCP(sport=4000, dport=port)))
+        assert receiver.recv(4096) == bytes(IP4 / TCP(sport=4000, dport=max(ports)))
+        with pytest.raises(BlockingIOError):
+            receiver.recv(4096)
