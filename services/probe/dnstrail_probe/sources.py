@@ -39,7 +39,7 @@ _DEMO = Path(__file__).with_name("demo.pcap")
 
 # What `--capture` names -> how to open it; every other word is the path of a file ("./demo" is one, too).
 SOURCES: dict[str, Callable[[Watched], Source]] = {
-    "ebpf": lambda watched: EbpfSource(watched.ports),
+    "ebpf": EbpfSource,
     "packet": PacketSource,
     "demo": lambda watched: CaptureFile(str(_DEMO), watched),
 }

@@ -14,6 +14,7 @@ from dnstrail.events import (
     Captured,
     Flow,
 )
+from dnstrail_probe.assembly import Assembly
 from dnstrail_probe.captures import Captures
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
@@ -22,6 +23,7 @@ from dnstrail_probe.ebpf.program_text import RING_PAGES
 from dnstrail_probe.ebpf.ring import Ring
 from dnstrail_probe.ebpf.seed import seed
 from dnstrail_probe.roles import is_client, role_of
+from dnstrail_probe.watched import Watched
 
 _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as IPv6 writes it (RFC 4291, section 2.5.5.2)
 
@@ -35,10 +37,11 @@ class EbpfSource:
 
     live = True
 
-    def __init__(self, ports: frozenset[int]) -> None:
+    def __init__(self, watched: Watched) -> None:
         self.name = "ebpf"
         self.counters: Counter[str] = Counter()
-        self._ports = ports
+        self._ports = ports = watched.ports
+        self._assembly = Assembly(watched, self.counters)
         self._programs = Programs(ports)
         self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(self._programs.cgroup_root)
@@ -53,7 +56,8 @@ class EbpfSource:
             found = self._ring.drain()
         self._epoch = time.time_ns() - time.monotonic_ns()
         self._count_losses()
-        return [event for record in found if (event := self._event(record))]
+        captures = [event for record in found for event in self._events(record)]
+        return captures + self._assembly.advance(time.time_ns())
 
     def close(self) -> None:
         """Detach everything."""
@@ -70,39 +74,39 @@ class EbpfSource:
         }
         self.counters.update({reason: count - self.counters[reason] for reason, count in counts.items() if count})
 
-    def _event(self, record: bytes) -> tuple[str, Captured] | None:
+    def _events(self, record: bytes) -> Captures:
         match records.kind_of(record):
             case records.PACKET:
                 return self._packet(record)
             case records.CONNECT:
-                return self._connecting(record)
+                return [self._connecting(record)]
             case records.EXEC:
-                return self._started(record)
+                return [self._started(record)]
             case records.EXIT:
                 return self._ended(record)
             case records.FORK:
                 self._attribution.forked(record)
             case records.CGROUP_MADE | records.CGROUP_REMOVED:
                 self._attribution.cgroup_changed(record)
-        return None
+        return []
 
-    def _packet(self, record: bytes) -> tuple[str, Captured] | None:
+    def _packet(self, record: bytes) -> Captures:
         packet, payload = records.read_packet(record)
         self.counters["packets"] += 1
-        if packet.protocol != records.UDP:
-            self.counters["tcp"] += 1
-            return None
         process, life = self._attribution.who(packet)
         if process is None:
             self.counters["unattributed"] += 1
         client = is_client(
             egress=bool(packet.egress),
-            to_server=packet.dport in self._ports or packet.meant_port in self._ports,
+            to_server=packet.dport in self._ports or (bool(packet.egress) and packet.meant_port in self._ports),
             from_server=packet.sport in self._ports,
             payload=payload,
         )
         flow = _flow(packet, role_of(life, client=client))
-        return NET_PACKET_DNS, Captured(packet.ts + self._epoch, payload, flow, process)
+        captured = Captured(packet.ts + self._epoch, payload, flow, process)
+        if packet.protocol == records.TCP:
+            return self._assembly.segment(captured, flow, packet.seq, syn=bool(packet.syn))
+        return [(NET_PACKET_DNS, captured)]
 
     def _connecting(self, record: bytes) -> tuple[str, Captured]:
         packet, _ = records.read_packet(record)
@@ -115,13 +119,13 @@ class EbpfSource:
         process = self._attribution.started(record)
         return SCHED_PROCESS_EXEC, Captured(records.read_process(record).ts + self._epoch, b"", None, process)
 
-    def _ended(self, record: bytes) -> tuple[str, Captured] | None:
+    def _ended(self, record: bytes) -> Captures:
         seen = records.read_process(record)
         process = self._attribution.ended(seen)
         if process is None:
-            return None
+            return []
         args = {"exit_code": seen.status >> 8 & 0xFF, "signal_code": seen.status & 0x7F, "process_group_exit": True}
-        return SCHED_PROCESS_EXIT, Captured(seen.ts + self._epoch, b"", None, process, args)
+        return [(SCHED_PROCESS_EXIT, Captured(seen.ts + self._epoch, b"", None, process, args))]
 
 
 def _flow(packet: records.Packet, role: str) -> Flow:

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.events import CLIENT as ASKS
+from dnstrail.events import NET_PACKET_DNS, SERVER
+from dnstrail_probe.ebpf.source import EbpfSource
+from dnstrail_probe.watched import Watched
+from namespaces import GOOGLE, Hosts, hosts, live_or_skip
+from namespaces import SERVER as ADDRESS
+from processes import run_dir, started, wait_until
+from running import asker
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts that only these tests use."""
+    live_or_skip()
+    with hosts() as both:
+        yield both
+
+
+def dig(network: Hosts, name: str, *options: str) -> None:
+    """One question over TCP."""
+    done = network.on_client("dig", "+tcp", "+short", "+tries=1", "+time=5", f"@{ADDRESS}", *options, name)
+    assert GOOGLE in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
+def test_ebpf_sees_dns_over_tcp_with_its_process(network):
+    """A question over TCP and its answer are each seen once at each end, with the process, its role and the times."""
+    source = EbpfSource(Watched())
+    seen = []
+
+    def all_seen() -> bool:
+        seen.extend(
+            event for topic, event in source.read(0.01) if topic == NET_PACKET_DNS and b"\6ebpf01" in event.payload
+        )
+        return len(seen) >= 4
+
+    try:
+        dig(network, "ebpf01.google.com")
+        wait_until(all_seen, "the question and the answer, at both ends")
+    finally:
+        source.close()
+    assert {event.flow.transport for event in seen} == {"tcp"}
+    ours = [event for event in seen if event.process.name.startswith("dig")]
+    assert sorted((event.flow.egress, event.flow.role, event.payload[2] >> 7) for event in ours) == [
+        (False, ASKS, 1),
+        (True, ASKS, 0),
+    ]
+    theirs = [event for event in seen if event.process.name == "dnsmasq"]
+    assert sorted((event.flow.egress, event.flow.role, event.payload[2] >> 7) for event in theirs) == [
+        (False, SERVER, 0),
+        (True, SERVER, 1),
+    ]
+    assert len({event.payload for event in seen}) == 2
+
+
+@pytest.mark.parametrize("capture", ["ebpf", "packet"])
+def test_names_asked_over_tcp_are_in_the_image(network, capture):
+    """A name that was asked over TCP is in the image, whichever live source sees it."""
+    with run_dir() as folder, started("cache", "--run-dir", folder):
+        command = [sys.executable, "-m", "dnstrail_probe", "--capture", capture]
+        command += ["--run-dir", str(folder), "--subscribers", "1"]
+        if capture == "packet":  # it sees its own namespace alone
+            command = ["ip", "netns", "exec", network.client, *command]
+        probe = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: "ready" in probe.stderr.readline(), "the probe")
+            dig(network, f"{capture}02.google.com")
+            dig(network, f"{capture}03.google.com", "+keepopen", f"{capture}04.google.com")
+            with asker(lookups_address(folder)) as client:
+                for number in (2, 3, 4):
+                    name = f"{capture}0{number}.google.com"
+                    wait_until(lambda name=name: client.ask("get", key=name)["ok"], f"{name} in the image")
+                counted = next(iter(client.ask("stats")["data"]["probes"].values()))
+                assert counted["tcp_segments"] > 0
+                assert not {"tcp_gap", "tcp_incomplete", "tcp_out_of_step"} & counted.keys()
+        finally:
+            probe.terminate()
+            probe.wait(10)
+            probe.stderr.close()
