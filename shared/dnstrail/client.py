@@ -81,20 +81,23 @@ class DnsDataSource:
             raise KeyNotSupported(key)
         return _fields(self._ask("get", key=key))
 
-    def get_many(self, keys: Iterable[str]) -> list[dict[str, Any] | None]:
-        """The same for up to 1,024 keys in one request; None where `get` would raise DataNotFound."""
+    def get_many(self, keys: Iterable[str], *, patience: float = _PATIENCE) -> list[dict[str, Any] | None]:
+        """The same for up to 1,024 keys in one request; None where `get` would raise DataNotFound.
+
+        `patience`: seconds for which a cache that is behind the events at hand may catch up.
+        """
         asked = list(keys)
         for key in asked:
             if not isinstance(key, str):
                 raise KeyNotSupported(key)
-        found = self._ask("get_many", keys=[_on_the_wire(key) for key in asked])
+        found = self._ask("get_many", patience, keys=[_on_the_wire(key) for key in asked])
         if not isinstance(found, list) or len(found) != len(asked):
             raise LookupRefused("bad_reply", "no list of that length came back")
         return [None if data is None else _fields(data) for data in found]
 
-    def _ask(self, op: str, **fields: object) -> Any:
+    def _ask(self, op: str, patience: float = _PATIENCE, **fields: object) -> Any:
         """The data of an answer. A cache that is behind the events at hand is asked again, for a bounded time."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + patience
         while True:
             asked = time.monotonic()
             try:

@@ -51,6 +51,19 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """The destination address as text."""
         return str(ip_address(self.destination))
 
+    @property
+    def original(self) -> tuple[str, int] | None:
+        """Where a packet that leaves was meant to go, if NAT has changed that: address and port."""
+        meant = (self.meant, self.meant_port)
+        if (
+            not self.egress
+            or not self.meant
+            or self.role == SERVER
+            or meant == (self.destination, self.destination_port)
+        ):
+            return None
+        return str(ip_address(self.meant)), self.meant_port
+
 
 class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The process behind an event; zero and "" where the source does not know."""
@@ -165,4 +178,5 @@ _FLOW_ARGS = {
     "dst": "destination_text",
     "src_port": "source_port",
     "dst_port": "destination_port",
+    "role": "role",
 }

@@ -20,12 +20,13 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.SRV import SRV
 
-from dnstrail.events import Event
+from dnstrail.events import Event, Flow, Process
 from dnstrail.signature import Finding
 
-_EVENT_IDS = {"net_packet_dns": "2006"}
+_EVENT_IDS = {"net_packet_dns": "2006", "net_tcp_connect": "2016"}
 _FIRST_FINDING = 6000  # findings have their ids from here on, as in tracee
 _SECTIONS = ("answers", "authorities", "additionals")
+_INGRESS, _EGRESS = 1, 2  # trace.PacketDirection
 _FLAGS = {"AA": 10, "TC": 9, "RD": 8, "RA": 7}
 
 
@@ -56,16 +57,32 @@ def event_args(event: Event, *, parse_arguments: bool) -> list[dict[str, Any]]:
     args = {**event.captured.args, **event.args}
     shaped = [{"name": name, "type": _type_of(value), "value": value} for name, value in args.items()]
     flow = event.captured.flow
-    if flow is not None:
-        shaped += [
-            {"name": "src", "type": "const char*", "value": flow.source_text},
-            {"name": "dst", "type": "const char*", "value": flow.destination_text},
-            {"name": "src_port", "type": "u16", "value": flow.source_port},
-            {"name": "dst_port", "type": "u16", "value": flow.destination_port},
-        ]
+    if flow is not None and flow.source:
+        shaped += _flow_args(flow, parse_arguments=parse_arguments)
     if event.dns is not None:
         value = proto_dns(event.dns, event.captured.payload, parse_arguments=parse_arguments)
         shaped.append({"name": "proto_dns", "type": "trace.ProtoDNS", "value": value})
+    return shaped
+
+
+def _flow_args(flow: Flow, *, parse_arguments: bool) -> list[dict[str, Any]]:
+    """Addresses and ports; of a live packet also its direction, the role of its process, and what NAT has changed."""
+    shaped: list[dict[str, Any]] = [
+        {"name": "src", "type": "const char*", "value": flow.source_text},
+        {"name": "dst", "type": "const char*", "value": flow.destination_text},
+        {"name": "src_port", "type": "u16", "value": flow.source_port},
+        {"name": "dst_port", "type": "u16", "value": flow.destination_port},
+    ]
+    if flow.socket:
+        number, name = (_EGRESS, "egress") if flow.egress else (_INGRESS, "ingress")
+        value = {"direction": name if parse_arguments else number}
+        shaped.append({"name": "metadata", "type": "trace.PacketMetadata", "value": value})
+    if flow.role:
+        shaped.append({"name": "role", "type": "const char*", "value": flow.role})
+    if flow.original is not None:
+        address, port = flow.original
+        shaped.append({"name": "original_dst", "type": "const char*", "value": address})
+        shaped.append({"name": "original_dst_port", "type": "u16", "value": port})
     return shaped
 
 
@@ -97,23 +114,35 @@ def proto_dns(message: dns.message.Message, wire: bytes, *, parse_arguments: boo
 
 
 def _map(event: Event, name: str, args: list[dict[str, Any]]) -> dict[str, Any]:
-    process = event.process
+    process, flow = event.process, event.captured.flow
     return {
         "timestamp": event.timestamp,
         "processId": process.pid,
         "hostProcessId": process.pid,
+        "threadId": process.thread_id,
+        "hostThreadId": process.thread_id,
         "parentProcessId": process.parent_pid,
+        "hostParentProcessId": process.parent_pid,
+        "cgroupId": process.cgroup_id,
         "userId": process.user_id,
         "processName": process.name,
         "executable": {"path": process.path},
         "hostName": event.host_name,
         "containerId": process.container_id,
+        "container": _container(process),
+        "networkNamespace": flow.namespace if flow else 0,
         "eventId": _EVENT_IDS.get(name, str(_FIRST_FINDING)),
         "eventName": name,
         "argsNum": len(args),
         "returnValue": 0,
         "args": args,
     }
+
+
+def _container(process: Process) -> dict[str, str]:
+    """What is known of a container; {} on the host."""
+    known = {"id": process.container_id, "name": process.container_name, "image": process.container_image}
+    return {key: value for key, value in known.items() if value}
 
 
 def _typed(name: dns.name.Name, rdtype: int, rdclass: int, as_names: bool) -> dict[str, Any]:

@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT, Captured, Event, Flow, Process
+from dnstrail.events import (
+    CLIENT,
+    FORWARDER,
+    NET_PACKET_DNS,
+    NET_TCP_CONNECT,
+    SCHED_PROCESS_EXIT,
+    SERVER,
+    Captured,
+    Event,
+    Flow,
+    Process,
+)
 from dnstrail.signature import Finding, SignatureMetadata
 from dnstrail.tracee import event_map, finding_map
 from hostile import ONE, QUESTION, P
@@ -40,6 +51,67 @@ def proto_dns(payload: bytes, *, parse_arguments: bool = False) -> dict[str, Any
     return event_map(event(payload), parse_arguments=parse_arguments)["args"][-1]["value"]
 
 
+def args_of(flow: Flow, *, parse_arguments: bool = False) -> dict[str, Any]:
+    """The arguments of a packet of a flow, by their names."""
+    shaped = event_map(event(b"", flow), parse_arguments=parse_arguments)["args"]
+    return {arg["name"]: arg["value"] for arg in shaped}
+
+
+def rewritten(role: str = CLIENT, *, egress: bool = True, port: int = 44932, meant: bytes = b"\x7f\0\0\x0b") -> Flow:
+    """A question to Docker's embedded DNS, as NAT leaves it."""
+    there = bytes([127, 0, 0, 11])
+    return Flow(bytes([127, 0, 0, 1]), 40000, there, port, "udp", 5, 7, egress, meant, 53, role)
+
+
+def test_live_packet_tells_direction_role_and_what_nat_has_changed() -> None:
+    """A live packet has tracee's metadata, the role of its process, and the destination that its process meant."""
+    shaped = args_of(rewritten())
+    assert (shaped["metadata"], shaped["role"]) == ({"direction": 2}, "client")
+    assert (shaped["dst_port"], shaped["original_dst"], shaped["original_dst_port"]) == (44932, "127.0.0.11", 53)
+    assert args_of(rewritten(), parse_arguments=True)["metadata"] == {"direction": "egress"}
+    assert args_of(rewritten(egress=False))["metadata"] == {"direction": 1}
+    assert event_map(event(b"", rewritten()))["networkNamespace"] == 7
+
+
+@pytest.mark.parametrize(
+    "flow", [rewritten(port=53), rewritten(egress=False), rewritten(SERVER), rewritten(meant=b""), FLOW]
+)
+def test_destination_that_nobody_changed_has_no_original(flow: Flow) -> None:
+    """Only a packet that leaves a client, and goes elsewhere than was meant, has an original destination."""
+    assert "original_dst" not in args_of(flow)
+
+
+def test_forwarder_has_an_original_destination_too() -> None:
+    """What forwards asks as well."""
+    assert args_of(rewritten(FORWARDER))["original_dst_port"] == 53
+
+
+def test_container_as_tracee_has_it() -> None:
+    """A container is an id with what is known besides; threads, parents and cgroups have tracee's names."""
+    process = Process(42, "ping", "/usr/bin/ping", 7, 0, "c0ffee", 43, 196, "web", "nginx:1")
+    shaped = event_map(Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=process)))
+    assert shaped["container"] == {"id": "c0ffee", "name": "web", "image": "nginx:1"}
+    assert (shaped["threadId"], shaped["hostThreadId"], shaped["cgroupId"]) == (43, 43, 196)
+    assert (shaped["parentProcessId"], shaped["hostParentProcessId"]) == (7, 7)
+
+
+def test_connection_has_tracees_arguments_alone() -> None:
+    """A connection that is about to be made has a destination, the names behind it, and no source."""
+    flow = Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", 5, 7, egress=True)
+    args = {"dst": "192.0.2.1", "dst_port": 443}
+    connection = Event(NET_TCP_CONNECT, Captured(STAMP, b"", flow, PING, args), args={"dst_dns": ["a.com"]})
+    shaped = event_map(connection)
+    assert (shaped["eventId"], shaped["args"]) == (
+        "2016",
+        [
+            {"name": "dst", "type": "const char*", "value": "192.0.2.1"},
+            {"name": "dst_port", "type": "long", "value": 443},
+            {"name": "dst_dns", "type": "[]string", "value": ["a.com"]},
+        ],
+    )
+    assert (connection.arg("src"), connection.arg("dst"), connection.arg("dst_dns")) == ("", "192.0.2.1", ["a.com"])
+
+
 def test_the_frame_of_a_packet() -> None:
     """An event of a packet without a known process has tracee's fields, zeros for the process, and its flow."""
     shaped = event_map(event(b"", FLOW))
@@ -47,12 +119,18 @@ def test_the_frame_of_a_packet() -> None:
         "timestamp": STAMP,
         "processId": 0,
         "hostProcessId": 0,
+        "threadId": 0,
+        "hostThreadId": 0,
         "parentProcessId": 0,
+        "hostParentProcessId": 0,
+        "cgroupId": 0,
         "userId": 0,
         "processName": "",
         "executable": {"path": ""},
         "hostName": "host1",
         "containerId": "",
+        "container": {},
+        "networkNamespace": 0,
         "eventId": "2006",
         "eventName": "net_packet_dns",
         "argsNum": 4,

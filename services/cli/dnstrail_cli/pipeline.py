@@ -17,9 +17,10 @@ import msgspec
 
 from dnstrail.bus import Bus
 from dnstrail.bus.ipc import events_address, findings_address, group_id, lookups_address
-from dnstrail.client import LookupClient
+from dnstrail.client import DnsDataSource, LookupClient
+from dnstrail.connections import ConnectionNames
 from dnstrail.errors import BadMessage, DnstrailError, SettingsError, Unavailable
-from dnstrail.events import Event
+from dnstrail.events import NET_TCP_CONNECT, Event
 from dnstrail.lifecycle import PARENT, User
 from dnstrail.tracee import event_map
 from dnstrail.turns import TURN, Batch, Turn, decode, unpack
@@ -27,6 +28,7 @@ from dnstrail.turns import TURN, Batch, Turn, decode, unpack
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _GRACE = 5.0  # seconds that a child has to end by itself
 _PATIENCE = 10.0  # seconds for an answer of the cache to this process
+_TIMEOUT = 0.5  # seconds for the names of connections
 _CATCHING_UP = 120.0  # seconds for the cache to apply what a file gave
 Emit = Callable[[dict[str, Any]], None]
 
@@ -92,6 +94,8 @@ class Pipeline:
             _hand_over(plan.run_dir, plan.user)
         self._findings = bus.puller(findings_address(plan.run_dir))
         self._events = bus.subscriber([events_address(plan.run_dir)], [*plan.events, TURN])
+        self._dns = self._data_source()
+        self._names = ConnectionNames(self._dns)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._last: Turn | None = None
         self._signatures_done = not plan.findings
@@ -105,6 +109,8 @@ class Pipeline:
             yield self
         finally:
             _stop(self._children)
+            if self._dns is not None:
+                self._dns.close()
 
     def work(self, stop: threading.Event, until: Callable[[], bool]) -> None:
         """Show events and findings until a condition holds or the stop signal is set.
@@ -148,6 +154,12 @@ class Pipeline:
         self._bus.wait(self._findings, timeout=_POLL)
         self._take_findings()
 
+    def _data_source(self) -> DnsDataSource | None:
+        """Where the names of the connections that are shown come from."""
+        if not self.plan.cache or NET_TCP_CONNECT not in self.plan.events:
+            return None
+        return DnsDataSource(lookups_address(self.plan.run_dir), timeout=_TIMEOUT, bus=self._bus)
+
     def _take_findings(self) -> None:
         while (body := self._findings.receive()) is not None:
             self._on_finding(body)
@@ -161,8 +173,8 @@ class Pipeline:
             batch = decode(body, Batch)
         except BadMessage:
             return  # counted by the workers that need it
-        for captured in batch.events:
-            event = Event(topic, captured, (batch.start, batch.turn), os.uname().nodename)
+        mark, host = (batch.start, batch.turn), os.uname().nodename
+        for event in self._names.fill([Event(topic, captured, mark, host) for captured in batch.events]):
             self._show(event_map(event, parse_arguments=self.plan.parse_arguments))
 
     def _on_finding(self, body: bytes) -> None:

@@ -12,6 +12,7 @@ import structlog
 
 from dnstrail.bus import Bus, Pusher, Subscriber
 from dnstrail.client import DnsDataSource
+from dnstrail.connections import ConnectionNames
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import NAMES, Event
@@ -77,6 +78,7 @@ class _Worker:
         self.engine = Engine(chosen, sources, self._on_finding)
         self.turns = Turns(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self._dns = dns
+        self._names = ConnectionNames(dns)
         self._deliver = deliver
         self._host = socket.gethostname()
         self._completed: set[str] = set()
@@ -97,8 +99,8 @@ class _Worker:
         mark = (batch.start, batch.turn)
         if self._dns is not None:
             self._dns.after = [mark]
-        for captured in batch.events:
-            self.engine.on_event(Event(topic, captured, mark, self._host))
+        for event in self._names.fill([Event(topic, captured, mark, self._host) for captured in batch.events]):
+            self.engine.on_event(event)
 
     def _on_turn(self, turn: Turn) -> None:
         lost = self.turns.lost.total()
