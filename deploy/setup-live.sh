@@ -4,7 +4,8 @@
 set -eu
 packages=python3-bpfcc
 [ "${1:-}" = --tests ] &&
-    packages="$packages bpftool dnsmasq-base bind9-dnsutils iproute2 iptables iputils-ping util-linux"
+    packages="$packages bpftool dnsmasq-base bind9-dnsutils iproute2 iptables iputils-ping util-linux
+        unbound knot-dnsutils openssl"
 
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
 missing=
@@ -13,6 +14,9 @@ for package in $packages; do
 done
 [ -n "$missing" ] || exit 0
 echo "setup: installing$missing" >&2
+case "$missing" in *unbound*) # the tests start one of their own: the package's shall not serve this host
+    [ ! -d /run/systemd/system ] || systemctl --quiet mask unbound.service unbound-resolvconf.service || true ;;
+esac
 {
     apt-get update -q
     # shellcheck disable=SC2086 # a list of words

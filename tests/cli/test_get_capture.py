@@ -7,6 +7,8 @@ import pytest
 
 from dnstrail_probe.sources import open_source
 from processes import dnstrail, run_dir
+from running import response
+from tapped import START, STOP, WHOLE, framed, tap
 
 DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/demo.pcap"
 BEGIN = 1_793_534_400
@@ -137,3 +139,29 @@ def iter_messages(path: Path):
     while (captured := source.read(1)) is not None:
         yield from captured
     source.close()
+
+
+@pytest.fixture
+def tapped(tmp_path) -> Path:
+    """A dnstap file: an answer that came over TLS at 1,700,000,001 s, with a TTL of 100 s, and a message of no use."""
+    answer = response("www.example", "www.example 100 CNAME edge.example.", "edge.example 100 A 192.0.2.80")
+    path = tmp_path / "resolver.fstrm"
+    path.write_bytes(START + framed(tap(response_message=answer, **WHOLE), b"\xff") + STOP)
+    return path
+
+
+def test_dnstap_file_is_a_capture(tapped):
+    """A dnstap file answers lookups as any capture does, at the resolver's own time."""
+    at = 1_700_000_001
+    answers = ask(*({"key": "192.0.2.80", "at": at + seconds} for seconds in (-1, 0.5, 101)), capture=tapped)
+    assert [answer["dns_queries"] for answer in answers] == [[], ["www.example", "edge.example"], []]
+
+
+def test_dnstap_file_is_replayed(tapped):
+    """A dnstap file goes through the whole pipeline, and its events say from which end of the resolver they are."""
+    with run_dir() as folder:
+        done = dnstrail("replay", tapped, "--run-dir", folder, "--events", "net_packet_dns", "--output", "json")
+    assert done.returncode == 0, done.stderr
+    args = {arg["name"]: arg["value"] for arg in json.loads(done.stdout)["args"]}
+    assert (args["dnstap"], args["transport"], args["src"]) == ("CLIENT_RESPONSE", "dot", "192.0.2.53")
+    assert args["proto_dns"]["answers"][1]["IP"] == "192.0.2.80"

@@ -11,7 +11,8 @@ from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap, wrpcapng
 
 from dnstrail.errors import CaptureError
-from dnstrail_probe.capture_file import CUT_SHORT, DAMAGED, CaptureReader
+from dnstrail_probe.capture_file import CUT_SHORT, DAMAGED, DNSTAP, CaptureReader
+from tapped import START, STOP, framed
 
 MICRO, NANO, MODIFIED = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 SECOND = 10**9
@@ -231,10 +232,33 @@ def test_garbage_ends_the_reading(read, case):
     assert read(GARBAGE[case]) == ([(SECOND, 1, b"whole")], DAMAGED)
 
 
+TAPPED = START + framed(b"one", b"two")
+DNSTAP_FILES = {
+    "whole": (TAPPED + STOP, 2, ""),
+    "without a STOP": (TAPPED, 2, ""),
+    "compressed": (gzip.compress(TAPPED + STOP), 2, ""),
+    "two files in one": (2 * (TAPPED + STOP), 4, ""),
+    "nothing in it": (START + STOP, 0, ""),
+    "cut within a frame": (TAPPED[:-1], 1, CUT_SHORT),
+    "cut within a length": (TAPPED + b"\0\0", 2, CUT_SHORT),
+    "garbage behind": (TAPPED + b"\xff" * 40, 2, DAMAGED),
+}
+
+
+@pytest.mark.parametrize("case", DNSTAP_FILES)
+def test_dnstap(read, case):
+    """A dnstap file gives its frames as they are, with a link type of their own, as far as it is whole."""
+    data, count, damage = DNSTAP_FILES[case]
+    frames = 2 * [(0, DNSTAP, b"one"), (0, DNSTAP, b"two")]
+    assert read(data) == (frames[:count], damage)
+
+
 OTHERS = {
     "an empty file": (b"", "nothing can be read"),
     "text": (b"frame\ttime\n", "starts with the bytes 6672616d"),
-    "dnstap": (bytes(4) + b"\0\0\0\x22", "dnstap"),
+    "a start of dnstap cut short": (START[:30], "does not start as those of dnstap do"),
+    "Frame Streams of other content": (START.replace(b"dnstap", b"events"), "does not start as those of dnstap do"),
+    "zeros": (bytes(99), "does not start as those of dnstap do"),
     "zstd": (b"\x28\xb5\x2f\xfdabc", "decompress it first"),
     "a pcap header cut short": (pcap()[:20], "cut short within its header"),
     "an empty gzip file": (gzip.compress(b""), "nothing can be read"),
@@ -291,6 +315,8 @@ STARTS = [
     section()[:12],
     section(),
     ONE,
+    START,
+    TAPPED,
 ]
 
 

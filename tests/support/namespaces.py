@@ -20,9 +20,9 @@ REQUIRED = "DNSTRAIL_REQUIRE_LIVE"  # set where a missing kernel feature is a fa
 _TOOLS = ("ip", "ping", "dnsmasq", "bpftool", "iptables", "setpriv")
 
 
-def live_or_skip() -> None:
-    """Skip with the reason where live tests cannot run; fail instead where they must."""
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+def live_or_skip(*tools: str) -> None:
+    """Skip with the reason where live tests, and these tools, cannot run; fail instead where they must."""
+    missing = [tool for tool in (*_TOOLS, *tools) if shutil.which(tool) is None]
     reason = ""
     if os.geteuid() != 0:
         reason = "live capture needs root"

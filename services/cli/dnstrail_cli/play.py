@@ -20,7 +20,7 @@ from dnstrail.log import configure
 from dnstrail.settings import parse_dnscache
 from dnstrail_cli.output import Output, OutputSettings, parse_output
 from dnstrail_cli.pipeline import Pipeline, Plan
-from dnstrail_probe.sources import AUTO, SOURCES, open_source
+from dnstrail_probe.sources import is_file, open_source
 from dnstrail_probe.watched import Watched, dns_ports_option, options_of
 from dnstrail_signatures.load import load
 
@@ -128,7 +128,7 @@ def replay(
     dns_ports: frozenset[int],
     run_dir: Path,
 ) -> None:
-    """Play a capture file (pcap, pcapng) through the real pipeline."""
+    """Play a capture file (pcap, pcapng, dnstap) through the real pipeline."""
     play(
         run_dir,
         file,
@@ -142,7 +142,7 @@ def replay(
 
 def _checked_source(capture: str) -> str:
     """The source to open; a file that is no capture is told here, before any worker has started."""
-    if capture != AUTO and capture not in SOURCES and not _is_stream(Path(capture)):
+    if is_file(capture) and not _is_stream(Path(capture)):
         open_source(capture).close()
     return capture
 

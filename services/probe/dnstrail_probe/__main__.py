@@ -19,7 +19,9 @@ from dnstrail_probe.worker import run
 
 
 @click.command()
-@click.option("--capture", default="auto", show_default=True, help="auto, ebpf, packet, demo, or a FILE.")
+@click.option(
+    "--capture", default="auto", show_default=True, help="auto, ebpf, packet, dnstap[:PATH], demo, or a FILE."
+)
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
 @click.option("--subscribers", type=int, help="How many to wait for first (default: 1 for a file, none live).")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file X times as fast as it was.")

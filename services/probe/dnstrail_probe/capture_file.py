@@ -1,4 +1,4 @@
-"""Capture files as packets: pcap and pcapng, plain or gzip-compressed, streamed, with exact nanoseconds."""
+"""Capture files as packets: pcap, pcapng and dnstap, plain or gzip-compressed, streamed, with exact nanoseconds."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import cast
 
 from dnstrail.errors import CaptureError
+from dnstrail_probe.frame_stream import CONTENT_TYPE, ESCAPE, START, FrameStream, control_frame
 
 Packet = tuple[int, int, bytes]  # nanoseconds since the epoch, link type, frame
+DNSTAP = -1  # the link type of a dnstap frame, which holds its time itself
 
 # Appends the packets that stand whole at the start of the data; returns the bytes used, and how many the next
 # record needs. What can be no record raises one of _DAMAGE, with what was whole appended.
@@ -42,11 +44,12 @@ _BYTE_ORDERS = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 1, 2, 3, 6
 _IF_TSRESOL, _IF_TSOFFSET = 9, 14
 _SMALLEST_BLOCK = 12
+_DNSTAP_HEADER = control_frame(START, CONTENT_TYPE)
 
 _GZIP = b"\x1f\x8b"
 _OTHERS = {  # what else people have, and what to do about it
     **dict.fromkeys(_PCAP, "it was cut short within its header"),
-    b"\0\0\0\0": "it looks like Frame Streams, which hold dnstap",
+    ESCAPE: "it looks like Frame Streams, but does not start as those of dnstap do",
     b"snoop\0": "it is a snoop file: convert it with `editcap -F pcapng`",
     b"\x28\xb5\x2f\xfd": "it is zstd-compressed: decompress it first",
 }
@@ -112,9 +115,17 @@ class CaptureReader:
         if head[:4] in _PCAP and len(head) >= _PCAP_HEADER:
             self._buffer = head[_PCAP_HEADER:]
             return _Pcap(head).split
+        if head.startswith(ESCAPE) and self._starts_dnstap():
+            return _Dnstap().split
         unknown = f"it starts with the bytes {head[:4].hex()}" if head else "nothing can be read from it"
         reason = next((text for magic, text in _OTHERS.items() if head.startswith(magic)), unknown)
-        raise CaptureError(self.path, f"no pcap or pcapng file: {reason}")
+        raise CaptureError(self.path, f"no pcap, pcapng or dnstap file: {reason}")
+
+    def _starts_dnstap(self) -> bool:
+        self._need = len(_DNSTAP_HEADER)
+        self._fill(None)
+        self._need = 0
+        return self._buffer.startswith(_DNSTAP_HEADER)
 
     def _fill(self, timeout: float | None) -> bool:
         """Read until the buffer holds what is needed, or to the end; False when that took too long."""
@@ -250,3 +261,17 @@ class _Pcapng:
         (length,) = struct.unpack_from(self._order + "I", body)
         interface = self._interfaces[0]
         return self._time, interface.linktype, body[4 : 4 + min(length, interface.snaplen or length)]
+
+
+class _Dnstap:
+    """The frames of a dnstap file."""
+
+    def __init__(self) -> None:
+        self._stream = FrameStream()
+
+    def split(self, data: bytes, packets: list[Packet]) -> tuple[int, int]:
+        frames: list[bytes] = []
+        try:
+            return self._stream.split(data, frames)
+        finally:
+            packets += [(0, DNSTAP, frame) for frame in frames]

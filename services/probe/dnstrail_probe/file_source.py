@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.assembly import Assembly
-from dnstrail_probe.capture_file import CaptureReader
-from dnstrail_probe.captures import Captures
+from dnstrail_probe.capture_file import DNSTAP, CaptureReader
+from dnstrail_probe.captures import LAST_TIME, Captures
+from dnstrail_probe.dnstap import read_dnstap
 from dnstrail_probe.watched import Watched
-
-_LAST_TIME = (1 << 63) - 1  # what a signed 64-bit integer holds: the year 2262
 
 
 class CaptureFile:
-    """DNS messages over UDP and TCP out of a pcap or pcapng file; CaptureError where it is none."""
+    """DNS messages out of a pcap or pcapng file (over UDP and TCP) or a dnstap file; CaptureError where it is none."""
 
     live = False
 
@@ -23,6 +23,7 @@ class CaptureFile:
         self._assembly = Assembly(watched or Watched(), self.counters)
         self._reader = CaptureReader(path)
         self._ended = False
+        self._told = 0  # the last time that a dnstap message has told
 
     def read(self, timeout: float) -> Captures | None:
         """The next messages; [] when there are none as yet; None at the end.
@@ -35,7 +36,9 @@ class CaptureFile:
         self.counters["packets"] += len(packets)
         captures: Captures = []
         for timestamp, linktype, frame in packets:
-            if 0 <= timestamp <= _LAST_TIME:
+            if linktype == DNSTAP:
+                captures += self._dnstap(frame)
+            elif 0 <= timestamp <= LAST_TIME:
                 captures += self._assembly.frame(timestamp, linktype, frame)
             else:
                 self.counters["bad_timestamp"] += 1
@@ -44,6 +47,14 @@ class CaptureFile:
     def close(self) -> None:
         """Close the file."""
         self._reader.close()
+
+    def _dnstap(self, frame: bytes) -> Captures:
+        found = read_dnstap(frame, self._told)
+        if isinstance(found, str):
+            self.counters[found] += 1
+            return []
+        self._told = found.timestamp
+        return [(NET_PACKET_DNS, found)]
 
     def _last(self) -> Captures | None:
         """What was waiting for more, once; then None."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.captures import Captures
+from dnstrail_probe.dnstap_socket import DnstapSocket
 from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.file_source import CaptureFile
 from dnstrail_probe.packet_source import PacketSource
@@ -42,7 +43,9 @@ SOURCES: dict[str, Callable[[Watched], Source]] = {
     "ebpf": EbpfSource,
     "packet": PacketSource,
     "demo": lambda watched: CaptureFile(str(_DEMO), watched),
+    "dnstap": lambda _: DnstapSocket(),
 }
+_AT_A_PATH: dict[str, Callable[[str], Source]] = {"dnstap": DnstapSocket}  # "dnstap:PATH"
 _DEFAULT = Watched()
 _PREFERENCE = ("ebpf", "packet", "demo")
 
@@ -54,7 +57,15 @@ def open_source(capture: str, watched: Watched = _DEFAULT) -> Source:
         CaptureError: a file that is none that can be read.
         SourceUnavailable: a live source that this host or user cannot have.
     """
+    kind, _, path = capture.partition(":")
+    if path and kind in _AT_A_PATH:
+        return _AT_A_PATH[kind](path)
     return SOURCES[capture](watched) if capture in SOURCES else CaptureFile(capture, watched)
+
+
+def is_file(capture: str) -> bool:
+    """Whether `--capture` names a file, and nothing live."""
+    return capture not in (AUTO, *SOURCES) and capture.partition(":")[0] not in _AT_A_PATH
 
 
 def best_source(say: Callable[[str], None], watched: Watched = _DEFAULT) -> Source:
