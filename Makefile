@@ -4,7 +4,7 @@ DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test check bench packages clean
+.PHONY: help run demo test check bench model soak packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these words
@@ -29,6 +29,12 @@ check: $(VENV)/.dev ## lint, types and layers
 
 bench: $(VENV)/.dev ## measure, as ratios in one run
 	$(BIN)/python tests/bench/bench.py $(ARGS)
+
+model: $(VENV)/.dev ## hold the image against the naive model over random messages (ARGS="--messages 1000000 --seed 1")
+	$(BIN)/python tests/soak/model.py $(ARGS)
+
+soak: $(VENV)/.dev ## an hour of the stream and a name of 200,000 addresses: memory stays flat (a few minutes)
+	$(BIN)/python tests/soak/memory.py $(ARGS)
 
 packages: $(VENV)/.dev ## build the distribution and install it in every supported way, in folders of its own
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh

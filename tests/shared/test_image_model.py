@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from itertools import pairwise
-from typing import Any
+from random import Random
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from consistent import assert_consistent
-from dnstrail.image import Bounds, Image
-from dnstrail.image.lookup import Found
-from naive import NaiveModel
+from dnstrail.image import Bounds
+from episodes import AGO, LONG, random_episode, run
+from pair import EVICTIONS, UNBOUND, Pair
 from sequences_ordinary import T, by_hand, wire
 from told import told
+from traffic import KEYS, NAMES, ODD, REVERSE
 
-NAMES = ["a", "b", "c.a", "d.net", "e"]
-ADDRESSES = ["1.1.1.1", "1.1.1.2", "2001:db8::1"]
-REVERSE = ["1.1.1.1.in-addr.arpa", "2.1.1.1.in-addr.arpa", "1.in-addr.arpa"]
-KEYS = [*NAMES, *ADDRESSES, *REVERSE, "zz", "E.", "::ffff:1.1.1.1"]
-ODD = ["1.1.1.1", "1.1.1.1.in-addr.arpa", "."]  # names that relate nothing
-
-owners = st.sampled_from(NAMES * 3 + ODD)
-targets = st.sampled_from(NAMES * 3 + ODD)
+owners = st.sampled_from([*NAMES * 3, *ODD])
+targets = st.sampled_from([*NAMES * 3, *ODD])
 hosts = st.sampled_from([*NAMES, "."])
 hints = st.sampled_from(["", " ipv4hint=1.1.1.1", " ipv4hint=1.1.1.2,1.1.1.1", " alpn=h2 ipv6hint=2001:db8::1"])
 values = st.one_of(
@@ -36,7 +33,7 @@ values = st.one_of(
     st.builds("HTTPS 1 {}{}".format, hosts, hints),
     st.builds("SVCB 2 {}{}".format, hosts, hints),
 )
-ttls = st.sampled_from([0, 1, 5, 30, 30, 300, 604801])
+ttls = st.sampled_from([0, 1, 5, 30, 30, 300, 3600, 604801, 2**32 - 1])
 records = st.builds("{} {} ttl={}".format, owners, values, ttls)
 answers = st.builds(lambda question, lines: told(question, *lines), owners, st.lists(records, min_size=1, max_size=6))
 # Each a chain from the question on, since records at random are mostly foreign.
@@ -70,44 +67,79 @@ queries = st.sampled_from(NAMES).map(
     lambda name: by_hand(wire(name) + struct.pack("!HH", 1, 1), counts="1 0 0", flags=256)
 )
 payloads = st.one_of(answers, chains, chains, pointers, damaged, queries)
-moves = st.sampled_from([0.0, 0.0, 1.0, 4.5, 5.0, 30.0, 70.0, 400.0, -1.0, -30.0, -200.0])
-
-
-@settings(max_examples=6 * settings().max_examples)
-@given(st.lists(st.tuples(moves, payloads), max_size=14), st.sampled_from([0.0, 5.0, 60.0]))
-def test_every_key_is_answered_as_the_model_answers(steps: list[tuple[float, bytes]], grace: float) -> None:
-    """After each message, all names and addresses give the lists, the root and the state of the naive model."""
-    image, model = Image(Bounds(size=10**6, grace=grace, history=300.0)), NaiveModel(grace)
-    clock = T
-    for move, payload in steps:
-        clock += max(move, 0.0)
-        image.feed(clock + min(move, 0.0), payload)
-        model.feed(clock + min(move, 0.0), payload)
-        for key in KEYS:
-            found = image.get(key)
-            assert (found and told_by(found)) == model.get(key), key
-    assert_consistent(image)
-
-
-@given(
-    st.lists(st.tuples(moves.map(abs), payloads), max_size=10), st.sampled_from([0.0, 5.0, 60.0]), st.integers(0, 90)
+few = st.sampled_from([2, 3, 4, UNBOUND])
+bounded = st.builds(
+    Bounds,
+    size=few,
+    grace=st.sampled_from([0.0, 5.0, 60.0]),
+    history=st.sampled_from([300.0, LONG]),
+    owned=few,
+    relations=st.sampled_from([3, 6, 12, UNBOUND]),
+    sightings=st.sampled_from([4, 131_072]),
 )
-def test_later_is_answered_as_the_model_answers(steps: list[tuple[float, bytes]], grace: float, seconds: int) -> None:
-    """At any time after the last message, all keys give the answers of the naive model for that time."""
-    image, model = Image(Bounds(size=10**6, grace=grace)), NaiveModel(grace)
-    clock = T
-    for move, payload in steps:
-        clock += move
-        image.feed(clock, payload)
-        model.feed(clock, payload)
-    later = clock + seconds
-    for key in KEYS:
-        for found in (image.get(key, now=later), image.get(key, at=later)):
-            assert (found and told_by(found)) == model.get(key, later), key
+swept_at_once = st.builds(
+    Bounds, size=st.just(UNBOUND), history=st.just(0.0), owned=st.just(UNBOUND), relations=st.just(UNBOUND)
+)
 
 
-def told_by(found: Found) -> dict[str, Any]:
-    """An answer as the model writes it, which knows no bounds."""
-    assert found.truncated is False
-    shown = found.fields
-    return {field: shown[field] for field in ("ip_addresses", "dns_queries", "dns_root", "state")}
+class ImageAndModel(RuleBasedStateMachine):
+    """Messages, lookups of the present and the past, and sweeps; whatever differs raises in Pair."""
+
+    @initialize(bounds=bounded | swept_at_once, live=st.booleans())
+    def start(self, bounds: Bounds, live: bool) -> None:
+        self.pair = Pair(bounds, live=live)
+        self.clock = T
+
+    def covered(self) -> bool:
+        return not self.pair.beyond_the_model()
+
+    @precondition(covered)
+    @rule(
+        ahead=st.sampled_from([0.0, 0.0, 1.0, 4.5, 5.0, 30.0, 70.0, 400.0]),
+        late=st.sampled_from([0.0, 0.0, 1.0, 30.0, 200.0]),
+        payload=payloads,
+    )
+    def feed(self, ahead: float, late: float, payload: bytes) -> None:
+        self.clock += ahead
+        self.pair.feed(self.clock - (late if self.pair.bounds.history else 0.0), payload)
+
+    @precondition(covered)
+    @rule(key=st.sampled_from(KEYS), later=st.none() | st.sampled_from(AGO))
+    def get(self, key: str, later: float | None) -> None:
+        self.pair.get(key, None if later is None else self.clock + later)
+
+    @precondition(covered)
+    @rule(key=st.sampled_from(KEYS), ago=st.sampled_from(AGO))
+    def get_at(self, key: str, ago: float) -> None:
+        self.pair.get_at(key, self.clock - ago)
+
+    @precondition(covered)
+    @rule()
+    def sweep(self) -> None:
+        self.pair.sweep()
+
+    @invariant()
+    def all_keys_are_answered_alike(self) -> None:
+        if self.covered():
+            assert_consistent(self.pair.image)
+            for key in KEYS:
+                self.pair.get_at(key, self.clock)
+
+    def teardown(self) -> None:
+        for key in KEYS if hasattr(self, "pair") and self.covered() else ():
+            self.pair.get(key)
+
+
+class TestImageAndModel(ImageAndModel.TestCase):
+    """Whatever is fed and asked in whatever order, the image answers as the naive model does."""
+
+    settings = settings(max_examples=3 * settings().max_examples, stateful_step_count=30)
+
+
+def test_a_random_run_meets_every_bound_and_every_kind_of_lookup() -> None:
+    """Some thousand random messages, hostile ones too, show no difference; all that is compared occurs in them."""
+    counts: Counter[str] = Counter()
+    for number in range(20):
+        counts += run(random_episode(Random(number), 100))
+    assert {"gets", "exact", "inexact", *EVICTIONS} <= counts.keys()
+    assert counts["messages"] > 1900

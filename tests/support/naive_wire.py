@@ -1,0 +1,132 @@
+"""Names, addresses and raw messages as the naive model reads them, by dnspython alone (DESIGN 5.1, 5.2)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.wire
+import idna
+from dns.name import Name
+
+TTL_CAP = 7 * 24 * 3600
+TTL_SIGN_BIT = 2**31
+KINDS = ("A", "AAAA", "CNAME", "MX", "SRV", "SVCB", "HTTPS", "PTR")
+REVERSE_SUFFIXES = ((b"in-addr", b"arpa"), (b"ip6", b"arpa"))
+
+
+class Record(NamedTuple):
+    """One well-formed record of the answer section, of class IN and of a kind that may relate."""
+
+    row: int
+    owner: Name
+    kind: str
+    ttl: int
+    rdata: Any
+
+
+@lru_cache(maxsize=4096)
+def name_text(name: Name) -> str:
+    """The text of a name: labels lower-cased and escaped, no trailing dot, the root as "."."""
+    return name.canonicalize().to_text(omit_final_dot=True)
+
+
+@lru_cache(maxsize=4096)
+def address_text(text: str) -> str | None:
+    """The canonical address that `text` (maybe in brackets, maybe with a zone) writes, else None."""
+    if text.startswith("[") and text.endswith("]"):
+        text = text[1:-1]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def is_reverse(name: Name) -> bool:
+    """Whether the name lies in in-addr.arpa or ip6.arpa, or is one of the two."""
+    return name.canonicalize().labels[:-1][-2:] in REVERSE_SUFFIXES
+
+
+def reverse_address(name: Name) -> str | None:
+    """The address that a reverse name names, None if it names none."""
+    if not is_reverse(name):
+        return None
+    *labels, zone, _arpa = [label.decode("latin-1") for label in name.canonicalize().labels[:-1]]
+    labels.reverse()
+    if zone == "in-addr":
+        octets = [str(number) for number in range(256)]
+        return ".".join(labels) if len(labels) == 4 and set(labels) <= set(octets) else None
+    if len(labels) != 32 or not set(labels) <= set("0123456789abcdef"):
+        return None
+    digits = "".join(labels)
+    return address_text(":".join(digits[i : i + 4] for i in range(0, 32, 4)))
+
+
+def relatable(name: Name) -> bool:
+    """Whether a name may own a forward relation or be the target of any relation (DESIGN 5.3)."""
+    return name != dns.name.root and address_text(name_text(name)) is None and not is_reverse(name)
+
+
+def key_text(key: str) -> str | None:
+    """A lookup key in the form of the image, None if it is no name or a reverse name of no address."""
+    text = key.strip()
+    address = address_text(text) or address_text(text.removesuffix("."))
+    if address is not None:
+        return address
+    try:
+        if not text.isascii():
+            try:
+                return key_text(idna.encode(text, uts46=True).decode("ascii"))
+            except UnicodeError:
+                return key_text(dns.name.from_text(text, idna_codec=dns.name.IDNA_2003).to_text())
+        name = dns.name.from_text(text)
+    except (dns.exception.DNSException, ValueError):
+        return None
+    return reverse_address(name) if is_reverse(name) else name_text(name)
+
+
+def read_message(payload: bytes) -> tuple[Name, list[Record]] | None:
+    """The question and the usable answer records of a message that counts, None for any other."""
+    parser = dns.wire.Parser(payload)
+    try:
+        _id, flags, questions, answers, _authority, _additional = parser.get_struct("!HHHHHH")
+        response, opcode = flags >> 15, (flags >> 11) & 15
+        if response != 1 or opcode != 0 or questions != 1 or answers == 0:
+            return None
+        question = dns.name.from_wire_parser(parser)
+        _type, klass = parser.get_struct("!HH")
+    except dns.exception.DNSException:
+        return None
+    return (question, list(read_records(parser, answers))) if klass == dns.rdataclass.IN else None
+
+
+def read_records(parser: dns.wire.Parser, count: int) -> Iterator[Record]:
+    """Yield what is complete before broken framing, without the records that dnspython refuses."""
+    for index in range(count):
+        try:
+            owner = dns.name.from_wire_parser(parser)
+            rdtype, klass, ttl, length = parser.get_struct("!HHIH")
+            end = parser.current + length
+            if length > parser.remaining():
+                return
+        except dns.exception.DNSException:
+            return
+        kind = dns.rdatatype.to_text(rdtype)
+        if klass == dns.rdataclass.IN and kind in KINDS:
+            try:
+                with parser.restrict_to(length):
+                    rdata = dns.rdata.from_wire_parser(klass, rdtype, parser)
+                ttl = 0 if ttl >= TTL_SIGN_BIT else min(ttl, TTL_CAP)
+                yield Record(index, owner, kind, ttl, rdata)
+            except dns.exception.DNSException:
+                pass
+        parser.seek(end)
