@@ -15,6 +15,7 @@ import pytest
 from processes import wait_until
 
 CLIENT, SERVER, SENDER = "10.99.0.2", "10.99.0.1", "10.99.0.3"
+CLIENT6, SERVER6 = "fd99::2", "fd99::1"
 GOOGLE = "10.99.0.1"  # what this dnsmasq says google.com is: it answers pings
 REQUIRED = "DNSTRAIL_REQUIRE_LIVE"  # set where a missing kernel feature is a failure, not a reason to skip
 _TOOLS = ("ip", "ping", "dnsmasq", "bpftool", "iptables", "setpriv")
@@ -45,6 +46,13 @@ class Hosts:
     client: str
     server: str
 
+    def start_on_client(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command on the client; its process is the command's own."""
+        within = ["ip", "netns", "exec", self.client, *command]
+        return subprocess.Popen(
+            within, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
     def on_client(self, *command: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
         """Run a command on the client to its end."""
         return subprocess.run(
@@ -65,6 +73,8 @@ def hosts() -> Iterator[Hosts]:
         for name, address in ((both.client, CLIENT), (both.server, SERVER), (both.server, SENDER)):
             _ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
+        for name, address in ((both.client, CLIENT6), (both.server, SERVER6)):
+            _ip("-n", name, "addr", "add", f"{address}/64", "dev", "eth0", "nodad")
         resolv.mkdir(parents=True)
         (resolv / "resolv.conf").write_text(f"nameserver {SERVER}\n")
         with dnsmasq(both.server, SERVER):

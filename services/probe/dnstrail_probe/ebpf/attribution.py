@@ -23,6 +23,7 @@ class Attribution:
         self._names = ContainerNames()
         self._root = cgroup_root
         self._walked = 0
+        self._walk()
 
     def who(self, packet: records.Packet) -> tuple[Process | None, Life | None]:
         """The process behind a packet; None where its socket has no owner that is known."""
@@ -61,15 +62,19 @@ class Attribution:
         found = self.containers.of(cgroup)
         if found is None and cgroup and now - self._walked > _WALK_AGAIN:
             self._walked = now
-            for known, path in cgroups(self._root):
-                if self.containers.of(known) is None:
-                    self.containers.made(known, path)
+            self._walk()
             found = self.containers.of(cgroup)
         return found or ""
 
     def close(self) -> None:
         """Ask about containers no more."""
         self._names.close()
+
+    def _walk(self) -> None:
+        """Take in the cgroups there are."""
+        for known, path in cgroups(self._root):
+            if self.containers.of(known) is None:
+                self.containers.made(known, path)
 
     def _of(self, seen: records.Process, life: Life) -> Process:
         return self._process(

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from dnstrail.events import CLIENT as ASKS
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured
+from dnstrail.events import SERVER as ANSWERS
+from dnstrail.wire import is_response
+from namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip
+from processes import run_dir, wait_until
+from watching import Watching, cgroup, question_of, watching
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
+]
+SERVERS = {"v4": SENDER, "v6": SERVER6}
+VERSIONS = pytest.mark.parametrize("version", ["v4", "v6"])
+TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
+HIDDEN = 5300  # where the server behind NAT listens
+CONTAINER = "0123456789abcdef" * 4
+ANSWER = "/test/192.0.2.1"
+# A socket that two processes share: connected by the parent, used by its child.
+FORKED = """
+import os, socket, sys
+sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+sock.connect((sys.argv[1], 53))
+sock.settimeout(5)
+child = os.fork()
+if child == 0:
+    sock.send(bytes.fromhex(sys.argv[2]))
+    sock.recv(600)
+    os._exit(0)
+os.waitpid(child, 0)
+print(child)
+"""
+# A socket that is open before the probe: connected, or not; it asks once it is told to.
+WAITING = """
+import socket, sys
+address, kind, message = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3])
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+sock = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+sock.settimeout(5)
+if kind == "unconnected":
+    sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+else:
+    sock.connect((address, 53))
+print("open", flush=True)
+sys.stdin.readline()
+if kind == "tcp":
+    sock.sendall(len(message).to_bytes(2, "big") + message)
+elif kind == "udp":
+    sock.send(message)
+else:
+    sock.sendto(message, (address, 53))
+sock.recv(600)
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts, with servers of names on IPv4 and IPv6, and two more on a port that only NAT leads to."""
+    live_or_skip("dig", "getent", "gcc")
+    with hosts() as both, ExitStack() as servers:
+        for address, port in ((SERVER6, 53), (SERVER, HIDDEN), (SERVER6, HIDDEN)):
+            servers.enter_context(dnsmasq(both.server, address, port, ANSWER))
+        servers.enter_context(dnsmasq(both.server, SENDER, 53, ANSWER))
+        for server in (SENDER, SERVER6):
+            dig = ("dig", "+short", "+tries=1", "+time=1", f"@{server}", "ready.test")
+            wait_until(lambda dig=dig: "192.0.2.1" in both.on_client(*dig).stdout, "the servers")
+        yield both
+
+
+@pytest.fixture(scope="module")
+def static() -> Iterator[str]:
+    """A program that is linked to no library."""
+    with run_dir() as folder:
+        folder.chmod(0o755)
+        program = folder / "resolve"
+        source = Path(__file__).parents[1] / "support" / "resolve.c"
+        subprocess.run(["gcc", "-static", "-O1", "-o", program, source], check=True, capture_output=True)
+        yield str(program)
+
+
+@pytest.fixture(scope="module")
+def seen(network: Hosts) -> Iterator[Watching]:
+    """The probe, started when the servers were up."""
+    with watching() as started:
+        yield started
+
+
+def ask(network: Hosts, *command: str) -> int:
+    """Run a command on the client to its end; its process."""
+    with network.start_on_client(*command) as process:
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, out
+    return process.pid
+
+
+def with_nameserver(network: Hosts, server: str, folder: Path, *command: str) -> int:
+    """Run a command whose resolver asks a server."""
+    (folder / "resolv.conf").write_text(f"nameserver {server}\n")
+    return ask(network, "sh", "-c", f'mount --bind {folder}/resolv.conf /etc/resolv.conf; exec "$@"', "sh", *command)
+
+
+def check_client(seen: Watching, name: str, pid: int, comm: str, path: str) -> list[Captured]:
+    """Question and answer are there at the client's end, each with its process; gives these events."""
+
+    def at_client() -> list[Captured]:
+        return [event for event in seen.about(name) if event.flow.role == ASKS]
+
+    seen.until(lambda: any(is_response(event.payload) for event in at_client()), f"the answer for {name}")
+    found = at_client()
+    assert {(event.process.pid, event.process.path) for event in found} == {(pid, path)}
+    assert all(event.process.name.startswith(comm) for event in found)
+    assert {is_response(event.payload) == event.flow.egress for event in found} == {False}
+    assert all(event.process.parent_pid > 1 for event in found)
+    return found
+
+
+def check_server(seen: Watching, name: str) -> None:
+    """Question and answer are there at the server's end, too, as the server's."""
+    theirs = [event for event in seen.about(name) if event.flow.role == ANSWERS]
+    assert {(event.process.name, event.process.path) for event in theirs} == {("dnsmasq", "/usr/sbin/dnsmasq")}
+    assert {is_response(event.payload) for event in theirs} == {True, False}
+
+
+@VERSIONS
+@TRANSPORTS
+def test_dig(network, seen, version, transport):
+    """A question by dig is dig's at its end, and the server's at the other, over UDP and TCP, IPv4 and IPv6."""
+    name = f"dig-{version}-{transport}.test"
+    server = SERVERS[version]
+    pid = ask(network, "dig", "+tcp" if transport == "tcp" else "+notcp", "+short", f"@{server}", name)
+    found = check_client(seen, name, pid, "dig", "/usr/bin/dig")
+    assert {event.flow.transport for event in found} == {transport}
+    assert {event.flow.namespace for event in found} == {found[0].flow.namespace}
+    assert found[0].flow.namespace
+    check_server(seen, name)
+
+
+@VERSIONS
+def test_getent(network, seen, tmp_path, version):
+    """A question by the system's resolver is that of the program that called it."""
+    name = f"getent-{version}.test"
+    pid = with_nameserver(network, SERVERS[version], tmp_path, "getent", "ahosts", name)
+    check_client(seen, name, pid, "getent", "/usr/bin/getent")
+
+
+@VERSIONS
+def test_python(network, seen, tmp_path, version):
+    """A question by Python's resolver is Python's."""
+    name = f"python-{version}.test"
+    code = "import socket, sys; socket.getaddrinfo(sys.argv[1], 80)"
+    pid = with_nameserver(network, SERVERS[version], tmp_path, sys.executable, "-c", code, name)
+    check_client(seen, name, pid, "python", os.path.realpath(sys.executable))
+
+
+@VERSIONS
+@TRANSPORTS
+def test_static_program(network, seen, static, version, transport):
+    """A program without any library is seen as well as others."""
+    name = f"static-{version}-{transport}.test"
+    pid = ask(network, static, SERVERS[version], "53", transport, name)
+    check_client(seen, name, pid, "resolve", static)
+
+
+@VERSIONS
+def test_socket_shared_by_a_fork(network, seen, version):
+    """What a child sends and gets over its parent's socket is the child's."""
+    name = f"forked-{version}.test"
+    with network.start_on_client(sys.executable, "-c", FORKED, SERVERS[version], query(name)) as process:
+        out, _ = process.communicate(timeout=20)
+    child = int(out)
+    assert child != process.pid
+    check_client(seen, name, child, "python", os.path.realpath(sys.executable))
+
+
+@VERSIONS
+@pytest.mark.parametrize("kind", ["udp", "unconnected", "tcp"])
+def test_socket_older_than_the_probe(network, version, kind):
+    """A socket that was open before the probe has its process all the same, whatever kind it is."""
+    name = f"older-{version}-{kind}.test"
+    command = (sys.executable, "-c", WAITING, SERVERS[version], kind, query(name))
+    with network.start_on_client(*command) as process:
+        assert process.stdout.readline() == "open\n"
+        with watching() as seen:
+            assert seen.source.counters["sockets_found"] > 0
+            out, _ = process.communicate("go\n", timeout=20)
+            assert process.returncode == 0, out
+            check_client(seen, name, process.pid, "python", os.path.realpath(sys.executable))
+            check_server(seen, name)
+
+
+@VERSIONS
+@TRANSPORTS
+def test_client_behind_nat(network, seen, static, version, transport):
+    """A client that NAT leads to another port is seen with the destination that it meant, and so is its answer."""
+    name = f"nat-{version}-{transport}.test"
+    meant, real = ("10.99.0.77", SERVER) if version == "v4" else ("fd99::77", SERVER6)
+    target = f"{real}:{HIDDEN}" if version == "v4" else f"[{real}]:{HIDDEN}"
+    rule = ["OUTPUT", "-d", meant, "-p", transport, "--dport", "53", "-j", "DNAT", "--to", target]
+    tables = ["iptables" if version == "v4" else "ip6tables", "-t", "nat"]
+    done = network.on_client(*tables, "-A", *rule)
+    if "does not exist" in done.stderr and version == "v6":
+        pytest.skip("this kernel has no NAT for IPv6")
+    assert done.returncode == 0, done.stderr
+    try:
+        pid = ask(network, static, meant, "53", transport, name)
+    finally:
+        network.on_client(*tables, "-D", *rule)
+    found = check_client(seen, name, pid, "resolve", static)
+    [asked] = [event.flow for event in found if event.flow.egress]
+    assert (asked.destination_text, asked.destination_port) == (real, HIDDEN)
+    assert asked.original == (meant, 53)
+    [answered] = [event.flow for event in found if not event.flow.egress]
+    assert (answered.source_text, answered.source_port) == (meant, 53)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_process_in_a_container(network, when):
+    """A process in a container's cgroup has its id, whether the container is older than the probe or younger."""
+    name = f"container-{when}.test"
+    with ExitStack() as stack:
+        if when == "after":
+            seen = stack.enter_context(watching())
+        folder = stack.enter_context(cgroup(f"docker-{CONTAINER}.scope"))
+        if when == "before":
+            seen = stack.enter_context(watching())
+        enter = ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
+        dig = ["ip", "netns", "exec", network.client, "dig", "+short", f"@{SERVERS['v4']}", name]
+        process = subprocess.Popen([*enter, *dig], stdout=subprocess.DEVNULL)
+        assert process.wait(20) == 0
+        pid = process.pid
+        folder.rmdir()  # what comes late still finds it
+        found = check_client(seen, name, pid, "dig", "/usr/bin/dig")
+        seen.until(lambda: seen.of(pid, SCHED_PROCESS_EXIT), "the end of dig")
+        of_dig = [*found, *seen.of(pid, SCHED_PROCESS_EXIT)]
+        assert {event.process.container_id for event in of_dig} == {CONTAINER}
+        servers = [event for event in seen.about(name) if event.flow.role == ANSWERS]
+        assert {event.process.container_id for event in servers} == {""}
+
+
+@VERSIONS
+def test_connection_is_seen_with_its_process_and_where_it_was_meant_to_go(network, seen, version):
+    """Every attempt to connect, a refused one too, is an event with the process and the destination."""
+    client = (
+        "import socket, sys; socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else 2).connect_ex((sys.argv[1], 81))"
+    )
+    server = SERVERS[version]
+    pid = ask(network, sys.executable, "-c", client, server)
+    seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
+    [event] = seen.of(pid, NET_TCP_CONNECT)
+    assert event.args == {"dst": server, "dst_port": 81}
+    assert event.process.path == os.path.realpath(sys.executable)
+
+
+def test_mapped_address_is_ipv4(network, seen):
+    """A connection of an IPv6 socket to an IPv4-mapped address is one to the IPv4 address."""
+    client = "import socket, sys; socket.socket(socket.AF_INET6).connect_ex(('::ffff:' + sys.argv[1], 81))"
+    pid = ask(network, sys.executable, "-c", client, SERVER)
+    seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
+    assert seen.of(pid, NET_TCP_CONNECT)[0].args == {"dst": SERVER, "dst_port": 81}
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "signal"), [("exit 7", 7, 0), ("kill -9 $$", 0, 9), ("kill -15 $$", 0, 15), ("exit 0", 0, 0)]
+)
+def test_end_of_a_process(network, seen, script, code, signal):
+    """An end tells the exit code, or the signal, and what the process ran."""
+    process = subprocess.Popen(["/bin/sh", "-c", script])
+    process.wait()
+    seen.until(lambda: seen.of(process.pid, SCHED_PROCESS_EXIT), "the end")
+    [event] = seen.of(process.pid, SCHED_PROCESS_EXIT)
+    assert (event.args["exit_code"], event.args["signal_code"]) == (code, signal)
+    assert (event.process.path, event.process.parent_pid) == (os.path.realpath("/bin/sh"), os.getpid())
+
+
+def test_process_with_threads_ends_once(network, seen):
+    """A process ends when its last thread does, also where its first thread ended before, and that is told once."""
+    code = (
+        "import ctypes, threading\n"
+        "def last(): threading.main_thread().join(0.2); import os; os._exit(3)\n"
+        "threading.Thread(target=last).start()\n"
+        "ctypes.CDLL(None).syscall(60, 0)\n"  # exit(2) of the first thread alone
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    process.wait()
+    seen.until(lambda: seen.of(process.pid, SCHED_PROCESS_EXIT), "the end")
+    [event] = seen.of(process.pid, SCHED_PROCESS_EXIT)
+    assert event.args["exit_code"] == 3
+
+
+def test_paths_are_absolute_and_real(network, seen, tmp_path):
+    """What a process runs is told by its real path: of a script the interpreter, of a link the target."""
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\nexit 0\n")
+    script.chmod(0o755)
+    (tmp_path / "link").symlink_to("/usr/bin/true")
+    for command, path in (("./script", os.path.realpath("/bin/sh")), ("./link", os.path.realpath("/usr/bin/true"))):
+        process = subprocess.Popen([command], cwd=tmp_path)
+        process.wait()
+        seen.until(lambda pid=process.pid: seen.of(pid, SCHED_PROCESS_EXIT), "the end")
+        assert {event.process.path for event in seen.of(process.pid, SCHED_PROCESS_EXEC)} == {path}
+
+
+def test_a_thousand_short_processes(network, static):
+    """Of 1,009 processes that resolve one name each and end at once, every start, end and answer is its own."""
+    count, server = 1009, SERVERS["v4"]
+    loop = f'i=0; while [ $i -lt {count} ]; do "$@" n$i.short.test || exit 1; i=$((i + 1)); done'
+    with watching() as seen:
+        with network.start_on_client("sh", "-c", loop, "sh", static, server, "53", "udp") as process:
+            while process.poll() is None:
+                seen.look()
+        assert process.returncode == 0
+        seen.until(
+            lambda: sum(event.process.path == static for event in seen.named(SCHED_PROCESS_EXIT)) == count, "all"
+        )
+        started = [event for event in seen.named(SCHED_PROCESS_EXEC) if event.process.path == static]
+        ended = [event for event in seen.named(SCHED_PROCESS_EXIT) if event.process.path == static]
+        answers = [event for event in seen.named(NET_PACKET_DNS) if event.flow.role == ASKS and not event.flow.egress]
+        assert len(started) == len(ended) == len(answers) == count
+        assert {event.process.pid for event in answers} == {event.process.pid for event in started}
+        assert {event.process.path for event in answers} == {static}
+        assert {event.process.parent_pid for event in answers} == {process.pid}
+        assert {question_of(event) for event in answers} == {f"n{number}.short.test" for number in range(count)}
+        assert seen.source.counters["ring_full"] == 0
+
+
+def query(name: str) -> str:
+    """A question, in hexadecimal."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return (b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1").hex()
