@@ -15,8 +15,16 @@ NET_PACKET_DNS = "net_packet_dns"
 SCHED_PROCESS_EXEC = "sched_process_exec"
 SCHED_PROCESS_EXIT = "sched_process_exit"
 NET_TCP_CONNECT = "net_tcp_connect"
+NET_SERVER_NAME = "net_server_name"  # a TLS server name or an HTTP host, by which a client called a server
 DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # the cache's own: a second answer to one query, with other targets
-NAMES = (NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, NET_TCP_CONNECT, DNS_ANSWER_CONFLICT)
+NAMES = (
+    NET_PACKET_DNS,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+    NET_TCP_CONNECT,
+    NET_SERVER_NAME,
+    DNS_ANSWER_CONFLICT,
+)
 CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
 LOSSES = ("ring_full", "socket_full")  # counters of a live source that tell of events which it never saw
 

@@ -15,7 +15,7 @@ from dnstrail_cli.ask import get, health, stats, trail
 from dnstrail_cli.output import parse_output
 from dnstrail_cli.play import Selection, play, replay, select
 from dnstrail_probe.__main__ import command as probe
-from dnstrail_probe.watched import Watched, dns_ports_option
+from dnstrail_probe.watched import Watched, watched_options
 from dnstrail_signatures.__main__ import command as signatures
 
 _EXAMPLES = """\
@@ -50,7 +50,7 @@ class _Dnstrail(click.Group):
 @click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")
 @click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
 @click.option("--stay", is_flag=True, help="Keep answering lookups when a capture file has ended.")
-@dns_ports_option
+@watched_options
 @run_dir_option
 @click.pass_context
 def main_command(
@@ -61,13 +61,13 @@ def main_command(
     output: tuple[str, ...],
     signatures: tuple[Path, ...],
     stay: bool,
-    dns_ports: frozenset[int],
+    watched: Watched,
     run_dir: Path,
 ) -> None:
     """Watch DNS, keep an image of names and addresses, run signatures; alone, or as one worker of it."""
     if ctx.invoked_subcommand is None:
         selection: Selection = select(events, signatures)
-        play(run_dir, capture, dnscache, selection, parse_output(output), stay=stay, watched=Watched(dns_ports))
+        play(run_dir, capture, dnscache, selection, parse_output(output), stay=stay, watched=watched)
 
 
 for _worker, _command in {"probe": probe, "cache": cache, "signatures": signatures}.items():

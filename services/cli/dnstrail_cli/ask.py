@@ -18,7 +18,7 @@ from dnstrail.settings import parse_dnscache
 from dnstrail_cli.moment import convert_moment
 from dnstrail_cli.render import counters_table, found_table, show, trail_trees
 from dnstrail_cli.replayed import Replayed, answer_lines
-from dnstrail_probe.watched import Watched, dns_ports_option
+from dnstrail_probe.watched import Watched, watched_options
 
 NOT_FOUND = 1
 
@@ -33,7 +33,7 @@ _cache = click.option("--cache", help="Address of the cache (default: lookups.so
 @_json
 @click.option("--capture", metavar="FILE", help="Ask a capture file, at its end unless --at says when.")
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X.")
-@dns_ports_option
+@watched_options
 @_cache
 @run_dir_option
 @click.pass_context
@@ -44,7 +44,7 @@ def get(
     as_json: bool,
     capture: str | None,
     dnscache: tuple[str, ...],
-    dns_ports: frozenset[int],
+    watched: Watched,
     cache: str | None,
     run_dir: Path,
 ) -> None:
@@ -56,10 +56,10 @@ def get(
     if capture is None and (dnscache or "-" in keys):
         raise SettingsError("--dnscache and the key - go with --capture FILE")
     if capture is not None and keys == ("-",):
-        _answer_stdin(Replayed(capture, parse_dnscache(dnscache), Watched(dns_ports)))
+        _answer_stdin(Replayed(capture, parse_dnscache(dnscache), watched))
         return
     if capture is not None:
-        found = _ask_file(Replayed(capture, parse_dnscache(dnscache), Watched(dns_ports)), keys, at)
+        found = _ask_file(Replayed(capture, parse_dnscache(dnscache), watched), keys, at)
     else:
         found = _ask_cache(cache or lookups_address(run_dir), keys, at)
     for key, data in zip(keys, found, strict=True):

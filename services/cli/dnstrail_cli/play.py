@@ -21,7 +21,7 @@ from dnstrail.settings import parse_dnscache
 from dnstrail_cli.output import Output, OutputSettings, parse_output
 from dnstrail_cli.pipeline import Pipeline, Plan
 from dnstrail_probe.sources import is_file, open_source
-from dnstrail_probe.watched import Watched, dns_ports_option, options_of
+from dnstrail_probe.watched import Watched, options_of, watched_options
 from dnstrail_signatures.load import load
 
 
@@ -116,7 +116,7 @@ def play(
 @click.option("--events", multiple=True, metavar="NAMES", help="Events and signatures to show, comma-separated.")
 @click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")
 @click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
-@dns_ports_option
+@watched_options
 @run_dir_option
 def replay(
     file: str,
@@ -125,7 +125,7 @@ def replay(
     events: tuple[str, ...],
     output: tuple[str, ...],
     signatures: tuple[Path, ...],
-    dns_ports: frozenset[int],
+    watched: Watched,
     run_dir: Path,
 ) -> None:
     """Play a capture file (pcap, pcapng, dnstap) through the real pipeline."""
@@ -136,7 +136,7 @@ def replay(
         select(events, signatures),
         parse_output(output),
         speed=speed,
-        watched=Watched(dns_ports),
+        watched=watched,
     )
 
 

@@ -14,7 +14,7 @@ from dnstrail.lifecycle import stop_on_signals
 from dnstrail.log import configure
 from dnstrail_probe.pace import Paced
 from dnstrail_probe.sources import AUTO, best_source, open_source
-from dnstrail_probe.watched import Watched, dns_ports_option
+from dnstrail_probe.watched import Watched, watched_options
 from dnstrail_probe.worker import run
 
 
@@ -25,7 +25,7 @@ from dnstrail_probe.worker import run
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
 @click.option("--subscribers", type=int, help="How many to wait for first (default: 1 for a file, none live).")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file X times as fast as it was.")
-@dns_ports_option
+@watched_options
 @run_dir_option
 @log_level_option
 def command(
@@ -33,14 +33,13 @@ def command(
     publish: str | None,
     subscribers: int | None,
     speed: float | None,
-    dns_ports: frozenset[int],
+    watched: Watched,
     run_dir: Path,
     log_level: str,
 ) -> None:
     """Capture DNS messages and publish them."""
     configure("probe", log_level)
     clock = SystemClock()
-    watched = Watched(dns_ports)
     source = best_source(_say, watched) if capture == AUTO else open_source(capture, watched)
     if speed is not None and not source.live:
         source = Paced(source, clock, speed)

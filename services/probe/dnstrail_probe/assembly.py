@@ -6,11 +6,13 @@ from collections import Counter
 
 import msgspec
 
-from dnstrail.events import NET_PACKET_DNS, Captured, Flow
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, Captured, Flow
 from dnstrail_probe.captures import Captures
 from dnstrail_probe.dns_stream import DnsMessages
 from dnstrail_probe.fragments import Fragments
+from dnstrail_probe.name_stream import ServerNames
 from dnstrail_probe.packet import Datagram, IpPacket, Segment, ip_packet, transport
+from dnstrail_probe.server_name import ServerName
 from dnstrail_probe.streams import Streams
 from dnstrail_probe.tunnels import TUNNELS, inner_frame
 from dnstrail_probe.watched import Watched
@@ -23,10 +25,12 @@ class Assembly:
 
     def __init__(self, watched: Watched, counters: Counter[str]) -> None:
         self._ports = watched.ports
-        self._ports_and_tunnels = watched.ports | TUNNELS
+        self._all_ports = None if watched.server_names else watched.ports | TUNNELS
         self._counters = counters
         self._fragments = Fragments(counters)
         self._dns = Streams(counters, lambda known: DnsMessages(counters, known=known))
+        self._names = Streams(counters, lambda _: ServerNames(counters))
+        self._server_names = watched.server_names
 
     def frame(self, timestamp: int, linktype: int, frame: bytes, depth: int = 0) -> Captures:
         """The events that a frame completes."""
@@ -43,18 +47,22 @@ class Assembly:
         self._counters["tcp_segments"] += 1
         return _messages(self._dns.add(segment, flow, sequence, syn=syn))
 
+    def first_bytes(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> Captures:
+        """The server names that a TCP segment without DNS completes; its data are the payload."""
+        return _names(self._names.add(segment, flow, sequence, syn=syn))
+
     def advance(self, now: int) -> Captures:
         """The events that nothing more is waited for at this time, in nanoseconds since the epoch."""
         self._fragments.expire(now)
-        return _messages(self._dns.expire(now))
+        return _messages(self._dns.expire(now)) + _names(self._names.expire(now))
 
     def finish(self) -> Captures:
         """The events that are complete at the end of the source."""
         self._fragments.finish()
-        return _messages(self._dns.finish())
+        return _messages(self._dns.finish()) + _names(self._names.finish())
 
     def _whole(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
-        found = transport(packet, self._ports_and_tunnels)
+        found = transport(packet, self._all_ports)
         if isinstance(found, str):
             return self._passed_over(found)
         if found.source_port not in self._ports and found.destination_port not in self._ports:
@@ -63,7 +71,7 @@ class Assembly:
             return self._datagram(timestamp, found)
         if not found.payload and not found.syn:
             return self._passed_over("tcp_without_data")
-        flow = Flow(found.source, found.source_port, found.destination, found.destination_port, "tcp")
+        flow = _tcp_flow(found)
         return self.segment(Captured(timestamp, found.payload, flow), flow, found.sequence, syn=found.syn)
 
     def _datagram(self, timestamp: int, datagram: Datagram) -> Captures:
@@ -77,12 +85,27 @@ class Assembly:
             inner = inner_frame(found.destination_port, found.payload)
             if inner is not None:
                 return self.frame(timestamp, *inner, depth + 1)
-        return self._passed_over("other_port")
+        self._counters["other_port"] += 1
+        if not self._server_names or isinstance(found, Datagram) or not (found.payload or found.syn):
+            return []
+        flow = _tcp_flow(found)
+        return self.first_bytes(Captured(timestamp, found.payload, flow), flow, found.sequence, syn=found.syn)
 
     def _passed_over(self, reason: str) -> Captures:
         self._counters[reason] += 1
         return []
 
 
+def _tcp_flow(segment: Segment) -> Flow:
+    return Flow(segment.source, segment.source_port, segment.destination, segment.destination_port, "tcp")
+
+
 def _messages(found: list[tuple[Captured, bytes]]) -> Captures:
     return [(NET_PACKET_DNS, msgspec.structs.replace(context, payload=message)) for context, message in found]
+
+
+def _names(found: list[tuple[Captured, ServerName]]) -> Captures:
+    return [
+        (NET_SERVER_NAME, msgspec.structs.replace(context, args={"server_name": one.name, "evidence": one.evidence}))
+        for context, one in found
+    ]

@@ -47,7 +47,7 @@ class PacketSource:
             raise SourceUnavailable("packet", f"no AF_PACKET socket: {error.strerror}") from error
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        attach_filter(self._socket, packet_filter(watched.ports))
+        attach_filter(self._socket, packet_filter(watched.ports, first_bytes=watched.server_names))
 
     def read(self, timeout: float) -> Captures | None:
         """What has come; waits for `timeout` seconds where nothing has."""

@@ -146,9 +146,11 @@ class Streams(Generic[T]):
             key, direction = self._directions.popitem(last=False)
             self._waiting.pop(key, None)
             self._held -= direction.stream.held
-            self._counters["tcp_evicted"] += 1
+            self._counters["tcp_evicted"] += not direction.stream.reader.done
 
 
 def _starts_anew(stream: Stream[T], sequence: int, *, syn: bool) -> bool:
     """Whether a segment belongs to another connection than the one before it of these addresses."""
-    return stream.first != sequence if syn else abs(stream.distance(sequence)) > WINDOW
+    if syn:
+        return stream.first != sequence
+    return not stream.reader.done and abs(stream.distance(sequence)) > WINDOW

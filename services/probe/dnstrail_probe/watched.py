@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
 import click
 import msgspec
 
 DNS_PORTS = frozenset({53})
 MAX_PORTS = 64
+SERVER_NAMES = "sni"
 _LARGEST_PORT = 65535
+
+T = TypeVar("T")
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """The ports on which DNS is spoken, on either side."""
+    """The ports on which DNS is spoken, on either side; and whether server names are evidence, too."""
 
     ports: frozenset[int] = DNS_PORTS
+    server_names: bool = False
 
 
 def convert_ports(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[int]:
@@ -28,16 +36,30 @@ def convert_ports(_ctx: click.Context, _param: click.Parameter, value: str) -> f
     return ports
 
 
-dns_ports_option = click.option(
-    "--dns-ports",
-    default="53",
-    show_default=True,
-    metavar="PORTS",
-    callback=convert_ports,
-    help="Ports on which DNS is spoken, over UDP and TCP, comma-separated.",
-)
+def watched_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Give a command the options, and their values as its parameter `watched`."""
+
+    @click.option(
+        "--dns-ports",
+        default="53",
+        show_default=True,
+        metavar="PORTS",
+        callback=convert_ports,
+        help="Ports on which DNS is spoken, over UDP and TCP, comma-separated.",
+    )
+    @click.option(
+        "--evidence",
+        type=click.Choice([SERVER_NAMES]),
+        help="sni: also look for the names that clients call servers by (TLS server names, HTTP hosts).",
+    )
+    @wraps(command)
+    def with_watched(*args: Any, dns_ports: frozenset[int], evidence: str | None, **others: Any) -> T:
+        return command(*args, watched=Watched(dns_ports, evidence == SERVER_NAMES), **others)
+
+    return with_watched
 
 
 def options_of(watched: Watched) -> tuple[str, ...]:
     """The options that say the same to a probe of its own process."""
-    return ("--dns-ports", ",".join(map(str, sorted(watched.ports))))
+    ports = ("--dns-ports", ",".join(map(str, sorted(watched.ports))))
+    return (*ports, "--evidence", SERVER_NAMES) if watched.server_names else ports
