@@ -36,6 +36,9 @@ model: $(VENV)/.dev ## hold the image against the naive model over random messag
 soak: $(VENV)/.dev ## an hour of the stream and a name of 200,000 addresses: memory stays flat (a few minutes)
 	$(BIN)/python tests/soak/memory.py $(ARGS)
 
+accuracy: $(VENV)/.dev ## measure, over the corpus, how often the name of a connection is told right
+	$(BIN)/python tests/accuracy/accuracy.py $(ARGS)
+
 packages: $(VENV)/.dev ## build the distribution and install it in every supported way, in folders of its own
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from dnstrail.errors import BadMessage, SettingsError
-from dnstrail.events import Flow
+from dnstrail.events import Flow, Process
 from dnstrail.wire import Message
 from dnstrail.wire.name import read_name
 
@@ -53,6 +53,7 @@ class Query:
     packets: tuple[Packet, ...] = ()
     responses: tuple[Packet, ...] = ()
     targets: frozenset[str] | None = None
+    asker: Process | None = None
 
     def take(self, stamp: float) -> str:
         """Use up the first sighting that a response of this stamp can answer; "", or the counter that says why not."""
@@ -72,6 +73,11 @@ class Verdict(NamedTuple):
     matched: bool
     query: Query | None = None
     copy: bool = False
+
+    @property
+    def asker(self) -> Process | None:
+        """The process that sent the query, where it was seen to."""
+        return self.query.asker if self.query else None
 
 
 class Admission:
@@ -96,12 +102,14 @@ class Admission:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._answered)
 
-    def asked(self, stamp: float, wire: bytes, flow: Flow | None) -> None:
+    def asked(self, stamp: float, wire: bytes, flow: Flow | None, process: Process | None = None) -> None:
         """A message was seen that may be a query; all but queries of class IN with one question are passed over."""
         asked = _read_question(wire)
         if asked is None or flow is None:
             return
         query = self._find_or_add(stamp, *asked, flow)
+        if flow.egress and process:
+            query.asker = process
         digest = hash(wire)
         if _first_copy(query.packets, stamp, digest) is None:
             query.packets = (*query.packets[1 - _PRINTS :], Packet(stamp, digest))

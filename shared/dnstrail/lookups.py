@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import msgpack
 import msgspec
 
 from dnstrail.errors import BadMessage, DnstrailError
+from dnstrail.image import Connection
+from dnstrail.names import address_text
 from dnstrail.turns import Mark, unpack
 
 VERSION = 1
@@ -37,12 +39,16 @@ class RefusedError(DnstrailError):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request after its check: `keys` holds the one key of `get` and `trail`, too."""
+    """A request after its check: `keys` holds the one key of `get` and `trail`, too; `connection` goes with `trail`."""
 
     op: str
     keys: tuple[str, ...] = ()
     at: float | None = None
     after: tuple[Mark, ...] = ()
+    connection: Connection = Connection()
+
+
+_Short = Annotated[str, msgspec.Meta(max_length=256)]
 
 
 class _Wire(msgspec.Struct, frozen=True):
@@ -51,6 +57,10 @@ class _Wire(msgspec.Struct, frozen=True):
     keys: list[Any] | None = None
     at: float | None = None
     after: list[Mark] = []
+    process: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] | None = None
+    container: _Short | None = None
+    client: _Short | None = None
+    port: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] | None = None
 
 
 def encode_request(op: str, **fields: object) -> bytes:
@@ -108,7 +118,14 @@ def _checked(wire: _Wire) -> Request:
         if wire.keys is None:
             raise RefusedError(BAD_REQUEST, "get_many without keys")
         keys = wire.keys
-    return Request(wire.op, tuple(map(_checked_key, _few(keys))), wire.at, tuple(wire.after))
+    return Request(wire.op, tuple(map(_checked_key, _few(keys))), wire.at, tuple(wire.after), _connection(wire))
+
+
+def _connection(wire: _Wire) -> Connection:
+    client = None if wire.client is None else address_text(wire.client)
+    if client is None and wire.client is not None:
+        raise RefusedError(BAD_REQUEST, "client is no address")
+    return Connection(wire.process, wire.container, client, wire.port)
 
 
 def _few(keys: list[Any]) -> list[Any]:

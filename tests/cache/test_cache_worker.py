@@ -81,7 +81,8 @@ def test_trail(client, publishing):
     mark = publishing.turn(seen(CHAIN, 1000.0), seen(b"no DNS", 1010.0))
     reply = client.ask("trail", key="192.0.2.1", after=[mark])
     assert reply["complete"] is True
-    (trail,) = reply["data"]
+    assert (reply["data"]["key"], reply["data"]["scope"], reply["data"]["history"]) == ("192.0.2.1", "any", True)
+    (trail,) = reply["data"]["trails"]
     assert trail["dns_root"] == "www.a.com"
     steps = [(s["owner"], s["kind"], s["target"], s["age"], s["remaining"], s["state"]) for s in trail["steps"]]
     assert steps == [

@@ -4,7 +4,7 @@ import dns.message
 import pytest
 
 from dnstrail.admission import Admission
-from dnstrail.events import Captured, Flow
+from dnstrail.events import NET_PACKET_DNS, Captured, Flow
 from dnstrail.image import Bounds, Image
 from dnstrail_cache.feed import Feed
 from running import FakeClock, open_bus, response, short_folder
@@ -35,13 +35,13 @@ def answer(socket: int, later: int, *, egress: bool) -> Captured:
 def test_a_packet_on_two_sockets_is_one_sighting(feed):
     """The answer that leaves by the server's socket and comes in by the client's counts once."""
     for event in (query(1), answer(1, 1000, egress=False), answer(2, 2000, egress=True)):
-        feed._feed(event)
+        feed._feed(NET_PACKET_DNS, event)
     assert (feed.image.counters["related"], feed.counters["copies"]) == (1, 1)
 
 
 def test_a_packet_that_one_socket_does_not_explain_may_be_explained_by_the_other(feed):
     """Behind NAT the server's own socket never saw the query: the client's did, and its copy is admitted."""
     for event in (query(1), answer(2, 1000, egress=True), answer(1, 2000, egress=False)):
-        feed._feed(event)
+        feed._feed(NET_PACKET_DNS, event)
     assert (feed.image.counters["not_admitted"], feed.image.counters["related"]) == (1, 1)
     assert feed.image.get("192.0.2.99", now=T / 10**9).dns_root == "behind.example"

@@ -159,7 +159,7 @@ def test_every_operation_waits(client, other, publishing):
     wait_until(lambda: counted(other, "parked") == 2)
     publishing.turn(seen(A_COM))
     trails, found = client.receive(), client.receive()
-    assert (trails["complete"], trails["data"][0]["dns_root"]) == (True, "a.com")
+    assert (trails["complete"], trails["data"]["trails"][0]["dns_root"]) == (True, "a.com")
     assert (found["complete"], found["data"][0]["dns_root"]) == (True, "a.com")
 
 

@@ -51,7 +51,7 @@ def test_messages_come_with_their_time_and_flow(path):
 
 
 def test_everything_passed_over_is_counted(path):
-    """Every packet is a message or has its reason counted."""
+    """Every packet is a message or has its reason counted; a SYN tells of a connection besides."""
     path.write_bytes(
         pcap(
             IP4 / UDP(sport=4000, dport=53) / b"query",
@@ -64,7 +64,7 @@ def test_everything_passed_over_is_counted(path):
         )
     )
     source = CaptureFile(str(path))
-    assert len(drain(source)) == 1
+    assert len(drain(source)) == 2
     assert source.counters == {
         "packets": 7,
         "empty_payload": 1,

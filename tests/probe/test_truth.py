@@ -6,6 +6,7 @@ import pytest
 
 from corpus import CAPTURES, CORPUS, DNSTAP_FILES, Message, needs_corpus, ports_of, tsharks
 from dnstrail.errors import CaptureError
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.file_source import CaptureFile
 from dnstrail_probe.sources import Source, open_source
 from dnstrail_probe.watched import Watched
@@ -17,7 +18,7 @@ pytestmark = needs_corpus
 def drain(source: Source):
     messages = []
     while (batch := source.read(1)) is not None:
-        messages += [event for _, event in batch]
+        messages += [event for topic, event in batch if topic == NET_PACKET_DNS]
     source.close()
     return messages
 

@@ -72,11 +72,12 @@ def _find(key: str, at: float | None, feed: Feed, budget: int = _MAX_NODES) -> d
     return {**found.fields, "history": found.exact and (at is None or feed.image.remembers(at))}
 
 
-def _trail(request: Request, feed: Feed) -> list[dict[str, Any]]:
-    found = feed.image.trails(request.keys[0], now=feed.now, at=request.at)
-    if not found:
+def _trail(request: Request, feed: Feed) -> dict[str, Any]:
+    found = feed.image.trails(request.keys[0], request.connection, now=feed.now, at=request.at)
+    if found is None:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
-    data: list[dict[str, Any]] = msgspec.to_builtins(found)
+    data: dict[str, Any] = msgspec.to_builtins(found)
+    data["history"] = data.pop("exact") and (request.at is None or feed.image.remembers(request.at))
     return data
 
 

@@ -10,11 +10,13 @@ from dnstrail.clock import Clock
 from dnstrail.errors import BadMessage
 from dnstrail.events import LOSSES, NET_PACKET_DNS, Captured
 from dnstrail.image import Image
+from dnstrail.intake import TOPICS as TOLD
+from dnstrail.intake import take_in
 from dnstrail.turns import TURN, Batch, Turn, Turns, decode
 from dnstrail.wire import is_response
 from dnstrail_cache.copies import Copies
 
-TOPICS = (NET_PACKET_DNS, TURN)
+TOPICS = (*TOLD, TURN)
 _AT_ONCE = 0.02  # seconds; a batch may hold some hundred events
 _MESSAGES_AT_ONCE = 256
 _SILENCE = 2.0  # seconds without a turn, whose heartbeat is a tenth of one
@@ -31,7 +33,7 @@ class Feed:
         self._losses = -1
         self.heard = float("-inf")
         self._copies = Copies()
-        self.turns = Turns((NET_PACKET_DNS,))
+        self.turns = Turns(TOLD)
         self.counters: Counter[str] = Counter()
         self._subscriber = subscriber
         self._clock = clock
@@ -77,19 +79,18 @@ class Feed:
             self.heard = self._clock.monotonic()
             self._note_losses(turn)
             return
-        if topic != NET_PACKET_DNS:
+        if topic not in TOLD:
             return
         batch = decode(body, Batch)
         self.turns.batch(topic, batch)
         for event in batch.events:
-            self._feed(event)
+            self._feed(topic, event)
 
-    def _feed(self, event: Captured) -> None:
-        if is_response(event.payload) and self._copies.is_copy(event):
+    def _feed(self, topic: str, event: Captured) -> None:
+        if topic == NET_PACKET_DNS and is_response(event.payload) and self._copies.is_copy(event):
             self.counters["copies"] += 1
             return
-        stamp, foreign = event.timestamp / _NANOSECONDS, event.args.get("foreign")
-        applied = self.image.feed(stamp, event.payload, event.flow, event.process, live=self._live, foreign=foreign)
+        applied = take_in(self.image, topic, event, live=self._live)
         if applied.admitted:  # one that was not may be known on its other socket
             self._copies.note(event)
         if applied.conflict:

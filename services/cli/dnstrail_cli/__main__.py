@@ -11,9 +11,10 @@ from dnstrail import __version__
 from dnstrail.command import run_command, run_dir_option
 from dnstrail.settings import DNSCACHE_HELP
 from dnstrail_cache.__main__ import command as cache
-from dnstrail_cli.ask import get, health, stats, trail
+from dnstrail_cli.ask import get, health, stats
 from dnstrail_cli.output import parse_output
 from dnstrail_cli.play import Selection, play, replay, select
+from dnstrail_cli.trail import trail
 from dnstrail_probe.__main__ import command as probe
 from dnstrail_probe.watched import Watched, watched_options
 from dnstrail_signatures.__main__ import command as signatures

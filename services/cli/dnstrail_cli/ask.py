@@ -1,4 +1,4 @@
-"""Questions to a cache, or to a capture file alone: `get`, `trail`, `stats`, `health`."""
+"""Questions to a cache, or to a capture file alone: `get`, `stats`, `health`."""
 
 from __future__ import annotations
 
@@ -11,30 +11,26 @@ import click
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.command import run_dir_option
-from dnstrail.errors import DataNotFound, SettingsError
+from dnstrail.errors import SettingsError
 from dnstrail.lookups import MAX_KEYS
 from dnstrail.plain import json_line
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.moment import convert_moment
-from dnstrail_cli.render import counters_table, found_table, show, trail_trees
+from dnstrail_cli.options import at_option, cache_option, json_option
+from dnstrail_cli.render import counters_table, found_table, show
 from dnstrail_cli.replayed import Replayed, answer_lines
 from dnstrail_probe.watched import Watched, watched_options
 
 NOT_FOUND = 1
 
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-_at = click.option("--at", metavar="TIME", callback=convert_moment, help="As of then: epoch seconds or RFC 3339.")
-_cache = click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
-
 
 @click.command()
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@_at
-@_json
+@at_option
+@json_option
 @click.option("--capture", metavar="FILE", help="Ask a capture file, at its end unless --at says when.")
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X.")
 @watched_options
-@_cache
+@cache_option
 @run_dir_option
 @click.pass_context
 def get(
@@ -72,28 +68,8 @@ def get(
 
 
 @click.command()
-@click.argument("key")
-@_at
-@_json
-@_cache
-@run_dir_option
-@click.pass_context
-def trail(ctx: click.Context, key: str, at: float | None, as_json: bool, cache: str | None, run_dir: Path) -> None:
-    """Show the ways from questions to a name or an address, as trees."""
-    try:
-        trails = _request(cache or lookups_address(run_dir), "trail", key=key, at=at)
-    except DataNotFound:
-        click.echo(f"{key!a}: not found", err=True)
-        ctx.exit(NOT_FOUND)
-    if as_json:
-        click.echo(json_line(trails))
-    else:
-        show(*trail_trees(key, trails))
-
-
-@click.command()
-@_json
-@_cache
+@json_option
+@cache_option
 @run_dir_option
 def stats(as_json: bool, cache: str | None, run_dir: Path) -> None:
     """Show what was seen, kept, answered and lost."""
@@ -101,8 +77,8 @@ def stats(as_json: bool, cache: str | None, run_dir: Path) -> None:
 
 
 @click.command()
-@_json
-@_cache
+@json_option
+@cache_option
 @run_dir_option
 def health(as_json: bool, cache: str | None, run_dir: Path) -> None:
     """Show whether the cache hears a probe."""
@@ -110,14 +86,15 @@ def health(as_json: bool, cache: str | None, run_dir: Path) -> None:
 
 
 def _show_counters(op: str, address: str, *, as_json: bool) -> None:
-    data = _request(address, op)
+    data = request(address, op)
     if as_json:
         click.echo(json_line(data))
     else:
         show(counters_table(op, data))
 
 
-def _request(address: str, op: str, **fields: object) -> Any:
+def request(address: str, op: str, **fields: object) -> Any:
+    """The data that a cache answers; what is None is not asked."""
     client = LookupClient(address)
     try:
         return client.request(op, **{name: value for name, value in fields.items() if value is not None})["data"]
@@ -129,14 +106,14 @@ def _ask_cache(address: str, keys: tuple[str, ...], at: float | None) -> list[di
     if len(keys) > MAX_KEYS:
         raise SettingsError(f"{len(keys)} keys; {MAX_KEYS} at most in one command")
     asked = [key.encode(errors="replace").decode() for key in keys]
-    found: list[dict[str, Any] | None] = _request(address, "get_many", keys=asked, at=at)
+    found: list[dict[str, Any] | None] = request(address, "get_many", keys=asked, at=at)
     return found
 
 
 def _ask_file(replayed: Replayed, keys: tuple[str, ...], at: float | None) -> list[dict[str, Any] | None]:
     found = [replayed.get(key, at) for key in keys]
     replayed.advance(None)
-    _warn(replayed)
+    warn(replayed)
     return [None if one is None else one.fields for one in found]
 
 
@@ -145,9 +122,10 @@ def _answer_stdin(replayed: Replayed) -> None:
     for answer in answer_lines(replayed, sys.stdin):
         click.echo(json_line(answer))
     replayed.advance(None)
-    _warn(replayed)
+    warn(replayed)
 
 
-def _warn(replayed: Replayed) -> None:
+def warn(replayed: Replayed) -> None:
+    """Say how a capture file ended, if it did not end well."""
     if replayed.damage:
         click.echo(f"warning: the capture is {replayed.damage}", err=True)

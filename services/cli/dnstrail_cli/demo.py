@@ -15,7 +15,8 @@ from dnstrail.command import run_command
 from dnstrail.lifecycle import stop_on_signals
 from dnstrail.log import configure
 from dnstrail_cli.pipeline import Pipeline, Plan
-from dnstrail_cli.render import event_line, found_table, show, trail_trees
+from dnstrail_cli.render import event_line, found_table, show
+from dnstrail_cli.trees import trail_trees
 from dnstrail_signatures.builtin.watched_name import WatchedName
 
 _ADDRESS = "192.0.2.10"
@@ -50,7 +51,7 @@ def _show(client: LookupClient, findings: list[dict[str, Any]]) -> None:
     _title(f"What is {_ADDRESS}, and which query did it come from?   (dnstrail get {_ADDRESS})")
     show(found_table(_ADDRESS, client.request("get", key=_ADDRESS)["data"]))
     _title(f"By which ways?   (dnstrail trail {_ADDRESS})")
-    show(*trail_trees(_ADDRESS, client.request("trail", key=_ADDRESS)["data"]))
+    show(*trail_trees(client.request("trail", key=_ADDRESS)["data"]))
     _title("What did the signatures find?   (dnstrail --events WATCHED_NAME)")
     for finding in findings:
         click.echo(event_line(finding))

@@ -7,7 +7,6 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
 from dnstrail.plain import plain
 
@@ -40,20 +39,6 @@ def found_table(key: str, data: dict[str, Any] | None) -> RenderableType:
     return Text("\n".join(lines))
 
 
-def trail_trees(key: str, trails: list[dict[str, Any]]) -> list[RenderableType]:
-    """Trails as trees: the question, then one step a level, each with its kind, age and remaining life."""
-    trees: list[RenderableType] = []
-    for rank, trail in enumerate(trails):
-        rival = "" if rank == 0 else "  (rival)"
-        tree = branch = Tree(Text(f"{plain(trail['dns_root'])}{rival}", style="bold" if rank == 0 else ""))
-        if not trail["steps"]:
-            branch.add(Text(f"{plain(key)} itself was asked"))
-        for step in trail["steps"]:
-            branch = branch.add(Text(_step_text(step)))
-        trees.append(tree)
-    return trees
-
-
 def counters_table(title: str, counters: dict[str, Any]) -> RenderableType:
     """Counters by name; maps of counters are flattened."""
     table = Table("counter", "value", title=title, title_justify="left", box=None, pad_edge=False)
@@ -68,11 +53,6 @@ def event_line(event: dict[str, Any]) -> str:
     args = " ".join(f"{arg['name']}={_short(arg['name'], arg['value'])}" for arg in event["args"])
     process = f"{event['processName'] or '-'}({event['processId']})"
     return plain(f"{seconds}.{nanoseconds:09d} {event['eventName']:<18} {process:<20} {args}")
-
-
-def _step_text(step: dict[str, Any]) -> str:
-    life = f"{step['remaining']:.0f} s left" if step["state"] == "live" else step["state"]
-    return f"{step['kind']:<5} {plain(step['target'])}  (seen {step['age']:.0f} s ago, {life}, {step['count']}x)"
 
 
 def _short(name: str, value: Any) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dnstrail.admission import Admission
-from dnstrail.events import NET_PACKET_DNS, Flow
-from dnstrail.image import Bounds, Found, Image
+from dnstrail.events import NET_PACKET_DNS, Captured
+from dnstrail.image import Bounds, Connection, Found, Image, Trails
+from dnstrail.intake import TOPICS, take_in
 from dnstrail.settings import DnsCache
 from dnstrail_cli.moment import parse_moment
 from dnstrail_probe.capture_file import CUT_SHORT, DAMAGED
@@ -32,8 +33,9 @@ class Replayed:
         bounds = Bounds(size=settings.size, grace=settings.grace)
         self.image = Image(bounds, Admission(settings.unmatched))
         self._source = open_source(path, watched or Watched())
-        self._messages = _messages(self._source)
-        self._next = next(self._messages, None)
+        self._events = _events(self._source)
+        self._next = next(self._events, None)
+        self._later: list[tuple[str, Captured]] = []
 
     @property
     def counters(self) -> Counter[str]:
@@ -48,15 +50,33 @@ class Replayed:
         return "damaged; what is whole before that counts" if self.counters[DAMAGED] else ""
 
     def advance(self, at: float | None) -> None:
-        """Apply the messages up to `at`, or all of them."""
-        while self._next is not None and (at is None or self._next[0] <= at):
-            self.image.feed(*self._next)
-            self._next = next(self._messages, None)
+        """Apply the events up to `at`, or all of them: what is no message is held back where it came too early."""
+        due = _END if at is None else at
+        held, self._later = self._later, []
+        for topic, event in held:
+            self._take(topic, event, due)
+        while self._next is not None:
+            topic, event = self._next
+            if topic == NET_PACKET_DNS and event.timestamp / _NANOSECONDS > due:
+                return
+            self._take(topic, event, due)
+            self._next = next(self._events, None)
+
+    def _take(self, topic: str, event: Captured, due: float) -> None:
+        if event.timestamp / _NANOSECONDS > due:
+            self._later.append((topic, event))
+        else:
+            take_in(self.image, topic, event, live=False)
 
     def get(self, key: str, at: float | None) -> Found | None:
         """A lookup as of `at`, or of the end; moments must not go back."""
         self.advance(at)
         return self.image.get(key, at=at)
+
+    def trails(self, key: str, connection: Connection, at: float | None) -> Trails | None:
+        """The ways to a key as of `at`, or of the end; moments must not go back."""
+        self.advance(at)
+        return self.image.trails(key, connection, at=at)
 
 
 def answer_lines(replayed: Replayed, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -92,11 +112,9 @@ def _read_line(line: str, latest: float) -> tuple[str, Any, float | None]:
     return key, given, at
 
 
-def _messages(source: Source) -> Iterator[tuple[float, bytes, Flow | None]]:
+def _events(source: Source) -> Iterator[tuple[str, Captured]]:
     try:
         while (captured := source.read(_WAIT)) is not None:
-            for topic, event in captured:
-                if topic == NET_PACKET_DNS:
-                    yield event.timestamp / _NANOSECONDS, event.payload, event.flow
+            yield from (event for event in captured if event[0] in TOPICS)
     finally:
         source.close()

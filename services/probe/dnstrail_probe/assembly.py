@@ -8,6 +8,7 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, Captured, Flow
 from dnstrail_probe.captures import Captures
+from dnstrail_probe.connects import Connects
 from dnstrail_probe.dns_stream import DnsMessages
 from dnstrail_probe.fragments import Fragments
 from dnstrail_probe.name_stream import ServerNames
@@ -21,13 +22,17 @@ _DEEPEST = 4  # tunnels within tunnels
 
 
 class Assembly:
-    """What lies between the packets of one source; everything that it passes over is counted by reason."""
+    """What lies between the packets of one source; everything that it passes over is counted by reason.
 
-    def __init__(self, watched: Watched, counters: Counter[str]) -> None:
+    `connects`: tell of every connection that is opened, too.
+    """
+
+    def __init__(self, watched: Watched, counters: Counter[str], *, connects: bool = False) -> None:
         self._ports = watched.ports
         self._all_ports = None if watched.server_names else watched.ports | TUNNELS
         self._counters = counters
         self._fragments = Fragments(counters)
+        self._connects = Connects() if connects else None
         self._dns = Streams(counters, lambda known: DnsMessages(counters, known=known))
         self._names = Streams(counters, lambda _: ServerNames(counters))
         self._server_names = watched.server_names
@@ -62,6 +67,10 @@ class Assembly:
         return _messages(self._dns.finish()) + _names(self._names.finish())
 
     def _whole(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
+        found = self._transport(timestamp, packet, depth)
+        return found if self._connects is None else self._connects.seen(timestamp, packet) + found
+
+    def _transport(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
         found = transport(packet, self._all_ports)
         if isinstance(found, str):
             return self._passed_over(found)

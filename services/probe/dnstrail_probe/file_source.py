@@ -13,14 +13,17 @@ from dnstrail_probe.watched import Watched
 
 
 class CaptureFile:
-    """DNS messages out of a pcap or pcapng file (over UDP and TCP) or a dnstap file; CaptureError where it is none."""
+    """DNS messages out of a pcap or pcapng file (over UDP and TCP) or a dnstap file; CaptureError where it is none.
+
+    A pcap or pcapng file also tells of the TCP connections that are opened in it.
+    """
 
     live = False
 
     def __init__(self, path: str, watched: Watched | None = None) -> None:
         self.name = f"capture file {path}"
         self.counters: Counter[str] = Counter()
-        self._assembly = Assembly(watched or Watched(), self.counters)
+        self._assembly = Assembly(watched or Watched(), self.counters, connects=True)
         self._reader = CaptureReader(path)
         self._ended = False
         self._told = 0  # the last time that a dnstap message has told

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from dnstrail.admission import Admission, conflicts
 from dnstrail.errors import BadMessage
 from dnstrail.events import Flow, Process
+from dnstrail.image.asker import actors_of
 from dnstrail.image.lookup import Found, lookup
+from dnstrail.image.rank import Connection
 from dnstrail.image.relate import refusal, relate
+from dnstrail.image.relation import Edge
 from dnstrail.image.root import Answer
+from dnstrail.image.server_names import Call, ServerNames
 from dnstrail.image.store import Bounds, Store
-from dnstrail.image.trail import Trail, trails
+from dnstrail.image.trail import Trails, find_trails
+from dnstrail.image.uses import Actor, Uses
 from dnstrail.image.view import View
-from dnstrail.names import lookup_key
+from dnstrail.names import address_text, lookup_key
 from dnstrail.wire import decode
+
+_MOST_ADDRESSES = 64  # of one answer of which it is remembered whom it told them
+_ANYBODY = Connection()
 
 
 class Applied(NamedTuple):
@@ -39,6 +48,8 @@ class Image:
         self.bounds = bounds or Bounds()
         self.admission = Admission("accept") if admission is None else admission  # an empty one is false
         self.store = Store(self.bounds)
+        self.uses = Uses()
+        self.server_names = ServerNames()
         self.latest = float("-inf")
         self.counters: Counter[str] = self.store.counters
 
@@ -70,7 +81,7 @@ class Image:
         if reason := refusal(message):
             self.counters[reason] += 1
             if reason == "query":
-                self.admission.asked(stamp, payload, flow)
+                self.admission.asked(stamp, payload, flow, process)
             return Applied()
         if message.skipped:
             self.counters["bad_record"] += message.skipped
@@ -86,9 +97,10 @@ class Image:
             return Applied(conflict=conflict)
         self.counters["related" if edges else "unrelated"] += 1
         if edges:
+            process = verdict.asker or (process if flow and not flow.egress else None)
             noted = stamp if live else self.latest
             answer = Answer(noted, stamp, message.type, flow, process, verdict.matched, foreign)
-            self.store.apply(self.latest, root, edges, answer)
+            self._apply(root, edges, answer)
         self.store.sweep(self.latest, 2 * len(edges) + 2)
         return Applied(admitted=True, conflict=conflict)
 
@@ -106,10 +118,26 @@ class Image:
             self.store.touch(found.dns_root)
         return found
 
-    def trails(self, key: str, *, now: float | None = None, at: float | None = None) -> list[Trail]:
-        """The ways from questions to a key, likeliest first; [] if nothing live touches the key."""
+    def trails(
+        self,
+        key: str,
+        connection: Connection = _ANYBODY,
+        *,
+        now: float | None = None,
+        at: float | None = None,
+    ) -> Trails | None:
+        """The ways from questions to a key, the likeliest first, expired ones too; None if nothing is known of it."""
         node = lookup_key(key)
-        return trails(self.view(now=now, at=at), node, self.bounds.nodes) if node else []
+        view = self.view(now=now, at=at)
+        return find_trails(view, node, self.bounds.nodes, connection, self.uses, self.server_names) if node else None
+
+    def connected(self, stamp: float, actors: Iterable[Actor], address: str, port: int) -> None:
+        """Somebody (process id, container id, client address) connected: its answers about the address were used."""
+        self.uses.connected(actors, address, port, stamp)
+
+    def called(self, address: str, call: Call) -> None:
+        """A client called a server by a name."""
+        self.server_names.note(address, call)
 
     def view(self, *, now: float | None = None, at: float | None = None) -> View:
         """The live relations as of `now` or `at`."""
@@ -124,6 +152,13 @@ class Image:
     def forget(self, at: float) -> None:
         """Say that nothing is remembered of the time before `at`."""
         self.store.forgotten = max(self.store.forgotten, at)
+
+    def _apply(self, root: str, edges: list[Edge], answer: Answer) -> None:
+        self.store.apply(self.latest, root, edges, answer)
+        actors = actors_of(answer)
+        for edge in edges[:_MOST_ADDRESSES]:
+            if address_text(edge.target):
+                self.uses.answered(actors, edge.target, root, answer.stamp)
 
     def sweep(self, now: float, steps: int) -> None:
         """Let go of what ended by `now`, in at most so many steps; never visible but through history."""

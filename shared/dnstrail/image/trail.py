@@ -1,19 +1,26 @@
-"""The ways that lead from questions to a key, with the life of every step: the start of DESIGN 6."""
+"""Trails: every way from a question to a key, with its evidence, ranked (DESIGN 6)."""
 
 from __future__ import annotations
 
 import msgspec
 
-from dnstrail.image.lookup import chain, find_root
+from dnstrail.image.asker import Asker, askers
+from dnstrail.image.rank import SCOPES, Connection, Known, Ranked, rank
 from dnstrail.image.relation import Relation
+from dnstrail.image.server_names import ServerName, ServerNames
+from dnstrail.image.uses import Uses
 from dnstrail.image.view import View
-from dnstrail.image.walk import walk_up
+from dnstrail.image.way import Way, first_and_last, ways
 
 MAX_TRAILS = 100
+_STATES = ("live", "grace", "expired")
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One relation of a chain: its age since the last sighting and what remains of its life, in seconds."""
+    """One relation of a chain: its age since the last sighting and what remains of its life, in seconds.
+
+    `remaining` is below 0 past the TTL; `state` is "live", "grace", or "expired" (remembered, past TTL and grace).
+    """
 
     owner: str
     kind: str
@@ -25,48 +32,77 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Trail(msgspec.Struct, frozen=True):
-    """One way from a query root to the key; no steps where the key itself was asked."""
+    """One way from a question to the key; no steps where the key itself was asked.
+
+    `rival` says that another way is likelier, `scope` how narrowly the question was asked by whoever connects, and
+    `reasons` what speaks for this way. `asked` holds who asked and which server answered, the last one first.
+    """
 
     dns_root: str
+    state: str
+    rival: bool
+    scope: str
+    reasons: list[str]
     steps: list[Step]
     first_seen: float
     last_seen: float
+    asked: list[Asker]
 
 
-def trails(view: View, key: str, limit: int) -> list[Trail]:
-    """Every root from which a live chain leads to the key: the root of the lookup first, then the newest."""
-    up = walk_up(view, key, limit)
-    found = [
-        _trail(view, root, chain(view, root, up)) for root in _roots(view, list(up.distance)) if root in up.distance
-    ]
-    likeliest = find_root(view, key)
-    found.sort(key=lambda trail: (trail.dns_root != likeliest, -trail.last_seen, trail.dns_root))
-    return found[:MAX_TRAILS]
+class Trails(msgspec.Struct, frozen=True):
+    """What is known about how a key came about: `scope` is the narrowest one that matched; `exact` as in a lookup."""
+
+    key: str
+    scope: str
+    trails: list[Trail]
+    server_names: list[ServerName] = []
+    truncated: bool = False
+    exact: bool = True
 
 
-def _roots(view: View, nodes: list[str]) -> dict[str, None]:
-    """The questions that brought any live relation out of or to the nodes, first come first."""
-    return {root: None for node in nodes for relation in view.touching(node) for root in relation.roots}
+def find_trails(
+    view: View, key: str, limit: int, connection: Connection, uses: Uses, server_names: ServerNames
+) -> Trails | None:
+    """All ways to a key, the likeliest first, expired ones too; None if nothing that is remembered touches the key."""
+    found = ways(view, key, limit)
+    called = server_names.of(key, view.t)
+    if not found and not called:
+        return None
+    live = frozenset(way.root for way in found if _state_of(view, way) != "expired")
+    ranked = rank(found, connection, Known(key, view.t, uses, server_names, live))
+    scope = min((SCOPES.index(one.scope) for one in ranked), default=len(SCOPES) - 1)
+    trails = [_trail(view, one, rival=place > 0) for place, one in enumerate(ranked[:MAX_TRAILS])]
+    return Trails(key, SCOPES[scope], trails, called, len(ranked) > MAX_TRAILS, view.exact)
 
 
-def _trail(view: View, root: str, steps: list[Relation]) -> Trail:
-    told = [brought for r in [*steps, *view.out(root)] for name, brought in r.roots.items() if name == root]
-    return Trail(
-        root,
-        [_step(view, relation) for relation in steps],
-        min((brought.first for brought in told), default=view.t),
-        max((brought.last for brought in told), default=view.t),
-    )
+def _trail(view: View, ranked: Ranked, *, rival: bool) -> Trail:
+    way = ranked.way
+    first, last = first_and_last(way)
+    steps = [_step(view, relation) for relation in way.steps]
+    state, asked = _state_of(view, way), askers(way.answers)
+    return Trail(way.root, state, rival, ranked.scope, ranked.reasons, steps, first, last, asked)
 
 
 def _step(view: View, relation: Relation) -> Step:
-    remaining = relation.ends - view.t
     return Step(
         relation.owner,
         relation.kind.name,
         relation.target,
         view.t - relation.last_seen,
-        max(remaining, 0.0),
+        relation.ends - view.t,
         relation.count,
-        "live" if remaining > 0 else "grace",
+        _state(view, relation),
     )
+
+
+def _state_of(view: View, way: Way) -> str:
+    """A chain is as alive as its weakest step; the key itself, without steps, as the best that is known of it."""
+    if way.steps:
+        return max((_state(view, step) for step in way.steps), key=_STATES.index)
+    return min((_state(view, relation) for relation in way.lives), key=_STATES.index)
+
+
+def _state(view: View, relation: Relation) -> str:
+    if view.t < relation.ends:
+        return "live"
+    return "grace" if view.t < relation.ends + view.grace else "expired"

@@ -24,7 +24,7 @@ class View:
         self._forward = forward
         self._pointers = pointers
         self._last_seen: dict[str, float] = {}
-        self._pasts: dict[Relation, Relation | None] = {}
+        self._pasts: dict[Relation, tuple[Relation | None, bool]] = {}
 
     def with_grace(self, grace: float) -> View:
         """The same view, as if the grace were this one."""
@@ -73,6 +73,7 @@ class View:
     def _past(self, relation: Relation) -> Relation | None:
         """A relation as it was then; None if it was not seen yet."""
         if relation not in self._pasts:
-            self._pasts[relation], exact = relation.as_of(self.seen_by)
-            self.exact = self.exact and exact
-        return self._pasts[relation]
+            self._pasts[relation] = relation.as_of(self.seen_by)
+        past, exact = self._pasts[relation]
+        self.exact = self.exact and exact
+        return past

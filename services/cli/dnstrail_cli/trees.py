@@ -1,0 +1,60 @@
+"""Trails as trees: for each question the way to the key, and the evidence for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from dnstrail.plain import plain
+
+_MOST_ASKERS = 4  # that are drawn for one question
+
+
+def trail_trees(found: dict[str, Any]) -> list[RenderableType]:
+    """The data of a `trail` reply: a tree for each way, rivals marked, then the names that servers were called by."""
+    trees: list[RenderableType] = [_tree(found["key"], trail) for trail in found["trails"]]
+    if found["server_names"]:
+        names = Tree(Text("called by (not DNS)", style="bold"))
+        for called in found["server_names"]:
+            names.add(Text(f"{plain(called['name'])}  ({called['evidence']}, {called['count']}x)"))
+        trees.append(names)
+    if found["truncated"]:
+        trees.append(Text("... and more ways"))
+    if not found.get("history", True):
+        trees.append(Text("as far as it is remembered"))
+    return trees
+
+
+def _tree(key: str, trail: dict[str, Any]) -> Tree:
+    rank = "rival" if trail["rival"] else "likeliest"
+    root = plain(trail["dns_root"])
+    tree = branch = Tree(Text(f"{root}  ({rank}, {trail['state']})", style="" if trail["rival"] else "bold"))
+    for reason in trail["reasons"]:
+        tree.add(Text(plain(reason), style="dim"))
+    for asker in trail["asked"][:_MOST_ASKERS]:
+        tree.add(Text(_asker_text(asker), style="dim"))
+    if not trail["steps"]:
+        tree.add(Text(f"{plain(key)} itself was asked"))
+    for step in trail["steps"]:
+        branch = branch.add(Text(_step_text(step)))
+    return tree
+
+
+def _step_text(step: dict[str, Any]) -> str:
+    life = f"{step['remaining']:.0f} s left" if step["state"] == "live" else step["state"]
+    return f"{step['kind']:<5} {plain(step['target'])}  (seen {step['age']:.0f} s ago, {life}, {step['count']}x)"
+
+
+def _asker_text(asker: dict[str, Any]) -> str:
+    who = f"{asker['process_name']}({asker['process_id']})" if asker["process_id"] else "somebody"
+    where = f" in container {asker['container_id'][:12]}" if asker["container_id"] else ""
+    client = f" at {asker['client']}" if asker["client"] else ""
+    server = f"{asker['server'] or 'somebody'}{_FOREIGN[asker['foreign']]}"
+    seen = "" if asker["matched"] else ", its query unseen"
+    return plain(f"asked by {who}{where}{client}, answered by {server}, {asker['count']}x{seen}")
+
+
+_FOREIGN = {True: " (a foreign server)", False: " (a configured server)", None: ""}

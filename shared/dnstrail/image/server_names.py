@@ -1,0 +1,68 @@
+"""The names by which clients called servers (TLS server names, HTTP hosts): evidence beside DNS, never in a lookup."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from typing import NamedTuple
+
+import msgspec
+
+MAX_ADDRESSES = 8192
+MAX_CALLS = 64  # of one address that are remembered
+
+
+class Call(NamedTuple):
+    """One connection in which a server was called by a name; `evidence` is "sni" or "host", `stamp` in seconds."""
+
+    stamp: float
+    name: str
+    evidence: str
+    client: str
+    port: int
+
+
+class ServerName(msgspec.Struct, frozen=True):
+    """A name by which a server was called, how that is known, and when and how often, as far as it is remembered."""
+
+    name: str
+    evidence: str
+    first_seen: float
+    last_seen: float
+    count: int
+
+
+class ServerNames:
+    """The youngest calls of the addresses that were called last."""
+
+    def __init__(self) -> None:
+        self._calls: OrderedDict[str, deque[Call]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def note(self, address: str, call: Call) -> None:
+        """A server was called."""
+        self._calls.setdefault(address, deque(maxlen=MAX_CALLS)).append(call)
+        self._calls.move_to_end(address)
+        if len(self._calls) > MAX_ADDRESSES:
+            self._calls.popitem(last=False)
+
+    def last(self, address: str, name: str, client: str | None, port: int | None, before: float) -> float | None:
+        """When a client last called the server at this port by this name; of what is None, any."""
+        stamps = (
+            call.stamp
+            for call in self._before(address, before)
+            if call.name == name and client in (None, call.client) and port in (None, call.port)
+        )
+        return max(stamps, default=None)
+
+    def of(self, address: str, before: float) -> list[ServerName]:
+        """The names by which an address was called, the last one first."""
+        calls = self._before(address, before)
+        counts = Counter((call.name, call.evidence) for call in calls)
+        stamps = {key: [call.stamp for call in calls if (call.name, call.evidence) == key] for key in counts}
+        found = [ServerName(*key, min(stamps[key]), max(stamps[key]), count) for key, count in counts.items()]
+        return sorted(found, key=lambda one: -one.last_seen)
+
+    def _before(self, address: str, before: float) -> list[Call]:
+        return [call for call in self._calls.get(address, ()) if call.stamp < before]

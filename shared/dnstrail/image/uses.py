@@ -1,0 +1,71 @@
+"""Which questions led to connections: what tells the several names of one address apart (DESIGN 6)."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+
+MAX_PAIRS = 16384  # of an actor and an address
+MAX_NAMES = 32  # questions that led one actor to one address
+MAX_PORTS = 16  # to which one actor connects at one address
+SOON = 1.0  # seconds; a program connects as soon as it has its answer, mostly within some milliseconds
+
+Actor = int | str  # a process id; a container id or a client address
+
+
+class Use:
+    """What one question told one actor of one address: its last answer, their number, and, by port, what they led to.
+
+    A connection counts if it came soon after an answer, for the question that was answered last.
+    """
+
+    __slots__ = ("answered", "answers", "led")
+
+    def __init__(self) -> None:
+        self.answered = float("-inf")
+        self.answers = 0
+        self.led: Counter[int] = Counter()
+
+    def is_fresh(self, at: float) -> bool:
+        """Whether the last answer had only just come."""
+        return 0 <= at - self.answered <= SOON
+
+    def rate(self, port: int | None) -> float:
+        """Connections to a port for each answer."""
+        return self.led[port or 0] / max(self.answers, 1)
+
+
+class Uses:
+    """The uses of all actors and addresses, the youngest pairs of them."""
+
+    def __init__(self) -> None:
+        self._pairs: OrderedDict[tuple[Actor, str], OrderedDict[str, Use]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def of(self, actor: Actor, address: str) -> OrderedDict[str, Use]:
+        """The uses by question, the last answered one last."""
+        return self._pairs.get((actor, address)) or OrderedDict()
+
+    def answered(self, actors: Iterable[Actor], address: str, root: str, stamp: float) -> None:
+        """An answer to a question told some actors of an address."""
+        for actor in actors:
+            names = self._pairs.setdefault((actor, address), OrderedDict())
+            self._pairs.move_to_end((actor, address))
+            use = names.setdefault(root, Use())
+            names.move_to_end(root)
+            use.answered = max(use.answered, stamp)
+            use.answers += 1
+            if len(names) > MAX_NAMES:
+                names.popitem(last=False)
+            if len(self._pairs) > MAX_PAIRS:
+                self._pairs.popitem(last=False)
+
+    def connected(self, actors: Iterable[Actor], address: str, port: int, stamp: float) -> None:
+        """An actor, by all that is known of it, connected: the question that was answered last led to that."""
+        for actor in actors:
+            names = self.of(actor, address)
+            use = names[next(reversed(names))] if names else Use()
+            if use.is_fresh(stamp) and (port in use.led or len(use.led) < MAX_PORTS):
+                use.led[port] += 1

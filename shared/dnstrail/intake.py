@@ -1,0 +1,44 @@
+"""What an event tells the image, by the event's name: DNS messages, connections, names that servers were called by."""
+
+from __future__ import annotations
+
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Process
+from dnstrail.image import Applied, Call, Image
+from dnstrail.names import address_text, packed_address_text
+
+TOPICS = (NET_PACKET_DNS, NET_TCP_CONNECT, NET_SERVER_NAME)
+_NANOSECONDS = 1_000_000_000
+
+
+def take_in(image: Image, topic: str, event: Captured, *, live: bool) -> Applied:
+    """Tell the image of an event; what became of it, if it was a DNS message."""
+    stamp = event.timestamp / _NANOSECONDS
+    if topic == NET_PACKET_DNS:
+        foreign = event.args.get("foreign")
+        return image.feed(stamp, event.payload, event.flow, event.process, live=live, foreign=foreign)
+    if topic == NET_TCP_CONNECT:
+        _take_connection(image, stamp, event)
+    elif topic == NET_SERVER_NAME:
+        _take_server_name(image, stamp, event)
+    return Applied()
+
+
+def _take_connection(image: Image, stamp: float, event: Captured) -> None:
+    process, port = event.process or Process(), event.args.get("dst_port")
+    address = address_text(str(event.args.get("dst", "")))
+    if address is not None and isinstance(port, int):
+        actors = (process.pid, process.container_id, _client(event))
+        image.connected(stamp, [actor for actor in actors if actor], address, port)
+
+
+def _take_server_name(image: Image, stamp: float, event: Captured) -> None:
+    name, evidence = str(event.args.get("server_name", "")), str(event.args.get("evidence", ""))
+    if event.flow is not None and name:
+        call = Call(stamp, name, evidence, _client(event), event.flow.destination_port)
+        image.called(packed_address_text(event.flow.destination), call)
+
+
+def _client(event: Captured) -> str:
+    """The address of the client, "" if it is not known."""
+    source = event.flow.source if event.flow else b""
+    return packed_address_text(source) if any(source) else ""
