@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,3 +90,52 @@ def test_names_asked_over_tcp_are_in_the_image(network, capture):
             probe.terminate()
             probe.wait(10)
             probe.stderr.close()
+
+
+def test_server_names_are_seen_by_af_packet(network):
+    """The name in a ClientHello and the Host of a request, in pieces too, become events with their connection."""
+    script = """
+import socket, ssl, threading
+server = socket.create_server(("127.0.0.1", 0))
+def serve():
+    for _ in range(3):
+        connection, _ = server.accept()
+        with connection:
+            while connection.recv(65536):
+                pass
+threading.Thread(target=serve).start()
+def send(*parts):
+    with socket.create_connection(server.getsockname()) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            client.sendall(part)
+sent = ssl.MemoryBIO()
+try:
+    ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname="tls.example").do_handshake()
+except ssl.SSLWantReadError:
+    hello = sent.read()
+send(hello)
+send(b"GET / HTTP/1.1\\r\\n", b"Host: http.", b"example:80\\r\\n\\r\\n", bytes(1 << 20))
+send(hello[:600].replace(b"tls.example", b"two.example"), hello[600:].replace(b"tls.example", b"two.example"))
+"""
+    with run_dir() as folder:
+        probe = [sys.executable, "-m", "dnstrail_cli", "--capture", "packet", "--evidence", "sni", "--run-dir", folder]
+        command = ["ip", "netns", "exec", network.client, *map(str, probe), "--events", "net_server_name"]
+        run = subprocess.Popen(
+            [*command, "--output", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        try:
+            wait_until(lambda: "dnstrail: ready" in run.stderr.readline(), "the pipeline")
+            done = network.on_client(sys.executable, "-c", script)
+            assert done.returncode == 0, done.stderr
+            shown = [json.loads(run.stdout.readline()) for _ in range(3)]
+        finally:
+            run.send_signal(signal.SIGINT)
+            run.communicate(timeout=30)
+    args = [{arg["name"]: arg["value"] for arg in event["args"]} for event in shown]
+    assert [(one["server_name"], one["evidence"]) for one in args] == [
+        ("tls.example", "sni"),
+        ("http.example", "host"),
+        ("two.example", "sni"),
+    ]
+    assert {one["dst"] for one in args} == {"127.0.0.1"}
