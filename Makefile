@@ -4,7 +4,7 @@ DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test check bench model soak packages clean
+.PHONY: help run demo test check bench accuracy model soak packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these words
