@@ -13,6 +13,7 @@ from dnstrail.command import log_level_option, run_command, run_dir_option
 from dnstrail.lifecycle import stop_on_signals
 from dnstrail.log import configure
 from dnstrail_probe.pace import Paced
+from dnstrail_probe.privileges import give_up_privileges
 from dnstrail_probe.sources import AUTO, best_source, open_source
 from dnstrail_probe.watched import Watched, watched_options
 from dnstrail_probe.worker import run
@@ -43,10 +44,12 @@ def command(
     source = best_source(_say, watched) if capture == AUTO else open_source(capture, watched)
     if speed is not None and not source.live:
         source = Paced(source, clock, speed)
+    address = publish or events_address(run_dir)
+    give_up_privileges(source.name, address)
     stop = stop_on_signals()  # from here on: the opening of a pipe without a writer can be interrupted
     bus = ZmqBus()
     try:
-        publisher = bus.publisher(publish or events_address(run_dir), lossless=not source.live)
+        publisher = bus.publisher(address, lossless=not source.live)
         expected = (0 if source.live else 1) if subscribers is None else subscribers
         run(source, publisher, clock, stop, expected)
     finally:

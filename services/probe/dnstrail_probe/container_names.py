@@ -10,6 +10,8 @@ import threading
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
+from dnstrail.capabilities import keep_capabilities
+
 DOCKER = "/var/run/docker.sock"
 MAX_KNOWN = 4096
 _TIMEOUT = 2.0  # seconds for each step of a request
@@ -34,7 +36,8 @@ class ContainerNames:
         self._path = path
         self._known: OrderedDict[str, ContainerName] = OrderedDict()
         self._asked: queue.Queue[str | None] = queue.Queue(_WAITING)
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._work, name="container names", daemon=True)
+        self._thread.start()  # as who we are now: this process may give that up, and cannot reach Docker then
 
     def of(self, container: str) -> ContainerName:
         """What is known of a container by now."""
@@ -47,16 +50,12 @@ class ContainerNames:
     def close(self) -> None:
         """Ask no more; a request that is under way ends by itself."""
         self._path = ""
-        if self._thread is not None:
-            self._put(None)
-            self._thread.join(_TIMEOUT)
+        self._put(None)
+        self._thread.join(_TIMEOUT)
 
     def _ask(self, container: str) -> None:
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="container names", daemon=True)
-            self._thread.start()
         if not self._put(container):
             del self._known[container]  # with its next event once more
 
@@ -68,6 +67,7 @@ class ContainerNames:
         return True
 
     def _work(self) -> None:
+        keep_capabilities()  # none: the socket's owner and group are enough
         while self._path and (container := self._asked.get()) is not None:
             found = inspect(self._path, container)
             if container in self._known:

@@ -95,7 +95,7 @@ def sole_server(address: str) -> Iterator[int]:
 
 def _lock(address: str, path: Path) -> int:
     try:
-        _make_folder(address, path.parent)
+        make_folder(address, path.parent)
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise BusError(address, f"{error.strerror}: choose another folder with --run-dir") from error
@@ -107,7 +107,13 @@ def _lock(address: str, path: Path) -> int:
     return lock
 
 
-def _make_folder(address: str, folder: Path) -> None:
+def make_folder(address: str, folder: Path) -> None:
+    """Make the folder of a socket, for the group, unless it is there.
+
+    Raises:
+        BusError: it is there, and somebody else's.
+        OSError: it cannot be made.
+    """
     if not folder.is_dir():
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         with suppress(OSError):

@@ -37,6 +37,8 @@ static __always_inline int send(struct __sk_buff *skb, struct packet *head, u32 
         failed = send_512(skb, head, offset, length);
     else if (length <= 4096)
         failed = send_4096(skb, head, offset, length);
+    else if (length <= 16384)
+        failed = send_16384(skb, head, offset, length);
     else
         failed = send_65536(skb, head, offset, length > 65536 ? 65536 : length);
     if (failed >= 0)

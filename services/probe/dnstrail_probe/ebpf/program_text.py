@@ -7,7 +7,7 @@ from pathlib import Path
 
 RING_PAGES = 4096  # 16 MiB
 _HERE = Path(__file__).parent
-_TIERS = (128, 512, 4096, 65536)
+_TIERS = (128, 512, 4096, 16384, 65536)
 
 
 def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[str, int]) -> str:

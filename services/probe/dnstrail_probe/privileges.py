@@ -1,0 +1,34 @@
+"""What the probe needs no more once its source is open, it gives up; by threads, so before it starts any."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import suppress
+
+from dnstrail.bus.ipc import make_folder, socket_path
+from dnstrail.capabilities import keep_capabilities
+
+# Source -> what it still needs: BPF to read its counters before Linux 5.19, SYS_PTRACE to see what a process runs.
+KEPT = {"ebpf": ("CAP_BPF", "CAP_SYS_PTRACE"), "packet": ()}
+
+
+def give_up_privileges(source: str, address: str) -> None:
+    """Let go of all capabilities but those that a live source needs; of a source that is not listed, nothing.
+
+    The user stays who it is. Where the folder of the socket belongs to another one, files are made as that one's.
+
+    Raises:
+        BusError: the folder is somebody else's.
+    """
+    if source not in KEPT:
+        return
+    folder = socket_path(address).parent
+    with suppress(OSError):  # whoever binds there will say so
+        make_folder(address, folder)
+        status = folder.stat()
+        if os.geteuid() == 0:
+            libc = ctypes.CDLL(None)
+            libc.setfsgid(status.st_gid)
+            libc.setfsuid(status.st_uid)
+    keep_capabilities(*KEPT[source])

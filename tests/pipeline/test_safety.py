@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dnstrail.bus.ipc import events_address
+from dnstrail.events import CLIENT as ASKS
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXIT, Captured
+from dnstrail.turns import TURN, Batch, decode
+from namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip
+from processes import run_dir, text_of, wait_until
+from running import open_bus
+from watching import question_of, watching
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
+]
+NOBODY = 65534
+NEEDED = ("net_admin", "bpf", "perfmon", "dac_read_search", "sys_ptrace")
+_BPF, _SYS_PTRACE = 1 << 39, 1 << 19
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts, with servers of names on IPv4 and IPv6."""
+    live_or_skip("dig")
+    with hosts() as both, dnsmasq(both.server, SENDER, 53, "/test/192.0.2.1"):
+        wait_until(lambda: dig(both, "ready.test"), "the server")
+        yield both
+
+
+def dig(network: Hosts, name: str) -> int:
+    """One question; the process that asked, 0 if it got no answer."""
+    with network.start_on_client("dig", "+short", "+tries=1", "+time=5", f"@{SENDER}", name) as process:
+        out, _ = process.communicate(timeout=20)
+    return process.pid if "192.0.2.1" in out else 0
+
+
+class Probe:
+    """A probe in a process of its own, and what it published."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.process = process
+        self.events: list[tuple[str, Captured]] = []
+        self.heard = False
+        self._folder = folder
+
+    def listen(self, subscriber: object) -> bool:
+        """Take what has come; whether the probe was heard."""
+        while (message := subscriber.receive()) is not None:
+            topic, body = message
+            self.heard = True
+            if topic != TURN:
+                self.events += [(topic, event) for event in decode(body, Batch).events]
+        return self.heard
+
+
+@contextmanager
+def probe(*prefix: str, owner: int = 0) -> Iterator[tuple[Probe, object]]:
+    """A probe that runs, and is heard."""
+    with run_dir() as folder, open_bus() as bus:
+        os.chown(folder, owner, owner)
+        subscriber = bus.subscriber(
+            [events_address(folder)], [NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXIT, TURN]
+        )
+        command = [*prefix, sys.executable, "-m", "dnstrail_probe", "--capture", "ebpf", "--run-dir", str(folder)]
+        process = subprocess.Popen(command)
+        started = Probe(process, folder)
+        try:
+            wait_until(lambda: started.listen(subscriber) or process.poll() is not None, "the probe")
+            assert process.poll() is None
+            yield started, subscriber
+        finally:
+            process.kill()
+            process.wait()
+
+
+def threads(pid: int) -> list[dict[str, str]]:
+    """The status of each thread of a process."""
+    return [
+        dict(re.findall(r"^(\w+):\t(.*)$", text_of(status), re.MULTILINE))
+        for status in Path(f"/proc/{pid}/task").glob("*/status")
+    ]
+
+
+@pytest.mark.parametrize("user", [NOBODY, 0])
+def test_few_capabilities_are_enough_and_are_given_up(network, user):
+    """As nobody with five capabilities the probe sees all; once it runs, no thread holds more than two."""
+    few = ["--bounding-set=-all" + "".join(f",+{name}" for name in (*NEEDED, "setpcap", "setuid", "setgid"))]
+    if user:
+        few = [f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+        few += [f"--{kind}-caps=-all" + "".join(f",+{name}" for name in NEEDED) for kind in ("inh", "ambient")]
+    with probe("setpriv", *few, owner=user) as (started, subscriber):
+        pid = dig(network, "few.test")
+        assert pid
+
+        def answered() -> list[Captured]:
+            started.listen(subscriber)
+            seen = [event for topic, event in started.events if topic == NET_PACKET_DNS and event.flow.role == ASKS]
+            return [event for event in seen if question_of(event) == "few.test" and not event.flow.egress]
+
+        wait_until(answered, "the answer")
+        assert {(event.process.pid, event.process.path) for event in answered()} == {(pid, "/usr/bin/dig")}
+        wait_until(lambda: started.listen(subscriber) and ends_of(started, pid), "the end of dig")
+        for status in threads(started.process.pid):
+            assert status["Uid"].split()[0] == str(user)
+            for kind in ("CapEff", "CapPrm", "CapBnd" if not user else "CapAmb"):
+                assert int(status[kind], 16) & ~(_BPF | _SYS_PTRACE) == 0, status
+            assert status["NoNewPrivs"] == "1"
+
+
+def ends_of(started: Probe, pid: int) -> list[Captured]:
+    """The ends of a process that were seen."""
+    return [event for topic, event in started.events if topic == SCHED_PROCESS_EXIT and event.process.pid == pid]
+
+
+def test_killed_probe_leaves_nothing_in_the_kernel(network):
+    """After kill -9 every program, link and map of the probe is gone, and names resolve all the while."""
+    with probe() as (started, _):
+        held = held_by(started.process.pid)
+        assert {"prog", "link", "map"} == {kind for kind, _ in held}
+        assert held <= loaded()
+        assert dig(network, "before.test")
+        started.process.send_signal(signal.SIGKILL)
+        assert dig(network, "during.test")
+        wait_until(lambda: not held & loaded(), "all of it to go")
+        assert dig(network, "after.test")
+
+
+def held_by(pid: int) -> set[tuple[str, int]]:
+    """What a process holds of BPF: kind and id."""
+    found = set()
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+        found |= {
+            (kind, int(id_))
+            for kind, id_ in re.findall(r"^(prog|link|map)_id:\t(\d+)$", text_of(info), re.MULTILINE)[:1]
+        }
+    return found
+
+
+def loaded() -> set[tuple[str, int]]:
+    """What the kernel has of BPF: kind and id."""
+    return {
+        (kind, entry["id"])
+        for kind in ("prog", "link", "map")
+        for entry in json.loads(subprocess.check_output(["bpftool", "-j", kind, "show"]))
+    }
+
+
+def test_two_probes_at_once_both_see_all(network):
+    """A second probe neither needs the first to go nor takes anything from it."""
+    with probe() as (first, first_subscriber), probe() as (second, second_subscriber):
+        pid = dig(network, "both.test")
+        assert pid
+        for started, subscriber in ((first, first_subscriber), (second, second_subscriber)):
+            wait_until(lambda s=started, of=subscriber: s.listen(of) and ends_of(s, pid), "the end of dig")
+            asked = [event for topic, event in started.events if topic == NET_PACKET_DNS]
+            assert {event.process.pid for event in asked if event.flow.role == ASKS} >= {pid}
+
+
+SEND = """
+import socket, sys
+address, port, *sizes = sys.argv[1:]
+sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(5)
+for size in map(int, sizes):
+    sock.sendto(bytes(size), (address, int(port)))
+    assert len(sock.recv(65536)) == size, size
+"""
+ECHO = """
+import socket, sys
+sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+sock.bind(("::", int(sys.argv[1])))
+print("bound", flush=True)
+while True:
+    data, address = sock.recvfrom(65536)
+    sock.sendto(data, address)
+"""
+STREAM = """
+import socket, sys
+server = socket.create_server(("::", 5353), family=socket.AF_INET6, dualstack_ipv6=True)
+client = socket.create_connection((sys.argv[1], 5353))
+there, _ = server.accept()
+for _ in range(100):
+    client.sendall(bytes(60000))
+    left = 60000
+    while left:
+        left -= len(there.recv(left))
+"""
+
+
+@contextmanager
+def echo(network: Hosts, port: int) -> Iterator[None]:
+    """A server that sends everything back."""
+    command = ["ip", "netns", "exec", network.server, sys.executable, "-c", ECHO, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "bound\n"
+            yield
+        finally:
+            process.kill()
+
+
+def passes(network: Hosts, code: str, *arguments: str) -> None:
+    """Run a program that ends well only if all its packets arrive."""
+    done = network.on_client(sys.executable, "-c", code, *arguments, timeout=60)
+    assert done.returncode == 0, (arguments, done.stderr)
+
+
+def test_all_traffic_passes(network):
+    """With the probe running every packet arrives, whatever it is: DNS or not, empty, huge, or cut in pieces."""
+    sizes = [str(size) for size in (0, 1, 11, 12, 13, 127, 128, 129, 512, 1500, 4096, 4097, 60000)]
+    with watching(frozenset({53, 5353})) as seen, echo(network, 5353), echo(network, 7777):
+        for address in (SERVER, SERVER6):
+            for port in ("5353", "7777"):
+                passes(network, SEND, address, port, *sizes)
+            assert network.on_client("ping", "-c1", "-W5", "-s", "4000", address).returncode == 0
+        for address in ("127.0.0.1", "::1"):
+            passes(network, STREAM, address)
+        count = 2 * 4 * (len(sizes) - 1)  # over both versions, leaving and arriving, there and back; but the empty
+        seen.until(lambda: seen.source.counters["packets"] >= count, "the packets on the DNS port")
+        assert seen.source.counters["unreadable"] == 0
+
+
+def test_full_buffer_loses_events_and_no_packets(network):
+    """Where nobody takes events any more they are lost and counted, and every packet still arrives."""
+    with watching(frozenset({53, 5353})) as seen, echo(network, 5353):
+        passes(network, SEND, SERVER, "5353", *["60000"] * 100)
+        assert seen.source._programs.lost > 0
+        pid = dig(network, "full.test")
+        assert pid
+        passes(network, STREAM, "::1")
+        for _ in range(100):
+            seen.look()
+        assert seen.source.counters["ring_full"] == seen.source._programs.lost
+        assert dig(network, "again.test")
+        seen.until(lambda: seen.about("again.test"), "events again")
