@@ -1,8 +1,10 @@
 // DNS packets on every socket of the host, with the process that owns the socket. Never in the way: all return 1.
+// With FIRST_BYTES also what the connections that processes open begin with.
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define EXTENSIONS 4 // IPv6 extension headers that are followed
+#define BEGINNING 16384 // bytes of a connection that are looked at for the name of its server
 
 // One reserve for each size, written out by the loader: the verifier wants constants, bcc no macros around map calls.
 // TIER
@@ -88,7 +90,7 @@ static __always_inline int send_head(struct packet *head)
     return 1;
 }
 
-static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 offset, struct owner *owner)
+static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 offset, struct owner *owner, u32 most)
 {
     if (head->protocol == UDP) {
         offset += 8;
@@ -107,7 +109,7 @@ static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 
     if (skb->len <= offset)
         return send_head(head); // where a stream begins
     head->length = skb->len - offset;
-    return send(skb, head, offset, head->length);
+    return send(skb, head, offset, head->length < most ? head->length : most);
 }
 
 struct headers {
@@ -186,13 +188,42 @@ static __always_inline int is_rewritten(struct __sk_buff *skb, u8 protocol)
     return owner && owner->dns;
 }
 
+#if FIRST_BYTES
+BPF_TABLE("lru_hash", u64, u32, sent, 16384); // how much the connections that were opened have sent so far
+
+static __always_inline int is_beginning(struct __sk_buff *skb, struct headers *found)
+{
+    u8 tcp[14];
+    if (found->protocol != TCP || bpf_skb_load_bytes(skb, found->offset, tcp, sizeof(tcp)))
+        return 0;
+    u64 cookie = bpf_get_socket_cookie(skb);
+    u32 none = 0, *before = sent.lookup(&cookie), header = found->offset + (tcp[12] >> 4) * 4;
+    if (!before) {
+        if ((tcp[13] & 0x12) != 0x02) // a SYN that answers none
+            return 0;
+        sent.update(&cookie, &none);
+        return 1;
+    }
+    if (*before >= BEGINNING || skb->len <= header)
+        return 0;
+    *before += skb->len - header;
+    return 1;
+}
+#else
+static __always_inline int is_beginning(struct __sk_buff *skb, struct headers *found) { return 0; }
+#endif
+
 static __always_inline int capture(struct __sk_buff *skb, u8 egress)
 {
     struct headers found = {};
+    u32 most = 65536;
     if (!read_headers(skb, &found))
         return 1;
-    if (!IS_DNS(found.sport) && !IS_DNS(found.dport) && !(egress && is_rewritten(skb, found.protocol)))
-        return 1;
+    if (!IS_DNS(found.sport) && !IS_DNS(found.dport) && !(egress && is_rewritten(skb, found.protocol))) {
+        if (!egress || !is_beginning(skb, &found))
+            return 1;
+        most = BEGINNING;
+    }
     struct packet head = {.kind = PACKET, .egress = egress, .sport = found.sport, .dport = found.dport};
     head.family = found.family;
     head.protocol = found.protocol;
@@ -204,7 +235,7 @@ static __always_inline int capture(struct __sk_buff *skb, u8 egress)
         bpf_skb_load_bytes(skb, 24, head.daddr, 16);
     }
     head.cookie = bpf_get_socket_cookie(skb);
-    return keep(skb, &head, found.offset, owners.lookup(&head.cookie));
+    return keep(skb, &head, found.offset, owners.lookup(&head.cookie), most);
 }
 
 int on_ingress(struct __sk_buff *skb) { return capture(skb, 0); }

@@ -54,7 +54,7 @@ class Programs:
         SourceUnavailable: something is missing; the text says what, and what to do.
     """
 
-    def __init__(self, ports: frozenset[int]) -> None:
+    def __init__(self, ports: frozenset[int], *, first_bytes: bool = False) -> None:
         _check_capabilities()
         self._bcc = load_bcc()
         root = find_cgroup2()
@@ -63,6 +63,7 @@ class Programs:
         self.cgroup_root = root
         self._cgroup = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
         self._links: list[int] = []
+        self._wanted = {"FIRST_BYTES": int(first_bytes)}
         try:
             self._bpf, self.sees_processes, self.sees_namespaces = self._load(ports)
         except BaseException:
@@ -103,7 +104,7 @@ class Programs:
         """The programs, with all that this kernel lets them see."""
         refused: SourceUnavailable | None = None
         for abilities in _ABILITIES:
-            bpf, sees_processes = _compile(self._bcc, ports, abilities)
+            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted)
             try:
                 for function, (program, hook) in _HOOKS.items():
                     self._attach(bpf, function, program, hook)

@@ -42,7 +42,7 @@ class EbpfSource:
         self.counters: Counter[str] = Counter()
         self._ports = ports = watched.ports
         self._assembly = Assembly(watched, self.counters)
-        self._programs = Programs(ports)
+        self._programs = Programs(ports, first_bytes=watched.server_names)
         self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(self._programs.cgroup_root)
         self.counters["sockets_found"] = seed(self._programs, self._attribution.processes, ports)
@@ -96,6 +96,10 @@ class EbpfSource:
         process, life = self._attribution.who(packet)
         if process is None:
             self.counters["unattributed"] += 1
+        if not self._ports & {packet.sport, packet.dport, packet.meant_port}:
+            flow = _flow(packet, "")
+            segment = Captured(packet.ts + self._epoch, payload, flow, process)
+            return self._assembly.first_bytes(segment, flow, packet.seq, syn=bool(packet.syn))
         client = is_client(
             egress=bool(packet.egress),
             to_server=packet.dport in self._ports or (bool(packet.egress) and packet.meant_port in self._ports),
