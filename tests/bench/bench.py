@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import dns.message
+from packets import packet_cost
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
@@ -56,6 +57,21 @@ def main() -> None:
         "lookups over the bus: one key / 32 keys a request",
         single / batched,
         f"{single * 1e6:.0f} us / {batched * 1e6:.0f} us a key",
+    )
+    _live()
+
+
+def _live() -> None:
+    """What live capture costs the host's other traffic."""
+    cost = packet_cost()
+    if isinstance(cost, str):
+        print(f"  not measured: {cost}")
+        return
+    ours, empty = cost
+    _line(
+        "eBPF: a packet that is no DNS / an empty program",
+        sum(ours) / sum(empty),
+        f"in {ours.ingress:.0f} ns, out {ours.egress:.0f} ns; empty {empty.ingress:.0f} and {empty.egress:.0f} ns",
     )
 
 

@@ -311,6 +311,20 @@ def test_paths_are_absolute_and_real(network, seen, tmp_path):
         assert {event.process.path for event in seen.of(process.pid, SCHED_PROCESS_EXEC)} == {path}
 
 
+def test_forwarder(network, seen):
+    """A process that answers and asks is a forwarder, at both of its ends; whom it asks and who asked it are not."""
+    with dnsmasq(network.client, "127.0.0.1", 53, "/other/192.0.2.2", f"--server={SENDER}"):
+        ask_here = ("dig", "+short", "+tries=1", "+time=1", "@127.0.0.1")
+        wait_until(lambda: network.on_client(*ask_here, "ready2.test").stdout == "192.0.2.1\n", "the forwarder")
+        pid = ask(network, *ask_here, "forwarded.test")
+    seen.until(lambda: len(seen.about("forwarded.test")) >= 8, "question and answer, at both ends, on both ways")
+    roles = {(event.process.name, event.flow.role) for event in seen.about("forwarded.test")}
+    assert roles == {("dig", "client"), ("dnsmasq", "forwarder"), ("dnsmasq", "server")}
+    forwarders = {event.process.pid for event in seen.about("forwarded.test") if event.flow.role == "forwarder"}
+    assert len(forwarders) == 1
+    assert pid not in forwarders
+
+
 def test_a_thousand_short_processes(network, static):
     """Of 1,009 processes that resolve one name each and end at once, every start, end and answer is its own."""
     count, server = 1009, SERVERS["v4"]

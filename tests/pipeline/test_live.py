@@ -117,6 +117,25 @@ def test_twenty_pings_are_twenty_findings(network):
         }
 
 
+def test_connections_have_the_names_behind_them(network):
+    """A connection to an address that was just resolved is an event with the process and the names behind it."""
+    connect = "import socket; s = socket.socket(); s.connect_ex((socket.gethostbyname('google.com'), 81))"
+    with pipeline("--output", "json", "--events", "net_tcp_connect") as run:
+        for number in range(1, 24):
+            assert network.on_client(sys.executable, "-c", connect).returncode == 0
+            wait_until(lambda number=number: len(connections(run)) >= number, f"connection {number}")
+        told = [{arg["name"]: arg["value"] for arg in event["args"]} for event in connections(run)]
+        assert told == [{"dst": GOOGLE, "dst_port": 81, "dst_dns": ["google.com"]}] * 23
+        stats = run.stats()
+        assert stats["cache"]["copies"] >= 23  # each answer is seen on the sockets of both ends
+        assert stats["admission"]["matched"] >= 23
+
+
+def connections(run: Run) -> list[dict]:
+    """The connections to the port that nobody else uses."""
+    return [event for event in run.named("net_tcp_connect") if {"dst_port", 81} <= {*event["args"][1].values()}]
+
+
 def test_only_the_probe_keeps_privileges(network):
     """Cache and signatures run as nobody, the probe as root; and they still find each other."""
     with pipeline(*LINE.split()) as run:

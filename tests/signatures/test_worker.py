@@ -9,13 +9,24 @@ from structlog.testing import capture_logs
 
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.client import DnsDataSource
-from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Process
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Process
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.turns import TURN, Batch, Turn, encode
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.worker import SOURCE_COMPLETE, push_to, run, topics_of
-from running import BOUND, asker, cache, open_bus, probe, response, running, seen, short_folder, wait_until
+from running import (
+    BOUND,
+    asker,
+    cache,
+    open_bus,
+    probe,
+    response,
+    running,
+    seen,
+    short_folder,
+    wait_until,
+)
 
 GOOGLE = response("google.com", "google.com 60 A 192.0.2.1")
 PING = Process(4242, "ping", "/usr/bin/ping", 4000, 1000, "c0ffee")
@@ -280,3 +291,30 @@ def test_without_a_cache_a_lookup_is_an_error_of_its_signature(folder, findings)
         wait_until(lambda: findings and "signal" in findings[-1])
     assert [message.get("eventName") for message in findings] == ["REPORTED", None]
     assert findings[-1]["errors"] == 1
+
+
+class Connections(Reporter):
+    """Reports the names behind every connection."""
+
+    metadata = SignatureMetadata("C-1", "1", "Connections", "CONNECTED")
+    selected_events = (EventSelector("tracee", NET_TCP_CONNECT),)
+
+    def on_event(self, event):
+        self.report(event, names=event.arg("dst_dns"))
+
+
+def connected(address):
+    return NET_TCP_CONNECT, Captured(5_000_000_000, process=PING, args={"dst": address, "dst_port": 443})
+
+
+def test_connections_come_with_the_names_behind_them(folder, findings):
+    """A signature is given connections with the names that the cache knows for their addresses, [] where none."""
+    with (
+        cache(folder) as address,
+        signatures(folder, findings, Connections, lookups=address),
+        probe(folder, subscribers=2) as publishing,
+    ):
+        publishing.turn(seen(GOOGLE, 4), connected("192.0.2.1"), connected("198.51.100.1"))
+        wait_until(lambda: len(findings) >= 2)
+    names = [{arg["name"]: arg["value"] for arg in found["args"]}["names"] for found in findings]
+    assert names == [["google.com"], []]

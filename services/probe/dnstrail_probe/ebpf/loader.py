@@ -39,6 +39,8 @@ _HOOKS = {
     "on_sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
     "on_sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
 }
+# bcc's BPF_PROBE_RETURN and BPF_PROBE_ENTRY; the return comes first, so that no call is left without it.
+_UPROBES = {"on_getaddrinfo_return": 1, "on_getaddrinfo": 0}
 # What programs on packets may ask, from the newest kernels to the oldest: of the current task, of the namespace.
 _ABILITIES = (
     {"SEES_CURRENT": 1, "SEES_NETNS": 1},
@@ -48,13 +50,13 @@ _ABILITIES = (
 
 
 class Programs:
-    """The loaded programs: their ring buffer, maps and counters.
+    """The loaded programs: their ring buffer, maps and counters; `resolver`: those for getaddrinfo, too.
 
     Raises:
         SourceUnavailable: something is missing; the text says what, and what to do.
     """
 
-    def __init__(self, ports: frozenset[int], *, first_bytes: bool = False) -> None:
+    def __init__(self, ports: frozenset[int], *, resolver: bool = False, first_bytes: bool = False) -> None:
         _check_capabilities()
         self._bcc = load_bcc()
         root = find_cgroup2()
@@ -64,6 +66,7 @@ class Programs:
         self._cgroup = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
         self._links: list[int] = []
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
+        self._extra = ("getaddrinfo",) if resolver else ()
         try:
             self._bpf, self.sees_processes, self.sees_namespaces = self._load(ports)
         except BaseException:
@@ -90,21 +93,42 @@ class Programs:
         """Put an entry into a map, unless a program has put one there meanwhile."""
         self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST)
 
+    def watch(self, path: str, offset: int) -> tuple[int, ...]:
+        """See the calls of getaddrinfo in a library, and their returns, until the descriptors are closed.
+
+        Raises:
+            OSError: the kernel refused it.
+        """
+        descriptors: list[int] = []
+        try:
+            for function, kind in _UPROBES.items():
+                program = self._bpf.load_func(function, self._bcc.BPF.KPROBE)
+                named = f"{function}_{offset:x}".encode()
+                found = int(self._bcc.lib.bpf_attach_uprobe(program.fd, kind, named, path.encode(), offset, -1, 0))
+                if found < 0:
+                    raise OSError(ctypes.get_errno(), "no uprobe")  # noqa: TRY301 - as bcc's own exceptions
+                descriptors.append(found)
+        except Exception as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise OSError(f"the kernel refused {path}: {error}") from error
+        return tuple(descriptors)
+
     def close(self) -> None:
         """Detach everything."""
         self._detach()
         os.close(self._cgroup)
 
     def _detach(self) -> None:
-        for link in self._links:
-            os.close(link)
+        for descriptor in self._links:
+            os.close(descriptor)
         self._links.clear()
 
     def _load(self, ports: frozenset[int]) -> tuple[Any, bool, bool]:
         """The programs, with all that this kernel lets them see."""
         refused: SourceUnavailable | None = None
         for abilities in _ABILITIES:
-            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted)
+            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted, self._extra)
             try:
                 for function, (program, hook) in _HOOKS.items():
                     self._attach(bpf, function, program, hook)
@@ -120,7 +144,7 @@ class Programs:
         attach_type = getattr(self._bcc.BPFAttachType, hook)
         try:
             loaded = bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=attach_type)
-            self._links.append(_link(loaded.fd, self._cgroup, int(attach_type)))
+            self._links.append(link(loaded.fd, self._cgroup, int(attach_type)))
         except Exception as error:
             raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}") from error
 
@@ -148,12 +172,15 @@ def load_bcc() -> ModuleType:
     return module
 
 
-def _compile(bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int]) -> tuple[Any, bool]:
+def _compile(
+    bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...]
+) -> tuple[Any, bool]:
     """The programs, with process events if the kernel lets us have them."""
     with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
-        return _build(bcc, ("events", "sockets", "dns", "process"), ports, abilities | process_offsets(Btf())), True
+        offsets = process_offsets(Btf())
+        return _build(bcc, ("events", "sockets", "dns", "process", *extra), ports, abilities | offsets), True
     try:
-        return _build(bcc, ("events", "sockets", "dns"), ports, abilities), False
+        return _build(bcc, ("events", "sockets", "dns", *extra), ports, abilities), False
     except Exception as error:
         raise SourceUnavailable(
             "ebpf",
@@ -163,7 +190,11 @@ def _compile(bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int]) 
 
 
 def _build(bcc: ModuleType, parts: tuple[str, ...], ports: frozenset[int], defines: dict[str, int]) -> Any:
-    text = program_text(parts, ports, defines)
+    return compile_text(bcc, program_text(parts, ports, defines))
+
+
+def compile_text(bcc: ModuleType, text: str) -> Any:
+    """A text as bcc compiles it, without any header of the kernel's."""
     with tempfile.TemporaryDirectory(prefix="dnstrail-headers-") as folder:
         write_headers(Path(folder))
         os.environ["BCC_KERNEL_SOURCE"] = folder
@@ -173,14 +204,14 @@ def _build(bcc: ModuleType, parts: tuple[str, ...], ports: frozenset[int], defin
             del os.environ["BCC_KERNEL_SOURCE"]
 
 
-def _link(program: int, cgroup: int, attach_type: int) -> int:
+def link(program: int, cgroup: int, attach_type: int) -> int:
     """BPF_LINK_CREATE, bpf(2): unlike BPF_PROG_ATTACH it ends with this process, even a killed one."""
     number = _SYS_BPF.get(platform.machine())
     if number is None:
         raise OSError(f"unknown machine {platform.machine()}")
     attributes = struct.pack("IIII", program, cgroup, attach_type, 0) + bytes(48)
     libc = ctypes.CDLL(None, use_errno=True)
-    link = int(libc.syscall(number, _BPF_LINK_CREATE, ctypes.c_char_p(attributes), len(attributes)))
-    if link < 0:
+    created = int(libc.syscall(number, _BPF_LINK_CREATE, ctypes.c_char_p(attributes), len(attributes)))
+    if created < 0:
         raise OSError(ctypes.get_errno(), f"BPF_LINK_CREATE: {os.strerror(ctypes.get_errno())}")
-    return link
+    return created

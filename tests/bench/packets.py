@@ -1,0 +1,100 @@
+"""What the programs cost a packet that is no DNS, beside a program that does nothing: measured by the kernel itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail_probe.cgroup2 import find_cgroup2
+from dnstrail_probe.ebpf import loader
+
+COUNT = 100_000
+_ENABLED = Path("/proc/sys/kernel/bpf_stats_enabled")
+_EMPTY = "int on_ingress(struct __sk_buff *skb) { return 1; }\nint on_egress(struct __sk_buff *skb) { return 1; }\n"
+
+
+class Cost(NamedTuple):
+    """Nanoseconds a packet, as it comes in and as it goes out."""
+
+    ingress: float
+    egress: float
+
+
+def packet_cost() -> tuple[Cost, Cost] | str:
+    """What a packet costs with our programs, and with empty ones; or why that cannot be measured."""
+    try:
+        programs = loader.Programs(frozenset({53}))
+    except SourceUnavailable as error:
+        return str(error)
+    try:
+        with _statistics():
+            ours = _measure(programs.program_fd)
+    finally:
+        programs.close()
+    with _statistics(), _empty_programs() as program_fd:
+        return ours, _measure(program_fd)
+
+
+def _measure(program_fd: Callable[[str], int]) -> Cost:
+    """Send packets of a connected socket over the loopback interface; the median of a few runs."""
+    runs = []
+    for _ in range(3):
+        before = [_run(program_fd(name)) for name in ("on_ingress", "on_egress")]
+        _send()
+        after = [_run(program_fd(name)) for name in ("on_ingress", "on_egress")]
+        runs.append([(then[0] - now[0]) / (then[1] - now[1]) for now, then in zip(before, after, strict=True)])
+    return Cost(*(sorted(run[way] for run in runs)[1] for way in (0, 1)))
+
+
+def _send() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as here,
+    ):
+        there.bind(("127.0.0.1", 0))
+        here.connect(there.getsockname())
+        for _ in range(COUNT):
+            here.send(b"x" * 60)
+            there.recv(60)
+
+
+def _run(descriptor: int) -> tuple[int, int]:
+    """How long a program ran, and how often."""
+    lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    told = dict(line.split(":", 1) for line in lines)
+    return int(told["run_time_ns"]), int(told["run_cnt"])
+
+
+@contextmanager
+def _statistics() -> Iterator[None]:
+    """The kernel measures its programs meanwhile."""
+    before = _ENABLED.read_text()
+    _ENABLED.write_text("1")
+    try:
+        yield
+    finally:
+        _ENABLED.write_text(before)
+
+
+@contextmanager
+def _empty_programs() -> Iterator[Callable[[str], int]]:
+    """Programs in the same places that do nothing."""
+    bcc: Any = loader.load_bcc()
+    cgroup = os.open(str(find_cgroup2()), os.O_RDONLY)
+    bpf = loader.compile_text(bcc, _EMPTY)
+    links, descriptors = [], {}
+    try:
+        for name, hook in (("on_ingress", "CGROUP_INET_INGRESS"), ("on_egress", "CGROUP_INET_EGRESS")):
+            attach_type = getattr(bcc.BPFAttachType, hook)
+            descriptors[name] = bpf.load_func(name, bcc.BPFProgType.CGROUP_SKB, attach_type=attach_type).fd
+            links.append(loader.link(descriptors[name], cgroup, int(attach_type)))
+        yield descriptors.__getitem__
+    finally:
+        for descriptor in (*links, cgroup):
+            os.close(descriptor)
+        bpf.cleanup()
