@@ -70,4 +70,4 @@ def test_cgroups_of_this_host():
     root = find_cgroup2()
     found = dict(cgroups(root))
     assert found[cgroup_id(root, "/")] == "/"
-    assert cgroup_id(root, "/no/such/cgroup") == 0
+    assert cgroup_id(root, "/no/such/cgroup") == cgroup_id(root, "/../..") == 0

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MAGIC = 0x63677270  # CGROUP2_SUPER_MAGIC
-_MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/host/cgroup", "/host/cgroup/unified")
+# In a container its own part alone is at /sys/fs/cgroup: the host's, where it is mounted, comes first.
+_MOUNTS = ("/host/cgroup", "/host/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
 
 def find_cgroup2() -> str | None:
@@ -27,7 +28,9 @@ def cgroups(root: str) -> Iterator[tuple[int, str]]:
 
 
 def cgroup_id(root: str, path: str) -> int:
-    """The id of a cgroup by its path below the root; 0 if there is none."""
+    """The id of a cgroup by its path below the root; 0 if there is none, or it is outside of our cgroup namespace."""
+    if "/.." in path:
+        return 0
     try:
         return Path(root + path).stat().st_ino
     except OSError:
