@@ -146,7 +146,8 @@ class Streams(Generic[T]):
             key, direction = self._directions.popitem(last=False)
             self._waiting.pop(key, None)
             self._held -= direction.stream.held
-            self._counters["tcp_evicted"] += not direction.stream.reader.done
+            if not direction.stream.reader.done:
+                self._counters["tcp_evicted"] += 1
 
 
 def _starts_anew(stream: Stream[T], sequence: int, *, syn: bool) -> bool:
