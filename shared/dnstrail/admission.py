@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-import msgspec
-
 from dnstrail.errors import BadMessage, SettingsError
 from dnstrail.events import Flow, Process
 from dnstrail.wire import Message
-from dnstrail.wire.name import read_name
+from dnstrail.wire.message import read_question
 
 POLICIES = ("auto", "accept", "reject")
 WINDOW = 30.0  # seconds that a query waits, and that `auto` trusts nothing after a loss
@@ -23,7 +21,7 @@ MAX_SIGHTINGS = 64  # of one query that wait for their responses
 MAX_TARGETS = 64  # of a first response; a larger one is not remembered, and never in conflict
 _PRINTS, _STEPS = 4, 4  # packets of a query whose copies are known; entries of each queue that a call may let go
 _NOT_A_QUERY, _IN = 0xF800, 1  # QR, and any OPCODE but QUERY; the class
-_HEADER, _QUESTION = struct.Struct("!3H6x"), struct.Struct("!2H")
+_HEADER = struct.Struct("!3H6x")
 _MAPPED = bytes(10) + b"\xff\xff"
 
 Address = tuple[bytes, int]
@@ -127,7 +125,7 @@ class Admission:
         query, reason = self._find(message, flow) if flow else (None, "")
         copy = False
         if query is not None:
-            reason, copy = self._match(query, stamp, hash(msgspec.msgpack.encode(message)))
+            reason, copy = self._match(query, stamp, hash(message.wire))
         matched = query is not None and not reason
         admitted = matched or not self._rejects(stamp, flow, live)
         self.counters["matched" if matched else f"unmatched_{'accepted' if admitted else 'rejected'}"] += 1
@@ -235,8 +233,7 @@ def _read_question(wire: bytes) -> tuple[int, Question] | None:
         id_, flags, questions = _HEADER.unpack_from(wire)
         if flags & _NOT_A_QUERY or questions != 1:
             return None
-        name, at = read_name(wire, _HEADER.size, len(wire), {})
-        rdtype, cls = _QUESTION.unpack_from(wire, at)
+        name, rdtype, cls, _ = read_question(wire, {})
     except (BadMessage, struct.error):
         return None
     return (id_, (name, rdtype)) if cls == _IN else None

@@ -12,6 +12,7 @@ import dns.name
 ROOT = "."
 # Bytes that stand for themselves in dnspython's text form of a label, all but upper case.
 PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
+_ESCAPED = [dns.name.Name((bytes([c]),)).to_text() for c in range(256)]
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _MAX_TEXT = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
 _V4_SUFFIX = ".in-addr.arpa"
@@ -24,12 +25,14 @@ def label_text(label: bytes) -> str:
     label = label.lower()
     if not label.translate(None, PLAIN):
         return label.decode("ascii")
-    return dns.name.Name((label,)).to_text()
+    return "".join(map(_ESCAPED.__getitem__, label))
 
 
 @lru_cache(maxsize=65536)
 def packed_address_text(packed: bytes) -> str:
     """The canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is IPv4."""
+    if len(packed) == 4:  # noqa: PLR2004 - of IPv4
+        return "{}.{}.{}.{}".format(*packed)
     return _canonical(packed)
 
 

@@ -28,7 +28,8 @@ def query(name: str = "a.example", kind: int = A, id_: int = 1, flags: int = 0x0
 
 def answer(*targets: str, name: str = "a.example", kind: int = A, id_: int = 1, ttl: int = 60) -> Message:
     records = [Record(name, A, ttl, target) for target in targets or ("192.0.2.1",)]
-    return Message(id_, 0x8180, 1, len(records), name, kind, 1, records)
+    wire_ = repr((id_, name, kind, records)).encode()  # other bytes for another answer is all that counts
+    return Message(wire_, id_, 0x8180, 1, len(records), name, kind, 1, records)
 
 
 def there(client="10.0.0.2", server="10.0.0.53", port=40000, to=53, **more) -> Flow:

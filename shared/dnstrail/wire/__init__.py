@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from dnstrail.wire.message import Message, Record, decode, is_response
-from dnstrail.wire.rdata import ServiceBinding
+from dnstrail.wire.service_binding import ServiceBinding
 
 __all__ = ["Message", "Record", "ServiceBinding", "decode", "is_response"]

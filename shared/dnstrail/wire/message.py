@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from struct import Struct
+import struct
 
 import msgspec
 
 from dnstrail.errors import BadMessage
-from dnstrail.wire.name import Known, read_name
-from dnstrail.wire.rdata import TYPES, ServiceBinding, read_rdata
+from dnstrail.names import packed_address_text
+from dnstrail.wire.name import MAX_POINTERS, POINTER, Known, read_name
+from dnstrail.wire.rdata import TYPES, A, read_rdata
+from dnstrail.wire.service_binding import ServiceBinding
 
 IN = 1
+HEADER = 12  # bytes
 _QR = 0x8000
-_HEADER = Struct("!6H")
-_QUESTION = Struct("!2H")
-_RECORD = Struct("!HHIH")
+_header = struct.Struct("!4H").unpack_from
+_question = struct.Struct("!2H").unpack_from  # behind its name
+_record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDATA
+_usual_record = struct.Struct("!HHHIH4s").unpack_from  # the same, its owner a pointer, its RDATA an IPv4 address
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -27,8 +31,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What was read; `damaged` says that the framing broke, `skipped` counts records with a bad RDATA."""
+    """What was read of `wire`; `damaged`: the framing broke; `skipped` counts records with a bad RDATA."""
 
+    wire: bytes
     id: int
     flags: int
     question_count: int
@@ -53,7 +58,7 @@ class Message(msgspec.Struct, frozen=True):
 
 def is_response(wire: bytes) -> bool:
     """Whether a message says that it is a response, without a look at the rest of it."""
-    return len(wire) >= _HEADER.size and wire[2] >= 0x80  # noqa: PLR2004 - QR is the first bit of the flags
+    return len(wire) >= HEADER and wire[2] >= 0x80  # noqa: PLR2004 - QR is the first bit of the flags
 
 
 def decode(wire: bytes) -> Message:
@@ -64,39 +69,58 @@ def decode(wire: bytes) -> Message:
     Raises:
         BadMessage: the header, or a response's question, is not whole; damage further on is only marked.
     """
-    if len(wire) < _HEADER.size:
+    if len(wire) < HEADER:
         raise BadMessage("shorter than a header")
-    id_, flags, questions, answers, _, _ = _HEADER.unpack_from(wire)
+    id_, flags, questions, answers = _header(wire)
     if questions != 1 or not flags & _QR:
-        return Message(id_, flags, questions, answers)
+        return Message(wire, id_, flags, questions, answers)
     known: Known = {}
-    name, at = read_name(wire, _HEADER.size, len(wire), known)
-    if at + _QUESTION.size > len(wire):
+    name, rdtype, cls, at = read_question(wire, known)
+    records, skipped, damaged = _read_answers(wire, at, answers, known)
+    return Message(wire, id_, flags, 1, answers, name, rdtype, cls, records, skipped, damaged)
+
+
+def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:
+    """The name, type and class of the first question, and the offset behind it.
+
+    Raises:
+        BadMessage: it is not whole.
+    """
+    name = read_name(wire, HEADER, len(wire), known)
+    at = name.end + 4
+    if at > len(wire):
         raise BadMessage("the question is cut short")
-    rdtype, cls = _QUESTION.unpack_from(wire, at)
+    return name.text, *_question(wire, name.end), at
+
+
+def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[Record], int, bool]:
+    """The records that can make relations, the number of those skipped, and whether the framing broke."""
     records: list[Record] = []
-    skipped, damaged = _read_answers(wire, at + _QUESTION.size, answers, known, records)
-    return Message(id_, flags, 1, answers, name, rdtype, cls, records, skipped, damaged)
-
-
-def _read_answers(wire: bytes, at: int, count: int, known: Known, into: list[Record]) -> tuple[int, bool]:
-    skipped = 0
+    skipped, size = 0, len(wire)
     for _ in range(count):
         try:
-            owner, at = read_name(wire, at, len(wire), known)
-        except BadMessage:
-            return skipped, True
-        start = at + _RECORD.size
-        if start > len(wire):
-            return skipped, True
-        rdtype, cls, ttl, length = _RECORD.unpack_from(wire, at)
+            pointer, rdtype, cls, ttl, length, address = _usual_record(wire, at)
+        except struct.error:
+            pointer = 0
+        owner, start = known.get(pointer - POINTER), at + 12
+        if owner is None or owner.end > at or owner.pointers == MAX_POINTERS:
+            try:
+                owner = read_name(wire, at, size, known)
+                rdtype, cls, ttl, length = _record(wire, owner.end)
+            except (BadMessage, struct.error):
+                return records, skipped, True
+            start = owner.end + 10
+            address = wire[start : start + length]
         at = start + length
-        if at > len(wire):
-            return skipped, True
-        if cls != IN or rdtype not in TYPES:
+        if at > size:
+            return records, skipped, True
+        if cls != IN:
             continue
-        try:
-            into.append(Record(owner, rdtype, ttl, read_rdata(wire, rdtype, start, at, known)))
-        except BadMessage:
-            skipped += 1
-    return skipped, False
+        if rdtype == A and length == 4:  # noqa: PLR2004 - of IPv4
+            records.append(Record(owner.text, A, ttl, packed_address_text(address)))
+        elif rdtype in TYPES:
+            try:
+                records.append(Record(owner.text, rdtype, ttl, read_rdata(wire, rdtype, start, at, known)))
+            except BadMessage:
+                skipped += 1
+    return records, skipped, False
