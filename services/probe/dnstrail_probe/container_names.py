@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import queue
 import socket
 import threading
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 
 from dnstrail.capabilities import keep_capabilities
 
-DOCKER = "/var/run/docker.sock"
+DOCKER = "/var/run/docker.sock"  # unless DOCKER_HOST names another socket, as for Docker's own tools
+_SCHEME = "unix://"
 MAX_KNOWN = 4096
 _TIMEOUT = 2.0  # seconds for each step of a request
 _LARGEST = 1 << 20  # bytes of an answer that are read
@@ -32,8 +34,8 @@ NAMELESS = ContainerName()
 class ContainerNames:
     """Answers at once with what is known, and asks about the rest: a container's first events may lack its name."""
 
-    def __init__(self, path: str = DOCKER) -> None:
-        self._path = path
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path or docker_socket()
         self._known: OrderedDict[str, ContainerName] = OrderedDict()
         self._asked: queue.Queue[str | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._work, name="container names", daemon=True)
@@ -72,6 +74,12 @@ class ContainerNames:
             found = inspect(self._path, container)
             if container in self._known:
                 self._known[container] = found
+
+
+def docker_socket() -> str:
+    """Where the daemon of this host listens."""
+    host = os.environ.get("DOCKER_HOST", "")
+    return host.removeprefix(_SCHEME) if host.startswith(_SCHEME) else DOCKER
 
 
 def inspect(path: str, container: str) -> ContainerName:

@@ -1,0 +1,16 @@
+#!/bin/sh
+# As root on Debian or Ubuntu: what the tests with containers need. They start a Docker daemon of their own.
+set -eu
+[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
+missing=
+for package in docker.io docker-cli util-linux; do
+    apt-cache show "$package" >/dev/null 2>&1 || continue # docker-cli is a part of docker.io before Debian 13
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+echo "setup: installing$missing" >&2
+{
+    apt-get update -q
+    # shellcheck disable=SC2086 # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
+} >&2
