@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dnstrail.events import CLIENT as ASKS
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured
 from dnstrail.events import SERVER as ANSWERS
 from dnstrail.wire import is_response
+from dnstrail_probe.ebpf import loader
 from namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip
 from processes import run_dir, wait_until
 from watching import Watching, cgroup, question_of, watching
@@ -271,15 +273,16 @@ def test_mapped_address_is_ipv4(network, seen):
 
 
 @pytest.mark.parametrize(
-    ("script", "code", "signal"), [("exit 7", 7, 0), ("kill -9 $$", 0, 9), ("kill -15 $$", 0, 15), ("exit 0", 0, 0)]
+    ("script", "code", "signal_code"),
+    [("exit 7", 7, 0), ("kill -9 $$", 0, 9), ("kill -15 $$", 0, 15), ("exit 0", 0, 0)],
 )
-def test_end_of_a_process(network, seen, script, code, signal):
+def test_end_of_a_process(network, seen, script, code, signal_code):
     """An end tells the exit code, or the signal, and what the process ran."""
     process = subprocess.Popen(["/bin/sh", "-c", script])
     process.wait()
     seen.until(lambda: seen.of(process.pid, SCHED_PROCESS_EXIT), "the end")
     [event] = seen.of(process.pid, SCHED_PROCESS_EXIT)
-    assert (event.args["exit_code"], event.args["signal_code"]) == (code, signal)
+    assert (event.args["exit_code"], event.args["signal_code"]) == (code, signal_code)
     assert (event.process.path, event.process.parent_pid) == (os.path.realpath("/bin/sh"), os.getpid())
 
 
@@ -323,6 +326,38 @@ def test_forwarder(network, seen):
     forwarders = {event.process.pid for event in seen.about("forwarded.test") if event.flow.role == "forwarder"}
     assert len(forwarders) == 1
     assert pid not in forwarders
+
+
+def test_server_that_went_into_the_background(network, seen, tmp_path):
+    """A server that binds its ports and then forks, its first process ending, is itself from its first answer on."""
+    address, pid_file = "127.0.0.53", tmp_path / "pid"
+    options = ("--bind-interfaces", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--address=/test/192.0.2.1")
+    started = network.on_client("dnsmasq", *options, f"--listen-address={address}", f"--pid-file={pid_file}")
+    assert started.returncode == 0, started.stderr
+    wait_until(pid_file.exists, "the server")
+    pid = int(pid_file.read_text())
+    try:
+        for transport in ("notcp", "tcp"):
+            ask(network, "dig", f"+{transport}", "+short", f"@{address}", f"{transport}.background.test")
+        seen.until(lambda: len(seen.about("tcp.background.test")) >= 4, "question and answer, at both ends")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    answers = [event for event in seen.about("notcp.background.test") if event.flow.role == ANSWERS]
+    assert {event.process.pid for event in answers if event.flow.egress} == {pid}
+    over_tcp = [event for event in seen.about("tcp.background.test") if event.flow.role == ANSWERS]
+    assert {(event.process.pid, event.process.path) for event in over_tcp} == {(pid, "/usr/sbin/dnsmasq")}
+
+
+@pytest.mark.parametrize("abilities", loader._ABILITIES[1:], ids=["no namespace", "neither namespace nor task"])
+@TRANSPORTS
+def test_older_kernels(network, monkeypatch, abilities, transport):
+    """With as little as older kernels let programs on packets see, both ends have their processes all the same."""
+    monkeypatch.setattr(loader, "_ABILITIES", (abilities,))
+    name = f"old-{transport}-{sum(abilities.values())}.test"
+    with watching() as seen:
+        pid = ask(network, "dig", "+tcp" if transport == "tcp" else "+notcp", "+short", f"@{SENDER}", name)
+        check_client(seen, name, pid, "dig", "/usr/bin/dig")
+        check_server(seen, name)
 
 
 def test_a_thousand_short_processes(network, static):

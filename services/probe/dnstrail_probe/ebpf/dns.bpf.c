@@ -70,6 +70,7 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
                 sender = *owner;
             note_current(&sender);
             copy_owner(head, &sender);
+            inherit(&sender, head->sport);
             owners.update(&head->cookie, &sender); // what comes back is for it, too
         }
         head->tid = (u32)id;

@@ -85,6 +85,24 @@ static __always_inline int note_server(struct bpf_sock *ctx)
 int on_post_bind4(struct bpf_sock *ctx) { return note_server(ctx); }
 int on_post_bind6(struct bpf_sock *ctx) { return note_server(ctx); }
 
+// A server that went into the background bound its ports as a process that has ended since: who answers over UDP now
+// is who serves, over TCP as well.
+static __always_inline void inherit(struct owner *sender, u16 port)
+{
+    if (!IS_DNS(port))
+        return;
+    struct place place = {.netns = SEES_NETNS ? sender->netns : 0, .protocol = UDP, .port = port};
+    struct owner *server = servers.lookup(&place);
+    if (!server || server->pid == sender->pid)
+        return;
+    u32 before = server->pid;
+    servers.update(&place, sender);
+    place.protocol = TCP;
+    server = servers.lookup(&place);
+    if (server && server->pid == before)
+        servers.update(&place, sender);
+}
+
 static __always_inline void note_target(struct bpf_sock_addr *ctx, struct owner *owner, u8 family)
 {
     u32 address[4] = {};
@@ -110,6 +128,8 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
     struct owner owner = {};
     note_target(ctx, &owner, family);
     owners.update(&cookie, &owner);
+    if (ctx->sk)
+        inherit(&owner, ctx->sk->src_port);
     return 1;
 }
 
