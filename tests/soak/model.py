@@ -18,7 +18,7 @@ import dns.message
 from episodes import Episode, Step, difference, random_episode, run, shortened
 from sequences_ordinary import T
 
-LENGTHS = (5, 20, 20, 60, 60, 200, 500)  # messages of an episode
+LENGTHS = (5, 20, 20, 60, 60, 100, 200)  # messages of an episode
 REPORT = 10.0  # seconds between two lines
 
 

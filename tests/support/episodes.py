@@ -73,7 +73,8 @@ def random_episode(random: Random, messages: int) -> Episode:
     for _ in range(messages):
         clock += random.choice(ahead)
         steps.append(Step("feed", clock - random.choice(late), payload=message(random)))
-        steps += [Step("get_at", clock - random.choice(AGO), key) for key in random.sample(KEYS, 2)]
+        at = clock - random.choice(AGO)
+        steps += [Step("get_at", at, key) for key in random.sample(KEYS, 3)]
         if random.random() < 0.6:
             steps.append(Step("get", random.choice((None, None, clock + random.choice(AGO))), random.choice(KEYS)))
         if random.random() < 0.02:

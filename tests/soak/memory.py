@@ -1,0 +1,118 @@
+"""Memory under endless fresh names, and under one name whose addresses never end: both must stay flat."""
+
+from __future__ import annotations
+
+import gc
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+
+from dnstrail.admission import Admission
+from dnstrail.image import Bounds, Image
+
+START = 1_700_000_000.0
+RATE, MINUTES = 200, 60  # fresh names a second, minutes of the stream
+WARM = 10  # minutes after which memory may not grow any more
+GROWTH = 0.05
+ADDRESSES = 200_000
+TTLS = (5, 20, 30, 60, 60, 60, 120, 300, 300, 300, 600, 900, 3600, 3600, 14_400, 86_400)
+SITES = 500  # of a content network, behind which the names lie
+EVICTED = ("evicted_roots", "evicted_owned", "evicted_relations")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def main() -> int:
+    """Run both, print their tables; 1 if a bound did not hold."""
+    return 0 if all([fresh_names(), rotating_addresses()]) else 1
+
+
+def fresh_names() -> bool:
+    """An hour of fresh names, each with an alias and addresses; whether memory stays flat after the first minutes."""
+    print(f"{RATE} fresh names a second for {MINUTES} minutes of the stream, default bounds")
+    print(f"{'minute':>6} {'RSS MiB':>8} {'roots':>7} {'relations':>10} {'evicted_roots':>14} {'messages/s':>11}")
+    image, sizes = new_image(), {}
+    began = time.perf_counter()
+    for minute in range(1, MINUTES + 1):
+        for number in range((minute - 1) * 60 * RATE, minute * 60 * RATE):
+            image.feed(START + number / RATE, answer(number), live=True)
+        image.get(f"www.n{number}.example.com")
+        if minute in (1, 5) or not minute % 10:
+            sizes[minute] = resident()
+            rate = minute * 60 * RATE / (time.perf_counter() - began)
+            print(
+                f"{minute:6} {sizes[minute] / 2**20:8.1f} {len(image):7,} {image.store.relations:10,}"
+                f" {image.counters['evicted_roots']:14,} {rate:11,.0f}"
+            )
+    growth = sizes[MINUTES] / sizes[WARM] - 1
+    flat = abs(growth) < GROWTH and image.counters["evicted_roots"] > 0
+    print(f"  minute {WARM} to {MINUTES}: {growth:+.2%}, less than {GROWTH:.0%}: {verdict(flat)}\n")
+    return flat
+
+
+def rotating_addresses() -> bool:
+    """One name with ever new addresses; whether no more are held than an owner may have, and all others counted."""
+    print(f"one name, {ADDRESSES:,} addresses, one a second of a TTL of a day, default bounds")
+    image = new_image()
+    before, held = resident(), 0
+    for number in range(ADDRESSES):
+        question = name_wire(b"one", b"example", b"com")
+        address = struct.pack("!L", 0x0A000000 + number)
+        image.feed(START + number, response(question, record(b"\xc0\x0c", 1, address, 86_400)), live=True)
+        held = max(held, image.store.relations)
+    evicted = sum(image.counters[name] for name in EVICTED)
+    kept, owned = image.store.relations, image.bounds.owned
+    found = image.get("one.example.com")
+    print(f"  held at most {held:,}, in the end {kept:,} (owned: {owned:,}), told {len(found.ip_addresses):,}")
+    print("  " + ", ".join(f"{name} {image.counters[name]:,}" for name in EVICTED))
+    print(f"  RSS {(resident() - before) / 2**20:+.1f} MiB")
+    bounded = held <= owned and evicted == ADDRESSES - kept
+    print(f"  bounded and counted: {verdict(bounded)}")
+    return bounded
+
+
+def verdict(holds: bool) -> str:
+    """In words."""
+    return "holds" if holds else "DOES NOT HOLD"
+
+
+def new_image() -> Image:
+    """An image with default bounds, that accepts all."""
+    return Image(Bounds(), Admission("accept"))
+
+
+def resident() -> int:
+    """The resident set of this process in bytes, after a collection."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+
+
+def answer(number: int) -> bytes:
+    """The answer to a question about a fresh name: an alias into a content network and two addresses there."""
+    ttl = TTLS[number % len(TTLS)]
+    site = number % SITES
+    names = name_wire(b"www", b"n%d" % number, b"example", b"com"), name_wire(b"e%d" % number, b"cdn", b"net")
+    addresses = (struct.pack("!L", 0xC0000000 + site * 256 + low) for low in (number % 199, number % 193))
+    records = (record(names[1], 1, address, min(ttl, 60)) for address in addresses)
+    return response(names[0], record(b"\xc0\x0c", 5, names[1], ttl), *records)
+
+
+def response(question: bytes, *records: bytes) -> bytes:
+    """A response with one question of type A."""
+    header = struct.pack("!HHHHHH", 1, 0x8180, 1, len(records), 0, 0)
+    return b"".join((header, question, b"\0\1\0\1", *records))
+
+
+def record(owner: bytes, kind: int, rdata: bytes, ttl: int) -> bytes:
+    """A record of class IN."""
+    return owner + struct.pack("!HHIH", kind, 1, ttl, len(rdata)) + rdata
+
+
+def name_wire(*labels: bytes) -> bytes:
+    """A name without compression."""
+    return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
