@@ -16,11 +16,17 @@ class Edges:
 
     def find_or_add(self, edge: Edge) -> Relation:
         """The relation of an edge; a new one has seen nothing yet."""
-        owned = self.out.setdefault(edge.owner, {})
-        relation = owned.get((edge.kind, edge.target))
+        owner, kind, target, _ = edge
+        owned = self.out.get(owner)
+        if owned is None:
+            owned = self.out[owner] = {}
+        relation = owned.get((kind, target))
         if relation is None:
-            relation = owned[edge.kind, edge.target] = Relation(edge.owner, edge.kind, edge.target)
-            self.into.setdefault(edge.target, {})[relation] = None
+            relation = owned[kind, target] = Relation(owner, kind, target)
+            reaching = self.into.get(target)
+            if reaching is None:
+                reaching = self.into[target] = {}
+            reaching[relation] = None
         return relation
 
     def remove(self, relation: Relation) -> None:

@@ -12,6 +12,8 @@ from dnstrail.wire import Message, Record, ServiceBinding
 
 MAX_TTL = 7 * 24 * 3600
 _IN = 1
+_KINDS = {int(kind): kind for kind in Kind}
+_ADDRESSES = frozenset({Kind.A, Kind.AAAA})
 
 
 def refusal(message: Message) -> str | None:
@@ -41,8 +43,14 @@ def relate(message: Message, counters: Counter[str]) -> tuple[str, list[Edge]]:
         counters["unusable_record"] += len(message.answers) - len(edges)
         return address or "", edges
     records = _reached(message)
-    counters["foreign_record"] += len(message.answers) - len(records)
-    edges = [edge for record in records for edge in _edges(record)]
+    if len(records) < len(message.answers):
+        counters["foreign_record"] += len(message.answers) - len(records)
+    edges = []
+    for record in records:
+        if record.type in _ADDRESSES:
+            edges.append(Edge(record.owner, _KINDS[record.type], record.target, life(record.ttl)))  # type: ignore[arg-type]
+        else:
+            edges += _edges(record)
     return message.name, edges
 
 
@@ -59,7 +67,8 @@ def _reached(message: Message) -> list[Record]:
     for record in message.answers:
         if record.owner not in names:
             break
-        names.update(_names(record))
+        if record.type not in _ADDRESSES:
+            names.update(_names(record))
     else:
         return message.answers  # servers send a chain in its order
     targets: dict[str, list[str]] = {}
@@ -76,17 +85,15 @@ def _reached(message: Message) -> list[Record]:
 
 def _names(record: Record) -> list[str]:
     """The name to which a record leads, if it leads to one."""
-    if record.type in (Kind.A, Kind.AAAA, Kind.PTR):
+    if record.type in _ADDRESSES or record.type == Kind.PTR:
         return []
     target = record.target.target if isinstance(record.target, ServiceBinding) else record.target
     return [target] if is_node(target) else []
 
 
 def _edges(record: Record) -> Iterator[Edge]:
-    kind, ttl = Kind(record.type), life(record.ttl)
-    if kind in (Kind.A, Kind.AAAA):
-        yield Edge(record.owner, kind, str(record.target), ttl)
-        return
+    """The relations of a record that holds no address."""
+    kind, ttl = _KINDS[record.type], life(record.ttl)
     for name in _names(record):
         yield Edge(record.owner, kind, name, ttl)
     if isinstance(record.target, ServiceBinding) and record.target.service_mode:

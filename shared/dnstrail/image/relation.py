@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dnstrail.image.root import Root
 
-_NEVER = float("-inf")
+_NEVER, _ALWAYS = float("-inf"), float("inf")
 
 
 class Kind(IntEnum):
@@ -64,8 +64,8 @@ class Relation:
     """An edge that was seen, and its life so far. Times are seconds since the epoch.
 
     `ends` is the largest of sighting + TTL: with the grace of the image added it is what DESIGN calls `expires`.
-    `order` is that of the last sighting, for ties. `roots` are the questions that brought it. `noted` is the first and
-    the last time at which the stream came to a sighting.
+    `order` is that of the last sighting, for ties. `roots` are the questions that brought it. `first_noted` and
+    `last_noted` are when the stream first and last came to a sighting.
 
     For lookups in the past the youngest sightings are held one by one; what was before them is folded into one sum.
     """
@@ -74,11 +74,12 @@ class Relation:
         "before",
         "count",
         "ends",
+        "first_noted",
         "first_seen",
         "kept",
         "kind",
+        "last_noted",
         "last_seen",
-        "noted",
         "order",
         "owner",
         "restarted",
@@ -97,9 +98,8 @@ class Relation:
     def begin(self, restarted: float = _NEVER) -> None:
         """Start a new life, in which nothing was seen yet; `restarted`: when, if there was one before."""
         self.restarted = restarted
-        self.first_seen = float("inf")
-        self.last_seen = _NEVER
-        self.noted = float("inf"), _NEVER
+        self.first_seen = self.first_noted = _ALWAYS
+        self.last_seen = self.last_noted = _NEVER
         self.ends = _NEVER
         self.count = 0
         self.order = (-1, -1)
@@ -138,15 +138,14 @@ class Relation:
 
     def as_of(self, at: float) -> tuple[Relation | None, bool]:
         """The relation as the sightings noted by `at` made it (None: there were none), and whether that is exact."""
-        first, last = self.noted
-        if at >= last:
+        if at >= self.last_noted:
             return self, True
-        if at < first:
+        if at < self.first_noted:
             return None, True
         folded = self.before if self.sightings else self
-        within = folded is not None and folded.noted[0] <= at
+        within = folded is not None and folded.first_noted <= at
         past = folded.copy() if folded and within else Relation(self.owner, self.kind, self.target)
-        exact = at >= self.restarted and not (folded and within and at < folded.noted[1])
+        exact = at >= self.restarted and not (folded and within and at < folded.last_noted)
         for sighting in self.sightings:
             if sighting.noted <= at:
                 past.add(sighting, remembered=self._remembers(sighting))
@@ -160,26 +159,36 @@ class Relation:
     def add(self, sighting: Sighting, *, remembered: bool = True) -> None:
         """Count a sighting in, and its root, if that is to be remembered."""
         noted, stamp, ttl, root, order = sighting
+        ends = stamp + ttl
         self.count += 1
-        self.first_seen = min(self.first_seen, stamp)
         if stamp > self.last_seen or (stamp == self.last_seen and order[0] != self.order[0]):
             self.last_seen = stamp
             self.order = order
-        self.ends = max(self.ends, stamp + ttl)
-        self.noted = min(self.noted[0], noted), max(self.noted[1], noted)
-        if not remembered:
-            return
+        # Plain comparisons: this is done for every record that comes.
+        if stamp < self.first_seen:
+            self.first_seen = stamp
+        if ends > self.ends:
+            self.ends = ends
+        if noted < self.first_noted:
+            self.first_noted = noted
+        if noted > self.last_noted:
+            self.last_noted = noted
+        if remembered:
+            self._remember(root, stamp, order[0])
+
+    def _remember(self, root: Root, stamp: float, message: int) -> None:
         known = self.roots.get(root.name)
         if known is None:
-            self.roots[root.name] = Brought(stamp, stamp, order[0], order[0], root)
+            self.roots[root.name] = Brought(stamp, stamp, message, message, root)
         else:
             first, last = min(known.first, stamp), max(known.last, stamp)
-            self.roots[root.name] = Brought(first, last, known.since, order[0], root)
+            self.roots[root.name] = Brought(first, last, known.since, message, root)
 
     def copy(self) -> Relation:
         """The sum of all sightings, as a relation of its own."""
         copy = Relation(self.owner, self.kind, self.target)
-        copy.first_seen, copy.last_seen, copy.noted = self.first_seen, self.last_seen, self.noted
+        copy.first_seen, copy.last_seen = self.first_seen, self.last_seen
+        copy.first_noted, copy.last_noted = self.first_noted, self.last_noted
         copy.ends, copy.count, copy.order = self.ends, self.count, self.order
         copy.roots = dict(self.roots)
         return copy

@@ -70,7 +70,8 @@ class Store:
         self.roots.move_to_end(name)
         if not placed:
             self._ending.add(root)
-        self._make_room(now)
+        if len(self.roots) > self.bounds.size:
+            self._make_room(now)
         for owner in {edge.owner for edge in edges}:
             self._thin_out(owner)
         while self.held > self.bounds.most_relations:
@@ -93,7 +94,7 @@ class Store:
 
     def _sight(self, edge: Edge, sighting: Sighting) -> None:
         """Add a sighting to its relation, in a new life if it lies at or past the end of the old one."""
-        relation = self._table(edge.kind).find_or_add(edge)
+        relation = (self.pointers if edge.kind == Kind.PTR else self.forward).find_or_add(edge)
         new = not relation.count
         if not new and sighting.stamp >= relation.ends + self.bounds.grace:
             self._forget(relation)
@@ -112,8 +113,6 @@ class Store:
 
     def _make_room(self, now: float) -> None:
         """Past `size`, the roots that ended go, then the root least recently answered or looked up."""
-        if len(self.roots) <= self.bounds.size:
-            return
         self._release_ended(now, len(self.roots))
         while len(self.roots) > self.bounds.size:
             _, root = self.roots.popitem(last=False)

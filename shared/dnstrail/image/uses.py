@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterable
 
 MAX_PAIRS = 16384  # of an actor and an address
@@ -24,7 +24,7 @@ class Use:
     def __init__(self) -> None:
         self.answered = float("-inf")
         self.answers = 0
-        self.led: Counter[int] = Counter()
+        self.led: dict[int, int] = {}
 
     def is_fresh(self, at: float) -> bool:
         """Whether the last answer had only just come."""
@@ -32,33 +32,35 @@ class Use:
 
     def rate(self, port: int | None) -> float:
         """Connections to a port for each answer."""
-        return self.led[port or 0] / max(self.answers, 1)
+        return self.led.get(port or 0, 0) / max(self.answers, 1)
 
 
 class Uses:
     """The uses of all actors and addresses, the youngest pairs of them."""
 
     def __init__(self) -> None:
-        self._pairs: OrderedDict[tuple[Actor, str], OrderedDict[str, Use]] = OrderedDict()
+        self._pairs: OrderedDict[tuple[Actor, str], dict[str, Use]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def of(self, actor: Actor, address: str) -> OrderedDict[str, Use]:
+    def of(self, actor: Actor, address: str) -> dict[str, Use]:
         """The uses by question, the last answered one last."""
-        return self._pairs.get((actor, address)) or OrderedDict()
+        return self._pairs.get((actor, address), {})
 
     def answered(self, actors: Iterable[Actor], address: str, root: str, stamp: float) -> None:
         """An answer to a question told some actors of an address."""
         for actor in actors:
-            names = self._pairs.setdefault((actor, address), OrderedDict())
-            self._pairs.move_to_end((actor, address))
-            use = names.setdefault(root, Use())
-            names.move_to_end(root)
-            use.answered = max(use.answered, stamp)
+            names = self._pairs.pop((actor, address), None)
+            if names is None:
+                names = {}
+            self._pairs[actor, address] = names
+            use = names.pop(root, None) or Use()
+            names[root] = use
             use.answers += 1
+            use.answered = max(use.answered, stamp)
             if len(names) > MAX_NAMES:
-                names.popitem(last=False)
+                del names[next(iter(names))]
             if len(self._pairs) > MAX_PAIRS:
                 self._pairs.popitem(last=False)
 
@@ -68,4 +70,4 @@ class Uses:
             names = self.of(actor, address)
             use = names[next(reversed(names))] if names else Use()
             if use.is_fresh(stamp) and (port in use.led or len(use.led) < MAX_PORTS):
-                use.led[port] += 1
+                use.led[port] = use.led.get(port, 0) + 1
