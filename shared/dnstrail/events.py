@@ -26,7 +26,18 @@ NAMES = (
     DNS_ANSWER_CONFLICT,
 )
 CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
-LOSSES = ("ring_full", "socket_full")  # counters of a live source that tell of events which it never saw
+# Counters of a source that tell of what it never saw or had no room for -> the hop at which it was lost.
+LOSSES = {
+    "ring_full": "kernel",
+    "socket_full": "kernel",
+    "unreadable": "kernel",
+    "tcp_evicted": "probe",
+    "fragment_evicted": "probe",
+    "dnstap_not_accepted": "probe",
+    "dnstap_too_many_writers": "probe",
+    "dnstap_bad_stream": "probe",
+    "dnstap_cut_short": "probe",
+}
 
 
 class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -109,8 +120,9 @@ class Executable:
 class Event:
     """One event as signatures and the printer see it: what was captured, under its name, with its mark.
 
-    `mark` is (start id of the probe, turn): what a lookup has to have seen to know of it. A finding is an event, too:
-    its data are its arguments.
+    `mark` is (start id of the probe, turn): what a lookup has to have seen to know of it. `coverage` is which part of
+    its probe's events of the last seconds was received, from 0 to 1: 1 where none was lost, None where nothing is known
+    yet. A finding is an event, too: its data are its arguments.
     """
 
     event_name: str
@@ -118,6 +130,7 @@ class Event:
     mark: tuple[str, int] | None = None
     host_name: str = ""
     args: dict[str, Any] = field(default_factory=dict)
+    coverage: float | None = None
 
     @property
     def timestamp(self) -> int:

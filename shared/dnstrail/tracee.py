@@ -36,13 +36,14 @@ def event_map(event: Event, *, parse_arguments: bool = False) -> dict[str, Any]:
 
 
 def finding_map(finding: Finding) -> dict[str, Any]:
-    """A finding as the event that it becomes: its data as arguments, with what triggered it."""
+    """A finding as the event that it becomes: its data as arguments, with what triggered it, and the coverage then."""
     cause, metadata = finding.event, finding.metadata
     args = [{"name": name, "type": _type_of(value), "value": value} for name, value in finding.data.items()]
     if cause_args := event_args(cause, parse_arguments=True):
         triggered_by = {"name": cause.event_name, "args": cause_args, "returnValue": 0}
         args.append({"name": "triggeredBy", "type": "unknown", "value": triggered_by})
     shaped = _map(cause, metadata.event_name, args)
+    shaped["coverage"] = cause.coverage
     shaped["metadata"] = {
         "Version": metadata.version,
         "Description": metadata.description,

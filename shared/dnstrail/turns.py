@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgpack
@@ -21,18 +22,23 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """Events of one name: which start of the probe, in which turn, and the how-manieth batch of this name."""
+    """Events of one name: which start of the probe, in which turn, and the how-manieth batch of this name.
+
+    `before` is how many events of each name the start has published before, if it says so.
+    """
 
     start: str
     turn: Count
     sequence: Count
     events: list[Captured]
+    before: dict[str, Count] | None = None
 
 
 class Turn(msgspec.Struct, frozen=True, array_like=True):
     """The end of a turn, and the heartbeat: the last sequence of each topic so far, and what the probe knows.
 
-    `now` is the clock of the source in ns (of a file: its greatest stamp so far); `ended` says that it has ended.
+    `now` is the clock of the source in ns (of a file: its greatest stamp so far); `ended` says that it has ended;
+    `published` is how many events of each name there were so far, if it says so.
     """
 
     start: str
@@ -42,14 +48,23 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     now: int
     ended: bool = False
     counters: dict[str, Count] = {}
+    published: dict[str, Count] | None = None
 
 
 T = TypeVar("T", Batch, Turn)
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode(message: Batch | Turn) -> bytes:
     """A batch or a turn as the body of a bus message."""
-    return msgpack.packb(msgspec.to_builtins(message, builtin_types=(bytes,)))
+    return _ENCODER.encode(message)
+
+
+def _refuse_extension(code: int, _data: memoryview) -> None:
+    raise ValueError(f"no extension type {code} is known")
+
+
+_DECODERS: dict[type, Any] = {kind: msgspec.msgpack.Decoder(kind, ext_hook=_refuse_extension) for kind in (Batch, Turn)}
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -59,9 +74,10 @@ def decode(body: bytes, kind: type[T]) -> T:
         BadMessage: it is none.
     """
     try:
-        return msgspec.convert(unpack(body), kind)
-    except msgspec.ValidationError as error:
+        decoded: T = _DECODERS[kind].decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadMessage(f"a bad {kind.__name__.lower()}: {error}") from error
+    return decoded
 
 
 def unpack(body: bytes) -> Any:
@@ -79,12 +95,14 @@ def unpack(body: bytes) -> Any:
 class _Start:
     """What one subscriber has seen of one start of a probe."""
 
-    __slots__ = ("broken", "ended", "first", "last", "next")
+    __slots__ = ("before", "broken", "ended", "first", "last", "missed", "next")
 
     def __init__(self) -> None:
         self.first: int | None = None  # the first turn that was surely seen from its beginning
         self.ended = -1  # the last turn whose end was seen
         self.next: dict[str, int] = {}  # by topic: the sequence that has to come next
+        self.before: dict[str, int] = {}  # by topic: how many events there were so far, lost ones among them
+        self.missed = 0  # events lost on the way
         self.broken: OrderedDict[int, None] = OrderedDict()  # turns in which something was lost, newest last
         self.last: Turn | None = None
 
@@ -92,7 +110,8 @@ class _Start:
 class Turns:
     """Follows the turns of all probes for a subscriber to some topics; counts what was lost on the way.
 
-    `lost` counts batches by topic, and `turn` messages; memory is bounded however many probes come and go.
+    `lost` counts events by topic (of a probe that does not number them one a batch, the least that it can be), and
+    `turn` messages; memory is bounded however many probes come and go.
     """
 
     def __init__(self, topics: tuple[str, ...]) -> None:
@@ -104,11 +123,16 @@ class Turns:
         """Note a batch that came."""
         start = self._start(batch.start)
         expected = start.next.get(topic)
+        # Before the first end of a turn another topic may not be subscribed to as yet.
+        self._count(start, batch.before, self._topics if start.first is not None else (topic,))
         if expected is not None and batch.sequence > expected:
-            self._lose(start, topic, batch.sequence - expected, batch.turn)
+            self._break(start, batch.turn)
+            self._lose(start, topic, 0 if batch.before is not None else batch.sequence - expected)
         if expected is None and batch.sequence > 0:
             self._break(start, batch.turn)  # joined on the way: what came before is unknown
         start.next[topic] = batch.sequence + 1
+        if topic in start.before:
+            start.before[topic] += len(batch.events)
 
     def turn(self, turn: Turn) -> None:
         """Note that a turn has ended."""
@@ -120,10 +144,12 @@ class Turns:
             start.first = max(start.first, turn.turn - _REMEMBERED_GAPS)
             for missed in range(max(start.ended + 1, turn.turn - _REMEMBERED_GAPS), turn.turn):
                 self._break(start, missed)
+        self._count(start, turn.published, self._topics)
         for topic in self._topics:
             missing = turn.last.get(topic, -1) + 1 - start.next.get(topic, 0)
             if missing > 0:
-                self._lose(start, topic, missing, turn.turn)
+                self._break(start, turn.turn)
+                self._lose(start, topic, 0 if turn.published is not None else missing)
             start.next[topic] = max(turn.last.get(topic, -1) + 1, start.next.get(topic, 0))
         start.ended = max(start.ended, turn.turn)
         start.last = turn
@@ -134,6 +160,10 @@ class Turns:
         if start is None or mark[1] in start.broken or (start.first is not None and mark[1] < start.first):
             return False
         return True if mark[1] <= start.ended else None
+
+    def missed(self, start: str) -> int:
+        """How many events of a start of a probe were lost on the way."""
+        return self._starts[start].missed if start in self._starts else 0
 
     @property
     def probes(self) -> list[Turn]:
@@ -157,9 +187,19 @@ class Turns:
         start.first = turn.turn if whole and turn.turn not in start.broken else turn.turn + 1
         start.next.update((topic, turn.last.get(topic, -1) + 1) for topic in self._topics)
 
-    def _lose(self, start: _Start, topic: str, count: int, turn: int) -> None:
-        self.lost[topic] += count
-        self._break(start, turn)
+    def _count(self, start: _Start, published: Mapping[str, int] | None, topics: Iterable[str]) -> None:
+        """Between what came and what was published lies what was lost; before the first word of it nothing is known."""
+        if published is None:
+            return
+        for topic in topics:
+            before, now = start.before.get(topic), published.get(topic, 0)
+            self._lose(start, topic, 0 if before is None else max(now - before, 0))
+            start.before[topic] = max(now, before or 0)
+
+    def _lose(self, start: _Start, topic: str, events: int) -> None:
+        if events:
+            self.lost[topic] += events
+            start.missed += events
 
     @staticmethod
     def _break(start: _Start, turn: int) -> None:

@@ -35,9 +35,9 @@ events = st.builds(
     st.dictionaries(st.text(), plain, max_size=3),
 )
 numbers = st.integers(0, 2**53 - 1)
-batches = st.builds(Batch, st.text(), numbers, numbers, st.lists(events, max_size=4))
 counts = st.dictionaries(st.text(), numbers, max_size=4)
-turns = st.builds(Turn, st.text(), numbers, counts, st.booleans(), stamps, st.booleans(), counts)
+batches = st.builds(Batch, st.text(), numbers, numbers, st.lists(events, max_size=4), st.none() | counts)
+turns = st.builds(Turn, st.text(), numbers, counts, st.booleans(), stamps, st.booleans(), counts, st.none() | counts)
 
 
 @given(st.one_of(batches, turns))
@@ -98,7 +98,7 @@ def test_bad_bodies_are_refused(body: bytes) -> None:
 def test_fields_of_a_later_version_are_passed_over() -> None:
     """A longer array is read as far as it is known, and one without the newer fields has their defaults."""
     older = msgpack.packb(["s", 7, {DNS: 3}, True, 9])
-    newer = msgpack.packb(["s", 7, {DNS: 3}, True, 9, False, {}, "more"])
+    newer = msgpack.packb(["s", 7, {DNS: 3}, True, 9, False, {}, None, "more"])
     assert decode(older, Turn) == decode(newer, Turn) == Turn("s", 7, {DNS: 3}, live=True, now=9)
 
 
@@ -108,26 +108,35 @@ def test_messagepack_is_unpacked_to_plain_values() -> None:
 
 
 class Followed(Turns):
-    """Turns that are told in a few words: "D0" is batch 0 of DNS events, "E0" of exec events, "|" ends the turn."""
+    """Turns that are told in a few words: "D0" is batch 0 of DNS events, "E0" of exec events, "|" ends the turn.
 
-    def __init__(self, said: str, *, start: str = "s", topics: tuple[str, ...] = (DNS, EXEC)) -> None:
+    `size` is how many events a batch has, of a probe that numbers them.
+    """
+
+    def __init__(
+        self, said: str, *, start: str = "s", topics: tuple[str, ...] = (DNS, EXEC), size: int | None = None
+    ) -> None:
         super().__init__(topics)
+        self._size = size
         self.say(said, start)
 
     def say(self, said: str, start: str = "s") -> Followed:
         """Send all; what stands in parentheses is lost on the way."""
-        turn, last = 0, {}
+        turn, last, published = 0, {}, {}
         for word in said.split():
             lost, what = word.startswith("("), word.strip("()")
             if what == "|":
                 if not lost:
-                    self.turn(Turn(start, turn, dict(last), live=True, now=turn))
+                    numbers = None if self._size is None else dict(published)
+                    self.turn(Turn(start, turn, dict(last), live=True, now=turn, published=numbers))
                 turn += 1
                 continue
             topic, sequence = DNS if what[0] == "D" else EXEC, int(what[1:])
             last[topic] = sequence
+            numbers = None if self._size is None else dict(published)
+            published[topic] = published.get(topic, 0) + (self._size or 0)
             if not lost:
-                self.batch(topic, Batch(start, turn, sequence, []))
+                self.batch(topic, Batch(start, turn, sequence, [Captured(0)] * (self._size or 0), numbers))
         return self
 
     def shown(self, count: int, start: str = "s") -> str:
@@ -171,6 +180,21 @@ def test_what_is_known_of_turns(said: str, known: str, lost: dict[str, int]) -> 
     followed = Followed(said)
     assert followed.shown(len(known)) == known
     assert dict(followed.lost) == lost
+
+
+@pytest.mark.parametrize(("said", "known", "lost"), SENT.values(), ids=SENT)
+def test_events_that_are_numbered_are_counted(said: str, known: str, lost: dict[str, int]) -> None:
+    """Of a probe that numbers its events each lost one is counted, and the turns are known as without."""
+    followed = Followed(said, size=7)
+    assert followed.shown(len(known)) == known
+    assert dict(followed.lost) == {topic: count * (1 if topic == TURN else 7) for topic, count in lost.items()}
+    assert followed.missed("s") == sum(count for topic, count in followed.lost.items() if topic != TURN)
+
+
+def test_a_loss_is_known_with_the_next_batch_of_any_topic() -> None:
+    """What was lost of one topic is known before the events of another one are looked at."""
+    followed = Followed("D0 E0 | (D1) (|) (D2) E1", size=3)
+    assert (dict(followed.lost), followed.missed("s"), followed.missed("other")) == ({DNS: 6}, 6, 0)
 
 
 def test_an_unknown_start_is_never_reached() -> None:

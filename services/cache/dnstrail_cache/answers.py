@@ -10,6 +10,7 @@ import msgspec
 from dnstrail.image import Found
 from dnstrail.lookups import DATA_NOT_FOUND, SCHEMA, RefusedError, Request
 from dnstrail_cache.feed import Feed
+from dnstrail_cache.losses import losses
 
 _MAX_NODES = 65536  # in one reply, lest one request hold all others up
 
@@ -30,7 +31,7 @@ def stats(feed: Feed) -> dict[str, Any]:
         "image": {"roots": len(image), "relations": image.store.relations, **image.counters},
         "admission": dict(image.admission.counters),
         "cache": dict(feed.counters),
-        "lost": dict(feed.turns.lost),
+        "lost": losses(feed.turns.probes, feed.turns.lost, image.counters),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in feed.turns.probes},
     }
 

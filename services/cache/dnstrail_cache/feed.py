@@ -12,6 +12,7 @@ from dnstrail.events import LOSSES, NET_PACKET_DNS, Captured
 from dnstrail.image import Image
 from dnstrail.intake import TOPICS as TOLD
 from dnstrail.intake import take_in
+from dnstrail.loss_log import LossLog
 from dnstrail.turns import TURN, Batch, Turn, Turns, decode
 from dnstrail.wire import is_response
 from dnstrail_cache.copies import Copies
@@ -31,6 +32,7 @@ class Feed:
         self.image = image
         self._report = report
         self._losses = -1
+        self._loss_log = LossLog()
         self.heard = float("-inf")
         self._copies = Copies()
         self.turns = Turns(TOLD)
@@ -78,6 +80,7 @@ class Feed:
             self._live = any(probe.live for probe in self.turns.probes)
             self.heard = self._clock.monotonic()
             self._note_losses(turn)
+            self._loss_log.note(self.turns.lost, self.heard)
             return
         if topic not in TOLD:
             return

@@ -167,8 +167,7 @@ def _summary(stats: dict[str, Any]) -> str:
         return "no cache in this run"
     image = stats["image"]
     counted = {name: image.get(name, 0) for name in ("messages", "related", "relations", "roots")}
-    lost = sum(stats["lost"].values())
-    return ", ".join(f"{value} {name}" for name, value in {**counted, "lost": lost}.items())
+    return ", ".join(f"{value} {name}" for name, value in {**counted, "lost": stats["lost"]["total"]}.items())
 
 
 def _say(text: str) -> None:

@@ -19,6 +19,7 @@ class Turnstile:
         self._live = live
         self._open: dict[str, list[Captured]] = {}
         self._last: dict[str, int] = {}
+        self._published: Counter[str] = Counter()
         self._outbox: list[tuple[str, bytes]] = []
 
     def add(self, topic: str, event: Captured) -> None:
@@ -29,9 +30,12 @@ class Turnstile:
         """End the turn: its batches, then the message that ends it, are on their way with the next `flush`."""
         for topic, events in self._open.items():
             sequence = self._last[topic] = self._last.get(topic, -1) + 1
-            self._outbox.append((topic, encode(Batch(self.start, self.turn, sequence, events))))
+            batch = Batch(self.start, self.turn, sequence, events, dict(self._published))
+            self._outbox.append((topic, encode(batch)))
+            self._published[topic] += len(events)
         self._open.clear()
-        end = Turn(self.start, self.turn, dict(self._last), self._live, now, ended, dict(counters))
+        published = dict(self._published)
+        end = Turn(self.start, self.turn, dict(self._last), self._live, now, ended, dict(counters), published)
         self._outbox.append((TURN, encode(end)))
         self.turn += 1
 

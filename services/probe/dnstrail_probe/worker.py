@@ -9,6 +9,8 @@ import structlog
 
 from dnstrail.bus import Publisher
 from dnstrail.clock import Clock
+from dnstrail.events import LOSSES
+from dnstrail.loss_log import LossLog
 from dnstrail.turns import TURN
 from dnstrail_probe.capture_file import CUT_SHORT, DAMAGED
 from dnstrail_probe.sources import Source
@@ -36,6 +38,7 @@ def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Even
     if not source.live:
         stop.wait(HEARTBEAT)
     log.info("ready", source=source.name, subscribers=publisher.subscribers(TURN), start=turnstile.start)
+    loss_log = LossLog()
     beat = clock.monotonic()
     while not stop.is_set():
         captured = source.read(_POLL)
@@ -49,6 +52,7 @@ def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Even
             _flush(turnstile, stop)
             publisher.subscribers(TURN)  # reads what has come in about them
             beat = clock.monotonic()
+            loss_log.note({reason: count for reason in LOSSES if (count := source.counters[reason])}, beat)
     turnstile.close_turn(_now(source, clock, greatest), source.counters, ended=True)
     _flush(turnstile, stop)
     for damage in DAMAGES:

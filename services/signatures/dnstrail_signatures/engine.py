@@ -84,6 +84,9 @@ class Engine:
         captured = Captured(cause.timestamp, process=cause.captured.process)
         self._depth += 1
         try:
-            self.on_event(Event(finding.metadata.event_name, captured, cause.mark, cause.host_name, finding.data))
+            event = Event(
+                finding.metadata.event_name, captured, cause.mark, cause.host_name, finding.data, cause.coverage
+            )
+            self.on_event(event)
         finally:
             self._depth -= 1

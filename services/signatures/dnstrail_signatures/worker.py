@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -16,9 +17,11 @@ from dnstrail.connections import ConnectionNames
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import NAMES, Event
+from dnstrail.loss_log import LossLog
 from dnstrail.signature import Finding, Signal, Signature
 from dnstrail.tracee import finding_map
 from dnstrail.turns import TURN, Batch, Turn, Turns, decode
+from dnstrail_signatures.coverage import Coverage
 from dnstrail_signatures.engine import Engine
 
 SOURCE_COMPLETE = "source_complete"
@@ -77,6 +80,8 @@ class _Worker:
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen, sources, self._on_finding)
         self.turns = Turns(tuple(topic for topic in topics_of(chosen) if topic != TURN))
+        self.coverage = Coverage()
+        self._loss_log = LossLog()
         self._dns = dns
         self._names = ConnectionNames(dns)
         self._deliver = deliver
@@ -96,17 +101,19 @@ class _Worker:
 
     def _on_batch(self, topic: str, batch: Batch) -> None:
         self.turns.batch(topic, batch)
+        self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
         mark = (batch.start, batch.turn)
         if self._dns is not None:
             self._dns.after = [mark]
-        for event in self._names.fill([Event(topic, captured, mark, self._host) for captured in batch.events]):
+        coverage = self.coverage.of(batch.start)
+        events = [Event(topic, captured, mark, self._host, coverage=coverage) for captured in batch.events]
+        for event in self._names.fill(events):
             self.engine.on_event(event)
 
     def _on_turn(self, turn: Turn) -> None:
-        lost = self.turns.lost.total()
         self.turns.turn(turn)
-        if self.turns.lost.total() > lost:
-            structlog.get_logger().warning("events_lost", batches=dict(self.turns.lost))
+        self.coverage.turn(turn, self.turns.missed(turn.start))
+        self._loss_log.note(self.turns.lost, time.monotonic())
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
             self.engine.on_signal(Signal(SOURCE_COMPLETE))

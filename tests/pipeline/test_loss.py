@@ -1,0 +1,111 @@
+"""Workers that stand still: what they miss is counted, event by event, by themselves and for their signatures."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from dnstrail.bus import Puller
+from dnstrail.bus.ipc import events_address, findings_address, lookups_address
+from dnstrail.events import SCHED_PROCESS_EXIT, Captured
+from dnstrail.turns import TURN, unpack
+from processes import run_dir, started, wait_until
+from running import Asker, Probe, asker, open_bus, response, seen
+
+SIGNATURE = """
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+
+class Counting(Signature):
+    metadata = SignatureMetadata("C-1", "1", "Counting", "COUNTED")
+    selected_events = (EventSelector(name=NET_PACKET_DNS), EventSelector(name=SCHED_PROCESS_EXIT))
+    received = 0
+
+    def on_event(self, event):
+        if event.event_name == NET_PACKET_DNS:
+            self.received += 1
+        else:
+            self.report(event, received=self.received)
+"""
+A_COM = response("a.com", "a.com 60 A 192.0.2.1")
+BATCHES = 25_000  # more than the queues of both ends and the socket between them hold
+EXIT = SCHED_PROCESS_EXIT, Captured(1_000_000_000)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for sockets."""
+    with run_dir() as folder:
+        yield folder
+
+
+@contextmanager
+def frozen(*processes: int) -> Iterator[None]:
+    """Processes that stand still for the time of the block."""
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGCONT)
+
+
+def flood(probe: Probe) -> int:
+    """Publish turns of one to five messages, as a live probe does, without waiting for anybody; how many messages."""
+    sent = 0
+    for number in range(BATCHES):
+        count = number % 5 + 1
+        probe.turn(*[seen(A_COM, 1000 + number)] * count)
+        sent += count
+    return sent
+
+
+def test_frozen_workers_count_what_they_missed(folder):
+    """Received and lost are what was sent, to the event, at the cache and at a signature worker that stood still."""
+    (folder / "counting.py").write_text(SIGNATURE)
+    signatures = ["--signatures", folder / "counting.py", "--select", "COUNTED", "--no-cache"]
+    found: list[dict] = []
+    with open_bus() as bus:
+        findings = bus.puller(findings_address(folder))
+        publisher = bus.publisher(events_address(folder), lossless=False)
+        probe = Probe(publisher, "start", live=True)
+        with (
+            started("cache", "--run-dir", folder, "--dnscache", "unmatched=accept") as cache,
+            started("signatures", "--run-dir", folder, *signatures, "--findings", findings_address(folder)) as worker,
+            asker(lookups_address(folder)) as client,
+        ):
+            wait_until(lambda: publisher.subscribers(TURN) == 2, "the subscribers")
+            probe.turn()
+            wait_until(lambda: client.ask("stats")["data"]["probes"], "the cache to hear the probe")
+            with frozen(cache.pid, worker.pid):
+                sent = flood(probe)
+
+            wait_until(lambda: probe.turn(EXIT) and told_of_loss(findings, found), "a finding that tells of a loss")
+            wait_until(lambda: all_counted(client, sent), "the cache to know what it has missed")
+            stats = client.ask("stats")["data"]
+    lost = stats["lost"]["bus"]["net_packet_dns"]
+    assert 0 < lost < sent
+    assert stats["image"]["messages"] + lost == sent
+    received = {arg["name"]: arg["value"] for arg in found[-1]["args"]}["received"]
+    assert 0 < received < sent
+    assert found[-1]["coverage"] == pytest.approx(received / sent, abs=0.01)  # a few EXITs are in it, too
+
+
+def told_of_loss(findings: Puller, found: list[dict]) -> bool:
+    """Take the findings that came; whether the last one knows that something was lost."""
+    while (body := findings.receive()) is not None:
+        found.append(unpack(body))
+    return bool(found) and found[-1]["coverage"] < 1
+
+
+def all_counted(client: Asker, sent: int) -> bool:
+    """Whether what the cache has applied and what it has missed are all."""
+    stats = client.ask("stats")["data"]
+    return stats["image"].get("messages", 0) + stats["lost"]["bus"].get("net_packet_dns", 0) == sent

@@ -1,0 +1,33 @@
+"""Losses are logged once in a while, and none of them never."""
+
+from __future__ import annotations
+
+from structlog.testing import capture_logs
+
+from dnstrail.loss_log import EVERY, LossLog
+
+
+def test_nothing_lost_is_not_said():
+    """Without a loss there is no line."""
+    with capture_logs() as logs:
+        LossLog().note({}, 0.0)
+        LossLog().note({"ring_full": 0}, 0.0)
+    assert logs == []
+
+
+def test_a_first_loss_is_said_at_once():
+    """The line names what was lost, by reason."""
+    with capture_logs() as logs:
+        LossLog().note({"ring_full": 3, "socket_full": 1}, 7.0)
+    assert logs == [{"event": "events_lost", "log_level": "warning", "ring_full": 3, "socket_full": 1}]
+
+
+def test_a_storm_of_losses_is_one_line_in_a_while():
+    """However often more is lost, there is one line in each interval, and the last loss is in the last one."""
+    log = LossLog()
+    with capture_logs() as logs:
+        for number in range(1, 1001):
+            log.note({"ring_full": number}, number * EVERY / 300)
+        log.note({"ring_full": 1000}, 5 * EVERY)
+        log.note({"ring_full": 1000}, 9 * EVERY)
+    assert [line["ring_full"] for line in logs] == [1, 301, 601, 901, 1000]

@@ -1,0 +1,155 @@
+"""Coverage: what was lost at a probe or on the way is told to signatures, in its proportion, for ten seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnstrail.turns import Turn
+from dnstrail_signatures.coverage import MOST_PROBES, WINDOW, Coverage
+
+SECOND = 1_000_000_000
+
+
+class Told:
+    """A coverage that is told in a few words; every probe's own time begins at 1000 s."""
+
+    def __init__(self, said: str = "") -> None:
+        self.coverage = Coverage()
+        self._now: dict[str, int] = {}
+        self._turn: dict[str, int] = {}
+        self._published: dict[str, int] = {}
+        self._others: dict[str, int] = {}
+        self._missed: dict[str, int] = {}
+        self._counters: dict[str, dict[str, int]] = {}
+        self.say(said)
+
+    def say(self, said: str, start: str = "s") -> Told:
+        """Events.
+
+        "5" five arrive, "-3" three are missed on the way, "o40" forty are of other topics, "k2" two are lost in the
+        kernel, "p2" in the probe, "+9.5" time passes, "<9" the clock is set back, "|" a turn ends.
+        """
+        for word in said.split():
+            self._one(word, start)
+        return self
+
+    def _one(self, word: str, start: str) -> None:
+        what, number = word[0], float(word.lstrip("-+<okp|") or 0)
+        count = int(number)
+        counters = self._counters.setdefault(start, {"packets": 10**6})
+        if what.isdigit() or what == "-":
+            self._published[start] = self._published.get(start, 0) + count
+            if what == "-":
+                self._missed[start] = self._missed.get(start, 0) + count
+            else:
+                self.coverage.batch(start, count, self._missed.get(start, 0))
+        elif what == "o":
+            self._others[start] = self._others.get(start, 0) + count
+        elif what in "kp":
+            reason = "ring_full" if what == "k" else "tcp_evicted"
+            counters[reason] = counters.get(reason, 0) + count
+        elif what in "+<":
+            passed = int(number * SECOND) * (1 if what == "+" else -1)
+            self._now[start] = self._now.get(start, 1000 * SECOND) + passed
+        else:
+            self._end_turn(start)
+
+    def _end_turn(self, start: str) -> None:
+        turn = self._turn[start] = self._turn.get(start, -1) + 1
+        published = {"dns": self._published.get(start, 0), "other": self._others.get(start, 0)}
+        now = self._now.get(start, 1000 * SECOND)
+        end = Turn(start, turn, {}, True, now, False, dict(self._counters.get(start, {})), published)
+        self.coverage.turn(end, self._missed.get(start, 0))
+
+
+CASES = {
+    "nothing was heard": ("", None),
+    "events before the first turn": ("5", None),
+    "a turn without events": ("|", 1.0),
+    "nothing lost": ("| 5 | 7 |", 1.0),
+    "nothing lost, in an open turn": ("| 5", 1.0),
+    "loss in the kernel": ("| 9 k1 |", 9 / 10),
+    "loss in the kernel is known when its turn ends": ("| 9 k1", 1.0),
+    "loss in the probe": ("| 3 p1 |", 3 / 4),
+    "loss on the way": ("| 6 -2 |", 6 / 8),
+    "loss on the way, known with the next batch": ("| 6 -2 2", 8 / 10),
+    "loss on the way, known with the turn": ("| 6 -2", 1.0),
+    "loss at every hop": ("| 5 -3 k1 p1 |", 5 / 10),
+    "everything lost in the kernel": ("| k8 |", 0.0),
+    "everything lost on the way": ("| -8 |", 0.0),
+    "losses add up over turns": ("| 5 k1 | 5 k1 | 8 -2 |", 18 / 22),
+    "losses of turns and of the open one": ("| 5 k1 | 4 k9", 9 / 10),
+    "a joiner does not answer for what was lost before": ("k100 p100 o50 | 5 |", 1.0),
+    "a joiner amid a turn": ("k100 5 | 5 |", 1.0),
+    "a joiner, and a loss since": ("k100 | 3 k1 |", 3 / 4),
+    "loss of other topics is shared": ("| 10 o990 k1000 |", 1 / 2),
+    "few events are not blamed for a flood of others": ("| 1 o9999 k100 |", 10000 / 10100),
+    "few events of which one was missed": ("| 1 -1 o98 |", 1 / 2),
+    "loss nine seconds ago": ("| 5 k5 | +9 5 |", 10 / 15),
+    "loss at the edge of the window, within": ("| 5 k5 | +9.8 | 5 |", 10 / 15),
+    "loss at the edge of the window, outside": ("| 5 k5 | +10 | 5 |", 1.0),
+    "loss long ago": ("| 5 k5 | +3600 5 |", 1.0),
+    "the oldest loss goes first": ("| 5 k5 | +6 5 k1 | +6 5 |", 10 / 11),
+    "a quiet time after a loss": ("| 5 k5 | +3 | +3 | +3 |", 5 / 10),
+    "turns of one moment": ("| 1 k1 | +0.005 1 k1 | +0.005 1 k1 | +10 |", 1.0),
+    "a clock that is set back keeps the loss": ("| 5 k5 | <100 5 |", 10 / 15),
+    "a clock that was set back goes on": ("| 5 k5 | <100 5 | +10 5 |", 1.0),
+}
+
+
+@pytest.mark.parametrize(("said", "coverage"), CASES.values(), ids=CASES)
+def test_the_part_that_was_received(said, coverage):
+    """Coverage is received / (received + lost) over ten seconds of the probe's time; None where nothing is known."""
+    assert Told(said).coverage.of("s") == (coverage if coverage is None else pytest.approx(coverage))
+
+
+def test_nothing_lost_is_exactly_one():
+    """Where nothing was lost the coverage is 1 itself, whatever the numbers are."""
+    told = Told("|")
+    for count in range(1, 200):
+        told.say(f"{count} o{count * 7} +0.07 |")
+        assert told.coverage.of("s") == 1.0
+
+
+def test_each_probe_has_its_own():
+    """The loss of one probe is not another's."""
+    told = Told().say("| 5 k5 |", "a").say("| 5 |", "b").say("5", "c")
+    assert [told.coverage.of(start) for start in "abc"] == [0.5, 1.0, None]
+
+
+def test_a_probe_that_starts_anew_begins_anew():
+    """A restart is another start id, of which nothing is known until its first turn, and which has lost nothing."""
+    told = Told().say("| 5 k5 |", "first").say("5", "second")
+    assert told.coverage.of("second") is None
+    told.say("|", "second")
+    assert (told.coverage.of("first"), told.coverage.of("second")) == (0.5, 1.0)
+
+
+def test_a_probe_of_before_counts_without_its_totals():
+    """A probe that does not say how much it has published is taken to have published what came and what was missed."""
+    coverage = Coverage()
+    coverage.turn(Turn("s", 0, {}, True, 0), 0)
+    coverage.batch("s", 6, 2)
+    coverage.turn(Turn("s", 1, {}, True, 0, counters={"ring_full": 4}), 2)
+    assert coverage.of("s") == pytest.approx(6 / 12)
+
+
+def test_counters_that_go_back_take_nothing_away():
+    """A probe whose counters shrink has lost nothing; no sum goes below zero."""
+    coverage = Coverage()
+    coverage.turn(Turn("s", 0, {}, True, 0, counters={"ring_full": 9}, published={"dns": 9}), 5)
+    coverage.batch("s", 4, 0)
+    coverage.turn(Turn("s", 1, {}, True, 0), 0)
+    assert coverage.of("s") == pytest.approx(4 / 9)
+
+
+def test_memory_is_bounded():
+    """However many probes and turns come, those that spoke last are kept, and a hundred steps of each."""
+    told = Told()
+    for number in range(1000):
+        told.say("| 1 |", f"s{number}")
+    assert len(told.coverage) == MOST_PROBES
+    for _ in range(5000):
+        told.say("1 k1 +0.01 |", "s999")
+    assert len(told.coverage._probes["s999"].steps) <= 101
+    assert WINDOW == 10 * SECOND
