@@ -15,7 +15,7 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC,
 from dnstrail.events import SERVER as ANSWERS
 from dnstrail.wire import is_response
 from dnstrail_probe.ebpf import loader
-from namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip
+from namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
 from processes import run_dir, wait_until
 from watching import Watching, cgroup, question_of, watching
 
@@ -212,7 +212,7 @@ def test_client_behind_nat(network, seen, static, version, transport):
     tables = ["iptables" if version == "v4" else "ip6tables", "-t", "nat"]
     done = network.on_client(*tables, "-A", *rule)
     if "does not exist" in done.stderr and version == "v6":
-        pytest.skip("this kernel has no NAT for IPv6")
+        skip("this kernel has no NAT for IPv6")
     assert done.returncode == 0, done.stderr
     try:
         pid = ask(network, static, meant, "53", transport, name)

@@ -193,30 +193,15 @@ def test_names_behind_dockers_nat_are_in_the_image(network):
         wait_until(lambda: any(event["processName"].startswith("dig") for event in run.named("net_packet_dns")), "dig")
 
 
-def test_killed_probe_leaves_nothing_and_names_resolve_throughout(network):
-    """After kill -9 of the probe no program of ours is attached, and the host's names are resolved all the while."""
-    before = attached()
+def test_killed_probe_ends_the_run(network):
+    """After kill -9 of the probe the run ends and says so, and the host's names resolve all the while."""
     with pipeline(*LINE.split()) as run:
-        assert len(attached()) > len(before)
         assert network.on_client("getent", "hosts", "google.com").returncode == 0
         os.kill(run.worker("probe"), signal.SIGKILL)
         assert network.on_client("getent", "hosts", "google.com").returncode == 0
-        wait_until(lambda: attached() == before, "the programs to go")
         assert run.process.wait(20) == 1
         assert "the probe worker" in run.errors
     assert network.on_client("getent", "hosts", "google.com").returncode == 0
-
-
-def attached() -> list[str]:
-    """The programs on cgroup hooks."""
-    return [
-        line
-        for path in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
-        for line in subprocess.run(
-            ["bpftool", "cgroup", "tree", path], capture_output=True, text=True, check=False
-        ).stdout.splitlines()
-        if "on_" in line
-    ]
 
 
 def test_without_capabilities_the_next_source_is_taken():
@@ -255,40 +240,8 @@ def test_packet_source_sees_the_same_names(network):
             ping(network)
             with asker(lookups_address(folder)) as client:
                 wait_until(lambda: client.ask("get", key="google.com")["ok"], "the name in the image")
-                assert client.ask("stats")["data"]["lost"] == {}
+                assert client.ask("stats")["data"]["lost"]["total"] == 0
         finally:
             probe.terminate()
             probe.wait(10)
             probe.stderr.close()
-
-
-def test_twenty_thousand_responses_a_second_are_related_or_counted(network, capsys):
-    """At 20,000 responses a second from a real sender, 99 % are related, and each other one is counted at its hop."""
-    rate, seconds = 20_000, 10
-    with pipeline("--dnscache", "enable,unmatched=accept", "--events", "DNS_DATA_SOURCE", "--output", "json") as run:
-        sender = Path(__file__).parents[1] / "support" / "flood.py"
-        command = ["ip", "netns", "exec", network.server, sys.executable, str(sender)]
-        done = subprocess.run(
-            [*command, SENDER, CLIENT, str(rate), str(seconds)], capture_output=True, text=True, timeout=60, check=True
-        )
-        sent = json.loads(done.stdout)
-        wait_until(lambda: settled(run), "the last of them")
-        stats = run.stats()
-    image, counters = stats["image"], next(iter(stats["probes"].values()))
-    lost = counters.get("ring_full", 0) + counters.get("unreadable", 0)
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\nsent {sent}, related {image['related']}, lost in the ring {lost}, cache {stats['cache']}\n"
-        )
-    assert sent["sent"] == rate * seconds
-    assert sent["seconds"] < seconds * 1.5, "the sender itself was too slow to say anything"
-    assert image["related"] >= 0.99 * sent["sent"]
-    assert stats["lost"] == {}
-    assert sent["sent"] - image["related"] <= lost
-
-
-def settled(run: Run) -> bool:
-    """Whether nothing more comes."""
-    before = run.stats()["image"].get("messages", 0)
-    time.sleep(0.5)
-    return bool(before) and run.stats()["image"]["messages"] == before

@@ -41,10 +41,10 @@ def seed(maps: Maps, processes: Processes, ports: Collection[int]) -> int:
             first = owners.setdefault(inode, life)
             if life.start < first.start:  # it was shared by a fork
                 owners[inode] = life
-    count = 0
-    for count, (netns, socket, life) in enumerate(_owned(owners), 1):  # noqa: B007 - the number of them
+    owned = list(_owned(owners))
+    for netns, socket, life in owned:
         _add(maps, netns, socket, life, ports)
-    return count
+    return len(owned)
 
 
 def _owned(owners: dict[int, Life]) -> Iterator[tuple[int, OpenSocket, Life]]:
