@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, hosts, live_or_skip
+from namespaces import GOOGLE, Hosts, dnsmasq, hosts, live_or_skip
 from processes import children_of, command_line, run_dir, started, text_of, wait_until
 from running import asker
 

@@ -9,11 +9,10 @@ from contextlib import suppress
 from dnstrail.bus.ipc import make_folder, socket_path
 from dnstrail.capabilities import keep_capabilities
 
-# Source -> what it still needs: BPF to read its counters before Linux 5.19, SYS_PTRACE to see what a process runs;
-# the others to watch the libraries of programs that start later.
+# Source -> what it still needs: BPF to read its counters before Linux 5.19, SYS_PTRACE to see what a process runs.
 KEPT = {
     "ebpf": ("CAP_BPF", "CAP_SYS_PTRACE"),
-    "ebpf:getaddrinfo": ("CAP_BPF", "CAP_PERFMON", "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"),
+    "ebpf:getaddrinfo": ("CAP_BPF", "CAP_SYS_PTRACE"),
     "packet": (),
 }
 
