@@ -175,6 +175,7 @@ class Store:
             del self._crowded[relation.owner]
         relation.kept = False
         relation.sightings.clear()
+        relation.before = None  # it knows roots that know the relation
         self.relations -= 1
 
     def _detach(self, relation: Relation, keep: Root | None = None) -> None:
