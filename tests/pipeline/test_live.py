@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from namespaces import GOOGLE, Hosts, dnsmasq, hosts, live_or_skip
+from namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, hosts, live_or_skip
 from processes import children_of, command_line, run_dir, started, text_of, wait_until
 from running import asker
 
@@ -245,3 +245,35 @@ def test_packet_source_sees_the_same_names(network):
             probe.terminate()
             probe.wait(10)
             probe.stderr.close()
+
+
+def test_twenty_thousand_responses_a_second_are_related_or_counted(network, capsys):
+    """At 20,000 responses a second from a real sender, 99 % are related, and each other one is counted at its hop."""
+    rate, seconds = 20_000, 10
+    with pipeline("--dnscache", "enable,unmatched=accept", "--events", "DNS_DATA_SOURCE", "--output", "json") as run:
+        sender = Path(__file__).parents[1] / "support" / "flood.py"
+        command = ["ip", "netns", "exec", network.server, sys.executable, str(sender)]
+        done = subprocess.run(
+            [*command, SENDER, CLIENT, str(rate), str(seconds)], capture_output=True, text=True, timeout=60, check=True
+        )
+        sent = json.loads(done.stdout)
+        wait_until(lambda: settled(run), "the last of them")
+        stats = run.stats()
+    image, counters = stats["image"], next(iter(stats["probes"].values()))
+    lost = counters.get("ring_full", 0) + counters.get("unreadable", 0)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nsent {sent}, related {image['related']}, lost in the ring {lost}, cache {stats['cache']}\n"
+        )
+    assert sent["sent"] == rate * seconds
+    assert sent["seconds"] < seconds * 1.5, "the sender itself was too slow to say anything"
+    assert image["related"] >= 0.99 * sent["sent"]
+    assert stats["lost"]["total"] == lost
+    assert sent["sent"] - image["related"] <= lost
+
+
+def settled(run: Run) -> bool:
+    """Whether nothing more comes."""
+    before = run.stats()["image"].get("messages", 0)
+    time.sleep(0.5)
+    return bool(before) and run.stats()["image"]["messages"] == before
