@@ -39,8 +39,6 @@ _HOOKS = {
     "on_sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
     "on_sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
 }
-# bcc's BPF_PROBE_RETURN and BPF_PROBE_ENTRY; the return comes first, so that no call is left without it.
-_UPROBES = {"on_getaddrinfo_return": 1, "on_getaddrinfo": 0}
 # What programs on packets may ask, from the newest kernels to the oldest: of the current task, of the namespace.
 _ABILITIES = (
     {"SEES_CURRENT": 1, "SEES_NETNS": 1},
@@ -50,13 +48,13 @@ _ABILITIES = (
 
 
 class Programs:
-    """The loaded programs: their ring buffer, maps and counters; `resolver`: those for getaddrinfo, too.
+    """The loaded programs: their ring buffer, maps and counters.
 
     Raises:
         SourceUnavailable: something is missing; the text says what, and what to do.
     """
 
-    def __init__(self, ports: frozenset[int], *, resolver: bool = False, first_bytes: bool = False) -> None:
+    def __init__(self, ports: frozenset[int], *, first_bytes: bool = False) -> None:
         _check_capabilities()
         self._bcc = load_bcc()
         root = find_cgroup2()
@@ -66,7 +64,6 @@ class Programs:
         self._cgroup = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
         self._links: list[int] = []
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
-        self._extra = ("getaddrinfo",) if resolver else ()
         try:
             self._bpf, self.sees_processes, self.sees_namespaces = self._load(ports)
         except BaseException:
@@ -93,27 +90,6 @@ class Programs:
         """Put an entry into a map, unless a program has put one there meanwhile."""
         self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST)
 
-    def watch(self, path: str, offset: int) -> tuple[int, ...]:
-        """See the calls of getaddrinfo in a library, and their returns, until the descriptors are closed.
-
-        Raises:
-            OSError: the kernel refused it.
-        """
-        descriptors: list[int] = []
-        try:
-            for function, kind in _UPROBES.items():
-                program = self._bpf.load_func(function, self._bcc.BPF.KPROBE)
-                named = f"{function}_{offset:x}".encode()
-                found = int(self._bcc.lib.bpf_attach_uprobe(program.fd, kind, named, path.encode(), offset, -1, 0))
-                if found < 0:
-                    raise OSError(ctypes.get_errno(), "no uprobe")  # noqa: TRY301 - as bcc's own exceptions
-                descriptors.append(found)
-        except Exception as error:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            raise OSError(f"the kernel refused {path}: {error}") from error
-        return tuple(descriptors)
-
     def close(self) -> None:
         """Detach everything."""
         self._detach()
@@ -128,7 +104,7 @@ class Programs:
         """The programs, with all that this kernel lets them see."""
         refused: SourceUnavailable | None = None
         for abilities in _ABILITIES:
-            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted, self._extra)
+            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted)
             try:
                 for function, (program, hook) in _HOOKS.items():
                     self._attach(bpf, function, program, hook)
@@ -172,15 +148,13 @@ def load_bcc() -> ModuleType:
     return module
 
 
-def _compile(
-    bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...]
-) -> tuple[Any, bool]:
+def _compile(bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int]) -> tuple[Any, bool]:
     """The programs, with process events if the kernel lets us have them."""
     with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
         offsets = process_offsets(Btf())
-        return _build(bcc, ("events", "sockets", "dns", "process", *extra), ports, abilities | offsets), True
+        return _build(bcc, ("events", "sockets", "dns", "process"), ports, abilities | offsets), True
     try:
-        return _build(bcc, ("events", "sockets", "dns", *extra), ports, abilities), False
+        return _build(bcc, ("events", "sockets", "dns"), ports, abilities), False
     except Exception as error:
         raise SourceUnavailable(
             "ebpf",
