@@ -151,12 +151,18 @@ class Admission:
         if query and same and abs(stamp - query.latest) <= WINDOW:
             return query
         keys = {(id_, question, server) for server in (*servers, _ANY)} | {(id_,)}
-        query = Query(socket, servers, tuple((party, *key) for party in parties for key in keys), stamp)
+        places = tuple((party, *key) for party in parties for key in keys)
+        query = Query(socket, servers, places, stamp, asker=self._sender(stamp, parties[-1], id_, question))
         for place in query.places:
             held = self._index.get(place)
             if held is None or held.socket or not socket:  # an address is all that some have
                 self._index[place] = query
         return query
+
+    def _sender(self, stamp: float, client: Place, id_: int, question: Question) -> Process | None:
+        """Whose packet it is that is seen just now, if it was seen before, on its sender's socket."""
+        sent = self._index.get((client, id_, question, _ANY))
+        return sent.asker if sent and abs(stamp - sent.latest) <= COPY else None
 
     def _sight(self, query: Query, stamp: float) -> None:
         young = [sighted for sighted in query.unanswered if stamp - sighted <= WINDOW + REORDER]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Process
 from dnstrail.image import Applied, Call, Image
-from dnstrail.names import address_text, packed_address_text
+from dnstrail.image.asker import known_address
+from dnstrail.names import address_text
 
 TOPICS = (NET_PACKET_DNS, NET_TCP_CONNECT, NET_SERVER_NAME)
 _NANOSECONDS = 1_000_000_000
@@ -33,12 +34,11 @@ def _take_connection(image: Image, stamp: float, event: Captured) -> None:
 
 def _take_server_name(image: Image, stamp: float, event: Captured) -> None:
     name, evidence = str(event.args.get("server_name", "")), str(event.args.get("evidence", ""))
-    if event.flow is not None and name:
-        call = Call(stamp, name, evidence, _client(event), event.flow.destination_port)
-        image.called(packed_address_text(event.flow.destination), call)
+    address = known_address(event.flow.destination) if event.flow else ""
+    if event.flow and address and name:
+        image.called(address, Call(stamp, name, evidence, _client(event), event.flow.destination_port))
 
 
 def _client(event: Captured) -> str:
     """The address of the client, "" if it is not known."""
-    source = event.flow.source if event.flow else b""
-    return packed_address_text(source) if any(source) else ""
+    return known_address(event.flow.source) if event.flow else ""

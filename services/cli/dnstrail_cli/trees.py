@@ -19,7 +19,7 @@ def trail_trees(found: dict[str, Any]) -> list[RenderableType]:
     if found["server_names"]:
         names = Tree(Text("called by (not DNS)", style="bold"))
         for called in found["server_names"]:
-            names.add(Text(f"{plain(called['name'])}  ({called['evidence']}, {called['count']}x)"))
+            names.add(Text(plain(f"{called['name']}  ({called['evidence']}, {called['count']}x)")))
         trees.append(names)
     if found["truncated"]:
         trees.append(Text("... and more ways"))
@@ -36,9 +36,12 @@ def _tree(key: str, trail: dict[str, Any]) -> Tree:
         tree.add(Text(plain(reason), style="dim"))
     for asker in trail["asked"][:_MOST_ASKERS]:
         tree.add(Text(_asker_text(asker), style="dim"))
-    if not trail["steps"]:
+    steps = trail["steps"]
+    if not steps and key == trail["dns_root"]:
         tree.add(Text(f"{plain(key)} itself was asked"))
-    for step in trail["steps"]:
+    elif not steps or steps[0]["owner"] != trail["dns_root"]:
+        branch = branch.add(Text(f"...   {plain(steps[0]['owner'] if steps else key)}  (what led here is forgotten)"))
+    for step in steps:
         branch = branch.add(Text(_step_text(step)))
     return tree
 

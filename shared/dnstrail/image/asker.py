@@ -11,6 +11,8 @@ from dnstrail.image.root import Answer
 from dnstrail.image.uses import Actor
 from dnstrail.names import packed_address_text
 
+_LENGTHS = (4, 16)
+
 
 class Asker(msgspec.Struct, frozen=True):
     """One client of one server, and its answers: when, how often. What is not known is "", 0 or None.
@@ -57,7 +59,7 @@ def actors_of(answer: Answer) -> list[Actor]:
 
 def client_of(answer: Answer) -> str:
     """The address to which an answer went, "" if it is not known."""
-    return packed_address_text(answer.flow.destination) if answer.flow else ""
+    return known_address(answer.flow.destination) if answer.flow else ""
 
 
 def server_of(answer: Answer) -> str:
@@ -65,7 +67,12 @@ def server_of(answer: Answer) -> str:
     flow = answer.flow
     if flow is None:
         return ""
-    return packed_address_text(flow.meant if _is_clients(flow) and flow.meant else flow.source)
+    return known_address(flow.meant if _is_clients(flow) and flow.meant else flow.source)
+
+
+def known_address(packed: bytes) -> str:
+    """An address as text; "" if it is all zero, or none, since its source does not know it."""
+    return packed_address_text(packed) if any(packed) and len(packed) in _LENGTHS else ""
 
 
 def _is_clients(flow: Flow) -> bool:

@@ -156,9 +156,10 @@ class Image:
     def _apply(self, root: str, edges: list[Edge], answer: Answer) -> None:
         self.store.apply(self.latest, root, edges, answer)
         actors = actors_of(answer)
-        for edge in edges[:_MOST_ADDRESSES]:
-            if address_text(edge.target):
-                self.uses.answered(actors, edge.target, root, answer.stamp)
+        if actors:
+            for target in dict.fromkeys(edge.target for edge in edges[:_MOST_ADDRESSES]):
+                if address_text(target):
+                    self.uses.answered(actors, target, root, answer.stamp)
 
     def sweep(self, now: float, steps: int) -> None:
         """Let go of what ended by `now`, in at most so many steps; never visible but through history."""

@@ -76,17 +76,19 @@ def find_root(view: View, key: str) -> str | None:
 
 
 def chain(view: View, root: str, up: Walk) -> list[Relation]:
-    """The shortest live chain of relations from the root to where `up` started; [] if there is none.
-
-    Of several it is the one by the names that were seen last.
-    """
+    """The shortest live chain of relations from the root to where `up` started; [] if there is none."""
     steps: list[Relation] = []
     at = root
     while up.distance.get(at):  # neither there nor out of reach
-        nearer = [r for r in view.out(at) if up.distance.get(r.target) == up.distance[at] - 1]
-        steps.append(min(nearer, key=lambda r: (-view.last_seen(r.target), r.target, r.kind)))
+        steps.append(nearest_step(view, at, up))
         at = steps[-1].target
     return steps
+
+
+def nearest_step(view: View, at: str, up: Walk) -> Relation:
+    """The first step of the shortest chain from a name that `up` met; of several the one to what was seen last."""
+    nearer = [r for r in view.out(at) if up.distance.get(r.target) == up.distance[at] - 1]
+    return min(nearer, key=lambda r: (-view.last_seen(r.target), r.target, r.kind))
 
 
 def _in_order(view: View, root: str, way: list[Relation], names: set[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,10 +13,11 @@ from dnstrail.image.asker import client_of
 from dnstrail.image.relation import Kind
 from dnstrail.image.root import Answer
 from dnstrail.image.server_names import ServerNames
-from dnstrail.image.uses import Actor, Use, Uses
-from dnstrail.image.way import Way, first_and_last
+from dnstrail.image.uses import Use, Uses
+from dnstrail.image.way import EXPIRED, Way, first_and_last
 
 _NEVER = float("-inf")
+_NOBODY = Process()
 SCOPES = ("process", "container", "host", "any")  # from the narrowest on
 
 
@@ -31,51 +33,48 @@ class Connection(msgspec.Struct, frozen=True):
     port: int | None = None
 
 
-class Known(NamedTuple):
-    """What the ways to one key are judged by, as of `at`; `live`: the questions with a way that has not expired."""
-
-    key: str
-    at: float
-    uses: Uses
-    server_names: ServerNames
-    live: frozenset[str]
-
-
 class Ranked(NamedTuple):
-    """A way, the narrowest scope in which its question was asked by whoever connects, and what speaks for it."""
+    """A way, the narrowest scope in which its question was asked by whoever connects, and what speaks for it.
+
+    `use`: what the narrowest actor of whom that is known did with the answers. `called`: when the server was last
+    called by this name.
+    """
 
     way: Way
     scope: str
-    reasons: list[str]
+    use: Use
+    called: float | None
 
 
-def rank(ways: list[Way], connection: Connection, known: Known) -> list[Ranked]:
-    """The ways, the likeliest first.
+def rank(
+    ways: list[Way], key: str, connection: Connection, at: float, uses: Uses, server_names: ServerNames
+) -> list[Ranked]:
+    """The ways to a key as of `at`, the likeliest first; what `uses` tells is as it is now.
 
     Forward relations before PTR; a question of the narrower scope; what has not expired; a question whose own answer
     told of the key. Of these: the question that was answered only just before; the name by which this client called
     this port of the server last, where that was seen; the question whose answers led to most connections to this port,
     for each of them; the last question.
     """
-    judged = sorted((_judge(way, connection, known) for way in ways), key=lambda judged: judged[0], reverse=True)
-    return [ranked for _, ranked in judged]
+    actors = (connection.process, connection.container, connection.client)
+    used = ChainMap(*(uses.of(actor, key) for actor in actors if actor))  # the narrowest first
+    called = server_names.last(key, connection.client, connection.port, at)
+    ranked = [Ranked(way, scope_of(way, connection), used.get(way.root) or Use(), called.get(way.root)) for way in ways]
+    return sorted(ranked, key=lambda one: _place(one, connection.port, at), reverse=True)
 
 
-def _judge(way: Way, connection: Connection, known: Known) -> tuple[tuple[float, ...], Ranked]:
-    scope = scope_of(way, connection)
-    use = _use(way, connection, known) or Use()
-    called = known.server_names.last(known.key, way.root, connection.client, connection.port, known.at)
-    place = (
+def _place(ranked: Ranked, port: int | None, at: float) -> tuple[float, ...]:
+    way, scope, use, called = ranked
+    return (
         not any(step.kind == Kind.PTR for step in way.steps),
         -SCOPES.index(scope),
-        way.root in known.live,
+        way.state != EXPIRED,
         not way.steps or way.root in way.steps[-1].roots,
-        use.answered if use.is_fresh(known.at) else _NEVER,
+        use.answered if use.is_fresh(at) else _NEVER,
         called or _NEVER,
-        use.rate(connection.port),
+        use.rate(port),
         max(relation.roots[way.root].message for relation in way.lives),
     )
-    return place, Ranked(way, scope, _reasons(way, scope, use, called, connection.port, known.at))
 
 
 def scope_of(way: Way, connection: Connection) -> str:
@@ -86,32 +85,25 @@ def scope_of(way: Way, connection: Connection) -> str:
     return SCOPES[-1]
 
 
-def _use(way: Way, connection: Connection, known: Known) -> Use | None:
-    """What is known of the narrowest actor who used the way."""
-    actors: tuple[Actor | None, ...] = connection.process, connection.container, connection.client
-    for actor in actors:
-        if actor and (use := known.uses.of(actor, known.key).get(way.root)):
-            return use
-    return None
-
-
-def _reasons(way: Way, scope: str, use: Use, called: float | None, port: int | None, at: float) -> list[str]:
-    reasons = [] if scope == SCOPES[-1] else [f"asked by the same {scope}"]
+def reasons(ranked: Ranked, port: int | None, at: float) -> list[str]:
+    """What speaks for a way, for people."""
+    way, scope, use, called = ranked
+    told = [] if scope == SCOPES[-1] else [f"asked by the same {scope}"]
     if use.is_fresh(at):
-        reasons.append("answered only just before")
+        told.append("answered only just before")
     if called:
-        reasons.append(f"the server was called by this name {at - called:.0f} s before")
+        told.append(f"the server was called by this name {at - called:.0f} s before")
     if use.rate(port):
-        reasons.append(f"{use.answers} answers led to {use.led[port or 0]} connections to port {port}")
-    return [*reasons, f"last answered {at - first_and_last(way)[1]:.3f} s before"]
+        told.append(f"{use.answers} answers led to {use.led.get(port or 0)} connections to port {port}")
+    return [*told, f"last answered {at - first_and_last(way)[1]:.3f} s before"]
 
 
 def _same_process(answer: Answer, connection: Connection) -> bool:
-    return answer.process is not None and answer.process.pid == connection.process
+    return bool(connection.process) and (answer.process or _NOBODY).pid == connection.process
 
 
 def _same_container(answer: Answer, connection: Connection) -> bool:
-    return bool(connection.container) and (answer.process or Process()).container_id == connection.container
+    return bool(connection.container) and (answer.process or _NOBODY).container_id == connection.container
 
 
 def _same_host(answer: Answer, connection: Connection) -> bool:

@@ -47,14 +47,13 @@ class ServerNames:
         if len(self._calls) > MAX_ADDRESSES:
             self._calls.popitem(last=False)
 
-    def last(self, address: str, name: str, client: str | None, port: int | None, before: float) -> float | None:
-        """When a client last called the server at this port by this name; of what is None, any."""
-        stamps = (
-            call.stamp
-            for call in self._before(address, before)
-            if call.name == name and client in (None, call.client) and port in (None, call.port)
-        )
-        return max(stamps, default=None)
+    def last(self, address: str, client: str | None, port: int | None, before: float) -> dict[str, float]:
+        """By which names a client called the server at this port, and when last; of what is None, any."""
+        found: dict[str, float] = {}
+        for call in self._before(address, before):
+            if client in (None, call.client) and port in (None, call.port):
+                found[call.name] = max(call.stamp, found.get(call.name, call.stamp))
+        return found
 
     def of(self, address: str, before: float) -> list[ServerName]:
         """The names by which an address was called, the last one first."""

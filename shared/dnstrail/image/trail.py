@@ -5,15 +5,14 @@ from __future__ import annotations
 import msgspec
 
 from dnstrail.image.asker import Asker, askers
-from dnstrail.image.rank import SCOPES, Connection, Known, Ranked, rank
+from dnstrail.image.rank import SCOPES, Connection, Ranked, rank, reasons
 from dnstrail.image.relation import Relation
 from dnstrail.image.server_names import ServerName, ServerNames
 from dnstrail.image.uses import Uses
 from dnstrail.image.view import View
-from dnstrail.image.way import Way, first_and_last, ways
+from dnstrail.image.way import first_and_last, state, ways
 
 MAX_TRAILS = 100
-_STATES = ("live", "grace", "expired")
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -34,6 +33,7 @@ class Step(msgspec.Struct, frozen=True):
 class Trail(msgspec.Struct, frozen=True):
     """One way from a question to the key; no steps where the key itself was asked.
 
+    Where it is no longer remembered what led away from the question, it has expired, and its steps begin below.
     `rival` says that another way is likelier, `scope` how narrowly the question was asked by whoever connects, and
     `reasons` what speaks for this way. `asked` holds who asked and which server answered, the last one first.
     """
@@ -64,23 +64,24 @@ def find_trails(
     view: View, key: str, limit: int, connection: Connection, uses: Uses, server_names: ServerNames
 ) -> Trails | None:
     """All ways to a key, the likeliest first, expired ones too; None if nothing that is remembered touches the key."""
-    found = ways(view, key, limit)
+    found, cut, exact = ways(view, key, limit)
     called = server_names.of(key, view.t)
     if not found and not called:
         return None
-    live = frozenset(way.root for way in found if _state_of(view, way) != "expired")
-    ranked = rank(found, connection, Known(key, view.t, uses, server_names, live))
+    ranked = rank(found, key, connection, view.t, uses, server_names)
     scope = min((SCOPES.index(one.scope) for one in ranked), default=len(SCOPES) - 1)
-    trails = [_trail(view, one, rival=place > 0) for place, one in enumerate(ranked[:MAX_TRAILS])]
-    return Trails(key, SCOPES[scope], trails, called, len(ranked) > MAX_TRAILS, view.exact)
+    trails = [
+        _trail(view, one, reasons(one, connection.port, view.t), rival=place > 0)
+        for place, one in enumerate(ranked[:MAX_TRAILS])
+    ]
+    return Trails(key, SCOPES[scope], trails, called, cut or len(ranked) > MAX_TRAILS, exact)
 
 
-def _trail(view: View, ranked: Ranked, *, rival: bool) -> Trail:
+def _trail(view: View, ranked: Ranked, reasons: list[str], *, rival: bool) -> Trail:
     way = ranked.way
     first, last = first_and_last(way)
     steps = [_step(view, relation) for relation in way.steps]
-    state, asked = _state_of(view, way), askers(way.answers)
-    return Trail(way.root, state, rival, ranked.scope, ranked.reasons, steps, first, last, asked)
+    return Trail(way.root, way.state, rival, ranked.scope, reasons, steps, first, last, askers(way.answers))
 
 
 def _step(view: View, relation: Relation) -> Step:
@@ -91,18 +92,5 @@ def _step(view: View, relation: Relation) -> Step:
         view.t - relation.last_seen,
         relation.ends - view.t,
         relation.count,
-        _state(view, relation),
+        state(view, relation),
     )
-
-
-def _state_of(view: View, way: Way) -> str:
-    """A chain is as alive as its weakest step; the key itself, without steps, as the best that is known of it."""
-    if way.steps:
-        return max((_state(view, step) for step in way.steps), key=_STATES.index)
-    return min((_state(view, relation) for relation in way.lives), key=_STATES.index)
-
-
-def _state(view: View, relation: Relation) -> str:
-    if view.t < relation.ends:
-        return "live"
-    return "grace" if view.t < relation.ends + view.grace else "expired"
