@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dnstrail_cli.__main__ import main_command
+
+UNITS = sorted((Path(__file__).parents[1] / "deploy/systemd").glob("*.service"))
+PREFIX = "/opt/dnstrail/bin/dnstrail"
+
+
+def service(unit):
+    parser = configparser.ConfigParser(interpolation=None, delimiters="=")
+    parser.optionxform = str
+    parser.read(unit)
+    return parser["Service"]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_starts_a_worker(unit):
+    """Each unit starts a worker with options that it has, as the service user, on the sockets of the host."""
+    read = service(unit)
+    program, worker, *options = read["ExecStart"].split()
+    assert program == PREFIX
+    assert unit.stem == f"dnstrail-{worker}"
+    main_command.commands[worker].make_context(worker, options, resilient_parsing=False)
+    assert (read["User"], read["Group"], read["NoNewPrivileges"]) == ("dnstrail", "dnstrail", "yes")
+    assert read["Environment"] == f"DNSTRAIL_RUN_DIR=/run/{read['RuntimeDirectory']}"
+
+
+def test_only_the_probe_has_capabilities():
+    """The probe has what it asks for, and the others have none."""
+    held = {unit.stem: service(unit)["CapabilityBoundingSet"].split() for unit in UNITS}
+    probe = held.pop("dnstrail-probe")
+    assert {"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"} <= set(probe)
+    assert probe == service(UNITS[1])["AmbientCapabilities"].split()
+    assert set(map(tuple, held.values())) == {()}
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_systemd_takes_the_units(tmp_path):
+    """Systemd finds nothing to say about the units, wherever the command is."""
+    for unit in UNITS:
+        (tmp_path / unit.name).write_text(unit.read_text().replace(PREFIX, "/bin/true"))
+    paths = [str(tmp_path / unit.name) for unit in UNITS]
+    run = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert [line for line in run.stderr.splitlines() if "dnstrail-" in line] == []
+    assert "Unknown" not in run.stderr
