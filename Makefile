@@ -4,7 +4,7 @@ DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test test-docker check bench accuracy model soak packages clean
+.PHONY: help run demo test test-docker check bench accuracy model fuzz soak packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these words
@@ -37,6 +37,9 @@ bench: $(VENV)/.dev ## measure, as ratios in one run
 
 model: $(VENV)/.dev ## hold the image against the naive model over random messages (ARGS="--messages 1000000 --seed 1")
 	$(BIN)/python tests/soak/model.py $(ARGS)
+
+fuzz: $(VENV)/.dev ## two minutes of odd payloads: the decoder against dnspython, the image (ARGS="--messages 1000000 --seed 1")
+	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 soak: $(VENV)/.dev ## an hour of the stream and a name of 200,000 addresses: memory stays flat (a few minutes)
 	$(BIN)/python tests/soak/memory.py $(ARGS)

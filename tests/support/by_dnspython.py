@@ -11,7 +11,7 @@ import dns.opcode
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
-import dns.rrset
+import msgspec
 from dns.rdtypes.svcbbase import ParamKey
 
 from dnstrail.errors import BadMessage
@@ -102,11 +102,11 @@ def _differ(ours: Message | None, expected: Message) -> str:
     for field in Message.__struct_fields__:
         mine, other = getattr(ours, field), getattr(expected, field)
         if field == "answers":
-            mine = [record if record.ttl < 1 << 31 else _without_ttl(record) for record in mine]
+            mine, other = _with_ttls_of_dnspython(mine), _with_ttls_of_dnspython(other)
         if mine != other:
             return f"{field}: ours {mine!r}, dnspython's {other!r}"
     return ""
 
 
-def _without_ttl(record: Record) -> Record:
-    return Record(record.owner, record.type, 0, record.target)
+def _with_ttls_of_dnspython(records: list[Record]) -> list[Record]:
+    return [record if record.ttl < 1 << 31 else msgspec.structs.replace(record, ttl=0) for record in records]
