@@ -57,8 +57,9 @@ def lookup(view: View, key: str, limit: int) -> Found | None:
         addresses = _pointer_addresses(view, key)
     if not names or (root is None and not addresses):
         return None
-    state = "live" if _finds(view.with_grace(0), key, is_address, limit) else "grace"
-    return Found(addresses, names, root or "", state, up.cut or down.cut, view.exact)
+    without = view.with_grace(0)
+    state = "live" if _finds(without, key, is_address, limit) else "grace"
+    return Found(addresses, names, root or "", state, up.cut or down.cut, view.exact and without.exact)
 
 
 def find_root(view: View, key: str) -> str | None:
