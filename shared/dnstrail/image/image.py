@@ -48,10 +48,10 @@ class Image:
         self.bounds = bounds or Bounds()
         self.admission = Admission("accept") if admission is None else admission  # an empty one is false
         self.store = Store(self.bounds)
-        self.uses = Uses()
-        self.server_names = ServerNames()
         self.latest = float("-inf")
         self.counters: Counter[str] = self.store.counters
+        self.uses = Uses(self.counters)
+        self.server_names = ServerNames(self.counters)
 
     def __len__(self) -> int:
         return len(self.store.roots)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-MAX_ADDRESSES = 8192
-MAX_CALLS = 64  # of one address that are remembered
+MAX_CALLS = 65536  # in all; those of the address least recently called go first
+MAX_CALLS_OF_ONE = 64  # address
 
 
 class Call(NamedTuple):
@@ -32,20 +32,32 @@ class ServerName(msgspec.Struct, frozen=True):
 
 
 class ServerNames:
-    """The youngest calls of the addresses that were called last."""
+    """The youngest calls of the addresses that were called last; `counters`: how many had to go."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counter[str]) -> None:
+        self.counters = counters
         self._calls: OrderedDict[str, deque[Call]] = OrderedDict()
+        self._held = 0
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return self._held
 
     def note(self, address: str, call: Call) -> None:
         """A server was called."""
-        self._calls.setdefault(address, deque(maxlen=MAX_CALLS)).append(call)
+        calls = self._calls.setdefault(address, deque())
         self._calls.move_to_end(address)
-        if len(self._calls) > MAX_ADDRESSES:
-            self._calls.popitem(last=False)
+        calls.append(call)
+        self._held += 1
+        if len(calls) > MAX_CALLS_OF_ONE:
+            calls.popleft()
+            self._let_go(1)
+        while self._held > MAX_CALLS:
+            _, oldest = self._calls.popitem(last=False)
+            self._let_go(len(oldest))
+
+    def _let_go(self, number: int) -> None:
+        self._held -= number
+        self.counters["evicted_server_names"] += number
 
     def last(self, address: str, client: str | None, port: int | None, before: float) -> dict[str, float]:
         """By which names a client called the server at this port, and when last; of what is None, any."""

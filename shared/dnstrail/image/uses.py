@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
-MAX_PAIRS = 16384  # of an actor and an address
+MAX_USES = 65536  # in all; the actor and address least recently answered of go first
 MAX_NAMES = 32  # questions that led one actor to one address
 MAX_PORTS = 16  # to which one actor connects at one address
 SOON = 1.0  # seconds; a program connects as soon as it has its answer, mostly within some milliseconds
@@ -36,13 +36,15 @@ class Use:
 
 
 class Uses:
-    """The uses of all actors and addresses, the youngest pairs of them."""
+    """The uses of all actors and addresses, the youngest of them; `counters`: how many had to go."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counter[str]) -> None:
+        self.counters = counters
         self._pairs: OrderedDict[tuple[Actor, str], dict[str, Use]] = OrderedDict()
+        self._held = 0
 
     def __len__(self) -> int:
-        return len(self._pairs)
+        return self._held
 
     def of(self, actor: Actor, address: str) -> dict[str, Use]:
         """The uses by question, the last answered one last."""
@@ -55,14 +57,19 @@ class Uses:
             if names is None:
                 names = {}
             self._pairs[actor, address] = names
+            self._held -= len(names)
             use = names.pop(root, None) or Use()
             names[root] = use
             use.answers += 1
             use.answered = max(use.answered, stamp)
             if len(names) > MAX_NAMES:
                 del names[next(iter(names))]
-            if len(self._pairs) > MAX_PAIRS:
-                self._pairs.popitem(last=False)
+                self.counters["evicted_uses"] += 1
+            self._held += len(names)
+        while self._held > MAX_USES:
+            _, oldest = self._pairs.popitem(last=False)
+            self._held -= len(oldest)
+            self.counters["evicted_uses"] += len(oldest)
 
     def connected(self, actors: Iterable[Actor], address: str, port: int, stamp: float) -> None:
         """An actor, by all that is known of it, connected: the question that was answered last led to that."""
