@@ -9,8 +9,9 @@ from typing import NoReturn
 import click
 
 from dnstrail.bus.ipc import default_run_dir
-from dnstrail.errors import CaptureError, DnstrailError, SettingsError, Unavailable
+from dnstrail.errors import CaptureError, DnstrailError, LookupRefused, SettingsError, Unavailable
 from dnstrail.lifecycle import User
+from dnstrail.lookups import BAD_REQUEST
 from dnstrail.plain import plain
 
 USAGE, NO_CACHE, FAILED = 2, 3, 1
@@ -51,6 +52,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
 
 
 def _exit_code(error: DnstrailError) -> int:
-    if isinstance(error, SettingsError | CaptureError):
+    bad_request = isinstance(error, LookupRefused) and error.code == BAD_REQUEST
+    if bad_request or isinstance(error, SettingsError | CaptureError):
         return USAGE
     return NO_CACHE if isinstance(error, Unavailable) else FAILED

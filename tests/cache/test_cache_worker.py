@@ -11,6 +11,7 @@ import pytest
 import zmq
 
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Flow, Process
 from dnstrail.image import Bounds
 from dnstrail.lookups import OPERATIONS
 from running import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
@@ -77,19 +78,76 @@ def test_get_many(client, publishing):
 
 
 def test_trail(client, publishing):
-    """A trail names each step from the question to the key, with its kind, age and remaining life."""
-    mark = publishing.turn(seen(CHAIN, 1000.0), seen(b"no DNS", 1010.0))
-    reply = client.ask("trail", key="192.0.2.1", after=[mark])
-    assert reply["complete"] is True
-    assert (reply["data"]["key"], reply["data"]["scope"], reply["data"]["history"]) == ("192.0.2.1", "any", True)
-    (trail,) = reply["data"]["trails"]
-    assert trail["dns_root"] == "www.a.com"
-    steps = [(s["owner"], s["kind"], s["target"], s["age"], s["remaining"], s["state"]) for s in trail["steps"]]
-    assert steps == [
-        ("www.a.com", "CNAME", "a.com", 10.0, 50.0, "live"),
-        ("a.com", "A", "192.0.2.1", 10.0, 20.0, "live"),
-    ]
+    """A trail has the documented fields: who asked, and each step from the question to the key with its life."""
+    asked = seen(CHAIN, 1000.0), seen(b"no DNS", 1010.0)
+    reply = client.ask("trail", key="192.0.2.1", after=[publishing.turn(*asked)])
+    nobody = {"client": "", "server": "", "process_id": 0, "process_name": "", "executable": "", "container_id": ""}
+    life = {"count": 1, "state": "live"}
+    way = {
+        "dns_root": "www.a.com",
+        "state": "live",
+        "rival": False,
+        "scope": "any",
+        "reasons": ["last answered 10.000 s before"],
+        "steps": [
+            {"owner": "www.a.com", "kind": "CNAME", "target": "a.com", "age": 10.0, "remaining": 50.0, **life},
+            {"owner": "a.com", "kind": "A", "target": "192.0.2.1", "age": 10.0, "remaining": 20.0, **life},
+        ],
+        "first_seen": 1000.0,
+        "last_seen": 1000.0,
+        "asked": [
+            {**nobody, "matched": False, "foreign": None, "first_seen": 1000.0, "last_seen": 1000.0, "count": 1},
+        ],
+    }
+    data = {"key": "192.0.2.1", "scope": "any", "trails": [way], "server_names": [], "truncated": False}
+    assert reply == {"v": 1, "ok": True, "data": {**data, "history": True}, "complete": True}
     assert client.ask("trail", key="b.com") == NOT_FOUND
+
+
+def test_trail_for_a_connection(client, publishing):
+    """A trail for whoever connects ranks the questions of the same process first; a server's names are told, too."""
+    to_client = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
+    to_site = Flow(bytes([10, 0, 0, 2]), 50000, bytes([192, 0, 2, 1]), 443, "tcp")
+    process = Process(70, "app", container_id="c1")
+    mark = publishing.turn(
+        Captured(1000 * 10**9, CHAIN, to_client, process),
+        (NET_TCP_CONNECT, Captured(1001 * 10**9, b"", to_site, process, {"dst": "192.0.2.1", "dst_port": 443})),
+        (NET_SERVER_NAME, Captured(1002 * 10**9, b"", to_site, None, {"server_name": "x.com", "evidence": "sni"})),
+        seen(response("b.com", "b.com 60 A 192.0.2.1"), 1005.0),
+    )
+    who = {"process": 70, "container": "c1", "client": "::ffff:10.0.0.2", "port": 443}
+    data = client.ask("trail", key="192.0.2.1", after=[mark], **who)["data"]
+    assert [trail["dns_root"] for trail in data["trails"]] == ["www.a.com", "b.com"]
+    assert data["scope"] == "process"
+    assert "1 answers led to 1 connections to port 443" in data["trails"][0]["reasons"]
+    (called,) = data["server_names"]
+    assert called == {"name": "x.com", "evidence": "sni", "first_seen": 1002.0, "last_seen": 1002.0, "count": 1}
+    last = client.ask("trail", key="192.0.2.1")["data"]
+    assert (last["trails"][0]["dns_root"], last["scope"]) == ("b.com", "any")
+
+
+def test_trail_of_the_past(client, publishing):
+    """A trail as of a time before what is remembered says that it does not know it all."""
+    short = response("x.com", "x.com 1 A 192.0.2.9")
+    mark = publishing.turn(seen(CHAIN, 1000.0), seen(short, 1000.0), seen(b"no DNS", 1110.0))
+    asked = [client.ask("trail", key="192.0.2.1", at=at, after=[mark])["data"] for at in (1000.5, 1005.0)]
+    assert [(data["history"], data["trails"][0]["state"]) for data in asked] == [(False, "live"), (True, "live")]
+    assert client.ask("trail", key="192.0.2.1", at=900.0) == NOT_FOUND
+
+
+WRONG_CONNECTIONS = [
+    {"client": "here"}, {"client": ""}, {"client": "10.0.0"}, {"client": 5}, {"client": "1" * 257}, {"port": -1},
+    {"port": 65536}, {"port": "443"}, {"port": 1.5}, {"port": True}, {"process": -1}, {"process": 1 << 32},
+    {"process": "70"}, {"container": 5}, {"container": "c" * 257}, {"container": b"c"}, {"client": ["10.0.0.2"]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG_CONNECTIONS, ids=repr)
+def test_trail_for_a_wrong_connection_is_refused(client, wrong):
+    """A client that is no address, a port or process out of range, and any wrong type is a bad request."""
+    reply = client.ask("trail", key="a.com", **wrong)
+    assert (reply["ok"], reply["error"]) == (False, "bad_request")
+    assert next(iter(wrong)) in reply["message"]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from dnstrail_probe.watched import Watched, watched_options
 @json_option
 @click.option("--client", help="Whose connection it is: the address of the client.")
 @click.option("--port", type=click.IntRange(0, 65535), help="... the port at the server.")
-@click.option("--process", type=click.IntRange(0), help="... the id of the process.")
+@click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="... the id of the process.")
 @click.option("--container", help="... the id of the container.")
 @click.option("--capture", metavar="FILE", help="Ask a capture file, at its end unless --at says when.")
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X.")
@@ -92,4 +92,5 @@ def _ask_file(replayed: Replayed, key: str, connection: Connection, at: float | 
     if found is None:
         return None
     data: dict[str, Any] = msgspec.to_builtins(found)
-    return {**data, "history": data.pop("exact")}
+    data["history"] = data.pop("exact")
+    return data

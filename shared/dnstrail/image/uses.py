@@ -53,23 +53,24 @@ class Uses:
     def answered(self, actors: Iterable[Actor], address: str, root: str, stamp: float) -> None:
         """An answer to a question told some actors of an address."""
         for actor in actors:
-            names = self._pairs.pop((actor, address), None)
+            names = self._pairs.get((actor, address))
             if names is None:
-                names = {}
-            self._pairs[actor, address] = names
-            self._held -= len(names)
-            use = names.pop(root, None) or Use()
+                names = self._pairs[actor, address] = {}
+            else:
+                self._pairs.move_to_end((actor, address))
+            use = names.pop(root, None)
+            if use is None:
+                use = Use()
+                self._held += 1
             names[root] = use
             use.answers += 1
             use.answered = max(use.answered, stamp)
             if len(names) > MAX_NAMES:
                 del names[next(iter(names))]
-                self.counters["evicted_uses"] += 1
-            self._held += len(names)
+                self._let_go(1)
         while self._held > MAX_USES:
             _, oldest = self._pairs.popitem(last=False)
-            self._held -= len(oldest)
-            self.counters["evicted_uses"] += len(oldest)
+            self._let_go(len(oldest))
 
     def connected(self, actors: Iterable[Actor], address: str, port: int, stamp: float) -> None:
         """An actor, by all that is known of it, connected: the question that was answered last led to that."""
@@ -78,3 +79,7 @@ class Uses:
             use = names[next(reversed(names))] if names else Use()
             if use.is_fresh(stamp) and (port in use.led or len(use.led) < MAX_PORTS):
                 use.led[port] = use.led.get(port, 0) + 1
+
+    def _let_go(self, number: int) -> None:
+        self._held -= number
+        self.counters["evicted_uses"] += number
