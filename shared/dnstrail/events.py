@@ -15,6 +15,7 @@ NET_PACKET_DNS = "net_packet_dns"
 SCHED_PROCESS_EXEC = "sched_process_exec"
 SCHED_PROCESS_EXIT = "sched_process_exit"
 NET_TCP_CONNECT = "net_tcp_connect"
+NET_TCP_CONNECT_RESULT = "net_tcp_connect_result"  # whether a connection came about
 NET_SERVER_NAME = "net_server_name"  # a TLS server name or an HTTP host, by which a client called a server
 DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # the cache's own: a second answer to one query, with other targets
 NAMES = (
@@ -22,6 +23,7 @@ NAMES = (
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
     NET_SERVER_NAME,
     DNS_ANSWER_CONFLICT,
 )

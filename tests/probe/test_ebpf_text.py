@@ -8,7 +8,7 @@ import pytest
 
 from dnstrail_probe.cgroup2 import cgroup_id, cgroups, find_cgroup2
 from dnstrail_probe.ebpf import records
-from dnstrail_probe.ebpf.btf import VMLINUX, Btf, process_offsets
+from dnstrail_probe.ebpf.btf import VMLINUX, Btf, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.program_text import program_text
 
 
@@ -43,6 +43,15 @@ def test_path_is_put_together_from_its_parts():
     assert records.read_path(parts(b"a\xff"), 1) == "/a\\xff"
 
 
+def test_kinds_are_those_of_the_programs():
+    """Every kind of record has the number that the programs give it."""
+    kinds = re.findall(
+        r"^ +([A-Z_]+) = (\d+),$", (Path(records.__file__).parent / "events.bpf.c").read_text(), re.MULTILINE
+    )
+    assert len(kinds) == records.NOT_CONNECTED
+    assert all(getattr(records, name) == int(number) for name, number in kinds)
+
+
 def test_owner_is_as_large_as_the_programs_say():
     """What is put into the maps has the size and the order of its struct."""
     owner = records.Owner(1, 2, 3, 4, 5, 6, 53, 4, 1, ip_address("192.0.2.1").packed, b"dig")
@@ -60,6 +69,8 @@ def test_offsets_of_this_kernel():
     source = (Path(records.__file__).parent / "process.bpf.c").read_text()
     used = set(re.findall(r"\b(?:TASK|MM|FILE|PATH|VFSMOUNT|MOUNT|DENTRY|SIGNAL|CGROUP|ROOT|NODE)_[A-Z_]+\b", source))
     assert used - {"CGROUP_PATH", "CGROUP_MADE", "CGROUP_REMOVED"} == set(offsets)
+    source = (Path(records.__file__).parent / "results.bpf.c").read_text()
+    assert set(re.findall(r"\bSOCK_[A-Z]+\b", source)) == set(socket_offsets(Btf()))
     with pytest.raises(KeyError):
         Btf().offset("task_struct", "no_such_member")
 

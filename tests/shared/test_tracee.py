@@ -16,6 +16,7 @@ from dnstrail.events import (
     FORWARDER,
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
     SCHED_PROCESS_EXIT,
     SERVER,
     Captured,
@@ -110,6 +111,20 @@ def test_connection_has_tracees_arguments_alone() -> None:
         ],
     )
     assert (connection.arg("src"), connection.arg("dst"), connection.arg("dst_dns")) == ("", "192.0.2.1", ["a.com"])
+
+
+def test_result_of_a_connection_has_an_outcome_too() -> None:
+    """What became of a connection is told with the destination, whether it came about, and the error."""
+    flow = Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", 5, 7, egress=True)
+    args = {"dst": "192.0.2.1", "dst_port": 443, "connected": False, "error": "ECONNREFUSED"}
+    shaped = event_map(Event(NET_TCP_CONNECT_RESULT, Captured(STAMP, b"", flow, PING, args)))
+    assert (shaped["eventName"], shaped["processId"]) == ("net_tcp_connect_result", PING.pid)
+    assert shaped["args"] == [
+        {"name": "dst", "type": "const char*", "value": "192.0.2.1"},
+        {"name": "dst_port", "type": "long", "value": 443},
+        {"name": "connected", "type": "bool", "value": False},
+        {"name": "error", "type": "const char*", "value": "ECONNREFUSED"},
+    ]
 
 
 def test_the_frame_of_a_packet() -> None:

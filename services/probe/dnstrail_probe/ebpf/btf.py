@@ -112,3 +112,11 @@ def process_offsets(btf: Btf) -> dict[str, int]:
     }
     offsets = {name: btf.offset(*member) for name, member in members.items()}
     return offsets | {"DENTRY_NAME": btf.offset("dentry", "d_name") + btf.offset("qstr", "name")}
+
+
+def socket_offsets(btf: Btf) -> dict[str, int]:
+    """The offsets that results.bpf.c needs, by their names there."""
+    return {
+        "SOCK_COOKIE": btf.offset("sock", "__sk_common") + btf.offset("sock_common", "skc_cookie"),
+        "SOCK_ERROR": btf.offset("sock", "sk_err"),
+    }

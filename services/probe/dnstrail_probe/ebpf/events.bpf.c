@@ -3,7 +3,17 @@
 
 #define NO_WAKEUP 1 // BPF_RB_NO_WAKEUP: user space polls every few milliseconds
 
-enum kind { PACKET = 1, EXEC = 2, EXIT = 3, FORK = 4, CONNECT = 5, CGROUP_MADE = 6, CGROUP_REMOVED = 7 };
+enum kind {
+    PACKET = 1,
+    EXEC = 2,
+    EXIT = 3,
+    FORK = 4,
+    CONNECT = 5,
+    CGROUP_MADE = 6,
+    CGROUP_REMOVED = 7,
+    CONNECTED = 8,
+    NOT_CONNECTED = 9,
+};
 enum counter { LOST = 0, UNREADABLE = 1 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);

@@ -17,7 +17,7 @@ from typing import Any
 from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.cgroup2 import find_cgroup2
-from dnstrail_probe.ebpf.btf import Btf, process_offsets
+from dnstrail_probe.ebpf.btf import Btf, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.headers import write_headers
 from dnstrail_probe.ebpf.program_text import program_text
 
@@ -149,10 +149,12 @@ def load_bcc() -> ModuleType:
 
 
 def _compile(bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int]) -> tuple[Any, bool]:
-    """The programs, with process events if the kernel lets us have them."""
+    """The programs, with process events and what becomes of connections if the kernel lets us have them."""
     with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
-        offsets = process_offsets(Btf())
-        return _build(bcc, ("events", "sockets", "dns", "process"), ports, abilities | offsets), True
+        btf = Btf()
+        offsets = process_offsets(btf) | socket_offsets(btf)
+        parts = ("events", "sockets", "dns", "process", "results")
+        return _build(bcc, parts, ports, abilities | offsets), True
     try:
         return _build(bcc, ("events", "sockets", "dns"), ports, abilities), False
     except Exception as error:

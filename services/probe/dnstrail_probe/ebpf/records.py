@@ -5,12 +5,12 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED = range(1, 8)
+PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED, CONNECTED, NOT_CONNECTED = range(1, 10)
 TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 
 _KIND = struct.Struct("<8xI")
-_PACKET = struct.Struct("<Q2I4Q5I3H5Bx16s16s16s16s")
+_PACKET = struct.Struct("<Q2I4Q5I3H6B16s16s16s16s")
 _PROCESS = struct.Struct("<Q2IQ4I16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<3Q3IH2B16s16s")
@@ -40,6 +40,7 @@ class Packet(NamedTuple):
     egress: int
     known: int
     syn: int
+    error: int
     saddr: bytes
     daddr: bytes
     meant: bytes

@@ -20,14 +20,14 @@ struct place {
     u32 protocol, port;
 };
 
-// A packet, and a connection that is about to be made: that has no source as yet, and no payload.
+// A packet, or a connection that is about to be made, or what became of it: without source and payload.
 struct packet {
     u64 ts;
     u32 kind, captured;
     u64 cookie, netns, cgroup, noted;
     u32 pid, tid, uid, length, seq;
     u16 sport, dport, meant_port;
-    u8 family, protocol, egress, known, syn, pad;
+    u8 family, protocol, egress, known, syn, error; // error: an errno
     u8 saddr[16], daddr[16], meant[16];
     char comm[16];
 };
@@ -133,30 +133,35 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
     return 1;
 }
 
+static __always_inline void tell_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 error)
+{
+    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
+    if (!event) {
+        count(LOST);
+        return;
+    }
+    __builtin_memset(event, 0, sizeof(*event));
+    copy_owner(event, owner);
+    event->ts = now;
+    event->kind = kind;
+    event->cookie = cookie;
+    event->dport = owner->meant_port;
+    event->family = owner->family;
+    event->protocol = TCP;
+    event->egress = 1;
+    event->error = error;
+    __builtin_memcpy(event->daddr, owner->meant, sizeof(event->daddr));
+    events.ringbuf_submit(event, NO_WAKEUP);
+}
+
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
 {
     u64 cookie = bpf_get_socket_cookie(ctx);
     struct owner owner = {};
     note_target(ctx, &owner, family);
     owners.update(&cookie, &owner);
-    if (ctx->protocol != TCP)
-        return 1;
-    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
-    if (!event) {
-        count(LOST);
-        return 1;
-    }
-    __builtin_memset(event, 0, sizeof(*event));
-    copy_owner(event, &owner);
-    event->ts = owner.noted;
-    event->kind = CONNECT;
-    event->cookie = cookie;
-    event->dport = owner.meant_port;
-    event->family = family;
-    event->protocol = TCP;
-    event->egress = 1;
-    __builtin_memcpy(event->daddr, owner.meant, sizeof(event->daddr));
-    events.ringbuf_submit(event, NO_WAKEUP);
+    if (ctx->protocol == TCP)
+        tell_connection(&owner, cookie, owner.noted, CONNECT, 0);
     return 1;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from collections import Counter
 from dnstrail.events import (
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     Captured,
@@ -78,7 +80,7 @@ class EbpfSource:
         match records.kind_of(record):
             case records.PACKET:
                 return self._packet(record)
-            case records.CONNECT:
+            case records.CONNECT | records.CONNECTED | records.NOT_CONNECTED:
                 return [self._connecting(record)]
             case records.EXEC:
                 return [self._started(record)]
@@ -116,8 +118,13 @@ class EbpfSource:
         packet, _ = records.read_packet(record)
         process, _ = self._attribution.who(packet)
         flow = _flow(packet, "")
-        args = {"dst": flow.destination_text, "dst_port": flow.destination_port}
-        return NET_TCP_CONNECT, Captured(packet.ts + self._epoch, b"", flow, process, args)
+        args: dict[str, object] = {"dst": flow.destination_text, "dst_port": flow.destination_port}
+        topic = NET_TCP_CONNECT
+        if packet.kind != records.CONNECT:
+            topic = NET_TCP_CONNECT_RESULT
+            args["connected"] = packet.kind == records.CONNECTED
+            args["error"] = errno.errorcode.get(packet.error, str(packet.error)) if packet.error else ""
+        return topic, Captured(packet.ts + self._epoch, b"", flow, process, args)
 
     def _started(self, record: bytes) -> tuple[str, Captured]:
         process = self._attribution.started(record)
@@ -134,7 +141,7 @@ class EbpfSource:
 
 def _flow(packet: records.Packet, role: str) -> Flow:
     size = 4 if packet.family == 4 else 16  # noqa: PLR2004 - the family as the program says it
-    connecting = packet.kind == records.CONNECT
+    connecting = packet.kind != records.PACKET
     return Flow(
         b"" if connecting else _address(packet.saddr, size),
         packet.sport,

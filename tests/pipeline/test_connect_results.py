@@ -1,0 +1,181 @@
+"""What became of connections on the real kernel: that it is told, of whose connection, and to where that was meant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, Captured
+from dnstrail_probe.ebpf import loader
+from namespaces import SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
+from processes import wait_until
+from watching import Watching, watching
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
+]
+OPEN, CLOSED = 53, 81
+SERVERS = {"v4": SERVER, "v6": SERVER6, "mapped": f"::ffff:{SERVER}"}
+TARGETS = pytest.mark.parametrize("target", SERVERS)
+# Connects once, without blocking or with it, and says what came of it.
+CONNECT = """
+import select, socket, sys
+address, port, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+if how == "impatient":
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 100)
+sock.setblocking(how in ("blocking", "impatient"))
+error = sock.connect_ex((address, port))
+if how == "non-blocking":
+    select.select([], [sock], [])
+    error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts, with a server that listens on IPv4 and IPv6."""
+    live_or_skip()
+    with hosts() as both, dnsmasq(both.server, SERVER6):
+        wait_until(lambda: connect(both, SERVER6, OPEN)[1] == 0, "the server")
+        yield both
+
+
+@pytest.fixture(scope="module")
+def seen(network: Hosts) -> Iterator[Watching]:
+    """The probe."""
+    with watching() as started:
+        yield started
+
+
+def connect(network: Hosts, address: str, port: int, how: str = "blocking") -> tuple[int, int]:
+    """Connect on the client; the process, and the error that it got."""
+    with network.start_on_client(sys.executable, "-c", CONNECT, address, str(port), how) as process:
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, out
+    return process.pid, int(out)
+
+
+def result(seen: Watching, pid: int) -> dict[str, Any]:
+    """The one result of a process, which is of its one connection, and comes after that."""
+    seen.until(lambda: seen.of(pid, NET_TCP_CONNECT_RESULT), "the result")
+    [attempt], [found] = seen.of(pid, NET_TCP_CONNECT), seen.of(pid, NET_TCP_CONNECT_RESULT)
+    assert found.process.path == os.path.realpath(sys.executable)
+    assert (found.process, found.flow) == (attempt.process, attempt.flow)
+    assert found.timestamp > attempt.timestamp
+    assert found.args == {**attempt.args, "connected": found.args["connected"], "error": found.args["error"]}
+    return found.args
+
+
+def told(address: str, port: int, error: str | None) -> dict[str, Any]:
+    """What is to be told of a connection; no error at all if it came about."""
+    meant = address.removeprefix("::ffff:")
+    return {"dst": meant, "dst_port": port, "connected": error is None, "error": error or ""}
+
+
+@contextmanager
+def rule(network: Hosts, address: str, *words: str) -> Iterator[None]:
+    """A rule of the client's packet filter."""
+    tool = "ip6tables" if ":" in address else "iptables"
+    done = network.on_client(tool, "-w", *words[:2], "-A", *words[2:])
+    if "does not exist" in done.stderr:
+        skip(f"this kernel has no such {tool} table: {words[1]}")
+    assert done.returncode == 0, done.stderr
+    try:
+        yield
+    finally:
+        network.on_client(tool, "-w", *words[:2], "-D", *words[2:])
+
+
+@TARGETS
+@pytest.mark.parametrize("how", ["blocking", "non-blocking"])
+def test_connection_that_comes_about(network, seen, target, how):
+    """A connection to a port that listens has come about, whether the process waits in connect or not."""
+    pid, error = connect(network, SERVERS[target], OPEN, how)
+    assert error == 0
+    assert result(seen, pid) == told(SERVERS[target], OPEN, None)
+
+
+@TARGETS
+@pytest.mark.parametrize("how", ["blocking", "non-blocking"])
+def test_connection_that_is_refused(network, seen, target, how):
+    """A connection to a port on which nobody listens has not, and the error is the one that the process gets."""
+    pid, error = connect(network, SERVERS[target], CLOSED, how)
+    assert os.strerror(error) == "Connection refused"
+    assert result(seen, pid) == told(SERVERS[target], CLOSED, "ECONNREFUSED")
+
+
+def test_connection_that_nobody_answers(network, seen):
+    """A connection that is given up because no answer came has timed out."""
+    with rule(network, SERVER, "-t", "filter", "INPUT", "-p", "tcp", "--sport", str(CLOSED), "-j", "DROP"):
+        pid, error = connect(network, SERVER, CLOSED, "impatient")
+    assert os.strerror(error) == "Connection timed out"
+    assert result(seen, pid) == told(SERVER, CLOSED, "ETIMEDOUT")
+
+
+def test_connection_that_its_process_gives_up(network, seen):
+    """A connection whose process ends before an answer comes has not come about, without any error."""
+    with rule(network, SERVER, "-t", "filter", "INPUT", "-p", "tcp", "--sport", str(CLOSED), "-j", "DROP"):
+        pid, error = connect(network, SERVER, CLOSED, "none")
+    assert os.strerror(error) == "Operation now in progress"
+    assert result(seen, pid) == told(SERVER, CLOSED, "")
+
+
+@pytest.mark.parametrize(("port", "error"), [(OPEN, None), (CLOSED, "ECONNREFUSED")])
+@pytest.mark.parametrize(("meant", "real"), [("10.99.0.77", SERVER), ("fd99::77", SERVER6)], ids=["v4", "v6"])
+def test_connection_behind_nat(network, seen, meant, real, port, error):
+    """Of a connection that NAT leads elsewhere the result is told with the destination that the process meant."""
+    to = f"[{real}]:{port}" if ":" in real else f"{real}:{port}"
+    with rule(network, real, "-t", "nat", "OUTPUT", "-d", meant, "-p", "tcp", "-j", "DNAT", "--to", to):
+        pid, _ = connect(network, meant, 443)
+    assert result(seen, pid) == told(meant, 443, error)
+
+
+def test_second_connection_of_a_socket(network, seen):
+    """A socket that connects again after a refusal has a result for either time."""
+    again = (
+        "import socket, sys; sock = socket.socket(); address = sys.argv[1]\n"
+        "assert sock.connect_ex((address, 81))\n"
+        "assert not sock.connect_ex((address, 53))"
+    )
+    with network.start_on_client(sys.executable, "-c", again, SERVER) as process:
+        assert process.wait(20) == 0
+    seen.until(lambda: len(seen.of(process.pid, NET_TCP_CONNECT_RESULT)) >= 2, "the results")
+    found = [event.args for event in seen.of(process.pid, NET_TCP_CONNECT_RESULT)]
+    assert found == [told(SERVER, CLOSED, "ECONNREFUSED"), told(SERVER, OPEN, None)]
+
+
+def test_accepted_connections_have_no_result(network, seen):
+    """There is a result for who connects alone: none for the server that accepts."""
+    pid, _ = connect(network, SERVER, OPEN)
+    result(seen, pid)
+    names = {event.process.name for event in seen.named(NET_TCP_CONNECT_RESULT) if about(event, SERVER, OPEN)}
+    assert len(names) == 1
+    assert names.pop().startswith("python")
+
+
+def about(event: Captured, address: str, port: int) -> bool:
+    """Whether an event is of a connection to there."""
+    return (event.args["dst"], event.args["dst_port"]) == (address, port)
+
+
+def test_without_types_of_the_kernel(network, monkeypatch):
+    """A kernel without BTF still lets connections be seen; there is only nothing of what became of them."""
+
+    def none() -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(loader, "Btf", none)
+    with watching() as seen:
+        pid, _ = connect(network, SERVER, OPEN)
+        seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
+        pid, _ = connect(network, SERVER, CLOSED)
+        seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
+        assert not seen.named(NET_TCP_CONNECT_RESULT)
