@@ -13,6 +13,7 @@ from dnstrail.command import log_level_option, run_command, run_dir_option
 from dnstrail.lifecycle import stop_on_signals
 from dnstrail.log import configure
 from dnstrail_probe.pace import Paced
+from dnstrail_probe.priority import go_first
 from dnstrail_probe.privileges import give_up_privileges
 from dnstrail_probe.sources import AUTO, best_source, open_source
 from dnstrail_probe.watched import Watched, watched_options
@@ -44,6 +45,8 @@ def command(
     source = best_source(_say, watched) if capture == AUTO else open_source(capture, watched)
     if speed is not None and not source.live:
         source = Paced(source, clock, speed)
+    if source.live:
+        go_first()
     address = publish or events_address(run_dir)
     give_up_privileges(source.name, address)
     stop = stop_on_signals()  # from here on: the opening of a pipe without a writer can be interrupted

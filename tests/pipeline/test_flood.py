@@ -1,0 +1,111 @@
+"""Fifty thousand responses a second on the real kernel: what is sent is received, or counted where it was lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from namespaces import Hosts, hosts, live_or_skip
+from pipelines import pipeline
+from processes import wait_until
+
+pytestmark = pytest.mark.timeout(180)
+RATE, SECONDS = 50_000, 5
+PORT = 46353  # on which nobody else of this host speaks DNS
+PATIENCE = 120.0  # seconds for the cache to catch up, on a machine that does other things, too
+SIGNATURE = """
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+
+class Counting(Signature):
+    metadata = SignatureMetadata("C-1", "1", "Counting", "COUNTED")
+    selected_events = (EventSelector(name=NET_PACKET_DNS), EventSelector(name=SCHED_PROCESS_EXIT))
+    received = 0
+
+    def on_event(self, event):
+        if event.event_name == NET_PACKET_DNS:
+            self.received += 1
+        elif event.process_name == "true":
+            self.report(event, received=self.received)
+"""
+
+
+@pytest.fixture
+def network() -> Iterator[Hosts]:
+    """A host that only this test uses."""
+    live_or_skip()
+    with hosts() as both:
+        yield both
+
+
+def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_path, capsys):
+    """99 % reach the cache and a signature worker; with what each hop has counted as lost it is all that was sent."""
+    counting = tmp_path / "counting.py"
+    counting.write_text(SIGNATURE)
+    options = [
+        "--dns-ports",
+        str(PORT),
+        "--dnscache",
+        "enable,unmatched=accept",
+        "--signatures",
+        str(counting),
+        "--events",
+        "COUNTED",
+    ]
+    with pipeline(*options, "--output", "json") as run:
+        sent = flood(network)
+        wait_until(lambda: is_counted(run.stats(), sent), "the cache to have counted all", PATIENCE)
+        stats = run.stats()
+        network.on_client("true")
+        wait_until(lambda: run.named("COUNTED"), "the signature worker to be through", PATIENCE)
+        finding = run.named("COUNTED")[-1]
+    counted = {arg["name"]: arg["value"] for arg in finding["args"]}["received"]
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nsent {sent}, cache {received(stats)}, signatures {counted}, lost {stats['lost']}, "
+            f"coverage {finding['coverage']}\n"
+        )
+    assert received(stats) >= 0.99 * sent
+    assert received(stats) + lost(stats) == sent
+    assert counted >= 0.99 * sent
+
+
+def test_the_probe_goes_first(network):
+    """The probe has a higher priority than the workers that may be late, also where it counts by sessions."""
+    with pipeline("--dns-ports", str(PORT), "--events", "DNS_DATA_SOURCE") as run:
+        nice = {name: os.getpriority(os.PRIO_PROCESS, run.worker(name)) for name in ("probe", "cache", "signatures")}
+        autogroup = Path(f"/proc/{run.worker('probe')}/autogroup")
+        assert not autogroup.exists() or "nice -5" in autogroup.read_text()
+    assert nice == {"probe": -5, "cache": 0, "signatures": 0}
+
+
+def flood(network: Hosts) -> int:
+    """Send, on the loopback of a host; how many."""
+    drop = ["iptables", "-A", "INPUT", "-p", "udp", "--dport", "40053", "-j", "DROP"]  # no ICMP for each of them
+    assert network.on_client(*drop).returncode == 0
+    sender = Path(__file__).parents[1] / "support" / "flood.py"
+    command = [sys.executable, str(sender), "127.0.0.1", "127.0.0.1", str(RATE), str(SECONDS), str(PORT)]
+    sent = json.loads(network.on_client(*command, timeout=60).stdout)
+    assert sent["sent"] == RATE * SECONDS
+    assert sent["seconds"] < SECONDS * 1.2, "the sender itself was too slow to say anything"
+    return sent["sent"]
+
+
+def is_counted(stats: dict, sent: int) -> bool:
+    """Whether all that was sent was received or lost."""
+    return received(stats) + lost(stats) >= sent
+
+
+def received(stats: dict) -> int:
+    """The responses that reached the image."""
+    return stats["image"].get("related", 0)
+
+
+def lost(stats: dict) -> int:
+    """What was lost at all hops."""
+    return stats["lost"]["total"]
