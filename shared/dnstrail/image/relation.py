@@ -136,7 +136,7 @@ class Relation:
             self.before.roots.pop(root.name, None)
         return True
 
-    def as_of(self, at: float) -> tuple[Relation | None, bool]:
+    def as_of(self, at: float, grace: float) -> tuple[Relation | None, bool]:
         """The relation as the sightings noted by `at` made it (None: there were none), and whether that is exact."""
         if at >= self.last_noted:
             return self, True
@@ -148,6 +148,8 @@ class Relation:
         exact = at >= self.restarted and not (folded and within and at < folded.last_noted)
         for sighting in self.sightings:
             if sighting.noted <= at:
+                if sighting.stamp >= past.ends + grace:
+                    past.begin()
                 past.add(sighting, remembered=self._remembers(sighting))
         return past, exact
 

@@ -21,6 +21,7 @@ class View:
         self.grace = grace
         self.seen_by = seen_by
         self.exact = True
+        self._lasting = grace  # what the lives themselves went by
         self._forward = forward
         self._pointers = pointers
         self._last_seen: dict[str, float] = {}
@@ -29,7 +30,7 @@ class View:
     def with_grace(self, grace: float) -> View:
         """The same view, as if the grace were this one."""
         view = View(self._forward, self._pointers, self.t, grace, self.seen_by)
-        view._pasts = self._pasts
+        view._pasts, view._lasting = self._pasts, self._lasting
         return view
 
     def out(self, name: str) -> list[Relation]:
@@ -73,7 +74,7 @@ class View:
     def _past(self, relation: Relation) -> Relation | None:
         """A relation as it was then; None if it was not seen yet."""
         if relation not in self._pasts:
-            self._pasts[relation] = relation.as_of(self.seen_by)
+            self._pasts[relation] = relation.as_of(self.seen_by, self._lasting)
         past, exact = self._pasts[relation]
         self.exact = self.exact and exact
         return past
