@@ -90,7 +90,8 @@ def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:
     at = name.end + 4
     if at > len(wire):
         raise BadMessage("the question is cut short")
-    return name.text, *_question(wire, name.end), at
+    rdtype, cls = _question(wire, name.end)
+    return name.text, rdtype, cls, at
 
 
 def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[Record], int, bool]:

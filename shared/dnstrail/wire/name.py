@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import cast
 
 import msgspec
 
@@ -19,7 +21,8 @@ _RESERVED = 0x40  # the first byte that is no length of a label (RFC 1035, 4.1.4
 # where they end, and one translation makes their text: the length of each label becomes the dot before it.
 _LENGTHS = bytes(range(1, 33))
 _LABEL = b"|".join(b"%s[%sA-Z]{%d}" % (re.escape(bytes([length])), re.escape(PLAIN), length) for length in _LENGTHS)
-_ordinary_labels = re.compile(b"(?:%s){0,127}+" % _LABEL).match
+_Match = Callable[[bytes, int, int], re.Match[bytes]]
+_ordinary_labels = cast(_Match, re.compile(b"(?:%s){0,127}+" % _LABEL).match)  # it always matches: no label will do
 _ordinary_name = re.compile(b"(?:%s){1,127}+\0" % _LABEL).match
 _DOTTED = bytes(range(256)).lower().translate(bytes.maketrans(_LENGTHS, b"." * len(_LENGTHS)))
 
@@ -49,7 +52,7 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
     Raises:
         BadMessage: a label of no known type, a bad pointer, or a name past `end` or 255 bytes.
     """
-    at = _ordinary_labels(wire, start, end).end()  # type: ignore[union-attr]  # no label at all matches, too
+    at = _ordinary_labels(wire, start, end).end()
     last = wire[at] if at < end else _RESERVED
     if last == 0 and at - start < MAX_NAME:
         name = known[start] = Name(wire[start + 1 : at].translate(_DOTTED).decode() or ROOT, at + 1 - start, at + 1)
