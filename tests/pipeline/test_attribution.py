@@ -129,9 +129,13 @@ def check_client(seen: Watching, name: str, pid: int, comm: str, path: str) -> l
 
 def check_server(seen: Watching, name: str) -> None:
     """Question and answer are there at the server's end, too, as the server's."""
-    theirs = [event for event in seen.about(name) if event.flow.role == ANSWERS]
+
+    def at_server() -> list[Captured]:
+        return [event for event in seen.about(name) if event.flow.role == ANSWERS]
+
+    seen.until(lambda: {is_response(event.payload) for event in at_server()} == {True, False}, "both at the server")
+    theirs = at_server()
     assert {(event.process.name, event.process.path) for event in theirs} == {("dnsmasq", "/usr/sbin/dnsmasq")}
-    assert {is_response(event.payload) for event in theirs} == {True, False}
 
 
 @VERSIONS
@@ -374,7 +378,8 @@ def test_a_thousand_short_processes(network, static):
         )
         started = [event for event in seen.named(SCHED_PROCESS_EXEC) if event.process.path == static]
         ended = [event for event in seen.named(SCHED_PROCESS_EXIT) if event.process.path == static]
-        answers = [event for event in seen.named(NET_PACKET_DNS) if event.flow.role == ASKS and not event.flow.egress]
+        received = [event for event in seen.named(NET_PACKET_DNS) if event.flow.role == ASKS and not event.flow.egress]
+        answers = [event for event in received if question_of(event).endswith(".short.test")]
         assert len(started) == len(ended) == len(answers) == count
         assert {event.process.pid for event in answers} == {event.process.pid for event in started}
         assert {event.process.path for event in answers} == {static}
