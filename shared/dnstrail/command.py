@@ -19,7 +19,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 run_dir_option = click.option(
     "--run-dir",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # whoever opens a socket there says what is wrong
     default=default_run_dir,
     show_default="/run/dnstrail or the user's",
     help="Folder of the sockets.",

@@ -14,7 +14,7 @@ import pytest
 from dnstrail.bus.ipc import lookups_address
 from namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, hosts, live_or_skip
 from pipelines import Run, pipeline
-from processes import run_dir, started, text_of, wait_until
+from processes import run_dir, started, text_of, unprivileged, wait_until
 from running import asker
 
 pytestmark = pytest.mark.timeout(180)
@@ -162,15 +162,6 @@ def test_without_capabilities_the_next_source_is_taken():
     assert "no capture by ebpf: needs CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF: run it with sudo" in done.stderr
     assert "no capture by packet: needs CAP_NET_RAW: run it with sudo" in done.stderr
     assert "WATCHED_NAME" in done.stdout
-
-
-def unprivileged() -> list[str]:
-    """What runs a command as nobody; or as root without any capability, where this Python is root's alone."""
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    twice = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
-    if subprocess.run([*nobody, sys.executable, "-c", twice], capture_output=True, check=False).returncode == 0:
-        return nobody
-    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 
 
 def test_packet_source_sees_the_same_names(network):

@@ -12,12 +12,17 @@ from dnstrail.clock import SystemClock
 from dnstrail.command import log_level_option, run_command, run_dir_option
 from dnstrail.lifecycle import stop_on_signals
 from dnstrail.log import configure
+from dnstrail_probe.check import check_host
+from dnstrail_probe.check_table import show_report
 from dnstrail_probe.pace import Paced
 from dnstrail_probe.priority import go_first
 from dnstrail_probe.privileges import give_up_privileges
 from dnstrail_probe.sources import AUTO, best_source, open_source
 from dnstrail_probe.watched import Watched, watched_options
 from dnstrail_probe.worker import run
+
+_CHECK = "Show what this host can do and what it cannot, with the remedies; exit 1 if nothing live can be captured."
+_NOTHING_LIVE = 1
 
 
 @click.command()
@@ -27,19 +32,29 @@ from dnstrail_probe.worker import run
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
 @click.option("--subscribers", type=int, help="How many to wait for first (default: 1 for a file, none live).")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file X times as fast as it was.")
+@click.option("--check", is_flag=True, help=_CHECK)
+@click.option("--json", "as_json", is_flag=True, help="With --check: one JSON object.")
 @watched_options
 @run_dir_option
 @log_level_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     capture: str,
     publish: str | None,
     subscribers: int | None,
     speed: float | None,
+    check: bool,
+    as_json: bool,
     watched: Watched,
     run_dir: Path,
     log_level: str,
 ) -> None:
     """Capture DNS messages and publish them."""
+    if check:
+        report = check_host(watched, run_dir)
+        show_report(report, as_json=as_json)
+        ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
     clock = SystemClock()
     source = best_source(_say, watched) if capture == AUTO else open_source(capture, watched)

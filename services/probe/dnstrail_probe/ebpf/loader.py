@@ -63,6 +63,7 @@ class Programs:
         self.cgroup_root = root
         self._cgroup = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
         self._links: list[int] = []
+        self._bpf: Any = None
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
         try:
             self._bpf, self.sees_processes, self.sees_namespaces = self._load(ports)
@@ -93,6 +94,9 @@ class Programs:
     def close(self) -> None:
         """Detach everything."""
         self._detach()
+        if self._bpf is not None:
+            self._bpf.cleanup()  # raw tracepoints, which bcc attached
+            self._bpf = None
         os.close(self._cgroup)
 
     def _detach(self) -> None:

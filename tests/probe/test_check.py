@@ -1,0 +1,158 @@
+"""`dnstrail probe --check`: what a host can do, told by really doing it, with and without privileges."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail_probe.cgroup2 import find_cgroup2
+from dnstrail_probe.check import _CAPABILITIES, _folder, _kernel, _look, check_host
+from dnstrail_probe.watched import Watched
+from namespaces import live_or_skip
+from processes import run_dir, unprivileged
+
+CHECK = [sys.executable, "-m", "dnstrail_cli", "probe", "--check"]
+EBPF_CAPABILITIES = {name for name, purpose in _CAPABILITIES.items() if purpose == "ebpf"}
+
+
+def checked(*before: str, args: tuple[str, ...] = ("--json",)) -> subprocess.CompletedProcess[str]:
+    """Run the check in a process of its own, as whatever stands before it makes it run."""
+    with run_dir() as folder:
+        folder.chmod(0o777)
+        command = [*before, *CHECK, "--run-dir", str(folder), *args]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def report(done: subprocess.CompletedProcess[str]) -> tuple[dict, dict[str, dict]]:
+    """A report as JSON, and its findings by their names."""
+    assert not done.stderr, done.stderr
+    told = json.loads(done.stdout)
+    return told, {finding["name"]: finding for finding in told["checks"]}
+
+
+def without(path: str | Path) -> list[str]:
+    """What runs a command on a host that lacks what is at this path."""
+    return ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(path)]
+
+
+def test_root_can_do_everything():
+    """As root all that eBPF and AF_PACKET need is there, auto takes eBPF, and the exit code is 0."""
+    live_or_skip()
+    done = checked()
+    told, findings = report(done)
+    assert (done.returncode, told["auto"], told["live"]) == (0, "ebpf", True)
+    needed = {"kernel", "cgroup2", "BTF", "bcc", "programs", "process events", "AF_PACKET socket", "socket folder"}
+    assert all(findings[name]["able"] for name in needed | EBPF_CAPABILITIES)
+    assert all(finding["able"] == (not finding["reason"]) == (not finding["remedy"]) for finding in findings.values())
+
+
+def test_without_privileges_each_lack_has_its_remedy():
+    """As nobody the check runs to its end, says of each lack why and what to do, and exits with 1."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+    done = checked(*unprivileged())
+    told, findings = report(done)
+    assert (done.returncode, told["auto"], told["live"]) == (1, "demo", False)
+    lacking = {name for name, finding in findings.items() if not finding["able"]}
+    assert lacking >= {*_CAPABILITIES, "programs", "process events", "AF_PACKET socket"}
+    assert all(findings[name]["reason"] and findings[name]["remedy"] for name in lacking)
+    assert findings["programs"]["remedy"] == findings["CAP_BPF"]["remedy"] == "run it with sudo"
+
+
+def test_the_table_says_the_same():
+    """For people there is a table with the reasons and remedies in words, and the source that auto would take."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become nobody")
+    done = checked(*unprivileged(), args=())
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "needs CAP_NET_RAW" in done.stdout
+    assert "run it with sudo" in done.stdout
+    assert "auto would capture by demo: nothing live can be captured" in done.stdout
+
+
+def test_with_the_one_capability_auto_takes_packets():
+    """Where only AF_PACKET can be had, auto would take that, and something live can be captured."""
+    live_or_skip()
+    done = checked("setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all")
+    told, findings = report(done)
+    assert (done.returncode, told["auto"], told["live"]) == (0, "packet", True)
+    assert (findings["programs"]["able"], findings["AF_PACKET socket"]["able"]) == (False, True)
+
+
+LACKS = {
+    "BTF": ("/sys/kernel/btf", {"BTF", "process events"}, "ebpf"),
+    "bcc": ("/usr/lib/python3/dist-packages/bcc", {"bcc", "programs", "process events"}, "packet"),
+}
+
+
+@pytest.mark.parametrize(("path", "lacking", "auto"), LACKS.values(), ids=LACKS)
+def test_a_host_that_lacks_something(path, lacking, auto):
+    """What is not there is named, with what follows from it, and auto takes what is left."""
+    live_or_skip("unshare")
+    told, findings = report(checked(*without(path)))
+    assert {name for name, finding in findings.items() if not finding["able"]} - {"Docker socket"} == lacking
+    assert told["auto"] == auto
+
+
+def test_a_host_without_cgroup2():
+    """Without a cgroup2 hierarchy the programs cannot be attached, and the remedy is the mount."""
+    live_or_skip("unshare")
+    told, findings = report(checked(*without(str(find_cgroup2()))))
+    assert told["auto"] == "packet"
+    assert findings["cgroup2"]["remedy"] == findings["programs"]["remedy"] == "mount -t cgroup2 none /sys/fs/cgroup"
+
+
+@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
+def test_nothing_stays_attached():
+    """After the check this process holds none of the links by which programs are attached."""
+    live_or_skip()
+    with run_dir() as folder:
+        told = check_host(Watched(), folder)
+    assert told.auto == "ebpf", told
+    open_files = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert not [target for target in open_files if "bpf_link" in target]
+
+
+@pytest.mark.parametrize(
+    ("release", "able"),
+    [("5.9.16", False), ("5.10.0-28-amd64", True), ("6.1", True), ("4.19.0", False), ("10.0", True), ("odd", False)],
+)
+def test_kernels(release, able):
+    """Kernels from 5.10 on are new enough; of others the reason names the release."""
+    finding = _kernel(release)
+    assert finding.able is able
+    assert (release in finding.reason, bool(finding.remedy)) == (not able, not able)
+
+
+REFUSED = {
+    "needs CAP_NET_RAW: run it with sudo": ("needs CAP_NET_RAW", "run it with sudo"),
+    "the kernel refused on_egress: no such hook": ("the kernel refused on_egress: no such hook", "another kernel"),
+    "x" * 5000: ("x" * 200, "another kernel"),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), REFUSED.items(), ids=["with its remedy", "without", "endless"])
+def test_why_a_source_is_refused(text, told):
+    """A refusal is told with its own remedy where it names one, else with that of the row, and in a bounded length."""
+
+    def refuse() -> None:
+        raise SourceUnavailable("ebpf", text)
+
+    finding = _look("programs", "ebpf", refuse, "another kernel")
+    assert (finding.able, finding.reason, finding.remedy) == (False, *told)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    """A socket folder is fine where it can be made, and what stands in its way is named."""
+    _folder(tmp_path / "deep" / "er")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "file").chmod(0)
+    finding = _look("socket folder", "dnstap", lambda: _folder(tmp_path / "file" / "sockets"), "another one")
+    assert (finding.able, finding.remedy) == (False, "another one")
+    assert str(tmp_path / "file") in finding.reason
