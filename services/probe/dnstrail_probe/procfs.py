@@ -37,11 +37,12 @@ def read_process(pid: int) -> Life | None:
 
 
 def executable(pid: int) -> str:
-    """The path of what a process runs, as it sees it; "" where that is not ours to read."""
+    """The path of what a process runs, as it sees it, as text; "" where that is not ours to read."""
     try:
-        return str((_PROC / str(pid) / "exe").readlink()).removesuffix(_DELETED)
+        path = os.fsencode((_PROC / str(pid) / "exe").readlink())
     except OSError:
         return ""
+    return path.decode(errors="backslashreplace").removesuffix(_DELETED)
 
 
 def cgroup_path(pid: int) -> str:
