@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clients import FORKED, STAYING, WAITING
 from dnstrail.events import CLIENT as ASKS
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured
 from dnstrail.events import SERVER as ANSWERS
@@ -29,41 +30,6 @@ TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 HIDDEN = 5300  # where the server behind NAT listens
 CONTAINER = "0123456789abcdef" * 4
 ANSWER = "/test/192.0.2.1"
-# A socket that two processes share: connected by the parent, used by its child.
-FORKED = """
-import os, socket, sys
-sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
-sock.connect((sys.argv[1], 53))
-sock.settimeout(5)
-child = os.fork()
-if child == 0:
-    sock.send(bytes.fromhex(sys.argv[2]))
-    sock.recv(600)
-    os._exit(0)
-os.waitpid(child, 0)
-print(child)
-"""
-# A socket that is open before the probe: connected, or not; it asks once it is told to.
-WAITING = """
-import socket, sys
-address, kind, message = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3])
-family = socket.AF_INET6 if ":" in address else socket.AF_INET
-sock = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-sock.settimeout(5)
-if kind == "unconnected":
-    sock.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
-else:
-    sock.connect((address, 53))
-print("open", flush=True)
-sys.stdin.readline()
-if kind == "tcp":
-    sock.sendall(len(message).to_bytes(2, "big") + message)
-elif kind == "udp":
-    sock.send(message)
-else:
-    sock.sendto(message, (address, 53))
-sock.recv(600)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +124,19 @@ def test_getent(network, seen, tmp_path, version):
     name = f"getent-{version}.test"
     pid = with_nameserver(network, SERVERS[version], tmp_path, "getent", "ahosts", name)
     check_client(seen, name, pid, "getent", "/usr/bin/getent")
+
+
+def test_servers_that_are_not_configured(network, seen, tmp_path):
+    """What answers a process is foreign where the resolv.conf that the process sees does not name it."""
+    (tmp_path / "resolv.conf").write_text(f"nameserver {SENDER}\n")
+    mounted = f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; exec "$@"'
+    for server, foreign in ((SENDER, False), (SERVER6, True)):
+        name = f"foreign-{foreign}.test".lower()
+        code = (sys.executable, "-c", STAYING, server, query(name))
+        with network.start_on_client("sh", "-c", mounted, "sh", *code) as process:
+            found = check_client(seen, name, process.pid, "python", os.path.realpath(sys.executable))
+            process.communicate("", timeout=20)
+        assert [event.args.get("foreign") for event in found if is_response(event.payload)] == [foreign]
 
 
 @VERSIONS

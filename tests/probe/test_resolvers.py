@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from dnstrail_probe.resolvers import MAX_NAMESPACES, Resolvers, configured_in
+from dnstrail_probe.resolvers import MAX_REMEMBERED, Resolvers, configured_in
 
 SECOND = 10**9
 NOW = 1000 * SECOND
@@ -39,43 +39,44 @@ def write(tmp_path):
     return write
 
 
-def is_foreign(resolvers, server, namespace=1, pid=7, now=NOW):
-    return resolvers.is_foreign(ip_address(server).packed, namespace, pid, now)
+def look(resolvers, namespace=1, pid=7, now=NOW):
+    return resolvers.look(namespace, pid, now)
 
 
-def test_a_server_that_is_not_configured_is_foreign(tmp_path, write):
-    """A server is foreign where the file of the asker's own mount namespace does not name it."""
+def test_a_process_has_the_servers_of_its_own_file(tmp_path, write):
+    """The file of the process's own mount namespace counts, also where others share its network namespace."""
     write(7, "nameserver 192.0.2.53")
     write(8, "nameserver 127.0.0.11")
     resolvers = Resolvers(tmp_path)
-    assert is_foreign(resolvers, "192.0.2.53") is False
-    assert is_foreign(resolvers, "8.8.8.8") is True
-    assert is_foreign(resolvers, "127.0.0.11", namespace=2, pid=8) is False
-    assert is_foreign(resolvers, "192.0.2.53", namespace=2, pid=8) is True
+    assert look(resolvers) == packed("192.0.2.53")
+    assert look(resolvers, pid=8) == packed("127.0.0.11")
 
 
 def test_what_cannot_be_read_is_not_known(tmp_path, write):
-    """Of a process that has ended, nothing is known, unless another one of its namespace was asked before."""
+    """Of a process that has ended nothing is known, unless another one of its namespace was looked at before."""
     resolvers = Resolvers(tmp_path)
-    assert is_foreign(resolvers, "8.8.8.8", pid=9) is None
+    assert look(resolvers, pid=9) is None
     write(7, "nameserver 192.0.2.53")
-    assert is_foreign(resolvers, "8.8.8.8", now=NOW + 11 * SECOND) is True
-    assert is_foreign(resolvers, "8.8.8.8", pid=9, now=NOW + 30 * SECOND) is True
+    assert look(resolvers) == packed("192.0.2.53")
+    assert look(resolvers, pid=9) == packed("192.0.2.53")
+    assert look(resolvers, pid=9, namespace=2) is None
 
 
 def test_a_file_that_changes_is_noticed(tmp_path, write):
     """A file is read again after ten seconds."""
     resolvers = Resolvers(tmp_path)
     write(7, "nameserver 192.0.2.53")
-    assert is_foreign(resolvers, "192.0.2.54") is True
+    assert look(resolvers) == packed("192.0.2.53")
     write(7, "nameserver 192.0.2.54")
-    assert is_foreign(resolvers, "192.0.2.54", now=NOW + 10 * SECOND) is True
-    assert is_foreign(resolvers, "192.0.2.54", now=NOW + 11 * SECOND) is False
+    assert look(resolvers, now=NOW + 10 * SECOND) == packed("192.0.2.53")
+    assert look(resolvers, now=NOW + 11 * SECOND) == packed("192.0.2.54")
 
 
-def test_what_is_remembered_is_bounded(tmp_path):
-    """Endless namespaces are looked at, and the eldest forgotten."""
+def test_what_is_remembered_is_bounded(tmp_path, write):
+    """Endless processes and namespaces are looked at, and the eldest forgotten."""
     resolvers = Resolvers(tmp_path)
-    for namespace in range(MAX_NAMESPACES + 10):
-        is_foreign(resolvers, "8.8.8.8", namespace=namespace)
-    assert len(resolvers) == MAX_NAMESPACES
+    write(0, "nameserver 192.0.2.53")
+    for number in range(1, MAX_REMEMBERED + 10):
+        (tmp_path / str(number)).symlink_to(tmp_path / "0")
+        look(resolvers, namespace=number, pid=number)
+    assert len(resolvers) == 2 * MAX_REMEMBERED

@@ -1,41 +1,50 @@
-"""Which resolvers the processes of a network namespace are configured to ask: their resolv.conf (resolv.conf(5))."""
+"""Which resolvers a process is configured to ask: the resolv.conf that it sees (resolv.conf(5))."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from ipaddress import ip_address
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 _PROC = Path("/proc")
 _LARGEST = 65536  # bytes of a file that are read
 _FRESH = 10_000_000_000  # ns for which a file is not read again
 _LOOPBACK = frozenset({ip_address("127.0.0.1").packed, ip_address("::1").packed})  # where the file names none
-MAX_NAMESPACES = 4096
+MAX_REMEMBERED = 4096  # processes, and namespaces
 
 
 class Resolvers:
-    """The configured resolvers by network namespace, each read where one of its processes sees the file."""
+    """The configured resolvers of processes; of one that has ended, those of its network namespace, seen last."""
 
     def __init__(self, proc: Path = _PROC) -> None:
         self._proc = proc
-        self._known: OrderedDict[int, tuple[int, frozenset[bytes] | None]] = OrderedDict()
+        self._processes: OrderedDict[int, tuple[int, frozenset[bytes]]] = OrderedDict()
+        self._namespaces: OrderedDict[int, frozenset[bytes]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._processes) + len(self._namespaces)
 
-    def is_foreign(self, server: bytes, namespace: int, pid: int, now: int) -> bool | None:
-        """Whether a server (packed address) is none of those that a process is to ask; None if that is not known.
+    def look(self, namespace: int, pid: int, now: int) -> frozenset[bytes] | None:
+        """The packed addresses that a process is configured to ask; None if that is not known.
 
-        `namespace` is the cookie of the process's network namespace, `now` in ns.
+        `namespace` is the cookie of its network namespace, `now` in ns. Best while the process waits for its answer.
         """
-        read, configured = self._known.get(namespace, (now - _FRESH - 1, None))
+        read, configured = self._processes.get(pid, (0, None))
         if configured is None or now - read > _FRESH:
-            configured = _read(self._proc / str(pid) / "root/etc/resolv.conf") or configured
-            self._known[namespace] = now, configured
-            self._known.move_to_end(namespace)
-            if len(self._known) > MAX_NAMESPACES:
-                self._known.popitem(last=False)
-        return None if configured is None else server not in configured
+            configured = _read(self._proc / str(pid) / "root/etc/resolv.conf")
+            if configured is not None:
+                _keep(self._processes, pid, (now, configured))
+                _keep(self._namespaces, namespace, configured)
+        return configured or self._namespaces.get(namespace)
+
+
+def _keep(table: OrderedDict[int, T], key: int, value: T) -> None:
+    table[key] = value
+    table.move_to_end(key)
+    if len(table) > MAX_REMEMBERED:
+        table.popitem(last=False)
 
 
 def _read(path: Path) -> frozenset[bytes] | None:

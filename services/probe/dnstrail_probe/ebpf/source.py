@@ -6,8 +6,10 @@ import errno
 import os
 import time
 from collections import Counter
+from typing import Any
 
 from dnstrail.events import (
+    CLIENT,
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
@@ -15,6 +17,7 @@ from dnstrail.events import (
     SCHED_PROCESS_EXIT,
     Captured,
     Flow,
+    Process,
 )
 from dnstrail_probe.assembly import Assembly
 from dnstrail_probe.captures import Captures
@@ -24,6 +27,7 @@ from dnstrail_probe.ebpf.loader import Programs
 from dnstrail_probe.ebpf.program_text import RING_PAGES
 from dnstrail_probe.ebpf.ring import Ring
 from dnstrail_probe.ebpf.seed import seed
+from dnstrail_probe.resolvers import Resolvers
 from dnstrail_probe.roles import is_client, role_of
 from dnstrail_probe.watched import Watched
 
@@ -48,6 +52,7 @@ class EbpfSource:
         self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(self._programs.cgroup_root)
         self.counters["sockets_found"] = seed(self._programs, self._attribution.processes, ports)
+        self._resolvers = Resolvers()
         self._epoch = 0
 
     def read(self, timeout: float) -> Captures | None:
@@ -109,10 +114,17 @@ class EbpfSource:
             payload=payload,
         )
         flow = _flow(packet, role_of(life, client=client))
-        captured = Captured(packet.ts + self._epoch, payload, flow, process)
+        captured = Captured(packet.ts + self._epoch, payload, flow, process, self._args(packet, flow, process))
         if packet.protocol == records.TCP:
             return self._assembly.segment(captured, flow, packet.seq, syn=bool(packet.syn))
         return [(NET_PACKET_DNS, captured)]
+
+    def _args(self, packet: records.Packet, flow: Flow, process: Process | None) -> dict[str, Any]:
+        """Of what reaches a client: whether its server is none of those that it is configured to ask, if known."""
+        if flow.role != CLIENT or process is None:
+            return {}
+        configured = self._resolvers.look(packet.netns, process.pid, packet.ts)
+        return {} if flow.egress or configured is None else {"foreign": flow.source not in configured}
 
     def _connecting(self, record: bytes) -> tuple[str, Captured]:
         packet, _ = records.read_packet(record)
@@ -143,9 +155,9 @@ def _flow(packet: records.Packet, role: str) -> Flow:
     size = 4 if packet.family == 4 else 16  # noqa: PLR2004 - the family as the program says it
     connecting = packet.kind != records.PACKET
     return Flow(
-        b"" if connecting else _address(packet.saddr, size),
+        b"" if connecting else packet.saddr[:size],
         packet.sport,
-        _address(packet.daddr, size),
+        _address(packet.daddr, size) if connecting else packet.daddr[:size],
         packet.dport,
         "udp" if packet.protocol == records.UDP else "tcp",
         packet.cookie,
