@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 import sys
@@ -170,9 +169,6 @@ def show(title: str, found: dict[str, Misses]) -> Counter[str]:
 
 def main() -> int:
     """Measure, print, and fail where the promise is not held."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--misses", action="store_true", help="print a line for each miss, with its reason")
-    asked = parser.parse_args()
     if not os.environ.get("DNSTRAIL_CORPUS"):
         print("accuracy: DNSTRAIL_CORPUS names no folder of captures; nothing to measure")
         return 0
@@ -183,9 +179,10 @@ def main() -> int:
     total = show("By DNS evidence alone (shares: of the resolved; best ranked: of those in the set)", by_dns)
     helped = {capture: measure(events[capture], rows, server_names=True) for capture, rows in oracle.items()}
     show("\nRanked with the server names of earlier connections, too", helped)
-    if asked.misses:
-        for capture, misses in by_dns.items():
-            print(*(f"{capture}: {line}" for line in misses.lines), sep="\n", end="\n" if misses.lines else "")
+    print("\nNot told right by DNS evidence alone")
+    for capture, misses in by_dns.items():
+        for line in misses.lines:
+            print(f"{capture}: {line}")
     return 0 if _promised(total) else 1
 
 
