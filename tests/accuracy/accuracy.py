@@ -124,7 +124,8 @@ def _ask(image: Image, naive: Naive, row: Row, found: Misses) -> None:
     counts["owner of the record"] += row.name == naive.owner.get(row.server)
     best = trails.trails[0] if trails and trails.trails else None
     if row.name not in data.dns_queries:
-        found.lines.append(f"{row.server}:{row.port} at {at:.3f}: {row.name} never led there; {data.dns_root} did")
+        why = "was not answered before" if image.get(row.name, at=at) is None else "was told of other addresses"
+        found.lines.append(f"{row.server}:{row.port} at {at:.3f}: {row.name} {why}; {data.dns_root} led there")
     elif best is not None and best.dns_root == row.name:
         counts["best ranked"] += 1
     else:
