@@ -28,7 +28,7 @@ def label_text(label: bytes) -> str:
     return "".join(map(_ESCAPED.__getitem__, label))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def packed_address_text(packed: bytes) -> str:
     """The canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is IPv4."""
     if len(packed) == 4:  # noqa: PLR2004 - of IPv4
@@ -88,7 +88,7 @@ def lookup_key(key: str) -> str | None:
     return name or None
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def _literal(text: str) -> str | None:
     try:
         return _canonical(text)

@@ -221,7 +221,8 @@ def test_past_is_told_as_it_was():
 
 def test_past_that_is_folded_is_not_exact():
     """Where it is no longer known what a remembered way was then, the trails say so."""
-    asked = Asked(grace=0, sightings=1).answer(0, "a", ttl=1).answer(0.5, "a", ttl=1).answer(9, "z", "z A 9.9.9.9")
+    asked = Asked(grace=0, sightings=1)
+    asked.answer(0, "a", ttl=1).answer(0.5, "a", ttl=1).answer(0.8, "a", ttl=1).answer(9, "z", "z A 9.9.9.9")
     found = asked.image.trails("1.1.1.1", at=T + 0.2)
     assert found is not None
     assert found.exact is False

@@ -49,4 +49,4 @@ class Deadlines(Generic[T]):
         alive = ((self._due_of(item), ticket, item) for _, ticket, item in self._heap)
         self._heap = [(due, ticket, item) for due, ticket, item in alive if due is not None]
         heapify(self._heap)
-        self._compact_at = 2 * len(self._heap) + _SLACK
+        self._compact_at = len(self._heap) + len(self._heap) // 2 + _SLACK

@@ -60,6 +60,10 @@ class Sighting(NamedTuple):
     order: tuple[int, int]
 
 
+_NO_ROOTS: dict[str, Brought] = {}
+_NO_SIGHTINGS: list[Sighting] = []
+
+
 class Relation:
     """An edge that was seen, and its life so far. Times are seconds since the epoch.
 
@@ -67,7 +71,8 @@ class Relation:
     `order` is that of the last sighting, for ties. `roots` are the questions that brought it. `first_noted` and
     `last_noted` are when the stream first and last came to a sighting.
 
-    For lookups in the past the youngest sightings are held one by one; what was before them is folded into one sum.
+    For lookups in the past the youngest sightings are held one by one; what was before them, the first one at least, is
+    folded into one sum.
     """
 
     __slots__ = (
@@ -109,9 +114,10 @@ class Relation:
 
     def see(self, sighting: Sighting) -> None:
         """Add one sighting; a shorter one does not shorten the life, a late one does not make it older."""
-        if self.count and not self.sightings:
-            self.before = self.copy()
-        self.sightings.append(sighting)
+        if self.count:
+            if not self.sightings:
+                self.before = self.copy()
+            self.sightings.append(sighting)
         self.add(sighting)
 
     def fold(self) -> None:
@@ -135,6 +141,11 @@ class Relation:
         if self.before is not None:
             self.before.roots.pop(root.name, None)
         return True
+
+    def forget_all(self) -> None:
+        """Be no longer kept: whoever still waits for its end shall not keep what it held."""
+        self.kept = False
+        self.roots, self.sightings, self.before = _NO_ROOTS, _NO_SIGHTINGS, None
 
     def as_of(self, at: float, grace: float) -> tuple[Relation | None, bool]:
         """The relation as the sightings noted by `at` made it (None: there were none), and whether that is exact."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from dnstrail.events import Flow, Process
@@ -40,4 +39,15 @@ class Root:
     def __init__(self, name: str) -> None:
         self.name = name
         self.relations: dict[Relation, None] = {}
-        self.answers: deque[Answer] = deque(maxlen=MAX_ANSWERS)
+        self.answers: list[Answer] = []
+
+    def remember(self, answer: Answer) -> None:
+        """Keep an answer, and let go of the eldest where there are too many."""
+        self.answers.append(answer)
+        if len(self.answers) > MAX_ANSWERS:
+            del self.answers[0]
+
+    def forget(self) -> None:
+        """Hold nothing any more: whoever still waits for its end shall not keep what it held."""
+        self.relations = {}
+        self.answers = []

@@ -65,7 +65,7 @@ class Store:
         root = self.roots[name] if placed else Root(name)
         for place, edge in enumerate(edges):
             self._sight(edge, Sighting(answer.noted, answer.stamp, edge.ttl, root, (self._messages, place)))
-        root.answers.append(answer)
+        root.remember(answer)
         self.roots[name] = root
         self.roots.move_to_end(name)
         if not placed:
@@ -103,7 +103,8 @@ class Store:
         held = len(relation.roots)
         relation.see(sighting)
         self.held += len(relation.roots) - held
-        self._sighted.append(relation)
+        if relation.count > 1:
+            self._sighted.append(relation)
         sighting.root.relations[relation] = None
         if new:
             self.relations += 1
@@ -121,6 +122,7 @@ class Store:
                 self.held -= relation.forget(root)
                 if not self._is_held(relation):
                     self._remove(relation)
+            root.forget()
 
     def _thin_out(self, owner: str) -> None:
         """Of an owner with too many relations the first to expire go."""
@@ -137,10 +139,11 @@ class Store:
         if relation is None:
             return
         self.counters[counter] += 1
+        roots = [brought.root for brought in relation.roots.values()]
         self._remove(relation)
-        for brought in relation.roots.values():
-            if not any(other.ends >= relation.ends for other in brought.root.relations):
-                self._ending.add(brought.root)  # it ends earlier now
+        for root in roots:
+            if not any(other.ends >= relation.ends for other in root.relations):
+                self._ending.add(root)  # it ends earlier now
 
     def _is_held(self, relation: Relation) -> bool:
         """Whether a root that holds a place brought a relation."""
@@ -173,9 +176,7 @@ class Store:
         self._table(relation.kind).remove(relation)
         if relation.owner in self._crowded and relation.owner not in self._table(relation.kind).out:
             del self._crowded[relation.owner]
-        relation.kept = False
-        relation.sightings.clear()
-        relation.before = None  # it knows roots that know the relation
+        relation.forget_all()
         self.relations -= 1
 
     def _detach(self, relation: Relation, keep: Root | None = None) -> None:
