@@ -49,7 +49,7 @@ def test_own_namespace_is_among_those_that_are_looked_into():
 def test_other_namespaces_are_looked_into():
     """A namespace that a process made is looked into, from a thread: this process stays where it is."""
     before = Path("/proc/self/ns/net").stat().st_ino
-    code = "import socket, sys; s = socket.socket(2, 2); s.bind(('0.0.0.0', 4711)); print(); sys.stdin.read()"
+    code = "import socket, sys; s = socket.socket(2, 2); s.bind(('0.0.0.0', 4711)); print(flush=True); sys.stdin.read()"
     command = ["unshare", "--net", "python3", "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
