@@ -190,8 +190,8 @@ def test_questions_to_a_running_cache():
         assert (found["dns_root"], found["history"]) == ("news.example", True)
         assert dnstrail("get", "nothing.example", "--run-dir", folder).returncode == 1
         assert "edge.cdn.example" in dnstrail("trail", "192.0.2.10", "--run-dir", folder).stdout
-        trails = json.loads(dnstrail("trail", "192.0.2.10", "--json", "--run-dir", folder).stdout)
-        assert [trail["dns_root"] for trail in trails["trails"]] == ["news.example", "shop.example", "192.0.2.10"]
+        trails = json.loads(dnstrail("trail", "192.0.2.10", "--json", "--run-dir", folder).stdout)["trails"]
+        assert [trail["dns_root"] for trail in trails] == ["news.example", "shop.example", "192.0.2.10"]
         assert [step["kind"] for step in trails[0]["steps"]] == ["CNAME", "A"]
         assert dnstrail("trail", "nothing.example", "--run-dir", folder).returncode == 1
         stats = json.loads(dnstrail("stats", "--json", "--run-dir", folder).stdout)

@@ -151,8 +151,9 @@ def test_proc_tells_of_this_process():
 
 def test_name_with_blanks_and_brackets_is_read_whole():
     """A process may be called anything, and is read right nevertheless."""
-    rename = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b') S 1 (x', 0, 0, 0); print(flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", rename], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+    rename = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b') S 1 (x', 0, 0, 0)"
+    code = f"{rename}; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         child.stdout.readline()
         life = read_process(child.pid)
         assert (life.name, life.parent) == (") S 1 (x", os.getpid())
