@@ -4,11 +4,11 @@ DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test test-docker check bench accuracy model fuzz soak packages clean
+.PHONY: help run demo test test-corpus test-docker check bench accuracy model fuzz soak packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## set up what is missing and run the pipeline on the best source there is (ARGS="..." for options)
 	@deploy/setup-live.sh
@@ -20,6 +20,9 @@ demo: $(VENV)/.run ## play a bundled capture through the pipeline: a lookup, a t
 test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel
 	@deploy/setup-live.sh --tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-corpus: $(VENV)/.dev ## replay every capture of the corpus through the real pipeline
+	DNSTRAIL_ALL_CAPTURES=1 $(BIN)/python -m pytest tests/pipeline/test_replay_corpus.py $(ARGS)
 
 test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker daemon of their own; as root
 	@deploy/setup-live.sh --tests
