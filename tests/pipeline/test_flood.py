@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from counting import SIGNATURE
 from namespaces import Hosts, hosts, live_or_skip
 from pipelines import pipeline
 from processes import wait_until
@@ -18,21 +19,6 @@ pytestmark = pytest.mark.timeout(180)
 RATE, SECONDS = 50_000, 5
 PORT = 46353  # on which nobody else of this host speaks DNS
 PATIENCE = 120.0  # seconds for the cache to catch up, on a machine that does other things, too
-SIGNATURE = """
-from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
-from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-
-class Counting(Signature):
-    metadata = SignatureMetadata("C-1", "1", "Counting", "COUNTED")
-    selected_events = (EventSelector(name=NET_PACKET_DNS), EventSelector(name=SCHED_PROCESS_EXIT))
-    received = 0
-
-    def on_event(self, event):
-        if event.event_name == NET_PACKET_DNS:
-            self.received += 1
-        elif event.process_name == "true":
-            self.report(event, received=self.received)
-"""
 
 
 @pytest.fixture

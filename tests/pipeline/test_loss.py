@@ -10,31 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from counting import SIGNATURE
 from dnstrail.bus import Puller
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address
-from dnstrail.events import SCHED_PROCESS_EXIT, Captured
+from dnstrail.events import SCHED_PROCESS_EXIT, Captured, Process
 from dnstrail.turns import TURN, unpack
 from processes import run_dir, started, wait_until
 from running import Asker, Probe, asker, open_bus, response, seen
 
-SIGNATURE = """
-from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
-from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-
-class Counting(Signature):
-    metadata = SignatureMetadata("C-1", "1", "Counting", "COUNTED")
-    selected_events = (EventSelector(name=NET_PACKET_DNS), EventSelector(name=SCHED_PROCESS_EXIT))
-    received = 0
-
-    def on_event(self, event):
-        if event.event_name == NET_PACKET_DNS:
-            self.received += 1
-        else:
-            self.report(event, received=self.received)
-"""
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
 BATCHES = 25_000  # more than the queues of both ends and the socket between them hold
-EXIT = SCHED_PROCESS_EXIT, Captured(1_000_000_000)
+EXIT = SCHED_PROCESS_EXIT, Captured(1_000_000_000, process=Process(name="true"))
 
 
 @pytest.fixture

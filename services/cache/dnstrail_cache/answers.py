@@ -70,7 +70,7 @@ def _find(key: str, at: float | None, feed: Feed, budget: int = _MAX_NODES) -> d
     feed.counters["misses" if found is None else "hits"] += 1
     if found is None:
         return None
-    return {**found.fields, "history": found.exact and (at is None or feed.image.remembers(at))}
+    return {**found.fields, "history": _is_remembered(found.exact, at, feed)}
 
 
 def _trail(request: Request, feed: Feed) -> dict[str, Any]:
@@ -78,8 +78,13 @@ def _trail(request: Request, feed: Feed) -> dict[str, Any]:
     if found is None:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
     data: dict[str, Any] = msgspec.to_builtins(found)
-    data["history"] = data.pop("exact") and (request.at is None or feed.image.remembers(request.at))
+    data["history"] = _is_remembered(data.pop("exact"), request.at, feed)
     return data
+
+
+def _is_remembered(exact: bool, at: float | None, feed: Feed) -> bool:
+    """Whether an answer is all that was known at `at`."""
+    return exact and (at is None or feed.image.remembers(at))
 
 
 _ANSWERS: dict[str, Callable[[Request, Feed], Any]] = {

@@ -15,7 +15,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.lookups import MAX_KEYS
 from dnstrail.plain import json_line
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.options import at_option, cache_option, json_option
+from dnstrail_cli.options import at_option, cache_option, capture_option, dnscache_option, json_option
 from dnstrail_cli.render import counters_table, found_table, show
 from dnstrail_cli.replayed import Replayed, answer_lines
 from dnstrail_probe.watched import Watched, watched_options
@@ -27,8 +27,8 @@ NOT_FOUND = 1
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @at_option
 @json_option
-@click.option("--capture", metavar="FILE", help="Ask a capture file, at its end unless --at says when.")
-@click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X.")
+@capture_option
+@dnscache_option
 @watched_options
 @cache_option
 @run_dir_option

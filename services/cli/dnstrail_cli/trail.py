@@ -16,7 +16,7 @@ from dnstrail.names import address_text
 from dnstrail.plain import json_line, plain
 from dnstrail.settings import parse_dnscache
 from dnstrail_cli.ask import NOT_FOUND, request, warn
-from dnstrail_cli.options import at_option, cache_option, json_option
+from dnstrail_cli.options import at_option, cache_option, capture_option, dnscache_option, json_option
 from dnstrail_cli.render import show
 from dnstrail_cli.replayed import Replayed
 from dnstrail_cli.trees import trail_trees
@@ -31,8 +31,8 @@ from dnstrail_probe.watched import Watched, watched_options
 @click.option("--port", type=click.IntRange(0, 65535), help="... the port at the server.")
 @click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="... the id of the process.")
 @click.option("--container", help="... the id of the container.")
-@click.option("--capture", metavar="FILE", help="Ask a capture file, at its end unless --at says when.")
-@click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X.")
+@capture_option
+@dnscache_option
 @watched_options
 @cache_option
 @run_dir_option

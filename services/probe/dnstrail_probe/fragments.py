@@ -88,9 +88,8 @@ class Fragments:
         if not packet.payload or end > _LARGEST or (fragment.more and end % _UNIT):
             self._counters["fragment_bad"] += 1
             return None
-        six = (
-            len(packet.source) == _IPV6_ADDRESS
-        )  # whose pieces may differ in their next header: the first one's counts
+        # Of IPv6 the pieces may differ in their next header: the first one's counts.
+        six = len(packet.source) == _IPV6_ADDRESS
         key = (packet.source, packet.destination, fragment.identification, 0 if six else packet.protocol)
         pieces = self._packets.get(key)
         if pieces is None:

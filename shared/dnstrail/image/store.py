@@ -94,7 +94,7 @@ class Store:
 
     def _sight(self, edge: Edge, sighting: Sighting) -> None:
         """Add a sighting to its relation, in a new life if it lies at or past the end of the old one."""
-        relation = (self.pointers if edge.kind == Kind.PTR else self.forward).find_or_add(edge)
+        relation = self._table(edge.kind).find_or_add(edge)
         new = not relation.count
         if not new and sighting.stamp >= relation.ends + self.bounds.grace:
             self._forget(relation)
