@@ -18,6 +18,7 @@ from dnstrail.image import Bounds, Connection, Image
 from dnstrail.intake import TOPICS, take_in
 from dnstrail.names import lookup_key
 from dnstrail.wire import decode
+from dnstrail.wire.rdata import AAAA, A
 from dnstrail_probe.file_source import CaptureFile
 from dnstrail_probe.watched import Watched
 
@@ -46,7 +47,7 @@ class Row(msgspec.Struct, frozen=True):
     name: str
 
 
-class Misses(msgspec.Struct):
+class Figures(msgspec.Struct):
     """The figures of one capture, and a line for each connection whose name was not ranked first."""
 
     counts: Counter[str] = msgspec.field(default_factory=Counter)
@@ -86,14 +87,14 @@ class Naive:
         """Take one DNS message."""
         message = decode(event.payload)
         for record in message.answers:
-            if record.type in (1, 28):
+            if record.type in (A, AAAA):
                 self.question[str(record.target)] = message.name
                 self.owner[str(record.target)] = record.owner
 
 
-def measure(events: Events, rows: list[Row], *, server_names: bool) -> Misses:
+def measure(events: Events, rows: list[Row], *, server_names: bool) -> Figures:
     """Ask for every connection as of its epoch, by the events up to then."""
-    image, naive, found = Image(Bounds(grace=GRACE), Admission("accept")), Naive(), Misses()
+    image, naive, found = Image(Bounds(grace=GRACE), Admission("accept")), Naive(), Figures()
     waiting = sorted(events, key=lambda capture: capture[1].timestamp)[::-1]
     for row in rows:
         while waiting and waiting[-1][1].timestamp <= row.epoch:
@@ -107,7 +108,7 @@ def measure(events: Events, rows: list[Row], *, server_names: bool) -> Misses:
     return found
 
 
-def _ask(image: Image, naive: Naive, row: Row, found: Misses) -> None:
+def _ask(image: Image, naive: Naive, row: Row, found: Figures) -> None:
     counts, at = found.counts, row.epoch / _NANOSECONDS
     counts["connections"] += 1
     data = image.get(row.server, at=at)
@@ -153,7 +154,7 @@ def _line(name: str, counts: Counter[str]) -> list[str]:
     ]
 
 
-def show(title: str, found: dict[str, Misses]) -> Counter[str]:
+def show(title: str, found: dict[str, Figures]) -> Counter[str]:
     """Print the figures of all captures; the sums."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     names = ("capture", *_COUNTED[:5], "names told", *_COUNTED[5:])
