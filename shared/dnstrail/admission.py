@@ -120,8 +120,16 @@ class Admission:
                 self.gap(stamp)
             self._drop(oldest)
 
-    def answered(self, stamp: float, message: Message, flow: Flow | None, *, live: bool) -> Verdict:
-        """The verdict on a response that counts (`refusal` is None); all but a copy use up a sighting of a query."""
+    def answered(
+        self, stamp: float, message: Message, flow: Flow | None, *, live: bool, asked: bool = False
+    ) -> Verdict:
+        """The verdict on a response that counts (`refusal` is None); all but a copy use up a sighting of a query.
+
+        `asked`: its question was seen with it.
+        """
+        if asked:
+            self.counters["matched"] += 1
+            return Verdict(admitted=True, matched=True)
         query, reason = self._find(message, flow) if flow else (None, "")
         copy = False
         if query is not None:

@@ -27,6 +27,7 @@ NAMES = (
     NET_SERVER_NAME,
     DNS_ANSWER_CONFLICT,
 )
+GETADDRINFO = "getaddrinfo"  # the argument of an answer that a call was given, and no packet: its outcome
 CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
 # Counters of a source that tell of what it never saw or had no room for -> the hop at which it was lost.
 LOSSES = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Process
+from dnstrail.events import GETADDRINFO, NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Process
 from dnstrail.image import Applied, Call, Image
 from dnstrail.image.asker import known_address
 from dnstrail.names import address_text
@@ -15,8 +15,8 @@ def take_in(image: Image, topic: str, event: Captured, *, live: bool) -> Applied
     """Tell the image of an event; what became of it, if it was a DNS message."""
     stamp = event.timestamp / _NANOSECONDS
     if topic == NET_PACKET_DNS:
-        foreign = event.args.get("foreign")
-        return image.feed(stamp, event.payload, event.flow, event.process, live=live, foreign=foreign)
+        foreign, asked = event.args.get("foreign"), GETADDRINFO in event.args
+        return image.feed(stamp, event.payload, event.flow, event.process, live=live, foreign=foreign, asked=asked)
     if topic == NET_TCP_CONNECT:
         _take_connection(image, stamp, event)
     elif topic == NET_SERVER_NAME:

@@ -65,11 +65,13 @@ class Image:
         *,
         live: bool = False,
         foreign: bool | None = None,
+        asked: bool = False,
     ) -> Applied:
         """Apply one DNS message as it was on the wire; whatever it holds is applied or counted, never raised.
 
         What became of it: nothing of a message that does not count. `process` and `foreign` tell, for trails, who
-        asked, and whether the server is none of those that it is configured to ask.
+        asked, and whether the server is none of those that it is configured to ask; `asked`, that its question was
+        seen with it, so that it needs no match.
         """
         self.latest = max(self.latest, stamp)
         self.counters["messages"] += 1
@@ -88,7 +90,7 @@ class Image:
         if message.damaged:
             self.counters["cut_short"] += 1
         root, edges = relate(message, self.counters)
-        verdict = self.admission.answered(stamp, message, flow, live=live)
+        verdict = self.admission.answered(stamp, message, flow, live=live, asked=asked)
         conflict = conflicts(verdict, frozenset(edge.target for edge in edges))
         if conflict:
             self.counters["answer_conflict"] += 1
@@ -97,7 +99,7 @@ class Image:
             return Applied(conflict=conflict)
         self.counters["related" if edges else "unrelated"] += 1
         if edges:
-            process = verdict.asker or (process if flow and not flow.egress else None)
+            process = verdict.asker or (process if asked or (flow and not flow.egress) else None)
             noted = stamp if live else self.latest
             answer = Answer(noted, stamp, message.type, flow, process, verdict.matched, foreign)
             self._apply(root, edges, answer)
