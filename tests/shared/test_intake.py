@@ -56,6 +56,17 @@ def test_message_is_told_with_its_circumstances(image):
     assert (one.process_id, one.client, one.foreign) == (70, CLIENT, True)
 
 
+def test_a_call_brings_its_process_without_a_packet():
+    """What getaddrinfo told counts as asked for, also where answers without a query are rejected, by its process."""
+    image = Image(admission=Admission("reject"))
+    assert take_in(image, NET_PACKET_DNS, event(0, ANSWER, None, APP), live=True) == Applied()
+    applied = take_in(image, NET_PACKET_DNS, event(0, ANSWER, None, APP, getaddrinfo="success"), live=True)
+    assert applied == Applied(admitted=True)
+    (one,) = first(image, process=70).asked
+    assert (one.process_id, one.container_id, one.client, one.server, one.matched) == (70, "c1", "", "", True)
+    assert image.admission.counters == {"unmatched_rejected": 1, "matched": 1}
+
+
 def test_what_became_of_a_message_is_known():
     """A message that counts is admitted; a query and an event of another kind are not."""
     image = Image()
