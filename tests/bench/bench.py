@@ -15,6 +15,7 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import dns.message
+from calls import call_cost
 from packets import packet_cost
 
 from dnstrail.bus import ZmqBus
@@ -62,6 +63,7 @@ def main() -> None:
         f"{single * 1e6:.0f} us / {batched * 1e6:.0f} us a key",
     )
     _live()
+    _resolving()
 
 
 def _decoding(answered: list[bytes]) -> float:
@@ -90,6 +92,18 @@ def _live() -> None:
         "eBPF: a packet that is no DNS / an empty program",
         sum(ours) / sum(empty),
         f"in {ours.ingress:.0f} ns, out {ours.egress:.0f} ns; empty {empty.ingress:.0f} and {empty.egress:.0f} ns",
+    )
+
+
+def _resolving() -> None:
+    """What a call of getaddrinfo costs more where it is watched."""
+    cost = call_cost()
+    if isinstance(cost, str):
+        print(f"  not measured: {cost}")
+        return
+    watched, alone = cost
+    _line(
+        "getaddrinfo: a call that is watched / one that is not", watched / alone, f"{watched:.1f} us / {alone:.1f} us"
     )
 
 

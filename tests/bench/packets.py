@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.cgroup2 import find_cgroup2
 from dnstrail_probe.ebpf import loader
+from dnstrail_probe.ebpf.bpf_link import link_cgroup
 
 COUNT = 100_000
 _ENABLED = Path("/proc/sys/kernel/bpf_stats_enabled")
@@ -92,7 +93,7 @@ def _empty_programs() -> Iterator[Callable[[str], int]]:
         for name, hook in (("on_ingress", "CGROUP_INET_INGRESS"), ("on_egress", "CGROUP_INET_EGRESS")):
             attach_type = getattr(bcc.BPFAttachType, hook)
             descriptors[name] = bpf.load_func(name, bcc.BPFProgType.CGROUP_SKB, attach_type=attach_type).fd
-            links.append(loader.link(descriptors[name], cgroup, int(attach_type)))
+            links.append(link_cgroup(descriptors[name], cgroup, int(attach_type)))
         yield descriptors.__getitem__
     finally:
         for descriptor in (*links, cgroup):

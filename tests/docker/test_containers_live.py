@@ -5,17 +5,22 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import CLIENT, FORWARDER, SCHED_PROCESS_EXIT, SERVER, Captured
 from dnstrail.wire import is_response
-from docker_daemon import IMAGE, UPSTREAM, Daemon, docker_daemon, docker_or_skip
+from docker_daemon import IMAGE, LIBRARY_IMAGE, UPSTREAM, Daemon, docker_daemon, docker_or_skip
 from namespaces import live_or_skip
+from pipelines import pipeline
 from processes import wait_until
+from resolving import resolving
+from running import asker
 from watching import Watching, watching
 
 pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
+HIDDEN = "192.0.2.77"  # an address that no packet tells
 EMBEDDED = "127.0.0.11"  # where Docker answers on networks that users made
 
 
@@ -108,3 +113,29 @@ def test_twenty_three_short_containers(daemon, seen):
     for number, container in enumerate(containers):
         of_client(seen, f"c{number}.test", container)
     assert len(set(containers)) == 23
+
+
+def test_getaddrinfo_in_a_container_feeds_the_image(daemon):
+    """A name that no packet tells, from a container's own file, is in the image, with the container that asked."""
+    line = "--capture ebpf:getaddrinfo --output json --events net_packet_dns"
+    options = ("--interactive", "--add-host", f"hidden.test:{HIDDEN}", "--network", "none")
+    with pipeline(*line.split()) as run, asker(lookups_address(run.folder)) as client:
+
+        def watched() -> int:
+            (probe,) = client.ask("stats")["data"]["probes"].values()
+            return probe["libraries_watched"]
+
+        container, before = daemon.docker("create", *options, LIBRARY_IMAGE, "/by-gcc", "hidden.test"), watched()
+        start = ("docker", "--host", daemon.host, "start", "--attach", "--interactive", container)
+        with resolving(*start, names=[]) as asks:
+            wait_until(lambda: watched() > before, "the library")  # it is the first program with it
+            assert asks.next() == (0, {HIDDEN})
+        wait_until(lambda: client.ask("get", key=HIDDEN)["ok"], "the name in the image")
+        assert client.ask("get", key=HIDDEN)["data"]["dns_root"] == "hidden.test"
+        trail = client.ask("trail", key=HIDDEN, container=container)["data"]
+        assert trail["scope"] == "container"
+        (asked,) = trail["trails"][0]["asked"]
+        assert (asked["container_id"], asked["process_name"], asked["executable"]) == (container, "by-gcc", "/by-gcc")
+        (told,) = run.named("net_packet_dns")
+        assert (told["containerId"], told["processName"]) == (container, "by-gcc")
+        daemon.docker("rm", container)

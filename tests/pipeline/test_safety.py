@@ -28,6 +28,7 @@ pytestmark = [
 NOBODY = 65534
 NEEDED = ("net_admin", "bpf", "perfmon")
 OF_HELP = ("dac_read_search", "sys_ptrace")  # to see processes, and sockets, that are older and others' own
+CAPTURES = pytest.mark.parametrize("capture", ["ebpf", "ebpf:getaddrinfo"])
 _BPF, _SYS_PTRACE = 1 << 39, 1 << 19
 
 
@@ -67,14 +68,14 @@ class Probe:
 
 
 @contextmanager
-def probe(*prefix: str, owner: int = 0) -> Iterator[tuple[Probe, object]]:
+def probe(*prefix: str, owner: int = 0, capture: str = "ebpf") -> Iterator[tuple[Probe, object]]:
     """A probe that runs, and is heard."""
     with run_dir() as folder, open_bus() as bus:
         os.chown(folder, owner, owner)
         subscriber = bus.subscriber(
             [events_address(folder)], [NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXIT, TURN]
         )
-        command = [*prefix, sys.executable, "-m", "dnstrail_probe", "--capture", "ebpf", "--run-dir", str(folder)]
+        command = [*prefix, sys.executable, "-m", "dnstrail_probe", "--capture", capture, "--run-dir", str(folder)]
         process = subprocess.Popen(command)
         started = Probe(process, folder)
         try:
@@ -94,14 +95,15 @@ def threads(pid: int) -> list[dict[str, str]]:
     ]
 
 
+@CAPTURES
 @pytest.mark.parametrize("user", [NOBODY, 0])
-def test_few_capabilities_are_enough_and_are_given_up(network, user):
+def test_few_capabilities_are_enough_and_are_given_up(network, user, capture):
     """As nobody with five capabilities, or root with three, it sees all; no thread of it then holds more than two."""
     few = ["--bounding-set=-all" + "".join(f",+{name}" for name in NEEDED)]
     if user:
         few = [f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         few += [f"--{kind}-caps=-all" + "".join(f",+{n}" for n in (*NEEDED, *OF_HELP)) for kind in ("inh", "ambient")]
-    with probe("setpriv", *few, owner=user) as (started, subscriber):
+    with probe("setpriv", *few, owner=user, capture=capture) as (started, subscriber):
         pid = dig(network, "few.test")
         assert pid
 
@@ -125,9 +127,10 @@ def ends_of(started: Probe, pid: int) -> list[Captured]:
     return [event for topic, event in started.events if topic == SCHED_PROCESS_EXIT and event.process.pid == pid]
 
 
-def test_killed_probe_leaves_nothing_in_the_kernel(network):
+@CAPTURES
+def test_killed_probe_leaves_nothing_in_the_kernel(network, capture):
     """After kill -9 every program, link and map of the probe is gone, and names resolve all the while."""
-    with probe() as (started, _):
+    with probe(capture=capture) as (started, _):
         held = held_by(started.process.pid)
         assert {"prog", "link", "map"} == {kind for kind, _ in held}
         assert held <= loaded()
@@ -158,9 +161,10 @@ def loaded() -> set[tuple[str, int]]:
     }
 
 
-def test_two_probes_at_once_both_see_all(network):
+@CAPTURES
+def test_two_probes_at_once_both_see_all(network, capture):
     """A second probe neither needs the first to go nor takes anything from it."""
-    with probe() as (first, first_subscriber), probe() as (second, second_subscriber):
+    with probe(capture=capture) as (first, first_subscriber), probe(capture=capture) as (second, second_subscriber):
         pid = dig(network, "both.test")
         assert pid
         for started, subscriber in ((first, first_subscriber), (second, second_subscriber)):

@@ -47,7 +47,17 @@ def test_root_can_do_everything():
     done = checked()
     told, findings = report(done)
     assert (done.returncode, told["auto"], told["live"]) == (0, "ebpf", True)
-    needed = {"kernel", "cgroup2", "BTF", "bcc", "programs", "process events", "AF_PACKET socket", "socket folder"}
+    needed = {
+        "kernel",
+        "cgroup2",
+        "BTF",
+        "bcc",
+        "programs",
+        "process events",
+        "AF_PACKET socket",
+        "socket folder",
+        "uprobes",
+    }
     assert all(findings[name]["able"] for name in needed | EBPF_CAPABILITIES)
     assert all(finding["able"] == (not finding["reason"]) == (not finding["remedy"]) for finding in findings.values())
 
@@ -87,7 +97,7 @@ def test_with_the_one_capability_auto_takes_packets():
 
 LACKS = {
     "BTF": ("/sys/kernel/btf", {"BTF", "process events"}, "ebpf"),
-    "bcc": ("/usr/lib/python3/dist-packages/bcc", {"bcc", "programs", "process events"}, "packet"),
+    "bcc": ("/usr/lib/python3/dist-packages/bcc", {"bcc", "programs", "process events", "uprobes"}, "packet"),
 }
 
 

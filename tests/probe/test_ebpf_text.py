@@ -48,7 +48,7 @@ def test_kinds_are_those_of_the_programs():
     kinds = re.findall(
         r"^ +([A-Z_]+) = (\d+),$", (Path(records.__file__).parent / "events.bpf.c").read_text(), re.MULTILINE
     )
-    assert len(kinds) == records.NOT_CONNECTED
+    assert len(kinds) == records.RESOLVED
     assert all(getattr(records, name) == int(number) for name, number in kinds)
 
 

@@ -15,9 +15,11 @@ import pytest
 
 from namespaces import dnsmasq
 from processes import wait_until
+from resolving import build, make_root
 
 WANTED = "DNSTRAIL_DOCKER"  # set by `make test-docker`: these tests start a daemon
-IMAGE = "dnstrail-resolve"
+IMAGE = "dnstrail-resolve"  # a static program that asks one question
+LIBRARY_IMAGE = "dnstrail-getaddrinfo"  # a program with its C library
 UPSTREAM = "10.99.1.1"  # on the loopback interface of the daemon's namespace
 
 
@@ -54,7 +56,7 @@ class Daemon:
 
 @contextmanager
 def docker_daemon() -> Iterator[Daemon]:
-    """A daemon whose only image is the program that asks one question."""
+    """A daemon with two images."""
     namespace, folder = f"dtd{os.getpid()}", Path(tempfile.mkdtemp(prefix="dt-docker-", dir="/tmp"))
     daemon = Daemon(f"unix://{folder}/docker.sock")
     _ip("netns", "add", namespace)
@@ -62,7 +64,7 @@ def docker_daemon() -> Iterator[Daemon]:
         _ip("-n", namespace, "link", "set", "lo", "up")
         _ip("-n", namespace, "addr", "add", f"{UPSTREAM}/32", "dev", "lo")
         with dnsmasq(namespace, UPSTREAM, 53, "/test/192.0.2.1"), _dockerd(namespace, folder, daemon):
-            _import_image(daemon, folder)
+            _import_images(daemon, folder)
             yield daemon
     finally:
         subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
@@ -86,11 +88,16 @@ def _dockerd(namespace: str, folder: Path, daemon: Daemon) -> Iterator[None]:
         process.wait(60)
 
 
-def _import_image(daemon: Daemon, folder: Path) -> None:
+def _import_images(daemon: Daemon, folder: Path) -> None:
+    static, linked = folder / "static", folder / "linked"
+    for root in (static, linked):
+        root.mkdir()
     source = Path(__file__).with_name("resolve.c")
-    subprocess.run(["gcc", "-static", "-O1", "-o", folder / "resolve", source], check=True, capture_output=True)
-    subprocess.run(["tar", "-C", folder, "-cf", folder / "image.tar", "resolve"], check=True)
-    daemon.docker("import", str(folder / "image.tar"), IMAGE)
+    subprocess.run(["gcc", "-static", "-O1", "-o", static / "resolve", source], check=True, capture_output=True)
+    make_root(linked, build("gcc", folder / "by-gcc"))
+    for root, image in ((static, IMAGE), (linked, LIBRARY_IMAGE)):
+        subprocess.run(["tar", "-C", root, "-cf", folder / "image.tar", "."], check=True)
+        daemon.docker("import", str(folder / "image.tar"), image)
 
 
 def _ip(*arguments: str) -> None:

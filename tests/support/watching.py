@@ -9,7 +9,7 @@ from pathlib import Path
 import dns.exception
 import dns.message
 
-from dnstrail.events import NET_PACKET_DNS, Captured
+from dnstrail.events import GETADDRINFO, NET_PACKET_DNS, Captured
 from dnstrail_probe.cgroup2 import find_cgroup2
 from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.watched import Watched
@@ -44,15 +44,19 @@ class Watching:
         """The events of one name of a process."""
         return [event for event in self.named(name) if event.process and event.process.pid == pid]
 
+    def told(self, name: str) -> list[Captured]:
+        """What getaddrinfo told of a name."""
+        return [event for event in self.about(name) if GETADDRINFO in event.args]
+
     def about(self, name: str) -> list[Captured]:
         """The DNS messages that ask for a name."""
         return [event for event in self.named(NET_PACKET_DNS) if question_of(event) == name]
 
 
 @contextmanager
-def watching(ports: frozenset[int] = frozenset({53})) -> Iterator[Watching]:
-    """A source on the real kernel, from now on."""
-    source = EbpfSource(Watched(ports))
+def watching(ports: frozenset[int] = frozenset({53}), *, resolver: bool = False) -> Iterator[Watching]:
+    """A source on the real kernel, from now on; `resolver`: that sees getaddrinfo, too."""
+    source = EbpfSource(Watched(ports), resolver=resolver)
     try:
         yield Watching(source)
     finally:

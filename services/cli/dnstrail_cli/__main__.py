@@ -44,7 +44,10 @@ class _Dnstrail(click.Group):
 @click.group(cls=_Dnstrail, invoke_without_command=True, epilog=_EXAMPLES)
 @click.version_option(__version__, prog_name="dnstrail")
 @click.option(
-    "--capture", default="auto", show_default=True, help="auto, ebpf, packet, dnstap[:PATH], demo, or a FILE."
+    "--capture",
+    default="auto",
+    show_default=True,
+    help="auto, ebpf[:getaddrinfo], packet, dnstap[:PATH], demo, or a FILE.",
 )
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="Options of the cache; `help` lists them.")
 @click.option("--events", multiple=True, metavar="NAMES", help="Events and signatures to show, comma-separated.")

@@ -27,7 +27,10 @@ _NOTHING_LIVE = 1
 
 @click.command()
 @click.option(
-    "--capture", default="auto", show_default=True, help="auto, ebpf, packet, dnstap[:PATH], demo, or a FILE."
+    "--capture",
+    default="auto",
+    show_default=True,
+    help="auto, ebpf[:getaddrinfo], packet, dnstap[:PATH], demo, or a FILE.",
 )
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
 @click.option("--subscribers", type=int, help="How many to wait for first (default: 1 for a file, none live).")

@@ -17,6 +17,7 @@ from dnstrail_probe.cgroup2 import find_cgroup2
 from dnstrail_probe.container_names import docker_socket
 from dnstrail_probe.ebpf.btf import Btf, process_offsets
 from dnstrail_probe.ebpf.loader import Programs, load_bcc
+from dnstrail_probe.ebpf.trial import REMEDY as UPROBES
 from dnstrail_probe.packet_source import PacketSource
 from dnstrail_probe.watched import Watched
 
@@ -26,7 +27,7 @@ _BTF = "a kernel with CONFIG_DEBUG_INFO_BTF"
 _HOOKS = "Linux 5.10 or newer with CONFIG_CGROUP_BPF"
 _CGROUP2 = "mount -t cgroup2 none /sys/fs/cgroup"
 _BCC = "apt-get install python3-bpfcc"
-_REMEDIES = (_SUDO, _CGROUP2, _BCC)  # that errors end with
+_REMEDIES = (_SUDO, _CGROUP2, _BCC, UPROBES)  # that errors end with
 _LONGEST = 200  # characters of a reason: bcc may tell the whole program
 _PATIENCE = 2.0  # seconds for the Docker daemon
 # Capability -> what it is for.
@@ -68,6 +69,7 @@ def check_host(watched: Watched, run_dir: Path) -> Report:
         _look("bcc", "ebpf", load_bcc, _BCC),
         *_capabilities(),
         *_programs(watched),
+        _look("uprobes", "ebpf:getaddrinfo", lambda: Programs(watched.ports, resolver=True).close(), UPROBES),
         _look("AF_PACKET socket", "packet", lambda: PacketSource(watched).close(), _SUDO),
         _look("socket folder", "dnstap", lambda: _folder(run_dir), "--capture dnstap:PATH, or --run-dir"),
         _look("Docker socket", "names and images of containers", _docker, "start Docker, or join its group"),

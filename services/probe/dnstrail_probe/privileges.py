@@ -12,6 +12,7 @@ from dnstrail.capabilities import keep_capabilities
 # Source -> what it still needs: BPF to read its counters before Linux 5.19, SYS_PTRACE to see what a process runs.
 KEPT = {
     "ebpf": ("CAP_BPF", "CAP_SYS_PTRACE"),
+    "ebpf:getaddrinfo": ("CAP_BPF", "CAP_SYS_PTRACE"),  # also to link programs to libraries that come
     "packet": (),
 }
 

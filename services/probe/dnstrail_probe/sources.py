@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -41,6 +42,7 @@ _DEMO = Path(__file__).with_name("demo.pcap")
 # What `--capture` names -> how to open it; every other word is the path of a file ("./demo" is one, too).
 SOURCES: dict[str, Callable[[Watched], Source]] = {
     "ebpf": EbpfSource,
+    "ebpf:getaddrinfo": partial(EbpfSource, resolver=True),
     "packet": PacketSource,
     "demo": lambda watched: CaptureFile(str(_DEMO), watched),
     "dnstap": lambda _: DnstapSocket(),

@@ -25,8 +25,8 @@ class Attribution:
         self._walked = 0
         self._walk()
 
-    def who(self, packet: records.Packet) -> tuple[Process | None, Life | None]:
-        """The process behind a packet; None where its socket has no owner that is known."""
+    def who(self, packet: records.Packet | records.Resolved) -> tuple[Process | None, Life | None]:
+        """The process behind a packet, or a call; None where a socket has no owner that is known."""
         if not packet.pid:
             return None, None
         life = self._life(packet)
@@ -88,7 +88,7 @@ class Attribution:
         called = self._names.of(container)
         return Process(pid, name, path, parent, user, container, thread, cgroup, called.name, called.image)
 
-    def _life(self, packet: records.Packet) -> Life | None:
+    def _life(self, packet: records.Packet | records.Resolved) -> Life | None:
         """The process that had the pid when it was noted: as its events said, else as /proc still says."""
         life = self.processes.at(packet.pid, packet.noted)
         if life is None or not (life.path or life.looked):

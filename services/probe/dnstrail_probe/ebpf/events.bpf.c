@@ -13,6 +13,7 @@ enum kind {
     CGROUP_REMOVED = 7,
     CONNECTED = 8,
     NOT_CONNECTED = 9,
+    RESOLVED = 10,
 };
 enum counter { LOST = 0, UNREADABLE = 1 };
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import platform
-import struct
 import sys
 import tempfile
 from contextlib import suppress
@@ -17,6 +15,8 @@ from typing import Any
 from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.cgroup2 import find_cgroup2
+from dnstrail_probe.ebpf import trial
+from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
 from dnstrail_probe.ebpf.btf import Btf, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.headers import write_headers
 from dnstrail_probe.ebpf.program_text import program_text
@@ -24,8 +24,6 @@ from dnstrail_probe.ebpf.program_text import program_text
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
 _INSTALL = "apt-get install python3-bpfcc"
-_SYS_BPF = {"x86_64": 321, "aarch64": 280}
-_BPF_LINK_CREATE = 28
 _BPF_NOEXIST = 1
 # Function -> program type and attach type, by their names in bcc.
 _HOOKS = {
@@ -39,6 +37,8 @@ _HOOKS = {
     "on_sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
     "on_sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
 }
+# Function -> whether it runs at the return. The return comes first, so that no call is seen without it.
+_UPROBES = {"on_getaddrinfo_return": True, "on_getaddrinfo": False}
 # What programs on packets may ask, from the newest kernels to the oldest: of the current task, of the namespace.
 _ABILITIES = (
     {"SEES_CURRENT": 1, "SEES_NETNS": 1},
@@ -48,13 +48,13 @@ _ABILITIES = (
 
 
 class Programs:
-    """The loaded programs: their ring buffer, maps and counters.
+    """The loaded programs: their ring buffer, maps and counters; `resolver`: those for getaddrinfo, too.
 
     Raises:
         SourceUnavailable: something is missing; the text says what, and what to do.
     """
 
-    def __init__(self, ports: frozenset[int], *, first_bytes: bool = False) -> None:
+    def __init__(self, ports: frozenset[int], *, first_bytes: bool = False, resolver: bool = False) -> None:
         _check_capabilities()
         self._bcc = load_bcc()
         root = find_cgroup2()
@@ -65,8 +65,11 @@ class Programs:
         self._links: list[int] = []
         self._bpf: Any = None
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
+        self._extra = ("getaddrinfo",) if resolver else ()
         try:
             self._bpf, self.sees_processes, self.sees_namespaces = self._load(ports)
+            if resolver:
+                self._load_uprobes()
         except BaseException:
             self.close()
             raise
@@ -91,6 +94,23 @@ class Programs:
         """Put an entry into a map, unless a program has put one there meanwhile."""
         self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST)
 
+    def watch_getaddrinfo(self, file: int, offset: int, pid: int = 0) -> tuple[int, ...]:
+        """See the calls of getaddrinfo in an open file, of one process or (0) all, until the descriptors are closed.
+
+        Raises:
+            OSError: the kernel refused it.
+        """
+        links: list[int] = []
+        try:
+            for function, returns in _UPROBES.items():
+                path = f"/proc/self/fd/{file}"
+                links.append(link_uprobe(self.program_fd(function), path, offset, returns=returns, pid=pid))
+        except OSError:
+            for descriptor in links:
+                os.close(descriptor)
+            raise
+        return tuple(links)
+
     def close(self) -> None:
         """Detach everything."""
         self._detach()
@@ -108,7 +128,7 @@ class Programs:
         """The programs, with all that this kernel lets them see."""
         refused: SourceUnavailable | None = None
         for abilities in _ABILITIES:
-            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted)
+            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted, self._extra)
             try:
                 for function, (program, hook) in _HOOKS.items():
                     self._attach(bpf, function, program, hook)
@@ -120,11 +140,20 @@ class Programs:
                 return bpf, sees_processes, bool(abilities["SEES_NETNS"])
         raise refused or SourceUnavailable("ebpf", "there is nothing to load")
 
+    def _load_uprobes(self) -> None:
+        """The programs on getaddrinfo, tried on a process of ours."""
+        for function in _UPROBES:
+            try:
+                self._bpf.load_func(function, self._bcc.BPFProgType.KPROBE, attach_type=UPROBE_MULTI)
+            except Exception as error:
+                raise SourceUnavailable(trial.SOURCE, f"the kernel refused {function}: {trial.REMEDY}") from error
+        trial.try_watching(self.watch_getaddrinfo)
+
     def _attach(self, bpf: Any, function: str, program: str, hook: str) -> None:
         attach_type = getattr(self._bcc.BPFAttachType, hook)
         try:
             loaded = bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=attach_type)
-            self._links.append(link(loaded.fd, self._cgroup, int(attach_type)))
+            self._links.append(link_cgroup(loaded.fd, self._cgroup, int(attach_type)))
         except Exception as error:
             raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}") from error
 
@@ -152,15 +181,17 @@ def load_bcc() -> ModuleType:
     return module
 
 
-def _compile(bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int]) -> tuple[Any, bool]:
+def _compile(
+    bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...]
+) -> tuple[Any, bool]:
     """The programs, with process events and what becomes of connections if the kernel lets us have them."""
     with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
         btf = Btf()
         offsets = process_offsets(btf) | socket_offsets(btf)
         parts = ("events", "sockets", "dns", "process", "results")
-        return _build(bcc, parts, ports, abilities | offsets), True
+        return _build(bcc, parts + extra, ports, abilities | offsets), True
     try:
-        return _build(bcc, ("events", "sockets", "dns"), ports, abilities), False
+        return _build(bcc, ("events", "sockets", "dns", *extra), ports, abilities), False
     except Exception as error:
         raise SourceUnavailable(
             "ebpf",
@@ -182,16 +213,3 @@ def compile_text(bcc: ModuleType, text: str) -> Any:
             return bcc.BPF(text=text, cflags=["-w"])
         finally:
             del os.environ["BCC_KERNEL_SOURCE"]
-
-
-def link(program: int, cgroup: int, attach_type: int) -> int:
-    """BPF_LINK_CREATE, bpf(2): unlike BPF_PROG_ATTACH it ends with this process, even a killed one."""
-    number = _SYS_BPF.get(platform.machine())
-    if number is None:
-        raise OSError(f"unknown machine {platform.machine()}")
-    attributes = struct.pack("IIII", program, cgroup, attach_type, 0) + bytes(48)
-    libc = ctypes.CDLL(None, use_errno=True)
-    created = int(libc.syscall(number, _BPF_LINK_CREATE, ctypes.c_char_p(attributes), len(attributes)))
-    if created < 0:
-        raise OSError(ctypes.get_errno(), f"BPF_LINK_CREATE: {os.strerror(ctypes.get_errno())}")
-    return created

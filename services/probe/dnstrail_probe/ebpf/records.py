@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED, CONNECTED, NOT_CONNECTED = range(1, 10)
+PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED, CONNECTED, NOT_CONNECTED, RESOLVED = range(1, 11)
 TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 
@@ -15,6 +15,9 @@ _PROCESS = struct.Struct("<Q2IQ4I16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<3Q3IH2B16s16s")
 _PLACE = struct.Struct("<Q2I")
+_RESOLVED = struct.Struct("<Q2I2Q2I2iI4x16s256s")
+_ANSWER = struct.Struct("<I16s")
+_ADDRESS = {2: 4, 10: 16}  # AF_INET, AF_INET6 -> bytes
 
 
 class Packet(NamedTuple):
@@ -69,6 +72,28 @@ class Cgroup(NamedTuple):
     id: int
 
 
+class Resolved(NamedTuple):
+    """The head of `struct resolved`; its time is when its process had the pid, too."""
+
+    noted: int
+    kind: int
+    pid: int
+    cgroup: int
+    began: int
+    tid: int
+    uid: int
+    error: int
+    family: int
+    more: int
+    comm: bytes
+    name: bytes
+
+    @property
+    def ts(self) -> int:
+        """When the call returned."""
+        return self.noted
+
+
 class Owner(NamedTuple):
     """`struct owner`."""
 
@@ -118,6 +143,13 @@ def read_path(record: bytes, parts: int) -> str | None:
 def read_cgroup(record: bytes) -> tuple[Cgroup, str]:
     """A cgroup event, and the cgroup's path."""
     return Cgroup._make(_CGROUP.unpack_from(record)), text(record[_CGROUP.size :])
+
+
+def read_resolved(record: bytes) -> tuple[Resolved, list[bytes]]:
+    """What getaddrinfo returned, and the addresses, packed, each once."""
+    entries = _ANSWER.iter_unpack(record[_RESOLVED.size :])
+    addresses = [address[: _ADDRESS[family]] for family, address in entries if family in _ADDRESS]
+    return Resolved._make(_RESOLVED.unpack_from(record)), list(dict.fromkeys(addresses))
 
 
 def pack_owner(owner: Owner) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dnstrail.events import (
     CLIENT,
+    GETADDRINFO,
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
@@ -23,6 +24,7 @@ from dnstrail_probe.assembly import Assembly
 from dnstrail_probe.captures import Captures
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
+from dnstrail_probe.ebpf.getaddrinfo import Getaddrinfo
 from dnstrail_probe.ebpf.loader import Programs
 from dnstrail_probe.ebpf.program_text import RING_PAGES
 from dnstrail_probe.ebpf.ring import Ring
@@ -37,22 +39,25 @@ _MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as IPv6 writes it (RFC 4291
 class EbpfSource:
     """DNS packets of every socket of the host, connections, processes, and who is behind each.
 
+    `resolver`: also what programs are told by getaddrinfo.
+
     Raises:
         SourceUnavailable: this host or user cannot have it; the text says why.
     """
 
     live = True
 
-    def __init__(self, watched: Watched) -> None:
-        self.name = "ebpf"
+    def __init__(self, watched: Watched, *, resolver: bool = False) -> None:
+        self.name = "ebpf:getaddrinfo" if resolver else "ebpf"
         self.counters: Counter[str] = Counter()
         self._ports = ports = watched.ports
         self._assembly = Assembly(watched, self.counters)
-        self._programs = Programs(ports, first_bytes=watched.server_names)
+        self._programs = Programs(ports, first_bytes=watched.server_names, resolver=resolver)
         self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(self._programs.cgroup_root)
         self.counters["sockets_found"] = seed(self._programs, self._attribution.processes, ports)
         self._resolvers = Resolvers()
+        self._getaddrinfo = Getaddrinfo(self._programs, self.counters) if resolver else None
         self._epoch = 0
 
     def read(self, timeout: float) -> Captures | None:
@@ -69,6 +74,8 @@ class EbpfSource:
     def close(self) -> None:
         """Detach everything."""
         self._attribution.close()
+        if self._getaddrinfo:
+            self._getaddrinfo.close()
         self._ring.close()
         self._programs.close()
 
@@ -89,6 +96,8 @@ class EbpfSource:
                 return [self._connecting(record)]
             case records.EXEC:
                 return [self._started(record)]
+            case records.RESOLVED:
+                return self._told(record)
             case records.EXIT:
                 return self._ended(record)
             case records.FORK:
@@ -115,9 +124,21 @@ class EbpfSource:
         )
         flow = _flow(packet, role_of(life, client=client))
         captured = Captured(packet.ts + self._epoch, payload, flow, process, self._args(packet, flow, process))
+        found: Captures = [(NET_PACKET_DNS, captured)]
         if packet.protocol == records.TCP:
-            return self._assembly.segment(captured, flow, packet.seq, syn=bool(packet.syn))
-        return [(NET_PACKET_DNS, captured)]
+            found = self._assembly.segment(captured, flow, packet.seq, syn=bool(packet.syn))
+        if self._getaddrinfo and client and not packet.egress:
+            self._getaddrinfo.heard(packet, found)
+        return found
+
+    def _told(self, record: bytes) -> Captures:
+        """What getaddrinfo has told a program."""
+        if self._getaddrinfo is None:
+            return []
+        call, how, payloads = self._getaddrinfo.told(record)
+        process, _ = self._attribution.who(call)
+        args = {GETADDRINFO: how}
+        return [(NET_PACKET_DNS, Captured(call.ts + self._epoch, payload, None, process, args)) for payload in payloads]
 
     def _args(self, packet: records.Packet, flow: Flow, process: Process | None) -> dict[str, Any]:
         """Of what reaches a client: whether its server is none of those that it is configured to ask, if known."""
@@ -140,6 +161,8 @@ class EbpfSource:
 
     def _started(self, record: bytes) -> tuple[str, Captured]:
         process = self._attribution.started(record)
+        if self._getaddrinfo:
+            self._getaddrinfo.started(process.pid)
         return SCHED_PROCESS_EXEC, Captured(records.read_process(record).ts + self._epoch, b"", None, process)
 
     def _ended(self, record: bytes) -> Captures:

@@ -1,0 +1,105 @@
+// What programs are told by getaddrinfo(3) of the C library, however that asks: also where no packet can be read.
+// On its entry and its return, in the task that calls. Memory is read at the return, when it has been touched.
+#include <uapi/linux/ptrace.h>
+
+#define NAME 256
+#define ANSWERS 64 // entries of the list that is returned; mostly three of them have one address
+
+struct call {
+    u64 began, name, hints, list;
+};
+
+// As in netdb.h of glibc and musl, for programs of 64 bits.
+struct addrinfo {
+    s32 flags, family, socktype, protocol;
+    u32 length, pad;
+    u64 address, canonname, next;
+};
+
+struct answer {
+    u32 family;
+    u8 address[16];
+};
+
+struct resolved {
+    u64 ts;
+    u32 kind, pid;
+    u64 cgroup, began;
+    u32 tid, uid;
+    s32 error, family; // what was returned, and what was asked for
+    u32 more, pad;
+    char comm[16];
+    char name[NAME];
+    struct answer answers[ANSWERS]; // those of family 0 are none
+};
+
+BPF_TABLE("lru_hash", u64, struct call, calls, 16384); // by thread
+
+int on_getaddrinfo(struct pt_regs *ctx)
+{
+    u64 id = bpf_get_current_pid_tgid();
+    struct call call = {.began = bpf_ktime_get_ns(), .name = PT_REGS_PARM1(ctx)};
+    call.hints = PT_REGS_PARM3(ctx);
+    call.list = PT_REGS_PARM4(ctx);
+    if (call.name) // without one it is about a service
+        calls.update(&id, &call);
+    return 0;
+}
+
+static __always_inline void read_address(struct answer *answer, struct addrinfo *info)
+{
+    int failed = 1;
+    if (info->family == 2)
+        failed = bpf_probe_read_user(answer->address, 4, (void *)info->address + 4);
+    else if (info->family == 10)
+        failed = bpf_probe_read_user(answer->address, 16, (void *)info->address + 8);
+    answer->family = failed ? 0 : info->family;
+}
+
+int on_getaddrinfo_return(struct pt_regs *ctx)
+{
+    u64 id = bpf_get_current_pid_tgid(), at = 0;
+    struct call *noted = calls.lookup(&id);
+    if (!noted)
+        return 0; // it began before we did, or was told already: a file may be watched under two names
+    struct call call = *noted;
+    calls.delete(&id);
+    struct resolved *event = events.ringbuf_reserve(sizeof(struct resolved));
+    if (!event) {
+        count(LOST);
+        return 0;
+    }
+    event->ts = bpf_ktime_get_ns();
+    event->began = call.began;
+    event->kind = RESOLVED;
+    event->pid = id >> 32;
+    event->tid = (u32)id;
+    event->uid = (u32)bpf_get_current_uid_gid();
+    event->cgroup = bpf_get_current_cgroup_id();
+    event->error = PT_REGS_RC(ctx);
+    event->family = 0;
+    bpf_get_current_comm(event->comm, sizeof(event->comm));
+    if (bpf_probe_read_user_str(event->name, NAME, (void *)call.name) < 0) {
+        events.ringbuf_discard(event, NO_WAKEUP);
+        count(UNREADABLE);
+        return 0;
+    }
+    if (call.hints)
+        bpf_probe_read_user(&event->family, sizeof(event->family), (void *)call.hints + 4);
+    if (!event->error)
+        bpf_probe_read_user(&at, sizeof(at), (void *)call.list);
+#pragma unroll
+    for (int i = 0; i < ANSWERS; i++) {
+        struct addrinfo info = {};
+        event->answers[i].family = 0;
+        if (at) {
+            bpf_probe_read_user(&info, sizeof(info), (void *)at);
+            read_address(&event->answers[i], &info);
+        }
+        at = info.next;
+    }
+    event->more = at != 0;
+    event->pad = 0;
+    events.ringbuf_submit(event, NO_WAKEUP);
+    return 0;
+}

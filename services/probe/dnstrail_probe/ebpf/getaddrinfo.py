@@ -1,0 +1,64 @@
+"""What getaddrinfo tells programs: the libraries that are watched, and of each call what no packet has told."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+from dnstrail.errors import BadMessage
+from dnstrail.names import lookup_key
+from dnstrail.wire import is_response
+from dnstrail.wire.message import read_question
+from dnstrail_probe.captures import Captures
+from dnstrail_probe.ebpf import records
+from dnstrail_probe.ebpf.libraries import Libraries
+from dnstrail_probe.ebpf.loader import Programs
+from dnstrail_probe.resolved import outcome, responses
+
+_MOST_HEARD = 4096
+
+
+class Getaddrinfo:
+    """The calls of getaddrinfo on this host. Counts in `counters` what becomes of them, and of the libraries."""
+
+    def __init__(self, programs: Programs, counters: Counter[str]) -> None:
+        self._counters = counters
+        self._heard: OrderedDict[tuple[int, str], int] = OrderedDict()
+        self._libraries = Libraries(programs.watch_getaddrinfo, counters)
+
+    def started(self, pid: int) -> None:
+        """A process has begun to run something."""
+        self._libraries.look(pid)
+
+    def heard(self, packet: records.Packet, messages: Captures) -> None:
+        """DNS messages that reached a process: what getaddrinfo tells it of them then is no news."""
+        for _, message in messages:
+            if not is_response(message.payload):
+                continue
+            try:
+                name, *_ = read_question(message.payload, {})
+            except BadMessage:
+                continue
+            self._heard[packet.pid, name] = packet.ts
+            self._heard.move_to_end((packet.pid, name))
+            if len(self._heard) > _MOST_HEARD:
+                self._heard.popitem(last=False)
+
+    def told(self, record: bytes) -> tuple[records.Resolved, str, list[bytes]]:
+        """A call that has returned, how its outcome is called, and the messages that tell of it.
+
+        There are none where packets told it, or where it says nothing of a name.
+        """
+        call, addresses = records.read_resolved(record)
+        name, how = lookup_key(records.text(call.name)), outcome(call.error)
+        self._counters["getaddrinfo"] += 1
+        self._counters["getaddrinfo_cut_short"] += bool(call.more)
+        if name and self._heard.get((call.pid, name), 0) >= call.began:
+            self._counters["getaddrinfo_heard"] += 1
+            return call, how, []
+        payloads = responses(name, addresses, call.error, call.family) if name and how else []
+        self._counters["getaddrinfo_passed_over"] += not payloads
+        return call, how, payloads
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._libraries.close()

@@ -1,0 +1,42 @@
+"""What a call of getaddrinfo costs while it is watched, beside one that is not: of an address, which asks nobody."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections import Counter
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail_probe.ebpf.libraries import Libraries
+from dnstrail_probe.ebpf.loader import Programs
+
+COUNT = 20_000
+
+
+def call_cost() -> tuple[float, float] | str:
+    """Microseconds that a call takes, watched and not; or why that cannot be measured."""
+    try:
+        programs = Programs(frozenset({53}), resolver=True)
+    except SourceUnavailable as error:
+        return str(error)
+    try:
+        alone = _median()
+        libraries = Libraries(programs.watch_getaddrinfo, Counter())
+        watched = _median()
+        libraries.close()
+    finally:
+        programs.close()
+    return watched, alone
+
+
+def _median() -> float:
+    return sorted(_calls() for _ in range(3))[1]
+
+
+def _calls() -> float:
+    libc, found = ctypes.CDLL(None), ctypes.c_void_p()
+    began = time.perf_counter()
+    for _ in range(COUNT):
+        libc.getaddrinfo(b"192.0.2.1", None, None, ctypes.byref(found))
+        libc.freeaddrinfo(found)
+    return (time.perf_counter() - began) / COUNT * 1e6
