@@ -19,6 +19,7 @@ demo: $(VENV)/.run ## play a bundled capture through the pipeline: a lookup, a t
 
 test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel
 	@deploy/setup-live.sh --tests
+	@deploy/setup-encrypted.sh
 	$(BIN)/python -m pytest $(ARGS)
 
 test-corpus: $(VENV)/.dev ## replay every capture of the corpus through the real pipeline
@@ -54,7 +55,7 @@ packages: $(VENV)/.dev ## build the distribution and install it in every support
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove what was set up and built
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .encrypted dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+import encrypted
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.events import Captured
+from dnstrail_probe.dnstap_socket import DnstapSocket
 from dnstrail_probe.file_source import CaptureFile
-from namespaces import GOOGLE, Hosts, hosts, live_or_skip
+from encrypted import SECRET, SECRET_ADDRESS, dnsdist, encrypted_or_skip
+from namespaces import CLIENT, GOOGLE, Hosts, hosts, live_or_skip
 from processes import run_dir, started, wait_until
 from running import Asker, asker, response
 from tapped import START, WHOLE, Writer, framed, tap
@@ -47,6 +51,36 @@ def test_names_behind_encrypted_dns_are_known(network):
         wait_until(lambda: client.ask("get", key="google.com")["ok"], "the name in the image")
         assert client.ask("get", key=GOOGLE)["data"]["dns_root"] == "google.com"
         assert set(client.ask("stats")["data"]["admission"]) == {"matched"}
+
+
+@pytest.mark.parametrize("how", ["+tls", "+https"])
+def test_names_that_dnsdist_serves_are_known(network, how):
+    """A name that a client asked dnsdist over TLS or HTTPS is in the image, with the query that it answers."""
+    encrypted_or_skip()
+    with fed_from_dnstap() as (folder, client), dnsdist(network, folder, folder / "dnstap.sock"):
+        assert encrypted.ask(network, SECRET, how) == SECRET_ADDRESS
+        wait_until(lambda: client.ask("get", key=SECRET_ADDRESS)["ok"], "the name in the image")
+        assert client.ask("get", key=SECRET_ADDRESS)["data"]["dns_root"] == SECRET
+        assert set(client.ask("stats")["data"]["admission"]) == {"matched"}
+
+
+def test_what_was_encrypted_is_told(network):
+    """Of dnsdist's messages each tells by what it came, who the client was, and which server told it."""
+    encrypted_or_skip()
+    with run_dir() as folder, closing(DnstapSocket(str(folder / "dnstap.sock"))) as source:
+        with dnsdist(network, folder, folder / "dnstap.sock"):
+            assert encrypted.ask(network, SECRET, "+https") == SECRET_ADDRESS
+            events: list[Captured] = []
+
+            def transports() -> set[tuple[str, str]]:
+                events.extend(event for _, event in source.read(0.01))
+                return {(event.args["dnstap"], event.args["transport"]) for event in events}
+
+            wanted = {(f"CLIENT_{kind}", how) for kind in ("QUERY", "RESPONSE") for how in ("dot", "doh")}
+            wait_until(lambda: transports() == wanted, "what dnsdist writes")
+        assert {event.args["identity"] for event in events} == {"dnsdist.test"}
+        asked = [event for event in events if event.args["dnstap"] == "CLIENT_QUERY"]
+        assert {event.flow.source_text for event in asked} == {CLIENT}
 
 
 def test_a_restarted_resolver_is_heard_again(network):

@@ -13,6 +13,7 @@ import pytest
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import Captured
 from dnstrail_probe.ebpf import libraries
+from encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_skip
 from namespaces import GOOGLE, SENDER, SERVER, Hosts, dnsmasq, hosts, live_or_skip
 from pipelines import pipeline
 from processes import run_dir, wait_until
@@ -229,3 +230,21 @@ def test_what_was_told_is_in_the_image(network, folder):
         args = {arg["name"]: arg["value"] for arg in told[0]["args"]}
         assert args["getaddrinfo"] == "success"
         assert args["proto_dns"]["questions"][0]["name"] == "hidden.test"
+
+
+def test_a_name_behind_encrypted_dns(network, folder):
+    """A name that a resolver asks by HTTPS alone is in the image, with the program that it was told, and no packet."""
+    encrypted_or_skip()
+    line = "--capture ebpf:getaddrinfo --output json --events net_packet_dns"
+    with (
+        encrypted_client(network) as client,
+        pipeline(*line.split()) as run,
+        asker(lookups_address(run.folder)) as cache,
+        resolving(*client, folder / "by-gcc", names=[SECRET]) as asks,
+    ):
+        assert asks.next() == (0, {SECRET_ADDRESS})
+        wait_until(lambda: cache.ask("get", key=SECRET_ADDRESS)["ok"], "the name in the image")
+        assert cache.ask("get", key=SECRET_ADDRESS)["data"]["dns_root"] == SECRET
+        assert cache.ask("trail", key=SECRET_ADDRESS, process=asks.process.pid)["data"]["scope"] == "process"
+        (told,) = run.named("net_packet_dns")
+        assert (told["processId"], told["processName"]) == (asks.process.pid, "by-gcc")

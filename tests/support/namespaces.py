@@ -94,10 +94,22 @@ def hosts() -> Iterator[Hosts]:
 
 @contextmanager
 def dnsmasq(
-    namespace: str, address: str, port: int = 53, answer: str = f"/google.com/{GOOGLE}", *options: str
+    namespace: str,
+    address: str,
+    port: int = 53,
+    answer: str = f"/google.com/{GOOGLE}",
+    *options: str,
+    forks: bool = False,
 ) -> Iterator[None]:
-    """A real server of names in a namespace."""
-    command = ["dnsmasq", "--no-daemon", "--no-resolv", "--no-hosts", f"--address={answer}", "--bind-interfaces"]
+    """A real server of names in a namespace; one that `forks` for TCP serves others meanwhile."""
+    command = [
+        "dnsmasq",
+        "--keep-in-foreground" if forks else "--no-daemon",
+        "--no-resolv",
+        "--no-hosts",
+        f"--address={answer}",
+        "--bind-interfaces",
+    ]
     command += [f"--listen-address={address}", f"--port={port}", "--conf-file=/dev/null", "--pid-file=", *options]
     process = subprocess.Popen(
         ["ip", "netns", "exec", namespace, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
