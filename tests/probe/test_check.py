@@ -96,7 +96,7 @@ def test_with_the_one_capability_auto_takes_packets():
 
 
 LACKS = {
-    "BTF": ("/sys/kernel/btf", {"BTF", "process events"}, "ebpf"),
+    "BTF": ("/sys/kernel/btf", {"BTF", "process events", "uprobes"}, "ebpf"),
     "bcc": ("/usr/lib/python3/dist-packages/bcc", {"bcc", "programs", "process events", "uprobes"}, "packet"),
 }
 

@@ -218,4 +218,4 @@ def test_as_many_descriptors_as_libraries_may_need():
         "r.setrlimit(r.RLIMIT_NOFILE, (64, 100)); l._make_room(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["2048", "4000", "100", "100"]
+    assert done.stdout.split() == ["3072", "4000", "100", "100"]

@@ -16,18 +16,17 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.cgroup2 import find_cgroup2
 from dnstrail_probe.container_names import docker_socket
 from dnstrail_probe.ebpf.btf import Btf, process_offsets
-from dnstrail_probe.ebpf.loader import Programs, load_bcc
+from dnstrail_probe.ebpf.loader import BTF, Programs, load_bcc
 from dnstrail_probe.ebpf.trial import REMEDY as UPROBES
 from dnstrail_probe.packet_source import PacketSource
 from dnstrail_probe.watched import Watched
 
 _OLDEST_KERNEL = (5, 10)
 _SUDO = "run it with sudo"
-_BTF = "a kernel with CONFIG_DEBUG_INFO_BTF"
 _HOOKS = "Linux 5.10 or newer with CONFIG_CGROUP_BPF"
 _CGROUP2 = "mount -t cgroup2 none /sys/fs/cgroup"
 _BCC = "apt-get install python3-bpfcc"
-_REMEDIES = (_SUDO, _CGROUP2, _BCC, UPROBES)  # that errors end with
+_REMEDIES = (_SUDO, _CGROUP2, _BCC, BTF, UPROBES)  # that errors end with
 _LONGEST = 200  # characters of a reason: bcc may tell the whole program
 _PATIENCE = 2.0  # seconds for the Docker daemon
 # Capability -> what it is for.
@@ -65,7 +64,7 @@ def check_host(watched: Watched, run_dir: Path) -> Report:
     checks = [
         _kernel(platform.release()),
         _look("cgroup2", "ebpf", _cgroup2, _CGROUP2),
-        _look("BTF", "ebpf: processes and containers", lambda: process_offsets(Btf()), _BTF),
+        _look("BTF", "ebpf: processes and containers", lambda: process_offsets(Btf()), BTF),
         _look("bcc", "ebpf", load_bcc, _BCC),
         *_capabilities(),
         *_programs(watched),
@@ -118,7 +117,7 @@ def _programs(watched: Watched) -> Iterator[Finding]:
     loaded = _look("programs", "ebpf: they load, and attach to cgroup hooks", load, _HOOKS)
     yield loaded
     reason = "" if sees_processes else "the kernel refused them" if loaded.able else "the programs do not load"
-    remedy = "" if sees_processes else _BTF if loaded.able else "see above"
+    remedy = "" if sees_processes else BTF if loaded.able else "see above"
     yield Finding("process events", "ebpf: who is behind a packet", sees_processes, reason, remedy)
 
 

@@ -24,7 +24,7 @@ from dnstrail_probe.procfs import process_ids
 
 CAPABILITIES = ("CAP_BPF", "CAP_SYS_PTRACE")
 FUNCTION = "getaddrinfo"
-MOST_FILES = 512
+MOST_FILES = 1024  # libraries, and the loaders beside them
 _WAITING = 4096  # processes that may wait to be looked at
 _AGAIN = 1.0  # seconds until what a process runs is looked at once more: its library may be a new one by then
 _REMEMBERED = 4096  # programs
@@ -152,7 +152,7 @@ class Libraries:
 
 
 def _make_room() -> None:
-    """Let this process have the descriptors, two for each library, as far as it may."""
+    """Let this process have the descriptors, two for each file, as far as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
         wanted = max(soft, 2 * MOST_FILES + _DESCRIPTORS)

@@ -24,6 +24,7 @@ from dnstrail_probe.ebpf.program_text import program_text
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
 _INSTALL = "apt-get install python3-bpfcc"
+BTF = "a kernel with CONFIG_DEBUG_INFO_BTF"
 _BPF_NOEXIST = 1
 # Function -> program type and attach type, by their names in bcc.
 _HOOKS = {
@@ -142,6 +143,8 @@ class Programs:
 
     def _load_uprobes(self) -> None:
         """The programs on getaddrinfo, tried on a process of ours."""
+        if not self.sees_processes:  # then none would tell of a library that comes
+            raise SourceUnavailable(trial.SOURCE, f"the kernel tells of no processes: {BTF}")
         for function in _UPROBES:
             try:
                 self._bpf.load_func(function, self._bcc.BPFProgType.KPROBE, attach_type=UPROBE_MULTI)
