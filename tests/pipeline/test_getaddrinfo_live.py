@@ -181,30 +181,62 @@ def test_threads_at_once(network, folder, seen):
     assert [addresses(seen.told(name)) for name in names] == [[f"192.0.2.{number}"] for number in range(THREADS)]
 
 
-def test_a_library_that_comes_and_goes(network, folder, monkeypatch):
+@pytest.fixture
+def scratch(folder) -> Iterator[Path]:
+    """A file system of its own."""
+    mount = folder / "scratch"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", mount], check=True)
+    yield mount
+    subprocess.run(["umount", "--lazy", mount], check=True)
+    mount.rmdir()
+
+
+def unmounts(path: Path) -> bool:
+    """Unmount a file system; False if it is in use."""
+    return subprocess.run(["umount", path], capture_output=True, check=False).returncode == 0
+
+
+def test_a_library_that_comes_and_goes(folder, scratch, monkeypatch):
     """A program below a root of its own is seen once it runs; when it has ended, what held its library is gone."""
     monkeypatch.setattr(libraries, "_SWEEP", 0.2)
-    root = folder / "root"
+    root = scratch / "root"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
-    mounted = True
-    try:
-        make_root(root, folder / "by-gcc")
-        (root / "etc" / "hosts").write_text(f"{HIDDEN} rooted.test\n")
-        with watching(resolver=True) as seen:
-            watched = seen.source.counters["libraries_watched"]
-            with resolving("chroot", root, "/by-gcc", names=["rooted.test"]) as asks:
-                seen.until(lambda: seen.source.counters["libraries_watched"] > watched, "the library")
+    make_root(root, folder / "by-gcc")
+    (root / "etc" / "hosts").write_text(f"{HIDDEN} rooted.test\n")
+    with watching(resolver=True) as seen:
+        watched = seen.source.counters["libraries_watched"]
+        with resolving("chroot", root, "/by-gcc", names=["rooted.test"]) as asks:
+            seen.until(lambda: seen.source.counters["libraries_watched"] > watched, "the library")
+            assert asks.next() == (0, {HIDDEN})
+            (told,) = told_to(seen, asks.process.pid, "rooted.test", 1)
+        assert (addresses([told]), told.process.name) == ([HIDDEN], "by-gcc")
+        wait_until(lambda: unmounts(root), "what held the library to go")
+
+
+def test_containers_of_one_image(folder, scratch):
+    """Where containers have their files from one layer, it is watched once, and the next has its first call told."""
+    layer = scratch / "layer"
+    layer.mkdir()
+    make_root(layer, folder / "by-gcc")
+    (layer / "etc" / "hosts").write_text(f"{HIDDEN} layered.test\n")
+    with watching(resolver=True) as seen:
+        before = seen.source.counters["libraries_watched"]
+        for number in range(3):
+            root = scratch / f"root{number}"
+            for name in ("", "upper", "work"):
+                (root.with_suffix(f".{name}") if name else root).mkdir()
+            options = f"lowerdir={layer},upperdir={root}.upper,workdir={root}.work"
+            subprocess.run(["mount", "-t", "overlay", "none", "-o", options, root], check=True)
+            pivot = ["unshare", "--mount", "sh", "-c", 'cd "$0" && mkdir old && pivot_root . old && exec "$@"', root]
+            with resolving(*pivot, "/by-gcc", names=["layered.test"]) as asks:
+                if not number:
+                    seen.until(lambda: seen.source.counters["libraries_watched"] > before, "the library")
                 assert asks.next() == (0, {HIDDEN})
-                (told,) = told_to(seen, asks.process.pid, "rooted.test", 1)
-            assert (addresses([told]), told.process.name) == ([HIDDEN], "by-gcc")
-            wait_until(
-                lambda: subprocess.run(["umount", root], capture_output=True, check=False).returncode == 0, "gone"
-            )
-            mounted = False
-    finally:
-        if mounted:
-            subprocess.run(["umount", "-l", root], check=True)
+                assert addresses(told_to(seen, asks.process.pid, "layered.test", 1)) == [HIDDEN]
+            wait_until(lambda root=root: unmounts(root), "the end of the container")
+        assert seen.source.counters["libraries_watched"] == before + 1
 
 
 def test_what_was_told_is_in_the_image(network, folder):

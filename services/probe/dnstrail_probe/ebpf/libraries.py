@@ -19,6 +19,7 @@ from pathlib import Path
 from dnstrail.capabilities import keep_capabilities
 from dnstrail_probe.c_library import c_libraries
 from dnstrail_probe.elf import function_offset
+from dnstrail_probe.overlay import open_layer
 from dnstrail_probe.process_root import Identity, identity, open_root
 from dnstrail_probe.procfs import process_ids
 
@@ -28,7 +29,7 @@ MOST_FILES = 1024  # libraries, and the loaders beside them
 _WAITING = 4096  # processes that may wait to be looked at
 _AGAIN = 1.0  # seconds until what a process runs is looked at once more: its library may be a new one by then
 _REMEMBERED = 4096  # programs
-_SWEEP = 10.0  # seconds between looks for libraries that nobody uses any more
+_SWEEP = 2.0  # seconds between looks for libraries that nobody uses any more
 _DESCRIPTORS = 1024  # beside those of libraries
 _PATIENCE = 5.0  # seconds for all processes that run already, and for the end
 
@@ -36,11 +37,22 @@ Watch = Callable[[int, int], tuple[int, ...]]
 
 
 class _Library:
-    """A file, what watches it (nothing, if it is no C library), and the roots below which it was found."""
+    """A file, what watches it (nothing, if it is no C library), and the roots below which it was found.
 
-    def __init__(self, watches: tuple[int, ...]) -> None:
+    `path`: where it is on this host; "" if that is a container's own mount, which shall not be held up.
+    """
+
+    def __init__(self, watches: tuple[int, ...], path: str) -> None:
         self.watches = watches
+        self.path = path
         self.roots: set[Identity] = set()
+
+    def is_wanted(self, file: Identity, roots: set[Identity]) -> bool:
+        """Whether one of these roots has it, or it is still there for the next one that may come."""
+        self.roots &= roots
+        with suppress(OSError):
+            return bool(self.roots) or (bool(self.path) and identity(Path(self.path).stat()) == file)
+        return False
 
 
 class Libraries:
@@ -100,7 +112,7 @@ class Libraries:
             if not self._is_due(program, root):
                 return
             for file in c_libraries(pid, directory):
-                self._take(file, root)
+                self._take(pid, file, root)
 
     def _is_due(self, program: Identity, root: Identity) -> bool:
         now = time.monotonic()
@@ -112,18 +124,23 @@ class Libraries:
             self._looked.popitem(last=False)
         return True
 
-    def _take(self, file: int, root: Identity) -> None:
+    def _take(self, pid: int, file: int, root: Identity) -> None:
         if self._closed.is_set():
             return  # the programs may be gone by now
-        which = identity(os.fstat(file))
-        library = self._files.get(which)
+        library = self._files.get(identity(os.fstat(file)))
         if library is None:
-            if len(self._files) >= MOST_FILES:
-                self._counters["libraries_dropped"] += 1
-                return
-            library = self._files[which] = _Library(self._watches(file))
-            self._counters["libraries_watched"] += bool(library.watches)
-        library.roots.add(root)
+            with open_layer(pid, file) as (real, path):
+                library = self._files.get(identity(os.fstat(real))) or self._add(real, path)
+        if library is not None:
+            library.roots.add(root)
+
+    def _add(self, file: int, path: str) -> _Library | None:
+        if len(self._files) >= MOST_FILES:
+            self._counters["libraries_dropped"] += 1
+            return None
+        library = self._files[identity(os.fstat(file))] = _Library(self._watches(file), path)
+        self._counters["libraries_watched"] += bool(library.watches)
+        return library
 
     def _watches(self, file: int) -> tuple[int, ...]:
         offset = function_offset(partial(os.pread, file), FUNCTION)
@@ -136,14 +153,13 @@ class Libraries:
             return ()
 
     def _sweep(self) -> None:
-        """Let go of libraries below roots that no process has any more: what is watched cannot be unmounted."""
+        """Let go of libraries that are not wanted any more: the mount of what is watched cannot go."""
         roots = set()
         for pid in process_ids():
             with suppress(OSError), open_root(pid) as directory:
                 roots.add(identity(os.fstat(directory)))
         for file, library in list(self._files.items()):
-            library.roots &= roots
-            if not library.roots:
+            if not library.is_wanted(file, roots):
                 self._forget(file)
 
     def _forget(self, file: Identity) -> None:
