@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dnstrail.bus import Bus, ZmqBus
@@ -108,6 +108,16 @@ class DnsDataSource:
                 continue
             if reply.get("complete", True) or not _may_catch_up(asked, deadline):
                 return reply.get("data")
+
+    def tell_lost(self, worker: str, lost: Mapping[str, int]) -> bool:
+        """Tell the cache, for its stats, what a worker has missed so far, by name; False if it could not be told."""
+        try:
+            self._client.request("lost", worker=worker, lost=dict(lost))
+        except Unavailable:
+            return False
+        except LookupRefused:  # by a cache of an earlier version, which will not take it later either
+            return True
+        return True
 
     def schema(self) -> str:
         """The shape of an answer, as JSON."""

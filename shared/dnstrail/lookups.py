@@ -9,17 +9,19 @@ import msgpack
 import msgspec
 
 from dnstrail.errors import BadMessage, DnstrailError
+from dnstrail.events import NAMES
 from dnstrail.image import Connection
 from dnstrail.names import address_text
-from dnstrail.turns import Mark, unpack
+from dnstrail.turns import TURN, Count, Mark, unpack
 
 VERSION = 1
-OPERATIONS = ("get", "get_many", "trail", "schema", "keys", "version", "stats", "health")
+OPERATIONS = ("get", "get_many", "trail", "schema", "keys", "version", "stats", "health", "lost")
 MAX_MESSAGE = 1 << 20  # bytes
 MAX_KEY = 1024  # bytes
 MAX_KEYS = 1024
 MAX_MARKS = 64
 MAX_NESTING = 4
+MAX_WORKER = 128  # characters of a worker's name
 
 DATA_NOT_FOUND = "data_not_found"
 KEY_NOT_SUPPORTED = "key_not_supported"
@@ -39,13 +41,18 @@ class RefusedError(DnstrailError):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request after its check: `keys` holds the one key of `get` and `trail`, too; `connection` goes with `trail`."""
+    """A request after its check: `keys` holds the one key of `get` and `trail`, too; `connection` goes with `trail`.
+
+    `lost` is what a `worker` has missed so far, by name: events, and ends of turns.
+    """
 
     op: str
     keys: tuple[str, ...] = ()
     at: float | None = None
     after: tuple[Mark, ...] = ()
     connection: Connection = Connection()
+    worker: str = ""
+    lost: dict[str, int] = {}
 
 
 _Short = Annotated[str, msgspec.Meta(max_length=256)]
@@ -61,6 +68,8 @@ class _Wire(msgspec.Struct, frozen=True):
     container: _Short | None = None
     client: _Short | None = None
     port: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] | None = None
+    worker: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
+    lost: dict[str, Count] = {}
 
 
 def encode_request(op: str, **fields: object) -> bytes:
@@ -118,7 +127,22 @@ def _checked(wire: _Wire) -> Request:
         if wire.keys is None:
             raise RefusedError(BAD_REQUEST, "get_many without keys")
         keys = wire.keys
+    if wire.op == "lost":
+        return Request(wire.op, worker=_checked_worker(wire.worker), lost=_checked_losses(wire.lost))
     return Request(wire.op, tuple(map(_checked_key, _few(keys))), wire.at, tuple(wire.after), _connection(wire))
+
+
+def _checked_worker(name: str) -> str:
+    if not name:
+        raise RefusedError(BAD_REQUEST, "lost without the name of a worker")
+    return name
+
+
+def _checked_losses(lost: dict[str, int]) -> dict[str, int]:
+    unknown = lost.keys() - {*NAMES, TURN}
+    if unknown:
+        raise RefusedError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
+    return lost
 
 
 def _connection(wire: _Wire) -> Connection:

@@ -1,18 +1,28 @@
-"""Losses in the log: said when there are more of them, once in a while and not for each event."""
+"""Losses are said when there are more of them, once in a while and not for each event: in the log, and to the cache."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 
 import structlog
 
 EVERY = 10.0  # seconds between two lines at least
 
 
-class LossLog:
-    """Remembers what it has said. Counts only grow; `now` is monotonic, in seconds."""
+def worker_name(kind: str) -> str:
+    """What a worker calls itself, from its start to its end, where losses are summed up."""
+    return f"{kind} {secrets.token_hex(8)}"
 
-    def __init__(self) -> None:
+
+class LossLog:
+    """Remembers what it has said. Counts only grow; `now` is monotonic, in seconds.
+
+    `tell` is told, too; what it did not take (False) is said again.
+    """
+
+    def __init__(self, tell: Callable[[Mapping[str, int]], bool] = lambda _: True) -> None:
+        self._tell = tell
         self._said = 0
         self._quiet_until = float("-inf")
 
@@ -21,6 +31,7 @@ class LossLog:
         total = sum(losses.values())
         if total <= self._said or now < self._quiet_until:
             return
-        self._said = total
         self._quiet_until = now + EVERY
         structlog.get_logger().warning("events_lost", **losses)
+        if self._tell(losses):
+            self._said = total

@@ -56,7 +56,7 @@ def flood(probe: Probe) -> int:
 def test_frozen_workers_count_what_they_missed(folder):
     """Received and lost are what was sent, to the event, at the cache and at a signature worker that stood still."""
     (folder / "counting.py").write_text(SIGNATURE)
-    signatures = ["--signatures", folder / "counting.py", "--select", "COUNTED", "--no-cache"]
+    signatures = ["--signatures", folder / "counting.py", "--select", "COUNTED"]
     found: list[dict] = []
     with open_bus() as bus:
         findings = bus.puller(findings_address(folder))
@@ -75,11 +75,15 @@ def test_frozen_workers_count_what_they_missed(folder):
 
             wait_until(lambda: probe.turn(EXIT) and told_of_loss(findings, found), "a finding that tells of a loss")
             wait_until(lambda: all_counted(client, sent), "the cache to know what it has missed")
+            received = {arg["name"]: arg["value"] for arg in found[-1]["args"]}["received"]
+            wait_until(
+                lambda: probe.turn() and received + missed_by_workers(client) == sent,
+                "the worker to tell what it missed",
+            )
             stats = client.ask("stats")["data"]
     lost = stats["lost"]["bus"]["net_packet_dns"]
     assert 0 < lost < sent
     assert stats["image"]["messages"] + lost == sent
-    received = {arg["name"]: arg["value"] for arg in found[-1]["args"]}["received"]
     assert 0 < received < sent
     assert found[-1]["coverage"] == pytest.approx(received / sent, abs=0.01)  # a few EXITs are in it, too
 
@@ -95,3 +99,8 @@ def all_counted(client: Asker, sent: int) -> bool:
     """Whether what the cache has applied and what it has missed are all."""
     stats = client.ask("stats")["data"]
     return stats["image"].get("messages", 0) + stats["lost"]["bus"].get("net_packet_dns", 0) == sent
+
+
+def missed_by_workers(client: Asker) -> int:
+    """How many messages the signature worker has told that it missed."""
+    return client.ask("stats")["data"]["lost"]["workers"].get("net_packet_dns", 0)

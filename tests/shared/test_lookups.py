@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail.lookups import (
     BAD_REQUEST,
     KEY_NOT_SUPPORTED,
@@ -20,6 +21,7 @@ from dnstrail.lookups import (
     encode_error,
     encode_request,
 )
+from dnstrail.turns import TURN
 
 
 def raw(**fields):
@@ -46,6 +48,12 @@ REFUSED = {
     "an array of four thousand million": (b"\xdd\xff\xff\xff\xff", BAD_REQUEST, "no MessagePack"),
     "no map": (msgpack.packb(["v", 1]), BAD_REQUEST, "a request is a MessagePack map"),
     "nil": (msgpack.packb(None), BAD_REQUEST, "a request is a MessagePack map"),
+    "losses of nobody": (raw(op="lost", lost={TURN: 1}), BAD_REQUEST, "without the name"),
+    "losses of an event that there is not": (raw(op="lost", worker="w", lost={"x": 1}), BAD_REQUEST, "is called 'x'"),
+    "losses below 0": (raw(op="lost", worker="w", lost={TURN: -1}), BAD_REQUEST, ">= 0"),
+    "losses without end": (raw(op="lost", worker="w", lost={TURN: 1 << 60}), BAD_REQUEST, "<"),
+    "losses that are no map": (raw(op="lost", worker="w", lost=[1]), BAD_REQUEST, "object"),
+    "a name without end": (raw(op="lost", worker="w" * 129, lost={}), BAD_REQUEST, "128"),
     "another v": (raw(v=2), UNSUPPORTED_VERSION, "v is 2; this cache speaks 1"),
     "v as text": (raw(v="1"), UNSUPPORTED_VERSION, "v is '1'"),
     "v true": (raw(v=True), UNSUPPORTED_VERSION, "v is True"),
@@ -104,6 +112,10 @@ ACCEPTED = {
     "after": (raw(after=[MARK, ("b", 2)]), Request("get", ("a.com",), None, (MARK, ("b", 2)))),
     "all marks": (raw(after=[MARK] * 64), Request("get", ("a.com",), None, (MARK,) * 64)),
     "fields of later versions": (raw(new={"a": [[]]}), Request("get", ("a.com",))),
+    "losses": (
+        raw(op="lost", worker="w", lost={NET_PACKET_DNS: 3, TURN: 1}),
+        Request("lost", worker="w", lost={NET_PACKET_DNS: 3, TURN: 1}),
+    ),
     "just nested enough": (raw(more=nested(3)), Request("get", ("a.com",))),
 }
 FREE = ("schema", "keys", "version", "stats", "health")
@@ -135,7 +147,7 @@ def test_what_takes_no_key_ignores_one(op):
 
 def test_every_operation_is_read():
     """The operations of this version are those that the tests know."""
-    assert set(OPERATIONS) == {"get", "get_many", "trail", *FREE}
+    assert set(OPERATIONS) == {"get", "get_many", "trail", "lost", *FREE}
 
 
 def test_what_the_client_writes_is_read():
@@ -192,7 +204,7 @@ def test_any_value_is_decoded_or_refused(value):
 @given(
     st.fixed_dictionaries(
         {"v": st.just(1), "op": st.sampled_from(OPERATIONS)},
-        optional={"key": VALUES, "keys": VALUES, "at": VALUES, "after": VALUES, "more": VALUES},
+        optional=dict.fromkeys(("key", "keys", "at", "after", "worker", "lost", "more"), VALUES),
     )
 )
 def test_any_fields_are_decoded_or_refused(fields):

@@ -22,6 +22,17 @@ def test_a_first_loss_is_said_at_once():
     assert logs == [{"event": "events_lost", "log_level": "warning", "ring_full": 3, "socket_full": 1}]
 
 
+def test_a_loss_that_could_not_be_told_is_told_again():
+    """What a cache did not take is told again later, also if nothing more is lost; what it took is not."""
+    told: list[dict[str, int]] = []
+    answers = iter([False, True])
+    log = LossLog(lambda losses: told.append(dict(losses)) or next(answers))
+    with capture_logs():
+        for number in range(100):
+            log.note({"ring_full": 3}, number * EVERY / 10)
+    assert told == [{"ring_full": 3}] * 2
+
+
 def test_a_storm_of_losses_is_one_line_in_a_while():
     """However often more is lost, there is one line in each interval, and the last loss is in the last one."""
     log = LossLog()

@@ -202,6 +202,20 @@ def test_lost_events_are_counted(folder, findings):
     assert stopped["lost"] == {TURN: 1}
 
 
+def test_lost_events_are_in_the_stats_of_the_cache(folder, findings):
+    """What a signature worker has missed on its own way is told to the cache, and in its stats."""
+    with (
+        cache(folder) as lookups,
+        signatures(folder, findings, Reporter, lookups=lookups),
+        probe(folder, subscribers=2) as publishing,
+        asker(lookups) as client,
+    ):
+        publishing.lose_turn()
+        publishing.turn(exited())
+        wait_until(lambda: client.ask("stats")["data"]["lost"]["workers"] == {TURN: 1})
+        assert client.ask("stats")["data"]["lost"]["total"] == 0
+
+
 @pytest.mark.parametrize("first", ["the exit", "the answer"])
 def test_a_ping_is_found_though_all_comes_in_one_turn(folder, findings, first):
     """With a real cache, the finding comes even if the exit of ping and the answer before it travel in one turn."""

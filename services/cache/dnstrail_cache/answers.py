@@ -31,7 +31,7 @@ def stats(feed: Feed) -> dict[str, Any]:
         "image": {"roots": len(image), "relations": image.store.relations, **image.counters},
         "admission": dict(image.admission.counters),
         "cache": dict(feed.counters),
-        "lost": losses(feed.turns.probes, feed.turns.lost, image.counters),
+        "lost": losses(feed.turns.probes, feed.turns.lost, image.counters, feed.missed.together),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in feed.turns.probes},
     }
 
@@ -96,4 +96,5 @@ _ANSWERS: dict[str, Callable[[Request, Feed], Any]] = {
     "version": lambda _request, _feed: 1,
     "stats": lambda _request, feed: stats(feed),
     "health": lambda _request, feed: health(feed),
+    "lost": lambda request, feed: feed.missed.note(request.worker, request.lost),
 }

@@ -16,6 +16,7 @@ from dnstrail.loss_log import LossLog
 from dnstrail.turns import TURN, Batch, Turn, Turns, decode
 from dnstrail.wire import is_response
 from dnstrail_cache.copies import Copies
+from dnstrail_cache.missed import Missed
 
 TOPICS = (*TOLD, TURN)
 _AT_ONCE = 0.02  # seconds; a batch may hold some hundred events
@@ -35,6 +36,7 @@ class Feed:
         self._loss_log = LossLog()
         self.heard = float("-inf")
         self._copies = Copies()
+        self.missed = Missed()
         self.turns = Turns(TOLD)
         self.counters: Counter[str] = Counter()
         self._subscriber = subscriber

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ from dnstrail.bus.ipc import events_address, findings_address, group_id, lookups
 from dnstrail.client import DnsDataSource, LookupClient
 from dnstrail.connections import ConnectionNames
 from dnstrail.errors import BadMessage, DnstrailError, SettingsError, Unavailable
-from dnstrail.events import NET_TCP_CONNECT, Event
+from dnstrail.events import Event
 from dnstrail.lifecycle import PARENT, User
+from dnstrail.loss_log import LossLog, worker_name
 from dnstrail.tracee import event_map
-from dnstrail.turns import TURN, Batch, Turn, decode, unpack
+from dnstrail.turns import TURN, Batch, Turn, Turns, decode, unpack
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _GRACE = 5.0  # seconds that a child has to end by itself
@@ -96,6 +98,8 @@ class Pipeline:
         self._events = bus.subscriber([events_address(plan.run_dir)], [*plan.events, TURN])
         self._dns = self._data_source()
         self._names = ConnectionNames(self._dns)
+        self._turns = Turns(plan.events)
+        self._loss_log = LossLog(partial(self._dns.tell_lost, worker_name("dnstrail"))) if self._dns else LossLog()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._last: Turn | None = None
         self._signatures_done = not plan.findings
@@ -155,8 +159,8 @@ class Pipeline:
         self._take_findings()
 
     def _data_source(self) -> DnsDataSource | None:
-        """Where the names of the connections that are shown come from."""
-        if not self.plan.cache or NET_TCP_CONNECT not in self.plan.events:
+        """Where the names of the connections that are shown come from; it is told of the events that could not be."""
+        if not self.plan.cache:
             return None
         return DnsDataSource(lookups_address(self.plan.run_dir), timeout=_TIMEOUT, bus=self._bus)
 
@@ -168,11 +172,14 @@ class Pipeline:
         try:
             if topic == TURN:
                 self._last = decode(body, Turn)
+                self._turns.turn(self._last)
+                self._loss_log.note(self._turns.lost, time.monotonic())
                 self.ended = self._last.ended and self._signatures_done
                 return
             batch = decode(body, Batch)
         except BadMessage:
             return  # counted by the workers that need it
+        self._turns.batch(topic, batch)
         mark, host = (batch.start, batch.turn), os.uname().nodename
         for event in self._names.fill([Event(topic, captured, mark, host) for captured in batch.events]):
             self._show(event_map(event, parse_arguments=self.plan.parse_arguments))

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -17,7 +18,7 @@ from dnstrail.connections import ConnectionNames
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import NAMES, Event
-from dnstrail.loss_log import LossLog
+from dnstrail.loss_log import LossLog, worker_name
 from dnstrail.signature import Finding, Signal, Signature
 from dnstrail.tracee import finding_map
 from dnstrail.turns import TURN, Batch, Turn, Turns, decode
@@ -81,11 +82,11 @@ class _Worker:
         self.engine = Engine(chosen, sources, self._on_finding)
         self.turns = Turns(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
-        self._loss_log = LossLog()
         self._dns = dns
         self._names = ConnectionNames(dns)
         self._deliver = deliver
         self._host = socket.gethostname()
+        self._loss_log = LossLog(partial(dns.tell_lost, worker_name("signatures"))) if dns else LossLog()
         self._completed: set[str] = set()
 
     def on_message(self, topic: str, body: bytes) -> None:
