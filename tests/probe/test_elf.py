@@ -3,6 +3,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -74,25 +76,49 @@ def test_a_file_that_ends_early(library):
         interpreter(reading(data[:size]))
 
 
+@contextmanager
+def a_file(data: bytes) -> Iterator[int]:
+    """A real file, which refuses what no file can have."""
+    file = os.memfd_create("elf")
+    os.write(file, data)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
 @given(st.data())
 def test_damage_anywhere_in_the_tables(library, data):
-    """Whatever the header and the tables say, it is read within bounds, without an exception."""
+    """Whatever the header and the tables say, a real file is read within bounds, without an exception."""
     wire = bytearray(library[0])
     sections = int.from_bytes(wire[SECTIONS : SECTIONS + 8], "little")
     places = st.one_of(st.integers(0, 1023), st.integers(sections, len(wire) - 1))
-    for at, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=8)):
-        wire[at] = value
+    values = st.one_of(st.binary(min_size=1, max_size=1), st.sampled_from([b"\xff" * 8, b"\xff" * 7 + b"\x7f"]))
+    for at, value in data.draw(st.lists(st.tuples(places, values), min_size=1, max_size=8)):
+        wire[at : at + len(value)] = value
     largest = 0
+    with a_file(wire) as file:
 
-    def read(size: int, offset: int) -> bytes:
-        nonlocal largest
-        largest = max(largest, size)
-        return bytes(wire[offset : offset + size])
+        def read(size: int, offset: int) -> bytes:
+            nonlocal largest
+            largest = max(largest, size)
+            return os.pread(file, size, offset)
 
-    found = function_offset(read, "getaddrinfo")
-    assert found is None or found >= 0
-    interpreter(read)
+        found = function_offset(read, "getaddrinfo")
+        assert found is None or found >= 0
+        interpreter(read)
     assert largest <= 4 << 20
+
+
+@pytest.mark.parametrize("offset", [(1 << 64) - 1, 1 << 63, (1 << 63) - 1, 1 << 62, 1 << 40])
+@pytest.mark.parametrize("at", [32, SECTIONS], ids=["segments", "sections"])
+def test_tables_at_places_that_no_file_has(library, at, offset):
+    """Tables that lie beyond any file are not there."""
+    wire = bytearray(library[0])
+    wire[at : at + 8] = offset.to_bytes(8, "little")
+    with a_file(wire) as file:
+        assert function_offset(partial(os.pread, file), "getaddrinfo") is None
+        interpreter(partial(os.pread, file))
 
 
 @given(st.binary(max_size=200).map(lambda tail: b"\x7fELF\x02\x01\x01" + tail))

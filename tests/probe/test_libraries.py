@@ -183,6 +183,23 @@ def test_a_file_that_does_not_answer_stops_nobody(own, monkeypatch):
     table._thread.join()
 
 
+def test_a_file_that_lies_about_itself(own, tmp_path):
+    """A program whose tables lie where no file has anything is passed over, and the thread goes on to the next."""
+    with elsewhere(tmp_path) as (pid, library):
+        forged = bytearray(library.read_bytes())
+        forged[40:48] = b"\xff" * 8  # where its sections are
+        (tmp_path / "forged").write_bytes(forged)
+        (tmp_path / "forged").rename(library)
+        watches = Watches()
+        with watching(watches, Counter()) as table:
+            table.look(pid)
+            wait_until(table._started.empty, "that one")
+            table.look(os.getpid())
+            wait_until(table._started.empty, "the next")
+            assert table._thread.is_alive()
+            assert set(watches.places) == {own}
+
+
 @pytest.mark.parametrize("pid", [0, 1 << 22])
 def test_a_process_that_is_not_there(own, pid):
     """A process that has ended by then, or that was none, brings nothing."""

@@ -22,6 +22,7 @@ _FUNCTION, _TYPE = 2, 15  # of symbols: a type, and the bits that tell it
 _EXECUTABLE = 1
 _LONGEST_PATH = 4096
 _MOST_HEADERS = 1024
+_LAST_OFFSET = 1 << 62  # a place in a file is a signed number
 _LARGEST_TABLE = 4 << 20  # bytes of symbols, and of their names; glibc has some 100 KiB
 
 
@@ -72,7 +73,7 @@ def interpreter(read: Read) -> str | None:
     """The program that loads this one, and its libraries, as an absolute path; None if there is none."""
     for segment in _segments(read):
         if segment.kind == _INTERPRETER:
-            path = read(min(segment.size, _LONGEST_PATH), segment.offset).partition(b"\0")[0]
+            path = _bounded(read, segment.size, segment.offset, _LONGEST_PATH).partition(b"\0")[0]
             return path.decode(errors="surrogateescape") if path.startswith(b"/") else None
     return None
 
@@ -103,7 +104,12 @@ def _address(read: Read, wanted: bytes) -> int | None:
 
 
 def _table(read: Read, section: _Section) -> bytes:
-    return read(min(section.size, _LARGEST_TABLE), section.offset)
+    return _bounded(read, section.size, section.offset, _LARGEST_TABLE)
+
+
+def _bounded(read: Read, size: int, offset: int, most: int) -> bytes:
+    """What a file has at a place that it names itself, which may be anywhere."""
+    return read(min(size, most), offset) if offset < _LAST_OFFSET else b""
 
 
 def _segments(read: Read) -> Iterator[_Segment]:
@@ -119,7 +125,7 @@ def _sections(read: Read) -> Iterator[_Section]:
 
 
 def _entries(read: Read, entry: struct.Struct, offset: int, count: int) -> Iterator[tuple[int, ...]]:
-    data = read(min(count, _MOST_HEADERS) * entry.size, offset)
+    data = _bounded(read, count * entry.size, offset, _MOST_HEADERS * entry.size)
     return entry.iter_unpack(data[: len(data) - len(data) % entry.size])
 
 

@@ -18,7 +18,7 @@ _LAYERS = ("upperdir", "lowerdir", "lowerdir+")
 def open_layer(pid: int, file: int) -> Iterator[tuple[int, str]]:
     """The file behind one that a process sees in its root, if that is an overlay, and its path; else itself, and "".
 
-    Itself, too, where the layers are not ours to see. It is the same file, for that has the same inode number.
+    Itself, too, where the layers are not ours to see. An overlay shows the inode number, size and time of its layer's.
     """
     wanted = os.fstat(file)
     place = os.fsdecode(os.readlink(f"/proc/self/fd/{file}"))  # noqa: PTH115 - bytes of a stranger
@@ -29,10 +29,14 @@ def open_layer(pid: int, file: int) -> Iterator[tuple[int, str]]:
                 stack.callback(os.close, root)
                 found = stack.enter_context(open_below(root, place))
                 status = os.fstat(found)
-                if (status.st_ino, status.st_size) == (wanted.st_ino, wanted.st_size):
+                if _same(status, wanted):
                     yield found, layer + place
                     return
         yield file, ""
+
+
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_ino, one.st_size, one.st_mtime_ns) == (other.st_ino, other.st_size, other.st_mtime_ns)
 
 
 def layers(mounts: str) -> list[str]:

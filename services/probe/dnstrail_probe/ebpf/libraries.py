@@ -109,20 +109,15 @@ class Libraries:
         """Watch the library of a process; one that has ended by now, or is not ours to see, has none."""
         with suppress(OSError), open_root(pid) as directory:
             program, root = identity(Path(f"/proc/{pid}/exe").stat()), identity(os.fstat(directory))
-            if not self._is_due(program, root):
+            now = time.monotonic()
+            if now - self._looked.get((program, root), float("-inf")) < _AGAIN:
                 return
             for file in c_libraries(pid, directory):
                 self._take(pid, file, root)
-
-    def _is_due(self, program: Identity, root: Identity) -> bool:
-        now = time.monotonic()
-        if now - self._looked.get((program, root), float("-inf")) < _AGAIN:
-            return False
-        self._looked[program, root] = now
-        self._looked.move_to_end((program, root))
-        if len(self._looked) > _REMEMBERED:
-            self._looked.popitem(last=False)
-        return True
+            self._looked[program, root] = now
+            self._looked.move_to_end((program, root))
+            if len(self._looked) > _REMEMBERED:
+                self._looked.popitem(last=False)
 
     def _take(self, pid: int, file: int, root: Identity) -> None:
         if self._closed.is_set():
