@@ -15,6 +15,7 @@ from dnstrail_probe.ebpf.loader import Programs
 from dnstrail_probe.resolved import outcome, responses
 
 _MOST_HEARD = 4096
+_ANSWER_COUNT, _NONE = slice(6, 8), b"\0\0"  # in the header of a message
 
 
 class Getaddrinfo:
@@ -22,7 +23,7 @@ class Getaddrinfo:
 
     def __init__(self, programs: Programs, counters: Counter[str]) -> None:
         self._counters = counters
-        self._heard: OrderedDict[tuple[int, str], int] = OrderedDict()
+        self._heard: OrderedDict[tuple[int, str, bool], int] = OrderedDict()  # process, name, whether it was answered
         self._libraries = Libraries(programs.watch_getaddrinfo, counters)
 
     def started(self, pid: int) -> None:
@@ -38,8 +39,9 @@ class Getaddrinfo:
                 name, *_ = read_question(message.payload, {})
             except BadMessage:
                 continue
-            self._heard[packet.pid, name] = packet.ts
-            self._heard.move_to_end((packet.pid, name))
+            key = packet.pid, name, message.payload[_ANSWER_COUNT] != _NONE
+            self._heard[key] = packet.ts
+            self._heard.move_to_end(key)
             if len(self._heard) > _MOST_HEARD:
                 self._heard.popitem(last=False)
 
@@ -52,7 +54,7 @@ class Getaddrinfo:
         name, how = lookup_key(records.text(call.name)), outcome(call.error)
         self._counters["getaddrinfo"] += 1
         self._counters["getaddrinfo_cut_short"] += bool(call.more)
-        if name and self._heard.get((call.pid, name), 0) >= call.began:
+        if name and self._heard.get((call.pid, name, not call.error), 0) >= call.began:
             self._counters["getaddrinfo_heard"] += 1
             return call, how, []
         payloads = responses(name, addresses, call.error, call.family) if name and how else []
