@@ -1,4 +1,4 @@
-"""The names behind connections: `dst_dns` of net_tcp_connect, from one lookup for all connections of a batch."""
+"""The names behind connections: `dst_dns` of connects, from one lookup for all connections of a batch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DnstrailError
-from dnstrail.events import NET_TCP_CONNECT, Event
+from dnstrail.events import NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.lookups import MAX_KEYS
 
 DST_DNS = "dst_dns"
+_CONNECTS = (NET_TCP_CONNECT, NET_UDP_CONNECT)
 _REST = 5.0  # seconds without lookups after one that nobody answered: the stream of events must not wait
 
 
@@ -25,13 +26,13 @@ class ConnectionNames:
 
     def fill(self, events: list[Event]) -> list[Event]:
         """The events of one batch, connections among them with their names."""
-        connections = [event for event in events if event.event_name == NET_TCP_CONNECT]
+        connections = [event for event in events if event.event_name in _CONNECTS]
         if not connections:
             return events
         names = self._names({event.arg("dst"): None for event in connections}, connections[0])
         return [
             replace(event, args={**event.args, DST_DNS: names.get(event.arg("dst"), [])})
-            if event.event_name == NET_TCP_CONNECT
+            if event.event_name in _CONNECTS
             else event
             for event in events
         ]

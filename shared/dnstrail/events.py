@@ -14,7 +14,9 @@ import msgspec
 NET_PACKET_DNS = "net_packet_dns"
 SCHED_PROCESS_EXEC = "sched_process_exec"
 SCHED_PROCESS_EXIT = "sched_process_exit"
+SCHED_PROCESS_FORK = "sched_process_fork"
 NET_TCP_CONNECT = "net_tcp_connect"
+NET_UDP_CONNECT = "net_udp_connect"  # a UDP socket was given its destination: QUIC, and much else
 NET_TCP_CONNECT_RESULT = "net_tcp_connect_result"  # whether a connection came about
 NET_SERVER_NAME = "net_server_name"  # a TLS server name or an HTTP host, by which a client called a server
 DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # the cache's own: a second answer to one query, with other targets
@@ -22,7 +24,9 @@ NAMES = (
     NET_PACKET_DNS,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
     NET_TCP_CONNECT,
+    NET_UDP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_SERVER_NAME,
     DNS_ANSWER_CONFLICT,

@@ -12,7 +12,15 @@ import pytest
 
 from clients import FORKED, STAYING, WAITING
 from dnstrail.events import CLIENT as ASKS
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured
+from dnstrail.events import (
+    NET_PACKET_DNS,
+    NET_TCP_CONNECT,
+    NET_UDP_CONNECT,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
+    Captured,
+)
 from dnstrail.events import SERVER as ANSWERS
 from dnstrail.wire import is_response
 from dnstrail_probe.ebpf import loader
@@ -253,6 +261,44 @@ def test_mapped_address_is_ipv4(network, seen):
     pid = ask(network, sys.executable, "-c", client, SERVER)
     seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
     assert seen.of(pid, NET_TCP_CONNECT)[0].args == {"dst": SERVER, "dst_port": 81}
+
+
+@pytest.mark.parametrize("target", [*SERVERS.values(), f"::ffff:{SERVER}"], ids=["v4", "v6", "mapped"])
+def test_udp_connection(network, seen, target):
+    """A UDP socket that is given its destination is an event of its process; DNS itself and port 0 are none."""
+    client = (
+        "import socket, sys\n"
+        "for port in (53, 0, 443):\n"
+        "    with socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else 2, socket.SOCK_DGRAM) as sock:\n"
+        "        sock.connect((sys.argv[1], port))\n"
+    )
+    pid = ask(network, sys.executable, "-c", client, target)
+    seen.until(lambda: seen.of(pid, SCHED_PROCESS_EXIT), "the end")
+    [event] = seen.of(pid, NET_UDP_CONNECT)
+    assert event.args == {"dst": target.removeprefix("::ffff:"), "dst_port": 443}
+    assert (event.flow.transport, event.process.path) == ("udp", os.path.realpath(sys.executable))
+    assert not seen.of(pid, NET_TCP_CONNECT)
+
+
+def test_fork_is_told_of_the_process_that_did_it(network, seen):
+    """A fork is an event of the parent, with its thread, its path, and the child's id; a thread is no fork."""
+    code = (
+        "import os, threading\n"
+        "def fork():\n"
+        "    child = os.fork()\n"
+        "    if not child: os._exit(0)\n"
+        "    os.waitpid(child, 0)\n"
+        "    print(threading.get_native_id(), child)\n"
+        "thread = threading.Thread(target=fork); thread.start(); thread.join()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        thread, child = map(int, process.stdout.read().split())
+    seen.until(lambda: seen.of(process.pid, SCHED_PROCESS_EXIT), "the end")
+    [event] = seen.of(process.pid, SCHED_PROCESS_FORK)
+    assert event.args == {"parent_pid": process.pid, "parent_tid": thread, "child_pid": child, "child_tid": child}
+    assert (event.process.path, event.process.thread_id) == (os.path.realpath(sys.executable), thread)
+    [end] = seen.of(child, SCHED_PROCESS_EXIT)
+    assert (end.process.path, end.process.parent_pid) == (event.process.path, process.pid)
 
 
 @pytest.mark.parametrize(

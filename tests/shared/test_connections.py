@@ -8,7 +8,7 @@ import pytest
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.connections import ConnectionNames
-from dnstrail.events import NET_TCP_CONNECT, SCHED_PROCESS_EXIT, Captured, Event, Flow
+from dnstrail.events import NET_TCP_CONNECT, NET_UDP_CONNECT, SCHED_PROCESS_EXIT, Captured, Event, Flow
 from running import FakeClock, asker, cache, open_bus, probe, response, seen, short_folder, wait_until_seen
 
 
@@ -24,9 +24,9 @@ def bus():
         yield bus
 
 
-def connection(address, mark=None):
+def connection(address, mark=None, name=NET_TCP_CONNECT):
     flow = Flow(b"", 0, ip_address(address).packed, 443, "tcp", egress=True)
-    return Event(NET_TCP_CONNECT, Captured(1, b"", flow, args={"dst": address, "dst_port": 443}), mark)
+    return Event(name, Captured(1, b"", flow, args={"dst": address, "dst_port": 443}), mark)
 
 
 def test_connections_have_the_names_of_their_addresses(folder, bus):
@@ -37,7 +37,8 @@ def test_connections_have_the_names_of_their_addresses(folder, bus):
         mark = publishing.turn(seen(answer))
         wait_until_seen(plain, mark)
         names = ConnectionNames(DnsDataSource(address, bus=bus))
-        events = [connection(to, mark) for to in ("192.0.2.1", "198.51.100.1", "2001:db8::1", "192.0.2.1")]
+        events = [connection(to, mark) for to in ("192.0.2.1", "198.51.100.1", "2001:db8::1")]
+        events.append(connection("192.0.2.1", mark, NET_UDP_CONNECT))
         found = names.fill([*events, other])
     known = ["www.a.com", "a.com"]
     assert [event.arg("dst_dns") for event in found] == [known, [], known, known, None]

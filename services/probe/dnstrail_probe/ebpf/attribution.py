@@ -40,9 +40,12 @@ class Attribution:
         path = records.read_path(record, seen.parts)
         return self._of(seen, self.processes.executed(seen.ts, _life(seen, path or executable(seen.pid))))
 
-    def forked(self, record: bytes) -> None:
-        """A process was forked."""
-        self.processes.forked(_life(records.read_process(record), ""))
+    def forked(self, seen: records.Process) -> Process:
+        """A process was forked; gives the one that did it, whose copy it is."""
+        child = self.processes.forked(_life(seen, ""))
+        life = self.processes.at(seen.parent, seen.ts)
+        name, parent = (life.name, life.parent) if life else (text(seen.comm), 0)
+        return self._process(seen.parent, seen.ts, seen.cgroup, name, child.path, parent, seen.uid, seen.status)
 
     def ended(self, seen: records.Process) -> Process | None:
         """A process has ended; None if that was told before."""

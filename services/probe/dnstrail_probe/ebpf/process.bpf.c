@@ -59,7 +59,9 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
         return 0;
     }
     note(event, FORK, child);
-    event->parent = bpf_get_current_pid_tgid() >> 32; // with CLONE_PARENT another is told than whose copy it is
+    u64 id = bpf_get_current_pid_tgid(); // with CLONE_PARENT another is told as parent than whose copy it is
+    event->parent = id >> 32;
+    event->status = (u32)id; // the thread that forked
     events.ringbuf_submit(event, NO_WAKEUP);
     return 0;
 }

@@ -17,6 +17,7 @@ RAW_TRACEPOINT_PROBE(inet_sock_set_state)
         return 0; // no connect was noted
     if (after == STATE_CLOSE)
         READ(error, sock, SOCK_ERROR);
-    tell_connection(owner, cookie, bpf_ktime_get_ns(), after == STATE_ESTABLISHED ? CONNECTED : NOT_CONNECTED, error);
+    u32 kind = after == STATE_ESTABLISHED ? CONNECTED : NOT_CONNECTED;
+    tell_connection(owner, cookie, bpf_ktime_get_ns(), kind, TCP, error);
     return 0;
 }

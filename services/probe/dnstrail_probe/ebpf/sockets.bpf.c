@@ -133,7 +133,8 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
     return 1;
 }
 
-static __always_inline void tell_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 error)
+static __always_inline void
+tell_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol, u8 error)
 {
     struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
     if (!event) {
@@ -147,7 +148,7 @@ static __always_inline void tell_connection(struct owner *owner, u64 cookie, u64
     event->cookie = cookie;
     event->dport = owner->meant_port;
     event->family = owner->family;
-    event->protocol = TCP;
+    event->protocol = protocol;
     event->egress = 1;
     event->error = error;
     __builtin_memcpy(event->daddr, owner->meant, sizeof(event->daddr));
@@ -160,8 +161,9 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
     struct owner owner = {};
     note_target(ctx, &owner, family);
     owners.update(&cookie, &owner);
-    if (ctx->protocol == TCP)
-        tell_connection(&owner, cookie, owner.noted, CONNECT, 0);
+    // Of UDP those to a port that is not DNS, whose packets are told; port 0 only asks which way packets would go.
+    if (ctx->protocol == TCP || (ctx->protocol == UDP && owner.meant_port && !owner.dns))
+        tell_connection(&owner, cookie, owner.noted, CONNECT, ctx->protocol, 0);
     return 1;
 }
 

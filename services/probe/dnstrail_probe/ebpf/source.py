@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from dnstrail.events import (
@@ -14,8 +15,10 @@ from dnstrail.events import (
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
     Captured,
     Flow,
     Process,
@@ -59,6 +62,18 @@ class EbpfSource:
         self._resolvers = Resolvers()
         self._getaddrinfo = Getaddrinfo(self._programs, self.counters) if resolver else None
         self._epoch = 0
+        self._readers: dict[int, Callable[[bytes], Captures]] = {
+            records.PACKET: self._packet,
+            records.CONNECT: self._connecting,
+            records.CONNECTED: self._connecting,
+            records.NOT_CONNECTED: self._connecting,
+            records.RESOLVED: self._told,
+            records.EXEC: self._started,
+            records.FORK: self._forked,
+            records.EXIT: self._ended,
+            records.CGROUP_MADE: self._cgroup_changed,
+            records.CGROUP_REMOVED: self._cgroup_changed,
+        }
 
     def read(self, timeout: float) -> Captures | None:
         """What has come; waits for `timeout` seconds where nothing has."""
@@ -89,22 +104,8 @@ class EbpfSource:
         self.counters.update({reason: count - self.counters[reason] for reason, count in counts.items() if count})
 
     def _events(self, record: bytes) -> Captures:
-        match records.kind_of(record):
-            case records.PACKET:
-                return self._packet(record)
-            case records.CONNECT | records.CONNECTED | records.NOT_CONNECTED:
-                return [self._connecting(record)]
-            case records.EXEC:
-                return [self._started(record)]
-            case records.RESOLVED:
-                return self._told(record)
-            case records.EXIT:
-                return self._ended(record)
-            case records.FORK:
-                self._attribution.forked(record)
-            case records.CGROUP_MADE | records.CGROUP_REMOVED:
-                self._attribution.cgroup_changed(record)
-        return []
+        read = self._readers.get(records.kind_of(record))
+        return read(record) if read else []
 
     def _packet(self, record: bytes) -> Captures:
         packet, payload = records.read_packet(record)
@@ -147,23 +148,29 @@ class EbpfSource:
         configured = self._resolvers.look(packet.netns, process.pid, packet.ts)
         return {} if flow.egress or configured is None else {"foreign": flow.source not in configured}
 
-    def _connecting(self, record: bytes) -> tuple[str, Captured]:
+    def _connecting(self, record: bytes) -> Captures:
         packet, _ = records.read_packet(record)
         process, _ = self._attribution.who(packet)
         flow = _flow(packet, "")
         args: dict[str, object] = {"dst": flow.destination_text, "dst_port": flow.destination_port}
-        topic = NET_TCP_CONNECT
+        topic = NET_TCP_CONNECT if packet.protocol == records.TCP else NET_UDP_CONNECT
         if packet.kind != records.CONNECT:
             topic = NET_TCP_CONNECT_RESULT
             args["connected"] = packet.kind == records.CONNECTED
             args["error"] = errno.errorcode.get(packet.error, str(packet.error)) if packet.error else ""
-        return topic, Captured(packet.ts + self._epoch, b"", flow, process, args)
+        return [(topic, Captured(packet.ts + self._epoch, b"", flow, process, args))]
 
-    def _started(self, record: bytes) -> tuple[str, Captured]:
+    def _started(self, record: bytes) -> Captures:
         process = self._attribution.started(record)
         if self._getaddrinfo:
             self._getaddrinfo.started(process.pid)
-        return SCHED_PROCESS_EXEC, Captured(records.read_process(record).ts + self._epoch, b"", None, process)
+        return [(SCHED_PROCESS_EXEC, Captured(records.read_process(record).ts + self._epoch, b"", None, process))]
+
+    def _forked(self, record: bytes) -> Captures:
+        seen = records.read_process(record)
+        process = self._attribution.forked(seen)
+        args = {"parent_tid": seen.status, "parent_pid": seen.parent, "child_tid": seen.pid, "child_pid": seen.pid}
+        return [(SCHED_PROCESS_FORK, Captured(seen.ts + self._epoch, b"", None, process, args))]
 
     def _ended(self, record: bytes) -> Captures:
         seen = records.read_process(record)
@@ -172,6 +179,10 @@ class EbpfSource:
             return []
         args = {"exit_code": seen.status >> 8 & 0xFF, "signal_code": seen.status & 0x7F, "process_group_exit": True}
         return [(SCHED_PROCESS_EXIT, Captured(seen.ts + self._epoch, b"", None, process, args))]
+
+    def _cgroup_changed(self, record: bytes) -> Captures:
+        self._attribution.cgroup_changed(record)
+        return []
 
 
 def _flow(packet: records.Packet, role: str) -> Flow:
