@@ -28,10 +28,16 @@ class LossLog:
 
     def note(self, losses: Mapping[str, int], now: float) -> None:
         """Say what was lost so far, if there is more of it than when it was said last."""
-        total = sum(losses.values())
-        if total <= self._said or now < self._quiet_until:
-            return
-        self._quiet_until = now + EVERY
+        if now >= self._quiet_until and sum(losses.values()) > self._said:
+            self._quiet_until = now + EVERY
+            self._say(losses)
+
+    def close(self, losses: Mapping[str, int]) -> None:
+        """Say at the end what has not been said."""
+        if sum(losses.values()) > self._said:
+            self._say(losses)
+
+    def _say(self, losses: Mapping[str, int]) -> None:
         structlog.get_logger().warning("events_lost", **losses)
         if self._tell(losses):
-            self._said = total
+            self._said = sum(losses.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 
 from dnstrail.events import LOSSES
@@ -56,6 +57,15 @@ def test_of_endless_workers_nothing_is_forgotten_but_who_it_was():
         missed.note(str(number), {"dns": 1})
     assert len(missed._workers) == MOST_WORKERS
     assert missed.together == {"dns": 3 * MOST_WORKERS}
+
+
+def test_whatever_workers_claim_can_be_told():
+    """However much strangers claim to have missed, the sum stays a number that a reply can hold."""
+    missed = Missed()
+    for number in range(2 * MOST_WORKERS):
+        missed.note(str(number), {TURN: (1 << 53) - 1})
+    assert missed.together == {TURN: (1 << 53) - 1}
+    assert msgpack.packb(losses([], {}, {}, missed.together))
 
 
 @pytest.mark.parametrize("reason", LOSSES)

@@ -33,6 +33,19 @@ def test_a_loss_that_could_not_be_told_is_told_again():
     assert told == [{"ring_full": 3}] * 2
 
 
+def test_what_was_lost_last_is_said_at_the_end():
+    """A loss that came too soon after the last line is said when the worker ends; nothing is said twice."""
+    told: list[dict[str, int]] = []
+    log = LossLog(lambda losses: told.append(dict(losses)) is None)
+    with capture_logs() as logs:
+        log.note({"ring_full": 1}, 0.0)
+        log.note({"ring_full": 5000}, EVERY / 3)
+        log.close({"ring_full": 5000})
+        log.close({"ring_full": 5000})
+    assert told == [{"ring_full": 1}, {"ring_full": 5000}]
+    assert len(logs) == 2
+
+
 def test_a_storm_of_losses_is_one_line_in_a_while():
     """However often more is lost, there is one line in each interval, and the last loss is in the last one."""
     log = LossLog()

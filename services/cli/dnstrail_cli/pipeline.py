@@ -112,6 +112,7 @@ class Pipeline:
                 self._children[worker] = _start(worker, arguments)
             yield self
         finally:
+            self._loss_log.close(self._turns.lost)
             _stop(self._children)
             if self._dns is not None:
                 self._dns.close()
@@ -227,7 +228,7 @@ def _each(option: str, values: Iterator[str] | tuple[str, ...] | map[str]) -> li
 
 def _start(worker: str, arguments: list[str]) -> subprocess.Popen[bytes]:
     """A worker of its own session: signals reach it through this process, which it does not outlive."""
-    command = [sys.executable, "-m", f"dnstrail_{worker}", *arguments]
+    command = [sys.executable, "-P", "-m", f"dnstrail_{worker}", *arguments]  # not from the folder that we are in
     return subprocess.Popen(  # noqa: S603 - our own modules
         command, env={**os.environ, PARENT: str(os.getpid())}, stdout=2, start_new_session=True
     )

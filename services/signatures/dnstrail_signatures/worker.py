@@ -71,7 +71,7 @@ def run(
         bus.wait(subscriber, timeout=_POLL)
         while not stop.is_set() and (message := subscriber.receive()) is not None:
             worker.on_message(*message)
-    worker.engine.close()
+    worker.close()
     log.info("stopped", **worker.engine.counters, lost=dict(worker.turns.lost))
 
 
@@ -99,6 +99,11 @@ class _Worker:
         except BadMessage as error:
             self.engine.counters["bad_bus_message"] += 1
             structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
+
+    def close(self) -> None:
+        """End the signatures, and tell what was missed last."""
+        self.engine.close()
+        self._loss_log.close(self.turns.lost)
 
     def _on_batch(self, topic: str, batch: Batch) -> None:
         self.turns.batch(topic, batch)
