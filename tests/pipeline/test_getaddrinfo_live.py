@@ -17,7 +17,7 @@ from encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_ski
 from namespaces import GOOGLE, SENDER, SERVER, Hosts, dnsmasq, hosts, live_or_skip
 from pipelines import pipeline
 from processes import run_dir, wait_until
-from resolving import build, make_root, resolving
+from resolving import LEFT, NESTED, build, make_root, resolving
 from running import asker
 from watching import Watching, watching
 
@@ -28,6 +28,9 @@ pytestmark = [
 HIDDEN, HIDDEN6 = "192.0.2.77", "2001:db8::77"  # addresses that no packet tells
 MANY, READ = 70, 64  # addresses of one name, and how many of them are looked at
 THREADS = 23
+CALLS = 5000
+FILES = ("hosts", "resolv.conf", "nsswitch.conf")  # of /etc, as the programs see them
+SILENT = "10.99.0.250"  # where nobody is
 NOBODY = "127.0.0.9"  # where no server of names is
 EAI_AGAIN = -3
 # Resolves a name in each of its threads at once; the threads' ids, and their names.
@@ -55,6 +58,9 @@ def folder() -> Iterator[Path]:
         lines += [f"192.0.2.{number} many.test" for number in range(MANY)]
         lines += [f"192.0.2.{number} thread{number}.test" for number in range(THREADS)]
         (made / "hosts").write_text("\n".join(lines) + "\n")
+        (made / "nsswitch.conf").write_text("hosts: files nested dns\n")
+        build("gcc", made / "left", LEFT)
+        build("gcc", made / "libnss_nested.so.2", NESTED, "-shared", "-fPIC")
         yield made
 
 
@@ -78,7 +84,7 @@ def on_client(network: Hosts, folder: Path, *resolv: str) -> list[str]:
     (folder / "resolv.conf").write_text(
         "\n".join(resolv or [f"nameserver {SERVER}"]) + "\noptions timeout:1 attempts:1\n"
     )
-    mounts = "".join(f"mount --bind {folder}/{name} /etc/{name} && " for name in ("hosts", "resolv.conf"))
+    mounts = "".join(f"mount --bind {folder}/{name} /etc/{name} && " for name in FILES)
     return ["ip", "netns", "exec", network.client, "sh", "-c", f'{mounts}exec "$@"', "sh"]
 
 
@@ -155,6 +161,42 @@ def test_more_addresses_than_are_looked_at(network, folder, seen):
     assert len(told) == len(set(told)) == READ
     assert set(told) <= all_of_them
     assert seen.source.counters["getaddrinfo_cut_short"] == 1
+
+
+def test_a_call_that_was_left_is_not_taken_for_another(network, folder, seen):
+    """A call that a program left by a jump is not told, nor is its name told of what the program asked then."""
+    command = [*on_client(network, folder, f"nameserver {SILENT}"), folder / "left", "left.test", "hidden.test"]
+    with subprocess.Popen(command) as process:
+        assert process.wait(20) == 0
+    assert sorted(addresses(told_to(seen, process.pid, "hidden.test", 2))) == [HIDDEN, HIDDEN6]
+    assert seen.told("left.test") == []
+
+
+def test_a_call_within_a_call(network, folder, seen):
+    """Where the library calls itself before it returns, either call is told with its own name and outcome."""
+    client = on_client(network, folder, f"nameserver {NOBODY}")
+    with resolving(*client, "env", f"LD_LIBRARY_PATH={folder}", folder / "by-gcc", names=["outer.test"]) as asks:
+        assert asks.next() == (EAI_AGAIN, set())
+        inner = told_to(seen, asks.process.pid, "hidden.test", 2)
+        outer = told_to(seen, asks.process.pid, "outer.test", 2)
+    assert sorted(addresses(inner)) == [HIDDEN, HIDDEN6]
+    assert {event.args["getaddrinfo"] for event in outer} == {"EAI_AGAIN"}
+
+
+def test_one_process_leaves_room_for_others(network, folder, seen):
+    """Of a process that calls without end so many calls are told in a second; the others are counted."""
+    before = dict(seen.source.counters)
+    code = f"import socket\nfor _ in range({CALLS}): socket.getaddrinfo('hidden.test', 80, type=1)"
+    done = subprocess.run([*on_client(network, folder), sys.executable, "-c", code], timeout=30, check=True)
+    assert done.returncode == 0
+
+    def since(name: str) -> int:
+        return seen.source.counters[name] - before.get(name, 0)
+
+    seen.until(lambda: since("getaddrinfo") + since("getaddrinfo_over_budget") == CALLS, "all calls")
+    assert since("getaddrinfo_over_budget") > 0
+    assert since("getaddrinfo") >= 2000
+    assert since("ring_full") == 0
 
 
 def test_two_probes_at_once(network, folder, seen):

@@ -121,6 +121,16 @@ def test_tables_at_places_that_no_file_has(library, at, offset):
         interpreter(partial(os.pread, file))
 
 
+def test_an_interpreter_of_any_bytes():
+    """The path of an interpreter may be any bytes, and comes back as they were."""
+    with Path(sys.executable).open("rb") as program:
+        data = program.read(1 << 16)
+    own = interpreter(reading(data))
+    assert own is not None
+    odd = b"/\xff\xfe" + b"x" * (len(own) - 3)
+    assert os.fsencode(str(interpreter(reading(data.replace(own.encode() + b"\0", odd + b"\0"))))) == odd
+
+
 @given(st.binary(max_size=200).map(lambda tail: b"\x7fELF\x02\x01\x01" + tail))
 def test_any_bytes(data):
     """No bytes raise anything."""

@@ -130,6 +130,7 @@ def test_what_is_remembered_is_bounded(calls, monkeypatch):
         (b"a.test", -11),
         (b"x" * 255, 0),
         (b"", 0),
+        (b" a.test", 0),
     ],
 )
 def test_a_call_that_says_nothing_of_a_name(calls, name, error):

@@ -28,11 +28,13 @@ class Watches:
     def __init__(self) -> None:
         self.places: dict[Identity, int] = {}
         self.open: dict[int, Identity] = {}
+        self.watched: list[Identity] = []
 
     def __call__(self, file: int, offset: int) -> tuple[int, ...]:
         """As the kernel would: a descriptor for a place in a file."""
         which = identity(os.fstat(file))
         self.places[which] = offset
+        self.watched.append(which)
         end, other = os.pipe()
         os.close(other)
         self.open[end] = which
@@ -155,6 +157,55 @@ def test_a_refusal_is_counted_and_nothing_else_is_lost(own):
         wait_until(table._started.empty, "the next")
 
 
+ERRORS = OSError(5, "Input/output error"), ValueError("odd"), UnicodeEncodeError("ascii", "\xe9", 0, 1, "odd")
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_a_file_that_cannot_be_read_stops_nobody(own, monkeypatch, error):
+    """Whatever reading a file raises, that is counted, the thread goes on, and the file is tried again later."""
+    monkeypatch.setattr(libraries, "_AGAIN", 0.0)
+
+    def fails(*_: object) -> int:
+        raise error
+
+    watches, counters = Watches(), Counter()
+    with monkeypatch.context() as broken:
+        broken.setattr(libraries, "function_offset", fails)
+        table = Libraries(watches, counters)
+        assert counters["libraries_refused"] >= 1
+        assert not watches.places
+    table.look(os.getpid())
+    wait_until(lambda: own in watches.now, "the library")
+    table.close()
+
+
+def test_what_came_too_fast_is_looked_at_later(own, tmp_path, monkeypatch):
+    """Where the queue was full all processes are looked at with the next sweep, so that none stays unwatched."""
+    monkeypatch.setattr(libraries, "_WAITING", 1)
+    monkeypatch.setattr(libraries, "_SWEEP", 0.1)
+    watches, counters = Watches(), Counter()
+    with watching(watches, counters) as table, elsewhere(tmp_path) as (_, library):
+        monkeypatch.setattr(libraries, "_AGAIN", 0.0)
+        while not counters["starts_dropped"]:
+            table.look(os.getpid())
+        wait_until(lambda: identity(library.stat()) in watches.now, "the library that nobody told of")
+
+
+def test_a_library_that_is_written_over(own, tmp_path, monkeypatch):
+    """A file that was written over in place is watched anew: its function may be elsewhere now."""
+    monkeypatch.setattr(libraries, "_AGAIN", 0.0)
+    watches = Watches()
+    with watching(watches, Counter()) as table, elsewhere(tmp_path) as (pid, library):
+        table.look(pid)
+        wait_until(lambda: identity(library.stat()) in watches.now, "the library")
+        first = dict(watches.open)
+        with library.open("ab") as file:
+            file.write(b"more")
+        table.look(pid)
+        wait_until(lambda: len(watches.watched) == len(first) + 1, "it anew")
+        assert watches.watched[-1] == identity(library.stat())
+
+
 def test_the_number_of_libraries_is_bounded(own, monkeypatch):
     """Past the bound a library is counted and not watched."""
     monkeypatch.setattr(libraries, "MOST_FILES", 0)
@@ -177,7 +228,7 @@ def test_a_file_that_does_not_answer_stops_nobody(own, monkeypatch):
     table = Libraries(hold, counters)
     for _ in range(5):
         table.look(os.getpid())
-    assert counters["libraries_dropped"] == 2
+    assert counters["starts_dropped"] == 2
     table.close()
     held.set()
     table._thread.join()

@@ -75,6 +75,18 @@ def test_what_is_no_name_is_not_told(name):
     assert told(name, "192.0.2.1") == []
 
 
+@pytest.mark.parametrize("name", ["127.1", "0x7f.1", "2130706433", "0177.0.0.1", "1", "192.0.2.1"])
+def test_a_number_is_no_name(name):
+    """An IPv4 address in one of its older spellings was not resolved either."""
+    assert told(name, "127.0.0.1") == []
+
+
+@pytest.mark.parametrize("name", ["1a", "127.1.test", "0x", "1.2.3.4.5", "x1"])
+def test_a_name_that_begins_like_a_number(name):
+    """What getaddrinfo takes for a name is one."""
+    assert len(told(name, "192.0.2.1")) == 1
+
+
 def test_a_success_without_addresses_is_not_told_as_a_failure():
     """Where no address could be read, nothing is made up."""
     assert told("a.test") == []

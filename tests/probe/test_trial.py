@@ -59,6 +59,19 @@ def test_a_process_that_does_not_survive(monkeypatch, code):
     assert not Path(f"/proc/self/fd/{watch.descriptor}").exists()
 
 
+def test_a_process_that_cannot_be_started(tmp_path):
+    """Where there is nothing to try it on, the error says so."""
+    with pytest.raises(SourceUnavailable, match="No such file"):
+        try_watching(Watch(), (str(tmp_path / "none"),))
+
+
+def test_nothing_is_imported_from_the_folder_that_we_are_in(tmp_path, monkeypatch):
+    """A file in the current folder that is called as a module of Python's own is not run, least of all as root."""
+    (tmp_path / "ctypes.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    try_watching(Watch())
+
+
 def test_a_kernel_that_refuses():
     """Where the kernel cannot watch functions, the error says so, and what to do."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from dnstrail_probe.elf import interpreter
 
 SOURCE = Path(__file__).with_name("getaddrinfo.c")
+LEFT, NESTED = SOURCE.with_name("left.c"), SOURCE.with_name("nested.c")
 
 
 class Resolving:
@@ -29,9 +30,9 @@ class Resolving:
         return int(error), set(addresses)
 
 
-def build(compiler: str, path: Path) -> Path:
-    """The program, linked to the C library of a compiler."""
-    subprocess.run([compiler, "-O1", "-w", "-o", path, SOURCE], check=True, capture_output=True)
+def build(compiler: str, path: Path, source: Path = SOURCE, *options: str) -> Path:
+    """The program, or another one, linked to the C library of a compiler."""
+    subprocess.run([compiler, "-O1", "-w", *options, "-o", path, source], check=True, capture_output=True)
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import struct
 from collections.abc import Callable, Iterator
@@ -74,7 +75,7 @@ def interpreter(read: Read) -> str | None:
     for segment in _segments(read):
         if segment.kind == _INTERPRETER:
             path = _bounded(read, segment.size, segment.offset, _LONGEST_PATH).partition(b"\0")[0]
-            return path.decode(errors="surrogateescape") if path.startswith(b"/") else None
+            return os.fsdecode(path) if path.startswith(b"/") else None
     return None
 
 

@@ -18,21 +18,25 @@ _LAYERS = ("upperdir", "lowerdir", "lowerdir+")
 def open_layer(pid: int, file: int) -> Iterator[tuple[int, str]]:
     """The file behind one that a process sees in its root, if that is an overlay, and its path; else itself, and "".
 
-    Itself, too, where the layers are not ours to see. An overlay shows the inode number, size and time of its layer's.
+    Itself, too, where the layers are not ours to see, and where the layer's file is another one by inode number, size
+    or time, all of which an overlay shows: it may have been copied up since the process saw it.
     """
-    wanted = os.fstat(file)
     place = os.fsdecode(os.readlink(f"/proc/self/fd/{file}"))  # noqa: PTH115 - bytes of a stranger
     with ExitStack() as stack:
+        found, path = file, ""
         for layer in layers(_mounts(pid)):
             with suppress(OSError):
-                root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                stack.callback(os.close, root)
-                found = stack.enter_context(open_below(root, place))
-                status = os.fstat(found)
-                if _same(status, wanted):
-                    yield found, layer + place
-                    return
-        yield file, ""
+                there = _open_in(stack, layer, place)
+                if _same(os.fstat(there), os.fstat(file)):
+                    found, path = there, layer + place
+                break
+        yield found, path
+
+
+def _open_in(stack: ExitStack, layer: str, place: str) -> int:
+    root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    stack.callback(os.close, root)
+    return stack.enter_context(open_below(root, place))
 
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:

@@ -1,16 +1,17 @@
-"""What getaddrinfo(3) told a program, as the DNS messages that would have told it."""
+"""What getaddrinfo(3) told a program, as the DNS messages that would have told it (RFC 1035, section 4.1)."""
 
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterable
+from contextlib import suppress
 
-import dns.message
 import dns.name
 import dns.rcode
-import dns.rrset
+import dns.rdatatype
 
-from dnstrail.names import is_node, packed_address_text
+from dnstrail.names import is_node
 
 _TTL = 0  # of an answer that tells none: it counts for the grace alone
 # What it returned (netdb.h of glibc and musl) -> how that is called, and the code that DNS has for it.
@@ -22,8 +23,17 @@ _OUTCOMES = {
     -5: ("EAI_NODATA", dns.rcode.NOERROR),
     -9: ("EAI_ADDRFAMILY", dns.rcode.NOERROR),
 }
-_ASKED: dict[int, list[str]] = {socket.AF_INET: ["A"], socket.AF_INET6: ["AAAA"]}
-_BOTH = ["A", "AAAA"]
+_A, _AAAA = int(dns.rdatatype.A), int(dns.rdatatype.AAAA)
+_ASKED: dict[int, tuple[int, ...]] = {socket.AF_INET: (_A,), socket.AF_INET6: (_AAAA,)}
+_BOTH = (_A, _AAAA)
+_KINDS = {4: _A, 16: _AAAA}  # bytes of an address -> type of its record
+_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as IPv6 writes it (RFC 4291, section 2.5.5.2)
+_HEADER = struct.Struct("!6H")
+_QUESTION = struct.Struct("!2H")
+_RECORD = struct.Struct("!3HIH")
+_FLAGS = 0x8180  # a response, recursion desired and available
+_IN = 1
+_OWNER = 0xC00C  # a pointer to the question's name
 
 
 def outcome(error: int) -> str:
@@ -37,20 +47,25 @@ def responses(name: str, addresses: Iterable[bytes], error: int, family: int) ->
     Empty for an address literal. `name` is a lookup key, `error` one that has an outcome, `family` what was asked for
     (AF_UNSPEC: 0).
     """
-    if not is_node(name):
+    if not is_node(name) or _is_number(name):
         return []
-    found: dict[str, list[str]] = {}
+    found: dict[int, list[bytes]] = {}
     for address in addresses:
-        text = packed_address_text(address)
-        found.setdefault("AAAA" if ":" in text else "A", []).append(text)
-    owner, code = dns.name.from_text(name), _OUTCOMES[error][1]
+        packed = address.removeprefix(_MAPPED) if address.startswith(_MAPPED) else address
+        found.setdefault(_KINDS[len(packed)], []).append(packed)
+    owner, code = dns.name.from_text(name).to_wire() or b"", int(_OUTCOMES[error][1])
     kinds = _ASKED.get(family, _BOTH) if error else found
     return [_response(owner, kind, found.get(kind, []), code) for kind in kinds]
 
 
-def _response(owner: dns.name.Name, kind: str, addresses: list[str], code: dns.rcode.Rcode) -> bytes:
-    message = dns.message.make_response(dns.message.make_query(owner, kind, id=0), recursion_available=True)
-    message.set_rcode(code)
-    if addresses:
-        message.answer.append(dns.rrset.from_text_list(owner, _TTL, "IN", kind, addresses))
-    return message.to_wire(want_shuffle=False)  # the first is the preferred one (RFC 6724)
+def _response(owner: bytes, kind: int, addresses: list[bytes], code: int) -> bytes:
+    records = [_RECORD.pack(_OWNER, kind, _IN, _TTL, len(address)) + address for address in addresses]
+    head = _HEADER.pack(0, _FLAGS | code, 1, len(records), 0, 0)
+    return head + owner + _QUESTION.pack(kind, _IN) + b"".join(records)
+
+
+def _is_number(name: str) -> bool:
+    """Whether a name is an IPv4 address in one of its older spellings, which getaddrinfo takes: 127.1, 0x7f.1, 1."""
+    with suppress(OSError):
+        return bool(socket.inet_aton(name))
+    return False

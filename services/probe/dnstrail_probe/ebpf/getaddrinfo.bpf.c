@@ -4,9 +4,26 @@
 
 #define NAME 256
 #define ANSWERS 64 // entries of the list that is returned; mostly three of them have one address
+#define BUDGET 2000 // calls of a process that are told within a second: more of them would leave no room for others
+#define SECOND 1000000000
+
+#if defined(__x86_64__)
+#define RETURN_ADDRESS 8 // on the stack while the function runs
+#else
+#define RETURN_ADDRESS 0
+#endif
+
+// A call may be made within another one, or be left by a jump: the place on the stack tells which one returns.
+struct place_of_call {
+    u64 thread, stack;
+};
 
 struct call {
     u64 began, name, hints, list;
+};
+
+struct spent {
+    u64 since, calls;
 };
 
 // As in netdb.h of glibc and musl, for programs of 64 bits.
@@ -33,16 +50,32 @@ struct resolved {
     struct answer answers[ANSWERS]; // those of family 0 are none
 };
 
-BPF_TABLE("lru_hash", u64, struct call, calls, 16384); // by thread
+BPF_TABLE("lru_hash", struct place_of_call, struct call, calls, 16384);
+BPF_TABLE("lru_hash", u32, struct spent, budgets, 4096); // by process
+
+static __always_inline int is_within_budget(u32 pid, u64 now)
+{
+    struct spent *spent = budgets.lookup(&pid), anew = {.since = now, .calls = 1};
+    if (!spent || now - spent->since > SECOND) {
+        budgets.update(&pid, &anew);
+        return 1;
+    }
+    return ++spent->calls <= BUDGET;
+}
 
 int on_getaddrinfo(struct pt_regs *ctx)
 {
-    u64 id = bpf_get_current_pid_tgid();
+    struct place_of_call place = {.thread = bpf_get_current_pid_tgid(), .stack = PT_REGS_SP(ctx)};
     struct call call = {.began = bpf_ktime_get_ns(), .name = PT_REGS_PARM1(ctx)};
     call.hints = PT_REGS_PARM3(ctx);
     call.list = PT_REGS_PARM4(ctx);
+    if (call.name && is_within_budget(place.thread >> 32, call.began)) {
+        calls.update(&place, &call);
+        return 0;
+    }
+    calls.delete(&place); // of one that was left here
     if (call.name) // without one it is about a service
-        calls.update(&id, &call);
+        count(CALLS_OVER_BUDGET);
     return 0;
 }
 
@@ -59,11 +92,12 @@ static __always_inline void read_address(struct answer *answer, struct addrinfo 
 int on_getaddrinfo_return(struct pt_regs *ctx)
 {
     u64 id = bpf_get_current_pid_tgid(), at = 0;
-    struct call *noted = calls.lookup(&id);
+    struct place_of_call place = {.thread = id, .stack = PT_REGS_SP(ctx) - RETURN_ADDRESS};
+    struct call *noted = calls.lookup(&place);
     if (!noted)
         return 0; // it began before we did, or was told already: a file may be watched under two names
     struct call call = *noted;
-    calls.delete(&id);
+    calls.delete(&place);
     struct resolved *event = events.ringbuf_reserve(sizeof(struct resolved));
     if (!event) {
         count(LOST);
@@ -81,7 +115,7 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
     bpf_get_current_comm(event->comm, sizeof(event->comm));
     if (bpf_probe_read_user_str(event->name, NAME, (void *)call.name) < 0) {
         events.ringbuf_discard(event, NO_WAKEUP);
-        count(UNREADABLE);
+        count(CALLS_UNREADABLE);
         return 0;
     }
     if (call.hints)

@@ -51,7 +51,8 @@ class Getaddrinfo:
         There are none where packets told it, or where it says nothing of a name.
         """
         call, addresses = records.read_resolved(record)
-        name, how = lookup_key(records.text(call.name)), outcome(call.error)
+        asked, how = records.text(call.name), outcome(call.error)
+        name = None if asked.strip() != asked else lookup_key(asked)
         self._counters["getaddrinfo"] += 1
         self._counters["getaddrinfo_cut_short"] += bool(call.more)
         if name and self._heard.get((call.pid, name, not call.error), 0) >= call.began:

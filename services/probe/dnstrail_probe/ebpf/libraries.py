@@ -25,6 +25,7 @@ from dnstrail_probe.procfs import process_ids
 
 CAPABILITIES = ("CAP_BPF", "CAP_SYS_PTRACE")
 FUNCTION = "getaddrinfo"
+COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
 MOST_FILES = 1024  # libraries, and the loaders beside them
 _WAITING = 4096  # processes that may wait to be looked at
 _AGAIN = 1.0  # seconds until what a process runs is looked at once more: its library may be a new one by then
@@ -34,6 +35,7 @@ _DESCRIPTORS = 1024  # beside those of libraries
 _PATIENCE = 5.0  # seconds for all processes that run already, and for the end
 
 Watch = Callable[[int, int], tuple[int, ...]]
+Version = tuple[int, int, int]  # of what is in a file: its size, and when that, and the file, changed, in ns
 
 
 class _Library:
@@ -42,8 +44,9 @@ class _Library:
     `path`: where it is on this host; "" if that is a container's own mount, which shall not be held up.
     """
 
-    def __init__(self, watches: tuple[int, ...], path: str) -> None:
+    def __init__(self, watches: tuple[int, ...], version: Version, path: str) -> None:
         self.watches = watches
+        self.version = version
         self.path = path
         self.roots: set[Identity] = set()
 
@@ -58,18 +61,20 @@ class _Library:
 class Libraries:
     """Watches by `watch(file, offset)`, which gives descriptors, all libraries there are, and those that come.
 
-    Counts: `libraries_watched` so far, `libraries_refused` by the kernel, `libraries_dropped` for a bound.
+    Counts: `libraries_watched` so far, `libraries_refused` (the kernel would not, or the file could not be read, each
+    time), `libraries_dropped` for the bound; `starts_dropped`: processes that came too fast, all are looked at then.
     """
 
     def __init__(self, watch: Watch, counters: Counter[str]) -> None:
         _make_room()
         self._counters = counters
-        counters.update(libraries_watched=0, libraries_refused=0, libraries_dropped=0)  # no new keys from the thread
+        counters.update(dict.fromkeys(COUNTERS, 0))  # no new keys from the thread
         self._watch = watch
         self._files: dict[Identity, _Library] = {}
         self._looked: OrderedDict[tuple[Identity, Identity], float] = OrderedDict()
         self._started: queue.Queue[int | None] = queue.Queue(_WAITING)
-        self._all_looked_at, self._closed = threading.Event(), threading.Event()
+        self._dropped, self._closed = threading.Event(), threading.Event()
+        self._all_looked_at = threading.Event()
         self._thread = threading.Thread(target=self._work, name="C libraries", daemon=True)
         self._thread.start()
         self._all_looked_at.wait(_PATIENCE)
@@ -79,7 +84,8 @@ class Libraries:
         try:
             self._started.put_nowait(pid)
         except queue.Full:
-            self._counters["libraries_dropped"] += 1
+            self._counters["starts_dropped"] += 1
+            self._dropped.set()
 
     def close(self) -> None:
         """Watch no more."""
@@ -90,8 +96,7 @@ class Libraries:
 
     def _work(self) -> None:
         keep_capabilities(*CAPABILITIES)
-        for running in process_ids():
-            self._look(running)
+        self._look_at_all()
         self._all_looked_at.set()
         swept = time.monotonic()
         while not self._closed.is_set():
@@ -105,9 +110,21 @@ class Libraries:
         for file in list(self._files):
             self._forget(file)
 
+    def _look_at_all(self) -> None:
+        for pid in process_ids():
+            self._look(pid)
+
     def _look(self, pid: int) -> None:
         """Watch the library of a process; one that has ended by now, or is not ours to see, has none."""
-        with suppress(OSError), open_root(pid) as directory:
+        try:
+            self._watch_libraries(pid)
+        except OSError:
+            pass
+        except Exception:  # noqa: BLE001 - whatever a stranger's file has done, the others must be watched
+            self._counters["libraries_refused"] += 1
+
+    def _watch_libraries(self, pid: int) -> None:
+        with open_root(pid) as directory:
             program, root = identity(Path(f"/proc/{pid}/exe").stat()), identity(os.fstat(directory))
             now = time.monotonic()
             if now - self._looked.get((program, root), float("-inf")) < _AGAIN:
@@ -120,35 +137,47 @@ class Libraries:
                 self._looked.popitem(last=False)
 
     def _take(self, pid: int, file: int, root: Identity) -> None:
-        if self._closed.is_set():
-            return  # the programs may be gone by now
-        library = self._files.get(identity(os.fstat(file)))
+        library = self._known(file)
         if library is None:
             with open_layer(pid, file) as (real, path):
-                library = self._files.get(identity(os.fstat(real))) or self._add(real, path)
+                library = self._known(real) or self._add(real, path)
         if library is not None:
             library.roots.add(root)
+
+    def _known(self, file: int) -> _Library | None:
+        """The library that a file is; what was watched in one that was written over since is at a wrong place."""
+        status = os.fstat(file)
+        library = self._files.get(identity(status))
+        if library is not None and library.version != _version(status):
+            self._forget(identity(status))
+            return None
+        return library
 
     def _add(self, file: int, path: str) -> _Library | None:
         if len(self._files) >= MOST_FILES:
             self._counters["libraries_dropped"] += 1
             return None
-        library = self._files[identity(os.fstat(file))] = _Library(self._watches(file), path)
-        self._counters["libraries_watched"] += bool(library.watches)
+        status = os.fstat(file)
+        try:
+            watches = self._watches(file)
+        except OSError:
+            self._counters["libraries_refused"] += 1
+            return None
+        self._counters["libraries_watched"] += bool(watches)
+        library = self._files[identity(status)] = _Library(watches, _version(status), path)
         return library
 
     def _watches(self, file: int) -> tuple[int, ...]:
         offset = function_offset(partial(os.pread, file), FUNCTION)
-        if offset is None:
+        if offset is None or self._closed.is_set():  # then the programs may be gone by now
             return ()
-        try:
-            return self._watch(file, offset)
-        except OSError:
-            self._counters["libraries_refused"] += 1
-            return ()
+        return self._watch(file, offset)
 
     def _sweep(self) -> None:
         """Let go of libraries that are not wanted any more: the mount of what is watched cannot go."""
+        if self._dropped.is_set():
+            self._dropped.clear()
+            self._look_at_all()
         roots = set()
         for pid in process_ids():
             with suppress(OSError), open_root(pid) as directory:
@@ -160,6 +189,10 @@ class Libraries:
     def _forget(self, file: Identity) -> None:
         for descriptor in self._files.pop(file).watches:
             os.close(descriptor)
+
+
+def _version(status: os.stat_result) -> Version:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _make_room() -> None:

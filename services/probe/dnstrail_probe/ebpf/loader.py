@@ -1,4 +1,4 @@
-"""Loads the programs with the system's bcc and attaches them by links, which the kernel takes off when we end."""
+"""Loads the programs with the system's bcc, and puts them where the kernel takes them off when we end."""
 
 from __future__ import annotations
 
@@ -80,12 +80,22 @@ class Programs:
     @property
     def lost(self) -> int:
         """Events for which the ring buffer had no room."""
-        return int(self._counters[ctypes.c_int(0)].value)
+        return self._count(0)
 
     @property
     def unreadable(self) -> int:
         """Packets whose bytes could not be read."""
-        return int(self._counters[ctypes.c_int(1)].value)
+        return self._count(1)
+
+    @property
+    def calls_unreadable(self) -> int:
+        """Calls of getaddrinfo whose name could not be read: it is no text."""
+        return self._count(2)
+
+    @property
+    def calls_over_budget(self) -> int:
+        """Calls of getaddrinfo that were not told, for their process made too many."""
+        return self._count(3)
 
     def program_fd(self, function: str) -> int:
         """The descriptor of a program: its fdinfo tells how often it ran, and how long."""
@@ -119,6 +129,9 @@ class Programs:
             self._bpf.cleanup()  # raw tracepoints, which bcc attached
             self._bpf = None
         os.close(self._cgroup)
+
+    def _count(self, which: int) -> int:
+        return int(self._counters[ctypes.c_int(which)].value)
 
     def _detach(self) -> None:
         for descriptor in self._links:

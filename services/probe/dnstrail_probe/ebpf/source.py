@@ -98,6 +98,8 @@ class EbpfSource:
         counts = {
             "ring_full": self._programs.lost,
             "unreadable": self._programs.unreadable,
+            "getaddrinfo_unreadable": self._programs.calls_unreadable,
+            "getaddrinfo_over_budget": self._programs.calls_over_budget,
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
         }

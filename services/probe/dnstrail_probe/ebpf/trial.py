@@ -16,7 +16,7 @@ from dnstrail_probe.elf import function_offset
 from dnstrail_probe.process_root import open_root
 
 SOURCE = f"ebpf:{FUNCTION}"
-CALLER = (sys.executable, "-m", "dnstrail_probe.ebpf.filtered_call")
+CALLER = (sys.executable, "-P", "-m", "dnstrail_probe.ebpf.filtered_call")
 REMEDY = "Linux 6.14 or newer, or 6.6 to 6.10, with CONFIG_UPROBES"
 _PATIENCE = 10.0  # seconds
 _KILLS = f"on this kernel a process under seccomp does not survive it: {REMEDY}"
@@ -33,6 +33,16 @@ def try_watching(watch: Watch, caller: tuple[str, ...] = CALLER) -> None:
     Raises:
         SourceUnavailable: the kernel refused to watch it, or it did not survive; the text says what to do.
     """
+    try:
+        returned = _call_watched(watch, caller)
+    except OSError as error:
+        raise SourceUnavailable(SOURCE, f"the kernel refused to watch {FUNCTION} ({error}): {REMEDY}") from error
+    if returned:
+        raise SourceUnavailable(SOURCE, _KILLS)
+
+
+def _call_watched(watch: Watch, caller: tuple[str, ...]) -> int:
+    """Let a process call while it is watched; how it ended."""
     with subprocess.Popen(caller, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603 - our own
         try:
             _await_word(child)
@@ -42,8 +52,7 @@ def try_watching(watch: Watch, caller: tuple[str, ...] = CALLER) -> None:
             pass
         finally:
             child.kill()
-    if child.returncode:
-        raise SourceUnavailable(SOURCE, _KILLS)
+    return child.returncode
 
 
 def _await_word(child: subprocess.Popen[bytes]) -> None:
@@ -63,8 +72,6 @@ def _watched(watch: Watch, pid: int) -> Iterator[None]:
         if not watches:
             raise SourceUnavailable(SOURCE, f"{sys.executable} uses no C library to try it on")
         yield
-    except OSError as error:
-        raise SourceUnavailable(SOURCE, f"the kernel refused to watch {FUNCTION} ({error}): {REMEDY}") from error
     finally:
         for descriptor in watches:
             os.close(descriptor)

@@ -1,0 +1,30 @@
+/* Leaves a call of getaddrinfo by a jump, as programs do that set themselves an alarm; then asks for a service alone,
+   from the same place on the stack, and for a second name: left FIRST SECOND. */
+#include <netdb.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <unistd.h>
+
+static sigjmp_buf before;
+
+static void leave(int signal)
+{
+    siglongjmp(before, signal);
+}
+
+static int call(const char *name, const char *service)
+{
+    struct addrinfo *found = 0;
+    return getaddrinfo(name, service, 0, &found);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3)
+        return 2;
+    signal(SIGALRM, leave);
+    ualarm(200000, 0);
+    if (!sigsetjmp(before, 1))
+        call(argv[1], 0);
+    return call(0, "80") || call(argv[2], 0);
+}
