@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail_probe.c_library import c_libraries
-from dnstrail_probe.ebpf import libraries
+from dnstrail_probe.ebpf import libraries, watched_files
 from dnstrail_probe.ebpf.libraries import Libraries
 from dnstrail_probe.elf import function_offset
 from dnstrail_probe.process_root import Identity, identity, open_root
@@ -124,7 +124,7 @@ def test_a_library_is_watched_once(own):
     with watching(watches, counters) as table:
         for _ in range(23):
             table.look(os.getpid())
-        wait_until(table._started.empty, "all of them")
+        wait_until(table._begun.empty, "all of them")
     assert len(watches.open) == len(watches.places) == counters["libraries_watched"]
 
 
@@ -154,7 +154,7 @@ def test_a_refusal_is_counted_and_nothing_else_is_lost(own):
         assert counters["libraries_refused"] >= 1
         assert counters["libraries_watched"] == 0
         table.look(os.getpid())
-        wait_until(table._started.empty, "the next")
+        wait_until(table._begun.empty, "the next")
 
 
 ERRORS = OSError(5, "Input/output error"), ValueError("odd"), UnicodeEncodeError("ascii", "\xe9", 0, 1, "odd")
@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_read_stops_nobody(own, monkeypatch, error):
 
     watches, counters = Watches(), Counter()
     with monkeypatch.context() as broken:
-        broken.setattr(libraries, "function_offset", fails)
+        broken.setattr(watched_files, "function_offset", fails)
         table = Libraries(watches, counters)
         assert counters["libraries_refused"] >= 1
         assert not watches.places
@@ -208,7 +208,7 @@ def test_a_library_that_is_written_over(own, tmp_path, monkeypatch):
 
 def test_the_number_of_libraries_is_bounded(own, monkeypatch):
     """Past the bound a library is counted and not watched."""
-    monkeypatch.setattr(libraries, "MOST_FILES", 0)
+    monkeypatch.setattr(watched_files, "MOST_FILES", 0)
     watches, counters = Watches(), Counter()
     with watching(watches, counters):
         assert counters["libraries_dropped"] >= 1
@@ -244,11 +244,53 @@ def test_a_file_that_lies_about_itself(own, tmp_path):
         watches = Watches()
         with watching(watches, Counter()) as table:
             table.look(pid)
-            wait_until(table._started.empty, "that one")
+            wait_until(table._begun.empty, "that one")
             table.look(os.getpid())
-            wait_until(table._started.empty, "the next")
+            wait_until(table._begun.empty, "the next")
             assert table._thread.is_alive()
             assert set(watches.places) == {own}
+
+
+def test_a_container_that_starts(own, tmp_path):
+    """The library below the root that a container's process has is watched before its program runs, by its cgroup."""
+    watches = Watches()
+    cgroup = tmp_path / "cgroup"
+    cgroup.mkdir()
+    (cgroup / "cgroup.procs").write_text(f"0\n{os.getpid()}\n")  # first it still has the root of the host
+    with watching(watches, Counter()) as table, elsewhere(tmp_path) as (pid, library):
+        table.look_into(str(cgroup))
+        wait_until(lambda: str(cgroup) in table._starting, "it to be looked at")
+        assert watches.now == {own}
+        (cgroup / "cgroup.procs").write_text(f"{os.getpid()}\n{pid}\n")
+        wait_until(lambda: not table._starting, "its own root")
+        assert identity(library.stat()) in watches.now
+
+
+@pytest.mark.parametrize("how", ["gone", "late"])
+def test_a_container_that_does_not_start(own, tmp_path, monkeypatch, how):
+    """A cgroup that goes, or in which nothing begins for long, is looked at no more."""
+    monkeypatch.setattr(libraries, "_START", 0.05)
+    watches = Watches()
+    if how == "late":
+        (tmp_path / "cgroup.procs").write_text("")
+    with watching(watches, Counter()) as table:
+        table.look_into(str(tmp_path))
+        table.look(os.getpid())
+        wait_until(lambda: table._begun.empty() and not table._starting, "the end of it")
+        assert table._thread.is_alive()
+
+
+def test_endless_containers(own, tmp_path, monkeypatch):
+    """Of very many containers that start at once so many are looked at."""
+    monkeypatch.setattr(libraries, "_MOST_STARTING", 3)
+    (tmp_path / "cgroup.procs").write_text("")
+    with watching(Watches(), Counter()) as table:
+        for number in range(10):
+            (tmp_path / str(number)).mkdir()
+            (tmp_path / str(number) / "cgroup.procs").write_text("")
+            table.look_into(str(tmp_path / str(number)))
+        wait_until(table._begun.empty, "all of them")
+        assert len(table._starting) <= 3
 
 
 @pytest.mark.parametrize("pid", [0, 1 << 22])
@@ -259,7 +301,7 @@ def test_a_process_that_is_not_there(own, pid):
         before = set(watches.places)
         table.look(pid)
         table.look(os.getpid())
-        wait_until(table._started.empty, "both")
+        wait_until(table._begun.empty, "both")
     assert set(watches.places) == before
 
 

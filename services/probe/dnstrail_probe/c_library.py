@@ -1,10 +1,10 @@
-"""Where the C library of a process may be: beside the interpreter that its program names, or that one itself."""
+"""Where the C library of a process may be: beside the interpreter that its program names, or where it is usually."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 
@@ -14,6 +14,8 @@ from dnstrail_probe.process_root import Identity, identity, open_below
 _LIBRARY = "libc.so.6"
 # Where else Debian's interpreter looks, whose own name is a link from elsewhere.
 _DEBIAN = [f"{folder}/{platform.machine()}-linux-gnu/{_LIBRARY}" for folder in ("/lib", "/usr/lib")]
+_OTHERS = [f"{folder}/{_LIBRARY}" for folder in ("/lib64", "/usr/lib64", "/lib", "/usr/lib")]
+_MUSL = f"/lib/ld-musl-{platform.machine()}.so.1"
 
 
 def c_libraries(pid: int, root: int) -> Iterator[int]:
@@ -26,10 +28,18 @@ def c_libraries(pid: int, root: int) -> Iterator[int]:
         loader = interpreter(partial(os.pread, program))
     finally:
         os.close(program)
-    if loader is None:
-        return
+    if loader is not None:
+        yield from _files(root, (loader, f"{loader.rpartition('/')[0]}/{_LIBRARY}", *_DEBIAN))
+
+
+def usual_libraries(root: int) -> Iterator[int]:
+    """Descriptors of the C libraries below a root that are in usual places, likewise."""
+    return _files(root, (*_DEBIAN, *_OTHERS, _MUSL))
+
+
+def _files(root: int, paths: Iterable[str]) -> Iterator[int]:
     seen: set[Identity] = set()
-    for path in (loader, f"{loader.rpartition('/')[0]}/{_LIBRARY}", *_DEBIAN):
+    for path in paths:
         with suppress(OSError), open_below(root, path) as file:
             which = identity(os.fstat(file))
             if which not in seen:

@@ -52,13 +52,18 @@ class Attribution:
         life = self.processes.exited(seen.ts, _life(seen, ""))
         return self._of(seen, life) if life else None
 
-    def cgroup_changed(self, record: bytes) -> None:
-        """A cgroup was made or removed; the name of a container is asked for before its first event needs it."""
+    def cgroup_changed(self, record: bytes) -> str:
+        """A cgroup was made or removed; the folder of one that was made for a new container, else "".
+
+        The name of a container is asked for before its first event needs it.
+        """
         seen, path = records.read_cgroup(record)
-        if seen.kind == records.CGROUP_MADE:
-            self._names.of(self.containers.made(seen.id, path))
-        else:
+        if seen.kind != records.CGROUP_MADE:
             self.containers.removed(seen.id, seen.ts)
+            return ""
+        container = self.containers.made(seen.id, path)
+        self._names.of(container)
+        return self._root + path if container and container in path.rpartition("/")[2] else ""
 
     def container_of(self, cgroup: int, now: int) -> str:
         """The container of a cgroup, "" on the host; all cgroups are looked through for one that is not known."""

@@ -30,6 +30,10 @@ class Getaddrinfo:
         """A process has begun to run something."""
         self._libraries.look(pid)
 
+    def starting(self, cgroup: str) -> None:
+        """A container will start in a cgroup, by its folder."""
+        self._libraries.look_into(cgroup)
+
     def heard(self, packet: records.Packet, messages: Captures) -> None:
         """DNS messages that reached a process: what getaddrinfo tells it of them then is no news."""
         for _, message in messages:

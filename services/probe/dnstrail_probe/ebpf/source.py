@@ -183,7 +183,9 @@ class EbpfSource:
         return [(SCHED_PROCESS_EXIT, Captured(seen.ts + self._epoch, b"", None, process, args))]
 
     def _cgroup_changed(self, record: bytes) -> Captures:
-        self._attribution.cgroup_changed(record)
+        folder = self._attribution.cgroup_changed(record)
+        if folder and self._getaddrinfo:
+            self._getaddrinfo.starting(folder)
         return []
 
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.c_library import c_libraries
-from dnstrail_probe.ebpf.libraries import FUNCTION
+from dnstrail_probe.ebpf.watched_files import FUNCTION
 from dnstrail_probe.elf import function_offset
 from dnstrail_probe.process_root import open_root
 
