@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,16 @@ def test_mapped_address_is_ipv4(network, seen):
     pid = ask(network, sys.executable, "-c", client, SERVER)
     seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
     assert seen.of(pid, NET_TCP_CONNECT)[0].args == {"dst": SERVER, "dst_port": 81}
+
+
+@TRANSPORTS
+def test_question_to_a_mapped_address(network, seen, transport):
+    """A question by an IPv6 socket to an IPv4-mapped address is IPv4 at its packets, and so is what was meant."""
+    name = f"mapped-{transport}.test"
+    pid = ask(network, sys.executable, "-c", WAITING, f"::ffff:{SENDER}", transport, query(name))
+    found = check_client(seen, name, pid, "python", os.path.realpath(sys.executable))
+    assert {event.flow.meant for event in found} == {ip_address(SENDER).packed}
+    assert {event.flow.original for event in found} == {None}
 
 
 @pytest.mark.parametrize("target", [*SERVERS.values(), f"::ffff:{SERVER}"], ids=["v4", "v6", "mapped"])
