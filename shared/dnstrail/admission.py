@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dnstrail.errors import BadMessage, SettingsError
 from dnstrail.events import Flow, Process
+from dnstrail.names import V4_MAPPED
 from dnstrail.wire import Message
 from dnstrail.wire.message import read_question
 
@@ -22,7 +23,6 @@ MAX_TARGETS = 64  # of a first response; a larger one is not remembered, and nev
 _PRINTS, _STEPS = 4, 4  # packets of a query whose copies are known; entries of each queue that a call may let go
 _NOT_A_QUERY, _IN = 0xF800, 1  # QR, and any OPCODE but QUERY; the class
 _HEADER = struct.Struct("!3H6x")
-_MAPPED = bytes(10) + b"\xff\xff"
 
 Address = tuple[bytes, int]
 Socket = tuple[int, int] | None  # cookie and namespace
@@ -278,7 +278,7 @@ def _servers(flow: Flow) -> tuple[Address, ...]:
 
 def _address(packed: bytes, port: int) -> Address:
     """An address and port as they are compared: IPv4-mapped IPv6 is IPv4."""
-    return (packed.removeprefix(_MAPPED), port) if packed else _ANY
+    return (packed.removeprefix(V4_MAPPED), port) if packed else _ANY
 
 
 def _first_copy(seen: tuple[Packet, ...], stamp: float, digest: int) -> Packet | None:

@@ -10,6 +10,7 @@ import dns.exception
 import dns.name
 
 ROOT = "."
+V4_MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address as IPv6 writes it (RFC 4291, section 2.5.5.2)
 # Bytes that stand for themselves in dnspython's text form of a label, all but upper case.
 PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
 _ESCAPED = [dns.name.Name((bytes([c]),)).to_text() for c in range(256)]

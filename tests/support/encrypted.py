@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from certificate import make_certificate
 from namespaces import SERVER, Hosts, dnsmasq, skip
 from processes import run_dir, wait_until
 
@@ -35,7 +36,7 @@ tap = newFrameStreamUnixLogger('{socket}')
 addAction(AllRule(), DnstapLogAction('dnsdist.test', tap))
 addResponseAction(AllRule(), DnstapLogResponseAction('dnsdist.test', tap))
 """
-# A host that knows one way to resolve: its own /etc and /run, and a resolver that stays until its input ends.
+# A host that knows one way to resolve: its own /etc and /run, and the resolver, as which the script goes on.
 _CLIENT = """
 set -e
 mount -t tmpfs none "$1/mount"
@@ -60,7 +61,7 @@ def encrypted_or_skip() -> None:
 @contextmanager
 def dnsdist(hosts: Hosts, folder: Path, tap: Path | None = None) -> Iterator[None]:
     """A server on the server host that serves names over TLS and HTTPS alone; `tap`: where it writes dnstap."""
-    _make_certificate(folder)
+    make_certificate(folder, "dnsdist.test", SERVER)
     places = {"backend": _BACKEND_PORT, "server": SERVER, "https": HTTPS_PORT, "tls": TLS_PORT, "folder": folder}
     text = _DNSDIST.format(**places) + (_DNSTAP.format(socket=tap) if tap else "")
     (folder / "dnsdist.conf").write_text(text)
@@ -142,10 +143,3 @@ def _running(namespace: str, log: Path, *command: str | Path) -> Iterator[subpro
     finally:
         process.terminate()
         process.wait(10)
-
-
-def _make_certificate(folder: Path) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-subj", "/CN=dnsdist.test", "-addext", f"subjectAltName=IP:{SERVER}", "-days", "2"]
-    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
-    subprocess.run(command, check=True, capture_output=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from certificate import make_certificate
 from namespaces import SERVER, Hosts
 from processes import wait_until
 
@@ -47,7 +48,7 @@ dnstap:
 @contextmanager
 def unbound(hosts: Hosts, folder: Path, socket: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A resolver on the client, which asks the server's dnsmasq."""
-    _make_certificate(folder)
+    make_certificate(folder, IDENTITY, "127.0.0.1")
     configuration = folder / "unbound.conf"
     configuration.write_text(
         _CONFIGURATION.format(folder=folder, port=TLS_PORT, server=SERVER, socket=socket, identity=IDENTITY)
@@ -67,10 +68,3 @@ def ask(hosts: Hosts, name: str, *options: str) -> str:
     return hosts.on_client(
         "kdig", "@127.0.0.1", "-p", str(TLS_PORT), "+tls", "+short", "+retry=0", "+time=2", *options, name
     ).stdout.strip()
-
-
-def _make_certificate(folder: Path) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-subj", f"/CN={IDENTITY}", "-days", "2"]
-    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
-    subprocess.run(command, check=True, capture_output=True)

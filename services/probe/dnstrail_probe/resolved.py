@@ -11,7 +11,7 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
-from dnstrail.names import is_node
+from dnstrail.names import V4_MAPPED, is_node
 
 _TTL = 0  # of an answer that tells none: it counts for the grace alone
 # What it returned (netdb.h of glibc and musl) -> how that is called, and the code that DNS has for it.
@@ -27,7 +27,6 @@ _A, _AAAA = int(dns.rdatatype.A), int(dns.rdatatype.AAAA)
 _ASKED: dict[int, tuple[int, ...]] = {socket.AF_INET: (_A,), socket.AF_INET6: (_AAAA,)}
 _BOTH = (_A, _AAAA)
 _KINDS = {4: _A, 16: _AAAA}  # bytes of an address -> type of its record
-_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as IPv6 writes it (RFC 4291, section 2.5.5.2)
 _HEADER = struct.Struct("!6H")
 _QUESTION = struct.Struct("!2H")
 _RECORD = struct.Struct("!3HIH")
@@ -51,7 +50,7 @@ def responses(name: str, addresses: Iterable[bytes], error: int, family: int) ->
         return []
     found: dict[int, list[bytes]] = {}
     for address in addresses:
-        packed = address.removeprefix(_MAPPED) if address.startswith(_MAPPED) else address
+        packed = address.removeprefix(V4_MAPPED)
         found.setdefault(_KINDS[len(packed)], []).append(packed)
     owner, code = dns.name.from_text(name).to_wire() or b"", int(_OUTCOMES[error][1])
     kinds = _ASKED.get(family, _BOTH) if error else found

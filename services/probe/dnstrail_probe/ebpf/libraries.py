@@ -17,11 +17,11 @@ from pathlib import Path
 
 from dnstrail.capabilities import keep_capabilities
 from dnstrail_probe.c_library import c_libraries, usual_libraries
-from dnstrail_probe.ebpf.watched_files import MOST_FILES, Watch, WatchedFiles
+from dnstrail_probe.ebpf.watched_files import MOST_FILES, SOURCE, Watch, WatchedFiles
+from dnstrail_probe.privileges import KEPT
 from dnstrail_probe.process_root import Identity, identity, open_root
 from dnstrail_probe.procfs import process_ids
 
-CAPABILITIES = ("CAP_BPF", "CAP_SYS_PTRACE")
 COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
 _WAITING = 4096  # processes that may wait to be looked at
 _AGAIN = 1.0  # seconds until what a process runs is looked at once more: its library may be a new one by then
@@ -80,7 +80,7 @@ class Libraries:
             self._dropped.set()
 
     def _work(self) -> None:
-        keep_capabilities(*CAPABILITIES)
+        keep_capabilities(*KEPT[SOURCE])
         self._look_at_all()
         self._all_looked_at.set()
         swept = looked = time.monotonic()

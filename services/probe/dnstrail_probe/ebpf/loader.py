@@ -20,6 +20,7 @@ from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
 from dnstrail_probe.ebpf.btf import Btf, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.headers import write_headers
 from dnstrail_probe.ebpf.program_text import program_text
+from dnstrail_probe.ebpf.watched_files import SOURCE
 
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
@@ -157,12 +158,12 @@ class Programs:
     def _load_uprobes(self) -> None:
         """The programs on getaddrinfo, tried on a process of ours."""
         if not self.sees_processes:  # then none would tell of a library that comes
-            raise SourceUnavailable(trial.SOURCE, f"the kernel tells of no processes: {BTF}")
+            raise SourceUnavailable(SOURCE, f"the kernel tells of no processes: {BTF}")
         for function in _UPROBES:
             try:
                 self._bpf.load_func(function, self._bcc.BPFProgType.KPROBE, attach_type=UPROBE_MULTI)
             except Exception as error:
-                raise SourceUnavailable(trial.SOURCE, f"the kernel refused {function}: {trial.REMEDY}") from error
+                raise SourceUnavailable(SOURCE, f"the kernel refused {function}: {trial.REMEDY}") from error
         trial.try_watching(self.watch_getaddrinfo)
 
     def _attach(self, bpf: Any, function: str, program: str, hook: str) -> None:

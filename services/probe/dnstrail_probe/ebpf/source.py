@@ -23,6 +23,7 @@ from dnstrail.events import (
     Flow,
     Process,
 )
+from dnstrail.names import V4_MAPPED
 from dnstrail_probe.assembly import Assembly
 from dnstrail_probe.captures import Captures
 from dnstrail_probe.ebpf import records
@@ -35,8 +36,6 @@ from dnstrail_probe.ebpf.seed import seed
 from dnstrail_probe.resolvers import Resolvers
 from dnstrail_probe.roles import is_client, role_of
 from dnstrail_probe.watched import Watched
-
-_MAPPED = bytes(10) + b"\xff\xff"  # an IPv4 address as IPv6 writes it (RFC 4291, section 2.5.5.2)
 
 
 class EbpfSource:
@@ -208,4 +207,4 @@ def _flow(packet: records.Packet, role: str) -> Flow:
 
 
 def _address(padded: bytes, size: int) -> bytes:
-    return padded.removeprefix(_MAPPED) if padded.startswith(_MAPPED) else padded[:size]
+    return padded.removeprefix(V4_MAPPED) if padded.startswith(V4_MAPPED) else padded[:size]

@@ -11,11 +11,10 @@ from functools import partial
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.c_library import c_libraries
-from dnstrail_probe.ebpf.watched_files import FUNCTION
+from dnstrail_probe.ebpf.watched_files import FUNCTION, SOURCE
 from dnstrail_probe.elf import function_offset
 from dnstrail_probe.process_root import open_root
 
-SOURCE = f"ebpf:{FUNCTION}"
 CALLER = (sys.executable, "-P", "-m", "dnstrail_probe.ebpf.filtered_call")
 REMEDY = "Linux 6.14 or newer, or 6.6 to 6.10, with CONFIG_UPROBES"
 _PATIENCE = 10.0  # seconds

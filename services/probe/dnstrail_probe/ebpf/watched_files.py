@@ -15,6 +15,7 @@ from dnstrail_probe.overlay import open_layer
 from dnstrail_probe.process_root import Identity, identity
 
 FUNCTION = "getaddrinfo"
+SOURCE = f"ebpf:{FUNCTION}"  # as --capture names it
 MOST_FILES = 1024  # libraries, and the loaders beside them
 
 Watch = Callable[[int, int], tuple[int, ...]]

@@ -1,0 +1,14 @@
+"""Certificates of servers that only tests ask."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+
+def make_certificate(folder: Path, name: str, address: str) -> None:
+    """A key and a certificate that it signs itself, key.pem and certificate.pem, for a server's name and address."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}", "-days", "2"]
+    command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]
+    subprocess.run(command, check=True, capture_output=True)
