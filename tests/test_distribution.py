@@ -68,7 +68,7 @@ def test_demo_capture_is_what_its_maker_makes():
     spec = importlib.util.spec_from_file_location("make_demo_capture", ROOT / "deploy/make_demo_capture.py")
     maker = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(maker)
-    assert (ROOT / "services/probe/dnstrail_probe/demo.pcap").read_bytes() == maker.capture()
+    assert (ROOT / "services/probe/dnstrail_probe/sources/demo.pcap").read_bytes() == maker.capture()
 
 
 def test_type_errors_are_hardly_ever_waved_through():

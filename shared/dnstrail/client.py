@@ -9,8 +9,8 @@ from typing import Any
 from dnstrail.bus import Bus, ZmqBus
 from dnstrail.bus.ipc import default_run_dir, lookups_address
 from dnstrail.errors import BadMessage, BusError, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
-from dnstrail.lookups import DATA_NOT_FOUND, KEY_NOT_SUPPORTED, SCHEMA, encode_request
-from dnstrail.turns import Mark, unpack
+from dnstrail.protocol.batches import Mark, unpack
+from dnstrail.protocol.lookups import DATA_NOT_FOUND, KEY_NOT_SUPPORTED, SCHEMA, encode_request
 
 _TRIES = 2  # a cache that restarts may lose a request on its way
 _PATIENCE = 5.0  # seconds for which a cache that is behind may catch up

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from ipaddress import ip_address
 from typing import Any
 
 import dns.exception
 import dns.message
-import msgspec
+
+from dnstrail.captured import Captured, Process
 
 NET_PACKET_DNS = "net_packet_dns"
 SCHED_PROCESS_EXEC = "sched_process_exec"
@@ -32,88 +32,6 @@ NAMES = (
     DNS_ANSWER_CONFLICT,
 )
 GETADDRINFO = "getaddrinfo"  # the argument of an answer that a call was given, and no packet: its outcome
-CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
-# Counters of a source that tell of what it never saw or had no room for -> the hop at which it was lost.
-LOSSES = {
-    "ring_full": "kernel",
-    "socket_full": "kernel",
-    "unreadable": "kernel",
-    "tcp_evicted": "probe",
-    "fragment_evicted": "probe",
-    "dnstap_not_accepted": "probe",
-    "dnstap_too_many_writers": "probe",
-    "dnstap_bad_stream": "probe",
-    "dnstap_cut_short": "probe",
-}
-
-
-class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The addresses of one packet: packed (4 or 16 bytes, network order), ports, and "udp" or "tcp".
-
-    What a live source knows besides: the socket (its cookie, and that of its network namespace), whether the packet
-    left by it, where the process meant to send, before any NAT, and its role: it asks, it answers, or does both.
-    Zero and b"" where it is not known; a connection that is about to be made has no source yet.
-    """
-
-    source: bytes
-    source_port: int
-    destination: bytes
-    destination_port: int
-    transport: str = "udp"
-    socket: int = 0
-    namespace: int = 0
-    egress: bool = False
-    meant: bytes = b""
-    meant_port: int = 0
-    role: str = ""
-
-    @property
-    def source_text(self) -> str:
-        """The source address as text; "" if there is none."""
-        return str(ip_address(self.source)) if self.source else ""
-
-    @property
-    def destination_text(self) -> str:
-        """The destination address as text."""
-        return str(ip_address(self.destination))
-
-    @property
-    def original(self) -> tuple[str, int] | None:
-        """Where a packet that leaves was meant to go, if NAT has changed that: address and port."""
-        meant = (self.meant, self.meant_port)
-        if (
-            not self.egress
-            or not self.meant
-            or self.role == SERVER
-            or meant == (self.destination, self.destination_port)
-        ):
-            return None
-        return str(ip_address(self.meant)), self.meant_port
-
-
-class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The process behind an event; zero and "" where the source does not know."""
-
-    pid: int = 0
-    name: str = ""
-    path: str = ""
-    parent_pid: int = 0
-    user_id: int = 0
-    container_id: str = ""
-    thread_id: int = 0
-    cgroup_id: int = 0
-    container_name: str = ""
-    container_image: str = ""
-
-
-class Captured(msgspec.Struct, frozen=True, array_like=True):
-    """One captured event: `timestamp` in ns since the epoch, the raw DNS payload or b"", and its context."""
-
-    timestamp: int
-    payload: bytes = b""
-    flow: Flow | None = None
-    process: Process | None = None
-    args: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)

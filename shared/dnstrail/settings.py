@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from dnstrail.admission import POLICIES
 from dnstrail.errors import SettingsError
+from dnstrail.image.admission import POLICIES
 
 UNMATCHED = POLICIES
 _MAX_DIGITS = 12

@@ -20,7 +20,8 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 from dns.rdtypes.IN.SRV import SRV
 
-from dnstrail.events import Event, Flow, Process
+from dnstrail.captured import Flow, Process
+from dnstrail.events import Event
 from dnstrail.signature import Finding
 
 _EVENT_IDS = {"net_packet_dns": "2006", "net_tcp_connect": "2016"}

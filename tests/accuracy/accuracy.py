@@ -12,15 +12,17 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from dnstrail.admission import Admission
-from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, Captured
-from dnstrail.image import Bounds, Connection, Image
-from dnstrail.intake import TOPICS, take_in
-from dnstrail.names import lookup_key
-from dnstrail.wire import decode
-from dnstrail.wire.rdata import AAAA, A
-from dnstrail_probe.file_source import CaptureFile
-from dnstrail_probe.watched import Watched
+from dnstrail.captured import Captured
+from dnstrail.connection import Connection
+from dnstrail.dns import decode
+from dnstrail.dns.names import lookup_key
+from dnstrail.dns.rdata import AAAA, A
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
+from dnstrail.image import Bounds, Image
+from dnstrail.image.admission import Admission
+from dnstrail.image.apply import TOPICS, apply_event
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.sources.capture_file import CaptureFileSource
 
 GRACE = 86400.0
 _NANOSECONDS = 1_000_000_000
@@ -68,7 +70,7 @@ def read_oracle(path: Path) -> dict[str, list[Row]]:
 
 def read_events(path: Path) -> Events:
     """All that a capture tells."""
-    source = CaptureFile(str(path), Watched(server_names=True))
+    source = CaptureFileSource(str(path), CaptureOptions(server_names=True))
     events: Events = []
     while (captures := source.read(1.0)) is not None:
         events += [capture for capture in captures if capture[0] in TOPICS]
@@ -101,7 +103,7 @@ def measure(events: Events, rows: list[Row], *, server_names: bool) -> Figures:
             topic, event = waiting.pop()
             if topic == NET_SERVER_NAME and not server_names:
                 continue
-            take_in(image, topic, event, live=False)
+            apply_event(image, topic, event, live=False)
             if topic == NET_PACKET_DNS:
                 naive.feed(event)
         _ask(image, naive, row, found)

@@ -18,17 +18,17 @@ import dns.message
 from calls import call_cost
 from packets import packet_cost
 
+from builders.hostile import BOMBS, MESSAGE_LIMIT
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.client import DnsDataSource
-from dnstrail.clock import SystemClock
+from dnstrail.dns import decode
 from dnstrail.image import Bounds, Image
-from dnstrail.wire import decode
+from dnstrail.process.clock import SystemClock
 from dnstrail_cache.worker import TOPICS
 from dnstrail_cache.worker import run as run_cache
-from dnstrail_probe.sources import open_source
+from dnstrail_probe.registry import open_source
 from dnstrail_probe.worker import run as run_probe
-from hostile import BOMBS, MESSAGE_LIMIT
 
 RUNS = 5
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.ebpf.libraries import Libraries
+from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
 from dnstrail_probe.ebpf.loader import Programs
 
 COUNT = 1500  # in a second: of more than 2,000 some are not told, and cost less
@@ -17,17 +17,17 @@ RUNS = 5
 def call_cost() -> tuple[float, float] | str:
     """Microseconds that a call takes, watched and not; or why that cannot be measured."""
     try:
-        programs = Programs(frozenset({53}), resolver=True)
+        programs = Programs(frozenset({53}), getaddrinfo=True)
     except SourceUnavailable as error:
         return str(error)
     try:
         alone = _median()
-        libraries = Libraries(programs.watch_getaddrinfo, Counter())
-        watched = _median()
+        libraries = LibraryFinder(programs.watch_getaddrinfo, Counter())
+        options = _median()
         libraries.close()
     finally:
         programs.close()
-    return watched, alone
+    return options, alone
 
 
 def _median() -> float:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.cgroup2 import find_cgroup2
 from dnstrail_probe.ebpf import loader
 from dnstrail_probe.ebpf.bpf_link import link_cgroup
+from dnstrail_probe.host.cgroups import find_cgroup2
 
 COUNT = 100_000
 _ENABLED = Path("/proc/sys/kernel/bpf_stats_enabled")

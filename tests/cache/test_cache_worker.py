@@ -11,10 +11,11 @@ import pytest
 import zmq
 
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Flow, Process
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT
 from dnstrail.image import Bounds
-from dnstrail.lookups import OPERATIONS
-from running import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
+from dnstrail.protocol.lookups import OPERATIONS
+from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
 
 CHAIN = response("www.a.com", "www.a.com 60 CNAME a.com.", "a.com 30 A 192.0.2.1")
 FOUND = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from dnstrail.events import LOSSES
-from dnstrail.turns import TURN, Turn
-from dnstrail_cache.losses import losses
-from dnstrail_cache.missed import MOST_WORKERS, Missed
+from dnstrail.protocol.batches import TURN, Turn
+from dnstrail.protocol.losses import LOSSES
+from dnstrail_cache.losses import MOST_WORKERS, WorkerLosses, losses
 
 NONE = {"kernel": {}, "probe": {}, "bus": {}, "decoder": {}, "workers": {}}
 
@@ -43,7 +42,7 @@ def test_what_other_workers_missed():
 
 def test_the_last_word_of_a_worker_counts():
     """A worker tells all that it has missed so far, so that only its last word counts; workers are added up."""
-    missed = Missed()
+    missed = WorkerLosses()
     missed.note("a", {"dns": 1})
     missed.note("b", {"dns": 10, TURN: 1})
     missed.note("a", {"dns": 3})
@@ -52,7 +51,7 @@ def test_the_last_word_of_a_worker_counts():
 
 def test_of_endless_workers_nothing_is_forgotten_but_who_it_was():
     """However many workers come and go, the table stays small, and the sum is right."""
-    missed = Missed()
+    missed = WorkerLosses()
     for number in range(3 * MOST_WORKERS):
         missed.note(str(number), {"dns": 1})
     assert len(missed._workers) == MOST_WORKERS
@@ -61,7 +60,7 @@ def test_of_endless_workers_nothing_is_forgotten_but_who_it_was():
 
 def test_whatever_workers_claim_can_be_told():
     """However much strangers claim to have missed, the sum stays a number that a reply can hold."""
-    missed = Missed()
+    missed = WorkerLosses()
     for number in range(2 * MOST_WORKERS):
         missed.note(str(number), {TURN: (1 << 53) - 1})
     assert missed.together == {TURN: (1 << 53) - 1}

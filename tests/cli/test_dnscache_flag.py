@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from processes import dnstrail, run_dir
+from live.processes import dnstrail, run_dir
 
 
 @pytest.mark.parametrize(

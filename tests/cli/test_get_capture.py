@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.sources import open_source
-from processes import dnstrail, run_dir
-from running import response
-from tapped import START, STOP, WHOLE, framed, tap
+from builders.dnstap_builders import START, STOP, WHOLE, framed, tap
+from dnstrail_probe.registry import open_source
+from live.processes import dnstrail, run_dir
+from live.workers import response
 
-DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/demo.pcap"
+DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap"
 BEGIN = 1_793_534_400
 
 

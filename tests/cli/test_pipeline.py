@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from dnstrail.events import SCHED_PROCESS_EXIT, Captured, Process
-from dnstrail.turns import TURN
+from dnstrail.captured import Captured, Process
+from dnstrail.events import SCHED_PROCESS_EXIT
+from dnstrail.protocol.batches import TURN
 from dnstrail_cli.pipeline import Pipeline, Plan
-from running import asker, cache, open_bus, probe, short_folder
+from live.workers import asker, cache, open_bus, probe, short_folder
 
 EXIT = SCHED_PROCESS_EXIT, Captured(1_000_000_000, process=Process(7, "true"))
 

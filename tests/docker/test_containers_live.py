@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.events import CLIENT, FORWARDER, SCHED_PROCESS_EXIT, SERVER, Captured
-from dnstrail.wire import is_response
-from docker_daemon import IMAGE, LIBRARY_IMAGE, UPSTREAM, Daemon, docker_daemon, docker_or_skip
-from namespaces import live_or_skip
-from pipelines import pipeline
-from processes import wait_until
-from running import asker
-from watching import Watching, watching
+from dnstrail.captured import CLIENT, FORWARDER, SERVER, Captured
+from dnstrail.dns import is_response
+from dnstrail.events import SCHED_PROCESS_EXIT
+from live.docker_daemon import IMAGE, LIBRARY_IMAGE, UPSTREAM, Daemon, docker_daemon, docker_or_skip
+from live.ebpf_source import Watching, watching
+from live.namespaces import live_or_skip
+from live.pipelines import pipeline
+from live.processes import wait_until
+from live.workers import asker
 
 pytestmark = [
     pytest.mark.timeout(180),

@@ -15,11 +15,11 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from fed import Fed
+from fuzz_target import FuzzTarget
 from payloads import any_payload, read_corpus
 
-from by_dnspython import decoded, disagreement
-from dnstrail.wire import Message
+from dnstrail.dns import Message
+from model.by_dnspython import decoded, disagreement
 
 A_TURN = 1000  # payloads that one image is fed
 CHECKED = 100  # payloads between two looks at the whole image
@@ -35,10 +35,10 @@ def main() -> int:
     corpus = read_corpus()
     print(f"seed {given.seed}, {len(corpus):,} payloads of the corpus", flush=True)
     counts: Counter[str] = Counter()
-    fed = Fed(Random(f"{given.seed} {given.first}"))
+    fed = FuzzTarget(Random(f"{given.seed} {given.first}"))
     for number in _numbers(given, counts):
         if number % A_TURN == 0:
-            fed = Fed(Random(f"{given.seed} {number}"))
+            fed = FuzzTarget(Random(f"{given.seed} {number}"))
         payload = any_payload(Random(f"{given.seed} payload {number}"), corpus)
         try:
             _hold(payload, number, fed, counts)
@@ -73,7 +73,7 @@ def _numbers(given: argparse.Namespace, counts: Counter[str]) -> Iterator[int]:
         yield number
 
 
-def _hold(payload: bytes, number: int, fed: Fed, counts: Counter[str]) -> None:
+def _hold(payload: bytes, number: int, fed: FuzzTarget, counts: Counter[str]) -> None:
     difference = disagreement(payload)
     assert not difference, difference
     message = decoded(payload)

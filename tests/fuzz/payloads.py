@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-import traffic
+from builders import traffic
+from builders.hostile import HEAD, ONE, QUESTION, P, pointer
+from dnstrail.dns import is_response
 from dnstrail.errors import CaptureError
-from dnstrail.wire import is_response
-from dnstrail_probe.sources import open_source
-from hostile import HEAD, ONE, QUESTION, P, pointer
-from sequences_ordinary import AAAA, CNAME, TXT, A, asked, by_hand, record
+from dnstrail_probe.registry import open_source
+from scenarios.ordinary import AAAA, CNAME, TXT, A, asked, by_hand, record
 
 MOST_BYTES = 4096
 _TYPES = (A, A, AAAA, CNAME, CNAME, 12, 15, 33, 64, 65, TXT, 41, 250, 65280)

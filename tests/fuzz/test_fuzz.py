@@ -29,7 +29,7 @@ def test_a_short_run_finds_no_difference() -> None:
 
 def test_a_difference_ends_it_with_a_payload_that_shows_it_again(tmp_path: Path) -> None:
     """A decoder that keeps the case of odd labels is found, and the payload alone tells of it again."""
-    names = copytree(SOURCE / "dnstrail", tmp_path / "dnstrail") / "names.py"
+    names = copytree(SOURCE / "dnstrail", tmp_path / "dnstrail") / "dns" / "names.py"
     right = names.read_text()
     names.write_text(right.replace("label = label.lower()", "label = bytes(label)"))
     assert names.read_text() != right

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from clients import FORKED, STAYING, WAITING
-from dnstrail.events import CLIENT as ASKS
+from dnstrail.captured import CLIENT as ASKS
+from dnstrail.captured import SERVER as ANSWERS
+from dnstrail.captured import Captured
+from dnstrail.dns import is_response
 from dnstrail.events import (
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
@@ -20,14 +22,12 @@ from dnstrail.events import (
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
-    Captured,
 )
-from dnstrail.events import SERVER as ANSWERS
-from dnstrail.wire import is_response
 from dnstrail_probe.ebpf import loader
-from namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
-from processes import run_dir, wait_until
-from watching import Watching, cgroup, question_of, watching
+from live.clients import FORKED, STAYING, WAITING
+from live.ebpf_source import Watching, cgroup, question_of, watching
+from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
+from live.processes import run_dir, wait_until
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -61,7 +61,7 @@ def static() -> Iterator[str]:
     with run_dir() as folder:
         folder.chmod(0o755)
         program = folder / "resolve"
-        source = Path(__file__).parents[1] / "support" / "resolve.c"
+        source = Path(__file__).parents[1] / "support/live/resolve.c"
         subprocess.run(["gcc", "-static", "-O1", "-o", program, source], check=True, capture_output=True)
         yield str(program)
 

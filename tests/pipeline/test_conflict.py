@@ -6,8 +6,8 @@ import struct
 import dns.message
 import pytest
 
-from processes import dnstrail, run_dir
-from running import response
+from live.processes import dnstrail, run_dir
+from live.workers import response
 
 RAW_IPV4 = 228
 

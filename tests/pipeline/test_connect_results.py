@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, Captured
+from dnstrail.captured import Captured
+from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT
 from dnstrail_probe.ebpf import loader
-from namespaces import SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
-from processes import wait_until
-from watching import Watching, watching
+from live.ebpf_source import Watching, watching
+from live.namespaces import SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
+from live.processes import wait_until
 
 pytestmark = [
     pytest.mark.timeout(120),

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-import encrypted
+from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.events import Captured
-from dnstrail_probe.dnstap_socket import DnstapSocket
-from dnstrail_probe.file_source import CaptureFile
-from encrypted import SECRET, SECRET_ADDRESS, dnsdist, encrypted_or_skip
-from namespaces import CLIENT, GOOGLE, Hosts, hosts, live_or_skip
-from processes import run_dir, started, wait_until
-from running import Asker, asker, response
-from tapped import START, WHOLE, Writer, framed, tap
-from unbound import ask, unbound
+from dnstrail.captured import Captured
+from dnstrail_probe.sources.capture_file import CaptureFileSource
+from dnstrail_probe.sources.dnstap_socket import DnstapSocket
+from live import encrypted
+from live.encrypted import SECRET, SECRET_ADDRESS, dnsdist, encrypted_or_skip
+from live.namespaces import CLIENT, GOOGLE, Hosts, hosts, live_or_skip
+from live.processes import run_dir, started, wait_until
+from live.unbound import ask, unbound
+from live.workers import Asker, asker, response
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -96,7 +96,7 @@ def test_a_tools_file_is_read(network, tmp_path):
     """The dnstap file of another writer, kdig, holds the query and the response that it saw, and both are read."""
     with run_dir() as folder, unbound(network, folder, folder / "nobody.sock"):
         assert ask(network, "google.com", "-E", str(tmp_path / "kdig.tap")) == GOOGLE
-    source = CaptureFile(str(tmp_path / "kdig.tap"))
+    source = CaptureFileSource(str(tmp_path / "kdig.tap"))
     events = [event for _, event in source.read(1)]
     assert source.read(1) is None
     assert [event.args["dnstap"] for event in events] == ["TOOL_QUERY", "TOOL_RESPONSE"]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from counting import SIGNATURE
-from dnstrail.turns import TURN
-from namespaces import Hosts, hosts, live_or_skip
-from pipelines import pipeline
-from processes import wait_until
+from dnstrail.protocol.batches import TURN
+from live.counting import SIGNATURE
+from live.namespaces import Hosts, hosts, live_or_skip
+from live.pipelines import pipeline
+from live.processes import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 RATE, SECONDS = 50_000, 5
@@ -79,7 +79,7 @@ def flood(network: Hosts) -> int:
     """Send, on the loopback of a host; how many."""
     drop = ["iptables", "-A", "INPUT", "-p", "udp", "--dport", "40053", "-j", "DROP"]  # no ICMP for each of them
     assert network.on_client(*drop).returncode == 0
-    sender = Path(__file__).parents[1] / "support" / "flood.py"
+    sender = Path(__file__).parents[1] / "support/live/flood.py"
     command = [sys.executable, str(sender), "127.0.0.1", "127.0.0.1", str(RATE), str(SECONDS), str(PORT)]
     sent = json.loads(network.on_client(*command, timeout=60).stdout)
     assert sent["sent"] == RATE * SECONDS

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from corpus import CORPUS, needs_corpus
+from builders.corpus import CORPUS, needs_corpus
 from dnstrail.image import Bounds, Image
-from dnstrail_probe.sources import open_source
-from naive import NaiveModel
-from processes import dnstrail
+from dnstrail_probe.registry import open_source
+from live.processes import dnstrail
+from model.naive import NaiveModel
 
 pytestmark = [*needs_corpus, pytest.mark.timeout(300)]
 FIELDS = ("ip_addresses", "dns_queries", "dns_root", "state")

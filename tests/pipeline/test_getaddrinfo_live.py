@@ -11,15 +11,15 @@ import dns.message
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.events import Captured
-from dnstrail_probe.ebpf import libraries
-from encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_skip
-from namespaces import GOOGLE, SENDER, SERVER, Hosts, dnsmasq, hosts, live_or_skip
-from pipelines import pipeline
-from processes import run_dir, wait_until
-from resolving import LEFT, NESTED, build, make_root, resolving
-from running import asker
-from watching import Watching, watching
+from dnstrail.captured import Captured
+from dnstrail_probe.ebpf.getaddrinfo import library_finder as libraries
+from live.ebpf_source import Watching, watching
+from live.encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_skip
+from live.getaddrinfo_program import LEFT, NESTED, build, make_root, resolving
+from live.namespaces import GOOGLE, SENDER, SERVER, Hosts, dnsmasq, hosts, live_or_skip
+from live.pipelines import pipeline
+from live.processes import run_dir, wait_until
+from live.workers import asker
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -75,7 +75,7 @@ def network(folder: Path) -> Iterator[Hosts]:
 @pytest.fixture(scope="module")
 def seen(network: Hosts) -> Iterator[Watching]:
     """The probe, which is there before the programs."""
-    with watching(resolver=True) as started:
+    with watching(getaddrinfo=True) as started:
         yield started
 
 
@@ -107,10 +107,10 @@ def addresses(told: list[Captured]) -> list[str]:
 @pytest.mark.parametrize("compiler", ["gcc", "musl-gcc"])
 def test_a_name_that_no_packet_tells(network, folder, seen, compiler):
     """A name from a file is told with the process that asked, in glibc and in musl, and with each address once."""
-    program, watched = folder / f"by-{compiler}", seen.source.counters["libraries_watched"]
+    program, options = folder / f"by-{compiler}", seen.source.counters["libraries_watched"]
     with resolving(*on_client(network, folder), program, names=["hidden.test"]) as asks:
         if compiler == "musl-gcc":  # the first program with this library
-            seen.until(lambda: seen.source.counters["libraries_watched"] > watched, "the library")
+            seen.until(lambda: seen.source.counters["libraries_watched"] > options, "the library")
         assert asks.next() == (0, {HIDDEN, HIDDEN6})
         told = told_to(seen, asks.process.pid, "hidden.test", 2)
     assert sorted(addresses(told)) == [HIDDEN, HIDDEN6]
@@ -188,7 +188,7 @@ def test_two_probes_at_once(network, folder, seen):
     command = on_client(network, folder)
     with resolving(*command, folder / "by-gcc", names=["hidden.test"] * 2) as asks:
         pid = asks.process.pid
-        with watching(resolver=True) as second:
+        with watching(getaddrinfo=True) as second:
             assert asks.next() == (0, {HIDDEN, HIDDEN6})
             assert addresses(told_to(second, pid, "hidden.test", 2)) == addresses(told_to(seen, pid, "hidden.test", 2))
         assert asks.next() == (0, {HIDDEN, HIDDEN6})
@@ -231,10 +231,10 @@ def test_a_library_that_comes_and_goes(folder, scratch, monkeypatch):
     subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
     make_root(root, folder / "by-gcc")
     (root / "etc" / "hosts").write_text(f"{HIDDEN} rooted.test\n")
-    with watching(resolver=True) as seen:
-        watched = seen.source.counters["libraries_watched"]
+    with watching(getaddrinfo=True) as seen:
+        options = seen.source.counters["libraries_watched"]
         with resolving("chroot", root, "/by-gcc", names=["rooted.test"]) as asks:
-            seen.until(lambda: seen.source.counters["libraries_watched"] > watched, "the library")
+            seen.until(lambda: seen.source.counters["libraries_watched"] > options, "the library")
             assert asks.next() == (0, {HIDDEN})
             (told,) = told_to(seen, asks.process.pid, "rooted.test", 1)
         assert (addresses([told]), told.process.name) == ([HIDDEN], "by-gcc")
@@ -247,7 +247,7 @@ def test_containers_of_one_image(folder, scratch):
     layer.mkdir()
     make_root(layer, folder / "by-gcc")
     (layer / "etc" / "hosts").write_text(f"{HIDDEN} layered.test\n")
-    with watching(resolver=True) as seen:
+    with watching(getaddrinfo=True) as seen:
         before = seen.source.counters["libraries_watched"]
         for number in range(3):
             root = scratch / f"root{number}"
@@ -311,7 +311,7 @@ def test_a_name_behind_encrypted_dns(network, folder):
 def test_one_process_leaves_room_for_others(network, folder):
     """Of a process that calls without end so many calls are told in a second; the others are counted."""
     code = f"import socket\nfor _ in range({CALLS}): socket.getaddrinfo('hidden.test', 80, type=1)"
-    with watching(resolver=True) as seen:
+    with watching(getaddrinfo=True) as seen:
         seen.look()  # at the call by which the probe has tried it
         before = seen.source.counters["getaddrinfo"]
         subprocess.run([*on_client(network, folder), sys.executable, "-c", code], timeout=30, check=True)

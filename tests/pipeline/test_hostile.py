@@ -5,8 +5,8 @@ import pytest
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DataNotFound
 from dnstrail.image import Bounds
-from running import cache, probe, response, seen, short_folder
-from sequences import CASES
+from live.workers import cache, probe, response, seen, short_folder
+from scenarios.scenarios import CASES
 
 HOSTILE = [
     case

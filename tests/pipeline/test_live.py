@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, hosts, live_or_skip
-from pipelines import Run, pipeline
-from processes import run_dir, started, text_of, unprivileged, wait_until
-from running import asker
+from live.namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, hosts, live_or_skip
+from live.pipelines import Run, pipeline
+from live.processes import run_dir, started, text_of, unprivileged, wait_until
+from live.workers import asker
 
 pytestmark = pytest.mark.timeout(180)
 LINE = (
@@ -186,7 +186,7 @@ def test_twenty_thousand_responses_a_second_are_related_or_counted(network, caps
     """At 20,000 responses a second from a real sender, 99 % are related, and each other one is counted at its hop."""
     rate, seconds = 20_000, 10
     with pipeline("--dnscache", "enable,unmatched=accept", "--events", "DNS_DATA_SOURCE", "--output", "json") as run:
-        sender = Path(__file__).parents[1] / "support" / "flood.py"
+        sender = Path(__file__).parents[1] / "support/live/flood.py"
         command = ["ip", "netns", "exec", network.server, sys.executable, str(sender)]
         done = subprocess.run(
             [*command, SENDER, CLIENT, str(rate), str(seconds)], capture_output=True, text=True, timeout=60, check=True

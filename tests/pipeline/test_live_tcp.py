@@ -9,14 +9,15 @@ from collections.abc import Iterator
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.events import CLIENT as ASKS
-from dnstrail.events import NET_PACKET_DNS, SERVER
+from dnstrail.captured import CLIENT as ASKS
+from dnstrail.captured import SERVER
+from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.ebpf.source import EbpfSource
-from dnstrail_probe.watched import Watched
-from namespaces import GOOGLE, Hosts, hosts, live_or_skip
-from namespaces import SERVER as ADDRESS
-from processes import run_dir, started, wait_until
-from running import asker
+from dnstrail_probe.options import CaptureOptions
+from live.namespaces import GOOGLE, Hosts, hosts, live_or_skip
+from live.namespaces import SERVER as ADDRESS
+from live.processes import run_dir, started, wait_until
+from live.workers import asker
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -38,7 +39,7 @@ def dig(network: Hosts, name: str, *options: str) -> None:
 @pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 def test_ebpf_sees_dns_over_tcp_with_its_process(network):
     """A question over TCP and its answer are each seen once at each end, with the process, its role and the times."""
-    source = EbpfSource(Watched())
+    source = EbpfSource(CaptureOptions())
     seen = []
 
     def all_seen() -> bool:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from counting import SIGNATURE
 from dnstrail.bus import Puller
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address
-from dnstrail.events import SCHED_PROCESS_EXIT, Captured, Process
-from dnstrail.turns import TURN, unpack
-from processes import run_dir, started, wait_until
-from running import Asker, Probe, asker, open_bus, response, seen
+from dnstrail.captured import Captured, Process
+from dnstrail.events import SCHED_PROCESS_EXIT
+from dnstrail.protocol.batches import TURN, unpack
+from live.counting import SIGNATURE
+from live.processes import run_dir, started, wait_until
+from live.workers import Asker, Probe, asker, open_bus, response, seen
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
 BATCHES = 25_000  # more than the queues of both ends and the socket between them hold

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from corpus import CAPTURES, needs_corpus, ports_of, tsharks
-from processes import dnstrail, run_dir
+from builders.corpus import CAPTURES, needs_corpus, ports_of, tsharks
+from live.processes import dnstrail, run_dir
 
 pytestmark = needs_corpus
 # Each starts four processes: all of them take minutes, so `make test` takes a sample and `make test-corpus` the rest.

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from dnstrail.bus.ipc import events_address
-from dnstrail.events import CLIENT as ASKS
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXIT, Captured
-from dnstrail.turns import TURN, Batch, decode
-from namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip
-from processes import run_dir, text_of, wait_until
-from running import open_bus
-from watching import question_of, watching
+from dnstrail.captured import CLIENT as ASKS
+from dnstrail.captured import Captured
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
+from dnstrail.protocol.batches import TURN, Batch, decode
+from live.ebpf_source import question_of, watching
+from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip
+from live.processes import run_dir, text_of, wait_until
+from live.workers import open_bus
 
 pytestmark = [
     pytest.mark.timeout(120),

@@ -16,8 +16,8 @@ import pytest
 from dnstrail.bus.ipc import findings_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DataNotFound, Unavailable
-from processes import alive, children_of, command_line, dnstrail, run_dir, started, wait_until
-from running import probe, response, seen
+from live.processes import alive, children_of, command_line, dnstrail, run_dir, started, wait_until
+from live.workers import probe, response, seen
 
 README = Path(__file__).parents[2] / "README.md"
 SIGNATURE = """

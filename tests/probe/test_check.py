@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.cgroup2 import find_cgroup2
 from dnstrail_probe.check import _CAPABILITIES, _folder, _kernel, _look, check_host
-from dnstrail_probe.watched import Watched
-from namespaces import live_or_skip
-from processes import run_dir, unprivileged
+from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail_probe.options import CaptureOptions
+from live.namespaces import live_or_skip
+from live.processes import run_dir, unprivileged
 
 CHECK = [sys.executable, "-m", "dnstrail_cli", "probe", "--check"]
 EBPF_CAPABILITIES = {name for name, purpose in _CAPABILITIES.items() if purpose == "ebpf"}
@@ -123,7 +123,7 @@ def test_nothing_stays_attached():
     """After the check this process holds none of the links by which programs are attached."""
     live_or_skip()
     with run_dir() as folder:
-        told = check_host(Watched(), folder)
+        told = check_host(CaptureOptions(), folder)
     assert told.auto == "ebpf", told
     open_files = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert not [target for target in open_files if "bpf_link" in target]

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from corpus import CAPTURES, CORPUS, DNSTAP_FILES, Message, needs_corpus, ports_of, tsharks
+from builders.corpus import CAPTURES, CORPUS, DNSTAP_FILES, Message, needs_corpus, ports_of, tsharks
+from builders.dnstap_builders import tapped_in
 from dnstrail.errors import CaptureError
 from dnstrail.events import NET_PACKET_DNS
-from dnstrail_probe.file_source import CaptureFile
-from dnstrail_probe.sources import Source, open_source
-from dnstrail_probe.watched import Watched
-from tapped import tapped_in
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.registry import open_source
+from dnstrail_probe.source import Source
+from dnstrail_probe.sources.capture_file import CaptureFileSource
 
 pytestmark = needs_corpus
 
@@ -26,7 +27,7 @@ def drain(source: Source):
 def ours(path: Path) -> list[Message]:
     return sorted(
         (event.timestamp, flow.source_port, flow.destination_port, f"0x{event.payload[:2].hex()}", flow.transport)
-        for event in drain(CaptureFile(str(path), Watched(ports_of(path))))
+        for event in drain(CaptureFileSource(str(path), CaptureOptions(ports_of(path))))
         for flow in (event.flow,)
     )
 
@@ -42,7 +43,7 @@ def test_dnstap_messages_are_protobufs(path):
     """Every message of a dnstap file that protobuf's own library reads is ours, with its time, ports and payload."""
     assert [
         (event.timestamp, event.flow.source_port, event.flow.destination_port, event.payload)
-        for event in drain(CaptureFile(str(path)))
+        for event in drain(CaptureFileSource(str(path)))
     ] == tapped_in(path)
 
 
@@ -50,7 +51,7 @@ def test_dnstap_messages_are_protobufs(path):
 def test_text_is_refused(name):
     """A file that is no capture is refused, and the error names the file."""
     with pytest.raises(CaptureError, match=name):
-        CaptureFile(str(CORPUS / name))
+        CaptureFileSource(str(CORPUS / name))
 
 
 def test_tracees_messages_are_all_there():

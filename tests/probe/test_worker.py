@@ -7,11 +7,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from dnstrail.bus.ipc import events_address
-from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT, Captured
-from dnstrail.turns import TURN, Batch, Turn, Turns, decode
-from dnstrail_probe.sources import open_source
+from dnstrail.captured import Captured
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail_probe.registry import open_source
 from dnstrail_probe.worker import HEARTBEAT, run
-from running import FakeClock, open_bus, running, short_folder, wait_until
+from live.workers import FakeClock, open_bus, running, short_folder, wait_until
 
 TOPICS = (NET_PACKET_DNS, SCHED_PROCESS_EXIT, TURN)
 
@@ -136,7 +138,7 @@ def test_a_subscriber_knows_that_it_missed_nothing(folder, received):
     """Every turn of a run counts as seen, from the first event to the last, and none as lost."""
     with published(folder, Listed(events(0, 3), events(3, 3))):
         wait_until(lambda: received.ended)
-    turns = Turns((NET_PACKET_DNS, SCHED_PROCESS_EXIT))
+    turns = TurnFollower((NET_PACKET_DNS, SCHED_PROCESS_EXIT))
     for topic, message in received.messages:
         if isinstance(message, Turn):
             turns.turn(message)

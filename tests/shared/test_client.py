@@ -10,15 +10,8 @@ from dnstrail import client
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import DnsDataSource, LookupClient
 from dnstrail.datasource import DataSources
-from dnstrail.errors import (
-    DataNotFound,
-    DataSourceError,
-    KeyNotSupported,
-    LookupRefused,
-    SettingsError,
-    Unavailable,
-)
-from running import BOUND, answering, asker, cache, open_bus, probe, response, seen, short_folder, wait_until_seen
+from dnstrail.errors import DataNotFound, DataSourceError, KeyNotSupported, LookupRefused, SettingsError, Unavailable
+from live.workers import BOUND, answering, asker, cache, open_bus, probe, response, seen, short_folder, wait_until_seen
 
 A_COM = {"ip_addresses": ["192.0.2.1"], "dns_queries": ["a.com"], "dns_root": "a.com"}
 SHOUTED = {"ip_addresses": ["192.0.2.2"], "dns_queries": ["b.com"], "dns_root": "b.com"}

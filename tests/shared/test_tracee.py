@@ -11,24 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnstrail.events import (
-    CLIENT,
-    FORWARDER,
-    NET_PACKET_DNS,
-    NET_TCP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    SCHED_PROCESS_EXIT,
-    SERVER,
-    Captured,
-    Event,
-    Flow,
-    Process,
-)
+from builders.dns_builders import told
+from builders.hostile import ONE, QUESTION, P
+from dnstrail.captured import CLIENT, FORWARDER, SERVER, Captured, Flow, Process
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import Finding, SignatureMetadata
 from dnstrail.tracee import event_map, finding_map
-from hostile import ONE, QUESTION, P
-from sequences_ordinary import A, by_hand, record
-from told import told
+from scenarios.ordinary import A, by_hand, record
 
 STAMP = 1_700_000_000_123_456_789
 FLOW = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000)

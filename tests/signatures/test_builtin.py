@@ -4,14 +4,15 @@ import re
 
 import pytest
 
+from dnstrail.captured import Captured, Process
 from dnstrail.datasource import DataSources
+from dnstrail.dns.names import lookup_key
 from dnstrail.errors import DataNotFound, SettingsError, Unavailable
-from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Event, Process
-from dnstrail.names import lookup_key
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName, read_watch_list
 from dnstrail_signatures.engine import Engine
-from running import response
+from live.workers import response
 
 ADDRESSES = ["192.0.2.1"]
 

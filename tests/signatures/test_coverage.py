@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dnstrail.turns import Turn
+from dnstrail.protocol.batches import Turn
 from dnstrail_signatures.coverage import MOST_PROBES, WINDOW, Coverage
 
 SECOND = 1_000_000_000

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
+from dnstrail.captured import Captured, Process
 from dnstrail.datasource import DataSources
-from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Event, Process
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import EventSelector, Signal, Signature, SignatureMetadata
 from dnstrail_signatures.engine import MAX_DEPTH, Engine
 

@@ -8,25 +8,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from dnstrail.bus.ipc import events_address, findings_address
+from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Captured, Process
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT
+from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail.turns import TURN, Batch, Turn, encode
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.worker import SOURCE_COMPLETE, push_to, run, topics_of
-from running import (
-    BOUND,
-    asker,
-    cache,
-    open_bus,
-    probe,
-    response,
-    running,
-    seen,
-    short_folder,
-    wait_until,
-)
+from live.workers import BOUND, asker, cache, open_bus, probe, response, running, seen, short_folder, wait_until
 
 GOOGLE = response("google.com", "google.com 60 A 192.0.2.1")
 PING = Process(4242, "ping", "/usr/bin/ping", 4000, 1000, "c0ffee")

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from dnstrail.admission import Admission
 from dnstrail.image import Bounds, Image
+from dnstrail.image.admission import Admission
 
 START = 1_700_000_000.0
 RATE, MINUTES = 200, 60  # fresh names a second, minutes of the stream

@@ -9,12 +9,13 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
-from dnstrail.clock import SystemClock
-from dnstrail.command import log_level_option, run_command, run_dir_option, user_option
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
-from dnstrail.lifecycle import User, drop_privileges, stop_on_signals
-from dnstrail.log import configure
+from dnstrail.process.clock import SystemClock
+from dnstrail.process.command import log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.log import configure
+from dnstrail.process.privileges import User, drop_privileges
+from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
 from dnstrail_cache.worker import TOPICS, run
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.image import Found
-from dnstrail.lookups import DATA_NOT_FOUND, SCHEMA, RefusedError, Request
-from dnstrail_cache.feed import Feed
+from dnstrail.image import LookupResult
+from dnstrail.protocol.lookups import DATA_NOT_FOUND, SCHEMA, RefusedError, Request
 from dnstrail_cache.losses import losses
+from dnstrail_cache.state import Feed
 
 _MAX_NODES = 65536  # in one reply, lest one request hold all others up
 
@@ -66,7 +66,7 @@ def _get_many(request: Request, feed: Feed) -> list[dict[str, Any] | None]:
 
 
 def _find(key: str, at: float | None, feed: Feed, budget: int = _MAX_NODES) -> dict[str, Any] | None:
-    found: Found | None = feed.image.get(key, now=feed.now, at=at, nodes=max(budget, 1))
+    found: LookupResult | None = feed.image.get(key, now=feed.now, at=at, nodes=max(budget, 1))
     feed.counters["misses" if found is None else "hits"] += 1
     if found is None:
         return None

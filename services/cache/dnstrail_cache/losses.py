@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dnstrail.events import LOSSES
-from dnstrail.turns import TURN, Turn
+from dnstrail.protocol.batches import TURN, Turn
+from dnstrail.protocol.losses import LOSSES
 
+MOST_WORKERS = 1024
+MOST_EVENTS = (1 << 53) - 1  # as much as a count on the wire may be
 _UNREADABLE = ("bad_message",)  # counters of the image: messages that were no DNS
 
 
@@ -31,3 +33,34 @@ def losses(
     hops["workers"] += Counter(workers)
     total = sum(counts.total() for counts in hops.values()) - hops["bus"][TURN] - hops["workers"][TURN]
     return {**{hop: dict(counts) for hop, counts in hops.items()}, "total": total}
+
+
+class WorkerLosses:
+    """The counts by event name of all workers together. Plain data; bounded in workers, and in what they say.
+
+    A worker that was forgotten and speaks again is counted twice: past the bound the sum is the most that it can be.
+    """
+
+    def __init__(self) -> None:
+        self._workers: OrderedDict[str, Mapping[str, int]] = OrderedDict()  # those that spoke last come last
+        self._forgotten: Counter[str] = Counter()
+
+    def note(self, worker: str, lost: Mapping[str, int]) -> None:
+        """What a worker has missed so far, in all."""
+        self._workers[worker] = lost
+        self._workers.move_to_end(worker)
+        if len(self._workers) > MOST_WORKERS:
+            _, counts = self._workers.popitem(last=False)
+            self._forgotten = _sum(self._forgotten, counts)
+
+    @property
+    def together(self) -> Counter[str]:
+        """What all have missed."""
+        return _sum(self._forgotten, *self._workers.values())
+
+
+def _sum(*counts: Mapping[str, int]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return Counter({name: min(count, MOST_EVENTS) for name, count in total.items() if count})

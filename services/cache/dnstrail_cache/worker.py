@@ -9,16 +9,17 @@ from collections.abc import Callable
 import msgpack
 import structlog
 
-from dnstrail.admission import Admission
 from dnstrail.bus import Bus, Pusher, ServedRequest, Server, Subscriber
-from dnstrail.clock import Clock
-from dnstrail.events import DNS_ANSWER_CONFLICT, Captured, Event
+from dnstrail.captured import Captured
+from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
-from dnstrail.lookups import OVERLOADED, RefusedError, Request, decode_request, encode_data, encode_error
+from dnstrail.image.admission import Admission
+from dnstrail.process.clock import Clock
+from dnstrail.protocol.lookups import OVERLOADED, RefusedError, Request, decode_request, encode_data, encode_error
 from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
-from dnstrail_cache.feed import TOPICS, Feed
-from dnstrail_cache.parked import MAX_PARKED, Parked, Waiting, is_complete
+from dnstrail_cache.pending_lookups import MAX_PARKED, PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.state import TOPICS, Feed
 
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
 _POLL = 0.05  # seconds between looks at the stop signal
@@ -68,7 +69,7 @@ class _Worker:
 
     def __init__(self, server: Server, feed: Feed, clock: Clock) -> None:
         self.feed = feed
-        self.parked = Parked()
+        self.parked = PendingLookups()
         self._server = server
         self._clock = clock
 
@@ -100,7 +101,7 @@ class _Worker:
         if self.parked.full:
             raise RefusedError(OVERLOADED, f"{MAX_PARKED} lookups wait for their events already")
         self.feed.counters["parked"] += 1
-        self.parked.park(Waiting(served, request, self._clock.monotonic() + PATIENCE))
+        self.parked.park(PendingLookup(served, request, self._clock.monotonic() + PATIENCE))
 
     def _answer(self, served: ServedRequest, request: Request, *, complete: bool) -> None:
         if not complete:

@@ -8,15 +8,15 @@ from pathlib import Path
 import click
 
 from dnstrail import __version__
-from dnstrail.command import run_command, run_dir_option
+from dnstrail.process.command import run_command, run_dir_option
 from dnstrail.settings import DNSCACHE_HELP
 from dnstrail_cache.__main__ import command as cache
-from dnstrail_cli.ask import get, health, stats
+from dnstrail_cli.lookup import get, health, stats
 from dnstrail_cli.output import parse_output
-from dnstrail_cli.play import Selection, play, replay, select
+from dnstrail_cli.run import Selection, play, replay, select
 from dnstrail_cli.trail import trail
 from dnstrail_probe.__main__ import command as probe
-from dnstrail_probe.watched import Watched, watched_options
+from dnstrail_probe.options import CaptureOptions, capture_options
 from dnstrail_signatures.__main__ import command as signatures
 
 _EXAMPLES = """\
@@ -54,7 +54,7 @@ class _Dnstrail(click.Group):
 @click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")
 @click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
 @click.option("--stay", is_flag=True, help="Keep answering lookups when a capture file has ended.")
-@watched_options
+@capture_options
 @run_dir_option
 @click.pass_context
 def main_command(
@@ -65,13 +65,13 @@ def main_command(
     output: tuple[str, ...],
     signatures: tuple[Path, ...],
     stay: bool,
-    watched: Watched,
+    options: CaptureOptions,
     run_dir: Path,
 ) -> None:
     """Watch DNS, keep an image of names and addresses, run signatures; alone, or as one worker of it."""
     if ctx.invoked_subcommand is None:
         selection: Selection = select(events, signatures)
-        play(run_dir, capture, dnscache, selection, parse_output(output), stay=stay, watched=watched)
+        play(run_dir, capture, dnscache, selection, parse_output(output), stay=stay, options=options)
 
 
 for _worker, _command in {"probe": probe, "cache": cache, "signatures": signatures}.items():

@@ -11,12 +11,12 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
-from dnstrail.command import run_command
-from dnstrail.lifecycle import stop_on_signals
-from dnstrail.log import configure
+from dnstrail.process.command import run_command
+from dnstrail.process.log import configure
+from dnstrail.process.signals import stop_on_signals
 from dnstrail_cli.pipeline import Pipeline, Plan
-from dnstrail_cli.render import event_line, found_table, show
-from dnstrail_cli.trees import trail_trees
+from dnstrail_cli.tables import event_line, found_table, show
+from dnstrail_cli.trail_tree import trail_trees
 from dnstrail_signatures.builtin.watched_name import WatchedName
 
 _ADDRESS = "192.0.2.10"

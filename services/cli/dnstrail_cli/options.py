@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from dnstrail_cli.moment import convert_moment
+from dnstrail_cli.timestamps import convert_moment
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 at_option = click.option("--at", metavar="TIME", callback=convert_moment, help="As of then: epoch seconds or RFC 3339.")

@@ -10,10 +10,10 @@ from typing import Any
 import click
 import msgspec
 
-from dnstrail.clock import Clock
 from dnstrail.errors import SettingsError
-from dnstrail.plain import json_line
-from dnstrail_cli.render import event_line
+from dnstrail.process.clock import Clock
+from dnstrail.process.terminal import json_line
+from dnstrail_cli.tables import event_line
 
 WINDOW = 0.2  # seconds for which a sorted output holds an event back
 _FORMATS = ("json", "table")

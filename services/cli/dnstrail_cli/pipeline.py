@@ -19,13 +19,15 @@ import msgspec
 from dnstrail.bus import Bus
 from dnstrail.bus.ipc import events_address, findings_address, group_id, lookups_address
 from dnstrail.client import DnsDataSource, LookupClient
-from dnstrail.connections import ConnectionNames
+from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage, DnstrailError, SettingsError, Unavailable
 from dnstrail.events import Event
-from dnstrail.lifecycle import PARENT, User
-from dnstrail.loss_log import LossLog, worker_name
+from dnstrail.process.privileges import User
+from dnstrail.process.signals import PARENT
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
+from dnstrail.protocol.loss_log import LossLog, worker_name
+from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import event_map
-from dnstrail.turns import TURN, Batch, Turn, Turns, decode, unpack
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _GRACE = 5.0  # seconds that a child has to end by itself
@@ -56,7 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
     events: tuple[str, ...] = ()
     parse_arguments: bool = False
     speed: float | None = None
-    watched: tuple[str, ...] = ()  # the probe's options that say what it looks for
+    options: tuple[str, ...] = ()  # the probe's options that say what it looks for
     user: User | None = None
     log_level: str = "warning"
 
@@ -78,7 +80,7 @@ class Plan(msgspec.Struct, frozen=True):
                 *([] if self.cache else ["--no-cache"]),
             ]
         listeners = len(workers) + 1  # and this process
-        workers["probe"] = [*common, "--capture", self.capture, "--subscribers", str(listeners), *self.watched]
+        workers["probe"] = [*common, "--capture", self.capture, "--subscribers", str(listeners), *self.options]
         workers["probe"] += [] if self.speed is None else ["--speed", str(self.speed)]
         return workers
 
@@ -97,8 +99,8 @@ class Pipeline:
         self._findings = bus.puller(findings_address(plan.run_dir))
         self._events = bus.subscriber([events_address(plan.run_dir)], [*plan.events, TURN])
         self._dns = self._data_source()
-        self._names = ConnectionNames(self._dns)
-        self._turns = Turns(plan.events)
+        self._names = ConnectionEnricher(self._dns)
+        self._turns = TurnFollower(plan.events)
         self._loss_log = LossLog(partial(self._dns.tell_lost, worker_name("dnstrail"))) if self._dns else LossLog()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._last: Turn | None = None

@@ -9,18 +9,18 @@ import click
 import msgspec
 
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.command import run_dir_option
+from dnstrail.connection import Connection
+from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, SettingsError
-from dnstrail.image import Connection
-from dnstrail.names import address_text
-from dnstrail.plain import json_line, plain
+from dnstrail.process.command import run_dir_option
+from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.ask import NOT_FOUND, request, warn
+from dnstrail_cli.capture_lookup import Replayed
+from dnstrail_cli.lookup import NOT_FOUND, request, warn
 from dnstrail_cli.options import at_option, cache_option, capture_option, dnscache_option, json_option
-from dnstrail_cli.render import show
-from dnstrail_cli.replayed import Replayed
-from dnstrail_cli.trees import trail_trees
-from dnstrail_probe.watched import Watched, watched_options
+from dnstrail_cli.tables import show
+from dnstrail_cli.trail_tree import trail_trees
+from dnstrail_probe.options import CaptureOptions, capture_options
 
 
 @click.command()
@@ -33,7 +33,7 @@ from dnstrail_probe.watched import Watched, watched_options
 @click.option("--container", help="... the id of the container.")
 @capture_option
 @dnscache_option
-@watched_options
+@capture_options
 @cache_option
 @run_dir_option
 @click.pass_context
@@ -48,20 +48,20 @@ def trail(
     container: str | None,
     capture: str | None,
     dnscache: tuple[str, ...],
-    watched: Watched,
+    options: CaptureOptions,
     cache: str | None,
     run_dir: Path,
 ) -> None:
     """Show the ways from questions to a name or an address, the likeliest first, each with its evidence."""
     connection = Connection(process, container, _address(client), port)
     if capture is not None:
-        found = _ask_file(Replayed(capture, parse_dnscache(dnscache), watched), key, connection, at)
+        found = _ask_file(Replayed(capture, parse_dnscache(dnscache), options), key, connection, at)
     elif dnscache:
         raise SettingsError("--dnscache goes with --capture FILE")
     else:
         found = _ask_cache(cache or lookups_address(run_dir), key, connection, at)
     if found is None:
-        click.echo(f"{plain(key)}: not found", err=True)
+        click.echo(f"{escape_unprintable(key)}: not found", err=True)
         ctx.exit(NOT_FOUND)
     if as_json:
         click.echo(json_line(found))

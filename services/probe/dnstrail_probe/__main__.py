@@ -8,17 +8,16 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address
-from dnstrail.clock import SystemClock
-from dnstrail.command import log_level_option, run_command, run_dir_option
-from dnstrail.lifecycle import stop_on_signals
-from dnstrail.log import configure
+from dnstrail.process.clock import SystemClock
+from dnstrail.process.command import log_level_option, run_command, run_dir_option
+from dnstrail.process.log import configure
+from dnstrail.process.signals import stop_on_signals
 from dnstrail_probe.check import check_host
-from dnstrail_probe.check_table import show_report
-from dnstrail_probe.pace import Paced
-from dnstrail_probe.priority import go_first
-from dnstrail_probe.privileges import give_up_privileges
-from dnstrail_probe.sources import AUTO, best_source, open_source
-from dnstrail_probe.watched import Watched, watched_options
+from dnstrail_probe.check_report import show_report
+from dnstrail_probe.options import CaptureOptions, capture_options
+from dnstrail_probe.privileges import give_up_privileges, go_first
+from dnstrail_probe.registry import AUTO, best_source, open_source
+from dnstrail_probe.sources.paced import PacedSource
 from dnstrail_probe.worker import run
 
 _CHECK = "Show what this host can do and what it cannot, with the remedies; exit 1 if nothing live can be captured."
@@ -37,7 +36,7 @@ _NOTHING_LIVE = 1
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file X times as fast as it was.")
 @click.option("--check", is_flag=True, help=_CHECK)
 @click.option("--json", "as_json", is_flag=True, help="With --check: one JSON object.")
-@watched_options
+@capture_options
 @run_dir_option
 @log_level_option
 @click.pass_context
@@ -49,20 +48,20 @@ def command(
     speed: float | None,
     check: bool,
     as_json: bool,
-    watched: Watched,
+    options: CaptureOptions,
     run_dir: Path,
     log_level: str,
 ) -> None:
     """Capture DNS messages and publish them."""
     if check:
-        report = check_host(watched, run_dir)
+        report = check_host(options, run_dir)
         show_report(report, as_json=as_json)
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
     clock = SystemClock()
-    source = best_source(_say, watched) if capture == AUTO else open_source(capture, watched)
+    source = best_source(_say, options) if capture == AUTO else open_source(capture, options)
     if speed is not None and not source.live:
-        source = Paced(source, clock, speed)
+        source = PacedSource(source, clock, speed)
     if source.live:
         go_first()
     address = publish or events_address(run_dir)

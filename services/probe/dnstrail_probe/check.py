@@ -11,15 +11,15 @@ from pathlib import Path
 
 import msgspec
 
-from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.cgroup2 import find_cgroup2
-from dnstrail_probe.container_names import docker_socket
+from dnstrail.process.privileges import missing_capabilities
 from dnstrail_probe.ebpf.btf import Btf, process_offsets
+from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import REMEDY as UPROBES
 from dnstrail_probe.ebpf.loader import BTF, Programs, load_bcc
-from dnstrail_probe.ebpf.trial import REMEDY as UPROBES
-from dnstrail_probe.packet_source import PacketSource
-from dnstrail_probe.watched import Watched
+from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail_probe.host.docker import docker_socket
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.sources.af_packet import AfPacketSource
 
 _OLDEST_KERNEL = (5, 10)
 _SUDO = "run it with sudo"
@@ -41,7 +41,7 @@ _CAPABILITIES = {
 }
 
 
-class Finding(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """One thing: what it is for, whether it is there; why not, and what to do."""
 
     name: str
@@ -56,10 +56,10 @@ class Report(msgspec.Struct, frozen=True):
 
     auto: str
     live: bool
-    checks: list[Finding]
+    checks: list[CheckResult]
 
 
-def check_host(watched: Watched, run_dir: Path) -> Report:
+def check_host(options: CaptureOptions, run_dir: Path) -> Report:
     """Look at everything; programs and sockets are really opened, for a moment, and all is taken back."""
     checks = [
         _kernel(platform.release()),
@@ -67,9 +67,9 @@ def check_host(watched: Watched, run_dir: Path) -> Report:
         _look("BTF", "ebpf: processes and containers", lambda: process_offsets(Btf()), BTF),
         _look("bcc", "ebpf", load_bcc, _BCC),
         *_capabilities(),
-        *_programs(watched),
-        _look("uprobes", "ebpf:getaddrinfo", lambda: Programs(watched.ports, resolver=True).close(), UPROBES),
-        _look("AF_PACKET socket", "packet", lambda: PacketSource(watched).close(), _SUDO),
+        *_programs(options),
+        _look("uprobes", "ebpf:getaddrinfo", lambda: Programs(options.ports, getaddrinfo=True).close(), UPROBES),
+        _look("AF_PACKET socket", "packet", lambda: AfPacketSource(options).close(), _SUDO),
         _look("socket folder", "dnstap", lambda: _folder(run_dir), "--capture dnstap:PATH, or --run-dir"),
         _look("Docker socket", "names and images of containers", _docker, "start Docker, or join its group"),
     ]
@@ -78,39 +78,39 @@ def check_host(watched: Watched, run_dir: Path) -> Report:
     return Report(auto, auto != "demo", checks)
 
 
-def _look(name: str, purpose: str, look: Callable[[], object], remedy: str) -> Finding:
+def _look(name: str, purpose: str, look: Callable[[], object], remedy: str) -> CheckResult:
     try:
         look()
     except SourceUnavailable as error:
         reason, _, last = error.reason.rpartition(": ")
         if last in _REMEDIES:
-            return Finding(name, purpose, False, reason[:_LONGEST], last)
-        return Finding(name, purpose, False, error.reason[:_LONGEST], remedy)
+            return CheckResult(name, purpose, False, reason[:_LONGEST], last)
+        return CheckResult(name, purpose, False, error.reason[:_LONGEST], remedy)
     except (OSError, ValueError, KeyError) as error:
-        return Finding(name, purpose, False, getattr(error, "strerror", None) or str(error), remedy)
-    return Finding(name, purpose, True)
+        return CheckResult(name, purpose, False, getattr(error, "strerror", None) or str(error), remedy)
+    return CheckResult(name, purpose, True)
 
 
-def _kernel(release: str) -> Finding:
+def _kernel(release: str) -> CheckResult:
     number = tuple(map(int, re.findall(r"\d+", release)[:2]))
     able = number >= _OLDEST_KERNEL
     reason = "" if able else f"{release} is older than 5.10"
-    return Finding("kernel", "ebpf", able, reason, "" if able else "a newer kernel; --capture packet needs none")
+    return CheckResult("kernel", "ebpf", able, reason, "" if able else "a newer kernel; --capture packet needs none")
 
 
-def _capabilities() -> Iterator[Finding]:
+def _capabilities() -> Iterator[CheckResult]:
     for name, purpose in _CAPABILITIES.items():
         able = not missing_capabilities(name)
-        yield Finding(name, purpose, able, "" if able else "not in effect", "" if able else _SUDO)
+        yield CheckResult(name, purpose, able, "" if able else "not in effect", "" if able else _SUDO)
 
 
-def _programs(watched: Watched) -> Iterator[Finding]:
+def _programs(options: CaptureOptions) -> Iterator[CheckResult]:
     """The programs on cgroup hooks, loaded and attached; whether they tell of processes is known only then."""
     sees_processes = False
 
     def load() -> None:
         nonlocal sees_processes
-        programs = Programs(watched.ports, first_bytes=watched.server_names)
+        programs = Programs(options.ports, first_bytes=options.server_names)
         sees_processes = programs.sees_processes
         programs.close()
 
@@ -118,7 +118,7 @@ def _programs(watched: Watched) -> Iterator[Finding]:
     yield loaded
     reason = "" if sees_processes else "the kernel refused them" if loaded.able else "the programs do not load"
     remedy = "" if sees_processes else BTF if loaded.able else "see above"
-    yield Finding("process events", "ebpf: who is behind a packet", sees_processes, reason, remedy)
+    yield CheckResult("process events", "ebpf: who is behind a packet", sees_processes, reason, remedy)
 
 
 def _cgroup2() -> None:

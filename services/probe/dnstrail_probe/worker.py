@@ -8,13 +8,12 @@ import threading
 import structlog
 
 from dnstrail.bus import Publisher
-from dnstrail.clock import Clock
-from dnstrail.events import LOSSES
-from dnstrail.loss_log import LossLog
-from dnstrail.turns import TURN
-from dnstrail_probe.capture_file import CUT_SHORT, DAMAGED
-from dnstrail_probe.sources import Source
-from dnstrail_probe.turnstile import Turnstile
+from dnstrail.process.clock import Clock
+from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.loss_log import LossLog
+from dnstrail.protocol.losses import LOSSES
+from dnstrail_probe.batch_publisher import BatchPublisher
+from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source
 
 HEARTBEAT = 0.1  # seconds between turns when nothing is captured
 DAMAGES = (CUT_SHORT, DAMAGED)
@@ -30,7 +29,7 @@ def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Even
     source has ended.
     """
     log = structlog.get_logger()
-    turnstile = Turnstile(publisher, secrets.token_hex(8), live=source.live)
+    turnstile = BatchPublisher(publisher, secrets.token_hex(8), live=source.live)
     greatest = 0
     _await_subscribers(source, publisher, clock, stop, expected)
     turnstile.close_turn(_now(source, clock, greatest), source.counters)  # the start is known before its events
@@ -73,6 +72,6 @@ def _now(source: Source, clock: Clock, greatest: int) -> int:
     return int(clock.wall() * 1e9) if source.live else greatest
 
 
-def _flush(turnstile: Turnstile, stop: threading.Event) -> None:
+def _flush(turnstile: BatchPublisher, stop: threading.Event) -> None:
     while not turnstile.flush() and not stop.is_set():
         pass

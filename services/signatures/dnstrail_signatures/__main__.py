@@ -10,11 +10,12 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.client import DnsDataSource
-from dnstrail.command import log_level_option, run_command, run_dir_option, user_option
 from dnstrail.errors import SettingsError
-from dnstrail.lifecycle import User, drop_privileges, stop_on_signals
-from dnstrail.log import configure
-from dnstrail.plain import json_line
+from dnstrail.process.command import log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.log import configure
+from dnstrail.process.privileges import User, drop_privileges
+from dnstrail.process.signals import stop_on_signals
+from dnstrail.process.terminal import json_line
 from dnstrail.signature import Signature
 from dnstrail_signatures.load import load
 from dnstrail_signatures.worker import push_to, run, topics_of

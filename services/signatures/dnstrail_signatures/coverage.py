@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
-from dnstrail.events import LOSSES
-from dnstrail.turns import Turn
+from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.losses import LOSSES
 
 WINDOW = 10_000_000_000  # ns of the probe's own clock
 MOST_PROBES = 64

@@ -9,8 +9,9 @@ from dataclasses import replace
 import msgspec
 import structlog
 
+from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
-from dnstrail.events import Captured, Event
+from dnstrail.events import Event
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext
 
 MAX_DEPTH = 5  # findings are events, and may lead to findings

@@ -14,14 +14,15 @@ import structlog
 
 from dnstrail.bus import Bus, Pusher, Subscriber
 from dnstrail.client import DnsDataSource
-from dnstrail.connections import ConnectionNames
+from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import NAMES, Event
-from dnstrail.loss_log import LossLog, worker_name
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.loss_log import LossLog, worker_name
+from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import Finding, Signal, Signature
 from dnstrail.tracee import finding_map
-from dnstrail.turns import TURN, Batch, Turn, Turns, decode
 from dnstrail_signatures.coverage import Coverage
 from dnstrail_signatures.engine import Engine
 
@@ -80,10 +81,10 @@ class _Worker:
         chosen = list(classes)
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen, sources, self._on_finding)
-        self.turns = Turns(tuple(topic for topic in topics_of(chosen) if topic != TURN))
+        self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
         self._dns = dns
-        self._names = ConnectionNames(dns)
+        self._names = ConnectionEnricher(dns)
         self._deliver = deliver
         self._host = socket.gethostname()
         self._loss_log = LossLog(partial(dns.tell_lost, worker_name("signatures"))) if dns else LossLog()

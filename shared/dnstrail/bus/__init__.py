@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail.bus.contract import (
-    Bus,
-    Endpoint,
-    Publisher,
-    Puller,
-    Pusher,
-    Requester,
-    ServedRequest,
-    Server,
-    Subscriber,
-)
+from dnstrail.bus.contract import Bus, Endpoint, Publisher, Puller, Pusher, Requester, ServedRequest, Server, Subscriber
 from dnstrail.bus.zeromq import ZmqBus
 
 __all__ = [

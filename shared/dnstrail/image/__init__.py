@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from dnstrail.image.image import Applied, Image
-from dnstrail.image.lookup import Found
-from dnstrail.image.rank import Connection
+from dnstrail.connection import Connection
+from dnstrail.image.image import FeedOutcome, Image
+from dnstrail.image.lookup import LookupResult
 from dnstrail.image.relation import Kind, Relation
-from dnstrail.image.server_names import Call
 from dnstrail.image.store import Bounds
-from dnstrail.image.trail import Step, Trail, Trails
+from dnstrail.image.trails.server_names import ServerNameSighting
+from dnstrail.image.trails.trail import Step, Trail, Trails
 
-__all__ = ["Applied", "Bounds", "Call", "Connection", "Found", "Image", "Kind", "Relation", "Step", "Trail", "Trails"]
+__all__ = [
+    "Bounds",
+    "Connection",
+    "FeedOutcome",
+    "Image",
+    "Kind",
+    "LookupResult",
+    "Relation",
+    "ServerNameSighting",
+    "Step",
+    "Trail",
+    "Trails",
+]

@@ -6,28 +6,28 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from dnstrail.admission import Admission, conflicts
+from dnstrail.captured import Flow, Process
+from dnstrail.connection import Connection
+from dnstrail.dns import decode
+from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
-from dnstrail.events import Flow, Process
-from dnstrail.image.asker import actors_of
-from dnstrail.image.lookup import Found, lookup
-from dnstrail.image.rank import Connection
+from dnstrail.image.admission import Admission, conflicts
+from dnstrail.image.answer import Answer
+from dnstrail.image.lookup import LookupResult, lookup
 from dnstrail.image.relate import refusal, relate
 from dnstrail.image.relation import Edge
-from dnstrail.image.root import Answer
-from dnstrail.image.server_names import Call, ServerNames
 from dnstrail.image.store import Bounds, Store
-from dnstrail.image.trail import Trails, find_trails
-from dnstrail.image.uses import Actor, Uses
+from dnstrail.image.trails.asker import actors_of
+from dnstrail.image.trails.connection_history import Actor, ConnectionHistory
+from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTable
+from dnstrail.image.trails.trail import Trails, find_trails
 from dnstrail.image.view import View
-from dnstrail.names import address_text, lookup_key
-from dnstrail.wire import decode
 
 _MOST_ADDRESSES = 64  # of one answer of which it is remembered whom it told them
 _ANYBODY = Connection()
 
 
-class Applied(NamedTuple):
+class FeedOutcome(NamedTuple):
     """What became of a message: whether it was admitted, and whether it is at odds with an earlier answer.
 
     `conflict`: a second answer to one query that shares no target with the first.
@@ -50,8 +50,8 @@ class Image:
         self.store = Store(self.bounds)
         self.latest = float("-inf")
         self.counters: Counter[str] = self.store.counters
-        self.uses = Uses(self.counters)
-        self.server_names = ServerNames(self.counters)
+        self.uses = ConnectionHistory(self.counters)
+        self.server_names = ServerNameTable(self.counters)
 
     def __len__(self) -> int:
         return len(self.store.roots)
@@ -66,7 +66,7 @@ class Image:
         live: bool = False,
         foreign: bool | None = None,
         asked: bool = False,
-    ) -> Applied:
+    ) -> FeedOutcome:
         """Apply one DNS message as it was on the wire; whatever it holds is applied or counted, never raised.
 
         What became of it: nothing of a message that does not count. `process` and `foreign` tell, for trails, who
@@ -79,12 +79,12 @@ class Image:
             message = decode(payload)
         except BadMessage:
             self.counters["bad_message"] += 1
-            return Applied()
+            return FeedOutcome()
         if reason := refusal(message):
             self.counters[reason] += 1
             if reason == "query":
                 self.admission.asked(stamp, payload, flow, process)
-            return Applied()
+            return FeedOutcome()
         if message.skipped:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
@@ -96,7 +96,7 @@ class Image:
             self.counters["answer_conflict"] += 1
         if not verdict.admitted:
             self.counters["not_admitted"] += 1
-            return Applied(conflict=conflict)
+            return FeedOutcome(conflict=conflict)
         self.counters["related" if edges else "unrelated"] += 1
         if edges:
             process = verdict.asker or (process if asked or (flow and not flow.egress) else None)
@@ -104,11 +104,11 @@ class Image:
             answer = Answer(noted, stamp, message.type, flow, process, verdict.matched, foreign)
             self._apply(root, edges, answer)
         self.store.sweep(self.latest, 2 * len(edges) + 2)
-        return Applied(admitted=True, conflict=conflict)
+        return FeedOutcome(admitted=True, conflict=conflict)
 
     def get(
         self, key: str, *, now: float | None = None, at: float | None = None, nodes: int | None = None
-    ) -> Found | None:
+    ) -> LookupResult | None:
         """Look a name or an address up: as of `now` (default: the greatest stamp), or as of the past time `at`.
 
         A lookup without `at` touches its root. `nodes` lowers the bound on nodes in one answer.
@@ -137,7 +137,7 @@ class Image:
         """Somebody (process id, container id, client address) connected: its answers about the address were used."""
         self.uses.connected(actors, address, port, stamp)
 
-    def called(self, address: str, call: Call) -> None:
+    def called(self, address: str, call: ServerNameSighting) -> None:
         """A client called a server by a name."""
         self.server_names.note(address, call)
 

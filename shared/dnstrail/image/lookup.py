@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
+from dnstrail.dns.names import address_text
 from dnstrail.image.relation import DIRECT, Relation
 from dnstrail.image.view import View
 from dnstrail.image.walk import Walk, walk_direct, walk_down, walk_up
-from dnstrail.names import address_text
 
 
-class Found(msgspec.Struct, frozen=True):
+class LookupResult(msgspec.Struct, frozen=True):
     """The answer to a lookup.
 
     `truncated`: there was more than the bound on nodes in one answer allows. `exact` is False where it is no longer
@@ -39,7 +39,7 @@ class Found(msgspec.Struct, frozen=True):
         }
 
 
-def lookup(view: View, key: str, limit: int) -> Found | None:
+def lookup(view: View, key: str, limit: int) -> LookupResult | None:
     """Answer for a key in the form of DESIGN 5.1; None if nothing live touches it. Always ends."""
     is_address = address_text(key) is not None
     root = find_root(view, key)
@@ -59,7 +59,7 @@ def lookup(view: View, key: str, limit: int) -> Found | None:
         return None
     without = view.with_grace(0)
     state = "live" if _finds(without, key, is_address, limit) else "grace"
-    return Found(addresses, names, root or "", state, up.cut or down.cut, view.exact and without.exact)
+    return LookupResult(addresses, names, root or "", state, up.cut or down.cut, view.exact and without.exact)
 
 
 def find_root(view: View, key: str) -> str | None:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
+from dnstrail.dns import Message, Record, ServiceBinding
+from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
 from dnstrail.image.relation import Edge, Kind
-from dnstrail.names import ROOT, is_node, is_reverse, reverse_address
-from dnstrail.wire import Message, Record, ServiceBinding
 
 MAX_TTL = 7 * 24 * 3600
 _IN = 1

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from dnstrail.image.root import Root
+from dnstrail.image.answer import Answer
 
+MAX_ANSWERS = 32  # of one root that are remembered one by one
 _NEVER, _ALWAYS = float("-inf"), float("inf")
 
 
@@ -36,7 +37,32 @@ class Edge(NamedTuple):
     ttl: int
 
 
-class Brought(NamedTuple):
+class Root:
+    """A question, the relations that its answers brought, and the youngest of those answers.
+
+    It holds its place from its answer on, until its relations have ended or it is evicted.
+    """
+
+    __slots__ = ("answers", "name", "relations")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.relations: dict[Relation, None] = {}
+        self.answers: list[Answer] = []
+
+    def remember(self, answer: Answer) -> None:
+        """Keep an answer, and let go of the eldest where there are too many."""
+        self.answers.append(answer)
+        if len(self.answers) > MAX_ANSWERS:
+            del self.answers[0]
+
+    def forget(self) -> None:
+        """Hold nothing any more: whoever still waits for its end shall not keep what it held."""
+        self.relations = {}
+        self.answers = []
+
+
+class RootSighting(NamedTuple):
     """When one root brought a relation: first and last stamp, the numbers of the first and of the last message."""
 
     first: float
@@ -60,7 +86,7 @@ class Sighting(NamedTuple):
     order: tuple[int, int]
 
 
-_NO_ROOTS: dict[str, Brought] = {}
+_NO_ROOTS: dict[str, RootSighting] = {}
 _NO_SIGHTINGS: list[Sighting] = []
 
 
@@ -108,7 +134,7 @@ class Relation:
         self.ends = _NEVER
         self.count = 0
         self.order = (-1, -1)
-        self.roots: dict[str, Brought] = {}
+        self.roots: dict[str, RootSighting] = {}
         self.sightings: list[Sighting] = []
         self.before: Relation | None = None
 
@@ -192,10 +218,10 @@ class Relation:
     def _remember(self, root: Root, stamp: float, message: int) -> None:
         known = self.roots.get(root.name)
         if known is None:
-            self.roots[root.name] = Brought(stamp, stamp, message, message, root)
+            self.roots[root.name] = RootSighting(stamp, stamp, message, message, root)
         else:
             first, last = min(known.first, stamp), max(known.last, stamp)
-            self.roots[root.name] = Brought(first, last, known.since, message, root)
+            self.roots[root.name] = RootSighting(first, last, known.since, message, root)
 
     def copy(self) -> Relation:
         """The sum of all sightings, as a relation of its own."""

@@ -6,10 +6,10 @@ from collections import Counter, OrderedDict, deque
 
 import msgspec
 
+from dnstrail.image.answer import Answer
 from dnstrail.image.deadlines import Deadlines, Due
 from dnstrail.image.edges import Edges
-from dnstrail.image.relation import Edge, Kind, Relation, Sighting
-from dnstrail.image.root import Answer, Root
+from dnstrail.image.relation import Edge, Kind, Relation, Root, Sighting
 
 _RELATIONS, _RELATIONS_A_ROOT = 1 << 17, 26
 

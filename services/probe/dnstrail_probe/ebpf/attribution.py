@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dnstrail.events import Process
-from dnstrail_probe.cgroup2 import cgroups
-from dnstrail_probe.container_names import ContainerNames
-from dnstrail_probe.containers import Containers
+from dnstrail.captured import Process
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.records import text
-from dnstrail_probe.processes import TICK, Life, Processes
-from dnstrail_probe.procfs import executable, read_process
+from dnstrail_probe.host.cgroups import cgroups
+from dnstrail_probe.host.containers import Containers
+from dnstrail_probe.host.docker import ContainerNames
+from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
+from dnstrail_probe.host.procfs import executable, read_process
 
 _WALK_AGAIN = 1_000_000_000  # ns until a cgroup that is not known is looked for once more
 
@@ -18,14 +18,16 @@ class Attribution:
     """Keeps the tables in step with the records, in their order. `cgroup_root`: where cgroup2 is mounted."""
 
     def __init__(self, cgroup_root: str) -> None:
-        self.processes = Processes()
+        self.processes = ProcessTable()
         self.containers = Containers()
         self._names = ContainerNames()
         self._root = cgroup_root
         self._walked = 0
         self._walk()
 
-    def who(self, packet: records.Packet | records.Resolved) -> tuple[Process | None, Life | None]:
+    def who(
+        self, packet: records.PacketRecord | records.GetaddrinfoRecord
+    ) -> tuple[Process | None, ProcessEntry | None]:
         """The process behind a packet, or a call; None where a socket has no owner that is known."""
         if not packet.pid:
             return None, None
@@ -40,14 +42,14 @@ class Attribution:
         path = records.read_path(record, seen.parts)
         return self._of(seen, self.processes.executed(seen.ts, _life(seen, path or executable(seen.pid))))
 
-    def forked(self, seen: records.Process) -> Process:
+    def forked(self, seen: records.ProcessRecord) -> Process:
         """A process was forked; gives the one that did it, whose copy it is."""
         child = self.processes.forked(_life(seen, ""))
         life = self.processes.at(seen.parent, seen.ts)
         name, parent = (life.name, life.parent) if life else (text(seen.comm), 0)
         return self._process(seen.parent, seen.ts, seen.cgroup, name, child.path, parent, seen.uid, seen.status)
 
-    def ended(self, seen: records.Process) -> Process | None:
+    def ended(self, seen: records.ProcessRecord) -> Process | None:
         """A process has ended; None if that was told before."""
         life = self.processes.exited(seen.ts, _life(seen, ""))
         return self._of(seen, life) if life else None
@@ -84,7 +86,7 @@ class Attribution:
             if self.containers.of(known) is None:
                 self.containers.made(known, path)
 
-    def _of(self, seen: records.Process, life: Life) -> Process:
+    def _of(self, seen: records.ProcessRecord, life: ProcessEntry) -> Process:
         return self._process(
             seen.pid, seen.ts, seen.cgroup, text(seen.comm), life.path, seen.parent, seen.uid, seen.pid
         )
@@ -96,7 +98,7 @@ class Attribution:
         called = self._names.of(container)
         return Process(pid, name, path, parent, user, container, thread, cgroup, called.name, called.image)
 
-    def _life(self, packet: records.Packet | records.Resolved) -> Life | None:
+    def _life(self, packet: records.PacketRecord | records.GetaddrinfoRecord) -> ProcessEntry | None:
         """The process that had the pid when it was noted: as its events said, else as /proc still says."""
         life = self.processes.at(packet.pid, packet.noted)
         if life is None or not (life.path or life.looked):
@@ -104,12 +106,12 @@ class Attribution:
             if seen is not None and seen.start > packet.noted + TICK:
                 seen = None  # another one, with the same pid
             if life is None:
-                nobody = Life(packet.pid, packet.noted, text(packet.comm), looked=True)
+                nobody = ProcessEntry(packet.pid, packet.noted, text(packet.comm), looked=True)
                 return self.processes.add(seen or nobody)
             life.looked = True
             life.path = seen.path if seen else ""
         return life
 
 
-def _life(seen: records.Process, path: str) -> Life:
-    return Life(seen.pid, seen.ts, text(seen.comm), path, seen.parent, seen.uid, seen.cgroup)
+def _life(seen: records.ProcessRecord, path: str) -> ProcessEntry:
+    return ProcessEntry(seen.pid, seen.ts, text(seen.comm), path, seen.parent, seen.uid, seen.cgroup)

@@ -12,15 +12,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.cgroup2 import find_cgroup2
-from dnstrail_probe.ebpf import trial
+from dnstrail.process.privileges import missing_capabilities
 from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
 from dnstrail_probe.ebpf.btf import Btf, process_offsets, socket_offsets
+from dnstrail_probe.ebpf.getaddrinfo import seccomp_trial as trial
+from dnstrail_probe.ebpf.getaddrinfo.uprobes import SOURCE
 from dnstrail_probe.ebpf.headers import write_headers
 from dnstrail_probe.ebpf.program_text import program_text
-from dnstrail_probe.ebpf.watched_files import SOURCE
+from dnstrail_probe.host.cgroups import find_cgroup2
 
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
@@ -56,7 +56,7 @@ class Programs:
         SourceUnavailable: something is missing; the text says what, and what to do.
     """
 
-    def __init__(self, ports: frozenset[int], *, first_bytes: bool = False, resolver: bool = False) -> None:
+    def __init__(self, ports: frozenset[int], *, first_bytes: bool = False, getaddrinfo: bool = False) -> None:
         _check_capabilities()
         self._bcc = load_bcc()
         root = find_cgroup2()
@@ -67,10 +67,10 @@ class Programs:
         self._links: list[int] = []
         self._bpf: Any = None
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
-        self._extra = ("getaddrinfo",) if resolver else ()
+        self._extra = ("getaddrinfo",) if getaddrinfo else ()
         try:
             self._bpf, self.sees_processes, self.sees_namespaces = self._load(ports)
-            if resolver:
+            if getaddrinfo:
                 self._load_uprobes()
         except BaseException:
             self.close()

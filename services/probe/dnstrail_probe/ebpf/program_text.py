@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 RING_PAGES = 4096  # 16 MiB
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).with_name("programs")
 _TIERS = (128, 512, 4096, 16384, 65536)
 
 

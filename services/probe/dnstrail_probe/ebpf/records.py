@@ -20,7 +20,7 @@ _ANSWER = struct.Struct("<I16s")
 _ADDRESS = {2: 4, 10: 16}  # AF_INET, AF_INET6 -> bytes
 
 
-class Packet(NamedTuple):
+class PacketRecord(NamedTuple):
     """`struct packet`: times in ns of the monotonic clock, addresses padded to 16 bytes."""
 
     ts: int
@@ -50,7 +50,7 @@ class Packet(NamedTuple):
     comm: bytes
 
 
-class Process(NamedTuple):
+class ProcessRecord(NamedTuple):
     """`struct process`."""
 
     ts: int
@@ -64,7 +64,7 @@ class Process(NamedTuple):
     comm: bytes
 
 
-class Cgroup(NamedTuple):
+class CgroupRecord(NamedTuple):
     """The head of `struct cgroup_event`."""
 
     ts: int
@@ -72,7 +72,7 @@ class Cgroup(NamedTuple):
     id: int
 
 
-class Resolved(NamedTuple):
+class GetaddrinfoRecord(NamedTuple):
     """The head of `struct resolved`; its time is when its process had the pid, too."""
 
     noted: int
@@ -94,7 +94,7 @@ class Resolved(NamedTuple):
         return self.noted
 
 
-class Owner(NamedTuple):
+class OwnerRecord(NamedTuple):
     """`struct owner`."""
 
     noted: int
@@ -115,15 +115,15 @@ def kind_of(record: bytes) -> int:
     return record[_KIND]
 
 
-def read_packet(record: bytes) -> tuple[Packet, bytes]:
+def read_packet(record: bytes) -> tuple[PacketRecord, bytes]:
     """A packet, and its payload."""
-    packet = Packet._make(_PACKET.unpack_from(record))
+    packet = PacketRecord._make(_PACKET.unpack_from(record))
     return packet, record[_PACKET.size : _PACKET.size + packet.captured]
 
 
-def read_process(record: bytes) -> Process:
+def read_process(record: bytes) -> ProcessRecord:
     """The head of a process event."""
-    return Process._make(_PROCESS.unpack_from(record))
+    return ProcessRecord._make(_PROCESS.unpack_from(record))
 
 
 def read_path(record: bytes, parts: int) -> str | None:
@@ -140,19 +140,19 @@ def read_path(record: bytes, parts: int) -> str | None:
     return "/" + "/".join(name for name in reversed(names) if name)
 
 
-def read_cgroup(record: bytes) -> tuple[Cgroup, str]:
+def read_cgroup(record: bytes) -> tuple[CgroupRecord, str]:
     """A cgroup event, and the cgroup's path."""
-    return Cgroup._make(_CGROUP.unpack_from(record)), text(record[_CGROUP.size :])
+    return CgroupRecord._make(_CGROUP.unpack_from(record)), text(record[_CGROUP.size :])
 
 
-def read_resolved(record: bytes) -> tuple[Resolved, list[bytes]]:
+def read_getaddrinfo(record: bytes) -> tuple[GetaddrinfoRecord, list[bytes]]:
     """What getaddrinfo returned, and the addresses, packed, each once."""
     entries = _ANSWER.iter_unpack(record[_RESOLVED.size :])
     addresses = [address[: _ADDRESS[family]] for family, address in entries if family in _ADDRESS]
-    return Resolved._make(_RESOLVED.unpack_from(record)), list(dict.fromkeys(addresses))
+    return GetaddrinfoRecord._make(_RESOLVED.unpack_from(record)), list(dict.fromkeys(addresses))
 
 
-def pack_owner(owner: Owner) -> bytes:
+def pack_owner(owner: OwnerRecord) -> bytes:
     """A value of the maps `owners` and `servers`."""
     return _OWNER.pack(*owner)
 

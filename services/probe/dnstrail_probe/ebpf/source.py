@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from dnstrail.captured import CLIENT, Captured, Flow, Process
+from dnstrail.dns.names import V4_MAPPED
 from dnstrail.events import (
-    CLIENT,
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
@@ -19,23 +20,19 @@ from dnstrail.events import (
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
-    Captured,
-    Flow,
-    Process,
 )
-from dnstrail.names import V4_MAPPED
-from dnstrail_probe.assembly import Assembly
-from dnstrail_probe.captures import Captures
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
-from dnstrail_probe.ebpf.getaddrinfo import Getaddrinfo
+from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
 from dnstrail_probe.ebpf.loader import Programs
+from dnstrail_probe.ebpf.open_sockets import note_open_sockets
 from dnstrail_probe.ebpf.program_text import RING_PAGES
 from dnstrail_probe.ebpf.ring import Ring
-from dnstrail_probe.ebpf.seed import seed
-from dnstrail_probe.resolvers import Resolvers
-from dnstrail_probe.roles import is_client, role_of
-from dnstrail_probe.watched import Watched
+from dnstrail_probe.host.resolv_conf import ResolvConf
+from dnstrail_probe.host.roles import is_client, note_role
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.packets.assembly import Assembly
+from dnstrail_probe.source import Captures
 
 
 class EbpfSource:
@@ -49,17 +46,17 @@ class EbpfSource:
 
     live = True
 
-    def __init__(self, watched: Watched, *, resolver: bool = False) -> None:
-        self.name = "ebpf:getaddrinfo" if resolver else "ebpf"
+    def __init__(self, options: CaptureOptions, *, getaddrinfo: bool = False) -> None:
+        self.name = "ebpf:getaddrinfo" if getaddrinfo else "ebpf"
         self.counters: Counter[str] = Counter()
-        self._ports = ports = watched.ports
-        self._assembly = Assembly(watched, self.counters)
-        self._programs = Programs(ports, first_bytes=watched.server_names, resolver=resolver)
+        self._ports = ports = options.ports
+        self._assembly = Assembly(options, self.counters)
+        self._programs = Programs(ports, first_bytes=options.server_names, getaddrinfo=getaddrinfo)
         self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(self._programs.cgroup_root)
-        self.counters["sockets_found"] = seed(self._programs, self._attribution.processes, ports)
-        self._resolvers = Resolvers()
-        self._getaddrinfo = Getaddrinfo(self._programs, self.counters) if resolver else None
+        self.counters["sockets_found"] = note_open_sockets(self._programs, self._attribution.processes, ports)
+        self._resolvers = ResolvConf()
+        self._getaddrinfo = GetaddrinfoCalls(self._programs, self.counters) if getaddrinfo else None
         self._epoch = 0
         self._readers: dict[int, Callable[[bytes], Captures]] = {
             records.PACKET: self._packet,
@@ -124,7 +121,7 @@ class EbpfSource:
             from_server=packet.sport in self._ports,
             payload=payload,
         )
-        flow = _flow(packet, role_of(life, client=client))
+        flow = _flow(packet, note_role(life, client=client))
         captured = Captured(packet.ts + self._epoch, payload, flow, process, self._args(packet, flow, process))
         found: Captures = [(NET_PACKET_DNS, captured)]
         if packet.protocol == records.TCP:
@@ -142,7 +139,7 @@ class EbpfSource:
         args = {GETADDRINFO: how}
         return [(NET_PACKET_DNS, Captured(call.ts + self._epoch, payload, None, process, args)) for payload in payloads]
 
-    def _args(self, packet: records.Packet, flow: Flow, process: Process | None) -> dict[str, Any]:
+    def _args(self, packet: records.PacketRecord, flow: Flow, process: Process | None) -> dict[str, Any]:
         """Of what reaches a client: whether its server is none of those that it is configured to ask, if known."""
         if flow.role != CLIENT or process is None:
             return {}
@@ -188,7 +185,7 @@ class EbpfSource:
         return []
 
 
-def _flow(packet: records.Packet, role: str) -> Flow:
+def _flow(packet: records.PacketRecord, role: str) -> Flow:
     size = 4 if packet.family == 4 else 16  # noqa: PLR2004 - the family as the program says it
     connecting = packet.kind != records.PACKET
     return Flow(

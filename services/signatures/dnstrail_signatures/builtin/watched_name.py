@@ -12,9 +12,9 @@ import dns.rdatatype
 from dns.rdtypes.ANY.CNAME import CNAME
 
 from dnstrail.datasource import DataSource
+from dnstrail.dns.names import lookup_key
 from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.names import lookup_key
 from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
@@ -58,14 +58,14 @@ class WatchedName(Signature):
         names = [event.dns.question[0].name]
         for name in names:  # it grows by the aliases of each
             names += [alias for alias in _aliases(event.dns, name) if alias not in names]
-        watched = next(filter(None, map(self._match, names)), None)
-        if watched is None:
+        options = next(filter(None, map(self._match, names)), None)
+        if options is None:
             return
         try:
             found = self.dns.get(names[0].to_text())
         except DataNotFound:
             return
-        self.report(event, watched_name=watched, **found)
+        self.report(event, watched_name=options, **found)
 
     def _match(self, name: dns.name.Name) -> str | None:
         """The watched name at or above a name."""

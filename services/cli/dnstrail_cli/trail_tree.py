@@ -1,0 +1,66 @@
+"""Trails as trees: for each question the way to the key, and the evidence for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from dnstrail.process.terminal import escape_unprintable
+
+_MOST_ASKERS = 4  # that are drawn for one question
+
+
+def trail_trees(found: dict[str, Any]) -> list[RenderableType]:
+    """The data of a `trail` reply: a tree for each way, rivals marked, then the names that servers were called by."""
+    trees: list[RenderableType] = [_tree(found["key"], trail) for trail in found["trails"]]
+    if found["server_names"]:
+        names = Tree(Text("called by (not DNS)", style="bold"))
+        for called in found["server_names"]:
+            names.add(Text(escape_unprintable(f"{called['name']}  ({called['evidence']}, {called['count']}x)")))
+        trees.append(names)
+    if found["truncated"]:
+        trees.append(Text("... and more ways"))
+    if not found.get("history", True):
+        trees.append(Text("as far as it is remembered"))
+    return trees
+
+
+def _tree(key: str, trail: dict[str, Any]) -> Tree:
+    rank = "rival" if trail["rival"] else "likeliest"
+    root = escape_unprintable(trail["dns_root"])
+    tree = branch = Tree(Text(f"{root}  ({rank}, {trail['state']})", style="" if trail["rival"] else "bold"))
+    for reason in trail["reasons"]:
+        tree.add(Text(escape_unprintable(reason), style="dim"))
+    for asker in trail["asked"][:_MOST_ASKERS]:
+        tree.add(Text(_asker_text(asker), style="dim"))
+    steps = trail["steps"]
+    if not steps and key == trail["dns_root"]:
+        tree.add(Text(f"{escape_unprintable(key)} itself was asked"))
+    elif not steps or steps[0]["owner"] != trail["dns_root"]:
+        branch = branch.add(
+            Text(f"...   {escape_unprintable(steps[0]['owner'] if steps else key)}  (what led here is forgotten)")
+        )
+    for step in steps:
+        branch = branch.add(Text(_step_text(step)))
+    return tree
+
+
+def _step_text(step: dict[str, Any]) -> str:
+    life = f"{step['remaining']:.0f} s left" if step["state"] == "live" else step["state"]
+    seen = f"seen {step['age']:.0f} s ago, {life}, {step['count']}x"
+    return f"{step['kind']:<5} {escape_unprintable(step['target'])}  ({seen})"
+
+
+def _asker_text(asker: dict[str, Any]) -> str:
+    who = f"{asker['process_name']}({asker['process_id']})" if asker["process_id"] else "somebody"
+    where = f" in container {asker['container_id'][:12]}" if asker["container_id"] else ""
+    client = f" at {asker['client']}" if asker["client"] else ""
+    server = f"{asker['server'] or 'somebody'}{_FOREIGN[asker['foreign']]}"
+    seen = "" if asker["matched"] else ", its query unseen"
+    return escape_unprintable(f"asked by {who}{where}{client}, answered by {server}, {asker['count']}x{seen}")
+
+
+_FOREIGN = {True: " (a foreign server)", False: " (a configured server)", None: ""}

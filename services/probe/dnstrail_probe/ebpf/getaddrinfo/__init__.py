@@ -1,0 +1,1 @@
+"""Calls of getaddrinfo, watched by uprobes on C libraries."""

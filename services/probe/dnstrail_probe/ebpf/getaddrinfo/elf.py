@@ -1,0 +1,141 @@
+"""What a program file tells of itself: its interpreter, and where a function is (elf(5)). Files may be anybody's."""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+# Gives at most so many bytes from a place on: (size, offset), as os.pread does of a descriptor.
+Read = Callable[[int, int], bytes]
+
+_HEADER = struct.Struct("<4s2B10x2HI3QI6H")
+_SEGMENT = struct.Struct("<2I6Q")
+_SECTION = struct.Struct("<2I4Q2I2Q")
+_SYMBOL = struct.Struct("<I2BH2Q")
+_64_BITS, _LITTLE_ENDIAN = 2, 1
+_MACHINES = {"x86_64": 62, "aarch64": 183}
+_LOAD, _INTERPRETER = 1, 3  # types of segments
+_DYNAMIC_SYMBOLS = 11  # type of a section
+_FUNCTION, _TYPE = 2, 15  # of symbols: a type, and the bits that tell it
+_EXECUTABLE = 1
+_LONGEST_PATH = 4096
+_MOST_HEADERS = 1024
+_LAST_OFFSET = 1 << 62  # a place in a file is a signed number
+_LARGEST_TABLE = 4 << 20  # bytes of symbols, and of their names; glibc has some 100 KiB
+
+
+class _Header(NamedTuple):
+    magic: bytes
+    bits: int
+    order: int
+    kind: int
+    machine: int
+    version: int
+    entry: int
+    segments: int
+    sections: int
+    flags: int
+    size: int
+    segment_size: int
+    segment_count: int
+    section_size: int
+    section_count: int
+    names: int
+
+
+class _ProgramHeader(NamedTuple):
+    kind: int
+    flags: int
+    offset: int
+    address: int
+    physical: int
+    size: int
+    memory: int
+    align: int
+
+
+class _Section(NamedTuple):
+    name: int
+    kind: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entry: int
+
+
+def interpreter(read: Read) -> str | None:
+    """The program that loads this one, and its libraries, as an absolute path; None if there is none."""
+    for segment in _segments(read):
+        if segment.kind == _INTERPRETER:
+            path = _bounded(read, segment.size, segment.offset, _LONGEST_PATH).partition(b"\0")[0]
+            return os.fsdecode(path) if path.startswith(b"/") else None
+    return None
+
+
+def function_offset(read: Read, name: str) -> int | None:
+    """Where in the file a function that others may call begins, in bytes; None if there is no such function."""
+    address = _address(read, name.encode() + b"\0")
+    if address is None:
+        return None
+    for segment in _segments(read):
+        within = address - segment.address
+        if segment.kind == _LOAD and segment.flags & _EXECUTABLE and 0 <= within < segment.size:
+            return segment.offset + within
+    return None
+
+
+def _address(read: Read, wanted: bytes) -> int | None:
+    sections = list(_sections(read))
+    dynamic = next((section for section in sections if section.kind == _DYNAMIC_SYMBOLS), None)
+    if dynamic is None or dynamic.link >= len(sections):
+        return None
+    names, symbols = _table(read, sections[dynamic.link]), _table(read, dynamic)
+    whole = len(symbols) - len(symbols) % _SYMBOL.size
+    for at, info, _, place, address, _ in _SYMBOL.iter_unpack(symbols[:whole]):
+        if place and info & _TYPE == _FUNCTION and names.startswith(wanted, at):
+            return int(address)
+    return None
+
+
+def _table(read: Read, section: _Section) -> bytes:
+    return _bounded(read, section.size, section.offset, _LARGEST_TABLE)
+
+
+def _bounded(read: Read, size: int, offset: int, most: int) -> bytes:
+    """What a file has at a place that it names itself, which may be anywhere."""
+    return read(min(size, most), offset) if offset < _LAST_OFFSET else b""
+
+
+def _segments(read: Read) -> Iterator[_ProgramHeader]:
+    header = _header(read)
+    if header is not None and header.segment_size == _SEGMENT.size:
+        yield from map(_ProgramHeader._make, _entries(read, _SEGMENT, header.segments, header.segment_count))
+
+
+def _sections(read: Read) -> Iterator[_Section]:
+    header = _header(read)
+    if header is not None and header.section_size == _SECTION.size:
+        yield from map(_Section._make, _entries(read, _SECTION, header.sections, header.section_count))
+
+
+def _entries(read: Read, entry: struct.Struct, offset: int, count: int) -> Iterator[tuple[int, ...]]:
+    data = _bounded(read, count * entry.size, offset, _MOST_HEADERS * entry.size)
+    return entry.iter_unpack(data[: len(data) - len(data) % entry.size])
+
+
+def _header(read: Read) -> _Header | None:
+    """The head of a file of this machine's own kind; None of any other."""
+    data = read(_HEADER.size, 0)
+    if len(data) < _HEADER.size:
+        return None
+    header = _Header._make(_HEADER.unpack(data))
+    ours = header.bits == _64_BITS and header.order == _LITTLE_ENDIAN
+    machine = _MACHINES.get(platform.machine())
+    return header if header.magic == b"\x7fELF" and ours and header.machine == machine else None

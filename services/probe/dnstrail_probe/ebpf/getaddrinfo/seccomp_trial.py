@@ -1,0 +1,76 @@
+"""Watching getaddrinfo tried on one process of ours, before it is done to others: some kernels kill them over it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries
+from dnstrail_probe.ebpf.getaddrinfo.elf import function_offset
+from dnstrail_probe.ebpf.getaddrinfo.process_root import open_root
+from dnstrail_probe.ebpf.getaddrinfo.uprobes import FUNCTION, SOURCE
+
+CALLER = (sys.executable, "-P", "-m", "dnstrail_probe.ebpf.getaddrinfo.seccomp_child")
+REMEDY = "Linux 6.14 or newer, or 6.6 to 6.10, with CONFIG_UPROBES"
+_PATIENCE = 10.0  # seconds
+_KILLS = f"on this kernel a process under seccomp does not survive it: {REMEDY}"
+
+Watch = Callable[[int, int, int], tuple[int, ...]]
+
+
+def try_watching(watch: Watch, caller: tuple[str, ...] = CALLER) -> None:
+    """Watch, by `watch(file, offset, pid)`, a process under seccomp that calls getaddrinfo.
+
+    Linux 6.11 comes back from a watched function by a system call of its own, which filters refuse, to the process's
+    death; from 6.14 on seccomp lets it pass.
+
+    Raises:
+        SourceUnavailable: the kernel refused to watch it, or it did not survive; the text says what to do.
+    """
+    try:
+        returned = _call_watched(watch, caller)
+    except OSError as error:
+        raise SourceUnavailable(SOURCE, f"the kernel refused to watch {FUNCTION} ({error}): {REMEDY}") from error
+    if returned:
+        raise SourceUnavailable(SOURCE, _KILLS)
+
+
+def _call_watched(watch: Watch, caller: tuple[str, ...]) -> int:
+    """Let a process call while it is watched; how it ended."""
+    with subprocess.Popen(caller, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603 - our own
+        try:
+            _await_word(child)
+            with _watched(watch, child.pid):
+                child.communicate(b"\n", _PATIENCE)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            child.kill()
+    return child.returncode
+
+
+def _await_word(child: subprocess.Popen[bytes]) -> None:
+    if child.stdout is not None:
+        child.stdout.readline()
+
+
+@contextmanager
+def _watched(watch: Watch, pid: int) -> Iterator[None]:
+    watches: list[int] = []
+    try:
+        with open_root(pid) as root:
+            for file in c_libraries(pid, root):
+                offset = function_offset(partial(os.pread, file), FUNCTION)
+                if offset is not None:
+                    watches += watch(file, offset, pid)
+        if not watches:
+            raise SourceUnavailable(SOURCE, f"{sys.executable} uses no C library to try it on")
+        yield
+    finally:
+        for descriptor in watches:
+            os.close(descriptor)

@@ -1,0 +1,1 @@
+"""The formats of capture files, and of frames from resolvers."""

@@ -1,0 +1,1 @@
+"""What this host says about its processes, sockets, containers and resolvers."""

@@ -1,0 +1,1 @@
+"""From frames of any link type to DNS messages, connections and server names."""

@@ -1,0 +1,121 @@
+"""From frames to events: fragments and segments put together, tunnels opened; one code for every source."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from dnstrail.captured import Captured, Flow
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.packets.dns_over_tcp import DnsMessages
+from dnstrail_probe.packets.fragments import Fragments
+from dnstrail_probe.packets.packet import Datagram, IpPacket, Segment, ip_packet, transport
+from dnstrail_probe.packets.server_names.reader import ServerNameReader
+from dnstrail_probe.packets.server_names.server_name import ServerName
+from dnstrail_probe.packets.tcp_opens import TcpOpens
+from dnstrail_probe.packets.tcp_streams import Streams
+from dnstrail_probe.packets.tunnels import TUNNELS, inner_frame
+from dnstrail_probe.source import Captures
+
+_DEEPEST = 4  # tunnels within tunnels
+
+
+class Assembly:
+    """What lies between the packets of one source; everything that it passes over is counted by reason.
+
+    `connects`: tell of every connection that is opened, too.
+    """
+
+    def __init__(self, options: CaptureOptions, counters: Counter[str], *, connects: bool = False) -> None:
+        self._ports = options.ports
+        self._all_ports = None if options.server_names else options.ports | TUNNELS
+        self._counters = counters
+        self._fragments = Fragments(counters)
+        self._connects = TcpOpens() if connects else None
+        self._dns = Streams(counters, lambda known: DnsMessages(counters, known=known))
+        self._names = Streams(counters, lambda _: ServerNameReader(counters))
+        self._server_names = options.server_names
+
+    def frame(self, timestamp: int, linktype: int, frame: bytes, depth: int = 0) -> Captures:
+        """The events that a frame completes."""
+        packet = ip_packet(linktype, frame)
+        if isinstance(packet, str):
+            return self._passed_over(packet)
+        if packet.fragment is None:
+            return self._whole(timestamp, packet, depth)
+        whole = self._fragments.add(packet, packet.fragment, timestamp)
+        return [] if whole is None else self._whole(timestamp, whole, depth)
+
+    def segment(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> Captures:
+        """The events that a TCP segment with DNS completes; its data are the payload."""
+        self._counters["tcp_segments"] += 1
+        return _messages(self._dns.add(segment, flow, sequence, syn=syn))
+
+    def first_bytes(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> Captures:
+        """The server names that a TCP segment without DNS completes; its data are the payload."""
+        return _names(self._names.add(segment, flow, sequence, syn=syn))
+
+    def advance(self, now: int) -> Captures:
+        """The events that nothing more is waited for at this time, in nanoseconds since the epoch."""
+        self._fragments.expire(now)
+        return _messages(self._dns.expire(now)) + _names(self._names.expire(now))
+
+    def finish(self) -> Captures:
+        """The events that are complete at the end of the source."""
+        self._fragments.finish()
+        return _messages(self._dns.finish()) + _names(self._names.finish())
+
+    def _whole(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
+        found = self._transport(timestamp, packet, depth)
+        return found if self._connects is None else self._connects.seen(timestamp, packet) + found
+
+    def _transport(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
+        found = transport(packet, self._all_ports)
+        if isinstance(found, str):
+            return self._passed_over(found)
+        if found.source_port not in self._ports and found.destination_port not in self._ports:
+            return self._other_port(timestamp, found, depth)
+        if isinstance(found, Datagram):
+            return self._datagram(timestamp, found)
+        if not found.payload and not found.syn:
+            return self._passed_over("tcp_without_data")
+        flow = _tcp_flow(found)
+        return self.segment(Captured(timestamp, found.payload, flow), flow, found.sequence, syn=found.syn)
+
+    def _datagram(self, timestamp: int, datagram: Datagram) -> Captures:
+        if not datagram.payload:
+            return self._passed_over("empty_payload")
+        flow = Flow(datagram.source, datagram.source_port, datagram.destination, datagram.destination_port)
+        return [(NET_PACKET_DNS, Captured(timestamp, datagram.payload, flow))]
+
+    def _other_port(self, timestamp: int, found: Datagram | Segment, depth: int) -> Captures:
+        if isinstance(found, Datagram) and found.destination_port in TUNNELS and depth < _DEEPEST:
+            inner = inner_frame(found.destination_port, found.payload)
+            if inner is not None:
+                return self.frame(timestamp, *inner, depth + 1)
+        self._counters["other_port"] += 1
+        if not self._server_names or isinstance(found, Datagram) or not (found.payload or found.syn):
+            return []
+        flow = _tcp_flow(found)
+        return self.first_bytes(Captured(timestamp, found.payload, flow), flow, found.sequence, syn=found.syn)
+
+    def _passed_over(self, reason: str) -> Captures:
+        self._counters[reason] += 1
+        return []
+
+
+def _tcp_flow(segment: Segment) -> Flow:
+    return Flow(segment.source, segment.source_port, segment.destination, segment.destination_port, "tcp")
+
+
+def _messages(found: list[tuple[Captured, bytes]]) -> Captures:
+    return [(NET_PACKET_DNS, msgspec.structs.replace(context, payload=message)) for context, message in found]
+
+
+def _names(found: list[tuple[Captured, ServerName]]) -> Captures:
+    return [
+        (NET_SERVER_NAME, msgspec.structs.replace(context, args={"server_name": one.name, "evidence": one.evidence}))
+        for context, one in found
+    ]

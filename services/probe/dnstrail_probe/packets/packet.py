@@ -1,0 +1,169 @@
+"""Packets: from a frame to the datagram or segment in it, or to the reason why there is none."""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from dnstrail_probe.packets.link import LINKS
+
+_IPV4 = struct.Struct("!BxHHHxB2x4s4s")  # RFC 791, section 3.1
+_IPV6 = struct.Struct("!B3xHBx16s16s")  # RFC 8200, section 3
+_UDP = struct.Struct("!HHH")  # RFC 768; the checksum is left alone, since offloading makes it wrong at will
+_UDP_HEADER = 8
+_TCP = struct.Struct("!HHI4xBB6x")  # RFC 9293, section 3.1
+_SYN = 0x02
+_IPV4_ADDRESS = 4
+_EXTENSION = struct.Struct("!BB")
+_FRAGMENT_HEADER = struct.Struct("!B1xHI")  # RFC 8200, section 4.5
+
+_TCP_PROTOCOL, _UDP_PROTOCOL, _FRAGMENT, _AUTHENTICATION = 6, 17, 44, 51
+_EXTENSIONS = frozenset({0, 43, _FRAGMENT, _AUTHENTICATION, 60})  # and hop-by-hop, routing, destination
+
+
+class Datagram(msgspec.Struct, frozen=True, gc=False):
+    """One UDP datagram; addresses packed, 4 or 16 bytes."""
+
+    source: bytes
+    source_port: int
+    destination: bytes
+    destination_port: int
+    payload: bytes
+
+
+class Segment(msgspec.Struct, frozen=True, gc=False):
+    """One TCP segment; addresses packed, 4 or 16 bytes."""
+
+    source: bytes
+    source_port: int
+    destination: bytes
+    destination_port: int
+    sequence: int
+    syn: bool
+    payload: bytes
+
+
+class Fragment(msgspec.Struct, frozen=True, gc=False):
+    """Where a fragment belongs: the packet's identification, the offset in bytes, and whether more follow."""
+
+    identification: int
+    offset: int
+    more: bool
+
+
+class IpPacket(msgspec.Struct, frozen=True, gc=False):
+    """One IP packet: `payload` is what follows all its headers, of the kind `protocol`."""
+
+    source: bytes
+    destination: bytes
+    protocol: int
+    payload: bytes
+    fragment: Fragment | None = None  # set: `payload` is a piece, and starts with no header unless offset is 0
+
+
+def ip_packet(linktype: int, frame: bytes) -> IpPacket | str:
+    """The IP packet, possibly a fragment, in a frame; else the reason why there is none."""
+    link = LINKS.get(linktype)
+    if link is None:
+        return "link_type_not_supported"
+    network = link(frame)
+    if isinstance(network, str):
+        return network
+    version, offset = network
+    try:
+        return _ipv4(frame, offset) if version == 4 else _ipv6(frame, offset)  # noqa: PLR2004
+    except struct.error:
+        return "ip_header_cut"
+
+
+def transport(packet: IpPacket, ports: frozenset[int] | None = None) -> Datagram | Segment | str:
+    """The datagram or segment in a whole IP packet, or the reason why there is none.
+
+    `ports` (None: all) are the ports of interest, on either side. Of a frame that was cut in the capture, what is there
+    of the payload counts.
+    """
+    if packet.protocol == _UDP_PROTOCOL:
+        return _udp(packet, ports)
+    return _tcp(packet, ports) if packet.protocol == _TCP_PROTOCOL else "other_protocol"
+
+
+def _udp(packet: IpPacket, ports: frozenset[int] | None) -> Datagram | str:
+    payload = packet.payload
+    if len(payload) < _UDP_HEADER:
+        return "udp_header_cut"
+    source_port, destination_port, length = _UDP.unpack_from(payload)
+    if ports is not None and source_port not in ports and destination_port not in ports:
+        return "other_port"
+    if length < _UDP_HEADER:
+        if length or len(packet.source) == _IPV4_ADDRESS:
+            return "bad_udp_length"
+        length = len(payload)  # IPv6 alone may leave it out (RFC 2675, section 4)
+    return Datagram(packet.source, source_port, packet.destination, destination_port, payload[_UDP_HEADER:length])
+
+
+def _tcp(packet: IpPacket, ports: frozenset[int] | None) -> Segment | str:
+    payload = packet.payload
+    if len(payload) < _TCP.size:
+        return "tcp_header_cut"
+    source_port, destination_port, sequence, words, flags = _TCP.unpack_from(payload)
+    if ports is not None and source_port not in ports and destination_port not in ports:
+        return "other_port"
+    header = (words >> 4) * 4
+    if header < _TCP.size:
+        return "bad_tcp_header"
+    return Segment(
+        packet.source,
+        source_port,
+        packet.destination,
+        destination_port,
+        sequence,
+        bool(flags & _SYN),
+        payload[header:],
+    )
+
+
+def _ipv4(frame: bytes, offset: int) -> IpPacket | str:
+    first, total, identification, flags, protocol, source, destination = _IPV4.unpack_from(frame, offset)
+    header = (first & 0x0F) * 4
+    # A total length of 0 was left for the network card to fill in; the frame's end is all there is to go by.
+    length = total or len(frame) - offset
+    if first >> 4 != 4 or header < _IPV4.size or length < header:  # noqa: PLR2004
+        return "bad_ip_header"
+    payload = frame[offset + header : offset + length]
+    if not flags & 0x3FFF:
+        return IpPacket(source, destination, protocol, payload)
+    fragment = Fragment(identification, (flags & 0x1FFF) * 8, bool(flags & 0x2000))
+    return IpPacket(source, destination, protocol, payload, fragment)
+
+
+def _ipv6(frame: bytes, offset: int) -> IpPacket | str:
+    first, length, protocol, source, destination = _IPV6.unpack_from(frame, offset)
+    if first >> 4 != 6:  # noqa: PLR2004
+        return "bad_ip_header"
+    start = offset + _IPV6.size
+    payload = frame[start : start + length]
+    if protocol == _UDP_PROTOCOL:
+        return IpPacket(source, destination, protocol, payload)
+    return IpPacket(source, destination, *upper_layer(protocol, payload))
+
+
+def upper_layer(protocol: int, payload: bytes) -> tuple[int, bytes, Fragment | None]:
+    """What lies behind the extension headers of IPv6 (RFC 8200, section 4): protocol, payload, fragment.
+
+    It stops at a fragment header, for the headers behind it may lie in another piece; what was put together
+    from pieces goes through here again. Raises struct.error where a header is cut.
+    """
+    offset = 0
+    while protocol in _EXTENSIONS:
+        if protocol == _FRAGMENT:
+            protocol, place, identification = _FRAGMENT_HEADER.unpack_from(payload, offset)
+            offset += _FRAGMENT_HEADER.size
+            if place & 0xFFF9:  # neither offset nor "more": an atomic fragment (RFC 6946), which is whole
+                return protocol, payload[offset:], Fragment(identification, place & 0xFFF8, bool(place & 1))
+        else:
+            # AH counts in units of 4 bytes (RFC 4302, section 2.2), the others in units of 8.
+            unit, less = (4, 2) if protocol == _AUTHENTICATION else (8, 1)
+            protocol, length = _EXTENSION.unpack_from(payload, offset)
+            offset += (length + less) * unit
+    return protocol, payload[offset:], None

@@ -1,0 +1,1 @@
+"""Server names that clients state in the first bytes of a connection."""

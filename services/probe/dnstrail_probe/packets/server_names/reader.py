@@ -1,0 +1,93 @@
+"""Server names at the start of a TCP stream: of its ClientHello, or of its HTTP requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from dnstrail_probe.packets.server_names.client_hello import Unreadable, read_client_hello
+from dnstrail_probe.packets.server_names.http_request import may_be_request, read_request
+from dnstrail_probe.packets.server_names.server_name import HOST, SNI, ServerName, server_name
+from dnstrail_probe.packets.tcp_stream import Arrival
+
+FIRST_BYTES = 16 << 10  # of a stream; behind them nothing is looked for
+_TLS_HANDSHAKE = 0x16
+
+
+class ServerNameReader:
+    """Reads the first bytes of a stream; `done` when there is nothing more to find. Only clients send what it knows."""
+
+    def __init__(self, counters: Counter[str]) -> None:
+        self.done = False
+        self._counters = counters
+        self._buffer = bytearray()
+        self._room = FIRST_BYTES
+        self._skip = 0  # bytes of a request's body that are still to come
+
+    @property
+    def held(self) -> int:
+        """Bytes of what is not complete."""
+        return len(self._buffer)
+
+    def take(self, data: bytes, arrival: Arrival) -> list[tuple[int, ServerName]]:
+        """The names that these bytes complete."""
+        if self.done:
+            return []
+        data = data[: self._room]
+        self._room -= len(data)
+        self._buffer += data[self._skip :]
+        self._skip = max(0, self._skip - len(data))
+        found = self._read() if self._buffer else []
+        if self._room <= 0:
+            self._give_up()
+        return [(arrival.timestamp, name) for name in found]
+
+    def skip(self) -> None:
+        """What is behind a gap is not looked at."""
+        self._give_up()
+
+    def _read(self) -> list[ServerName]:
+        try:
+            return self._hello() if self._buffer[0] == _TLS_HANDSHAKE else self._requests()
+        except Unreadable:  # what a server sends, for one
+            self._end()
+            return []
+
+    def _hello(self) -> list[ServerName]:
+        stated = read_client_hello(self._buffer)
+        if stated is None:
+            return []
+        self._end()
+        return self._checked(stated, SNI)
+
+    def _requests(self) -> list[ServerName]:
+        found: list[ServerName] = []
+        while not self.done and self._buffer:
+            if not may_be_request(self._buffer):
+                self._end()
+                break
+            request = read_request(self._buffer)
+            if request is None:
+                break
+            found += self._checked(request.host, HOST)
+            if request.end < 0:
+                self._end()
+            self._skip = max(0, request.end - len(self._buffer))
+            del self._buffer[: request.end]
+        return found
+
+    def _checked(self, stated: bytes, evidence: str) -> list[ServerName]:
+        found = server_name(stated, evidence) if stated else "server_name_none"
+        if isinstance(found, str):
+            self._counters[found] += 1
+            return []
+        return [found]
+
+    def _give_up(self) -> None:
+        """What is not complete is counted."""
+        if self._buffer:
+            self._counters["server_name_incomplete"] += 1
+        self._end()
+
+    def _end(self) -> None:
+        self.done = True
+        self._buffer.clear()

@@ -1,0 +1,43 @@
+"""Connections that packets tell of: the first SYN of each, as the event of a process that connects."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from dnstrail.captured import Captured, Flow
+from dnstrail.dns.names import packed_address_text
+from dnstrail.events import NET_TCP_CONNECT
+from dnstrail_probe.packets.packet import IpPacket
+from dnstrail_probe.source import Captures
+
+_TCP = 6
+_FLAGS, _SYN, _ACK = 13, 0x02, 0x10
+_AGAIN = 60 * 10**9  # nanoseconds within which a SYN of the same ends is sent again, not a new connection
+MAX_REMEMBERED = 16384
+
+_Ends = tuple[bytes, bytes, bytes]
+
+
+class TcpOpens:
+    """The connections that were opened lately."""
+
+    def __init__(self) -> None:
+        self._opened: OrderedDict[_Ends, int] = OrderedDict()
+
+    def seen(self, timestamp: int, packet: IpPacket) -> Captures:
+        """The event of a packet that opens a connection."""
+        header = packet.payload
+        if packet.protocol != _TCP or len(header) <= _FLAGS or header[_FLAGS] & (_SYN | _ACK) != _SYN:
+            return []
+        ends = packet.source, packet.destination, header[:4]
+        before = self._opened.get(ends)
+        if before is not None and timestamp - before <= _AGAIN:
+            return []
+        self._opened[ends] = timestamp
+        self._opened.move_to_end(ends)
+        if len(self._opened) > MAX_REMEMBERED:
+            self._opened.popitem(last=False)
+        ports = int.from_bytes(header[:2]), int.from_bytes(header[2:4])
+        flow = Flow(packet.source, ports[0], packet.destination, ports[1], "tcp")
+        args = {"dst": packed_address_text(packet.destination), "dst_port": ports[1]}
+        return [(NET_TCP_CONNECT, Captured(timestamp, b"", flow, args=args))]

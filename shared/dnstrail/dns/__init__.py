@@ -1,0 +1,8 @@
+"""DNS messages as bytes: the tight decoder that yields what relations need (RFC 1035, section 4)."""
+
+from __future__ import annotations
+
+from dnstrail.dns.message import Message, Record, decode, is_response
+from dnstrail.dns.service_binding import ServiceBinding
+
+__all__ = ["Message", "Record", "ServiceBinding", "decode", "is_response"]

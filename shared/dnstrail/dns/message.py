@@ -1,0 +1,127 @@
+"""One DNS message: its header, its question, and those answers that can make relations (RFC 1035, section 4.1)."""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from dnstrail.dns.name import MAX_POINTERS, POINTER, Known, read_name
+from dnstrail.dns.names import packed_address_text
+from dnstrail.dns.rdata import TYPES, A, read_rdata
+from dnstrail.dns.service_binding import ServiceBinding
+from dnstrail.errors import BadMessage
+
+IN = 1
+HEADER = 12  # bytes
+_QR = 0x8000
+_header = struct.Struct("!4H").unpack_from
+_question = struct.Struct("!2H").unpack_from  # behind its name
+_record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDATA
+_usual_record = struct.Struct("!HHHIH4s").unpack_from  # the same, its owner a pointer, its RDATA an IPv4 address
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One answer: owner and target in the form of DESIGN 5.1, type, and TTL in seconds as it stands."""
+
+    owner: str
+    type: int
+    ttl: int
+    target: str | ServiceBinding
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What was read of `wire`; `damaged`: the framing broke; `skipped` counts records with a bad RDATA."""
+
+    wire: bytes
+    id: int
+    flags: int
+    question_count: int
+    answer_count: int
+    name: str = ""
+    type: int = 0
+    cls: int = 0
+    answers: list[Record] = []
+    skipped: int = 0
+    damaged: bool = False
+
+    @property
+    def is_response(self) -> bool:
+        """QR."""
+        return bool(self.flags & _QR)
+
+    @property
+    def opcode(self) -> int:
+        """OPCODE; 0 is QUERY."""
+        return self.flags >> 11 & 0xF
+
+
+def is_response(wire: bytes) -> bool:
+    """Whether a message says that it is a response, without a look at the rest of it."""
+    return len(wire) >= HEADER and wire[2] >= 0x80  # noqa: PLR2004 - QR is the first bit of the flags
+
+
+def decode(wire: bytes) -> Message:
+    """Read a message: of a response with just one question that question, and the answers of class IN and a known type.
+
+    Takes time linear in the size of the message, whatever it holds.
+
+    Raises:
+        BadMessage: the header, or a response's question, is not whole; damage further on is only marked.
+    """
+    if len(wire) < HEADER:
+        raise BadMessage("shorter than a header")
+    id_, flags, questions, answers = _header(wire)
+    if questions != 1 or not flags & _QR:
+        return Message(wire, id_, flags, questions, answers)
+    known: Known = {}
+    name, rdtype, cls, at = read_question(wire, known)
+    records, skipped, damaged = _read_answers(wire, at, answers, known)
+    return Message(wire, id_, flags, 1, answers, name, rdtype, cls, records, skipped, damaged)
+
+
+def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:
+    """The name, type and class of the first question, and the offset behind it.
+
+    Raises:
+        BadMessage: it is not whole.
+    """
+    name = read_name(wire, HEADER, len(wire), known)
+    at = name.end + 4
+    if at > len(wire):
+        raise BadMessage("the question is cut short")
+    rdtype, cls = _question(wire, name.end)
+    return name.text, rdtype, cls, at
+
+
+def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[Record], int, bool]:
+    """The records that can make relations, the number of those skipped, and whether the framing broke."""
+    records: list[Record] = []
+    skipped, size = 0, len(wire)
+    for _ in range(count):
+        try:
+            pointer, rdtype, cls, ttl, length, address = _usual_record(wire, at)
+        except struct.error:
+            pointer = 0
+        owner, start = known.get(pointer - POINTER), at + 12
+        if owner is None or owner.end > at or owner.pointers == MAX_POINTERS:
+            try:
+                owner = read_name(wire, at, size, known)
+                rdtype, cls, ttl, length = _record(wire, owner.end)
+            except (BadMessage, struct.error):
+                return records, skipped, True
+            start = owner.end + 10
+            address = wire[start : start + length]
+        at = start + length
+        if at > size:
+            return records, skipped, True
+        if cls != IN:
+            continue
+        if rdtype == A and length == 4:  # noqa: PLR2004 - of IPv4
+            records.append(Record(owner.text, A, ttl, packed_address_text(address)))
+        elif rdtype in TYPES:
+            try:
+                records.append(Record(owner.text, rdtype, ttl, read_rdata(wire, rdtype, start, at, known)))
+            except BadMessage:
+                skipped += 1
+    return records, skipped, False

@@ -1,0 +1,285 @@
+"""Admission: which responses answer a query that was seen, and what becomes of the others (DESIGN 5.2)."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from dnstrail.captured import Flow, Process
+from dnstrail.dns import Message
+from dnstrail.dns.message import read_question
+from dnstrail.dns.names import V4_MAPPED
+from dnstrail.errors import BadMessage, SettingsError
+
+POLICIES = ("auto", "accept", "reject")
+WINDOW = 30.0  # seconds that a query waits, and that `auto` trusts nothing after a loss
+REORDER = 1.0  # seconds by which a response may be stamped before its query
+COPY = 0.1  # seconds within which the same bytes on the same flow are one packet seen again
+MAX_SIGHTINGS = 64  # of one query that wait for their responses
+MAX_TARGETS = 64  # of a first response; a larger one is not remembered, and never in conflict
+_PRINTS, _STEPS = 4, 4  # packets of a query whose copies are known; entries of each queue that a call may let go
+_NOT_A_QUERY, _IN = 0xF800, 1  # QR, and any OPCODE but QUERY; the class
+_HEADER = struct.Struct("!3H6x")
+
+Address = tuple[bytes, int]
+Socket = tuple[int, int] | None  # cookie and namespace
+Place = tuple[object, ...]  # party and id, or these, question and server
+Question = tuple[str, int]  # name in the form of DESIGN 5.1, type
+_ANY: Address = (b"", 0)  # a server that is not known, or not to be compared
+
+
+class PacketCopy(NamedTuple):
+    """The first copy of a packet: its stamp, a hash of what it says, and (a response) why it did not match."""
+
+    stamp: float
+    digest: int
+    reason: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Query:
+    """One query, however often it was sent: stamps of the sightings still unanswered, and what answered it first."""
+
+    socket: Socket
+    servers: tuple[Address, ...]
+    places: tuple[Place, ...]
+    latest: float
+    unanswered: list[float] = field(default_factory=list)
+    packets: tuple[PacketCopy, ...] = ()
+    responses: tuple[PacketCopy, ...] = ()
+    targets: frozenset[str] | None = None
+    asker: Process | None = None
+
+    def take(self, stamp: float) -> str:
+        """Use up the first sighting that a response of this stamp can answer; "", or the counter that says why not."""
+        for place, sighted in enumerate(self.unanswered):
+            if -REORDER <= stamp - sighted <= WINDOW:
+                del self.unanswered[place]
+                return ""
+        if abs(stamp - self.latest) <= WINDOW and not self.unanswered:
+            return "unmatched_repeated"
+        return "unmatched_late" if stamp > self.latest else "unmatched_early"
+
+
+class Verdict(NamedTuple):
+    """What becomes of a response: `query` is what it answers, or what was answered before; `copy`: seen before."""
+
+    admitted: bool
+    matched: bool
+    query: Query | None = None
+    copy: bool = False
+
+    @property
+    def asker(self) -> Process | None:
+        """The process that sent the query, where it was seen to."""
+        return self.query.asker if self.query else None
+
+
+class Admission:
+    """The queries of the last 30 s, and a verdict for each response. Plain data: stamps (seconds) come with messages.
+
+    `pending` bounds the queries held: answered ones go first, then the oldest. `counters`: `matched`,
+    `unmatched_accepted`, `unmatched_rejected`; beside them `copies`, reasons (`unmatched_*`) and `pending_full`.
+    The first message counts as a start, as `gap` does. Raises SettingsError if `unmatched` is none of POLICIES.
+    """
+
+    def __init__(self, unmatched: str = "auto", *, pending: int = 16384) -> None:
+        if unmatched not in POLICIES:
+            raise SettingsError(f"dnscache unmatched: {unmatched!r} is none of {', '.join(POLICIES)}")
+        self.unmatched = unmatched
+        self.pending = pending
+        self.counters: Counter[str] = Counter()
+        self._in_doubt: float | None = None  # when something was lost last
+        self._index: dict[Place, Query] = {}
+        self._waiting: OrderedDict[Query, None] = OrderedDict()
+        self._answered: OrderedDict[Query, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._answered)
+
+    def asked(self, stamp: float, wire: bytes, flow: Flow | None, process: Process | None = None) -> None:
+        """A message was seen that may be a query; all but queries of class IN with one question are passed over."""
+        asked = _read_question(wire)
+        if asked is None or flow is None:
+            return
+        query = self._find_or_add(stamp, *asked, flow)
+        if flow.egress and process:
+            query.asker = process
+        digest = hash(wire)
+        if _first_copy(query.packets, stamp, digest) is None:
+            query.packets = (*query.packets[1 - _PRINTS :], PacketCopy(stamp, digest))
+            self._sight(query, stamp)
+        self._sweep(stamp)
+        while len(self) > self.pending:
+            oldest = next(iter(self._answered or self._waiting))
+            if oldest in self._waiting and stamp - oldest.latest <= WINDOW:
+                self.counters["pending_full"] += 1
+                self.gap(stamp)
+            self._drop(oldest)
+
+    def answered(
+        self, stamp: float, message: Message, flow: Flow | None, *, live: bool, asked: bool = False
+    ) -> Verdict:
+        """The verdict on a response that counts (`refusal` is None); all but a copy use up a sighting of a query.
+
+        `asked`: its question was seen with it.
+        """
+        if asked:
+            self.counters["matched"] += 1
+            return Verdict(admitted=True, matched=True)
+        query, reason = self._find(message, flow) if flow else (None, "")
+        copy = False
+        if query is not None:
+            reason, copy = self._match(query, stamp, hash(message.wire))
+        matched = query is not None and not reason
+        admitted = matched or not self._rejects(stamp, flow, live)
+        self.counters["matched" if matched else f"unmatched_{'accepted' if admitted else 'rejected'}"] += 1
+        self.counters.update(name for name in (reason, copy and "copies") if name)
+        self._sweep(stamp)
+        return Verdict(admitted, matched, query if reason in ("", "unmatched_repeated") else None, copy)
+
+    def gap(self, stamp: float) -> None:
+        """Something was lost, or a probe (re)started: for 30 s from this stamp on `auto` rejects nothing."""
+        self._in_doubt = stamp if self._in_doubt is None else max(self._in_doubt, stamp)
+
+    def _rejects(self, stamp: float, flow: Flow | None, live: bool) -> bool:
+        if self.unmatched != "auto":
+            return self.unmatched == "reject"
+        seen = live and flow is not None and flow.socket != 0
+        return seen and self._in_doubt is not None and stamp - self._in_doubt > WINDOW
+
+    def _find_or_add(self, stamp: float, id_: int, question: Question, flow: Flow) -> Query:
+        servers = _servers(flow)
+        socket, parties = _parties(flow, _address(flow.source, flow.source_port), flow.egress)
+        query = self._index.get((parties[0], id_, question, servers[0]))
+        same = query is not None and query.socket == socket and query.servers[0] == servers[0]
+        if query and same and abs(stamp - query.latest) <= WINDOW:
+            return query
+        keys = {(id_, question, server) for server in (*servers, _ANY)} | {(id_,)}
+        places = tuple((party, *key) for party in parties for key in keys)
+        query = Query(socket, servers, places, stamp, asker=self._sender(stamp, parties[-1], id_, question))
+        for place in query.places:
+            held = self._index.get(place)
+            if held is None or held.socket or not socket:  # an address is all that some have
+                self._index[place] = query
+        return query
+
+    def _sender(self, stamp: float, client: Place, id_: int, question: Question) -> Process | None:
+        """Whose packet it is that is seen just now, if it was seen before, on its sender's socket."""
+        sent = self._index.get((client, id_, question, _ANY))
+        return sent.asker if sent and abs(stamp - sent.latest) <= COPY else None
+
+    def _sight(self, query: Query, stamp: float) -> None:
+        young = [sighted for sighted in query.unanswered if stamp - sighted <= WINDOW + REORDER]
+        if len(young) >= MAX_SIGHTINGS:
+            self.counters["pending_full"] += 1
+            self.gap(stamp)
+        query.unanswered = [*young[1 - MAX_SIGHTINGS :], stamp]
+        query.latest = stamp
+        self._answered.pop(query, None)
+        self._waiting[query] = None
+        self._waiting.move_to_end(query)
+
+    def _find(self, message: Message, flow: Flow) -> tuple[Query | None, str]:
+        """The query that a response may answer, by its socket before by its address, or why there is none."""
+        socket, parties = _parties(flow, _address(flow.destination, flow.destination_port), not flow.egress)
+        server, reason = _address(flow.source, flow.source_port), ""
+        for party in parties:
+            asked = (party, message.id, (message.name, message.type))
+            query = self._index.get((*asked, server)) or self._index.get((*asked, _ANY))
+            if query is None:
+                reason = reason or ("unmatched_question" if asked[:2] in self._index else "")
+            elif _ANY not in (server, query.servers[0]) and server not in query.servers:
+                reason = "unmatched_wrong_server"
+            elif query.socket == socket or None in (query.socket, socket):
+                return query, ""
+        return None, reason
+
+    def _match(self, query: Query, stamp: float, digest: int) -> tuple[str, bool]:
+        """Why a response does not match its query ("" if it does), and whether it is a copy."""
+        first = _first_copy(query.responses, stamp, digest)
+        if first:
+            return first.reason, True
+        reason = query.take(stamp)
+        query.responses = (*query.responses[1 - _PRINTS :], PacketCopy(stamp, digest, reason))
+        if not reason and not query.unanswered:
+            del self._waiting[query]
+            self._answered[query] = None
+        return reason, False
+
+    def _sweep(self, stamp: float) -> None:
+        """Let go of a few queries that are too old for any response of about this stamp."""
+        if self._in_doubt is None:
+            self.gap(stamp)
+        for query in (*islice(self._waiting, _STEPS), *islice(self._answered, _STEPS)):
+            if stamp - query.latest > WINDOW + REORDER:
+                self._drop(query)
+
+    def _drop(self, query: Query) -> None:
+        self._waiting.pop(query, None)
+        self._answered.pop(query, None)
+        for place in query.places:
+            if self._index.get(place) is query:
+                del self._index[place]
+
+
+def conflicts(verdict: Verdict, targets: frozenset[str]) -> bool:
+    """Whether a response to a query that was answered before shares no target with the first answer.
+
+    To be called once for every verdict, rejected ones too: it is how the query comes to know its first answer.
+    """
+    query = verdict.query
+    if query is None or verdict.copy:
+        return False
+    if verdict.matched:  # a sighting of its own: no second answer
+        if query.targets is None:
+            query.targets = targets if len(targets) <= MAX_TARGETS else frozenset()
+        return False
+    return bool(targets and query.targets and query.targets.isdisjoint(targets))
+
+
+def _read_question(wire: bytes) -> tuple[int, Question] | None:
+    """Id and question of a query of class IN with just one; None for all else."""
+    try:
+        id_, flags, questions = _HEADER.unpack_from(wire)
+        if flags & _NOT_A_QUERY or questions != 1:
+            return None
+        name, rdtype, cls, _ = read_question(wire, {})
+    except (BadMessage, struct.error):
+        return None
+    return (id_, (name, rdtype)) if cls == _IN else None
+
+
+def _parties(flow: Flow, client: Address, clients_own: bool) -> tuple[Socket, list[Place]]:
+    """Who asks, by socket first: a client's own (its address may change by NAT), or a server's, which serves many."""
+    by_address = (flow.transport, *client)
+    if not flow.socket:
+        return None, [by_address]
+    socket = (flow.socket, flow.namespace)
+    return socket, [socket if clients_own else (*socket, *by_address), by_address]
+
+
+def _servers(flow: Flow) -> tuple[Address, ...]:
+    """The sources that a response to a query may have: what its process meant, then where the packet went.
+
+    Docker's embedded DNS: the process means 127.0.0.11:53, the kernel sends to 127.0.0.11:44932, and the response
+    reaches the client's socket from 127.0.0.11:53 again, which is compared with what was meant. At the server's
+    socket nothing is compared: it is the server, and its packets are seen after their source was rewritten.
+    """
+    if flow.socket and not flow.egress:
+        return (_ANY,)
+    sent = _address(flow.destination, flow.destination_port)
+    meant = _address(flow.meant, flow.meant_port or flow.destination_port)
+    return (sent,) if meant in (_ANY, sent) else (meant, sent)
+
+
+def _address(packed: bytes, port: int) -> Address:
+    """An address and port as they are compared: IPv4-mapped IPv6 is IPv4."""
+    return (packed.removeprefix(V4_MAPPED), port) if packed else _ANY
+
+
+def _first_copy(seen: tuple[PacketCopy, ...], stamp: float, digest: int) -> PacketCopy | None:
+    return next((packet for packet in seen if packet.digest == digest and abs(stamp - packet.stamp) <= COPY), None)

@@ -1,0 +1,1 @@
+"""Trails: the ranked paths from questions to a key, with their evidence (DESIGN 6)."""

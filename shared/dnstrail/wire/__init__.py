@@ -1,8 +1,0 @@
-"""DNS messages as bytes: the tight decoder that yields what relations need (RFC 1035, section 4)."""
-
-from __future__ import annotations
-
-from dnstrail.wire.message import Message, Record, decode, is_response
-from dnstrail.wire.service_binding import ServiceBinding
-
-__all__ = ["Message", "Record", "ServiceBinding", "decode", "is_response"]

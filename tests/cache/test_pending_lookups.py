@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import pytest
+import zmq
+
+from dnstrail.image import Bounds
+from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.lookups import Request
+from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail_cache.pending_lookups import MAX_PARKED, PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.worker import PATIENCE
+from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
+
+A_COM = response("a.com", "a.com 60 A 192.0.2.1")
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def folder():
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def served(folder, clock):
+    with cache(folder, clock=clock, bounds=Bounds()) as address:
+        yield address
+
+
+@pytest.fixture
+def client(served):
+    with asker(served, zmq.DEALER) as client:
+        yield client
+
+
+@pytest.fixture
+def other(served):
+    """A second client, to look on."""
+    with asker(served) as other:
+        yield other
+
+
+@pytest.fixture
+def publishing(folder, served):
+    with probe(folder) as publishing:
+        yield publishing
+
+
+def counted(other, name):
+    return other.ask("stats")["data"]["cache"].get(name, 0)
+
+
+def test_a_reached_mark_is_answered_at_once(client, other, publishing):
+    """A lookup after a turn that was seen does not wait, and is complete."""
+    mark = publishing.turn(seen(A_COM))
+    wait_until(lambda: other.ask("health")["data"]["turns"]["start"] == mark[1])
+    assert client.ask("get", key="a.com", after=[mark, ("start", 0)])["complete"] is True
+    assert counted(other, "parked") == 0
+
+
+def test_a_lookup_waits_for_the_end_of_its_turn(client, other, publishing):
+    """A lookup that comes before its event is answered after it, with it, and others do not wait for that."""
+    mark = publishing.next_mark
+    client.send("get", key="a.com", after=[mark])
+    wait_until(lambda: counted(other, "parked") == 1)
+    assert other.ask("get", key="a.com")["error"] == "data_not_found"
+    publishing.turn(seen(A_COM))
+    reply = client.receive()
+    assert (reply["complete"], reply["data"]["dns_root"]) == (True, "a.com")
+    assert counted(other, "incomplete") == 0
+
+
+def test_a_batch_without_the_end_of_its_turn_is_not_enough(client, other, publishing):
+    """The events of a turn alone do not answer: only its end says that nothing more belongs to it."""
+    start, turn = publishing.next_mark
+    client.send("get", key="192.0.2.1", after=[(start, turn)])
+    wait_until(lambda: counted(other, "parked") == 1)
+    send = publishing.publisher.publish
+    assert send("net_packet_dns", encode(Batch(start, turn, 0, [seen(A_COM)])))
+    wait_until(lambda: other.ask("get", key="a.com")["ok"])
+    b_com = response("b.com", "b.com 60 A 192.0.2.1")
+    assert send("net_packet_dns", encode(Batch(start, turn, 1, [seen(b_com)])))
+    assert send(TURN, encode(Turn(start, turn, {"net_packet_dns": 1}, False, 0)))
+    reply = client.receive()
+    assert reply["complete"] is True
+    assert set(reply["data"]["dns_queries"]) == {"a.com", "b.com"}
+
+
+def test_patience_ends_incomplete(client, other, publishing, clock):
+    """A turn that does not come is waited for until the patience ends; then the answer says that it is not complete."""
+    publishing.turn(seen(A_COM))
+    client.send("get", key="a.com", after=[publishing.next_mark])
+    wait_until(lambda: counted(other, "parked") == 1)
+    clock.monotonic_time += PATIENCE - 0.001
+    assert [other.ask("version")["ok"] for _ in range(3)] == [True] * 3
+    assert client.socket.poll(0) == 0
+    clock.monotonic_time += 0.002
+    reply = client.receive()
+    assert (reply["complete"], reply["data"]["dns_root"]) == (False, "a.com")
+    assert counted(other, "incomplete") == 1
+
+
+def test_what_is_not_found_after_the_patience_is_so(client, other, publishing, clock):
+    """A parked lookup whose key stays unknown is data_not_found at the end."""
+    client.send("get", key="b.com", after=[publishing.next_mark])
+    wait_until(lambda: counted(other, "parked") == 1)
+    clock.monotonic_time += PATIENCE
+    reply = client.receive()
+    assert (reply["error"], reply["complete"]) == ("data_not_found", False)
+
+
+def test_a_wall_clock_that_steps_does_not_matter(client, other, publishing, clock):
+    """The patience is measured by the clock that never steps."""
+    client.send("get", key="a.com", after=[publishing.next_mark])
+    wait_until(lambda: counted(other, "parked") == 1)
+    clock.wall_time += 1e6
+    publishing.turn(seen(A_COM))
+    assert client.receive()["complete"] is True
+
+
+def test_an_unknown_start_is_answered_at_once(client, other, publishing):
+    """A mark of a probe that the cache never heard cannot be waited for."""
+    mark = publishing.turn(seen(A_COM))
+    wait_until(lambda: other.ask("get", key="a.com")["ok"])
+    assert client.ask("get", key="a.com", after=[mark, ("another", 0)])["complete"] is False
+    assert counted(other, "parked") == 0
+
+
+def test_a_lost_turn_is_answered_at_once(client, other, publishing):
+    """A turn that is known to be lost is not waited for, and those around it are complete."""
+    before = publishing.turn(seen(A_COM))
+    lost = publishing.lose_turn()
+    after = publishing.turn()
+    wait_until(lambda: other.ask("health")["data"]["turns"]["start"] == after[1])
+    complete = [client.ask("get", key="a.com", after=[mark])["complete"] for mark in (before, lost, after)]
+    assert complete == [True, False, True]
+    assert client.ask("get", key="a.com", after=[before, after, lost])["complete"] is False
+    assert counted(other, "parked") == 0
+
+
+def test_a_lookup_that_waits_for_a_turn_that_gets_lost_is_answered(client, other, publishing):
+    """Once the next turn shows that the awaited one was lost, the lookup ends, incomplete."""
+    publishing.turn(seen(A_COM))
+    client.send("get", key="a.com", after=[publishing.next_mark])
+    wait_until(lambda: counted(other, "parked") == 1)
+    publishing.lose_turn()
+    publishing.turn()
+    assert client.receive()["complete"] is False
+
+
+def test_every_operation_waits(client, other, publishing):
+    """Trails and lookups of many keys wait for their marks as well."""
+    mark = publishing.next_mark
+    client.send("trail", key="a.com", after=[mark])
+    client.send("get_many", keys=["a.com"], after=[mark])
+    wait_until(lambda: counted(other, "parked") == 2)
+    publishing.turn(seen(A_COM))
+    trails, found = client.receive(), client.receive()
+    assert (trails["complete"], trails["data"]["trails"][0]["dns_root"]) == (True, "a.com")
+    assert (found["complete"], found["data"][0]["dns_root"]) == (True, "a.com")
+
+
+def test_parked_lookups_are_bounded(client, other, publishing):
+    """The 1,025th lookup that would have to wait is refused as overloaded; the others are answered in their order."""
+    mark = publishing.next_mark
+    for _ in range(MAX_PARKED):
+        client.send("get", key="a.com", after=[mark])
+    wait_until(lambda: counted(other, "parked") == MAX_PARKED)
+    refused = other.ask("get", key="a.com", after=[mark])
+    assert refused["error"] == "overloaded"
+    assert "1024 lookups wait" in refused["message"]
+    assert other.ask("get", key="b.com")["error"] == "data_not_found"
+    publishing.turn(seen(A_COM))
+    assert all(client.receive()["complete"] for _ in range(MAX_PARKED))
+    assert counted(other, "overloaded") == 1
+    assert other.ask("get", key="a.com", after=[mark])["complete"] is True
+
+
+def test_ready_takes_out_what_can_be_answered():
+    """Those that are reached, lost or out of patience are taken out in their order; the others stay."""
+    turns = TurnFollower(("net_packet_dns",))
+    turns.turn(Turn("s", 0, {}, live=False, now=0))
+    parked = PendingLookups()
+    waits = {"reached": (0, 10.0), "out of patience": (5, 1.0), "waits": (5, 10.0), "at its end": (5, 2.0)}
+    for name, (turn, deadline) in waits.items():
+        parked.park(PendingLookup(None, Request("get", (name,), after=(("s", turn),)), deadline))
+    ready = [(waiting.request.keys[0], complete) for waiting, complete in parked.ready(turns, 2.0)]
+    assert ready == [("reached", True), ("out of patience", False), ("at its end", False)]
+    assert (len(parked), parked.full) == (1, False)
+    assert [*parked.ready(turns, 2.0)] == []
+
+
+@pytest.mark.parametrize(
+    ("marks", "complete"),
+    [
+        ([], True),
+        ([("s", 0)], True),
+        ([("s", 1)], None),
+        ([("s", 0), ("s", 1)], None),
+        ([("x", 0)], False),
+        ([("s", 1), ("x", 0)], False),
+    ],
+)
+def test_all_marks_have_to_be_reached(marks, complete):
+    """One mark that never will be reached decides, then one that is not reached yet."""
+    turns = TurnFollower(("net_packet_dns",))
+    turns.turn(Turn("s", 0, {}, live=False, now=0))
+    assert is_complete(Request("get", ("a",), after=tuple(marks)), turns) is complete

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import struct
+
+import dns.message
+import pytest
+from scapy.layers.inet import IP, TCP, UDP
+
+from live.processes import dnstrail, run_dir
+
+ANSWER = """id 7
+opcode QUERY
+rcode NOERROR
+flags QR RD RA
+;QUESTION
+{name}. IN A
+;ANSWER
+{name}. 300 IN A {address}
+"""
+TO_CLIENT, TO_SERVER = IP(src="192.0.2.53", dst="192.0.2.2"), IP(src="192.0.2.2", dst="198.51.100.1")
+REQUEST = b"GET / HTTP/1.1\r\nHost: www.example.com\r\n\r\n"
+
+
+def answer(name: str, address: str) -> bytes:
+    return dns.message.from_text(ANSWER.format(name=name, address=address)).to_wire()
+
+
+@pytest.fixture
+def capture(tmp_path):
+    """A capture with an answer over UDP on port 5353, one over TCP on port 53, and a request over HTTP."""
+    by_tcp = answer("tcp.example", "198.51.100.2")
+    frames = [
+        TO_CLIENT / UDP(sport=5353, dport=4000) / answer("udp.example", "198.51.100.1"),
+        TO_CLIENT / TCP(sport=53, dport=4000, seq=9, flags="SA"),
+        TO_CLIENT / TCP(sport=53, dport=4000, seq=10, flags="PA") / (len(by_tcp).to_bytes(2) + by_tcp)[:20],
+        TO_CLIENT / TCP(sport=53, dport=4000, seq=30, flags="PA") / (len(by_tcp).to_bytes(2) + by_tcp)[20:],
+        TO_SERVER / TCP(sport=4001, dport=8080, seq=1, flags="PA") / REQUEST,
+    ]
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
+    records = [struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame for frame in map(bytes, frames)]
+    path = tmp_path / "x.pcap"
+    path.write_bytes(head + b"".join(records))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "known"), [((), {"tcp.example"}), (("--dns-ports", "53, 5353"), {"tcp.example", "udp.example"})]
+)
+def test_ports_are_a_choice(capture, options, known):
+    """DNS is found on port 53 over both transports, and on the ports that --dns-ports names."""
+    done = dnstrail("get", "--json", "--capture", capture, *options, "tcp.example", "udp.example")
+    assert {line["key"] for line in map(json.loads, done.stdout.splitlines()) if line["found"]} == known
+
+
+@pytest.mark.parametrize("command", [("get", "--capture", "x", "a"), ("replay", "x"), ("probe",), ()])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--dns-ports", "53,dns"), "'dns'"),
+        (("--dns-ports", "0"), "'0'"),
+        (("--dns-ports", "65536"), "'65536'"),
+        (("--dns-ports", ""), "''"),
+        (("--dns-ports", ",".join(map(str, range(1, 66)))), "65 ports"),
+        (("--evidence", "dns"), "'dns'"),
+    ],
+)
+def test_what_is_no_port_or_evidence_is_refused(command, options, named):
+    """A value that these options cannot take ends every command with 2 and a line that names it."""
+    done = dnstrail(*command, *options)
+    assert done.returncode == 2
+    assert named in done.stderr
+
+
+@pytest.mark.parametrize(("options", "names"), [((), []), (("--evidence", "sni"), ["www.example.com"])])
+def test_server_names_go_through_the_pipeline_where_they_are_wanted(capture, options, names):
+    """With --evidence sni a replay tells of the names by which servers were called; without, of none."""
+    with run_dir() as folder:
+        done = dnstrail(
+            "replay", capture, *options, "--events", "net_server_name", "--output", "json", "--run-dir", folder
+        )
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    shown = [{arg["name"]: arg["value"] for arg in event["args"]} for event in events]
+    assert [args["server_name"] for args in shown] == names
+    assert {(args["evidence"], args["dst"], args["dst_port"]) for args in shown} <= {("host", "198.51.100.1", 8080)}

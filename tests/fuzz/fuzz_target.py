@@ -1,0 +1,67 @@
+"""An image that is fed whatever comes, and asked about it: nothing raises, and every bound holds."""
+
+from __future__ import annotations
+
+from random import Random
+
+from builders.traffic import KEYS
+from dnstrail.captured import Flow
+from dnstrail.dns import Message, ServiceBinding
+from dnstrail.image import Image
+from dnstrail.image.admission import POLICIES, Admission
+from dnstrail.image.trails.trail import MAX_TRAILS
+from model.consistent import assert_consistent
+from model.episodes import random_bounds
+from model.image_vs_model import assert_well_formed
+
+_CLIENTS = (bytes([10, 0, 0, 2]), bytes(10) + b"\xff\xff\x0a\x00\x00\x02", bytes(15) + b"\x01")
+_SERVERS = (bytes([10, 0, 0, 53]), bytes([1, 1, 1, 1]), b"")
+_PENDING = 16
+
+
+class FuzzTarget:
+    """An image with bounds at random, and a stream whose time jumps now and then."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.image = Image(random_bounds(random), Admission(random.choice(POLICIES), pending=_PENDING))
+        self._now = 1.6e9
+        self._live = random.random() < 0.5
+
+    def feed(self, payload: bytes, message: Message | None) -> None:
+        """Feed a payload, now and then after its own query, then ask for some of what it tells."""
+        random, live = self._random, self._live
+        self._now += random.choice((0, 0, 0.01, 0.5, 1, 40, -2, -40, 400))
+        client, server = random.choice(_CLIENTS), random.choice(_SERVERS)
+        more = {"socket": random.choice((0, 7)), "egress": random.random() < 0.5}
+        if message and message.name and random.random() < 0.5:
+            asked = payload[:2] + b"\x01\x00" + payload[4:6] + bytes(6) + payload[12:]
+            self.image.feed(self._now, asked, Flow(client, 4000, server, 53, **more), live=live)
+        flow = Flow(server, 53, client, 4000, **more) if random.random() < 0.9 else None
+        self.image.feed(self._now, payload, flow, live=live, foreign=random.choice((None, True, False)))
+        for key in self._keys(message):
+            self._ask(key)
+
+    def check(self) -> None:
+        """What must hold of the image at all times."""
+        assert_consistent(self.image)
+        assert len(self.image.admission) <= _PENDING
+        assert all(count >= 0 for count in self.image.counters.values())
+
+    def _keys(self, message: Message | None) -> list[str]:
+        """A key that meets again and again, or one or two of those of the message."""
+        if message is None or not message.answers or self._random.random() < 0.2:
+            return [self._random.choice(KEYS)]
+        record = self._random.choice(message.answers)
+        target = record.target.target if isinstance(record.target, ServiceBinding) else record.target
+        return self._random.choice(([message.name], [record.owner, target], [target]))
+
+    def _ask(self, key: str) -> None:
+        at = self._now - self._random.choice((1, 50)) if self._random.random() < 0.2 else None
+        found = self.image.get(key, at=at)
+        if found:
+            assert_well_formed(found)
+            assert len(found.ip_addresses) + len(found.dns_queries) <= 2 * self.image.bounds.nodes + 2, key
+        if self._random.random() < 0.15:
+            told = self.image.trails(key, at=at)
+            assert told is None or len(told.trails) <= MAX_TRAILS, key

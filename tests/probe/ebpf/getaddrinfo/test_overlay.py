@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dnstrail_probe.ebpf.getaddrinfo.overlay import layers, open_layer
+from dnstrail_probe.ebpf.getaddrinfo.process_root import identity, open_below, open_root
+from live.getaddrinfo_program import make_root
+
+OTHERS = (
+    "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n",
+    "30 29 0:26 / /sys rw,nosuid - sysfs sysfs rw\n",
+)
+DOCKER = (
+    "606 570 0:53 / / rw,relatime master:287 - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/AAA:"
+    "/var/lib/docker/overlay2/l/BBB,upperdir=/var/lib/docker/overlay2/ccc/diff,"
+    "workdir=/var/lib/docker/overlay2/ccc/work,index=off\n"
+)
+NEWER = "67 43 0:39 / / rw - overlay none ro,lowerdir+=/a\\054b,lowerdir+=/c\\040d,uuid=on\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "found"),
+    [
+        (
+            DOCKER + OTHERS[1],
+            ["/var/lib/docker/overlay2/ccc/diff", "/var/lib/docker/overlay2/l/AAA", "/var/lib/docker/overlay2/l/BBB"],
+        ),
+        (NEWER, ["/a,b", "/c d"]),
+        ("".join(OTHERS), []),
+        (DOCKER.replace(" / / ", " / /somewhere "), []),
+        (DOCKER + OTHERS[0], []),
+        (DOCKER.replace("/var/lib/docker/overlay2/l", "l"), ["/var/lib/docker/overlay2/ccc/diff"]),
+        ("", []),
+        ("a\n- overlay\n/ - / -\n1 2 3 4 / - overlay\n", []),
+    ],
+    ids=["docker", "named one by one", "none", "elsewhere", "below another", "relative", "empty", "odd"],
+)
+def test_the_layers_of_a_root(mounts, found):
+    """The layers of what is mounted at / last, if it is an overlay, from the top, with their escapes undone."""
+    assert layers(mounts) == found
+
+
+@pytest.fixture
+def overlay(tmp_path) -> Iterator[tuple[int, Path]]:
+    """A process whose root is an overlay, and the folder with its layers."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("only root can mount")
+    for name in ("lower", "upper", "work", "root"):
+        (tmp_path / name).mkdir()
+    make_root(tmp_path / "lower", Path("/bin/cat"))
+    script = (
+        'mount -t overlay none -o "lowerdir=$0/lower,upperdir=$0/upper,workdir=$0/work" "$0/root" && cd "$0/root"'
+        " && mkdir old && pivot_root . old && exec /cat"
+    )
+    command = ["unshare", "--mount", "sh", "-c", script, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(b"runs\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"runs\n"
+        yield process.pid, tmp_path
+        process.kill()
+
+
+def test_a_file_in_a_layer(overlay):
+    """The file that an overlay shows is found in the layer that has it, with its own identity."""
+    pid, folder = overlay
+    with open_root(pid) as root, open_below(root, "/cat") as file, open_layer(pid, file) as (real, path):
+        assert path == f"{folder}/lower/cat"
+        assert identity(os.fstat(real)) == identity((folder / "lower" / "cat").stat()) != identity(os.fstat(file))
+
+
+def test_a_file_that_was_copied_up(overlay):
+    """After a change within the container, the file of the layer below is not taken for the one that is mapped."""
+    pid, folder = overlay
+    Path(f"/proc/{pid}/root/cat").chmod(0o700)
+    assert (folder / "upper" / "cat").exists()
+    with open_root(pid) as root, open_below(root, "/cat") as file, open_layer(pid, file) as (real, path):
+        assert path == "" or path.startswith(f"{folder}/upper/")
+        assert identity(os.fstat(real)) != identity((folder / "lower" / "cat").stat())
+
+
+def test_a_file_of_no_overlay_is_itself(tmp_path):
+    """Where there is no overlay the file itself is given, and nothing stays open."""
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted while nothing of it is open
+    file = os.open(tmp_path, os.O_RDONLY)
+    with open_layer(os.getpid(), file) as (real, path):
+        assert (real, path) == (file, "")
+    with open_layer(1 << 22, file) as (real, path):  # whose process has ended
+        assert (real, path) == (file, "")
+    os.close(file)
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208

@@ -1,0 +1,104 @@
+"""Watching is tried on a process under seccomp first, and given up where that does not end well."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail_probe.ebpf.getaddrinfo import seccomp_trial as trial
+from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import REMEDY, try_watching
+from live.processes import text_of
+
+DIES = "import os, signal, sys; print('ready', flush=True); input(); os.kill(os.getpid(), signal.SIGSEGV)"
+HANGS = "import sys, time; print('ready', flush=True); input(); time.sleep(600)"
+
+
+class Watch:
+    """Watches nothing, and remembers whom it should have."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.descriptor = -1
+
+    def __call__(self, file: int, offset: int, pid: int) -> tuple[int, ...]:
+        """As the kernel would: a descriptor."""
+        assert offset > 0
+        self.asked.append(pid)
+        self.descriptor = os.dup(file)
+        return (self.descriptor,)
+
+
+def caller(code: str) -> tuple[str, ...]:
+    """A process in place of the one under seccomp."""
+    return (sys.executable, "-c", code)
+
+
+def test_a_process_that_survives():
+    """One other process alone is watched, until the end of the trial."""
+    watch = Watch()
+    try_watching(watch)
+    assert len(watch.asked) == 1
+    assert watch.asked != [os.getpid()]
+    assert not Path(f"/proc/self/fd/{watch.descriptor}").exists()
+
+
+@pytest.mark.parametrize("code", [DIES, HANGS], ids=["dies", "hangs"])
+def test_a_process_that_does_not_survive(monkeypatch, code):
+    """Where the process is ended, or does not come back, nothing else is watched, and the error says what to do."""
+    monkeypatch.setattr(trial, "_PATIENCE", 1.0)
+    watch = Watch()
+    with pytest.raises(SourceUnavailable, match="seccomp does not survive") as refused:
+        try_watching(watch, caller(code))
+    assert str(refused.value).endswith(REMEDY)
+    assert not Path(f"/proc/self/fd/{watch.descriptor}").exists()
+
+
+def test_a_process_that_cannot_be_started(tmp_path):
+    """Where there is nothing to try it on, the error says so."""
+    with pytest.raises(SourceUnavailable, match="No such file"):
+        try_watching(Watch(), (str(tmp_path / "none"),))
+
+
+def test_nothing_is_imported_from_the_folder_that_we_are_in(tmp_path, monkeypatch):
+    """A file in the current folder that is called as a module of Python's own is not run, least of all as root."""
+    (tmp_path / "ctypes.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    try_watching(Watch())
+
+
+def test_a_kernel_that_refuses():
+    """Where the kernel cannot watch functions, the error says so, and what to do."""
+
+    def refuse(_file: int, _offset: int, _pid: int) -> tuple[int, ...]:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with pytest.raises(SourceUnavailable, match=r"refused to watch getaddrinfo .*Invalid argument") as refused:
+        try_watching(refuse)
+    assert str(refused.value).endswith(REMEDY)
+
+
+def test_the_process_is_filtered():
+    """The process that is tried has a seccomp filter by the time that it is ready."""
+    with subprocess.Popen(trial.CALLER, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        assert "\nSeccomp:\t2\n" in text_of(Path(f"/proc/{process.pid}/status"))
+        process.communicate(b"\n", 10)
+    assert process.returncode == 0
+
+
+def test_the_filter_refuses_just_what_it_should():
+    """Under the filter the system calls of the numbers given are refused, and their neighbours are not."""
+    code = (
+        "import ctypes; from dnstrail_probe.ebpf.getaddrinfo.seccomp_child import filter_system_calls\n"
+        "assert filter_system_calls(1000, 1001)\n"
+        "libc = ctypes.CDLL(None, use_errno=True)\n"
+        "for number in (999, 1000, 1001, 1002): libc.syscall(number); print(ctypes.get_errno())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [int(line) for line in done.stdout.split()] == [errno.ENOSYS, errno.EPERM, errno.EPERM, errno.ENOSYS]

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from dnstrail_probe.host.containers import REMEMBERED, Containers, container_id
+from dnstrail_probe.host.docker import NAMELESS, ContainerName, ContainerNames, inspect
+from live.processes import run_dir, wait_until
+
+ID = "0123456789abcdef" * 4
+OTHER = "fedcba9876543210" * 4
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        (f"/docker/{ID}", ID),
+        (f"/system.slice/docker-{ID}.scope", ID),
+        (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope", ID),
+        (f"/kubepods.slice/crio-{ID}.scope/container", ID),
+        (f"/machine.slice/libpod-{ID}.scope", ID),
+        (f"/docker/{OTHER}/docker/{ID}/init.scope", ID),
+        ("/system.slice/ssh.service", ""),
+        ("/", ""),
+        (f"/docker/{ID[:-1]}", ""),
+    ],
+)
+def test_container_of_a_path(path, expected):
+    """The engines' ways to name a cgroup all give the container's id; of nested ones the innermost."""
+    assert container_id(path) == expected
+
+
+def test_removed_cgroup_is_remembered_for_a_minute():
+    """A late event of a container that was removed still finds it, for a minute."""
+    containers = Containers()
+    containers.made(5, f"/docker/{ID}")
+    containers.removed(5, 1)
+    containers.removed(6, 1 + REMEMBERED)
+    assert containers.of(5) == ID
+    containers.removed(6, 2 + REMEMBERED)
+    assert containers.of(5) is None
+
+
+def test_cgroup_of_the_host_is_known_and_no_container():
+    """A cgroup of the host is "", one that was never seen None: that one is worth looking for."""
+    containers = Containers()
+    containers.made(1, "/system.slice")
+    assert (containers.of(1), containers.of(2)) == ("", None)
+
+
+def test_cgroups_are_bounded_and_counted():
+    """Past its bound the table lets go of the oldest, and counts it; removals alone do not let it grow, either."""
+    containers = Containers(most=3)
+    for cgroup in range(1, 6):
+        containers.made(cgroup, "/x")
+        containers.removed(99, cgroup)
+    assert (len(containers), containers.dropped, containers.of(1), containers.of(5)) == (3, 2, None, "")
+    assert len(containers._removed) <= 3
+
+
+class Daemon:
+    """A socket that answers each connection with given bytes, as Docker would."""
+
+    def __init__(self, path: Path, answer: bytes) -> None:
+        self.path = str(path)
+        self.asked: list[bytes] = []
+        self._answer = answer
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.bind(self.path)
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            connection, _ = self._socket.accept()
+            with connection:
+                request = connection.recv(4096)
+                if not request:
+                    return
+                self.asked.append(request.split(b"\r\n")[0])
+                connection.sendall(self._answer)
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
+            last.connect(self.path)
+        self._thread.join()
+        self._socket.close()
+
+
+def answer(body: bytes, status: str = "200 OK") -> bytes:
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+FOUND = answer(json.dumps({"Name": "/web", "Config": {"Image": "nginx:1"}}).encode())
+
+
+def test_name_and_image_come_from_the_daemon():
+    """A container is asked for once, and from then on has its name and image."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", FOUND)
+        names = ContainerNames(daemon.path)
+        assert names.of(ID) == NAMELESS
+        wait_until(lambda: names.of(ID) == ContainerName("web", "nginx:1"), "the name")
+        names.close()
+        daemon.close()
+        assert daemon.asked == [f"GET /containers/{ID}/json HTTP/1.1".encode()]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        answer(b'{"message":"No such container"}', "404 Not Found"),
+        answer(b"[1, 2]"),
+        answer(b'{"Name": "/x", "Config": null}'),
+        answer(b"no json"),
+        answer(b"[" * 100_000),
+        b"no http\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\ncut",
+        b"",
+    ],
+)
+def test_whatever_a_daemon_says_a_container_is_nameless_at_worst(given):
+    """An answer that is none, or says nothing of the container, leaves it without a name, and raises nothing."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", given)
+        assert inspect(daemon.path, ID) == NAMELESS
+        daemon.close()
+
+
+def test_without_a_daemon_containers_are_nameless():
+    """No daemon is needed: without its socket there are no names, and nothing waits for one."""
+    with run_dir() as folder:
+        assert inspect(str(folder / "none.sock"), ID) == NAMELESS
+
+
+def test_silent_daemon_holds_nobody_up():
+    """Where the daemon accepts and says nothing, an answer comes at once all the same, and so does the end."""
+    with run_dir() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.bind(str(folder / "docker.sock"))
+        silent.listen(1)
+        names = ContainerNames(str(folder / "docker.sock"))
+        for number in range(5000):
+            assert names.of(f"{number:064x}") == NAMELESS
+        assert len(names._known) <= 4097
+        names.close()

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from dnstrail.captured import CLIENT, FORWARDER, SERVER
+from dnstrail_probe.host.process_table import ProcessEntry
+from dnstrail_probe.host.roles import is_client, note_role
+
+QUERY, RESPONSE = b"\0\x01\x01\0", b"\0\x01\x81\x80"
+
+
+@pytest.mark.parametrize(
+    ("egress", "to_server", "from_server", "payload", "client"),
+    [
+        (True, True, False, QUERY, True),
+        (False, False, True, RESPONSE, True),
+        (False, True, False, QUERY, False),
+        (True, False, True, RESPONSE, False),
+        (True, True, True, QUERY, True),
+        (False, True, True, QUERY, False),
+        (True, True, True, RESPONSE, False),
+        (False, True, True, RESPONSE, True),
+    ],
+)
+def test_which_end_a_packet_is_seen_at(egress, to_server, from_server, payload, client):
+    """Ports say which end is the client's; where both are DNS ports, as of some servers, the message does."""
+    assert is_client(egress=egress, to_server=to_server, from_server=from_server, payload=payload) is client
+
+
+def test_process_that_answers_and_asks_is_a_forwarder():
+    """A process is a client or a server until it was seen as both, and a forwarder from then on."""
+    life = ProcessEntry(7, 0)
+    assert note_role(life, client=False) == SERVER
+    assert note_role(life, client=True) == FORWARDER
+    assert note_role(life, client=False) == FORWARDER
+
+
+def test_role_of_an_unknown_process_is_that_of_the_packet():
+    """Without a process the packet alone tells."""
+    assert note_role(None, client=True) == CLIENT
+    assert note_role(None, client=False) == SERVER

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import IP, TCP
+
+from builders.connects import Connect, connects, is_literal
+from builders.corpus import CORPUS
+from dnstrail.events import NET_SERVER_NAME
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.packets.assembly import Assembly
+from dnstrail_probe.packets.server_names.reader import FIRST_BYTES
+from dnstrail_probe.packets.server_names.server_name import HOST, SNI, ServerName, server_name
+from dnstrail_probe.sources.capture_file import CaptureFileSource
+
+RAW = 101
+CONNECTS = connects()
+
+
+def hello(name: str | None) -> bytes:
+    """What OpenSSL sends first to a server of this name: one record."""
+    context = ssl.create_default_context()
+    context.check_hostname = name is not None
+    sent = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), sent, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return sent.read()
+
+
+def in_records(record: bytes, size: int) -> bytes:
+    """The handshake message of a record in records of `size` bytes."""
+    message = record[5:]
+    parts = [message[at : at + size] for at in range(0, len(message), size)]
+    return b"".join(record[:3] + len(part).to_bytes(2) + part for part in parts)
+
+
+def requests(*fields: str, target: str = "/", method: str = "GET") -> bytes:
+    return f"{method} {target} HTTP/1.1\r\n".encode() + "".join(f"{field}\r\n" for field in (*fields, "")).encode()
+
+
+HELLO = hello("www.example.com")
+SERVER_HELLO = b"\x16\x03\x03\x00\x31\x02\x00\x00\x2d\x03\x03" + bytes(43)
+GET = requests("User-Agent: x", "Host: www.example.com")
+BY_SNI, BY_HOST = ServerName("www.example.com", SNI), ServerName("www.example.com", HOST)
+OTHER = ServerName("other.example", HOST)
+TO_OTHER = requests("Host: other.example")
+
+STREAMS = {
+    "a ClientHello": (HELLO, [BY_SNI], {}),
+    "a ClientHello with what follows it": (HELLO + bytes(30_000), [BY_SNI], {}),
+    "a ClientHello in records of 100 bytes": (in_records(HELLO, 100), [BY_SNI], {}),
+    "a ClientHello in records of two bytes": (in_records(HELLO, 2), [BY_SNI], {}),
+    "a ClientHello without a name": (hello(None), [], {"server_name_none": 1}),
+    "a ClientHello that ends too soon": (HELLO[:-1], [], {"tcp_incomplete": 1}),
+    "a ClientHello with a broken extension": (HELLO[:9] + bytes(34) + b"\xff" * (len(HELLO) - 43), [], {}),
+    "a ClientHello of 16 MiB": (b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + bytes(20_000), [], {}),
+    "a ServerHello": (SERVER_HELLO, [], {}),
+    "a request": (GET, [BY_HOST], {}),
+    "a request with bare line feeds": (GET.replace(b"\r\n", b"\n"), [BY_HOST], {}),
+    "a request without a Host": (requests("User-Agent: x"), [], {"server_name_none": 1}),
+    "a request without fields": (requests(), [], {"server_name_none": 1}),
+    "requests, one after the other": (GET + TO_OTHER + GET, [BY_HOST, OTHER, BY_HOST], {}),
+    "a request behind a body": (
+        requests("Host: www.example.com", "Content-Length: 2000", method="POST") + bytes(2000) + TO_OTHER,
+        [BY_HOST, OTHER],
+        {},
+    ),
+    "a body without a length": (
+        requests("Host: www.example.com", "Transfer-Encoding: chunked") + TO_OTHER,
+        [BY_HOST],
+        {},
+    ),
+    "a request to a proxy": (
+        requests("Host: www.example.com", target="http://www.example.com/"),
+        [],
+        {"server_name_none": 1},
+    ),
+    "a tunnel through a proxy": (
+        requests("Host: www.example.com:443", target="www.example.com:443", method="CONNECT"),
+        [],
+        {"server_name_none": 1},
+    ),
+    "a request far behind the first bytes": (
+        requests("Host: www.example.com", f"Content-Length: {FIRST_BYTES}") + bytes(FIRST_BYTES) + TO_OTHER,
+        [BY_HOST],
+        {},
+    ),
+    "a head without end": (requests("Host: www.example.com", f"Cookie: {'x' * FIRST_BYTES}"), [], {}),
+    "an answer": (b"HTTP/1.1 200 OK\r\nHost: www.example.com\r\n\r\n", [], {}),
+    "mail": (b"EHLO www.example.com\r\nHost: www.example.com\r\n\r\n", [], {}),
+}
+
+
+def play(data: bytes, places: list[int], *, syn: bool = True):
+    """The names found in a connection whose data are cut at these places, and what was counted."""
+    counters: Counter[str] = Counter()
+    assembly = Assembly(CaptureOptions(server_names=True), counters)
+    edges = [0, *sorted({place for place in places if 0 < place < len(data)}), len(data)]
+    segments = [("S", 99, b"")] * syn + [("PA", 100 + start, data[start:end]) for start, end in pairwise(edges)]
+    events = []
+    for place, (flags, sequence, part) in enumerate(segments):
+        frame = IP(src="192.0.2.1", dst="192.0.2.2") / TCP(sport=40000, dport=8443, seq=sequence, flags=flags) / part
+        events += assembly.frame(place, RAW, bytes(frame))
+    events += assembly.finish()
+    assert {topic for topic, _ in events} <= {NET_SERVER_NAME}
+    assert {(event.flow.transport, event.flow.destination_port) for _, event in events} <= {("tcp", 8443)}
+    return [ServerName(e.args["server_name"], e.args["evidence"]) for _, e in events], counters
+
+
+@pytest.mark.parametrize("case", STREAMS)
+@pytest.mark.parametrize("size", [1400, 60_000])
+def test_names_are_found_in_the_first_bytes(case, size):
+    """A ClientHello and each of the first requests state a name; what states none is let go, and nothing raises."""
+    data, names, counted = STREAMS[case]
+    found, counters = play(data, list(range(size, len(data), size)))
+    assert found == names
+    assert counted.items() <= counters.items()
+
+
+@pytest.mark.parametrize(
+    "case", ["a ClientHello", "a ClientHello in records of two bytes", "requests, one after the other"]
+)
+@given(data=st.data())
+def test_any_split_gives_the_same_names(case, data):
+    """However the segments cut the stream, with its SYN or without, the names are the same."""
+    stream, names, _ = STREAMS[case]
+    places = data.draw(st.lists(st.integers(1, len(stream)), max_size=12))
+    assert play(stream, places, syn=data.draw(st.booleans()))[0] == names
+
+
+@given(st.sampled_from([HELLO, GET + TO_OTHER, in_records(HELLO, 50)]), st.data())
+def test_any_damage_is_taken(stream, data):
+    """A stream with any of its bytes changed raises nothing, and every name it gives is a proper one."""
+    mutated = bytearray(stream)
+    for place in data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=8)):
+        mutated[place] = data.draw(st.integers(0, 255))
+    found, _ = play(bytes(mutated), data.draw(st.lists(st.integers(1, len(stream)), max_size=3)))
+    assert all(server_name(one.name.encode(), one.evidence) == one for one in found)
+
+
+def test_a_connection_holds_its_first_bytes_at_most():
+    """Of a connection no more than its first bytes are kept, and nothing once it is clear what it is."""
+    assembly = Assembly(CaptureOptions(server_names=True), Counter())
+    address = IP(src="192.0.2.1", dst="192.0.2.2")
+    for place in range(100):
+        data = b"GET / HTTP/1.1\r\n".ljust(1000, b"x") if place == 0 else bytes([0x78]) * 1000
+        frame = address / TCP(sport=40000, dport=80, seq=place * 1000, flags="A") / data
+        assembly.frame(0, RAW, bytes(frame))
+        assert assembly._names.held <= FIRST_BYTES
+    assert assembly._names.held == 0
+
+
+def test_bulk_data_are_not_looked_into_again():
+    """What looks like a beginning a long way into a connection is none."""
+    assembly = Assembly(CaptureOptions(server_names=True), Counter())
+    address = IP(src="192.0.2.1", dst="192.0.2.2")
+    parts = [(0, HELLO), (1 << 22, HELLO), (1 << 24, GET)]
+    frames = [bytes(address / TCP(sport=40000, dport=80, seq=at, flags="A") / part) for at, part in parts]
+    assert [len(assembly.frame(0, RAW, frame)) for frame in frames] == [1, 0, 0]
+
+
+def test_server_names_are_off_by_default():
+    """Without being asked for, no names are looked for."""
+    assembly = Assembly(CaptureOptions(), Counter())
+    frame = IP(src="192.0.2.1", dst="192.0.2.2") / TCP(sport=40000, dport=443, seq=1, flags="PA") / HELLO
+    assert assembly.frame(0, RAW, bytes(frame)) == []
+
+
+NAMES = {
+    (b"WWW.Example.COM", SNI): ServerName("www.example.com", SNI),
+    (b"www.example.com.", SNI): ServerName("www.example.com", SNI),
+    (b"_a.b_c.x-1.example", SNI): ServerName("_a.b_c.x-1.example", SNI),
+    (b" www.example.com:8080 ", HOST): ServerName("www.example.com", HOST),
+    (b"www.example.com:", HOST): ServerName("www.example.com", HOST),
+    (b"localhost", HOST): ServerName("localhost", HOST),
+    (b"192.0.2.1", SNI): "server_name_is_address",
+    (b"192.0.2.1:80", HOST): "server_name_is_address",
+    (b"[2001:db8::1]:80", HOST): "server_name_is_address",
+    (b"2001:db8::1", SNI): "server_name_is_address",
+    (b"www.example.com:443", SNI): "server_name_invalid",
+    (b"1.2.3", SNI): "server_name_invalid",
+    (b"a..b", SNI): "server_name_invalid",
+    (b"-a.example", SNI): "server_name_invalid",
+    (b"a.example-", SNI): "server_name_invalid",
+    (b"a b", HOST): "server_name_invalid",
+    (b"caf\xc3\xa9.example", SNI): "server_name_invalid",
+    (b"a" * 64 + b".example", SNI): "server_name_invalid",
+    (b"a." * 130 + b"example", SNI): "server_name_invalid",
+    (b"a.example\n", HOST): ServerName("a.example", HOST),
+    (b".", SNI): "server_name_invalid",
+    (b"*.example", SNI): "server_name_invalid",
+}
+
+
+@pytest.mark.parametrize(("stated", "evidence"), NAMES)
+def test_only_names_of_hosts_are_evidence(stated, evidence):
+    """A name is lower-cased, without its dot and port; an address, and what no host can be called, has its reason."""
+    assert server_name(stated, evidence) == NAMES[stated, evidence]
+
+
+@pytest.mark.corpus
+@pytest.mark.skipif(not CONNECTS, reason="DNSTRAIL_CORPUS names no folder of captures")
+@pytest.mark.parametrize("capture", CONNECTS)
+def test_names_are_tsharks(capture):
+    """Every name that tshark read out of a capture is found, with its time and connection, and no other."""
+    source = CaptureFileSource(str(CORPUS / "captures" / capture), CaptureOptions(server_names=True))
+    found = []
+    while (batch := source.read(1)) is not None:
+        for topic, event in batch:
+            if topic == NET_SERVER_NAME:
+                flow, args = event.flow, event.args
+                ends = (flow.source_text, flow.destination_text, flow.destination_port)
+                found.append(Connect(event.timestamp, *ends, args["server_name"], args["evidence"]))
+    source.close()
+    assert sorted(found) == sorted(row for row in CONNECTS[capture] if not is_literal(row.name))
+    by_tcp = [row for row in CONNECTS[capture] if is_literal(row.name) and ":" not in row.name]  # the others are SSDP
+    assert source.counters["server_name_is_address"] == len(by_tcp)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+
+from dnstrail.captured import Captured, Flow
+from dnstrail.errors import CaptureError
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.registry import open_source
+from dnstrail_probe.sources.capture_file import CaptureFileSource
+
+IP4 = IP(src="192.0.2.1", dst="192.0.2.2")
+PLACE = struct.Struct("<IIII")
+
+
+def pcap(*frames, linktype=101):
+    """A pcap file, one packet a second."""
+    head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, linktype)
+    frames = [bytes(frame) for frame in frames]
+    return head + b"".join(PLACE.pack(n, n, len(frame), len(frame)) + frame for n, frame in enumerate(frames, 1))
+
+
+def drain(source):
+    events = []
+    while (batch := source.read(1)) is not None:
+        events += [event for _, event in batch]
+    source.close()
+    return events
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "x.pcap"
+
+
+def test_messages_come_with_their_time_and_flow(path):
+    """A message keeps its time stamp in nanoseconds and the addresses and ports of its packet."""
+    path.write_bytes(
+        pcap(
+            IP4 / UDP(sport=4000, dport=53) / b"query",
+            IPv6(src="::1", dst="::2") / UDP(sport=53, dport=4001) / b"answer",
+        )
+    )
+    assert drain(CaptureFileSource(str(path))) == [
+        Captured(1_000_001_000, b"query", Flow(b"\xc0\0\2\1", 4000, b"\xc0\0\2\2", 53, "udp")),
+        Captured(2_000_002_000, b"answer", Flow(bytes(15) + b"\1", 53, bytes(15) + b"\2", 4001, "udp")),
+    ]
+
+
+def test_everything_passed_over_is_counted(path):
+    """Every packet is a message or has its reason counted; a SYN tells of a connection besides."""
+    path.write_bytes(
+        pcap(
+            IP4 / UDP(sport=4000, dport=53) / b"query",
+            IP4 / UDP(sport=4000, dport=53),
+            IP4 / UDP(sport=4000, dport=5353) / b"query",
+            IP4 / TCP(sport=4000, dport=53, flags="A"),
+            IP4 / TCP(sport=4000, dport=443),
+            IP(src="192.0.2.1", dst="192.0.2.2", flags="MF") / UDP(sport=4000, dport=53) / b"question",
+            b"\0no packet",
+        )
+    )
+    source = CaptureFileSource(str(path))
+    assert len(drain(source)) == 2
+    assert source.counters == {
+        "packets": 7,
+        "empty_payload": 1,
+        "other_port": 2,
+        "tcp_without_data": 1,
+        "fragments": 1,
+        "fragment_incomplete": 1,
+        "not_ip": 1,
+    }
+
+
+def test_ports_are_a_choice(path):
+    """The ports on which messages are looked for can be named."""
+    path.write_bytes(pcap(IP4 / UDP(sport=4000, dport=53000) / b"query", IP4 / UDP(sport=4000, dport=53) / b"no"))
+    assert [event.payload for event in drain(CaptureFileSource(str(path), CaptureOptions(frozenset({53000}))))] == [
+        b"query"
+    ]
+
+
+def test_a_capture_cut_short_is_reported(path):
+    """What is whole counts, and the counters say once that the file was cut short."""
+    path.write_bytes(pcap(IP4 / UDP(sport=4000, dport=53) / b"query", b"second")[:-1])
+    source = CaptureFileSource(str(path))
+    assert len(drain(source)) == 1
+    assert source.read(0) is None
+    assert source.counters == {"packets": 1, "file_cut_short": 1}
+
+
+def test_a_damaged_capture_is_reported(path):
+    """Damage has a reason of its own."""
+    path.write_bytes(pcap() + PLACE.pack(0, 0, 0xFFFFFFFF, 0))
+    source = CaptureFileSource(str(path))
+    assert drain(source) == []
+    assert source.counters == {"packets": 0, "file_damaged": 1}
+
+
+def test_a_time_past_all_clocks_is_passed_over(path):
+    """A message whose time does not fit 64 bits of nanoseconds, which no wire could carry, is counted."""
+    frame = bytes(IP4 / UDP(sport=4000, dport=53) / b"query123")
+    section = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
+    interface = struct.pack("<IIHHIHHB3xI", 1, 28, 101, 0, 0, 9, 1, 0, 28)  # its unit is a second
+    size = 32 + len(frame)
+    packet = struct.pack("<IIIIIII", 6, size, 0, 1 << 31, 0, len(frame), len(frame)) + frame + struct.pack("<I", size)
+    path.write_bytes(section + interface + packet)
+    source = CaptureFileSource(str(path))
+    assert drain(source) == []
+    assert source.counters == {"packets": 1, "bad_timestamp": 1}
+
+
+def test_a_path_opens_a_capture_file(path):
+    """What names no other source is the path of a capture file, which is not live."""
+    path.write_bytes(pcap())
+    source = open_source(str(path))
+    assert (source.name, source.live) == (f"capture file {path}", False)
+    source.close()
+
+
+def test_a_file_that_is_no_capture_is_refused(path):
+    """A file of another kind is a CaptureError that names the file."""
+    path.write_bytes(b"something else")
+    with pytest.raises(CaptureError, match=str(path)):
+        open_source(str(path))

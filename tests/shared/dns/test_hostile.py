@@ -1,0 +1,234 @@
+"""Damaged, odd and hostile messages: whatever comes is read as far as it is whole, in bounded time."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from builders.hostile import BOMBS, HEAD, MESSAGE_LIMIT, ONE, QUESTION, P, bomb, chained, pointer
+from dnstrail.dns import decode
+from dnstrail.dns.name import MAX_POINTERS, read_name
+from dnstrail.errors import BadMessage
+from scenarios.ordinary import AAAA, CNAME, HTTPS, TXT, A, asked, by_hand, record, reply, rr, wire
+
+MX, SRV, SVCB = 15, 33, 64
+NAME = wire("t.example")
+GOOD = record(P, A, ONE)
+
+# What stands between two good addresses, and whether it is read, skipped (counted), passed over, or the end.
+IN_BETWEEN = {
+    "A": (record(P, A, ONE), "read"),
+    "A of 0 bytes": (record(P, A, b""), "skipped"),
+    "A of 3 bytes": (record(P, A, bytes(3)), "skipped"),
+    "A of 5 bytes": (record(P, A, bytes(5)), "skipped"),
+    "AAAA of 15 bytes": (record(P, AAAA, bytes(15)), "skipped"),
+    "AAAA of 16 bytes": (record(P, AAAA, bytes(16)), "read"),
+    "AAAA of 17 bytes": (record(P, AAAA, bytes(17)), "skipped"),
+    "AAAA of 4 bytes": (record(P, AAAA, ONE), "skipped"),
+    "CNAME": (record(P, CNAME, NAME), "read"),
+    "CNAME of 0 bytes": (record(P, CNAME, b""), "skipped"),
+    "CNAME that runs past its RDATA": (record(P, CNAME, NAME[:-1]), "skipped"),
+    "CNAME cut in its pointer": (record(P, CNAME, b"\xc0"), "skipped"),
+    "CNAME with bytes behind it": (record(P, CNAME, NAME + b"\x00"), "skipped"),
+    "MX": (record(P, MX, b"\x00\x0a" + NAME), "read"),
+    "MX with bytes behind it": (record(P, MX, b"\x00\x0a" + NAME + b"junk"), "skipped"),
+    "MX without an exchange": (record(P, MX, b"\x00\x0a"), "skipped"),
+    "MX of 1 byte": (record(P, MX, b"\x00"), "skipped"),
+    "SRV": (record(P, SRV, bytes(6) + NAME), "read"),
+    "SRV with a compressed target": (record(P, SRV, bytes(6) + P), "read"),
+    "SRV of 6 bytes": (record(P, SRV, bytes(6)), "skipped"),
+    "HTTPS": (record(P, HTTPS, b"\x00\x01\x00"), "read"),
+    "HTTPS of 1 byte": (record(P, HTTPS, b"\x00"), "skipped"),
+    "HTTPS with a compressed target": (record(P, HTTPS, b"\x00\x01" + P), "skipped"),
+    "HTTPS with a parameter past its RDATA": (record(P, HTTPS, b"\x00\x01\x00\x00\x04\x00\x08" + ONE), "skipped"),
+    "HTTPS with an ipv4hint of 3 bytes": (record(P, HTTPS, b"\x00\x01\x00\x00\x04\x00\x03abc"), "skipped"),
+    "SVCB with parameters out of order": (
+        record(P, SVCB, b"\x00\x01\x00\x00\x04\x00\x04" + ONE + b"\x00\x03\x00\x02\x01\xbb"),
+        "skipped",
+    ),
+    "TXT of nonsense": (record(P, TXT, b"\xff"), "passed over"),
+    "unknown type": (record(P, 65280, b"\xff"), "passed over"),
+    "A of class CH": (record(P, A, ONE, klass=3), "passed over"),
+    "A of class ANY, empty": (record(P, A, b"", klass=255), "passed over"),
+    "owner that points at itself": (record(pointer(HEAD + 16), A, ONE), "the end"),
+    "owner that points forward": (record(pointer(HEAD + 18), A, ONE), "the end"),
+    "owner that points past the message": (record(b"\xff\xff", A, ONE), "the end"),
+    "owner with a label of type 0x40": (record(b"\x41a\x00", A, ONE), "the end"),
+    "owner with a label of type 0x80": (record(b"\x80a\x00", A, ONE), "the end"),
+    "target that points at itself": (record(P, CNAME, pointer(HEAD + 16 + 12)), "skipped"),
+    "target that points forward": (record(P, CNAME, pointer(HEAD + 16 + 14)), "skipped"),
+    "target with a label of type 0x40": (record(P, CNAME, b"\x41a\x00"), "skipped"),
+    "target with a label of type 0x80": (record(P, CNAME, b"\x80a\x00"), "skipped"),
+    "target of 255 bytes": (record(P, CNAME, b"\x01a" * 127 + b"\x00"), "read"),
+    "target of 256 bytes": (record(P, CNAME, b"\x01a" * 126 + b"\x02aa\x00"), "skipped"),
+    "owner of 255 bytes": (record(b"\x01a" * 127 + b"\x00", A, ONE), "read"),
+    "owner of 256 bytes": (record(b"\x01a" * 126 + b"\x02aa\x00", A, ONE), "the end"),
+    "owner of 255 bytes by a pointer": (record(b"\x01a" * 121 + b"\x01a" + P, A, ONE), "read"),
+    "owner of 257 bytes by a pointer": (record(b"\x01a" * 122 + b"\x01a" + P, A, ONE), "the end"),
+    "RDATA past the message": (P + struct.pack("!HHIH", A, 1, 300, 400) + ONE, "the end"),
+}
+SHOWN = {"read": (3, 0, False), "skipped": (2, 1, False), "passed over": (2, 0, False), "the end": (1, 0, True)}
+
+
+@pytest.mark.parametrize(("odd", "fate"), IN_BETWEEN.values(), ids=IN_BETWEEN)
+def test_one_odd_record_costs_no_other(odd: bytes, fate: str) -> None:
+    """A bad RDATA is skipped and counted, what can make no relation passed over; broken framing ends the message."""
+    message = decode(by_hand(QUESTION, GOOD, odd, GOOD))
+    assert (len(message.answers), message.skipped, message.damaged) == SHOWN[fate]
+
+
+@pytest.mark.parametrize(
+    ("name", "length"), [(b"\x01a" * 127 + b"\x00", 255), (b"\x01a" * 126 + b"\x02aa\x00", 256), (b"\x00", 1)]
+)
+def test_a_name_has_at_most_255_bytes(name: bytes, length: int) -> None:
+    """A question's name of 255 bytes is read and one of 256 is not."""
+    assert len(name) == length
+    if length > 255:
+        with pytest.raises(BadMessage):
+            decode(by_hand(asked(name), GOOD))
+    else:
+        assert decode(by_hand(asked(name), GOOD)).name == (".".join(["a"] * 127) if length > 1 else ".")
+
+
+@pytest.mark.parametrize("pointers", range(1, MAX_POINTERS + 3))
+@pytest.mark.parametrize("warm", [False, True], ids=["from scratch", "from what is known"])
+def test_a_name_has_at_most_16_pointers(pointers: int, warm: bool) -> None:
+    """16 pointers in one name are followed and 17 are not, read from the end or built up from known parts."""
+    wire_ = b"\x01a\x00" + b"".join(b"\x01b" + pointer(max(0, 4 * n - 1)) for n in range(pointers))
+    starts = [3 + 4 * n for n in range(pointers)]
+    known: dict = {}
+    for start in starts[:-1] if warm and pointers <= MAX_POINTERS + 1 else []:
+        read_name(wire_, start, len(wire_), known)
+    if pointers > MAX_POINTERS:
+        with pytest.raises(BadMessage):
+            read_name(wire_, starts[-1], len(wire_), known)
+    else:
+        name = read_name(wire_, starts[-1], len(wire_), known)
+        assert (name.text, name.end) == (".".join("b" * pointers + "a"), len(wire_))
+
+
+@pytest.mark.parametrize(("links", "read"), [(MAX_POINTERS - 1, True), (MAX_POINTERS, False)])
+def test_a_pointer_alone_counts_like_any_other(links: int, read: bool) -> None:
+    """A name that is only a pointer to a known name adds its own pointer to that name's."""
+    wire_ = b"\x01a\x00" + b"".join(b"\x01b" + pointer(max(0, 4 * n - 1)) for n in range(links))
+    wire_ += pointer(4 * links - 1)
+    known: dict = {}
+    text = ".".join("b" * links + "a")
+    assert read_name(wire_, 4 * links - 1, len(wire_), known).text == text
+    if read:
+        name = read_name(wire_, len(wire_) - 2, len(wire_), known)
+        assert (name.text, name.end) == (text, len(wire_))
+    else:
+        with pytest.raises(BadMessage):
+            read_name(wire_, len(wire_) - 2, len(wire_), known)
+
+
+def test_an_owner_is_bound_by_what_its_name_holds() -> None:
+    """An owner's pointer to a known name counts as one more pointer, and leads to no run that is not over before it."""
+    hidden, end = chained(b"\x01a", MAX_POINTERS - 1)
+    alias = record(P, CNAME, b"\x01b" + pointer(end))
+    alias_target = HEAD + sum(map(len, hidden)) + 12
+    deep = decode(by_hand(QUESTION, *hidden, alias, record(pointer(alias_target), A, ONE), GOOD))
+    assert (len(deep.answers), deep.skipped, deep.damaged) == (1, 0, True)
+    last_byte = HEAD + 12
+    label = record(P, TXT, bytes([16]))  # which reaches over the next record, to the first 0 behind the next owner
+    early = by_hand(QUESTION, label, record(P, CNAME, pointer(last_byte)), record(pointer(last_byte), A, ONE), GOOD)
+    overlapping = decode(early)
+    assert (len(overlapping.answers), overlapping.skipped, overlapping.damaged) == (0, 1, True)
+
+
+HEADERS = {
+    "nothing": b"",
+    "11 bytes": bytes(11),
+    "response, no question": struct.pack("!6H", 1, 0x8180, 1, 1, 0, 0),
+    "question cut in its name": by_hand(b"\x01q"),
+    "question cut in its class": by_hand(QUESTION[:-1]),
+    "question that points at itself": by_hand(asked(b"\xc0\x0c")),
+    "question that points at the header": by_hand(asked(b"\xc0\x0b")),
+    "question of label type 0x40": by_hand(asked(b"\x40\x00")),
+}
+
+
+@pytest.mark.parametrize("wire_", HEADERS.values(), ids=HEADERS)
+def test_without_header_or_question_there_is_no_message(wire_: bytes) -> None:
+    """A message whose header or question is not whole is refused."""
+    if wire_ == HEADERS["question that points at the header"]:
+        wire_ = wire_[:11] + b"\xc1" + wire_[12:]  # lest the header there reads as the root
+    with pytest.raises(BadMessage):
+        decode(wire_)
+
+
+@pytest.mark.parametrize("counts", ["1 2 0", "1 65535 0"])
+def test_counts_that_promise_more_than_is_there(counts: str) -> None:
+    """What is there is read, and the message is marked as damaged."""
+    message = decode(by_hand(QUESTION, GOOD, counts=counts))
+    assert ([record.target for record in message.answers], message.damaged) == (["1.1.1.1"], True)
+
+
+def test_counts_that_promise_less_than_is_there() -> None:
+    """Only as many records are read as the header promises; the rest belongs to other sections."""
+    message = decode(by_hand(QUESTION, GOOD, GOOD, counts="1 1 1"))
+    assert (len(message.answers), message.damaged) == (1, False)
+
+
+@pytest.mark.parametrize(("counts", "flags"), [("0 1 0", 0x8180), ("2 1 0", 0x8180), ("1 1 0", 0x0100)])
+def test_only_responses_to_one_question_are_read_further(counts: str, flags: int) -> None:
+    """Of a query, and of a message with no or several questions, only the header is read."""
+    message = decode(by_hand(QUESTION, GOOD, counts=counts, flags=flags))
+    assert (message.name, message.answers, message.question_count) == ("", [], int(counts[0]))
+
+
+def test_what_is_whole_of_a_cut_message_counts() -> None:
+    """Cut at every byte, a message gives the first of its records, never fewer with more bytes."""
+    records = [rr("q.example", "CNAME", "c.example"), rr("c.example", "A", "1.1.1.1"), rr("c.example", "AAAA", "::1")]
+    records += [rr("c.example", "MX", "10 m.example"), rr("c.example", "HTTPS", "1 . ipv4hint=1.1.1.1")]
+    whole = reply("q.example", "A", *records)
+    question_end = 12 + len(QUESTION)
+    read = 0
+    for length in range(question_end, len(whole)):
+        message = decode(whole[:length])
+        assert message.damaged
+        assert message.answers == decode(whole).answers[: len(message.answers)]
+        assert len(message.answers) in (read, read + 1)
+        read = len(message.answers)
+    assert (read, len(decode(whole).answers), decode(whole).damaged) == (4, 5, False)
+    for length in range(question_end):
+        with pytest.raises(BadMessage):
+            decode(whole[:length])
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("wire_", BOMBS.values(), ids=BOMBS)
+def test_a_bomb_is_read_to_its_end(wire_: bytes) -> None:
+    """A message of up to 64 KiB that is made to be slow is read in bounded time, each of its records accounted for."""
+    assert 60_000 < len(wire_) <= MESSAGE_LIMIT
+    message = decode(wire_)
+    assert not message.damaged
+    hidden = wire_.count(P + struct.pack("!HH", TXT, 1))
+    assert len(message.answers) + message.skipped + hidden == message.answer_count
+
+
+class Looked(bytes):
+    """Bytes that count how often one of them, or a part, is looked at from Python."""
+
+    looks = 0
+
+    def __getitem__(self, key):
+        self.looks += 1
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("wire_", BOMBS.values(), ids=BOMBS)
+def test_what_is_known_bounds_the_work(wire_: bytes) -> None:
+    """Of no message are there more looks at its bytes than it has bytes."""
+    looked = Looked(wire_)
+    decode(looked)
+    assert looked.looks < len(wire_)
+
+
+def test_a_bomb_is_a_bomb() -> None:
+    """The chains of the bombs are as deep as they say: one link fewer is read, one more is refused."""
+    deepest = decode(bomb(b"\x01a", MAX_POINTERS - 1))
+    assert deepest.answers[-1].target == ".".join(["a"] * MAX_POINTERS)
+    assert decode(bomb(b"\x01a", MAX_POINTERS)).skipped > 4000

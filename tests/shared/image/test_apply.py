@@ -1,0 +1,162 @@
+"""What events tell the image, whatever they hold."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.dns_builders import told
+from builders.traffic import KEYS, NAMES, message
+from builders.trail_helpers import CLIENT, packed, to_client, to_server
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.connection import Connection
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
+from dnstrail.image import Bounds, FeedOutcome, Image
+from dnstrail.image.admission import Admission
+from dnstrail.image.apply import TOPICS, apply_event
+from model.consistent import assert_consistent
+from scenarios.ordinary import T
+
+ADDRESS = "1.1.1.1"
+APP = Process(70, "app", container_id="c1")
+ANSWER = told("a", "a A 1.1.1.1")
+TO_SITE = Flow(packed(CLIENT), 50000, packed(ADDRESS), 443, "tcp", egress=True)
+
+
+def event(after: float, payload: bytes = b"", flow: Flow | None = None, process: Process | None = None, **args):
+    return Captured(round((T + after) * 1e9), payload, flow, process, args)
+
+
+@pytest.fixture
+def image():
+    """An image that was told of an address, by a process."""
+    image = Image()
+    apply_event(image, NET_PACKET_DNS, event(0, ANSWER, to_client(socket=7), APP, foreign=True), live=True)
+    return image
+
+
+def first(image, **connection):
+    found = image.trails(ADDRESS, Connection(**connection), now=T + 10)
+    assert found is not None
+    return found.trails[0]
+
+
+def test_message_is_told_with_its_circumstances(image):
+    """A DNS message brings who asked, and whether the server is foreign."""
+    (one,) = first(image).asked
+    assert (one.process_id, one.client, one.foreign) == (70, CLIENT, True)
+
+
+def test_a_call_brings_its_process_without_a_packet():
+    """What getaddrinfo told counts as asked for, also where answers without a query are rejected, by its process."""
+    image = Image(admission=Admission("reject"))
+    assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER, None, APP), live=True) == FeedOutcome()
+    applied = apply_event(image, NET_PACKET_DNS, event(0, ANSWER, None, APP, getaddrinfo="success"), live=True)
+    assert applied == FeedOutcome(admitted=True)
+    (one,) = first(image, process=70).asked
+    assert (one.process_id, one.container_id, one.client, one.server, one.matched) == (70, "c1", "", "", True)
+    assert image.admission.counters == {"unmatched_rejected": 1, "matched": 1}
+
+
+def test_what_became_of_a_message_is_known():
+    """A message that counts is admitted; a query and an event of another kind are not."""
+    image = Image()
+    assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER), live=False) == FeedOutcome(admitted=True)
+    assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER[:2] + b"\1" + ANSWER[3:]), live=False) == FeedOutcome()
+    for topic in (NET_TCP_CONNECT, NET_SERVER_NAME, SCHED_PROCESS_EXIT):
+        assert apply_event(image, topic, event(0), live=False) == FeedOutcome()
+
+
+@pytest.mark.parametrize(
+    ("flow", "process", "connection"),
+    [
+        (None, APP, {"process": 70}),
+        (None, APP, {"container": "c1"}),
+        (TO_SITE, None, {"client": CLIENT}),
+        (Flow(b"", 0, packed(ADDRESS), 443, "tcp", egress=True), APP, {"process": 70}),
+    ],
+)
+def test_connection_is_told_for_all_who_are_known(image, flow, process, connection):
+    """A connection counts for the process, its container and the client address, as far as they are known."""
+    apply_event(image, NET_TCP_CONNECT, event(0.1, b"", flow, process, dst=ADDRESS, dst_port=443), live=True)
+    assert "1 answers led to 1 connections to port 443" in first(image, **connection, port=443).reasons
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{}, {"dst": ADDRESS}, {"dst": "nowhere", "dst_port": 443}, {"dst": 5, "dst_port": 443},
+     {"dst": ADDRESS, "dst_port": "443"}, {"dst": None, "dst_port": None}],
+)  # fmt: skip
+def test_connection_to_nowhere_is_nothing(image, args):
+    """A connection without an address or a port changes nothing."""
+    apply_event(image, NET_TCP_CONNECT, event(0.1, b"", TO_SITE, APP, **args), live=True)
+    assert not any("connections" in reason for reason in first(image, process=70, port=443).reasons)
+
+
+def test_server_name_is_told(image):
+    """A name that a server was called by is told, with its client and port."""
+    apply_event(image, NET_SERVER_NAME, event(1, b"", TO_SITE, server_name="a", evidence="sni"), live=True)
+    found = image.trails(ADDRESS, Connection(client=CLIENT, port=443), now=T + 10)
+    assert found is not None
+    assert [(one.name, one.evidence) for one in found.server_names] == [("a", "sni")]
+    assert "the server was called by this name 9 s before" in found.trails[0].reasons
+
+
+@pytest.mark.parametrize("flow", [None, Flow(b"", 0, b"", 443), Flow(b"", 0, bytes(4), 443), Flow(b"x", 0, b"xyz", 1)])
+def test_server_name_of_nobody_is_nothing(image, flow):
+    """A name without the address of a server changes nothing."""
+    apply_event(image, NET_SERVER_NAME, event(1, b"", flow, server_name="a", evidence="sni"), live=True)
+    assert len(image.server_names) == 0
+
+
+addresses = st.sampled_from([b"", bytes(4), bytes(16), b"\1\1\1\1", packed(CLIENT), packed("2001:db8::1"), b"odd"])
+flows = st.none() | st.builds(
+    Flow, addresses, st.integers(0, 65535), addresses, st.sampled_from([53, 443]), socket=st.integers(0, 2),
+    egress=st.booleans(), meant=addresses, meant_port=st.sampled_from([0, 53]),
+)  # fmt: skip
+processes = st.none() | st.builds(
+    Process, st.integers(0, 3), st.text(max_size=4), container_id=st.sampled_from(["", "c1"])
+)
+values = st.none() | st.booleans() | st.integers() | st.sampled_from([*KEYS, "sni"]) | st.text(max_size=4)
+args = st.dictionaries(st.sampled_from(["dst", "dst_port", "server_name", "evidence", "foreign"]), values)
+payloads = st.integers(0, 10**6).map(lambda seed: message(Random(seed))) | st.sampled_from([ANSWER, ANSWER[:20], b""])
+events = st.tuples(
+    st.sampled_from([*TOPICS, NET_PACKET_DNS, SCHED_PROCESS_EXIT]),
+    st.builds(Captured, st.integers(0, 2 * 10**18), payloads, flows, processes, args),
+)
+connections = st.builds(
+    Connection,
+    st.none() | st.integers(0, 3),
+    st.sampled_from([None, "", "c1"]),
+    st.sampled_from([None, CLIENT, "2001:db8::1"]),
+    st.sampled_from([None, 0, 443]),
+)
+
+
+@given(st.lists(events, max_size=25), connections, st.sampled_from([None, 0.0, 1e9]), st.booleans())
+def test_nothing_raises_and_everything_ends(taken, connection, at, live):
+    """Whatever messages, connections and names come, in whatever order, every key can be asked for at any time."""
+    image = Image(Bounds(size=4, owned=4, relations=8, sightings=8), Admission("auto", pending=3))
+    for topic, captured in taken:
+        apply_event(image, topic, captured, live=live)
+    assert_consistent(image)
+    for key in (*KEYS, *NAMES, "0.0.0.0"):
+        found = image.trails(key, connection, at=at)
+        if found is None:
+            continue
+        assert found.trails or found.server_names
+        assert [trail.rival for trail in found.trails] == [place > 0 for place in range(len(found.trails))]
+        assert all(trail.reasons and trail.scope in ("process", "container", "host", "any") for trail in found.trails)
+
+
+def test_admission_is_told_queries():
+    """A query that was seen makes its answer matched."""
+    image = Image()
+    apply_event(
+        image, NET_PACKET_DNS, event(0, ANSWER[:2] + b"\1\0\0\1" + bytes(6) + ANSWER[12:19], to_server()), live=True
+    )
+    apply_event(image, NET_PACKET_DNS, event(0.1, ANSWER, to_client()), live=True)
+    assert [one.matched for one in first(image).asked] == [True]

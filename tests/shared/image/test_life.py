@@ -1,0 +1,231 @@
+"""The life of relations: DESIGN 5.4, and how a lookup in the past sees it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.dns_builders import told
+from dnstrail.image import Bounds, Image
+from dnstrail.image.relation import Relation
+from model.consistent import assert_consistent
+from scenarios.ordinary import T
+
+DAY = 86400
+
+
+def fed(*messages: tuple[float, bytes], grace: float = 0.0, history: float = 300.0, size: int = 5000) -> Image:
+    """An image that was fed messages, their stamps counted from T."""
+    image = Image(Bounds(grace=grace, history=history, size=size))
+    for stamp, payload in messages:
+        image.feed(T + stamp, payload)
+    return image
+
+
+def a(ttl: int, name: str = "a.com", address: str = "1.1.1.1") -> bytes:
+    """The answer to a question about a name: one address."""
+    return told(name, f"{name} A {address}", ttl=ttl)
+
+
+def only(image: Image) -> Relation:
+    """The only relation of an image."""
+    [owned] = image.store.forward.out.values()
+    [relation] = owned.values()
+    return relation
+
+
+# TTL, grace, seconds since the sighting, and the state of a lookup then (None: not found).
+LIVES = [
+    (10, 0, 0, "live"),
+    (10, 0, 9.999, "live"),
+    (10, 0, 10, None),
+    (10, 60, 9.999, "live"),
+    (10, 60, 10, "grace"),
+    (10, 60, 69.999, "grace"),
+    (10, 60, 70, None),
+    (0, 0, 0, None),
+    (0, 60, 0, "grace"),
+    (0, 60, 59.999, "grace"),
+    (0, 60, 60, None),
+    (7 * DAY, 0, 7 * DAY - 1, "live"),
+    (7 * DAY + 1, 0, 7 * DAY, None),
+    (2**31 - 1, 60, 7 * DAY + 59, "grace"),
+    (2**31 - 1, 60, 7 * DAY + 60, None),
+]
+
+
+@pytest.mark.parametrize(("ttl", "grace", "age", "state"), LIVES)
+@pytest.mark.parametrize("key", ["a.com", "1.1.1.1"])
+def test_what_is_live_when(ttl: int, grace: float, age: float, state: str | None, key: str) -> None:
+    """A relation is live before its sighting plus TTL, in grace for the seconds after, and then not found."""
+    image = fed((0, a(ttl)), grace=grace)
+    for found in (image.get(key, now=T + age), image.get(key, at=T + age)):
+        assert (found and found.state) == state
+
+
+def test_now_is_the_greatest_stamp_unless_given() -> None:
+    """Without a time a lookup is as of the greatest stamp so far, which a late packet does not turn back."""
+    image = fed((0, a(10)), (10, a(10, "b.com", "2.2.2.2")), (1, a(10, "c.com", "3.3.3.3")))
+    assert [image.get(key) is None for key in ("a.com", "b.com", "c.com")] == [True, False, False]
+
+
+def test_a_message_that_makes_nothing_moves_the_clock() -> None:
+    """Any message at all moves the clock of the stream on, be it damaged or a query."""
+    for payload in (b"", b"\x00" * 12, told("x.com")):
+        assert fed((0, a(10)), (10, payload)).get("a.com") is None
+
+
+# Second sighting of a relation with TTL 10 and grace 5: its stamp and TTL; then the first and the last sighting,
+# the count, and the end of its life.
+SECOND = {
+    "in its life": ((9, 10), (0, 9, 2, 19)),
+    "in its grace": ((14.5, 10), (0, 14.5, 2, 24.5)),
+    "at its very end": ((15, 10), (15, 15, 1, 25)),
+    "after its end": ((100, 10), (100, 100, 1, 110)),
+    "a shorter one": ((2, 1), (0, 2, 2, 10)),
+    "TTL 0": ((2, 0), (0, 2, 2, 10)),
+    "TTL 0 in its grace": ((12, 0), (0, 12, 2, 12)),
+    "at the same instant": ((0, 20), (0, 0, 2, 20)),
+    "a late packet": ((-5, 10), (-5, 0, 2, 10)),
+    "a late packet with a long life": ((-5, 100), (-5, 0, 2, 95)),
+    "a late packet from before its life": ((-1000, 10), (-1000, 0, 2, 10)),
+}
+
+
+@pytest.mark.parametrize(("second", "expected"), SECOND.values(), ids=SECOND)
+def test_a_second_sighting(second: tuple[float, int], expected: tuple[float, float, int, float]) -> None:
+    """A sighting before the end adds to a life and never shortens it; one at or after the end starts another."""
+    stamp, ttl = second
+    relation = only(fed((0, a(10)), (stamp, a(ttl)), grace=5))
+    shown = relation.first_seen - T, relation.last_seen - T, relation.count, relation.ends - T
+    assert shown == expected
+
+
+def test_a_new_life_has_roots_of_its_own() -> None:
+    """Who asked in an old life is forgotten with it; within one life all questions are kept."""
+    by_w = told("w.com", "w.com CNAME c.net ttl=300", "c.net A 1.1.1.1 ttl=10")
+    same = fed((0, by_w), (9, a(10, "c.net")))
+    other = fed((0, by_w), (10, a(10, "c.net")))
+    roots = [next(iter(image.store.forward.out["c.net"].values())).roots for image in (same, other)]
+    assert [sorted(names) for names in roots] == [["c.net", "w.com"], ["c.net"]]
+    for image in (same, other):
+        assert_consistent(image)
+
+
+def test_a_life_belongs_to_the_relation() -> None:
+    """Of two names with one address, and of two addresses of one name, each has its own end."""
+    image = fed((0, a(10)), (0, a(100, "b.com")), (0, a(100, "a.com", "2.2.2.2")))
+    assert image.get("1.1.1.1", now=T + 10).dns_queries == ["b.com"]
+    assert image.get("a.com", now=T + 10).ip_addresses == ["2.2.2.2"]
+
+
+def test_the_state_is_that_of_the_whole_answer() -> None:
+    """An answer is live while it would still lead to an address without grace, whatever else is in grace."""
+    chain = told("a.com", "a.com CNAME b.com ttl=10", "b.com A 1.1.1.1 ttl=100")
+    image = fed((0, chain), grace=60)
+    states = {key: image.get(key, now=T + 10).state for key in ("a.com", "b.com", "1.1.1.1")}
+    assert states == {"a.com": "grace", "b.com": "live", "1.1.1.1": "live"}
+    assert image.get("1.1.1.1", now=T + 10).dns_queries == ["a.com", "b.com"]
+
+
+def test_a_pointer_has_its_grace() -> None:
+    """A relation of a reverse answer is live, in grace and gone like any other."""
+    image = fed((0, told("4.3.2.1.in-addr.arpa PTR", "4.3.2.1.in-addr.arpa PTR h.com", ttl=10)), grace=5)
+    for key in ("1.2.3.4", "h.com"):
+        states = [image.get(key, now=T + age) for age in (9, 10, 15)]
+        assert [found and found.state for found in states] == ["live", "grace", None]
+
+
+def test_what_came_later_is_unknown_in_the_past() -> None:
+    """A lookup in the past knows no relation that was first seen after it."""
+    image = fed((0, a(100)), (50, a(100, "a.com", "2.2.2.2")))
+    assert image.get("a.com", at=T + 49.9).ip_addresses == ["1.1.1.1"]
+    assert image.get("a.com", at=T + 50).ip_addresses == ["2.2.2.2", "1.1.1.1"]
+    assert image.get("a.com", at=T - 0.1) is None
+    assert image.get("2.2.2.2", at=T) is None
+
+
+def test_who_asked_later_is_unknown_in_the_past() -> None:
+    """A lookup in the past is told from a question that had been asked by then."""
+    by_w = told("w.com", "w.com CNAME c.net", "c.net A 1.1.1.1")
+    image = fed((0, by_w), (10, a(300, "c.net")))
+    assert [image.get("c.net", at=T + at).dns_root for at in (5, 10)] == ["w.com", "c.net"]
+    assert image.get("1.1.1.1", at=T + 5).dns_root == "w.com"
+
+
+def test_without_at_everything_received_counts() -> None:
+    """A lookup as of an earlier `now` still tells what was received since: only expiry is tested."""
+    image = fed((0, a(100)), (50, a(100, "b.com", "2.2.2.2")))
+    assert image.get("b.com", now=T) is not None
+    assert image.get("b.com", at=T) is None
+
+
+def test_what_expired_is_kept_for_the_past() -> None:
+    """What has expired is found in the past until it is swept, `history` seconds after its end."""
+    image = fed((0, a(10)), history=300)
+    for now, kept in ((10, True), (309.9, True), (310, False)):
+        image.sweep(T + now, 100)
+        assert (image.get("a.com", at=T + 5) is not None) is kept
+        assert image.remembers(T + 5) is kept
+    assert (image.store.relations, len(image)) == (0, 0)
+
+
+REMEMBERED = {
+    "nothing was forgotten": ([(0, a(10))], None),
+    "swept": ([(0, a(10)), (1000, a(10, "b.com", "2.2.2.2"))], 10),
+    "a new life": ([(0, a(10)), (50, a(10))], 10),
+    "evicted": ([(0, a(10)), (1, a(10, "b.com", "2.2.2.2")), (2, a(10, "c.com", "3.3.3.3"))], 10),
+    "a shared relation survives": ([(0, a(10)), (1, a(20, "b.com")), (2, a(30, "c.com"))], 10),
+}
+
+
+@pytest.mark.parametrize(("messages", "forgotten"), REMEMBERED.values(), ids=REMEMBERED)
+def test_what_is_remembered(messages: list[tuple[float, bytes]], forgotten: float | None) -> None:
+    """The past is whole from the latest expiry of anything swept, evicted or started anew."""
+    image = fed(*messages, size=2)
+    if forgotten is None:
+        assert image.remembers(float("-inf"))
+    else:
+        assert (image.remembers(T + forgotten), image.remembers(T + forgotten - 0.001)) == (True, False)
+
+
+KEYS = ["a.com", "b.com", "c.net", "d.org", "1.1.1.1", "1.1.1.2", "1.2.3.4"]
+ANSWERS = [
+    ("a.com", ["a.com A 1.1.1.1 ttl={}"]),
+    ("a.com", ["a.com CNAME c.net ttl={}", "c.net A 1.1.1.1"]),
+    ("b.com", ["b.com CNAME c.net", "c.net A 1.1.1.2 ttl={}"]),
+    ("c.net", ["c.net A 1.1.1.1 ttl={}", "c.net MX d.org"]),
+    ("d.org", ["d.org CNAME a.com ttl={}"]),
+    ("4.3.2.1.in-addr.arpa PTR", ["4.3.2.1.in-addr.arpa PTR d.org ttl={}"]),
+]
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 1.0, 10.0, 200.0, 400.0, -5.0, -100.0]),
+        st.sampled_from(ANSWERS),
+        st.sampled_from([0, 5, 60, 300, 1000]),
+    ),
+    max_size=25,
+)
+
+
+@given(STEPS, st.sampled_from([0.0, 7.0, 60.0]))
+def test_sweeping_is_never_visible(steps: list, grace: float) -> None:
+    """An image that sweeps all it can after each message answers every lookup within its history as any other."""
+    bounds = Bounds(size=10**6, grace=grace, history=300.0)
+    swept, left = Image(bounds), Image(bounds)
+    left.sweep = lambda now, steps: None  # it never sweeps
+    clock = T
+    for ahead, (question, records), ttl in steps:
+        clock += max(ahead, 0.0)
+        payload = told(question, *(record.format(ttl) for record in records))
+        for image in (swept, left):
+            image.feed(clock + min(ahead, 0.0), payload)
+        swept.sweep(swept.latest, 10**6)
+        assert_consistent(swept)
+        for key in KEYS:
+            assert swept.get(key) == left.get(key), key
+            assert swept.trails(key) == left.trails(key), key
+            for at in (clock, clock - 50, clock - 299):
+                if swept.remembers(at):
+                    assert swept.get(key, at=at) == left.get(key, at=at), (key, at)

@@ -1,0 +1,50 @@
+"""The naive model gives the answers that were worked out by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from model.naive import NaiveModel
+from scenarios.bounds import BOUNDED, Bounded
+from scenarios.scenarios import CASES, Case
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_hand_worked_answers(case: Case) -> None:
+    """After the messages of a case, the model answers each of its lookups as the design says."""
+    model = NaiveModel(case.grace)
+    for stamp, payload in case.messages:
+        model.feed(stamp, payload)
+    for key, at, expected in case.lookups:
+        assert_found(model, key, at, expected)
+
+
+@pytest.mark.parametrize("case", BOUNDED, ids=lambda case: case.id)
+def test_hand_worked_answers_within_bounds(case: Bounded) -> None:
+    """After the messages and lookups of a case that meets bounds, the model answers and holds what the design says."""
+    model = NaiveModel(0, size=case.size, owned=case.owned)
+    for step in case.steps:
+        if isinstance(step, str):
+            model.get(step)
+        else:
+            model.feed(*step)
+            model.sweep(step[0])
+    assert len(model.lives) == case.kept
+    for key, expected in case.lookups:
+        assert_found(model, key, None, expected)
+
+
+def test_ids_are_unique() -> None:
+    """No two cases share an id."""
+    ids = [case.id for case in (*CASES, *BOUNDED)]
+    assert len(set(ids)) == len(ids)
+
+
+def assert_found(model: NaiveModel, key: str, at: float | None, expected: dict[str, Any] | None) -> None:
+    """The model answers as expected, in the fields that are given."""
+    got = model.get(key, at)
+    if got is not None and expected is not None:
+        got = {field: got[field] for field in expected}
+    assert got == expected, (key, at)

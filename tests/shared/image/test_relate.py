@@ -1,0 +1,189 @@
+"""Which messages count, and which of their records become relations: DESIGN 5.2 and 5.3."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import dns.flags
+import pytest
+
+from builders.dns_builders import related, told
+from builders.hostile import ONE, QUESTION, P
+from dnstrail.dns import decode
+from dnstrail.image.relate import MAX_TTL, life, refusal
+from scenarios.ordinary import A, asked, by_hand, record, wire
+
+ADDRESS = record(P, A, ONE)
+V6 = "2001:db8::1"
+
+MESSAGES = {
+    "a response": (by_hand(QUESTION, ADDRESS), None),
+    "truncated": (by_hand(QUESTION, ADDRESS, flags=0x8380), None),
+    "NXDOMAIN with an alias": (by_hand(QUESTION, ADDRESS, flags=0x8183), None),
+    "SERVFAIL with an answer": (by_hand(QUESTION, ADDRESS, flags=0x8182), None),
+    "REFUSED with an answer": (by_hand(QUESTION, ADDRESS, flags=0x8185), None),
+    "an authoritative answer without recursion": (by_hand(QUESTION, ADDRESS, flags=0x8400), None),
+    "a query": (by_hand(QUESTION, counts="1 0 0", flags=0x0100), "query"),
+    "a query with answers": (by_hand(QUESTION, ADDRESS, flags=0x0100), "query"),
+    "IQUERY": (by_hand(QUESTION, ADDRESS, flags=0x8980), "opcode"),
+    "UPDATE": (by_hand(QUESTION, ADDRESS, flags=0xA980), "opcode"),
+    "multicast DNS without a question": (
+        by_hand(b"", record(wire("a.local"), A, ONE), counts="0 1 0"),
+        "question_count",
+    ),
+    "two questions": (by_hand(QUESTION + QUESTION, ADDRESS, counts="2 1 0"), "question_count"),
+    "class CH": (by_hand(asked(wire("q.example"), A, 3), ADDRESS), "class"),
+    "class ANY": (by_hand(asked(wire("q.example"), A, 255), ADDRESS), "class"),
+    "multicast DNS that asks for a unicast response": (by_hand(asked(wire("q.example"), A, 0x8001), ADDRESS), "class"),
+    "no answers": (by_hand(QUESTION), "no_answer"),
+    "only additional records": (by_hand(QUESTION, ADDRESS, counts="1 0 1"), "no_answer"),
+}
+
+
+@pytest.mark.parametrize(("payload", "reason"), MESSAGES.values(), ids=MESSAGES)
+def test_which_messages_count(payload: bytes, reason: str | None) -> None:
+    """Responses to one question of class IN with an answer count, whatever their rcode; others have a reason."""
+    assert refusal(decode(payload)) == reason
+
+
+# What a response tells: question, records, the relations they make, and the number of foreign records.
+TOLD = {
+    "an address": ("a A", ["a A 1.1.1.1"], ["a A 1.1.1.1 300"], 0),
+    "an IPv6 address": ("a AAAA", [f"a AAAA {V6}"], [f"a AAAA {V6} 300"], 0),
+    "an IPv4-mapped address": ("a AAAA", ["a AAAA ::ffff:1.1.1.1"], ["a AAAA 1.1.1.1 300"], 0),
+    "mixed case": ("A.Com A", ["a.cOM A 1.1.1.1"], ["a.com A 1.1.1.1 300"], 0),
+    "a type that was not asked": ("a TXT", ["a A 1.1.1.1"], ["a A 1.1.1.1 300"], 0),
+    "types that make nothing": ("a ANY", ["a TXT x", "a NS ns.a", "a DNAME b"], [], 0),
+    "a DNAME is covered by its alias": (
+        "x.a A",
+        ["a DNAME b", "x.a CNAME x.b", "x.b A 1.1.1.1"],
+        ["x.a CNAME x.b 300", "x.b A 1.1.1.1 300"],
+        0,
+    ),
+    "each record has its own TTL": (
+        "a A",
+        ["a A 1.1.1.1 ttl=1", "a A 1.1.1.2 ttl=2", "a A 1.1.1.1 ttl=3"],
+        ["a A 1.1.1.1 1", "a A 1.1.1.2 2", "a A 1.1.1.1 3"],
+        0,
+    ),
+    "an address of somebody else": ("a A", ["b A 1.1.1.1"], [], 1),
+    "an address of somebody else among ours": (
+        "a A",
+        ["b A 6.6.6.6", "a A 1.1.1.1", "bank.com A 6.6.6.6"],
+        ["a A 1.1.1.1 300"],
+        2,
+    ),
+    "a parent's address": ("www.a A", ["a A 1.1.1.1"], [], 1),
+    "an alias that leads to the question": ("b A", ["a CNAME b", "b A 1.1.1.1"], ["b A 1.1.1.1 300"], 1),
+    "an island of two foreign names": ("a A", ["x CNAME y", "y CNAME x", "a A 1.1.1.1"], ["a A 1.1.1.1 300"], 2),
+    "an alias of itself": ("a A", ["a CNAME a", "a A 1.1.1.1"], ["a CNAME a 300", "a A 1.1.1.1 300"], 0),
+    "a mail exchange and its address": (
+        "a MX",
+        ["a MX m.b", "m.b A 1.1.1.1"],
+        ["a MX m.b 300", "m.b A 1.1.1.1 300"],
+        0,
+    ),
+    "a service and its address": (
+        "_x._tcp.a SRV",
+        ["_x._tcp.a SRV s.b", f"s.b AAAA {V6}"],
+        ["_x._tcp.a SRV s.b 300", f"s.b AAAA {V6} 300"],
+        0,
+    ),
+    "a null MX": ("a MX", ["a MX 0 ."], [], 0),
+    "a service that is not there": ("a SRV", ["a SRV 0 0 0 ."], [], 0),
+    "SVCB in AliasMode": ("a SVCB", ["a SVCB 0 b", "b A 1.1.1.1"], ["a SVCB b 300", "b A 1.1.1.1 300"], 0),
+    "HTTPS in AliasMode to nowhere": ("a HTTPS", ["a HTTPS 0 ."], [], 0),
+    "HTTPS without target or hints": ("a HTTPS", ["a HTTPS 1 . alpn=h2"], [], 0),
+    "hints of the owner": (
+        "a HTTPS",
+        [f"a HTTPS 1 . ipv4hint=1.1.1.1,1.1.1.2 ipv6hint={V6}"],
+        ["a HTTPS 1.1.1.1 300", "a HTTPS 1.1.1.2 300", f"a HTTPS {V6} 300"],
+        0,
+    ),
+    "hints of the target": (
+        "a HTTPS",
+        ["a HTTPS 1 b ipv4hint=1.1.1.1"],
+        ["a HTTPS b 300", "b HTTPS 1.1.1.1 300"],
+        0,
+    ),
+    "hints of somebody else": ("a HTTPS", ["c HTTPS 1 a ipv4hint=1.1.1.1"], [], 1),
+    "hints of a literal": ("a HTTPS", ["a HTTPS 1 1.1.1.1 ipv4hint=1.1.1.2"], [], 0),
+    "the target of a binding is reached": (
+        "a HTTPS",
+        ["a HTTPS 1 b ipv4hint=1.1.1.1 ttl=60", "b A 1.1.1.1 ttl=30"],
+        ["a HTTPS b 60", "b HTTPS 1.1.1.1 60", "b A 1.1.1.1 30"],
+        0,
+    ),
+    "an alias to a literal": ("a A", ["a CNAME 1.1.1.1", "1.1.1.1 A 2.2.2.2"], [], 1),
+    "an alias to a reverse name": ("a A", ["a CNAME 1.1.1.1.in-addr.arpa"], [], 0),
+    "an alias to the root": ("a A", ["a CNAME .", ". A 1.1.1.1"], [], 1),
+    "an exchange that is a literal": ("a MX", ["a MX 1.1.1.1", "a MX m"], ["a MX m 300"], 0),
+    "a question about a literal": ("1.1.1.1 A", ["1.1.1.1 A 2.2.2.2"], [], 1),
+    "a question about the root": (". A", [". A 1.1.1.1"], [], 1),
+    "a PTR of a name": ("a PTR", ["a PTR b"], [], 0),
+}
+
+
+@pytest.mark.parametrize(("question", "records", "relations", "foreign"), TOLD.values(), ids=TOLD)
+def test_which_records_become_relations(question: str, records: list[str], relations: list[str], foreign: int) -> None:
+    """A response makes these relations, in this order, and its foreign records are counted."""
+    _, edges, counters = related(told(question, *records))
+    assert edges == relations
+    assert counters["foreign_record"] == foreign
+
+
+ANY_ORDER = {
+    "a chain": ("a A", ["a CNAME b", "b CNAME c", "c A 1.1.1.1", "x A 6.6.6.6"]),
+    "kinds mixed": ("a ANY", ["a MX b", "b CNAME c", "c HTTPS 1 d", "d A 1.1.1.1"]),
+}
+
+
+@pytest.mark.parametrize(("question", "records"), ANY_ORDER.values(), ids=ANY_ORDER)
+def test_records_may_come_in_any_order(question: str, records: list[str]) -> None:
+    """The same records make the same relations in whatever order they come."""
+    expected = sorted(related(told(question, *records))[1])
+    assert len(expected) >= 2
+    for order in permutations(records):
+        assert sorted(related(told(question, *order))[1]) == expected
+
+
+def test_the_root_is_the_name_that_was_asked() -> None:
+    """The query root is the name that was asked, in the form of the image."""
+    assert related(told("A.Com A", "a.com A 1.1.1.1"))[0] == "a.com"
+
+
+def test_only_the_answer_section_is_read() -> None:
+    """Records of the authority and additional sections make nothing, though they are about the question."""
+    payload = by_hand(QUESTION, ADDRESS, record(P, A, bytes([6, 6, 6, 6])), counts="1 1 1")
+    assert related(payload)[1] == ["q.example A 1.1.1.1 300"]
+
+
+@pytest.mark.parametrize(("klass", "kept"), [(1, 2), (3, 1), (255, 1), (0x8001, 1)])
+def test_only_records_of_class_in_count(klass: int, kept: int) -> None:
+    """A record of another class makes nothing, also one with multicast DNS's cache-flush bit."""
+    assert len(related(by_hand(QUESTION, ADDRESS, record(P, A, bytes(4), klass=klass)))[1]) == kept
+
+
+@pytest.mark.parametrize(
+    ("ttl", "expected"),
+    [
+        (0, 0),
+        (1, 1),
+        (MAX_TTL, MAX_TTL),
+        (MAX_TTL + 1, MAX_TTL),
+        (2**31 - 1, MAX_TTL),
+        (2**31, 0),
+        (2**32 - 1, 0),
+    ],
+)
+def test_how_a_ttl_counts(ttl: int, expected: int) -> None:
+    """A TTL is at most 7 days, and 0 from 2^31 on (RFC 2181)."""
+    assert life(ttl) == expected
+    assert related(by_hand(QUESTION, record(P, A, ONE, ttl)))[1] == [f"q.example A 1.1.1.1 {expected}"]
+
+
+def test_the_flags_of_a_response_do_not_matter() -> None:
+    """TC, AA and any rcode leave the relations as they are."""
+    plain = related(told("a A", "a A 1.1.1.1"))
+    for flags in (dns.flags.TC, dns.flags.AA, *range(1, 12)):
+        assert related(told("a A", "a A 1.1.1.1", flags=flags)) == plain

@@ -1,0 +1,201 @@
+"""Which of several ways is the likeliest: each rule by itself, and each before those below it (DESIGN 6)."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from builders.trail_helpers import CLIENT, Asked, packed, to_client
+from dnstrail.captured import Flow, Process
+from dnstrail.image import ServerNameSighting
+from scenarios.ordinary import T
+
+ADDRESS = "1.1.1.1"
+OTHER = "10.0.0.3"
+OWN = {"socket": 7, "namespace": 1}  # the response at its client's socket: its process is known
+APP = Process(70, "app", container_id="c1")
+BESIDE = Process(71, "beside", container_id="c1")
+ELSEWHERE = Process(72, "elsewhere")
+WHO = {"process": 70, "container": "c1", "client": CLIENT, "port": 443}
+
+
+def by(asked: Asked, after: float, name: str, process: Process | None, client: str = CLIENT) -> None:
+    asked.answer(after, name, flow=to_client(client, **OWN), process=process)
+
+
+def connected(asked: Asked, after: float, client: str = CLIENT, port: int = 443) -> None:
+    asked.image.connected(T + after, [client], ADDRESS, port)
+
+
+def called(asked: Asked, after: float, name: str, client: str = CLIENT, port: int = 443) -> None:
+    asked.image.called(ADDRESS, ServerNameSighting(T + after, name, "sni", client, port))
+
+
+def test_narrower_scope_is_likelier():
+    """A question of the same process comes before one of its container, its host, and anybody's, whichever was last."""
+    asked = Asked()
+    by(asked, 0, "process", APP)
+    by(asked, 1, "container", BESIDE)
+    by(asked, 2, "host", ELSEWHERE)
+    by(asked, 3, "any", ELSEWHERE, OTHER)
+    found = asked.trails(ADDRESS, 10, **WHO)
+    assert [trail.dns_root for trail in found.trails] == ["process", "container", "host", "any"]
+    assert [trail.scope for trail in found.trails] == ["process", "container", "host", "any"]
+    assert found.scope == "process"
+
+
+@pytest.mark.parametrize(
+    ("connection", "scope", "first"),
+    [
+        ({}, "any", "any"),
+        ({"client": CLIENT}, "host", "host"),
+        ({"client": "10.9.9.9"}, "any", "any"),
+        ({"container": "c1"}, "container", "container"),
+        ({"container": ""}, "any", "any"),
+        ({"process": 71}, "process", "container"),
+        ({"process": 0}, "any", "any"),
+        ({"process": 99, "client": OTHER}, "host", "any"),
+    ],
+)
+def test_scope_is_the_narrowest_that_matched(connection, scope, first):
+    """The reply names the narrowest scope of what was asked for that matched; what is unknown matches nobody."""
+    asked = Asked().answer(0, "unknown", flow=to_client("", **OWN), process=Process())
+    by(asked, 0, "process", APP)
+    by(asked, 1, "container", BESIDE)
+    by(asked, 2, "host", ELSEWHERE)
+    by(asked, 3, "any", ELSEWHERE, OTHER)
+    found = asked.trails(ADDRESS, 10, **connection)
+    assert (found.scope, found.trails[0].dns_root) == (scope, first)
+
+
+def test_narrower_scope_comes_before_life():
+    """An expired question of the same host is likelier than a live one of another."""
+    asked = Asked(grace=0).answer(0, "mine", ttl=5).answer(1, "other", flow=to_client(OTHER))
+    assert asked.roots(after=50, client=CLIENT) == "mine other"
+
+
+def test_what_has_not_expired_is_likelier():
+    """Within a scope a live question comes before an expired one, though that was last and its name was called."""
+    asked = Asked(grace=0).answer(0, "live").answer(1, "expired", ttl=5)
+    called(asked, 2, "expired")
+    assert asked.roots(after=50, client=CLIENT, port=443) == "live expired"
+
+
+def test_own_answer_is_likelier():
+    """A question whose own answer told of the address comes before one that leads there by others' answers alone."""
+    asked = Asked().answer(0, "own", "own CNAME edge", "edge A 1.1.1.1").answer(1, "alias", "alias CNAME edge")
+    assert asked.roots(after=1.5, client=CLIENT) == "own alias"
+
+
+def test_life_comes_before_an_own_answer():
+    """A live way by others' answers is likelier than an expired one by the question's own."""
+    asked = Asked(grace=0).answer(0, "own", ttl=5).answer(1, "edge").answer(2, "alias", "alias CNAME edge")
+    assert asked.roots(after=50) == "edge alias own"
+
+
+def test_answer_of_just_before_is_likelier():
+    """A question answered within the last second comes before the name that the server was called by lately."""
+    asked = Asked().answer(0, "called").answer(10, "fresh")
+    called(asked, 1, "called")
+    assert asked.roots(after=11, client=CLIENT, port=443) == "fresh called"
+    assert asked.roots(after=11.001, client=CLIENT, port=443) == "called fresh"
+
+
+def test_freshness_is_the_askers():
+    """What somebody else was told just before does not count for this client."""
+    asked = Asked().answer(9, "mine").answer(9.5, "mine", flow=to_client(OTHER)).answer(10.5, "both")
+    asked.answer(10.6, "mine", flow=to_client(OTHER))
+    assert asked.roots(after=11, client=CLIENT) == "both mine"
+    assert asked.roots(after=11, client=OTHER) == "mine both"
+
+
+def test_last_of_two_fresh_answers_is_likelier():
+    """Of two questions answered just before, the later answered one comes first, whichever arrived last."""
+    asked = Asked().answer(10.4, "last").answer(10.2, "first")
+    assert asked.roots(after=11, client=CLIENT) == "last first"
+
+
+def test_name_that_was_called_is_likelier():
+    """The name by which this client called this port last comes before the last question; others' calls do not."""
+    asked = Asked().answer(0, "a").answer(1, "b").answer(2, "c")
+    called(asked, 3, "b")
+    called(asked, 4, "a")
+    called(asked, 5, "b", port=80)
+    called(asked, 6, "c", client=OTHER)
+    assert asked.roots(after=20, client=CLIENT, port=443) == "a b c"
+    assert asked.roots(after=20, client=CLIENT, port=80) == "b c a"
+    assert asked.roots(after=20, client=CLIENT) == "b a c"
+    assert asked.roots(after=20) == "c b a"
+
+
+def test_name_called_later_does_not_count():
+    """As of a time, what the server was called then or afterwards is not known yet."""
+    asked = Asked().answer(0, "a").answer(1, "b")
+    called(asked, 5, "a")
+    assert asked.roots(after=5, client=CLIENT, port=443) == "b a"
+
+
+def test_question_that_led_to_connections_is_likelier():
+    """The question with more connections to this port for each answer comes first, not the one with more in all."""
+    asked = Asked()
+    for after in (0, 10, 20):
+        asked.answer(after, "often")
+    connected(asked, 20.1)
+    connected(asked, 20.2)
+    asked.answer(30, "always")
+    connected(asked, 30.1)
+    asked.answer(40, "never")
+    assert asked.roots(after=50, client=CLIENT, port=443) == "always often never"
+    assert asked.roots(after=50, client=CLIENT, port=80) == "never always often"
+    assert asked.roots(after=50, client=OTHER, port=443) == "never always often"
+
+
+def test_called_name_comes_before_connections():
+    """The name that the server was called by is likelier than the question that led to connections."""
+    asked = Asked().answer(0, "called").answer(10, "used")
+    connected(asked, 10.1)
+    called(asked, 1, "called")
+    assert asked.roots(after=50, client=CLIENT, port=443) == "called used"
+
+
+def test_last_question_is_likelier():
+    """Where nothing else tells them apart, the question answered last, by arrival, comes first."""
+    asked = Asked().answer(5, "a").answer(0, "b")
+    assert asked.roots(after=50) == "b a"
+    assert asked.answer(6, "a").roots(after=50) == "a b"
+
+
+def test_pointers_come_last():
+    """Names from reverse records are behind every forward way, even of the same process."""
+    asked = Asked(grace=0).answer(0, "a", ttl=5, flow=to_client(OTHER))
+    pointer = "1.1.1.1.in-addr.arpa"
+    asked.answer(1, f"{pointer} PTR", f"{pointer} PTR host", flow=to_client(**OWN), process=APP)
+    assert asked.roots(after=50, **WHO) == "a 1.1.1.1"
+
+
+def test_reasons_say_what_speaks_for_a_way():
+    """Each way says in words why it is where it is."""
+    asked = Asked()
+    by(asked, 0, "a", APP)
+    asked.image.connected(T + 0.1, [70], ADDRESS, 443)
+    called(asked, 4, "a")
+    by(asked, 10, "a", APP)
+    by(asked, 5, "b", ELSEWHERE, OTHER)
+    first, second = asked.trails(ADDRESS, 10.5, **WHO).trails
+    assert first.reasons == [
+        "asked by the same process",
+        "answered only just before",
+        "the server was called by this name 6 s before",
+        "2 answers led to 1 connections to port 443",
+        "last answered 0.500 s before",
+    ]
+    assert second.reasons == ["last answered 5.500 s before"]
+
+
+def test_addresses_are_compared_in_one_form():
+    """A client that is known by an IPv4-mapped address is the same client."""
+    mapped = Flow(packed("10.0.0.53"), 53, packed(f"::ffff:{CLIENT}"), 40000)
+    found = Asked().answer(0, "a", flow=mapped).trails(ADDRESS, client=CLIENT)
+    assert found.scope == "host"
+    assert re.fullmatch(r"last answered 0\.000 s before", found.trails[0].reasons[-1])

@@ -1,0 +1,94 @@
+"""Server names: how clients called servers, as of a time, within bounds."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from builders.trail_helpers import Asked
+from dnstrail.image import ServerNameSighting
+from dnstrail.image.trails.server_names import MAX_CALLS, MAX_CALLS_OF_ONE, SeenServerName, ServerNameTable
+from scenarios.ordinary import T
+
+ADDRESS = "1.1.1.1"
+
+
+@pytest.fixture
+def names():
+    return ServerNameTable(Counter())
+
+
+def called(stamp, name="a", client="10.0.0.2", port=443, evidence="sni"):
+    return ServerNameSighting(stamp, name, evidence, client, port)
+
+
+def test_names_are_told_with_their_evidence(names):
+    """Each name and evidence is told by itself, with first and last time and count, the last one first."""
+    for call in (called(1.0), called(2.0, "b"), called(3.0), called(2.5, evidence="host", port=80)):
+        names.note(ADDRESS, call)
+    assert names.of(ADDRESS, 9.0) == [
+        SeenServerName("a", "sni", 1.0, 3.0, 2),
+        SeenServerName("a", "host", 2.5, 2.5, 1),
+        SeenServerName("b", "sni", 2.0, 2.0, 1),
+    ]
+    assert names.of("1.1.1.2", 9.0) == []
+
+
+def test_only_what_was_before_is_told(names):
+    """As of a time, a call of just then or later is not known."""
+    for stamp in (1.0, 2.0, 3.0):
+        names.note(ADDRESS, called(stamp))
+    assert names.of(ADDRESS, 2.0) == [SeenServerName("a", "sni", 1.0, 1.0, 1)]
+    assert names.last(ADDRESS, None, None, 3.0) == {"a": 2.0}
+    assert names.last(ADDRESS, None, None, 1.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("client", "port", "last"),
+    [
+        (None, None, {"a": 3.0, "b": 4.0}),
+        ("10.0.0.2", None, {"a": 3.0}),
+        ("10.0.0.2", 80, {"a": 1.0}),
+        (None, 443, {"a": 3.0, "b": 4.0}),
+        ("10.0.0.3", 443, {"b": 4.0}),
+        ("10.0.0.4", 443, {}),
+        ("10.0.0.3", 80, {}),
+    ],
+)
+def test_last_call_is_by_client_and_port(names, client, port, last):
+    """When a server was called by a name last is told for a client and a port, or for any."""
+    for call in (called(1.0, port=80), called(3.0), called(2.0), called(4.0, "b", "10.0.0.3")):
+        names.note(ADDRESS, call)
+    assert names.last(ADDRESS, client, port, 9.0) == last
+
+
+def test_calls_of_an_address_are_bounded(names):
+    """Of one address the youngest calls are remembered, and those that went are counted."""
+    for number in range(MAX_CALLS_OF_ONE + 3):
+        names.note(ADDRESS, called(float(number), f"n{number}"))
+    assert {one.name for one in names.of(ADDRESS, 1e9)} == {f"n{number}" for number in range(3, MAX_CALLS_OF_ONE + 3)}
+    assert (len(names), names.counters["evicted_server_names"]) == (MAX_CALLS_OF_ONE, 3)
+
+
+def test_calls_are_bounded(names):
+    """However many servers are called, so many calls are remembered: those of the servers that were called last."""
+    names.note("first", called(0.0))
+    names.note("second", called(0.0))
+    for number in range(MAX_CALLS - 1):
+        names.note(f"address {number}", called(1.0))
+        if number == 0:
+            names.note("first", called(1.0))
+    assert len(names) == MAX_CALLS
+    assert (len(names.of("first", 9.0)), len(names.of("second", 9.0))) == (1, 0)
+    assert names.counters["evicted_server_names"] == 2
+
+
+def test_server_names_are_told_beside_the_ways():
+    """An address that was never asked for is known by the names it was called, but they are no ways and no lookup."""
+    asked = Asked()
+    asked.image.called(ADDRESS, called(T + 1, "www.a"))
+    found = asked.trails(ADDRESS, 2)
+    assert (found.trails, found.scope, [one.name for one in found.server_names]) == ([], "any", ["www.a"])
+    assert asked.image.get(ADDRESS, now=T + 2) is None
+    assert asked.find(ADDRESS, 1) is None

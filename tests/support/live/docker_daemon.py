@@ -1,0 +1,104 @@
+"""A real Docker daemon in a network namespace of its own, with a server of names that its containers ask."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from live.getaddrinfo_program import build, make_root
+from live.namespaces import dnsmasq
+from live.processes import wait_until
+
+WANTED = "DNSTRAIL_DOCKER"  # set by `make test-docker`: these tests start a daemon
+IMAGE = "dnstrail-resolve"  # a static program that asks one question
+LIBRARY_IMAGE = "dnstrail-getaddrinfo"  # a program with its C library
+UPSTREAM = "10.99.1.1"  # on the loopback interface of the daemon's namespace
+
+
+def docker_or_skip() -> None:
+    """Skip unless these tests are asked for; then what they need must be there."""
+    if not os.environ.get(WANTED):
+        pytest.skip("make test-docker runs these")
+    missing = [tool for tool in ("dockerd", "docker", "nsenter", "gcc") if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        pytest.fail(f"missing: {', '.join(missing) or 'root'}; deploy/setup-docker.sh installs what there is")
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A daemon that runs."""
+
+    host: str  # as DOCKER_HOST wants it
+
+    def docker(self, *arguments: str) -> str:
+        """Run a command of the client; what it printed."""
+        done = subprocess.run(
+            ["docker", "--host", self.host, *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def resolve(self, name: str, *options: str, server: str, transport: str) -> str:
+        """Ask one question in a container of that time alone; the container's id."""
+        container = self.docker("create", *options, IMAGE, "/resolve", server, "53", transport, name)
+        self.docker("start", "--attach", container)
+        self.docker("rm", container)
+        return container
+
+
+@contextmanager
+def docker_daemon() -> Iterator[Daemon]:
+    """A daemon with two images."""
+    namespace, folder = f"dtd{os.getpid()}", Path(tempfile.mkdtemp(prefix="dt-docker-", dir="/tmp"))
+    daemon = Daemon(f"unix://{folder}/docker.sock")
+    _ip("netns", "add", namespace)
+    try:
+        _ip("-n", namespace, "link", "set", "lo", "up")
+        _ip("-n", namespace, "addr", "add", f"{UPSTREAM}/32", "dev", "lo")
+        with dnsmasq(namespace, UPSTREAM, 53, "/test/192.0.2.1"), _dockerd(namespace, folder, daemon):
+            _import_images(daemon, folder)
+            yield daemon
+    finally:
+        subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _dockerd(namespace: str, folder: Path, daemon: Daemon) -> Iterator[None]:
+    # nsenter, for `ip netns exec` would take the cgroups away.
+    command = ["nsenter", f"--net=/run/netns/{namespace}", "dockerd", "--host", daemon.host, "--storage-driver", "vfs"]
+    for option, name in (("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")):
+        command += [option, str(folder / name)]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    ready = ["docker", "--host", daemon.host, "info"]
+    try:
+        wait_until(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0, "dockerd")
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _import_images(daemon: Daemon, folder: Path) -> None:
+    static, linked = folder / "static", folder / "linked"
+    for root in (static, linked):
+        root.mkdir()
+    source = Path(__file__).with_name("resolve.c")
+    subprocess.run(["gcc", "-static", "-O1", "-o", static / "resolve", source], check=True, capture_output=True)
+    make_root(linked, build("gcc", folder / "by-gcc"))
+    for root, image in ((static, IMAGE), (linked, LIBRARY_IMAGE)):
+        subprocess.run(["tar", "-C", root, "-cf", folder / "image.tar", "."], check=True)
+        daemon.docker("import", str(folder / "image.tar"), image)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)

@@ -1,0 +1,86 @@
+"""The eBPF source in this process, and what it has seen: for tests that ask who was behind an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dns.exception
+import dns.message
+
+from dnstrail.captured import Captured
+from dnstrail.events import GETADDRINFO, NET_PACKET_DNS
+from dnstrail_probe.ebpf.source import EbpfSource
+from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail_probe.options import CaptureOptions
+from live.processes import wait_until
+
+
+class Watching:
+    """A source that runs, with all events so far."""
+
+    def __init__(self, source: EbpfSource) -> None:
+        self.source = source
+        self.events: list[tuple[str, Captured]] = []
+
+    def look(self) -> None:
+        """Take what has come."""
+        self.events += self.source.read(0.01) or []
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        """Take what comes until a condition holds."""
+
+        def holds() -> object:
+            self.look()
+            return condition()
+
+        wait_until(holds, what)
+
+    def named(self, name: str) -> list[Captured]:
+        """The events of one name."""
+        return [event for topic, event in self.events if topic == name]
+
+    def of(self, pid: int, name: str) -> list[Captured]:
+        """The events of one name of a process."""
+        return [event for event in self.named(name) if event.process and event.process.pid == pid]
+
+    def told(self, name: str) -> list[Captured]:
+        """What getaddrinfo told of a name."""
+        return [event for event in self.about(name) if GETADDRINFO in event.args]
+
+    def about(self, name: str) -> list[Captured]:
+        """The DNS messages that ask for a name."""
+        return [event for event in self.named(NET_PACKET_DNS) if question_of(event) == name]
+
+
+@contextmanager
+def watching(ports: frozenset[int] = frozenset({53}), *, getaddrinfo: bool = False) -> Iterator[Watching]:
+    """A source on the real kernel, from now on; `resolver`: that sees getaddrinfo, too."""
+    source = EbpfSource(CaptureOptions(ports), getaddrinfo=getaddrinfo)
+    try:
+        yield Watching(source)
+    finally:
+        source.close()
+
+
+@contextmanager
+def cgroup(name: str) -> Iterator[Path]:
+    """A cgroup of this host that only this test uses."""
+    folder = Path(str(find_cgroup2())) / name
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        if folder.exists():
+            wait_until(lambda: not (folder / "cgroup.procs").read_text(), "the cgroup's processes to end")
+            folder.rmdir()
+
+
+def question_of(event: Captured) -> str:
+    """What a DNS message asks for, "" if it is none."""
+    try:
+        asked = dns.message.from_wire(event.payload, question_only=True).question
+    except dns.exception.DNSException:
+        return ""
+    return asked[0].name.to_text(omit_final_dot=True) if asked else ""

@@ -1,0 +1,61 @@
+"""A program that resolves names by the C library's getaddrinfo, each when it is told to; also below its own root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from dnstrail_probe.ebpf.getaddrinfo.elf import interpreter
+
+SOURCE = Path(__file__).with_name("getaddrinfo.c")
+LEFT, NESTED = SOURCE.with_name("left.c"), SOURCE.with_name("nested.c")
+
+
+class Resolving:
+    """The running program."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def next(self) -> tuple[int, set[str]]:
+        """Let it resolve its next name: what was returned, and the addresses."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        error, *addresses = self.process.stdout.readline().split()
+        return int(error), set(addresses)
+
+
+def build(compiler: str, path: Path, source: Path = SOURCE, *options: str) -> Path:
+    """The program, or another one, linked to the C library of a compiler."""
+    subprocess.run([compiler, "-O1", "-w", *options, "-o", path, source], check=True, capture_output=True)
+    return path
+
+
+@contextmanager
+def resolving(*command: str | Path, names: Sequence[str]) -> Iterator[Resolving]:
+    """The program as a command starts it, with the names that it will resolve."""
+    with subprocess.Popen([*command, *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Resolving(process)
+        finally:
+            process.stdin.close()
+            process.wait(20)
+
+
+def make_root(folder: Path, program: Path) -> Path:
+    """A root in which there are a program, its loader and its C library alone; where the library is."""
+    with program.open("rb") as file:
+        loader = Path(str(interpreter(partial(os.pread, file.fileno()))))
+    library = loader.resolve().with_name("libc.so.6")
+    for path, name in ((program, program.name), (loader, loader), (library, library)):
+        copy = folder / str(name).lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    (folder / "etc").mkdir()
+    (folder / "etc" / "nsswitch.conf").write_text("hosts: files dns\n")
+    return folder / str(library).lstrip("/")

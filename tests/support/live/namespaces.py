@@ -1,0 +1,125 @@
+"""Two hosts in network namespaces of their own, with a real dnsmasq on one: all traffic of the live tests is theirs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from live.processes import wait_until
+
+CLIENT, SERVER, SENDER = "10.99.0.2", "10.99.0.1", "10.99.0.3"
+CLIENT6, SERVER6 = "fd99::2", "fd99::1"
+GOOGLE = "10.99.0.1"  # what this dnsmasq says google.com is: it answers pings
+REQUIRED = "DNSTRAIL_REQUIRE_LIVE"  # set where a missing kernel feature is a failure, not a reason to skip
+_TOOLS = ("ip", "ping", "dnsmasq", "bpftool", "iptables", "setpriv")
+
+
+def live_or_skip(*tools: str) -> None:
+    """Skip with the reason where live tests, and these tools, cannot run; fail instead where they must."""
+    missing = [tool for tool in (*_TOOLS, *tools) if shutil.which(tool) is None]
+    reason = ""
+    if os.geteuid() != 0:
+        reason = "live capture needs root"
+    elif missing:
+        reason = f"missing: {', '.join(missing)}"
+    elif not Path("/usr/lib/python3/dist-packages/bcc/__init__.py").exists():
+        reason = "bcc is not installed: apt-get install python3-bpfcc"
+    elif not Path("/sys/kernel/btf/vmlinux").exists():
+        reason = "this kernel has no BTF"
+    if reason:
+        skip(reason)
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip a live test for something that this host lacks; fail where all live tests must run."""
+    if os.environ.get(REQUIRED):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The names of the two namespaces."""
+
+    client: str
+    server: str
+
+    def start_on_client(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command on the client; its process is the command's own."""
+        within = ["ip", "netns", "exec", self.client, *command]
+        return subprocess.Popen(
+            within, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def on_client(self, *command: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+        """Run a command on the client to its end."""
+        return subprocess.run(
+            ["ip", "netns", "exec", self.client, *command], capture_output=True, text=True, timeout=timeout, check=False
+        )
+
+
+@contextmanager
+def hosts() -> Iterator[Hosts]:
+    """A client and a server, joined by a cable; the client asks the server's dnsmasq."""
+    both = Hosts(f"dtc{os.getpid()}", f"dts{os.getpid()}")
+    resolv = Path("/etc/netns") / both.client
+    try:
+        for name in (both.client, both.server):
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        _ip("link", "add", "eth0", "netns", both.client, "type", "veth", "peer", "name", "eth0", "netns", both.server)
+        for name, address in ((both.client, CLIENT), (both.server, SERVER), (both.server, SENDER)):
+            _ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", name, "link", "set", "eth0", "up")
+        for name, address in ((both.client, CLIENT6), (both.server, SERVER6)):
+            _ip("-n", name, "addr", "add", f"{address}/64", "dev", "eth0", "nodad")
+        resolv.mkdir(parents=True)
+        (resolv / "resolv.conf").write_text(f"nameserver {SERVER}\n")
+        with dnsmasq(both.server, SERVER):
+            wait_until(lambda: both.on_client("getent", "hosts", "google.com").returncode == 0, "dnsmasq")
+            yield both
+    finally:
+        shutil.rmtree(resolv, ignore_errors=True)
+        for name in (both.client, both.server):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+@contextmanager
+def dnsmasq(
+    namespace: str,
+    address: str,
+    port: int = 53,
+    answer: str = f"/google.com/{GOOGLE}",
+    *options: str,
+    forks: bool = False,
+) -> Iterator[None]:
+    """A real server of names in a namespace; one that `forks` for TCP serves others meanwhile."""
+    command = [
+        "dnsmasq",
+        "--keep-in-foreground" if forks else "--no-daemon",
+        "--no-resolv",
+        "--no-hosts",
+        f"--address={answer}",
+        "--bind-interfaces",
+    ]
+    command += [f"--listen-address={address}", f"--port={port}", "--conf-file=/dev/null", "--pid-file=", *options]
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", namespace, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)

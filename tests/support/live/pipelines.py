@@ -1,0 +1,72 @@
+"""The whole pipeline as a user runs it, on the real kernel: its workers, its events and what its cache counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dnstrail.bus.ipc import lookups_address
+from live.processes import children_of, command_line, run_dir, wait_until
+from live.workers import asker
+
+
+class Run:
+    """A running pipeline, and what it has written so far."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path, out: Path, err: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self._out = out
+        self._err = err
+
+    @property
+    def events(self) -> list[dict]:
+        """The events so far."""
+        return [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    @property
+    def errors(self) -> str:
+        """What it said on stderr."""
+        return self._err.read_text()
+
+    def named(self, name: str) -> list[dict]:
+        """The events of one name."""
+        return [event for event in self.events if event["eventName"] == name]
+
+    def worker(self, name: str) -> int:
+        """The process of one of its workers."""
+        return next(child for child in children_of(self.process.pid) if f"dnstrail_{name}" in command_line(child))
+
+    def stats(self) -> dict:
+        """What the cache has counted."""
+        with asker(lookups_address(self.folder)) as client:
+            return client.ask("stats")["data"]
+
+
+@contextmanager
+def pipeline(*arguments: str) -> Iterator[Run]:
+    """The documented command line on the real kernel, ready."""
+    with run_dir() as folder:
+        folder.chmod(0o755)  # nobody has to reach the sockets within
+        out, err = folder / "out", folder / "err"
+        command = [sys.executable, "-m", "dnstrail_cli", "--run-dir", str(folder / "run"), *arguments]
+        with out.open("w") as stdout, err.open("w") as stderr:
+            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, env={**os.environ, "SUDO_UID": ""})
+            run = Run(process, folder / "run", out, err)
+            try:
+                wait_until(lambda: "dnstrail: ready" in run.errors or process.poll() is not None, "the pipeline")
+                assert process.poll() is None, run.errors
+                yield run
+            finally:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(20)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()

@@ -1,0 +1,248 @@
+"""Workers as tests run them: each in a thread with a bus of its own, over real sockets in a short folder."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dns.message
+import dns.rcode
+import dns.rrset
+import msgpack
+import zmq
+
+import dnstrail_cache.worker
+from dnstrail.bus import Publisher, ZmqBus
+from dnstrail.bus.ipc import events_address, lookups_address, socket_path
+from dnstrail.captured import Captured
+from dnstrail.events import NET_PACKET_DNS
+from dnstrail.image import Bounds
+from dnstrail.process.clock import Clock, SystemClock
+from dnstrail.protocol.batches import TURN, Mark
+from dnstrail_probe.batch_publisher import BatchPublisher
+
+BOUND = 20.0  # seconds after which a test that still waits has failed
+_LOOK = 0.002  # seconds between two looks at a condition
+Target = Callable[[ZmqBus, threading.Event], None]
+
+
+class FakeClock:
+    """A clock that a test sets."""
+
+    def __init__(self, wall: float = 1_700_000_000.0, monotonic: float = 100.0) -> None:
+        self.wall_time = wall
+        self.monotonic_time = monotonic
+
+    def wall(self) -> float:
+        """What the test says."""
+        return self.wall_time
+
+    def monotonic(self) -> float:
+        """What the test says."""
+        return self.monotonic_time
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for the names of unix sockets."""
+    folder = tempfile.mkdtemp(prefix="dt-", dir="/tmp")
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def open_bus() -> Iterator[ZmqBus]:
+    """A bus that is closed at the end of the block."""
+    bus = ZmqBus()
+    try:
+        yield bus
+    except BaseException:
+        bus.close(now=True)
+        raise
+    bus.close()
+
+
+def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Wait for a condition, for a bounded time."""
+    deadline = time.monotonic() + BOUND
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true"
+        time.sleep(_LOOK)
+
+
+@contextmanager
+def running(target: Target) -> Iterator[threading.Event]:
+    """Run `target(bus, stop)` in a thread until the block ends; what it raises is raised at the end.
+
+    Yields its stop signal.
+    """
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            with open_bus() as bus:
+                target(bus, stop)
+        except BaseException as error:  # noqa: BLE001 - handed on
+            errors.append(error)
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        stop.set()
+        thread.join(BOUND)
+        if errors:
+            raise errors[0]
+    assert not thread.is_alive(), "the worker did not stop"
+
+
+@contextmanager
+def cache(
+    folder: Path, *, clock: Clock | None = None, bounds: Bounds | None = None, probes: Iterable[str] = ()
+) -> Iterator[str]:
+    """A cache worker on the addresses of a folder; yields the address of its lookups once it is bound."""
+    bound = threading.Event()
+
+    def target(bus: ZmqBus, stop: threading.Event) -> None:
+        try:
+            server = bus.server(lookups_address(folder))
+            subscriber = bus.subscriber([*probes] or [events_address(folder)], dnstrail_cache.worker.TOPICS)
+        finally:
+            bound.set()
+        dnstrail_cache.worker.run(bus, subscriber, server, clock or SystemClock(), bounds or Bounds(), stop)
+
+    with running(target):
+        assert bound.wait(BOUND)
+        yield lookups_address(folder)
+
+
+class Probe:
+    """The publishing side of a probe, turn by turn."""
+
+    def __init__(self, publisher: Publisher, start: str, *, live: bool) -> None:
+        self.publisher = publisher
+        self.start = start
+        self._turnstile = BatchPublisher(publisher, start, live=live)
+
+    @property
+    def next_mark(self) -> Mark:
+        """The mark of the events of the turn that is open."""
+        return self.start, self._turnstile.turn
+
+    def turn(self, *events: Captured | tuple[str, Captured], ended: bool = False, **counters: int) -> Mark:
+        """Publish one turn: its events, each alone (a DNS message) or with its name, and its end. Gives its mark."""
+        mark = self.next_mark
+        for event in events:
+            name, captured = event if isinstance(event, tuple) else (NET_PACKET_DNS, event)
+            self._turnstile.add(name, captured)
+        self._turnstile.close_turn(0, Counter(counters), ended=ended)
+        wait_until(self._turnstile.flush, "the publisher")
+        return mark
+
+    def lose_turn(self, *events: Captured) -> Mark:
+        """Let a turn be lost on its way: it is numbered, and never sent. Gives its mark."""
+        mark = self.next_mark
+        for event in events:
+            self._turnstile.add(NET_PACKET_DNS, event)
+        self._turnstile.close_turn(0, Counter())
+        self._turnstile._outbox.clear()
+        return mark
+
+
+@contextmanager
+def probe(
+    folder: Path, start: str = "start", *, live: bool = False, subscribers: int = 1, address: str = ""
+) -> Iterator[Probe]:
+    """A probe with its first, empty turn published: its subscribers are there, and a cache in the folder knows it."""
+    with open_bus() as bus:
+        publisher = bus.publisher(address or events_address(folder), lossless=True)
+        wait_until(lambda: publisher.subscribers(TURN) >= subscribers, "a subscription")
+        publishing = Probe(publisher, start, live=live)
+        first = publishing.turn()
+        if socket_path(lookups_address(folder)).exists():
+            with asker(lookups_address(folder)) as client:
+                wait_until_seen(client, first)
+        yield publishing
+
+
+@contextmanager
+def answering(address: str, answer: Callable[[bytes], bytes | None]) -> Iterator[None]:
+    """A server of lookups that answers what it is told to; None leaves a request without its reply."""
+    bound = threading.Event()
+
+    def target(bus: ZmqBus, stop: threading.Event) -> None:
+        server = bus.server(address)
+        bound.set()
+        while not stop.is_set():
+            bus.wait(server, timeout=0.02)
+            while (served := server.receive()) is not None:
+                reply = answer(served.body)
+                if reply is not None:
+                    served.reply(reply)
+
+    with running(target):
+        assert bound.wait(BOUND)
+        yield
+
+
+class Asker:
+    """A client of the lookups that knows nothing but ZeroMQ and MessagePack."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self.socket = socket
+
+    def send(self, op: str, **fields: object) -> None:
+        """Send a request."""
+        self.socket.send(msgpack.packb({"v": 1, "op": op, **fields}))
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for a reply."""
+        reply: dict[str, Any] = msgpack.unpackb(self.socket.recv_multipart()[-1])
+        return reply
+
+    def ask(self, op: str, **fields: object) -> dict[str, Any]:
+        """The reply to a request."""
+        self.send(op, **fields)
+        return self.receive()
+
+
+@contextmanager
+def asker(address: str, kind: int = zmq.REQ) -> Iterator[Asker]:
+    """A plain ZeroMQ socket at an address; its receiving ends after a bounded time."""
+    with zmq.Context() as context, context.socket(kind) as socket:
+        socket.linger = 0
+        socket.rcvtimeo = int(BOUND * 1000)
+        socket.rcvhwm = socket.sndhwm = 0
+        socket.connect(address)
+        yield Asker(socket)
+
+
+def wait_until_seen(client: Asker, mark: Mark) -> None:
+    """Wait until a cache has seen the end of a turn; before it has heard of a probe, no mark of it helps."""
+    wait_until(lambda: client.ask("health")["data"]["turns"].get(mark[0], -1) >= mark[1], f"the end of turn {mark}")
+
+
+def response(question: str, *records: str, rdtype: str = "A", id_: int = 1, rcode: str = "NOERROR") -> bytes:
+    """A DNS response; records read "owner TTL type data", names in the data end with a dot."""
+    message = dns.message.make_response(dns.message.make_query(question, rdtype, id=id_))
+    message.set_rcode(dns.rcode.from_text(rcode))
+    for record in records:
+        owner, ttl, kind, data = record.split(maxsplit=3)
+        message.answer.append(dns.rrset.from_text(f"{owner.rstrip('.')}.", int(ttl), "IN", kind, data))
+    return message.to_wire()
+
+
+def seen(payload: bytes, at: float = 1000.0) -> Captured:
+    """A DNS message as it was captured, at epoch seconds."""
+    return Captured(round(at * 1e9), payload)

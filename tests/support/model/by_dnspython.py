@@ -1,0 +1,112 @@
+"""What dnspython finds in a message, in the terms of our decoder, and where the two disagree."""
+
+from __future__ import annotations
+
+import struct
+
+import dns.exception
+import dns.message
+import dns.name
+import dns.opcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import msgspec
+from dns.rdtypes.svcbbase import ParamKey
+
+from dnstrail.dns import Message, Record, ServiceBinding, decode
+from dnstrail.dns.names import address_text
+from dnstrail.errors import BadMessage
+
+READ = {"A", "AAAA", "CNAME", "PTR", "MX", "SRV", "SVCB", "HTTPS"}
+
+
+def text_of(name: dns.name.Name) -> str:
+    """A name in the form of the image."""
+    return name.canonicalize().to_text(omit_final_dot=True)
+
+
+def target_of(rdata: dns.rdata.Rdata) -> str | ServiceBinding:
+    """The target of a record of one of READ."""
+    if hasattr(rdata, "address"):
+        return address_text(rdata.address)
+    if not hasattr(rdata, "params"):
+        return text_of(rdata.exchange if hasattr(rdata, "exchange") else rdata.target)
+    params = [rdata.params.get(key) for key in (ParamKey.IPV4HINT, ParamKey.IPV6HINT)]
+    hints = tuple(address_text(address) for param in params if param for address in param.addresses)
+    return ServiceBinding(text_of(rdata.target), rdata.priority != 0, hints if rdata.priority else ())
+
+
+def read_all(wire: bytes) -> dns.message.Message:
+    """A message, read as far as it goes."""
+    return dns.message.from_wire(wire, one_rr_per_rrset=True, continue_on_error=True)
+
+
+def records_of(message: dns.message.Message) -> list[Record]:
+    """The answers that can make relations."""
+    return [
+        Record(text_of(rrset.name), int(rrset.rdtype), rrset.ttl, target_of(rrset[0]))
+        for rrset in message.answer
+        if dns.rdatatype.to_text(rrset.rdtype) in READ and rrset.rdclass == dns.rdataclass.IN
+    ]
+
+
+def decoded(wire: bytes) -> Message | None:
+    """What our decoder makes of a message; None if it refuses it."""
+    try:
+        return decode(wire)
+    except BadMessage:
+        return None
+
+
+def disagreement(wire: bytes) -> str:
+    """In what our decoder differs from dnspython on a message, whole or not; "" where they agree.
+
+    The class of errors of dnspython, its wrong TTLs (0) and its updates are its own; so is it that an OPT or TSIG
+    record among the answers ends the message.
+    """
+    ours = decoded(wire)
+    try:
+        theirs = read_all(wire)
+    except dns.exception.DNSException:
+        return "" if ours is None else "only dnspython refuses it"
+    (questions,) = struct.unpack_from("!H", wire, 4)
+    if not theirs.flags & dns.flags.QR or questions != 1:
+        return _differ(ours, Message(wire, theirs.id, int(theirs.flags), *struct.unpack_from("!HH", wire, 4)))
+    if theirs.opcode() == dns.opcode.UPDATE:
+        return ""
+    if not theirs.question:
+        return "" if ours is None else "only dnspython refuses its question"
+    return _differ(ours, _expected(wire, theirs, ours))
+
+
+def _expected(wire: bytes, theirs: dns.message.Message, ours: Message | None) -> Message:
+    asked, records = theirs.question[0], records_of(theirs)
+    if ours and _ended_by_meta_record(theirs):
+        records += ours.answers[len(records) :]
+    return Message(
+        *(wire, theirs.id, int(theirs.flags), *struct.unpack_from("!HH", wire, 4)),
+        *(text_of(asked.name), int(asked.rdtype), int(asked.rdclass), records),
+        skipped=ours.skipped if ours and theirs.errors else 0,
+        damaged=bool(ours and ours.damaged and theirs.errors),
+    )
+
+
+def _ended_by_meta_record(theirs: dns.message.Message) -> bool:
+    return any(isinstance(error.exception, dns.message.BadEDNS | dns.message.BadTSIG) for error in theirs.errors)
+
+
+def _differ(ours: Message | None, expected: Message) -> str:
+    if ours is None:
+        return "only our decoder refuses it"
+    for field in Message.__struct_fields__:
+        mine, other = getattr(ours, field), getattr(expected, field)
+        if field == "answers":
+            mine, other = _with_ttls_of_dnspython(mine), _with_ttls_of_dnspython(other)
+        if mine != other:
+            return f"{field}: ours {mine!r}, dnspython's {other!r}"
+    return ""
+
+
+def _with_ttls_of_dnspython(records: list[Record]) -> list[Record]:
+    return [record if record.ttl < 1 << 31 else msgspec.structs.replace(record, ttl=0) for record in records]

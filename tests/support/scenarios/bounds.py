@@ -1,0 +1,184 @@
+"""Message sequences with lookups between them and bounds that they meet, with the answers worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from scenarios.ordinary import CNAME, HOST, ONLY_A, PTR_1234, TXT, A, T, asked, by_hand, found, record, reply, rr, wire
+
+QUESTION = b"\xc0\x0c"  # a pointer to the question
+LONG = 86_400
+Message = tuple[float, bytes]
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """Messages in order of arrival, and lookups between them (keys alone); then lookups, as of the end.
+
+    `kept`: the relations that are held in the end.
+    """
+
+    id: str
+    says: str
+    steps: tuple[Message | str, ...]
+    lookups: tuple[tuple[str, dict[str, Any] | None], ...]
+    kept: int
+    size: int = 5000
+    owned: int = 4096
+
+
+def resolves(seconds: float, name: str, address: str = "1.1.1.1", ttl: int = LONG) -> Message:
+    """A question about a name, answered with one address."""
+    return T + seconds, reply(name, "A", rr(name, "A", address, ttl))
+
+
+def pointer(last: int) -> Message:
+    """The answer to a reverse question about 10.0.x.x."""
+    name = f"{last % 256}.{last // 256}.0.10.in-addr.arpa"
+    return T, by_hand(asked(wire(name), 12), record(QUESTION, 12, wire(f"h{last}.example")))
+
+
+def texts(number: int) -> Message:
+    """A TXT question about a name, and its answer."""
+    return T, by_hand(asked(wire(f"n{number}.com"), TXT), record(QUESTION, TXT, b"\x01x"))
+
+
+BOUNDED = (
+    Bounded(
+        "tracee-B03",
+        "An address that a live name shares with an evicted one stays.",
+        (resolves(0, "a.com"), resolves(1, "b.com"), resolves(2, "c.com", "3.3.3.3")),
+        (
+            ("b.com", found(["1.1.1.1"], ["b.com"], "b.com")),
+            ("1.1.1.1", found(["1.1.1.1"], ["b.com"], "b.com")),
+            ("a.com", None),
+        ),
+        kept=2,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B04",
+        "A name that was evicted is no longer told for an address that it shared.",
+        (resolves(0, "a.com"), resolves(1, "b.com"), "a.com", resolves(2, "c.com", "3.3.3.3")),
+        (("1.1.1.1", ONLY_A), ("a.com", ONLY_A), ("b.com", None)),
+        kept=2,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B26-evicted",
+        "A name that was asked itself stays when the question that first led to it is evicted.",
+        (
+            (T, reply("www.com", "A", rr("www.com", "CNAME", "cdn.com", LONG), rr("cdn.com", "A", "1.1.1.1", LONG))),
+            resolves(1, "cdn.com"),
+            resolves(2, "c.com", "3.3.3.3"),
+        ),
+        (("cdn.com", found(["1.1.1.1"], ["cdn.com"], "cdn.com")), ("www.com", None)),
+        kept=2,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B48",
+        "An address keeps its reverse name when the name that resolved to it is evicted.",
+        (resolves(0, "good.com", "1.2.3.4"), (T + 1, PTR_1234), resolves(2, "c.com", "3.3.3.3")),
+        (("1.2.3.4", HOST), ("host.example", HOST), ("good.com", None)),
+        kept=2,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B48-both",
+        "An address whose question and reverse question were both evicted is unknown, and nothing of it is held.",
+        (
+            resolves(0, "good.com", "1.2.3.4"),
+            (T + 1, PTR_1234),
+            resolves(2, "c.com", "3.3.3.3"),
+            resolves(3, "d.com", "4.4.4.4"),
+        ),
+        (("1.2.3.4", None), ("host.example", None)),
+        kept=2,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B23",
+        "A name that is resolved again and again is not evicted though nobody looks it up.",
+        (
+            *(resolves(second, "busy.com") for second in range(1001)),
+            resolves(1001, "b.com", "2.2.2.2"),
+            resolves(1002, "busy.com"),
+            resolves(1003, "c.com", "3.3.3.3"),
+        ),
+        (("busy.com", found(["1.1.1.1"], ["busy.com"], "busy.com")), ("b.com", None)),
+        kept=2,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B24",
+        "A name that is looked up is not evicted, though it was an alias before it was asked.",
+        (
+            (T, reply("www.com", "A", rr("www.com", "CNAME", "a.com", LONG))),
+            resolves(1, "a.com"),
+            resolves(2, "b.com", "2.2.2.2"),
+            *("a.com",) * 1000,
+            resolves(3, "c.com", "3.3.3.3"),
+        ),
+        (("a.com", ONLY_A), ("b.com", None), ("www.com", None)),
+        kept=2,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B25",
+        "Of a name whose addresses rotate without end a bounded number is held, and only the live ones are told.",
+        tuple(resolves(n * 100, "a.com", f"10.0.{n // 256}.{n % 256}", ttl=1) for n in range(300)),
+        (("a.com", found(["10.0.1.43"], ["a.com"], "a.com")), ("10.0.1.42", None)),
+        kept=4,  # of one second each, 100 seconds apart, kept 300 seconds
+        size=1,
+    ),
+    Bounded(
+        "tracee-B25-live",
+        "Of a name whose addresses live longer than the next ones come, the last to expire are held and told.",
+        tuple(resolves(n, "a.com", f"10.0.{n // 256}.{n % 256}") for n in range(300)),
+        (("a.com", found(["10.0.1.43", "10.0.1.42", "10.0.1.41"], ["a.com"], "a.com")), ("10.0.1.40", None)),
+        kept=3,
+        size=1,
+        owned=3,
+    ),
+    Bounded(
+        "tracee-B17",
+        "Reverse names that are seen twice are evicted like any others.",
+        tuple(pointer(last) for last in range(1000) for _ in range(2)),
+        (
+            ("10.0.3.231", found(["10.0.3.231"], ["h999.example"], "")),
+            ("10.0.3.230", found(["10.0.3.230"], ["h998.example"], "")),
+            ("10.0.3.229", None),
+        ),
+        kept=2,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B19",
+        "Answers that make no relation hold nothing, however many names they are about.",
+        tuple(texts(number) for number in range(2000)),
+        (("n1999.com", None), ("", None)),
+        kept=0,
+        size=2,
+    ),
+    Bounded(
+        "tracee-B45",
+        "The smallest alias of itself, 35 bytes of UDP, is answered.",
+        ((T, by_hand(asked(wire("foo"), CNAME), record(QUESTION, CNAME, QUESTION))),),
+        (("foo", found([], ["foo"], "foo")),),
+        kept=1,
+    ),
+    Bounded(
+        "tracee-B99",
+        "After a lookup in a circle of aliases the next message is taken.",
+        (
+            (T, reply("x.com", "A", rr("x.com", "CNAME", "y.com"), rr("y.com", "CNAME", "x.com"))),
+            "x.com",
+            "y.com",
+            (T + 1, by_hand(asked(wire("a.com")), record(QUESTION, A, bytes([1, 1, 1, 1])))),
+        ),
+        (("a.com", ONLY_A), ("1.1.1.1", ONLY_A), ("x.com", found([], ["x.com", "y.com"], "x.com"))),
+        kept=3,
+    ),
+)
