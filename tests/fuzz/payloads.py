@@ -9,11 +9,11 @@ from pathlib import Path
 from random import Random
 
 from builders import traffic
+from builders.dns_builders import AAAA, CNAME, TXT, A, asked, by_hand, record
 from builders.hostile import HEAD, ONE, QUESTION, P, pointer
 from dnstrail.dns import is_response
 from dnstrail.errors import CaptureError
 from dnstrail_probe.registry import open_source
-from scenarios.ordinary import AAAA, CNAME, TXT, A, asked, by_hand, record
 
 MOST_BYTES = 4096
 _TYPES = (A, A, AAAA, CNAME, CNAME, 12, 15, 33, 64, 65, TXT, 41, 250, 65280)

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import told
+from builders.dns_builders import A, by_hand, record, response_to
 from builders.hostile import ONE, QUESTION, P
 from dnstrail.captured import CLIENT, FORWARDER, SERVER, Captured, Flow, Process
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import Finding, SignatureMetadata
 from dnstrail.tracee import event_map, finding_map
-from scenarios.ordinary import A, by_hand, record
 
 STAMP = 1_700_000_000_123_456_789
 FLOW = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000)
@@ -169,7 +168,7 @@ def test_the_frame_of_a_process() -> None:
 
 def test_a_dns_message_has_its_header() -> None:
     """Flags, codes and counts of a response are given one by one, codes as numbers or as names."""
-    payload = told("a.com", "a.com A 1.1.1.1", flags=0x0403)
+    payload = response_to("a.com", "a.com A 1.1.1.1", flags=0x0403)
     header = {"ID": 1, "QR": 1, "AA": 1, "TC": 0, "RD": 1, "RA": 1, "Z": 0}
     header |= {"QDCount": 1, "ANCount": 1, "NSCount": 0, "ARCount": 0}
     for parse, codes in (
@@ -204,7 +203,7 @@ RECORDS = {
 def test_each_record_has_the_field_of_its_type(line: str, expected: tuple[int, str, dict[str, Any]]) -> None:
     """A record has name, type, class, TTL and what tracee fills for its type, all others their presentation form."""
     number, name, value = expected
-    payload = told("a.com ANY", line, ttl=77)
+    payload = response_to("a.com ANY", line, ttl=77)
     [numbered] = proto_dns(payload)["answers"]
     [named] = proto_dns(payload, parse_arguments=True)["answers"]
     assert numbered == {"name": "a.com", "type": number, "class": 1, "TTL": 77, **value}
@@ -221,7 +220,7 @@ def test_a_record_of_another_class_has_its_bytes(kind: int) -> None:
 def test_records_keep_their_order_and_ttls() -> None:
     """Records of one name are told one by one, each with the TTL that it had."""
     lines = ["a.com A 1.1.1.1 ttl=1", "b.com A 2.2.2.2 ttl=2", "a.com A 1.1.1.2 ttl=3"]
-    answers = proto_dns(told("a.com", *lines))["answers"]
+    answers = proto_dns(response_to("a.com", *lines))["answers"]
     assert [(answer["name"], answer["TTL"], answer["IP"]) for answer in answers] == [
         ("a.com", 1, "1.1.1.1"),
         ("b.com", 2, "2.2.2.2"),
@@ -239,7 +238,7 @@ def test_a_question_and_the_other_sections() -> None:
 
 def test_the_root_is_a_dot() -> None:
     """The name of the root is not lost with its dot."""
-    assert proto_dns(told(". NS", ". NS a.root-servers.net"))["questions"][0]["name"] == "."
+    assert proto_dns(response_to(". NS", ". NS a.root-servers.net"))["questions"][0]["name"] == "."
 
 
 def test_a_damaged_message_is_told_as_far_as_it_is_whole() -> None:
@@ -255,7 +254,7 @@ def test_what_is_no_message_is_told_without_it() -> None:
 
 def test_a_finding_is_an_event_with_its_cause() -> None:
     """A finding has its data as arguments, then what triggered it, and the signature's metadata."""
-    cause = event(told("a.com", "a.com A 1.1.1.1"))
+    cause = event(response_to("a.com", "a.com A 1.1.1.1"))
     shaped = finding_map(Finding({"name": "a.com", "count": 2}, cause, METADATA))
     assert (shaped["eventName"], shaped["eventId"], shaped["timestamp"]) == ("watched_name", "6000", STAMP)
     assert shaped["args"][:2] == [

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import dns.message
 
+from builders.dns_builders import T
 from model.episodes import Episode, Step, difference, random_episode, run, shortened
-from scenarios.ordinary import T
 
 LENGTHS = (5, 20, 20, 60, 60, 100, 200)  # messages of an episode
 REPORT = 10.0  # seconds between two lines

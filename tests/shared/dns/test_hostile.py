@@ -6,11 +6,11 @@ import struct
 
 import pytest
 
+from builders.dns_builders import AAAA, CNAME, HTTPS, TXT, A, asked, by_hand, record, reply, rr, wire
 from builders.hostile import BOMBS, HEAD, MESSAGE_LIMIT, ONE, QUESTION, P, bomb, chained, pointer
 from dnstrail.dns import decode
 from dnstrail.dns.name import MAX_POINTERS, read_name
 from dnstrail.errors import BadMessage
-from scenarios.ordinary import AAAA, CNAME, HTTPS, TXT, A, asked, by_hand, record, reply, rr, wire
 
 MX, SRV, SVCB = 15, 33, 64
 NAME = wire("t.example")

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from builders.dns_builders import reply, rr
 from builders.hostile import BOMBS
 from dnstrail.dns import Message, decode
 from dnstrail.dns.name import read_name
 from dnstrail.errors import BadMessage
 from model.by_dnspython import disagreement, read_all, records_of, text_of
-from scenarios.ordinary import reply, rr
 
 labels = st.one_of(
     st.sampled_from([b"a", b"b", b"WWW", b"example", b"_tcp", b"com"]),

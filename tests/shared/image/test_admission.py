@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from builders.dns_builders import AAAA, A, T, asked, by_hand, wire
 from dnstrail.captured import Flow
 from dnstrail.dns import Message, Record
 from dnstrail.errors import SettingsError
 from dnstrail.image.admission import MAX_SIGHTINGS, Admission, Verdict, conflicts
-from scenarios.ordinary import AAAA, A, T, asked, by_hand, wire
 
 
 def packed(text: str) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import told
+from builders.dns_builders import T, response_to
 from builders.traffic import KEYS, NAMES, message
 from builders.trail_helpers import CLIENT, packed, to_client, to_server
 from dnstrail.captured import Captured, Flow, Process
@@ -18,11 +18,10 @@ from dnstrail.image import Bounds, FeedOutcome, Image
 from dnstrail.image.admission import Admission
 from dnstrail.image.apply import TOPICS, apply_event
 from model.consistent import assert_consistent
-from scenarios.ordinary import T
 
 ADDRESS = "1.1.1.1"
 APP = Process(70, "app", container_id="c1")
-ANSWER = told("a", "a A 1.1.1.1")
+ANSWER = response_to("a", "a A 1.1.1.1")
 TO_SITE = Flow(packed(CLIENT), 50000, packed(ADDRESS), 443, "tcp", egress=True)
 
 

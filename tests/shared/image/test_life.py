@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import told
+from builders.dns_builders import T, response_to
 from dnstrail.image import Bounds, Image
 from dnstrail.image.relation import Relation
 from model.consistent import assert_consistent
-from scenarios.ordinary import T
 
 DAY = 86400
 
@@ -25,7 +24,7 @@ def fed(*messages: tuple[float, bytes], grace: float = 0.0, history: float = 300
 
 def a(ttl: int, name: str = "a.com", address: str = "1.1.1.1") -> bytes:
     """The answer to a question about a name: one address."""
-    return told(name, f"{name} A {address}", ttl=ttl)
+    return response_to(name, f"{name} A {address}", ttl=ttl)
 
 
 def only(image: Image) -> Relation:
@@ -72,7 +71,7 @@ def test_now_is_the_greatest_stamp_unless_given() -> None:
 
 def test_a_message_that_makes_nothing_moves_the_clock() -> None:
     """Any message at all moves the clock of the stream on, be it damaged or a query."""
-    for payload in (b"", b"\x00" * 12, told("x.com")):
+    for payload in (b"", b"\x00" * 12, response_to("x.com")):
         assert fed((0, a(10)), (10, payload)).get("a.com") is None
 
 
@@ -104,7 +103,7 @@ def test_a_second_sighting(second: tuple[float, int], expected: tuple[float, flo
 
 def test_a_new_life_has_roots_of_its_own() -> None:
     """Who asked in an old life is forgotten with it; within one life all questions are kept."""
-    by_w = told("w.com", "w.com CNAME c.net ttl=300", "c.net A 1.1.1.1 ttl=10")
+    by_w = response_to("w.com", "w.com CNAME c.net ttl=300", "c.net A 1.1.1.1 ttl=10")
     same = fed((0, by_w), (9, a(10, "c.net")))
     other = fed((0, by_w), (10, a(10, "c.net")))
     roots = [next(iter(image.store.forward.out["c.net"].values())).roots for image in (same, other)]
@@ -122,7 +121,7 @@ def test_a_life_belongs_to_the_relation() -> None:
 
 def test_the_state_is_that_of_the_whole_answer() -> None:
     """An answer is live while it would still lead to an address without grace, whatever else is in grace."""
-    chain = told("a.com", "a.com CNAME b.com ttl=10", "b.com A 1.1.1.1 ttl=100")
+    chain = response_to("a.com", "a.com CNAME b.com ttl=10", "b.com A 1.1.1.1 ttl=100")
     image = fed((0, chain), grace=60)
     states = {key: image.get(key, now=T + 10).state for key in ("a.com", "b.com", "1.1.1.1")}
     assert states == {"a.com": "grace", "b.com": "live", "1.1.1.1": "live"}
@@ -131,7 +130,7 @@ def test_the_state_is_that_of_the_whole_answer() -> None:
 
 def test_a_pointer_has_its_grace() -> None:
     """A relation of a reverse answer is live, in grace and gone like any other."""
-    image = fed((0, told("4.3.2.1.in-addr.arpa PTR", "4.3.2.1.in-addr.arpa PTR h.com", ttl=10)), grace=5)
+    image = fed((0, response_to("4.3.2.1.in-addr.arpa PTR", "4.3.2.1.in-addr.arpa PTR h.com", ttl=10)), grace=5)
     for key in ("1.2.3.4", "h.com"):
         states = [image.get(key, now=T + age) for age in (9, 10, 15)]
         assert [found and found.state for found in states] == ["live", "grace", None]
@@ -148,7 +147,7 @@ def test_what_came_later_is_unknown_in_the_past() -> None:
 
 def test_who_asked_later_is_unknown_in_the_past() -> None:
     """A lookup in the past is told from a question that had been asked by then."""
-    by_w = told("w.com", "w.com CNAME c.net", "c.net A 1.1.1.1")
+    by_w = response_to("w.com", "w.com CNAME c.net", "c.net A 1.1.1.1")
     image = fed((0, by_w), (10, a(300, "c.net")))
     assert [image.get("c.net", at=T + at).dns_root for at in (5, 10)] == ["w.com", "c.net"]
     assert image.get("1.1.1.1", at=T + 5).dns_root == "w.com"
@@ -218,7 +217,7 @@ def test_sweeping_is_never_visible(steps: list, grace: float) -> None:
     clock = T
     for ahead, (question, records), ttl in steps:
         clock += max(ahead, 0.0)
-        payload = told(question, *(record.format(ttl) for record in records))
+        payload = response_to(question, *(record.format(ttl) for record in records))
         for image in (swept, left):
             image.feed(clock + min(ahead, 0.0), payload)
         swept.sweep(swept.latest, 10**6)

@@ -12,13 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from builders.dns_builders import told
+from builders.dns_builders import T, by_hand, response_to, wire
 from builders.traffic import KEYS, NAMES, ODD, REVERSE
 from dnstrail.image import Bounds
 from model.consistent import assert_consistent
 from model.episodes import AGO, LONG, random_episode, run
 from model.image_vs_model import EVICTIONS, UNBOUND, ImageAndModel
-from scenarios.ordinary import T, by_hand, wire
 
 owners = st.sampled_from([*NAMES * 3, *ODD])
 targets = st.sampled_from([*NAMES * 3, *ODD])
@@ -36,10 +35,12 @@ values = st.one_of(
 )
 ttls = st.sampled_from([0, 1, 5, 30, 30, 300, 3600, 604801, 2**31, 2**32 - 1])
 records = st.builds("{} {} ttl={}".format, owners, values, ttls)
-answers = st.builds(lambda question, lines: told(question, *lines), owners, st.lists(records, min_size=1, max_size=6))
+answers = st.builds(
+    lambda question, lines: response_to(question, *lines), owners, st.lists(records, min_size=1, max_size=6)
+)
 # Each a chain from the question on, since records at random are mostly foreign.
 chains = st.builds(
-    lambda names, ttl, last: told(
+    lambda names, ttl, last: response_to(
         names[0],
         *(f"{owner} CNAME {target} ttl={ttl}" for owner, target in pairwise(names)),
         f"{names[-1]} {last} ttl=30",
@@ -49,7 +50,7 @@ chains = st.builds(
     values,
 )
 pointers = st.builds(
-    lambda question, lines: told(f"{question} PTR", *lines),
+    lambda question, lines: response_to(f"{question} PTR", *lines),
     st.sampled_from(REVERSE),
     st.lists(
         st.builds(

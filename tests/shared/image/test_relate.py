@@ -7,11 +7,10 @@ from itertools import permutations
 import dns.flags
 import pytest
 
-from builders.dns_builders import related, told
+from builders.dns_builders import A, asked, by_hand, record, relations_of, response_to, wire
 from builders.hostile import ONE, QUESTION, P
 from dnstrail.dns import decode
 from dnstrail.image.relate import MAX_TTL, life, refusal
-from scenarios.ordinary import A, asked, by_hand, record, wire
 
 ADDRESS = record(P, A, ONE)
 V6 = "2001:db8::1"
@@ -127,7 +126,7 @@ TOLD = {
 @pytest.mark.parametrize(("question", "records", "relations", "foreign"), TOLD.values(), ids=TOLD)
 def test_which_records_become_relations(question: str, records: list[str], relations: list[str], foreign: int) -> None:
     """A response makes these relations, in this order, and its foreign records are counted."""
-    _, edges, counters = related(told(question, *records))
+    _, edges, counters = relations_of(response_to(question, *records))
     assert edges == relations
     assert counters["foreign_record"] == foreign
 
@@ -141,27 +140,27 @@ ANY_ORDER = {
 @pytest.mark.parametrize(("question", "records"), ANY_ORDER.values(), ids=ANY_ORDER)
 def test_records_may_come_in_any_order(question: str, records: list[str]) -> None:
     """The same records make the same relations in whatever order they come."""
-    expected = sorted(related(told(question, *records))[1])
+    expected = sorted(relations_of(response_to(question, *records))[1])
     assert len(expected) >= 2
     for order in permutations(records):
-        assert sorted(related(told(question, *order))[1]) == expected
+        assert sorted(relations_of(response_to(question, *order))[1]) == expected
 
 
 def test_the_root_is_the_name_that_was_asked() -> None:
     """The query root is the name that was asked, in the form of the image."""
-    assert related(told("A.Com A", "a.com A 1.1.1.1"))[0] == "a.com"
+    assert relations_of(response_to("A.Com A", "a.com A 1.1.1.1"))[0] == "a.com"
 
 
 def test_only_the_answer_section_is_read() -> None:
     """Records of the authority and additional sections make nothing, though they are about the question."""
     payload = by_hand(QUESTION, ADDRESS, record(P, A, bytes([6, 6, 6, 6])), counts="1 1 1")
-    assert related(payload)[1] == ["q.example A 1.1.1.1 300"]
+    assert relations_of(payload)[1] == ["q.example A 1.1.1.1 300"]
 
 
 @pytest.mark.parametrize(("klass", "kept"), [(1, 2), (3, 1), (255, 1), (0x8001, 1)])
 def test_only_records_of_class_in_count(klass: int, kept: int) -> None:
     """A record of another class makes nothing, also one with multicast DNS's cache-flush bit."""
-    assert len(related(by_hand(QUESTION, ADDRESS, record(P, A, bytes(4), klass=klass)))[1]) == kept
+    assert len(relations_of(by_hand(QUESTION, ADDRESS, record(P, A, bytes(4), klass=klass)))[1]) == kept
 
 
 @pytest.mark.parametrize(
@@ -179,11 +178,11 @@ def test_only_records_of_class_in_count(klass: int, kept: int) -> None:
 def test_how_a_ttl_counts(ttl: int, expected: int) -> None:
     """A TTL is at most 7 days, and 0 from 2^31 on (RFC 2181)."""
     assert life(ttl) == expected
-    assert related(by_hand(QUESTION, record(P, A, ONE, ttl)))[1] == [f"q.example A 1.1.1.1 {expected}"]
+    assert relations_of(by_hand(QUESTION, record(P, A, ONE, ttl)))[1] == [f"q.example A 1.1.1.1 {expected}"]
 
 
 def test_the_flags_of_a_response_do_not_matter() -> None:
     """TC, AA and any rcode leave the relations as they are."""
-    plain = related(told("a A", "a A 1.1.1.1"))
+    plain = relations_of(response_to("a A", "a A 1.1.1.1"))
     for flags in (dns.flags.TC, dns.flags.AA, *range(1, 12)):
-        assert related(told("a A", "a A 1.1.1.1", flags=flags)) == plain
+        assert relations_of(response_to("a A", "a A 1.1.1.1", flags=flags)) == plain

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from builders.dns_builders import related, told
+from builders.dns_builders import relations_of, response_to
 
 V6 = "2001:db8::1"
 NIBBLES = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
@@ -114,7 +114,7 @@ def test_which_records_become_relations(
     question: str, records: list[str], relations: list[str], foreign: int, unusable: int
 ) -> None:
     """A response makes these relations, in this order, and its other records are counted."""
-    _, edges, counters = related(told(question, *records))
+    _, edges, counters = relations_of(response_to(question, *records))
     assert edges == relations
     assert (counters["foreign_record"], counters["unusable_record"]) == (foreign, unusable)
 
@@ -123,7 +123,7 @@ def test_a_reverse_chain_may_come_in_any_order() -> None:
     """The same records make the same relations in whatever order they come."""
     records = ["4.3.2.1.in-addr.arpa CNAME x ttl=9", "x CNAME y ttl=7", "y PTR h ttl=8", "x PTR g"]
     for order in permutations(records):
-        edges = related(told("4.3.2.1.in-addr.arpa PTR", *order))[1]
+        edges = relations_of(response_to("4.3.2.1.in-addr.arpa PTR", *order))[1]
         assert sorted(edges) == ["1.2.3.4 PTR g 9", "1.2.3.4 PTR h 7"]
 
 
@@ -132,4 +132,4 @@ def test_a_reverse_chain_may_come_in_any_order() -> None:
 )
 def test_the_root_is_the_address_that_was_asked(name: str, address: str) -> None:
     """The query root of a reverse question is the address that its name names."""
-    assert related(told(f"{name} PTR", f"{name} PTR h"))[0] == address
+    assert relations_of(response_to(f"{name} PTR", f"{name} PTR h"))[0] == address

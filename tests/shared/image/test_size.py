@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import told
+from builders.dns_builders import T, response_to
 from dnstrail.image import Bounds, Image
 from model.consistent import assert_consistent
-from scenarios.ordinary import T
 
 WEEK = 7 * 86400
 
@@ -31,7 +30,7 @@ class Fed:
 
     def tell(self, question: str, *records: str, ttl: int = 3600) -> Fed:
         """Feed the answer to a question."""
-        self.image.feed(T + next(self._clock), told(question, *records, ttl=ttl))
+        self.image.feed(T + next(self._clock), response_to(question, *records, ttl=ttl))
         return self
 
     def known(self, *names: str) -> str:
@@ -125,7 +124,7 @@ def test_a_loop_goes_with_its_root() -> None:
 def test_ended_roots_free_their_places_first() -> None:
     """A root whose every relation has expired goes before any that is older but live."""
     fed = Fed(2).answer("a").answer("b", ttl=1)
-    fed.image.feed(T + 10, told("c", f"c A {address('c')}", ttl=3600))
+    fed.image.feed(T + 10, response_to("c", f"c A {address('c')}", ttl=3600))
     assert fed.known("a", "b", "c") == "a c"
     assert fed.image.counters["evicted_roots"] == 0
     assert fed.image.get("b", at=T + 1.5) is not None, "its history stays"
@@ -135,7 +134,7 @@ def test_a_root_holds_its_place_while_anything_of_its_answers_lives() -> None:
     """The longest life in its own answers decides when a root has ended, grace included."""
     for age, evicted in ((99, 1), (109, 1), (110, 0)):
         fed = Fed(1, grace=10).tell("a", "a CNAME s ttl=1", "s A 1.1.1.1 ttl=100")
-        fed.image.feed(T + age, told("c", f"c A {address('c')}"))
+        fed.image.feed(T + age, response_to("c", f"c A {address('c')}"))
         assert fed.image.counters["evicted_roots"] == evicted, age
 
 
@@ -156,7 +155,7 @@ def test_endless_fresh_names_keep_the_image_flat(ttl: int) -> None:
     fed = Fed(50, grace=60.0)
     for number in range(6000):
         fed.image.feed(
-            T + number / 100, told(f"n{number}", f"n{number} CNAME c{number}", f"c{number} A 1.1.1.1", ttl=ttl)
+            T + number / 100, response_to(f"n{number}", f"n{number} CNAME c{number}", f"c{number} A 1.1.1.1", ttl=ttl)
         )
     assert len(fed.image) == 50
     assert fed.image.store.relations == 100
@@ -169,7 +168,7 @@ def test_fresh_names_that_come_slowly_keep_the_image_flat() -> None:
     """Names that end before the image is full are held as long as the history and no longer."""
     fed = Fed(5000, history=300.0)
     for number in range(3000):
-        fed.image.feed(T + number, told(f"n{number}", f"n{number} A 1.1.1.1", ttl=10))
+        fed.image.feed(T + number, response_to(f"n{number}", f"n{number} A 1.1.1.1", ttl=10))
     assert len(fed.image) <= 11
     assert fed.image.store.relations <= 311
     assert_consistent(fed.image)
@@ -243,11 +242,11 @@ def test_churn_leaves_a_consistent_image(operations: list, size: int, grace: flo
                 name, records, ahead = what
                 clock += max(ahead, 0.0)
                 lines = [f"{owner} {value} ttl={ttl}" for owner, value, ttl in records]
-                image.feed(clock + min(ahead, 0.0), told(name, *lines))
+                image.feed(clock + min(ahead, 0.0), response_to(name, *lines))
             case "pointer":
                 name, last, ttl = what
                 reverse = f"{last}.1.1.1.in-addr.arpa"
-                image.feed(clock, told(f"{reverse} PTR", f"{reverse} PTR {name}", ttl=ttl))
+                image.feed(clock, response_to(f"{reverse} PTR", f"{reverse} PTR {name}", ttl=ttl))
             case "get":
                 image.get(*what)
             case "sweep":

@@ -2,18 +2,60 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 
+import dns.flags
+import dns.message
+import dns.name
+import dns.rdata
 import dns.rrset
 
 from dnstrail.dns import decode
 from dnstrail.image.relate import relate
-from scenarios.ordinary import reply, rr
 
+T = 1_700_000_000.0  # the time of the first message of most cases
+A, CNAME, TXT, AAAA, HTTPS = 1, 5, 16, 28, 65  # record types for messages made by hand
 VALUES = {"MX": "10 {}", "SRV": "0 0 443 {}", "SVCB": "1 {}", "HTTPS": "1 {}"}
 
 
-def told(question: str, *lines: str, ttl: int = 300, flags: int = 0) -> bytes:
+def rr(owner: str | dns.name.Name, kind: str, value: str, ttl: int = 300) -> dns.rrset.RRset:
+    """One record from text; names are absolute with or without a last dot."""
+    name = dns.name.from_text(owner) if isinstance(owner, str) else owner
+    rdata = dns.rdata.from_text("IN", kind, value, origin=dns.name.root, relativize=False)
+    return dns.rrset.from_rdata(name, ttl, rdata)
+
+
+def reply(question: str | dns.name.Name, kind: str, *records: dns.rrset.RRset, flags: int = 0) -> bytes:
+    """A response with these answers, names compressed as servers do; `flags` may hold an rcode."""
+    message = dns.message.make_query(question, kind, id=1)
+    message.flags = dns.flags.QR | dns.flags.RD | dns.flags.RA | flags
+    message.answer = list(records)
+    return message.to_wire()
+
+
+def wire(name: str) -> bytes:
+    """A name without compression."""
+    return dns.name.from_text(name).to_wire() or b""
+
+
+def by_hand(question: bytes, *records: bytes, flags: int = 0x8180, counts: str = "") -> bytes:
+    """A message from ready bytes; `counts`: questions, answers and additional records where it lies."""
+    questions, answers, additional = map(int, (counts or f"1 {len(records)} 0").split())
+    return struct.pack("!HHHHHH", 1, flags, questions, answers, 0, additional) + question + b"".join(records)
+
+
+def asked(name: bytes, kind: int = A, klass: int = 1) -> bytes:
+    """A question from a name in wire form."""
+    return name + struct.pack("!HH", kind, klass)
+
+
+def record(owner: bytes, kind: int, rdata: bytes, ttl: int = 300, klass: int = 1) -> bytes:
+    """A record from ready bytes."""
+    return owner + struct.pack("!HHIH", kind, klass, ttl, len(rdata)) + rdata
+
+
+def response_to(question: str, *lines: str, ttl: int = 300, flags: int = 0) -> bytes:
     """A response to a question ("name" or "name TYPE") with records written as "owner TYPE target [ttl=TTL]".
 
     For MX, SRV, SVCB and HTTPS a lone target is enough.
@@ -30,7 +72,7 @@ def _record(line: str, ttl: int) -> dns.rrset.RRset:
     return rr(owner, kind, VALUES.get(kind, "{}").format(text) if len(value) == 1 else text, ttl)
 
 
-def related(payload: bytes) -> tuple[str, list[str], Counter[str]]:
+def relations_of(payload: bytes) -> tuple[str, list[str], Counter[str]]:
     """The root of a message, its relations as text, and what was counted."""
     counters: Counter[str] = Counter()
     root, edges = relate(decode(payload), counters)

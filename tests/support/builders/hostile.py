@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from scenarios.ordinary import CNAME, TXT, A, asked, by_hand, record, wire
+from builders.dns_builders import CNAME, TXT, A, asked, by_hand, record, wire
 
 QUESTION = asked(wire("q.example"))
 HEAD = 12 + len(QUESTION)  # where the first record starts

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from itertools import pairwise
 from random import Random
 
-from scenarios.ordinary import AAAA, CNAME, HTTPS, TXT, A, asked, by_hand, record, wire
+from builders.dns_builders import AAAA, CNAME, HTTPS, TXT, A, asked, by_hand, record, wire
 
 MX, SRV, SVCB, PTR = 15, 33, 64, 12
 NAMES = ("a", "b", "c.a", "d.net", "e", "f.net")

@@ -7,12 +7,11 @@ from typing import Any
 
 import dns.message
 
-from builders.dns_builders import told
+from builders.dns_builders import T, response_to
 from dnstrail.captured import Flow, Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Image
 from dnstrail.image.trails.trail import Trail, Trails
-from scenarios.ordinary import T
 
 CLIENT, SERVER = "10.0.0.2", "10.0.0.53"
 
@@ -52,7 +51,7 @@ class Asked:
         """Somebody is told; without records of an address that is named as the question: A 1.1.1.1."""
         records = lines or (f"{question} A 1.1.1.1",)
         circumstances.setdefault("flow", to_client())
-        self.image.feed(T + after, told(question, *records, ttl=ttl), **circumstances)
+        self.image.feed(T + after, response_to(question, *records, ttl=ttl), **circumstances)
         return self
 
     def trails(self, key: str, after: float | None = None, **connection: Any) -> Trails:

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from random import Random
 
+from builders.dns_builders import T
 from builders.traffic import KEYS, message
 from dnstrail.image import Bounds
 from model.image_vs_model import EVICTIONS, UNBOUND, ImageAndModel
-from scenarios.ordinary import T
 
 AHEAD = (0.0, 0.0, 0.0, 0.5, 1.0, 4.5, 5.0, 30.0, 70.0, 400.0)  # seconds by which the clock goes on
 LATE = (0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 30.0, 200.0)  # seconds by which a packet is late

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from scenarios.ordinary import CNAME, HOST, ONLY_A, PTR_1234, TXT, A, T, asked, by_hand, found, record, reply, rr, wire
+from builders.dns_builders import CNAME, TXT, A, T, asked, by_hand, record, reply, rr, wire
+from scenarios.ordinary import HOST, ONLY_A, PTR_1234, found
 
 QUESTION = b"\xc0\x0c"  # a pointer to the question
 LONG = 86_400

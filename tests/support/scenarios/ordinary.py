@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any
 
-import dns.flags
-import dns.message
-import dns.name
-import dns.rdata
-import dns.rrset
-
-T = 1_700_000_000.0  # the time of the first message of most cases
-A, CNAME, TXT, AAAA, HTTPS = 1, 5, 16, 28, 65  # record types for messages made by hand
+from builders.dns_builders import T, reply, rr
 
 
 @dataclass(frozen=True)
@@ -31,42 +23,6 @@ def found(addresses: list[str], names: list[str], root: str, state: str | None =
     """What a lookup should answer; the state only where it is the point of the case."""
     expected: dict[str, Any] = {"ip_addresses": addresses, "dns_queries": names, "dns_root": root}
     return expected if state is None else expected | {"state": state}
-
-
-def rr(owner: str | dns.name.Name, kind: str, value: str, ttl: int = 300) -> dns.rrset.RRset:
-    """One record from text; names are absolute with or without a last dot."""
-    name = dns.name.from_text(owner) if isinstance(owner, str) else owner
-    rdata = dns.rdata.from_text("IN", kind, value, origin=dns.name.root, relativize=False)
-    return dns.rrset.from_rdata(name, ttl, rdata)
-
-
-def reply(question: str | dns.name.Name, kind: str, *records: dns.rrset.RRset, flags: int = 0) -> bytes:
-    """A response with these answers, names compressed as servers do; `flags` may hold an rcode."""
-    message = dns.message.make_query(question, kind, id=1)
-    message.flags = dns.flags.QR | dns.flags.RD | dns.flags.RA | flags
-    message.answer = list(records)
-    return message.to_wire()
-
-
-def wire(name: str) -> bytes:
-    """A name without compression."""
-    return dns.name.from_text(name).to_wire() or b""
-
-
-def by_hand(question: bytes, *records: bytes, flags: int = 0x8180, counts: str = "") -> bytes:
-    """A message from ready bytes; `counts`: questions, answers and additional records where it lies."""
-    questions, answers, additional = map(int, (counts or f"1 {len(records)} 0").split())
-    return struct.pack("!HHHHHH", 1, flags, questions, answers, 0, additional) + question + b"".join(records)
-
-
-def asked(name: bytes, kind: int = A, klass: int = 1) -> bytes:
-    """A question from a name in wire form."""
-    return name + struct.pack("!HH", kind, klass)
-
-
-def record(owner: bytes, kind: int, rdata: bytes, ttl: int = 300, klass: int = 1) -> bytes:
-    """A record from ready bytes."""
-    return owner + struct.pack("!HHIH", kind, klass, ttl, len(rdata)) + rdata
 
 
 def ladder(rungs: int) -> bytes:

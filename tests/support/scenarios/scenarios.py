@@ -7,26 +7,8 @@ import struct
 import dns.flags
 import dns.name
 
-from scenarios.ordinary import (
-    AAAA,
-    CNAME,
-    HTTPS,
-    LOOPS,
-    ONLY_A,
-    RESOLUTIONS,
-    REVERSE,
-    TXT,
-    A,
-    Case,
-    T,
-    asked,
-    by_hand,
-    found,
-    record,
-    reply,
-    rr,
-    wire,
-)
+from builders.dns_builders import AAAA, CNAME, HTTPS, TXT, A, T, asked, by_hand, record, reply, rr, wire
+from scenarios.ordinary import LOOPS, ONLY_A, RESOLUTIONS, REVERSE, Case, found
 
 P = b"\xc0\x0c"  # a pointer to the question
 ONE, TWO = bytes([1, 1, 1, 1]), bytes([1, 1, 1, 2])

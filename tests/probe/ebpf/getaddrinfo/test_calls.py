@@ -8,7 +8,7 @@ from pathlib import Path
 import dns.message
 import pytest
 
-from builders.dns_builders import told
+from builders.dns_builders import response_to
 from dnstrail.captured import Captured
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.ebpf import records
@@ -89,7 +89,7 @@ def test_a_call_is_told(calls):
 )
 def test_what_packets_told_is_no_news(calls, stamp, pid, asked, is_news):
     """A call that was answered by a packet to the same process, about the same name, is counted and not told again."""
-    calls.heard(packet(stamp, pid), [(NET_PACKET_DNS, Captured(0, told(asked, f"{asked} A 192.0.2.1")))])
+    calls.heard(packet(stamp, pid), [(NET_PACKET_DNS, Captured(0, response_to(asked, f"{asked} A 192.0.2.1")))])
     _, _, payloads = calls.told(record(b"A.test.", "192.0.2.1"))
     assert bool(payloads) is is_news
     assert calls.counted["getaddrinfo_heard"] == (not is_news)
@@ -97,14 +97,14 @@ def test_what_packets_told_is_no_news(calls, stamp, pid, asked, is_news):
 
 def test_a_name_that_was_found_otherwise_is_news(calls):
     """Where packets told of no such name, and the call found it all the same, that is told; a failure is no news."""
-    calls.heard(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, told("a.test")))])
+    calls.heard(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, response_to("a.test")))])
     assert calls.told(record(b"a.test", "192.0.2.1"))[2]
     assert not calls.told(record(b"a.test", error=-2))[2]
 
 
 def test_what_is_no_answer_is_not_remembered(calls):
     """A query, and bytes that are no message, tell a process nothing."""
-    query = bytearray(told("a.test", "a.test A 192.0.2.1"))
+    query = bytearray(response_to("a.test", "a.test A 192.0.2.1"))
     query[2] &= 0x7F
     calls.heard(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, wire)) for wire in (bytes(query), b"", b"\xff" * 20)])
     assert calls.told(record(b"a.test", "192.0.2.1"))[2]
@@ -115,7 +115,8 @@ def test_what_is_remembered_is_bounded(calls, monkeypatch):
     monkeypatch.setattr(getaddrinfo, "_MOST_HEARD", 5)
     for number in range(10):
         calls.heard(
-            packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, told(f"n{number}.test", f"n{number}.test A 192.0.2.1")))]
+            packet(BEGAN + 1),
+            [(NET_PACKET_DNS, Captured(0, response_to(f"n{number}.test", f"n{number}.test A 192.0.2.1")))],
         )
     assert len(calls._heard) == 5
     assert calls.told(record(b"n0.test", "192.0.2.1"))[2]

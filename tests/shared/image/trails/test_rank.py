@@ -6,10 +6,10 @@ import re
 
 import pytest
 
+from builders.dns_builders import T
 from builders.trail_helpers import CLIENT, Asked, packed, to_client
 from dnstrail.captured import Flow, Process
 from dnstrail.image import ServerNameSighting
-from scenarios.ordinary import T
 
 ADDRESS = "1.1.1.1"
 OTHER = "10.0.0.3"

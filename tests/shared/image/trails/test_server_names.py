@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
+from builders.dns_builders import T
 from builders.trail_helpers import Asked
 from dnstrail.image import ServerNameSighting
 from dnstrail.image.trails.server_names import MAX_CALLS, MAX_CALLS_OF_ONE, SeenServerName, ServerNameTable
-from scenarios.ordinary import T
 
 ADDRESS = "1.1.1.1"
 

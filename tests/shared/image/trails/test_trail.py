@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import told
+from builders.dns_builders import T, response_to
 from builders.traffic import KEYS, message
 from builders.trail_helpers import CLIENT, SERVER, Asked, in_words, packed, to_client, to_server
 from dnstrail.captured import Process
@@ -20,7 +20,6 @@ from dnstrail.image.trails.path import MAX_STEPS
 from dnstrail.image.trails.trail import MAX_TRAILS, Step, Trails
 from model.naive import ALWAYS, NaiveModel
 from model.naive_lookup import Live, spread
-from scenarios.ordinary import T
 
 REVERSE = ("1.1.1.1.in-addr.arpa PTR", "1.1.1.1.in-addr.arpa PTR host.net")
 Told = tuple[float, tuple[str, ...], int]  # seconds after T, question and records, TTL
@@ -208,7 +207,7 @@ def test_past_is_told_as_it_was():
     for live in (True, False):
         image = Image(Bounds())
         for after, name in ((0, "a"), (5, "a"), (6, "b")):
-            image.feed(T + after, told(name, f"{name} A 1.1.1.1", ttl=10), to_client(), live=live)
+            image.feed(T + after, response_to(name, f"{name} A 1.1.1.1", ttl=10), to_client(), live=live)
         found = image.trails("1.1.1.1", at=T + 4)
         assert found is not None
         assert [in_words(trail) for trail in found.trails] == ["a: A 1.1.1.1 (live)"]
