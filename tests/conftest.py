@@ -1,4 +1,4 @@
-"""Profiles of hypothesis: HYPOTHESIS_PROFILE=dev (default) or long; in CI no run depends on chance."""
+"""Profiles of hypothesis: HYPOTHESIS_PROFILE=dev (default) or long. In CI the examples are always the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How often the right name is told, over the corpus' oracle of connections whose name is known (`make accuracy`)."""
+"""Measure how often lookups and trails give the right name of a connection (`make accuracy`).
+
+The corpus holds an oracle: connections whose clients stated the server's name themselves.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ Events = list[tuple[str, Captured]]
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One connection of the oracle: `epoch` is when the client stated the name, nanoseconds since 1970."""
+    """One connection of the oracle. `epoch` is the time at which the client stated the name, in ns since 1970."""
 
     epoch: int
     client: str
@@ -50,14 +53,14 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct):
-    """The figures of one capture, and a line for each connection whose name was not ranked first."""
+    """The figures of one capture, and a line for each connection whose true name did not come first."""
 
     counts: Counter[str] = msgspec.field(default_factory=Counter)
     lines: list[str] = []
 
 
 def read_oracle(path: Path) -> dict[str, list[Row]]:
-    """The connections of each capture, by time."""
+    """Return the connections of each capture, ordered by time."""
     found: dict[str, list[Row]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -69,7 +72,7 @@ def read_oracle(path: Path) -> dict[str, list[Row]]:
 
 
 def read_events(path: Path) -> Events:
-    """All that a capture tells."""
+    """Return all events of a capture that the image uses."""
     source = CaptureFileSource(str(path), CaptureOptions(server_names=True))
     events: Events = []
     while (captures := source.read(1.0)) is not None:
@@ -79,14 +82,14 @@ def read_events(path: Path) -> Events:
 
 
 class Naive:
-    """What simpler systems tell of an address: the last question that gave it, and the last owner of its record."""
+    """The answers of simpler systems: the last question that gave an address, and the last owner of its record."""
 
     def __init__(self) -> None:
         self.question: dict[str, str] = {}
         self.owner: dict[str, str] = {}
 
     def feed(self, event: Captured) -> None:
-        """Take one DNS message."""
+        """Apply one DNS message."""
         message = decode(event.payload)
         for record in message.answers:
             if record.type in (A, AAAA):
@@ -95,7 +98,7 @@ class Naive:
 
 
 def measure(events: Events, rows: list[Row], *, server_names: bool) -> Figures:
-    """Ask for every connection as of its epoch, by the events up to then."""
+    """Look every connection up as of its epoch, with the events up to that time."""
     image, naive, found = Image(Bounds(grace=GRACE), Admission("accept")), Naive(), Figures()
     waiting = sorted(events, key=lambda capture: capture[1].timestamp)[::-1]
     for row in rows:
@@ -115,8 +118,8 @@ def _ask(image: Image, naive: Naive, row: Row, found: Figures) -> None:
     counts["connections"] += 1
     data = image.get(row.server, at=at)
     trails = image.trails(row.server, Connection(client=row.client, port=row.port), at=at)
-    called = [called.name for called in trails.server_names] if trails else []
-    counts["known"] += row.name in called or (data is not None and row.name in data.dns_queries)
+    server_names = [one.name for one in trails.server_names] if trails else []
+    counts["known"] += row.name in server_names or (data is not None and row.name in data.dns_queries)
     if data is None:
         return
     counts["resolved"] += 1
@@ -127,13 +130,13 @@ def _ask(image: Image, naive: Naive, row: Row, found: Figures) -> None:
     counts["owner of the record"] += row.name == naive.owner.get(row.server)
     best = trails.trails[0] if trails and trails.trails else None
     if row.name not in data.dns_queries:
-        why = "was not answered before" if image.get(row.name, at=at) is None else "was told of other addresses"
+        why = "had no answer before" if image.get(row.name, at=at) is None else "was answered with other addresses"
         found.lines.append(f"{row.server}:{row.port} at {at:.3f}: {row.name} {why}; {data.dns_root} led there")
     elif best is not None and best.dns_root == row.name:
         counts["best ranked"] += 1
     else:
-        told = f"{best.dns_root} ({', '.join(best.reasons)})" if best else "nothing"
-        found.lines.append(f"{row.server}:{row.port} at {at:.3f}: {row.name}, but {told} was ranked first")
+        first = f"{best.dns_root} ({', '.join(best.reasons)})" if best else "nothing"
+        found.lines.append(f"{row.server}:{row.port} at {at:.3f}: {row.name}, but {first} was ranked first")
 
 
 def _share(part: int, whole: int) -> str:
@@ -157,9 +160,9 @@ def _line(name: str, counts: Counter[str]) -> list[str]:
 
 
 def show(title: str, found: dict[str, Figures]) -> Counter[str]:
-    """Print the figures of all captures; the sums."""
+    """Print the figures of all captures and return their sums."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    names = ("capture", *_COUNTED[:5], "names told", *_COUNTED[5:])
+    names = ("capture", *_COUNTED[:5], "mean size", *_COUNTED[5:])
     for place, name in enumerate(names):
         table.add_column(name, justify="left" if place == 0 else "right")
     total: Counter[str] = Counter()
@@ -172,7 +175,7 @@ def show(title: str, found: dict[str, Figures]) -> Counter[str]:
 
 
 def main() -> int:
-    """Measure, print, and fail where the promise is not held."""
+    """Measure and print; return 1 if a figure falls below its floor."""
     if not os.environ.get("DNSTRAIL_CORPUS"):
         print("accuracy: DNSTRAIL_CORPUS names no folder of captures; nothing to measure")
         return 0
@@ -183,14 +186,14 @@ def main() -> int:
     total = show("By DNS evidence alone (shares: of the resolved; best ranked: of those in the set)", by_dns)
     helped = {capture: measure(events[capture], rows, server_names=True) for capture, rows in oracle.items()}
     show("\nRanked with the server names of earlier connections, too", helped)
-    print("\nNot told right by DNS evidence alone")
+    print("\nConnections that DNS evidence alone names wrongly")
     for capture, misses in by_dns.items():
         for line in misses.lines:
             print(f"{capture}: {line}")
-    return 0 if _promised(total) else 1
+    return 0 if _reaches_floors(total) else 1
 
 
-def _promised(total: Counter[str]) -> bool:
+def _reaches_floors(total: Counter[str]) -> bool:
     resolved, in_set = max(total["resolved"], 1), max(total["in the set"], 1)
     return (
         total["in the set"] >= 0.90 * resolved

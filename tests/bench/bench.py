@@ -1,4 +1,4 @@
-"""Benchmarks: each figure is a ratio of two things measured in this run, so that it holds on any machine."""
+"""Benchmarks. Each figure is a ratio of two measurements of one run, so that it holds on any machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure everything and print one line for each ratio."""
     corpus = os.environ.get("DNSTRAIL_CORPUS")
     capture = str(Path(corpus) / "tracee-dnsperf.pcap") if corpus else "demo"
     messages = _read(capture)
@@ -63,11 +63,11 @@ def main() -> None:
         f"{single * 1e6:.0f} us / {batched * 1e6:.0f} us a key",
     )
     _live()
-    _resolving()
+    _getaddrinfo()
 
 
 def _decoding(answered: list[bytes]) -> float:
-    """Microseconds that our decoder takes for a message with answers; beside dnspython, and for the worst message."""
+    """Compare the decoder with dnspython, and its worst message with usual ones; return its us a message."""
     naive, tight = _side_by_side(answered, _naive, decode)
     _line("decode: dnspython / ours", naive / tight, f"{naive:.1f} us / {tight:.1f} us a message with answers")
     longest = {name: min(_once([wire], decode, time.thread_time) for _ in range(RUNS)) for name, wire in BOMBS.items()}
@@ -82,33 +82,31 @@ def _decoding(answered: list[bytes]) -> float:
 
 
 def _live() -> None:
-    """What live capture costs the host's other traffic."""
+    """Measure the cost of live capture for the host's other traffic."""
     cost = packet_cost()
     if isinstance(cost, str):
         print(f"  not measured: {cost}")
         return
     ours, empty = cost
     _line(
-        "eBPF: a packet that is no DNS / an empty program",
+        "eBPF: a packet without DNS / an empty program",
         sum(ours) / sum(empty),
         f"in {ours.ingress:.0f} ns, out {ours.egress:.0f} ns; empty {empty.ingress:.0f} and {empty.egress:.0f} ns",
     )
 
 
-def _resolving() -> None:
-    """What a call of getaddrinfo costs more where it is watched."""
+def _getaddrinfo() -> None:
+    """Measure the cost of a uprobe for a call of getaddrinfo."""
     cost = call_cost()
     if isinstance(cost, str):
         print(f"  not measured: {cost}")
         return
-    watched, alone = cost
-    _line(
-        "getaddrinfo: a call that is watched / one that is not", watched / alone, f"{watched:.1f} us / {alone:.1f} us"
-    )
+    probed, alone = cost
+    _line("getaddrinfo: a call with uprobes / a call without", probed / alone, f"{probed:.1f} us / {alone:.1f} us")
 
 
-def _line(what: str, ratio: float, detail: str) -> None:
-    print(f"  {what:<52} {ratio:6.1f}   ({detail})")
+def _line(title: str, ratio: float, detail: str) -> None:
+    print(f"  {title:<52} {ratio:6.1f}   ({detail})")
 
 
 def _read(capture: str) -> list[tuple[float, bytes]]:
@@ -134,12 +132,15 @@ def _feed(messages: list[tuple[float, bytes]]) -> None:
 
 
 def _per(items: list[T], call: Callable[[T], object]) -> float:
-    """Median microseconds an item."""
+    """Return the median time of one item, in microseconds."""
     return sorted(_once(items, call) for _ in range(RUNS))[RUNS // 2]
 
 
 def _side_by_side(items: list[T], one: Callable[[T], object], other: Callable[[T], object]) -> tuple[float, float]:
-    """Microseconds of CPU an item of both, one after the other in each run: the run of the median ratio."""
+    """Return the CPU time of one item for both calls, in microseconds, from the run with the median ratio.
+
+    Each run measures one call directly after the other.
+    """
     pairs = [(_once(items, one, time.thread_time), _once(items, other, time.thread_time)) for _ in range(RUNS)]
     return sorted(pairs, key=lambda pair: pair[0] / pair[1])[RUNS // 2]
 
@@ -147,7 +148,7 @@ def _side_by_side(items: list[T], one: Callable[[T], object], other: Callable[[T
 def _once(items: list[T], call: Callable[[T], object], clock: Callable[[], float] = time.perf_counter) -> float:
     began = clock()
     for item in items:
-        call(item)  # what it gives is let go at once, as the workers do
+        call(item)  # the result is freed at once, as in the workers
     return (clock() - began) / len(items) * 1e6
 
 
@@ -157,7 +158,7 @@ def _median(call: Callable[[], object]) -> float:
 
 @contextmanager
 def _cache(capture: str) -> Iterator[DnsDataSource]:
-    """A cache that was fed with the capture over a real bus, in a thread of its own."""
+    """Run a cache in a thread, feed it the capture over a real bus, and yield its data source."""
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="dnstrail-bench-") as folder:
         buses = [ZmqBus() for _ in range(3)]

@@ -1,4 +1,4 @@
-"""What a call of getaddrinfo costs while it is watched, beside one that is not: of an address, which asks nobody."""
+"""The cost of a call of getaddrinfo with and without uprobes. It resolves an address, so that no query is sent."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
 from dnstrail_probe.ebpf.loader import Programs
 
-COUNT = 1500  # in a second: of more than 2,000 some are not told, and cost less
+COUNT = 1500  # calls a second; past 2,000 some are only counted, and cost less
 RUNS = 5
 
 
 def call_cost() -> tuple[float, float] | str:
-    """Microseconds that a call takes, watched and not; or why that cannot be measured."""
+    """Return the time of a call with and without uprobes in microseconds, or the reason why it cannot be measured."""
     try:
         programs = Programs(frozenset({53}), getaddrinfo=True)
     except SourceUnavailable as error:
@@ -23,11 +23,11 @@ def call_cost() -> tuple[float, float] | str:
     try:
         alone = _median()
         libraries = LibraryFinder(programs.watch_getaddrinfo, Counter())
-        options = _median()
+        probed = _median()
         libraries.close()
     finally:
         programs.close()
-    return options, alone
+    return probed, alone
 
 
 def _median() -> float:

@@ -1,4 +1,4 @@
-"""What the programs cost a packet that is no DNS, beside a program that does nothing: measured by the kernel itself."""
+"""The cost of the eBPF programs for a packet without DNS, beside an empty program, as the kernel measures it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _EMPTY = "int on_ingress(struct __sk_buff *skb) { return 1; }\nint on_egress(str
 
 
 class Cost(NamedTuple):
-    """Nanoseconds a packet, as it comes in and as it goes out."""
+    """The run time of the two programs for one packet, in nanoseconds."""
 
     ingress: float
     egress: float
 
 
 def packet_cost() -> tuple[Cost, Cost] | str:
-    """What a packet costs with our programs, and with empty ones; or why that cannot be measured."""
+    """Return the cost with our programs and with empty ones, or the reason why it cannot be measured."""
     try:
         programs = loader.Programs(frozenset({53}))
     except SourceUnavailable as error:
@@ -42,14 +42,14 @@ def packet_cost() -> tuple[Cost, Cost] | str:
 
 
 def _measure(program_fd: Callable[[str], int]) -> Cost:
-    """Send packets of a connected socket over the loopback interface; the median of a few runs."""
+    """Send packets over the loopback interface from a connected socket; return the median of three runs."""
     runs = []
     for _ in range(3):
         before = [_run(program_fd(name)) for name in ("on_ingress", "on_egress")]
         _send()
         after = [_run(program_fd(name)) for name in ("on_ingress", "on_egress")]
         runs.append([(then[0] - now[0]) / (then[1] - now[1]) for now, then in zip(before, after, strict=True)])
-    return Cost(*(sorted(run[way] for run in runs)[1] for way in (0, 1)))
+    return Cost(*(sorted(run[hook] for run in runs)[1] for hook in (0, 1)))
 
 
 def _send() -> None:
@@ -65,15 +65,15 @@ def _send() -> None:
 
 
 def _run(descriptor: int) -> tuple[int, int]:
-    """How long a program ran, and how often."""
+    """Return the total run time of a program in nanoseconds, and its number of runs."""
     lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
-    told = dict(line.split(":", 1) for line in lines)
-    return int(told["run_time_ns"]), int(told["run_cnt"])
+    fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["run_time_ns"]), int(fields["run_cnt"])
 
 
 @contextmanager
 def _statistics() -> Iterator[None]:
-    """The kernel measures its programs meanwhile."""
+    """Let the kernel measure its programs within the block."""
     before = _ENABLED.read_text()
     _ENABLED.write_text("1")
     try:
@@ -84,7 +84,7 @@ def _statistics() -> Iterator[None]:
 
 @contextmanager
 def _empty_programs() -> Iterator[Callable[[str], int]]:
-    """Programs in the same places that do nothing."""
+    """Attach empty programs to the same hooks; yield the function that finds the descriptor of one by name."""
     bcc: Any = loader.load_bcc()
     cgroup = os.open(str(find_cgroup2()), os.O_RDONLY)
     bpf = loader.compile_text(bcc, _EMPTY)

@@ -1,4 +1,4 @@
-"""Time, as workers are given it: a test brings its own."""
+"""The clock that workers receive; tests pass a clock of their own."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Seconds since the epoch, and seconds that never step."""
+    """A source of wall time and of monotonic time."""
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds of a clock that never steps."""
+        """Return the seconds of a clock that never steps."""
         ...
 
 
@@ -22,9 +22,9 @@ class SystemClock:
     """The clock of the host."""
 
     def wall(self) -> float:
-        """Seconds since the epoch."""
+        """Return the seconds since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds of a clock that never steps."""
+        """Return the seconds of a clock that never steps."""
         return time.monotonic()

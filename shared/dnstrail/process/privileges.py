@@ -1,4 +1,4 @@
-"""The capabilities that this process holds, and lets go of: capabilities(7)."""
+"""The user and the capabilities of this process: credentials(7), capabilities(7)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _BITS = {
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }
-_IN_SYS_ADMIN = {"CAP_PERFMON", "CAP_BPF"}  # until Linux 5.8 they were a part of it, and it still holds them
+_IN_SYS_ADMIN = {"CAP_PERFMON", "CAP_BPF"}  # CAP_SYS_ADMIN still includes them (split off in Linux 5.8)
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 24, 38, 47, 4
 _VERSION = 0x20080522  # of the header of capset(2), since Linux 2.6.26
 _LOW = 0xFFFFFFFF
 
 
 def missing_capabilities(*names: str) -> list[str]:
-    """Those of the capabilities named that are not in effect."""
+    """Return the named capabilities that are not effective."""
     effective = _set_of("CapEff")
     held = {name for name, bit in _BITS.items() if effective >> bit & 1}
     if "CAP_SYS_ADMIN" in held:
@@ -43,9 +43,13 @@ def missing_capabilities(*names: str) -> list[str]:
 
 
 def keep_capabilities(*names: str) -> None:
-    """Let go of all others for good, in this thread and those that it starts from now on; uid 0 gains none back.
+    """Drop all other capabilities for good; uid 0 cannot regain them.
 
-    What is kept is in effect. Where a capability named is not held it stays so.
+    This holds for the calling thread and for threads that it starts later. Named capabilities that the process holds
+    become effective.
+
+    Raises:
+        OSError: the kernel refuses the change.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     wanted = sum(1 << _BITS[name] for name in names)
@@ -53,7 +57,7 @@ def keep_capabilities(*names: str) -> None:
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for bit in range(64):
         if not wanted >> bit & 1:
-            libc.prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0)  # refused without CAP_SETPCAP: then there is less to lose
+            libc.prctl(_PR_CAPBSET_DROP, bit, 0, 0, 0)  # refused without CAP_SETPCAP, which bounds less anyway
     libc.prctl(_PR_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0)
     low, high = kept & _LOW, kept >> 32
     data = struct.pack("=6I", low, low, 0, high, high, 0)  # effective, permitted, inheritable; twice
@@ -62,20 +66,23 @@ def keep_capabilities(*names: str) -> None:
 
 
 def _set_of(kind: str) -> int:
-    """A set of capabilities of the calling thread."""
+    """Return one capability set of the calling thread as a bit mask; `kind` is its name in /proc (CapEff, CapPrm)."""
     lines = Path("/proc/thread-self/status").read_text(encoding="utf-8").splitlines()
     return next((int(line.split()[1], 16) for line in lines if line.startswith(f"{kind}:")), 0)
 
 
 class User(NamedTuple):
-    """A user and a group by their ids."""
+    """A user id and a group id."""
 
     uid: int
     gid: int
 
 
 def calling_user() -> User | None:
-    """Whom to be without privileges: who called sudo, else nobody; None where we cannot become anybody else."""
+    """Return the user for workers without privileges: the caller of sudo, else nobody.
+
+    Return None if this process cannot change its user.
+    """
     if missing_capabilities("CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"):
         return None
     uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
@@ -86,10 +93,13 @@ def calling_user() -> User | None:
 
 
 def drop_privileges(user: User | None, run_dir: Path) -> None:
-    """Become a user for good; what libraries would import later is imported first. None: stay who we are.
+    """Become a user for good; None keeps the present user.
+
+    Libraries import some modules only when they are first needed. They are loaded before the change, since the new
+    user may not be able to read them.
 
     Raises:
-        SettingsError: the change is refused, or that user could not reach the sockets.
+        SettingsError: the kernel refuses the change, or the new user could not reach the sockets.
     """
     if user is None:
         return
@@ -103,4 +113,4 @@ def drop_privileges(user: User | None, run_dir: Path) -> None:
         raise SettingsError(f"cannot become user {user.uid}: only root can") from error
     if not os.access(run_dir, os.R_OK | os.X_OK):
         raise SettingsError(f"user {user.uid} cannot reach {run_dir}: choose another folder with --run-dir")
-    end_with_parent()  # the kernel forgot it with the old user
+    end_with_parent()  # the change of the user cleared it

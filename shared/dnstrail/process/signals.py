@@ -1,4 +1,4 @@
-"""How a worker process ends: on SIGINT and SIGTERM, and with the process that started it."""
+"""The end of a worker process: by SIGINT, by SIGTERM, or with the process that started it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import threading
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
-PARENT = "DNSTRAIL_PARENT"  # set by a parent whose workers shall not outlive it: its process id
+PARENT = "DNSTRAIL_PARENT"  # process id of a parent that its workers must not outlive
 
 
 def stop_on_signals() -> threading.Event:
-    """The stop signal of this process: set on SIGINT and SIGTERM, and when a parent that asked for it dies."""
+    """Install the signal handlers and return the stop signal of this process.
+
+    SIGINT, SIGTERM and the death of a parent named by DNSTRAIL_PARENT set it. A second signal ends the process at once.
+    """
     stop = threading.Event()
 
     def handle(signum: int, _frame: FrameType | None) -> None:
-        if stop.is_set():  # asked twice: at once
+        if stop.is_set():  # the second signal
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         stop.set()
@@ -30,7 +33,10 @@ def stop_on_signals() -> threading.Event:
 
 
 def end_with_parent() -> bool:
-    """Ask for SIGTERM when the parent dies, if it wants that; False if it has died already."""
+    """Ask the kernel for SIGTERM when the parent dies, if DNSTRAIL_PARENT names it.
+
+    Return False if that parent has died already. A change of the user id clears this setting (prctl(2)).
+    """
     parent = os.environ.get(PARENT)
     if parent is None or not parent.isdigit():
         return True
