@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dnstrail.protocol.batches import TURN, Turn
-from dnstrail.protocol.losses import LOSSES
 
 MOST_WORKERS = 1024
 MOST_EVENTS = (1 << 53) - 1  # as much as a count on the wire may be
+_HOPS = ("kernel", "probe", "bus", "decoder", "workers")
 _UNREADABLE = ("bad_message",)  # counters of the image: messages that were no DNS
 
 
@@ -24,10 +24,10 @@ def losses(
     They are events, but for what dnstap resolvers wrote and was not taken, which is counted in connections, and for
     the ends of turns (`turn`), which are not in the `total`.
     """
-    hops: dict[str, Counter[str]] = {hop: Counter() for hop in (*LOSSES.values(), "bus", "decoder", "workers")}
+    hops: dict[str, Counter[str]] = {hop: Counter() for hop in _HOPS}
     for probe in probes:
-        for reason, hop in LOSSES.items():
-            hops[hop] += Counter({reason: probe.counters.get(reason, 0)})
+        for hop, reasons in probe.lost.items():
+            hops.setdefault(hop, Counter()).update(reasons)
     hops["bus"] += Counter(on_the_way)
     hops["decoder"] += Counter({reason: image.get(reason, 0) for reason in _UNREADABLE})
     hops["workers"] += Counter(workers)

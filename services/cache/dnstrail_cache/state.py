@@ -16,7 +16,6 @@ from dnstrail.image.apply import apply_event
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.loss_log import LossLog
-from dnstrail.protocol.losses import LOSSES
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_cache.duplicates import DuplicateFilter
 from dnstrail_cache.losses import WorkerLosses
@@ -32,7 +31,9 @@ _NANOSECONDS = 1_000_000_000
 class Feed:
     """Keeps an image in step with what the probes publish; `report` is given the answers in conflict with others."""
 
-    def __init__(self, subscriber: Subscriber, image: Image, clock: Clock, report: Callable[[Captured], None]) -> None:
+    def __init__(
+        self, subscriber: Subscriber, image: Image, clock: Clock, report: Callable[[Captured, str], None]
+    ) -> None:
         self.image = image
         self._report = report
         self._losses = -1
@@ -92,9 +93,9 @@ class Feed:
         batch = decode(body, Batch)
         self.turns.batch(topic, batch)
         for event in batch.events:
-            self._feed(topic, event)
+            self._feed(topic, event, batch.host)
 
-    def _feed(self, topic: str, event: Captured) -> None:
+    def _feed(self, topic: str, event: Captured, host: str) -> None:
         if topic == NET_PACKET_DNS and is_response(event.payload) and self._copies.is_copy(event):
             self.counters["copies"] += 1
             return
@@ -102,13 +103,13 @@ class Feed:
         if applied.admitted:  # one that was not may be known on its other socket
             self._copies.note(event)
         if applied.conflict:
-            self._report(event)
+            self._report(event, host)
 
     def _note_losses(self, turn: Turn) -> None:
         """What was lost, here or at a probe, and a probe that has started: then queries may have gone unseen."""
         probes = self.turns.probes
         losses = sum(self.turns.lost.values()) + len(probes)
-        losses += sum(probe.counters.get(reason, 0) for probe in probes for reason in LOSSES)
+        losses += sum(sum(reasons.values()) for probe in probes for reasons in probe.lost.values())
         if losses != self._losses:
             self._losses = losses
             self.image.admission.gap(max(turn.now / _NANOSECONDS, self.image.latest))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -86,7 +85,6 @@ class _Worker:
         self._dns = dns
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
-        self._host = socket.gethostname()
         self._loss_log = LossLog(partial(dns.tell_lost, worker_name("signatures"))) if dns else LossLog()
         self._completed: set[str] = set()
 
@@ -113,7 +111,7 @@ class _Worker:
         if self._dns is not None:
             self._dns.after = [mark]
         coverage = self.coverage.of(batch.start)
-        events = [Event(topic, captured, mark, self._host, coverage=coverage) for captured in batch.events]
+        events = [Event(topic, captured, mark, batch.host, coverage=coverage) for captured in batch.events]
         for event in self._names.fill(events):
             self.engine.on_event(event)
 
