@@ -165,8 +165,14 @@ class Image:
     def view(self, *, now: float | None = None, at: float | None = None) -> View:
         """The live relations as of `now` or `at`."""
         when = self.latest if now is None else now
-        seen_by = float("inf") if at is None else at
-        return View(self.store.forward, self.store.pointers, when if at is None else at, self.bounds.grace, seen_by)
+        return View(
+            self.store.forward,
+            self.store.pointers,
+            when if at is None else at,
+            self.bounds.grace,
+            history=self.bounds.history,
+            seen_by=float("inf") if at is None else at,
+        )
 
     def remembers(self, at: float) -> bool:
         """Whether everything that was live at `at` is still remembered."""

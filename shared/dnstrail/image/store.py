@@ -201,4 +201,4 @@ class Store:
     def _swept_at(self, relation: Relation) -> Due | None:
         if not relation.kept:
             return None
-        return relation.ends + self.bounds.grace + self.bounds.history, *relation.order
+        return relation.ends + (self.bounds.grace + self.bounds.history), *relation.order  # summed as a view sums them
