@@ -9,29 +9,37 @@ from typing import Any
 import dns.exception
 import dns.message
 
-from dnstrail.captured import Captured, Process
-
-NET_PACKET_DNS = "net_packet_dns"
-SCHED_PROCESS_EXEC = "sched_process_exec"
-SCHED_PROCESS_EXIT = "sched_process_exit"
-SCHED_PROCESS_FORK = "sched_process_fork"
-NET_TCP_CONNECT = "net_tcp_connect"
-NET_UDP_CONNECT = "net_udp_connect"  # a UDP socket was given its destination: QUIC, and much else
-NET_TCP_CONNECT_RESULT = "net_tcp_connect_result"  # whether a connection came about
-NET_SERVER_NAME = "net_server_name"  # a TLS server name or an HTTP host, by which a client called a server
-DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # the cache's own: a second answer to one query, with other targets
-NAMES = (
+from dnstrail.captured import (
+    DNS_ANSWER_CONFLICT,
+    GETADDRINFO,
+    NAMES,
     NET_PACKET_DNS,
+    NET_SERVER_NAME,
+    NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
-    NET_TCP_CONNECT,
-    NET_UDP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_SERVER_NAME,
-    DNS_ANSWER_CONFLICT,
+    Captured,
+    Process,
 )
-GETADDRINFO = "getaddrinfo"  # the argument of an answer that a call was given, and no packet: its outcome
+
+__all__ = [
+    "DNS_ANSWER_CONFLICT",
+    "GETADDRINFO",
+    "NAMES",
+    "NET_PACKET_DNS",
+    "NET_SERVER_NAME",
+    "NET_TCP_CONNECT",
+    "NET_TCP_CONNECT_RESULT",
+    "NET_UDP_CONNECT",
+    "SCHED_PROCESS_EXEC",
+    "SCHED_PROCESS_EXIT",
+    "SCHED_PROCESS_FORK",
+    "Event",
+    "Executable",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 import msgspec
 
 from dnstrail.errors import SettingsError
-from dnstrail.image.admission import POLICIES
 
-UNMATCHED = POLICIES
+UNMATCHED = ("auto", "accept", "reject")  # the policies of admission: image/admission.py checks them, too
 _MAX_DIGITS = 12
 DNSCACHE_HELP = """\
 Select different options for the DNS cache.

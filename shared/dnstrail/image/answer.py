@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from dnstrail.captured import Flow, Process
-
-if TYPE_CHECKING:
-    pass
 
 
 class Answer(NamedTuple):

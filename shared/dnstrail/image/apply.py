@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dnstrail.captured import Captured, Process
+from dnstrail.captured import (
+    GETADDRINFO,
+    NET_PACKET_DNS,
+    NET_SERVER_NAME,
+    NET_TCP_CONNECT,
+    Captured,
+    Process,
+)
 from dnstrail.dns.names import address_text
-from dnstrail.events import GETADDRINFO, NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT
 from dnstrail.image import FeedOutcome, Image, ServerNameSighting
 from dnstrail.image.trails.asker import known_address
 

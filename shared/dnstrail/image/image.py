@@ -19,6 +19,7 @@ from dnstrail.image.relation import Edge
 from dnstrail.image.store import Bounds, Store
 from dnstrail.image.trails.asker import actors_of
 from dnstrail.image.trails.connection_history import Actor, ConnectionHistory
+from dnstrail.image.trails.names import find_names
 from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTable
 from dnstrail.image.trails.trail import Trails, find_trails
 from dnstrail.image.view import View
@@ -133,6 +134,26 @@ class Image:
         view = self.view(now=now, at=at)
         return find_trails(view, node, self.bounds.nodes, connection, self.uses, self.server_names) if node else None
 
+    def names_of_connection(
+        self,
+        address: str,
+        connection: Connection,
+        *,
+        now: float | None = None,
+        at: float | None = None,
+        nodes: int | None = None,
+    ) -> list[str]:
+        """Return the live names of the address of a connection, the likeliest first: `dst_dns` of DESIGN 6.
+
+        They are the names of `get(address)`, in the order of the trails to it. A sinkhole address (0.0.0.0/8,
+        127.0.0.0/8, ::, ::1) has only names that the process of the connection asked for. [] means: nothing live is
+        known. Unlike `get` this never counts as a use of a root. `nodes` lowers the bound on nodes, as in `get`.
+        """
+        key = address_text(address)
+        limit = min(self.bounds.nodes, nodes or self.bounds.nodes)
+        view = self.view(now=now, at=at)
+        return find_names(view, key, limit, connection, self.uses, self.server_names) if key else []
+
     def connected(self, stamp: float, actors: Iterable[Actor], address: str, port: int) -> None:
         """Somebody (process id, container id, client address) connected: its answers about the address were used."""
         self.uses.connected(actors, address, port, stamp)
@@ -144,8 +165,14 @@ class Image:
     def view(self, *, now: float | None = None, at: float | None = None) -> View:
         """The live relations as of `now` or `at`."""
         when = self.latest if now is None else now
-        seen_by = float("inf") if at is None else at
-        return View(self.store.forward, self.store.pointers, when if at is None else at, self.bounds.grace, seen_by)
+        return View(
+            self.store.forward,
+            self.store.pointers,
+            when if at is None else at,
+            self.bounds.grace,
+            history=self.bounds.history,
+            seen_by=float("inf") if at is None else at,
+        )
 
     def remembers(self, at: float) -> bool:
         """Whether everything that was live at `at` is still remembered."""

@@ -61,8 +61,11 @@ class Store:
     def apply(self, now: float, name: str, edges: list[Edge], answer: Answer) -> None:
         """Add what one answer to the question `name` states; `now` is the greatest stamp so far."""
         self._messages += 1
-        placed = name in self.roots
-        root = self.roots[name] if placed else Root(name)
+        placed = self.roots.get(name)
+        if placed and self._has_ended(placed, now):
+            self._release(placed)  # as a sweep would have: what it was told before is history
+            placed = None
+        root = placed or Root(name)
         for place, edge in enumerate(edges):
             self._sight(edge, Sighting(answer.noted, answer.stamp, edge.ttl, root, (self._messages, place)))
         root.remember(answer)
@@ -155,10 +158,16 @@ class Store:
             root = self._ending.pop(now)
             if root is None:
                 return
-            del self.roots[root.name]
-            for relation in root.relations:  # a late packet may have revived one: its roots are bounded all the same
-                if len(relation.roots) > self.bounds.size:
-                    self.held -= relation.forget(root)
+            self._release(root)
+
+    def _release(self, root: Root) -> None:
+        del self.roots[root.name]
+        for relation in root.relations:  # a late packet may have revived one: its roots are bounded all the same
+            if len(relation.roots) > self.bounds.size:
+                self.held -= relation.forget(root)
+
+    def _has_ended(self, root: Root, now: float) -> bool:
+        return all(relation.ends + self.bounds.grace <= now for relation in root.relations)
 
     def _fold(self, now: float, steps: int) -> None:
         """Hold sightings one by one no longer than the history, and not more than there is room for."""
@@ -201,4 +210,4 @@ class Store:
     def _swept_at(self, relation: Relation) -> Due | None:
         if not relation.kept:
             return None
-        return relation.ends + self.bounds.grace + self.bounds.history, *relation.order
+        return relation.ends + (self.bounds.grace + self.bounds.history), *relation.order  # summed as a view sums them

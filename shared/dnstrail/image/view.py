@@ -11,14 +11,25 @@ _ALWAYS = float("inf")
 
 
 class View:
-    """What is live at `t`: `t < expires`, by the sightings that were noted by `seen_by` (DESIGN 5.4).
+    """The relations that are live at `t`, by the sightings noted until `seen_by` (DESIGN 5.4).
 
-    `exact` is False once a relation was met of which it is no longer known what it was then.
+    A relation is live while `t < ends + grace`. `history` is how long the image remembers it after that. `exact` turns
+    False when the view meets a relation whose past state is no longer known.
     """
 
-    def __init__(self, forward: Edges, pointers: Edges, t: float, grace: float, seen_by: float = _ALWAYS) -> None:
+    def __init__(
+        self,
+        forward: Edges,
+        pointers: Edges,
+        t: float,
+        grace: float,
+        *,
+        history: float = 0.0,
+        seen_by: float = _ALWAYS,
+    ) -> None:
         self.t = t
         self.grace = grace
+        self.history = history
         self.seen_by = seen_by
         self.exact = True
         self._lasting = grace  # what the lives themselves went by
@@ -28,10 +39,14 @@ class View:
         self._pasts: dict[Relation, tuple[Relation | None, bool]] = {}
 
     def with_grace(self, grace: float) -> View:
-        """The same view, as if the grace were this one."""
-        view = View(self._forward, self._pointers, self.t, grace, self.seen_by)
+        """Return the same view with another grace."""
+        view = View(self._forward, self._pointers, self.t, grace, history=self.history, seen_by=self.seen_by)
         view._pasts, view._lasting = self._pasts, self._lasting
         return view
+
+    def with_history(self) -> View:
+        """Return the view that also contains what expired within the history, be it swept already or not."""
+        return self.with_grace(self.grace + self.history)
 
     def out(self, name: str) -> list[Relation]:
         """The forward relations that a name owns."""

@@ -14,7 +14,8 @@ from builders.dns_builders import AAAA, A, T, asked, by_hand, wire
 from dnstrail.captured import Flow
 from dnstrail.dns import Message, Record
 from dnstrail.errors import SettingsError
-from dnstrail.image.admission import MAX_SIGHTINGS, Admission, Verdict, conflicts
+from dnstrail.image.admission import MAX_SIGHTINGS, POLICIES, Admission, Verdict, conflicts
+from dnstrail.settings import UNMATCHED
 
 
 def packed(text: str) -> bytes:
@@ -298,3 +299,8 @@ def test_any_bytes(junk, flow):
     admission = Admission()
     admission.asked(T, junk, flow)
     assert len(admission) <= 1
+
+
+def test_the_option_takes_exactly_the_policies() -> None:
+    """`--dnscache unmatched=` takes the policies that admission has, and no others."""
+    assert UNMATCHED == POLICIES

@@ -228,3 +228,18 @@ def test_sweeping_is_never_visible(steps: list, grace: float) -> None:
             for at in (clock, clock - 50, clock - 299):
                 if swept.remembers(at):
                     assert swept.get(key, at=at) == left.get(key, at=at), (key, at)
+
+
+def test_an_ended_root_starts_anew() -> None:
+    """A question that is answered again after all its relations ended shows only its new answer, swept or not."""
+    bounds = Bounds(grace=0)
+    swept, left = Image(bounds), Image(bounds)
+    for image in (swept, left):
+        for name in "abcdefgh":  # they all end at once: more than one message sweeps
+            image.feed(T, a(10, name, "1.1.1.1"))
+        image.feed(T + 20, a(10, "z", "2.2.2.2"))
+    swept.sweep(swept.latest, 100)
+    for image in (swept, left):
+        image.feed(T + 20, a(10, "h", "1.1.1.1"))
+        first = image.trails("1.1.1.1").trails[0]
+        assert (first.dns_root, sum(asker.count for asker in first.asked)) == ("h", 1)

@@ -40,7 +40,7 @@ class Paths(NamedTuple):
 
 def find_paths(view: View, key: str, limit: int) -> Paths:
     """All ways to a key, one for each question: over live relations where there are such, else over remembered ones."""
-    remembered = view.with_grace(_FOREVER)
+    remembered = view.with_history()
     eldest, youngest = _Reach(view, remembered, key, limit), _Reach(view, view, key, limit)
     found: dict[str, Path] = {}
     for told in (youngest.whole, eldest.whole, youngest.broken, eldest.broken):
