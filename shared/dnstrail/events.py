@@ -1,7 +1,8 @@
-"""What is captured, with its context, as it travels on the bus (MessagePack arrays) and as signatures see it."""
+"""Events: their names, and what a signature reads from one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,12 +13,12 @@ import dns.message
 from dnstrail.captured import (
     DNS_ANSWER_CONFLICT,
     GETADDRINFO,
-    NAMES,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
+    PUBLISHED,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
@@ -26,36 +27,57 @@ from dnstrail.captured import (
 )
 
 __all__ = [
+    "DERIVED",
     "DNS_ANSWER_CONFLICT",
     "GETADDRINFO",
     "NAMES",
     "NET_PACKET_DNS",
+    "NET_PACKET_DNS_REQUEST",
+    "NET_PACKET_DNS_RESPONSE",
     "NET_SERVER_NAME",
     "NET_TCP_CONNECT",
     "NET_TCP_CONNECT_RESULT",
     "NET_UDP_CONNECT",
+    "PUBLISHED",
     "SCHED_PROCESS_EXEC",
     "SCHED_PROCESS_EXIT",
     "SCHED_PROCESS_FORK",
     "Event",
     "Executable",
+    "topics_of",
 ]
+
+SOURCE = "tracee"  # of every event and finding, as event selectors name it
+NET_PACKET_DNS_REQUEST = "net_packet_dns_request"
+NET_PACKET_DNS_RESPONSE = "net_packet_dns_response"
+DERIVED = (NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE)  # derived from net_packet_dns where they are wanted
+NAMES = (*PUBLISHED, *DERIVED)
+SIGNATURE_ERRORS = "signature_errors"  # events that a signature failed to handle, among the losses of a worker
+MAX_RECORDS = 512  # questions and records of one message that are parsed whole; more of them take seconds
+
+
+def topics_of(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the topics that carry these events on the bus: a derived event travels as its packet."""
+    wanted = {*names}
+    if wanted.intersection(DERIVED):
+        wanted.add(NET_PACKET_DNS)
+    return tuple(name for name in PUBLISHED if name in wanted)
 
 
 @dataclass(frozen=True, slots=True)
 class Executable:
-    """What a process runs."""
+    """The program of a process."""
 
     path: str = ""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event as signatures and the printer see it: what was captured, under its name, with its mark.
+    """One event as signatures and outputs read it: what was captured, under the name of the event.
 
-    `mark` is (start id of the probe, turn): what a lookup has to have seen to know of it. `coverage` is which part of
-    its probe's events of the last seconds was received, from 0 to 1: 1 where none was lost, None where nothing is known
-    yet. A finding is an event, too: its data are its arguments.
+    `mark` is (start id of the probe, turn). A lookup that carries it answers from this event or from a later state.
+    `coverage` is the part of the probe's events of the last seconds that was received: 1 if none was lost, None before
+    anything is known. A finding is an event too: its data are its `args`.
     """
 
     event_name: str
@@ -66,42 +88,47 @@ class Event:
     coverage: float | None = None
 
     @property
+    def source(self) -> str:
+        """The source of the event in the sense of an event selector."""
+        return SOURCE
+
+    @property
     def timestamp(self) -> int:
-        """Nanoseconds since the epoch."""
+        """The time of the event in nanoseconds since the epoch."""
         return self.captured.timestamp
 
     @property
     def process(self) -> Process:
-        """The process behind it; all zero where the source does not know."""
+        """The process that caused the event; all zero if the source does not provide it."""
         return self.captured.process or Process()
 
     @property
     def process_id(self) -> int:
-        """The process's id, 0 if unknown."""
+        """The id of the process, 0 if unknown."""
         return self.process.pid
 
     @property
     def process_name(self) -> str:
-        """The process's name, "" if unknown."""
+        """The name of the process, "" if unknown."""
         return self.process.name
 
     @property
     def executable(self) -> Executable:
-        """What the process runs; an empty path if unknown."""
+        """The program of the process; its path is "" if unknown."""
         return Executable(self.process.path)
 
     @property
     def container_id(self) -> str:
-        """The container, "" on the host."""
+        """The id of the container, "" on the host."""
         return self.process.container_id
 
     @property
     def origin(self) -> str:
-        """Where it comes from: "container" or "host"."""
+        """The origin in the sense of an event selector: "container" or "host"."""
         return "container" if self.container_id else "host"
 
     def arg(self, name: str) -> Any:
-        """An argument by its name in tracee, or None: `src`, `dst`, `src_port`, `dst_port` of a packet, and others."""
+        """Return an argument by its name in tracee (`src`, `dst`, `src_port`, `dst_port`, ...), or None."""
         if name in self.args:
             return self.args[name]
         flow = self.captured.flow
@@ -111,12 +138,13 @@ class Event:
 
     @cached_property
     def dns(self) -> dns.message.Message | None:
-        """The DNS message, parsed on demand; what is whole of a damaged one; None if there is none.
+        """The DNS message, parsed on demand, or None if the event carries none.
 
-        None, too, for one that claims more than 512 records: such take seconds, and are made to.
+        A damaged message holds the records before the damage. A message that claims more than MAX_RECORDS records is
+        None: a hostile one could take seconds to parse.
         """
         counts = [int.from_bytes(self.captured.payload[at : at + 2]) for at in range(4, 12, 2)]
-        if sum(counts) > _MAX_RECORDS:
+        if sum(counts) > MAX_RECORDS:
             return None
         try:
             return dns.message.from_wire(
@@ -126,7 +154,6 @@ class Event:
             return None
 
 
-_MAX_RECORDS = 512
 _FLOW_ARGS = {
     "src": "source_text",
     "dst": "destination_text",

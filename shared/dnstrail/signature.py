@@ -1,4 +1,4 @@
-"""The signature API: detection code selects events, asks data sources, reports findings; names as in tracee."""
+"""The signature API: detection code selects events, asks data sources, reports findings. Names are tracee's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Any, ClassVar
 import structlog
 
 from dnstrail.datasource import DataSource, DataSources
-from dnstrail.events import Event
+from dnstrail.events import SOURCE, Event
 
-_ANY = ("*", "")
+ANY = ("*", "")
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureMetadata:
-    """What a signature is; `event_name` names the event as which its findings appear."""
+    """The description of a signature. Its findings appear as events named `event_name`.
+
+    `id` identifies the signature in logs and counters. tracee's built-in signatures use the properties "Severity"
+    (0 to 3), "Category", "Technique", "MITRE ATT&CK", "id" and "external_id".
+    """
 
     id: str
     version: str
@@ -29,20 +33,27 @@ class SignatureMetadata:
 
 @dataclass(frozen=True, slots=True)
 class EventSelector:
-    """Which events a signature is given: "*" or "" is any name; origin is container, host, or any as well."""
+    """The events that a signature receives: those that match all three fields. "*" and "" match anything.
 
-    source: str = "tracee"
+    The source of all events of dnstrail is "tracee"; their origin is "container" or "host".
+    """
+
+    source: str = SOURCE
     name: str = "*"
     origin: str = "*"
 
     def selects(self, event: Event) -> bool:
-        """Whether an event is meant."""
-        return self.name in (*_ANY, event.event_name) and self.origin in (*_ANY, event.origin)
+        """Return True if the event matches."""
+        return (
+            self.source in (*ANY, event.source)
+            and self.name in (*ANY, event.event_name)
+            and self.origin in (*ANY, event.origin)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a signature reports: its data, and the event that led to it."""
+    """A report of a signature: its data, and the event that led to it."""
 
     data: dict[str, Any]
     event: Event
@@ -51,44 +62,47 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Something that is no event; "source_complete" says that a source has ended."""
+    """A message to all signatures that is no event. "source_complete" reports that a source has ended."""
 
     name: str
-    source: str = "tracee"
+    source: str = SOURCE
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureContext:
-    """What a signature is given at its start."""
+    """The connection of a signature to its worker: where findings go, which data sources exist, its own logger."""
 
     callback: Callable[[Finding], None]
     data_sources: DataSources
     logger: structlog.typing.FilteringBoundLogger
 
     def get_data_source(self, namespace: str, id_: str) -> DataSource | None:
-        """The data source of a name, or None where this run has none."""
+        """Return a data source, or None if this run does not have it."""
         return self.data_sources.get(namespace, id_)
 
 
 class Signature:
-    """The base of all signatures: override what is needed. One that raises is counted and goes on."""
+    """The base class of all signatures. Set `metadata` and `selected_events`, and override what is needed.
+
+    A method may raise: the worker counts and logs the error, and goes on with the next event.
+    """
 
     metadata: ClassVar[SignatureMetadata]
     selected_events: ClassVar[tuple[EventSelector, ...]] = ()
 
     def init(self, ctx: SignatureContext) -> None:
-        """Keep what is needed of the context. Raising here leaves the signature out of the run."""
+        """Keep what is needed of the context. A signature that raises here is left out of the run."""
         self.ctx = ctx
 
     def on_event(self, event: Event) -> None:
-        """Look at one selected event; call `report` when it matters."""
+        """Handle one selected event; call `report` if it matters."""
 
     def on_signal(self, signal: Signal) -> None:
-        """Look at a signal."""
+        """Handle a signal."""
 
     def close(self) -> None:
-        """Let go of what `init` took."""
+        """Release what `init` acquired."""
 
     def report(self, event: Event, **data: Any) -> None:
-        """Report a finding that an event led to."""
+        """Report a finding to which an event led."""
         self.ctx.callback(Finding(data, event, self.metadata))

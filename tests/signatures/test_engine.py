@@ -1,4 +1,9 @@
+"""The engine: which signatures receive an event, and what an error of one of them does."""
+
 from __future__ import annotations
+
+import json
+import re
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,7 +18,7 @@ IN_CONTAINER = Process(1, "nginx", container_id="c0ffee")
 
 
 def made(event_name, *selectors, **methods):
-    """A signature class that notes what it is given."""
+    """A signature class that notes what it receives."""
     namespace = {
         "metadata": SignatureMetadata(f"id-{event_name}", "1", event_name.title(), event_name),
         "selected_events": tuple(EventSelector(**selector) for selector in selectors),
@@ -30,8 +35,11 @@ def raising(*_arguments):
     raise ValueError("on purpose")
 
 
+RAISES_AT = raising.__code__.co_firstlineno + 1
+
+
 def event(name=NET_PACKET_DNS, process=None):
-    return Event(name, Captured(7, process=process), ("start", 3), "host")
+    return Event(name, Captured(7, process=process), mark=("start", 3), host_name="host")
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def found():
 
 @pytest.fixture
 def engine(found):
-    """Gives an engine over signature classes."""
+    """Returns an engine over signature classes."""
     return lambda *classes: Engine(classes, DataSources(), found.append)
 
 
@@ -55,11 +63,27 @@ def engine(found):
         ({"name": SCHED_PROCESS_EXIT, "origin": "host"}, [False, True, False, False]),
         ({"name": "net_packet"}, [False] * 4),
         ({"name": "", "origin": ""}, [True] * 4),
+        ({"source": "tracee"}, [True] * 4),
+        ({"source": "*"}, [True] * 4),
+        ({"source": "falco"}, [False] * 4),
+        ({"source": "falco", "name": NET_PACKET_DNS}, [False] * 4),
     ],
-    ids=["a name", "any name", "all", "containers", "the host", "a prefix", "no name"],
+    ids=[
+        "a name",
+        "any name",
+        "all",
+        "containers",
+        "the host",
+        "a prefix",
+        "no name",
+        "our source",
+        "any source",
+        "another source",
+        "a name of another source",
+    ],
 )
-def test_a_selector_selects_by_name_and_origin(engine, selector, selected):
-    """A signature gets the events of its name, or of all, and of its origin, or of both; a prefix is no name."""
+def test_a_selector_selects_by_source_name_and_origin(engine, selector, selected):
+    """A signature receives the events that match source, name and origin; a prefix is not a name."""
     signature = made("a", selector)
     running = engine(signature)
     events = [event(name, process) for process in (None, IN_CONTAINER) for name in (NET_PACKET_DNS, SCHED_PROCESS_EXIT)]
@@ -69,17 +93,32 @@ def test_a_selector_selects_by_name_and_origin(engine, selector, selected):
     assert running.counters == {"events": 4}
 
 
-def test_an_event_is_given_once(engine):
-    """Several selectors that select one event give it once; a signature without selectors gets none."""
+def test_an_event_is_received_once(engine):
+    """A signature receives an event once if several selectors match it, and none without selectors."""
     twice, none = made("a", {}, {"name": NET_PACKET_DNS}), made("b")
     engine(twice, none).on_event(event())
     assert (len(twice.noted), none.noted) == (1, [])
 
 
-def test_the_events_that_are_needed_are_named(engine):
-    """The engine names all events that its signatures select."""
-    running = engine(made("a", {"name": "x"}, {"name": "y"}), made("b", {"name": "y"}), made("c"))
-    assert running.event_names == {"x", "y"}
+def test_signatures_receive_an_event_in_the_order_in_which_they_started(engine):
+    """A signature that selects any event and one that selects this event keep their order."""
+    order = []
+    classes = [
+        made(name, selector, on_event=lambda self, event: order.append(self.metadata.event_name))
+        for name, selector in (("a", {"name": NET_PACKET_DNS}), ("b", {}), ("c", {"name": NET_PACKET_DNS}), ("d", {}))
+    ]
+    running = engine(*classes)
+    running.on_event(event())
+    running.on_event(event(SCHED_PROCESS_EXEC))
+    assert order == ["a", "b", "c", "d", "b", "d"]
+
+
+def test_an_event_that_nobody_selects_asks_no_selector(engine, monkeypatch):
+    """An event is looked up by its name: the selectors of signatures that want other events are not asked."""
+    running = engine(*(made(f"S{number}", {"name": SCHED_PROCESS_EXIT}) for number in range(50)))
+    monkeypatch.setattr(EventSelector, "selects", raising)
+    running.on_event(event(NET_PACKET_DNS))
+    assert running.counters == {"events": 1}
 
 
 @pytest.mark.parametrize(
@@ -91,8 +130,8 @@ def test_the_events_that_are_needed_are_named(engine):
     ],
     ids=["on_event", "on_signal", "close"],
 )
-def test_one_that_raises_is_counted_and_its_neighbours_go_on(engine, method, call):
-    """An error in a signature is counted and logged with its id; those before and after it are called all the same."""
+def test_an_error_is_counted_and_logged_once_and_the_others_go_on(engine, method, call):
+    """An error in a signature is counted by its id and logged once with file and line; the others are called."""
     before, bad, after = made("before", {}), made("bad", {}, **{method: raising}), made("after", {})
     running = engine(before, bad, after)
     with capture_logs() as logs:
@@ -100,18 +139,46 @@ def test_one_that_raises_is_counted_and_its_neighbours_go_on(engine, method, cal
         call(running)
     assert len(before.noted) == len(after.noted) == 2
     assert running.counters["errors"] == 2
-    entry = {
-        "event": "signature_failed",
-        "signature": "id-bad",
-        "error": "ValueError: on purpose",
-        "log_level": "error",
-    }
-    assert logs == [entry, entry]
+    assert running.errors == {"id-bad": 2}
+    assert logs == [
+        {
+            "event": "signature_failed",
+            "signature": "id-bad",
+            "error": "ValueError: on purpose",
+            "at": f"{__file__}:{RAISES_AT}",
+            "log_level": "error",
+        }
+    ]
+
+
+def test_the_place_of_an_error_is_in_the_file_of_the_signature(engine):
+    """An error that a library raises is logged at the line of the signature that called the library."""
+    bad = made("bad", {}, on_event=lambda self, event: json.loads("no JSON"))
+    with capture_logs() as logs:
+        engine(bad).on_event(event())
+    assert re.fullmatch(re.escape(__file__) + r":\d+", logs[0]["at"])
+
+
+def test_another_error_of_a_signature_is_logged_too(engine):
+    """Each place at which a signature fails is logged once."""
+
+    def on_event(self, event):
+        if event.event_name == NET_PACKET_DNS:
+            raise ValueError("one")
+        raise ValueError("two")
+
+    running = engine(made("bad", {}, on_event=on_event))
+    with capture_logs() as logs:
+        for _ in range(3):
+            running.on_event(event(NET_PACKET_DNS))
+            running.on_event(event(SCHED_PROCESS_EXEC))
+    assert [entry["error"] for entry in logs] == ["ValueError: one", "ValueError: two"]
+    assert running.errors == {"id-bad": 6}
 
 
 @pytest.mark.parametrize("method", ["init", "__init__"])
-def test_one_that_does_not_start_is_left_out(engine, method):
-    """A signature that raises at its start is counted, logged and never called; its neighbours run."""
+def test_a_signature_that_does_not_start_is_left_out(engine, method):
+    """A signature that raises at its start is counted, logged and never called; the others run."""
     with capture_logs() as logs:
         bad, good = made("bad", {}, **{method: raising}), made("good", {})
         running = engine(bad, good)
@@ -120,18 +187,26 @@ def test_one_that_does_not_start_is_left_out(engine, method):
     assert [type(signature) for signature in running.signatures] == [good]
     assert (bad.noted, len(good.noted)) == ([], 2)
     assert running.counters["not_started"] == 1
-    assert logs == [{"event": "signature_not_started", "signature": "Bad", "error": "on purpose", "log_level": "error"}]
+    assert logs == [
+        {
+            "event": "signature_not_started",
+            "signature": "Bad",
+            "error": "on purpose",
+            "at": f"{__file__}:{RAISES_AT}",
+            "log_level": "error",
+        }
+    ]
 
 
 def test_a_class_without_metadata_is_left_out(engine):
-    """A signature that does not say what it is does not start."""
+    """A signature without metadata does not start."""
     nameless = type("Nameless", (Signature,), {"selected_events": (EventSelector(),)})
     running = engine(nameless, made("good"))
     assert (len(running.signatures), running.counters["not_started"]) == (1, 1)
 
 
-def test_a_signature_is_given_its_context():
-    """At its start a signature gets the data sources of the run, None for others, and a logger that names it."""
+def test_a_signature_receives_its_context():
+    """At its start a signature receives the data sources of the run, None for others, and a logger with its id."""
 
     class Source:
         def namespace(self):
@@ -153,14 +228,14 @@ def test_a_signature_is_given_its_context():
 
 
 def test_a_signal_reaches_all(engine):
-    """Signals are given to every signature, whatever it selects."""
+    """Every signature receives every signal, whatever it selects."""
     one, two = made("a"), made("b", {})
     engine(one, two).on_signal(Signal("source_complete"))
     assert one.noted == two.noted == [Signal("source_complete", "tracee")]
 
 
-def test_a_finding_reaches_the_sink_and_those_that_select_it(engine, found):
-    """What a signature reports is a finding, and an event that others select by its name and read by its data."""
+def test_a_finding_reaches_the_sink_and_the_signatures_that_select_it(engine, found):
+    """A finding is also an event that other signatures select by its name and read by its data."""
     first = made("FIRST", {"name": NET_PACKET_DNS}, on_event=lambda self, event: self.report(event, depth=1))
     second = made("SECOND", {"name": "FIRST"})
     running = engine(second, first)
@@ -175,7 +250,7 @@ def test_a_finding_reaches_the_sink_and_those_that_select_it(engine, found):
 
 
 def test_findings_that_lead_to_findings_end(engine, found):
-    """A signature that selects its own findings is stopped at a depth, counted; the next event starts anew."""
+    """A signature that selects its own findings is stopped at a depth and counted; the next event starts anew."""
     endless = made("ENDLESS", {}, on_event=lambda self, event: self.report(event, of=event.event_name))
     running = engine(endless)
     for _ in range(2):
@@ -187,7 +262,7 @@ def test_findings_that_lead_to_findings_end(engine, found):
 
 
 def test_depth_is_forgotten_after_an_error(engine, found):
-    """A signature that raises below others leaves the depth as it was."""
+    """The depth is restored after an error of a signature that handles a finding."""
     reports = made("A", {"name": NET_PACKET_DNS}, on_event=lambda self, event: self.report(event))
     fails = made("B", {"name": "A"}, on_event=raising)
     running = engine(reports, fails)
@@ -198,7 +273,7 @@ def test_depth_is_forgotten_after_an_error(engine, found):
 
 
 def test_a_finding_that_cannot_be_delivered_is_an_error_of_its_signature(engine):
-    """A sink that raises is counted as an error of the signature, and its neighbours go on."""
+    """A sink that raises is counted as an error of the signature, and the others go on."""
     reports = made("a", {}, on_event=lambda self, event: self.report(event))
     after = made("b", {"name": NET_PACKET_DNS})
     running = Engine([reports, after], DataSources(), raising)

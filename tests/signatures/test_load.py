@@ -120,7 +120,7 @@ def test_a_file_of_another_kind_is_refused(folder):
     """What is no Python file by its name is a SettingsError that names it."""
     path = folder / "signature.txt"
     path.write_text("x = 1")
-    with pytest.raises(SettingsError, match=f"signature file {path}: no Python file"):
+    with pytest.raises(SettingsError, match=f"signature file {path}: not a Python file"):
         load([path])
 
 

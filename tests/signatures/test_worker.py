@@ -121,9 +121,9 @@ def test_a_finding_has_tracees_shape(folder, findings):
     }
     assert {name: finding[name] for name in expected} == expected
     assert [(arg["name"], arg["type"], arg["value"]) for arg in finding["args"][:4]] == [
-        ("path", "const char*", "/usr/bin/ping"),
-        ("names", "[]string", ["x"]),
-        ("number", "long", 1),
+        ("path", "const char *", "/usr/bin/ping"),
+        ("names", "unknown", ["x"]),
+        ("number", "int", 1),
         ("sure", "bool", True),
     ]
 

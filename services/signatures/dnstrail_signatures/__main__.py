@@ -1,7 +1,8 @@
-"""The signature worker as a process: `dnstrail signatures`, `python -m dnstrail_signatures`."""
+"""The process of the signature worker: `dnstrail signatures`, or `python -m dnstrail_signatures`."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dnstrail.process.privileges import User, drop_privileges
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.process.terminal import json_line
 from dnstrail.signature import Signature
+from dnstrail.tracee import signature_ids
 from dnstrail_signatures.load import load
 from dnstrail_signatures.worker import push_to, run, topics_of
 
@@ -24,10 +26,15 @@ from dnstrail_signatures.worker import push_to, run, topics_of
 @click.command()
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
-@click.option("--no-cache", is_flag=True, help="Run without the data source.")
-@click.option("--findings", help="Address to send findings to (default: JSON lines on stdout).")
-@click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
-@click.option("--select", multiple=True, help="Run the signature of this event alone (several times for more).")
+@click.option("--no-cache", is_flag=True, help="Run without the DNS data source.")
+@click.option("--findings", help="Address that receives the findings (default: JSON lines on stdout).")
+@click.option(
+    "--signatures",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Load signatures from a file or a folder (repeatable).",
+)
+@click.option("--select", multiple=True, help="Run only the signature that reports this event (repeatable).")
 @user_option
 @run_dir_option
 @log_level_option
@@ -42,29 +49,34 @@ def command(
     run_dir: Path,
     log_level: str,
 ) -> None:
-    """Run signatures over the events, and report their findings."""
+    """Run signatures over events, and report their findings."""
     configure("signatures", log_level)
-    chosen = _choose(load(signatures), select)
+    loaded = load(signatures)
+    chosen, ids = _choose(loaded, select), signature_ids(cls.metadata.event_name for cls in loaded)
     stop = stop_on_signals()
     bus = ZmqBus()
     try:
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings), stop) if findings else _print
-        run(bus, subscriber, chosen, dns, deliver, stop, settled=lambda: drop_privileges(user, run_dir))
+        settled = partial(drop_privileges, user, run_dir)
+        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, settled=settled)
     finally:
         bus.close()
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command; the entry point of the process."""
     run_command(command, "dnstrail signatures")
 
 
 def _choose(classes: list[type[Signature]], names: tuple[str, ...]) -> list[type[Signature]]:
-    unknown = set(names) - {cls.metadata.event_name for cls in classes}
+    known = {cls.metadata.event_name for cls in classes}
+    unknown = set(names) - known
     if unknown:
-        raise SettingsError(f"no signature has the event {', '.join(sorted(unknown))}")
+        raise SettingsError(
+            f"--select: no signature reports {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+        )
     return [cls for cls in classes if not names or cls.metadata.event_name in names]
 
 

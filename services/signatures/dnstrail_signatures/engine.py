@@ -1,10 +1,13 @@
-"""The engine: gives each event to the signatures that select it, and takes their findings."""
+"""The engine: passes each event to the signatures that select it, and takes their findings."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from traceback import walk_tb
+from typing import ParamSpec
 
 import msgspec
 import structlog
@@ -12,44 +15,50 @@ import structlog
 from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.events import Event
-from dnstrail.signature import Finding, Signal, Signature, SignatureContext
+from dnstrail.signature import ANY, EventSelector, Finding, Signal, Signature, SignatureContext
 
-MAX_DEPTH = 5  # findings are events, and may lead to findings
+MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
+_Args = ParamSpec("_Args")
+_Selecting = list[tuple[Signature, tuple[EventSelector, ...]]]
 
 
 class Engine:
-    """The signatures of one worker. One that raises is counted and logged; its neighbours do not notice."""
+    """The signatures of one worker, indexed by the names of the events that they select.
+
+    No signature can stop the worker or another signature: an error is counted (`errors` by signature id), and logged
+    the first time that it happens at a place.
+    """
 
     def __init__(
         self, classes: Iterable[type[Signature]], data_sources: DataSources, sink: Callable[[Finding], None]
     ) -> None:
         self.counters: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
         self.signatures: list[Signature] = []
+        self._by_name: dict[str, _Selecting] = {}
+        self._any_name: _Selecting = []
         self._sink = sink
         self._depth = 0
+        self._logged: set[tuple[str, str]] = set()
         self._log = structlog.get_logger()
         for cls in classes:
             self._start(cls, data_sources)
-
-    @property
-    def event_names(self) -> set[str]:
-        """The names of all events that some signature selects."""
-        return {selector.name for signature in self.signatures for selector in signature.selected_events}
+        self._index()
 
     def on_event(self, event: Event) -> None:
-        """Give an event to those that select it."""
+        """Pass an event to the signatures that select it."""
         self.counters["events"] += 1
-        for signature in self.signatures:
-            if any(selector.selects(event) for selector in signature.selected_events):
-                self._guard(signature, lambda signature=signature: signature.on_event(event))  # type: ignore[misc]
+        for signature, selectors in self._by_name.get(event.event_name, self._any_name):
+            if any(selector.selects(event) for selector in selectors):
+                self._guard(signature, signature.on_event, event)
 
     def on_signal(self, signal: Signal) -> None:
-        """Give a signal to all."""
+        """Pass a signal to all signatures."""
         for signature in self.signatures:
-            self._guard(signature, lambda signature=signature: signature.on_signal(signal))  # type: ignore[misc]
+            self._guard(signature, signature.on_signal, signal)
 
     def close(self) -> None:
-        """End all signatures."""
+        """Close all signatures."""
         for signature in self.signatures:
             self._guard(signature, signature.close)
 
@@ -57,23 +66,44 @@ class Engine:
         try:
             signature = cls()
             log = self._log.bind(signature=cls.metadata.id)
-            signature.init(SignatureContext(self._found, data_sources, log))
+            signature.init(SignatureContext(self._on_finding, data_sources, log))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
             self.counters["not_started"] += 1
-            self._log.error("signature_not_started", signature=cls.__name__, error=str(error))
+            self._log.error("signature_not_started", signature=cls.__name__, error=str(error), at=_place(cls, error))
             return
         self.signatures.append(signature)
 
-    def _guard(self, signature: Signature, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
-            self.counters["errors"] += 1
-            name = signature.metadata.id
-            self._log.error("signature_failed", signature=name, error=f"{type(error).__name__}: {error}")
+    def _index(self) -> None:
+        """Note for each event name which signatures select it, in the order in which they started."""
+        selected = [(signature, selector) for signature in self.signatures for selector in signature.selected_events]
+        for name in {selector.name for _, selector in selected}.difference(ANY):
+            self._by_name[name] = self._selecting((*ANY, name))
+        self._any_name = self._selecting(ANY)
 
-    def _found(self, finding: Finding) -> None:
-        # What travels as JSON is checked here, where a mistake is the signature's own.
+    def _selecting(self, names: tuple[str, ...]) -> _Selecting:
+        chosen = ((one, tuple(each for each in one.selected_events if each.name in names)) for one in self.signatures)
+        return [(signature, selectors) for signature, selectors in chosen if selectors]
+
+    def _guard(
+        self, signature: Signature, call: Callable[_Args, None], *args: _Args.args, **kwargs: _Args.kwargs
+    ) -> None:
+        try:
+            call(*args, **kwargs)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
+            self.counters["errors"] += 1
+            self._note_error(signature, error)
+
+    def _note_error(self, signature: Signature, error: BaseException) -> None:
+        """Count an error, and log the first one of each place: an error of every event must not fill the log."""
+        name, place = signature.metadata.id, _place(type(signature), error)
+        self.errors[name] += 1
+        if (name, place) not in self._logged:
+            self._logged.add((name, place))
+            text = f"{type(error).__name__}: {error}"
+            self._log.error("signature_failed", signature=name, error=text, at=place)
+
+    def _on_finding(self, finding: Finding) -> None:
+        # Findings travel as JSON. What cannot is refused here, as an error of the signature that reported it.
         data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
         finding = replace(finding, data=data)
         self.counters["findings"] += 1
@@ -82,12 +112,25 @@ class Engine:
             self.counters["too_deep"] += 1
             return
         cause = finding.event
-        captured = Captured(cause.timestamp, process=cause.captured.process)
         self._depth += 1
         try:
-            event = Event(
-                finding.metadata.event_name, captured, cause.mark, cause.host_name, finding.data, cause.coverage
+            self.on_event(
+                Event(
+                    finding.metadata.event_name,
+                    Captured(cause.timestamp, process=cause.captured.process),
+                    mark=cause.mark,
+                    host_name=cause.host_name,
+                    args=finding.data,
+                    coverage=cause.coverage,
+                )
             )
-            self.on_event(event)
         finally:
             self._depth -= 1
+
+
+def _place(cls: type[Signature], error: BaseException) -> str:
+    """Return file and line of an error: the innermost in the file of the signature, else the innermost of all."""
+    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    own = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    file, line = next((place for place in reversed(places) if place[0] == own), places[-1])
+    return f"{file}:{line}"

@@ -1,4 +1,4 @@
-"""Where signatures come from: entry points of installed packages, and files named on the command line."""
+"""Loads signatures: from entry points of installed packages, and from files named on the command line."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from typing import Any
 import structlog
 
 from dnstrail.errors import SettingsError
-from dnstrail.signature import Signature, SignatureMetadata
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 
 GROUP = "dnstrail.signatures"
 
 
 def load(paths: Iterable[Path] = ()) -> list[type[Signature]]:
-    """All signature classes: those of entry points, then those in the files and folders given.
+    """Return all signature classes: those of entry points, then those in the given files and folders.
+
+    An installed signature that does not load is logged and left out. A given file that does not load is an error.
 
     Raises:
-        SettingsError: a file given is not there, may be written by others, or does not load.
+        SettingsError: A given file is missing, others may write it, or it does not load.
     """
     return [*_installed(), *(cls for path in paths for file in _files(path) for cls in _from_file(file))]
 
@@ -48,7 +50,7 @@ def _from_file(path: Path) -> list[type[Signature]]:
     name = f"dnstrail_signature_{path.stem}_{abs(hash(path.resolve())):x}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SettingsError(f"signature file {path}: no Python file")
+        raise SettingsError(f"signature file {path}: not a Python file")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -62,18 +64,36 @@ def _is_of(member: object, module: str) -> bool:
 
 
 def _signatures(candidates: Iterable[Any]) -> list[type[Signature]]:
-    """The signatures that are complete; a base class that others share has no metadata of its own."""
-    return [
+    """Return the complete signatures among some objects: a base class that several share has no metadata."""
+    found = [
         candidate
         for candidate in candidates
         if inspect.isclass(candidate)
         and issubclass(candidate, Signature)
         and isinstance(getattr(candidate, "metadata", None), SignatureMetadata)
     ]
+    for cls in found:
+        _check_selected_events(cls)
+    return found
+
+
+def _check_selected_events(cls: type[Signature]) -> None:
+    """Refuse a signature that would otherwise fail with an obscure error when its events are subscribed to."""
+    selected: object = cls.selected_events
+    if not isinstance(selected, tuple):
+        problem = type(selected).__name__
+    elif strangers := [one for one in selected if not isinstance(one, EventSelector)]:
+        problem = f"a tuple that holds {strangers[0]!r:.60}"
+    else:
+        return
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
+    raise SettingsError(
+        f"signature file {file}: {cls.__name__}.selected_events is {problem}; it must be a tuple of EventSelector"
+    )
 
 
 def _refuse_if_writable(path: Path) -> None:
-    """What others may write would run with this worker's rights."""
+    """Refuse a file that others may write: its code would run with the rights of this worker."""
     try:
         statuses = [path.stat(), path.parent.stat(), path.resolve().parent.stat()]
     except OSError as error:

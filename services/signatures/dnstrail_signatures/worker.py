@@ -1,10 +1,10 @@
-"""The signature worker: takes events from the bus, runs signatures over them, sends their findings on."""
+"""The signature worker: receives events from the bus, runs signatures over them, delivers their findings."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,28 +16,35 @@ from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import NAMES, Event
+from dnstrail.events import DERIVED, NAMES, SIGNATURE_ERRORS, SOURCE, Event
+from dnstrail.events import topics_of as topics_of_events
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.loss_log import LossLog, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail.signature import Finding, Signal, Signature
-from dnstrail.tracee import finding_map
+from dnstrail.signature import ANY, Finding, Signal, Signature
+from dnstrail.tracee import derived_events, finding_map, signature_ids
 from dnstrail_signatures.coverage import Coverage
 from dnstrail_signatures.engine import Engine
 
 SOURCE_COMPLETE = "source_complete"
-_POLL = 0.1  # seconds between looks at the stop signal
+_POLL = 0.1  # seconds between two checks of the stop signal
 Deliver = Callable[[dict[str, Any]], None]
 
 
 def topics_of(classes: Iterable[type[Signature]]) -> tuple[str, ...]:
-    """What to subscribe to for these signatures: the events that they select, and the ends of turns."""
-    selected = {selector.name for cls in classes for selector in cls.selected_events}
-    return (*(name for name in NAMES if name in selected or selected & {"*", ""}), TURN)
+    """Return the topics that these signatures need: those of the events that they select, and the ends of turns."""
+    return (*topics_of_events(_selected(classes)), TURN)
+
+
+def _selected(classes: Iterable[type[Signature]]) -> set[str]:
+    """Return the names of the events that some of these signatures select."""
+    selectors = [selector for cls in classes for selector in cls.selected_events]
+    selected = {selector.name for selector in selectors if selector.source in (*ANY, SOURCE)}
+    return {*NAMES} if selected.intersection(ANY) else selected.intersection(NAMES)
 
 
 def push_to(pusher: Pusher, stop: threading.Event) -> Deliver:
-    """Deliver findings over the bus; a receiver that is behind is waited for, until the stop signal is set."""
+    """Return a function that delivers over the bus. It waits for a slow receiver until the stop signal is set."""
 
     def deliver(message: dict[str, Any]) -> None:
         body = msgpack.packb(message)
@@ -57,13 +64,17 @@ def run(
     deliver: Deliver,
     stop: threading.Event,
     *,
+    ids: Mapping[str, int] | None = None,
     settled: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run signatures over events until the stop signal is set; nothing that a signature does ends it.
+    """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
-    `settled` is called once all signatures have started: then privileges are no longer needed.
+    `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
+    signatures that run are numbered. `settled` is called once all signatures have started: from then on the worker
+    needs no privileges.
     """
-    worker = _Worker(classes, dns, deliver)
+    chosen = list(classes)
+    worker = _Worker(chosen, dns, deliver, ids or signature_ids(cls.metadata.event_name for cls in chosen))
     settled()
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
@@ -72,12 +83,16 @@ def run(
         while not stop.is_set() and (message := subscriber.receive()) is not None:
             worker.on_message(*message)
     worker.close()
-    log.info("stopped", **worker.engine.counters, lost=dict(worker.turns.lost))
+    engine = worker.engine
+    log.info("stopped", **engine.counters, lost=dict(worker.turns.lost), errors_by_signature=dict(engine.errors))
 
 
 class _Worker:
-    def __init__(self, classes: Iterable[type[Signature]], dns: DnsDataSource | None, deliver: Deliver) -> None:
-        chosen = list(classes)
+    """The state of one run: the engine, and what was received and lost on the way to it."""
+
+    def __init__(
+        self, chosen: list[type[Signature]], dns: DnsDataSource | None, deliver: Deliver, ids: Mapping[str, int]
+    ) -> None:
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen, sources, self._on_finding)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
@@ -85,11 +100,13 @@ class _Worker:
         self._dns = dns
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
+        self._ids = ids
+        self._derived = _selected(chosen).intersection(DERIVED)
         self._loss_log = LossLog(partial(dns.tell_lost, worker_name("signatures"))) if dns else LossLog()
         self._completed: set[str] = set()
 
     def on_message(self, topic: str, body: bytes) -> None:
-        """Take one message from the bus."""
+        """Handle one message from the bus."""
         try:
             if topic == TURN:
                 self._on_turn(decode(body, Turn))
@@ -100,9 +117,9 @@ class _Worker:
             structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
 
     def close(self) -> None:
-        """End the signatures, and tell what was missed last."""
+        """Close the signatures, and report the last losses."""
         self.engine.close()
-        self._loss_log.close(self.turns.lost)
+        self._loss_log.close(self._losses())
 
     def _on_batch(self, topic: str, batch: Batch) -> None:
         self.turns.batch(topic, batch)
@@ -114,15 +131,22 @@ class _Worker:
         events = [Event(topic, captured, mark, batch.host, coverage=coverage) for captured in batch.events]
         for event in self._names.fill(events):
             self.engine.on_event(event)
+            for derived in derived_events(event, self._derived):
+                self.engine.on_event(derived)
 
     def _on_turn(self, turn: Turn) -> None:
         self.turns.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
-        self._loss_log.note(self.turns.lost, time.monotonic())
+        self._loss_log.note(self._losses(), time.monotonic())
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
             self.engine.on_signal(Signal(SOURCE_COMPLETE))
             self._deliver({"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters})
 
+    def _losses(self) -> dict[str, int]:
+        """Return the losses that the cache adds to its stats: events lost on the way, and errors of signatures."""
+        errors = self.engine.counters["errors"]
+        return {**self.turns.lost, **({SIGNATURE_ERRORS: errors} if errors else {})}
+
     def _on_finding(self, finding: Finding) -> None:
-        self._deliver(finding_map(finding))
+        self._deliver(finding_map(finding, self._ids))

@@ -11,7 +11,7 @@ import msgspec
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
 from dnstrail.errors import BadMessage, DnstrailError
-from dnstrail.events import NAMES
+from dnstrail.events import NAMES, SIGNATURE_ERRORS
 from dnstrail.protocol.batches import TURN, Count, Mark, unpack
 
 VERSION = 1
@@ -139,7 +139,7 @@ def _checked_worker(name: str) -> str:
 
 
 def _checked_losses(lost: dict[str, int]) -> dict[str, int]:
-    unknown = lost.keys() - {*NAMES, TURN}
+    unknown = lost.keys() - {*NAMES, TURN, SIGNATURE_ERRORS}
     if unknown:
         raise RefusedError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
     return lost

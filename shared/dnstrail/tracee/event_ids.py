@@ -1,0 +1,43 @@
+"""The ids of events: tracee's own, those of dnstrail's further events, and one for each signature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+# From 7000 up: events that tracee does not have. Its signatures end at 6999, its test events begin at 8000.
+EVENT_IDS = MappingProxyType(
+    {
+        "sched_process_fork": 714,
+        "sched_process_exec": 715,
+        "sched_process_exit": 716,
+        "net_packet_dns": 2006,
+        "net_packet_dns_request": 2007,
+        "net_packet_dns_response": 2008,
+        "net_tcp_connect": 2016,
+        "net_udp_connect": 7000,
+        "net_tcp_connect_result": 7001,
+        "net_server_name": 7002,
+        "dns_answer_conflict": 7003,
+    }
+)
+BUILTIN_IDS = MappingProxyType({"DNS_DATA_SOURCE": 6000, "WATCHED_NAME": 6001})
+FIRST_OTHER = 6100  # the ids before it are left to signatures that ship with dnstrail
+
+
+def signature_ids(event_names: Iterable[str]) -> Mapping[str, int]:
+    """Return the event ids of signatures by the names of their events.
+
+    A signature that ships with dnstrail has a fixed id. All others are numbered from FIRST_OTHER up in the order of
+    their event names. Two workers that load the same signatures therefore agree, whatever the order of loading, and
+    whichever of them they run. Two signatures that report the same event share its id.
+    """
+    others = sorted({*event_names} - BUILTIN_IDS.keys())
+    return MappingProxyType(
+        {**BUILTIN_IDS, **dict(zip(others, range(FIRST_OTHER, FIRST_OTHER + len(others)), strict=True))}
+    )
+
+
+def event_id(name: str, signatures: Mapping[str, int]) -> int:
+    """Return the id of an event, or 0 if the name is known neither here nor among these signatures."""
+    return EVENT_IDS.get(name) or signatures.get(name, 0)

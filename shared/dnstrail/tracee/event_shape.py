@@ -1,0 +1,90 @@
+"""An event, or a finding, with all the keys of tracee's trace.Event, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dnstrail.captured import Process
+from dnstrail.events import Event
+from dnstrail.signature import Finding
+from dnstrail.tracee.arguments import Argument, event_args, finding_args
+from dnstrail.tracee.event_ids import BUILTIN_IDS, event_id
+
+
+def event_map(event: Event, *, parse_arguments: bool = False) -> dict[str, Any]:
+    """Return an event as tracee's map. `parse_arguments`: see `event_args`."""
+    args = event_args(event, parse_arguments=parse_arguments)
+    return _map(event, event.event_name, event_id(event.event_name, BUILTIN_IDS), args)
+
+
+def finding_map(finding: Finding, signatures: Mapping[str, int] = BUILTIN_IDS) -> dict[str, Any]:
+    """Return a finding as the event that it becomes.
+
+    Its data are the arguments. `triggeredBy` is the event that led to it. `coverage` is the part of the events of the
+    last seconds that had reached the signature by then. `signatures` holds the ids of the events of all signatures.
+    """
+    cause, metadata = finding.event, finding.metadata
+    args = finding_args(finding.data)
+    if cause_args := event_args(cause, parse_arguments=True):
+        triggered_by = {
+            "id": event_id(cause.event_name, signatures),
+            "name": cause.event_name,
+            "args": cause_args,
+            "returnValue": 0,
+        }
+        args.append({"name": "triggeredBy", "type": "unknown", "value": triggered_by})
+    shaped = _map(cause, metadata.event_name, event_id(metadata.event_name, signatures), args)
+    own = {"networkNamespace": shaped.pop("networkNamespace"), "coverage": cause.coverage}
+    shaped["metadata"] = {
+        "Version": metadata.version,
+        "Description": metadata.description,
+        "Tags": list(metadata.tags) or None,
+        "Properties": {**metadata.properties, "signatureID": metadata.id, "signatureName": metadata.name},
+    }
+    return shaped | own
+
+
+def _map(event: Event, name: str, number: int, args: list[Argument]) -> dict[str, Any]:
+    """Return the map: what dnstrail does not capture has tracee's value of an event without it."""
+    process, flow = event.process, event.captured.flow
+    return {
+        "timestamp": event.timestamp,
+        "threadStartTime": process.start_time,
+        "processorId": event.captured.processor,
+        "processId": process.pid,
+        "cgroupId": process.cgroup_id,
+        "threadId": process.thread_id,
+        "parentProcessId": process.parent_pid,
+        "hostProcessId": process.pid,
+        "hostThreadId": process.thread_id,
+        "hostParentProcessId": process.parent_pid,
+        "userId": process.user_id,
+        "mountNamespace": process.mount_namespace,
+        "pidNamespace": process.pid_namespace,
+        "processName": process.name,
+        "executable": {"path": process.path},
+        "hostName": event.host_name,
+        "containerId": process.container_id,
+        "container": _container(process),
+        "kubernetes": {},
+        "eventId": str(number),
+        "eventName": name,
+        "matchedPolicies": [""],
+        "argsNum": len(args),
+        "returnValue": 0,
+        "syscall": "",
+        "stackAddresses": [0],
+        "contextFlags": {"containerStarted": bool(process.container_id), "isCompat": False},
+        "threadEntityId": 0,
+        "processEntityId": 0,
+        "parentEntityId": 0,
+        "args": args,
+        "networkNamespace": flow.namespace if flow else 0,  # ours
+    }
+
+
+def _container(process: Process) -> dict[str, str]:
+    """Return what is known of a container; {} on the host."""
+    known = {"id": process.container_id, "name": process.container_name, "image": process.container_image}
+    return {key: value for key, value in known.items() if value}

@@ -1,0 +1,168 @@
+"""One resource record as tracee's ProtoDNSResourceRecord: all of its keys, with zero values except for its own type."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import dns.exception
+import dns.name
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+
+from dnstrail.dns.names import packed_address_text
+from dnstrail.tracee.codes import CLASSES, OPTIONS, TYPES, UNKNOWN
+
+Fields = dict[str, Any]
+IN = 1
+OPT = 41
+_ADDRESS_LENGTHS = {1: 4, 28: 16}  # A and AAAA
+_SOA_NUMBERS = ("serial", "refresh", "retry", "expire", "minimum")
+
+
+def read_name(wire: bytes, at: int) -> tuple[str, int]:
+    """Return the name at an offset and the offset behind it.
+
+    tracee joins the labels by dots as they are, in their own case and without escapes, and prints the root as "".
+
+    Raises:
+        dns.exception.DNSException: The name is not whole.
+    """
+    name, length = dns.name.from_wire(wire, at)
+    return text(b".".join(name.labels[:-1])), at + length
+
+
+def resource_record(wire: bytes, at: int, end: int, fixed: tuple[str, int, int, int]) -> Fields:
+    """Return the record whose RDATA lies between two offsets; `fixed` is its name, type, class and TTL.
+
+    Two keys are not tracee's and come last. `rdata` is the presentation form (RFC 1035, section 5; RFC 3597) of a
+    record that tracee has no field for, or whose RDATA is damaged. `typeCode` is the number of a type that tracee
+    prints as "Unknown".
+    """
+    name, kind, klass, ttl = fixed
+    shaped = {"name": name, **type_and_class(kind, klass), "TTL": ttl, **_zero_fields()}
+    code = shaped.pop("typeCode", None)
+    try:
+        shaped |= _read_rdata(wire, at, end, kind, klass)
+    except (dns.exception.DNSException, struct.error, ValueError):
+        shaped["rdata"] = _generic(wire[at:end])
+    return shaped if code is None else {**shaped, "typeCode": code}
+
+
+def type_and_class(kind: int, klass: int) -> Fields:
+    """Return a type and a class as tracee's strings, and the number of a type that tracee has no string for."""
+    shaped: Fields = {"type": TYPES.get(kind, UNKNOWN), "class": CLASSES.get(klass, UNKNOWN)}
+    return shaped if kind in TYPES else {**shaped, "typeCode": kind}
+
+
+def text(raw: bytes) -> str:
+    """Return bytes as text. Like Go's JSON encoder, replace what is not UTF-8 by U+FFFD."""
+    return raw.decode("utf-8", "replace")
+
+
+def _zero_fields() -> Fields:
+    return {
+        "IP": "",
+        "NS": "",
+        "CNAME": "",
+        "PTR": "",
+        "TXTs": [],
+        "SOA": {"MName": "", "RName": "", **dict.fromkeys(_SOA_NUMBERS, 0)},
+        "SRV": {"priority": 0, "weight": 0, "port": 0, "name": ""},
+        "MX": {"preference": 0, "name": ""},
+        "OPT": [],
+        "URI": {"priority": 0, "weight": 0, "target": ""},
+        "TXT": "",
+    }
+
+
+def _read_rdata(wire: bytes, at: int, end: int, kind: int, klass: int) -> Fields:
+    """Return the fields that belong to a type, or the presentation form of a type that has none."""
+    if kind in _ADDRESS_LENGTHS and klass == IN:
+        if end - at != _ADDRESS_LENGTHS[kind]:
+            raise ValueError("an address of the wrong length")
+        return {"IP": packed_address_text(wire[at:end])}
+    reader = _READERS.get(kind)
+    if reader is not None and (klass == IN or kind not in _IN_ALONE):
+        return reader(wire[:end], at)
+    rdclass, rdtype = dns.rdataclass.RdataClass.make(klass), dns.rdatatype.RdataType.make(kind)
+    return {"rdata": dns.rdata.from_wire(rdclass, rdtype, wire, at, end - at).to_text()}
+
+
+def _one_name(field: str) -> Callable[[bytes, int], Fields]:
+    return lambda wire, at: {field: _name(wire, at)}
+
+
+def _name(wire: bytes, at: int) -> str:
+    """Return the name that ends an RDATA."""
+    name, end = read_name(wire, at)
+    if end != len(wire):
+        raise ValueError("bytes behind a name")
+    return name
+
+
+def _soa(wire: bytes, at: int) -> Fields:
+    primary, at = read_name(wire, at)
+    mailbox, at = read_name(wire, at)
+    numbers = struct.unpack("!5I", wire[at:])
+    return {"SOA": {"MName": primary, "RName": mailbox, **dict(zip(_SOA_NUMBERS, numbers, strict=True))}}
+
+
+def _mx(wire: bytes, at: int) -> Fields:
+    (preference,) = struct.unpack_from("!H", wire, at)
+    return {"MX": {"preference": preference, "name": _name(wire, at + 2)}}
+
+
+def _srv(wire: bytes, at: int) -> Fields:
+    priority, weight, port = struct.unpack_from("!3H", wire, at)
+    return {"SRV": {"priority": priority, "weight": weight, "port": port, "name": _name(wire, at + 6)}}
+
+
+def _uri(wire: bytes, at: int) -> Fields:
+    priority, weight = struct.unpack_from("!2H", wire, at)
+    return {"URI": {"priority": priority, "weight": weight, "target": text(wire[at + 4 :])}}
+
+
+def _txt(wire: bytes, at: int) -> Fields:
+    """Return the strings, and in `TXT` the whole RDATA with the length byte of each string, as gopacket keeps it."""
+    whole, strings = wire[at:], []
+    while at < len(wire):
+        string = wire[at + 1 : at + 1 + wire[at]]
+        if len(string) != wire[at]:
+            raise ValueError("a string that is cut short")
+        strings.append(text(string))
+        at += 1 + len(string)
+    return {"TXTs": strings, "TXT": text(whole)}
+
+
+def _opt(wire: bytes, at: int) -> Fields:
+    options = []
+    while at < len(wire):
+        code, length = struct.unpack_from("!2H", wire, at)
+        at += 4 + length
+        if at > len(wire):
+            raise ValueError("an option that is cut short")
+        options.append({"code": OPTIONS.get(code, UNKNOWN), "data": text(wire[at - length : at])})
+    return {"OPT": options}
+
+
+def _generic(rdata: bytes) -> str:
+    """Return the form of an unknown RDATA (RFC 3597, section 5)."""
+    return f"\\# {len(rdata)} {rdata.hex()}".rstrip()
+
+
+_IN_ALONE = frozenset({33})  # SRV; other classes may define the type anew
+_READERS: dict[int, Callable[[bytes, int], Fields]] = {
+    2: _one_name("NS"),
+    5: _one_name("CNAME"),
+    6: _soa,
+    12: _one_name("PTR"),
+    13: _txt,  # gopacket reads HINFO as strings
+    15: _mx,
+    16: _txt,
+    33: _srv,
+    OPT: _opt,
+    256: _uri,
+}
