@@ -6,6 +6,7 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
+from builders.capture_files import enhanced, interface, section
 from dnstrail.captured import Captured, Flow
 from dnstrail.errors import CaptureError
 from dnstrail_probe.options import CaptureOptions
@@ -127,3 +128,33 @@ def test_a_file_that_is_no_capture_is_refused(path):
     path.write_bytes(b"something else")
     with pytest.raises(CaptureError, match=str(path)):
         open_source(str(path))
+
+
+FDDI = 10
+
+
+def test_a_capture_of_an_unknown_link_type_is_an_error(path):
+    """A capture in which no packet can be decoded is an error at its end, which names the link type."""
+    path.write_bytes(pcap(b"one", b"two", linktype=FDDI))
+    source = CaptureFileSource(str(path))
+    assert source.read(1) == []
+    with pytest.raises(CaptureError, match="link type 10 is not supported"):
+        source.read(1)
+    assert source.read(1) is None
+    source.close()
+
+
+def test_a_capture_with_some_packets_of_an_unknown_link_type_is_read(path):
+    """Packets of an unknown link type are counted where other packets of the capture can be read."""
+    query = bytes(IP4 / UDP(sport=4000, dport=53) / b"query")
+    frames = [enhanced(1, b"unknown", 0), enhanced(2, query, 1)]
+    path.write_bytes(section() + interface(FDDI) + interface(101) + b"".join(frames))
+    source = CaptureFileSource(str(path))
+    assert [event.payload for event in drain(source)] == [b"query"]
+    assert source.counters["link_type_not_supported"] == 1
+
+
+def test_a_capture_without_packets_is_no_error(path):
+    """An empty capture is read to its end, whatever its link type."""
+    path.write_bytes(pcap(linktype=FDDI))
+    assert drain(CaptureFileSource(str(path))) == []
