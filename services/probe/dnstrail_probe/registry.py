@@ -78,7 +78,7 @@ def open_source(capture: str, options: CaptureOptions = _DEFAULT, clock: Clock =
 
 
 def is_file(capture: str) -> bool:
-    """Return whether `--capture` names a file of the user."""
+    """Return whether `--capture` names a file of the user, and no listed source."""
     return capture != AUTO and _find(capture)[0] is _FILE
 
 
