@@ -159,6 +159,15 @@ def test_the_last_turn_states_that_the_source_has_ended(folder, received):
     assert received.turns[-1].counters == {"packets": 3}
 
 
+def test_batches_and_turns_count_the_events_before_them(folder, received):
+    """A batch counts the events published before it, and a turn those published up to its end, by name."""
+    with published(folder, Listed([*events(0, 2), *events(2, 3, SCHED_PROCESS_EXIT)], events(9))):
+        wait_until(lambda: received.ended)
+    first = {NET_PACKET_DNS: 2, SCHED_PROCESS_EXIT: 3}
+    assert [batch.before for batch in received.batches] == [{}, {NET_PACKET_DNS: 2}, first]
+    assert [turn.published for turn in received.turns] == [{}, first, *[{**first, NET_PACKET_DNS: 3}] * 2]
+
+
 def test_turns_carry_the_losses_of_the_source_by_hop(folder, received):
     """A turn contains what its source counts as lost, by hop and reason; other counters and zeros are no losses."""
     source = Listed(events(0, 2))

@@ -198,6 +198,18 @@ GARBAGE = {
 }
 
 
+def test_the_interfaces_of_a_section_are_bounded(read):
+    """A section with more interfaces than any file has ends the reading, and bounds what a file can make us hold."""
+    assert read(ONE + 65_535 * interface() + enhanced(2, b"last"))[1] == ""
+    assert read(ONE + 65_536 * interface() + enhanced(2, b"last")) == ([(SECOND, 1, b"whole")], DAMAGED)
+
+
+def test_the_size_of_a_block_is_bounded(read):
+    """A block of 16 MiB is read, a larger one is damage."""
+    assert read(ONE + block(9, bytes((1 << 24) - 12)) + enhanced(2, b"last"))[1] == ""
+    assert read(ONE + block(9, bytes((1 << 24) - 8)) + enhanced(2, b"last"))[1] == DAMAGED
+
+
 @pytest.mark.parametrize("case", GARBAGE)
 def test_garbage_ends_the_reading(read, case):
     """Reading ends at the first bytes that are no record; the packets before them count, and the damage is reported."""

@@ -35,7 +35,7 @@ def test_a_query_goes_from_client_to_server_at_its_own_time():
 
 
 @pytest.mark.parametrize("kind", [f"{end}_{what}" for end in ENDS for what in ("QUERY", "RESPONSE")])
-def test_each_type_says_which_it_is(kind):
+def test_each_type_is_named(kind):
     """Queries and responses of every role of a resolver are read under their type, each with its own message."""
     found = read_dnstap(tap(kind, query_message=b"QUERY", response_message=b"RESPONSE", **WHOLE), ARRIVAL)
     assert (found.args["dnstap"], found.payload) == (kind, kind.rpartition("_")[2].encode())
