@@ -21,7 +21,7 @@ def feed():
     """A feed that admits only what answers a query that was seen."""
     with short_folder() as folder, open_bus() as bus:
         subscriber = bus.subscriber([f"ipc://{folder}/none.sock"], ["turn"])
-        yield Feed(subscriber, Image(Bounds(), Admission("reject")), FakeClock(), lambda _event: None)
+        yield Feed(subscriber, Image(Bounds(), Admission("reject")), FakeClock(), lambda _event, _host: None)
 
 
 def query(socket: int) -> Captured:

@@ -37,7 +37,7 @@ def clock():
 
 @pytest.fixture
 def feed(messages, clock):
-    return Feed(messages, Image(Bounds(grace=0)), clock, lambda _conflict: None)
+    return Feed(messages, Image(Bounds(grace=0)), clock, lambda _conflict, _host: None)
 
 
 def batch(sequence=0, *, start="s", turn=0, at=1000.0, payload=A_COM):
@@ -76,7 +76,7 @@ def test_slow_messages_are_fewer_at_once(messages):
             self.monotonic_time += 0.01
             return self.monotonic_time
 
-    feed = Feed(messages, Image(Bounds()), Slow(), lambda _conflict: None)
+    feed = Feed(messages, Image(Bounds()), Slow(), lambda _conflict, _host: None)
     messages.waiting += [batch(number) for number in range(100)]
     feed.drain()
     assert 0 < feed.image.counters["messages"] < 10

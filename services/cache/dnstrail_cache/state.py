@@ -95,7 +95,7 @@ class Feed:
         for event in batch.events:
             self._feed(topic, event, batch.host)
 
-    def _feed(self, topic: str, event: Captured, host: str) -> None:
+    def _feed(self, topic: str, event: Captured, host: str = "") -> None:
         if topic == NET_PACKET_DNS and is_response(event.payload) and self._copies.is_copy(event):
             self.counters["copies"] += 1
             return

@@ -15,7 +15,7 @@ import msgspec
 
 from dnstrail.errors import SettingsError, SourceUnavailable
 from dnstrail.process.clock import Clock, SystemClock
-from dnstrail_probe.options import EVIDENCE_SNI, CaptureOptions
+from dnstrail_probe.options import EVIDENCE_SNI, CaptureOptions, convert_capture
 from dnstrail_probe.source import Opening, Source
 
 AUTO = "auto"
@@ -78,7 +78,7 @@ def open_source(capture: str, options: CaptureOptions = _DEFAULT, clock: Clock =
 
 
 def is_file(capture: str) -> bool:
-    """Return whether `--capture` names a file of the user."""
+    """Return whether `--capture` names a file of the user, and no listed source."""
     return capture != AUTO and _find(capture)[0] is _FILE
 
 
@@ -103,7 +103,10 @@ def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT, 
 
 def capture_option(command: Callable[..., object]) -> Callable[..., object]:
     """Add the option `--capture` to a command."""
-    return click.option("--capture", default=AUTO, show_default=True, metavar="SOURCE", help=_help())(command)
+    option = click.option(
+        "--capture", default=AUTO, show_default=True, metavar="SOURCE", callback=convert_capture, help=_help()
+    )
+    return option(command)
 
 
 def _find(capture: str) -> tuple[SourceEntry, str]:
@@ -124,4 +127,4 @@ def _supported(entry: SourceEntry, options: CaptureOptions, say: Callable[[str],
 
 def _help() -> str:
     words = [f"{entry.name}[:{entry.argument}]" if entry.argument else entry.name for entry in SOURCES]
-    return f"{', '.join((AUTO, *words))}, or a FILE."
+    return f"{', '.join((AUTO, *words))}, a FILE, or - for a capture on stdin."

@@ -1,7 +1,7 @@
 """Batches and turns: how events travel over the bus.
 
 A probe collects events by name in batches, and publishes all open batches together. One such flush is a turn: it ends
-with a message that subscribers use to detect losses, and to tell when they have received everything up to a moment.
+with a message that subscribers use to detect losses, and to learn when they have received everything up to a moment.
 """
 
 from __future__ import annotations
@@ -96,4 +96,4 @@ def unpack(body: bytes) -> Any:
     try:
         return msgpack.unpackb(body)
     except (ValueError, msgpack.UnpackException) as error:  # its other errors derive from ValueError
-        raise BadMessage(f"not MessagePack: {error or type(error).__name__}") from error
+        raise BadMessage(f"no MessagePack: {error or type(error).__name__}") from error
