@@ -10,10 +10,9 @@ from dnstrail.captured import (
     Captured,
     Process,
 )
-from dnstrail.dns.names import address_text
+from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.image import FeedOutcome, Image
-from dnstrail.image.trails.asker import known_address
 from dnstrail.image.trails.server_names import ServerNameSighting
 
 TOPICS = (NET_PACKET_DNS, NET_TCP_CONNECT, NET_SERVER_NAME)

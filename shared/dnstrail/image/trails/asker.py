@@ -7,11 +7,9 @@ from collections.abc import Iterable
 import msgspec
 
 from dnstrail.captured import Flow, Process
-from dnstrail.dns.names import packed_address_text
+from dnstrail.dns.names import known_address
 from dnstrail.image.answer import Answer
 from dnstrail.image.trails.connection_history import Actor
-
-_LENGTHS = (4, 16)
 
 
 class Asker(msgspec.Struct, frozen=True):
@@ -68,11 +66,6 @@ def server_of(answer: Answer) -> str:
     if flow is None:
         return ""
     return known_address(flow.meant if _is_clients(flow) and flow.meant else flow.source)
-
-
-def known_address(packed: bytes) -> str:
-    """Return an address as text; "" if it is all zero or no address, as sources write what they do not know."""
-    return packed_address_text(packed) if any(packed) and len(packed) in _LENGTHS else ""
 
 
 def _is_clients(flow: Flow) -> bool:
