@@ -105,7 +105,7 @@ def _names(walk: Walk) -> list[str]:
 
 def _addresses(view: View, key: str, down: Walk) -> list[str]:
     """Return direct and alias addresses first, then the addresses behind MX and SRV, each group newest first."""
-    direct = walk_direct(view, key, len(down.distance))
+    direct = walk_direct(view, key, len(down.distance) - 1)  # without the key
     near = _newest_first(r for name in _names(direct) for r in view.out(name) if r.kind in DIRECT)
     far = _newest_first(r for name in _names(down) for r in view.out(name))
     return [a for a in near if a in direct.distance] + [
