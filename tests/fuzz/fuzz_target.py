@@ -7,7 +7,7 @@ from random import Random
 from builders.traffic import KEYS
 from dnstrail.captured import Flow
 from dnstrail.dns import Message, ServiceBinding
-from dnstrail.image import Image
+from dnstrail.image import Circumstances, Image
 from dnstrail.image.admission import POLICIES, Admission
 from dnstrail.image.trails.trail import MAX_TRAILS
 from model.consistent import assert_consistent
@@ -36,9 +36,10 @@ class FuzzTarget:
         more = {"socket": random.choice((0, 7)), "egress": random.random() < 0.5}
         if message and message.name and random.random() < 0.5:
             asked = payload[:2] + b"\x01\x00" + payload[4:6] + bytes(6) + payload[12:]
-            self.image.feed(self._now, asked, Flow(client, 4000, server, 53, **more), live=live)
+            self.image.feed(self._now, asked, Circumstances(Flow(client, 4000, server, 53, **more), live=live))
         flow = Flow(server, 53, client, 4000, **more) if random.random() < 0.9 else None
-        self.image.feed(self._now, payload, flow, live=live, foreign=random.choice((None, True, False)))
+        foreign = random.choice((None, True, False))
+        self.image.feed(self._now, payload, Circumstances(flow, live=live, foreign=foreign))
         for key in self._keys(message):
             self._ask(key)
 

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from dnstrail.image import Bounds, Image
+from dnstrail.image import Bounds, Circumstances, Image
 from dnstrail.image.admission import Admission
 
 START = 1_700_000_000.0
@@ -36,7 +36,7 @@ def fresh_names() -> bool:
     began = time.perf_counter()
     for minute in range(1, MINUTES + 1):
         for number in range((minute - 1) * 60 * RATE, minute * 60 * RATE):
-            image.feed(START + number / RATE, answer(number), live=True)
+            image.feed(START + number / RATE, answer(number), Circumstances(live=True))
         image.get(f"www.n{number}.example.com")
         if minute in (1, 5) or not minute % 10:
             sizes[minute] = resident()
@@ -59,7 +59,9 @@ def rotating_addresses() -> bool:
     for number in range(ADDRESSES):
         question = name_wire(b"one", b"example", b"com")
         address = struct.pack("!L", 0x0A000000 + number)
-        image.feed(START + number, response(question, record(b"\xc0\x0c", 1, address, 86_400)), live=True)
+        image.feed(
+            START + number, response(question, record(b"\xc0\x0c", 1, address, 86_400)), Circumstances(live=True)
+        )
         held = max(held, image.store.relations)
     evicted = sum(image.counters[name] for name in EVICTED)
     kept, owned = image.store.relations, image.bounds.owned

@@ -1,4 +1,4 @@
-"""DNS messages as bytes: the tight decoder that yields what relations need (RFC 1035, section 4)."""
+"""A fast decoder of DNS messages that reads only the fields of relations (RFC 1035, section 4)."""
 
 from __future__ import annotations
 

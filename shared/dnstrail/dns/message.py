@@ -1,4 +1,4 @@
-"""One DNS message: its header, its question, and those answers that can make relations (RFC 1035, section 4.1)."""
+"""One DNS message: header, question, and the answers that can make relations (RFC 1035, section 4.1)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _usual_record = struct.Struct("!HHHIH4s").unpack_from  # the same, its owner a p
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One answer: owner and target in the form of DESIGN 5.1, type, and TTL in seconds as it stands."""
+    """One resource record: owner and target in the form of DESIGN 5.1, type, and TTL in seconds as sent."""
 
     owner: str
     type: int
@@ -31,7 +31,12 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What was read of `wire`; `damaged`: the framing broke; `skipped` counts records with a bad RDATA."""
+    """A decoded message.
+
+    Question and answers are decoded only in a response with exactly one question. `answers` are the records of class
+    IN and of a known type. `skipped` counts records with bad RDATA. `damaged` states that the framing is broken:
+    `answers` then ends at the break.
+    """
 
     wire: bytes
     id: int
@@ -47,27 +52,25 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def is_response(self) -> bool:
-        """QR."""
+        """Return the flag QR."""
         return bool(self.flags & _QR)
 
     @property
     def opcode(self) -> int:
-        """OPCODE; 0 is QUERY."""
+        """Return the OPCODE; 0 is QUERY."""
         return self.flags >> 11 & 0xF
 
 
 def is_response(wire: bytes) -> bool:
-    """Whether a message says that it is a response, without a look at the rest of it."""
+    """Return whether the flag QR of a message is set; nothing else is read."""
     return len(wire) >= HEADER and wire[2] >= 0x80  # noqa: PLR2004 - QR is the first bit of the flags
 
 
 def decode(wire: bytes) -> Message:
-    """Read a message: of a response with just one question that question, and the answers of class IN and a known type.
-
-    Takes time linear in the size of the message, whatever it holds.
+    """Decode a message, in time linear in its size for any bytes.
 
     Raises:
-        BadMessage: the header, or a response's question, is not whole; damage further on is only marked.
+        BadMessage: the header or the question is cut short. Damage behind them sets `damaged`.
     """
     if len(wire) < HEADER:
         raise BadMessage("shorter than a header")
@@ -81,10 +84,10 @@ def decode(wire: bytes) -> Message:
 
 
 def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:
-    """The name, type and class of the first question, and the offset behind it.
+    """Return the name, type and class of the first question, and the offset behind it.
 
     Raises:
-        BadMessage: it is not whole.
+        BadMessage: the question is cut short.
     """
     name = read_name(wire, HEADER, len(wire), known)
     at = name.end + 4
@@ -95,7 +98,16 @@ def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:
 
 
 def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[Record], int, bool]:
-    """The records that can make relations, the number of those skipped, and whether the framing broke."""
+    """Return the records that can make relations, the number of skipped records, and whether the framing is broken.
+
+    Example, the answer to "a.com A": at offset 23, behind header and question, the bytes
+
+        c0 0c  00 01  00 01  00 00 01 2c  00 04  01 02 03 04
+
+    are owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
+    One `_usual_record` reads all of it, and `known` already holds the name at offset 12. Any other record takes the
+    slower path: `read_name` for its owner, `_record` for the fixed fields, `read_rdata` for its target.
+    """
     records: list[Record] = []
     skipped, size = 0, len(wire)
     for _ in range(count):
@@ -117,7 +129,7 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
             return records, skipped, True
         if cls != IN:
             continue
-        if rdtype == A and length == 4:  # noqa: PLR2004 - of IPv4
+        if rdtype == A and length == 4:  # noqa: PLR2004 - IPv4
             records.append(Record(owner.text, A, ttl, packed_address_text(address)))
         elif rdtype in TYPES:
             try:

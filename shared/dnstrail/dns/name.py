@@ -11,27 +11,29 @@ import msgspec
 from dnstrail.dns.names import PLAIN, ROOT, label_text
 from dnstrail.errors import BadMessage
 
-MAX_NAME = 255  # bytes on the wire, the root's among them
-MAX_POINTERS = 16  # in one name, as dnspython has it
-POINTER = 0xC000  # added to an offset it is a pointer there
+MAX_NAME = 255  # bytes on the wire, with the byte of the root
+MAX_POINTERS = 16  # in one name, as in dnspython
+POINTER = 0xC000  # POINTER + offset is a pointer to the offset
 _POINTER_BYTE = POINTER >> 8
-_RESERVED = 0x40  # the first byte that is no length of a label (RFC 1035, 4.1.4: 0x40 and 0x80 are reserved)
+_RESERVED = 0x40  # the lowest byte that is not the length of a label (RFC 1035, 4.1.4: 0x40 and 0x80 are reserved)
 
-# Ordinary labels: of up to 32 bytes, lest a length look like a character, and with nothing to escape. One match finds
-# where they end, and one translation makes their text: the length of each label becomes the dot before it.
+# Ordinary labels have at most 32 bytes, so that no length equals a character, and nothing to escape. One match finds
+# their end, and one translation makes their text: the length of each label becomes the dot before it.
 _LENGTHS = bytes(range(1, 33))
 _LABEL = b"|".join(b"%s[%sA-Z]{%d}" % (re.escape(bytes([length])), re.escape(PLAIN), length) for length in _LENGTHS)
 _Match = Callable[[bytes, int, int], re.Match[bytes]]
-_ordinary_labels = cast(_Match, re.compile(b"(?:%s){0,127}+" % _LABEL).match)  # it always matches: no label will do
+_ordinary_labels = cast(
+    _Match, re.compile(b"(?:%s){0,127}+" % _LABEL).match
+)  # it always matches, with no label at the least
 _ordinary_name = re.compile(b"(?:%s){1,127}+\0" % _LABEL).match
 _DOTTED = bytes(range(256)).lower().translate(bytes.maketrans(_LENGTHS, b"." * len(_LENGTHS)))
 
 
 class Name(msgspec.Struct, frozen=True, gc=False):
-    """The name at one offset: its text, its length on the wire, and how many pointers it follows.
+    """The name at one offset: its text, its length on the wire, and the number of its pointers.
 
-    `end` lies behind its first run of labels and the root or pointer that ends them. `led` is the `end` of what that
-    pointer leads to: by dnspython's rule, by which every name ends, it does not lie behind the start of the run.
+    `end` is the offset behind its first run of labels and the root or pointer that ends the run. `led` is the `end` of
+    the name at that pointer. It never lies behind the start of the run: by this rule of dnspython every name ends.
     """
 
     text: str
@@ -41,16 +43,21 @@ class Name(msgspec.Struct, frozen=True, gc=False):
     led: int = 0
 
 
-Known = dict[int, Name | None]  # by offset, within one message; None: no name stands there
+Known = dict[int, Name | None]  # by offset, within one message; None: the bytes there are no name
 
 
 def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
-    """Read the name at `start`, whose first run of labels ends by `end`.
+    """Read the name at `start`, whose first run of labels ends by `end`, and store it in `known`.
 
-    `known` remembers what was read, since most names lead to one before.
+    Most names end in a pointer to a name that was read before, which `known` then holds.
+
+    Example: offset 12 holds `01 61 03 63 6f 6d 00`, "a.com", with length 7 and end 19. Offset 40 holds
+    `03 77 77 77 c0 0c`. The match ends at 44, where the pointer to 12 begins; `known` has "a.com" there, and the result
+    is Name("www.a.com", length 11, end 46, pointers 1, led 19). Anything unusual (an odd byte, a loop, a bad label) is
+    left to `_walk`, which reads label by label.
 
     Raises:
-        BadMessage: a label of no known type, a bad pointer, or a name past `end` or 255 bytes.
+        BadMessage: the name has a label of an unknown type or a bad pointer, or exceeds `end` or 255 bytes.
     """
     at = _ordinary_labels(wire, start, end).end()
     last = wire[at] if at < end else _RESERVED
@@ -73,21 +80,21 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
 
 
 def _read_rest(wire: bytes, target: int, known: Known) -> Name | None:
-    """What a pointer leads to that is not known, or known to be none: most often the end of an ordinary name."""
+    """Return the name at the target of a pointer that `known` does not hold; usually the rest of an ordinary name."""
     if target not in known and _ordinary_name(wire, target):
         return read_name(wire, target, len(wire), known)
     return _walk(wire, target, known)
 
 
 def _walk(wire: bytes, start: int, known: Known) -> Name | None:
-    """Read the name at `start` label by label, and with it those that start at each of its labels and pointers.
+    """Read the name at `start` label by label, and store the name at each of its labels and pointers in `known`.
 
-    What is found at an offset does not depend on who asks, so nothing is walked twice: it is linear in the message.
+    The name at an offset is the same for every caller, so nothing is walked twice: the work is linear in the message.
     """
-    steps: list[tuple[int, bytes]] = []  # offset, and the label there; none: a pointer
+    steps: list[tuple[int, bytes]] = []  # an offset and its label; b"" is a pointer
     at = start
     while at not in known:
-        known[at] = None  # until the name has ended, and if it comes back here
+        known[at] = None  # until the name has ended; it stays None in a loop
         first = wire[at] if at < len(wire) else _RESERVED
         if first == 0:
             known[at] = Name(ROOT, 1, at + 1)

@@ -1,4 +1,4 @@
-"""The one form in which names and addresses are kept and asked for: DESIGN 5.1."""
+"""The one form of names and addresses in the image and in lookups (DESIGN 5.1)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import dns.exception
 import dns.name
 
 ROOT = "."
-V4_MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address as IPv6 writes it (RFC 4291, section 2.5.5.2)
-# Bytes that stand for themselves in dnspython's text form of a label, all but upper case.
+V4_MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6 form (RFC 4291, section 2.5.5.2)
+# Bytes that dnspython's text form of a label leaves as they are, without upper case.
 PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
 _ESCAPED = [dns.name.Name((bytes([c]),)).to_text() for c in range(256)]
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _MAX_TEXT = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
 _V4_SUFFIX = ".in-addr.arpa"
 _V6_SUFFIX = ".ip6.arpa"
+_PACKED_LENGTHS = (4, 16)
 _NIBBLES = frozenset("0123456789abcdef")
 
 
 def label_text(label: bytes) -> str:
-    """One label as text: ASCII-lower-cased, odd bytes and dots escaped as dnspython's text form does."""
+    """Return a label as text: ASCII-lower-cased, with odd bytes and dots escaped as in dnspython's text form."""
     label = label.lower()
     if not label.translate(None, PLAIN):
         return label.decode("ascii")
@@ -31,14 +32,19 @@ def label_text(label: bytes) -> str:
 
 @lru_cache(maxsize=16384)
 def packed_address_text(packed: bytes) -> str:
-    """The canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is IPv4."""
-    if len(packed) == 4:  # noqa: PLR2004 - of IPv4
+    """Return the canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is written as IPv4."""
+    if len(packed) == 4:  # noqa: PLR2004 - IPv4
         return "{}.{}.{}.{}".format(*packed)
     return _canonical(packed)
 
 
+def known_address(packed: bytes) -> str:
+    """Return a packed address as text; "" if it is all zero or no address, as sources write what they do not know."""
+    return packed_address_text(packed) if any(packed) and len(packed) in _PACKED_LENGTHS else ""
+
+
 def address_text(text: str) -> str | None:
-    """The canonical text of an address literal (brackets and a zone are taken off), or None if it is none."""
+    """Return the canonical text of an address literal, without brackets and zone; None for any other text."""
     if text[-1:] == "]" and text[0] == "[":
         text = text[1:-1]
     if ":" not in text and not text[-1:].isdigit():
@@ -47,15 +53,15 @@ def address_text(text: str) -> str | None:
 
 
 def is_reverse(name: str) -> bool:
-    """Whether a name in our form lies at or below in-addr.arpa or ip6.arpa."""
+    """Return whether a name in our form is in-addr.arpa, ip6.arpa, or lies below them."""
     return name.endswith((_V4_SUFFIX, _V6_SUFFIX)) or name in {_V4_SUFFIX[1:], _V6_SUFFIX[1:]}
 
 
 def reverse_address(name: str) -> str | None:
-    """The address that a reverse name in our form names (RFC 1035 3.5, RFC 3596 2.5), or None."""
+    """Return the address that a reverse name in our form encodes (RFC 1035 3.5, RFC 3596 2.5), or None."""
     if name.endswith(_V4_SUFFIX):
         labels = name[: -len(_V4_SUFFIX)].split(".")
-        octets = len(labels) == 4 and all(label.isdigit() for label in labels)  # noqa: PLR2004 - of an IPv4 address
+        octets = len(labels) == 4 and all(label.isdigit() for label in labels)  # noqa: PLR2004 - IPv4
         return address_text(".".join(reversed(labels))) if octets else None
     if name.endswith(_V6_SUFFIX):
         labels = name[: -len(_V6_SUFFIX)].split(".")
@@ -65,14 +71,14 @@ def reverse_address(name: str) -> str | None:
 
 
 def is_node(name: str) -> bool:
-    """Whether a name may own a forward relation or be the target of any: no literal, reverse name or root."""
+    """Return whether a name may be owner or target of a relation: it is no literal, reverse name or root."""
     return name != ROOT and address_text(name) is None and not is_reverse(name)
 
 
 def lookup_key(key: str) -> str | None:
-    """Bring what somebody asks for to the form in which the image keeps it; None if it can be nothing there.
+    """Convert the key of a lookup to the form of the image; return None if it is neither a name nor an address.
 
-    Takes addresses in any spelling (`[2606:4700::1]`, `::ffff:1.1.1.1`, ` 1.1.1.1`), reverse names, names in any
+    Accept addresses in any spelling (`[2606:4700::1]`, `::ffff:1.1.1.1`, ` 1.1.1.1`), reverse names, and names in any
     case, with a trailing dot, with dnspython's escapes, or in Unicode (IDNA).
     """
     key = key.strip()
@@ -82,7 +88,7 @@ def lookup_key(key: str) -> str | None:
         name = _name_text(key)
     except (dns.exception.DNSException, UnicodeError):
         return None
-    if address := address_text(name):  # it had a trailing dot
+    if address := address_text(name):  # an address with a trailing dot
         return address
     if is_reverse(name):
         return reverse_address(name)
@@ -109,6 +115,6 @@ def _name_text(key: str) -> str:
         return key.removesuffix(".").lower()
     try:
         name = dns.name.from_text(key, idna_codec=dns.name.IDNA_2008_UTS_46)
-    except dns.name.IDNAException:  # symbols and emoji, which IDNA 2003 allowed and registries still hold
+    except dns.name.IDNAException:  # symbols and emoji: IDNA 2003 allowed them, and registries still hold them
         name = dns.name.from_text(key, idna_codec=dns.name.IDNA_2003)
     return ".".join(map(label_text, name.labels[:-1]))

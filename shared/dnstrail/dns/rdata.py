@@ -1,4 +1,4 @@
-"""The RDATA that makes relations, read to the target that it names (RFC 1035, 2782, 3596, 9460)."""
+"""The targets in the RDATA of the types that make relations (RFC 1035, 2782, 3596, 9460)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ TYPES = frozenset({*_ADDRESS_LENGTH, *_NAME_OFFSET, SVCB, HTTPS})
 
 
 def read_rdata(wire: bytes, rdtype: int, at: int, end: int, known: Known) -> str | ServiceBinding:
-    """The target of one record of one of TYPES: an address, a name, or a service binding.
+    """Return the target of a record of one of TYPES: an address, a name, or a service binding.
 
     Raises:
-        BadMessage: an RDATA that dnspython would refuse, too.
+        BadMessage: the RDATA is one that dnspython refuses, too.
     """
     if rdtype in _NAME_OFFSET:
         at += _NAME_OFFSET[rdtype]

@@ -1,4 +1,4 @@
-"""SVCB and HTTPS records: where a service is, and the address hints among its parameters (RFC 9460)."""
+"""SVCB and HTTPS records: the target of a service and its address hints (RFC 9460)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HINT_LENGTH = {IPV4HINT: 4, IPV6HINT: 16}
 
 
 class ServiceBinding(msgspec.Struct, frozen=True):
-    """An SVCB or HTTPS record: its target ("." as it stands) and, in ServiceMode, its address hints in order."""
+    """An SVCB or HTTPS record: its target ("." is kept) and, in ServiceMode, its address hints in their order."""
 
     target: str
     service_mode: bool
@@ -29,7 +29,7 @@ def read_service_binding(wire: bytes, at: int, end: int, known: Known) -> Servic
     """Read an RDATA of SVCB or HTTPS (section 2.2).
 
     Raises:
-        BadMessage: an RDATA that dnspython would refuse, too: its frame, or the value of a parameter that it knows.
+        BadMessage: the RDATA is one that dnspython refuses, too, for its framing or a value of a known parameter.
     """
     if at + _PRIORITY >= end:
         raise BadMessage("a service binding that is too short")
@@ -46,7 +46,7 @@ def read_service_binding(wire: bytes, at: int, end: int, known: Known) -> Servic
 
 
 def _read_parameters(wire: bytes, at: int, end: int) -> dict[int, bytes]:
-    """The values by their keys, which are in strictly increasing order."""
+    """Return the values by their keys; keys must be in strictly increasing order."""
     parameters: dict[int, bytes] = {}
     last = -1
     while at < end:
@@ -64,7 +64,7 @@ def _read_parameters(wire: bytes, at: int, end: int) -> dict[int, bytes]:
 
 
 def _agree(parameters: dict[int, bytes]) -> bool:
-    """Whether no parameter lacks another that it needs (section 8; 7.1.1)."""
+    """Return whether every parameter has the others that it needs (sections 8 and 7.1.1)."""
     if NO_DEFAULT_ALPN in parameters and ALPN not in parameters:
         return False
     return all(key in parameters for key in _keys(parameters.get(MANDATORY, b"")))
@@ -83,7 +83,7 @@ def _keys(value: bytes) -> list[int]:
 
 
 def _is_mandatory(value: bytes) -> bool:
-    """Section 8: keys in strictly increasing order, without the one of this list."""
+    """Return whether a value is a list of keys in strictly increasing order, without `mandatory` (section 8)."""
     if not value or len(value) % 2:
         return False
     keys = [MANDATORY, *_keys(value)]
@@ -91,7 +91,7 @@ def _is_mandatory(value: bytes) -> bool:
 
 
 def _are_strings(value: bytes) -> bool:
-    """Section 7.1.1: strings, none of them empty, each behind a byte with its length."""
+    """Return whether a value is a list of non-empty strings, each behind a byte with its length (section 7.1.1)."""
     at = 0
     while at < len(value) and value[at]:
         at += 1 + value[at]
@@ -99,11 +99,11 @@ def _are_strings(value: bytes) -> bool:
 
 
 def _is_ech(value: bytes) -> bool:
-    """RFC 9849, section 4: a length, and as many bytes, at least 4."""
-    return len(value) >= 6 and value[0] << 8 | value[1] == len(value) - 2  # noqa: PLR2004 - as said
+    """Return whether a value is a length and as many bytes, at least 4 (RFC 9849, section 4)."""
+    return len(value) >= 6 and value[0] << 8 | value[1] == len(value) - 2  # noqa: PLR2004 - 2 + 4
 
 
-_VALID: dict[int, Callable[[bytes], bool]] = {  # any other parameter may have any value
+_VALID: dict[int, Callable[[bytes], bool]] = {  # other parameters may have any value
     MANDATORY: _is_mandatory,
     ALPN: lambda value: bool(value) and _are_strings(value),
     NO_DEFAULT_ALPN: lambda value: not value,

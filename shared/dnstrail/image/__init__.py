@@ -1,8 +1,9 @@
-"""The image: every relation that answers brought, each with its own life, and what a lookup over them means."""
+"""The image: the relations that DNS answers state, each with its own life, and the lookups over them."""
 
 from __future__ import annotations
 
 from dnstrail.connection import Connection
+from dnstrail.image.answer import Circumstances
 from dnstrail.image.image import FeedOutcome, Image
 from dnstrail.image.lookup import LookupResult
 from dnstrail.image.relation import Kind, Relation
@@ -12,6 +13,7 @@ from dnstrail.image.trails.trail import Step, Trail, Trails
 
 __all__ = [
     "Bounds",
+    "Circumstances",
     "Connection",
     "FeedOutcome",
     "Image",

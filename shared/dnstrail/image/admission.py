@@ -1,4 +1,4 @@
-"""Admission: which responses answer a query that was seen, and what becomes of the others (DESIGN 5.2)."""
+"""Admission: matches responses with captured queries, and decides which unmatched responses count (DESIGN 5.2)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dnstrail.dns.names import V4_MAPPED
 from dnstrail.errors import BadMessage, SettingsError
 
 POLICIES = ("auto", "accept", "reject")
-WINDOW = 30.0  # seconds that a query waits, and that `auto` trusts nothing after a loss
-REORDER = 1.0  # seconds by which a response may be stamped before its query
-COPY = 0.1  # seconds within which the same bytes on the same flow are one packet seen again
-MAX_SIGHTINGS = 64  # of one query that wait for their responses
-MAX_TARGETS = 64  # of a first response; a larger one is not remembered, and never in conflict
-_PRINTS, _STEPS = 4, 4  # packets of a query whose copies are known; entries of each queue that a call may let go
+WINDOW = 30.0  # seconds for which a query waits, and for which `auto` rejects nothing after a loss
+REORDER = 1.0  # seconds by which the stamp of a response may precede its query
+COPY = 0.1  # seconds within which the same bytes on the same flow are copies of one packet
+MAX_SIGHTINGS = 64  # of one query that wait for their responses; beyond it the oldest is evicted
+MAX_TARGETS = 64  # of a first response; a larger one is not held, and no conflict with it is found
+_PRINTS, _STEPS = 4, 4  # packets of a query by which copies are found; entries of each queue that one call may drop
 _NOT_A_QUERY, _IN = 0xF800, 1  # QR, and any OPCODE but QUERY; the class
 _HEADER = struct.Struct("!3H6x")
 
@@ -28,11 +28,11 @@ Address = tuple[bytes, int]
 Socket = tuple[int, int] | None  # cookie and namespace
 Place = tuple[object, ...]  # party and id, or these, question and server
 Question = tuple[str, int]  # name in the form of DESIGN 5.1, type
-_ANY: Address = (b"", 0)  # a server that is not known, or not to be compared
+_ANY: Address = (b"", 0)  # a server that is unknown, or not compared
 
 
 class PacketCopy(NamedTuple):
-    """The first copy of a packet: its stamp, a hash of what it says, and (a response) why it did not match."""
+    """The first copy of a packet: its stamp, a hash of its bytes, and why it did not match (a response)."""
 
     stamp: float
     digest: int
@@ -41,7 +41,11 @@ class PacketCopy(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Query:
-    """One query, however often it was sent: stamps of the sightings still unanswered, and what answered it first."""
+    """One query with all its retransmissions.
+
+    `unanswered` are the stamps of the sightings that no response has used up yet: each sighting admits one response.
+    `targets` are the targets of the first answer.
+    """
 
     socket: Socket
     servers: tuple[Address, ...]
@@ -54,7 +58,7 @@ class Query:
     asker: Process | None = None
 
     def take(self, stamp: float) -> str:
-        """Use up the first sighting that a response of this stamp can answer; "", or the counter that says why not."""
+        """Use up the first sighting that a response of this stamp can answer; return "" or the reason's counter."""
         for place, sighted in enumerate(self.unanswered):
             if -REORDER <= stamp - sighted <= WINDOW:
                 del self.unanswered[place]
@@ -65,7 +69,7 @@ class Query:
 
 
 class Verdict(NamedTuple):
-    """What becomes of a response: `query` is what it answers, or what was answered before; `copy`: seen before."""
+    """The decision on a response. `query` is the query that it answers, first or again; `copy` marks a copy."""
 
     admitted: bool
     matched: bool
@@ -74,16 +78,19 @@ class Verdict(NamedTuple):
 
     @property
     def asker(self) -> Process | None:
-        """The process that sent the query, where it was seen to."""
+        """Return the process that sent the query, if it was captured."""
         return self.query.asker if self.query else None
 
 
 class Admission:
-    """The queries of the last 30 s, and a verdict for each response. Plain data: stamps (seconds) come with messages.
+    """The queries of the last 30 s, and a verdict for each response. Stamps (seconds) come with the messages.
 
-    `pending` bounds the queries held: answered ones go first, then the oldest. `counters`: `matched`,
-    `unmatched_accepted`, `unmatched_rejected`; beside them `copies`, reasons (`unmatched_*`) and `pending_full`.
-    The first message counts as a start, as `gap` does. Raises SettingsError if `unmatched` is none of POLICIES.
+    `pending` bounds the queries that are held: answered queries are evicted first, then the oldest. `counters` counts
+    verdicts (`matched`, `unmatched_accepted`, `unmatched_rejected`), `copies`, reasons (`unmatched_*`) and evictions
+    (`pending_full`). The first message counts as a start of capture, like `gap`.
+
+    Raises:
+        SettingsError: `unmatched` is none of POLICIES.
     """
 
     def __init__(self, unmatched: str = "auto", *, pending: int = 16384) -> None:
@@ -92,7 +99,7 @@ class Admission:
         self.unmatched = unmatched
         self.pending = pending
         self.counters: Counter[str] = Counter()
-        self._in_doubt: float | None = None  # when something was lost last
+        self._in_doubt: float | None = None  # the time of the last loss
         self._index: dict[Place, Query] = {}
         self._waiting: OrderedDict[Query, None] = OrderedDict()
         self._answered: OrderedDict[Query, None] = OrderedDict()
@@ -101,7 +108,7 @@ class Admission:
         return len(self._waiting) + len(self._answered)
 
     def asked(self, stamp: float, wire: bytes, flow: Flow | None, process: Process | None = None) -> None:
-        """A message was seen that may be a query; all but queries of class IN with one question are passed over."""
+        """Note a message that may be a query; ignore everything but queries of class IN with one question."""
         asked = _read_question(wire)
         if asked is None or flow is None:
             return
@@ -123,9 +130,9 @@ class Admission:
     def answered(
         self, stamp: float, message: Message, flow: Flow | None, *, live: bool, asked: bool = False
     ) -> Verdict:
-        """The verdict on a response that counts (`refusal` is None); all but a copy use up a sighting of a query.
+        """Return the verdict on a response that counts (`refusal` is None). It uses up a sighting unless it is a copy.
 
-        `asked`: its question was seen with it.
+        `asked` states that the question was captured together with the response.
         """
         if asked:
             self.counters["matched"] += 1
@@ -142,7 +149,7 @@ class Admission:
         return Verdict(admitted, matched, query if reason in ("", "unmatched_repeated") else None, copy)
 
     def gap(self, stamp: float) -> None:
-        """Something was lost, or a probe (re)started: for 30 s from this stamp on `auto` rejects nothing."""
+        """Note a loss, or a start of a probe: for 30 s from this stamp on `auto` rejects nothing."""
         self._in_doubt = stamp if self._in_doubt is None else max(self._in_doubt, stamp)
 
     def _rejects(self, stamp: float, flow: Flow | None, live: bool) -> bool:
@@ -163,12 +170,12 @@ class Admission:
         query = Query(socket, servers, places, stamp, asker=self._sender(stamp, parties[-1], id_, question))
         for place in query.places:
             held = self._index.get(place)
-            if held is None or held.socket or not socket:  # an address is all that some have
+            if held is None or held.socket or not socket:  # queries without a socket have nothing but their address
                 self._index[place] = query
         return query
 
     def _sender(self, stamp: float, client: Place, id_: int, question: Question) -> Process | None:
-        """Whose packet it is that is seen just now, if it was seen before, on its sender's socket."""
+        """Return the sender of this packet, if a copy of it was captured at the sender's socket just before."""
         sent = self._index.get((client, id_, question, _ANY))
         return sent.asker if sent and abs(stamp - sent.latest) <= COPY else None
 
@@ -184,7 +191,7 @@ class Admission:
         self._waiting.move_to_end(query)
 
     def _find(self, message: Message, flow: Flow) -> tuple[Query | None, str]:
-        """The query that a response may answer, by its socket before by its address, or why there is none."""
+        """Find the query of a response, by its socket before its address, or return the reason why there is none."""
         socket, parties = _parties(flow, _address(flow.destination, flow.destination_port), not flow.egress)
         server, reason = _address(flow.source, flow.source_port), ""
         for party in parties:
@@ -199,7 +206,7 @@ class Admission:
         return None, reason
 
     def _match(self, query: Query, stamp: float, digest: int) -> tuple[str, bool]:
-        """Why a response does not match its query ("" if it does), and whether it is a copy."""
+        """Return why a response does not match its query ("" if it does), and whether it is a copy."""
         first = _first_copy(query.responses, stamp, digest)
         if first:
             return first.reason, True
@@ -211,7 +218,7 @@ class Admission:
         return reason, False
 
     def _sweep(self, stamp: float) -> None:
-        """Let go of a few queries that are too old for any response of about this stamp."""
+        """Drop a few queries that are too old for any response of about this stamp."""
         if self._in_doubt is None:
             self.gap(stamp)
         for query in (*islice(self._waiting, _STEPS), *islice(self._answered, _STEPS)):
@@ -227,14 +234,14 @@ class Admission:
 
 
 def conflicts(verdict: Verdict, targets: frozenset[str]) -> bool:
-    """Whether a response to a query that was answered before shares no target with the first answer.
+    """Return whether a second response to one query has no target in common with the first.
 
-    To be called once for every verdict, rejected ones too: it is how the query comes to know its first answer.
+    Call it once for every verdict, rejections included: it also stores the targets of the first answer in its query.
     """
     query = verdict.query
     if query is None or verdict.copy:
         return False
-    if verdict.matched:  # a sighting of its own: no second answer
+    if verdict.matched:  # it used up a sighting, so it is no second answer
         if query.targets is None:
             query.targets = targets if len(targets) <= MAX_TARGETS else frozenset()
         return False
@@ -242,7 +249,7 @@ def conflicts(verdict: Verdict, targets: frozenset[str]) -> bool:
 
 
 def _read_question(wire: bytes) -> tuple[int, Question] | None:
-    """Id and question of a query of class IN with just one; None for all else."""
+    """Return id and question of a query of class IN with exactly one question; None for everything else."""
     try:
         id_, flags, questions = _HEADER.unpack_from(wire)
         if flags & _NOT_A_QUERY or questions != 1:
@@ -254,7 +261,11 @@ def _read_question(wire: bytes) -> tuple[int, Question] | None:
 
 
 def _parties(flow: Flow, client: Address, clients_own: bool) -> tuple[Socket, list[Place]]:
-    """Who asks, by socket first: a client's own (its address may change by NAT), or a server's, which serves many."""
+    """Return the keys of the asker: its socket if known, then its address.
+
+    A client's own socket identifies it alone, since NAT may change its address. A server's socket serves many clients
+    and needs their address, too.
+    """
     by_address = (flow.transport, *client)
     if not flow.socket:
         return None, [by_address]
@@ -263,11 +274,11 @@ def _parties(flow: Flow, client: Address, clients_own: bool) -> tuple[Socket, li
 
 
 def _servers(flow: Flow) -> tuple[Address, ...]:
-    """The sources that a response to a query may have: what its process meant, then where the packet went.
+    """Return the allowed sources of the response: the address that the process meant, then the packet's destination.
 
-    Docker's embedded DNS: the process means 127.0.0.11:53, the kernel sends to 127.0.0.11:44932, and the response
-    reaches the client's socket from 127.0.0.11:53 again, which is compared with what was meant. At the server's
-    socket nothing is compared: it is the server, and its packets are seen after their source was rewritten.
+    Example, Docker's embedded DNS: the process sends to 127.0.0.11:53, the kernel redirects to 127.0.0.11:44932, and
+    the response reaches the client's socket from 127.0.0.11:53 again. It is compared with the address that was meant.
+    At the server's socket nothing is compared: its packets are captured after their source was rewritten.
     """
     if flow.socket and not flow.egress:
         return (_ANY,)
@@ -277,7 +288,7 @@ def _servers(flow: Flow) -> tuple[Address, ...]:
 
 
 def _address(packed: bytes, port: int) -> Address:
-    """An address and port as they are compared: IPv4-mapped IPv6 is IPv4."""
+    """Return an address and port as they are compared: IPv4-mapped IPv6 is IPv4."""
     return (packed.removeprefix(V4_MAPPED), port) if packed else _ANY
 
 

@@ -1,4 +1,4 @@
-"""What an event tells the image, by the event's name: DNS messages, connections, names that servers were called by."""
+"""Applies one event to the image, by the name of the event."""
 
 from __future__ import annotations
 
@@ -10,42 +10,47 @@ from dnstrail.captured import (
     Captured,
     Process,
 )
-from dnstrail.dns.names import address_text
-from dnstrail.image import FeedOutcome, Image, ServerNameSighting
-from dnstrail.image.trails.asker import known_address
+from dnstrail.dns.names import address_text, known_address
+from dnstrail.image.answer import Circumstances
+from dnstrail.image.image import FeedOutcome, Image
+from dnstrail.image.trails.server_names import ServerNameSighting
 
 TOPICS = (NET_PACKET_DNS, NET_TCP_CONNECT, NET_SERVER_NAME)
 _NANOSECONDS = 1_000_000_000
 
 
 def apply_event(image: Image, topic: str, event: Captured, *, live: bool) -> FeedOutcome:
-    """Tell the image of an event; what became of it, if it was a DNS message."""
+    """Apply an event of one of TOPICS to the image; any other event changes nothing.
+
+    Return the outcome of a DNS message, and the empty outcome for every other event.
+    """
     stamp = event.timestamp / _NANOSECONDS
     if topic == NET_PACKET_DNS:
         foreign, asked = event.args.get("foreign"), GETADDRINFO in event.args
-        return image.feed(stamp, event.payload, event.flow, event.process, live=live, foreign=foreign, asked=asked)
+        return image.feed(stamp, event.payload, Circumstances(event.flow, event.process, live, foreign, asked))
     if topic == NET_TCP_CONNECT:
-        _take_connection(image, stamp, event)
+        _apply_connection(image, stamp, event)
     elif topic == NET_SERVER_NAME:
-        _take_server_name(image, stamp, event)
+        _apply_server_name(image, stamp, event)
     return FeedOutcome()
 
 
-def _take_connection(image: Image, stamp: float, event: Captured) -> None:
+def _apply_connection(image: Image, stamp: float, event: Captured) -> None:
     process, port = event.process or Process(), event.args.get("dst_port")
     address = address_text(str(event.args.get("dst", "")))
     if address is not None and isinstance(port, int):
         actors = (process.pid, process.container_id, _client(event))
-        image.connected(stamp, [actor for actor in actors if actor], address, port)
+        image.note_connection(stamp, [actor for actor in actors if actor], address, port)
 
 
-def _take_server_name(image: Image, stamp: float, event: Captured) -> None:
+def _apply_server_name(image: Image, stamp: float, event: Captured) -> None:
     name, evidence = str(event.args.get("server_name", "")), str(event.args.get("evidence", ""))
     address = known_address(event.flow.destination) if event.flow else ""
     if event.flow and address and name:
-        image.called(address, ServerNameSighting(stamp, name, evidence, _client(event), event.flow.destination_port))
+        sighting = ServerNameSighting(stamp, name, evidence, _client(event), event.flow.destination_port)
+        image.note_server_name(address, sighting)
 
 
 def _client(event: Captured) -> str:
-    """The address of the client, "" if it is not known."""
+    """Return the address of the client, "" if it is unknown."""
     return known_address(event.flow.source) if event.flow else ""

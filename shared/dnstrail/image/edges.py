@@ -1,4 +1,4 @@
-"""Relations by their owner and by their target."""
+"""Indexes of relations by their owner and by their target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dnstrail.image.relation import Edge, Kind, Relation
 
 
 class Edges:
-    """A table of relations, found from either end."""
+    """A table of relations that finds them from either end. Both indexes always hold the same relations."""
 
     __slots__ = ("into", "out")
 
@@ -15,7 +15,7 @@ class Edges:
         self.into: dict[str, dict[Relation, None]] = {}
 
     def find_or_add(self, edge: Edge) -> Relation:
-        """The relation of an edge; a new one has seen nothing yet."""
+        """Return the relation of an edge; a new relation has no sighting yet."""
         owner, kind, target, _ = edge
         owned = self.out.get(owner)
         if owned is None:
@@ -30,7 +30,7 @@ class Edges:
         return relation
 
     def remove(self, relation: Relation) -> None:
-        """Take a relation out."""
+        """Remove a relation from both indexes."""
         owned, reaching = self.out[relation.owner], self.into[relation.target]
         del owned[relation.kind, relation.target]
         del reaching[relation]

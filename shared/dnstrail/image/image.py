@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from dnstrail.captured import Flow, Process
 from dnstrail.connection import Connection
-from dnstrail.dns import decode
+from dnstrail.dns import Message, decode
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
-from dnstrail.image.admission import Admission, conflicts
-from dnstrail.image.answer import Answer
+from dnstrail.image.admission import Admission, Verdict, conflicts
+from dnstrail.image.answer import Answer, Circumstances
 from dnstrail.image.lookup import LookupResult, lookup
 from dnstrail.image.relate import refusal, relate
 from dnstrail.image.relation import Edge
@@ -24,14 +23,16 @@ from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTab
 from dnstrail.image.trails.trail import Trails, find_trails
 from dnstrail.image.view import View
 
-_MOST_ADDRESSES = 64  # of one answer of which it is remembered whom it told them
+MAX_ADDRESSES = 64  # of one answer that are candidates for later connections
 _ANYBODY = Connection()
+_UNKNOWN = Circumstances()
 
 
 class FeedOutcome(NamedTuple):
-    """What became of a message: whether it was admitted, and whether it is at odds with an earlier answer.
+    """The outcome of one DNS message.
 
-    `conflict`: a second answer to one query that shares no target with the first.
+    `admitted` states that it counts as an answer. `conflict` states that it is a second answer to one query, and that
+    it has no target in common with the first.
     """
 
     admitted: bool = False
@@ -39,10 +40,10 @@ class FeedOutcome(NamedTuple):
 
 
 class Image:
-    """All relations that answers brought. Plain data: stamps come with the messages, nothing is read or sent.
+    """All relations that answers stated, within bounds, and the evidence beside them.
 
-    `latest` is the greatest stamp so far, the clock of a file. `counters` counts messages and records by what became
-    of them.
+    It is plain data: time stamps come with the messages, and nothing is read or sent. `latest` is the greatest stamp
+    so far, which is the clock of a file. `counters` counts messages and resource records by their outcome.
     """
 
     def __init__(self, bounds: Bounds | None = None, admission: Admission | None = None) -> None:
@@ -57,62 +58,31 @@ class Image:
     def __len__(self) -> int:
         return len(self.store.roots)
 
-    def feed(
-        self,
-        stamp: float,
-        payload: bytes,
-        flow: Flow | None = None,
-        process: Process | None = None,
-        *,
-        live: bool = False,
-        foreign: bool | None = None,
-        asked: bool = False,
-    ) -> FeedOutcome:
-        """Apply one DNS message as it was on the wire; whatever it holds is applied or counted, never raised.
+    def feed(self, stamp: float, payload: bytes, circumstances: Circumstances = _UNKNOWN) -> FeedOutcome:
+        """Apply one DNS message from its wire form, and return its outcome.
 
-        What became of it: nothing of a message that does not count. `process` and `foreign` tell, for trails, who
-        asked, and whether the server is none of those that it is configured to ask; `asked`, that its question was
-        seen with it, so that it needs no match.
+        Any bytes are accepted: a message that does not count is counted by its reason, and nothing is raised.
         """
         self.latest = max(self.latest, stamp)
         self.counters["messages"] += 1
-        try:
-            message = decode(payload)
-        except BadMessage:
-            self.counters["bad_message"] += 1
+        message = self._decode(payload)
+        if message is None or self._refuses(message, stamp, payload, circumstances):
             return FeedOutcome()
-        if reason := refusal(message):
-            self.counters[reason] += 1
-            if reason == "query":
-                self.admission.asked(stamp, payload, flow, process)
-            return FeedOutcome()
-        if message.skipped:
-            self.counters["bad_record"] += message.skipped
-        if message.damaged:
-            self.counters["cut_short"] += 1
         root, edges = relate(message, self.counters)
-        verdict = self.admission.answered(stamp, message, flow, live=live, asked=asked)
+        verdict = self._admit(message, stamp, circumstances)
         conflict = conflicts(verdict, frozenset(edge.target for edge in edges))
         if conflict:
             self.counters["answer_conflict"] += 1
-        if not verdict.admitted:
-            self.counters["not_admitted"] += 1
-            return FeedOutcome(conflict=conflict)
-        self.counters["related" if edges else "unrelated"] += 1
-        if edges:
-            process = verdict.asker or (process if asked or (flow and not flow.egress) else None)
-            noted = stamp if live else self.latest
-            answer = Answer(noted, stamp, message.type, flow, process, verdict.matched, foreign)
-            self._apply(root, edges, answer)
-        self.store.sweep(self.latest, 2 * len(edges) + 2)
-        return FeedOutcome(admitted=True, conflict=conflict)
+        if verdict.admitted:
+            self._apply(root, edges, self._answer(message, stamp, circumstances, verdict))
+        return FeedOutcome(verdict.admitted, conflict)
 
     def get(
         self, key: str, *, now: float | None = None, at: float | None = None, nodes: int | None = None
     ) -> LookupResult | None:
-        """Look a name or an address up: as of `now` (default: the greatest stamp), or as of the past time `at`.
+        """Look up a name or an address as of `now` (default: the greatest stamp), or as of the past time `at`.
 
-        A lookup without `at` touches its root. `nodes` lowers the bound on nodes in one answer.
+        A lookup without `at` counts as a use of its root. `nodes` lowers the bound on the nodes of the result.
         """
         node = lookup_key(key)
         limit = min(self.bounds.nodes, nodes or self.bounds.nodes)
@@ -129,7 +99,7 @@ class Image:
         now: float | None = None,
         at: float | None = None,
     ) -> Trails | None:
-        """The ways from questions to a key, the likeliest first, expired ones too; None if nothing is known of it."""
+        """Return the paths from questions to a key, the likeliest first, expired paths included; None without any."""
         node = lookup_key(key)
         view = self.view(now=now, at=at)
         return find_trails(view, node, self.bounds.nodes, connection, self.uses, self.server_names) if node else None
@@ -154,16 +124,16 @@ class Image:
         view = self.view(now=now, at=at)
         return find_names(view, key, limit, connection, self.uses, self.server_names) if key else []
 
-    def connected(self, stamp: float, actors: Iterable[Actor], address: str, port: int) -> None:
-        """Somebody (process id, container id, client address) connected: its answers about the address were used."""
-        self.uses.connected(actors, address, port, stamp)
+    def note_connection(self, stamp: float, actors: Iterable[Actor], address: str, port: int) -> None:
+        """Note a connection of these actors: process id, container id, client address. It used one of their answers."""
+        self.uses.note_connection(actors, address, port, stamp)
 
-    def called(self, address: str, call: ServerNameSighting) -> None:
-        """A client called a server by a name."""
-        self.server_names.note(address, call)
+    def note_server_name(self, address: str, sighting: ServerNameSighting) -> None:
+        """Note the server name that a client sent to an address."""
+        self.server_names.note(address, sighting)
 
     def view(self, *, now: float | None = None, at: float | None = None) -> View:
-        """The live relations as of `now` or `at`."""
+        """Return the relations that are live at `now`, or that were live at `at`."""
         when = self.latest if now is None else now
         return View(
             self.store.forward,
@@ -175,21 +145,70 @@ class Image:
         )
 
     def remembers(self, at: float) -> bool:
-        """Whether everything that was live at `at` is still remembered."""
+        """Return whether everything that was live at `at` is still held."""
         return at >= self.store.forgotten
 
     def forget(self, at: float) -> None:
-        """Say that nothing is remembered of the time before `at`."""
+        """Declare that nothing is held from before `at`."""
         self.store.forgotten = max(self.store.forgotten, at)
 
+    def sweep(self, now: float, steps: int) -> None:
+        """Remove what ended by `now`, in at most `steps` steps. Lookups show no difference but in `history`."""
+        self.store.sweep(now, steps)
+
+    def _decode(self, payload: bytes) -> Message | None:
+        try:
+            return decode(payload)
+        except BadMessage:
+            self.counters["bad_message"] += 1
+            return None
+
+    def _refuses(self, message: Message, stamp: float, payload: bytes, circumstances: Circumstances) -> bool:
+        """Count a message that changes nothing in the image by its reason; a query waits for its response."""
+        reason = refusal(message)
+        if reason:
+            self.counters[reason] += 1
+            if reason == "query":
+                self.admission.asked(stamp, payload, circumstances.flow, circumstances.process)
+            return True
+        if message.skipped:
+            self.counters["bad_record"] += message.skipped
+        if message.damaged:
+            self.counters["cut_short"] += 1
+        return False
+
+    def _admit(self, message: Message, stamp: float, circumstances: Circumstances) -> Verdict:
+        flow, live, asked = circumstances.flow, circumstances.live, circumstances.asked
+        verdict = self.admission.answered(stamp, message, flow, live=live, asked=asked)
+        if not verdict.admitted:
+            self.counters["not_admitted"] += 1
+        return verdict
+
+    def _answer(self, message: Message, stamp: float, circumstances: Circumstances, verdict: Verdict) -> Answer:
+        """Return the answer with its asker: who sent the query, else whom the response reached, never the server."""
+        flow, process, live, foreign, asked = circumstances
+        reached = process if asked or (flow and not flow.egress) else None
+        return Answer(
+            noted=stamp if live else self.latest,
+            stamp=stamp,
+            type=message.type,
+            flow=flow,
+            process=verdict.asker or reached,
+            matched=verdict.matched,
+            foreign=foreign,
+        )
+
     def _apply(self, root: str, edges: list[Edge], answer: Answer) -> None:
-        self.store.apply(self.latest, root, edges, answer)
+        self.counters["related" if edges else "unrelated"] += 1
+        if edges:
+            self.store.apply(self.latest, root, edges, answer)
+            self._note_answer(root, edges, answer)
+        self.store.sweep(self.latest, 2 * len(edges) + 2)
+
+    def _note_answer(self, root: str, edges: list[Edge], answer: Answer) -> None:
+        """Note which actors know an address from this answer, so that their connections can be told apart."""
         actors = actors_of(answer)
         if actors:
-            for target in dict.fromkeys(edge.target for edge in edges[:_MOST_ADDRESSES]):
+            for target in dict.fromkeys(edge.target for edge in edges[:MAX_ADDRESSES]):
                 if address_text(target):
-                    self.uses.answered(actors, target, root, answer.stamp)
-
-    def sweep(self, now: float, steps: int) -> None:
-        """Let go of what ended by `now`, in at most so many steps; never visible but through history."""
-        self.store.sweep(now, steps)
+                    self.uses.note_answer(actors, target, root, answer.stamp)

@@ -1,4 +1,4 @@
-"""What a lookup answers: DESIGN 5.5. Plain functions over a view of the live relations."""
+"""Lookups over a view of the live relations (DESIGN 5.5)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dnstrail.image.walk import Walk, walk_direct, walk_down, walk_up
 
 
 class LookupResult(msgspec.Struct, frozen=True):
-    """The answer to a lookup.
+    """The result of a lookup; it contains only names and addresses that live relations connect with the key.
 
-    `truncated`: there was more than the bound on nodes in one answer allows. `exact` is False where it is no longer
-    known what a relation of the answer was at the past time that was asked for.
+    `truncated` states that the bound on the nodes of a result left some out. `exact` is False if the lookup is for a
+    past time and the state of one of its relations at that time is no longer known.
     """
 
     ip_addresses: list[str]
@@ -29,7 +29,7 @@ class LookupResult(msgspec.Struct, frozen=True):
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What a reply holds of it."""
+        """Return the fields of a reply."""
         return {
             "ip_addresses": self.ip_addresses,
             "dns_queries": self.dns_queries,
@@ -40,7 +40,7 @@ class LookupResult(msgspec.Struct, frozen=True):
 
 
 def lookup(view: View, key: str, limit: int) -> LookupResult | None:
-    """Answer for a key in the form of DESIGN 5.1; None if nothing live touches it. Always ends."""
+    """Look up a key in the form of DESIGN 5.1; return None if nothing live touches it. Always terminates."""
     is_address = address_text(key) is not None
     root = find_root(view, key)
     up = walk_up(view, key, limit)
@@ -63,38 +63,38 @@ def lookup(view: View, key: str, limit: int) -> LookupResult | None:
 
 
 def find_root(view: View, key: str) -> str | None:
-    """The key, if it was asked and its answer from it is live; else the latest question that touched it.
+    """Return the key if it was asked and an answer to it is live, else the last question whose answers touch it.
 
-    None if no live forward relation touches the key.
+    Return None if no live forward relation touches the key.
     """
     if any(key in relation.roots for relation in view.out(key)):
         return key
     latest = max(
-        ((brought.message, root) for relation in view.touching(key) for root, brought in relation.roots.items()),
+        ((seen.message, root) for relation in view.touching(key) for root, seen in relation.roots.items()),
         default=None,
     )
     return latest[1] if latest else None
 
 
 def chain(view: View, root: str, up: Walk) -> list[Relation]:
-    """The shortest live chain of relations from the root to where `up` started; [] if there is none."""
+    """Return the shortest live chain of relations from the root to the start of `up`; [] without any."""
     steps: list[Relation] = []
     at = root
-    while up.distance.get(at):  # neither there nor out of reach
+    while up.distance.get(at):  # not arrived, and not out of reach
         steps.append(nearest_step(view, at, up))
         at = steps[-1].target
     return steps
 
 
 def nearest_step(view: View, at: str, up: Walk) -> Relation:
-    """The first step of the shortest chain from a name that `up` met; of several the one to what was seen last."""
+    """Return the first step of the shortest chain from a name that `up` met; of several, the last seen target."""
     nearer = [r for r in view.out(at) if up.distance.get(r.target) == up.distance[at] - 1]
     return min(nearer, key=lambda r: (-view.last_seen(r.target), r.target, r.kind))
 
 
-def _in_order(view: View, root: str, way: list[Relation], names: set[str]) -> list[str]:
-    """The root, the way from it to the key, then the other names, newest first."""
-    head = [root, *(step.target for step in way if step.target in names)]
+def _in_order(view: View, root: str, steps: list[Relation], names: set[str]) -> list[str]:
+    """Return the root, the chain from it to the key, then the other names, newest first."""
+    head = [root, *(step.target for step in steps if step.target in names)]
     rest = names.difference(head)
     return head + sorted(rest, key=lambda name: (-view.last_seen(name), name))
 
@@ -104,8 +104,8 @@ def _names(walk: Walk) -> list[str]:
 
 
 def _addresses(view: View, key: str, down: Walk) -> list[str]:
-    """The addresses in reach: directly or by alias first, then those behind MX and SRV; each newest first."""
-    direct = walk_direct(view, key, len(down.distance))
+    """Return direct and alias addresses first, then the addresses behind MX and SRV, each group newest first."""
+    direct = walk_direct(view, key, len(down.distance) - 1)  # without the key
     near = _newest_first(r for name in _names(direct) for r in view.out(name) if r.kind in DIRECT)
     far = _newest_first(r for name in _names(down) for r in view.out(name))
     return [a for a in near if a in direct.distance] + [
@@ -114,7 +114,7 @@ def _addresses(view: View, key: str, down: Walk) -> list[str]:
 
 
 def _newest_first(relations: Iterable[Relation]) -> list[str]:
-    """The address targets of relations by their last sighting; ties in record order."""
+    """Return the address targets of relations by their last sighting; ties in the order of the records."""
     best: dict[str, tuple[float, tuple[int, int]]] = {}
     for relation in relations:
         if address_text(relation.target):
@@ -132,7 +132,7 @@ def _pointer_addresses(view: View, name: str) -> list[str]:
 
 
 def _finds(view: View, key: str, is_address: bool, limit: int) -> bool:
-    """Whether a lookup would find an address (for an address: a name)."""
+    """Return whether a lookup of a name finds an address, or a lookup of an address a name."""
     if is_address:
         return bool(view.into(key) or view.names_of(key))
     if view.touches(key):

@@ -1,4 +1,4 @@
-"""Which messages count, and which of their records become relations: DESIGN 5.2 and 5.3."""
+"""The messages that count, and the relations that their resource records make (DESIGN 5.2 and 5.3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ADDRESSES = frozenset({Kind.A, Kind.AAAA})
 
 
 def refusal(message: Message) -> str | None:
-    """Why a message changes nothing, by the name of its counter, or None if it counts (DESIGN 5.2)."""
+    """Return the counter of a message that changes nothing in the image, or None if it counts (DESIGN 5.2)."""
     if not message.is_response:
         return "query"
     if message.opcode != 0:
@@ -32,10 +32,10 @@ def refusal(message: Message) -> str | None:
 
 
 def relate(message: Message, counters: Counter[str]) -> tuple[str, list[Edge]]:
-    """The query root of a message that counts, and the relations that its records make, in their order.
+    """Return the query root of a message that counts, and the relations that its records make, in their order.
 
-    Records about somebody else's name are counted as `foreign_record`, those of a reverse question that tell no name
-    of its address as `unusable_record`.
+    Records about another name are counted as `foreign_record`. Records of a reverse question that state no name of
+    its address are counted as `unusable_record`.
     """
     if is_reverse(message.name):
         address = reverse_address(message.name)
@@ -47,7 +47,7 @@ def relate(message: Message, counters: Counter[str]) -> tuple[str, list[Edge]]:
         counters["foreign_record"] += len(message.answers) - len(records)
     edges = []
     for record in records:
-        if record.type in _ADDRESSES and isinstance(record.target, str):  # as it always is, which mypy cannot know
+        if record.type in _ADDRESSES and isinstance(record.target, str):  # always, but mypy cannot know it
             edges.append(Edge(record.owner, _KINDS[record.type], record.target, life(record.ttl)))
         else:
             edges += _edges(record)
@@ -55,12 +55,12 @@ def relate(message: Message, counters: Counter[str]) -> tuple[str, list[Edge]]:
 
 
 def life(ttl: int) -> int:
-    """A TTL as it counts: from 2^31 on it is 0 (RFC 2181, section 8), and never more than 7 days."""
+    """Return a TTL as it counts: 0 from 2^31 on (RFC 2181, section 8), and at most 7 days."""
     return min(ttl, MAX_TTL) if ttl < 1 << 31 else 0
 
 
 def _reached(message: Message) -> list[Record]:
-    """The records whose owner is the question, or is reached from it through the others, in any order."""
+    """Return the records whose owner is the question's name, or is reached from it through other records."""
     if not is_node(message.name):
         return []
     names = {message.name}
@@ -70,7 +70,7 @@ def _reached(message: Message) -> list[Record]:
         if record.type not in _ADDRESSES:
             names.update(_names(record))
     else:
-        return message.answers  # servers send a chain in its order
+        return message.answers  # the usual case: servers send a chain in its order
     targets: dict[str, list[str]] = {}
     for record in message.answers:
         targets.setdefault(record.owner, []).extend(_names(record))
@@ -84,7 +84,7 @@ def _reached(message: Message) -> list[Record]:
 
 
 def _names(record: Record) -> list[str]:
-    """The name to which a record leads, if it leads to one."""
+    """Return the name to which a record leads, in a list that is otherwise empty."""
     if record.type in _ADDRESSES or record.type == Kind.PTR:
         return []
     target = record.target.target if isinstance(record.target, ServiceBinding) else record.target
@@ -92,7 +92,7 @@ def _names(record: Record) -> list[str]:
 
 
 def _edges(record: Record) -> Iterator[Edge]:
-    """The relations of a record that holds no address."""
+    """Yield the relations of a record that is no address record."""
     kind, ttl = _KINDS[record.type], life(record.ttl)
     for name in _names(record):
         yield Edge(record.owner, kind, name, ttl)
@@ -104,14 +104,14 @@ def _edges(record: Record) -> Iterator[Edge]:
 
 
 def _pointers(message: Message, address: str) -> list[Edge]:
-    """The PTR relations of an address: through CNAMEs too (RFC 2317), each as short-lived as its own chain."""
+    """Return the PTR relations of an address, through CNAMEs too (RFC 2317); a life is the shortest of its chain."""
     aliases: dict[str, list[Record]] = {}
     for record in message.answers:
         if record.type == Kind.CNAME:
             aliases.setdefault(record.owner, []).append(record)
     lives: dict[str, int] = {}
     pending = [(-MAX_TTL, message.name)]
-    while pending:  # the longest-lived chain to each owner first
+    while pending:  # the chain with the longest life first
         rest, owner = heappop(pending)
         if owner in lives:
             continue

@@ -1,4 +1,4 @@
-"""One relation, owner -> target of one kind, with its own life: DESIGN 5.4."""
+"""One relation, owner -> target of one kind, with its own life (DESIGN 5.4)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dnstrail.image.answer import Answer
 
-MAX_ANSWERS = 32  # of one root that are remembered one by one
+MAX_ANSWERS = 32  # of one root that are held one by one
 _NEVER, _ALWAYS = float("-inf"), float("inf")
 
 
@@ -24,7 +24,7 @@ class Kind(IntEnum):
     HTTPS = 65
 
 
-# What leads to the addresses of a name itself; MX and SRV lead to other services' addresses.
+# Kinds that lead to the addresses of a name itself. MX and SRV lead to the addresses of other services.
 DIRECT = frozenset({Kind.A, Kind.AAAA, Kind.CNAME, Kind.SVCB, Kind.HTTPS})
 
 
@@ -38,9 +38,10 @@ class Edge(NamedTuple):
 
 
 class Root:
-    """A question, the relations that its answers brought, and the youngest of those answers.
+    """A question, the relations that its answers stated, and the newest MAX_ANSWERS of these answers.
 
-    It holds its place from its answer on, until its relations have ended or it is evicted.
+    A root holds a place in the image from its first answer until its relations have ended or it is evicted. Afterwards
+    relations may still refer to it; a later answer to the same question makes another Root.
     """
 
     __slots__ = ("answers", "name", "relations")
@@ -51,19 +52,19 @@ class Root:
         self.answers: list[Answer] = []
 
     def remember(self, answer: Answer) -> None:
-        """Keep an answer, and let go of the eldest where there are too many."""
+        """Hold an answer; beyond MAX_ANSWERS drop the oldest."""
         self.answers.append(answer)
         if len(self.answers) > MAX_ANSWERS:
             del self.answers[0]
 
     def forget(self) -> None:
-        """Hold nothing any more: whoever still waits for its end shall not keep what it held."""
+        """Drop everything, so that a deadline that still refers to this root does not keep it in memory."""
         self.relations = {}
         self.answers = []
 
 
 class RootSighting(NamedTuple):
-    """When one root brought a relation: first and last stamp, the numbers of the first and of the last message."""
+    """The answers of one root that stated a relation: first and last stamp, numbers of first and last message."""
 
     first: float
     last: float
@@ -73,10 +74,10 @@ class RootSighting(NamedTuple):
 
 
 class Sighting(NamedTuple):
-    """One record of one message: its stamp and TTL (seconds), the root, and (number of the message, place in it).
+    """One resource record of one message: stamp, TTL (seconds), root, and order (number of the message, place in it).
 
-    `noted` is when the stream had come to it, which is what a lookup in the past compares: live, the stamp; in a
-    file, the greatest stamp so far.
+    `noted` is the time at which the stream had reached the message. A lookup with `at` compares it: with a live source
+    it is the stamp, in a file the greatest stamp so far.
     """
 
     noted: float
@@ -91,14 +92,14 @@ _NO_SIGHTINGS: list[Sighting] = []
 
 
 class Relation:
-    """An edge that was seen, and its life so far. Times are seconds since the epoch.
+    """An edge with the sum of its sightings. Times are seconds since the epoch.
 
-    `ends` is the largest of sighting + TTL: with the grace of the image added it is what DESIGN calls `expires`.
-    `order` is that of the last sighting, for ties. `roots` are the questions that brought it. `first_noted` and
-    `last_noted` are when the stream first and last came to a sighting.
+    `ends` is the greatest stamp + TTL; the relation is live until `ends` plus the grace of the image. `order` is the
+    order of the last sighting, for ties. `roots` are the questions whose answers stated it. `first_noted` and
+    `last_noted` are the first and last `noted` of a sighting.
 
-    For lookups in the past the youngest sightings are held one by one; what was before them, the first one at least, is
-    folded into one sum.
+    For lookups with `at` the newest sightings are also held one by one in `sightings`; all older ones are folded into
+    the sum `before`. While any is held, the sum of `before` and `sightings` equals the relation itself.
     """
 
     __slots__ = (
@@ -127,7 +128,7 @@ class Relation:
         self.begin()
 
     def begin(self, restarted: float = _NEVER) -> None:
-        """Start a new life, in which nothing was seen yet; `restarted`: when, if there was one before."""
+        """Start a new life without sightings; `restarted` is its time if another life came before."""
         self.restarted = restarted
         self.first_seen = self.first_noted = _ALWAYS
         self.last_seen = self.last_noted = _NEVER
@@ -139,7 +140,7 @@ class Relation:
         self.before: Relation | None = None
 
     def see(self, sighting: Sighting) -> None:
-        """Add one sighting; a shorter one does not shorten the life, a late one does not make it older."""
+        """Add one sighting, and hold it for lookups with `at`. No sighting shortens the life."""
         if self.count:
             if not self.sightings:
                 self.before = self.copy()
@@ -147,7 +148,7 @@ class Relation:
         self.add(sighting)
 
     def fold(self) -> None:
-        """Hold the eldest sighting no longer by itself."""
+        """Fold the oldest sighting into the sum of the older ones."""
         if not self.sightings:
             return
         eldest = self.sightings.pop(0)
@@ -159,9 +160,9 @@ class Relation:
         self.before.add(eldest, remembered=self._remembers(eldest))
 
     def forget(self, root: Root) -> bool:
-        """Know no more that a root brought it; False if it was not known."""
-        brought = self.roots.get(root.name)
-        if brought is None or brought.root is not root:
+        """Drop a root of this relation; return False if it is none of its roots."""
+        seen = self.roots.get(root.name)
+        if seen is None or seen.root is not root:
             return False
         del self.roots[root.name]
         if self.before is not None:
@@ -169,12 +170,12 @@ class Relation:
         return True
 
     def forget_all(self) -> None:
-        """Be no longer kept: whoever still waits for its end shall not keep what it held."""
+        """Drop everything, so that a deadline that still refers to this relation does not keep it in memory."""
         self.kept = False
         self.roots, self.sightings, self.before = _NO_ROOTS, _NO_SIGHTINGS, None
 
     def as_of(self, at: float, grace: float) -> tuple[Relation | None, bool]:
-        """The relation as the sightings noted by `at` made it (None: there were none), and whether that is exact."""
+        """Return the relation as of `at` (None: it had no sighting yet), and whether that is exact."""
         if at >= self.last_noted:
             return self, True
         if at < self.first_noted:
@@ -191,19 +192,23 @@ class Relation:
         return past, exact
 
     def _remembers(self, sighting: Sighting) -> bool:
-        """Whether the root of a sighting is one that the relation still knows from then."""
-        brought = self.roots.get(sighting.root.name)
-        return brought is not None and sighting.order[0] >= brought.since
+        """Return whether the root of a sighting is still a root of this relation, and was one then."""
+        seen = self.roots.get(sighting.root.name)
+        return seen is not None and sighting.order[0] >= seen.since
 
     def add(self, sighting: Sighting, *, remembered: bool = True) -> None:
-        """Count a sighting in, and its root, if that is to be remembered."""
+        """Add a sighting to the sums, and its root if `remembered`.
+
+        Example: a sighting at 100 with TTL 60, then a late one at 90 with TTL 20. After both, `first_seen` is 90,
+        `last_seen` 100 and `ends` 160: the late sighting makes the relation older, and its end (110) changes nothing.
+        """
         noted, stamp, ttl, root, order = sighting
         ends = stamp + ttl
         self.count += 1
         if stamp > self.last_seen or (stamp == self.last_seen and order[0] != self.order[0]):
             self.last_seen = stamp
             self.order = order
-        # Plain comparisons: this is done for every record that comes.
+        # Plain comparisons: this runs for every resource record.
         if stamp < self.first_seen:
             self.first_seen = stamp
         if ends > self.ends:
@@ -224,7 +229,7 @@ class Relation:
             self.roots[root.name] = RootSighting(first, last, known.since, message, root)
 
     def copy(self) -> Relation:
-        """The sum of all sightings, as a relation of its own."""
+        """Return the sum of all sightings as a relation of its own."""
         copy = Relation(self.owner, self.kind, self.target)
         copy.first_seen, copy.last_seen = self.first_seen, self.last_seen
         copy.first_noted, copy.last_noted = self.first_noted, self.last_noted

@@ -1,4 +1,4 @@
-"""What is kept, and what goes: every relation that answers brought, within bounds (DESIGN 5.4 and 5.6)."""
+"""The relations and roots that the image holds, within its bounds (DESIGN 5.4 and 5.6)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _RELATIONS, _RELATIONS_A_ROOT = 1 << 17, 26
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """How much the image holds, and for how long.
+    """The bounds of the image.
 
-    `size`: query roots. `owned`: relations of one owner. `relations`: in all, each counted once for every root that it
-    remembers; 0 stands for what fits `size`. `sightings`: how many are held one by one, for lookups in the past.
-    `nodes`: in one answer. `grace` and `history`: seconds past a TTL, and past expiry.
+    `size` bounds the query roots, `owned` the relations of one owner, and `nodes` the nodes of one lookup. `relations`
+    bounds all relations, each counted once for every root; 0 selects a bound that fits `size`. `sightings` bounds the
+    sightings that are held one by one for lookups with `at`. A relation is live for `grace` seconds past its TTL, and
+    held for `history` seconds after that.
     """
 
     size: int = 5000
@@ -32,15 +33,16 @@ class Bounds(msgspec.Struct, frozen=True):
 
     @property
     def most_relations(self) -> int:
-        """The bound on relations in all."""
+        """Return the bound on all relations."""
         return self.relations or max(_RELATIONS, _RELATIONS_A_ROOT * self.size)
 
 
 class Store:
-    """The relations and the roots that hold a place.
+    """The relations, and the roots that hold a place.
 
-    `forgotten` is the latest expiry of anything that is no longer remembered. `held` is what `Bounds.relations`
-    bounds. `counters` counts what had to go early.
+    Every root in `roots` has at least one relation. `held` is the number that `Bounds.relations` bounds: the sum over
+    all relations of their roots. `forgotten` is the latest end of anything that is no longer held. `counters` counts
+    evictions.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -59,11 +61,11 @@ class Store:
         self._sighted: deque[Relation] = deque()
 
     def apply(self, now: float, name: str, edges: list[Edge], answer: Answer) -> None:
-        """Add what one answer to the question `name` states; `now` is the greatest stamp so far."""
+        """Add the relations of one answer to the question `name`; `now` is the greatest stamp so far."""
         self._messages += 1
         placed = self.roots.get(name)
         if placed and self._has_ended(placed, now):
-            self._release(placed)  # as a sweep would have: what it was told before is history
+            self._release(placed)  # as a sweep does: its earlier answers are history
             placed = None
         root = placed or Root(name)
         for place, edge in enumerate(edges):
@@ -81,12 +83,12 @@ class Store:
             self._drop(self._sweeping.pop(), "evicted_relations")
 
     def touch(self, name: str) -> None:
-        """A root was looked up: the others go before it."""
+        """Note that a lookup used a root: the others are evicted before it."""
         if name in self.roots:
             self.roots.move_to_end(name)
 
     def sweep(self, now: float, steps: int) -> None:
-        """Let go of what ended by `now`, at most `steps` relations and roots; never visible but through history."""
+        """Remove at most `steps` relations and roots that ended by `now`. It shows in nothing but `history`."""
         for _ in range(steps):
             relation = self._sweeping.pop(now)
             if relation is None:
@@ -96,7 +98,7 @@ class Store:
         self._fold(now, steps)
 
     def _sight(self, edge: Edge, sighting: Sighting) -> None:
-        """Add a sighting to its relation, in a new life if it lies at or past the end of the old one."""
+        """Add a sighting to its relation; at or past the end of the old life it starts a new one."""
         relation = self._table(edge.kind).find_or_add(edge)
         new = not relation.count
         if not new and sighting.stamp >= relation.ends + self.bounds.grace:
@@ -116,7 +118,7 @@ class Store:
                 self._crowded[edge.owner].add(relation)
 
     def _make_room(self, now: float) -> None:
-        """Past `size`, the roots that ended go, then the root least recently answered or looked up."""
+        """Beyond `size` release ended roots, then evict the root least recently answered or looked up."""
         self._release_ended(now, len(self.roots))
         while len(self.roots) > self.bounds.size:
             _, root = self.roots.popitem(last=False)
@@ -128,7 +130,7 @@ class Store:
             root.forget()
 
     def _thin_out(self, owner: str) -> None:
-        """Of an owner with too many relations the first to expire go."""
+        """Beyond `owned` evict the relations of an owner, the first to expire first."""
         for edges in (self.forward, self.pointers):
             owned = edges.out.get(owner, {})
             while len(owned) > self.bounds.owned:
@@ -142,18 +144,18 @@ class Store:
         if relation is None:
             return
         self.counters[counter] += 1
-        roots = [brought.root for brought in relation.roots.values()]
+        roots = [seen.root for seen in relation.roots.values()]
         self._remove(relation)
         for root in roots:
             if not any(other.ends >= relation.ends for other in root.relations):
-                self._ending.add(root)  # it ends earlier now
+                self._ending.add(root)  # the root ends earlier now
 
     def _is_held(self, relation: Relation) -> bool:
-        """Whether a root that holds a place brought a relation."""
-        return any(self.roots.get(name) is brought.root for name, brought in relation.roots.items())
+        """Return whether a root that holds a place stated a relation."""
+        return any(self.roots.get(name) is seen.root for name, seen in relation.roots.items())
 
     def _release_ended(self, now: float, steps: int) -> None:
-        """Free the places of roots whose relations have all expired; the relations stay for the history."""
+        """Release the roots whose relations have all expired; the relations stay for the history."""
         for _ in range(steps):
             root = self._ending.pop(now)
             if root is None:
@@ -162,7 +164,7 @@ class Store:
 
     def _release(self, root: Root) -> None:
         del self.roots[root.name]
-        for relation in root.relations:  # a late packet may have revived one: its roots are bounded all the same
+        for relation in root.relations:  # a late packet may have revived one: bound its roots, too
             if len(relation.roots) > self.bounds.size:
                 self.held -= relation.forget(root)
 
@@ -170,7 +172,7 @@ class Store:
         return all(relation.ends + self.bounds.grace <= now for relation in root.relations)
 
     def _fold(self, now: float, steps: int) -> None:
-        """Hold sightings one by one no longer than the history, and not more than there is room for."""
+        """Fold sightings that are older than the history, or beyond the bound on sightings."""
         excess = len(self._sighted) - self.bounds.sightings
         while self._sighted:
             sightings = self._sighted[0].sightings
@@ -189,11 +191,11 @@ class Store:
         self.relations -= 1
 
     def _detach(self, relation: Relation, keep: Root | None = None) -> None:
-        """Take a relation from its roots; a root without any has nothing left to hold a place for."""
+        """Remove a relation from its roots; a root without relations loses its place."""
         self.held -= len(relation.roots)
-        for name, brought in relation.roots.items():
-            brought.root.relations.pop(relation, None)
-            if not brought.root.relations and brought.root is not keep and self.roots.get(name) is brought.root:
+        for name, seen in relation.roots.items():
+            seen.root.relations.pop(relation, None)
+            if not seen.root.relations and seen.root is not keep and self.roots.get(name) is seen.root:
                 del self.roots[name]
 
     def _forget(self, relation: Relation) -> None:

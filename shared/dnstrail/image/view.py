@@ -1,4 +1,4 @@
-"""The live relations at one time: what every walk walks over."""
+"""The live relations at one time: the graph of every walk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class View:
         self.history = history
         self.seen_by = seen_by
         self.exact = True
-        self._lasting = grace  # what the lives themselves went by
+        self._lasting = grace  # the grace by which relations began a new life
         self._forward = forward
         self._pointers = pointers
         self._last_seen: dict[str, float] = {}
@@ -45,24 +45,24 @@ class View:
         return view
 
     def with_history(self) -> View:
-        """Return the view that also contains what expired within the history, be it swept already or not."""
+        """Return the view that also contains what expired within the history, whether it is swept or not."""
         return self.with_grace(self.grace + self.history)
 
     def out(self, name: str) -> list[Relation]:
-        """The forward relations that a name owns."""
+        """Return the forward relations that a name owns."""
         return self._live(self._forward.out.get(name, {}).values())
 
     def into(self, node: str) -> list[Relation]:
-        """The forward relations whose target is a node."""
+        """Return the forward relations whose target is a node."""
         return self._live(self._forward.into.get(node, ()))
 
     def touching(self, node: str) -> Iterator[Relation]:
-        """The forward relations of which a node is an end."""
+        """Yield the forward relations whose owner or target is a node."""
         yield from self.out(node)
         yield from self.into(node)
 
     def last_seen(self, node: str) -> float:
-        """The last sighting of the forward relations that touch a node."""
+        """Return the time of the last sighting of a forward relation that touches a node."""
         seen = self._last_seen.get(node)
         if seen is None:
             seen = max((relation.last_seen for relation in self.touching(node)), default=float("-inf"))
@@ -70,15 +70,15 @@ class View:
         return seen
 
     def touches(self, node: str) -> bool:
-        """Whether any forward relation touches a node."""
+        """Return whether any forward relation touches a node."""
         return bool(self.out(node) or self.into(node))
 
     def names_of(self, address: str) -> list[Relation]:
-        """The PTR relations of an address."""
+        """Return the PTR relations of an address."""
         return self._live(self._pointers.out.get(address, {}).values())
 
     def addresses_of(self, name: str) -> list[Relation]:
-        """The PTR relations whose target is a name."""
+        """Return the PTR relations whose target is a name."""
         return self._live(self._pointers.into.get(name, ()))
 
     def _live(self, relations: Iterable[Relation]) -> list[Relation]:
@@ -87,7 +87,7 @@ class View:
         return [relation for relation in relations if self.t < relation.ends + self.grace]
 
     def _past(self, relation: Relation) -> Relation | None:
-        """A relation as it was then; None if it was not seen yet."""
+        """Return a relation as of `seen_by`; None if it had not been seen by then."""
         if relation not in self._pasts:
             self._pasts[relation] = relation.as_of(self.seen_by, self._lasting)
         past, exact = self._pasts[relation]

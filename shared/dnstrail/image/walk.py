@@ -1,4 +1,4 @@
-"""Walks over live relations, each node once: whatever was sent, a walk ends."""
+"""Walks over live relations. They visit each node once, so that every walk ends."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dnstrail.image.view import View
 
 
 class Walk(NamedTuple):
-    """The nodes that a walk met, nearest first, with their distance from its start, which is at 0.
+    """The nodes that a walk met, nearest first, each with its distance from the start (0).
 
-    `cut` says that the bound on nodes ended it early.
+    `cut` states that the bound on nodes ended the walk early.
     """
 
     distance: dict[str, int]
@@ -20,24 +20,24 @@ class Walk(NamedTuple):
 
 
 def walk_up(view: View, key: str, limit: int) -> Walk:
-    """Every name from which a key is reached."""
+    """Return every name from which the key is reached."""
     return _walk(key, lambda node: (relation.owner for relation in view.into(node)), limit)
 
 
 def walk_down(view: View, key: str, limit: int) -> Walk:
-    """Every node that is reached from a name."""
+    """Return every node that is reached from a name."""
     return _walk(key, lambda node: (relation.target for relation in view.out(node)), limit)
 
 
 def walk_direct(view: View, key: str, limit: int) -> Walk:
-    """Every node that is reached from a name by address, alias and service-binding relations alone."""
+    """Return every node that is reached from a name by address, alias and service-binding relations alone."""
     return _walk(key, lambda node: (r.target for r in view.out(node) if r.kind in DIRECT), limit)
 
 
 def _walk(start: str, nearby: Callable[[str], Iterable[str]], limit: int) -> Walk:
     distance = {start: 0}
     pending = [start]
-    for node in pending:  # it grows while it is walked: breadth first
+    for node in pending:  # the list grows during the loop: breadth first
         for other in nearby(node):
             if other in distance:
                 continue

@@ -101,7 +101,7 @@ def test_server_name_is_told(image):
     found = image.trails(ADDRESS, Connection(client=CLIENT, port=443), now=T + 10)
     assert found is not None
     assert [(one.name, one.evidence) for one in found.server_names] == [("a", "sni")]
-    assert "the server was called by this name 9 s before" in found.trails[0].reasons
+    assert "the client sent this server name 9 s before" in found.trails[0].reasons
 
 
 @pytest.mark.parametrize("flow", [None, Flow(b"", 0, b"", 443), Flow(b"", 0, bytes(4), 443), Flow(b"x", 0, b"xyz", 1)])

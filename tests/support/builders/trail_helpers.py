@@ -10,7 +10,7 @@ import dns.message
 from builders.dns_builders import T, response_to
 from dnstrail.captured import Flow, Process
 from dnstrail.connection import Connection
-from dnstrail.image import Bounds, Image
+from dnstrail.image import Bounds, Circumstances, Image
 from dnstrail.image.trails.trail import Trail, Trails
 
 CLIENT, SERVER = "10.0.0.2", "10.0.0.53"
@@ -44,14 +44,14 @@ class Asked:
 
     def query(self, after: float, name: str, flow: Flow | None = None, process: Process | None = None) -> Asked:
         """Somebody asks."""
-        self.image.feed(T + after, query(name), flow or to_server(), process)
+        self.image.feed(T + after, query(name), Circumstances(flow or to_server(), process))
         return self
 
     def answer(self, after: float, question: str, *lines: str, ttl: int = 300, **circumstances: Any) -> Asked:
         """Somebody is told; without records of an address that is named as the question: A 1.1.1.1."""
         records = lines or (f"{question} A 1.1.1.1",)
         circumstances.setdefault("flow", to_client())
-        self.image.feed(T + after, response_to(question, *records, ttl=ttl), **circumstances)
+        self.image.feed(T + after, response_to(question, *records, ttl=ttl), Circumstances(**circumstances))
         return self
 
     def trails(self, key: str, after: float | None = None, **connection: Any) -> Trails:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from dnstrail.image import Bounds, Image
+from dnstrail.image import Bounds, Circumstances, Image
 from dnstrail.image.admission import Admission
 from dnstrail.image.lookup import LookupResult
 from model.naive import ALWAYS, NaiveModel
@@ -55,7 +55,7 @@ class ImageAndModel:
             self.assert_alike()
 
     def _feed(self, stamp: float, payload: bytes) -> None:
-        self.image.feed(stamp, payload, live=self.live)
+        self.image.feed(stamp, payload, Circumstances(live=self.live))
         self.model.feed(stamp, payload, live=self.live)
 
     def sweep(self) -> None:

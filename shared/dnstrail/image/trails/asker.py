@@ -1,4 +1,4 @@
-"""Who asked a question, and which server answered: the answers of a root, told by asker."""
+"""The askers of a question and the servers that answered: the answers of a root, grouped by asker."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Iterable
 import msgspec
 
 from dnstrail.captured import Flow, Process
-from dnstrail.dns.names import packed_address_text
+from dnstrail.dns.names import known_address
 from dnstrail.image.answer import Answer
 from dnstrail.image.trails.connection_history import Actor
 
-_LENGTHS = (4, 16)
-
 
 class Asker(msgspec.Struct, frozen=True):
-    """One client of one server, and its answers: when, how often. What is not known is "", 0 or None.
+    """One client of one server, with the number and the times of its answers. Unknown fields are "", 0 or None.
 
-    `matched`: the queries of all these answers were seen. `foreign`: the server is none of those that the asker is
-    configured to ask.
+    `matched` states that the queries of all these answers were captured. `foreign` states that the server is none of
+    the asker's configured resolvers.
     """
 
     client: str
@@ -35,7 +33,7 @@ class Asker(msgspec.Struct, frozen=True):
 
 
 def askers(answers: Iterable[Answer]) -> list[Asker]:
-    """The askers of a question, the last one first."""
+    """Return the askers of these answers, the one with the last answer first."""
     found: dict[tuple[object, ...], Asker] = {}
     for answer in answers:
         process = answer.process or Process()
@@ -52,45 +50,40 @@ def askers(answers: Iterable[Answer]) -> list[Asker]:
 
 
 def actors_of(answer: Answer) -> list[Actor]:
-    """Whom an answer told: the process, its container, and the client address, as far as they are known."""
+    """Return who received an answer: the process, its container and the client address, as far as they are known."""
     process = answer.process or Process()
     return [actor for actor in (process.pid, process.container_id, client_of(answer)) if actor]
 
 
 def client_of(answer: Answer) -> str:
-    """The address to which an answer went, "" if it is not known."""
+    """Return the address to which an answer was sent, "" if it is unknown."""
     return known_address(answer.flow.destination) if answer.flow else ""
 
 
 def server_of(answer: Answer) -> str:
-    """The server that was meant, as its client knows it, else the one whose address the answer bears."""
+    """Return the server that the client meant to ask (before NAT); if that is unknown, the source of the answer."""
     flow = answer.flow
     if flow is None:
         return ""
     return known_address(flow.meant if _is_clients(flow) and flow.meant else flow.source)
 
 
-def known_address(packed: bytes) -> str:
-    """An address as text; "" if it is all zero, or none, since its source does not know it."""
-    return packed_address_text(packed) if any(packed) and len(packed) in _LENGTHS else ""
-
-
 def _is_clients(flow: Flow) -> bool:
-    """Whether a response was seen at its client's socket."""
+    """Return whether a response was captured at its client's socket."""
     return bool(flow.socket) and not flow.egress
 
 
 def _asker(answer: Answer, process: Process) -> Asker:
     return Asker(
-        client_of(answer),
-        server_of(answer),
-        process.pid,
-        process.name,
-        process.path,
-        process.container_id,
-        answer.matched,
-        answer.foreign,
-        answer.stamp,
-        answer.stamp,
-        0,
+        client=client_of(answer),
+        server=server_of(answer),
+        process_id=process.pid,
+        process_name=process.name,
+        executable=process.path,
+        container_id=process.container_id,
+        matched=answer.matched,
+        foreign=answer.foreign,
+        first_seen=answer.stamp,
+        last_seen=answer.stamp,
+        count=0,
     )

@@ -1,22 +1,23 @@
-"""Which questions led to connections: what tells the several names of one address apart (DESIGN 6)."""
+"""The questions that led to connections: they tell the several names of one address apart (DESIGN 6)."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
 
-MAX_USES = 65536  # in all; the actor and address least recently answered of go first
-MAX_NAMES = 32  # questions that led one actor to one address
-MAX_PORTS = 16  # to which one actor connects at one address
+MAX_USES = 65536  # in all; beyond it the pair of actor and address that was answered least recently is evicted
+MAX_NAMES = 32  # questions of one actor about one address
+MAX_PORTS = 16  # of one address to which one actor connects
 SOON = 1.0  # seconds; a program connects as soon as it has its answer, mostly within some milliseconds
 
 Actor = int | str  # a process id; a container id or a client address
 
 
 class AnswerUse:
-    """What one question told one actor of one address: its last answer, their number, and, by port, what they led to.
+    """The answers to one question that gave one actor one address, and the connections they led to.
 
-    A connection counts if it came soon after an answer, for the question that was answered last.
+    `led` counts connections by port. A connection counts if it follows an answer within SOON, and it counts for the
+    question that was answered last.
     """
 
     __slots__ = ("answered", "answers", "led")
@@ -27,16 +28,16 @@ class AnswerUse:
         self.led: dict[int, int] = {}
 
     def is_fresh(self, at: float) -> bool:
-        """Whether the last answer had only just come."""
+        """Return whether the last answer came at most SOON before `at`."""
         return 0 <= at - self.answered <= SOON
 
     def rate(self, port: int | None) -> float:
-        """Connections to a port for each answer."""
+        """Return the number of connections to a port for each answer."""
         return self.led.get(port or 0, 0) / max(self.answers, 1)
 
 
 class ConnectionHistory:
-    """The uses of all actors and addresses, the youngest of them; `counters`: how many had to go."""
+    """The most recent uses of answers by actor and address, within MAX_USES; `counters` counts evictions."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self.counters = counters
@@ -47,11 +48,11 @@ class ConnectionHistory:
         return self._held
 
     def of(self, actor: Actor, address: str) -> dict[str, AnswerUse]:
-        """The uses by question, the last answered one last."""
+        """Return the uses of an actor and an address by question, the last answered question last."""
         return self._pairs.get((actor, address), {})
 
-    def answered(self, actors: Iterable[Actor], address: str, root: str, stamp: float) -> None:
-        """An answer to a question told some actors of an address."""
+    def note_answer(self, actors: Iterable[Actor], address: str, root: str, stamp: float) -> None:
+        """Note that the answer to the question `root` gave these actors an address."""
         for actor in actors:
             names = self._pairs.get((actor, address))
             if names is None:
@@ -67,19 +68,19 @@ class ConnectionHistory:
             use.answered = max(use.answered, stamp)
             if len(names) > MAX_NAMES:
                 del names[next(iter(names))]
-                self._let_go(1)
+                self._count_evicted(1)
         while self._held > MAX_USES:
             _, oldest = self._pairs.popitem(last=False)
-            self._let_go(len(oldest))
+            self._count_evicted(len(oldest))
 
-    def connected(self, actors: Iterable[Actor], address: str, port: int, stamp: float) -> None:
-        """An actor, by all that is known of it, connected: the question that was answered last led to that."""
+    def note_connection(self, actors: Iterable[Actor], address: str, port: int, stamp: float) -> None:
+        """Count a connection for the question of each of these actors that was answered last."""
         for actor in actors:
             names = self.of(actor, address)
             use = names[next(reversed(names))] if names else AnswerUse()
             if use.is_fresh(stamp) and (port in use.led or len(use.led) < MAX_PORTS):
                 use.led[port] = use.led.get(port, 0) + 1
 
-    def _let_go(self, number: int) -> None:
+    def _count_evicted(self, number: int) -> None:
         self._held -= number
         self.counters["evicted_uses"] += number

@@ -53,5 +53,5 @@ def find_names(
 def _names_along(ranked: Iterable[Ranked]) -> Iterator[str]:
     """Yield the question of each path, then the targets of its steps."""
     for one in ranked:
-        yield one.way.root
-        yield from (step.target for step in one.way.steps)
+        yield one.path.root
+        yield from (step.target for step in one.path.steps)

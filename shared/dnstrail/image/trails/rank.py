@@ -1,4 +1,4 @@
-"""Which of several ways is the likeliest for one connection; each rule has its reason (DESIGN 6)."""
+"""The likeliest of several paths for one connection; each criterion has its reason (DESIGN 6)."""
 
 from __future__ import annotations
 
@@ -17,79 +17,80 @@ from dnstrail.image.trails.server_names import ServerNameTable
 
 _NEVER = float("-inf")
 _NOBODY = Process()
-SCOPES = ("process", "container", "host", "any")  # from the narrowest on
+SCOPES = ("process", "container", "host", "any")  # the narrowest first
 
 
 class Ranked(NamedTuple):
-    """A way, the narrowest scope in which its question was asked by whoever connects, and what speaks for it.
+    """A path with its evidence for one connection.
 
-    `use`: what the narrowest actor of whom that is known did with the answers. `called`: when the server was last
-    called by this name.
+    `scope` is the narrowest scope that the asker of the question shares with the connection. `use` belongs to the
+    narrowest actor of the connection that has one. `named` is the last time at which this client sent the question as
+    a server name, None without.
     """
 
-    way: Path
+    path: Path
     scope: str
     use: AnswerUse
-    called: float | None
+    named: float | None
 
 
 def rank(
-    ways: list[Path],
+    paths: list[Path],
     key: str,
     connection: Connection,
     at: float,
     uses: ConnectionHistory,
     server_names: ServerNameTable,
 ) -> list[Ranked]:
-    """The ways to a key as of `at`, the likeliest first; what `uses` tells is as it is now.
+    """Return the paths to a key as of `at`, the likeliest first. `uses` counts until now, whatever `at` is.
 
-    Forward relations before PTR; a question of the narrower scope; what has not expired; a question whose own answer
-    told of the key. Of these: the question that was answered only just before; the name by which this client called
-    this port of the server last, where that was seen; the question whose answers led to most connections to this port,
-    for each of them; the last question.
+    The criteria in their order: forward relations before PTR; the narrower scope; live before expired; a question whose
+    own answer contains the key; an answer within the last second; the server name that this client sent to this port
+    last; the most connections to this port for each answer; the last question.
     """
     actors = (connection.process, connection.container, connection.client)
     used = ChainMap(*(uses.of(actor, key) for actor in actors if actor))  # the narrowest first
-    called = server_names.last(key, connection.client, connection.port, at)
+    named = server_names.last(key, connection.client, connection.port, at)
     ranked = [
-        Ranked(way, scope_of(way, connection), used.get(way.root) or AnswerUse(), called.get(way.root)) for way in ways
+        Ranked(path, scope_of(path, connection), used.get(path.root) or AnswerUse(), named.get(path.root))
+        for path in paths
     ]
     return sorted(ranked, key=lambda one: _place(one, connection.port, at), reverse=True)
 
 
-def _place(ranked: Ranked, port: int | None, at: float) -> tuple[float, ...]:
-    way, scope, use, called = ranked
-    return (
-        not any(step.kind == Kind.PTR for step in way.steps),
-        -SCOPES.index(scope),
-        way.state != EXPIRED,
-        not way.steps or way.root in way.steps[-1].roots,
-        use.answered if use.is_fresh(at) else _NEVER,
-        called or _NEVER,
-        use.rate(port),
-        max(relation.roots[way.root].message for relation in way.lives),
-    )
-
-
-def scope_of(way: Path, connection: Connection) -> str:
-    """The narrowest scope in which a question was asked by whoever connects."""
+def scope_of(path: Path, connection: Connection) -> str:
+    """Return the narrowest scope that an asker of the question shares with the connection."""
     for scope, matches in _MATCHES.items():
-        if any(matches(answer, connection) for answer in way.answers):
+        if any(matches(answer, connection) for answer in path.answers):
             return scope
     return SCOPES[-1]
 
 
 def reasons(ranked: Ranked, port: int | None, at: float) -> list[str]:
-    """What speaks for a way, for people."""
-    way, scope, use, called = ranked
-    told = [] if scope == SCOPES[-1] else [f"asked by the same {scope}"]
+    """Return the evidence for a path, as text for people."""
+    path, scope, use, named = ranked
+    reasons = [] if scope == SCOPES[-1] else [f"asked by the same {scope}"]
     if use.is_fresh(at):
-        told.append("answered only just before")
-    if called:
-        told.append(f"the server was called by this name {at - called:.0f} s before")
+        reasons.append("answered within the last second")
+    if named:
+        reasons.append(f"the client sent this server name {at - named:.0f} s before")
     if use.rate(port):
-        told.append(f"{use.answers} answers led to {use.led.get(port or 0)} connections to port {port}")
-    return [*told, f"last answered {at - first_and_last(way)[1]:.3f} s before"]
+        reasons.append(f"{use.answers} answers led to {use.led.get(port or 0)} connections to port {port}")
+    return [*reasons, f"last answered {at - first_and_last(path)[1]:.3f} s before"]
+
+
+def _place(ranked: Ranked, port: int | None, at: float) -> tuple[float, ...]:
+    path, scope, use, named = ranked
+    return (
+        not any(step.kind == Kind.PTR for step in path.steps),
+        -SCOPES.index(scope),
+        path.state != EXPIRED,
+        not path.steps or path.root in path.steps[-1].roots,
+        use.answered if use.is_fresh(at) else _NEVER,
+        named or _NEVER,
+        use.rate(port),
+        max(relation.roots[path.root].message for relation in path.relations),
+    )
 
 
 def _same_process(answer: Answer, connection: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""The names by which clients called servers (TLS server names, HTTP hosts): evidence beside DNS, never in a lookup."""
+"""Server names that clients sent (TLS server names, HTTP hosts): evidence beside DNS, never part of a lookup."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import msgspec
 
-MAX_CALLS = 65536  # in all; those of the address least recently called go first
-MAX_CALLS_OF_ONE = 64  # address
+MAX_NAMES = 65536  # sightings in all; beyond it those of the least recently named address are evicted
+MAX_NAMES_OF_ADDRESS = 64  # sightings; beyond it the oldest is evicted
 
 
 class ServerNameSighting(NamedTuple):
-    """One connection in which a server was called by a name; `evidence` is "sni" or "host", `stamp` in seconds."""
+    """One connection in which a client sent a server name; `evidence` is "sni" or "host", `stamp` in seconds."""
 
     stamp: float
     name: str
@@ -22,7 +22,7 @@ class ServerNameSighting(NamedTuple):
 
 
 class SeenServerName(msgspec.Struct, frozen=True):
-    """A name by which a server was called, how that is known, and when and how often, as far as it is remembered."""
+    """A server name of an address, its evidence, and the times and number of its sightings that are still held."""
 
     name: str
     evidence: str
@@ -32,48 +32,48 @@ class SeenServerName(msgspec.Struct, frozen=True):
 
 
 class ServerNameTable:
-    """The youngest calls of the addresses that were called last; `counters`: how many had to go."""
+    """The newest sightings of server names by address, within both bounds; `counters` counts evictions."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self.counters = counters
-        self._calls: OrderedDict[str, deque[ServerNameSighting]] = OrderedDict()
+        self._sightings: OrderedDict[str, deque[ServerNameSighting]] = OrderedDict()
         self._held = 0
 
     def __len__(self) -> int:
         return self._held
 
-    def note(self, address: str, call: ServerNameSighting) -> None:
-        """A server was called."""
-        calls = self._calls.setdefault(address, deque())
-        self._calls.move_to_end(address)
-        calls.append(call)
+    def note(self, address: str, sighting: ServerNameSighting) -> None:
+        """Add a sighting of a server name at an address."""
+        sightings = self._sightings.setdefault(address, deque())
+        self._sightings.move_to_end(address)
+        sightings.append(sighting)
         self._held += 1
-        if len(calls) > MAX_CALLS_OF_ONE:
-            calls.popleft()
-            self._let_go(1)
-        while self._held > MAX_CALLS:
-            _, oldest = self._calls.popitem(last=False)
-            self._let_go(len(oldest))
-
-    def _let_go(self, number: int) -> None:
-        self._held -= number
-        self.counters["evicted_server_names"] += number
+        if len(sightings) > MAX_NAMES_OF_ADDRESS:
+            sightings.popleft()
+            self._count_evicted(1)
+        while self._held > MAX_NAMES:
+            _, oldest = self._sightings.popitem(last=False)
+            self._count_evicted(len(oldest))
 
     def last(self, address: str, client: str | None, port: int | None, before: float) -> dict[str, float]:
-        """By which names a client called the server at this port, and when last; of what is None, any."""
+        """Return the names that a client sent to a port of the address, each with its last time; None means any."""
         found: dict[str, float] = {}
-        for call in self._before(address, before):
-            if client in (None, call.client) and port in (None, call.port):
-                found[call.name] = max(call.stamp, found.get(call.name, call.stamp))
+        for sighting in self._before(address, before):
+            if client in (None, sighting.client) and port in (None, sighting.port):
+                found[sighting.name] = max(sighting.stamp, found.get(sighting.name, sighting.stamp))
         return found
 
     def of(self, address: str, before: float) -> list[SeenServerName]:
-        """The names by which an address was called, the last one first."""
-        calls = self._before(address, before)
-        counts = Counter((call.name, call.evidence) for call in calls)
-        stamps = {key: [call.stamp for call in calls if (call.name, call.evidence) == key] for key in counts}
-        found = [SeenServerName(*key, min(stamps[key]), max(stamps[key]), count) for key, count in counts.items()]
+        """Return the server names of an address, the last seen first."""
+        stamps: dict[tuple[str, str], list[float]] = {}
+        for sighting in self._before(address, before):
+            stamps.setdefault((sighting.name, sighting.evidence), []).append(sighting.stamp)
+        found = [SeenServerName(*key, min(seen), max(seen), len(seen)) for key, seen in stamps.items()]
         return sorted(found, key=lambda one: -one.last_seen)
 
     def _before(self, address: str, before: float) -> list[ServerNameSighting]:
-        return [call for call in self._calls.get(address, ()) if call.stamp < before]
+        return [sighting for sighting in self._sightings.get(address, ()) if sighting.stamp < before]
+
+    def _count_evicted(self, number: int) -> None:
+        self._held -= number
+        self.counters["evicted_server_names"] += number

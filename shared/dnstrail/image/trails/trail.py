@@ -1,4 +1,4 @@
-"""Trails: every way from a question to a key, with its evidence, ranked (DESIGN 6)."""
+"""Trails: the paths from questions to a key, with their evidence, ranked (DESIGN 6)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MAX_TRAILS = 100
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One relation of a chain: its age since the last sighting and what remains of its life, in seconds.
+    """One relation of a chain, with its age since the last sighting and its remaining life, both in seconds.
 
-    `remaining` is below 0 past the TTL; `state` is "live", "grace", or "expired" (remembered, past TTL and grace).
+    `remaining` is negative past the TTL. `state` is "live", "grace", or "expired" (still held, past TTL and grace).
     """
 
     owner: str
@@ -32,11 +32,11 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Trail(msgspec.Struct, frozen=True):
-    """One way from a question to the key; no steps where the key itself was asked.
+    """One path from a question to the key; `steps` is empty where the key itself was asked.
 
-    Where it is no longer remembered what led away from the question, it has expired, and its steps begin below.
-    `rival` says that another way is likelier, `scope` how narrowly the question was asked by whoever connects, and
-    `reasons` what speaks for this way. `asked` holds who asked and which server answered, the last one first.
+    If the first relations of the path are forgotten, the path counts as expired and `steps` begins at the first one
+    still held. `rival` states that another path is likelier. `scope` is the narrowest scope that an asker shares with
+    the connection, and `reasons` is the evidence as text. `asked` lists askers and servers, the last asker first.
     """
 
     dns_root: str
@@ -51,7 +51,7 @@ class Trail(msgspec.Struct, frozen=True):
 
 
 class Trails(msgspec.Struct, frozen=True):
-    """What is known about how a key came about: `scope` is the narrowest one that matched; `exact` as in a lookup."""
+    """The trails to one key: `scope` is the narrowest that matched; `exact` has the meaning that it has in a lookup."""
 
     key: str
     scope: str
@@ -64,10 +64,10 @@ class Trails(msgspec.Struct, frozen=True):
 def find_trails(
     view: View, key: str, limit: int, connection: Connection, uses: ConnectionHistory, server_names: ServerNameTable
 ) -> Trails | None:
-    """All ways to a key, the likeliest first, expired ones too; None if nothing that is remembered touches the key."""
+    """Return all trails to a key, the likeliest first, expired trails included; None if nothing touches the key."""
     found, cut, exact = find_paths(view, key, limit)
-    called = server_names.of(key, view.t)
-    if not found and not called:
+    named = server_names.of(key, view.t)
+    if not found and not named:
         return None
     ranked = rank(found, key, connection, view.t, uses, server_names)
     scope = min((SCOPES.index(one.scope) for one in ranked), default=len(SCOPES) - 1)
@@ -75,23 +75,32 @@ def find_trails(
         _trail(view, one, reasons(one, connection.port, view.t), rival=place > 0)
         for place, one in enumerate(ranked[:MAX_TRAILS])
     ]
-    return Trails(key, SCOPES[scope], trails, called, cut or len(ranked) > MAX_TRAILS, exact)
+    return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) > MAX_TRAILS, exact)
 
 
 def _trail(view: View, ranked: Ranked, reasons: list[str], *, rival: bool) -> Trail:
-    way = ranked.way
-    first, last = first_and_last(way)
-    steps = [_step(view, relation) for relation in way.steps]
-    return Trail(way.root, way.state, rival, ranked.scope, reasons, steps, first, last, askers(way.answers))
+    path = ranked.path
+    first, last = first_and_last(path)
+    return Trail(
+        dns_root=path.root,
+        state=path.state,
+        rival=rival,
+        scope=ranked.scope,
+        reasons=reasons,
+        steps=[_step(view, relation) for relation in path.steps],
+        first_seen=first,
+        last_seen=last,
+        asked=askers(path.answers),
+    )
 
 
 def _step(view: View, relation: Relation) -> Step:
     return Step(
-        relation.owner,
-        relation.kind.name,
-        relation.target,
-        view.t - relation.last_seen,
-        relation.ends - view.t,
-        relation.count,
-        state(view, relation),
+        owner=relation.owner,
+        kind=relation.kind.name,
+        target=relation.target,
+        age=view.t - relation.last_seen,
+        remaining=relation.ends - view.t,
+        count=relation.count,
+        state=state(view, relation),
     )

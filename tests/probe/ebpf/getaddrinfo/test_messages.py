@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnstrail.dns.names import lookup_key, packed_address_text
-from dnstrail.image import Image
+from dnstrail.image import Circumstances, Image
 from dnstrail_probe.ebpf.getaddrinfo.messages import outcome, responses
 
 UNSPEC, ERRORS = 0, (-2, -3, -4, -5, -9)
@@ -101,7 +101,7 @@ def test_whatever_a_program_asks(name, addresses, error, family):
     image, addresses = Image(), [] if error else addresses
     for wire in responses(key, dict.fromkeys(addresses), error, family):
         assert dns.message.from_wire(wire).to_wire()
-        image.feed(1.0, wire, asked=True)
+        image.feed(1.0, wire, Circumstances(asked=True))
     assert image.counters["bad_message"] == image.counters["not_admitted"] == 0
     found = image.get(key, now=1.0)
     if found is not None:

@@ -22,8 +22,8 @@ def use(uses, name="a", actor=7):
 
 def test_answers_are_counted_for_each_actor(uses):
     """Each actor of an answer has its own count, and others, and other addresses, have none."""
-    uses.answered([7, "c1"], ADDRESS, "a", 10.0)
-    uses.answered([7], ADDRESS, "a", 11.0)
+    uses.note_answer([7, "c1"], ADDRESS, "a", 10.0)
+    uses.note_answer([7], ADDRESS, "a", 11.0)
     assert (use(uses).answers, use(uses, actor="c1").answers) == (2, 1)
     assert not uses.of(8, ADDRESS)
     assert not uses.of(7, "1.1.1.2")
@@ -31,49 +31,49 @@ def test_answers_are_counted_for_each_actor(uses):
 
 def test_late_answer_does_not_make_a_use_older(uses):
     """An answer that arrives late counts, and the last one stays the last one."""
-    uses.answered([7], ADDRESS, "a", 10.0)
-    uses.answered([7], ADDRESS, "a", 5.0)
+    uses.note_answer([7], ADDRESS, "a", 10.0)
+    uses.note_answer([7], ADDRESS, "a", 5.0)
     assert (use(uses).answered, use(uses).answers) == (10.0, 2)
 
 
 @pytest.mark.parametrize(("after", "counted"), [(0, 1), (SOON, 1), (SOON + 0.001, 0), (-0.001, 0)])
 def test_connection_counts_soon_after_an_answer(uses, after, counted):
     """A connection counts if it came within a second after the answer, and never before it."""
-    uses.answered([7], ADDRESS, "a", 10.0)
-    uses.connected([7], ADDRESS, 443, 10.0 + after)
+    uses.note_answer([7], ADDRESS, "a", 10.0)
+    uses.note_connection([7], ADDRESS, 443, 10.0 + after)
     assert use(uses).rate(443) == counted
 
 
 def test_connection_counts_for_the_question_answered_last(uses):
     """Of two questions just answered, the last one led to the connection; one that is answered again is the last."""
     for name in ("a", "b", "a"):
-        uses.answered([7], ADDRESS, name, 10.0)
-    uses.connected([7], ADDRESS, 443, 10.1)
+        uses.note_answer([7], ADDRESS, name, 10.0)
+    uses.note_connection([7], ADDRESS, 443, 10.1)
     assert (use(uses, "a").rate(443), use(uses, "b").rate(443)) == (0.5, 0)
 
 
 def test_rate_is_by_port(uses):
     """Connections are counted by port, for each answer; without a port there is no rate."""
-    uses.answered([7], ADDRESS, "a", 10.0)
+    uses.note_answer([7], ADDRESS, "a", 10.0)
     for port in (443, 443, 80):
-        uses.connected([7], ADDRESS, port, 10.1)
+        uses.note_connection([7], ADDRESS, port, 10.1)
     assert [use(uses).rate(port) for port in (443, 80, 22, None)] == [2, 1, 0, 0]
 
 
 def test_connection_of_somebody_else_does_not_count(uses):
     """Who was not told of the address made no use of the answer."""
-    uses.answered([7], ADDRESS, "a", 10.0)
-    uses.connected([8, "c1"], ADDRESS, 443, 10.1)
-    uses.connected([7], "1.1.1.2", 443, 10.1)
+    uses.note_answer([7], ADDRESS, "a", 10.0)
+    uses.note_connection([8, "c1"], ADDRESS, 443, 10.1)
+    uses.note_connection([7], "1.1.1.2", 443, 10.1)
     assert use(uses).rate(443) == 0
 
 
 def test_ports_of_a_use_are_bounded(uses):
     """Past so many ports new ones are not counted; known ones are."""
-    uses.answered([7], ADDRESS, "a", 10.0)
+    uses.note_answer([7], ADDRESS, "a", 10.0)
     for port in range(1, 3 * MAX_PORTS):
-        uses.connected([7], ADDRESS, port, 10.0)
-    uses.connected([7], ADDRESS, 1, 10.0)
+        uses.note_connection([7], ADDRESS, port, 10.0)
+    uses.note_connection([7], ADDRESS, 1, 10.0)
     assert len(use(uses).led) == MAX_PORTS
     assert use(uses).rate(1) == 2
 
@@ -81,17 +81,17 @@ def test_ports_of_a_use_are_bounded(uses):
 def test_questions_of_a_pair_are_bounded(uses):
     """Past so many questions about one address, the one answered longest ago goes, and is counted."""
     for number in range(MAX_NAMES + 2):
-        uses.answered([7], ADDRESS, f"n{number}", float(number))
+        uses.note_answer([7], ADDRESS, f"n{number}", float(number))
     assert list(uses.of(7, ADDRESS)) == [f"n{number}" for number in range(2, MAX_NAMES + 2)]
     assert (len(uses), uses.counters["evicted_uses"]) == (MAX_NAMES, 2)
 
 
 def test_uses_are_bounded(uses):
     """However many actors and addresses there are, so many uses are held, the youngest, and the others are counted."""
-    uses.answered([7], ADDRESS, "a", 0.0)
-    uses.answered([8], ADDRESS, "a", 0.0)
+    uses.note_answer([7], ADDRESS, "a", 0.0)
+    uses.note_answer([8], ADDRESS, "a", 0.0)
     for number in range(MAX_USES - 1):
-        uses.answered([9], f"address {number}", "a", 1.0)
-        uses.answered([7], ADDRESS, "a", 1.0)
+        uses.note_answer([9], f"address {number}", "a", 1.0)
+        uses.note_answer([7], ADDRESS, "a", 1.0)
     assert (len(uses), uses.counters["evicted_uses"]) == (MAX_USES, 1)
     assert (len(uses.of(7, ADDRESS)), len(uses.of(8, ADDRESS))) == (1, 0)

@@ -25,11 +25,11 @@ def by(asked: Asked, after: float, name: str, process: Process | None, client: s
 
 
 def connected(asked: Asked, after: float, client: str = CLIENT, port: int = 443) -> None:
-    asked.image.connected(T + after, [client], ADDRESS, port)
+    asked.image.note_connection(T + after, [client], ADDRESS, port)
 
 
 def called(asked: Asked, after: float, name: str, client: str = CLIENT, port: int = 443) -> None:
-    asked.image.called(ADDRESS, ServerNameSighting(T + after, name, "sni", client, port))
+    asked.image.note_server_name(ADDRESS, ServerNameSighting(T + after, name, "sni", client, port))
 
 
 def test_narrower_scope_is_likelier():
@@ -178,15 +178,15 @@ def test_reasons_say_what_speaks_for_a_way():
     """Each way says in words why it is where it is."""
     asked = Asked()
     by(asked, 0, "a", APP)
-    asked.image.connected(T + 0.1, [70], ADDRESS, 443)
+    asked.image.note_connection(T + 0.1, [70], ADDRESS, 443)
     called(asked, 4, "a")
     by(asked, 10, "a", APP)
     by(asked, 5, "b", ELSEWHERE, OTHER)
     first, second = asked.trails(ADDRESS, 10.5, **WHO).trails
     assert first.reasons == [
         "asked by the same process",
-        "answered only just before",
-        "the server was called by this name 6 s before",
+        "answered within the last second",
+        "the client sent this server name 6 s before",
         "2 answers led to 1 connections to port 443",
         "last answered 0.500 s before",
     ]

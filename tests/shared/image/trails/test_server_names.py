@@ -9,7 +9,7 @@ import pytest
 from builders.dns_builders import T
 from builders.trail_helpers import Asked
 from dnstrail.image import ServerNameSighting
-from dnstrail.image.trails.server_names import MAX_CALLS, MAX_CALLS_OF_ONE, SeenServerName, ServerNameTable
+from dnstrail.image.trails.server_names import MAX_NAMES, MAX_NAMES_OF_ADDRESS, SeenServerName, ServerNameTable
 
 ADDRESS = "1.1.1.1"
 
@@ -65,21 +65,23 @@ def test_last_call_is_by_client_and_port(names, client, port, last):
 
 def test_calls_of_an_address_are_bounded(names):
     """Of one address the youngest calls are remembered, and those that went are counted."""
-    for number in range(MAX_CALLS_OF_ONE + 3):
+    for number in range(MAX_NAMES_OF_ADDRESS + 3):
         names.note(ADDRESS, called(float(number), f"n{number}"))
-    assert {one.name for one in names.of(ADDRESS, 1e9)} == {f"n{number}" for number in range(3, MAX_CALLS_OF_ONE + 3)}
-    assert (len(names), names.counters["evicted_server_names"]) == (MAX_CALLS_OF_ONE, 3)
+    assert {one.name for one in names.of(ADDRESS, 1e9)} == {
+        f"n{number}" for number in range(3, MAX_NAMES_OF_ADDRESS + 3)
+    }
+    assert (len(names), names.counters["evicted_server_names"]) == (MAX_NAMES_OF_ADDRESS, 3)
 
 
 def test_calls_are_bounded(names):
     """However many servers are called, so many calls are remembered: those of the servers that were called last."""
     names.note("first", called(0.0))
     names.note("second", called(0.0))
-    for number in range(MAX_CALLS - 1):
+    for number in range(MAX_NAMES - 1):
         names.note(f"address {number}", called(1.0))
         if number == 0:
             names.note("first", called(1.0))
-    assert len(names) == MAX_CALLS
+    assert len(names) == MAX_NAMES
     assert (len(names.of("first", 9.0)), len(names.of("second", 9.0))) == (1, 0)
     assert names.counters["evicted_server_names"] == 2
 
@@ -87,7 +89,7 @@ def test_calls_are_bounded(names):
 def test_server_names_are_told_beside_the_ways():
     """An address that was never asked for is known by the names it was called, but they are no ways and no lookup."""
     asked = Asked()
-    asked.image.called(ADDRESS, called(T + 1, "www.a"))
+    asked.image.note_server_name(ADDRESS, called(T + 1, "www.a"))
     found = asked.trails(ADDRESS, 2)
     assert (found.trails, found.scope, [one.name for one in found.server_names]) == ([], "any", ["www.a"])
     assert asked.image.get(ADDRESS, now=T + 2) is None

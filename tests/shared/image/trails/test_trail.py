@@ -14,7 +14,7 @@ from builders.dns_builders import T, response_to
 from builders.traffic import KEYS, message
 from builders.trail_helpers import CLIENT, SERVER, Asked, in_words, packed, to_client, to_server
 from dnstrail.captured import Process
-from dnstrail.image import Bounds, Image
+from dnstrail.image import Bounds, Circumstances, Image
 from dnstrail.image.relation import MAX_ANSWERS
 from dnstrail.image.trails.path import MAX_STEPS
 from dnstrail.image.trails.trail import MAX_TRAILS, Step, Trails
@@ -207,7 +207,7 @@ def test_past_is_told_as_it_was():
     for live in (True, False):
         image = Image(Bounds())
         for after, name in ((0, "a"), (5, "a"), (6, "b")):
-            image.feed(T + after, response_to(name, f"{name} A 1.1.1.1", ttl=10), to_client(), live=live)
+            image.feed(T + after, response_to(name, f"{name} A 1.1.1.1", ttl=10), Circumstances(to_client(), live=live))
         found = image.trails("1.1.1.1", at=T + 4)
         assert found is not None
         assert [in_words(trail) for trail in found.trails] == ["a: A 1.1.1.1 (live)"]
