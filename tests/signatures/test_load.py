@@ -173,7 +173,7 @@ def refused(path):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("mode", [0o666, 0o602, 0o777])
+@pytest.mark.parametrize("mode", [0o666, 0o602, 0o620, 0o777])
 def test_a_file_that_others_may_write_is_refused(folder, mode):
     """A file that others may write is refused with its path, and is not executed."""
     path = write(folder)
@@ -198,6 +198,28 @@ def test_a_file_of_our_own_in_a_sticky_folder_is_loaded(folder):
     path = write(folder)
     folder.chmod(0o1777)
     assert names(load([path])) == ["Mine"]
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_a_file_below_a_folder_that_others_may_write_is_refused(folder, mode):
+    """A file is refused if others may replace one of the folders above it; the error names this folder."""
+    below = folder / "above" / "below"
+    below.mkdir(parents=True)
+    path = write(below)
+    (folder / "above").chmod(mode)
+    assert f"{folder / 'above'} must belong to root" in refused(path)
+
+
+def test_a_file_leaves_no_bytecode_behind(folder):
+    """A file is compiled from what was read and checked: no bytecode cache is written or used."""
+    load([write(folder)])
+    assert [entry.name for entry in folder.iterdir()] == ["mine.py"]
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    """A pipe in the place of a file does not block the worker; it is an empty file."""
+    os.mkfifo(folder / "pipe.py", 0o600)
+    assert names(load([folder / "pipe.py"])) == []
 
 
 @AS_ROOT
