@@ -1,3 +1,5 @@
+"""The signatures that ship with dnstrail, over a data source that answers from a map."""
+
 from __future__ import annotations
 
 import re
@@ -18,7 +20,7 @@ ADDRESSES = ["192.0.2.1"]
 
 
 class Known:
-    """The data source, answering from a map; what is an error there is raised."""
+    """A data source that answers from a map, and raises the errors in it."""
 
     def __init__(self, **known):
         self.known = known
@@ -66,14 +68,14 @@ def exited(path="/usr/bin/ping", name=SCHED_PROCESS_EXIT, container=""):
     ids=["known", "heads others", "not at the head", "no address", "no name", "neither", "not found", "no cache"],
 )
 def test_a_ping_needs_google(google, reported, errors):
-    """The finding comes when google.com has addresses and heads its names; no cache is an error, nothing else is."""
+    """The ping is reported if google.com has addresses and is the first of its names; a missing cache is an error."""
     running, found = engine(E2eDnsDataSource, Known(**{"google.com": google}))
     running.on_event(exited())
     assert (len(found), running.counters["errors"]) == (reported, errors)
 
 
-def test_what_the_ping_finding_says():
-    """The finding has tracee's name and no data of its own; it is led to by the exit of ping."""
+def test_the_content_of_the_ping_finding():
+    """The finding has tracee's name and no data of its own; the exit of ping led to it."""
     running, found = engine(E2eDnsDataSource, Known(**{"google.com": answer(ADDRESSES, ["google.com"])}))
     event = exited(container="c0ffee")
     running.on_event(event)
@@ -88,7 +90,7 @@ def test_what_the_ping_finding_says():
     ids=["another program", "another path", "no path", "another event"],
 )
 def test_only_the_exit_of_ping_counts(event):
-    """Other programs and other events ask nothing."""
+    """Other programs and other events cause no lookup."""
     known = Known(**{"google.com": answer(ADDRESSES, ["google.com"])})
     running, found = engine(E2eDnsDataSource, known)
     running.on_event(event)
@@ -97,14 +99,14 @@ def test_only_the_exit_of_ping_counts(event):
 
 @pytest.mark.parametrize("signature", [E2eDnsDataSource, WatchedName])
 def test_without_its_data_source_it_does_not_start(signature):
-    """A builtin signature needs the data source."""
+    """A signature that needs the data source does not start without it."""
     running = Engine([signature], DataSources(), [].append)
     assert (running.signatures, running.counters["not_started"]) == ([], 1)
 
 
 @pytest.fixture
 def watch_list(tmp_path, monkeypatch):
-    """Writes the watch list that the signature reads."""
+    """Returns a function that writes the watch list of the signature."""
 
     def write(text):
         path = tmp_path / "list.txt"
@@ -140,7 +142,7 @@ ALIASES = ("shop.com 60 CNAME x.cdn.net.", "x.cdn.net 60 CNAME in.Evil.com.", "i
     ],
 )
 def test_watched_names_are_reported(watch_list, question, records, watched):
-    """An answer leads to a watched name directly, below it, or by an alias; what only looks like it is no matter."""
+    """An answer is reported if it leads to a watched name, to a name below it, or by an alias; a lookalike is not."""
     watch_list("# bad ones\nEvil.com.\nbad.evil.com # below\n\nbücher.example\n#commented.com\n")
     key = lookup_key(question)
     known = Known(**{key: answer(ADDRESSES, [key])})
@@ -157,16 +159,16 @@ def test_watched_names_are_reported(watch_list, question, records, watched):
     [b"", b"x", bytes(12), response("evil.com", "evil.com 60 A 192.0.2.1")[:20]],
     ids=["none", "no DNS", "no question", "cut short"],
 )
-def test_a_payload_without_an_answer_is_no_matter(watch_list, payload):
-    """What is no DNS answer is passed over without an error."""
+def test_a_payload_without_an_answer_is_ignored(watch_list, payload):
+    """A payload that is no DNS answer is ignored without an error."""
     watch_list("evil.com")
     running, found = engine(WatchedName, Known(**{"evil.com": answer(ADDRESSES, ["evil.com"])}))
     running.on_event(Event(NET_PACKET_DNS, Captured(1, payload)))
     assert (found, running.counters["errors"]) == ([], 0)
 
 
-def test_a_watched_name_that_the_cache_does_not_know_is_not_reported(watch_list):
-    """Without anything known of it there is nothing to report, and no error; without a cache there is one."""
+def test_a_watched_name_that_the_cache_does_not_hold_is_not_reported(watch_list):
+    """A watched name that is not in the cache is not reported, without an error; a missing cache is an error."""
     watch_list("evil.com")
     for problem, errors in ((DataNotFound("x"), 0), (Unavailable("ipc:///x", 1.0), 1)):
         running, found = engine(WatchedName, Known(**{"evil.com": problem}))
@@ -175,7 +177,7 @@ def test_a_watched_name_that_the_cache_does_not_know_is_not_reported(watch_list)
 
 
 def test_the_list_that_ships_is_read(monkeypatch):
-    """Without a list of one's own, the signature starts with the one that ships."""
+    """Without a list of the user, the signature reads the list that ships with dnstrail."""
     monkeypatch.delenv(WATCH_LIST, raising=False)
     running, _ = engine(WatchedName, Known())
     assert running.signatures[0].watched
@@ -184,13 +186,13 @@ def test_the_list_that_ships_is_read(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("good.com\na..b\n", ", line 2: 'a..b' is no name"),
+        ("good.com\na..b\n", ", line 2: 'a..b' is not a domain name"),
         (b"\xff\xfe", ": 'utf-8' codec can't decode"),
     ],
-    ids=["no name", "no UTF-8"],
+    ids=["not a name", "not UTF-8"],
 )
 def test_a_bad_list_is_refused(watch_list, text, error):
-    """A list that cannot be read, or with a line that is no name, is a SettingsError that names file and line."""
+    """An unreadable list, or a line that is not a name, is a SettingsError that names file and line."""
     path = watch_list(text)
     with pytest.raises(SettingsError, match=re.escape(f"watch list {path}{error}")):
         read_watch_list(path)
@@ -199,11 +201,11 @@ def test_a_bad_list_is_refused(watch_list, text, error):
 
 @pytest.mark.parametrize("name", ["none.txt", "."], ids=["not there", "a folder"])
 def test_a_list_that_is_not_there_is_refused(tmp_path, name):
-    """A path that is no file is a SettingsError that names it."""
+    """A path that is not a file is a SettingsError that names it."""
     with pytest.raises(SettingsError, match=f"watch list {tmp_path / name}: "):
         read_watch_list(tmp_path / name)
 
 
 def test_an_empty_list_watches_nothing(watch_list):
-    """Comments and empty lines alone are a list of no names."""
+    """A list of comments and empty lines holds no names."""
     assert read_watch_list(watch_list("# nothing\n\n  \n")) == frozenset()

@@ -1,4 +1,4 @@
-"""Coverage: what was lost at a probe or on the way is told to signatures, in its proportion, for ten seconds."""
+"""Coverage: the part of a probe's events of the last ten seconds that arrived, as signatures read it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECOND = 1_000_000_000
 
 
 class Told:
-    """A coverage that is told in a few words; every probe's own time begins at 1000 s."""
+    """A coverage that is fed by short words; the clock of each probe begins at 1000 s."""
 
     def __init__(self, said: str = "") -> None:
         self.coverage = Coverage()
@@ -24,10 +24,10 @@ class Told:
         self.say(said)
 
     def say(self, said: str, start: str = "s") -> Told:
-        """Events.
+        """Feed events.
 
-        "5" five arrive, "-3" three are missed on the way, "o40" forty are of other topics, "k2" two are lost in the
-        kernel, "p2" in the probe, "+9.5" time passes, "<9" the clock is set back, "|" a turn ends.
+        "5": five arrive. "-3": three are lost on the way. "o40": forty belong to other topics. "k2": two are lost in
+        the kernel. "p2": two are lost in the probe. "+9.5": time passes. "<9": the clock is set back. "|": a turn ends.
         """
         for word in said.split():
             self._one(word, start)
@@ -64,28 +64,28 @@ class Told:
 
 
 CASES = {
-    "nothing was heard": ("", None),
+    "no message": ("", None),
     "events before the first turn": ("5", None),
     "a turn without events": ("|", 1.0),
     "nothing lost": ("| 5 | 7 |", 1.0),
     "nothing lost, in an open turn": ("| 5", 1.0),
     "loss in the kernel": ("| 9 k1 |", 9 / 10),
-    "loss in the kernel is known when its turn ends": ("| 9 k1", 1.0),
+    "loss in the kernel counts when its turn ends": ("| 9 k1", 1.0),
     "loss in the probe": ("| 3 p1 |", 3 / 4),
     "loss on the way": ("| 6 -2 |", 6 / 8),
-    "loss on the way, known with the next batch": ("| 6 -2 2", 8 / 10),
-    "loss on the way, known with the turn": ("| 6 -2", 1.0),
+    "loss on the way counts with the next batch": ("| 6 -2 2", 8 / 10),
+    "loss on the way does not count before the next message": ("| 6 -2", 1.0),
     "loss at every hop": ("| 5 -3 k1 p1 |", 5 / 10),
     "everything lost in the kernel": ("| k8 |", 0.0),
     "everything lost on the way": ("| -8 |", 0.0),
     "losses add up over turns": ("| 5 k1 | 5 k1 | 8 -2 |", 18 / 22),
     "losses of turns and of the open one": ("| 5 k1 | 4 k9", 9 / 10),
-    "a joiner does not answer for what was lost before": ("k100 p100 o50 | 5 |", 1.0),
-    "a joiner amid a turn": ("k100 5 | 5 |", 1.0),
-    "a joiner, and a loss since": ("k100 | 3 k1 |", 3 / 4),
-    "loss of other topics is shared": ("| 10 o990 k1000 |", 1 / 2),
-    "few events are not blamed for a flood of others": ("| 1 o9999 k100 |", 10000 / 10100),
-    "few events of which one was missed": ("| 1 -1 o98 |", 1 / 2),
+    "losses before the worker joined do not count": ("k100 p100 o50 | 5 |", 1.0),
+    "a worker joins within a turn": ("k100 5 | 5 |", 1.0),
+    "a worker joins, and a loss follows": ("k100 | 3 k1 |", 3 / 4),
+    "losses of unknown topics are shared": ("| 10 o990 k1000 |", 1 / 2),
+    "a flood of another topic costs few events little": ("| 1 o9999 k100 |", 10000 / 10100),
+    "one of few events is lost on the way": ("| 1 -1 o98 |", 1 / 2),
     "loss nine seconds ago": ("| 5 k5 | +9 5 |", 10 / 15),
     "loss at the edge of the window, within": ("| 5 k5 | +9.8 | 5 |", 10 / 15),
     "loss at the edge of the window, outside": ("| 5 k5 | +10 | 5 |", 1.0),
@@ -99,13 +99,13 @@ CASES = {
 
 
 @pytest.mark.parametrize(("said", "coverage"), CASES.values(), ids=CASES)
-def test_the_part_that_was_received(said, coverage):
-    """Coverage is received / (received + lost) over ten seconds of the probe's time; None where nothing is known."""
+def test_the_part_that_arrived(said, coverage):
+    """Coverage is received / (received + lost) over ten seconds of the probe's clock; None before the first turn."""
     assert Told(said).coverage.of("s") == (coverage if coverage is None else pytest.approx(coverage))
 
 
 def test_nothing_lost_is_exactly_one():
-    """Where nothing was lost the coverage is 1 itself, whatever the numbers are."""
+    """Without losses the coverage is exactly 1, whatever the numbers are."""
     told = Told("|")
     for count in range(1, 200):
         told.say(f"{count} o{count * 7} +0.07 |")
@@ -113,21 +113,21 @@ def test_nothing_lost_is_exactly_one():
 
 
 def test_each_probe_has_its_own():
-    """The loss of one probe is not another's."""
+    """The losses of one probe do not change the coverage of another."""
     told = Told().say("| 5 k5 |", "a").say("| 5 |", "b").say("5", "c")
     assert [told.coverage.of(start) for start in "abc"] == [0.5, 1.0, None]
 
 
-def test_a_probe_that_starts_anew_begins_anew():
-    """A restart is another start id, of which nothing is known until its first turn, and which has lost nothing."""
+def test_a_restarted_probe_begins_anew():
+    """A restarted probe has another start id: its coverage is None until its first turn, and has no earlier losses."""
     told = Told().say("| 5 k5 |", "first").say("5", "second")
     assert told.coverage.of("second") is None
     told.say("|", "second")
     assert (told.coverage.of("first"), told.coverage.of("second")) == (0.5, 1.0)
 
 
-def test_a_probe_of_before_counts_without_its_totals():
-    """A probe that does not say how much it has published is taken to have published what came and what was missed."""
+def test_a_probe_without_totals():
+    """A probe that does not count its events is taken to have published what arrived and what was lost on the way."""
     coverage = Coverage()
     coverage.turn(Turn("s", 0, {}, True, 0), 0)
     coverage.batch("s", 6, 2)
@@ -135,8 +135,8 @@ def test_a_probe_of_before_counts_without_its_totals():
     assert coverage.of("s") == pytest.approx(6 / 12)
 
 
-def test_counters_that_go_back_take_nothing_away():
-    """A probe whose counters shrink has lost nothing; no sum goes below zero."""
+def test_counters_that_decrease_do_not_count():
+    """Counters that decrease add no loss, and no sum falls below zero."""
     coverage = Coverage()
     coverage.turn(Turn("s", 0, {}, True, 0, lost={"kernel": {"ring_full": 9}}, published={"dns": 9}), 5)
     coverage.batch("s", 4, 0)
@@ -145,7 +145,7 @@ def test_counters_that_go_back_take_nothing_away():
 
 
 def test_memory_is_bounded():
-    """However many probes and turns come, those that spoke last are kept, and a hundred steps of each."""
+    """The probes that sent a message last are kept, with a hundred steps each, whatever arrives."""
     told = Told()
     for number in range(1000):
         told.say("| 1 |", f"s{number}")

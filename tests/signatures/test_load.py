@@ -1,3 +1,5 @@
+"""Loading signatures from entry points, files and folders; refusing files that others may write."""
+
 from __future__ import annotations
 
 import os
@@ -6,6 +8,7 @@ import re
 import pytest
 from structlog.testing import capture_logs
 
+from dnstrail import EventSelector, Signature, SignatureMetadata
 from dnstrail.errors import SettingsError
 from dnstrail_signatures import load as loading
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
@@ -40,12 +43,12 @@ def names(classes):
 
 
 def test_the_builtin_signatures_are_entry_points():
-    """Without a path, what ships with dnstrail is loaded."""
+    """The signatures that ship with dnstrail are loaded without a path."""
     assert [cls for cls in load() if cls in BUILTIN] == BUILTIN
 
 
 def test_a_file_is_loaded_after_them(folder):
-    """A file given brings the signatures that it defines, not those that it imports."""
+    """A file contributes the signatures that it defines, not those that it imports."""
     classes = load([write(folder)])
     assert classes[:2] == BUILTIN
     assert names(classes) == ["Mine"]
@@ -53,14 +56,14 @@ def test_a_file_is_loaded_after_them(folder):
 
 
 def test_a_file_may_hold_several(folder):
-    """Every signature of a file is loaded; what is none is left alone."""
+    """Every signature of a file is loaded; other classes are ignored."""
     path = write(folder)
     path.write_text(path.read_text() + SIGNATURE.format(name="Another") + "class Helper:\n    pass\n")
     assert names(load([path])) == ["Another", "Mine"]
 
 
 def test_a_folder_is_loaded_in_the_order_of_its_files(folder):
-    """A folder brings its Python files by name, and nothing from the folders below."""
+    """A folder contributes its Python files in the order of their names, and nothing from folders below."""
     for name in ("b", "c", "a"):
         write(folder, name)
     (folder / "notes.txt").write_text("no Python")
@@ -70,13 +73,13 @@ def test_a_folder_is_loaded_in_the_order_of_its_files(folder):
 
 
 def test_paths_are_loaded_in_their_order(folder):
-    """Several paths are loaded as they are given."""
+    """Several paths are loaded in the given order."""
     one, two = write(folder, "one"), write(folder, "two")
     assert names(load([two, one])) == ["Two", "One"]
 
 
 def test_an_entry_point_that_does_not_load_is_logged(monkeypatch):
-    """Somebody else's broken package is logged by its name, and all others are loaded."""
+    """A broken package is logged by its entry point, and all others are loaded."""
 
     class Broken:
         name, value = "broken", "no.such:Signature"
@@ -91,6 +94,46 @@ def test_an_entry_point_that_does_not_load_is_logged(monkeypatch):
     assert [(entry["event"], entry["entry_point"]) for entry in logs] == [("signature_not_loaded", "no.such:Signature")]
 
 
+METADATA = SignatureMetadata(id="S-1", version="1", name="Odd", event_name="ODD")
+NOT_SELECTORS = [
+    ("EventSelector()", "is EventSelector"),
+    ("[EventSelector()]", "is list"),
+    ("'net_packet_dns'", "is str"),
+    ("('net_packet_dns',)", "is a tuple that holds 'net_packet_dns'"),
+    ("None", "is NoneType"),
+]
+
+
+@pytest.mark.parametrize(("selected", "problem"), NOT_SELECTORS)
+def test_a_file_whose_selected_events_are_no_tuple_of_selectors_is_refused(folder, selected, problem):
+    """A file with wrong selected_events is a SettingsError with the path, the class and what is there instead."""
+    path = write(folder)
+    path.write_text(path.read_text().replace("(EventSelector(),)", selected))
+    expected = f"signature file {path}: Mine.selected_events {problem}; it must be a tuple of EventSelector"
+    with pytest.raises(SettingsError, match=f"^{re.escape(expected)}$"):
+        load([path])
+
+
+def test_an_installed_signature_with_wrong_selected_events_is_left_out(monkeypatch):
+    """An entry point whose signature has wrong selected_events is logged in one line, and all others are loaded."""
+
+    class Wrong:
+        name, value = "wrong", "wrong:Wrong"
+
+        def load(self):
+            return type("Odd", (Signature,), {"metadata": METADATA, "selected_events": EventSelector()})
+
+    installed = [*loading.entry_points(group="dnstrail.signatures"), Wrong()]
+    monkeypatch.setattr(loading, "entry_points", lambda group: installed)
+    with capture_logs() as logs:
+        assert [cls.__name__ for cls in load() if cls not in BUILTIN] == []
+    [entry] = logs
+    assert entry["entry_point"] == "wrong:Wrong"
+    assert entry["error"] == (
+        f"signature file {__file__}: Odd.selected_events is EventSelector; it must be a tuple of EventSelector"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [
@@ -99,25 +142,25 @@ def test_an_entry_point_that_does_not_load_is_logged(monkeypatch):
         ("1 / 0\n", "ZeroDivisionError: division by zero"),
         ("\xff", "SyntaxError: "),
     ],
-    ids=["import", "syntax", "raises", "no UTF-8"],
+    ids=["import", "syntax", "raises", "not UTF-8"],
 )
 def test_a_file_that_does_not_import_is_refused(folder, text, error):
-    """A file that raises is a SettingsError that names it and says why."""
+    """A file that raises is a SettingsError with its path and the reason."""
     path = folder / "broken.py"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingsError, match=re.escape(f"signature file {path}: {error}")):
         load([path])
 
 
-def test_a_file_that_is_not_there_is_refused(folder):
-    """A path that does not exist is a SettingsError that names it."""
+def test_a_missing_file_is_refused(folder):
+    """A path that does not exist is a SettingsError with the path."""
     path = folder / "none.py"
     with pytest.raises(SettingsError, match=f"signature file {path}: No such file or directory"):
         load([path])
 
 
 def test_a_file_of_another_kind_is_refused(folder):
-    """What is no Python file by its name is a SettingsError that names it."""
+    """A file whose name is not a Python file's is a SettingsError with its path."""
     path = folder / "signature.txt"
     path.write_text("x = 1")
     with pytest.raises(SettingsError, match=f"signature file {path}: not a Python file"):
@@ -130,9 +173,9 @@ def refused(path):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("mode", [0o666, 0o602, 0o777])
+@pytest.mark.parametrize("mode", [0o666, 0o602, 0o620, 0o777])
 def test_a_file_that_others_may_write_is_refused(folder, mode):
-    """What anybody may write would run with our rights: refused by its name, and not run."""
+    """A file that others may write is refused with its path, and is not executed."""
     path = write(folder)
     marker = folder / "ran"
     path.write_text(f"open({str(marker)!r}, 'w').close()\n")
@@ -143,7 +186,7 @@ def test_a_file_that_others_may_write_is_refused(folder, mode):
 
 
 def test_a_file_in_a_folder_that_others_may_write_is_refused(folder):
-    """In a folder in which anybody may put another file in its place, a file is refused."""
+    """A file is refused if others may replace it in its folder."""
     path = write(folder)
     folder.chmod(0o777)
     assert str(path) in refused(path)
@@ -151,23 +194,45 @@ def test_a_file_in_a_folder_that_others_may_write_is_refused(folder):
 
 
 def test_a_file_of_our_own_in_a_sticky_folder_is_loaded(folder):
-    """In a folder like /tmp others cannot replace our own file."""
+    """A file in a sticky folder such as /tmp is loaded: others cannot replace it."""
     path = write(folder)
     folder.chmod(0o1777)
     assert names(load([path])) == ["Mine"]
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_a_file_below_a_folder_that_others_may_write_is_refused(folder, mode):
+    """A file is refused if others may replace one of the folders above it; the error names this folder."""
+    below = folder / "above" / "below"
+    below.mkdir(parents=True)
+    path = write(below)
+    (folder / "above").chmod(mode)
+    assert f"{folder / 'above'} must belong to root" in refused(path)
+
+
+def test_a_file_leaves_no_bytecode_behind(folder):
+    """A file is compiled from what was read and checked: no bytecode cache is written or used."""
+    load([write(folder)])
+    assert [entry.name for entry in folder.iterdir()] == ["mine.py"]
+
+
+def test_a_pipe_is_not_waited_for(folder):
+    """A pipe in the place of a file does not block the worker; it is an empty file."""
+    os.mkfifo(folder / "pipe.py", 0o600)
+    assert names(load([folder / "pipe.py"])) == []
+
+
 @AS_ROOT
 @pytest.mark.parametrize("what", ["the file", "its folder"])
 def test_a_file_of_somebody_else_is_refused(folder, what):
-    """A file, or a folder, that belongs to another user is refused."""
+    """A file or a folder that belongs to another user is refused."""
     path = write(folder)
     os.chown(path if what == "the file" else folder, 65534, 65534)
     assert str(path) in refused(path)
 
 
-def test_a_link_is_as_good_as_what_it_leads_to(folder):
-    """A link to a file that others may write, or that lies where they may, is refused; to a good one it is loaded."""
+def test_a_link_is_checked_at_its_target(folder):
+    """A link is refused if others may write its target or the folder of the target, and loaded otherwise."""
     good, bad = folder / "good", folder / "bad"
     for each in (good, bad):
         each.mkdir()

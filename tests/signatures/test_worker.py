@@ -1,8 +1,11 @@
+"""The signature worker over real sockets: events in, findings out, losses to the cache."""
+
 from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
 
+import dns.message
 import msgpack
 import pytest
 from structlog.testing import capture_logs
@@ -10,7 +13,15 @@ from structlog.testing import capture_logs
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT
+from dnstrail.events import (
+    NET_PACKET_DNS,
+    NET_PACKET_DNS_REQUEST,
+    NET_PACKET_DNS_RESPONSE,
+    NET_TCP_CONNECT,
+    PUBLISHED,
+    SCHED_PROCESS_EXIT,
+    SIGNATURE_ERRORS,
+)
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
@@ -19,13 +30,21 @@ from dnstrail_signatures.worker import SOURCE_COMPLETE, push_to, run, topics_of
 from live.workers import BOUND, asker, cache, open_bus, probe, response, running, seen, short_folder, wait_until
 
 GOOGLE = response("google.com", "google.com 60 A 192.0.2.1")
-PING = Process(4242, "ping", "/usr/bin/ping", 4000, 1000, "c0ffee")
+PING = Process(pid=4242, name="ping", path="/usr/bin/ping", parent_pid=4000, user_id=1000, container_id="c0ffee")
 
 
 class Reporter(Signature):
-    """Reports every process that ends, and counts signals."""
+    """Reports every process that ends."""
 
-    metadata = SignatureMetadata("R-1", "2", "Reporter", "REPORTED", "It reports.", ("a",), {"Severity": 3})
+    metadata = SignatureMetadata(
+        id="R-1",
+        version="2",
+        name="Reporter",
+        event_name="REPORTED",
+        description="It reports.",
+        tags=("a",),
+        properties={"Severity": 3},
+    )
     selected_events = (EventSelector("tracee", SCHED_PROCESS_EXIT),)
 
     def on_event(self, event):
@@ -80,20 +99,68 @@ def exited(process=PING):
     [
         ([SCHED_PROCESS_EXIT], [SCHED_PROCESS_EXIT, TURN]),
         ([SCHED_PROCESS_EXIT, NET_PACKET_DNS], [NET_PACKET_DNS, SCHED_PROCESS_EXIT, TURN]),
+        ([NET_PACKET_DNS_REQUEST], [NET_PACKET_DNS, TURN]),
+        ([NET_PACKET_DNS_RESPONSE, NET_PACKET_DNS], [NET_PACKET_DNS, TURN]),
         (["REPORTED"], [TURN]),
         ([], [TURN]),
     ],
 )
-def test_what_is_selected_is_subscribed_to(selected, topics):
+def test_the_selected_events_are_subscribed_to(selected, topics):
     """The worker subscribes to the events that its signatures select, and last to the ends of turns."""
     selecting = type("Selecting", (Signature,), {"selected_events": tuple(EventSelector(name=n) for n in selected)})
     assert topics_of([selecting]) == (*topics,)
 
 
-def test_any_name_is_subscribed_to_as_all():
-    """A signature that selects any event gets all that there are."""
-    selecting = type("Selecting", (Signature,), {"selected_events": (EventSelector(),)})
-    assert {NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, TURN} <= {*topics_of([selecting])}
+@pytest.mark.parametrize(
+    ("selector", "topics"),
+    [(EventSelector(), PUBLISHED), (EventSelector(source="*"), PUBLISHED), (EventSelector(source="falco"), ())],
+    ids=["any event", "any source", "another source"],
+)
+def test_a_wildcard_subscribes_to_all_events_of_its_source(selector, topics):
+    """A signature that selects any event receives all published events; one of another source receives none."""
+    selecting = type("Selecting", (Signature,), {"selected_events": (selector,)})
+    assert topics_of([selecting]) == (*topics, TURN)
+
+
+class Requests(Reporter):
+    """Reports the names of all queries and responses, by tracee's derived events."""
+
+    metadata = SignatureMetadata("Q-1", "1", "Requests", "ASKED")
+    selected_events = (
+        EventSelector("tracee", NET_PACKET_DNS_REQUEST),
+        EventSelector("tracee", NET_PACKET_DNS_RESPONSE),
+    )
+
+    def on_event(self, event):
+        if event.event_name == NET_PACKET_DNS_REQUEST:
+            self.report(event, query=event.arg("dns_questions")[0]["query"])
+        else:
+            self.report(event, answers=[one["answer"] for one in event.arg("dns_response")[0]["dns_answer"]])
+
+
+def test_a_signature_receives_derived_events(folder, findings):
+    """A signature that selects requests or responses receives them for the DNS packets that are published."""
+    query = dns.message.make_query("google.com", "A").to_wire()
+    with signatures(folder, findings, Requests), probe(folder) as publishing:
+        publishing.turn(seen(query, 3.0), seen(GOOGLE, 4.0), ended=True)
+        wait_until(lambda: findings and "signal" in findings[-1])
+    args = [{arg["name"]: arg["value"] for arg in finding["args"]} for finding in findings[:-1]]
+    assert (args[0]["query"], args[1]["answers"]) == ("google.com", ["192.0.2.1"])
+    assert [(one["triggeredBy"]["name"], one["triggeredBy"]["id"]) for one in args] == [
+        (NET_PACKET_DNS_REQUEST, 2007),
+        (NET_PACKET_DNS_RESPONSE, 2008),
+    ]
+
+
+def test_each_signature_has_an_event_id_of_its_own(folder, findings):
+    """Findings have the id of their signature's event, the same in each worker that loads the same signatures."""
+    with signatures(folder, findings, Connections, Reporter, E2eDnsDataSource), probe(folder) as publishing:
+        publishing.turn(exited(), connected("192.0.2.1"))
+        wait_until(lambda: len(findings) == 2)
+    assert {finding["eventName"]: finding["eventId"] for finding in findings} == {
+        "CONNECTED": "6100",
+        "REPORTED": "6101",
+    }
 
 
 def test_a_finding_has_tracees_shape(folder, findings):
@@ -138,8 +205,8 @@ def test_findings_cross_the_bus(folder):
         assert msgpack.unpackb(puller.receive()) == {"eventName": "X", "args": []}
 
 
-def test_a_finding_that_nobody_takes_is_logged_at_the_stop(folder):
-    """A receiver that is behind is waited for; when the stop signal comes, the finding is logged as lost."""
+def test_an_undelivered_finding_is_logged_at_the_stop(folder):
+    """The worker waits for a slow receiver; after the stop signal the finding is logged as lost."""
     stop = threading.Event()
     stop.set()
     with open_bus() as bus, capture_logs() as logs:
@@ -151,9 +218,9 @@ def test_a_finding_that_nobody_takes_is_logged_at_the_stop(folder):
     assert logs == [{"event": "finding_lost", "finding": "X", "log_level": "warning"}]
 
 
-def test_the_end_of_the_source_is_told_once(folder, findings):
-    """When a probe ends, signatures get the signal and the sink a message with the counters, once for each start."""
-    with signatures(folder, findings, Broken, Reporter):
+def test_the_end_of_the_source_is_signalled_once(folder, findings):
+    """When a probe ends, signatures receive a signal and the sink a message with the counters, once for each start."""
+    with capture_logs() as logs, signatures(folder, findings, Broken, Reporter):
         for start in ("one", "two"):
             with probe(folder, start) as publishing:
                 publishing.turn(exited(), ended=True)
@@ -165,11 +232,13 @@ def test_the_end_of_the_source_is_told_once(folder, findings):
         (SOURCE_COMPLETE, "two"),
     ]
     assert [message["errors"] for message in signals] == [2, 4]
+    [stopped] = [entry for entry in logs if entry["event"] == "stopped"]
+    assert stopped["errors_by_signature"] == {"B-1": 4}
     assert [message.get("eventName", "end") for message in findings] == ["REPORTED", "end", "REPORTED", "end"]
 
 
 def test_bad_bus_messages_are_counted_and_logged(folder, findings):
-    """What is no batch or turn is counted and logged, and the next event is looked at."""
+    """A message that is no batch or turn is counted and logged, and the next event is handled."""
     with capture_logs() as logs, signatures(folder, findings, Reporter), probe(folder) as publishing:
         for topic in (SCHED_PROCESS_EXIT, TURN):
             for body in (b"", b"\xc1", b"\x01", msgpack.packb(["s", 1])):
@@ -181,7 +250,7 @@ def test_bad_bus_messages_are_counted_and_logged(folder, findings):
 
 
 def test_lost_events_are_counted(folder, findings):
-    """Events that got lost on the way are in the counters with which the worker stops."""
+    """Events that were lost on the way are in the last log line of the worker."""
     with capture_logs() as logs, signatures(folder, findings, Reporter), probe(folder) as publishing:
         publishing.lose_turn()
         publishing.turn(exited())
@@ -193,7 +262,7 @@ def test_lost_events_are_counted(folder, findings):
 
 
 def test_lost_events_are_in_the_stats_of_the_cache(folder, findings):
-    """What a signature worker has missed on its own way is told to the cache, and in its stats."""
+    """A signature worker reports its losses to the cache, which adds them to its stats."""
     with (
         cache(folder) as lookups,
         signatures(folder, findings, Reporter, lookups=lookups),
@@ -206,9 +275,22 @@ def test_lost_events_are_in_the_stats_of_the_cache(folder, findings):
         assert client.ask("stats")["data"]["lost"]["total"] == 0
 
 
+def test_errors_of_signatures_are_in_the_stats_of_the_cache(folder, findings):
+    """Events that a signature failed to handle are reported to the cache, and are in its stats."""
+    with (
+        cache(folder) as lookups,
+        signatures(folder, findings, Broken, lookups=lookups),
+        probe(folder, subscribers=2) as publishing,
+        asker(lookups) as client,
+        capture_logs(),
+    ):
+        publishing.turn(exited())
+        wait_until(lambda: client.ask("stats")["data"]["lost"]["workers"] == {SIGNATURE_ERRORS: 1})
+
+
 @pytest.mark.parametrize("first", ["the exit", "the answer"])
-def test_a_ping_is_found_though_all_comes_in_one_turn(folder, findings, first):
-    """With a real cache, the finding comes even if the exit of ping and the answer before it travel in one turn."""
+def test_a_ping_is_found_if_all_events_share_one_turn(folder, findings, first):
+    """With a real cache, the ping is found even if its exit and the DNS answer travel in one turn."""
     events = [exited(), seen(GOOGLE, 4.0)]
     with (
         cache(folder) as lookups,
@@ -222,7 +304,7 @@ def test_a_ping_is_found_though_all_comes_in_one_turn(folder, findings, first):
 
 
 def test_a_lookup_never_answers_from_before_its_event(folder, findings):
-    """Of many turns, each with an answer and the exit that asks for it at once, none is looked up too early."""
+    """In many turns with an answer and an exit whose signature asks for it at once, no lookup misses the answer."""
 
     class Asks(Signature):
         metadata = SignatureMetadata("A-1", "1", "Asks", "ASKED")
@@ -247,7 +329,7 @@ def test_a_lookup_never_answers_from_before_its_event(folder, findings):
 
 
 def test_a_lookup_waits_for_the_end_of_the_turn_of_its_event(folder, findings):
-    """A lookup that an event leads to is not answered while that event's turn is open, though the event came first."""
+    """A lookup for an event is answered after the turn of this event has ended, even if the event came first."""
     with (
         cache(folder) as lookups,
         asker(lookups) as client,
@@ -265,7 +347,7 @@ def test_a_lookup_waits_for_the_end_of_the_turn_of_its_event(folder, findings):
 
 
 def test_a_watched_name_is_found(folder, findings, tmp_path, monkeypatch):
-    """With a real cache, an answer that hides a watched name behind an alias is reported with its addresses."""
+    """With a real cache, an answer with a watched name behind an alias is reported with its addresses."""
     (tmp_path / "list").write_text("evil.com\n")
     monkeypatch.setenv(WATCH_LIST, str(tmp_path / "list"))
     hidden = response("shop.com", "shop.com 60 CNAME in.evil.com.", "in.evil.com 60 A 192.0.2.6")
@@ -283,7 +365,7 @@ def test_a_watched_name_is_found(folder, findings, tmp_path, monkeypatch):
 
 
 def test_without_a_cache_a_lookup_is_an_error_of_its_signature(folder, findings):
-    """A signature whose lookup nobody answers fails, counted; its neighbour reports."""
+    """A signature whose lookup nobody answers fails and is counted; another signature reports."""
 
     def target(bus, stop):
         dns = DnsDataSource(f"ipc://{folder}/nobody.sock", bus=bus, timeout=0.05)
@@ -311,8 +393,8 @@ def connected(address):
     return NET_TCP_CONNECT, Captured(5_000_000_000, process=PING, args={"dst": address, "dst_port": 443})
 
 
-def test_connections_come_with_the_names_behind_them(folder, findings):
-    """A signature is given connections with the names that the cache knows for their addresses, [] where none."""
+def test_connections_have_the_names_behind_them(folder, findings):
+    """A signature receives connections with the names that the cache holds for their addresses, [] if none."""
     with (
         cache(folder) as address,
         signatures(folder, findings, Connections, lookups=address),

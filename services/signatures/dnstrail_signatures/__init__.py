@@ -1,1 +1,1 @@
-"""The signature worker: runs detection code over events, with lookups at hand."""
+"""The signature worker: runs detection code over events, and gives it access to lookups."""

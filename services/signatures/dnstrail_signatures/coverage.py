@@ -1,4 +1,4 @@
-"""Coverage: which part of what a probe saw in the last seconds has reached this worker (DESIGN 3)."""
+"""Coverage: the part of the events that a probe observed in the last seconds and that reached this worker."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from dnstrail.protocol.batches import Turn
 
 WINDOW = 10_000_000_000  # ns of the probe's own clock
 MOST_PROBES = 64
-_STEP = WINDOW // 100  # turns that end within it count as one
+_STEP = WINDOW // 100  # turns that end within one step share its counts
 
 
 @dataclass(slots=True)
 class Counts:
-    """Events: received here and missed on the way; published by the probe, of all names, and lost before that."""
+    """Numbers of events.
+
+    `received` arrived here, `missed` were lost on the way. The probe published `published` events of all names, and
+    `lost` were lost before it could publish them.
+    """
 
     received: int = 0
     missed: int = 0
@@ -23,16 +27,16 @@ class Counts:
 
     @property
     def coverage(self) -> float:
-        """The part that came through; 1 where nothing was lost.
+        """The part that arrived; exactly 1 if nothing was lost.
 
-        Of a worker that takes all events: received / (received + missed + lost). One that takes some of them counts
-        what was lost at the probe, whose names nobody knows, in its proportion.
+        For a worker that subscribes to all events this is received / (received + missed + lost). The names of events
+        that were lost at the probe are unknown: a worker that subscribes to some names counts its share of them.
         """
         on_the_way = _part(self.received, self.missed)
         return on_the_way * _part(max(self.published, self.received + self.missed), self.lost)
 
     def add(self, other: Counts, sign: int = 1) -> None:
-        """Add what another has counted, or take it away."""
+        """Add the counts of another, or with sign -1 subtract them."""
         self.received += sign * other.received
         self.missed += sign * other.missed
         self.published += sign * other.published
@@ -40,12 +44,16 @@ class Counts:
 
 
 class _Probe:
-    """What is known of one start of a probe: since when which counts, all of them together, and those of now."""
+    """One start of a probe.
+
+    `steps` holds the counts of the window by the time at which they began, and `sum` is always their sum. `open`
+    counts the turn that has not ended yet.
+    """
 
     def __init__(self) -> None:
-        self.known: Turn | None = None  # the last turn
-        self.missed = 0  # so far
-        self.open = Counts()  # since then
+        self.known: Turn | None = None  # the last turn that ended
+        self.missed = 0  # since the start
+        self.open = Counts()
         self.steps: deque[tuple[int, Counts]] = deque()
         self.sum = Counts()
 
@@ -62,8 +70,8 @@ class _Probe:
         self.open = Counts()
 
     def _close(self, now: int) -> None:
-        """Count what was open as of `now`; let go of what is too long ago."""
-        if self.steps and now < self.steps[-1][0]:  # the clock was set back: what was before is as of now
+        """Add the open counts to the step of `now`; remove the steps that have left the window."""
+        if self.steps and now < self.steps[-1][0]:  # the clock was set back: earlier counts move to now
             self.steps = deque([(now, replace(self.sum))])
         if not self.steps or now - self.steps[-1][0] >= _STEP:
             self.steps.append((now, Counts()))
@@ -74,31 +82,32 @@ class _Probe:
 
 
 class Coverage:
-    """The coverage of each probe, as of its last turn and what has come since; bounded in probes and in time.
+    """The coverage of each probe over the last ten seconds of its own clock.
 
-    `missed` is how many events of that start were lost on the way so far (`Turns.missed`).
+    Memory is bounded: the MOST_PROBES starts that sent a message last, and a hundred steps of each. `missed` is the
+    number of events of a start that were lost on the way so far (`TurnFollower.missed`).
     """
 
     def __init__(self) -> None:
-        self._probes: OrderedDict[str, _Probe] = OrderedDict()  # those that spoke last come last
+        self._probes: OrderedDict[str, _Probe] = OrderedDict()  # ordered by their last message
 
     def __len__(self) -> int:
         return len(self._probes)
 
     def batch(self, start: str, received: int, missed: int) -> None:
-        """Note events that came."""
+        """Note the events of a batch."""
         probe = self._probe(start)
         probe.note_missed(missed)
         probe.open.received += received
 
     def turn(self, turn: Turn, missed: int) -> None:
-        """Note the end of a turn: it tells the time, and what the probe itself has lost."""
+        """Note the end of a turn, which carries the clock and the losses of the probe."""
         probe = self._probe(turn.start)
         probe.note_missed(missed)
         probe.end_turn(turn)
 
     def of(self, start: str) -> float | None:
-        """The coverage of a probe; None before its first turn was heard: nothing is known of it."""
+        """Return the coverage of a probe, or None before its first turn has ended."""
         probe = self._probes.get(start)
         if probe is None or probe.known is None:
             return None
@@ -114,8 +123,8 @@ class Coverage:
         return probe
 
 
-def _part(some: int, others: int) -> float:
-    return some / (some + others) if others else 1.0
+def _part(arrived: int, lost: int) -> float:
+    return arrived / (arrived + lost) if lost else 1.0
 
 
 def _published(turn: Turn) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import stat
@@ -10,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import structlog
@@ -46,14 +46,12 @@ def _files(path: Path) -> list[Path]:
 
 
 def _from_file(path: Path) -> list[type[Signature]]:
-    _refuse_if_writable(path)
+    source = _read(path)
     name = f"dnstrail_signature_{path.stem}_{abs(hash(path.resolve())):x}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise SettingsError(f"signature file {path}: not a Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(path)
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - running this file is its purpose
     except (Exception, SystemExit) as error:
         raise SettingsError(f"signature file {path}: {type(error).__name__}: {error}") from error
     return _signatures(member for _, member in inspect.getmembers(module) if _is_of(member, name))
@@ -92,13 +90,38 @@ def _check_selected_events(cls: type[Signature]) -> None:
     )
 
 
-def _refuse_if_writable(path: Path) -> None:
-    """Refuse a file that others may write: its code would run with the rights of this worker."""
+def _read(path: Path) -> bytes:
+    """Return the content of a signature file, which nobody but root and this user may write or replace.
+
+    The file is opened once, so that the content is that of the file which was checked.
+    """
+    if path.suffix != ".py":
+        raise SettingsError(f"signature file {path}: not a Python file")
     try:
-        statuses = [path.stat(), path.parent.stat(), path.resolve().parent.stat()]
+        with open(path, "rb", opener=_open_at_once) as file:
+            _refuse_if_writable(path, path, os.fstat(file.fileno()))
+            for folder in {*path.absolute().parents, *path.resolve().parents}:
+                _refuse_if_writable(path, folder, folder.stat())
+            return file.read()
     except OSError as error:
         raise SettingsError(f"signature file {path}: {error.strerror}") from error
-    for status in statuses:
-        sticky_folder = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (0, os.geteuid()) or (status.st_mode & stat.S_IWOTH and not sticky_folder):
-            raise SettingsError(f"signature file {path}: others may write it or its folder; refused")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a path without waiting for the writer of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _refuse_if_writable(path: Path, place: Path, status: os.stat_result) -> None:
+    """Refuse a signature file if others may write a place: the file, or a folder in which it could be replaced.
+
+    In a sticky folder such as /tmp nobody can replace the file of another user.
+    """
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
+        writable = 0
+    if writable or status.st_uid not in (0, os.geteuid()):
+        raise SettingsError(
+            f"signature file {path}: others may write it or its folder; refused: {place} must belong to root or to "
+            "this user, and only its owner may write it"
+        )

@@ -119,7 +119,7 @@ class _Worker:
     def close(self) -> None:
         """Close the signatures, and report the last losses."""
         self.engine.close()
-        self._loss_log.close(self._losses())
+        self._loss_log.close(self._all_losses())
 
     def _on_batch(self, topic: str, batch: Batch) -> None:
         self.turns.batch(topic, batch)
@@ -137,13 +137,13 @@ class _Worker:
     def _on_turn(self, turn: Turn) -> None:
         self.turns.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
-        self._loss_log.note(self._losses(), time.monotonic())
+        self._loss_log.note(self._all_losses(), time.monotonic())
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
             self.engine.on_signal(Signal(SOURCE_COMPLETE))
             self._deliver({"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters})
 
-    def _losses(self) -> dict[str, int]:
+    def _all_losses(self) -> dict[str, int]:
         """Return the losses that the cache adds to its stats: events lost on the way, and errors of signatures."""
         errors = self.engine.counters["errors"]
         return {**self.turns.lost, **({SIGNATURE_ERRORS: errors} if errors else {})}

@@ -1,1 +1,1 @@
-"""The signatures that ship with dnstrail, one a file."""
+"""The signatures that ship with dnstrail; each has a file of its own."""

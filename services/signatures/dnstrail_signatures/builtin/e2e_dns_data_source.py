@@ -1,4 +1,4 @@
-"""The signature of tracee's page on the DNS data source: once ping has ended, google.com must be known."""
+"""The example of tracee's page on the DNS data source: when ping exits, the cache must contain google.com."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAME = "google.com"
 
 
 class E2eDnsDataSource(Signature):
-    """Reports when the lookup of google.com, after a ping, names an address and is headed by google.com."""
+    """Reports the exit of a ping if google.com then has an address, and comes first among the names of its lookup."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
         id="DNS_DATA_SOURCE",
@@ -24,18 +24,24 @@ class E2eDnsDataSource(Signature):
         description="Instrumentation events E2E Tests: DNS Data Source Test",
         tags=("e2e", "instrumentation"),
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector("tracee", SCHED_PROCESS_EXIT, "*"),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (
+        EventSelector(source="tracee", name=SCHED_PROCESS_EXIT, origin="*"),
+    )
 
     def init(self, ctx: SignatureContext) -> None:
-        """Find the data source; without it there is nothing to do."""
+        """Find the data source.
+
+        Raises:
+            SettingsError: This run has no data source tracee/dns.
+        """
         super().init(ctx)
         dns = ctx.get_data_source("tracee", "dns")
         if dns is None:
-            raise SettingsError("data source tracee/dns is not registered")
+            raise SettingsError("data source tracee/dns is not registered: this run has no cache")
         self.dns: DataSource = dns
 
     def on_event(self, event: Event) -> None:
-        """Ask for google.com when a ping has ended."""
+        """Look google.com up when a ping exits."""
         if event.executable.path != _PING:
             return
         try:

@@ -1,4 +1,4 @@
-"""Names on a watch list: reports an answer that leads to one, asked for or hidden behind an alias."""
+"""A watch list of names: reports each answer that leads to one of them, directly or through an alias."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _DEFAULT = Path(__file__).with_name("watch_list.txt")
 
 
 class WatchedName(Signature):
-    """Reports the addresses of a watched name, or of any name below one, as the cache knows them.
+    """Reports the addresses of a watched name, or of a name below one, as the cache holds them.
 
-    The list is a file of one name a line (`#` starts a comment); DNSTRAIL_WATCH_LIST names another one.
+    The list is a file with one name on each line; `#` starts a comment. The environment variable DNSTRAIL_WATCH_LIST
+    names a list other than the one that ships with dnstrail.
     """
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -40,35 +41,41 @@ class WatchedName(Signature):
             "Technique": "Application Layer Protocol: DNS",
         },
     )
-    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector("tracee", NET_PACKET_DNS, "*"),)
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (
+        EventSelector(source="tracee", name=NET_PACKET_DNS, origin="*"),
+    )
 
     def init(self, ctx: SignatureContext) -> None:
-        """Read the list and find the data source."""
+        """Read the list and find the data source.
+
+        Raises:
+            SettingsError: This run has no data source tracee/dns, or the list cannot be read.
+        """
         super().init(ctx)
         source = ctx.get_data_source("tracee", "dns")
         if source is None:
-            raise SettingsError("data source tracee/dns is not registered")
+            raise SettingsError("data source tracee/dns is not registered: this run has no cache")
         self.dns: DataSource = source
         self.watched = read_watch_list(Path(os.environ.get(WATCH_LIST) or _DEFAULT))
 
     def on_event(self, event: Event) -> None:
-        """Look at every answer for a watched name."""
+        """Check the question of an answer, and all aliases of it, against the list."""
         if event.dns is None or not event.dns.question or not event.dns.answer:
             return
         names = [event.dns.question[0].name]
-        for name in names:  # it grows by the aliases of each
+        for name in names:  # grows by the aliases of each name
             names += [alias for alias in _aliases(event.dns, name) if alias not in names]
-        options = next(filter(None, map(self._match, names)), None)
-        if options is None:
+        watched = next(filter(None, map(self._match, names)), None)
+        if watched is None:
             return
         try:
             found = self.dns.get(names[0].to_text())
         except DataNotFound:
             return
-        self.report(event, watched_name=options, **found)
+        self.report(event, watched_name=watched, **found)
 
     def _match(self, name: dns.name.Name) -> str | None:
-        """The watched name at or above a name."""
+        """Return the watched name that is the name itself or above it, or None."""
         while name != dns.name.root:
             key = lookup_key(name.to_text())
             if key in self.watched:
@@ -88,10 +95,10 @@ def _aliases(message: dns.message.Message, name: dns.name.Name) -> list[dns.name
 
 
 def read_watch_list(path: Path) -> frozenset[str]:
-    """The names in a watch list.
+    """Return the names in a watch list.
 
     Raises:
-        SettingsError: the file cannot be read, or a line is no name.
+        SettingsError: The file cannot be read, or a line is not a name.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -102,6 +109,6 @@ def read_watch_list(path: Path) -> frozenset[str]:
         text = line.partition("#")[0].strip()
         name = lookup_key(text)
         if text and name is None:
-            raise SettingsError(f"watch list {path}, line {number}: {text!r} is no name")
+            raise SettingsError(f"watch list {path}, line {number}: {text!r} is not a domain name")
         names.update([name] if name else [])
     return frozenset(names)
