@@ -49,8 +49,8 @@ def test_root_can_do_everything():
     """As root every need of eBPF and AF_PACKET is met, auto selects eBPF, and the exit code is 0."""
     live_or_skip()
     done = checked()
-    report_, results = report(done)
-    assert (done.returncode, report_["auto"], report_["live"]) == (0, "ebpf", True)
+    seen, results = report(done)
+    assert (done.returncode, seen["auto"], seen["live"]) == (0, "ebpf", True)
     needed = {
         "kernel",
         "cgroup2",
@@ -71,8 +71,8 @@ def test_without_privileges_every_lack_has_a_remedy():
     if os.geteuid() != 0:
         pytest.skip("only root can become nobody")
     done = checked(*unprivileged())
-    report_, results = report(done)
-    assert (done.returncode, report_["auto"], report_["live"]) == (1, "demo", False)
+    seen, results = report(done)
+    assert (done.returncode, seen["auto"], seen["live"]) == (1, "demo", False)
     lacking = {name for name, result in results.items() if not result["able"]}
     assert lacking >= {*CAPABILITIES, "CAP_NET_RAW", "programs", "process events", "AF_PACKET socket"}
     assert all(results[name]["reason"] and results[name]["remedy"] for name in lacking)
@@ -94,8 +94,8 @@ def test_with_one_capability_auto_selects_packet():
     """With CAP_NET_RAW alone, auto selects AF_PACKET, which is live."""
     live_or_skip()
     done = checked("setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all")
-    report_, results = report(done)
-    assert (done.returncode, report_["auto"], report_["live"]) == (0, "packet", True)
+    seen, results = report(done)
+    assert (done.returncode, seen["auto"], seen["live"]) == (0, "packet", True)
     assert (results["programs"]["able"], results["AF_PACKET socket"]["able"]) == (False, True)
 
 
@@ -109,16 +109,16 @@ LACKS = {
 def test_a_host_without_a_prerequisite(path, lacking, auto):
     """The report names the lack and its consequences, and auto selects the best source that is left."""
     live_or_skip("unshare")
-    report_, results = report(checked(*without(path)))
+    seen, results = report(checked(*without(path)))
     assert {name for name, result in results.items() if not result["able"]} - {"Docker socket"} == lacking
-    assert report_["auto"] == auto
+    assert seen["auto"] == auto
 
 
 def test_a_host_without_cgroup2():
     """Without a cgroup2 hierarchy the programs cannot be attached, and the remedy is the mount."""
     live_or_skip("unshare")
-    report_, results = report(checked(*without(str(find_cgroup2()))))
-    assert report_["auto"] == "packet"
+    seen, results = report(checked(*without(str(find_cgroup2()))))
+    assert seen["auto"] == "packet"
     assert results["cgroup2"]["remedy"] == results["programs"]["remedy"] == "mount -t cgroup2 none /sys/fs/cgroup"
 
 
@@ -127,8 +127,8 @@ def test_nothing_stays_attached():
     """After the check this process holds no link that attaches a program."""
     live_or_skip()
     with run_dir() as folder:
-        report_ = check_host(CaptureOptions(), folder)
-    assert report_.auto == "ebpf", report_
+        seen = check_host(CaptureOptions(), folder)
+    assert seen.auto == "ebpf", seen
     open_files = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert not [target for target in open_files if "bpf_link" in target]
 

@@ -16,8 +16,8 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail.process.privileges import missing_capabilities
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import SOURCES
+from dnstrail_probe.source import SUDO
 
-SUDO = "run it with sudo"
 _LONGEST_REASON = 200  # characters: bcc may quote a whole program
 
 T = TypeVar("T")
