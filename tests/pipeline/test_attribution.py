@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address
@@ -310,6 +311,48 @@ def test_fork_is_told_of_the_process_that_did_it(network, seen):
     assert (event.process.path, event.process.thread_id) == (os.path.realpath(sys.executable), thread)
     [end] = seen.of(child, SCHED_PROCESS_EXIT)
     assert (end.process.path, end.process.parent_pid) == (event.process.path, process.pid)
+
+
+def check_identity(event: Captured, when: str) -> None:
+    """The namespaces and the start of a running process are those of /proc; /proc counts starts in clock ticks."""
+    pid = event.process.pid
+    spaces = [Path(f"/proc/{pid}/ns/{kind}").stat().st_ino for kind in ("mnt", "pid")]
+    assert [event.process.mount_namespace, event.process.pid_namespace] == spaces, when
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    since_boot = event.process.start_time / 10**9 - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
+    assert since_boot == pytest.approx(ticks / os.sysconf("SC_CLK_TCK"), abs=1 / os.sysconf("SC_CLK_TCK")), when
+
+
+def test_namespaces_and_start_are_those_of_proc(network, seen):
+    """Packets and process events carry the namespaces and the start of their process, as /proc states them."""
+    inner = ("unshare", "--pid", "--fork", "--mount", sys.executable, "-c", STAYING, SENDER, query("spaces.test"))
+    with network.start_on_client(*inner) as process:
+        seen.until(lambda: [event for event in seen.about("spaces.test") if event.flow.role == ASKS], "the question")
+        [asked, *_] = [event for event in seen.about("spaces.test") if event.flow.role == ASKS]
+        assert asked.process.pid_namespace != Path("/proc/self/ns/pid").stat().st_ino
+        check_identity(asked, "a packet")
+        check_identity(seen.of(asked.process.pid, SCHED_PROCESS_EXEC)[-1], "an exec")
+        process.communicate("", timeout=20)
+    seen.until(lambda: seen.of(asked.process.pid, SCHED_PROCESS_EXIT), "the end")
+    [end] = seen.of(asked.process.pid, SCHED_PROCESS_EXIT)
+    assert end.process == asked.process
+    assert {event.processor for _, event in seen.events} <= set(range(os.cpu_count()))
+
+
+def test_start_of_a_process_that_is_older_than_the_probe(network):
+    """The namespaces and the start of a process that is older than the probe come from /proc."""
+    command = (sys.executable, "-c", WAITING, SENDER, "udp", query("older-start.test"))
+    with network.start_on_client(*command) as process:
+        assert process.stdout.readline() == "open\n"
+        with watching() as seen:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            seen.until(lambda: seen.about("older-start.test"), "the question")
+            event = next(event for event in seen.about("older-start.test") if event.flow.role == ANSWERS)
+            check_identity(event, "a server")
+            of_client = [event for event in seen.about("older-start.test") if event.flow.role == ASKS]
+            assert of_client[0].process.start_time
+        process.communicate(timeout=20)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured
-from dnstrail_probe.ebpf.getaddrinfo import library_finder as libraries
+from dnstrail_probe.ebpf.getaddrinfo import library_finder
 from live.ebpf_source import Watching, watching
 from live.encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_skip
 from live.getaddrinfo_program import LEFT, NESTED, build, make_root, resolving
@@ -123,10 +123,10 @@ def test_a_name_that_no_packet_tells(network, folder, seen, compiler):
 
 def test_a_name_that_packets_tell_is_not_told_again(network, folder, seen):
     """Where the answer came by DNS that anybody can read, it is told once, by its packets."""
-    before = seen.source.counters["getaddrinfo_heard"]
+    before = seen.source.counters["getaddrinfo_suppressed"]
     with resolving(*on_client(network, folder), folder / "by-gcc", names=["google.com"]) as asks:
         assert asks.next() == (0, {GOOGLE})
-        seen.until(lambda: seen.source.counters["getaddrinfo_heard"] > before, "the call")
+        seen.until(lambda: seen.source.counters["getaddrinfo_suppressed"] > before, "the call")
     assert [event.process.pid for event in seen.about("google.com") if not event.flow.egress][-1] == asks.process.pid
     assert seen.told("google.com") == []
 
@@ -225,7 +225,7 @@ def unmounts(path: Path) -> bool:
 
 def test_a_library_that_comes_and_goes(folder, scratch, monkeypatch):
     """A program below a root of its own is seen once it runs; when it has ended, what held its library is gone."""
-    monkeypatch.setattr(libraries, "_SWEEP", 0.2)
+    monkeypatch.setattr(library_finder, "_SWEEP", 0.2)
     root = scratch / "root"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)

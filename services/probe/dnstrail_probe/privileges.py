@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from dnstrail.bus.ipc import make_folder, socket_path
+from dnstrail.process.libc import call
 from dnstrail.process.privileges import keep_capabilities
 
 NICENESS = -5  # about three times the share of what is not nice: sched(7)
@@ -35,9 +35,8 @@ def give_up_privileges(source: str, address: str) -> None:
         make_folder(address, folder)
         status = folder.stat()
         if os.geteuid() == 0:
-            libc = ctypes.CDLL(None)
-            libc.setfsgid(status.st_gid)
-            libc.setfsuid(status.st_uid)
+            call("setfsgid", status.st_gid)
+            call("setfsuid", status.st_uid)
     keep_capabilities(*KEPT[source])
 
 

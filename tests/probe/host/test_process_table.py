@@ -125,7 +125,7 @@ def test_any_order_of_events_keeps_the_table_whole(steps, most):
             processes.executed(stamp, seen)
         else:
             processes.exited(stamp, seen)
-        lives = processes._lives
+        lives = processes._entries
         assert sum(map(len, lives.values())) == len(processes) <= most
         for ordered in lives.values():
             assert [life.start for life in ordered] == sorted(life.start for life in ordered)

@@ -96,7 +96,7 @@ def test_the_filter_refuses_just_what_it_should():
     """Under the filter the system calls of the numbers given are refused, and their neighbours are not."""
     code = (
         "import ctypes; from dnstrail_probe.ebpf.getaddrinfo.seccomp_child import filter_system_calls\n"
-        "assert filter_system_calls(1000, 1001)\n"
+        "filter_system_calls(1000, 1001)\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
         "for number in (999, 1000, 1001, 1002): libc.syscall(number); print(ctypes.get_errno())"
     )
