@@ -15,7 +15,7 @@ from dnstrail_probe.host.sock_diag import OpenSocket
 
 
 class Maps(Protocol):
-    """The maps of the loaded programs, and what the programs know."""
+    """The maps of the loaded programs, and the values that the programs can read."""
 
     cgroup_root: str
     sees_namespaces: bool

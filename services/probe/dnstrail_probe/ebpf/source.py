@@ -22,7 +22,7 @@ class EbpfSource:
     """The DNS packets of every socket of the host, connections and processes, each with the process behind it.
 
     `getaddrinfo`: report calls of getaddrinfo as well. The programs stay attached until `close`, or until this process
-    ends in whatever way.
+    ends, even by a kill.
 
     Raises:
         SourceUnavailable: this host or user cannot use it; the error names the remedy.
