@@ -170,7 +170,7 @@ def assemble(frames: list[bytes], step: int = 1):
 
 @pytest.mark.parametrize("case", CASES)
 def test_messages_are_found(case):
-    """The complete messages of a connection are found once, in whatever order its segments arrive; losses are counted."""
+    """Each complete message of a connection is found once, in any order of its segments; losses are counted."""
     frames, messages, counted = CASES[case]
     events, counters = assemble(frames)
     assert [event.payload for event in events] == messages

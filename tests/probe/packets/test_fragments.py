@@ -160,7 +160,7 @@ def test_pieces_without_end_hold_bounded_memory(monkeypatch):
 
 @given(st.data())
 def test_any_arrival_of_the_same_pieces_yields_the_datagram(data):
-    """A datagram is found however its pieces are cut, reordered and repeated; if it is repeated whole, twice at most."""
+    """A datagram is found however its pieces are cut, reordered and repeated; a repeated one twice at most."""
     edges = sorted({0, END, *(8 * place for place in data.draw(st.lists(st.integers(1, END // 8), max_size=8)))})
     pieces = list(pairwise(edges))
     doubled = data.draw(st.lists(st.sampled_from(pieces), max_size=4))

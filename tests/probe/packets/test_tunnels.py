@@ -41,7 +41,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_tunnels_are_opened(case):
-    """DNS inside a tunnel is found with the inner addresses; a datagram that is no tunnel is counted as another port."""
+    """DNS inside a tunnel is found with the inner addresses; other datagrams are counted as another port."""
     packet, found = CASES[case]
     counters: Counter[str] = Counter()
     events = Assembly(CaptureOptions(), counters).frame(0, RAW, bytes(packet))
