@@ -1,4 +1,4 @@
-"""Captured events as they travel on the bus (MessagePack arrays), with flow and process."""
+"""Captured events as they travel on the bus: MessagePack arrays with a flow and a process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
 
 
 class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The addresses of one packet: packed (4 or 16 bytes, network order), ports, and "udp" or "tcp".
+    """The addresses of one packet, and what a live source adds to them.
 
-    What a live source knows besides: the socket (its cookie, and that of its network namespace), whether the packet
-    left by it, where the process meant to send, before any NAT, and its role: it asks, it answers, or does both.
-    Zero and b"" where it is not known; a connection that is about to be made has no source yet.
+    Addresses are packed (4 or 16 bytes, network order). `transport` is "udp" or "tcp". A live source also sets:
+    `socket` and `namespace` (the cookies of the socket and of its network namespace), `egress` (the packet left by this
+    socket), `meant` and `meant_port` (the destination before any NAT), and `role` (client, server or forwarder).
+
+    An unknown value is 0, b"" or "". A connection attempt has no source address yet.
     """
 
     source: bytes
@@ -42,7 +44,7 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def original(self) -> tuple[str, int] | None:
-        """Where a packet that leaves was meant to go, if NAT has changed that: address and port."""
+        """The destination (address and port) before NAT of a packet that leaves; None if NAT did not change it."""
         meant = (self.meant, self.meant_port)
         if (
             not self.egress
@@ -55,7 +57,11 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The process behind an event; zero and "" where the source does not know."""
+    """The process behind an event. A value that the source does not provide is 0 or "".
+
+    `mount_namespace` and `pid_namespace` are inode numbers as in /proc/PID/ns. `start_time` is in ns since the epoch
+    and is the same in all events that one run of the probe emits for a process: with `pid` it identifies the process.
+    """
 
     pid: int = 0
     name: str = ""
@@ -67,13 +73,20 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     cgroup_id: int = 0
     container_name: str = ""
     container_image: str = ""
+    mount_namespace: int = 0
+    pid_namespace: int = 0
+    start_time: int = 0
 
 
 class Captured(msgspec.Struct, frozen=True, array_like=True):
-    """One captured event: `timestamp` in ns since the epoch, the raw DNS payload or b"", and its context."""
+    """One captured event: a time stamp (ns since the epoch), the raw DNS payload or b"", and its context.
+
+    `processor` is the number of the processor on which the kernel recorded the event; 0 if the source has none.
+    """
 
     timestamp: int
     payload: bytes = b""
     flow: Flow | None = None
     process: Process | None = None
     args: dict[str, Any] = {}
+    processor: int = 0
