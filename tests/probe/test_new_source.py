@@ -148,7 +148,7 @@ def test_auto_takes_the_first_that_can_be_opened(module, monkeypatch):
     monkeypatch.setattr(registry, "SOURCES", entries)
     said: list[str] = []
     assert best_source(said.append).name == "ticks "
-    assert said == ["cannot capture by stone: is heavy: lift it", "capturing by ticks"]
+    assert said == ["no capture by stone: is heavy: lift it", "capturing by ticks"]
     monkeypatch.setattr(registry, "SOURCES", entries[:1])
     with pytest.raises(SourceUnavailable, match="stone: is heavy"):
         best_source(said.append)

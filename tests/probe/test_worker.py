@@ -168,6 +168,21 @@ def test_batches_and_turns_count_the_events_before_them(folder, received):
     assert [turn.published for turn in received.turns] == [{}, first, *[{**first, NET_PACKET_DNS: 3}] * 2]
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "batches"),
+    [(1, 1000, [1000]), (1, 1001, [1000, 1]), (65_536, 9, [8, 1]), (600_000, 2, [1, 1])],
+    ids=["as many as fit", "one more", "in bytes", "larger than a batch"],
+)
+def test_batches_are_bounded(folder, received, size, count, batches):
+    """A batch has at most 1,000 events and 512 KiB of payloads; the rest of a turn follows in further batches."""
+    chunk = [(NET_PACKET_DNS, Captured(number, bytes(size))) for number in range(count)]
+    with published(folder, Listed(chunk)):
+        wait_until(lambda: received.ended)
+    assert [len(batch.events) for batch in received.batches] == batches
+    assert [(batch.turn, batch.sequence) for batch in received.batches] == [(1, n) for n in range(len(batches))]
+    assert [event.timestamp for event in received.events] == list(range(count))
+
+
 def test_turns_carry_the_losses_of_the_source_by_hop(folder, received):
     """A turn contains what its source counts as lost, by hop and reason; other counters and zeros are no losses."""
     source = Listed(events(0, 2))

@@ -94,7 +94,7 @@ def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT, 
         try:
             source = entry.open(Opening(_supported(entry, options, say), clock))
         except SourceUnavailable as error:
-            say(f"cannot capture by {error}")
+            say(f"no capture by {error}")
             refused = error
         else:
             say(f"capturing by {entry.name}" if entry.live else f"no live source: playing the bundled {entry.name}")
