@@ -21,8 +21,8 @@ pytestmark = [
     pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
-HIDDEN = "192.0.2.77"  # an address that no packet tells
-EMBEDDED = "127.0.0.11"  # where Docker answers on networks that users made
+HIDDEN = "192.0.2.77"  # an address that appears in no packet
+EMBEDDED = "127.0.0.11"  # Docker's own server on user-defined networks
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def seen(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
 
 
 def of_client(seen: Watching, name: str, container: str) -> list[Captured]:
-    """Question and answer at a container's end."""
+    """Return query and response at a container."""
 
     def found() -> list[Captured]:
         return [event for event in seen.about(name) if event.flow.role == CLIENT and event.process.name == "resolve"]
@@ -61,7 +61,7 @@ def of_client(seen: Watching, name: str, container: str) -> list[Captured]:
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_container_that_asks_a_server_itself(daemon, seen, transport):
-    """A question straight to a server has the container's id, its process, and the name and image that Docker tells."""
+    """A query to a server has the container's id, process, name and image."""
     name = f"straight-{transport}.test"
     options = ("--name", f"straight-{transport}")
     container = daemon.resolve(name, *options, server=UPSTREAM, transport=transport)
@@ -75,7 +75,7 @@ def test_container_that_asks_a_server_itself(daemon, seen, transport):
 
 
 def test_name_and_image_of_a_container(daemon, seen):
-    """Docker is asked for a container's name and image as soon as it is made, so that its events have them."""
+    """The name of a container is requested when it is created, so that its first events can have it."""
     container = daemon.docker("create", "--name", "named", IMAGE, "/resolve", UPSTREAM, "53", "udp", "named.test")
 
     def names() -> set[tuple[str, str]]:
@@ -94,7 +94,7 @@ def test_name_and_image_of_a_container(daemon, seen):
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_container_behind_the_embedded_dns(daemon, seen, transport):
-    """A question to Docker's own server, on a random port behind NAT, keeps its destination; Docker asks on for it."""
+    """A query to Docker's own server, on a random port behind NAT, keeps its destination, and Docker forwards it."""
     name = f"embedded-{transport}.test"
     options = ("--network", "dnstrail-net", "--dns", UPSTREAM)
     container = daemon.resolve(name, *options, server=EMBEDDED, transport=transport)
@@ -109,7 +109,7 @@ def test_container_behind_the_embedded_dns(daemon, seen, transport):
 
 
 def test_twenty_three_short_containers(daemon, seen):
-    """Of containers that live for one question each, none is taken for another."""
+    """Each of 23 containers that send one query has its own id."""
     containers = [daemon.resolve(f"c{number}.test", server=UPSTREAM, transport="udp") for number in range(23)]
     for number, container in enumerate(containers):
         of_client(seen, f"c{number}.test", container)
@@ -117,9 +117,9 @@ def test_twenty_three_short_containers(daemon, seen):
 
 
 def test_getaddrinfo_in_a_container_feeds_the_image(daemon):
-    """A name that no packet tells, from a container's own file, is in the image, with the container that asked.
+    """A name from a container's own hosts file is in the image, with the container that resolved it.
 
-    Each container has a library that nobody has seen before, and asks at once: it is watched before that in time.
+    Each container has a new library and resolves at once, so the library must be watched before the program starts.
     """
     line = "--capture ebpf:getaddrinfo --output json --events net_packet_dns,sched_process_exit"
     options = ("--interactive", "--add-host", f"hidden.test:{HIDDEN}", "--network", "none")
@@ -130,7 +130,7 @@ def test_getaddrinfo_in_a_container_feeds_the_image(daemon):
             found = [event for event in run.named(name) if event["containerId"] == asked[-1]]
             return [event for event in found if event["processName"] == "by-gcc"]
 
-        def told_at_once() -> bool:  # a busy host may be too late for one of them
+        def reported_at_once() -> bool:  # a busy host can be too late for one of them
             asked.append(daemon.docker("create", *options, LIBRARY_IMAGE, "/by-gcc", "hidden.test"))
             start = ["docker", "--host", daemon.host, "start", "--attach", "--interactive", asked[-1]]
             done = subprocess.run(start, input="\n", capture_output=True, text=True, timeout=60, check=True)
@@ -139,7 +139,7 @@ def test_getaddrinfo_in_a_container_feeds_the_image(daemon):
             daemon.docker("rm", asked[-1])
             return bool(events("net_packet_dns"))
 
-        wait_until(told_at_once, "a call that is told")
+        wait_until(reported_at_once, "a call that is reported")
         wait_until(lambda: client.ask("get", key=HIDDEN)["ok"], "the name in the image")
         assert client.ask("get", key=HIDDEN)["data"]["dns_root"] == "hidden.test"
         trail = client.ask("trail", key=HIDDEN, container=asked[-1])["data"]

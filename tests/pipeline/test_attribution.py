@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from ipaddress import ip_address
@@ -43,7 +44,7 @@ ANSWER = "/test/192.0.2.1"
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Hosts]:
-    """Two hosts, with servers of names on IPv4 and IPv6, and two more on a port that only NAT leads to."""
+    """Two hosts, with DNS servers on IPv4 and IPv6, and two more on a port that only NAT leads to."""
     live_or_skip("dig", "getent", "gcc")
     with hosts() as both, ExitStack() as servers:
         for address, port in ((SERVER6, 53), (SERVER, HIDDEN), (SERVER6, HIDDEN)):
@@ -57,7 +58,7 @@ def network() -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def static() -> Iterator[str]:
-    """A program that is linked to no library."""
+    """A static program."""
     with run_dir() as folder:
         folder.chmod(0o755)
         program = folder / "resolve"
@@ -68,13 +69,13 @@ def static() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def seen(network: Hosts) -> Iterator[Watching]:
-    """The probe, started when the servers were up."""
+    """The probe, started after the servers."""
     with watching() as started:
         yield started
 
 
 def ask(network: Hosts, *command: str) -> int:
-    """Run a command on the client to its end; its process."""
+    """Run a command on the client to its end; return its process."""
     with network.start_on_client(*command) as process:
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 0, out
@@ -82,13 +83,13 @@ def ask(network: Hosts, *command: str) -> int:
 
 
 def with_nameserver(network: Hosts, server: str, folder: Path, *command: str) -> int:
-    """Run a command whose resolver asks a server."""
+    """Run a command that is configured to use a server as resolver."""
     (folder / "resolv.conf").write_text(f"nameserver {server}\n")
     return ask(network, "sh", "-c", f'mount --bind {folder}/resolv.conf /etc/resolv.conf; exec "$@"', "sh", *command)
 
 
 def check_client(seen: Watching, name: str, pid: int, comm: str, path: str) -> list[Captured]:
-    """Question and answer are there at the client's end, each with its process; gives these events."""
+    """Check that query and response were captured at the client with its process; return these events."""
 
     def at_client() -> list[Captured]:
         return [event for event in seen.about(name) if event.flow.role == ASKS]
@@ -103,7 +104,7 @@ def check_client(seen: Watching, name: str, pid: int, comm: str, path: str) -> l
 
 
 def check_server(seen: Watching, name: str) -> None:
-    """Question and answer are there at the server's end, too, as the server's."""
+    """Check that query and response were captured at the server with its process."""
 
     def at_server() -> list[Captured]:
         return [event for event in seen.about(name) if event.flow.role == ANSWERS]
@@ -116,7 +117,7 @@ def check_server(seen: Watching, name: str) -> None:
 @VERSIONS
 @TRANSPORTS
 def test_dig(network, seen, version, transport):
-    """A question by dig is dig's at its end, and the server's at the other, over UDP and TCP, IPv4 and IPv6."""
+    """A query by dig is attributed to dig at the client and to dnsmasq at the server."""
     name = f"dig-{version}-{transport}.test"
     server = SERVERS[version]
     pid = ask(network, "dig", "+tcp" if transport == "tcp" else "+notcp", "+short", f"@{server}", name)
@@ -129,14 +130,14 @@ def test_dig(network, seen, version, transport):
 
 @VERSIONS
 def test_getent(network, seen, tmp_path, version):
-    """A question by the system's resolver is that of the program that called it."""
+    """A query by the C library is attributed to the program that called it."""
     name = f"getent-{version}.test"
     pid = with_nameserver(network, SERVERS[version], tmp_path, "getent", "ahosts", name)
     check_client(seen, name, pid, "getent", "/usr/bin/getent")
 
 
-def test_servers_that_are_not_configured(network, seen, tmp_path):
-    """What answers a process is foreign where the resolv.conf that the process sees does not name it."""
+def test_foreign_servers(network, seen, tmp_path):
+    """A response is foreign if the resolv.conf that the process sees does not name its server."""
     (tmp_path / "resolv.conf").write_text(f"nameserver {SENDER}\n")
     mounted = f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; exec "$@"'
     for server, foreign in ((SENDER, False), (SERVER6, True)):
@@ -150,7 +151,7 @@ def test_servers_that_are_not_configured(network, seen, tmp_path):
 
 @VERSIONS
 def test_python(network, seen, tmp_path, version):
-    """A question by Python's resolver is Python's."""
+    """A query by Python is attributed to Python."""
     name = f"python-{version}.test"
     code = "import socket, sys; socket.getaddrinfo(sys.argv[1], 80)"
     pid = with_nameserver(network, SERVERS[version], tmp_path, sys.executable, "-c", code, name)
@@ -160,7 +161,7 @@ def test_python(network, seen, tmp_path, version):
 @VERSIONS
 @TRANSPORTS
 def test_static_program(network, seen, static, version, transport):
-    """A program without any library is seen as well as others."""
+    """A query by a static program is attributed to it."""
     name = f"static-{version}-{transport}.test"
     pid = ask(network, static, SERVERS[version], "53", transport, name)
     check_client(seen, name, pid, "resolve", static)
@@ -168,7 +169,7 @@ def test_static_program(network, seen, static, version, transport):
 
 @VERSIONS
 def test_socket_shared_by_a_fork(network, seen, version):
-    """What a child sends and gets over its parent's socket is the child's."""
+    """Packets of a child over a socket of its parent are attributed to the child."""
     name = f"forked-{version}.test"
     with network.start_on_client(sys.executable, "-c", FORKED, SERVERS[version], query(name)) as process:
         out, _ = process.communicate(timeout=20)
@@ -180,7 +181,7 @@ def test_socket_shared_by_a_fork(network, seen, version):
 @VERSIONS
 @pytest.mark.parametrize("kind", ["udp", "unconnected", "tcp"])
 def test_socket_older_than_the_probe(network, version, kind):
-    """A socket that was open before the probe has its process all the same, whatever kind it is."""
+    """A socket older than the probe is attributed to its process."""
     name = f"older-{version}-{kind}.test"
     command = (sys.executable, "-c", WAITING, SERVERS[version], kind, query(name))
     with network.start_on_client(*command) as process:
@@ -196,7 +197,7 @@ def test_socket_older_than_the_probe(network, version, kind):
 @VERSIONS
 @TRANSPORTS
 def test_client_behind_nat(network, seen, static, version, transport):
-    """A client that NAT leads to another port is seen with the destination that it meant, and so is its answer."""
+    """A client behind NAT is captured with the destination before NAT, and so is the response."""
     name = f"nat-{version}-{transport}.test"
     meant, real = ("10.99.0.77", SERVER) if version == "v4" else ("fd99::77", SERVER6)
     target = f"{real}:{HIDDEN}" if version == "v4" else f"[{real}]:{HIDDEN}"
@@ -220,7 +221,7 @@ def test_client_behind_nat(network, seen, static, version, transport):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_process_in_a_container(network, when):
-    """A process in a container's cgroup has its id, whether the container is older than the probe or younger."""
+    """A process in a container has the container's id, for containers older and younger than the probe."""
     name = f"container-{when}.test"
     with ExitStack() as stack:
         if when == "after":
@@ -233,7 +234,7 @@ def test_process_in_a_container(network, when):
         process = subprocess.Popen([*enter, *dig], stdout=subprocess.DEVNULL)
         assert process.wait(20) == 0
         pid = process.pid
-        folder.rmdir()  # what comes late still finds it
+        folder.rmdir()  # late events still find the container
         found = check_client(seen, name, pid, "dig", "/usr/bin/dig")
         seen.until(lambda: seen.of(pid, SCHED_PROCESS_EXIT), "the end of dig")
         of_dig = [*found, *seen.of(pid, SCHED_PROCESS_EXIT)]
@@ -243,8 +244,8 @@ def test_process_in_a_container(network, when):
 
 
 @VERSIONS
-def test_connection_is_seen_with_its_process_and_where_it_was_meant_to_go(network, seen, version):
-    """Every attempt to connect, a refused one too, is an event with the process and the destination."""
+def test_a_connection_has_its_process_and_its_destination(network, seen, version):
+    """Every connection attempt, even a refused one, is an event with process and destination."""
     client = (
         "import socket, sys; socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else 2).connect_ex((sys.argv[1], 81))"
     )
@@ -256,8 +257,8 @@ def test_connection_is_seen_with_its_process_and_where_it_was_meant_to_go(networ
     assert event.process.path == os.path.realpath(sys.executable)
 
 
-def test_mapped_address_is_ipv4(network, seen):
-    """A connection of an IPv6 socket to an IPv4-mapped address is one to the IPv4 address."""
+def test_a_mapped_address_is_ipv4(network, seen):
+    """A connection to an IPv4-mapped address is reported with the IPv4 address."""
     client = "import socket, sys; socket.socket(socket.AF_INET6).connect_ex(('::ffff:' + sys.argv[1], 81))"
     pid = ask(network, sys.executable, "-c", client, SERVER)
     seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
@@ -265,8 +266,8 @@ def test_mapped_address_is_ipv4(network, seen):
 
 
 @TRANSPORTS
-def test_question_to_a_mapped_address(network, seen, transport):
-    """A question by an IPv6 socket to an IPv4-mapped address is IPv4 at its packets, and so is what was meant."""
+def test_a_query_to_a_mapped_address(network, seen, transport):
+    """A query to an IPv4-mapped address has IPv4 addresses, before and after NAT."""
     name = f"mapped-{transport}.test"
     pid = ask(network, sys.executable, "-c", WAITING, f"::ffff:{SENDER}", transport, query(name))
     found = check_client(seen, name, pid, "python", os.path.realpath(sys.executable))
@@ -276,7 +277,7 @@ def test_question_to_a_mapped_address(network, seen, transport):
 
 @pytest.mark.parametrize("target", [*SERVERS.values(), f"::ffff:{SERVER}"], ids=["v4", "v6", "mapped"])
 def test_udp_connection(network, seen, target):
-    """A UDP socket that is given its destination is an event of its process; DNS itself and port 0 are none."""
+    """connect() on a UDP socket is an event of its process, except to DNS ports and port 0."""
     client = (
         "import socket, sys\n"
         "for port in (53, 0, 443):\n"
@@ -291,8 +292,8 @@ def test_udp_connection(network, seen, target):
     assert not seen.of(pid, NET_TCP_CONNECT)
 
 
-def test_fork_is_told_of_the_process_that_did_it(network, seen):
-    """A fork is an event of the parent, with its thread, its path, and the child's id; a thread is no fork."""
+def test_a_fork_is_an_event_of_the_forking_process(network, seen):
+    """A fork is an event of the forking process and thread, with the child's id; a new thread is no fork."""
     code = (
         "import os, threading\n"
         "def fork():\n"
@@ -312,12 +313,54 @@ def test_fork_is_told_of_the_process_that_did_it(network, seen):
     assert (end.process.path, end.process.parent_pid) == (event.process.path, process.pid)
 
 
+def check_identity(event: Captured, when: str) -> None:
+    """Check the namespaces and the start of a running process against /proc, which counts in clock ticks."""
+    pid = event.process.pid
+    spaces = [Path(f"/proc/{pid}/ns/{kind}").stat().st_ino for kind in ("mnt", "pid")]
+    assert [event.process.mount_namespace, event.process.pid_namespace] == spaces, when
+    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    since_boot = event.process.start_time / 10**9 - (time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))
+    assert since_boot == pytest.approx(ticks / os.sysconf("SC_CLK_TCK"), abs=1 / os.sysconf("SC_CLK_TCK")), when
+
+
+def test_namespaces_and_start_are_those_of_proc(network, seen):
+    """Packets and process events carry the namespaces and the start of their process, as /proc states them."""
+    inner = ("unshare", "--pid", "--fork", "--mount", sys.executable, "-c", STAYING, SENDER, query("spaces.test"))
+    with network.start_on_client(*inner) as process:
+        seen.until(lambda: [event for event in seen.about("spaces.test") if event.flow.role == ASKS], "the question")
+        [asked, *_] = [event for event in seen.about("spaces.test") if event.flow.role == ASKS]
+        assert asked.process.pid_namespace != Path("/proc/self/ns/pid").stat().st_ino
+        check_identity(asked, "a packet")
+        check_identity(seen.of(asked.process.pid, SCHED_PROCESS_EXEC)[-1], "an exec")
+        process.communicate("", timeout=20)
+    seen.until(lambda: seen.of(asked.process.pid, SCHED_PROCESS_EXIT), "the end")
+    [end] = seen.of(asked.process.pid, SCHED_PROCESS_EXIT)
+    assert end.process == asked.process
+    assert {event.processor for _, event in seen.events} <= set(range(os.cpu_count()))
+
+
+def test_start_of_a_process_that_is_older_than_the_probe(network):
+    """The namespaces and the start of a process that is older than the probe come from /proc."""
+    command = (sys.executable, "-c", WAITING, SENDER, "udp", query("older-start.test"))
+    with network.start_on_client(*command) as process:
+        assert process.stdout.readline() == "open\n"
+        with watching() as seen:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            seen.until(lambda: seen.about("older-start.test"), "the question")
+            event = next(event for event in seen.about("older-start.test") if event.flow.role == ANSWERS)
+            check_identity(event, "a server")
+            of_client = [event for event in seen.about("older-start.test") if event.flow.role == ASKS]
+            assert of_client[0].process.start_time
+        process.communicate(timeout=20)
+
+
 @pytest.mark.parametrize(
     ("script", "code", "signal_code"),
     [("exit 7", 7, 0), ("kill -9 $$", 0, 9), ("kill -15 $$", 0, 15), ("exit 0", 0, 0)],
 )
-def test_end_of_a_process(network, seen, script, code, signal_code):
-    """An end tells the exit code, or the signal, and what the process ran."""
+def test_exit_of_a_process(network, seen, script, code, signal_code):
+    """An exit has the exit code or the signal, and the program."""
     process = subprocess.Popen(["/bin/sh", "-c", script])
     process.wait()
     seen.until(lambda: seen.of(process.pid, SCHED_PROCESS_EXIT), "the end")
@@ -326,8 +369,8 @@ def test_end_of_a_process(network, seen, script, code, signal_code):
     assert (event.process.path, event.process.parent_pid) == (os.path.realpath("/bin/sh"), os.getpid())
 
 
-def test_process_with_threads_ends_once(network, seen):
-    """A process ends when its last thread does, also where its first thread ended before, and that is told once."""
+def test_a_process_with_threads_exits_once(network, seen):
+    """A process exits once, with its last thread, even if its first thread ended before."""
     code = (
         "import ctypes, threading\n"
         "def last(): threading.main_thread().join(0.2); import os; os._exit(3)\n"
@@ -342,7 +385,7 @@ def test_process_with_threads_ends_once(network, seen):
 
 
 def test_paths_are_absolute_and_real(network, seen, tmp_path):
-    """What a process runs is told by its real path: of a script the interpreter, of a link the target."""
+    """The path of a program is absolute and real: the interpreter of a script, the target of a link."""
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\nexit 0\n")
     script.chmod(0o755)
@@ -355,7 +398,7 @@ def test_paths_are_absolute_and_real(network, seen, tmp_path):
 
 
 def test_forwarder(network, seen):
-    """A process that answers and asks is a forwarder, at both of its ends; whom it asks and who asked it are not."""
+    """A process that is both server and client is a forwarder; its own server and its clients are not."""
     with dnsmasq(network.client, "127.0.0.1", 53, "/other/192.0.2.2", f"--server={SENDER}"):
         ask_here = ("dig", "+short", "+tries=1", "+time=1", "@127.0.0.1")
         wait_until(lambda: network.on_client(*ask_here, "ready2.test").stdout == "192.0.2.1\n", "the forwarder")
@@ -368,8 +411,8 @@ def test_forwarder(network, seen):
     assert pid not in forwarders
 
 
-def test_server_that_went_into_the_background(network, seen, tmp_path):
-    """A server that binds its ports and then forks, its first process ending, is itself from its first answer on."""
+def test_a_server_that_daemonized(network, seen, tmp_path):
+    """Responses of a server that daemonized are attributed to its running process."""
     address, pid_file = "127.0.0.53", tmp_path / "pid"
     options = ("--bind-interfaces", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--address=/test/192.0.2.1")
     started = network.on_client("dnsmasq", *options, f"--listen-address={address}", f"--pid-file={pid_file}")
@@ -391,7 +434,7 @@ def test_server_that_went_into_the_background(network, seen, tmp_path):
 @pytest.mark.parametrize("abilities", loader._ABILITIES[1:], ids=["no namespace", "neither namespace nor task"])
 @TRANSPORTS
 def test_older_kernels(network, monkeypatch, abilities, transport):
-    """With as little as older kernels let programs on packets see, both ends have their processes all the same."""
+    """With the values that older kernels provide, client and server are still attributed."""
     monkeypatch.setattr(loader, "_ABILITIES", (abilities,))
     name = f"old-{transport}-{sum(abilities.values())}.test"
     with watching() as seen:
@@ -401,7 +444,7 @@ def test_older_kernels(network, monkeypatch, abilities, transport):
 
 
 def test_a_thousand_short_processes(network, static):
-    """Of 1,009 processes that resolve one name each and end at once, every start, end and answer is its own."""
+    """Each of 1,009 short processes has its own exec, exit and response."""
     count, server = 1009, SERVERS["v4"]
     loop = f'i=0; while [ $i -lt {count} ]; do "$@" n$i.short.test || exit 1; i=$((i + 1)); done'
     with watching() as seen:
@@ -425,6 +468,6 @@ def test_a_thousand_short_processes(network, static):
 
 
 def query(name: str) -> str:
-    """A question, in hexadecimal."""
+    """Return a query in hexadecimal."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return (b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1").hex()

@@ -1,4 +1,4 @@
-"""What became of connections on the real kernel: that it is told, of whose connection, and to where that was meant."""
+"""Results of TCP connections on the real kernel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [
 OPEN, CLOSED = 53, 81
 SERVERS = {"v4": SERVER, "v6": SERVER6, "mapped": f"::ffff:{SERVER}"}
 TARGETS = pytest.mark.parametrize("target", SERVERS)
-# Connects once, without blocking or with it, and says what came of it.
+# Connects once, blocking or not, and prints the error.
 CONNECT = """
 import select, socket, sys
 address, port, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -57,7 +57,7 @@ def seen(network: Hosts) -> Iterator[Watching]:
 
 
 def connect(network: Hosts, address: str, port: int, how: str = "blocking") -> tuple[int, int]:
-    """Connect on the client; the process, and the error that it got."""
+    """Connect on the client; return the process and its error."""
     with network.start_on_client(sys.executable, "-c", CONNECT, address, str(port), how) as process:
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 0, out
@@ -65,7 +65,7 @@ def connect(network: Hosts, address: str, port: int, how: str = "blocking") -> t
 
 
 def result(seen: Watching, pid: int) -> dict[str, Any]:
-    """The one result of a process, which is of its one connection, and comes after that."""
+    """Return the only result of a process; it belongs to the only connection of the process, and follows it."""
     seen.until(lambda: seen.of(pid, NET_TCP_CONNECT_RESULT), "the result")
     [attempt], [found] = seen.of(pid, NET_TCP_CONNECT), seen.of(pid, NET_TCP_CONNECT_RESULT)
     assert found.process.path == os.path.realpath(sys.executable)
@@ -75,15 +75,15 @@ def result(seen: Watching, pid: int) -> dict[str, Any]:
     return found.args
 
 
-def told(address: str, port: int, error: str | None) -> dict[str, Any]:
-    """What is to be told of a connection; no error at all if it came about."""
+def expected(address: str, port: int, error: str | None) -> dict[str, Any]:
+    """Return the arguments of a result; `error` None stands for a connection that succeeded."""
     meant = address.removeprefix("::ffff:")
     return {"dst": meant, "dst_port": port, "connected": error is None, "error": error or ""}
 
 
 @contextmanager
 def rule(network: Hosts, address: str, *words: str) -> Iterator[None]:
-    """A rule of the client's packet filter."""
+    """Add a rule to the client's packet filter."""
     tool = "ip6tables" if ":" in address else "iptables"
     done = network.on_client(tool, "-w", *words[:2], "-A", *words[2:])
     if "does not exist" in done.stderr:
@@ -97,50 +97,50 @@ def rule(network: Hosts, address: str, *words: str) -> Iterator[None]:
 
 @TARGETS
 @pytest.mark.parametrize("how", ["blocking", "non-blocking"])
-def test_connection_that_comes_about(network, seen, target, how):
-    """A connection to a port that listens has come about, whether the process waits in connect or not."""
+def test_a_connection_succeeds(network, seen, target, how):
+    """A connection to an open port succeeds, for blocking and non-blocking sockets."""
     pid, error = connect(network, SERVERS[target], OPEN, how)
     assert error == 0
-    assert result(seen, pid) == told(SERVERS[target], OPEN, None)
+    assert result(seen, pid) == expected(SERVERS[target], OPEN, None)
 
 
 @TARGETS
 @pytest.mark.parametrize("how", ["blocking", "non-blocking"])
-def test_connection_that_is_refused(network, seen, target, how):
-    """A connection to a port on which nobody listens has not, and the error is the one that the process gets."""
+def test_a_connection_is_refused(network, seen, target, how):
+    """A connection to a closed port fails with the error that the process gets."""
     pid, error = connect(network, SERVERS[target], CLOSED, how)
     assert os.strerror(error) == "Connection refused"
-    assert result(seen, pid) == told(SERVERS[target], CLOSED, "ECONNREFUSED")
+    assert result(seen, pid) == expected(SERVERS[target], CLOSED, "ECONNREFUSED")
 
 
-def test_connection_that_nobody_answers(network, seen):
-    """A connection that is given up because no answer came has timed out."""
+def test_a_connection_without_reply_times_out(network, seen):
+    """A connection without reply fails with a timeout."""
     with rule(network, SERVER, "-t", "filter", "INPUT", "-p", "tcp", "--sport", str(CLOSED), "-j", "DROP"):
         pid, error = connect(network, SERVER, CLOSED, "impatient")
     assert os.strerror(error) == "Connection timed out"
-    assert result(seen, pid) == told(SERVER, CLOSED, "ETIMEDOUT")
+    assert result(seen, pid) == expected(SERVER, CLOSED, "ETIMEDOUT")
 
 
-def test_connection_that_its_process_gives_up(network, seen):
-    """A connection whose process ends before an answer comes has not come about, without any error."""
+def test_a_connection_is_given_up_by_its_process(network, seen):
+    """A connection whose process ends first has failed, without an error."""
     with rule(network, SERVER, "-t", "filter", "INPUT", "-p", "tcp", "--sport", str(CLOSED), "-j", "DROP"):
         pid, error = connect(network, SERVER, CLOSED, "none")
     assert os.strerror(error) == "Operation now in progress"
-    assert result(seen, pid) == told(SERVER, CLOSED, "")
+    assert result(seen, pid) == expected(SERVER, CLOSED, "")
 
 
 @pytest.mark.parametrize(("port", "error"), [(OPEN, None), (CLOSED, "ECONNREFUSED")])
 @pytest.mark.parametrize(("meant", "real"), [("10.99.0.77", SERVER), ("fd99::77", SERVER6)], ids=["v4", "v6"])
 def test_connection_behind_nat(network, seen, meant, real, port, error):
-    """Of a connection that NAT leads elsewhere the result is told with the destination that the process meant."""
+    """The result of a connection behind NAT has the destination that the process used."""
     to = f"[{real}]:{port}" if ":" in real else f"{real}:{port}"
     with rule(network, real, "-t", "nat", "OUTPUT", "-d", meant, "-p", "tcp", "-j", "DNAT", "--to", to):
         pid, _ = connect(network, meant, 443)
-    assert result(seen, pid) == told(meant, 443, error)
+    assert result(seen, pid) == expected(meant, 443, error)
 
 
 def test_second_connection_of_a_socket(network, seen):
-    """A socket that connects again after a refusal has a result for either time."""
+    """A socket that connects twice has two results."""
     again = (
         "import socket, sys; sock = socket.socket(); address = sys.argv[1]\n"
         "assert sock.connect_ex((address, 81))\n"
@@ -150,11 +150,11 @@ def test_second_connection_of_a_socket(network, seen):
         assert process.wait(20) == 0
     seen.until(lambda: len(seen.of(process.pid, NET_TCP_CONNECT_RESULT)) >= 2, "the results")
     found = [event.args for event in seen.of(process.pid, NET_TCP_CONNECT_RESULT)]
-    assert found == [told(SERVER, CLOSED, "ECONNREFUSED"), told(SERVER, OPEN, None)]
+    assert found == [expected(SERVER, CLOSED, "ECONNREFUSED"), expected(SERVER, OPEN, None)]
 
 
 def test_accepted_connections_have_no_result(network, seen):
-    """There is a result for who connects alone: none for the server that accepts."""
+    """Only the connecting process has a result, not the accepting server."""
     pid, _ = connect(network, SERVER, OPEN)
     result(seen, pid)
     names = {event.process.name for event in seen.named(NET_TCP_CONNECT_RESULT) if about(event, SERVER, OPEN)}
@@ -163,12 +163,12 @@ def test_accepted_connections_have_no_result(network, seen):
 
 
 def about(event: Captured, address: str, port: int) -> bool:
-    """Whether an event is of a connection to there."""
+    """Return true if an event is about a connection to this destination."""
     return (event.args["dst"], event.args["dst_port"]) == (address, port)
 
 
-def test_without_types_of_the_kernel(network, monkeypatch):
-    """A kernel without BTF still lets connections be seen; there is only nothing of what became of them."""
+def test_without_btf(network, monkeypatch):
+    """A kernel without BTF yields connections without results."""
 
     def none() -> None:
         raise FileNotFoundError

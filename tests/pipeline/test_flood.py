@@ -1,4 +1,4 @@
-"""Fifty thousand responses a second on the real kernel: what is sent is received, or counted where it was lost."""
+"""Fifty thousand responses a second on the real kernel: each one is received, or counted as lost at its hop."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from live.processes import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 RATE, SECONDS = 50_000, 5
-PORT = 46353  # on which nobody else of this host speaks DNS
-PATIENCE = 120.0  # seconds for the cache to catch up, on a machine that does other things, too
+PORT = 46353  # no other program of this host uses it
+PATIENCE = 120.0  # seconds for the cache to catch up, on a busy machine
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def network() -> Iterator[Hosts]:
 
 
 def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_path, capsys):
-    """99 % reach the cache and a signature worker; with what each hop has counted as lost it is all that was sent."""
+    """99 % reach the cache and a signature worker; received and counted losses add up to the number sent."""
     counting = tmp_path / "counting.py"
     counting.write_text(SIGNATURE)
     options = [
@@ -49,12 +49,13 @@ def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_
         wait_until(lambda: is_counted(run.stats(), sent), "the cache to have counted all", PATIENCE)
         stats = run.stats()
         network.on_client("true")
-        wait_until(lambda: run.named("COUNTED"), "the signature worker to be through", PATIENCE)
+        wait_until(lambda: run.named("COUNTED"), "the signature worker to finish", PATIENCE)
         finding = run.named("COUNTED")[-1]
         counted = {arg["name"]: arg["value"] for arg in finding["args"]}["received"]
         at_probe = lost(stats, "kernel", "probe")
         wait_until(
-            lambda: counted + at_probe + lost(run.stats(), "workers") == sent, "the signature worker to tell its losses"
+            lambda: counted + at_probe + lost(run.stats(), "workers") == sent,
+            "the signature worker to report its losses",
         )
     with capsys.disabled():
         sys.stdout.write(
@@ -67,7 +68,7 @@ def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_
 
 
 def test_the_probe_goes_first(network):
-    """The probe has a higher priority than the workers that may be late, also where it counts by sessions."""
+    """The probe has a higher priority than the other workers, also in its session."""
     with pipeline("--dns-ports", str(PORT), "--events", "DNS_DATA_SOURCE") as run:
         nice = {name: os.getpriority(os.PRIO_PROCESS, run.worker(name)) for name in ("probe", "cache", "signatures")}
         autogroup = Path(f"/proc/{run.worker('probe')}/autogroup")
@@ -76,27 +77,27 @@ def test_the_probe_goes_first(network):
 
 
 def flood(network: Hosts) -> int:
-    """Send, on the loopback of a host; how many."""
+    """Send on the loopback of a host; return the number of responses."""
     drop = ["iptables", "-A", "INPUT", "-p", "udp", "--dport", "40053", "-j", "DROP"]  # no ICMP for each of them
     assert network.on_client(*drop).returncode == 0
     sender = Path(__file__).parents[1] / "support/live/flood.py"
     command = [sys.executable, str(sender), "127.0.0.1", "127.0.0.1", str(RATE), str(SECONDS), str(PORT)]
     sent = json.loads(network.on_client(*command, timeout=60).stdout)
     assert sent["sent"] == RATE * SECONDS
-    assert sent["seconds"] < SECONDS * 1.2, "the sender itself was too slow to say anything"
+    assert sent["seconds"] < SECONDS * 1.2, "the sender itself was too slow"
     return sent["sent"]
 
 
 def is_counted(stats: dict, sent: int) -> bool:
-    """Whether all that was sent was received or lost."""
+    """Return true if received and lost responses add up to the number sent."""
     return received(stats) + lost(stats, "kernel", "probe", "bus", "decoder") >= sent
 
 
 def received(stats: dict) -> int:
-    """The responses that reached the image."""
+    """Return the number of responses in the image."""
     return stats["image"].get("related", 0)
 
 
 def lost(stats: dict, *hops: str) -> int:
-    """The events that were lost at some hops."""
+    """Return the number of events lost at some hops."""
     return sum(count for hop in hops for name, count in stats["lost"][hop].items() if name != TURN)

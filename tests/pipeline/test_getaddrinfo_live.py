@@ -1,4 +1,4 @@
-"""What the C library's getaddrinfo tells programs, seen by the kernel where the library is called."""
+"""Calls of getaddrinfo, captured by uprobes on the real kernel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured
-from dnstrail_probe.ebpf.getaddrinfo import library_finder as libraries
+from dnstrail_probe.ebpf.getaddrinfo import library_finder
 from live.ebpf_source import Watching, watching
 from live.encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_skip
 from live.getaddrinfo_program import LEFT, NESTED, build, make_root, resolving
@@ -25,15 +25,15 @@ pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
-HIDDEN, HIDDEN6 = "192.0.2.77", "2001:db8::77"  # addresses that no packet tells
-MANY, READ = 70, 64  # addresses of one name, and how many of them are looked at
+HIDDEN, HIDDEN6 = "192.0.2.77", "2001:db8::77"  # addresses that appear in no packet
+MANY, READ = 70, 64  # addresses of one name, and the number that is read
 THREADS = 23
 CALLS, BUDGET = 5000, 2000
 FILES = ("hosts", "resolv.conf", "nsswitch.conf")  # of /etc, as the programs see them
-SILENT = "10.99.0.250"  # where nobody is
-NOBODY = "127.0.0.9"  # where no server of names is
+SILENT = "10.99.0.250"  # an address of no host
+NOBODY = "127.0.0.9"  # an address without a DNS server
 EAI_AGAIN = -3
-# Resolves a name in each of its threads at once; the threads' ids, and their names.
+# Resolves a name in each of its threads at once, and prints thread ids and names.
 THREADED = r"""
 import os, socket, sys, threading
 def resolve(name):
@@ -48,7 +48,7 @@ for number in range(int(sys.argv[1])):
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Where the programs are, and the files that they see as those of their host."""
+    """A folder with the programs, and the files that they see in /etc."""
     live_or_skip("gcc", "musl-gcc")
     with run_dir() as made:
         made.chmod(0o755)
@@ -66,7 +66,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def network(folder: Path) -> Iterator[Hosts]:
-    """Two hosts, with a further server of names."""
+    """Two hosts, with a second DNS server."""
     with hosts() as both, dnsmasq(both.server, SENDER, 53, "/test/192.0.2.1"):
         wait_until(lambda: both.on_client("dig", "+short", f"@{SENDER}", "ready.test").stdout, "the server")
         yield both
@@ -74,13 +74,13 @@ def network(folder: Path) -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def seen(network: Hosts) -> Iterator[Watching]:
-    """The probe, which is there before the programs."""
+    """The probe, started before the programs."""
     with watching(getaddrinfo=True) as started:
         yield started
 
 
 def on_client(network: Hosts, folder: Path, *resolv: str) -> list[str]:
-    """What starts a program on the client, with hosts and a configuration of its own; its process is the program's."""
+    """Return the command that starts a program on the client with a hosts file and a configuration of its own."""
     (folder / "resolv.conf").write_text(
         "\n".join(resolv or [f"nameserver {SERVER}"]) + "\noptions timeout:1 attempts:1\n"
     )
@@ -88,128 +88,132 @@ def on_client(network: Hosts, folder: Path, *resolv: str) -> list[str]:
     return ["ip", "netns", "exec", network.client, "sh", "-c", f'{mounts}exec "$@"', "sh"]
 
 
-def told_to(seen: Watching, pid: int, name: str, count: int) -> list[Captured]:
-    """What a process was told of a name by so many messages, and no packet told before."""
+def reported(seen: Watching, pid: int, name: str, count: int) -> list[Captured]:
+    """Return the responses about a name that calls of a process yielded, once there are `count`."""
 
     def found() -> list[Captured]:
-        return [event for event in seen.told(name) if event.process.pid == pid]
+        return [event for event in seen.of_getaddrinfo(name) if event.process.pid == pid]
 
-    seen.until(lambda: len(found()) >= count, f"what was told of {name}")
+    seen.until(lambda: len(found()) >= count, f"the calls for {name}")
     return found()
 
 
-def addresses(told: list[Captured]) -> list[str]:
-    """The addresses in messages."""
-    answers = [rrset for event in told for rrset in dns.message.from_wire(event.payload).answer]
+def addresses(found: list[Captured]) -> list[str]:
+    """Return the addresses in responses."""
+    answers = [rrset for event in found for rrset in dns.message.from_wire(event.payload).answer]
     return [rdata.to_text() for rrset in answers for rdata in rrset]
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "musl-gcc"])
-def test_a_name_that_no_packet_tells(network, folder, seen, compiler):
-    """A name from a file is told with the process that asked, in glibc and in musl, and with each address once."""
+def test_a_name_from_a_hosts_file(network, folder, seen, compiler):
+    """A name from a hosts file is reported with its process, for glibc and musl, each address once."""
     program, options = folder / f"by-{compiler}", seen.source.counters["libraries_watched"]
     with resolving(*on_client(network, folder), program, names=["hidden.test"]) as asks:
         if compiler == "musl-gcc":  # the first program with this library
             seen.until(lambda: seen.source.counters["libraries_watched"] > options, "the library")
         assert asks.next() == (0, {HIDDEN, HIDDEN6})
-        told = told_to(seen, asks.process.pid, "hidden.test", 2)
-    assert sorted(addresses(told)) == [HIDDEN, HIDDEN6]
-    assert {event.args["getaddrinfo"] for event in told} == {"success"}
-    assert {(event.process.name, event.process.path, event.process.user_id) for event in told} == {
+        found = reported(seen, asks.process.pid, "hidden.test", 2)
+    assert sorted(addresses(found)) == [HIDDEN, HIDDEN6]
+    assert {event.args["getaddrinfo"] for event in found} == {"success"}
+    assert {(event.process.name, event.process.path, event.process.user_id) for event in found} == {
         (program.name, str(program), 0)
     }
     assert [event for event in seen.about("hidden.test") if event.flow] == []
 
 
-def test_a_name_that_packets_tell_is_not_told_again(network, folder, seen):
-    """Where the answer came by DNS that anybody can read, it is told once, by its packets."""
-    before = seen.source.counters["getaddrinfo_heard"]
+def test_a_name_in_packets_is_suppressed(network, folder, seen):
+    """A name whose answer was captured in packets is not reported again."""
+    before = seen.source.counters["getaddrinfo_suppressed"]
     with resolving(*on_client(network, folder), folder / "by-gcc", names=["google.com"]) as asks:
         assert asks.next() == (0, {GOOGLE})
-        seen.until(lambda: seen.source.counters["getaddrinfo_heard"] > before, "the call")
+        seen.until(lambda: seen.source.counters["getaddrinfo_suppressed"] > before, "the call")
     assert [event.process.pid for event in seen.about("google.com") if not event.flow.egress][-1] == asks.process.pid
-    assert seen.told("google.com") == []
+    assert seen.of_getaddrinfo("google.com") == []
 
 
-def test_a_short_name_is_told_as_it_was_asked(network, folder, seen):
-    """A name that the resolver completes from its search list is told, for packets told the longer one alone."""
+def test_a_short_name_is_reported_as_requested(network, folder, seen):
+    """A name that the search list completes is reported as requested: packets contain only the longer name."""
     command = on_client(network, folder, f"nameserver {SENDER}", "search test")
     with resolving(*command, folder / "by-gcc", names=["short"]) as asks:
         assert asks.next() == (0, {"192.0.2.1"})
-        assert addresses(told_to(seen, asks.process.pid, "short", 1)) == ["192.0.2.1"]
+        assert addresses(reported(seen, asks.process.pid, "short", 1)) == ["192.0.2.1"]
     assert {event.process.pid for event in seen.about("short.test") if event.flow.role == "client"} == {
         asks.process.pid
     }
 
 
-def test_a_failure_is_told(network, folder, seen):
-    """A name that cannot be resolved, since nobody answers, is told as that."""
+def test_a_failure_is_reported(network, folder, seen):
+    """A name that cannot be resolved is reported with its failure."""
     command = on_client(network, folder, f"nameserver {NOBODY}")
     with resolving(*command, folder / "by-gcc", names=["nobody.test"]) as asks:
         assert asks.next() == (EAI_AGAIN, set())
-        told = told_to(seen, asks.process.pid, "nobody.test", 2)
-    assert {event.args["getaddrinfo"] for event in told} == {"EAI_AGAIN"}
-    assert addresses(told) == []
+        found = reported(seen, asks.process.pid, "nobody.test", 2)
+    assert {event.args["getaddrinfo"] for event in found} == {"EAI_AGAIN"}
+    assert addresses(found) == []
 
 
-def test_more_addresses_than_are_looked_at(network, folder, seen):
-    """Of a name with very many addresses the first are told, and that there were more is counted."""
+def test_more_addresses_than_are_read(network, folder, seen):
+    """The first 64 addresses of a name are reported, and a longer list is counted."""
     with resolving(*on_client(network, folder), folder / "by-gcc", names=["many.test"]) as asks:
         error, all_of_them = asks.next()
         assert (error, len(all_of_them)) == (0, MANY)
-        told = addresses(told_to(seen, asks.process.pid, "many.test", 1))
-    assert len(told) == len(set(told)) == READ
-    assert set(told) <= all_of_them
+        found = addresses(reported(seen, asks.process.pid, "many.test", 1))
+    assert len(found) == len(set(found)) == READ
+    assert set(found) <= all_of_them
     assert seen.source.counters["getaddrinfo_cut_short"] == 1
 
 
-def test_a_call_that_was_left_is_not_taken_for_another(network, folder, seen):
-    """A call that a program left by a jump is not told, nor is its name told of what the program asked then."""
+def test_a_call_that_longjmp_left(network, folder, seen):
+    """A call that longjmp left is not reported, and its name is not given to the next call."""
     command = [*on_client(network, folder, f"nameserver {SILENT}"), folder / "left", "left.test", "hidden.test"]
     with subprocess.Popen(command) as process:
         assert process.wait(20) == 0
-    assert sorted(addresses(told_to(seen, process.pid, "hidden.test", 2))) == [HIDDEN, HIDDEN6]
-    assert seen.told("left.test") == []
+    assert sorted(addresses(reported(seen, process.pid, "hidden.test", 2))) == [HIDDEN, HIDDEN6]
+    assert seen.of_getaddrinfo("left.test") == []
 
 
 def test_a_call_within_a_call(network, folder, seen):
-    """Where the library calls itself before it returns, either call is told with its own name and outcome."""
+    """A call within a call is reported with its own name and outcome, and so is the outer call."""
     client = on_client(network, folder, f"nameserver {NOBODY}")
     with resolving(*client, "env", f"LD_LIBRARY_PATH={folder}", folder / "by-gcc", names=["outer.test"]) as asks:
         assert asks.next() == (EAI_AGAIN, set())
-        inner = told_to(seen, asks.process.pid, "hidden.test", 2)
-        outer = told_to(seen, asks.process.pid, "outer.test", 2)
+        inner = reported(seen, asks.process.pid, "hidden.test", 2)
+        outer = reported(seen, asks.process.pid, "outer.test", 2)
     assert sorted(addresses(inner)) == [HIDDEN, HIDDEN6]
     assert {event.args["getaddrinfo"] for event in outer} == {"EAI_AGAIN"}
 
 
 def test_two_probes_at_once(network, folder, seen):
-    """A second probe is told what the first one is, and its end takes nothing from it."""
+    """Two probes report the same calls, and the end of the second does not affect the first."""
     command = on_client(network, folder)
     with resolving(*command, folder / "by-gcc", names=["hidden.test"] * 2) as asks:
         pid = asks.process.pid
         with watching(getaddrinfo=True) as second:
             assert asks.next() == (0, {HIDDEN, HIDDEN6})
-            assert addresses(told_to(second, pid, "hidden.test", 2)) == addresses(told_to(seen, pid, "hidden.test", 2))
+            assert addresses(reported(second, pid, "hidden.test", 2)) == addresses(
+                reported(seen, pid, "hidden.test", 2)
+            )
         assert asks.next() == (0, {HIDDEN, HIDDEN6})
-        told_to(seen, pid, "hidden.test", 4)
+        reported(seen, pid, "hidden.test", 4)
 
 
 def test_threads_at_once(network, folder, seen):
-    """Of calls in many threads at once each is told with its own thread, and its own addresses."""
+    """Simultaneous calls in many threads are each reported with their own thread and addresses."""
     command = [*on_client(network, folder), sys.executable, "-c", THREADED, str(THREADS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     wanted = {tuple(line.split()) for line in done.stdout.splitlines()}
     assert len(wanted) == THREADS
     names = [f"thread{number}.test" for number in range(THREADS)]
-    seen.until(lambda: all(seen.told(name) for name in names), "all calls")
-    assert {(str(event.process.thread_id), name) for name in names for event in seen.told(name)} == wanted
-    assert [addresses(seen.told(name)) for name in names] == [[f"192.0.2.{number}"] for number in range(THREADS)]
+    seen.until(lambda: all(seen.of_getaddrinfo(name) for name in names), "all calls")
+    assert {(str(event.process.thread_id), name) for name in names for event in seen.of_getaddrinfo(name)} == wanted
+    assert [addresses(seen.of_getaddrinfo(name)) for name in names] == [
+        [f"192.0.2.{number}"] for number in range(THREADS)
+    ]
 
 
 @pytest.fixture
 def scratch(folder) -> Iterator[Path]:
-    """A file system of its own."""
+    """A mounted file system."""
     mount = folder / "scratch"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", mount], check=True)
@@ -219,13 +223,13 @@ def scratch(folder) -> Iterator[Path]:
 
 
 def unmounts(path: Path) -> bool:
-    """Unmount a file system; False if it is in use."""
+    """Unmount a file system; return false if it is in use."""
     return subprocess.run(["umount", path], capture_output=True, check=False).returncode == 0
 
 
-def test_a_library_that_comes_and_goes(folder, scratch, monkeypatch):
-    """A program below a root of its own is seen once it runs; when it has ended, what held its library is gone."""
-    monkeypatch.setattr(libraries, "_SWEEP", 0.2)
+def test_a_library_is_released_after_its_program(folder, scratch, monkeypatch):
+    """A library below another root is watched while its program runs, and can be unmounted afterwards."""
+    monkeypatch.setattr(library_finder, "_SWEEP", 0.2)
     root = scratch / "root"
     root.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
@@ -236,13 +240,13 @@ def test_a_library_that_comes_and_goes(folder, scratch, monkeypatch):
         with resolving("chroot", root, "/by-gcc", names=["rooted.test"]) as asks:
             seen.until(lambda: seen.source.counters["libraries_watched"] > options, "the library")
             assert asks.next() == (0, {HIDDEN})
-            (told,) = told_to(seen, asks.process.pid, "rooted.test", 1)
-        assert (addresses([told]), told.process.name) == ([HIDDEN], "by-gcc")
-        wait_until(lambda: unmounts(root), "what held the library to go")
+            (found,) = reported(seen, asks.process.pid, "rooted.test", 1)
+        assert (addresses([found]), found.process.name) == ([HIDDEN], "by-gcc")
+        wait_until(lambda: unmounts(root), "the library to be released")
 
 
 def test_containers_of_one_image(folder, scratch):
-    """Where containers have their files from one layer, it is watched once, and the next has its first call told."""
+    """A library in a layer that containers share is watched once, and the next container's first call is reported."""
     layer = scratch / "layer"
     layer.mkdir()
     make_root(layer, folder / "by-gcc")
@@ -260,13 +264,13 @@ def test_containers_of_one_image(folder, scratch):
                 if not number:
                     seen.until(lambda: seen.source.counters["libraries_watched"] > before, "the library")
                 assert asks.next() == (0, {HIDDEN})
-                assert addresses(told_to(seen, asks.process.pid, "layered.test", 1)) == [HIDDEN]
+                assert addresses(reported(seen, asks.process.pid, "layered.test", 1)) == [HIDDEN]
             wait_until(lambda root=root: unmounts(root), "the end of the container")
         assert seen.source.counters["libraries_watched"] == before + 1
 
 
-def test_what_was_told_is_in_the_image(network, folder):
-    """Through the whole pipeline, also where answers without a query are rejected: the name, its process, its state."""
+def test_the_result_of_a_call_is_in_the_image(network, folder):
+    """The result of a call reaches the image through the whole pipeline, even with unmatched=reject."""
     line = "--capture ebpf:getaddrinfo --dnscache unmatched=reject --output json --events net_packet_dns"
     with pipeline(*line.split()) as run, asker(lookups_address(run.folder)) as client:
         with resolving(*on_client(network, folder), folder / "by-gcc", names=["hidden.test"]) as asks:
@@ -283,15 +287,15 @@ def test_what_was_told_is_in_the_image(network, folder):
             str(folder / "by-gcc"),
             True,
         )
-        told = [event for event in run.named("net_packet_dns") if event["processId"] == asks.process.pid]
-        assert len(told) == 2
-        args = {arg["name"]: arg["value"] for arg in told[0]["args"]}
+        found = [event for event in run.named("net_packet_dns") if event["processId"] == asks.process.pid]
+        assert len(found) == 2
+        args = {arg["name"]: arg["value"] for arg in found[0]["args"]}
         assert args["getaddrinfo"] == "success"
         assert args["proto_dns"]["questions"][0]["name"] == "hidden.test"
 
 
 def test_a_name_behind_encrypted_dns(network, folder):
-    """A name that a resolver asks by HTTPS alone is in the image, with the program that it was told, and no packet."""
+    """A name resolved over HTTPS alone is in the image, with the program that resolved it."""
     encrypted_or_skip()
     line = "--capture ebpf:getaddrinfo --output json --events net_packet_dns"
     with (
@@ -304,22 +308,22 @@ def test_a_name_behind_encrypted_dns(network, folder):
         wait_until(lambda: cache.ask("get", key=SECRET_ADDRESS)["ok"], "the name in the image")
         assert cache.ask("get", key=SECRET_ADDRESS)["data"]["dns_root"] == SECRET
         assert cache.ask("trail", key=SECRET_ADDRESS, process=asks.process.pid)["data"]["scope"] == "process"
-        (told,) = run.named("net_packet_dns")
-        assert (told["processId"], told["processName"]) == (asks.process.pid, "by-gcc")
+        (found,) = run.named("net_packet_dns")
+        assert (found["processId"], found["processName"]) == (asks.process.pid, "by-gcc")
 
 
 def test_one_process_leaves_room_for_others(network, folder):
-    """Of a process that calls without end so many calls are told in a second; the others are counted."""
+    """At most 2,000 calls of a process are reported within a second; the others are counted."""
     code = f"import socket\nfor _ in range({CALLS}): socket.getaddrinfo('hidden.test', 80, type=1)"
     with watching(getaddrinfo=True) as seen:
-        seen.look()  # at the call by which the probe has tried it
+        seen.look()  # reads the call of the trial
         before = seen.source.counters["getaddrinfo"]
         subprocess.run([*on_client(network, folder), sys.executable, "-c", code], timeout=30, check=True)
 
-        def told() -> int:
+        def count() -> int:
             return seen.source.counters["getaddrinfo"] - before
 
-        seen.until(lambda: told() + seen.source.counters["getaddrinfo_over_budget"] >= CALLS, "all calls")
-        assert told() + seen.source.counters["getaddrinfo_over_budget"] == CALLS
-        assert BUDGET <= told() < CALLS
+        seen.until(lambda: count() + seen.source.counters["getaddrinfo_over_budget"] >= CALLS, "all calls")
+        assert count() + seen.source.counters["getaddrinfo_over_budget"] == CALLS
+        assert BUDGET <= count() < CALLS
         assert seen.source.counters["ring_full"] == 0

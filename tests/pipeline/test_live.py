@@ -33,13 +33,13 @@ def network() -> Iterator[Hosts]:
 
 
 def ping(network: Hosts) -> None:
-    """One real ping of google.com."""
+    """Ping google.com once."""
     done = network.on_client("ping", "-c1", "-W5", "google.com")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_twenty_pings_are_twenty_findings(network):
-    """Every ping has its packets with its process, exactly one finding, and its name and address in the image."""
+    """Every ping has packets with its process, exactly one finding, and its name and address in the image."""
     with pipeline(*LINE.split()) as run:
         assert "capturing by ebpf" in run.errors
         for number in range(1, 21):
@@ -62,26 +62,26 @@ def test_twenty_pings_are_twenty_findings(network):
 
 
 def test_connections_have_the_names_behind_them(network):
-    """A connection to an address that was just resolved is an event with the process and the names behind it."""
+    """A connection to a resolved address is an event with its process and the names of the address."""
     connect = "import socket; s = socket.socket(); s.connect_ex((socket.gethostbyname('google.com'), 81))"
     with pipeline("--output", "json", "--events", "net_tcp_connect") as run:
         for number in range(1, 24):
             assert network.on_client(sys.executable, "-c", connect).returncode == 0
             wait_until(lambda number=number: len(connections(run)) >= number, f"connection {number}")
-        told = [{arg["name"]: arg["value"] for arg in event["args"]} for event in connections(run)]
-        assert told == [{"dst": GOOGLE, "dst_port": 81, "dst_dns": ["google.com"]}] * 23
+        reported = [{arg["name"]: arg["value"] for arg in event["args"]} for event in connections(run)]
+        assert reported == [{"dst": GOOGLE, "dst_port": 81, "dst_dns": ["google.com"]}] * 23
         stats = run.stats()
         assert stats["cache"]["copies"] >= 23  # each answer is seen on the sockets of both ends
         assert stats["admission"]["matched"] >= 23
 
 
 def connections(run: Run) -> list[dict]:
-    """The connections to the port that nobody else uses."""
+    """Return the connections to the port that no other program uses."""
     return [event for event in run.named("net_tcp_connect") if {"dst_port", 81} <= {*event["args"][1].values()}]
 
 
 def test_only_the_probe_keeps_privileges(network):
-    """Cache and signatures run as nobody, the probe as root; and they still find each other."""
+    """Cache and signatures run as nobody and the probe as root, and they still communicate."""
     with pipeline(*LINE.split()) as run:
         uids = {name: text_of(Path(f"/proc/{run.worker(name)}/status")) for name in ("probe", "cache", "signatures")}
         owners = {name: text.partition("Uid:")[2].split()[0] for name, text in uids.items()}
@@ -91,7 +91,7 @@ def test_only_the_probe_keeps_privileges(network):
 
 
 def test_frozen_cache_delays_and_does_not_lose_the_finding(network):
-    """A cache that stands still around the ping is waited for: the lookup never answers from before its event."""
+    """A lookup waits for a cache that is stopped around the ping: it never answers from before its event."""
     with pipeline(*LINE.split()) as run:
         cache = run.worker("cache")
         for number in range(1, 6):
@@ -105,7 +105,7 @@ def test_frozen_cache_delays_and_does_not_lose_the_finding(network):
 
 
 def test_names_behind_dockers_nat_are_in_the_image(network):
-    """With the two NAT rules of Docker's embedded DNS, whose server has a random port, names are resolved and known."""
+    """Names resolved through the NAT rules of Docker's embedded DNS, with its random port, are in the image."""
     nat = ["iptables", "-t", "nat"]
     rules = [
         [
@@ -138,7 +138,7 @@ def test_names_behind_dockers_nat_are_in_the_image(network):
 
 
 def test_killed_probe_ends_the_run(network):
-    """After kill -9 of the probe the run ends and says so, and the host's names resolve all the while."""
+    """After kill -9 of the probe the run ends and names it, and the host resolves names all the while."""
     with pipeline(*LINE.split()) as run:
         assert network.on_client("getent", "hosts", "google.com").returncode == 0
         os.kill(run.worker("probe"), signal.SIGKILL)
@@ -149,7 +149,7 @@ def test_killed_probe_ends_the_run(network):
 
 
 def test_without_capabilities_the_next_source_is_taken():
-    """Without capabilities there is one clear line a source, and then the demo capture; no traceback."""
+    """Without capabilities each source is rejected in one line, and the demo capture is played."""
     live_or_skip()
     with run_dir() as folder:
         folder.chmod(0o777)
@@ -164,8 +164,8 @@ def test_without_capabilities_the_next_source_is_taken():
     assert "WATCHED_NAME" in done.stdout
 
 
-def test_packet_source_sees_the_same_names(network):
-    """Without eBPF an AF_PACKET socket, in the namespace of the client, brings the names, without processes."""
+def test_the_packet_source_captures_the_same_names(network):
+    """An AF_PACKET socket in the namespace of the client captures the names, without processes."""
     with run_dir() as folder, started("cache", "--run-dir", folder):
         command = ["ip", "netns", "exec", network.client, sys.executable, "-m", "dnstrail_probe"]
         command += ["--capture", "packet", "--run-dir", str(folder), "--subscribers", "1"]
@@ -183,7 +183,7 @@ def test_packet_source_sees_the_same_names(network):
 
 
 def test_twenty_thousand_responses_a_second_are_related_or_counted(network, capsys):
-    """At 20,000 responses a second from a real sender, 99 % are related, and each other one is counted at its hop."""
+    """Of 20,000 responses a second 99 % are related, and every other one is counted at its hop."""
     rate, seconds = 20_000, 10
     with pipeline("--dnscache", "enable,unmatched=accept", "--events", "DNS_DATA_SOURCE", "--output", "json") as run:
         sender = Path(__file__).parents[1] / "support/live/flood.py"
@@ -201,14 +201,14 @@ def test_twenty_thousand_responses_a_second_are_related_or_counted(network, caps
             f"\nsent {sent}, related {image['related']}, lost in the ring {lost}, cache {stats['cache']}\n"
         )
     assert sent["sent"] == rate * seconds
-    assert sent["seconds"] < seconds * 1.5, "the sender itself was too slow to say anything"
+    assert sent["seconds"] < seconds * 1.5, "the sender itself was too slow"
     assert image["related"] >= 0.99 * sent["sent"]
     assert stats["lost"]["total"] == lost
     assert sent["sent"] - image["related"] <= lost
 
 
 def settled(run: Run) -> bool:
-    """Whether nothing more comes."""
+    """Return true if no more messages arrive."""
     before = run.stats()["image"].get("messages", 0)
     time.sleep(0.5)
     return bool(before) and run.stats()["image"]["messages"] == before

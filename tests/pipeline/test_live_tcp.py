@@ -31,14 +31,14 @@ def network() -> Iterator[Hosts]:
 
 
 def dig(network: Hosts, name: str, *options: str) -> None:
-    """One question over TCP."""
+    """Send one query over TCP."""
     done = network.on_client("dig", "+tcp", "+short", "+tries=1", "+time=5", f"@{ADDRESS}", *options, name)
     assert GOOGLE in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 def test_ebpf_sees_dns_over_tcp_with_its_process(network):
-    """A question over TCP and its answer are each seen once at each end, with the process, its role and the times."""
+    """A query over TCP and its response are captured once at each end, with process and role."""
     source = EbpfSource(CaptureOptions())
     seen = []
 
@@ -68,8 +68,8 @@ def test_ebpf_sees_dns_over_tcp_with_its_process(network):
 
 
 @pytest.mark.parametrize("capture", ["ebpf", "packet"])
-def test_names_asked_over_tcp_are_in_the_image(network, capture):
-    """A name that was asked over TCP is in the image, whichever live source sees it."""
+def test_names_resolved_over_tcp_are_in_the_image(network, capture):
+    """A name that was resolved over TCP is in the image, by either live source."""
     with run_dir() as folder, started("cache", "--run-dir", folder):
         command = [sys.executable, "-m", "dnstrail_probe", "--capture", capture]
         command += ["--run-dir", str(folder), "--subscribers", "1"]
@@ -94,8 +94,8 @@ def test_names_asked_over_tcp_are_in_the_image(network, capture):
 
 
 @pytest.mark.parametrize("capture", ["ebpf", "packet"])
-def test_server_names_are_seen_where_they_are_wanted(network, capture):
-    """The name in a ClientHello and the Host of a request, in pieces too, become events with their connection."""
+def test_server_names_become_events_if_the_option_is_set(network, capture):
+    """The name in a ClientHello and the Host of a request become events, also if they are split."""
     script = """
 import socket, ssl, threading
 server = socket.create_server(("127.0.0.1", 0))

@@ -5,12 +5,12 @@ Capabilities belong to threads, so the probe calls this before it starts any thr
 
 from __future__ import annotations
 
-import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from dnstrail.bus.ipc import make_folder, socket_path
+from dnstrail.process.libc import call
 from dnstrail.process.privileges import keep_capabilities
 
 NICENESS = -5  # gives about three times the CPU share of niceness 0: sched(7)
@@ -30,9 +30,8 @@ def give_up_privileges(capabilities: tuple[str, ...], address: str) -> None:
         make_folder(address, folder)
         status = folder.stat()
         if os.geteuid() == 0:
-            libc = ctypes.CDLL(None)
-            libc.setfsgid(status.st_gid)
-            libc.setfsuid(status.st_uid)
+            call("setfsgid", status.st_gid)
+            call("setfsuid", status.st_uid)
     keep_capabilities(*capabilities)
 
 

@@ -1,26 +1,24 @@
-"""The end of a worker process: by SIGINT, by SIGTERM, or with the process that started it."""
+"""The end of a worker process: on SIGINT and SIGTERM, and with the process that started it."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import threading
 from types import FrameType
 
+from dnstrail.process.libc import call
+
 _PR_SET_PDEATHSIG = 1
-PARENT = "DNSTRAIL_PARENT"  # process id of a parent that its workers must not outlive
+PARENT = "DNSTRAIL_PARENT"  # the process id of a parent whose workers must not outlive it; the parent sets it
 
 
 def stop_on_signals() -> threading.Event:
-    """Install the signal handlers and return the stop signal of this process.
-
-    SIGINT, SIGTERM and the death of a parent named by DNSTRAIL_PARENT set it. A second signal ends the process at once.
-    """
+    """Return the stop signal of this process: set on SIGINT and SIGTERM, and when a parent that requires it dies."""
     stop = threading.Event()
 
     def handle(signum: int, _frame: FrameType | None) -> None:
-        if stop.is_set():  # the second signal
+        if stop.is_set():  # the second signal ends the process at once
             signal.signal(signum, signal.SIG_DFL)
             os.kill(os.getpid(), signum)
         stop.set()
@@ -33,12 +31,9 @@ def stop_on_signals() -> threading.Event:
 
 
 def end_with_parent() -> bool:
-    """Ask the kernel for SIGTERM when the parent dies, if DNSTRAIL_PARENT names it.
-
-    Return False if that parent has died already. A change of the user id clears this setting (prctl(2)).
-    """
+    """Request SIGTERM for the death of the parent, if the parent requires it; return False if it is dead already."""
     parent = os.environ.get(PARENT)
     if parent is None or not parent.isdigit():
         return True
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    call("prctl", _PR_SET_PDEATHSIG, signal.SIGTERM)
     return os.getppid() == int(parent)

@@ -11,16 +11,30 @@ from dnstrail_probe.ebpf.btf import VMLINUX, Btf, process_offsets, socket_offset
 from dnstrail_probe.ebpf.program_text import program_text
 from dnstrail_probe.host.cgroups import cgroup_id, cgroups, find_cgroup2
 
+PROGRAMS = Path(records.__file__).parent / "programs"
+SIZES = {"u64": 8, "u32": 4, "u16": 2, "u8": 1, "char": 1}
+
+
+def size_of(struct: str, file: str) -> int:
+    """Return the size of a struct of a program whose members are scalars and arrays, aligned without gaps."""
+    body = re.search(rf"struct {struct} \{{(.*?)\n\}};", (PROGRAMS / file).read_text(), re.DOTALL)[1]
+    size = 0
+    for kind, members in re.findall(r"^ +(\w+) ([^;]+);", body, re.MULTILINE):
+        for member in members.split(","):
+            length = re.search(r"\[(\d+)\]", member)
+            size += SIZES[kind] * (int(length[1]) if length else 1)
+    return size
+
 
 def test_ports_are_constants_of_the_programs():
-    """The ports are written into the text, in order, as one comparison each."""
+    """The text compares with the ports, in order, one constant each."""
     text = program_text(["sockets"], {5353, 53}, {"SEES_NETNS": 1})
     assert "#define IS_DNS(port) ((port) == 53 || (port) == 5353)\n" in text
     assert text.startswith("#define SEES_NETNS 1\n")
 
 
 def test_every_size_has_a_send_of_its_own():
-    """The part between the marks is written once for each size, and the marks are gone."""
+    """The part between the marks appears once for each size, without the marks."""
     text = program_text(["events", "sockets", "dns"], {53}, {})
     sizes = [int(size) for size in re.findall(r"^struct packet_(\d+) \{", text, re.MULTILINE)]
     assert sizes == sorted(sizes)
@@ -29,9 +43,24 @@ def test_every_size_has_a_send_of_its_own():
     assert "TIER" not in text
 
 
-def test_path_is_put_together_from_its_parts():
-    """The parts of a path come from the file up; one that was too long or too deep makes the path unknown."""
-    head = b"\0" * 56
+@pytest.mark.parametrize(
+    ("struct", "file", "size"),
+    [
+        ("packet", "sockets.bpf.c", records._PACKET.size),
+        ("owner", "sockets.bpf.c", records._OWNER.size),
+        ("place", "sockets.bpf.c", records._PLACE.size),
+        ("process", "process.bpf.c", records._PROCESS.size),
+    ],
+)
+def test_records_have_the_sizes_of_their_structs(struct, file, size):
+    """A record has the size of the struct in the program, which has no gaps, and is a multiple of 8."""
+    assert size_of(struct, file) == size
+    assert size % 8 == 0
+
+
+def test_a_path_is_joined_from_its_components():
+    """Components come from the file upwards; a path that is too long or too deep is unknown."""
+    head = b"\0" * records._PROCESS.size
 
     def parts(*names: bytes) -> bytes:
         return head + b"".join(name.ljust(records.PART, b"\0") for name in names)
@@ -44,19 +73,27 @@ def test_path_is_put_together_from_its_parts():
 
 
 def test_kinds_are_those_of_the_programs():
-    """Every kind of record has the number that the programs give it."""
-    kinds = re.findall(
-        r"^ +([A-Z_]+) = (\d+),$",
-        (Path(records.__file__).parent / "programs" / "events.bpf.c").read_text(),
-        re.MULTILINE,
-    )
+    """Every kind of record has the number that the programs use."""
+    kinds = re.findall(r"^ +([A-Z_]+) = (\d+),$", (PROGRAMS / "events.bpf.c").read_text(), re.MULTILINE)
     assert len(kinds) == records.RESOLVED
     assert all(getattr(records, name) == int(number) for name, number in kinds)
 
 
-def test_owner_is_as_large_as_the_programs_say():
-    """What is put into the maps has the size and the order of its struct."""
-    owner = records.OwnerRecord(1, 2, 3, 4, 5, 6, 53, 4, 1, ip_address("192.0.2.1").packed, b"dig")
+def test_an_owner_is_packed_as_the_programs_read_it():
+    """Keys and values of the maps have the sizes and the order of their structs."""
+    owner = records.OwnerRecord(
+        noted=1,
+        netns=2,
+        cgroup=3,
+        pid=4,
+        tid=5,
+        uid=6,
+        meant_port=53,
+        family=4,
+        dns=1,
+        meant=ip_address("192.0.2.1").packed,
+        comm=b"dig",
+    )
     packed = records.pack_owner(owner)
     assert len(packed) == 72
     assert packed[24:28] == (4).to_bytes(4, "little")
@@ -66,20 +103,22 @@ def test_owner_is_as_large_as_the_programs_say():
 
 @pytest.mark.skipif(not VMLINUX.exists(), reason="this kernel has no BTF")
 def test_offsets_of_this_kernel():
-    """The kernel's own type information tells all offsets that the programs need."""
-    offsets = process_offsets(Btf())
-    source = (Path(records.__file__).parent / "programs" / "process.bpf.c").read_text()
-    used = set(re.findall(r"\b(?:TASK|MM|FILE|PATH|VFSMOUNT|MOUNT|DENTRY|SIGNAL|CGROUP|ROOT|NODE)_[A-Z_]+\b", source))
-    assert used - {"CGROUP_PATH", "CGROUP_MADE", "CGROUP_REMOVED"} == set(offsets)
-    source = (Path(records.__file__).parent / "programs" / "results.bpf.c").read_text()
-    assert set(re.findall(r"\bSOCK_[A-Z]+\b", source)) == set(socket_offsets(Btf()))
+    """The BTF of the kernel yields all offsets that the programs use, and no others."""
+    btf = Btf()
+    prefixes = "TASK|MM|FILE|PATH|VFSMOUNT|MOUNT|DENTRY|SIGNAL|CGROUP|ROOT|NODE|NSPROXY|PID|UPID|MNT"
+    used = set(re.findall(rf"\b(?:{prefixes})_[A-Z_]+\b", (PROGRAMS / "process.bpf.c").read_text()))
+    assert used - {"CGROUP_PATH", "CGROUP_MADE", "CGROUP_REMOVED"} == set(process_offsets(btf))
+    used = set(re.findall(r"\bSOCK_[A-Z]+\b", (PROGRAMS / "results.bpf.c").read_text()))
+    assert used == set(socket_offsets(btf))
     with pytest.raises(KeyError):
-        Btf().offset("task_struct", "no_such_member")
+        btf.offset("task_struct", "no_such_member")
+    with pytest.raises(KeyError):
+        btf.size("no_such_struct")
 
 
 @pytest.mark.skipif(find_cgroup2() is None, reason="no cgroup2 is mounted here")
 def test_cgroups_of_this_host():
-    """Every cgroup has an id, and the root's path is "/"."""
+    """Every cgroup has an id; the path of the root is "/"; a path outside has the id 0."""
     root = find_cgroup2()
     found = dict(cgroups(root))
     assert found[cgroup_id(root, "/")] == "/"

@@ -30,12 +30,12 @@ OTHER = "fedcba9876543210" * 4
     ],
 )
 def test_container_of_a_path(path, expected):
-    """The engines' ways to name a cgroup all give the container's id; of nested ones the innermost."""
+    """The cgroup paths of all engines yield the container's id; nested containers yield the innermost."""
     assert container_id(path) == expected
 
 
-def test_removed_cgroup_is_remembered_for_a_minute():
-    """A late event of a container that was removed still finds it, for a minute."""
+def test_a_removed_cgroup_is_kept_for_a_minute():
+    """The container of a removed cgroup is found for a minute, for late events."""
     containers = Containers()
     containers.made(5, f"/docker/{ID}")
     containers.removed(5, 1)
@@ -46,14 +46,14 @@ def test_removed_cgroup_is_remembered_for_a_minute():
 
 
 def test_cgroup_of_the_host_is_known_and_no_container():
-    """A cgroup of the host is "", one that was never seen None: that one is worth looking for."""
+    """A cgroup of the host yields "", an unknown cgroup None."""
     containers = Containers()
     containers.made(1, "/system.slice")
     assert (containers.of(1), containers.of(2)) == ("", None)
 
 
 def test_cgroups_are_bounded_and_counted():
-    """Past its bound the table lets go of the oldest, and counts it; removals alone do not let it grow, either."""
+    """Beyond the bound the oldest cgroup is evicted and counted; removals are bounded as well."""
     containers = Containers(most=3)
     for cgroup in range(1, 6):
         containers.made(cgroup, "/x")
@@ -63,7 +63,7 @@ def test_cgroups_are_bounded_and_counted():
 
 
 class Daemon:
-    """A socket that answers each connection with given bytes, as Docker would."""
+    """A socket that sends given bytes to each connection, in place of Docker."""
 
     def __init__(self, path: Path, answer: bytes) -> None:
         self.path = str(path)
@@ -100,7 +100,7 @@ FOUND = answer(json.dumps({"Name": "/web", "Config": {"Image": "nginx:1"}}).enco
 
 
 def test_name_and_image_come_from_the_daemon():
-    """A container is asked for once, and from then on has its name and image."""
+    """A container is requested once, and has its name and image from then on."""
     with run_dir() as folder:
         daemon = Daemon(folder / "docker.sock", FOUND)
         names = ContainerNames(daemon.path)
@@ -124,8 +124,8 @@ def test_name_and_image_come_from_the_daemon():
         b"",
     ],
 )
-def test_whatever_a_daemon_says_a_container_is_nameless_at_worst(given):
-    """An answer that is none, or says nothing of the container, leaves it without a name, and raises nothing."""
+def test_any_reply_leaves_a_container_nameless_at_worst(given):
+    """A malformed reply, or one without the container, leaves the container nameless, and raises nothing."""
     with run_dir() as folder:
         daemon = Daemon(folder / "docker.sock", given)
         assert inspect(daemon.path, ID) == NAMELESS
@@ -133,13 +133,13 @@ def test_whatever_a_daemon_says_a_container_is_nameless_at_worst(given):
 
 
 def test_without_a_daemon_containers_are_nameless():
-    """No daemon is needed: without its socket there are no names, and nothing waits for one."""
+    """Without the daemon's socket containers are nameless."""
     with run_dir() as folder:
         assert inspect(str(folder / "none.sock"), ID) == NAMELESS
 
 
-def test_silent_daemon_holds_nobody_up():
-    """Where the daemon accepts and says nothing, an answer comes at once all the same, and so does the end."""
+def test_a_silent_daemon_delays_nothing():
+    """A daemon that accepts and never replies delays neither lookups nor the end."""
     with run_dir() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
         silent.bind(str(folder / "docker.sock"))
         silent.listen(1)

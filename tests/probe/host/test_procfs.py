@@ -1,4 +1,4 @@
-"""What is read of processes from /proc is text that travels, whatever they are called."""
+"""Values from /proc are text that the bus can carry, whatever bytes a path contains."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ SLEEP = shutil.which("sleep") or ""
     ("name", "shown"),
     [(b"plain", "plain"), (b"\xff\xfe", "\\xff\\xfe"), ("\u00fc".encode(), "\u00fc"), (b"a\nb", "a\nb")],
 )
-def test_the_path_of_any_program_travels(tmp_path, name, shown):
-    """A program whose path is no UTF-8 is told with the odd bytes escaped, and its events can be sent."""
+def test_the_path_of_any_program_can_be_encoded(tmp_path, name, shown):
+    """A path that is no UTF-8 is reported with its bytes escaped, and its event can be encoded."""
     path = os.path.join(os.fsencode(tmp_path), name)  # noqa: PTH118 - bytes
     shutil.copy(SLEEP, path)
     with subprocess.Popen([path, "60"]) as process:
         try:
-            found, life = executable(process.pid), read_process(process.pid)
+            found, entry = executable(process.pid), read_process(process.pid)
         finally:
             process.kill()
     assert found == f"{tmp_path}/{shown}"
-    assert life is not None
-    batch = Batch("s", 0, 0, [Captured(0, process=Process(1, life.name, life.path))])
+    assert entry is not None
+    batch = Batch("s", 0, 0, [Captured(0, process=Process(1, entry.name, entry.path))])
     assert decode(encode(batch), Batch) == batch

@@ -24,8 +24,8 @@ def packed(*addresses):
         ("", ["127.0.0.1", "::1"]),
     ],
 )
-def test_what_a_file_names(text, servers):
-    """The servers of a resolv.conf are its nameserver lines; a file without any stands for the host itself."""
+def test_nameservers_of_a_file(text, servers):
+    """The resolvers of a resolv.conf are its nameserver lines; without any, the loopback addresses."""
     assert configured_in(text) == packed(*servers)
 
 
@@ -44,7 +44,7 @@ def look(resolvers, namespace=1, pid=7, now=NOW):
 
 
 def test_a_process_has_the_servers_of_its_own_file(tmp_path, write):
-    """The file of the process's own mount namespace counts, also where others share its network namespace."""
+    """The file in the process's own mount namespace counts, even if others share its network namespace."""
     write(7, "nameserver 192.0.2.53")
     write(8, "nameserver 127.0.0.11")
     resolvers = ResolvConf(tmp_path)
@@ -52,8 +52,8 @@ def test_a_process_has_the_servers_of_its_own_file(tmp_path, write):
     assert look(resolvers, pid=8) == packed("127.0.0.11")
 
 
-def test_what_cannot_be_read_is_not_known(tmp_path, write):
-    """Of a process that has ended nothing is known, unless another one of its namespace was looked at before."""
+def test_an_ended_process_has_the_resolvers_of_its_namespace(tmp_path, write):
+    """The resolvers of an ended process are unknown, unless a file of its network namespace was read before."""
     resolvers = ResolvConf(tmp_path)
     assert look(resolvers, pid=9) is None
     write(7, "nameserver 192.0.2.53")
@@ -72,8 +72,8 @@ def test_a_file_that_changes_is_noticed(tmp_path, write):
     assert look(resolvers, now=NOW + 11 * SECOND) == packed("192.0.2.54")
 
 
-def test_what_is_remembered_is_bounded(tmp_path, write):
-    """Endless processes and namespaces are looked at, and the eldest forgotten."""
+def test_processes_and_namespaces_are_bounded(tmp_path, write):
+    """Beyond the bound the oldest processes and namespaces are evicted."""
     resolvers = ResolvConf(tmp_path)
     write(0, "nameserver 192.0.2.53")
     for number in range(1, MAX_REMEMBERED + 10):

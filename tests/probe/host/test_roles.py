@@ -23,12 +23,12 @@ QUERY, RESPONSE = b"\0\x01\x01\0", b"\0\x01\x81\x80"
     ],
 )
 def test_which_end_a_packet_is_seen_at(egress, to_server, from_server, payload, client):
-    """Ports say which end is the client's; where both are DNS ports, as of some servers, the message does."""
+    """The ports decide which end is the client; if both are DNS ports, the message decides."""
     assert is_client(egress=egress, to_server=to_server, from_server=from_server, payload=payload) is client
 
 
 def test_process_that_answers_and_asks_is_a_forwarder():
-    """A process is a client or a server until it was seen as both, and a forwarder from then on."""
+    """A process that was seen as server and as client is a forwarder from then on."""
     life = ProcessEntry(7, 0)
     assert note_role(life, client=False) == SERVER
     assert note_role(life, client=True) == FORWARDER
@@ -36,6 +36,6 @@ def test_process_that_answers_and_asks_is_a_forwarder():
 
 
 def test_role_of_an_unknown_process_is_that_of_the_packet():
-    """Without a process the packet alone tells."""
+    """Without a process the packet alone decides the role."""
     assert note_role(None, client=True) == CLIENT
     assert note_role(None, client=False) == SERVER

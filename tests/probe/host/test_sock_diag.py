@@ -21,7 +21,7 @@ def cookie_of(one: socket.socket) -> int:
 @pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_sockets_are_listed_with_cookie_inode_and_destination(family, address, kind):
-    """Every TCP and UDP socket is listed with its cookie, its inode, its port, and where it is connected to."""
+    """Every TCP and UDP socket is listed with its cookie, inode, port and destination."""
     with socket.socket(family, kind) as server, socket.socket(family, kind) as client:
         server.bind((address, 0))
         if kind == socket.SOCK_STREAM:
@@ -36,8 +36,8 @@ def test_sockets_are_listed_with_cookie_inode_and_destination(family, address, k
         assert ours.protocol == (socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP)
 
 
-def test_own_namespace_is_among_those_that_are_looked_into():
-    """The sockets of this network namespace are listed, once, under its cookie."""
+def test_the_own_namespace_is_listed():
+    """The sockets of this network namespace are listed once, under its cookie."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         one.bind(("127.0.0.1", 0))
         found = [space for space in all_sockets() if cookie_of(one) in {item.cookie for item in space.sockets}]
@@ -46,8 +46,8 @@ def test_own_namespace_is_among_those_that_are_looked_into():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="to enter other namespaces needs root")
-def test_other_namespaces_are_looked_into():
-    """A namespace that a process made is looked into, from a thread: this process stays where it is."""
+def test_other_namespaces_are_listed():
+    """The sockets of another namespace are listed, and this process stays in its own."""
     before = Path("/proc/self/ns/net").stat().st_ino
     code = "import socket, sys; s = socket.socket(2, 2); s.bind(('0.0.0.0', 4711)); print(flush=True); sys.stdin.read()"
     command = ["unshare", "--net", "python3", "-c", code]

@@ -23,7 +23,7 @@ CLIENT = {"src": "192.0.2.1", "dst": "192.0.2.2"}
 
 
 def message(number: int, padding: int = 0) -> bytes:
-    """A query; with `padding`, what a server would call malformed, as large as one likes."""
+    """Return a query; `padding` makes it larger, and malformed to a server."""
     query = dns.message.make_query(f"n{number}.example", "A")
     query.id = number
     return query.to_wire() + bytes(padding)
@@ -42,7 +42,7 @@ SYN, DATA, FIN, RST = "S", "PA", "FA", "R"
 
 
 def segment(start: int, data: bytes = b"", flags: str = DATA, ip=None, **ports: int) -> bytes:
-    """A segment `start` bytes from where the connection's data begin; a SYN lies one before."""
+    """Return a segment at `start` bytes from the first byte of data; a SYN lies one before."""
     tcp = TCP(**{"sport": 4000, "dport": 53, **ports}, seq=(FIRST + start) % 2**32, flags=flags)
     return bytes((ip or IP(**CLIENT)) / tcp / data)
 
@@ -52,7 +52,7 @@ def syn(start: int = 0, data: bytes = b"", **more) -> bytes:
 
 
 def cuts(data: bytes, *places: int) -> list[bytes]:
-    """The segments of data that are cut at these places."""
+    """Return the segments of data that are cut at these places."""
     edges = [0, *places, len(data)]
     return [segment(start, data[start:end]) for start, end in pairwise(edges)]
 
@@ -161,7 +161,7 @@ CASES = {
 
 
 def assemble(frames: list[bytes], step: int = 1):
-    """The events of these frames, `step` nanoseconds apart, and what was counted."""
+    """Return the events of these frames, `step` ns apart, and the counters."""
     counters: Counter[str] = Counter()
     assembly = Assembly(CaptureOptions(), counters)
     events = [event for place, frame in enumerate(frames, 1) for _, event in assembly.frame(place * step, RAW, frame)]
@@ -170,7 +170,7 @@ def assemble(frames: list[bytes], step: int = 1):
 
 @pytest.mark.parametrize("case", CASES)
 def test_messages_are_found(case):
-    """Whatever way a connection's segments take, what is complete of its messages is found once; losses are counted."""
+    """Each complete message of a connection is found once, in any order of its segments; losses are counted."""
     frames, messages, counted = CASES[case]
     events, counters = assemble(frames)
     assert [event.payload for event in events] == messages
@@ -192,13 +192,13 @@ def test_messages_are_found(case):
     ],
 )
 def test_a_message_has_the_time_of_the_packet_that_completed_it(frames, stamps):
-    """The time stamp is that of the last segment that came of a message, also where it had to wait for others."""
+    """A message has the time stamp of its segment that arrived last, even if it waits for other messages."""
     events, _ = assemble(frames)
     assert [event.timestamp for event in events] == stamps
 
 
 def test_a_gap_is_given_up_when_its_time_is_over():
-    """A missing segment is waited for some seconds of the stream's time; then what lies behind it counts."""
+    """A missing segment is given up after five seconds of the stream's time; then the messages after it count."""
     counters: Counter[str] = Counter()
     assembly = Assembly(CaptureOptions(), counters)
     for frame in (syn(), segment(L, framed(TWO))):
@@ -212,7 +212,7 @@ def test_a_gap_is_given_up_when_its_time_is_over():
 
 
 def test_a_segment_cut_in_the_capture_costs_one_message():
-    """Where a capture kept only the start of a segment, the messages in the others are found."""
+    """If a capture cut a segment short, the messages in the other segments are found."""
     frames = [syn(), segment(0, framed(ONE)), segment(L, framed(TWO))[:-4], segment(2 * L, framed(THREE))]
     events, counters = assemble(frames)
     assert [event.payload for event in events] == [ONE, THREE]
@@ -224,8 +224,8 @@ WHOLE = framed(ONE, message(5, 40), TWO, message(6, 700), THREE)
 
 @given(st.data())
 @example(None)
-def test_any_way_of_the_same_bytes_gives_the_same_messages(data):
-    """However a stream is split, put out of order, doubled and overlapped, its messages are the same ones."""
+def test_any_arrival_of_the_same_bytes_yields_the_same_messages(data):
+    """A stream yields the same messages however its segments are split, reordered, repeated and overlapped."""
     pieces = [(place, place + 1) for place in range(len(WHOLE))]
     if data is not None:
         edges = sorted({0, len(WHOLE), *data.draw(st.lists(st.integers(0, len(WHOLE)), max_size=30))})
@@ -240,8 +240,8 @@ def test_any_way_of_the_same_bytes_gives_the_same_messages(data):
 
 
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=40))
-def test_midstream_any_split_gives_the_same_messages(places):
-    """Without its SYN, too, a stream whose start is a message's gives its messages, however it is split."""
+def test_midstream_any_split_yields_the_same_messages(places):
+    """A stream without SYN that begins with a message yields its messages however it is split."""
     events, _ = assemble(cuts(WHOLE, *sorted({*places} - {0, len(WHOLE)})))
     assert [event.payload for event in events] == [ONE, message(5, 40), TWO, message(6, 700), THREE]
 
@@ -257,7 +257,7 @@ _hostile = st.tuples(
 
 @given(st.lists(_hostile, max_size=60))
 def test_any_segments_are_taken(segments):
-    """Whatever segments come, at whatever times, nothing raises, and what is held is what is counted as held."""
+    """Arbitrary segments at arbitrary times raise nothing, and the count of held bytes is right."""
     assembly = Assembly(CaptureOptions(), Counter())
     for flags, sequence, data, port, timestamp in segments:
         frame = bytes(IP(**CLIENT) / TCP(sport=port, dport=53, seq=sequence, flags=flags) / data)
@@ -269,7 +269,7 @@ def test_any_segments_are_taken(segments):
 
 
 def test_a_flow_holds_no_more_than_its_bound():
-    """Behind one gap a flow keeps a bounded number of bytes, and of pieces; past that the gap is given up."""
+    """After a gap a flow holds a bounded number of bytes and of pieces; beyond either bound the gap is given up."""
     for size, bound in ((1400, stream.MAX_AHEAD + 65537), (1, 2 * stream.MAX_PIECES)):
         counters: Counter[str] = Counter()
         assembly = Assembly(CaptureOptions(), counters)
@@ -281,7 +281,7 @@ def test_a_flow_holds_no_more_than_its_bound():
 
 
 def test_all_flows_hold_no_more_than_their_bounds(monkeypatch):
-    """Connections without end, each with a message that never ends, cost the idlest ones, which are counted."""
+    """Beyond the bounds on flows and bytes the longest idle connection is evicted and counted."""
     monkeypatch.setattr(streams, "MAX_STREAMS", 100)
     monkeypatch.setattr(streams, "MAX_BYTES", 20_000)
     counters: Counter[str] = Counter()
@@ -298,8 +298,8 @@ def test_all_flows_hold_no_more_than_their_bounds(monkeypatch):
     assert assembly._dns.held == before + 1
 
 
-def test_an_idle_connection_goes():
-    """A connection on which nothing has come for long is forgotten, and the rest of its message is counted as lost."""
+def test_an_idle_connection_ends():
+    """An idle connection ends after five minutes, and its incomplete message is counted as lost."""
     counters: Counter[str] = Counter()
     assembly = Assembly(CaptureOptions(), counters)
     assembly.frame(0, RAW, syn(0, framed(ONE)[:-1]))

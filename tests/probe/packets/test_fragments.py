@@ -26,14 +26,14 @@ A, B = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
 
 
 def four(start: int, end: int, number: int = 7, data: bytes = WHOLE4, more: bool | None = None) -> bytes:
-    """The fragment of IPv4 with these bytes of a datagram."""
+    """Return the IPv4 fragment with these bytes of a datagram."""
     more = end < END if more is None else more
     head = IP(src="192.0.2.1", dst="192.0.2.2", id=number, frag=start // 8, flags="MF" if more else 0, proto=17)
     return bytes(head / data[start:end])
 
 
 def six(start: int, end: int, number: int = 7) -> bytes:
-    """The same with IPv6."""
+    """Return the IPv6 fragment with these bytes of a datagram."""
     head = IPv6ExtHdrFragment(nh=17, id=number, offset=start // 8, m=int(end < END))
     return bytes(IPv6(src="::1", dst="::2") / head / WHOLE6[start:end])
 
@@ -93,7 +93,7 @@ def assemble(frames: list[bytes]):
 
 @pytest.mark.parametrize("case", CASES)
 def test_datagrams_are_put_together(case):
-    """A datagram is found when its last piece comes, whatever their order; what spoils it is counted."""
+    """A datagram is found when its last piece arrives, in whatever order; a piece that spoils it is counted."""
     frames, found, counted = CASES[case]
     events, counters = assemble(frames)
     assert [event.payload for event in events] == [BODY] * found
@@ -101,13 +101,13 @@ def test_datagrams_are_put_together(case):
 
 
 def test_a_datagram_has_the_time_of_the_piece_that_completed_it():
-    """The time stamp is that of the last piece to come."""
+    """A datagram has the time stamp of the piece that arrived last."""
     events, _ = assemble([four(80, END), four(0, 80)])
     assert [event.timestamp for event in events] == [1]
 
 
 def test_headers_behind_a_fragment_header_are_followed():
-    """Extension headers that were cut into pieces themselves are read once they are whole."""
+    """Extension headers that span fragments are read after reassembly."""
     whole = bytes(IPv6ExtHdrDestOpt(nh=17)) + WHOLE6
     pieces = [(0, whole[:8]), (8, whole[8:96]), (96, whole[96:])]
     frames = [
@@ -121,7 +121,7 @@ def test_headers_behind_a_fragment_header_are_followed():
 
 
 def test_fragments_within_fragments_are_refused():
-    """A fragment header in what was put together is no way to hide a third one."""
+    """A fragment header inside a reassembled packet is refused."""
     inner = bytes(IPv6ExtHdrFragment(nh=17, id=1, offset=0, m=1)) + WHOLE6[:80]
     head = IPv6(src="::1", dst="::2")
     frames = [
@@ -133,7 +133,7 @@ def test_fragments_within_fragments_are_refused():
 
 
 def test_a_datagram_waits_for_a_bounded_time():
-    """Pieces are kept for a minute of the stream's time, and then counted as lost."""
+    """Pieces are held for a minute of the stream's time, and then counted as lost."""
     counters: Counter[str] = Counter()
     held = Fragments(counters)
     packet = IpPacket(A, B, 17, bytes(8))
@@ -145,7 +145,7 @@ def test_a_datagram_waits_for_a_bounded_time():
 
 
 def test_pieces_without_end_hold_bounded_memory(monkeypatch):
-    """Past its bounds of packets and bytes the oldest go, and are counted."""
+    """Beyond the bounds on packets and bytes the oldest packet is evicted and counted."""
     monkeypatch.setattr(fragments, "MAX_PACKETS", 50)
     monkeypatch.setattr(fragments, "MAX_BYTES", 20_000)
     counters: Counter[str] = Counter()
@@ -159,8 +159,8 @@ def test_pieces_without_end_hold_bounded_memory(monkeypatch):
 
 
 @given(st.data())
-def test_any_way_of_the_same_pieces_gives_the_datagram(data):
-    """However a datagram is cut, put out of order and doubled, it is found; doubled whole, twice at most."""
+def test_any_arrival_of_the_same_pieces_yields_the_datagram(data):
+    """A datagram is found however its pieces are cut, reordered and repeated; a repeated one twice at most."""
     edges = sorted({0, END, *(8 * place for place in data.draw(st.lists(st.integers(1, END // 8), max_size=8)))})
     pieces = list(pairwise(edges))
     doubled = data.draw(st.lists(st.sampled_from(pieces), max_size=4))
@@ -176,7 +176,7 @@ _piece = st.tuples(st.integers(0, 3), st.integers(0, 12), st.integers(0, 40), st
 
 @given(st.lists(_piece, max_size=60), st.sampled_from([(A, B), (bytes(16), bytes(16))]))
 def test_any_fragments_are_taken(pieces, addresses):
-    """Whatever pieces come, nothing raises, and all that is held is given back at the end."""
+    """Arbitrary pieces raise nothing, and nothing is held at the end."""
     held = Fragments(Counter())
     for number, place, length, more, seconds in pieces:
         packet = IpPacket(*addresses, 17, bytes(length))

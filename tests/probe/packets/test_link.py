@@ -56,14 +56,14 @@ FRAMES = {
 
 @pytest.mark.parametrize("case", FRAMES)
 def test_ip_is_found_behind_the_link_layer(case):
-    """Each link type says which IP version a frame holds and where, or why there is none."""
+    """Each link type yields the IP version and the offset of its header, or the reason why there is none."""
     linktype, frame, expected = FRAMES[case]
     assert LINKS[linktype](frame) == expected
 
 
 @pytest.mark.parametrize("linktype", LINKS)
 def test_a_cut_frame_is_no_error(linktype):
-    """Frames cut to any length, down to nothing, are looked at without an error."""
+    """A frame cut to any length, even to 0, raises no error."""
     frame = ADDRESSES + VLAN + PPPOE + b"\x00\x21" + IP
     for length in range(len(frame)):
         LINKS[linktype](frame[:length])

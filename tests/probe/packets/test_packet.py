@@ -109,50 +109,50 @@ IPV6 = {
 
 @pytest.mark.parametrize("case", IPV4)
 def test_ipv4(case):
-    """A frame with IPv4 gives its datagram, or the reason why it has none."""
+    """A frame with IPv4 yields its datagram, or the reason why it has none."""
     frame, expected = IPV4[case]
     assert dissect(RAW, bytes(frame)) == expected
 
 
 @pytest.mark.parametrize("case", IPV6)
 def test_ipv6(case):
-    """A frame with IPv6 gives its datagram, behind any extension headers, or the reason why it has none."""
+    """A frame with IPv6 yields the datagram after its extension headers, or the reason why it has none."""
     frame, expected = IPV6[case]
     assert dissect(RAW, bytes(frame)) == expected
 
 
 def test_ethernet_padding_is_no_payload():
-    """The bytes that fill an Ethernet frame up to its 60 do not reach the payload."""
+    """The padding of a short Ethernet frame is no payload."""
     frame = bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP4 / TO_53 / b"abc").ljust(60, b"\0")
     assert dissect(ETHERNET, frame).payload == b"abc"
 
 
 @pytest.mark.parametrize(("linktype", "reason"), [(147, "link_type_not_supported"), (ETHERNET, "not_ip")])
-def test_frames_without_ip_say_why(linktype, reason):
-    """A link type that nobody knows and a frame of another protocol have different reasons."""
+def test_frames_without_ip_have_a_reason(linktype, reason):
+    """An unknown link type and a frame of another protocol have different reasons."""
     assert dissect(linktype, bytes(60)) == reason
 
 
 @pytest.mark.parametrize("linktype", [228, 229])
 def test_the_version_is_checked(linktype):
-    """A link type that promises one IP version does not make a packet of another."""
+    """A packet whose version differs from that of its link type is refused."""
     assert dissect(linktype, b"\x55" + bytes(60)) == "bad_ip_header"
 
 
 @pytest.mark.parametrize(("ports", "found"), [({53}, True), ({4000}, True), ({5353}, False), (set(), False)])
 def test_ports_select_on_either_side(ports, found):
-    """A datagram counts where either of its ports is asked for."""
+    """A datagram counts if either of its ports is of interest."""
     assert dissect(RAW, UDP4, frozenset(ports)) == (WHOLE if found else "other_port")
 
 
-def test_fragments_of_ipv4_say_where_they_belong():
-    """A fragment keeps the identification, its offset in bytes and whether more follow, for a reassembly."""
+def test_fragments_of_ipv4_have_their_place():
+    """An IPv4 fragment yields its identification, its offset in bytes, and whether more follow."""
     frame = bytes(IP(src="192.0.2.1", dst="192.0.2.2", id=7, frag=3, flags="MF", proto=17) / BODY)
     assert ip_packet(RAW, frame) == IpPacket(A, B, 17, BODY, Fragment(7, 24, more=True))
 
 
 def test_fragments_of_ipv6_are_put_together_behind_their_header():
-    """What is put together from two fragments of IPv6 goes on where a whole packet would have been."""
+    """An IPv6 packet reassembled from two fragments yields the same datagram as the whole packet."""
     whole = bytes(IPv6ExtHdrDestOpt(nh=17) / TO_53 / BODY)[:8] + bytes(IP6 / TO_53 / BODY)[40:]
     pieces = [whole[:16], whole[16:]]
     heads = [IPv6ExtHdrFragment(nh=60, id=9, offset=0, m=1), IPv6ExtHdrFragment(nh=60, id=9, offset=2, m=0)]
@@ -163,21 +163,21 @@ def test_fragments_of_ipv6_are_put_together_behind_their_header():
 
 
 def test_a_long_chain_of_extension_headers_ends():
-    """Thousands of extension headers in one packet are walked once, and end."""
+    """Thousands of extension headers in one packet are walked once."""
     chain = b"\x3c\x00" + bytes(6)
     packet = struct.pack("!IHBB", 6 << 28, 65528, 60, 1) + A6 + B6 + chain * 8191
     assert dissect(RAW, packet) == "ip_header_cut"
 
 
 @given(st.sampled_from([*LINKS]), st.binary(max_size=200), st.sampled_from([None, frozenset({53})]))
-def test_any_bytes_give_a_datagram_or_a_reason(linktype, frame, ports):
-    """No frame, of whatever link type, raises an error."""
+def test_any_bytes_yield_a_datagram_or_a_reason(linktype, frame, ports):
+    """Arbitrary bytes of any link type raise no error."""
     assert isinstance(dissect(linktype, frame, ports), Datagram | Segment | str)
 
 
 @given(st.sampled_from([UDP4, bytes(IP6 / IPv6ExtHdrHopByHop() / SEGMENT / BODY)]), st.data())
-def test_mutations_give_a_datagram_or_a_reason(frame, data):
-    """A valid packet with any of its bytes changed and its end cut raises no error."""
+def test_mutations_yield_a_datagram_or_a_reason(frame, data):
+    """A valid packet with any byte changed and any length cut raises no error."""
     mutated = bytearray(frame)
     for place in data.draw(st.lists(st.integers(0, len(frame) - 1), max_size=6)):
         mutated[place] = data.draw(st.integers(0, 255))

@@ -17,9 +17,9 @@ def packet(flags="S", sport=4000, dport=443, ip=None):
     return ip_packet(RAW, bytes(ip / TCP(sport=sport, dport=dport, flags=flags)))
 
 
-def test_the_first_syn_tells_of_a_connection():
-    """A SYN is the event of a connection: its ends, its time, and tracee's arguments."""
-    ((topic, event),) = TcpOpens().seen(5, packet())
+def test_the_first_syn_is_a_connection():
+    """A SYN yields the event of a connection, with its ends, its time, and tracee's arguments."""
+    ((topic, event),) = TcpOpens().add(5, packet())
     assert (topic, event.timestamp, event.payload, event.args) == (
         NET_TCP_CONNECT,
         5,
@@ -29,39 +29,39 @@ def test_the_first_syn_tells_of_a_connection():
     assert (event.flow.source_text, event.flow.source_port, event.flow.transport) == ("192.0.2.1", 4000, "tcp")
 
 
-def test_ipv6_too():
-    """Addresses are told in canonical text."""
-    ((_, event),) = TcpOpens().seen(5, packet(ip=IPv6(src="2001:db8::1", dst="2001:DB8:0::2")))
+def test_ipv6():
+    """Addresses are reported in canonical text."""
+    ((_, event),) = TcpOpens().add(5, packet(ip=IPv6(src="2001:db8::1", dst="2001:DB8:0::2")))
     assert event.args["dst"] == "2001:db8::2"
 
 
 @pytest.mark.parametrize("flags", ["SA", "A", "R", "F", "PA"])
-def test_no_other_segment_does(flags):
-    """Answers to a SYN and later segments tell of no connection."""
-    assert TcpOpens().seen(5, packet(flags)) == []
+def test_no_other_segment_is_a_connection(flags):
+    """Replies to a SYN and later segments yield no event."""
+    assert TcpOpens().add(5, packet(flags)) == []
 
 
-def test_a_syn_that_is_sent_again_tells_nothing_new():
-    """Within a minute a SYN of the same ends is a retransmission, later a new connection; other ports are others."""
+def test_a_retransmitted_syn_is_no_connection():
+    """A SYN of the same ends is a retransmission within a minute, and a new connection after it."""
     connects = TcpOpens()
-    assert len(connects.seen(0, packet())) == 1
-    assert connects.seen(60 * SECOND, packet()) == []
-    assert len(connects.seen(60 * SECOND, packet(sport=4001))) == 1
-    assert len(connects.seen(61 * SECOND, packet())) == 1
+    assert len(connects.add(0, packet())) == 1
+    assert connects.add(60 * SECOND, packet()) == []
+    assert len(connects.add(60 * SECOND, packet(sport=4001))) == 1
+    assert len(connects.add(61 * SECOND, packet())) == 1
 
 
-def test_a_segment_that_was_cut_tells_nothing():
-    """Where the capture holds less than the flags of a segment, no connection is told of."""
+def test_a_segment_cut_short_is_no_connection():
+    """A segment that is cut before its flags yields no event."""
     whole = bytes(IP(src="192.0.2.1", dst="198.51.100.7", len=40) / TCP(flags="S"))
     for length in range(20, 34):
-        assert TcpOpens().seen(0, ip_packet(RAW, whole[:length])) == []
+        assert TcpOpens().add(0, ip_packet(RAW, whole[:length])) == []
 
 
-def test_what_is_remembered_is_bounded():
-    """Endless connections are told of, and the eldest forgotten."""
+def test_connections_are_bounded():
+    """Every connection is reported, and beyond the bound the oldest is evicted."""
     connects = TcpOpens()
     base = packet()
     for number in range(MAX_REMEMBERED + 10):
         one = type(base)(number.to_bytes(4), base.destination, base.protocol, base.payload)
-        assert len(connects.seen(number, one)) == 1
+        assert len(connects.add(number, one)) == 1
     assert len(connects._opened) == MAX_REMEMBERED

@@ -41,7 +41,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_tunnels_are_opened(case):
-    """The DNS within a tunnel is found, with the inner addresses; what is no tunnel is another port."""
+    """DNS inside a tunnel is found with the inner addresses; other datagrams are counted as another port."""
     packet, found = CASES[case]
     counters: Counter[str] = Counter()
     events = Assembly(CaptureOptions(), counters).frame(0, RAW, bytes(packet))
@@ -49,8 +49,8 @@ def test_tunnels_are_opened(case):
     assert counters == ({} if found else {"other_port": 1})
 
 
-def test_an_answer_to_a_port_of_tunnels_is_an_answer():
-    """A datagram with DNS is one, also where the client happens to use the port of a tunnel."""
+def test_a_response_to_a_tunnel_port_is_dns():
+    """A DNS response to a client whose port is a tunnel port is DNS."""
     packet = OUTER / UDP(sport=53, dport=4789) / (b"\x08" + bytes(40))
     ((_, event),) = Assembly(CaptureOptions(), Counter()).frame(0, RAW, bytes(packet))
     assert event.payload == b"\x08" + bytes(40)

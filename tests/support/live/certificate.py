@@ -1,4 +1,4 @@
-"""Certificates of servers that only tests ask."""
+"""Certificates for the servers of tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def make_certificate(folder: Path, name: str, address: str) -> None:
-    """A key and a certificate that it signs itself, key.pem and certificate.pem, for a server's name and address."""
+    """Write key.pem and a self-signed certificate.pem for the name and the address of a server."""
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     command += ["-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}", "-days", "2"]
     command += ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]

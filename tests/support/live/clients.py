@@ -1,4 +1,4 @@
-"""Programs that ask one question in ways of their own: ADDRESS, [kind,] and the question in hexadecimal."""
+"""Programs that send one query each: ADDRESS, [kind,] and the query in hexadecimal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if child == 0:
 os.waitpid(child, 0)
 print(child)
 """
-# Asks a question, and stays until its input ends.
+# Sends a query, and runs until its input ends.
 STAYING = """
 import socket, sys
 sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
@@ -25,7 +25,7 @@ sock.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 53))
 sock.recv(600)
 sys.stdin.read()
 """
-# A socket that is open before the probe: connected, or not; it asks once it is told to.
+# Opens a socket, connected or not, and sends its query on request.
 WAITING = """
 import socket, sys
 address, kind, message = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3])

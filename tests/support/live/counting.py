@@ -1,4 +1,4 @@
-"""A signature that counts the DNS messages it was given, and tells their number when a process `true` has ended."""
+"""A signature that counts the DNS messages it receives, and reports the number on the exit of a process `true`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Docker daemon in a network namespace of its own, with a server of names that its containers ask."""
+"""A real Docker daemon in a network namespace of its own, with a DNS server for its containers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from live.namespaces import dnsmasq
 from live.processes import wait_until
 
 WANTED = "DNSTRAIL_DOCKER"  # set by `make test-docker`: these tests start a daemon
-IMAGE = "dnstrail-resolve"  # a static program that asks one question
+IMAGE = "dnstrail-resolve"  # a static program that sends one query
 LIBRARY_IMAGE = "dnstrail-getaddrinfo"  # a program with its C library
 UPSTREAM = "10.99.1.1"  # on the loopback interface of the daemon's namespace
 
 
 def docker_or_skip() -> None:
-    """Skip unless these tests are asked for; then what they need must be there."""
+    """Skip unless these tests are requested; fail if something that they need is missing."""
     if not os.environ.get(WANTED):
         pytest.skip("make test-docker runs these")
     missing = [tool for tool in ("dockerd", "docker", "nsenter", "gcc") if shutil.which(tool) is None]
@@ -34,12 +34,12 @@ def docker_or_skip() -> None:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon that runs."""
+    """A running daemon."""
 
-    host: str  # as DOCKER_HOST wants it
+    host: str  # the value of DOCKER_HOST
 
     def docker(self, *arguments: str) -> str:
-        """Run a command of the client; what it printed."""
+        """Run a command of the client; return its output."""
         done = subprocess.run(
             ["docker", "--host", self.host, *arguments], capture_output=True, text=True, timeout=60, check=False
         )
@@ -47,7 +47,7 @@ class Daemon:
         return done.stdout.strip()
 
     def resolve(self, name: str, *options: str, server: str, transport: str) -> str:
-        """Ask one question in a container of that time alone; the container's id."""
+        """Send one query in a new container; return the container's id."""
         container = self.docker("create", *options, IMAGE, "/resolve", server, "53", transport, name)
         self.docker("start", "--attach", container)
         self.docker("rm", container)
@@ -56,7 +56,7 @@ class Daemon:
 
 @contextmanager
 def docker_daemon() -> Iterator[Daemon]:
-    """A daemon with two images."""
+    """Run a daemon with two images."""
     namespace, folder = f"dtd{os.getpid()}", Path(tempfile.mkdtemp(prefix="dt-docker-", dir="/tmp"))
     daemon = Daemon(f"unix://{folder}/docker.sock")
     _ip("netns", "add", namespace)
@@ -73,7 +73,7 @@ def docker_daemon() -> Iterator[Daemon]:
 
 @contextmanager
 def _dockerd(namespace: str, folder: Path, daemon: Daemon) -> Iterator[None]:
-    # nsenter, for `ip netns exec` would take the cgroups away.
+    # nsenter keeps the cgroup mounts; `ip netns exec` hides them.
     command = ["nsenter", f"--net=/run/netns/{namespace}", "dockerd", "--host", daemon.host, "--storage-driver", "vfs"]
     for option, name in (("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")):
         command += [option, str(folder / name)]

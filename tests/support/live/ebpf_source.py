@@ -1,4 +1,4 @@
-"""The eBPF source in this process, and what it has seen: for tests that ask who was behind an event."""
+"""The eBPF source in this process, and its events: for tests of attribution."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from live.processes import wait_until
 
 
 class Watching:
-    """A source that runs, with all events so far."""
+    """A running source, with all events so far."""
 
     def __init__(self, source: EbpfSource) -> None:
         self.source = source
         self.events: list[tuple[str, Captured]] = []
 
     def look(self) -> None:
-        """Take what has come."""
+        """Read the events that have arrived."""
         self.events += self.source.read(0.01) or []
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Take what comes until a condition holds."""
+        """Read events until a condition holds."""
 
         def holds() -> object:
             self.look()
@@ -38,25 +38,25 @@ class Watching:
         wait_until(holds, what)
 
     def named(self, name: str) -> list[Captured]:
-        """The events of one name."""
+        """Return the events of one name."""
         return [event for topic, event in self.events if topic == name]
 
     def of(self, pid: int, name: str) -> list[Captured]:
-        """The events of one name of a process."""
+        """Return the events of one name of a process."""
         return [event for event in self.named(name) if event.process and event.process.pid == pid]
 
-    def told(self, name: str) -> list[Captured]:
-        """What getaddrinfo told of a name."""
+    def of_getaddrinfo(self, name: str) -> list[Captured]:
+        """Return the responses about a name that calls of getaddrinfo yielded."""
         return [event for event in self.about(name) if GETADDRINFO in event.args]
 
     def about(self, name: str) -> list[Captured]:
-        """The DNS messages that ask for a name."""
+        """Return the DNS messages about a name."""
         return [event for event in self.named(NET_PACKET_DNS) if question_of(event) == name]
 
 
 @contextmanager
 def watching(ports: frozenset[int] = frozenset({53}), *, getaddrinfo: bool = False) -> Iterator[Watching]:
-    """A source on the real kernel, from now on; `resolver`: that sees getaddrinfo, too."""
+    """Start a source on the real kernel; `getaddrinfo`: with calls of getaddrinfo."""
     source = EbpfSource(CaptureOptions(ports), getaddrinfo=getaddrinfo)
     try:
         yield Watching(source)
@@ -66,7 +66,7 @@ def watching(ports: frozenset[int] = frozenset({53}), *, getaddrinfo: bool = Fal
 
 @contextmanager
 def cgroup(name: str) -> Iterator[Path]:
-    """A cgroup of this host that only this test uses."""
+    """Make a cgroup of this host that only this test uses."""
     folder = Path(str(find_cgroup2())) / name
     folder.mkdir()
     try:
@@ -78,7 +78,7 @@ def cgroup(name: str) -> Iterator[Path]:
 
 
 def question_of(event: Captured) -> str:
-    """What a DNS message asks for, "" if it is none."""
+    """Return the name in the question of a DNS message; "" for other bytes."""
     try:
         asked = dns.message.from_wire(event.payload, question_only=True).question
     except dns.exception.DNSException:

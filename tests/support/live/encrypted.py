@@ -1,4 +1,4 @@
-"""Names that travel encrypted alone: Debian's dnsdist, and nss-tls, which asks it by HTTPS for the C library.
+"""Encrypted DNS: Debian's dnsdist as server, and nss-tls, which resolves for the C library over HTTPS.
 
 deploy/setup-encrypted.sh unpacks them; they are not installed.
 """
@@ -15,9 +15,9 @@ from live.certificate import make_certificate
 from live.namespaces import SERVER, Hosts, dnsmasq, skip
 from live.processes import run_dir, wait_until
 
-SECRET, SECRET_ADDRESS = "secret.test", "192.0.2.88"  # a name that no plain DNS knows
+SECRET, SECRET_ADDRESS = "secret.test", "192.0.2.88"  # a name that only encrypted DNS resolves
 TLS_PORT, HTTPS_PORT, HTTP1_PORT = 853, 443, 8443
-_BACKEND_PORT = 5353  # where nobody looks for DNS
+_BACKEND_PORT = 5353  # no DNS port of the probe
 _FOLDER = Path(__file__).parents[3] / ".encrypted"
 _ROOT = _FOLDER / "root"
 _LIBRARIES = next(_ROOT.glob("usr/lib/*-linux-gnu"), _ROOT)
@@ -36,7 +36,7 @@ tap = newFrameStreamUnixLogger('{socket}')
 addAction(AllRule(), DnstapLogAction('dnsdist.test', tap))
 addResponseAction(AllRule(), DnstapLogResponseAction('dnsdist.test', tap))
 """
-# A host that knows one way to resolve: its own /etc and /run, and the resolver, as which the script goes on.
+# A host with its own /etc and /run; the script then becomes its only resolver.
 _CLIENT = """
 set -e
 mount -t tmpfs none "$1/mount"
@@ -53,14 +53,14 @@ exec "$3"
 
 
 def encrypted_or_skip() -> None:
-    """Skip where the servers were not unpacked; fail where live tests must run."""
+    """Skip if the servers were not unpacked; fail if live tests are required."""
     if not (_FOLDER / "done").exists():
         skip("no servers of encrypted DNS here: deploy/setup-encrypted.sh unpacks them")
 
 
 @contextmanager
 def dnsdist(hosts: Hosts, folder: Path, tap: Path | None = None) -> Iterator[None]:
-    """A server on the server host that serves names over TLS and HTTPS alone; `tap`: where it writes dnstap."""
+    """Run a server that serves DNS over TLS and HTTPS alone; it writes dnstap to `tap`."""
     make_certificate(folder, "dnsdist.test", SERVER)
     places = {"backend": _BACKEND_PORT, "server": SERVER, "https": HTTPS_PORT, "tls": TLS_PORT, "folder": folder}
     text = _DNSDIST.format(**places) + (_DNSTAP.format(socket=tap) if tap else "")
@@ -76,7 +76,7 @@ def dnsdist(hosts: Hosts, folder: Path, tap: Path | None = None) -> Iterator[Non
 
 
 def ask(hosts: Hosts, name: str, how: str) -> str:
-    """What the server says the address of a name is, asked by "+tls" or "+https"; "" where it says nothing."""
+    """Return the address of a name by the server, over "+tls" or "+https"; "" without a reply."""
     port = TLS_PORT if how == "+tls" else HTTPS_PORT
     command = ("kdig", f"@{SERVER}", "-p", str(port), how, "+short", "+retry=0", "+time=2", name)
     return hosts.on_client(*command).stdout.strip()
@@ -84,14 +84,14 @@ def ask(hosts: Hosts, name: str, how: str) -> str:
 
 @contextmanager
 def encrypted_client(hosts: Hosts) -> Iterator[list[str]]:
-    """What starts a program on the client so that its C library asks the server by HTTPS, and nobody else."""
+    """Yield the command that starts a program on the client whose C library resolves over HTTPS alone."""
     with run_dir() as folder, ExitStack() as stack:
         folder.chmod(0o755)
         stack.enter_context(dnsdist(hosts, folder))
         stack.enter_context(_http1(hosts, folder))
         (folder / "mount").mkdir()
         (folder / "modules").mkdir()
-        (folder / "modules" / _MODULE).symlink_to(_LIBRARIES / _MODULE)  # alone: all else is the host's own
+        (folder / "modules" / _MODULE).symlink_to(_LIBRARIES / _MODULE)  # only this file: all others are the host's
         resolver = stack.enter_context(_resolver(hosts, folder))
         within = ["nsenter", "--mount", "--net", f"--target={resolver.pid}"]
         client = [*within, "env", f"LD_LIBRARY_PATH={folder / 'modules'}"]
@@ -102,7 +102,7 @@ def encrypted_client(hosts: Hosts) -> Iterator[list[str]]:
 
 @contextmanager
 def _http1(hosts: Hosts, folder: Path) -> Iterator[None]:
-    """Puts nghttpx between: dnsdist speaks HTTP/2, nss-tls the one before; encrypted on both ways."""
+    """Run nghttpx between dnsdist, which speaks HTTP/2, and nss-tls, which speaks HTTP/1; both sides are encrypted."""
     command = [_ROOT / "usr/sbin/nghttpx", "--conf=/dev/null", "-n1", "--no-ocsp", f"--frontend={SERVER},{HTTP1_PORT}"]
     command += [f"--backend={SERVER},{HTTPS_PORT};/;proto=h2;tls", f"--cacert={folder / 'certificate.pem'}"]
     command += [f"--errorlog-file={folder / 'nghttpx.log'}", folder / "key.pem", folder / "certificate.pem"]

@@ -1,4 +1,4 @@
-"""Sends DNS responses at a steady rate over a socket: SOURCE DESTINATION RATE SECONDS [PORT]; tells what it sent."""
+"""Sends DNS responses at a steady rate: SOURCE DESTINATION RATE SECONDS [PORT]; prints the number sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = 2000
 
 
 def main(source: str, destination: str, rate: int, seconds: int, port: int = 53) -> None:
-    """Send from a port; every millisecond what is due by then."""
+    """Send from a port; every millisecond the responses that are due."""
     _go_first()
     payloads = []
     for number in range(NAMES):
@@ -32,15 +32,15 @@ def main(source: str, destination: str, rate: int, seconds: int, port: int = 53)
     while sent < total:
         due = min(total, int((time.monotonic() - began) * rate) + 1)
         for number in range(sent, due):
-            # The id of each round is its own: no two packets are the same.
+            # Each round has its own id, so no two packets are equal.
             sendto((number // NAMES & 0xFFFF).to_bytes(2, "big") + payloads[number % NAMES], target)
         sent = due
         time.sleep(0.001)
-    print(json.dumps({"sent": sent, "seconds": round(time.monotonic() - began, 2)}))  # noqa: T201 - its answer
+    print(json.dumps({"sent": sent, "seconds": round(time.monotonic() - began, 2)}))  # noqa: T201 - its result
 
 
 def _go_first() -> None:
-    """A sender that is late proves nothing: run before others, in the session that niceness counts in."""
+    """Raise the priority of this process and of its session: a sender that is late proves nothing."""
     with suppress(OSError):
         os.setsid()
         os.setpriority(os.PRIO_PROCESS, 0, -10)

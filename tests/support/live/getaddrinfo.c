@@ -1,4 +1,4 @@
-/* Resolves names by getaddrinfo, each when a line comes in: getaddrinfo NAME... Prints what it got, a line each. */
+/* Resolves names with getaddrinfo, one for each line of input: getaddrinfo NAME... Prints one line for each result. */
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-"""A program that resolves names by the C library's getaddrinfo, each when it is told to; also below its own root."""
+"""A program that resolves names with getaddrinfo, one at a time on request; also below a root of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Resolving:
         self.process = process
 
     def next(self) -> tuple[int, set[str]]:
-        """Let it resolve its next name: what was returned, and the addresses."""
+        """Let it resolve its next name; return the error and the addresses."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         error, *addresses = self.process.stdout.readline().split()
@@ -31,14 +31,14 @@ class Resolving:
 
 
 def build(compiler: str, path: Path, source: Path = SOURCE, *options: str) -> Path:
-    """The program, or another one, linked to the C library of a compiler."""
+    """Build a program with a compiler, linked to its C library."""
     subprocess.run([compiler, "-O1", "-w", *options, "-o", path, source], check=True, capture_output=True)
     return path
 
 
 @contextmanager
 def resolving(*command: str | Path, names: Sequence[str]) -> Iterator[Resolving]:
-    """The program as a command starts it, with the names that it will resolve."""
+    """Run the program by a command, with the names that it will resolve."""
     with subprocess.Popen([*command, *names], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Resolving(process)
@@ -48,7 +48,7 @@ def resolving(*command: str | Path, names: Sequence[str]) -> Iterator[Resolving]
 
 
 def make_root(folder: Path, program: Path) -> Path:
-    """A root in which there are a program, its loader and its C library alone; where the library is."""
+    """Make a root with a program, its loader and its C library alone; return the path of the library."""
     with program.open("rb") as file:
         loader = Path(str(interpreter(partial(os.pread, file.fileno()))))
     library = loader.resolve().with_name("libc.so.6")

@@ -1,5 +1,5 @@
-/* Leaves a call of getaddrinfo by a jump, as programs do that set themselves an alarm; then asks for a service alone,
-   from the same place on the stack, and for a second name: left FIRST SECOND. */
+/* Leaves a call of getaddrinfo by longjmp from an alarm. Then resolves a service without a name, from the same place on
+   the stack, and a second name: left FIRST SECOND. */
 #include <netdb.h>
 #include <setjmp.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-"""Two hosts in network namespaces of their own, with a real dnsmasq on one: all traffic of the live tests is theirs."""
+"""Two hosts in network namespaces, with a real dnsmasq on one: all traffic of the live tests stays between them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from live.processes import wait_until
 
 CLIENT, SERVER, SENDER = "10.99.0.2", "10.99.0.1", "10.99.0.3"
 CLIENT6, SERVER6 = "fd99::2", "fd99::1"
-GOOGLE = "10.99.0.1"  # what this dnsmasq says google.com is: it answers pings
-REQUIRED = "DNSTRAIL_REQUIRE_LIVE"  # set where a missing kernel feature is a failure, not a reason to skip
+GOOGLE = "10.99.0.1"  # the address of google.com by this dnsmasq; it answers pings
+REQUIRED = "DNSTRAIL_REQUIRE_LIVE"  # if set, a missing kernel feature is a failure and no reason to skip
 _TOOLS = ("ip", "ping", "dnsmasq", "bpftool", "iptables", "setpriv")
 
 
 def live_or_skip(*tools: str) -> None:
-    """Skip with the reason where live tests, and these tools, cannot run; fail instead where they must."""
+    """Skip if live tests or these tools cannot run; fail instead if they are required."""
     missing = [tool for tool in (*_TOOLS, *tools) if shutil.which(tool) is None]
     reason = ""
     if os.geteuid() != 0:
@@ -39,7 +39,7 @@ def live_or_skip(*tools: str) -> None:
 
 
 def skip(reason: str) -> NoReturn:
-    """Skip a live test for something that this host lacks; fail where all live tests must run."""
+    """Skip a live test for something that this host lacks; fail if live tests are required."""
     if os.environ.get(REQUIRED):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -53,7 +53,7 @@ class Hosts:
     server: str
 
     def start_on_client(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command on the client; its process is the command's own."""
+        """Start a command on the client; the process is the command itself."""
         within = ["ip", "netns", "exec", self.client, *command]
         return subprocess.Popen(
             within, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -68,7 +68,7 @@ class Hosts:
 
 @contextmanager
 def hosts() -> Iterator[Hosts]:
-    """A client and a server, joined by a cable; the client asks the server's dnsmasq."""
+    """Make a client and a server, joined by a veth pair; the client's resolver is the server's dnsmasq."""
     both = Hosts(f"dtc{os.getpid()}", f"dts{os.getpid()}")
     resolv = Path("/etc/netns") / both.client
     try:
@@ -101,7 +101,7 @@ def dnsmasq(
     *options: str,
     forks: bool = False,
 ) -> Iterator[None]:
-    """A real server of names in a namespace; one that `forks` for TCP serves others meanwhile."""
+    """Run a DNS server in a namespace; with `forks`, each TCP connection has a process of its own."""
     command = [
         "dnsmasq",
         "--keep-in-foreground" if forks else "--no-daemon",

@@ -1,4 +1,4 @@
-/* A module for the C library's resolver (nss) that knows no name, and asks getaddrinfo about another one meanwhile. */
+/* An nss module that finds no name, and calls getaddrinfo for another name meanwhile. */
 #include <netdb.h>
 #include <nss.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-"""The whole pipeline as a user runs it, on the real kernel: its workers, its events and what its cache counted."""
+"""The whole pipeline as a user runs it, on the real kernel: its workers, events and counters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from live.workers import asker
 
 
 class Run:
-    """A running pipeline, and what it has written so far."""
+    """A running pipeline with its output so far."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path, out: Path, err: Path) -> None:
         self.process = process
@@ -27,33 +27,33 @@ class Run:
 
     @property
     def events(self) -> list[dict]:
-        """The events so far."""
+        """Return the events so far."""
         return [json.loads(line) for line in self._out.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
     @property
     def errors(self) -> str:
-        """What it said on stderr."""
+        """Return its stderr."""
         return self._err.read_text()
 
     def named(self, name: str) -> list[dict]:
-        """The events of one name."""
+        """Return the events of one name."""
         return [event for event in self.events if event["eventName"] == name]
 
     def worker(self, name: str) -> int:
-        """The process of one of its workers."""
+        """Return the process of a worker."""
         return next(child for child in children_of(self.process.pid) if f"dnstrail_{name}" in command_line(child))
 
     def stats(self) -> dict:
-        """What the cache has counted."""
+        """Return the counters of the cache."""
         with asker(lookups_address(self.folder)) as client:
             return client.ask("stats")["data"]
 
 
 @contextmanager
 def pipeline(*arguments: str) -> Iterator[Run]:
-    """The documented command line on the real kernel, ready."""
+    """Run the documented command line on the real kernel until it is ready."""
     with run_dir() as folder:
-        folder.chmod(0o755)  # nobody has to reach the sockets within
+        folder.chmod(0o755)  # the user nobody must reach the sockets inside
         out, err = folder / "out", folder / "err"
         command = [sys.executable, "-m", "dnstrail_cli", "--run-dir", str(folder / "run"), *arguments]
         with out.open("w") as stdout, err.open("w") as stderr:

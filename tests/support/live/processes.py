@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 30.0  # seconds after which a condition counts as never coming true
+PATIENCE = 30.0  # seconds that a condition is waited for
 
 
 def dnstrail(*arguments: str | Path, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,7 @@ def dnstrail(*arguments: str | Path, stdin: str | None = None, **env: str) -> su
 
 @contextmanager
 def started(*arguments: str | Path, **env: str) -> Iterator[subprocess.Popen[str]]:
-    """The command as a process that is ended afterwards, if it has not ended by itself."""
+    """Start the command as a process; end it afterwards if it still runs."""
     process = subprocess.Popen(
         _command(arguments),
         stdout=subprocess.PIPE,
@@ -56,7 +56,7 @@ def started(*arguments: str | Path, **env: str) -> Iterator[subprocess.Popen[str
 
 @contextmanager
 def run_dir() -> Iterator[Path]:
-    """A folder for sockets whose path is short enough for them."""
+    """Make a folder whose path is short enough for sockets."""
     folder = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
     try:
         yield folder
@@ -65,7 +65,7 @@ def run_dir() -> Iterator[Path]:
 
 
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    """Wait for a condition; AssertionError names it if it does not come true."""
+    """Wait for a condition; fail with `what` if it does not hold in time."""
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"waited in vain: {what}"
@@ -77,7 +77,7 @@ def _command(arguments: tuple[str | Path, ...]) -> list[str]:
 
 
 def children_of(parent: int) -> list[int]:
-    """The children of a process."""
+    """Return the children of a process."""
     return [
         int(status.parent.name)
         for status in Path("/proc").glob("[0-9]*/status")
@@ -86,17 +86,17 @@ def children_of(parent: int) -> list[int]:
 
 
 def alive(process: int) -> bool:
-    """Whether a process is there, and no zombie."""
+    """Return true if a process runs and is no zombie."""
     return bool(re.search(r"^State:\t[^Z]", text_of(Path(f"/proc/{process}/status")), re.MULTILINE))
 
 
 def command_line(process: int) -> str:
-    """How a process was called."""
+    """Return the command line of a process."""
     return text_of(Path(f"/proc/{process}/cmdline"))
 
 
 def text_of(path: Path) -> str:
-    """What a file holds, "" if it is gone."""
+    """Return the content of a file; "" if it is gone."""
     try:
         return path.read_text(errors="replace")
     except OSError:
@@ -104,7 +104,7 @@ def text_of(path: Path) -> str:
 
 
 def unprivileged() -> list[str]:
-    """What runs a command as nobody; or as root without any capability, where this Python is root's alone."""
+    """Return what runs a command as nobody, or as root without capabilities if only root can run this Python."""
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     twice = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
     if subprocess.run([*nobody, sys.executable, "-c", twice], capture_output=True, check=False).returncode == 0:

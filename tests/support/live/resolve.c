@@ -1,4 +1,4 @@
-/* Asks one question of one server and waits for the answer, without a resolver library:
+/* Sends one query to a server and waits for the response, without a resolver library:
    resolve ADDRESS PORT udp|tcp NAME. Built static, as programs in Go or Rust often are. */
 #include <arpa/inet.h>
 #include <stdlib.h>

@@ -47,7 +47,7 @@ dnstap:
 
 @contextmanager
 def unbound(hosts: Hosts, folder: Path, socket: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A resolver on the client, which asks the server's dnsmasq."""
+    """Run a resolver on the client that forwards to the server's dnsmasq."""
     make_certificate(folder, IDENTITY, "127.0.0.1")
     configuration = folder / "unbound.conf"
     configuration.write_text(
@@ -64,7 +64,7 @@ def unbound(hosts: Hosts, folder: Path, socket: Path) -> Iterator[subprocess.Pop
 
 
 def ask(hosts: Hosts, name: str, *options: str) -> str:
-    """What the resolver says the address of a name is, asked over TLS; "" where it says nothing."""
+    """Return the address of a name by the resolver, over TLS; "" without a reply."""
     return hosts.on_client(
         "kdig", "@127.0.0.1", "-p", str(TLS_PORT), "+tls", "+short", "+retry=0", "+time=2", *options, name
     ).stdout.strip()

@@ -1,1 +1,1 @@
-"""The live source: eBPF programs on cgroup hooks and tracepoints, loaded by the system's bcc."""
+"""The eBPF source: programs on cgroup hooks and tracepoints, loaded by the system's bcc."""

@@ -1,4 +1,4 @@
-"""Who is behind an event: what the programs saw, with what the tables of processes and containers know of it."""
+"""Attributes an event to its process: joins the record with the tables of processes and containers."""
 
 from __future__ import annotations
 
@@ -11,53 +11,73 @@ from dnstrail_probe.host.docker import ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
 from dnstrail_probe.host.procfs import executable, read_process
 
-_WALK_AGAIN = 1_000_000_000  # ns until a cgroup that is not known is looked for once more
+_WALK_AGAIN = 1_000_000_000  # ns between two walks through all cgroups for one that is unknown
 
 
 class Attribution:
-    """Keeps the tables in step with the records, in their order. `cgroup_root`: where cgroup2 is mounted."""
+    """The processes and containers of this host, as of the last record that was passed in.
 
-    def __init__(self, cgroup_root: str) -> None:
+    Records must be passed in their order in the ring buffer: only then does a pid lead to the process that had it.
+    `cgroup_root` is where cgroup2 is mounted. `boot` is the boot of the host in ns since the epoch; it is fixed, so
+    that the start time of a process never changes.
+    """
+
+    def __init__(self, cgroup_root: str, boot: int) -> None:
         self.processes = ProcessTable()
         self.containers = Containers()
         self._names = ContainerNames()
         self._root = cgroup_root
+        self._boot = boot
         self._walked = 0
         self._walk()
 
-    def who(
-        self, packet: records.PacketRecord | records.GetaddrinfoRecord
+    def process_of(
+        self, record: records.PacketRecord | records.GetaddrinfoRecord
     ) -> tuple[Process | None, ProcessEntry | None]:
-        """The process behind a packet, or a call; None where a socket has no owner that is known."""
-        if not packet.pid:
+        """Return the process behind a packet or a call, and its entry; None for a socket without a known owner."""
+        if not record.pid:
             return None, None
-        life = self._life(packet)
-        path, parent = (life.path, life.parent) if life else ("", 0)
-        name = text(packet.comm)
-        return self._process(packet.pid, packet.ts, packet.cgroup, name, path, parent, packet.uid, packet.tid), life
+        entry = self._entry_of(record)
+        process = self._process(
+            entry,
+            pid=record.pid,
+            stamp=record.ts,
+            cgroup=record.cgroup,
+            name=text(record.comm),
+            user=record.uid,
+            thread=record.tid,
+        )
+        return process, entry
 
-    def started(self, record: bytes) -> Process:
-        """A process began to run something."""
+    def executed(self, record: bytes) -> Process:
+        """Apply an exec; return the process with the program that it now runs."""
         seen = records.read_process(record)
         path = records.read_path(record, seen.parts)
-        return self._of(seen, self.processes.executed(seen.ts, _life(seen, path or executable(seen.pid))))
+        return self._itself(seen, self.processes.executed(seen.ts, _entry(seen, path or executable(seen.pid))))
 
     def forked(self, seen: records.ProcessRecord) -> Process:
-        """A process was forked; gives the one that did it, whose copy it is."""
-        child = self.processes.forked(_life(seen, ""))
-        life = self.processes.at(seen.parent, seen.ts)
-        name, parent = (life.name, life.parent) if life else (text(seen.comm), 0)
-        return self._process(seen.parent, seen.ts, seen.cgroup, name, child.path, parent, seen.uid, seen.status)
+        """Apply a fork; return the process that forked, of which the child is a copy."""
+        child = self.processes.forked(_entry(seen, ""))
+        entry = self.processes.at(seen.parent, seen.ts)
+        return self._process(
+            entry or ProcessEntry(pid=seen.parent, start=seen.ts, path=child.path),
+            pid=seen.parent,
+            stamp=seen.ts,
+            cgroup=seen.cgroup,
+            name=entry.name if entry else text(seen.comm),
+            user=seen.uid,
+            thread=seen.status,
+        )
 
-    def ended(self, seen: records.ProcessRecord) -> Process | None:
-        """A process has ended; None if that was told before."""
-        life = self.processes.exited(seen.ts, _life(seen, ""))
-        return self._of(seen, life) if life else None
+    def exited(self, seen: records.ProcessRecord) -> Process | None:
+        """Apply an exit; return the process, or None if its exit was reported before."""
+        entry = self.processes.exited(seen.ts, _entry(seen, ""))
+        return self._itself(seen, entry) if entry else None
 
     def cgroup_changed(self, record: bytes) -> str:
-        """A cgroup was made or removed; the folder of one that was made for a new container, else "".
+        """Apply the creation or removal of a cgroup; return the folder of a cgroup made for a new container, else "".
 
-        The name of a container is asked for before its first event needs it.
+        The name of the container is requested here, before its first event needs it.
         """
         seen, path = records.read_cgroup(record)
         if seen.kind != records.CGROUP_MADE:
@@ -68,7 +88,7 @@ class Attribution:
         return self._root + path if container and container in path.rpartition("/")[2] else ""
 
     def container_of(self, cgroup: int, now: int) -> str:
-        """The container of a cgroup, "" on the host; all cgroups are looked through for one that is not known."""
+        """Return the container of a cgroup, "" on the host; an unknown cgroup is searched for once a second."""
         found = self.containers.of(cgroup)
         if found is None and cgroup and now - self._walked > _WALK_AGAIN:
             self._walked = now
@@ -77,41 +97,74 @@ class Attribution:
         return found or ""
 
     def close(self) -> None:
-        """Ask about containers no more."""
+        """Stop the requests for names of containers."""
         self._names.close()
 
     def _walk(self) -> None:
-        """Take in the cgroups there are."""
-        for known, path in cgroups(self._root):
-            if self.containers.of(known) is None:
-                self.containers.made(known, path)
+        """Add the cgroups of this host that are unknown."""
+        for cgroup, path in cgroups(self._root):
+            if self.containers.of(cgroup) is None:
+                self.containers.made(cgroup, path)
 
-    def _of(self, seen: records.ProcessRecord, life: ProcessEntry) -> Process:
+    def _itself(self, seen: records.ProcessRecord, entry: ProcessEntry) -> Process:
+        """Return the process that a record of an exec or exit is about."""
         return self._process(
-            seen.pid, seen.ts, seen.cgroup, text(seen.comm), life.path, seen.parent, seen.uid, seen.pid
+            entry,
+            pid=seen.pid,
+            stamp=seen.ts,
+            cgroup=seen.cgroup,
+            name=text(seen.comm),
+            user=seen.uid,
+            thread=seen.pid,
         )
 
     def _process(
-        self, pid: int, stamp: int, cgroup: int, name: str, path: str, parent: int, user: int, thread: int
+        self, entry: ProcessEntry, *, pid: int, stamp: int, cgroup: int, name: str, user: int, thread: int
     ) -> Process:
         container = self.container_of(cgroup, stamp)
-        called = self._names.of(container)
-        return Process(pid, name, path, parent, user, container, thread, cgroup, called.name, called.image)
+        container_name = self._names.of(container)
+        return Process(
+            pid=pid,
+            name=name,
+            path=entry.path,
+            parent_pid=entry.parent,
+            user_id=user,
+            container_id=container,
+            thread_id=thread,
+            cgroup_id=cgroup,
+            container_name=container_name.name,
+            container_image=container_name.image,
+            mount_namespace=entry.mount_namespace,
+            pid_namespace=entry.pid_namespace,
+            start_time=self._boot + entry.started if entry.started else 0,
+        )
 
-    def _life(self, packet: records.PacketRecord | records.GetaddrinfoRecord) -> ProcessEntry | None:
-        """The process that had the pid when it was noted: as its events said, else as /proc still says."""
-        life = self.processes.at(packet.pid, packet.noted)
-        if life is None or not (life.path or life.looked):
-            seen = read_process(packet.pid)
-            if seen is not None and seen.start > packet.noted + TICK:
-                seen = None  # another one, with the same pid
-            if life is None:
-                nobody = ProcessEntry(packet.pid, packet.noted, text(packet.comm), looked=True)
-                return self.processes.add(seen or nobody)
-            life.looked = True
-            life.path = seen.path if seen else ""
-        return life
+    def _entry_of(self, record: records.PacketRecord | records.GetaddrinfoRecord) -> ProcessEntry:
+        """Return the process that had the pid when the program noted it: by its events, else by /proc."""
+        entry = self.processes.at(record.pid, record.noted)
+        if entry is not None and (entry.path or entry.looked):
+            return entry
+        found = read_process(record.pid)
+        if found is not None and found.start > record.noted + TICK:
+            found = None  # a later process with the same pid
+        if entry is None:
+            unknown = ProcessEntry(pid=record.pid, start=record.noted, name=text(record.comm), looked=True)
+            return self.processes.add(found or unknown)
+        entry.looked = True
+        entry.path = found.path if found else ""
+        return entry
 
 
-def _life(seen: records.ProcessRecord, path: str) -> ProcessEntry:
-    return ProcessEntry(seen.pid, seen.ts, text(seen.comm), path, seen.parent, seen.uid, seen.cgroup)
+def _entry(seen: records.ProcessRecord, path: str) -> ProcessEntry:
+    return ProcessEntry(
+        pid=seen.pid,
+        start=seen.ts,
+        name=text(seen.comm),
+        path=path,
+        parent=seen.parent,
+        user=seen.uid,
+        cgroup=seen.cgroup,
+        started=seen.started,
+        mount_namespace=seen.mount_namespace,
+        pid_namespace=seen.pid_namespace,
+    )

@@ -1,7 +1,7 @@
-"""Programs put in their places by BPF_LINK_CREATE (bpf(2)), and taken off with the descriptors that it gives.
+"""Attaches programs with BPF_LINK_CREATE (bpf(2)).
 
-So nothing stays behind a killed process, unlike with BPF_PROG_ATTACH, and with the named events of tracefs, by which
-bcc attaches uprobes where it can do no better.
+The kernel detaches a program when its link descriptor is closed, also after a kill. BPF_PROG_ATTACH, and the named
+events of tracefs through which bcc attaches uprobes, leave programs attached after a crash.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import ctypes
 import os
 import platform
 import struct
+
+from dnstrail.process.libc import system_call
 
 UPROBE_MULTI = 48  # BPF_TRACE_UPROBE_MULTI; Linux 6.6
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}
@@ -21,14 +23,21 @@ _SIZE = 64
 
 
 def link_cgroup(program: int, cgroup: int, attach_type: int) -> int:
-    """Run a program at a hook of a cgroup, and of all below it; gives a descriptor. Raises OSError."""
+    """Attach a program to a hook of a cgroup and of all cgroups below it; return the descriptor of the link.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
     return _create(_HEAD.pack(program, cgroup, attach_type, 0))
 
 
 def link_uprobe(program: int, path: str, offset: int, *, returns: bool, pid: int = 0) -> int:
-    """Run a program where the function at a place in a file is called, or returns; gives a descriptor.
+    """Attach a program to the entry or (`returns`) the return of the function at an offset in a file.
 
-    In the process `pid`, or (0) in every one that maps the file. Raises OSError: the kernel refused it.
+    It runs in the process `pid`, or (0) in every process that maps the file. Return the descriptor of the link.
+
+    Raises:
+        OSError: the kernel refused it.
     """
     name = ctypes.create_string_buffer(os.fsencode(path))
     offsets = (ctypes.c_uint64 * 1)(offset)
@@ -41,8 +50,5 @@ def _create(attributes: bytes) -> int:
     number = _SYS_BPF.get(platform.machine())
     if number is None:
         raise OSError(f"unknown machine {platform.machine()}")
-    libc = ctypes.CDLL(None, use_errno=True)
-    created = int(libc.syscall(number, _LINK_CREATE, ctypes.c_char_p(attributes.ljust(_SIZE, b"\0")), _SIZE))
-    if created < 0:
-        raise OSError(ctypes.get_errno(), f"BPF_LINK_CREATE: {os.strerror(ctypes.get_errno())}")
-    return created
+    padded = ctypes.c_char_p(attributes.ljust(_SIZE, b"\0"))
+    return system_call("BPF_LINK_CREATE", number, _LINK_CREATE, padded, _SIZE)

@@ -1,4 +1,4 @@
-"""Where the kernel keeps things: offsets of struct members, from its own type information (BTF)."""
+"""Offsets of members in kernel structs, from the type information of the running kernel (BTF)."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
 _INT, _ARRAY, _STRUCT, _UNION, _ENUM, _CONST, _VOLATILE, _FUNC_PROTO = 1, 3, 4, 5, 6, 10, 9, 13
 _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 14, 15, 17, 19
-# Bytes behind a type's head: a fixed number, or so many for each of its members.
+# Bytes that follow the header of a type: a fixed number, or a number for each of its members.
 _FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
 _EACH = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
 
 
 class Btf:
-    """The types of one kernel.
+    """The struct types of one kernel, indexed by name; read once from the file.
 
     Raises:
-        OSError: the kernel has no BTF (CONFIG_DEBUG_INFO_BTF), or it cannot be read.
-        ValueError: what is there is none.
+        OSError: the kernel has no BTF (CONFIG_DEBUG_INFO_BTF), or the file cannot be read.
+        ValueError: the file contains no BTF.
     """
 
     def __init__(self, path: Path = VMLINUX) -> None:
         self._data = path.read_bytes()
         magic, _, _, head, types, types_length, strings, _ = _HEADER.unpack_from(self._data)
         if magic != _MAGIC:
-            raise ValueError(f"{path} holds no BTF of this byte order")
+            raise ValueError(f"{path} contains no BTF of this byte order")
         self._strings = head + strings
         self._offsets = [0]  # by type id
         self._structs: dict[str, int] = {}
         self._index(head + types, head + types + types_length)
 
     def offset(self, name: str, member: str) -> int:
-        """The offset of a member in a struct, in bytes; members of anonymous members count as its own.
+        """Return the offset of a member in a struct, in bytes. Members of anonymous members are found, too.
 
         Raises:
             KeyError: there is no such struct or member.
@@ -45,6 +45,15 @@ class Btf:
         if found is None:
             raise KeyError(f"{name}.{member}")
         return found
+
+    def size(self, name: str) -> int:
+        """Return the size of a struct in bytes.
+
+        Raises:
+            KeyError: there is no such struct.
+        """
+        _, _, size = _TYPE.unpack_from(self._data, self._offsets[self._structs[name]])
+        return int(size)
 
     def _index(self, at: int, end: int) -> None:
         while at < end:
@@ -85,7 +94,11 @@ class Btf:
 
 
 def process_offsets(btf: Btf) -> dict[str, int]:
-    """The offsets that process.bpf.c needs, by their names there."""
+    """Return the offsets that process.bpf.c needs, by their names there.
+
+    Raises:
+        KeyError: this kernel lacks one of the members.
+    """
     members = {
         "TASK_REAL_PARENT": ("task_struct", "real_parent"),
         "TASK_PID": ("task_struct", "pid"),
@@ -95,6 +108,13 @@ def process_offsets(btf: Btf) -> dict[str, int]:
         "TASK_SIGNAL": ("task_struct", "signal"),
         "SIGNAL_LIVE": ("signal_struct", "live"),
         "TASK_EXIT_CODE": ("task_struct", "exit_code"),
+        "TASK_START": ("task_struct", "start_boottime"),
+        "TASK_NSPROXY": ("task_struct", "nsproxy"),
+        "NSPROXY_MNT": ("nsproxy", "mnt_ns"),
+        "TASK_THREAD_PID": ("task_struct", "thread_pid"),
+        "PID_LEVEL": ("pid", "level"),
+        "PID_NUMBERS": ("pid", "numbers"),
+        "UPID_NS": ("upid", "ns"),
         "TASK_MM": ("task_struct", "mm"),
         "MM_EXE_FILE": ("mm_struct", "exe_file"),
         "FILE_PATH": ("file", "f_path"),
@@ -111,11 +131,21 @@ def process_offsets(btf: Btf) -> dict[str, int]:
         "ROOT_HIERARCHY": ("cgroup_root", "hierarchy_id"),
     }
     offsets = {name: btf.offset(*member) for name, member in members.items()}
-    return offsets | {"DENTRY_NAME": btf.offset("dentry", "d_name") + btf.offset("qstr", "name")}
+    inode = btf.offset("ns_common", "inum")
+    return offsets | {
+        "DENTRY_NAME": btf.offset("dentry", "d_name") + btf.offset("qstr", "name"),
+        "MNT_NAMESPACE_INUM": btf.offset("mnt_namespace", "ns") + inode,
+        "PID_NAMESPACE_INUM": btf.offset("pid_namespace", "ns") + inode,
+        "UPID_SIZE": btf.size("upid"),
+    }
 
 
 def socket_offsets(btf: Btf) -> dict[str, int]:
-    """The offsets that results.bpf.c needs, by their names there."""
+    """Return the offsets that results.bpf.c needs, by their names there.
+
+    Raises:
+        KeyError: this kernel lacks one of the members.
+    """
     return {
         "SOCK_COOKIE": btf.offset("sock", "__sk_common") + btf.offset("sock_common", "skc_cookie"),
         "SOCK_ERROR": btf.offset("sock", "sk_err"),

@@ -1,4 +1,4 @@
-"""Stand-in kernel headers: all that bcc includes by itself, so that no kernel headers have to be installed."""
+"""Stand-in kernel headers: the files that bcc includes by itself, so that no kernel headers need be installed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REGISTERS = {
     "aarch64": "struct user_pt_regs { __u64 regs[31]; __u64 sp, pc, pstate; };\n"
     "struct pt_regs { union { struct user_pt_regs user_regs; struct { u64 regs[31]; u64 sp, pc, pstate; }; }; };",
 }
-# bcc brings its own bpf.h; what else it includes may be empty.
+# bcc brings its own bpf.h; the other files that it includes can be empty.
 _EMPTY = (
     "linux/log2.h", "linux/compiler.h", "linux/bpf.h", "linux/stddef.h", "linux/bpf_common.h",
     "uapi/linux/bpf.h", "uapi/linux/bpf_common.h", "uapi/linux/if_packet.h", "uapi/linux/if_ether.h",
@@ -44,7 +44,7 @@ _EMPTY = (
 
 
 def write_headers(folder: Path) -> None:
-    """Write the tree; BCC_KERNEL_SOURCE has to name the folder while bcc compiles."""
+    """Write the headers to a folder, which BCC_KERNEL_SOURCE must name while bcc compiles."""
     major, minor, *_ = (int(part) for part in os.uname().release.split("-")[0].split(".")[:3])
     files = dict.fromkeys(_EMPTY, "#pragma once\n")
     files["linux/kconfig.h"] = "#define CONFIG_64BIT 1\n#define CONFIG_BPF_SYSCALL 1\n#define CONFIG_X86_64 1\n"

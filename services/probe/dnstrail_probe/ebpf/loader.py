@@ -1,4 +1,4 @@
-"""Loads the programs with the system's bcc, and puts them where the kernel takes them off when we end."""
+"""Loads the programs with the system's bcc. The kernel detaches them when this process ends."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _HOOKS = {
     "on_sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
     "on_sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
 }
-# Function -> whether it runs at the return. The return comes first, so that no call is seen without it.
+# Function -> true if it runs at the return. The return is attached first, so that no call is seen without its return.
 _UPROBES = {"on_getaddrinfo_return": True, "on_getaddrinfo": False}
-# What programs on packets may ask, from the newest kernels to the oldest: of the current task, of the namespace.
+# The values that programs on packets can read (current task, network namespace), newest kernels first.
 _ABILITIES = (
     {"SEES_CURRENT": 1, "SEES_NETNS": 1},
     {"SEES_CURRENT": 1, "SEES_NETNS": 0},
@@ -49,10 +49,12 @@ _ABILITIES = (
 
 
 class Programs:
-    """The loaded programs: their ring buffer, maps and counters; `resolver`: those for getaddrinfo, too.
+    """The loaded and attached programs: their ring buffer, maps and counters. Nothing stays attached after `close`.
+
+    `first_bytes`: capture the first bytes of connections. `getaddrinfo`: load the programs on getaddrinfo as well.
 
     Raises:
-        SourceUnavailable: something is missing; the text says what, and what to do.
+        SourceUnavailable: this host or user cannot load them; the error names the remedy.
     """
 
     def __init__(self, ports: frozenset[int], *, first_bytes: bool = False, getaddrinfo: bool = False) -> None:
@@ -79,7 +81,7 @@ class Programs:
 
     @property
     def lost(self) -> int:
-        """Events for which the ring buffer had no room."""
+        """Events that found the ring buffer full."""
         return self._count(0)
 
     @property
@@ -89,24 +91,24 @@ class Programs:
 
     @property
     def calls_unreadable(self) -> int:
-        """Calls of getaddrinfo whose name could not be read: it is no text."""
+        """Calls of getaddrinfo whose name could not be read."""
         return self._count(2)
 
     @property
     def calls_over_budget(self) -> int:
-        """Calls of getaddrinfo that were not told, for their process made too many."""
+        """Calls of getaddrinfo beyond the budget of their process, which are not reported."""
         return self._count(3)
 
     def program_fd(self, function: str) -> int:
-        """The descriptor of a program: its fdinfo tells how often it ran, and how long."""
+        """Return the descriptor of a program; its fdinfo contains the number and the duration of its runs."""
         return int(self._bpf.funcs[function.encode()].fd)
 
     def add(self, table: str, key: bytes, value: bytes) -> None:
-        """Put an entry into a map, unless a program has put one there meanwhile."""
+        """Add an entry to a map, unless a program has added it already."""
         self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST)
 
     def watch_getaddrinfo(self, file: int, offset: int, pid: int = 0) -> tuple[int, ...]:
-        """See the calls of getaddrinfo in an open file, of one process or (0) all, until the descriptors are closed.
+        """Watch the getaddrinfo of an open file, in one process or (0) in all; return descriptors that keep it watched.
 
         Raises:
             OSError: the kernel refused it.
@@ -123,10 +125,10 @@ class Programs:
         return tuple(links)
 
     def close(self) -> None:
-        """Detach everything."""
+        """Detach all programs."""
         self._detach()
         if self._bpf is not None:
-            self._bpf.cleanup()  # raw tracepoints, which bcc attached
+            self._bpf.cleanup()  # detaches the raw tracepoints, which bcc attached
             self._bpf = None
         os.close(self._cgroup)
 
@@ -139,7 +141,7 @@ class Programs:
         self._links.clear()
 
     def _load(self, ports: frozenset[int]) -> tuple[Any, bool, bool]:
-        """The programs, with all that this kernel lets them see."""
+        """Load and attach the programs with all that this kernel lets them read."""
         refused: SourceUnavailable | None = None
         for abilities in _ABILITIES:
             bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted, self._extra)
@@ -156,7 +158,7 @@ class Programs:
 
     def _load_uprobes(self) -> None:
         """Load the programs on getaddrinfo."""
-        if not self.sees_processes:  # then none would tell of a library that comes
+        if not self.sees_processes:  # new processes bring new libraries
             raise SourceUnavailable(_GETADDRINFO, "the kernel reports no processes", remedies.BTF)
         for function in _UPROBES:
             try:
@@ -174,14 +176,14 @@ class Programs:
 
 
 def _check_capabilities() -> None:
-    """Refuse early and clearly: bcc would write about it in its own words."""
+    """Refuse early: the errors of bcc do not name the capability."""
     missing = missing_capabilities(*NEEDED)
     if missing:
         raise SourceUnavailable("ebpf", f"needs {', '.join(missing)}", SUDO)
 
 
 def load_bcc() -> ModuleType:
-    """Debian's bcc alone, from whichever environment, without the rest of the system's packages."""
+    """Load Debian's bcc into any environment, without the rest of the system's packages."""
     if not _BCC.exists():
         raise SourceUnavailable("ebpf", "bcc is not installed", remedies.BCC)
     spec = importlib.util.spec_from_file_location("bcc", _BCC, submodule_search_locations=[str(_BCC.parent)])
@@ -199,7 +201,7 @@ def load_bcc() -> ModuleType:
 def _compile(
     bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...]
 ) -> tuple[Any, bool]:
-    """The programs, with process events and what becomes of connections if the kernel lets us have them."""
+    """Compile the programs; with process events and results of connections if the kernel has BTF."""
     with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
         btf = Btf()
         offsets = process_offsets(btf) | socket_offsets(btf)
@@ -220,7 +222,7 @@ def _build(bcc: ModuleType, parts: tuple[str, ...], ports: frozenset[int], defin
 
 
 def compile_text(bcc: ModuleType, text: str) -> Any:
-    """A text as bcc compiles it, without any header of the kernel's."""
+    """Compile a text with bcc, without kernel headers."""
     with tempfile.TemporaryDirectory(prefix="dnstrail-headers-") as folder:
         write_headers(Path(folder))
         os.environ["BCC_KERNEL_SOURCE"] = folder

@@ -1,9 +1,9 @@
-"""What was there before the probe: processes, and the owners of sockets, put into the tables and maps once."""
+"""The processes and sockets that are older than the probe, entered into the tables and maps once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
 from dnstrail_probe.ebpf.records import OwnerRecord, pack_cookie, pack_owner, pack_place
@@ -15,36 +15,44 @@ from dnstrail_probe.host.sock_diag import OpenSocket
 
 
 class Maps(Protocol):
-    """The loaded programs, of which this fills the maps."""
+    """The maps of the loaded programs, and the values that the programs can read."""
 
     cgroup_root: str
     sees_namespaces: bool
 
     def add(self, table: str, key: bytes, value: bytes) -> None:
-        """Put an entry into a map, unless a program has put one there meanwhile."""
+        """Add an entry to a map, unless a program has added it already."""
         ...
 
 
-def note_open_sockets(maps: Maps, processes: ProcessTable, ports: Collection[int]) -> int:
-    """Take in what /proc and sock_diag tell; gives the number of sockets whose owner was found.
+def note_open_sockets(
+    maps: Maps, processes: ProcessTable, ports: Collection[int], now: Callable[[], int] = time.monotonic_ns
+) -> int:
+    """Enter the processes of /proc and the sockets of sock_diag; return the number of sockets whose owner was found.
 
-    The programs run already: what they see themselves counts for more, and nothing falls between.
+    The programs run already, so no process and no socket is missed. Entries that the programs made take precedence.
     """
+    owners = _owners(maps.cgroup_root, processes)
+    owned = list(_owned(owners))
+    for netns, socket, entry in owned:
+        _add(maps, netns, socket, _owner(netns, socket, entry, noted=now(), ports=ports), ports)
+    return len(owned)
+
+
+def _owners(cgroup_root: str, processes: ProcessTable) -> dict[int, ProcessEntry]:
+    """Return the owner of each socket by the inode of the socket; of several processes the one that started first."""
     owners: dict[int, ProcessEntry] = {}
     for pid in process_ids():
-        life = read_process(pid)
-        if life is None:
+        entry = read_process(pid)
+        if entry is None:
             continue
-        life.cgroup = cgroup_id(maps.cgroup_root, cgroup_path(pid))
-        life = processes.add(life)
+        entry.cgroup = cgroup_id(cgroup_root, cgroup_path(pid))
+        entry = processes.add(entry)
         for inode in sockets_of(pid):
-            first = owners.setdefault(inode, life)
-            if life.start < first.start:  # it was shared by a fork
-                owners[inode] = life
-    owned = list(_owned(owners))
-    for netns, socket, life in owned:
-        _add(maps, netns, socket, life, ports)
-    return len(owned)
+            first = owners.setdefault(inode, entry)
+            if entry.start < first.start:  # a fork shares the socket
+                owners[inode] = entry
+    return owners
 
 
 def _owned(owners: dict[int, ProcessEntry]) -> Iterator[tuple[int, OpenSocket, ProcessEntry]]:
@@ -54,21 +62,23 @@ def _owned(owners: dict[int, ProcessEntry]) -> Iterator[tuple[int, OpenSocket, P
                 yield namespace.cookie, socket, owners[socket.inode]
 
 
-def _add(maps: Maps, netns: int, socket: OpenSocket, life: ProcessEntry, ports: Collection[int]) -> None:
-    family = 4 if len(socket.destination) == 4 else 6  # noqa: PLR2004 - bytes of an IPv4 address
-    owner = OwnerRecord(
-        time.monotonic_ns(),
-        netns,
-        life.cgroup,
-        life.pid,
-        life.pid,
-        life.user,
-        socket.destination_port,
-        family,
-        int(socket.destination_port in ports),
-        socket.destination if socket.destination_port else b"",
-        life.name.encode(errors="replace")[:15],
+def _owner(netns: int, socket: OpenSocket, entry: ProcessEntry, *, noted: int, ports: Collection[int]) -> OwnerRecord:
+    return OwnerRecord(
+        noted=noted,
+        netns=netns,
+        cgroup=entry.cgroup,
+        pid=entry.pid,
+        tid=entry.pid,
+        uid=entry.user,
+        meant_port=socket.destination_port,
+        family=4 if len(socket.destination) == 4 else 6,  # noqa: PLR2004 - bytes of an IPv4 address
+        dns=int(socket.destination_port in ports),
+        meant=socket.destination if socket.destination_port else b"",
+        comm=entry.name.encode(errors="replace")[:15],
     )
+
+
+def _add(maps: Maps, netns: int, socket: OpenSocket, owner: OwnerRecord, ports: Collection[int]) -> None:
     maps.add("owners", pack_cookie(socket.cookie), pack_owner(owner))
     if socket.port in ports and not socket.destination_port:
         place = pack_place(netns if maps.sees_namespaces else 0, socket.protocol, socket.port)

@@ -1,4 +1,4 @@
-"""The text of the programs as bcc compiles it: their parts, with what is known only on this host written in."""
+"""Assembles the source text of the programs: their parts, with the constants of this host written in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TIERS = (128, 512, 4096, 16384, 65536)
 
 
 def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[str, int]) -> str:
-    """The parts, in their order, for these DNS ports."""
+    """Return the text of the parts, in their order, for these DNS ports."""
     named = {**defines, "RING_PAGES": RING_PAGES}
     text = "".join(f"#define {name} {value}\n" for name, value in named.items())
     is_one = " || ".join(f"(port) == {port}" for port in sorted(ports))
@@ -20,7 +20,7 @@ def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[st
 
 
 def _write_out_tiers(text: str) -> str:
-    """The part between the TIER marks once for each size."""
+    """Repeat the part between the TIER marks for each size."""
     before, _, rest = text.partition("// TIER\n")
     template, _, after = rest.partition("// END TIER\n")
     return before + "".join(template.replace("SIZE", str(size)) for size in _TIERS) + after

@@ -1,4 +1,4 @@
-"""What the programs write into the ring buffer and read from their maps (the structs of *.bpf.c)."""
+"""The records that the programs write to the ring buffer, and the entries of their maps (structs of *.bpf.c)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED, CONNECTED, NOT_C
 TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 
-_KIND = 8  # where the kind is: behind the time, as a little-endian number below 256
-_PACKET = struct.Struct("<Q2I4Q5I3H6B16s16s16s16s")
-_PROCESS = struct.Struct("<Q2IQ4I16s")
+_KIND = 8  # position of the kind: after the time, as a little-endian number below 256
+_PACKET = struct.Struct("<Q2I4Q5I3H5Bx16s16s16s16s")
+_PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<3Q3IH2B16s16s")
 _PLACE = struct.Struct("<Q2I")
-_RESOLVED = struct.Struct("<Q2I2Q2I2iI4x16s256s")
+_RESOLVED = struct.Struct("<Q2I2Q2I2i2I16s256s")
 _ANSWER = struct.Struct("<I16s")
 _ADDRESS = {2: 4, 10: 16}  # AF_INET, AF_INET6 -> bytes
 
@@ -33,7 +33,7 @@ class PacketRecord(NamedTuple):
     pid: int
     tid: int
     uid: int
-    length: int
+    processor: int
     seq: int
     sport: int
     dport: int
@@ -41,7 +41,6 @@ class PacketRecord(NamedTuple):
     family: int
     protocol: int
     egress: int
-    known: int
     syn: int
     error: int
     saddr: bytes
@@ -51,16 +50,20 @@ class PacketRecord(NamedTuple):
 
 
 class ProcessRecord(NamedTuple):
-    """`struct process`."""
+    """`struct process`: `ts` in ns of the monotonic clock, `started` in ns of the boot time clock."""
 
     ts: int
     kind: int
     pid: int
     cgroup: int
+    started: int
     parent: int
     uid: int
     status: int
     parts: int
+    mount_namespace: int
+    pid_namespace: int
+    processor: int
     comm: bytes
 
 
@@ -73,7 +76,7 @@ class CgroupRecord(NamedTuple):
 
 
 class GetaddrinfoRecord(NamedTuple):
-    """The head of `struct resolved`; its time is when its process had the pid, too."""
+    """The head of `struct resolved`; its process had the pid at the time of the record (`noted`)."""
 
     noted: int
     kind: int
@@ -85,12 +88,13 @@ class GetaddrinfoRecord(NamedTuple):
     error: int
     family: int
     more: int
+    processor: int
     comm: bytes
     name: bytes
 
     @property
     def ts(self) -> int:
-        """When the call returned."""
+        """The time of the return."""
         return self.noted
 
 
@@ -111,23 +115,23 @@ class OwnerRecord(NamedTuple):
 
 
 def kind_of(record: bytes) -> int:
-    """The kind of a record."""
+    """Return the kind of a record."""
     return record[_KIND]
 
 
 def read_packet(record: bytes) -> tuple[PacketRecord, bytes]:
-    """A packet, and its payload."""
+    """Return a packet and its payload."""
     packet = PacketRecord._make(_PACKET.unpack_from(record))
     return packet, record[_PACKET.size : _PACKET.size + packet.captured]
 
 
 def read_process(record: bytes) -> ProcessRecord:
-    """The head of a process event."""
+    """Return the head of a process event."""
     return ProcessRecord._make(_PROCESS.unpack_from(record))
 
 
 def read_path(record: bytes, parts: int) -> str | None:
-    """The absolute path of an exec event, or None where it was deeper or longer than the program looks."""
+    """Return the absolute path of an exec event; None if it exceeds the program's bounds on depth or length."""
     if parts > PARTS:
         return None
     names = []
@@ -141,32 +145,32 @@ def read_path(record: bytes, parts: int) -> str | None:
 
 
 def read_cgroup(record: bytes) -> tuple[CgroupRecord, str]:
-    """A cgroup event, and the cgroup's path."""
+    """Return a cgroup event and the path of its cgroup."""
     return CgroupRecord._make(_CGROUP.unpack_from(record)), text(record[_CGROUP.size :])
 
 
 def read_getaddrinfo(record: bytes) -> tuple[GetaddrinfoRecord, list[bytes]]:
-    """What getaddrinfo returned, and the addresses, packed, each once."""
+    """Return a call of getaddrinfo and the addresses of its result: packed, without duplicates."""
     entries = _ANSWER.iter_unpack(record[_RESOLVED.size :])
     addresses = [address[: _ADDRESS[family]] for family, address in entries if family in _ADDRESS]
     return GetaddrinfoRecord._make(_RESOLVED.unpack_from(record)), list(dict.fromkeys(addresses))
 
 
 def pack_owner(owner: OwnerRecord) -> bytes:
-    """A value of the maps `owners` and `servers`."""
+    """Return a value of the maps `owners` and `servers`."""
     return _OWNER.pack(*owner)
 
 
 def pack_cookie(cookie: int) -> bytes:
-    """A key of the map `owners`."""
+    """Return a key of the map `owners`."""
     return cookie.to_bytes(8, "little")
 
 
 def pack_place(netns: int, protocol: int, port: int) -> bytes:
-    """A key of the map `servers`."""
+    """Return a key of the map `servers`."""
     return _PLACE.pack(netns, protocol, port)
 
 
 def text(raw: bytes) -> str:
-    """What a program wrote as a string."""
+    """Return the text of a C string; bytes that are not UTF-8 are escaped."""
     return raw.partition(b"\0")[0].decode(errors="backslashreplace")

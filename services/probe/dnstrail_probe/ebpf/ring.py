@@ -1,4 +1,4 @@
-"""The BPF ring buffer read by mmap: one slice for all that has come (kernel/bpf/ringbuf.c)."""
+"""Reads the BPF ring buffer through mmap: one slice for all records that have arrived (kernel/bpf/ringbuf.c)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ _HEAD = 8  # bytes before each record: its length with two flags, and an offset
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
 _POSITION = struct.Struct("<Q")
 _LENGTH = struct.Struct("<I")
-_AT_ONCE = 1 << 19  # bytes taken in one go
+_AT_ONCE = 1 << 19  # bytes that one call reads
 
 
 class Ring:
-    """The reading end; its only reader. Relies on loads being seen in order, as on x86-64.
+    """The reading end of a ring buffer, which must have no other reader.
 
-    The kernel maps the data twice in a row, so a record never breaks at the end of the buffer.
+    Relies on loads being seen in order, as on x86-64. The kernel maps the data twice in a row, so a record is never
+    split at the end of the buffer.
     """
 
     def __init__(self, map_fd: int, size: int) -> None:
@@ -26,7 +27,7 @@ class Ring:
         (self._at,) = _POSITION.unpack_from(self._consumer)
 
     def drain(self) -> list[bytes]:
-        """The records that are complete, in their order; some hundred kilobytes at most."""
+        """Return the complete records, in their order; half a mebibyte at most."""
         (end,) = _POSITION.unpack_from(self._producer)
         start = _PAGE + (self._at & self._mask)
         chunk = self._producer[start : start + min(end - self._at, _AT_ONCE)]
@@ -46,6 +47,6 @@ class Ring:
         return records
 
     def close(self) -> None:
-        """Unmap."""
+        """Unmap the buffer."""
         self._consumer.close()
         self._producer.close()

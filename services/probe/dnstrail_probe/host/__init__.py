@@ -1,1 +1,1 @@
-"""What this host says about its processes, sockets, containers and resolvers."""
+"""The processes, sockets, containers and resolvers of this host."""

@@ -1,4 +1,4 @@
-"""The cgroup2 hierarchy of this host: where it is mounted, and which cgroups it has (cgroups(7))."""
+"""The cgroup2 hierarchy of this host: its mount point and its cgroups (cgroups(7))."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from dnstrail.process.libc import call
+
 _MAGIC = 0x63677270  # CGROUP2_SUPER_MAGIC
-# In a container its own part alone is at /sys/fs/cgroup: the host's, where it is mounted, comes first.
+# A container sees only its own part at /sys/fs/cgroup, so the mount of the host's hierarchy comes first.
 _MOUNTS = ("/host/cgroup", "/host/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
 
 def find_cgroup2() -> str | None:
-    """The root of the cgroup2 hierarchy, alone or beside those of cgroup v1."""
+    """Return the mount point of the cgroup2 hierarchy, alone or beside cgroup v1; None if it is not mounted."""
     return next((path for path in _MOUNTS if _filesystem(path) == _MAGIC), None)
 
 
 def cgroups(root: str) -> Iterator[tuple[int, str]]:
-    """Every cgroup: its id, which is the inode of its folder, and its path below the root."""
+    """Yield every cgroup: its id, which is the inode of its folder, and its path below the root."""
     for folder, _, _ in os.walk(root):
         try:
             yield Path(folder).stat().st_ino, folder.removeprefix(root) or "/"
-        except OSError:  # it was removed meanwhile
+        except OSError:  # removed meanwhile
             continue
 
 
 def cgroup_id(root: str, path: str) -> int:
-    """The id of a cgroup by its path below the root; 0 if there is none, or it is outside of our cgroup namespace."""
+    """Return the id of a cgroup by its path below the root; 0 if it is not there, or not in this cgroup namespace."""
     if "/.." in path:
         return 0
     try:
@@ -39,6 +41,8 @@ def cgroup_id(root: str, path: str) -> int:
 
 def _filesystem(path: str) -> int:
     buffer = ctypes.create_string_buffer(256)  # struct statfs begins with the type, a long
-    if ctypes.CDLL(None).statfs(path.encode(), buffer) != 0:
+    try:
+        call("statfs", path.encode(), buffer)
+    except OSError:  # not there
         return 0
     return int(struct.unpack_from("@l", buffer)[0])

@@ -1,26 +1,27 @@
-"""Which container a cgroup belongs to: a table fed by cgroups that are made and removed."""
+"""The container that a cgroup belongs to: a table fed by the creation and removal of cgroups."""
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict, deque
 
-REMEMBERED = 60_000_000_000  # ns for which a cgroup that was removed is remembered
+REMEMBERED = 60_000_000_000  # ns for which a removed cgroup is kept
 MAX_CGROUPS = 65536
 # Docker: <id>; containerd: cri-containerd-<id>.scope; CRI-O: crio-<id>.scope; Podman: libpod-<id>.scope.
 _ID = re.compile("[0-9a-f]{64}")
 
 
 def container_id(path: str) -> str:
-    """The container of a cgroup by its path, the innermost one; "" on the host."""
+    """Return the innermost container of a cgroup by the path of the cgroup; "" on the host."""
     found = _ID.findall(path)
     return found[-1] if found else ""
 
 
 class Containers:
-    """The cgroups of this host, and the container of each. Plain data: stamps (ns) come with events.
+    """The cgroups of this host, and the container of each.
 
-    `most` bounds them: those known longest go first; `dropped` counts them.
+    Times (ns) come with the events, so the table reads no clock. It never holds more than `most` cgroups: beyond that
+    it evicts the oldest and counts the eviction in `dropped`.
     """
 
     def __init__(self, most: int = MAX_CGROUPS) -> None:
@@ -33,11 +34,11 @@ class Containers:
         return len(self._ids)
 
     def of(self, cgroup: int) -> str | None:
-        """The container of a cgroup, "" on the host; None if the cgroup is not known."""
+        """Return the container of a cgroup, "" on the host; None if the cgroup is unknown."""
         return self._ids.get(cgroup)
 
     def made(self, cgroup: int, path: str) -> str:
-        """A cgroup was made, or found; its container."""
+        """Add a cgroup; return its container."""
         found = self._ids[cgroup] = container_id(path)
         while len(self._ids) > self._most:
             self._ids.popitem(last=False)
@@ -45,7 +46,7 @@ class Containers:
         return found
 
     def removed(self, cgroup: int, stamp: int) -> None:
-        """A cgroup was removed; ids are not used again."""
+        """Remove a cgroup, after a minute; the kernel does not reuse its id."""
         self._removed.append((stamp, cgroup))
         while self._removed and (self._removed[0][0] < stamp - REMEMBERED or len(self._removed) > self._most):
             self._ids.pop(self._removed.popleft()[1], None)

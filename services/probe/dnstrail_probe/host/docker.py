@@ -1,4 +1,4 @@
-"""Names and images of containers, asked of the Docker daemon where there is one that we may ask, in a thread."""
+"""The names and images of containers, requested from the Docker daemon in a thread."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 
 from dnstrail.process.privileges import keep_capabilities
 
-DOCKER = "/var/run/docker.sock"  # unless DOCKER_HOST names another socket, as for Docker's own tools
+DOCKER = "/var/run/docker.sock"  # the default; DOCKER_HOST overrides it, as in Docker's own tools
 _SCHEME = "unix://"
 MAX_KNOWN = 4096
 _TIMEOUT = 2.0  # seconds for each step of a request
-_LARGEST = 1 << 20  # bytes of an answer that are read
-_WAITING = 256  # containers that may wait to be asked about
+_LARGEST = 1 << 20  # bytes of a reply that are read
+_WAITING = 256  # containers whose request may wait
 
 
 class ContainerName(NamedTuple):
-    """What people call a container, and what it was made from; "" where nobody says."""
+    """The name of a container and the image that it was made from; "" if unknown."""
 
     name: str = ""
     image: str = ""
@@ -32,58 +32,62 @@ NAMELESS = ContainerName()
 
 
 class ContainerNames:
-    """Answers at once with what is known, and asks about the rest: a container's first events may lack its name."""
+    """The names of containers, from a cache that a thread fills.
+
+    A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
+    therefore lack its name. Cache and queue are bounded.
+    """
 
     def __init__(self, path: str | None = None) -> None:
         self._path = path or docker_socket()
         self._known: OrderedDict[str, ContainerName] = OrderedDict()
-        self._asked: queue.Queue[str | None] = queue.Queue(_WAITING)
+        self._requests: queue.Queue[str | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._work, name="container names", daemon=True)
-        self._thread.start()  # as who we are now: this process may give that up, and cannot reach Docker then
+        self._thread.start()  # before this process drops the privileges that the socket requires
 
     def of(self, container: str) -> ContainerName:
-        """What is known of a container by now."""
+        """Return the name of a container; nameless until the daemon has replied."""
         found = self._known.get(container)
         if found is None and container:
             found = self._known[container] = NAMELESS
-            self._ask(container)
+            self._request(container)
         return found or NAMELESS
 
     def close(self) -> None:
-        """Ask no more; a request that is under way ends by itself."""
+        """Stop the requests; one in progress ends by its timeout."""
         self._path = ""
         self._put(None)
         self._thread.join(_TIMEOUT)
 
-    def _ask(self, container: str) -> None:
+    def _request(self, container: str) -> None:
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         if not self._put(container):
-            del self._known[container]  # with its next event once more
+            del self._known[container]  # its next event requests it again
 
     def _put(self, container: str | None) -> bool:
         try:
-            self._asked.put_nowait(container)
+            self._requests.put_nowait(container)
         except queue.Full:
             return False
         return True
 
     def _work(self) -> None:
-        keep_capabilities()  # none: the socket's owner and group are enough
-        while self._path and (container := self._asked.get()) is not None:
+        keep_capabilities()  # none: owner and group of the socket are enough
+        while self._path and (container := self._requests.get()) is not None:
             found = inspect(self._path, container)
             if container in self._known:
                 self._known[container] = found
 
 
 def docker_socket() -> str:
-    """Where the daemon of this host listens."""
+    """Return the path of the daemon's socket."""
     host = os.environ.get("DOCKER_HOST", "")
     return host.removeprefix(_SCHEME) if host.startswith(_SCHEME) else DOCKER
 
 
 def inspect(path: str, container: str) -> ContainerName:
-    """What the daemon at a socket says of a container (Docker Engine API, ContainerInspect); nameless if nothing."""
+    """Return the name of a container from the daemon at a socket (Docker Engine API, ContainerInspect)."""
     connection = _UnixConnection(path)
     try:
         connection.request("GET", f"/containers/{container}/json")

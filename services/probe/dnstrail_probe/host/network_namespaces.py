@@ -1,12 +1,12 @@
-"""Looks into every network namespace of this host (network_namespaces(7)), each from a thread of its own."""
+"""Lists the sockets of every network namespace of this host (network_namespaces(7))."""
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from dnstrail.process.libc import call
 from dnstrail_probe.host.procfs import network_namespaces
 from dnstrail_probe.host.sock_diag import OpenSocket, namespace_cookie, open_sockets
 
@@ -14,14 +14,14 @@ _CLONE_NEWNET = 0x40000000
 
 
 class Namespace(NamedTuple):
-    """One network namespace: its cookie (0: not known), and the sockets in it."""
+    """One network namespace: its cookie (0: unknown) and its sockets."""
 
     cookie: int
     sockets: list[OpenSocket]
 
 
 def all_sockets() -> Iterator[Namespace]:
-    """The sockets of this host; of this namespace alone where we may not enter others (CAP_SYS_ADMIN)."""
+    """Yield the network namespaces of this host; without CAP_SYS_ADMIN, the namespace of this process alone."""
     own = _own()
     yield own
     seen = {own.cookie}
@@ -40,15 +40,15 @@ def _own() -> Namespace:
 
 
 def _in_namespace(path: str, look: Callable[[], Namespace]) -> Namespace | None:
-    """What there is to see in a namespace; the thread that enters it ends there. None if it is gone, or refused."""
+    """Look into a namespace from a thread that ends there; return None if it is gone or may not be entered."""
     found: list[Namespace] = []
 
     def enter() -> None:
         try:
             with open(path, "rb") as namespace:  # noqa: PTH123 - a descriptor is what setns wants
-                if ctypes.CDLL(None).setns(namespace.fileno(), _CLONE_NEWNET) == 0:
-                    found.append(look())
-        except OSError:  # its last process has ended
+                call("setns", namespace.fileno(), _CLONE_NEWNET)
+            found.append(look())
+        except OSError:  # its last process has ended, or CAP_SYS_ADMIN is missing
             return
 
     thread = threading.Thread(target=enter)

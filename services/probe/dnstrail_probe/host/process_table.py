@@ -1,21 +1,23 @@
-"""Which process a pid was at a time: a table fed by fork, exec and exit, for pids are reused and events come late."""
+"""The process that had a pid at a given time. Needed since pids are reused and events arrive late."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
 
-REMEMBERED = 60_000_000_000  # ns for which a process that has ended is remembered
+REMEMBERED = 60_000_000_000  # ns for which an ended process is kept
 MAX_PROCESSES = 65536
-TICK = 20_000_000  # ns by which a start may be told too early: /proc counts in hundredths of a second
-_CLOSING = 1_000_000_000  # ns in which a process that ends may still be seen: it closes its files last
+TICK = 20_000_000  # ns by which a start from /proc can be too early: /proc counts in hundredths of a second
+_CLOSING = 1_000_000_000  # ns after its end in which a process can still send: it closes its files last
 
 
 @dataclass(slots=True, eq=False)
 class ProcessEntry:
-    """One process from its start to its end (0: it lives), in ns of the monotonic clock; "" where not known.
+    """One process, from `start` to `ended` (0: it runs), both in ns of the monotonic clock.
 
-    `asks` and `answers` say which DNS roles it was seen in; `looked`, that /proc was asked for what is missing.
+    `started` is the start in ns of the boot time clock, as the kernel states it; 0 if unknown. Other unknown values are
+    0 or "". `asks` and `answers` are the DNS roles in which the process was seen. `looked` is set once /proc was read
+    for missing values.
     """
 
     pid: int
@@ -25,6 +27,9 @@ class ProcessEntry:
     parent: int = 0
     user: int = 0
     cgroup: int = 0
+    started: int = 0
+    mount_namespace: int = 0
+    pid_namespace: int = 0
     ended: int = 0
     asks: bool = False
     answers: bool = False
@@ -32,15 +37,17 @@ class ProcessEntry:
 
 
 class ProcessTable:
-    """The processes that live, and those that ended within the last minute. Plain data: stamps come with events.
+    """The running processes, and those that ended within the last minute; fed by fork, exec and exit.
 
-    `most` bounds them: those that ended first go first, then those known longest; `dropped` counts them.
+    Times come with the events, so the table reads no clock. It never holds more than `most` entries: beyond that it
+    evicts the process that ended first, else the oldest entry, and counts the eviction in `dropped`. At most one entry
+    of a pid is running.
     """
 
     def __init__(self, most: int = MAX_PROCESSES) -> None:
         self.dropped = 0
         self._most = most
-        self._lives: dict[int, list[ProcessEntry]] = {}  # by pid, the newest last
+        self._entries: dict[int, list[ProcessEntry]] = {}  # by pid, the newest last
         self._ended: deque[ProcessEntry] = deque()
         self._count = 0
 
@@ -48,79 +55,82 @@ class ProcessTable:
         return self._count
 
     def at(self, pid: int, stamp: int) -> ProcessEntry | None:
-        """Who had this pid at a time; None if nobody is known to have had it."""
-        for life in reversed(self._lives.get(pid, ())):
-            if life.start <= stamp:
-                return life if not life.ended or stamp <= life.ended + _CLOSING else None
+        """Return the process that had this pid at a time; None if no such process is known."""
+        for entry in reversed(self._entries.get(pid, ())):
+            if entry.start <= stamp:
+                return entry if not entry.ended or stamp <= entry.ended + _CLOSING else None
         return None
 
-    def add(self, life: ProcessEntry) -> ProcessEntry:
-        """Take in a process that was found; one that is known already stays as it is, and is given back."""
-        lives = self._lives.setdefault(life.pid, [])
-        place = next((at for at in range(len(lives), 0, -1) if lives[at - 1].start <= life.start), 0)
-        for near in lives[max(place - 1, 0) : place + 1]:
-            if not near.ended and abs(near.start - life.start) <= TICK:
+    def add(self, entry: ProcessEntry) -> ProcessEntry:
+        """Add a process; return the entry already there if the process is known."""
+        entries = self._entries.setdefault(entry.pid, [])
+        place = next((at for at in range(len(entries), 0, -1) if entries[at - 1].start <= entry.start), 0)
+        for near in entries[max(place - 1, 0) : place + 1]:
+            if not near.ended and abs(near.start - entry.start) <= TICK:
                 return near
-        if place and not lives[place - 1].ended:  # its end was not seen
-            self._end(lives[place - 1], life.start)
-        lives.insert(place, life)
-        if place + 1 < len(lives):
-            life.ended = life.ended or max(lives[place + 1].start, 1)
-        if life.ended:
-            self._ended.append(life)
+        if place and not entries[place - 1].ended:  # its exit event was lost
+            self._end(entries[place - 1], entry.start)
+        entries.insert(place, entry)
+        if place + 1 < len(entries):
+            entry.ended = entry.ended or max(entries[place + 1].start, 1)
+        if entry.ended:
+            self._ended.append(entry)
         self._count += 1
         while self._count > self._most:
             self._drop_one()
-        return life
+        return entry
 
     def forked(self, child: ProcessEntry) -> ProcessEntry:
-        """A process was forked: it runs what its parent runs."""
+        """Add a forked process; it runs the program of its parent."""
         parent = self.at(child.parent, child.start)
         if parent and not child.path:
             child.path = parent.path
         return self.add(child)
 
     def executed(self, stamp: int, seen: ProcessEntry) -> ProcessEntry:
-        """A process began to run something else: what was seen of it counts from now on."""
-        life = self._living(seen.pid)
-        if life is None:
+        """Update a process that executed a program; its start does not change."""
+        entry = self._running(seen.pid)
+        if entry is None:
             return self.add(seen)
-        life.name, life.path, life.parent = seen.name, seen.path, seen.parent
-        life.user, life.cgroup, life.looked = seen.user, seen.cgroup, False
+        entry.name, entry.path, entry.parent = seen.name, seen.path, seen.parent
+        entry.user, entry.cgroup, entry.looked = seen.user, seen.cgroup, False
+        entry.mount_namespace, entry.pid_namespace = seen.mount_namespace, seen.pid_namespace
+        entry.started = entry.started or seen.started
         self.forget(stamp)
-        return life
+        return entry
 
     def exited(self, stamp: int, seen: ProcessEntry) -> ProcessEntry | None:
-        """A process has ended; None if that was told before."""
-        life = self._living(seen.pid)
-        if life is not None:
-            self._end(life, stamp)
+        """End a process; return None if its exit was reported before."""
+        entry = self._running(seen.pid)
+        if entry is not None:
+            entry.started = entry.started or seen.started
+            self._end(entry, stamp)
         elif self.at(seen.pid, stamp) is None:
             seen.ended = max(stamp, 1)
-            life = self.add(seen)
+            entry = self.add(seen)
         self.forget(stamp)
-        return life
+        return entry
 
     def forget(self, now: int) -> None:
-        """Let go of those that ended more than a minute ago."""
+        """Remove the processes that ended more than a minute ago."""
         while self._ended and self._ended[0].ended < now - REMEMBERED:
             self._remove(self._ended.popleft())
 
-    def _living(self, pid: int) -> ProcessEntry | None:
-        lives = self._lives.get(pid)
-        return lives[-1] if lives and not lives[-1].ended else None
+    def _running(self, pid: int) -> ProcessEntry | None:
+        entries = self._entries.get(pid)
+        return entries[-1] if entries and not entries[-1].ended else None
 
-    def _end(self, life: ProcessEntry, stamp: int) -> None:
-        life.ended = max(stamp, 1)
-        self._ended.append(life)
+    def _end(self, entry: ProcessEntry, stamp: int) -> None:
+        entry.ended = max(stamp, 1)
+        self._ended.append(entry)
 
     def _drop_one(self) -> None:
         self.dropped += 1
-        self._remove(self._ended.popleft() if self._ended else next(iter(self._lives.values()))[0])
+        self._remove(self._ended.popleft() if self._ended else next(iter(self._entries.values()))[0])
 
-    def _remove(self, life: ProcessEntry) -> None:
-        lives = self._lives[life.pid]
-        lives.remove(life)
+    def _remove(self, entry: ProcessEntry) -> None:
+        entries = self._entries[entry.pid]
+        entries.remove(entry)
         self._count -= 1
-        if not lives:
-            del self._lives[life.pid]
+        if not entries:
+            del self._entries[entry.pid]

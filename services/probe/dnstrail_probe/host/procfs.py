@@ -1,4 +1,4 @@
-"""What /proc tells of the processes that run (proc(5))."""
+"""The running processes of this host, read from /proc (proc(5))."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dnstrail_probe.host.process_table import ProcessEntry
 
 _PROC = Path("/proc")
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-_START = 19  # the field "starttime", counted from behind the name
+_PARENT, _START = 1, 19  # the fields "ppid" and "starttime", counted from the first after the name
 _DELETED = " (deleted)"
 
 
 def process_ids() -> Iterator[int]:
-    """The processes there are."""
+    """Yield the ids of the running processes."""
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
             yield int(entry.name)
 
 
 def read_process(pid: int) -> ProcessEntry | None:
-    """A process that runs; None if it has ended. What it runs is "" where that is not ours to read."""
+    """Return a running process; None if it has ended. Values that this user may not read are 0 or ""."""
     folder = _PROC / str(pid)
     try:
         stat = (folder / "stat").read_text(errors="backslashreplace")
@@ -32,12 +32,23 @@ def read_process(pid: int) -> ProcessEntry | None:
         return None
     name, _, rest = stat.partition("(")[2].rpartition(")")
     fields = rest.split()
-    start = int(fields[_START]) * _TICK - _boot_offset()
-    return ProcessEntry(pid, start, name, executable(pid), int(fields[1]), user, looked=True)
+    started = int(fields[_START]) * _TICK
+    return ProcessEntry(
+        pid=pid,
+        start=started - _boot_offset(),
+        name=name,
+        path=executable(pid),
+        parent=int(fields[_PARENT]),
+        user=user,
+        started=started,
+        mount_namespace=_namespace(folder / "ns" / "mnt"),
+        pid_namespace=_namespace(folder / "ns" / "pid"),
+        looked=True,
+    )
 
 
 def executable(pid: int) -> str:
-    """The path of what a process runs, as it sees it, as text; "" where that is not ours to read."""
+    """Return the path of the program that a process runs, as the process sees it; "" if it may not be read."""
     try:
         path = os.fsencode((_PROC / str(pid) / "exe").readlink())
     except OSError:
@@ -46,7 +57,7 @@ def executable(pid: int) -> str:
 
 
 def cgroup_path(pid: int) -> str:
-    """The path of a process's cgroup2 below the root of that hierarchy; "" if it has none."""
+    """Return the path of a process's cgroup2 below the root of that hierarchy; "" if there is none."""
     try:
         text = (_PROC / str(pid) / "cgroup").read_text(errors="surrogateescape")
     except OSError:
@@ -55,7 +66,7 @@ def cgroup_path(pid: int) -> str:
 
 
 def sockets_of(pid: int) -> Iterator[int]:
-    """The inodes of the sockets that a process has open; none where that is not ours to read."""
+    """Yield the inodes of the sockets that a process has open; none if they may not be read."""
     folder = _PROC / str(pid) / "fd"
     try:
         descriptors = list(folder.iterdir())
@@ -71,17 +82,24 @@ def sockets_of(pid: int) -> Iterator[int]:
 
 
 def network_namespaces() -> dict[int, Path]:
-    """Each network namespace that some process is in: its inode, and a file that leads to it."""
+    """Return the network namespaces that processes are in: the inode of each, and a path that opens it."""
     found: dict[int, Path] = {}
     for pid in process_ids():
         path = _PROC / str(pid) / "ns" / "net"
-        try:
-            found.setdefault(path.stat().st_ino, path)
-        except OSError:
-            continue
+        inode = _namespace(path)
+        if inode:
+            found.setdefault(inode, path)
     return found
 
 
+def _namespace(path: Path) -> int:
+    """Return the inode number of a namespace; 0 if it may not be read."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
 def _boot_offset() -> int:
-    """By how much the clock of starts, which counts suspended time, is ahead of the monotonic one."""
+    """Return by how much the boot time clock is ahead of the monotonic clock: the time that was spent suspended."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()

@@ -1,4 +1,4 @@
-"""Which resolvers a process is configured to ask: the resolv.conf that it sees (resolv.conf(5))."""
+"""The resolvers that a process is configured to use: the resolv.conf that it sees (resolv.conf(5))."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from typing import TypeVar
 T = TypeVar("T")
 _PROC = Path("/proc")
 _LARGEST = 65536  # bytes of a file that are read
-_FRESH = 10_000_000_000  # ns for which a file is not read again
-_LOOPBACK = frozenset({ip_address("127.0.0.1").packed, ip_address("::1").packed})  # where the file names none
+_FRESH = 10_000_000_000  # ns after which a file is read again
+_LOOPBACK = frozenset({ip_address("127.0.0.1").packed, ip_address("::1").packed})  # the default
 MAX_REMEMBERED = 4096  # processes, and namespaces
 
 
 class ResolvConf:
-    """The configured resolvers of processes; of one that has ended, those of its network namespace, seen last."""
+    """The configured resolvers of processes. Times come with the calls; the tables are bounded.
+
+    The file of a process that has ended cannot be read: the last file seen in its network namespace counts instead.
+    """
 
     def __init__(self, proc: Path = _PROC) -> None:
         self._proc = proc
@@ -27,9 +30,10 @@ class ResolvConf:
         return len(self._processes) + len(self._namespaces)
 
     def look(self, namespace: int, pid: int, now: int) -> frozenset[bytes] | None:
-        """The packed addresses that a process is configured to ask; None if that is not known.
+        """Return the packed addresses of a process's resolvers; None if they are unknown.
 
-        `namespace` is the cookie of its network namespace, `now` in ns. Best while the process waits for its answer.
+        `namespace` is the cookie of its network namespace, `now` is in ns. Call it while the process waits for its
+        answer: then the file can be read.
         """
         read, configured = self._processes.get(pid, (0, None))
         if configured is None or now - read > _FRESH:
@@ -48,7 +52,7 @@ def _keep(table: OrderedDict[int, T], key: int, value: T) -> None:
 
 
 def _read(path: Path) -> frozenset[bytes] | None:
-    """The servers that a file names; None where it is not ours to read."""
+    """Return the servers that a file names; None if it may not be read."""
     try:
         with path.open("rb") as file:
             return configured_in(file.read(_LARGEST).decode(errors="replace"))
@@ -57,7 +61,7 @@ def _read(path: Path) -> frozenset[bytes] | None:
 
 
 def configured_in(text: str) -> frozenset[bytes]:
-    """The packed addresses that the text of a resolv.conf names; those of the host itself where it names none."""
+    """Return the packed addresses that the text of a resolv.conf names; the loopback addresses if it names none."""
     found: set[bytes] = set()
     for line in text.splitlines():
         word, *rest = line.split() or [""]

@@ -1,4 +1,4 @@
-"""The role in which a process was seen: does it ask, does it answer, or both."""
+"""The DNS role of a process: client, server, or (both) forwarder."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ _RESPONSE = 0x80  # QR, in the third byte of a message
 
 
 def is_client(*, egress: bool, to_server: bool, from_server: bool, payload: bytes) -> bool:
-    """Whether a packet is seen at the client's end: a question that leaves it, or an answer that reaches it.
+    """Return true if a packet was captured at the client: an outgoing query or an incoming response.
 
-    `to_server` and `from_server` say which end has a DNS port; where both have one, the message itself decides.
+    `to_server` and `from_server`: destination or source has a DNS port. If both have one, the message decides.
     """
     if to_server and from_server:
         return egress != bool(payload[2:3] and payload[2] & _RESPONSE)
     return to_server if egress else from_server
 
 
-def note_role(life: ProcessEntry | None, *, client: bool) -> str:
-    """The role of a process that was seen at one end, with all that it was seen doing before."""
-    if life is None:
+def note_role(entry: ProcessEntry | None, *, client: bool) -> str:
+    """Note a role in the entry of a process; return the role that follows from all roles noted so far."""
+    if entry is None:
         return CLIENT if client else SERVER
-    life.asks |= client
-    life.answers |= not client
-    if life.asks and life.answers:
+    entry.asks |= client
+    entry.answers |= not client
+    if entry.asks and entry.answers:
         return FORWARDER
     return CLIENT if client else SERVER

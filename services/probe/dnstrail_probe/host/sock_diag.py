@@ -1,4 +1,4 @@
-"""The sockets of a network namespace, as the kernel lists them over netlink (sock_diag(7))."""
+"""Lists the sockets of a network namespace over netlink (sock_diag(7))."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x001, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
-_REQUEST = struct.Struct("=BBBxI48x")  # family, protocol, extensions, states, struct inet_diag_sockid
-_PORTS = struct.Struct(">HH16s16s")
-_COOKIE = struct.Struct("=I2I")  # behind an interface
-_INODE = 68  # where idiag_inode is in struct inet_diag_msg
-_COOKIE_AT, _PORTS_AT = 40, 4
+_REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2: family, protocol, extensions, states, id
+# struct inet_diag_msg (linux/inet_diag.h), in three parts: the ports are in network order, the rest in host order.
+_STATE = struct.Struct("=B3x")  # idiag_family; idiag_state, idiag_timer and idiag_retrans
+_ENDS = struct.Struct(">2H16s16s")  # idiag_sport, idiag_dport, idiag_src, idiag_dst
+_REST = struct.Struct("=4xQ16xI")  # idiag_if; idiag_cookie; idiag_expires, rqueue, wqueue and uid; idiag_inode
+_MESSAGE = _STATE.size + _ENDS.size + _REST.size
 _ALL_STATES = 0xFFFFFFFF
 _LARGEST = 1 << 17
 _SO_NETNS_COOKIE = 71
@@ -25,7 +26,7 @@ _PROTOCOLS = (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
 
 
 class OpenSocket(NamedTuple):
-    """One socket; addresses packed, 4 or 16 bytes, port 0 where it is not connected."""
+    """One socket; addresses packed, 4 or 16 bytes; the destination port is 0 if it is not connected."""
 
     cookie: int
     protocol: int
@@ -36,7 +37,11 @@ class OpenSocket(NamedTuple):
 
 
 def open_sockets() -> Iterator[OpenSocket]:
-    """The TCP and UDP sockets of the network namespace of the calling thread; OSError where that is refused."""
+    """Yield the TCP and UDP sockets of the network namespace of the calling thread.
+
+    Raises:
+        OSError: the kernel refused the request.
+    """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as netlink:
         netlink.settimeout(_TIMEOUT)
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -49,7 +54,7 @@ def open_sockets() -> Iterator[OpenSocket]:
 
 
 def namespace_cookie() -> int:
-    """The cookie of the network namespace of the calling thread; 0 before Linux 5.14, which cannot tell."""
+    """Return the cookie of the network namespace of the calling thread; 0 before Linux 5.14, which has no such call."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         try:
             return int.from_bytes(one.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
@@ -58,21 +63,27 @@ def namespace_cookie() -> int:
 
 
 def _messages(netlink: socket.socket) -> Iterator[bytes]:
-    """The bodies of the answer to a dump."""
+    """Yield the bodies of the reply to a dump request."""
     while True:
         data = netlink.recv(_LARGEST)
         at = 0
         while at + _HEADER.size <= len(data):
             length, kind, _, _, _ = _HEADER.unpack_from(data, at)
-            if kind in (_NLMSG_DONE, _NLMSG_ERROR) or length < _HEADER.size:
+            if kind in (_NLMSG_DONE, _NLMSG_ERROR) or length < _HEADER.size + _MESSAGE:
                 return
             yield data[at + _HEADER.size : at + length]
             at += length + 3 & ~3
 
 
 def _open_socket(message: bytes, protocol: int) -> OpenSocket:
-    port, destination_port, _, destination = _PORTS.unpack_from(message, _PORTS_AT)
-    _, low, high = _COOKIE.unpack_from(message, _COOKIE_AT)
-    (inode,) = struct.unpack_from("=I", message, _INODE)
-    size = 4 if message[0] == socket.AF_INET else 16
-    return OpenSocket(low | high << 32, protocol, port, destination[:size], destination_port, inode)
+    (family,) = _STATE.unpack_from(message)
+    port, destination_port, _, destination = _ENDS.unpack_from(message, _STATE.size)
+    cookie, inode = _REST.unpack_from(message, _STATE.size + _ENDS.size)
+    return OpenSocket(
+        cookie=cookie,
+        protocol=protocol,
+        port=port,
+        destination=destination[: 4 if family == socket.AF_INET else 16],
+        destination_port=destination_port,
+        inode=inode,
+    )

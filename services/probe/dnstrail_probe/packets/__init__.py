@@ -1,1 +1,1 @@
-"""From frames of any link type to DNS messages, connections and server names."""
+"""Reads DNS messages, connections and server names from frames of any link type."""

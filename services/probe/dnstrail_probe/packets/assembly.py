@@ -1,4 +1,4 @@
-"""From frames to events: fragments and segments put together, tunnels opened; one code for every source."""
+"""Turns frames into events, for every source: reassembles fragments and segments, and opens tunnels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from dnstrail_probe.packets.tunnels import TUNNELS, inner_frame
 from dnstrail_probe.source import PROBE, Captures
 
 LOSSES = {"tcp_evicted": PROBE, "fragment_evicted": PROBE}  # counters of what was lost, and the hop
-_DEEPEST = 4  # tunnels within tunnels
+_DEEPEST = 4  # tunnels within tunnels that are opened
 
 
 class Assembly:
-    """What lies between the packets of one source; everything that it passes over is counted by reason.
+    """The reassembly of the packets of one source: fragments, TCP streams, tunnels.
 
-    `connects`: tell of every connection that is opened, too.
+    Every packet that yields no event is counted in `counters` by its reason. Times come with the packets; everything
+    held is bounded. `connects`: also report each TCP connection that is opened.
     """
 
     def __init__(self, options: CaptureOptions, counters: Counter[str], *, connects: bool = False) -> None:
@@ -35,12 +36,12 @@ class Assembly:
         self._counters = counters
         self._fragments = Fragments(counters)
         self._connects = TcpOpens() if connects else None
-        self._dns = Streams(counters, lambda known: DnsMessages(counters, known=known))
+        self._dns = Streams(counters, lambda from_start: DnsMessages(counters, from_start=from_start))
         self._names = Streams(counters, lambda _: ServerNameReader(counters))
         self._server_names = options.server_names
 
     def frame(self, timestamp: int, linktype: int, frame: bytes, depth: int = 0) -> Captures:
-        """The events that a frame completes."""
+        """Return the events that a frame completes."""
         packet = ip_packet(linktype, frame)
         if isinstance(packet, str):
             return self._passed_over(packet)
@@ -50,27 +51,27 @@ class Assembly:
         return [] if whole is None else self._whole(timestamp, whole, depth)
 
     def segment(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> Captures:
-        """The events that a TCP segment with DNS completes; its data are the payload."""
+        """Return the DNS messages that a TCP segment completes; its data are the payload of `segment`."""
         self._counters["tcp_segments"] += 1
         return _messages(self._dns.add(segment, flow, sequence, syn=syn))
 
     def first_bytes(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> Captures:
-        """The server names that a TCP segment without DNS completes; its data are the payload."""
+        """Return the server names that a TCP segment completes; its data are the payload of `segment`."""
         return _names(self._names.add(segment, flow, sequence, syn=syn))
 
     def advance(self, now: int) -> Captures:
-        """The events that nothing more is waited for at this time, in nanoseconds since the epoch."""
+        """Return the events that need not wait any longer at this time, in ns since the epoch."""
         self._fragments.expire(now)
         return _messages(self._dns.expire(now)) + _names(self._names.expire(now))
 
     def finish(self) -> Captures:
-        """The events that are complete at the end of the source."""
+        """Return the events that are complete at the end of the source."""
         self._fragments.finish()
         return _messages(self._dns.finish()) + _names(self._names.finish())
 
     def _whole(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
         found = self._transport(timestamp, packet, depth)
-        return found if self._connects is None else self._connects.seen(timestamp, packet) + found
+        return found if self._connects is None else self._connects.add(timestamp, packet) + found
 
     def _transport(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
         found = transport(packet, self._all_ports)

@@ -1,4 +1,4 @@
-"""Fragments of IP packets, put together (RFC 791, section 3.2; RFC 8200, section 4.5; RFC 5722)."""
+"""Reassembles fragmented IP packets (RFC 791, section 3.2; RFC 8200, section 4.5; RFC 5722)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections import Counter, OrderedDict
 
 from dnstrail_probe.packets.packet import Fragment, IpPacket, upper_layer
 
-TIMEOUT = 60 * 10**9  # nanoseconds of the stream's time, from the first piece of a packet on
+TIMEOUT = 60 * 10**9  # ns of the stream's time, counted from the first piece of a packet
 MAX_PACKETS = 4096
-MAX_BYTES = 8 << 20  # of all pieces, each with its overhead
+MAX_BYTES = 8 << 20  # of all pieces, with an overhead for each
 _OVERHEAD = 64
 _LARGEST = 65535
 _UNIT = 8
@@ -20,16 +20,16 @@ _Key = tuple[bytes, bytes, int, int]
 
 
 class _Pieces:
-    """What is there of one packet: disjoint pieces, in order."""
+    """The pieces of one packet: disjoint, in order."""
 
     def __init__(self, now: int) -> None:
         self.since = now
         self.offsets: list[int] = []
         self.payloads: list[bytes] = []
         self.size = 0
-        self.end = -1  # where the packet ends, once its last piece has come
-        self.protocol = -1  # what its first piece says it is
-        self.dropped = False  # remembered, so that what comes later of it starts nothing new
+        self.end = -1  # the end of the packet, known from its last piece
+        self.protocol = -1  # known from its first piece
+        self.dropped = False  # kept as an entry, so that later pieces of it start no new packet
 
     @property
     def held(self) -> int:
@@ -40,7 +40,7 @@ class _Pieces:
         return self.size == self.end
 
     def refusal(self, start: int, payload: bytes, end: int, *, more: bool) -> str:
-        """Why a piece does not fit; "" if it does."""
+        """Return why a piece does not fit; "" if it fits."""
         place = bisect(self.offsets, start)
         if place and self.offsets[place - 1] == start and self.payloads[place - 1] == payload:
             return "fragment_duplicate"
@@ -63,7 +63,7 @@ class _Pieces:
 
 
 class Fragments:
-    """The packets of which pieces are missing; bounded in number, bytes and time, losses counted by reason."""
+    """The incomplete packets: bounded in number, bytes and time. Every loss is counted by its reason."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
@@ -80,7 +80,7 @@ class Fragments:
         return self._held
 
     def add(self, packet: IpPacket, fragment: Fragment, now: int) -> IpPacket | None:
-        """The whole packet, if this fragment completes it; `now` in nanoseconds is that of the stream."""
+        """Return the whole packet if this fragment completes it; `now` is the stream's time in ns."""
         self._now = max(self._now, now)
         self.expire(self._now)
         self._counters["fragments"] += 1
@@ -88,7 +88,7 @@ class Fragments:
         if not packet.payload or end > _LARGEST or (fragment.more and end % _UNIT):
             self._counters["fragment_bad"] += 1
             return None
-        # Of IPv6 the pieces may differ in their next header: the first one's counts.
+        # The pieces of an IPv6 packet may differ in their next header: that of the first piece counts.
         six = len(packet.source) == _IPV6_ADDRESS
         key = (packet.source, packet.destination, fragment.identification, 0 if six else packet.protocol)
         pieces = self._packets.get(key)
@@ -102,12 +102,12 @@ class Fragments:
         return None
 
     def expire(self, now: int) -> None:
-        """Give up what has waited too long."""
+        """Drop the packets that have waited too long."""
         while self._packets and now - next(iter(self._packets.values())).since > TIMEOUT:
             self._give_up("fragment_timeout")
 
     def finish(self) -> None:
-        """Give up everything: nothing more comes."""
+        """Drop all packets at the end of the source."""
         while self._packets:
             self._give_up("fragment_incomplete")
 

@@ -1,10 +1,10 @@
-"""Link layers: where in a frame the IP packet starts, by link type (https://www.tcpdump.org/linktypes.html)."""
+"""The offset of the IP packet in a frame, by link type (https://www.tcpdump.org/linktypes.html)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# (4 or 6, offset of the IP header), or the reason why there is none. A cut frame yields short slices, no error.
+# (4 or 6, offset of the IP header), or the reason why there is none. A frame cut short yields short slices, no error.
 Network = tuple[int, int] | str
 _NOT_IP, _CUT = "not_ip", "link_header_cut"
 
@@ -23,7 +23,7 @@ def _ethernet(frame: bytes) -> Network:
 
 
 def _by_ethertype(frame: bytes, kind: bytes, offset: int) -> Network:
-    """Follow any stack of VLAN tags (IEEE 802.1Q, 802.1ad) and a PPPoE session header (RFC 2516)."""
+    """Skip VLAN tags (IEEE 802.1Q, 802.1ad) and a PPPoE session header (RFC 2516)."""
     while kind in _VLAN:
         kind = frame[offset + 2 : offset + 4]
         offset += 4
@@ -63,7 +63,7 @@ def _raw(frame: bytes) -> Network:
 
 
 def _loopback(frame: bytes) -> Network:
-    """An address family in the byte order of the capturing host, which the file does not tell."""
+    """Read an address family in the byte order of the capturing host, which the file does not state."""
     head = frame[:4]
     if len(head) < 4:  # noqa: PLR2004
         return _CUT
@@ -76,11 +76,11 @@ LINKS: dict[int, Callable[[bytes], Network]] = {
     0: _loopback,  # NULL
     1: _ethernet,
     9: _ppp,
-    12: _raw,  # DLT_RAW as most systems number it; files should say 101
-    14: _raw,  # and as OpenBSD does
+    12: _raw,  # DLT_RAW on most systems; files should use 101
+    14: _raw,  # DLT_RAW on OpenBSD
     50: _ppp,  # PPP with its HDLC header
     101: _raw,
-    108: _loopback,  # OpenBSD's, always big-endian
+    108: _loopback,  # OpenBSD; always big-endian
     113: _linux_cooked,
     228: lambda _: (4, 0),
     229: lambda _: (6, 0),

@@ -1,4 +1,4 @@
-"""Packets: from a frame to the datagram or segment in it, or to the reason why there is none."""
+"""Finds the datagram or segment in a frame, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dnstrail_probe.packets.link import LINKS
 
 _IPV4 = struct.Struct("!BxHHHxB2x4s4s")  # RFC 791, section 3.1
 _IPV6 = struct.Struct("!B3xHBx16s16s")  # RFC 8200, section 3
-_UDP = struct.Struct("!HHH")  # RFC 768; the checksum is left alone, since offloading makes it wrong at will
+_UDP = struct.Struct("!HHH")  # RFC 768; the checksum is not checked: offloading leaves it unset
 _UDP_HEADER = 8
 _TCP = struct.Struct("!HHI4xBB6x")  # RFC 9293, section 3.1
 _SYN = 0x02
@@ -45,7 +45,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False):
-    """Where a fragment belongs: the packet's identification, the offset in bytes, and whether more follow."""
+    """The place of a fragment: identification of the packet, offset in bytes, and true if more fragments follow."""
 
     identification: int
     offset: int
@@ -53,17 +53,17 @@ class Fragment(msgspec.Struct, frozen=True, gc=False):
 
 
 class IpPacket(msgspec.Struct, frozen=True, gc=False):
-    """One IP packet: `payload` is what follows all its headers, of the kind `protocol`."""
+    """One IP packet: `payload` follows all its headers and is of the kind `protocol`."""
 
     source: bytes
     destination: bytes
     protocol: int
     payload: bytes
-    fragment: Fragment | None = None  # set: `payload` is a piece, and starts with no header unless offset is 0
+    fragment: Fragment | None = None  # if set, `payload` is a piece; it begins with a header only at offset 0
 
 
 def ip_packet(linktype: int, frame: bytes) -> IpPacket | str:
-    """The IP packet, possibly a fragment, in a frame; else the reason why there is none."""
+    """Return the IP packet (it can be a fragment) in a frame, or the reason why there is none."""
     link = LINKS.get(linktype)
     if link is None:
         return "link_type_not_supported"
@@ -78,10 +78,10 @@ def ip_packet(linktype: int, frame: bytes) -> IpPacket | str:
 
 
 def transport(packet: IpPacket, ports: frozenset[int] | None = None) -> Datagram | Segment | str:
-    """The datagram or segment in a whole IP packet, or the reason why there is none.
+    """Return the datagram or segment in a whole IP packet, or the reason why there is none.
 
-    `ports` (None: all) are the ports of interest, on either side. Of a frame that was cut in the capture, what is there
-    of the payload counts.
+    `ports` (None: all) are the ports of interest, at either end. A payload that the capture cut short counts as far as
+    it was captured.
     """
     if packet.protocol == _UDP_PROTOCOL:
         return _udp(packet, ports)
@@ -98,7 +98,7 @@ def _udp(packet: IpPacket, ports: frozenset[int] | None) -> Datagram | str:
     if length < _UDP_HEADER:
         if length or len(packet.source) == _IPV4_ADDRESS:
             return "bad_udp_length"
-        length = len(payload)  # IPv6 alone may leave it out (RFC 2675, section 4)
+        length = len(payload)  # only IPv6 allows a length of 0 (RFC 2675, section 4)
     return Datagram(packet.source, source_port, packet.destination, destination_port, payload[_UDP_HEADER:length])
 
 
@@ -126,7 +126,7 @@ def _tcp(packet: IpPacket, ports: frozenset[int] | None) -> Segment | str:
 def _ipv4(frame: bytes, offset: int) -> IpPacket | str:
     first, total, identification, flags, protocol, source, destination = _IPV4.unpack_from(frame, offset)
     header = (first & 0x0F) * 4
-    # A total length of 0 was left for the network card to fill in; the frame's end is all there is to go by.
+    # A total length of 0 was left for the network card to fill in: the packet ends with the frame.
     length = total or len(frame) - offset
     if first >> 4 != 4 or header < _IPV4.size or length < header:  # noqa: PLR2004
         return "bad_ip_header"
@@ -149,20 +149,23 @@ def _ipv6(frame: bytes, offset: int) -> IpPacket | str:
 
 
 def upper_layer(protocol: int, payload: bytes) -> tuple[int, bytes, Fragment | None]:
-    """What lies behind the extension headers of IPv6 (RFC 8200, section 4): protocol, payload, fragment.
+    """Return what follows the extension headers of IPv6 (RFC 8200, section 4): protocol, payload, fragment.
 
-    It stops at a fragment header, for the headers behind it may lie in another piece; what was put together
-    from pieces goes through here again. Raises struct.error where a header is cut.
+    The walk ends at a fragment header, since the headers after it can be in another piece; a reassembled packet passes
+    here again.
+
+    Raises:
+        struct.error: a header is cut short.
     """
     offset = 0
     while protocol in _EXTENSIONS:
         if protocol == _FRAGMENT:
             protocol, place, identification = _FRAGMENT_HEADER.unpack_from(payload, offset)
             offset += _FRAGMENT_HEADER.size
-            if place & 0xFFF9:  # neither offset nor "more": an atomic fragment (RFC 6946), which is whole
+            if place & 0xFFF9:  # with neither offset nor "more" it is an atomic fragment, which is whole (RFC 6946)
                 return protocol, payload[offset:], Fragment(identification, place & 0xFFF8, bool(place & 1))
         else:
-            # AH counts in units of 4 bytes (RFC 4302, section 2.2), the others in units of 8.
+            # AH states its length in units of 4 bytes (RFC 4302, section 2.2), the others in units of 8.
             unit, less = (4, 2) if protocol == _AUTHENTICATION else (8, 1)
             protocol, length = _EXTENSION.unpack_from(payload, offset)
             offset += (length + less) * unit

@@ -1,4 +1,4 @@
-"""Connections that packets tell of: the first SYN of each, as the event of a process that connects."""
+"""TCP connections found in packets: the first SYN of each becomes a net_tcp_connect event."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dnstrail_probe.source import Captures
 
 _TCP = 6
 _FLAGS, _SYN, _ACK = 13, 0x02, 0x10
-_AGAIN = 60 * 10**9  # nanoseconds within which a SYN of the same ends is sent again, not a new connection
+_AGAIN = 60 * 10**9  # ns within which a SYN of the same ends is a retransmission
 MAX_REMEMBERED = 16384
 
 _Ends = tuple[bytes, bytes, bytes]
 
 
 class TcpOpens:
-    """The connections that were opened lately."""
+    """The ends of the connections opened last; bounded, the oldest is evicted."""
 
     def __init__(self) -> None:
         self._opened: OrderedDict[_Ends, int] = OrderedDict()
 
-    def seen(self, timestamp: int, packet: IpPacket) -> Captures:
-        """The event of a packet that opens a connection."""
+    def add(self, timestamp: int, packet: IpPacket) -> Captures:
+        """Return the event of a packet that opens a connection."""
         header = packet.payload
         if packet.protocol != _TCP or len(header) <= _FLAGS or header[_FLAGS] & (_SYN | _ACK) != _SYN:
             return []

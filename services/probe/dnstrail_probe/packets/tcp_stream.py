@@ -1,10 +1,10 @@
-"""One direction of a TCP connection: its bytes in order, whatever the order of its segments (RFC 9293, section 3.4)."""
+"""Puts the bytes of one direction of a TCP connection in order (RFC 9293, section 3.4)."""
 
 from __future__ import annotations
 
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-MAX_AHEAD = 128 << 10  # bytes held behind a gap
+MAX_AHEAD = 128 << 10  # bytes held after a gap
 MAX_PIECES = 512
 _HALF, _ALL = 1 << 31, 1 << 32
 
@@ -12,31 +12,31 @@ T = TypeVar("T")
 
 
 class Arrival(NamedTuple):
-    """When a segment came: its number within the stream, and its time stamp in nanoseconds."""
+    """The arrival of a segment: its number within the stream, and its time stamp in ns."""
 
     number: int
     timestamp: int
 
 
 class Reader(Protocol[T]):
-    """What reads a stream: it is given the bytes in order, and yields what it finds in them."""
+    """The reader of one stream: takes its bytes in order, and returns the items that it finds in them."""
 
     @property
     def held(self) -> int:
-        """Bytes that it keeps until more come."""
+        """Bytes that it holds until more arrive."""
         ...
 
     @property
     def done(self) -> bool:
-        """Whether it wants nothing more of this stream."""
+        """True if it needs no more bytes of this stream."""
         ...
 
     def take(self, data: bytes, arrival: Arrival) -> list[tuple[int, T]]:
-        """What these bytes complete, each with the time stamp of the segment that completed it."""
+        """Return the items that these bytes complete, each with the time stamp of the segment that completed it."""
         ...
 
     def skip(self) -> None:
-        """Bytes are missing here."""
+        """Note that bytes are missing here."""
         ...
 
 
@@ -51,37 +51,41 @@ class _Piece(NamedTuple):
 
 
 class Stream(Generic[T]):
-    """The bytes from `first` on. Positions are sequence numbers that do not wrap around."""
+    """The bytes of a stream from `first` on, in order: each byte reaches the reader once.
+
+    Positions are sequence numbers that do not wrap around. Segments after a gap are held until the gap is filled or
+    given up.
+    """
 
     def __init__(self, first: int, reader: Reader[T]) -> None:
         self.first = first
         self.reader = reader
-        self._next = first  # of all before it nothing is wanted any more
+        self._next = first  # bytes before it are dropped
         self._ahead: list[_Piece] = []  # disjoint, in order
         self._ahead_bytes = 0
         self._arrivals = 0
 
     @property
     def held(self) -> int:
-        """Bytes kept."""
+        """Bytes held here and by the reader."""
         return self._ahead_bytes + self.reader.held
 
     @property
     def waits(self) -> bool:
-        """Whether bytes are missing before others that have come."""
+        """True if segments wait after a gap."""
         return bool(self._ahead)
 
     @property
     def crowded(self) -> bool:
-        """Whether more is kept behind a gap than is allowed."""
+        """True if more is held after a gap than the bounds allow."""
         return self._ahead_bytes > MAX_AHEAD or len(self._ahead) > MAX_PIECES
 
     def distance(self, sequence: int) -> int:
-        """How far a sequence number lies ahead of the bytes wanted next; negative: behind."""
+        """Return the distance of a sequence number from the next expected byte; negative if it lies before."""
         return (sequence - self._next + _HALF) % _ALL - _HALF
 
     def add(self, sequence: int, data: bytes, timestamp: int) -> tuple[list[tuple[int, T]], str]:
-        """What a segment completes; and what of it was not new, as a reason, or ""."""
+        """Return the items that a segment completes, and the reason for which bytes of it were dropped, or ""."""
         self._arrivals += 1
         start = self._next + self.distance(sequence)
         arrival = Arrival(self._arrivals, timestamp)
@@ -92,24 +96,24 @@ class Stream(Generic[T]):
         self._ahead = sorted(self._ahead + fresh)
         size = sum(len(piece.data) for piece in fresh)
         self._ahead_bytes += size
-        known = "" if size == len(data) else "tcp_overlap" if size else "tcp_retransmission"
-        return self._drain(), known
+        dropped = "" if size == len(data) else "tcp_overlap" if size else "tcp_retransmission"
+        return self._drain(), dropped
 
     def give_up_gap(self) -> list[tuple[int, T]]:
-        """Go on behind the first gap."""
+        """Continue after the first gap."""
         self.reader.skip()
         self._next = self._ahead[0].position
         return self._drain()
 
     def _fresh(self, piece: _Piece) -> list[_Piece]:
-        """The parts of a piece that are not known yet: of bytes that came twice the first ones count."""
+        """Return the parts of a piece that are new: bytes that arrive twice count as they first arrived."""
         at, fresh = max(piece.position, self._next), []
-        for known in self._ahead:
-            if known.position >= piece.end:
+        for held in self._ahead:
+            if held.position >= piece.end:
                 break
-            if known.position > at:
-                fresh.append(_part(piece, at, known.position))
-            at = max(at, known.end)
+            if held.position > at:
+                fresh.append(_part(piece, at, held.position))
+            at = max(at, held.end)
         if at < piece.end:
             fresh.append(_part(piece, at, piece.end))
         return fresh

@@ -1,4 +1,4 @@
-"""The TCP streams of all connections that are watched: bounded in number, bytes and time."""
+"""The TCP streams of all connections: bounded in number, bytes and time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dnstrail_probe.packets.tcp_stream import Reader, Stream
 
 MAX_STREAMS = 16384
 MAX_BYTES = 32 << 20  # held for all streams
-IDLE = 300 * 10**9  # nanoseconds of the stream's time
-PATIENCE = 5 * 10**9  # for a missing segment: as long as a few retransmissions take
-WINDOW = 1 << 20  # further off is no segment of the same connection
+IDLE = 300 * 10**9  # ns of the stream's time
+PATIENCE = 5 * 10**9  # ns for a missing segment: the duration of a few retransmissions
+WINDOW = 1 << 20  # a segment further off belongs to another connection
 
 T = TypeVar("T")
 _Key = tuple[int, bool, bytes, int, bytes, int]
@@ -23,7 +23,7 @@ _Found = list[tuple[Captured, T]]
 
 
 class _Direction(Generic[T]):
-    """One stream, with the context of its last segment, and when that came."""
+    """One stream, with the context and the time of its last segment."""
 
     def __init__(self, stream: Stream[T], context: Captured) -> None:
         self.stream = stream
@@ -35,16 +35,17 @@ class _Direction(Generic[T]):
 
 
 class Streams(Generic[T]):
-    """What the readers of all streams find, each with the context of its segment.
+    """The streams of one source, and their readers. Items that a reader finds have the context of their segment.
 
-    `reader` makes the reader of a new stream; it is told whether the stream's start was seen.
+    Beyond a bound the stream that was idle for longest is evicted and counted. Times come with the segments. `reader`
+    makes the reader of a new stream; its argument is true if the start of the stream was seen.
     """
 
     def __init__(self, counters: Counter[str], reader: Callable[[bool], Reader[T]]) -> None:
         self._counters = counters
         self._reader = reader
-        self._directions: OrderedDict[_Key, _Direction[T]] = OrderedDict()  # the idlest first
-        self._waiting: OrderedDict[_Key, int] = OrderedDict()  # those with a gap, and since when
+        self._directions: OrderedDict[_Key, _Direction[T]] = OrderedDict()  # the longest idle first
+        self._waiting: OrderedDict[_Key, int] = OrderedDict()  # streams with a gap -> time of the gap
         self._now = 0
         self._held = 0
 
@@ -53,11 +54,11 @@ class Streams(Generic[T]):
 
     @property
     def held(self) -> int:
-        """Bytes held in all."""
+        """Bytes held by all streams."""
         return self._held
 
     def add(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> _Found[T]:
-        """What a segment completes; `segment` has its data as payload, and is the context of what is found."""
+        """Return the items that a segment completes; `segment` is their context, and has the data as its payload."""
         found = self.expire(segment.timestamp)
         key = (flow.socket, flow.egress, flow.source, flow.source_port, flow.destination, flow.destination_port)
         if syn:
@@ -77,7 +78,7 @@ class Streams(Generic[T]):
         return found
 
     def expire(self, now: int) -> _Found[T]:
-        """Give up gaps and connections that have waited too long."""
+        """Give up gaps and streams that have waited too long; return the items completed by that."""
         self._now = max(self._now, now)
         found: _Found[T] = []
         while self._waiting:
@@ -93,7 +94,7 @@ class Streams(Generic[T]):
         return found
 
     def finish(self) -> _Found[T]:
-        """What is complete behind gaps: nothing more comes."""
+        """End all streams; return the items that are complete after gaps."""
         found: _Found[T] = []
         while self._directions:
             found += self._end(next(iter(self._directions)))
@@ -102,10 +103,10 @@ class Streams(Generic[T]):
     def _take(self, key: _Key, direction: _Direction[T], sequence: int, segment: Captured) -> _Found[T]:
         stream = direction.stream
         before = stream.held
-        items, known = stream.add(sequence, segment.payload, segment.timestamp)
+        items, dropped = stream.add(sequence, segment.payload, segment.timestamp)
         self._held += stream.held - before
-        if known:
-            self._counters[known] += 1
+        if dropped:
+            self._counters[dropped] += 1
         found = direction.found(items)
         while stream.crowded:
             found += self._give_up_gap(key)
@@ -129,7 +130,7 @@ class Streams(Generic[T]):
             self._waiting.pop(key, None)
 
     def _end(self, key: _Key) -> _Found[T]:
-        """Forget a stream; what is complete behind its gaps counts."""
+        """End a stream; return the items that are complete after its gaps."""
         found: _Found[T] = []
         direction = self._directions[key]
         while direction.stream.waits:
@@ -141,7 +142,7 @@ class Streams(Generic[T]):
         return found
 
     def _bound(self) -> None:
-        """Past a bound the idlest goes; what it holds is lost."""
+        """Evict the longest idle streams beyond the bounds, with the bytes that they hold."""
         while len(self._directions) > MAX_STREAMS or self._held > MAX_BYTES:
             key, direction = self._directions.popitem(last=False)
             self._waiting.pop(key, None)
@@ -151,7 +152,7 @@ class Streams(Generic[T]):
 
 
 def _starts_anew(stream: Stream[T], sequence: int, *, syn: bool) -> bool:
-    """Whether a segment belongs to another connection than the one before it of these addresses."""
+    """Return true if a segment belongs to a new connection between the same addresses and ports."""
     if syn:
         return stream.first != sequence
     return not stream.reader.done and abs(stream.distance(sequence)) > WINDOW

@@ -10,7 +10,7 @@ _INNER = {b"\x65\x58": _ETHERNET, b"\x08\x00": _RAW_IP, b"\x86\xdd": _RAW_IP}
 
 
 def inner_frame(port: int, payload: bytes) -> tuple[int, bytes] | None:
-    """The link type and the frame that a datagram to the port of a tunnel carries, or None."""
+    """Return the link type and the frame in a datagram to a tunnel port; None if there is none."""
     if len(payload) < _HEADER:
         return None
     if port == _VXLAN:

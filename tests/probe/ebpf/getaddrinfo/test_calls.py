@@ -14,32 +14,25 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.getaddrinfo import calls as getaddrinfo
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
+from dnstrail_probe.ebpf.source import EbpfSource
 
 BEGAN, RETURNED, PID = 1000, 2000, 70
 ENTRIES = 64
 
 
-class Unlinked:
-    """Programs in whose place nothing is watched."""
-
-    def watch_getaddrinfo(self, _file: int, _offset: int) -> tuple[int, ...]:
-        return ()
-
-
 @pytest.fixture
-def calls(monkeypatch):
-    """What calls tell, without a kernel."""
-    monkeypatch.setattr("dnstrail_probe.ebpf.getaddrinfo.library_finder.keep_capabilities", lambda *_: None)
+def calls():
+    """Calls of getaddrinfo, without uprobes."""
     counters: Counter[str] = Counter()
-    watching = GetaddrinfoCalls(Unlinked(), counters, ())
+    watching = GetaddrinfoCalls(lambda _file, _offset: (), counters, EbpfSource.capabilities)
     watching.counted = counters
     yield watching
     watching.close()
 
 
 def record(name: bytes, *addresses: str, error: int = 0, more: int = 0) -> bytes:
-    """A record as the program writes it."""
-    head = struct.pack("<QII2QIIiII4x16s256s", RETURNED, 10, PID, 9, BEGAN, 71, 1000, error, 0, more, b"app", name)
+    """Return a record as the program writes it."""
+    head = struct.pack("<QII2QIIiIII16s256s", RETURNED, 10, PID, 9, BEGAN, 71, 1000, error, 0, more, 3, b"app", name)
     entries = b"".join(_entry(address) for address in addresses)
     return head + entries.ljust(ENTRIES * 20, b"\0")
 
@@ -50,34 +43,36 @@ def _entry(address: str) -> bytes:
 
 
 def packet(stamp: int, pid: int = PID) -> records.PacketRecord:
-    """The head of a packet that reached a process."""
+    """Return the head of a packet that reached a process."""
     return records.PacketRecord._make([0] * len(records.PacketRecord._fields))._replace(ts=stamp, pid=pid)
 
 
-def names(payloads: list[bytes]) -> list[str]:
-    """What messages are about."""
-    return [dns.message.from_wire(payload).question[0].to_text() for payload in payloads]
+def names(responses: list[bytes]) -> list[str]:
+    """Return the questions of messages."""
+    return [dns.message.from_wire(wire).question[0].to_text() for wire in responses]
 
 
 def test_a_record_has_the_size_of_its_struct():
-    """The head and the entries are as long as the program says."""
+    """Head and entries of a record have the sizes of their structs."""
     source = (Path(records.__file__).parent / "programs" / "getaddrinfo.bpf.c").read_text()
     assert f"#define ANSWERS {ENTRIES}" in source
     assert len(record(b"a.test")) == 328 + ENTRIES * 20
 
 
-def test_a_call_is_told(calls):
-    """Name, addresses and outcome of a call become a response, each address once; who called stands in its head."""
-    call, how, payloads = calls.told(record(b"WWW.a.test", "192.0.2.1", "192.0.2.1", "192.0.2.1", "2001:db8::1"))
-    assert how == "success"
-    assert names(payloads) == ["www.a.test. IN A", "www.a.test. IN AAAA"]
-    assert [len(dns.message.from_wire(payload).answer[0]) for payload in payloads] == [1, 1]
+def test_a_call_becomes_responses(calls):
+    """A call becomes one response for each kind of address, with each address once; its record names the caller."""
+    call, outcome, responses = calls.responses(
+        record(b"WWW.a.test", "192.0.2.1", "192.0.2.1", "192.0.2.1", "2001:db8::1")
+    )
+    assert outcome == "success"
+    assert names(responses) == ["www.a.test. IN A", "www.a.test. IN AAAA"]
+    assert [len(dns.message.from_wire(wire).answer[0]) for wire in responses] == [1, 1]
     assert (call.pid, call.tid, call.uid, call.cgroup, call.ts, call.noted) == (PID, 71, 1000, 9, RETURNED, RETURNED)
-    assert records.text(call.comm) == "app"
+    assert (records.text(call.comm), call.processor) == ("app", 3)
 
 
 @pytest.mark.parametrize(
-    ("stamp", "pid", "asked", "is_news"),
+    ("stamp", "pid", "requested", "reported"),
     [
         (BEGAN + 1, PID, "a.test", False),
         (BEGAN - 1, PID, "a.test", True),
@@ -87,40 +82,40 @@ def test_a_call_is_told(calls):
     ],
     ids=["during the call", "before it", "another process", "another name", "a name of the search list"],
 )
-def test_what_packets_told_is_no_news(calls, stamp, pid, asked, is_news):
-    """A call that was answered by a packet to the same process, about the same name, is counted and not told again."""
-    calls.heard(packet(stamp, pid), [(NET_PACKET_DNS, Captured(0, response_to(asked, f"{asked} A 192.0.2.1")))])
-    _, _, payloads = calls.told(record(b"A.test.", "192.0.2.1"))
-    assert bool(payloads) is is_news
-    assert calls.counted["getaddrinfo_heard"] == (not is_news)
+def test_an_answer_in_a_packet_suppresses_the_call(calls, stamp, pid, requested, reported):
+    """A call is suppressed and counted if its process received an answer for its name in a packet meanwhile."""
+    answer = response_to(requested, f"{requested} A 192.0.2.1")
+    calls.note_answers(packet(stamp, pid), [(NET_PACKET_DNS, Captured(0, answer))])
+    _, _, responses = calls.responses(record(b"A.test.", "192.0.2.1"))
+    assert bool(responses) is reported
+    assert calls.counted["getaddrinfo_suppressed"] == (not reported)
 
 
-def test_a_name_that_was_found_otherwise_is_news(calls):
-    """Where packets told of no such name, and the call found it all the same, that is told; a failure is no news."""
-    calls.heard(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, response_to("a.test")))])
-    assert calls.told(record(b"a.test", "192.0.2.1"))[2]
-    assert not calls.told(record(b"a.test", error=-2))[2]
+def test_a_name_that_was_found_elsewhere_is_reported(calls):
+    """A call that found addresses is reported although packets had none; a failed call is suppressed."""
+    calls.note_answers(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, response_to("a.test")))])
+    assert calls.responses(record(b"a.test", "192.0.2.1"))[2]
+    assert not calls.responses(record(b"a.test", error=-2))[2]
 
 
-def test_what_is_no_answer_is_not_remembered(calls):
-    """A query, and bytes that are no message, tell a process nothing."""
+def test_only_responses_suppress_a_call(calls):
+    """Queries, and bytes that are no message, suppress nothing."""
     query = bytearray(response_to("a.test", "a.test A 192.0.2.1"))
     query[2] &= 0x7F
-    calls.heard(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, wire)) for wire in (bytes(query), b"", b"\xff" * 20)])
-    assert calls.told(record(b"a.test", "192.0.2.1"))[2]
+    payloads = (bytes(query), b"", b"\xff" * 20)
+    calls.note_answers(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, wire)) for wire in payloads])
+    assert calls.responses(record(b"a.test", "192.0.2.1"))[2]
 
 
-def test_what_is_remembered_is_bounded(calls, monkeypatch):
-    """Of endless answers the last are remembered."""
-    monkeypatch.setattr(getaddrinfo, "_MOST_HEARD", 5)
+def test_noted_answers_are_bounded(calls, monkeypatch):
+    """Beyond the bound the oldest answers are evicted."""
+    monkeypatch.setattr(getaddrinfo, "_MOST_ANSWERS", 5)
     for number in range(10):
-        calls.heard(
-            packet(BEGAN + 1),
-            [(NET_PACKET_DNS, Captured(0, response_to(f"n{number}.test", f"n{number}.test A 192.0.2.1")))],
-        )
-    assert len(calls._heard) == 5
-    assert calls.told(record(b"n0.test", "192.0.2.1"))[2]
-    assert not calls.told(record(b"n9.test", "192.0.2.1"))[2]
+        answer = response_to(f"n{number}.test", f"n{number}.test A 192.0.2.1")
+        calls.note_answers(packet(BEGAN + 1), [(NET_PACKET_DNS, Captured(0, answer))])
+    assert len(calls._answers) == 5
+    assert calls.responses(record(b"n0.test", "192.0.2.1"))[2]
+    assert not calls.responses(record(b"n9.test", "192.0.2.1"))[2]
 
 
 @pytest.mark.parametrize(
@@ -136,13 +131,13 @@ def test_what_is_remembered_is_bounded(calls, monkeypatch):
         (b" a.test", 0),
     ],
 )
-def test_a_call_that_says_nothing_of_a_name(calls, name, error):
-    """A literal, an error of the caller, and what is no name are counted as passed over."""
-    assert calls.told(record(name, "192.0.2.1", error=error))[2] == []
+def test_a_call_that_is_not_about_a_name_is_passed_over(calls, name, error):
+    """Address literals, errors of the caller, and invalid names are counted as passed over."""
+    assert calls.responses(record(name, "192.0.2.1", error=error))[2] == []
     assert calls.counted["getaddrinfo_passed_over"] == calls.counted["getaddrinfo"] == 1
 
 
-def test_a_list_that_was_longer_is_counted(calls):
-    """Where a program was given more than is read, that is counted."""
-    assert calls.told(record(b"a.test", "192.0.2.1", more=1))[2]
+def test_a_result_that_is_too_long_is_counted(calls):
+    """A result with more entries than are read is counted as cut short."""
+    assert calls.responses(record(b"a.test", "192.0.2.1", more=1))[2]
     assert calls.counted["getaddrinfo_cut_short"] == 1

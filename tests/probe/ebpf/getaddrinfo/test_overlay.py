@@ -42,13 +42,13 @@ NEWER = "67 43 0:39 / / rw - overlay none ro,lowerdir+=/a\\054b,lowerdir+=/c\\04
     ids=["docker", "named one by one", "none", "elsewhere", "below another", "relative", "empty", "odd"],
 )
 def test_the_layers_of_a_root(mounts, found):
-    """The layers of what is mounted at / last, if it is an overlay, from the top, with their escapes undone."""
+    """The layers are those of the last mount at / if it is an overlay, topmost first, unescaped."""
     assert layers(mounts) == found
 
 
 @pytest.fixture
 def overlay(tmp_path) -> Iterator[tuple[int, Path]]:
-    """A process whose root is an overlay, and the folder with its layers."""
+    """Run a process whose root is an overlay; yield its pid and the folder of its layers."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("only root can mount")
     for name in ("lower", "upper", "work", "root"):
@@ -68,7 +68,7 @@ def overlay(tmp_path) -> Iterator[tuple[int, Path]]:
 
 
 def test_a_file_in_a_layer(overlay):
-    """The file that an overlay shows is found in the layer that has it, with its own identity."""
+    """A file of an overlay is found in its layer, where it has another identity."""
     pid, folder = overlay
     with open_root(pid) as root, open_below(root, "/cat") as file, open_layer(pid, file) as (real, path):
         assert path == f"{folder}/lower/cat"
@@ -76,7 +76,7 @@ def test_a_file_in_a_layer(overlay):
 
 
 def test_a_file_that_was_copied_up(overlay):
-    """After a change within the container, the file of the layer below is not taken for the one that is mapped."""
+    """After a copy-up the file of the lower layer is not used."""
     pid, folder = overlay
     Path(f"/proc/{pid}/root/cat").chmod(0o700)
     assert (folder / "upper" / "cat").exists()
@@ -86,7 +86,7 @@ def test_a_file_that_was_copied_up(overlay):
 
 
 def test_a_file_of_no_overlay_is_itself(tmp_path):
-    """Where there is no overlay the file itself is given, and nothing stays open."""
+    """Without an overlay the file itself is used, and no descriptor stays open."""
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted while nothing of it is open
     file = os.open(tmp_path, os.O_RDONLY)
     with open_layer(os.getpid(), file) as (real, path):

@@ -12,7 +12,7 @@ from dnstrail_probe.ebpf.getaddrinfo.process_root import identity, open_below, o
 
 @pytest.fixture
 def root(tmp_path) -> Iterator[int]:
-    """A folder that stands for the root of some process, with a file in it."""
+    """A folder with one file, in place of the root of a process."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "file").write_text("inside")
     descriptor = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
@@ -21,19 +21,19 @@ def root(tmp_path) -> Iterator[int]:
 
 
 def content(root: int, path: str) -> str:
-    """What a file below a root holds."""
+    """Return the content of a file below a root."""
     with open_below(root, path) as file:
         return os.pread(file, 100, 0).decode()
 
 
 def test_the_root_of_a_process():
-    """The root of this process is the root that it sees."""
+    """The root of this process is the root that this process sees."""
     with open_root(os.getpid()) as own:
         assert identity(os.fstat(own)) == identity(Path("/").stat())
 
 
 def test_a_process_that_is_gone():
-    """A process that has ended has no root any more."""
+    """A process that has ended has no root."""
     child = os.fork()
     if child == 0:
         os._exit(0)
@@ -44,21 +44,21 @@ def test_a_process_that_is_gone():
 
 @pytest.mark.parametrize("path", ["/lib/file", "lib/file", "/lib/../../../lib/file", "/lib/absolute", "/lib/up"])
 def test_links_stay_below_the_root(root, tmp_path, path):
-    """Absolute paths and links, and ways up, are those of the process."""
+    """Absolute paths, absolute links and .. are resolved below the root."""
     (tmp_path / "lib" / "absolute").symlink_to("/lib/file")
     (tmp_path / "lib" / "up").symlink_to("../../../../../../../lib/file")
     assert content(root, path) == "inside"
 
 
 def test_what_lies_outside_is_not_reached(root, tmp_path):
-    """A link to a file that only the host has leads nowhere."""
+    """A link to a file outside the root leads nowhere."""
     (tmp_path / "link").symlink_to("/etc/passwd")
     with pytest.raises(OSError, match="No such"):
         content(root, "/link")
 
 
 def test_magic_links_are_not_followed(root, tmp_path):
-    """A link of /proc, which would lead out, is refused."""
+    """A magic link of /proc, which would lead outside, is refused."""
     (tmp_path / "self").symlink_to("/proc/self/root/etc/passwd")
     with pytest.raises(OSError, match=r"No such|Too many"):
         content(root, "/self")
@@ -71,7 +71,7 @@ def test_magic_links_are_not_followed(root, tmp_path):
 
 
 def test_only_files_are_opened(root, tmp_path):
-    """A pipe, which nobody writes, and a folder are no files; neither is waited for."""
+    """A pipe without writer and a folder are refused, without waiting."""
     os.mkfifo(tmp_path / "pipe")
     for path in ("/pipe", "/lib"):
         with pytest.raises(OSError, match="no regular file"):
@@ -79,7 +79,7 @@ def test_only_files_are_opened(root, tmp_path):
 
 
 def test_nothing_stays_open(root):
-    """Whether there was a file or not, no descriptor is left."""
+    """No descriptor stays open, for a file or for none."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     assert content(root, "/lib/file") == "inside"
     with pytest.raises(OSError, match="No such"):

@@ -1,4 +1,4 @@
-"""Watching is tried on a process under seccomp first, and given up where that does not end well."""
+"""The uprobes are tried on a process under seccomp, and not used if it does not survive them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HANGS = "import sys, time; print('ready', flush=True); input(); time.sleep(600)"
 
 
 class Watch:
-    """Watches nothing, and remembers whom it should have."""
+    """In place of uprobes: notes the processes that would get them."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.descriptor = -1
 
     def __call__(self, file: int, offset: int, pid: int) -> tuple[int, ...]:
-        """As the kernel would: a descriptor."""
+        """Return a descriptor, as the kernel does."""
         assert offset > 0
         self.asked.append(pid)
         self.descriptor = os.dup(file)
@@ -36,12 +36,12 @@ class Watch:
 
 
 def caller(code: str) -> tuple[str, ...]:
-    """A process in place of the one under seccomp."""
+    """Return the command of another process in place of the one under seccomp."""
     return (sys.executable, "-c", code)
 
 
 def test_a_process_that_survives():
-    """One other process alone is watched, until the end of the trial."""
+    """Only one other process gets the uprobes, until the end of the trial."""
     watch = Watch()
     try_watching(watch)
     assert len(watch.asked) == 1
@@ -51,7 +51,7 @@ def test_a_process_that_survives():
 
 @pytest.mark.parametrize("code", [DIES, HANGS], ids=["dies", "hangs"])
 def test_a_process_that_does_not_survive(monkeypatch, code):
-    """Where the process is ended, or does not come back, nothing else is watched, and the error says what to do."""
+    """If the process is killed or hangs, the error names the remedy, and no uprobe stays."""
     monkeypatch.setattr(trial, "_PATIENCE", 1.0)
     watch = Watch()
     with pytest.raises(SourceUnavailable, match="seccomp does not survive") as refused:
@@ -61,20 +61,20 @@ def test_a_process_that_does_not_survive(monkeypatch, code):
 
 
 def test_a_process_that_cannot_be_started(tmp_path):
-    """Where there is nothing to try it on, the error says so."""
+    """If the process cannot be started, the error names the reason."""
     with pytest.raises(SourceUnavailable, match="No such file"):
         try_watching(Watch(), (str(tmp_path / "none"),))
 
 
-def test_nothing_is_imported_from_the_folder_that_we_are_in(tmp_path, monkeypatch):
-    """A file in the current folder that is called as a module of Python's own is not run, least of all as root."""
+def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch):
+    """A file in the current folder with the name of a Python module is not imported."""
     (tmp_path / "ctypes.py").write_text("raise SystemExit(9)")
     monkeypatch.chdir(tmp_path)
     try_watching(Watch())
 
 
 def test_a_kernel_that_refuses():
-    """Where the kernel cannot watch functions, the error says so, and what to do."""
+    """If the kernel refuses the uprobes, the error names reason and remedy."""
 
     def refuse(_file: int, _offset: int, _pid: int) -> tuple[int, ...]:
         raise OSError(errno.EINVAL, "Invalid argument")
@@ -85,7 +85,7 @@ def test_a_kernel_that_refuses():
 
 
 def test_the_process_is_filtered():
-    """The process that is tried has a seccomp filter by the time that it is ready."""
+    """The process has its seccomp filter once it is ready."""
     with subprocess.Popen(trial.CALLER, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"ready\n"
         assert "\nSeccomp:\t2\n" in text_of(Path(f"/proc/{process.pid}/status"))
@@ -93,11 +93,11 @@ def test_the_process_is_filtered():
     assert process.returncode == 0
 
 
-def test_the_filter_refuses_just_what_it_should():
-    """Under the filter the system calls of the numbers given are refused, and their neighbours are not."""
+def test_the_filter_refuses_only_its_system_calls():
+    """The filter refuses exactly the system calls of the given numbers."""
     code = (
         "import ctypes; from dnstrail_probe.ebpf.getaddrinfo.seccomp_child import filter_system_calls\n"
-        "assert filter_system_calls(1000, 1001)\n"
+        "filter_system_calls(1000, 1001)\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
         "for number in (999, 1000, 1001, 1002): libc.syscall(number); print(ctypes.get_errno())"
     )

@@ -23,7 +23,7 @@ CONNECTS = connects()
 
 
 def hello(name: str | None) -> bytes:
-    """What OpenSSL sends first to a server of this name: one record."""
+    """Return the ClientHello that OpenSSL sends to a server of this name: one record."""
     context = ssl.create_default_context()
     context.check_hostname = name is not None
     sent = ssl.MemoryBIO()
@@ -34,7 +34,7 @@ def hello(name: str | None) -> bytes:
 
 
 def in_records(record: bytes, size: int) -> bytes:
-    """The handshake message of a record in records of `size` bytes."""
+    """Return the handshake message of a record, split into records of `size` bytes."""
     message = record[5:]
     parts = [message[at : at + size] for at in range(0, len(message), size)]
     return b"".join(record[:3] + len(part).to_bytes(2) + part for part in parts)
@@ -98,7 +98,7 @@ STREAMS = {
 
 
 def play(data: bytes, places: list[int], *, syn: bool = True):
-    """The names found in a connection whose data are cut at these places, and what was counted."""
+    """Return the names in a connection whose data are cut at these places, and the counters."""
     counters: Counter[str] = Counter()
     assembly = Assembly(CaptureOptions(server_names=True), counters)
     edges = [0, *sorted({place for place in places if 0 < place < len(data)}), len(data)]
@@ -116,7 +116,7 @@ def play(data: bytes, places: list[int], *, syn: bool = True):
 @pytest.mark.parametrize("case", STREAMS)
 @pytest.mark.parametrize("size", [1400, 60_000])
 def test_names_are_found_in_the_first_bytes(case, size):
-    """A ClientHello and each of the first requests state a name; what states none is let go, and nothing raises."""
+    """A ClientHello and each of the first requests yield a name; other data yield none, and nothing raises."""
     data, names, counted = STREAMS[case]
     found, counters = play(data, list(range(size, len(data), size)))
     assert found == names
@@ -127,8 +127,8 @@ def test_names_are_found_in_the_first_bytes(case, size):
     "case", ["a ClientHello", "a ClientHello in records of two bytes", "requests, one after the other"]
 )
 @given(data=st.data())
-def test_any_split_gives_the_same_names(case, data):
-    """However the segments cut the stream, with its SYN or without, the names are the same."""
+def test_any_split_yields_the_same_names(case, data):
+    """A stream yields the same names however its segments are cut, with or without its SYN."""
     stream, names, _ = STREAMS[case]
     places = data.draw(st.lists(st.integers(1, len(stream)), max_size=12))
     assert play(stream, places, syn=data.draw(st.booleans()))[0] == names
@@ -136,7 +136,7 @@ def test_any_split_gives_the_same_names(case, data):
 
 @given(st.sampled_from([HELLO, GET + TO_OTHER, in_records(HELLO, 50)]), st.data())
 def test_any_damage_is_taken(stream, data):
-    """A stream with any of its bytes changed raises nothing, and every name it gives is a proper one."""
+    """A stream with any byte changed raises nothing, and yields only valid names."""
     mutated = bytearray(stream)
     for place in data.draw(st.lists(st.integers(0, len(stream) - 1), max_size=8)):
         mutated[place] = data.draw(st.integers(0, 255))
@@ -145,7 +145,7 @@ def test_any_damage_is_taken(stream, data):
 
 
 def test_a_connection_holds_its_first_bytes_at_most():
-    """Of a connection no more than its first bytes are kept, and nothing once it is clear what it is."""
+    """Only the first bytes of a connection are held, and none once its protocol is known."""
     assembly = Assembly(CaptureOptions(server_names=True), Counter())
     address = IP(src="192.0.2.1", dst="192.0.2.2")
     for place in range(100):
@@ -156,8 +156,8 @@ def test_a_connection_holds_its_first_bytes_at_most():
     assert assembly._names.held == 0
 
 
-def test_bulk_data_are_not_looked_into_again():
-    """What looks like a beginning a long way into a connection is none."""
+def test_bulk_data_are_not_searched():
+    """Bytes that look like a ClientHello deep inside a connection are ignored."""
     assembly = Assembly(CaptureOptions(server_names=True), Counter())
     address = IP(src="192.0.2.1", dst="192.0.2.2")
     parts = [(0, HELLO), (1 << 22, HELLO), (1 << 24, GET)]
@@ -166,7 +166,7 @@ def test_bulk_data_are_not_looked_into_again():
 
 
 def test_server_names_are_off_by_default():
-    """Without being asked for, no names are looked for."""
+    """Server names are searched only if the option is set."""
     assembly = Assembly(CaptureOptions(), Counter())
     frame = IP(src="192.0.2.1", dst="192.0.2.2") / TCP(sport=40000, dport=443, seq=1, flags="PA") / HELLO
     assert assembly.frame(0, RAW, bytes(frame)) == []
@@ -200,7 +200,7 @@ NAMES = {
 
 @pytest.mark.parametrize(("stated", "evidence"), NAMES)
 def test_only_names_of_hosts_are_evidence(stated, evidence):
-    """A name is lower-cased, without its dot and port; an address, and what no host can be called, has its reason."""
+    """A name is lower-cased, without dot and port; an address or an invalid name has its reason."""
     assert server_name(stated, evidence) == NAMES[stated, evidence]
 
 
@@ -208,7 +208,7 @@ def test_only_names_of_hosts_are_evidence(stated, evidence):
 @pytest.mark.skipif(not CONNECTS, reason="DNSTRAIL_CORPUS names no folder of captures")
 @pytest.mark.parametrize("capture", CONNECTS)
 def test_names_are_tsharks(capture):
-    """Every name that tshark read out of a capture is found, with its time and connection, and no other."""
+    """The names in a capture are those that tshark finds, each with its time and connection."""
     source = CaptureFileSource(str(CORPUS / "captures" / capture), CaptureOptions(server_names=True))
     found = []
     while (batch := source.read(1)) is not None:

@@ -1,1 +1,1 @@
-"""Calls of getaddrinfo, watched by uprobes on C libraries."""
+"""Calls of getaddrinfo, watched by uprobes on the C libraries of this host."""

@@ -1,4 +1,4 @@
-"""Where the C library of a process may be: beside the interpreter that its program names, or where it is usually."""
+"""Finds the C library of a process: beside the interpreter that its program names, or in the usual places."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from dnstrail_probe.ebpf.getaddrinfo.elf import interpreter
 from dnstrail_probe.ebpf.getaddrinfo.process_root import Identity, identity, open_below
 
 _LIBRARY = "libc.so.6"
-# Where else Debian's interpreter looks, whose own name is a link from elsewhere.
+# Debian's interpreter is reached through a link in another folder, so its library is searched for here as well.
 _DEBIAN = [f"{folder}/{platform.machine()}-linux-gnu/{_LIBRARY}" for folder in ("/lib", "/usr/lib")]
 _OTHERS = [f"{folder}/{_LIBRARY}" for folder in ("/lib64", "/usr/lib64", "/lib", "/usr/lib")]
 _MUSL = f"/lib/ld-musl-{platform.machine()}.so.1"
 
 
 def c_libraries(pid: int, root: int) -> Iterator[int]:
-    """Descriptors of the files, each once, open until the next is asked for; none of a program without an interpreter.
+    """Yield descriptors of the files that can be the C library of a process, each file once.
 
-    `root` is the root directory of the process. Raises OSError: it has ended, or is not ours to see.
+    A descriptor is open until the next one is requested. A program without an interpreter has no library. `root` is
+    the root directory of the process.
+
+    Raises:
+        OSError: the process has ended, or this user may not read it.
     """
     program = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -33,7 +37,7 @@ def c_libraries(pid: int, root: int) -> Iterator[int]:
 
 
 def usual_libraries(root: int) -> Iterator[int]:
-    """Descriptors of the C libraries below a root that are in usual places, likewise."""
+    """Yield descriptors of the C libraries in the usual places below a root, in the same way."""
     return _files(root, (*_DEBIAN, *_OTHERS, _MUSL))
 
 

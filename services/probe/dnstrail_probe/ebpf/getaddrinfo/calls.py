@@ -1,4 +1,4 @@
-"""What getaddrinfo tells programs: the libraries that are watched, and of each call what no packet has told."""
+"""Calls of getaddrinfo as DNS responses, without those whose answer was captured in a packet."""
 
 from __future__ import annotations
 
@@ -9,34 +9,40 @@ from dnstrail.dns.message import read_question
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail_probe.ebpf import records
-from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
-from dnstrail_probe.ebpf.getaddrinfo.messages import outcome, responses
-from dnstrail_probe.ebpf.loader import Programs
+from dnstrail_probe.ebpf.getaddrinfo import messages
+from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryThread
+from dnstrail_probe.ebpf.getaddrinfo.uprobes import Watch
 from dnstrail_probe.source import Captures
 
-_MOST_HEARD = 4096
+_MOST_ANSWERS = 4096
 _ANSWER_COUNT, _NONE = slice(6, 8), b"\0\0"  # in the header of a message
 
 
 class GetaddrinfoCalls:
-    """The calls of getaddrinfo on this host. Counts in `counters` what becomes of them, and of the libraries."""
+    """The calls of getaddrinfo on this host; the libraries are watched until `close`.
 
-    def __init__(self, programs: Programs, counters: Counter[str], capabilities: tuple[str, ...]) -> None:
+    A call whose answer the same process received in a captured packet is suppressed, so each answer is reported once.
+    Every call is counted in `counters`, with its reason if it is not reported. `watch` attaches the uprobes to a
+    library; `capabilities` are those that the thread of the libraries keeps.
+    """
+
+    def __init__(self, watch: Watch, counters: Counter[str], capabilities: tuple[str, ...]) -> None:
         self._counters = counters
-        self._heard: OrderedDict[tuple[int, str, bool], int] = OrderedDict()  # process, name, whether it was answered
-        self._libraries = LibraryFinder(programs.watch_getaddrinfo, counters, capabilities)
+        # (process, name, has records) -> time of the last answer
+        self._answers: OrderedDict[tuple[int, str, bool], int] = OrderedDict()
+        self._libraries = LibraryThread(watch, counters, capabilities)
 
-    def started(self, pid: int) -> None:
-        """A process has begun to run something."""
-        self._libraries.look(pid)
+    def process_started(self, pid: int) -> None:
+        """Watch the library of a process that executed a program."""
+        self._libraries.process_started(pid)
 
-    def starting(self, cgroup: str) -> None:
-        """A container will start in a cgroup, by its folder."""
-        self._libraries.look_into(cgroup)
+    def container_starting(self, cgroup: str) -> None:
+        """Watch the library of a container that starts in a cgroup, given by its folder."""
+        self._libraries.container_starting(cgroup)
 
-    def heard(self, packet: records.PacketRecord, messages: Captures) -> None:
-        """DNS messages that reached a process: what getaddrinfo tells it of them then is no news."""
-        for _, message in messages:
+    def note_answers(self, packet: records.PacketRecord, captures: Captures) -> None:
+        """Note the answers that a process received in a packet, so that its call that returns them is suppressed."""
+        for _, message in captures:
             if not is_response(message.payload):
                 continue
             try:
@@ -44,28 +50,28 @@ class GetaddrinfoCalls:
             except BadMessage:
                 continue
             key = packet.pid, name, message.payload[_ANSWER_COUNT] != _NONE
-            self._heard[key] = packet.ts
-            self._heard.move_to_end(key)
-            if len(self._heard) > _MOST_HEARD:
-                self._heard.popitem(last=False)
+            self._answers[key] = packet.ts
+            self._answers.move_to_end(key)
+            if len(self._answers) > _MOST_ANSWERS:
+                self._answers.popitem(last=False)
 
-    def told(self, record: bytes) -> tuple[records.GetaddrinfoRecord, str, list[bytes]]:
-        """A call that has returned, how its outcome is called, and the messages that tell of it.
+    def responses(self, record: bytes) -> tuple[records.GetaddrinfoRecord, str, list[bytes]]:
+        """Return a call, the name of its outcome, and its result as DNS responses.
 
-        There are none where packets told it, or where it says nothing of a name.
+        There are no responses if the call is suppressed, or if it is not about a name.
         """
         call, addresses = records.read_getaddrinfo(record)
-        asked, how = records.text(call.name), outcome(call.error)
-        name = None if asked.strip() != asked else lookup_key(asked)
+        requested, outcome = records.text(call.name), messages.outcome(call.error)
+        name = None if requested.strip() != requested else lookup_key(requested)
         self._counters["getaddrinfo"] += 1
         self._counters["getaddrinfo_cut_short"] += bool(call.more)
-        if name and self._heard.get((call.pid, name, not call.error), 0) >= call.began:
-            self._counters["getaddrinfo_heard"] += 1
-            return call, how, []
-        payloads = responses(name, addresses, call.error, call.family) if name and how else []
-        self._counters["getaddrinfo_passed_over"] += not payloads
-        return call, how, payloads
+        if name and self._answers.get((call.pid, name, not call.error), 0) >= call.began:
+            self._counters["getaddrinfo_suppressed"] += 1
+            return call, outcome, []
+        found = messages.responses(name, addresses, call.error, call.family) if name and outcome else []
+        self._counters["getaddrinfo_passed_over"] += not found
+        return call, outcome, found
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._libraries.close()

@@ -1,4 +1,7 @@
-"""What a program file tells of itself: its interpreter, and where a function is (elf(5)). Files may be anybody's."""
+"""Reads two facts from a program file: its interpreter, and the offset of a function (elf(5)).
+
+The files are strangers': every read is bounded, and a malformed file yields None.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,22 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-# Gives at most so many bytes from a place on: (size, offset), as os.pread does of a descriptor.
+# (size, offset) -> at most that many bytes from the offset on, as os.pread reads from a descriptor.
 Read = Callable[[int, int], bytes]
 
-_HEADER = struct.Struct("<4s2B10x2HI3QI6H")
-_SEGMENT = struct.Struct("<2I6Q")
-_SECTION = struct.Struct("<2I4Q2I2Q")
+_HEADER = struct.Struct("<4s2B10x2xH4x8x2Q4x2x4H2x")  # without type, version, entry, flags, size and names
+_SEGMENT = struct.Struct("<2I2Q8xQ16x")  # without physical address, size in memory and alignment
+_SECTION = struct.Struct("<4xI8x8x2QI4x16x")  # without name, flags, address, info, alignment and size of entries
 _SYMBOL = struct.Struct("<I2BH2Q")
 _64_BITS, _LITTLE_ENDIAN = 2, 1
 _MACHINES = {"x86_64": 62, "aarch64": 183}
 _LOAD, _INTERPRETER = 1, 3  # types of segments
 _DYNAMIC_SYMBOLS = 11  # type of a section
-_FUNCTION, _TYPE = 2, 15  # of symbols: a type, and the bits that tell it
+_FUNCTION, _TYPE = 2, 15  # a type of symbols, and the bits that hold the type
 _EXECUTABLE = 1
 _LONGEST_PATH = 4096
 _MOST_HEADERS = 1024
-_LAST_OFFSET = 1 << 62  # a place in a file is a signed number
+_LAST_OFFSET = 1 << 62  # an offset in a file is a signed number
 _LARGEST_TABLE = 4 << 20  # bytes of symbols, and of their names; glibc has some 100 KiB
 
 
@@ -31,47 +34,32 @@ class _Header(NamedTuple):
     magic: bytes
     bits: int
     order: int
-    kind: int
     machine: int
-    version: int
-    entry: int
     segments: int
     sections: int
-    flags: int
-    size: int
     segment_size: int
     segment_count: int
     section_size: int
     section_count: int
-    names: int
 
 
-class _ProgramHeader(NamedTuple):
+class _Segment(NamedTuple):
     kind: int
     flags: int
     offset: int
     address: int
-    physical: int
     size: int
-    memory: int
-    align: int
 
 
 class _Section(NamedTuple):
-    name: int
     kind: int
-    flags: int
-    address: int
     offset: int
     size: int
     link: int
-    info: int
-    align: int
-    entry: int
 
 
 def interpreter(read: Read) -> str | None:
-    """The program that loads this one, and its libraries, as an absolute path; None if there is none."""
+    """Return the program that loads this one and its libraries, as an absolute path; None if there is none."""
     for segment in _segments(read):
         if segment.kind == _INTERPRETER:
             path = _bounded(read, segment.size, segment.offset, _LONGEST_PATH).partition(b"\0")[0]
@@ -80,7 +68,7 @@ def interpreter(read: Read) -> str | None:
 
 
 def function_offset(read: Read, name: str) -> int | None:
-    """Where in the file a function that others may call begins, in bytes; None if there is no such function."""
+    """Return the offset in the file at which an exported function begins; None if there is no such function."""
     address = _address(read, name.encode() + b"\0")
     if address is None:
         return None
@@ -98,8 +86,8 @@ def _address(read: Read, wanted: bytes) -> int | None:
         return None
     names, symbols = _table(read, sections[dynamic.link]), _table(read, dynamic)
     whole = len(symbols) - len(symbols) % _SYMBOL.size
-    for at, info, _, place, address, _ in _SYMBOL.iter_unpack(symbols[:whole]):
-        if place and info & _TYPE == _FUNCTION and names.startswith(wanted, at):
+    for at, info, _, section, address, _ in _SYMBOL.iter_unpack(symbols[:whole]):
+        if section and info & _TYPE == _FUNCTION and names.startswith(wanted, at):
             return int(address)
     return None
 
@@ -109,14 +97,14 @@ def _table(read: Read, section: _Section) -> bytes:
 
 
 def _bounded(read: Read, size: int, offset: int, most: int) -> bytes:
-    """What a file has at a place that it names itself, which may be anywhere."""
+    """Read at an offset that the file itself states, so it can be any number."""
     return read(min(size, most), offset) if offset < _LAST_OFFSET else b""
 
 
-def _segments(read: Read) -> Iterator[_ProgramHeader]:
+def _segments(read: Read) -> Iterator[_Segment]:
     header = _header(read)
     if header is not None and header.segment_size == _SEGMENT.size:
-        yield from map(_ProgramHeader._make, _entries(read, _SEGMENT, header.segments, header.segment_count))
+        yield from map(_Segment._make, _entries(read, _SEGMENT, header.segments, header.segment_count))
 
 
 def _sections(read: Read) -> Iterator[_Section]:
@@ -131,7 +119,7 @@ def _entries(read: Read, entry: struct.Struct, offset: int, count: int) -> Itera
 
 
 def _header(read: Read) -> _Header | None:
-    """The head of a file of this machine's own kind; None of any other."""
+    """Return the header of a 64-bit file for this machine; None for any other file."""
     data = read(_HEADER.size, 0)
     if len(data) < _HEADER.size:
         return None

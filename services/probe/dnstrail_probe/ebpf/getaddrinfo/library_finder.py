@@ -1,184 +1,143 @@
-"""The C libraries of this host, those in containers too, found by the processes that run and by those that begin.
-
-In a thread, for files may be anybody's, and of a file system that does not answer.
-"""
+"""Finds the C libraries of running processes and of starting containers, and watches them."""
 
 from __future__ import annotations
 
 import os
-import queue
-import resource
-import threading
-import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from dnstrail.process.privileges import keep_capabilities
 from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries, usual_libraries
 from dnstrail_probe.ebpf.getaddrinfo.process_root import Identity, identity, open_root
-from dnstrail_probe.ebpf.getaddrinfo.uprobes import MOST_FILES, UprobeTable, Watch
+from dnstrail_probe.ebpf.getaddrinfo.uprobes import UprobeTable
 from dnstrail_probe.host.procfs import process_ids
 
-COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
-_WAITING = 4096  # processes that may wait to be looked at
-_AGAIN = 1.0  # seconds until what a process runs is looked at once more: its library may be a new one by then
+_AGAIN = 1.0  # seconds after which a program is examined again: its library can have been replaced
 _REMEMBERED = 4096  # programs
-_START = 5.0  # seconds for which a container that starts is looked at
-_SOON = 0.002  # seconds between two of these looks
+_START = 5.0  # seconds for which a starting container is polled
+_POLL = 0.002  # seconds between two polls of starting containers
 _MOST_STARTING = 64
-_SWEEP = 2.0  # seconds between looks for libraries that nobody uses any more
-_DESCRIPTORS = 1024  # beside those of libraries
-_PATIENCE = 5.0  # seconds for all processes that run already, and for the end
+_SWEEP = 2.0  # seconds between two sweeps for libraries that no process uses any more
 
 
 class LibraryFinder:
-    """Watches all libraries there are, and those that come, by `watch(file, offset)`, which gives descriptors.
+    """The programs that were examined, and the containers that are starting.
 
-    Counts as WatchedFiles does, and `starts_dropped`: what began too fast to be looked at; all are looked at then.
+    Reads files of strangers, whose file system can hang: it must run in a thread of its own. Every table is bounded.
+    Times are seconds of a clock that never steps, and come with the calls. `processes` lists the processes of the host.
     """
 
-    def __init__(self, watch: Watch, counters: Counter[str], capabilities: tuple[str, ...]) -> None:
-        _make_room()
-        self._capabilities = capabilities  # that its thread keeps
+    def __init__(
+        self, files: UprobeTable, counters: Counter[str], processes: Callable[[], Iterable[int]] = process_ids
+    ) -> None:
+        self._files = files
         self._counters = counters
-        counters.update(dict.fromkeys(COUNTERS, 0))  # no new keys from the thread
-        self._closed, self._dropped, self._all_looked_at = threading.Event(), threading.Event(), threading.Event()
-        self._files = UprobeTable(watch, counters, self._closed)
-        self._looked: OrderedDict[tuple[Identity, Identity], float] = OrderedDict()
-        self._begun: queue.Queue[int | str | None] = queue.Queue(_WAITING)
-        self._starting: dict[str, float] = {}  # cgroups in which containers start, and for how long to look there
+        self._processes = processes
+        self._examined: OrderedDict[tuple[Identity, Identity], float] = OrderedDict()  # (program, root) -> time
+        self._starting: dict[str, float] = {}  # cgroup of a starting container -> time at which polling ends
         self._host = _host_root()
-        self._thread = threading.Thread(target=self._work, name="C libraries", daemon=True)
-        self._thread.start()
-        self._all_looked_at.wait(_PATIENCE)
+        self._incomplete = False
+        self._polled = self._swept = float("-inf")
 
-    def look(self, pid: int) -> None:
-        """A process has begun to run something: it may bring a library that is not watched yet."""
-        self._put(pid)
+    @property
+    def wait(self) -> float:
+        """Seconds after which `advance` is to be called again."""
+        return _POLL if self._starting else _SWEEP
 
-    def look_into(self, cgroup: str) -> None:
-        """A container will start in a cgroup: its library can be watched before its first program runs.
+    def examine_all(self, now: float) -> None:
+        """Watch the libraries of all processes."""
+        for pid in self._processes():
+            self.examine(pid, now)
 
-        For a moment its process has the container's root already, and waits to be told to begin.
+    def examine(self, pid: int, now: float) -> None:
+        """Watch the library of a process, if its program was not examined just now."""
+        self._guarded(partial(self._watch_named, pid, now))
+
+    def expect_container(self, cgroup: str, now: float) -> None:
+        """Watch the library of a container before its first program runs.
+
+        The process of a starting container has the container's root for a moment before it executes the program, so the
+        cgroup is polled for such a process.
         """
-        self._put(cgroup)
+        if len(self._starting) < _MOST_STARTING:
+            self._starting[cgroup] = now + _START
 
-    def close(self) -> None:
-        """Watch no more."""
-        self._closed.set()
-        with suppress(queue.Full):
-            self._begun.put_nowait(None)  # so that it wakes
-        self._thread.join(_PATIENCE)
+    def examine_all_later(self) -> None:
+        """Let the next sweep examine all processes: some were not reported."""
+        self._incomplete = True
 
-    def _put(self, begun: int | str) -> None:
-        try:
-            self._begun.put_nowait(begun)
-        except queue.Full:
-            self._counters["starts_dropped"] += 1
-            self._dropped.set()
+    def advance(self, now: float) -> None:
+        """Poll starting containers, and sweep, where it is time for that."""
+        if now - self._polled >= _POLL:
+            self._polled = now
+            self._poll_starting(now)
+        if now - self._swept >= _SWEEP:
+            self._swept = now
+            self._sweep(now)
 
-    def _work(self) -> None:
-        keep_capabilities(*self._capabilities)
-        self._look_at_all()
-        self._all_looked_at.set()
-        swept = looked = time.monotonic()
-        while not self._closed.is_set():
-            with suppress(queue.Empty):
-                self._take(self._begun.get(timeout=_SOON if self._starting else _SWEEP))
-            now = time.monotonic()
-            if now - looked >= _SOON:
-                self._look_into_starting(now)
-                looked = now
-            if now - swept >= _SWEEP:
-                self._sweep()
-                swept = now
-        self._files.close()
-
-    def _take(self, begun: int | str | None) -> None:
-        if isinstance(begun, int):
-            self._look(begun, self._watch_own)
-        elif begun and len(self._starting) < _MOST_STARTING:
-            self._starting[begun] = time.monotonic() + _START
-
-    def _look_at_all(self) -> None:
-        for pid in process_ids():
-            self._look(pid, self._watch_own)
-
-    def _look_into_starting(self, now: float) -> None:
+    def _poll_starting(self, now: float) -> None:
         for cgroup, until in list(self._starting.items()):
-            if self._has_root(cgroup) or now > until:
+            if self._has_started(cgroup) or now > until:
                 del self._starting[cgroup]
 
-    def _has_root(self, cgroup: str) -> bool:
-        """Whether a process of a cgroup has a root of its own by now, and was looked at; or the cgroup is gone."""
+    def _has_started(self, cgroup: str) -> bool:
+        """Return true if a process of the cgroup has a root of its own and was examined, or if the cgroup is gone."""
         try:
             processes = Path(cgroup, "cgroup.procs").read_text(encoding="ascii").split()
         except OSError:
             return True
-        return any(self._look(int(pid), self._watch_usual) for pid in processes)
+        return any(self._guarded(partial(self._watch_usual, int(pid))) for pid in processes)
 
-    def _look(self, pid: int, watch: Callable[[int], bool]) -> bool:
-        """Watch the library of a process, and say whether; one that has ended, or is not ours to see, has none."""
+    def _guarded(self, watch: Callable[[], bool]) -> bool:
         try:
-            return watch(pid)
-        except OSError:
+            return watch()
+        except OSError:  # the process has ended, or this user may not read it
             return False
-        except Exception:  # noqa: BLE001 - whatever a stranger's file has done, the others must be watched
+        except Exception:  # noqa: BLE001 - whatever a stranger's file causes, the other libraries must be watched
             self._counters["libraries_refused"] += 1
             return False
 
     def _watch_usual(self, pid: int) -> bool:
-        """Those in usual places below the root of a process, if that is not the host's."""
+        """Watch the libraries in the usual places below the root of a process; return false if it is the host's."""
         with open_root(pid) as directory:
             root = identity(os.fstat(directory))
             if root == self._host:
                 return False
             for file in usual_libraries(directory):
-                self._files.take(pid, file, root)
+                self._files.watch(pid, file, root)
             return True
 
-    def _watch_own(self, pid: int) -> bool:
-        """Those that the program of a process names, if that was not looked at just now."""
+    def _watch_named(self, pid: int, now: float) -> bool:
+        """Watch the libraries that the program of a process names; return false if it was examined just now."""
         with open_root(pid) as directory:
             program, root = identity(Path(f"/proc/{pid}/exe").stat()), identity(os.fstat(directory))
-            now = time.monotonic()
-            if now - self._looked.get((program, root), float("-inf")) < _AGAIN:
+            if now - self._examined.get((program, root), float("-inf")) < _AGAIN:
                 return False
             for file in c_libraries(pid, directory):
-                self._files.take(pid, file, root)
-            self._looked[program, root] = now
-            self._looked.move_to_end((program, root))
-            if len(self._looked) > _REMEMBERED:
-                self._looked.popitem(last=False)
+                self._files.watch(pid, file, root)
+            self._examined[program, root] = now
+            self._examined.move_to_end((program, root))
+            if len(self._examined) > _REMEMBERED:
+                self._examined.popitem(last=False)
         return True
 
-    def _sweep(self) -> None:
-        if self._dropped.is_set():
-            self._dropped.clear()
-            self._look_at_all()
+    def _sweep(self, now: float) -> None:
+        if self._incomplete:
+            self._incomplete = False
+            self.examine_all(now)
         roots = set()
-        for pid in process_ids():
+        for pid in self._processes():
             with suppress(OSError), open_root(pid) as directory:
                 roots.add(identity(os.fstat(directory)))
         self._files.keep(roots)
 
 
 def _host_root() -> Identity:
-    """The root of the host, also where this process has another one."""
+    """Return the root of the host, also if this process has another root."""
     try:
         with open_root(1) as directory:
             return identity(os.fstat(directory))
     except OSError:
         return identity(Path("/").stat())
-
-
-def _make_room() -> None:
-    """Let this process have the descriptors, two for each file, as far as it may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY:
-        wanted = max(soft, 2 * MOST_FILES + _DESCRIPTORS)
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
-        )

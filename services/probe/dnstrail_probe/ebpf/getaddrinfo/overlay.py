@@ -1,4 +1,7 @@
-"""The file in a layer that a container's overlay shows: one for all containers of an image (proc_pid_mountinfo(5))."""
+"""Resolves a file in an overlay to the file in its layer, which all containers of an image share.
+
+The layers are read from mountinfo (proc_pid_mountinfo(5)).
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,11 @@ _LAYERS = ("upperdir", "lowerdir", "lowerdir+")
 
 @contextmanager
 def open_layer(pid: int, file: int) -> Iterator[tuple[int, str]]:
-    """The file behind one that a process sees in its root, if that is an overlay, and its path; else itself, and "".
+    """Open the file in a layer that an open file of a process's overlay root shows; yield it and its path.
 
-    Itself, too, where the layers are not ours to see, and where the layer's file is another one by inode number, size
-    or time, all of which an overlay shows: it may have been copied up since the process saw it.
+    Yield the file itself and "" if the root is no overlay, if this user may not read the layers, or if the file in the
+    layer has another inode number, size or time. An overlay shows these three unchanged, so the file must have been
+    copied up since.
     """
     place = os.fsdecode(os.readlink(f"/proc/self/fd/{file}"))  # noqa: PTH115 - bytes of a stranger
     with ExitStack() as stack:
@@ -44,7 +48,10 @@ def _same(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def layers(mounts: str) -> list[str]:
-    """The layers of the overlay that is mounted at "/", from the top, as paths of the host; none if that is another."""
+    """Return the layers of the overlay that is mounted at "/", topmost first, as paths of the host.
+
+    `mounts` is the text of a mountinfo. The last mount at "/" counts; the list is empty if that is no overlay.
+    """
     found: list[str] = []
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")

@@ -1,4 +1,4 @@
-"""Files as a process sees them: below its root and never outside of it, whatever its links say (openat2(2))."""
+"""Opens files as a process sees them: below its root and never outside, whatever its links point to (openat2(2))."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dnstrail.process.libc import system_call
+
 _SYS_OPENAT2 = 437  # on every machine; Linux 5.6
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10
 _HOW = struct.pack("=3Q", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
@@ -17,13 +19,17 @@ Identity = tuple[int, int]  # of a file: its device and inode
 
 
 def identity(status: os.stat_result) -> Identity:
-    """What a file is, by whatever name."""
+    """Return the identity of a file, which is the same under every name of it."""
     return status.st_dev, status.st_ino
 
 
 @contextmanager
 def open_root(pid: int) -> Iterator[int]:
-    """The root directory of a process. Raises OSError: it has ended, or its files are not ours to see."""
+    """Open the root directory of a process.
+
+    Raises:
+        OSError: the process has ended, or this user may not read it.
+    """
     root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield root
@@ -33,14 +39,13 @@ def open_root(pid: int) -> Iterator[int]:
 
 @contextmanager
 def open_below(root: int, path: str) -> Iterator[int]:
-    """A regular file below a root, to read. Raises OSError: there is none, or it is not ours to read.
+    """Open a regular file below a root for reading. Devices, pipes and the like are never opened.
 
-    Whatever else is there, a device or a pipe, is not touched.
+    Raises:
+        OSError: there is no regular file, or this user may not read it.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    found = int(libc.syscall(_SYS_OPENAT2, root, ctypes.c_char_p(os.fsencode(path)), ctypes.c_char_p(_HOW), len(_HOW)))
-    if found < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    name, how = ctypes.c_char_p(os.fsencode(path)), ctypes.c_char_p(_HOW)
+    found = system_call("openat2", _SYS_OPENAT2, root, name, how, len(_HOW))
     try:
         if not stat.S_ISREG(os.fstat(found).st_mode):
             raise FileNotFoundError(f"{path} is no regular file")

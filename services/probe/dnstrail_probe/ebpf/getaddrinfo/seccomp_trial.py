@@ -1,4 +1,4 @@
-"""Watching getaddrinfo tried on one process of ours, before it is done to others: some kernels kill them over it."""
+"""Tries the uprobes on a process of our own first: on some kernels a process under seccomp does not survive them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Watch = Callable[[int, int, int], tuple[int, ...]]
 
 
 def try_watching(watch: Watch, caller: tuple[str, ...] = CALLER) -> None:
-    """Watch, by `watch(file, offset, pid)`, a process under seccomp that calls getaddrinfo.
+    """Attach the uprobes, by `watch(file, offset, pid)`, to a process under seccomp that calls getaddrinfo.
 
-    Linux 6.11 comes back from a watched function by a system call of its own, which filters refuse, to the process's
-    death; from 6.14 on seccomp lets it pass.
+    Since Linux 6.11 a probed function returns through a system call of its own. Seccomp filters refuse it, which ends
+    the process. Since Linux 6.14 seccomp lets this system call pass.
 
     Raises:
-        SourceUnavailable: the kernel refused to watch it, or it did not survive; the text says what to do.
+        SourceUnavailable: the kernel refused the uprobes, or the process did not survive; the error names the remedy.
     """
     try:
         returned = _call_watched(watch, caller)
@@ -41,10 +41,10 @@ def try_watching(watch: Watch, caller: tuple[str, ...] = CALLER) -> None:
 
 
 def _call_watched(watch: Watch, caller: tuple[str, ...]) -> int:
-    """Let a process call while it is watched; how it ended."""
+    """Let a process call getaddrinfo while it is watched; return its exit code."""
     with subprocess.Popen(caller, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:  # noqa: S603 - our own
         try:
-            _await_word(child)
+            _await_line(child)
             with _watched(watch, child.pid):
                 child.communicate(b"\n", _PATIENCE)
         except subprocess.TimeoutExpired:
@@ -54,7 +54,7 @@ def _call_watched(watch: Watch, caller: tuple[str, ...]) -> int:
     return child.returncode
 
 
-def _await_word(child: subprocess.Popen[bytes]) -> None:
+def _await_line(child: subprocess.Popen[bytes]) -> None:
     if child.stdout is not None:
         child.stdout.readline()
 
@@ -69,7 +69,7 @@ def _watched(watch: Watch, pid: int) -> Iterator[None]:
                 if offset is not None:
                     watches += watch(file, offset, pid)
         if not watches:
-            raise SourceUnavailable(SOURCE, f"{sys.executable} uses no C library to try it on")
+            raise SourceUnavailable(SOURCE, f"{sys.executable} has no C library on which to try the uprobes")
         yield
     finally:
         for descriptor in watches:

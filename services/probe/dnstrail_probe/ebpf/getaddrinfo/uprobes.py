@@ -1,4 +1,4 @@
-"""The library files in which calls of getaddrinfo are watched: each once, as what it is now, and while it is of use."""
+"""The table of library files that have uprobes on getaddrinfo."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FUNCTION = "getaddrinfo"
 SOURCE = f"ebpf:{FUNCTION}"  # as --capture names it
 MOST_FILES = 1024  # libraries, and the loaders beside them
 
-Watch = Callable[[int, int], tuple[int, ...]]
-Version = tuple[int, int, int]  # of what is in a file: its size, and when that, and the file, changed, in ns
+Watch = Callable[[int, int], tuple[int, ...]]  # (open file, offset) -> descriptors that keep its uprobes attached
+Version = tuple[int, int, int]  # of the content of a file: size, time of modification, time of change (ns)
 
 
 class _Library:
-    """A file, what watches it (nothing, if it is no C library), and the roots below which it was found.
+    """A file with its uprobes (none if it is no C library), and the roots below which it was found.
 
-    `path`: where it is on this host; "" if that is a container's own mount, which shall not be held up.
+    `path`: where it is on this host; "" if it is in a container's own mount, whose unmount must not be held up.
     """
 
     def __init__(self, watches: tuple[int, ...], version: Version, path: str) -> None:
@@ -34,8 +34,8 @@ class _Library:
         self.path = path
         self.roots: set[Identity] = set()
 
-    def is_of_use(self, file: Identity, roots: Collection[Identity]) -> bool:
-        """Whether one of these roots has it, or it is still there for the next one that may come."""
+    def is_used(self, file: Identity, roots: Collection[Identity]) -> bool:
+        """Return true if it is below one of these roots, or is still on the host for the next container."""
         self.roots.intersection_update(roots)
         with suppress(OSError):
             return bool(self.roots) or (bool(self.path) and identity(Path(self.path).stat()) == file)
@@ -43,20 +43,21 @@ class _Library:
 
 
 class UprobeTable:
-    """Watches by `watch(file, offset)`, which gives descriptors; no more once `stop` is set.
+    """The watched files, by device and inode: each is watched once, in its present version, while it is used.
 
-    Counts: `libraries_watched` so far, `libraries_refused` (the kernel would not, or the file could not be read, each
-    time), `libraries_dropped` for the bound.
+    `watch` attaches the uprobes; nothing is attached once `stop` is set. Counters: `libraries_watched` in all,
+    `libraries_refused` (the kernel refused the uprobes, or the file could not be read; each attempt), and
+    `libraries_dropped` (beyond the bound on files).
     """
 
     def __init__(self, watch: Watch, counters: Counter[str], stop: threading.Event) -> None:
-        self._watch = watch
+        self._attach = watch
         self._counters = counters
         self._stop = stop
         self._files: dict[Identity, _Library] = {}
 
-    def take(self, pid: int, file: int, root: Identity) -> None:
-        """A process has an open file below its root: watch it, or the one in a layer that it stands for."""
+    def watch(self, pid: int, file: int, root: Identity) -> None:
+        """Watch an open file that a process has below its root; in an overlay, the file in the layer."""
         library = self._known(file)
         if library is None:
             with open_layer(pid, file) as (real, path):
@@ -65,23 +66,23 @@ class UprobeTable:
             library.roots.add(root)
 
     def keep(self, roots: Collection[Identity]) -> None:
-        """Let go of what is of no use where these are all roots there are: the mount of what is watched cannot go.
+        """Stop watching the files that are unused, given all roots of the host: a watched file holds up its unmount.
 
-        The kernel takes its time for each, in which others are to be watched: so in a thread.
+        The kernel takes long to detach a uprobe, so a thread of its own does it, and other files are watched meanwhile.
         """
-        useless = [file for file, library in self._files.items() if not library.is_of_use(file, roots)]
-        descriptors = [descriptor for file in useless for descriptor in self._files.pop(file).watches]
+        unused = [file for file, library in self._files.items() if not library.is_used(file, roots)]
+        descriptors = [descriptor for file in unused for descriptor in self._files.pop(file).watches]
         if descriptors:
-            threading.Thread(target=_close, args=(descriptors,), name="useless watches", daemon=True).start()
+            threading.Thread(target=_close, args=(descriptors,), name="unused uprobes", daemon=True).start()
 
     def close(self) -> None:
-        """Let go of all."""
+        """Detach all uprobes."""
         for library in self._files.values():
             _close(library.watches)
         self._files.clear()
 
     def _known(self, file: int) -> _Library | None:
-        """The library that a file is; what was watched in one that was written over since is at a wrong place."""
+        """Return the library that a file is. A file that was overwritten is unknown: its uprobes are misplaced."""
         status = os.fstat(file)
         library = self._files.get(identity(status))
         if library is not None and library.version != _version(status):
@@ -105,9 +106,9 @@ class UprobeTable:
 
     def _watches(self, file: int) -> tuple[int, ...]:
         offset = function_offset(partial(os.pread, file), FUNCTION)
-        if offset is None or self._stop.is_set():  # then the programs may be gone by now
+        if offset is None or self._stop.is_set():  # once it is set, the programs can be gone
             return ()
-        return self._watch(file, offset)
+        return self._attach(file, offset)
 
 
 def _close(descriptors: Iterable[int]) -> None:

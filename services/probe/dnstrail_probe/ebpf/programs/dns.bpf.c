@@ -1,12 +1,13 @@
-// DNS packets on every socket of the host, with the process that owns the socket. Never in the way: all return 1.
-// With FIRST_BYTES also what the connections that processes open begin with.
+// Captures DNS packets on every socket of the host, with the process that owns the socket. All programs return 1:
+// 0 would drop the packet. FIRST_BYTES adds the first bytes of the connections that processes open.
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define EXTENSIONS 4 // IPv6 extension headers that are followed
-#define BEGINNING 16384 // bytes of a connection that are looked at for the name of its server
+#define BEGINNING 16384 // bytes of a connection that are searched for the name of its server
 
-// One reserve for each size, written out by the loader: the verifier wants constants, bcc no macros around map calls.
+// program_text.py repeats this part for each size: the verifier requires constant sizes, and bcc allows no map calls
+// in macros.
 // TIER
 struct packet_SIZE {
     struct packet head;
@@ -53,7 +54,7 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
 #if SEES_NETNS
     head->netns = bpf_get_netns_cookie(skb);
 #endif
-    if (!owner) { // accepted: it belongs to whoever bound the place where it was
+    if (!owner) { // an accepted socket: its owner is the process that bound the port
         struct place place = {.netns = head->netns, .protocol = head->protocol};
         place.port = head->egress ? head->sport : head->dport;
         owner = servers.lookup(&place);
@@ -61,7 +62,8 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
     if (owner)
         copy_owner(head, owner);
 #if SEES_CURRENT
-    // The sender of a UDP packet is the current task, also where the socket came by a fork; of all else it is not.
+    // The current task is the sender of an outgoing UDP packet, even if a fork shares the socket. For TCP and for
+    // incoming packets the current task can be any.
     if (head->egress && head->protocol == UDP) {
         u64 id = bpf_get_current_pid_tgid();
         if (!owner || owner->pid != id >> 32) {
@@ -71,7 +73,7 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
             note_current(&sender);
             copy_owner(head, &sender);
             inherit(&sender, head->sport);
-            owners.update(&head->cookie, &sender); // what comes back is for it, too
+            owners.update(&head->cookie, &sender); // the reply is for the same process
         }
         head->tid = (u32)id;
         head->noted = head->ts;
@@ -106,11 +108,12 @@ static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 
     if (skb->len <= offset && !head->syn)
         return 1;
     head->ts = bpf_ktime_get_ns();
+    head->processor = bpf_get_smp_processor_id();
     note_owner(head, owner, skb);
     if (skb->len <= offset)
-        return send_head(head); // where a stream begins
-    head->length = skb->len - offset;
-    return send(skb, head, offset, head->length < most ? head->length : most);
+        return send_head(head); // a SYN: the start of a stream
+    u32 length = skb->len - offset;
+    return send(skb, head, offset, length < most ? length : most);
 }
 
 struct headers {
@@ -144,7 +147,8 @@ static __always_inline int skip_extensions(struct __sk_buff *skb, struct headers
     return found->protocol == UDP || found->protocol == TCP;
 }
 
-// Every packet of the host comes through here, so what is common is read in place: a helper costs as much as all this.
+// Every packet of the host passes here. The common case reads the packet directly: one helper call costs as much as
+// this whole function.
 static __always_inline int read_headers(struct __sk_buff *skb, struct headers *found)
 {
     u8 *ip = (u8 *)(long)skb->data, *end = (u8 *)(long)skb->data_end;
@@ -174,8 +178,8 @@ static __always_inline int read_headers(struct __sk_buff *skb, struct headers *f
     return 1;
 }
 
-// Whether a packet that leaves for another port was meant for a server of names: NAT has rewritten it by now. What
-// comes back is from that server again. A connected socket knows itself where it meant to send.
+// True if NAT rewrote the port of an outgoing packet that was sent to a DNS port. The reply has its DNS port again.
+// A connected socket holds the original port itself; otherwise the owner's entry holds it.
 static __always_inline int is_rewritten(struct __sk_buff *skb, u8 protocol)
 {
     struct bpf_sock *socket = skb->sk;
@@ -190,7 +194,7 @@ static __always_inline int is_rewritten(struct __sk_buff *skb, u8 protocol)
 }
 
 #if FIRST_BYTES
-BPF_TABLE("lru_hash", u64, u32, sent, 16384); // how much the connections that were opened have sent so far
+BPF_TABLE("lru_hash", u64, u32, sent, 16384); // bytes sent so far, by the cookie of a connection that a process opened
 
 static __always_inline int is_beginning(struct __sk_buff *skb, struct headers *found)
 {
@@ -200,7 +204,7 @@ static __always_inline int is_beginning(struct __sk_buff *skb, struct headers *f
     u64 cookie = bpf_get_socket_cookie(skb);
     u32 none = 0, *before = sent.lookup(&cookie), header = found->offset + (tcp[12] >> 4) * 4;
     if (!before) {
-        if ((tcp[13] & 0x12) != 0x02) // a SYN that answers none
+        if ((tcp[13] & 0x12) != 0x02) // SYN without ACK
             return 0;
         sent.update(&cookie, &none);
         return 1;

@@ -1,4 +1,4 @@
-// What all programs share: one ring buffer for every kind of event, so that their order holds.
+// Shared by all programs. One ring buffer carries every kind of event, so that their order is kept.
 #include <linux/bpf.h>
 
 #define NO_WAKEUP 1 // BPF_RB_NO_WAKEUP: user space polls every few milliseconds

@@ -1,10 +1,10 @@
-// What programs are told by getaddrinfo(3) of the C library, however that asks: also where no packet can be read.
-// On its entry and its return, in the task that calls. Memory is read at the return, when it has been touched.
+// Reports calls of getaddrinfo(3) and their results, also where DNS is encrypted or no packet is sent at all.
+// The programs run at entry and return, in the calling task. They read memory at the return: the pages are mapped then.
 #include <uapi/linux/ptrace.h>
 
 #define NAME 256
-#define ANSWERS 64 // entries of the list that is returned; mostly three of them have one address
-#define BUDGET 2000 // calls of a process that are told within a second: more of them would leave no room for others
+#define ANSWERS 64 // entries of the result list that are read; an address usually has three of them
+#define BUDGET 2000 // calls of one process that are reported within a second, so that others find room in the buffer
 #define SECOND 1000000000
 
 #if defined(__x86_64__)
@@ -13,7 +13,7 @@
 #define RETURN_ADDRESS 0
 #endif
 
-// A call may be made within another one, or be left by a jump: the place on the stack tells which one returns.
+// Calls nest, and longjmp can leave one. The stack pointer identifies the call that returns.
 struct place_of_call {
     u64 thread, stack;
 };
@@ -26,7 +26,7 @@ struct spent {
     u64 since, calls;
 };
 
-// As in netdb.h of glibc and musl, for programs of 64 bits.
+// As in netdb.h of glibc and musl, for 64-bit programs.
 struct addrinfo {
     s32 flags, family, socktype, protocol;
     u32 length, pad;
@@ -43,11 +43,11 @@ struct resolved {
     u32 kind, pid;
     u64 cgroup, began;
     u32 tid, uid;
-    s32 error, family; // what was returned, and what was asked for
-    u32 more, pad;
+    s32 error, family; // the value returned, and the family in the hints
+    u32 more, processor; // more: the list was longer
     char comm[16];
     char name[NAME];
-    struct answer answers[ANSWERS]; // those of family 0 are none
+    struct answer answers[ANSWERS]; // unused where the family is 0
 };
 
 BPF_TABLE("lru_hash", struct place_of_call, struct call, calls, 16384);
@@ -73,8 +73,8 @@ int on_getaddrinfo(struct pt_regs *ctx)
         calls.update(&place, &call);
         return 0;
     }
-    calls.delete(&place); // of one that was left here
-    if (call.name) // without one it is about a service
+    calls.delete(&place); // a call that a longjmp left
+    if (call.name) // without a name the call is about a service
         count(CALLS_OVER_BUDGET);
     return 0;
 }
@@ -95,7 +95,7 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
     struct place_of_call place = {.thread = id, .stack = PT_REGS_SP(ctx) - RETURN_ADDRESS};
     struct call *noted = calls.lookup(&place);
     if (!noted)
-        return 0; // it began before we did, or was told already: a file may be watched under two names
+        return 0; // began before the probe, or was reported: a file can have probes under two names
     struct call call = *noted;
     calls.delete(&place);
     struct resolved *event = events.ringbuf_reserve(sizeof(struct resolved));
@@ -133,7 +133,7 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
         at = info.next;
     }
     event->more = at != 0;
-    event->pad = 0;
+    event->processor = bpf_get_smp_processor_id();
     events.ringbuf_submit(event, NO_WAKEUP);
     return 0;
 }

@@ -1,8 +1,8 @@
-// Processes that start and end, with the absolute path of what they run, and cgroups that come and go.
-// Raw tracepoints: they need neither tracefs nor the right to read it. Offsets come from the kernel's own BTF.
+// Reports fork, exec (with the absolute path of the program) and exit of processes, and creation and removal of cgroups.
+// Raw tracepoints need neither tracefs nor permission to read it. btf.py defines the offsets, from the kernel's BTF.
 
-#define PARTS 20  // of a path, deeper ones are cut
-#define PART 64   // bytes of a part
+#define PARTS 20 // components of a path; deeper paths are reported as unknown
+#define PART 64  // bytes of a component
 #define CGROUP_PATH 1024
 
 #define READ(to, from, offset) bpf_probe_read_kernel(&(to), sizeof(to), (char *)(from) + (offset))
@@ -10,8 +10,9 @@
 struct process {
     u64 ts;
     u32 kind, pid;
-    u64 cgroup;
+    u64 cgroup, started; // started: boot time, in ns
     u32 parent, uid, status, parts;
+    u32 mount_namespace, pid_namespace, processor, pad;
     char comm[16];
 };
 
@@ -27,9 +28,26 @@ struct cgroup_event {
     char path[CGROUP_PATH];
 };
 
+// Inode numbers, as in /proc/PID/ns: of the mount namespace, and of the innermost pid namespace that has the process.
+static __always_inline void note_namespaces(struct process *event, void *task)
+{
+    void *proxy = 0, *namespace = 0, *pid = 0;
+    u32 level = 0;
+    event->mount_namespace = 0;
+    event->pid_namespace = 0;
+    READ(proxy, task, TASK_NSPROXY);
+    READ(namespace, proxy, NSPROXY_MNT);
+    READ(event->mount_namespace, namespace, MNT_NAMESPACE_INUM);
+    READ(pid, task, TASK_THREAD_PID);
+    READ(level, pid, PID_LEVEL);
+    READ(namespace, (char *)pid + level * UPID_SIZE, PID_NUMBERS + UPID_NS);
+    READ(event->pid_namespace, namespace, PID_NAMESPACE_INUM);
+}
+
+// A process has the name and the start of its first thread, the leader.
 static __always_inline void note(struct process *event, u32 kind, void *task)
 {
-    void *parent = 0, *leader = 0; // a process bears the name of its first thread
+    void *parent = 0, *leader = 0;
     event->ts = bpf_ktime_get_ns();
     event->cgroup = bpf_get_current_cgroup_id();
     event->kind = kind;
@@ -38,11 +56,16 @@ static __always_inline void note(struct process *event, u32 kind, void *task)
     event->parent = 0;
     event->status = 0;
     event->parts = 0;
+    event->started = 0;
+    event->processor = bpf_get_smp_processor_id();
+    event->pad = 0;
     READ(event->pid, task, TASK_TGID);
     READ(parent, task, TASK_REAL_PARENT);
     READ(event->parent, parent, TASK_TGID);
     READ(leader, task, TASK_LEADER);
     READ(event->comm, leader, TASK_COMM);
+    READ(event->started, leader, TASK_START);
+    note_namespaces(event, task);
 }
 
 RAW_TRACEPOINT_PROBE(sched_process_fork)
@@ -59,7 +82,7 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
         return 0;
     }
     note(event, FORK, child);
-    u64 id = bpf_get_current_pid_tgid(); // with CLONE_PARENT another is told as parent than whose copy it is
+    u64 id = bpf_get_current_pid_tgid(); // the process that forked; with CLONE_PARENT it is not the parent
     event->parent = id >> 32;
     event->status = (u32)id; // the thread that forked
     events.ringbuf_submit(event, NO_WAKEUP);
@@ -83,7 +106,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
     READ(vfsmount, file, FILE_PATH + PATH_MNT);
     READ(root, vfsmount, VFSMOUNT_ROOT);
     void *mount = (char *)vfsmount - MOUNT_MNT;
-    // From the file up; at the root of a mount on to where that is mounted.
+    // From the file upwards; at the root of a mount the walk continues at its mount point.
 #pragma unroll
     for (int i = 0; i < PARTS; i++) {
         event->path[i][0] = 0;
@@ -106,7 +129,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
             break;
     }
     if (dentry)
-        event->head.parts = PARTS + 1; // deeper than we look
+        event->head.parts = PARTS + 1; // too deep
     events.ringbuf_submit(event, NO_WAKEUP);
     return 0;
 }
@@ -118,7 +141,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
     READ(signal, task, TASK_SIGNAL);
     READ(live, signal, SIGNAL_LIVE);
     if (live)
-        return 0; // a thread, and others of its process go on
+        return 0; // other threads of the process still run
     struct process *event = events.ringbuf_reserve(sizeof(struct process));
     if (!event) {
         count(LOST);
@@ -137,7 +160,7 @@ static __always_inline int note_cgroup(struct bpf_raw_tracepoint_args *ctx, u32 
     READ(root, cgroup, CGROUP_ROOT);
     READ(hierarchy, root, ROOT_HIERARCHY);
     if (hierarchy)
-        return 0; // of cgroup v1
+        return 0; // a cgroup v1 hierarchy
     struct cgroup_event *event = events.ringbuf_reserve(sizeof(struct cgroup_event));
     if (!event) {
         count(LOST);

@@ -1,4 +1,4 @@
-// What became of connections. A raw tracepoint, whose task is any; the socket's cookie leads to who connected.
+// Results of connection attempts. The tracepoint runs in any task, so the socket's cookie identifies the owner.
 
 #define STATE_ESTABLISHED 1 // as TCP_ESTABLISHED, TCP_SYN_SENT and TCP_CLOSE of the kernel
 #define STATE_SYN_SENT 2
@@ -14,10 +14,10 @@ RAW_TRACEPOINT_PROBE(inet_sock_set_state)
     READ(cookie, sock, SOCK_COOKIE);
     struct owner *owner = owners.lookup(&cookie);
     if (!owner || !owner->family)
-        return 0; // no connect was noted
+        return 0; // its connect was not seen
     if (after == STATE_CLOSE)
         READ(error, sock, SOCK_ERROR);
     u32 kind = after == STATE_ESTABLISHED ? CONNECTED : NOT_CONNECTED;
-    tell_connection(owner, cookie, bpf_ktime_get_ns(), kind, TCP, error);
+    report_connection(owner, cookie, bpf_ktime_get_ns(), kind, TCP, error);
     return 0;
 }

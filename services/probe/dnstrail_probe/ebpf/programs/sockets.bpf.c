@@ -1,12 +1,12 @@
-// Who owns a socket, and where it meant to send before any NAT. Never in the way: all return 1.
+// Attributes a socket to its process, and keeps its destination before any NAT. All programs return 1: 0 would block.
 
 #define TCP 6
 #define UDP 17
 
-// IS_DNS(port) is written by the loader: comparisons with constants cost less than a map.
+// program_text.py defines IS_DNS(port): comparisons with constants cost less than a map.
 
 struct owner {
-    u64 noted; // when: a process id alone says nothing, for they are reused
+    u64 noted; // time of the entry: process ids are reused, so the id alone does not identify a process
     u64 netns, cgroup;
     u32 pid, tid, uid;
     u16 meant_port;
@@ -20,20 +20,20 @@ struct place {
     u32 protocol, port;
 };
 
-// A packet, or a connection that is about to be made, or what became of it: without source and payload.
+// A packet; or a connection attempt or its result, both without source address and payload.
 struct packet {
     u64 ts;
     u32 kind, captured;
     u64 cookie, netns, cgroup, noted;
-    u32 pid, tid, uid, length, seq;
+    u32 pid, tid, uid, processor, seq;
     u16 sport, dport, meant_port;
-    u8 family, protocol, egress, known, syn, error; // error: an errno
+    u8 family, protocol, egress, syn, error, pad; // error: an errno
     u8 saddr[16], daddr[16], meant[16];
     char comm[16];
 };
 
-BPF_TABLE("lru_hash", u64, struct owner, owners, 65536);         // by socket cookie
-BPF_TABLE("lru_hash", struct place, struct owner, servers, 4096); // by where it is bound, for the sockets it accepts
+BPF_TABLE("lru_hash", u64, struct owner, owners, 65536); // by socket cookie
+BPF_TABLE("lru_hash", struct place, struct owner, servers, 4096); // by bound port: owns the sockets it accepts
 
 static __always_inline void note_current(struct owner *owner)
 {
@@ -48,7 +48,6 @@ static __always_inline void note_current(struct owner *owner)
 
 static __always_inline void copy_owner(struct packet *packet, struct owner *owner)
 {
-    packet->known = 1;
     packet->noted = owner->noted;
     packet->netns = owner->netns;
     packet->cgroup = owner->cgroup;
@@ -85,8 +84,8 @@ static __always_inline int note_server(struct bpf_sock *ctx)
 int on_post_bind4(struct bpf_sock *ctx) { return note_server(ctx); }
 int on_post_bind6(struct bpf_sock *ctx) { return note_server(ctx); }
 
-// A server that went into the background bound its ports as a process that has ended since: who answers over UDP now
-// is who serves, over TCP as well.
+// A server that daemonized bound its ports in a process that has ended since. The process that answers over UDP now
+// takes over its ports, those of TCP included.
 static __always_inline void inherit(struct owner *sender, u16 port)
 {
     if (!IS_DNS(port))
@@ -134,7 +133,7 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
 }
 
 static __always_inline void
-tell_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol, u8 error)
+report_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol, u8 error)
 {
     struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
     if (!event) {
@@ -145,6 +144,7 @@ tell_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol,
     copy_owner(event, owner);
     event->ts = now;
     event->kind = kind;
+    event->processor = bpf_get_smp_processor_id();
     event->cookie = cookie;
     event->dport = owner->meant_port;
     event->family = owner->family;
@@ -161,9 +161,9 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
     struct owner owner = {};
     note_target(ctx, &owner, family);
     owners.update(&cookie, &owner);
-    // Of UDP those to a port that is not DNS, whose packets are told; port 0 only asks which way packets would go.
+    // UDP: not DNS ports, whose packets are reported, and not port 0, by which programs only ask for the route.
     if (ctx->protocol == TCP || (ctx->protocol == UDP && owner.meant_port && !owner.dns))
-        tell_connection(&owner, cookie, owner.noted, CONNECT, ctx->protocol, 0);
+        report_connection(&owner, cookie, owner.noted, CONNECT, ctx->protocol, 0);
     return 1;
 }
 

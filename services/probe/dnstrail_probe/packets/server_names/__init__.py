@@ -1,1 +1,1 @@
-"""Server names that clients state in the first bytes of a connection."""
+"""Server names that clients send in the first bytes of a connection."""

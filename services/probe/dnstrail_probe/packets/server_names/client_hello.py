@@ -4,20 +4,20 @@ from __future__ import annotations
 
 _RECORD_HEADER, _HANDSHAKE, _VERSION_MAJOR = 5, 22, 3
 _MESSAGE_HEADER, _CLIENT_HELLO = 4, 1
-_MOST_RECORDS = 1024  # a message may be cut small, but is read anew with each segment
+_MOST_RECORDS = 1024  # the message is read again with each segment, so small records are bounded
 _BEFORE_SESSION = 2 + 32  # version and random
 _SERVER_NAME, _HOST_NAME = 0, 0
 
 
 class Unreadable(Exception):
-    """These bytes are no ClientHello; caught by the reader of the stream alone."""
+    """Bytes that are no ClientHello; the reader of the stream catches it."""
 
 
 def read_client_hello(data: bytes | bytearray) -> bytes | None:
-    """The server name that a stream from its start states; b"" if it states none, None if more bytes are needed.
+    """Return the server name at the start of a stream; b"" if there is none, None if more bytes are needed.
 
     Raises:
-        Unreadable: it does not start with a ClientHello.
+        Unreadable: the stream does not begin with a ClientHello.
     """
     message = _handshake(data)
     if message is None:
@@ -29,7 +29,7 @@ def read_client_hello(data: bytes | bytearray) -> bytes | None:
 
 
 def _handshake(data: bytes | bytearray) -> bytes | None:
-    """The first handshake message, which may lie in several records; None if it is not complete."""
+    """Return the first handshake message, which can span several records; None if it is incomplete."""
     message, at, records = b"", 0, 0
     while at + _RECORD_HEADER <= len(data):
         records += 1

@@ -16,25 +16,25 @@ _NO_LENGTH = re.compile(rb"^(?:transfer-encoding|upgrade):", re.MULTILINE | re.I
 
 
 class HttpRequest(msgspec.Struct, frozen=True):
-    """A request: its Host (b"" if it has none, or asks a proxy) and where the next request may begin (-1: nowhere)."""
+    """A request: its Host (b"" if it has none or is for a proxy), and the offset of the next request (-1: unknown)."""
 
     host: bytes
     end: int
 
 
 def may_be_request(data: bytes | bytearray) -> bool:
-    """Whether a request may begin with these bytes."""
+    """Return true if a request can begin with these bytes."""
     return bool(_FIRST_LINE.match(data) or _FIRST_LINE_SO_FAR.fullmatch(data))
 
 
 def read_request(data: bytes | bytearray) -> HttpRequest | None:
-    """The request at the start of the data; None if its head is not complete, or is none."""
+    """Return the request at the start of the data; None if its head is incomplete or malformed."""
     head = _HEAD.match(data)
     if head is None:
         return None
     method, target, fields = head.groups()
     host = _HOST.search(fields)
-    to_proxy = method == b"CONNECT" or not target.startswith((b"/", b"*"))  # whose name it is not
+    to_proxy = method == b"CONNECT" or not target.startswith((b"/", b"*"))  # then the host is not the peer
     length = _LENGTH.search(fields)
     ends = not to_proxy and _NO_LENGTH.search(fields) is None
     end = head.end() + (int(length[1]) if length else 0)

@@ -1,4 +1,4 @@
-"""Server names at the start of a TCP stream: of its ClientHello, or of its HTTP requests."""
+"""Reads server names at the start of a TCP stream: from its ClientHello, or from its HTTP requests."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from dnstrail_probe.packets.server_names.http_request import may_be_request, rea
 from dnstrail_probe.packets.server_names.server_name import HOST, SNI, ServerName, server_name
 from dnstrail_probe.packets.tcp_stream import Arrival
 
-FIRST_BYTES = 16 << 10  # of a stream; behind them nothing is looked for
+FIRST_BYTES = 16 << 10  # bytes of a stream that are searched
 _TLS_HANDSHAKE = 0x16
 
 
 class ServerNameReader:
-    """Reads the first bytes of a stream; `done` when there is nothing more to find. Only clients send what it knows."""
+    """The reader of the first bytes of one stream; it never holds more than `FIRST_BYTES`.
+
+    `done` is set once nothing more can be found. Streams of servers contain no names, so they are done at once.
+    """
 
     def __init__(self, counters: Counter[str]) -> None:
         self.done = False
         self._counters = counters
         self._buffer = bytearray()
         self._room = FIRST_BYTES
-        self._skip = 0  # bytes of a request's body that are still to come
+        self._skip = 0  # remaining bytes of a request's body
 
     @property
     def held(self) -> int:
-        """Bytes of what is not complete."""
+        """Bytes of an incomplete message."""
         return len(self._buffer)
 
     def take(self, data: bytes, arrival: Arrival) -> list[tuple[int, ServerName]]:
-        """The names that these bytes complete."""
+        """Return the names that these bytes complete."""
         if self.done:
             return []
         data = data[: self._room]
@@ -42,13 +45,13 @@ class ServerNameReader:
         return [(arrival.timestamp, name) for name in found]
 
     def skip(self) -> None:
-        """What is behind a gap is not looked at."""
+        """End the search: bytes after a gap are not searched."""
         self._give_up()
 
     def _read(self) -> list[ServerName]:
         try:
             return self._hello() if self._buffer[0] == _TLS_HANDSHAKE else self._requests()
-        except Unreadable:  # what a server sends, for one
+        except Unreadable:  # for example the stream of a server
             self._end()
             return []
 
@@ -83,7 +86,7 @@ class ServerNameReader:
         return [found]
 
     def _give_up(self) -> None:
-        """What is not complete is counted."""
+        """End the search, and count an incomplete message."""
         if self._buffer:
             self._counters["server_name_incomplete"] += 1
         self._end()

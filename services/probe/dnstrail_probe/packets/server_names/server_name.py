@@ -1,4 +1,4 @@
-"""Server names that clients state in clear: as evidence only where they can be the name of a host."""
+"""Checks server names that clients send in clear: only a valid host name is evidence."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dnstrail.dns.names import address_text
 SNI, HOST = "sni", "host"
 _LONGEST = 253
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME = re.compile(rf"(?:{_LABEL}\.)*(?!\d+$){_LABEL}")  # a last label of digits alone is the end of an address
+_NAME = re.compile(rf"(?:{_LABEL}\.)*(?!\d+$){_LABEL}")  # a last label of digits only is the end of an address
 _PORT = re.compile(r":\d*$")
 
 
 class ServerName(msgspec.Struct, frozen=True):
-    """A name, lower-cased and without a trailing dot, and what states it: "sni" or "host"."""
+    """A name, lower-cased and without a trailing dot, and its evidence: "sni" or "host"."""
 
     name: str
     evidence: str
 
 
 def server_name(stated: bytes, evidence: str) -> ServerName | str:
-    """The name that a TLS extension or a Host header states, or the reason why it is none."""
+    """Return the name in a TLS extension or a Host header, or the reason why it is invalid."""
     text = stated.decode("ascii", "replace").strip().lower()
     if evidence == HOST:
         text = _PORT.sub("", text)

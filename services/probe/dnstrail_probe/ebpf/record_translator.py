@@ -1,0 +1,178 @@
+"""Translates the records of the ring buffer into events with their processes."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from dnstrail.captured import CLIENT, Captured, Flow, Process
+from dnstrail.dns.names import V4_MAPPED
+from dnstrail.events import (
+    GETADDRINFO,
+    NET_PACKET_DNS,
+    NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
+)
+from dnstrail_probe.ebpf import records
+from dnstrail_probe.ebpf.attribution import Attribution
+from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
+from dnstrail_probe.host.resolv_conf import ResolvConf
+from dnstrail_probe.host.roles import is_client, note_role
+from dnstrail_probe.packets.assembly import Assembly
+from dnstrail_probe.source import Captures
+
+
+class RecordTranslator:
+    """Translates one record after the other, in their order in the ring buffer.
+
+    The kernel stamps records with the monotonic clock. `epoch`, the distance of that clock from the epoch in ns, comes
+    with each record, so the translator reads no clock. `getaddrinfo` is None if calls of getaddrinfo are not watched.
+    """
+
+    def __init__(
+        self,
+        *,
+        ports: frozenset[int],
+        attribution: Attribution,
+        assembly: Assembly,
+        counters: Counter[str],
+        getaddrinfo: GetaddrinfoCalls | None = None,
+    ) -> None:
+        self._ports = ports
+        self._attribution = attribution
+        self._assembly = assembly
+        self._counters = counters
+        self._getaddrinfo = getaddrinfo
+        self._resolvers = ResolvConf()
+        self._translators: dict[int, Callable[[bytes, int], Captures]] = {
+            records.PACKET: self._packet,
+            records.CONNECT: self._connection,
+            records.CONNECTED: self._connection,
+            records.NOT_CONNECTED: self._connection,
+            records.RESOLVED: self._getaddrinfo_call,
+            records.EXEC: self._exec,
+            records.FORK: self._fork,
+            records.EXIT: self._exit,
+            records.CGROUP_MADE: self._cgroup_change,
+            records.CGROUP_REMOVED: self._cgroup_change,
+        }
+
+    def events(self, record: bytes, epoch: int) -> Captures:
+        """Return the events that a record completes; none for a record of an unknown kind."""
+        translate = self._translators.get(records.kind_of(record))
+        return translate(record, epoch) if translate else []
+
+    def _packet(self, record: bytes, epoch: int) -> Captures:
+        packet, payload = records.read_packet(record)
+        self._counters["packets"] += 1
+        process, entry = self._attribution.process_of(packet)
+        if process is None:
+            self._counters["unattributed"] += 1
+        if not self._ports & {packet.sport, packet.dport, packet.meant_port}:
+            flow = _flow(packet, "")
+            segment = Captured(packet.ts + epoch, payload, flow, process, processor=packet.processor)
+            return self._assembly.first_bytes(segment, flow, packet.seq, syn=bool(packet.syn))
+        client = is_client(
+            egress=bool(packet.egress),
+            to_server=packet.dport in self._ports or (bool(packet.egress) and packet.meant_port in self._ports),
+            from_server=packet.sport in self._ports,
+            payload=payload,
+        )
+        flow = _flow(packet, note_role(entry, client=client))
+        args = self._args(packet, flow, process)
+        captured = Captured(packet.ts + epoch, payload, flow, process, args, packet.processor)
+        found: Captures = [(NET_PACKET_DNS, captured)]
+        if packet.protocol == records.TCP:
+            found = self._assembly.segment(captured, flow, packet.seq, syn=bool(packet.syn))
+        if self._getaddrinfo and client and not packet.egress:
+            self._getaddrinfo.note_answers(packet, found)
+        return found
+
+    def _getaddrinfo_call(self, record: bytes, epoch: int) -> Captures:
+        if self._getaddrinfo is None:
+            return []
+        call, outcome, responses = self._getaddrinfo.responses(record)
+        process, _ = self._attribution.process_of(call)
+        return [
+            (NET_PACKET_DNS, Captured(call.ts + epoch, wire, None, process, {GETADDRINFO: outcome}, call.processor))
+            for wire in responses
+        ]
+
+    def _args(self, packet: records.PacketRecord, flow: Flow, process: Process | None) -> dict[str, Any]:
+        """Return `foreign` for an answer to a client: true if its server is none of the client's resolvers."""
+        if flow.role != CLIENT or process is None:
+            return {}
+        configured = self._resolvers.look(packet.netns, process.pid, packet.ts)
+        return {} if flow.egress or configured is None else {"foreign": flow.source not in configured}
+
+    def _connection(self, record: bytes, epoch: int) -> Captures:
+        packet, _ = records.read_packet(record)
+        process, _ = self._attribution.process_of(packet)
+        flow = _flow(packet, "")
+        args: dict[str, object] = {"dst": flow.destination_text, "dst_port": flow.destination_port}
+        topic = NET_TCP_CONNECT if packet.protocol == records.TCP else NET_UDP_CONNECT
+        if packet.kind != records.CONNECT:
+            topic = NET_TCP_CONNECT_RESULT
+            args["connected"] = packet.kind == records.CONNECTED
+            args["error"] = errno.errorcode.get(packet.error, str(packet.error)) if packet.error else ""
+        return [(topic, Captured(packet.ts + epoch, b"", flow, process, args, packet.processor))]
+
+    def _exec(self, record: bytes, epoch: int) -> Captures:
+        process = self._attribution.executed(record)
+        if self._getaddrinfo:
+            self._getaddrinfo.process_started(process.pid)
+        return _process_event(SCHED_PROCESS_EXEC, records.read_process(record), epoch, process, {})
+
+    def _fork(self, record: bytes, epoch: int) -> Captures:
+        seen = records.read_process(record)
+        process = self._attribution.forked(seen)
+        args = {"parent_tid": seen.status, "parent_pid": seen.parent, "child_tid": seen.pid, "child_pid": seen.pid}
+        return _process_event(SCHED_PROCESS_FORK, seen, epoch, process, args)
+
+    def _exit(self, record: bytes, epoch: int) -> Captures:
+        seen = records.read_process(record)
+        process = self._attribution.exited(seen)
+        if process is None:
+            return []
+        args = {"exit_code": seen.status >> 8 & 0xFF, "signal_code": seen.status & 0x7F, "process_group_exit": True}
+        return _process_event(SCHED_PROCESS_EXIT, seen, epoch, process, args)
+
+    def _cgroup_change(self, record: bytes, _epoch: int) -> Captures:
+        folder = self._attribution.cgroup_changed(record)
+        if folder and self._getaddrinfo:
+            self._getaddrinfo.container_starting(folder)
+        return []
+
+
+def _process_event(
+    name: str, seen: records.ProcessRecord, epoch: int, process: Process, args: dict[str, Any]
+) -> Captures:
+    return [(name, Captured(seen.ts + epoch, b"", None, process, args, seen.processor))]
+
+
+def _flow(packet: records.PacketRecord, role: str) -> Flow:
+    size = 4 if packet.family == 4 else 16  # noqa: PLR2004 - the family as the program states it
+    connecting = packet.kind != records.PACKET
+    return Flow(
+        source=b"" if connecting else packet.saddr[:size],
+        source_port=packet.sport,
+        destination=_address(packet.daddr, size) if connecting else packet.daddr[:size],
+        destination_port=packet.dport,
+        transport="udp" if packet.protocol == records.UDP else "tcp",
+        socket=packet.cookie,
+        namespace=packet.netns,
+        egress=bool(packet.egress),
+        meant=_address(packet.meant, size) if packet.meant_port else b"",
+        meant_port=packet.meant_port,
+        role=role,
+    )
+
+
+def _address(padded: bytes, size: int) -> bytes:
+    return padded.removeprefix(V4_MAPPED) if padded.startswith(V4_MAPPED) else padded[:size]

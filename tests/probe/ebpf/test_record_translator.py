@@ -1,0 +1,144 @@
+"""Records become events at the time that the test gives; no kernel is needed."""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+import pytest
+
+from builders.dns_builders import response_to
+from dnstrail.captured import Captured
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT_RESULT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT
+from dnstrail_probe.ebpf import records
+from dnstrail_probe.ebpf.attribution import Attribution
+from dnstrail_probe.ebpf.record_translator import RecordTranslator
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.packets.assembly import Assembly
+
+SECOND = 10**9
+EPOCH = 1_700_000_000 * SECOND  # of the monotonic clock
+BOOT = EPOCH - 60 * SECOND  # the host was suspended for a minute
+PID = 1 << 23  # beyond every real process
+SERVER, CLIENT = ip_address("192.0.2.53").packed, ip_address("192.0.2.1").packed
+
+
+@pytest.fixture
+def counters() -> Counter[str]:
+    """What the translator counts."""
+    return Counter()
+
+
+@pytest.fixture
+def translator(tmp_path, counters) -> Iterator[RecordTranslator]:
+    """A translator on a host without cgroups."""
+    attribution = Attribution(str(tmp_path), BOOT)
+    options = CaptureOptions()
+    yield RecordTranslator(
+        ports=options.ports, attribution=attribution, assembly=Assembly(options, counters), counters=counters
+    )
+    attribution.close()
+
+
+def process(kind: int, stamp: int, path: str = "", status: int = 0, started: int = SECOND) -> bytes:
+    """Return a record of a process event; `path` for an exec."""
+    parts = [*reversed(path.split("/"))] if path else []
+    head = records._PROCESS.pack(
+        stamp, kind, PID, 9, started, 1, 1000, status, len(parts), 4026531832, 4026531836, 3, b"dig"
+    )
+    return head + b"".join(part.encode().ljust(records.PART, b"\0") for part in parts)
+
+
+def packet(payload: bytes, **changes: object) -> bytes:
+    """Return a record of a packet: a response that reached the process, unless something else is given."""
+    values: dict[str, object] = dict.fromkeys(records.PacketRecord._fields, 0)
+    values |= {"ts": 5 * SECOND, "noted": 5 * SECOND, "kind": records.PACKET, "captured": len(payload), "pid": PID}
+    values |= {"cookie": 77, "sport": 53, "dport": 4000, "family": 4, "protocol": records.UDP, "processor": 2}
+    values |= {"saddr": SERVER, "daddr": CLIENT, "meant": b"", "comm": b"dig", "tid": PID + 1, "uid": 1000}
+    return records._PACKET.pack(*(values | changes).values()) + payload
+
+
+def only(events: list[tuple[str, Captured]]) -> tuple[str, Captured]:
+    """Return the only event."""
+    [event] = events
+    return event
+
+
+def test_a_packet_has_the_process_of_its_exec(translator):
+    """A packet carries the program, the namespaces and the start of its process, and its own time and processor."""
+    translator.events(process(records.EXEC, SECOND, "/usr/bin/dig"), EPOCH)
+    name, event = only(translator.events(packet(response_to("a.test")), EPOCH))
+    assert (name, event.timestamp, event.processor) == (NET_PACKET_DNS, EPOCH + 5 * SECOND, 2)
+    found = event.process
+    assert (found.pid, found.thread_id, found.path, found.user_id) == (PID, PID + 1, "/usr/bin/dig", 1000)
+    assert (found.mount_namespace, found.pid_namespace) == (4026531832, 4026531836)
+    assert found.start_time == BOOT + SECOND
+
+
+def test_the_epoch_comes_with_each_record(translator):
+    """A step of the wall clock moves the time stamps of later events, and never the start of a process."""
+    _, first = only(translator.events(process(records.EXEC, SECOND, "/usr/bin/dig"), EPOCH))
+    _, second = only(translator.events(process(records.EXIT, 2 * SECOND), EPOCH + 3600 * SECOND))
+    assert second.timestamp - first.timestamp == 3601 * SECOND
+    assert second.process.start_time == first.process.start_time == BOOT + SECOND
+
+
+def test_the_start_of_a_process_is_unknown_without_btf(translator):
+    """A process whose start and namespaces are unknown has 0 in their place."""
+    _, event = only(translator.events(packet(response_to("a.test")), EPOCH))
+    assert event.process.pid == PID
+    assert (event.process.start_time, event.process.mount_namespace, event.process.pid_namespace) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "signal"), [(7 << 8, 7, 0), (9, 0, 9), (0, 0, 0)], ids=["code", "signal", "neither"]
+)
+def test_an_exit_has_its_code_or_its_signal(translator, status, code, signal):
+    """An exit carries the exit code or the signal, and is reported once."""
+    record = process(records.EXIT, SECOND, status=status)
+    name, event = only(translator.events(record, EPOCH))
+    assert (name, event.processor) == (SCHED_PROCESS_EXIT, 3)
+    assert (event.args["exit_code"], event.args["signal_code"]) == (code, signal)
+    assert translator.events(record, EPOCH) == []
+
+
+@pytest.mark.parametrize(("path", "found"), [("/usr/bin/dig", "/usr/bin/dig"), ("/x", "/x")])
+def test_an_exec_has_the_path_of_its_program(translator, path, found):
+    """An exec carries the path that the program walked."""
+    name, event = only(translator.events(process(records.EXEC, SECOND, path), EPOCH))
+    assert (name, event.process.path, event.process.name) == (SCHED_PROCESS_EXEC, found, "dig")
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "args"),
+    [
+        (records.CONNECTED, 0, {"connected": True, "error": ""}),
+        (records.NOT_CONNECTED, errno.ECONNREFUSED, {"connected": False, "error": "ECONNREFUSED"}),
+        (records.NOT_CONNECTED, 250, {"connected": False, "error": "250"}),
+    ],
+)
+def test_the_result_of_a_connection_names_its_error(translator, kind, error, args):
+    """The result of a connection carries the name of its error, or its number if it has no name."""
+    record = packet(b"", kind=kind, error=error, protocol=records.TCP, daddr=SERVER, dport=443, sport=0)
+    name, event = only(translator.events(record, EPOCH))
+    assert (name, event.args) == (NET_TCP_CONNECT_RESULT, {"dst": "192.0.2.53", "dst_port": 443, **args})
+    assert event.flow.source == b""
+
+
+def test_a_packet_without_owner_is_counted(translator, counters):
+    """A packet of a socket without a known owner is reported without a process, and counted."""
+    _, event = only(translator.events(packet(response_to("a.test"), pid=0), EPOCH))
+    assert event.process is None
+    assert (counters["packets"], counters["unattributed"]) == (1, 1)
+
+
+def test_a_record_of_an_unknown_kind_is_ignored(translator):
+    """A record of an unknown kind yields no event."""
+    assert translator.events(packet(b"", kind=99), EPOCH) == []
+
+
+def test_calls_of_getaddrinfo_are_ignored_unless_they_are_watched(translator):
+    """Without GetaddrinfoCalls the record of a call yields no event."""
+    assert translator.events(packet(b"", kind=records.RESOLVED), EPOCH) == []
