@@ -1,4 +1,4 @@
-"""Admission: which responses match a query that was seen, what becomes of the others, and which contradict."""
+"""Admission: responses that match a captured query, unmatched responses, and conflicting responses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def query(name: str = "a.example", kind: int = A, id_: int = 1, flags: int = 0x0
 
 def answer(*targets: str, name: str = "a.example", kind: int = A, id_: int = 1, ttl: int = 60) -> Message:
     records = [Record(name, A, ttl, target) for target in targets or ("192.0.2.1",)]
-    wire_ = repr((id_, name, kind, records)).encode()  # other bytes for another answer is all that counts
+    wire_ = repr((id_, name, kind, records)).encode()  # the bytes only have to differ between answers
     return Message(wire_, id_, 0x8180, 1, len(records), name, kind, 1, records)
 
 
@@ -42,7 +42,7 @@ def back(flow: Flow, **changes) -> Flow:
     return replace(Flow(*way, flow.socket, flow.namespace, not flow.egress), **changes)
 
 
-def told(*afters: float, flow: Flow | None = None, unmatched: str = "reject") -> Admission:
+def with_queries(*afters: float, flow: Flow | None = None, unmatched: str = "reject") -> Admission:
     admission = Admission(unmatched)
     for after in afters:
         admission.asked(T + after, query(), flow or ADDRESSED)
@@ -62,7 +62,7 @@ MAPPED = there("::ffff:10.0.0.2", "::ffff:10.0.0.53")
 
 @dataclass(frozen=True)
 class Case:
-    """One query at T, one response, and the counters of what becomes of it, beside the totals."""
+    """One query at T, one response, and the counter of the reason if it does not match."""
 
     says: str
     went: Flow
@@ -78,7 +78,7 @@ CASES = [
     Case("by IPv6 address that is IPv4", MAPPED, back(ADDRESSED)),
     Case("by a client's socket", OWN, back(OWN)),
     Case("by a client's socket behind SNAT", OWN, back(OWN, destination=packed("172.16.0.1"), destination_port=9)),
-    Case("by a server's socket, whatever source", SERVERS, back(SERVERS, source=packed("10.9.9.9"), source_port=5300)),
+    Case("by a server's socket, any source", SERVERS, back(SERVERS, source=packed("10.9.9.9"), source_port=5300)),
     Case("a socket on one side only, query", OWN, back(ADDRESSED)),
     Case("a socket on one side only, response", ADDRESSED, back(OWN)),
     Case("Docker's embedded DNS", DOCKER, back(DOCKER, source_port=53)),
@@ -114,7 +114,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.says)
 def test_match(case):
-    """A response matches by socket or address, id, question, server and time, and the counters say why it does not."""
+    """A response matches by socket or address, id, question, server and time; a counter gives the reason otherwise."""
     admission = Admission("reject")
     admission.asked(T, case.query, case.went)
     verdict = admission.answered(T + case.after, case.message, case.came, live=True)
@@ -130,22 +130,22 @@ def test_match(case):
         pytest.param([0], [1, 2], [True, False], id="one query admits one response"),
         pytest.param([0, 5], [6, 7, 8], [True, True, False], id="a retransmission admits one more"),
         pytest.param([0, 0.05, 0.09], [1, 2], [True, False], id="copies of a query count once"),
-        pytest.param([0, 0.05, 0.12], [1, 2], [True, True], id="a copy is told by the first, not by the last"),
-        pytest.param([0, 25], [40, 41], [True, False], id="each sighting ages by itself"),
-        pytest.param([0, 40], [41], [True], id="a query of the same words after 30 s is a new one"),
+        pytest.param([0, 0.05, 0.12], [1, 2], [True, True], id="copies are compared with the first packet"),
+        pytest.param([0, 25], [40, 41], [True, False], id="each sighting expires by itself"),
+        pytest.param([0, 40], [41], [True], id="the same query after 30 s is a new query"),
     ],
 )
 @pytest.mark.parametrize("flow", [ADDRESSED, OWN, SERVERS, V6], ids=["address", "client", "server", "IPv6"])
 def test_sightings(flow, queries, responses, matched):
-    """Each sighting of a query admits one response, whatever identifies it."""
-    admission = told(*queries, flow=flow)
+    """Each sighting of a query admits one response, by whatever key the query is found."""
+    admission = with_queries(*queries, flow=flow)
     verdicts = [admission.answered(T + a, answer(ttl=int(a)), back(flow), live=False) for a in responses]
     assert [verdict.matched for verdict in verdicts] == matched
 
 
 def test_copies_of_a_response():
-    """A copy of a response within 100 ms of the first is admitted, uses up nothing and contradicts nothing."""
-    admission = told(0)
+    """A copy of a response within 100 ms is admitted, uses up no sighting and causes no conflict."""
+    admission = with_queries(0)
     verdicts = [admission.answered(T + a, answer(), back(ADDRESSED), live=False) for a in (1, 1.05, 1.1, 1.2)]
     assert [(v.matched, v.copy) for v in verdicts] == [(True, False), (True, True), (True, True), (False, False)]
     assert not any(conflicts(verdict, frozenset({str(n)})) for n, verdict in enumerate(verdicts[:3]))
@@ -153,14 +153,14 @@ def test_copies_of_a_response():
 
 
 def test_both_ends_on_one_host():
-    """Client and server on one host: each socket saw the query for itself, and each admits the response."""
-    admission = told(0, flow=OWN)
+    """With client and server on one host, the query at each socket admits the response there."""
+    admission = with_queries(0, flow=OWN)
     admission.asked(T, query(), SERVERS)
     assert [admission.answered(T, answer(), back(flow), live=True).matched for flow in (SERVERS, OWN)] == [True, True]
 
 
 def test_one_question_to_several_servers():
-    """A forwarder that asks all its servers at once from one socket gets the response of each."""
+    """A forwarder that asks all its servers from one socket gets the response of each server."""
     admission = Admission("reject")
     flows = [there(server=f"10.0.0.{n}", socket=7, egress=True) for n in range(1, 20)]
     for flow in flows:
@@ -179,8 +179,8 @@ def test_one_question_to_several_servers():
 )
 @pytest.mark.parametrize("unmatched", ["accept", "reject"])
 def test_conflict(unmatched, first, second, expected):
-    """A second response to one query conflicts if no target is the first's, admitted or not; its copy does not."""
-    admission = told(-40, unmatched=unmatched)
+    """A second response conflicts if it shares no target with the first, whether admitted or not; a copy never does."""
+    admission = with_queries(-40, unmatched=unmatched)
     conflicts(admission.answered(T - 40, answer(), back(ADDRESSED), live=False), frozenset({"of an older query"}))
     admission.asked(T, query(), ADDRESSED)
     verdicts = [
@@ -192,8 +192,8 @@ def test_conflict(unmatched, first, second, expected):
 
 
 def test_no_conflict():
-    """Responses to two sightings of a query never conflict, nor does one that answers nothing."""
-    admission = told(0, 5)
+    """Responses to two sightings of a query never conflict, and neither does an unmatched response."""
+    admission = with_queries(0, 5)
     targets = ("192.0.2.1", "192.0.2.2")
     verdicts = [admission.answered(T + 6, answer(target), back(ADDRESSED), live=False) for target in targets]
     assert not any(conflicts(verdict, frozenset({t})) for verdict, t in zip(verdicts, targets, strict=True))
@@ -203,18 +203,18 @@ def test_no_conflict():
 @pytest.mark.parametrize(
     ("flow", "live", "gap", "after", "admitted"),
     [
-        pytest.param(OWN, True, None, 31, False, id="all was seen"),
+        pytest.param(OWN, True, None, 31, False, id="everything was captured"),
         pytest.param(OWN, True, None, 29, True, id="just started"),
-        pytest.param(OWN, True, 40, 69, True, id="something was lost"),
-        pytest.param(OWN, True, 40, 71, False, id="something was lost long ago"),
-        pytest.param(OWN, True, 100, 71, True, id="something was lost later, by its stamp"),
+        pytest.param(OWN, True, 40, 69, True, id="a recent loss"),
+        pytest.param(OWN, True, 40, 71, False, id="an old loss"),
+        pytest.param(OWN, True, 100, 71, True, id="a loss with a later stamp"),
         pytest.param(OWN, False, None, 31, True, id="a file"),
         pytest.param(ADDRESSED, True, None, 31, True, id="no socket"),
         pytest.param(None, True, None, 31, True, id="no flow"),
     ],
 )
 def test_auto(flow, live, gap, after, admitted):
-    """`auto` rejects only where the query must have been seen."""
+    """`auto` rejects an unmatched response only if its query must have been captured."""
     admission = Admission()
     assert admission.answered(T, answer(), back(OWN), live=True).admitted  # the first message is a start
     if gap is not None:
@@ -224,7 +224,7 @@ def test_auto(flow, live, gap, after, admitted):
 
 
 def test_full_table():
-    """A full table drops what was answered, then the oldest; only then it is counted, and `auto` waits 30 s."""
+    """A full table evicts answered queries, then the oldest; only the latter is counted and stops `auto` for 30 s."""
     admission = Admission(pending=3)
     admission.gap(T - 100)
     for id_ in (1, 2, 3):
@@ -241,7 +241,7 @@ def test_full_table():
 
 @pytest.mark.parametrize("step", [0.0, 0.001, 1.0, -1.0])
 def test_flood(step):
-    """A flood of queries with forged ids, names and clients fills no more than the table."""
+    """A flood of queries with forged ids, names and clients never exceeds the bound of the table."""
     admission = Admission(pending=100)
     for n in range(3000):
         flow = replace(there(port=n % 500, server=f"10.0.{n % 200}.1"), socket=n % 3, egress=bool(n % 2))
@@ -254,7 +254,7 @@ def test_flood(step):
 
 
 def test_old_queries_go():
-    """What is older than 30 s goes by and by as others come, and leaves nothing behind."""
+    """Queries older than 30 s are dropped as others arrive, and leave no entry behind."""
     admission = Admission()
     for id_ in range(100):
         admission.asked(T, query(id_=id_), SERVICE)
@@ -266,7 +266,7 @@ def test_old_queries_go():
 
 
 def test_policy():
-    """A policy that there is not is refused with a text that names those there are."""
+    """An unknown policy is refused with a text that lists the valid policies."""
     with pytest.raises(SettingsError, match="auto, accept, reject"):
         Admission("maybe")
 
@@ -277,7 +277,7 @@ STEPS = st.lists(st.tuples(st.booleans(), st.floats(0, 40), FLOWS, st.integers(0
 
 @given(STEPS, st.sampled_from([1, 4, 16384]))
 def test_never_more_than_asked(steps, pending):
-    """`accept` admits everything; `reject` admits no more responses, copies apart, than there were queries."""
+    """`accept` admits every response; `reject` admits at most one response, copies apart, for each query."""
     strict, open_ = Admission("reject", pending=pending), Admission("accept", pending=pending)
     asked_for = admitted = 0
     for is_query, after, flow, id_, ttl in steps:
@@ -295,12 +295,12 @@ def test_never_more_than_asked(steps, pending):
 
 @given(st.one_of(st.binary(max_size=80), st.binary(max_size=60).map(lambda rest: query()[:12] + rest)), FLOWS)
 def test_any_bytes(junk, flow):
-    """Whatever bytes come as a query, nothing is raised."""
+    """Any bytes are accepted as a query without an exception."""
     admission = Admission()
     admission.asked(T, junk, flow)
     assert len(admission) <= 1
 
 
 def test_the_option_takes_exactly_the_policies() -> None:
-    """`--dnscache unmatched=` takes the policies that admission has, and no others."""
+    """`--dnscache unmatched=` accepts exactly the policies of admission."""
     assert UNMATCHED == POLICIES

@@ -1,4 +1,4 @@
-"""What events tell the image, whatever they hold."""
+"""Events applied to the image, whatever they contain."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def event(after: float, payload: bytes = b"", flow: Flow | None = None, process:
 
 @pytest.fixture
 def image():
-    """An image that was told of an address, by a process."""
+    """Return an image with one address that a process asked for."""
     image = Image()
     apply_event(image, NET_PACKET_DNS, event(0, ANSWER, to_client(socket=7), APP, foreign=True), live=True)
     return image
@@ -43,14 +43,14 @@ def first(image, **connection):
     return found.trails[0]
 
 
-def test_message_is_told_with_its_circumstances(image):
-    """A DNS message brings who asked, and whether the server is foreign."""
+def test_a_message_is_stored_with_its_circumstances(image):
+    """A DNS message is stored with its asker, and with whether the server is foreign."""
     (one,) = first(image).asked
     assert (one.process_id, one.client, one.foreign) == (70, CLIENT, True)
 
 
-def test_a_call_brings_its_process_without_a_packet():
-    """What getaddrinfo told counts as asked for, also where answers without a query are rejected, by its process."""
+def test_a_getaddrinfo_answer_has_its_process():
+    """An answer from getaddrinfo is admitted under `reject`, too, and stored with its process."""
     image = Image(admission=Admission("reject"))
     assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER, None, APP), live=True) == FeedOutcome()
     applied = apply_event(image, NET_PACKET_DNS, event(0, ANSWER, None, APP, getaddrinfo="success"), live=True)
@@ -60,8 +60,8 @@ def test_a_call_brings_its_process_without_a_packet():
     assert image.admission.counters == {"unmatched_rejected": 1, "matched": 1}
 
 
-def test_what_became_of_a_message_is_known():
-    """A message that counts is admitted; a query and an event of another kind are not."""
+def test_the_outcome_of_a_message_is_returned():
+    """An answer is admitted; a query and an event of another kind are not."""
     image = Image()
     assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER), live=False) == FeedOutcome(admitted=True)
     assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER[:2] + b"\1" + ANSWER[3:]), live=False) == FeedOutcome()
@@ -78,8 +78,8 @@ def test_what_became_of_a_message_is_known():
         (Flow(b"", 0, packed(ADDRESS), 443, "tcp", egress=True), APP, {"process": 70}),
     ],
 )
-def test_connection_is_told_for_all_who_are_known(image, flow, process, connection):
-    """A connection counts for the process, its container and the client address, as far as they are known."""
+def test_a_connection_counts_for_all_known_actors(image, flow, process, connection):
+    """A connection counts for its process, its container and its client address, as far as they are known."""
     apply_event(image, NET_TCP_CONNECT, event(0.1, b"", flow, process, dst=ADDRESS, dst_port=443), live=True)
     assert "1 answers led to 1 connections to port 443" in first(image, **connection, port=443).reasons
 
@@ -89,14 +89,14 @@ def test_connection_is_told_for_all_who_are_known(image, flow, process, connecti
     [{}, {"dst": ADDRESS}, {"dst": "nowhere", "dst_port": 443}, {"dst": 5, "dst_port": 443},
      {"dst": ADDRESS, "dst_port": "443"}, {"dst": None, "dst_port": None}],
 )  # fmt: skip
-def test_connection_to_nowhere_is_nothing(image, args):
+def test_a_connection_without_destination_changes_nothing(image, args):
     """A connection without an address or a port changes nothing."""
     apply_event(image, NET_TCP_CONNECT, event(0.1, b"", TO_SITE, APP, **args), live=True)
     assert not any("connections" in reason for reason in first(image, process=70, port=443).reasons)
 
 
-def test_server_name_is_told(image):
-    """A name that a server was called by is told, with its client and port."""
+def test_a_server_name_is_stored(image):
+    """A server name is stored with its client and port."""
     apply_event(image, NET_SERVER_NAME, event(1, b"", TO_SITE, server_name="a", evidence="sni"), live=True)
     found = image.trails(ADDRESS, Connection(client=CLIENT, port=443), now=T + 10)
     assert found is not None
@@ -105,8 +105,8 @@ def test_server_name_is_told(image):
 
 
 @pytest.mark.parametrize("flow", [None, Flow(b"", 0, b"", 443), Flow(b"", 0, bytes(4), 443), Flow(b"x", 0, b"xyz", 1)])
-def test_server_name_of_nobody_is_nothing(image, flow):
-    """A name without the address of a server changes nothing."""
+def test_a_server_name_without_server_changes_nothing(image, flow):
+    """A server name without the address of a server changes nothing."""
     apply_event(image, NET_SERVER_NAME, event(1, b"", flow, server_name="a", evidence="sni"), live=True)
     assert len(image.server_names) == 0
 
@@ -137,7 +137,7 @@ connections = st.builds(
 
 @given(st.lists(events, max_size=25), connections, st.sampled_from([None, 0.0, 1e9]), st.booleans())
 def test_nothing_raises_and_everything_ends(taken, connection, at, live):
-    """Whatever messages, connections and names come, in whatever order, every key can be asked for at any time."""
+    """After any messages, connections and names in any order, every lookup terminates without an exception."""
     image = Image(Bounds(size=4, owned=4, relations=8, sightings=8), Admission("auto", pending=3))
     for topic, captured in taken:
         apply_event(image, topic, captured, live=live)
@@ -151,8 +151,8 @@ def test_nothing_raises_and_everything_ends(taken, connection, at, live):
         assert all(trail.reasons and trail.scope in ("process", "container", "host", "any") for trail in found.trails)
 
 
-def test_admission_is_told_queries():
-    """A query that was seen makes its answer matched."""
+def test_a_query_reaches_admission():
+    """A captured query makes its answer matched."""
     image = Image()
     apply_event(
         image, NET_PACKET_DNS, event(0, ANSWER[:2] + b"\1\0\0\1" + bytes(6) + ANSWER[12:19], to_server()), live=True

@@ -1,4 +1,4 @@
-"""A queue by due times that may still move."""
+"""The queue of deadlines that may still move."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dnstrail.image.deadlines import Deadlines
 
 
 class Times(dict[str, float]):
-    """Due times of items by name, which a test may change; what is not there is gone."""
+    """Due times by item, which a test may change; an item without a due time is gone."""
 
     def due(self, name: str) -> tuple[float] | None:
-        """The time of an item."""
+        """Return the due time of an item."""
         return (self[name],) if name in self else None
 
     def queue(self) -> Deadlines[str]:
-        """A queue that watches all of them."""
+        """Return a queue of all items."""
         deadlines = Deadlines(self.due)
         for name in self:
             deadlines.add(name)
@@ -24,12 +24,12 @@ class Times(dict[str, float]):
 
 
 def popped(deadlines: Deadlines[str], now: float) -> list[str]:
-    """All that is due, in its order."""
+    """Return all items that are due, in their order."""
     return [*iter(lambda: deadlines.pop(now), None)]
 
 
-def test_what_is_due_comes_in_the_order_of_its_time() -> None:
-    """Items come out by due time, at it and not before it, and once."""
+def test_items_are_popped_by_due_time() -> None:
+    """Items are popped by due time, at that time and not before, and once."""
     deadlines = Times(a=3.0, b=1.0, c=2.0).queue()
     assert popped(deadlines, 0.999) == []
     assert popped(deadlines, 2.0) == ["b", "c"]
@@ -38,16 +38,16 @@ def test_what_is_due_comes_in_the_order_of_its_time() -> None:
     assert (popped(deadlines, 99.0), len(deadlines)) == ([], 0)
 
 
-def test_ties_come_in_the_order_in_which_they_were_added() -> None:
-    """Items of one due time come out first in, first out, though they cannot be compared."""
+def test_ties_keep_the_order_of_addition() -> None:
+    """Items with the same due time are popped in the order in which they were added."""
     deadlines: Deadlines[complex] = Deadlines(lambda _: (1.0,))
     for item in (2j, 1j, 3j):
         deadlines.add(item)
     assert [deadlines.pop(1.0) for _ in range(4)] == [2j, 1j, 3j, None]
 
 
-def test_a_time_that_moved_later_is_believed() -> None:
-    """An item whose time has moved on waits for its new time, and the others do not."""
+def test_a_due_time_may_move_on() -> None:
+    """An item whose due time moved on waits for its new time; the others do not."""
     times = Times(a=1.0, b=2.0)
     deadlines = times.queue()
     times["a"] = 5.0
@@ -55,8 +55,8 @@ def test_a_time_that_moved_later_is_believed() -> None:
     assert popped(deadlines, 5.0) == ["a"]
 
 
-def test_what_is_gone_never_comes() -> None:
-    """An item that is gone by its time is dropped, and one that was gone at first is not watched."""
+def test_a_gone_item_is_never_popped() -> None:
+    """An item that is gone is never popped, whether it was gone when it was added or later."""
     times = Times(a=1.0, b=2.0)
     deadlines = times.queue()
     del times["a"]
@@ -64,8 +64,8 @@ def test_what_is_gone_never_comes() -> None:
     assert (popped(deadlines, 9.0), len(deadlines)) == (["b"], 0)
 
 
-def test_items_that_went_early_are_not_held_until_their_time() -> None:
-    """However far the due times lie ahead, what is gone takes no more room than a bound."""
+def test_gone_items_take_bounded_room() -> None:
+    """Gone items take bounded room, however far their due times lie ahead."""
     times = Times()
     deadlines = times.queue()
     for number in range(20_000):
@@ -76,8 +76,8 @@ def test_items_that_went_early_are_not_held_until_their_time() -> None:
     assert sorted(popped(deadlines, 1e9)) == sorted(times)
 
 
-def test_what_is_still_watched_survives_the_tidying() -> None:
-    """Nothing that is still due is lost or changes its order when the gone are dropped, many or few."""
+def test_other_items_survive_the_compaction() -> None:
+    """Dropping the gone items, few or many, neither loses nor reorders the others."""
     times = Times()
     deadlines = times.queue()
     for number in range(5000):
@@ -92,8 +92,8 @@ OPERATIONS = st.lists(
 
 
 @given(OPERATIONS)
-def test_nothing_due_is_kept_back_and_nothing_else_comes(operations: list[tuple[str, int, int]]) -> None:
-    """After any changes, what comes out by a time is exactly what is watched and due by then."""
+def test_exactly_the_due_items_are_popped(operations: list[tuple[str, int, int]]) -> None:
+    """After any changes, exactly the items that are present and due are popped."""
     times = Times()
     deadlines = times.queue()
     now = 0.0

@@ -1,4 +1,4 @@
-"""The life of relations: DESIGN 5.4, and how a lookup in the past sees it."""
+"""The life of relations (DESIGN 5.4), and lookups in the past."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY = 86400
 
 
 def fed(*messages: tuple[float, bytes], grace: float = 0.0, history: float = 300.0, size: int = 5000) -> Image:
-    """An image that was fed messages, their stamps counted from T."""
+    """Return an image after some messages, with stamps in seconds after T."""
     image = Image(Bounds(grace=grace, history=history, size=size))
     for stamp, payload in messages:
         image.feed(T + stamp, payload)
@@ -23,18 +23,18 @@ def fed(*messages: tuple[float, bytes], grace: float = 0.0, history: float = 300
 
 
 def a(ttl: int, name: str = "a.com", address: str = "1.1.1.1") -> bytes:
-    """The answer to a question about a name: one address."""
+    """Return the answer to a question about a name: one address."""
     return response_to(name, f"{name} A {address}", ttl=ttl)
 
 
 def only(image: Image) -> Relation:
-    """The only relation of an image."""
+    """Return the only relation of an image."""
     [owned] = image.store.forward.out.values()
     [relation] = owned.values()
     return relation
 
 
-# TTL, grace, seconds since the sighting, and the state of a lookup then (None: not found).
+# TTL, grace, seconds since the sighting, and the state of a lookup at that time (None: not found).
 LIVES = [
     (10, 0, 0, "live"),
     (10, 0, 9.999, "live"),
@@ -56,21 +56,23 @@ LIVES = [
 
 @pytest.mark.parametrize(("ttl", "grace", "age", "state"), LIVES)
 @pytest.mark.parametrize("key", ["a.com", "1.1.1.1"])
-def test_what_is_live_when(ttl: int, grace: float, age: float, state: str | None, key: str) -> None:
-    """A relation is live before its sighting plus TTL, in grace for the seconds after, and then not found."""
+def test_a_relation_is_live_then_in_grace_then_gone(
+    ttl: int, grace: float, age: float, state: str | None, key: str
+) -> None:
+    """A relation is live before its sighting plus TTL, in grace for the seconds after that, and then not found."""
     image = fed((0, a(ttl)), grace=grace)
     for found in (image.get(key, now=T + age), image.get(key, at=T + age)):
         assert (found and found.state) == state
 
 
 def test_now_is_the_greatest_stamp_unless_given() -> None:
-    """Without a time a lookup is as of the greatest stamp so far, which a late packet does not turn back."""
+    """Without a time, a lookup is as of the greatest stamp so far, which a late packet does not turn back."""
     image = fed((0, a(10)), (10, a(10, "b.com", "2.2.2.2")), (1, a(10, "c.com", "3.3.3.3")))
     assert [image.get(key) is None for key in ("a.com", "b.com", "c.com")] == [True, False, False]
 
 
-def test_a_message_that_makes_nothing_moves_the_clock() -> None:
-    """Any message at all moves the clock of the stream on, be it damaged or a query."""
+def test_every_message_moves_the_clock() -> None:
+    """Every message moves the clock of the stream, even a damaged one or a query."""
     for payload in (b"", b"\x00" * 12, response_to("x.com")):
         assert fed((0, a(10)), (10, payload)).get("a.com") is None
 
@@ -94,7 +96,7 @@ SECOND = {
 
 @pytest.mark.parametrize(("second", "expected"), SECOND.values(), ids=SECOND)
 def test_a_second_sighting(second: tuple[float, int], expected: tuple[float, float, int, float]) -> None:
-    """A sighting before the end adds to a life and never shortens it; one at or after the end starts another."""
+    """A sighting before the end extends a life and never shortens it; one at the end or later starts another life."""
     stamp, ttl = second
     relation = only(fed((0, a(10)), (stamp, a(ttl)), grace=5))
     shown = relation.first_seen - T, relation.last_seen - T, relation.count, relation.ends - T
@@ -102,7 +104,7 @@ def test_a_second_sighting(second: tuple[float, int], expected: tuple[float, flo
 
 
 def test_a_new_life_has_roots_of_its_own() -> None:
-    """Who asked in an old life is forgotten with it; within one life all questions are kept."""
+    """A new life forgets the questions of the old life; one life keeps all its questions."""
     by_w = response_to("w.com", "w.com CNAME c.net ttl=300", "c.net A 1.1.1.1 ttl=10")
     same = fed((0, by_w), (9, a(10, "c.net")))
     other = fed((0, by_w), (10, a(10, "c.net")))
@@ -113,14 +115,14 @@ def test_a_new_life_has_roots_of_its_own() -> None:
 
 
 def test_a_life_belongs_to_the_relation() -> None:
-    """Of two names with one address, and of two addresses of one name, each has its own end."""
+    """Two names with one address, and two addresses of one name, end independently."""
     image = fed((0, a(10)), (0, a(100, "b.com")), (0, a(100, "a.com", "2.2.2.2")))
     assert image.get("1.1.1.1", now=T + 10).dns_queries == ["b.com"]
     assert image.get("a.com", now=T + 10).ip_addresses == ["2.2.2.2"]
 
 
-def test_the_state_is_that_of_the_whole_answer() -> None:
-    """An answer is live while it would still lead to an address without grace, whatever else is in grace."""
+def test_the_state_belongs_to_the_whole_result() -> None:
+    """A result is live if it would contain an address without grace, whatever else is in grace."""
     chain = response_to("a.com", "a.com CNAME b.com ttl=10", "b.com A 1.1.1.1 ttl=100")
     image = fed((0, chain), grace=60)
     states = {key: image.get(key, now=T + 10).state for key in ("a.com", "b.com", "1.1.1.1")}
@@ -129,15 +131,15 @@ def test_the_state_is_that_of_the_whole_answer() -> None:
 
 
 def test_a_pointer_has_its_grace() -> None:
-    """A relation of a reverse answer is live, in grace and gone like any other."""
+    """A PTR relation is live, then in grace, then gone, like any other relation."""
     image = fed((0, response_to("4.3.2.1.in-addr.arpa PTR", "4.3.2.1.in-addr.arpa PTR h.com", ttl=10)), grace=5)
     for key in ("1.2.3.4", "h.com"):
         states = [image.get(key, now=T + age) for age in (9, 10, 15)]
         assert [found and found.state for found in states] == ["live", "grace", None]
 
 
-def test_what_came_later_is_unknown_in_the_past() -> None:
-    """A lookup in the past knows no relation that was first seen after it."""
+def test_later_relations_are_unknown_in_the_past() -> None:
+    """A lookup with `at` does not find a relation that was first seen later."""
     image = fed((0, a(100)), (50, a(100, "a.com", "2.2.2.2")))
     assert image.get("a.com", at=T + 49.9).ip_addresses == ["1.1.1.1"]
     assert image.get("a.com", at=T + 50).ip_addresses == ["2.2.2.2", "1.1.1.1"]
@@ -145,8 +147,8 @@ def test_what_came_later_is_unknown_in_the_past() -> None:
     assert image.get("2.2.2.2", at=T) is None
 
 
-def test_who_asked_later_is_unknown_in_the_past() -> None:
-    """A lookup in the past is told from a question that had been asked by then."""
+def test_later_questions_are_unknown_in_the_past() -> None:
+    """The root of a lookup with `at` is a question that had been asked by then."""
     by_w = response_to("w.com", "w.com CNAME c.net", "c.net A 1.1.1.1")
     image = fed((0, by_w), (10, a(300, "c.net")))
     assert [image.get("c.net", at=T + at).dns_root for at in (5, 10)] == ["w.com", "c.net"]
@@ -154,14 +156,14 @@ def test_who_asked_later_is_unknown_in_the_past() -> None:
 
 
 def test_without_at_everything_received_counts() -> None:
-    """A lookup as of an earlier `now` still tells what was received since: only expiry is tested."""
+    """A lookup with an earlier `now` uses everything received since; it tests only expiry."""
     image = fed((0, a(100)), (50, a(100, "b.com", "2.2.2.2")))
     assert image.get("b.com", now=T) is not None
     assert image.get("b.com", at=T) is None
 
 
-def test_what_expired_is_kept_for_the_past() -> None:
-    """What has expired is found in the past until it is swept, `history` seconds after its end."""
+def test_expired_relations_are_held_for_the_history() -> None:
+    """An expired relation is found with `at` until it is swept, `history` seconds after its end."""
     image = fed((0, a(10)), history=300)
     for now, kept in ((10, True), (309.9, True), (310, False)):
         image.sweep(T + now, 100)
@@ -180,8 +182,10 @@ REMEMBERED = {
 
 
 @pytest.mark.parametrize(("messages", "forgotten"), REMEMBERED.values(), ids=REMEMBERED)
-def test_what_is_remembered(messages: list[tuple[float, bytes]], forgotten: float | None) -> None:
-    """The past is whole from the latest expiry of anything swept, evicted or started anew."""
+def test_the_past_is_complete_from_the_last_eviction(
+    messages: list[tuple[float, bytes]], forgotten: float | None
+) -> None:
+    """The past is complete from the latest end of anything that was swept, evicted or started anew."""
     image = fed(*messages, size=2)
     if forgotten is None:
         assert image.remembers(float("-inf"))
@@ -210,10 +214,10 @@ STEPS = st.lists(
 
 @given(STEPS, st.sampled_from([0.0, 7.0, 60.0]))
 def test_sweeping_is_never_visible(steps: list, grace: float) -> None:
-    """An image that sweeps all it can after each message answers every lookup within its history as any other."""
+    """An image that sweeps after each message answers every lookup within its history like an image that does not."""
     bounds = Bounds(size=10**6, grace=grace, history=300.0)
     swept, left = Image(bounds), Image(bounds)
-    left.sweep = lambda now, steps: None  # it never sweeps
+    left.sweep = lambda now, steps: None  # nobody sweeps it
     clock = T
     for ahead, (question, records), ttl in steps:
         clock += max(ahead, 0.0)
@@ -231,11 +235,11 @@ def test_sweeping_is_never_visible(steps: list, grace: float) -> None:
 
 
 def test_an_ended_root_starts_anew() -> None:
-    """A question that is answered again after all its relations ended shows only its new answer, swept or not."""
+    """A question that is answered again after all its relations ended has only its new answer, swept or not."""
     bounds = Bounds(grace=0)
     swept, left = Image(bounds), Image(bounds)
     for image in (swept, left):
-        for name in "abcdefgh":  # they all end at once: more than one message sweeps
+        for name in "abcdefgh":  # they all end at once, and are more than one message sweeps
             image.feed(T, a(10, name, "1.1.1.1"))
         image.feed(T + 20, a(10, "z", "2.2.2.2"))
     swept.sweep(swept.latest, 100)

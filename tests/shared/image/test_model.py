@@ -1,4 +1,4 @@
-"""The image against the naive model: any messages in any order, every key answered alike."""
+"""The image against the naive model: any messages in any order give the same result for every key."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ records = st.builds("{} {} ttl={}".format, owners, values, ttls)
 answers = st.builds(
     lambda question, lines: response_to(question, *lines), owners, st.lists(records, min_size=1, max_size=6)
 )
-# Each a chain from the question on, since records at random are mostly foreign.
+# Chains that begin at the question: records at random are mostly foreign.
 chains = st.builds(
     lambda names, ttl, last: response_to(
         names[0],
@@ -69,7 +69,7 @@ queries = st.sampled_from(NAMES).map(
     lambda name: by_hand(wire(name) + struct.pack("!HH", 1, 1), counts="1 0 0", flags=256)
 )
 payloads = st.one_of(answers, chains, chains, pointers, damaged, queries)
-pytestmark = pytest.mark.timeout(300)  # a timeout within hypothesis looks like a failure that it then makes smaller
+pytestmark = pytest.mark.timeout(300)  # hypothesis would take a timeout for a failure, and shrink it
 
 few = st.sampled_from([2, 3, 4, UNBOUND])
 bounded = st.builds(
@@ -87,7 +87,7 @@ swept_at_once = st.builds(
 
 
 class ImageMachine(RuleBasedStateMachine):
-    """Messages, lookups of the present and the past, and sweeps; whatever differs raises in Pair."""
+    """Messages, lookups of the present and the past, and sweeps; ImageAndModel raises at the first difference."""
 
     @initialize(bounds=bounded | swept_at_once, live=st.booleans())
     def start(self, bounds: Bounds, live: bool) -> None:
@@ -135,13 +135,13 @@ class ImageMachine(RuleBasedStateMachine):
 
 
 class TestImageMachine(ImageMachine.TestCase):
-    """Whatever is fed and asked in whatever order, the image answers as the naive model does."""
+    """After any messages and lookups in any order, the image answers like the naive model."""
 
     settings = settings(max_examples=settings().max_examples, stateful_step_count=30, report_multiple_bugs=False)
 
 
 def test_a_random_run_meets_every_bound_and_every_kind_of_lookup() -> None:
-    """Some thousand random messages, hostile ones too, show no difference; all that is compared occurs in them."""
+    """Two thousand random messages, hostile ones included, show no difference and meet every bound and lookup."""
     counts: Counter[str] = Counter()
     for number in range(20):
         counts += run(random_episode(Random(number), 100))

@@ -1,4 +1,4 @@
-"""The naive model gives the answers that were worked out by hand."""
+"""The naive model against results that were worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scenarios.scenarios import CASES, Case
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_hand_worked_answers(case: Case) -> None:
-    """After the messages of a case, the model answers each of its lookups as the design says."""
+    """After the messages of a case, the model gives the result of each lookup that was worked out by hand."""
     model = NaiveModel(case.grace)
     for stamp, payload in case.messages:
         model.feed(stamp, payload)
@@ -23,7 +23,7 @@ def test_hand_worked_answers(case: Case) -> None:
 
 @pytest.mark.parametrize("case", BOUNDED, ids=lambda case: case.id)
 def test_hand_worked_answers_within_bounds(case: Bounded) -> None:
-    """After the messages and lookups of a case that meets bounds, the model answers and holds what the design says."""
+    """After a case that meets bounds, the model gives and holds exactly what was worked out by hand."""
     model = NaiveModel(0, size=case.size, owned=case.owned)
     for step in case.steps:
         if isinstance(step, str):
@@ -43,7 +43,7 @@ def test_ids_are_unique() -> None:
 
 
 def assert_found(model: NaiveModel, key: str, at: float | None, expected: dict[str, Any] | None) -> None:
-    """The model answers as expected, in the fields that are given."""
+    """Assert that a result has the expected fields."""
     got = model.get(key, at)
     if got is not None and expected is not None:
         got = {field: got[field] for field in expected}

@@ -26,7 +26,7 @@ def nested(depth):
 
 @pytest.mark.parametrize("depth", [4, 5, 500])
 def test_a_request_that_is_nested_too_deep_is_refused(depth):
-    """A request with more than four maps and arrays in each other is refused."""
+    """A request with more than four nested maps and arrays is refused."""
     with pytest.raises(RefusedError, match="nested deeper than 4") as caught:
         decode_request(msgpack.packb({"v": 1, "op": "get", "key": "a", "more": nested(depth)}))
     assert caught.value.code == BAD_REQUEST
@@ -39,7 +39,7 @@ def test_a_request_that_is_nested_too_deep_is_refused(depth):
 )
 @pytest.mark.parametrize("op", ["get", "get_many"])
 def test_an_answer_without_its_fields_is_refused(folder, op, reply):
-    """An answer that does not hold what the schema says is LookupRefused."""
+    """A reply without the fields of the schema raises LookupRefused."""
     address = lookups_address(folder)
     with answering(address, lambda _body: msgpack.packb(reply)), open_bus() as bus:
         source = DnsDataSource(address, bus=bus, timeout=BOUND)
@@ -49,14 +49,14 @@ def test_an_answer_without_its_fields_is_refused(folder, op, reply):
 
 
 def test_a_key_that_no_wire_can_carry_is_one_that_is_not_found(folder):
-    """Of many keys, one with a lone surrogate has None at its place; the others are answered."""
+    """A key with a lone surrogate is not found; the other keys of the request are answered."""
     with cache(folder) as address, open_bus() as bus:
         assert DnsDataSource(address, bus=bus, timeout=BOUND).get_many(["a", "\udcff"]) == [None, None]
 
 
 @pytest.mark.parametrize("key", [object(), 2**70], ids=["an object", "a large number"])
 def test_of_many_keys_one_that_is_no_string_is_not_supported(folder, key):
-    """A key that is no string raises KeyNotSupported from `get_many`, too, whatever it is."""
+    """A key of `get_many` that is no string raises KeyNotSupported."""
     with cache(folder) as address, open_bus() as bus:
         source = DnsDataSource(address, bus=bus, timeout=BOUND)
         with pytest.raises(KeyNotSupported):
@@ -64,7 +64,7 @@ def test_of_many_keys_one_that_is_no_string_is_not_supported(folder, key):
 
 
 def test_a_client_that_cannot_connect_leaves_nothing_open():
-    """A refused address leaves no socket and no bus behind."""
+    """A client with a refused address leaves no socket and no bus open."""
     with pytest.raises(BusError):
         DnsDataSource("tcp://192.0.2.1:5555")
     gc.collect()
@@ -82,18 +82,18 @@ def test_a_bus_lets_go_of_what_it_could_not_bind(folder):
 
 @pytest.mark.parametrize("name", ["x" * 64 + ".com", ".".join(["x" * 60] * 5)], ids=["a label", "a name"])
 def test_what_is_too_long_for_the_dns_is_no_key(name):
-    """A label of 64 bytes, or a name of more than 255, can be nothing in the image (RFC 1035, section 2.3.4)."""
+    """A label of 64 bytes, or a name of more than 255, is no key (RFC 1035, section 2.3.4)."""
     assert lookup_key(name) is None
 
 
 @pytest.mark.parametrize("name", ["4].3.2.[1.in-addr.arpa", "4.3.2.::ffff:1.in-addr.arpa"])
 def test_a_reverse_name_has_four_octets(name):
-    """Labels that only together spell an address name none."""
+    """A reverse name whose labels do not encode four octets names no address."""
     assert lookup_key(name) is None
 
 
 def test_a_link_in_a_folder_that_others_may_write_is_refused(tmp_path):
-    """Where anybody may put another link in its place, a link to a good file is refused."""
+    """A link to a good file is refused if others may replace the link."""
     tmp_path.chmod(0o755)
     loose = tmp_path / "loose"
     loose.mkdir()

@@ -1,4 +1,4 @@
-"""Which messages count, and which of their records become relations: DESIGN 5.2 and 5.3."""
+"""The messages that count, and the relations of their records (DESIGN 5.2 and 5.3)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_which_messages_count(payload: bytes, reason: str | None) -> None:
     assert refusal(decode(payload)) == reason
 
 
-# What a response tells: question, records, the relations they make, and the number of foreign records.
+# Responses: question, records, the relations they make, and the number of foreign records.
 TOLD = {
     "an address": ("a A", ["a A 1.1.1.1"], ["a A 1.1.1.1 300"], 0),
     "an IPv6 address": ("a AAAA", [f"a AAAA {V6}"], [f"a AAAA {V6} 300"], 0),
@@ -125,7 +125,7 @@ TOLD = {
 
 @pytest.mark.parametrize(("question", "records", "relations", "foreign"), TOLD.values(), ids=TOLD)
 def test_which_records_become_relations(question: str, records: list[str], relations: list[str], foreign: int) -> None:
-    """A response makes these relations, in this order, and its foreign records are counted."""
+    """A response makes the expected relations in order, and its foreign records are counted."""
     _, edges, counters = relations_of(response_to(question, *records))
     assert edges == relations
     assert counters["foreign_record"] == foreign
@@ -139,7 +139,7 @@ ANY_ORDER = {
 
 @pytest.mark.parametrize(("question", "records"), ANY_ORDER.values(), ids=ANY_ORDER)
 def test_records_may_come_in_any_order(question: str, records: list[str]) -> None:
-    """The same records make the same relations in whatever order they come."""
+    """The same records make the same relations in any order."""
     expected = sorted(relations_of(response_to(question, *records))[1])
     assert len(expected) >= 2
     for order in permutations(records):
@@ -147,19 +147,19 @@ def test_records_may_come_in_any_order(question: str, records: list[str]) -> Non
 
 
 def test_the_root_is_the_name_that_was_asked() -> None:
-    """The query root is the name that was asked, in the form of the image."""
+    """The query root is the name in the question, in the form of the image."""
     assert relations_of(response_to("A.Com A", "a.com A 1.1.1.1"))[0] == "a.com"
 
 
 def test_only_the_answer_section_is_read() -> None:
-    """Records of the authority and additional sections make nothing, though they are about the question."""
+    """Records of the authority and additional sections make no relation, even about the question's name."""
     payload = by_hand(QUESTION, ADDRESS, record(P, A, bytes([6, 6, 6, 6])), counts="1 1 1")
     assert relations_of(payload)[1] == ["q.example A 1.1.1.1 300"]
 
 
 @pytest.mark.parametrize(("klass", "kept"), [(1, 2), (3, 1), (255, 1), (0x8001, 1)])
 def test_only_records_of_class_in_count(klass: int, kept: int) -> None:
-    """A record of another class makes nothing, also one with multicast DNS's cache-flush bit."""
+    """A record of another class makes no relation, even with the cache-flush bit of multicast DNS."""
     assert len(relations_of(by_hand(QUESTION, ADDRESS, record(P, A, bytes(4), klass=klass)))[1]) == kept
 
 
@@ -176,13 +176,13 @@ def test_only_records_of_class_in_count(klass: int, kept: int) -> None:
     ],
 )
 def test_how_a_ttl_counts(ttl: int, expected: int) -> None:
-    """A TTL is at most 7 days, and 0 from 2^31 on (RFC 2181)."""
+    """A TTL counts as at most 7 days, and as 0 from 2^31 on (RFC 2181)."""
     assert life(ttl) == expected
     assert relations_of(by_hand(QUESTION, record(P, A, ONE, ttl)))[1] == [f"q.example A 1.1.1.1 {expected}"]
 
 
 def test_the_flags_of_a_response_do_not_matter() -> None:
-    """TC, AA and any rcode leave the relations as they are."""
+    """TC, AA and the rcode do not change the relations."""
     plain = relations_of(response_to("a A", "a A 1.1.1.1"))
     for flags in (dns.flags.TC, dns.flags.AA, *range(1, 12)):
         assert relations_of(response_to("a A", "a A 1.1.1.1", flags=flags)) == plain

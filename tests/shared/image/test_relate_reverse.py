@@ -1,4 +1,4 @@
-"""What the answers to reverse questions make: DESIGN 5.3 and RFC 2317."""
+"""The relations of answers to reverse questions (DESIGN 5.3 and RFC 2317)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from builders.dns_builders import relations_of, response_to
 V6 = "2001:db8::1"
 NIBBLES = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
 
-# What a response tells: question, records, the relations they make, and the numbers of foreign and unusable records.
+# Responses: question, records, the relations they make, and the numbers of foreign and unusable records.
 TOLD = {
     "DNS-SD": ("_http._tcp.local PTR", ["_http._tcp.local PTR x._http._tcp.local"], [], 0, 0),
     "DNS-SD of a reverse zone": (
@@ -113,14 +113,14 @@ TOLD = {
 def test_which_records_become_relations(
     question: str, records: list[str], relations: list[str], foreign: int, unusable: int
 ) -> None:
-    """A response makes these relations, in this order, and its other records are counted."""
+    """A response makes the expected relations in order, and its other records are counted."""
     _, edges, counters = relations_of(response_to(question, *records))
     assert edges == relations
     assert (counters["foreign_record"], counters["unusable_record"]) == (foreign, unusable)
 
 
 def test_a_reverse_chain_may_come_in_any_order() -> None:
-    """The same records make the same relations in whatever order they come."""
+    """The same records make the same relations in any order."""
     records = ["4.3.2.1.in-addr.arpa CNAME x ttl=9", "x CNAME y ttl=7", "y PTR h ttl=8", "x PTR g"]
     for order in permutations(records):
         edges = relations_of(response_to("4.3.2.1.in-addr.arpa PTR", *order))[1]
@@ -131,5 +131,5 @@ def test_a_reverse_chain_may_come_in_any_order() -> None:
     ("name", "address"), [("4.3.2.1.in-addr.arpa", "1.2.3.4"), ("4.3.2.1.IN-ADDR.Arpa", "1.2.3.4"), (NIBBLES, V6)]
 )
 def test_the_root_is_the_address_that_was_asked(name: str, address: str) -> None:
-    """The query root of a reverse question is the address that its name names."""
+    """The query root of a reverse question is the address that its name encodes."""
     assert relations_of(response_to(f"{name} PTR", f"{name} PTR h"))[0] == address

@@ -1,4 +1,4 @@
-"""Message sequences on which systems of this kind go wrong, with the answers of DESIGN 5."""
+"""Message sequences on which DNS caches of this kind go wrong, with the results of DESIGN 5."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dnstrail.image import Bounds, Image
 from scenarios.bounds import BOUNDED, Bounded
 from scenarios.scenarios import CASES, Case
 
-# The faults that were found in tracee, by their numbers; those that are no matter of the image, and who holds them.
+# Faults found in tracee, by number. Some concern other parts than the image: the tests that hold them are named.
 FAULTS = (*range(1, 34), *range(40, 52), 54, 99)
 ELSEWHERE = {40: ("probe/packets/test_dns_over_tcp.py", "test_messages_are_found")}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_sequence_is_answered_as_designed(case: Case) -> None:
-    """The image answers every lookup of the sequence as DESIGN 5 says."""
+    """The image gives the result of every lookup of the sequence that DESIGN 5 demands."""
     image = Image(Bounds(grace=case.grace))
     for stamp, payload in case.messages:
         image.feed(stamp, payload)
@@ -28,7 +28,7 @@ def test_sequence_is_answered_as_designed(case: Case) -> None:
 
 @pytest.mark.parametrize("case", BOUNDED, ids=lambda case: case.id)
 def test_bounded_sequence_is_answered_as_designed(case: Bounded) -> None:
-    """Where a sequence meets bounds, the image answers as DESIGN 5.6 says, and holds no more than it should."""
+    """After a sequence that meets bounds, the image gives and holds what DESIGN 5.6 demands."""
     image = Image(Bounds(size=case.size, owned=case.owned, grace=0))
     for step in case.steps:
         if isinstance(step, str):
@@ -42,7 +42,7 @@ def test_bounded_sequence_is_answered_as_designed(case: Bounded) -> None:
 
 
 def test_every_fault_has_its_sequence() -> None:
-    """Each fault is a sequence here, or a test of another part that is named."""
+    """Each known fault has a sequence here, or a named test of another part."""
     ids = {case.id for case in (*CASES, *BOUNDED)}
     missing = {fault for fault in FAULTS if f"tracee-B{fault:02}" not in ids}
     assert missing == ELSEWHERE.keys()
@@ -51,7 +51,7 @@ def test_every_fault_has_its_sequence() -> None:
 
 
 def assert_found(image: Image, key: str, at: float | None, expected: dict[str, Any] | None) -> None:
-    """The image answers as expected, in the fields that are given."""
+    """Assert that a result has the expected fields."""
     found = image.get(key, at=at)
     shown = None if found is None else found.fields
     if expected is None or shown is None:

@@ -16,43 +16,43 @@ WEEK = 7 * 86400
 
 
 class Fed:
-    """An image, and a clock that goes on by one second with each answer."""
+    """An image, and a clock that advances by one second with each answer."""
 
     def __init__(self, size: int, *, grace: float = 0.0, history: float = 300.0, nodes: int = 4096) -> None:
         self.image = Image(Bounds(size=size, grace=grace, history=history, nodes=nodes))
         self._clock = count()
 
     def answer(self, *names: str, ttl: int = 3600) -> Fed:
-        """Feed for each name the answer to a question about it: one address of its own."""
+        """Feed the answer to a question about each name: one address of its own."""
         for name in names:
-            self.tell(name, f"{name} A {address(name)}", ttl=ttl)
+            self.feed(name, f"{name} A {address(name)}", ttl=ttl)
         return self
 
-    def tell(self, question: str, *records: str, ttl: int = 3600) -> Fed:
+    def feed(self, question: str, *records: str, ttl: int = 3600) -> Fed:
         """Feed the answer to a question."""
         self.image.feed(T + next(self._clock), response_to(question, *records, ttl=ttl))
         return self
 
     def known(self, *names: str) -> str:
-        """Those of the names that are found, without touching them."""
+        """Return the names that are found, without using their roots."""
         return " ".join(name for name in names if self.image.get(name, at=self.image.latest))
 
 
 def address(name: str) -> str:
-    """An address for a name of one letter."""
+    """Return the address of a name of one letter."""
     return f"10.0.0.{ord(name)}"
 
 
 def test_the_root_least_recently_answered_goes() -> None:
-    """Past its size the image lets go of the root whose last answer is the oldest."""
+    """Beyond its size the image evicts the root with the oldest last answer."""
     fed = Fed(2).answer("a", "b", "a", "c")
     assert (fed.known("a", "b", "c"), len(fed.image)) == ("a c", 2)
     assert fed.image.counters["evicted_roots"] == 1
 
 
 def test_an_evicted_root_takes_its_relations_along() -> None:
-    """Nothing that only an evicted root brought is found any more, from either side."""
-    fed = Fed(1).tell("a", "a CNAME x", "x MX y", "y A 1.1.1.1").answer("b")
+    """Relations that only an evicted root stated are found no longer, from either side."""
+    fed = Fed(1).feed("a", "a CNAME x", "x MX y", "y A 1.1.1.1").answer("b")
     assert [fed.image.get(key) for key in ("a", "x", "y", "1.1.1.1")] == [None] * 4
     assert fed.image.store.relations == 1
     assert_consistent(fed.image)
@@ -73,7 +73,7 @@ LOOKUPS = {
 
 @pytest.mark.parametrize(("lookup", "kept"), LOOKUPS.values(), ids=LOOKUPS)
 def test_a_lookup_touches_its_root(lookup, kept: str) -> None:
-    """A lookup without `at` that finds something counts as use of its root; nothing else does."""
+    """A lookup without `at` that finds something uses its root; nothing else does."""
     fed = Fed(2).answer("a", "b")
     lookup(fed.image)
     fed.answer("c")
@@ -81,32 +81,32 @@ def test_a_lookup_touches_its_root(lookup, kept: str) -> None:
 
 
 def test_a_lookup_touches_its_root_alone() -> None:
-    """Of the roots that brought a relation a lookup touches only the one that it names."""
-    fed = Fed(2).tell("a", "a CNAME s", "s A 1.1.1.1").tell("b", "b CNAME s", "s A 1.1.1.1")
+    """A lookup uses only the root that it returns, among all the roots of a relation."""
+    fed = Fed(2).feed("a", "a CNAME s", "s A 1.1.1.1").feed("b", "b CNAME s", "s A 1.1.1.1")
     assert fed.image.get("a").dns_root == "a"
     fed.answer("c")
     assert fed.known("a", "b", "c") == "a c"
 
 
 def test_a_lookup_touches_the_root_of_an_alias() -> None:
-    """A lookup of a name that nobody asked touches the question that brought it."""
-    fed = Fed(2).tell("a", "a CNAME s", "s A 1.1.1.1").answer("b")
+    """A lookup of a name that nobody asked uses the question whose answer contains it."""
+    fed = Fed(2).feed("a", "a CNAME s", "s A 1.1.1.1").answer("b")
     assert fed.image.get("s").dns_root == "a"
     fed.answer("c")
     assert fed.known("a", "s", "c") == "a s c"
 
 
 def test_a_pointer_holds_a_place_of_its_address() -> None:
-    """The address of a reverse question is a root like any other, and goes like one."""
-    fed = Fed(1).tell("4.3.2.1.in-addr.arpa PTR", "4.3.2.1.in-addr.arpa PTR h")
+    """The address of a reverse question is a root, and is evicted like any other."""
+    fed = Fed(1).feed("4.3.2.1.in-addr.arpa PTR", "4.3.2.1.in-addr.arpa PTR h")
     assert (len(fed.image), fed.known("1.2.3.4", "h")) == (1, "1.2.3.4 h")
     fed.answer("b")
     assert (len(fed.image), fed.known("1.2.3.4", "h", "b")) == (1, "b")
 
 
 def test_a_shared_relation_survives_one_of_its_roots() -> None:
-    """A relation goes with the last of its roots, not with the first."""
-    fed = Fed(2).tell("a", "a CNAME s", "s A 1.1.1.1").tell("b", "b CNAME s", "s A 1.1.1.1").answer("c")
+    """A relation is removed with the last of its roots, not with the first."""
+    fed = Fed(2).feed("a", "a CNAME s", "s A 1.1.1.1").feed("b", "b CNAME s", "s A 1.1.1.1").answer("c")
     assert fed.known("a", "b", "s", "1.1.1.1") == "b s 1.1.1.1"
     assert fed.image.get("1.1.1.1").dns_queries == ["b", "s"]
     assert_consistent(fed.image)
@@ -116,13 +116,13 @@ def test_a_shared_relation_survives_one_of_its_roots() -> None:
 
 
 def test_a_loop_goes_with_its_root() -> None:
-    """Relations in a circle are let go like any others."""
-    fed = Fed(1).tell("a", "a CNAME b", "b CNAME a", "a CNAME a").answer("c")
+    """Relations in a circle are removed like any others."""
+    fed = Fed(1).feed("a", "a CNAME b", "b CNAME a", "a CNAME a").answer("c")
     assert (fed.known("a", "b", "c"), fed.image.store.relations) == ("c", 1)
 
 
 def test_ended_roots_free_their_places_first() -> None:
-    """A root whose every relation has expired goes before any that is older but live."""
+    """A root whose relations have all expired is released before an older live root is evicted."""
     fed = Fed(2).answer("a").answer("b", ttl=1)
     fed.image.feed(T + 10, response_to("c", f"c A {address('c')}", ttl=3600))
     assert fed.known("a", "b", "c") == "a c"
@@ -131,27 +131,27 @@ def test_ended_roots_free_their_places_first() -> None:
 
 
 def test_a_root_holds_its_place_while_anything_of_its_answers_lives() -> None:
-    """The longest life in its own answers decides when a root has ended, grace included."""
+    """A root ends with the longest life of its own relations, grace included."""
     for age, evicted in ((99, 1), (109, 1), (110, 0)):
-        fed = Fed(1, grace=10).tell("a", "a CNAME s ttl=1", "s A 1.1.1.1 ttl=100")
+        fed = Fed(1, grace=10).feed("a", "a CNAME s ttl=1", "s A 1.1.1.1 ttl=100")
         fed.image.feed(T + age, response_to("c", f"c A {address('c')}"))
         assert fed.image.counters["evicted_roots"] == evicted, age
 
 
 def test_an_answer_that_makes_nothing_holds_no_place() -> None:
-    """Questions without any relation are no roots."""
-    fed = Fed(5).tell("a TXT", "a TXT x").tell("b", "c A 1.1.1.1").tell("d HTTPS", "d HTTPS 1 . alpn=h2")
+    """A question whose answers make no relation is no root."""
+    fed = Fed(5).feed("a TXT", "a TXT x").feed("b", "c A 1.1.1.1").feed("d HTTPS", "d HTTPS 1 . alpn=h2")
     assert (len(fed.image), fed.image.store.relations) == (0, 0)
 
 
 def heaps(image: Image) -> int:
-    """The entries that wait for their time."""
+    """Return the number of deadlines in both queues."""
     return len(image.store._ending) + len(image.store._sweeping)
 
 
 @pytest.mark.parametrize("ttl", [1, 300, WEEK])
 def test_endless_fresh_names_keep_the_image_flat(ttl: int) -> None:
-    """However many names come, each with an alias and addresses, all that the image holds is bounded."""
+    """Under endless fresh names, each with an alias and addresses, everything that the image holds is bounded."""
     fed = Fed(50, grace=60.0)
     for number in range(6000):
         fed.image.feed(
@@ -165,7 +165,7 @@ def test_endless_fresh_names_keep_the_image_flat(ttl: int) -> None:
 
 
 def test_fresh_names_that_come_slowly_keep_the_image_flat() -> None:
-    """Names that end before the image is full are held as long as the history and no longer."""
+    """Names that end before the image is full are held for the history and no longer."""
     fed = Fed(5000, history=300.0)
     for number in range(3000):
         fed.image.feed(T + number, response_to(f"n{number}", f"n{number} A 1.1.1.1", ttl=10))
@@ -175,16 +175,16 @@ def test_fresh_names_that_come_slowly_keep_the_image_flat() -> None:
 
 
 def test_endless_questions_about_one_alias_keep_its_roots_flat() -> None:
-    """A relation that endless fresh names share remembers only those roots that hold a place."""
+    """A relation that endless fresh names share refers only to roots that hold a place."""
     fed = Fed(20, grace=60.0)
     for number in range(500):
-        fed.tell(f"n{number}", f"n{number} CNAME cdn", "cdn A 1.1.1.1")
+        fed.feed(f"n{number}", f"n{number} CNAME cdn", "cdn A 1.1.1.1")
     [shared] = fed.image.store.forward.out["cdn"].values()
     assert len(shared.roots) == 20
 
 
 def test_one_question_asked_forever_keeps_the_heaps_flat() -> None:
-    """The same answer again and again adds nothing to what waits."""
+    """The same answer again and again adds no deadline."""
     fed = Fed(20)
     for _ in range(500):
         fed.answer("a", ttl=1)
@@ -194,11 +194,11 @@ def test_one_question_asked_forever_keeps_the_heaps_flat() -> None:
 
 @pytest.mark.parametrize(("nodes", "truncated"), [(40, False), (25, True), (10, True)])
 def test_past_its_bound_on_nodes_an_answer_is_truncated(nodes: int, truncated: bool) -> None:
-    """A lookup that meets more nodes than one answer may hold gives some of them, and says so."""
-    downward = Fed(5, nodes=nodes).tell("a", *(f"a A 10.1.0.{n}" for n in range(31))).image.get("a")
+    """A lookup that meets more nodes than its bound returns some of them with `truncated`."""
+    downward = Fed(5, nodes=nodes).feed("a", *(f"a A 10.1.0.{n}" for n in range(31))).image.get("a")
     upward = Fed(50, nodes=nodes)
     for number in range(31):
-        upward.tell(f"n{number}", f"n{number} A 10.2.0.1")
+        upward.feed(f"n{number}", f"n{number} A 10.2.0.1")
     names = upward.image.get("10.2.0.1")
     assert (downward.truncated, names.truncated) == (truncated, truncated)
     assert (len(downward.ip_addresses) == 31, len(names.dns_queries) == 31) == (not truncated, not truncated)

@@ -1,4 +1,4 @@
-"""Uses: which questions led to connections, within bounds."""
+"""Uses of answers: the questions that led to connections, within bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def use(uses, name="a", actor=7):
 
 
 def test_answers_are_counted_for_each_actor(uses):
-    """Each actor of an answer has its own count, and others, and other addresses, have none."""
+    """Answers are counted for each actor and address apart."""
     uses.note_answer([7, "c1"], ADDRESS, "a", 10.0)
     uses.note_answer([7], ADDRESS, "a", 11.0)
     assert (use(uses).answers, use(uses, actor="c1").answers) == (2, 1)
@@ -30,7 +30,7 @@ def test_answers_are_counted_for_each_actor(uses):
 
 
 def test_late_answer_does_not_make_a_use_older(uses):
-    """An answer that arrives late counts, and the last one stays the last one."""
+    """A late answer counts, and the last answer stays the last."""
     uses.note_answer([7], ADDRESS, "a", 10.0)
     uses.note_answer([7], ADDRESS, "a", 5.0)
     assert (use(uses).answered, use(uses).answers) == (10.0, 2)
@@ -38,14 +38,14 @@ def test_late_answer_does_not_make_a_use_older(uses):
 
 @pytest.mark.parametrize(("after", "counted"), [(0, 1), (SOON, 1), (SOON + 0.001, 0), (-0.001, 0)])
 def test_connection_counts_soon_after_an_answer(uses, after, counted):
-    """A connection counts if it came within a second after the answer, and never before it."""
+    """A connection counts if it comes at most one second after the answer, and never before it."""
     uses.note_answer([7], ADDRESS, "a", 10.0)
     uses.note_connection([7], ADDRESS, 443, 10.0 + after)
     assert use(uses).rate(443) == counted
 
 
 def test_connection_counts_for_the_question_answered_last(uses):
-    """Of two questions just answered, the last one led to the connection; one that is answered again is the last."""
+    """A connection counts for the question that was answered last, even if it was first answered earlier."""
     for name in ("a", "b", "a"):
         uses.note_answer([7], ADDRESS, name, 10.0)
     uses.note_connection([7], ADDRESS, 443, 10.1)
@@ -53,7 +53,7 @@ def test_connection_counts_for_the_question_answered_last(uses):
 
 
 def test_rate_is_by_port(uses):
-    """Connections are counted by port, for each answer; without a port there is no rate."""
+    """The rate is the number of connections to a port for each answer; without a port it is 0."""
     uses.note_answer([7], ADDRESS, "a", 10.0)
     for port in (443, 443, 80):
         uses.note_connection([7], ADDRESS, port, 10.1)
@@ -61,7 +61,7 @@ def test_rate_is_by_port(uses):
 
 
 def test_connection_of_somebody_else_does_not_count(uses):
-    """Who was not told of the address made no use of the answer."""
+    """A connection of an actor, or to an address, that no answer named does not count."""
     uses.note_answer([7], ADDRESS, "a", 10.0)
     uses.note_connection([8, "c1"], ADDRESS, 443, 10.1)
     uses.note_connection([7], "1.1.1.2", 443, 10.1)
@@ -69,7 +69,7 @@ def test_connection_of_somebody_else_does_not_count(uses):
 
 
 def test_ports_of_a_use_are_bounded(uses):
-    """Past so many ports new ones are not counted; known ones are."""
+    """Beyond the bound on ports, connections to new ports are not counted; connections to known ports are."""
     uses.note_answer([7], ADDRESS, "a", 10.0)
     for port in range(1, 3 * MAX_PORTS):
         uses.note_connection([7], ADDRESS, port, 10.0)
@@ -79,7 +79,7 @@ def test_ports_of_a_use_are_bounded(uses):
 
 
 def test_questions_of_a_pair_are_bounded(uses):
-    """Past so many questions about one address, the one answered longest ago goes, and is counted."""
+    """Beyond the bound on questions of one actor and address, the oldest is evicted and counted."""
     for number in range(MAX_NAMES + 2):
         uses.note_answer([7], ADDRESS, f"n{number}", float(number))
     assert list(uses.of(7, ADDRESS)) == [f"n{number}" for number in range(2, MAX_NAMES + 2)]
@@ -87,7 +87,7 @@ def test_questions_of_a_pair_are_bounded(uses):
 
 
 def test_uses_are_bounded(uses):
-    """However many actors and addresses there are, so many uses are held, the youngest, and the others are counted."""
+    """Beyond the bound on uses, the least recently answered actor and address is evicted and counted."""
     uses.note_answer([7], ADDRESS, "a", 0.0)
     uses.note_answer([8], ADDRESS, "a", 0.0)
     for number in range(MAX_USES - 1):

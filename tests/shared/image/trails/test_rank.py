@@ -1,4 +1,4 @@
-"""Which of several ways is the likeliest: each rule by itself, and each before those below it (DESIGN 6)."""
+"""The likeliest path: each criterion by itself, and each before the criteria below it (DESIGN 6)."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def by(asked: Asked, after: float, name: str, process: Process | None, client: s
     asked.answer(after, name, flow=to_client(client, **OWN), process=process)
 
 
-def connected(asked: Asked, after: float, client: str = CLIENT, port: int = 443) -> None:
+def connect(asked: Asked, after: float, client: str = CLIENT, port: int = 443) -> None:
     asked.image.note_connection(T + after, [client], ADDRESS, port)
 
 
-def called(asked: Asked, after: float, name: str, client: str = CLIENT, port: int = 443) -> None:
+def named(asked: Asked, after: float, name: str, client: str = CLIENT, port: int = 443) -> None:
     asked.image.note_server_name(ADDRESS, ServerNameSighting(T + after, name, "sni", client, port))
 
 
 def test_narrower_scope_is_likelier():
-    """A question of the same process comes before one of its container, its host, and anybody's, whichever was last."""
+    """Scopes rank from the same process over container and host to any asker, whichever question was last."""
     asked = Asked()
     by(asked, 0, "process", APP)
     by(asked, 1, "container", BESIDE)
@@ -59,7 +59,7 @@ def test_narrower_scope_is_likelier():
     ],
 )
 def test_scope_is_the_narrowest_that_matched(connection, scope, first):
-    """The reply names the narrowest scope of what was asked for that matched; what is unknown matches nobody."""
+    """The reply names the narrowest scope that matched; unknown fields match nobody."""
     asked = Asked().answer(0, "unknown", flow=to_client("", **OWN), process=Process())
     by(asked, 0, "process", APP)
     by(asked, 1, "container", BESIDE)
@@ -70,40 +70,40 @@ def test_scope_is_the_narrowest_that_matched(connection, scope, first):
 
 
 def test_narrower_scope_comes_before_life():
-    """An expired question of the same host is likelier than a live one of another."""
+    """An expired question of the same host is likelier than a live question of another host."""
     asked = Asked(grace=0).answer(0, "mine", ttl=5).answer(1, "other", flow=to_client(OTHER))
     assert asked.roots(after=50, client=CLIENT) == "mine other"
 
 
-def test_what_has_not_expired_is_likelier():
-    """Within a scope a live question comes before an expired one, though that was last and its name was called."""
+def test_a_live_question_is_likelier():
+    """Within a scope a live question precedes an expired one, even if the latter was last and sent as server name."""
     asked = Asked(grace=0).answer(0, "live").answer(1, "expired", ttl=5)
-    called(asked, 2, "expired")
+    named(asked, 2, "expired")
     assert asked.roots(after=50, client=CLIENT, port=443) == "live expired"
 
 
 def test_own_answer_is_likelier():
-    """A question whose own answer told of the address comes before one that leads there by others' answers alone."""
+    """A question whose own answer contains the address precedes a question that needs other answers."""
     asked = Asked().answer(0, "own", "own CNAME edge", "edge A 1.1.1.1").answer(1, "alias", "alias CNAME edge")
     assert asked.roots(after=1.5, client=CLIENT) == "own alias"
 
 
 def test_life_comes_before_an_own_answer():
-    """A live way by others' answers is likelier than an expired one by the question's own."""
+    """A live path over other answers is likelier than an expired path over the question's own answer."""
     asked = Asked(grace=0).answer(0, "own", ttl=5).answer(1, "edge").answer(2, "alias", "alias CNAME edge")
     assert asked.roots(after=50) == "edge alias own"
 
 
-def test_answer_of_just_before_is_likelier():
-    """A question answered within the last second comes before the name that the server was called by lately."""
-    asked = Asked().answer(0, "called").answer(10, "fresh")
-    called(asked, 1, "called")
-    assert asked.roots(after=11, client=CLIENT, port=443) == "fresh called"
-    assert asked.roots(after=11.001, client=CLIENT, port=443) == "called fresh"
+def test_a_fresh_answer_is_likelier():
+    """A question answered within the last second precedes a server name that was sent earlier."""
+    asked = Asked().answer(0, "named").answer(10, "fresh")
+    named(asked, 1, "named")
+    assert asked.roots(after=11, client=CLIENT, port=443) == "fresh named"
+    assert asked.roots(after=11.001, client=CLIENT, port=443) == "named fresh"
 
 
 def test_freshness_is_the_askers():
-    """What somebody else was told just before does not count for this client."""
+    """An answer of the last second counts only for the client that received it."""
     asked = Asked().answer(9, "mine").answer(9.5, "mine", flow=to_client(OTHER)).answer(10.5, "both")
     asked.answer(10.6, "mine", flow=to_client(OTHER))
     assert asked.roots(after=11, client=CLIENT) == "both mine"
@@ -111,75 +111,75 @@ def test_freshness_is_the_askers():
 
 
 def test_last_of_two_fresh_answers_is_likelier():
-    """Of two questions answered just before, the later answered one comes first, whichever arrived last."""
+    """The later answered of two fresh questions comes first, in whatever order they arrived."""
     asked = Asked().answer(10.4, "last").answer(10.2, "first")
     assert asked.roots(after=11, client=CLIENT) == "last first"
 
 
-def test_name_that_was_called_is_likelier():
-    """The name by which this client called this port last comes before the last question; others' calls do not."""
+def test_a_sent_server_name_is_likelier():
+    """The server name that this client sent to this port last precedes the last question."""
     asked = Asked().answer(0, "a").answer(1, "b").answer(2, "c")
-    called(asked, 3, "b")
-    called(asked, 4, "a")
-    called(asked, 5, "b", port=80)
-    called(asked, 6, "c", client=OTHER)
+    named(asked, 3, "b")
+    named(asked, 4, "a")
+    named(asked, 5, "b", port=80)
+    named(asked, 6, "c", client=OTHER)
     assert asked.roots(after=20, client=CLIENT, port=443) == "a b c"
     assert asked.roots(after=20, client=CLIENT, port=80) == "b c a"
     assert asked.roots(after=20, client=CLIENT) == "b a c"
     assert asked.roots(after=20) == "c b a"
 
 
-def test_name_called_later_does_not_count():
-    """As of a time, what the server was called then or afterwards is not known yet."""
+def test_a_later_server_name_does_not_count():
+    """A server name that was sent at the time of the connection or later does not count."""
     asked = Asked().answer(0, "a").answer(1, "b")
-    called(asked, 5, "a")
+    named(asked, 5, "a")
     assert asked.roots(after=5, client=CLIENT, port=443) == "b a"
 
 
 def test_question_that_led_to_connections_is_likelier():
-    """The question with more connections to this port for each answer comes first, not the one with more in all."""
+    """The question with the most connections to this port for each answer comes first, not with the most in all."""
     asked = Asked()
     for after in (0, 10, 20):
         asked.answer(after, "often")
-    connected(asked, 20.1)
-    connected(asked, 20.2)
+    connect(asked, 20.1)
+    connect(asked, 20.2)
     asked.answer(30, "always")
-    connected(asked, 30.1)
+    connect(asked, 30.1)
     asked.answer(40, "never")
     assert asked.roots(after=50, client=CLIENT, port=443) == "always often never"
     assert asked.roots(after=50, client=CLIENT, port=80) == "never always often"
     assert asked.roots(after=50, client=OTHER, port=443) == "never always often"
 
 
-def test_called_name_comes_before_connections():
-    """The name that the server was called by is likelier than the question that led to connections."""
-    asked = Asked().answer(0, "called").answer(10, "used")
-    connected(asked, 10.1)
-    called(asked, 1, "called")
-    assert asked.roots(after=50, client=CLIENT, port=443) == "called used"
+def test_a_server_name_comes_before_connections():
+    """A sent server name is likelier than a question that led to connections."""
+    asked = Asked().answer(0, "named").answer(10, "used")
+    connect(asked, 10.1)
+    named(asked, 1, "named")
+    assert asked.roots(after=50, client=CLIENT, port=443) == "named used"
 
 
 def test_last_question_is_likelier():
-    """Where nothing else tells them apart, the question answered last, by arrival, comes first."""
+    """If no other criterion decides, the question answered last, by arrival, comes first."""
     asked = Asked().answer(5, "a").answer(0, "b")
     assert asked.roots(after=50) == "b a"
     assert asked.answer(6, "a").roots(after=50) == "a b"
 
 
 def test_pointers_come_last():
-    """Names from reverse records are behind every forward way, even of the same process."""
+    """Names from reverse records follow every forward path, even if the same process asked for them."""
     asked = Asked(grace=0).answer(0, "a", ttl=5, flow=to_client(OTHER))
     pointer = "1.1.1.1.in-addr.arpa"
     asked.answer(1, f"{pointer} PTR", f"{pointer} PTR host", flow=to_client(**OWN), process=APP)
     assert asked.roots(after=50, **WHO) == "a 1.1.1.1"
 
 
-def test_reasons_say_what_speaks_for_a_way():
-    """Each way says in words why it is where it is."""
+def test_reasons_list_the_evidence():
+    """Each trail lists the evidence for its rank as text."""
     asked = Asked()
     by(asked, 0, "a", APP)
     asked.image.note_connection(T + 0.1, [70], ADDRESS, 443)
-    called(asked, 4, "a")
+    named(asked, 4, "a")
     by(asked, 10, "a", APP)
     by(asked, 5, "b", ELSEWHERE, OTHER)
     first, second = asked.trails(ADDRESS, 10.5, **WHO).trails
@@ -194,7 +194,7 @@ def test_reasons_say_what_speaks_for_a_way():
 
 
 def test_addresses_are_compared_in_one_form():
-    """A client that is known by an IPv4-mapped address is the same client."""
+    """A client with an IPv4-mapped address is the client with the IPv4 address."""
     mapped = Flow(packed("10.0.0.53"), 53, packed(f"::ffff:{CLIENT}"), 40000)
     found = Asked().answer(0, "a", flow=mapped).trails(ADDRESS, client=CLIENT)
     assert found.scope == "host"

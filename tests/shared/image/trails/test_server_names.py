@@ -1,4 +1,4 @@
-"""Server names: how clients called servers, as of a time, within bounds."""
+"""Server names that clients sent, as of a time and within bounds."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def names():
     return ServerNameTable(Counter())
 
 
-def called(stamp, name="a", client="10.0.0.2", port=443, evidence="sni"):
+def sighting(stamp, name="a", client="10.0.0.2", port=443, evidence="sni"):
     return ServerNameSighting(stamp, name, evidence, client, port)
 
 
-def test_names_are_told_with_their_evidence(names):
-    """Each name and evidence is told by itself, with first and last time and count, the last one first."""
-    for call in (called(1.0), called(2.0, "b"), called(3.0), called(2.5, evidence="host", port=80)):
-        names.note(ADDRESS, call)
+def test_names_have_their_evidence(names):
+    """Each name and evidence is listed apart, with first and last time and count, the last seen first."""
+    for one in (sighting(1.0), sighting(2.0, "b"), sighting(3.0), sighting(2.5, evidence="host", port=80)):
+        names.note(ADDRESS, one)
     assert names.of(ADDRESS, 9.0) == [
         SeenServerName("a", "sni", 1.0, 3.0, 2),
         SeenServerName("a", "host", 2.5, 2.5, 1),
@@ -35,10 +35,10 @@ def test_names_are_told_with_their_evidence(names):
     assert names.of("1.1.1.2", 9.0) == []
 
 
-def test_only_what_was_before_is_told(names):
-    """As of a time, a call of just then or later is not known."""
+def test_only_earlier_sightings_are_reported(names):
+    """Only sightings before the given time are reported."""
     for stamp in (1.0, 2.0, 3.0):
-        names.note(ADDRESS, called(stamp))
+        names.note(ADDRESS, sighting(stamp))
     assert names.of(ADDRESS, 2.0) == [SeenServerName("a", "sni", 1.0, 1.0, 1)]
     assert names.last(ADDRESS, None, None, 3.0) == {"a": 2.0}
     assert names.last(ADDRESS, None, None, 1.0) == {}
@@ -56,40 +56,40 @@ def test_only_what_was_before_is_told(names):
         ("10.0.0.3", 80, {}),
     ],
 )
-def test_last_call_is_by_client_and_port(names, client, port, last):
-    """When a server was called by a name last is told for a client and a port, or for any."""
-    for call in (called(1.0, port=80), called(3.0), called(2.0), called(4.0, "b", "10.0.0.3")):
-        names.note(ADDRESS, call)
+def test_the_last_sighting_is_by_client_and_port(names, client, port, last):
+    """The last sighting of a name is found for one client and port, or for any."""
+    for one in (sighting(1.0, port=80), sighting(3.0), sighting(2.0), sighting(4.0, "b", "10.0.0.3")):
+        names.note(ADDRESS, one)
     assert names.last(ADDRESS, client, port, 9.0) == last
 
 
-def test_calls_of_an_address_are_bounded(names):
-    """Of one address the youngest calls are remembered, and those that went are counted."""
+def test_sightings_of_an_address_are_bounded(names):
+    """Beyond the bound of one address, its oldest sightings are evicted and counted."""
     for number in range(MAX_NAMES_OF_ADDRESS + 3):
-        names.note(ADDRESS, called(float(number), f"n{number}"))
+        names.note(ADDRESS, sighting(float(number), f"n{number}"))
     assert {one.name for one in names.of(ADDRESS, 1e9)} == {
         f"n{number}" for number in range(3, MAX_NAMES_OF_ADDRESS + 3)
     }
     assert (len(names), names.counters["evicted_server_names"]) == (MAX_NAMES_OF_ADDRESS, 3)
 
 
-def test_calls_are_bounded(names):
-    """However many servers are called, so many calls are remembered: those of the servers that were called last."""
-    names.note("first", called(0.0))
-    names.note("second", called(0.0))
+def test_sightings_are_bounded(names):
+    """Beyond the bound on all sightings, those of the least recently named address are evicted and counted."""
+    names.note("first", sighting(0.0))
+    names.note("second", sighting(0.0))
     for number in range(MAX_NAMES - 1):
-        names.note(f"address {number}", called(1.0))
+        names.note(f"address {number}", sighting(1.0))
         if number == 0:
-            names.note("first", called(1.0))
+            names.note("first", sighting(1.0))
     assert len(names) == MAX_NAMES
     assert (len(names.of("first", 9.0)), len(names.of("second", 9.0))) == (1, 0)
     assert names.counters["evicted_server_names"] == 2
 
 
-def test_server_names_are_told_beside_the_ways():
-    """An address that was never asked for is known by the names it was called, but they are no ways and no lookup."""
+def test_server_names_are_no_trails():
+    """An address without DNS answers has its server names beside the trails, but no trail and no lookup result."""
     asked = Asked()
-    asked.image.note_server_name(ADDRESS, called(T + 1, "www.a"))
+    asked.image.note_server_name(ADDRESS, sighting(T + 1, "www.a"))
     found = asked.trails(ADDRESS, 2)
     assert (found.trails, found.scope, [one.name for one in found.server_names]) == ([], "any", ["www.a"])
     assert asked.image.get(ADDRESS, now=T + 2) is None
