@@ -7,6 +7,28 @@ from typing import Any
 
 import msgspec
 
+NET_PACKET_DNS = "net_packet_dns"
+SCHED_PROCESS_EXEC = "sched_process_exec"
+SCHED_PROCESS_EXIT = "sched_process_exit"
+SCHED_PROCESS_FORK = "sched_process_fork"
+NET_TCP_CONNECT = "net_tcp_connect"
+NET_UDP_CONNECT = "net_udp_connect"  # connect() on a UDP socket: QUIC, and much else
+NET_TCP_CONNECT_RESULT = "net_tcp_connect_result"  # the outcome of a TCP connect
+NET_SERVER_NAME = "net_server_name"  # the TLS server name or HTTP host that a client sent
+DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # emitted by the cache: a second answer to one query, with other targets
+NAMES = (
+    NET_PACKET_DNS,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
+    NET_TCP_CONNECT,
+    NET_UDP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_SERVER_NAME,
+    DNS_ANSWER_CONFLICT,
+)
+GETADDRINFO = "getaddrinfo"  # an argument of a net_packet_dns that getaddrinfo() returned: the call's result code
+
 CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
 
 

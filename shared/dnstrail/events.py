@@ -10,37 +10,52 @@ from typing import Any
 import dns.exception
 import dns.message
 
-from dnstrail.captured import Captured, Process
-
-SOURCE = "tracee"  # of every event and finding, as event selectors name it
-
-NET_PACKET_DNS = "net_packet_dns"
-NET_PACKET_DNS_REQUEST = "net_packet_dns_request"
-NET_PACKET_DNS_RESPONSE = "net_packet_dns_response"
-SCHED_PROCESS_EXEC = "sched_process_exec"
-SCHED_PROCESS_EXIT = "sched_process_exit"
-SCHED_PROCESS_FORK = "sched_process_fork"
-NET_TCP_CONNECT = "net_tcp_connect"
-NET_UDP_CONNECT = "net_udp_connect"  # connect() on a UDP socket: QUIC, among others
-NET_TCP_CONNECT_RESULT = "net_tcp_connect_result"  # the outcome of a connection attempt
-NET_SERVER_NAME = "net_server_name"  # the TLS server name or HTTP host that a client sent to a server
-DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # from the cache: a second answer to one query, with other targets
-
-DERIVED = (NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE)  # derived from net_packet_dns where they are wanted
-PUBLISHED = (
+from dnstrail.captured import (
+    DNS_ANSWER_CONFLICT,
+    GETADDRINFO,
     NET_PACKET_DNS,
+    NET_SERVER_NAME,
+    NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
-    NET_TCP_CONNECT,
-    NET_UDP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_SERVER_NAME,
-    DNS_ANSWER_CONFLICT,
+    Captured,
+    Process,
 )
+from dnstrail.captured import NAMES as PUBLISHED
+
+__all__ = [
+    "DERIVED",
+    "DNS_ANSWER_CONFLICT",
+    "GETADDRINFO",
+    "MAX_RECORDS",
+    "NAMES",
+    "NET_PACKET_DNS",
+    "NET_PACKET_DNS_REQUEST",
+    "NET_PACKET_DNS_RESPONSE",
+    "NET_SERVER_NAME",
+    "NET_TCP_CONNECT",
+    "NET_TCP_CONNECT_RESULT",
+    "NET_UDP_CONNECT",
+    "PUBLISHED",
+    "SCHED_PROCESS_EXEC",
+    "SCHED_PROCESS_EXIT",
+    "SCHED_PROCESS_FORK",
+    "SIGNATURE_ERRORS",
+    "SOURCE",
+    "Event",
+    "Executable",
+    "topics_of",
+]
+
+SOURCE = "tracee"  # of every event and finding, as event selectors name it
+NET_PACKET_DNS_REQUEST = "net_packet_dns_request"
+NET_PACKET_DNS_RESPONSE = "net_packet_dns_response"
+DERIVED = (NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE)  # derived from net_packet_dns where they are wanted
 NAMES = (*PUBLISHED, *DERIVED)
 
-GETADDRINFO = "getaddrinfo"  # the argument of an answer that a call of getaddrinfo returned: the outcome of the call
 SIGNATURE_ERRORS = "signature_errors"  # events that a signature failed to handle, among the losses of a worker
 MAX_RECORDS = 512  # questions and records of one message that are parsed whole; more of them take seconds
 

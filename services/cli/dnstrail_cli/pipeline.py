@@ -21,13 +21,13 @@ from dnstrail.bus.ipc import events_address, findings_address, group_id, lookups
 from dnstrail.client import DnsDataSource, LookupClient
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage, DnstrailError, SettingsError, Unavailable
-from dnstrail.events import Event, topics_of
+from dnstrail.events import Event
 from dnstrail.process.privileges import User
 from dnstrail.process.signals import PARENT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
 from dnstrail.protocol.loss_log import LossLog, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail.tracee import derived_events, event_map
+from dnstrail.tracee import event_map
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _GRACE = 5.0  # seconds that a child has to end by itself
@@ -97,10 +97,10 @@ class Pipeline:
         if plan.user is not None:
             _hand_over(plan.run_dir, plan.user)
         self._findings = bus.puller(findings_address(plan.run_dir))
-        self._events = bus.subscriber([events_address(plan.run_dir)], [*topics_of(plan.events), TURN])
+        self._events = bus.subscriber([events_address(plan.run_dir)], [*plan.events, TURN])
         self._dns = self._data_source()
         self._names = ConnectionEnricher(self._dns)
-        self._turns = TurnFollower(topics_of(plan.events))
+        self._turns = TurnFollower(plan.events)
         self._loss_log = LossLog(partial(self._dns.tell_lost, worker_name("dnstrail"))) if self._dns else LossLog()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._last: Turn | None = None
@@ -185,9 +185,7 @@ class Pipeline:
         self._turns.batch(topic, batch)
         mark, host = (batch.start, batch.turn), os.uname().nodename
         for event in self._names.fill([Event(topic, captured, mark, host) for captured in batch.events]):
-            packet = [event] if topic in self.plan.events else []  # or received for the derived events alone
-            for shown in (*packet, *derived_events(event, self.plan.events)):
-                self._show(event_map(shown, parse_arguments=self.plan.parse_arguments))
+            self._show(event_map(event, parse_arguments=self.plan.parse_arguments))
 
     def _on_finding(self, body: bytes) -> None:
         try:
