@@ -10,7 +10,7 @@ from dnstrail_signatures.coverage import MOST_PROBES, WINDOW, Coverage
 SECOND = 1_000_000_000
 
 
-class Told:
+class FedCoverage:
     """A coverage that is fed by short words; the clock of each probe begins at 1000 s."""
 
     def __init__(self, said: str = "") -> None:
@@ -23,7 +23,7 @@ class Told:
         self._lost: dict[str, dict[str, int]] = {}
         self.say(said)
 
-    def say(self, said: str, start: str = "s") -> Told:
+    def say(self, said: str, start: str = "s") -> FedCoverage:
         """Feed events.
 
         "5": five arrive. "-3": three are lost on the way. "o40": forty belong to other topics. "k2": two are lost in
@@ -101,29 +101,29 @@ CASES = {
 @pytest.mark.parametrize(("said", "coverage"), CASES.values(), ids=CASES)
 def test_the_part_that_arrived(said, coverage):
     """Coverage is received / (received + lost) over ten seconds of the probe's clock; None before the first turn."""
-    assert Told(said).coverage.of("s") == (coverage if coverage is None else pytest.approx(coverage))
+    assert FedCoverage(said).coverage.of("s") == (coverage if coverage is None else pytest.approx(coverage))
 
 
 def test_nothing_lost_is_exactly_one():
     """Without losses the coverage is exactly 1, whatever the numbers are."""
-    told = Told("|")
+    fed = FedCoverage("|")
     for count in range(1, 200):
-        told.say(f"{count} o{count * 7} +0.07 |")
-        assert told.coverage.of("s") == 1.0
+        fed.say(f"{count} o{count * 7} +0.07 |")
+        assert fed.coverage.of("s") == 1.0
 
 
 def test_each_probe_has_its_own():
     """The losses of one probe do not change the coverage of another."""
-    told = Told().say("| 5 k5 |", "a").say("| 5 |", "b").say("5", "c")
-    assert [told.coverage.of(start) for start in "abc"] == [0.5, 1.0, None]
+    fed = FedCoverage().say("| 5 k5 |", "a").say("| 5 |", "b").say("5", "c")
+    assert [fed.coverage.of(start) for start in "abc"] == [0.5, 1.0, None]
 
 
 def test_a_restarted_probe_begins_anew():
     """A restarted probe has another start id: its coverage is None until its first turn, and has no earlier losses."""
-    told = Told().say("| 5 k5 |", "first").say("5", "second")
-    assert told.coverage.of("second") is None
-    told.say("|", "second")
-    assert (told.coverage.of("first"), told.coverage.of("second")) == (0.5, 1.0)
+    fed = FedCoverage().say("| 5 k5 |", "first").say("5", "second")
+    assert fed.coverage.of("second") is None
+    fed.say("|", "second")
+    assert (fed.coverage.of("first"), fed.coverage.of("second")) == (0.5, 1.0)
 
 
 def test_a_probe_without_totals():
@@ -146,11 +146,11 @@ def test_counters_that_decrease_do_not_count():
 
 def test_memory_is_bounded():
     """The probes that sent a message last are kept, with a hundred steps each, whatever arrives."""
-    told = Told()
+    fed = FedCoverage()
     for number in range(1000):
-        told.say("| 1 |", f"s{number}")
-    assert len(told.coverage) == MOST_PROBES
+        fed.say("| 1 |", f"s{number}")
+    assert len(fed.coverage) == MOST_PROBES
     for _ in range(5000):
-        told.say("1 k1 +0.01 |", "s999")
-    assert len(told.coverage._probes["s999"].steps) <= 101
+        fed.say("1 k1 +0.01 |", "s999")
+    assert len(fed.coverage._probes["s999"].steps) <= 101
     assert WINDOW == 10 * SECOND

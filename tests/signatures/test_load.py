@@ -217,9 +217,10 @@ def test_a_file_leaves_no_bytecode_behind(folder):
 
 
 def test_a_pipe_is_not_waited_for(folder):
-    """A pipe in the place of a file does not block the worker; it is an empty file."""
+    """A pipe in the place of a file is refused at once; the worker does not wait for a writer."""
     os.mkfifo(folder / "pipe.py", 0o600)
-    assert names(load([folder / "pipe.py"])) == []
+    with pytest.raises(SettingsError, match=f"^signature file {folder / 'pipe.py'}: not a regular file$"):
+        load([folder / "pipe.py"])
 
 
 @AS_ROOT

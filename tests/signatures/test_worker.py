@@ -152,6 +152,22 @@ def test_a_signature_receives_derived_events(folder, findings):
     ]
 
 
+def test_a_wildcard_selects_no_derived_events(folder, findings):
+    """A signature that selects any event receives each DNS packet once, not its derived event too."""
+
+    class Everything(Reporter):
+        selected_events = (EventSelector(),)
+
+        def on_event(self, event):
+            if event.event_name != self.metadata.event_name:
+                self.report(event, name=event.event_name)
+
+    with signatures(folder, findings, Everything), probe(folder) as publishing:
+        publishing.turn(seen(GOOGLE, 4.0), ended=True)
+        wait_until(lambda: findings and "signal" in findings[-1])
+    assert [finding["args"][0]["value"] for finding in findings[:-1]] == [NET_PACKET_DNS]
+
+
 def test_each_signature_has_an_event_id_of_its_own(folder, findings):
     """Findings have the id of their signature's event, the same in each worker that loads the same signatures."""
     with signatures(folder, findings, Connections, Reporter, E2eDnsDataSource), probe(folder) as publishing:

@@ -21,7 +21,7 @@ from dnstrail.bus.ipc import events_address, findings_address, group_id, lookups
 from dnstrail.client import DnsDataSource, LookupClient
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage, DnstrailError, SettingsError, Unavailable
-from dnstrail.events import Event, topics_of
+from dnstrail.events import Event
 from dnstrail.process.privileges import User
 from dnstrail.process.signals import PARENT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
@@ -98,10 +98,10 @@ class Pipeline:
         if plan.user is not None:
             _hand_over(plan.run_dir, plan.user)
         self._findings = bus.puller(findings_address(plan.run_dir))
-        self._events = bus.subscriber([events_address(plan.run_dir)], [*topics_of(plan.events), TURN])
+        self._events = bus.subscriber([events_address(plan.run_dir)], [*plan.events, TURN])
         self._dns = self._data_source()
         self._names = ConnectionEnricher(self._dns)
-        self._turns = TurnFollower(topics_of(plan.events))
+        self._turns = TurnFollower(plan.events)
         self._loss_log = LossLog(partial(self._dns.tell_lost, worker_name("dnstrail"))) if self._dns else LossLog()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._last: Turn | None = None

@@ -66,7 +66,7 @@ def command(
 
 
 def main() -> None:
-    """Run the command; the entry point of the process."""
+    """Run the command."""
     run_command(command, "dnstrail signatures")
 
 

@@ -103,7 +103,7 @@ class Engine:
             self._log.error("signature_failed", signature=name, error=text, at=place)
 
     def _on_finding(self, finding: Finding) -> None:
-        # Findings travel as JSON. What cannot is refused here, as an error of the signature that reported it.
+        # Findings travel as JSON. Data that cannot is refused here, as an error of the signature that reported it.
         data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
         finding = replace(finding, data=data)
         self.counters["findings"] += 1

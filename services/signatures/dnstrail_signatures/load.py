@@ -53,6 +53,7 @@ def _from_file(path: Path) -> list[type[Signature]]:
     try:
         exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - running this file is its purpose
     except (Exception, SystemExit) as error:
+        del sys.modules[name]
         raise SettingsError(f"signature file {path}: {type(error).__name__}: {error}") from error
     return _signatures(member for _, member in inspect.getmembers(module) if _is_of(member, name))
 
@@ -99,7 +100,10 @@ def _read(path: Path) -> bytes:
         raise SettingsError(f"signature file {path}: not a Python file")
     try:
         with open(path, "rb", opener=_open_at_once) as file:
-            _refuse_if_writable(path, path, os.fstat(file.fileno()))
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise SettingsError(f"signature file {path}: not a regular file")
+            _refuse_if_writable(path, path, status)
             for folder in {*path.absolute().parents, *path.resolve().parents}:
                 _refuse_if_writable(path, folder, folder.stat())
             return file.read()

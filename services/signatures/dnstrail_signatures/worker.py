@@ -16,7 +16,7 @@ from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import DERIVED, NAMES, SIGNATURE_ERRORS, SOURCE, Event
+from dnstrail.events import DERIVED, NAMES, PUBLISHED, SIGNATURE_ERRORS, SOURCE, Event
 from dnstrail.events import topics_of as topics_of_events
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.loss_log import LossLog, worker_name
@@ -37,10 +37,11 @@ def topics_of(classes: Iterable[type[Signature]]) -> tuple[str, ...]:
 
 
 def _selected(classes: Iterable[type[Signature]]) -> set[str]:
-    """Return the names of the events that some of these signatures select."""
+    """Return the names of the events that some of these signatures select. A wildcard selects no derived event."""
     selectors = [selector for cls in classes for selector in cls.selected_events]
     selected = {selector.name for selector in selectors if selector.source in (*ANY, SOURCE)}
-    return {*NAMES} if selected.intersection(ANY) else selected.intersection(NAMES)
+    wildcard = PUBLISHED if selected.intersection(ANY) else ()
+    return selected.intersection(NAMES).union(wildcard)
 
 
 def push_to(pusher: Pusher, stop: threading.Event) -> Deliver:

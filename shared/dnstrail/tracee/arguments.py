@@ -68,7 +68,7 @@ def finding_args(data: dict[str, Any]) -> list[Argument]:
 
 
 def _values(event: Event, *, parse_arguments: bool) -> dict[str, Any]:
-    """Return the values by name. Of a live packet: its direction, the role of its process, what NAT changed."""
+    """Return the values by name: those of the flow, those of the source, those that a worker added, the message."""
     flow, values = event.captured.flow, {}
     if flow is not None and flow.source:
         values = _flow_values(flow, parse_arguments=parse_arguments)
@@ -81,6 +81,7 @@ def _values(event: Event, *, parse_arguments: bool) -> dict[str, Any]:
 
 
 def _flow_values(flow: Flow, *, parse_arguments: bool) -> dict[str, Any]:
+    """Return the addresses; for a live packet also its direction, the role of its process, and what NAT changed."""
     values: dict[str, Any] = {
         "src": flow.source_text,
         "dst": flow.destination_text,

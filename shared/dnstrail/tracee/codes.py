@@ -1,6 +1,6 @@
 """The strings that tracee prints for the numbers of a DNS message: those of gopacket's layers/dns.go.
 
-tracee prints opcodes and response codes in lower case. gopacket prints every number that it does not know as "Unknown".
+tracee prints opcodes and response codes in lower case. gopacket prints every other number as "Unknown".
 The blank behind "server failure" is gopacket's.
 """
 

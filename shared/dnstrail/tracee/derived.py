@@ -59,7 +59,7 @@ def _answer(record: Fields) -> Fields:
 
 
 def _metadata(flow: Flow | None, size: int) -> Fields:
-    """Return tracee's PktMeta: zero values where no packet was seen.
+    """Return tracee's PktMeta: zero values for a message that no captured packet carried.
 
     `packet_len` is what tracee takes from the IP header: the total length in IPv4, the length of the payload in IPv6.
     It is computed for one packet that carries the whole message and no options.

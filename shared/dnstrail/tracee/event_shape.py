@@ -46,7 +46,7 @@ def finding_map(finding: Finding, signatures: Mapping[str, int] = BUILTIN_IDS) -
 
 
 def _map(event: Event, name: str, number: int, args: list[Argument]) -> dict[str, Any]:
-    """Return the map: what dnstrail does not capture has tracee's value of an event without it."""
+    """Return the map. A field that dnstrail does not capture has the value that tracee writes for an absent one."""
     process, flow = event.process, event.captured.flow
     return {
         "timestamp": event.timestamp,
@@ -85,6 +85,6 @@ def _map(event: Event, name: str, number: int, args: list[Argument]) -> dict[str
 
 
 def _container(process: Process) -> dict[str, str]:
-    """Return what is known of a container; {} on the host."""
+    """Return the known fields of a container; {} on the host."""
     known = {"id": process.container_id, "name": process.container_name, "image": process.container_image}
     return {key: value for key, value in known.items() if value}

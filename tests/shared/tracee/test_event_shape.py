@@ -49,6 +49,16 @@ PING = Process(
     pid_namespace=4026531836,
     start_time=STAMP - 5,
 )
+CONNECTING = Flow(
+    source=b"",
+    source_port=0,
+    destination=bytes([192, 0, 2, 1]),
+    destination_port=443,
+    transport="tcp",
+    socket=5,
+    namespace=7,
+    egress=True,
+)
 METADATA = SignatureMetadata(
     id="DT-1",
     version="1.2.3",
@@ -214,9 +224,8 @@ def test_a_forwarder_has_an_original_destination_too() -> None:
 
 def test_a_connection_has_tracees_arguments() -> None:
     """A live connection attempt has its destination and the names behind it, and no source."""
-    flow = Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", 5, 7, egress=True)
     args = {"dst": "192.0.2.1", "dst_port": 443}
-    connection = Event(NET_TCP_CONNECT, Captured(STAMP, b"", flow, PING, args), args={"dst_dns": ["a.com"]})
+    connection = Event(NET_TCP_CONNECT, Captured(STAMP, b"", CONNECTING, PING, args), args={"dst_dns": ["a.com"]})
     shaped = event_map(connection)
     assert (shaped["eventId"], shaped["args"]) == (
         "2016",
@@ -240,9 +249,8 @@ def test_a_connection_of_a_file_has_each_argument_once() -> None:
 
 def test_a_result_of_a_connection_has_its_outcome() -> None:
     """The result of a connection attempt has the destination, whether it was established, and the error."""
-    flow = Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", 5, 7, egress=True)
     args = {"dst": "192.0.2.1", "dst_port": 443, "connected": False, "error": "ECONNREFUSED"}
-    shaped = event_map(Event(NET_TCP_CONNECT_RESULT, Captured(STAMP, b"", flow, PING, args)))
+    shaped = event_map(Event(NET_TCP_CONNECT_RESULT, Captured(STAMP, b"", CONNECTING, PING, args)))
     assert (shaped["eventName"], shaped["processId"]) == ("net_tcp_connect_result", PING.pid)
     assert shaped["args"] == [
         {"name": "dst", "type": "const char*", "value": "192.0.2.1"},
