@@ -64,5 +64,5 @@ class FuzzTarget:
             assert_well_formed(found)
             assert len(found.ip_addresses) + len(found.dns_queries) <= 2 * self.image.bounds.nodes + 2, key
         if self._random.random() < 0.15:
-            told = self.image.trails(key, at=at)
-            assert told is None or len(told.trails) <= MAX_TRAILS, key
+            trails = self.image.trails(key, at=at)
+            assert trails is None or len(trails.trails) <= MAX_TRAILS, key

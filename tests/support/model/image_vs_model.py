@@ -75,7 +75,7 @@ class ImageAndModel:
         assert shown(found) == wanted, f"get({key!r}, now={now})\n image {shown(found)}\n model {wanted}"
 
     def get_at(self, key: str, at: float) -> None:
-        """Compare a lookup of the past, unless the image reports that it no longer knows that time."""
+        """Compare a lookup of the past, unless the image reports that it forgot that time."""
         found = self.image.get(key, at=at)
         exact = self.image.remembers(at) and (found is None or found.exact)
         self.counts["exact" if exact else "inexact"] += 1
