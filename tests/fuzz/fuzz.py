@@ -1,4 +1,4 @@
-"""Hold the decoder against dnspython, and feed an image, with very many odd payloads; a difference ends it, as hex."""
+"""Compare the decoder with dnspython, and feed an image, over many odd payloads; stop at a difference."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from payloads import any_payload, read_corpus
 from dnstrail.dns import Message
 from model.by_dnspython import decoded, disagreement
 
-A_TURN = 1000  # payloads that one image is fed
-CHECKED = 100  # payloads between two looks at the whole image
+A_TURN = 1000  # payloads for one image
+CHECKED = 100  # payloads between two checks of the whole image
 REPORT = 10.0  # seconds between two lines
 
 
 def main() -> int:
-    """Run for so long, or for so many payloads; 1 at a difference, or if something was never met."""
+    """Run for a time or a number of payloads; return 1 at a difference, or if a kind of payload never occurred."""
     given = _arguments()
     if given.payload is not None:
         print(disagreement(bytes.fromhex(given.payload)) or "no difference")
@@ -42,7 +42,7 @@ def main() -> int:
         payload = any_payload(Random(f"{given.seed} payload {number}"), corpus)
         try:
             _hold(payload, number, fed, counts)
-        except Exception:  # noqa: BLE001 - whatever is raised is a difference
+        except Exception:  # noqa: BLE001 - any exception is a difference
             _explain(payload, f"--seed {given.seed} --first {number - number % A_TURN}")
             return 1
     return 0 if _all_met(counts) else 1
@@ -59,7 +59,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _numbers(given: argparse.Namespace, counts: Counter[str]) -> Iterator[int]:
-    """The numbers of the payloads, as long as there is to do; prints how it goes."""
+    """Yield the numbers of the payloads, and print the progress."""
     started = said = time.monotonic()
     for number in count(given.first):
         now = time.monotonic()

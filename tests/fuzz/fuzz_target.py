@@ -1,4 +1,4 @@
-"""An image that is fed whatever comes, and asked about it: nothing raises, and every bound holds."""
+"""An image under fuzzing: no payload raises an exception, and every bound holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PENDING = 16
 
 
 class FuzzTarget:
-    """An image with bounds at random, and a stream whose time jumps now and then."""
+    """An image with random bounds, and a stream whose time sometimes jumps."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -29,7 +29,7 @@ class FuzzTarget:
         self._live = random.random() < 0.5
 
     def feed(self, payload: bytes, message: Message | None) -> None:
-        """Feed a payload, now and then after its own query, then ask for some of what it tells."""
+        """Feed a payload, sometimes after its own query, then look up some of its names and addresses."""
         random, live = self._random, self._live
         self._now += random.choice((0, 0, 0.01, 0.5, 1, 40, -2, -40, 400))
         client, server = random.choice(_CLIENTS), random.choice(_SERVERS)
@@ -44,13 +44,13 @@ class FuzzTarget:
             self._ask(key)
 
     def check(self) -> None:
-        """What must hold of the image at all times."""
+        """Assert the invariants of the image."""
         assert_consistent(self.image)
         assert len(self.image.admission) <= _PENDING
         assert all(count >= 0 for count in self.image.counters.values())
 
     def _keys(self, message: Message | None) -> list[str]:
-        """A key that meets again and again, or one or two of those of the message."""
+        """Return a common key, or one or two names and addresses of the message."""
         if message is None or not message.answers or self._random.random() < 0.2:
             return [self._random.choice(KEYS)]
         record = self._random.choice(message.answers)
@@ -64,5 +64,5 @@ class FuzzTarget:
             assert_well_formed(found)
             assert len(found.ip_addresses) + len(found.dns_queries) <= 2 * self.image.bounds.nodes + 2, key
         if self._random.random() < 0.15:
-            told = self.image.trails(key, at=at)
-            assert told is None or len(told.trails) <= MAX_TRAILS, key
+            trails = self.image.trails(key, at=at)
+            assert trails is None or len(trails.trails) <= MAX_TRAILS, key

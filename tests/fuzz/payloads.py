@@ -1,4 +1,4 @@
-"""Payloads for the fuzzer: real ones, built ones, mutants of both, and bytes at random."""
+"""Payloads for the fuzzer: real messages, built messages, mutants of both, and random bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PARAMETERS += (b"\0\0\0\2\0\4", b"\0\5\0\6\0\4abcd", b"\0\5\0\6\0\5abcd", b"\0\
 
 
 def read_corpus() -> list[bytes]:
-    """The responses of all captures where DNSTRAIL_CORPUS points, each once, and some queries; none without."""
+    """Return the responses of all captures below DNSTRAIL_CORPUS, each once, and some queries; none without it."""
     folder = os.environ.get("DNSTRAIL_CORPUS")
     paths = sorted(Path(folder).rglob("*.pcap*")) if folder else []
     payloads = sorted({payload for path in paths for payload in _read(path) if len(payload) <= MOST_BYTES})
@@ -52,7 +52,7 @@ def _read(path: Path) -> list[bytes]:
 
 
 def any_payload(random: Random, corpus: list[bytes]) -> bytes:
-    """One payload of any sort."""
+    """Return one payload of any kind."""
     known = random.choice(corpus) if corpus and random.random() < 0.7 else traffic.message(random)
     sort = random.random()
     if sort < 0.1:
@@ -65,7 +65,7 @@ def any_payload(random: Random, corpus: list[bytes]) -> bytes:
 
 
 def mutant(random: Random, payload: bytes, other: bytes) -> bytes:
-    """A payload after a few changes; `other` lends it bytes."""
+    """Return a payload after a few changes; some of its new bytes come from `other`."""
     wire = bytearray(payload)
     for _ in range(random.choice((1, 1, 1, 2, 3, 6))):
         random.choice(_CHANGES)(random, wire, other)
@@ -73,7 +73,7 @@ def mutant(random: Random, payload: bytes, other: bytes) -> bytes:
 
 
 def woven(random: Random) -> bytes:
-    """A response whose names are woven into each other by pointers, right and wrong ones."""
+    """Return a response whose names point into each other, some correctly and some not."""
     starts = [12]
     records: list[bytes] = []
     at = HEAD
@@ -87,7 +87,7 @@ def woven(random: Random) -> bytes:
 
 
 def deep(random: Random) -> bytes:
-    """Aliases that each lead to the one before, about as deep and as long as a name may be, and an address behind."""
+    """Return a chain of aliases, about as deep and as long as names may be, that ends at an address."""
     label = random.choice((b"", b"\x01b", b"\x01\xff", b"\x0e" + b"c" * 14, b"\x0f" + b"d" * 15))
     records = [record(P, CNAME, _long(random, random.choice((2, 12, 13, 14, 15, 16, 30, 253, 254, 255, 256))))]
     at = HEAD
@@ -98,7 +98,7 @@ def deep(random: Random) -> bytes:
 
 
 def _long(random: Random, size: int) -> bytes:
-    """A name without compression of so many bytes."""
+    """Return an uncompressed name of this many bytes."""
     name = b""
     while (room := size - 2 - len(name)) > 0:
         length = room if room <= 2 else min(random.randint(1, 63), room)
@@ -129,7 +129,7 @@ def _rdata(random: Random, kind: int, starts: list[int]) -> bytes:
 
 
 def noise(random: Random) -> bytes:
-    """Bytes at random, most of them behind the header of a response."""
+    """Return random bytes, usually behind the header of a response."""
     size = random.randint(0, 120)
     tail = random.randbytes(size) if random.random() < 0.5 else bytes(random.choices(_TELLING, k=size))
     return by_hand(b"", counts=f"1 {random.randint(0, 9)} 0") + tail if random.random() < 0.8 else tail

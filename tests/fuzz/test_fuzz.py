@@ -1,4 +1,4 @@
-"""The fuzzer itself: it ends well where there is no difference, and shows one that there is."""
+"""The fuzzer itself: it succeeds without a difference, and reports a difference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[2] / "shared"
 
 
 def fuzz(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run it without a corpus, which would take its time to read."""
+    """Run the fuzzer without a corpus, which takes long to read."""
     command = [sys.executable, str(FUZZ), *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env=os.environ | {"DNSTRAIL_CORPUS": ""} | env
@@ -21,14 +21,14 @@ def fuzz(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_short_run_finds_no_difference() -> None:
-    """Built payloads alone meet every sort of message, and neither decoder nor image fails."""
+    """A short run meets every kind of payload, and neither decoder nor image fails."""
     ended = fuzz("--messages", "400", "--seed", "1")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "messages 400" in ended.stdout
 
 
 def test_a_difference_ends_it_with_a_payload_that_shows_it_again(tmp_path: Path) -> None:
-    """A decoder that keeps the case of odd labels is found, and the payload alone tells of it again."""
+    """A decoder that keeps the case of odd labels is found, and the printed payload reproduces it."""
     names = copytree(SOURCE / "dnstrail", tmp_path / "dnstrail") / "dns" / "names.py"
     right = names.read_text()
     names.write_text(right.replace("label = label.lower()", "label = bytes(label)"))

@@ -1,4 +1,4 @@
-"""Memory under endless fresh names, and under one name whose addresses never end: both must stay flat."""
+"""Memory under endless fresh names, and under one name with endless addresses: both must stay flat."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ WARM = 10  # minutes after which memory may not grow any more
 GROWTH = 0.05
 ADDRESSES = 200_000
 TTLS = (5, 20, 30, 60, 60, 60, 120, 300, 300, 300, 600, 900, 3600, 3600, 14_400, 86_400)
-SITES = 500  # of a content network, behind which the names lie
+SITES = 500  # of a content network, to which the names lead
 EVICTED = ("evicted_roots", "evicted_owned", "evicted_relations")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> int:
-    """Run both, print their tables; 1 if a bound did not hold."""
+    """Run both and print their tables; return 1 if a bound did not hold."""
     return 0 if all([fresh_names(), rotating_addresses()]) else 1
 
 
 def fresh_names() -> bool:
-    """An hour of fresh names, each with an alias and addresses; whether memory stays flat after the first minutes."""
+    """Feed an hour of fresh names with aliases and addresses; return whether memory stays flat."""
     print(f"{RATE} fresh names a second for {MINUTES} minutes of the stream, default bounds")
     print(f"{'minute':>6} {'RSS MiB':>8} {'roots':>7} {'relations':>10} {'evicted_roots':>14} {'messages/s':>11}")
     image, sizes = new_image(), {}
@@ -52,7 +52,7 @@ def fresh_names() -> bool:
 
 
 def rotating_addresses() -> bool:
-    """One name with ever new addresses; whether no more are held than an owner may have, and all others counted."""
+    """Feed one name with ever new addresses; return whether the bound of an owner holds and evictions are counted."""
     print(f"one name, {ADDRESSES:,} addresses, one a second of a TTL of a day, default bounds")
     image = new_image()
     before, held = resident(), 0
@@ -66,7 +66,7 @@ def rotating_addresses() -> bool:
     evicted = sum(image.counters[name] for name in EVICTED)
     kept, owned = image.store.relations, image.bounds.owned
     found = image.get("one.example.com")
-    print(f"  held at most {held:,}, in the end {kept:,} (owned: {owned:,}), told {len(found.ip_addresses):,}")
+    print(f"  held at most {held:,}, in the end {kept:,} (owned: {owned:,}), returned {len(found.ip_addresses):,}")
     print("  " + ", ".join(f"{name} {image.counters[name]:,}" for name in EVICTED))
     print(f"  RSS {(resident() - before) / 2**20:+.1f} MiB")
     bounded = held <= owned and evicted == ADDRESSES - kept
@@ -75,23 +75,23 @@ def rotating_addresses() -> bool:
 
 
 def verdict(holds: bool) -> str:
-    """In words."""
+    """Return the verdict as text."""
     return "holds" if holds else "DOES NOT HOLD"
 
 
 def new_image() -> Image:
-    """An image with default bounds, that accepts all."""
+    """Return an image with default bounds that accepts every response."""
     return Image(Bounds(), Admission("accept"))
 
 
 def resident() -> int:
-    """The resident set of this process in bytes, after a collection."""
+    """Return the resident set of this process in bytes, after a collection."""
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 def answer(number: int) -> bytes:
-    """The answer to a question about a fresh name: an alias into a content network and two addresses there."""
+    """Return the answer to a fresh name: an alias into a content network, and two addresses there."""
     ttl = TTLS[number % len(TTLS)]
     site = number % SITES
     names = name_wire(b"www", b"n%d" % number, b"example", b"com"), name_wire(b"e%d" % number, b"cdn", b"net")
@@ -101,18 +101,18 @@ def answer(number: int) -> bytes:
 
 
 def response(question: bytes, *records: bytes) -> bytes:
-    """A response with one question of type A."""
+    """Return a response with one question of type A."""
     header = struct.pack("!HHHHHH", 1, 0x8180, 1, len(records), 0, 0)
     return b"".join((header, question, b"\0\1\0\1", *records))
 
 
 def record(owner: bytes, kind: int, rdata: bytes, ttl: int) -> bytes:
-    """A record of class IN."""
+    """Return a record of class IN."""
     return owner + struct.pack("!HHIH", kind, 1, ttl, len(rdata)) + rdata
 
 
 def name_wire(*labels: bytes) -> bytes:
-    """A name without compression."""
+    """Return an uncompressed name."""
     return b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
 
 

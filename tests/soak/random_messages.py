@@ -1,4 +1,4 @@
-"""Hold the image against the naive model over very many random messages; a difference ends it, made short."""
+"""Compare the image with the naive model over many random messages; print a shortened episode at a difference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REPORT = 10.0  # seconds between two lines
 
 
 def main() -> int:
-    """Run until so many messages are compared; 1 at a difference, or if something was never compared."""
+    """Run until this many messages are compared; return 1 at a difference, or if a comparison never occurred."""
     given = _arguments()
     print(f"seed {given.seed}")
     counts: Counter[str] = Counter()
@@ -32,7 +32,7 @@ def main() -> int:
         episode = _episode(given.seed, number)
         try:
             counts += run(episode)
-        except Exception:  # noqa: BLE001 - whatever the image raises is a difference too
+        except Exception:  # noqa: BLE001 - any exception of the image is a difference
             _explain(episode, f"{Path(__file__).name} --seed {given.seed} --episode {number}")
             return 1
         counts["episodes"] += 1
@@ -92,7 +92,7 @@ def _text(step: Step) -> str:
         return ""
     try:
         message = dns.message.from_wire(step.payload)
-    except Exception:  # noqa: BLE001 - it is a message made to be refused
+    except Exception:  # noqa: BLE001 - the message is built to be refused
         return step.payload.hex()
     lines = [rrset.to_text() for rrset in (*message.question, *message.answer)]
     return f"{step.payload.hex()}\n    " + "\n    ".join("\n".join(lines).split("\n"))

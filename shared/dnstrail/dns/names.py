@@ -39,7 +39,7 @@ def packed_address_text(packed: bytes) -> str:
 
 
 def known_address(packed: bytes) -> str:
-    """Return a packed address as text; "" if it is all zero or no address, as sources write what they do not know."""
+    """Return a packed address as text; "" if it is all zero or no address, as sources write an unknown address."""
     return packed_address_text(packed) if any(packed) and len(packed) in _PACKED_LENGTHS else ""
 
 

@@ -206,7 +206,7 @@ class Image:
         self.store.sweep(self.latest, 2 * len(edges) + 2)
 
     def _note_answer(self, root: str, edges: list[Edge], answer: Answer) -> None:
-        """Note which actors know an address from this answer, so that their connections can be told apart."""
+        """Note which actors know an address from this answer, so that their connections name it."""
         actors = actors_of(answer)
         if actors:
             for target in dict.fromkeys(edge.target for edge in edges[:MAX_ADDRESSES]):

@@ -1,4 +1,4 @@
-"""Damaged, odd and hostile messages: whatever comes is read as far as it is whole, in bounded time."""
+"""Damaged, odd and hostile messages: the decoder reads their whole part, in bounded time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MX, SRV, SVCB = 15, 33, 64
 NAME = wire("t.example")
 GOOD = record(P, A, ONE)
 
-# What stands between two good addresses, and whether it is read, skipped (counted), passed over, or the end.
+# Bytes between two good addresses, and whether they are read, skipped (counted), ignored, or end the message.
 IN_BETWEEN = {
     "A": (record(P, A, ONE), "read"),
     "A of 0 bytes": (record(P, A, b""), "skipped"),
@@ -47,10 +47,10 @@ IN_BETWEEN = {
         record(P, SVCB, b"\x00\x01\x00\x00\x04\x00\x04" + ONE + b"\x00\x03\x00\x02\x01\xbb"),
         "skipped",
     ),
-    "TXT of nonsense": (record(P, TXT, b"\xff"), "passed over"),
-    "unknown type": (record(P, 65280, b"\xff"), "passed over"),
-    "A of class CH": (record(P, A, ONE, klass=3), "passed over"),
-    "A of class ANY, empty": (record(P, A, b"", klass=255), "passed over"),
+    "TXT without a string": (record(P, TXT, b"\xff"), "ignored"),
+    "unknown type": (record(P, 65280, b"\xff"), "ignored"),
+    "A of class CH": (record(P, A, ONE, klass=3), "ignored"),
+    "A of class ANY, empty": (record(P, A, b"", klass=255), "ignored"),
     "owner that points at itself": (record(pointer(HEAD + 16), A, ONE), "the end"),
     "owner that points forward": (record(pointer(HEAD + 18), A, ONE), "the end"),
     "owner that points past the message": (record(b"\xff\xff", A, ONE), "the end"),
@@ -68,12 +68,12 @@ IN_BETWEEN = {
     "owner of 257 bytes by a pointer": (record(b"\x01a" * 122 + b"\x01a" + P, A, ONE), "the end"),
     "RDATA past the message": (P + struct.pack("!HHIH", A, 1, 300, 400) + ONE, "the end"),
 }
-SHOWN = {"read": (3, 0, False), "skipped": (2, 1, False), "passed over": (2, 0, False), "the end": (1, 0, True)}
+SHOWN = {"read": (3, 0, False), "skipped": (2, 1, False), "ignored": (2, 0, False), "the end": (1, 0, True)}
 
 
 @pytest.mark.parametrize(("odd", "fate"), IN_BETWEEN.values(), ids=IN_BETWEEN)
 def test_one_odd_record_costs_no_other(odd: bytes, fate: str) -> None:
-    """A bad RDATA is skipped and counted, what can make no relation passed over; broken framing ends the message."""
+    """Bad RDATA is skipped and counted, other types are ignored, and broken framing ends the message."""
     message = decode(by_hand(QUESTION, GOOD, odd, GOOD))
     assert (len(message.answers), message.skipped, message.damaged) == SHOWN[fate]
 
@@ -82,7 +82,7 @@ def test_one_odd_record_costs_no_other(odd: bytes, fate: str) -> None:
     ("name", "length"), [(b"\x01a" * 127 + b"\x00", 255), (b"\x01a" * 126 + b"\x02aa\x00", 256), (b"\x00", 1)]
 )
 def test_a_name_has_at_most_255_bytes(name: bytes, length: int) -> None:
-    """A question's name of 255 bytes is read and one of 256 is not."""
+    """A question's name of 255 bytes is read, and a name of 256 bytes is not."""
     assert len(name) == length
     if length > 255:
         with pytest.raises(BadMessage):
@@ -94,7 +94,7 @@ def test_a_name_has_at_most_255_bytes(name: bytes, length: int) -> None:
 @pytest.mark.parametrize("pointers", range(1, MAX_POINTERS + 3))
 @pytest.mark.parametrize("warm", [False, True], ids=["from scratch", "from what is known"])
 def test_a_name_has_at_most_16_pointers(pointers: int, warm: bool) -> None:
-    """16 pointers in one name are followed and 17 are not, read from the end or built up from known parts."""
+    """A name with 16 pointers is read, and one with 17 is not, whether its parts are known or not."""
     wire_ = b"\x01a\x00" + b"".join(b"\x01b" + pointer(max(0, 4 * n - 1)) for n in range(pointers))
     starts = [3 + 4 * n for n in range(pointers)]
     known: dict = {}
@@ -110,7 +110,7 @@ def test_a_name_has_at_most_16_pointers(pointers: int, warm: bool) -> None:
 
 @pytest.mark.parametrize(("links", "read"), [(MAX_POINTERS - 1, True), (MAX_POINTERS, False)])
 def test_a_pointer_alone_counts_like_any_other(links: int, read: bool) -> None:
-    """A name that is only a pointer to a known name adds its own pointer to that name's."""
+    """A name that is only a pointer has one pointer more than the name at its target."""
     wire_ = b"\x01a\x00" + b"".join(b"\x01b" + pointer(max(0, 4 * n - 1)) for n in range(links))
     wire_ += pointer(4 * links - 1)
     known: dict = {}
@@ -125,14 +125,14 @@ def test_a_pointer_alone_counts_like_any_other(links: int, read: bool) -> None:
 
 
 def test_an_owner_is_bound_by_what_its_name_holds() -> None:
-    """An owner's pointer to a known name counts as one more pointer, and leads to no run that is not over before it."""
+    """A pointer of an owner to a known name obeys the bound on pointers and the rule that names end before them."""
     hidden, end = chained(b"\x01a", MAX_POINTERS - 1)
     alias = record(P, CNAME, b"\x01b" + pointer(end))
     alias_target = HEAD + sum(map(len, hidden)) + 12
     deep = decode(by_hand(QUESTION, *hidden, alias, record(pointer(alias_target), A, ONE), GOOD))
     assert (len(deep.answers), deep.skipped, deep.damaged) == (1, 0, True)
     last_byte = HEAD + 12
-    label = record(P, TXT, bytes([16]))  # which reaches over the next record, to the first 0 behind the next owner
+    label = record(P, TXT, bytes([16]))  # it covers the next record up to the first 0 behind its owner
     early = by_hand(QUESTION, label, record(P, CNAME, pointer(last_byte)), record(pointer(last_byte), A, ONE), GOOD)
     overlapping = decode(early)
     assert (len(overlapping.answers), overlapping.skipped, overlapping.damaged) == (0, 1, True)
@@ -152,16 +152,16 @@ HEADERS = {
 
 @pytest.mark.parametrize("wire_", HEADERS.values(), ids=HEADERS)
 def test_without_header_or_question_there_is_no_message(wire_: bytes) -> None:
-    """A message whose header or question is not whole is refused."""
+    """A message whose header or question is cut short is refused."""
     if wire_ == HEADERS["question that points at the header"]:
-        wire_ = wire_[:11] + b"\xc1" + wire_[12:]  # lest the header there reads as the root
+        wire_ = wire_[:11] + b"\xc1" + wire_[12:]  # otherwise the header there reads as the root
     with pytest.raises(BadMessage):
         decode(wire_)
 
 
 @pytest.mark.parametrize("counts", ["1 2 0", "1 65535 0"])
 def test_counts_that_promise_more_than_is_there(counts: str) -> None:
-    """What is there is read, and the message is marked as damaged."""
+    """A message with fewer records than its header promises is read to its end and marked as damaged."""
     message = decode(by_hand(QUESTION, GOOD, counts=counts))
     assert ([record.target for record in message.answers], message.damaged) == (["1.1.1.1"], True)
 
@@ -174,13 +174,13 @@ def test_counts_that_promise_less_than_is_there() -> None:
 
 @pytest.mark.parametrize(("counts", "flags"), [("0 1 0", 0x8180), ("2 1 0", 0x8180), ("1 1 0", 0x0100)])
 def test_only_responses_to_one_question_are_read_further(counts: str, flags: int) -> None:
-    """Of a query, and of a message with no or several questions, only the header is read."""
+    """Only the header is read of a query, and of a message with no question or several."""
     message = decode(by_hand(QUESTION, GOOD, counts=counts, flags=flags))
     assert (message.name, message.answers, message.question_count) == ("", [], int(counts[0]))
 
 
 def test_what_is_whole_of_a_cut_message_counts() -> None:
-    """Cut at every byte, a message gives the first of its records, never fewer with more bytes."""
+    """A message that is cut at any byte gives the first of its records, and never fewer with more bytes."""
     records = [rr("q.example", "CNAME", "c.example"), rr("c.example", "A", "1.1.1.1"), rr("c.example", "AAAA", "::1")]
     records += [rr("c.example", "MX", "10 m.example"), rr("c.example", "HTTPS", "1 . ipv4hint=1.1.1.1")]
     whole = reply("q.example", "A", *records)
@@ -201,7 +201,7 @@ def test_what_is_whole_of_a_cut_message_counts() -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("wire_", BOMBS.values(), ids=BOMBS)
 def test_a_bomb_is_read_to_its_end(wire_: bytes) -> None:
-    """A message of up to 64 KiB that is made to be slow is read in bounded time, each of its records accounted for."""
+    """A message of up to 64 KiB that is built to be slow is read in bounded time, with every record accounted for."""
     assert 60_000 < len(wire_) <= MESSAGE_LIMIT
     message = decode(wire_)
     assert not message.damaged
@@ -210,7 +210,7 @@ def test_a_bomb_is_read_to_its_end(wire_: bytes) -> None:
 
 
 class Looked(bytes):
-    """Bytes that count how often one of them, or a part, is looked at from Python."""
+    """Bytes that count the accesses to them from Python."""
 
     looks = 0
 
@@ -221,14 +221,14 @@ class Looked(bytes):
 
 @pytest.mark.parametrize("wire_", BOMBS.values(), ids=BOMBS)
 def test_what_is_known_bounds_the_work(wire_: bytes) -> None:
-    """Of no message are there more looks at its bytes than it has bytes."""
+    """No message causes more accesses to its bytes than it has bytes."""
     looked = Looked(wire_)
     decode(looked)
     assert looked.looks < len(wire_)
 
 
 def test_a_bomb_is_a_bomb() -> None:
-    """The chains of the bombs are as deep as they say: one link fewer is read, one more is refused."""
+    """The chains of the bombs are exactly as deep as the bound: one link more is refused."""
     deepest = decode(bomb(b"\x01a", MAX_POINTERS - 1))
     assert deepest.answers[-1].target == ".".join(["a"] * MAX_POINTERS)
     assert decode(bomb(b"\x01a", MAX_POINTERS)).skipped > 4000

@@ -1,4 +1,4 @@
-"""The decoder against dnspython: what both read is the same, and what neither can read is refused."""
+"""The decoder against dnspython: both read the same from a message, or both refuse it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ v6 = st.one_of(st.ip_addresses(v=6), st.ip_addresses(v=6, network="::ffff:0:0/96
 
 
 def from_wire(kind: str, data: bytes) -> dns.rdata.Rdata:
-    """RDATA from uncompressed bytes, which may hold names that no text does."""
+    """Return RDATA from uncompressed bytes, which may contain names that have no text form."""
     return dns.rdata.from_wire("IN", kind, data, 0, len(data))
 
 
 @st.composite
 def service_bindings(draw) -> tuple[str, dns.rdata.Rdata]:
-    """An SVCB or HTTPS record in AliasMode, or in ServiceMode with some parameters."""
+    """Return an SVCB or HTTPS record in AliasMode, or in ServiceMode with some parameters."""
     kind, target = draw(st.sampled_from(["SVCB", "HTTPS"])), draw(names).to_wire()
     if draw(st.booleans()):
         return kind, from_wire(kind, b"\x00\x00" + target)
@@ -57,7 +57,7 @@ def service_bindings(draw) -> tuple[str, dns.rdata.Rdata]:
 
 
 def named(kind: str, head: int) -> st.SearchStrategy:
-    """RDATA of some bytes and a name."""
+    """Return RDATA of some bytes and a name."""
     return st.tuples(st.binary(min_size=head, max_size=head), names).map(
         lambda parts: (kind, from_wire(kind, parts[0] + parts[1].to_wire()))
     )
@@ -75,7 +75,7 @@ rdatas = st.one_of(
 
 @st.composite
 def messages(draw) -> bytes:
-    """A response of mixed records, names compressed, with and without EDNS and other sections."""
+    """Return a response of mixed records and compressed names, with or without EDNS and other sections."""
     question = draw(names)
     pool = [question, *draw(st.lists(names, max_size=3))]
     message = dns.message.make_query(question, draw(st.sampled_from(["A", "PTR", "HTTPS", "ANY"])), id=draw(shorts))
@@ -90,7 +90,7 @@ def messages(draw) -> bytes:
 
 @given(messages())
 def test_a_whole_message_is_read_as_dnspython_reads_it(wire: bytes) -> None:
-    """Question, flags and every record in its order are what dnspython gives, each record by itself."""
+    """Question, flags and every record are what dnspython reads, in the same order."""
     parsed = dns.message.from_wire(wire, one_rr_per_rrset=True)
     message = decode(wire)
     assert message.answers == records_of(parsed)
@@ -102,7 +102,7 @@ def test_a_whole_message_is_read_as_dnspython_reads_it(wire: bytes) -> None:
 
 @given(messages(), st.lists(names, min_size=1, max_size=3))
 def test_a_message_of_several_questions_is_read_no_further(wire: bytes, more: list[dns.name.Name]) -> None:
-    """Of a message that dnspython reads, but which asks for several names, only the header is given."""
+    """Only the header is read of a message with several questions, although dnspython reads more."""
     asked = dns.message.from_wire(wire)
     asked.question += [dns.rrset.RRset(name, 1, 28) for name in more]
     wire = asked.to_wire(max_size=65535)
@@ -114,7 +114,7 @@ def test_a_message_of_several_questions_is_read_no_further(wire: bytes, more: li
     st.one_of(st.binary(max_size=100), st.binary(max_size=60).map(lambda tail: b"\0\1\x81\x80\0\1\0\5\0\0\0\0" + tail))
 )
 def test_any_bytes_are_a_message_or_a_bad_one(wire: bytes) -> None:
-    """Any bytes at all give a Message or BadMessage, and nothing else."""
+    """Any bytes give a Message or raise BadMessage, and nothing else."""
     try:
         assert isinstance(decode(wire), Message)
     except BadMessage:
@@ -123,7 +123,7 @@ def test_any_bytes_are_a_message_or_a_bad_one(wire: bytes) -> None:
 
 @st.composite
 def mutants(draw) -> bytes:
-    """A valid message with some bytes flipped, cut out or put in."""
+    """Return a valid message with some bytes flipped, cut out or inserted."""
     wire = bytearray(draw(messages()))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(wire)))
@@ -141,7 +141,7 @@ def mutants(draw) -> bytes:
 
 @given(mutants())
 def test_a_damaged_message_is_read_as_far_as_dnspython_reads_it(wire: bytes) -> None:
-    """Of a mutated message the question and the records are what dnspython finds in it before it ends, or neither."""
+    """The question and records of a damaged message are what dnspython reads, or both refuse it."""
     assert not disagreement(wire)
 
 
@@ -158,7 +158,7 @@ POINTER_RICH = st.lists(
 
 
 def read_both(wire: bytes, start: int, known: dict) -> tuple[object, object]:
-    """The name at an offset and where it ends, by us and by dnspython; None where it is refused."""
+    """Return the name at an offset and its end, by us and by dnspython; None where it is refused."""
     try:
         name = read_name(wire, start, len(wire), known)
         ours = name.text, name.end
@@ -177,7 +177,7 @@ def read_both(wire: bytes, start: int, known: dict) -> tuple[object, object]:
 @example(b"\x03a\xc0\x00\x00\xc0\x01", random.Random(0))
 @example(b"\x03\x03ab\x00\xc0\x00", random.Random(0))
 def test_names_are_read_as_dnspython_reads_them(wire: bytes, chance: random.Random) -> None:
-    """At every offset, in any order, with all that is known from before, a name is what dnspython says, or refused."""
+    """At every offset, in any order and with any names known before, a name is what dnspython reads or refused."""
     known: dict = {}
     starts = [*range(len(wire))] * 2
     chance.shuffle(starts)
@@ -197,12 +197,12 @@ READ_FAST = {name: wire for name, wire in BOMBS.items() if name not in READ_SLOW
 
 @pytest.mark.parametrize("wire", READ_FAST.values(), ids=READ_FAST)
 def test_a_bomb_holds_what_dnspython_finds_in_it(wire: bytes) -> None:
-    """Of hostile messages the same records are read as by dnspython."""
+    """The records of hostile messages are what dnspython reads."""
     assert decode(wire).answers == records_of(read_all(wire))
 
 
 @pytest.mark.parametrize("ttl", [0, 604801, 2**31 - 1, 2**31, 2**32 - 1])
 def test_a_ttl_is_read_as_it_stands(ttl: int) -> None:
-    """A TTL is 32 bits without a sign; what it means is decided elsewhere."""
+    """A TTL is read as 32 bits without a sign; its meaning is decided elsewhere."""
     wire = reply("a.com", "A", rr("a.com", "A", "1.1.1.1", 0x01020304)).replace(b"\1\2\3\4", ttl.to_bytes(4))
     assert [record.ttl for record in decode(wire).answers] == [ttl]

@@ -1,4 +1,4 @@
-"""Names and addresses come to one form: DESIGN 5.1."""
+"""The one form of names and addresses (DESIGN 5.1)."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ NOTHING = [
     ("spelling", "expected"), [(spelling, form) for form, spellings in SPELLINGS.items() for spelling in spellings]
 )
 def test_every_spelling_finds_its_node(spelling: str, expected: str) -> None:
-    """A lookup key in any usual spelling comes to the one form of its name or address."""
+    """A lookup key in any usual spelling is converted to the form of its name or address."""
     assert lookup_key(spelling) == expected
 
 
 @pytest.mark.parametrize("key", NOTHING)
 def test_what_can_be_no_node_has_no_key(key: str) -> None:
-    """An invalid name, the root, and a reverse name that names no address have no key."""
+    """An invalid name, the root, and a reverse name without an address have no key."""
     assert lookup_key(key) is None
 
 
@@ -152,14 +152,14 @@ TEXTS = st.one_of(
 
 @given(TEXTS)
 def test_a_lookup_key_is_a_fixed_point(text: str) -> None:
-    """Any text at all gives no key, or one that is its own key."""
+    """Any text gives no key, or a key that is its own key."""
     key = lookup_key(text)
     assert key is None or lookup_key(key) == key
 
 
 @given(st.lists(st.binary(min_size=1, max_size=63), min_size=1, max_size=3))
 def test_names_off_the_wire_are_found_by_their_text(labels: list[bytes]) -> None:
-    """The text form of a name that may be a node is its own key, whatever its bytes."""
+    """The text form of a name from the wire is its own key, whatever its bytes."""
     text = ".".join(map(label_text, labels))
     if is_node(text):
         assert lookup_key(text) == text
@@ -220,12 +220,12 @@ def test_only_names_that_are_no_address_reverse_name_or_root_are_nodes(name: str
     ],
 )
 def test_packed_addresses_have_canonical_text(packed: bytes, expected: str) -> None:
-    """Packed addresses are written as RFC 5952 says, IPv4-mapped IPv6 as IPv4."""
+    """Packed addresses are written as in RFC 5952, IPv4-mapped IPv6 as IPv4."""
     assert packed_address_text(packed) == expected
 
 
 @given(st.ip_addresses())
 def test_a_reverse_name_is_the_address_it_names(address) -> None:
-    """The reverse name of any address is a reverse name, and finds that address."""
+    """The reverse name of any address is a reverse name, and encodes that address."""
     assert is_reverse(address.reverse_pointer)
     assert lookup_key(address.reverse_pointer) == address_text(str(address))

@@ -1,4 +1,4 @@
-"""Service bindings against dnspython: which parameters make one, and what is read of it."""
+"""Service bindings against dnspython: valid parameters, and the fields that are read."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ rdatas = st.tuples(
 
 
 def read_both(rdata: bytes) -> tuple[ServiceBinding | None, ServiceBinding | None]:
-    """An RDATA, read by us and by dnspython; None where it is refused. A name stands before it, to be pointed to."""
+    """Return an RDATA as read by us and by dnspython, None where refused. A name before it can be pointed to."""
     wire = b"\0" + rdata + b"\0behind"
     end = 1 + len(rdata)
     try:
@@ -79,7 +79,7 @@ def test_a_service_binding_is_what_dnspython_reads(rdata: bytes) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in VALUES.items() for value in values])
 def test_a_parameter_has_the_values_that_dnspython_takes(key: int, value: bytes) -> None:
-    """A value of a parameter is taken or refused as dnspython does it, with and without those beside it."""
+    """A parameter's value is accepted if dnspython accepts it, alone or beside other parameters."""
     alone = parameter(key, value)
     beside = {1: b"\2h2", 3: b"\1\xbb"} | {key: value}
     for rdata in (alone, b"".join(parameter(*pair) for pair in sorted(beside.items()))):
@@ -97,6 +97,6 @@ def test_a_parameter_has_the_values_that_dnspython_takes(key: int, value: bytes)
     ],
 )
 def test_hints_are_read_in_their_order(values: list[tuple[int, bytes]], hints: tuple[str, ...]) -> None:
-    """A service binding has its IPv4 hints, then its IPv6 hints, in the form of addresses."""
+    """A service binding has its IPv4 hints, then its IPv6 hints, in canonical text."""
     rdata = b"\0\1\1A\0" + b"".join(parameter(*value) for value in values)
     assert read_both(rdata) == (ServiceBinding("a", service_mode=True, hints=hints),) * 2

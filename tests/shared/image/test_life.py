@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,30 +79,40 @@ def test_every_message_moves_the_clock() -> None:
         assert fed((0, a(10)), (10, payload)).get("a.com") is None
 
 
-# Second sighting of a relation with TTL 10 and grace 5: its stamp and TTL; then the first and the last sighting,
-# the count, and the end of its life.
-SECOND = {
-    "in its life": ((9, 10), (0, 9, 2, 19)),
-    "in its grace": ((14.5, 10), (0, 14.5, 2, 24.5)),
-    "at its very end": ((15, 10), (15, 15, 1, 25)),
-    "after its end": ((100, 10), (100, 100, 1, 110)),
-    "a shorter one": ((2, 1), (0, 2, 2, 10)),
-    "TTL 0": ((2, 0), (0, 2, 2, 10)),
-    "TTL 0 in its grace": ((12, 0), (0, 12, 2, 12)),
-    "at the same instant": ((0, 20), (0, 0, 2, 20)),
-    "a late packet": ((-5, 10), (-5, 0, 2, 10)),
-    "a late packet with a long life": ((-5, 100), (-5, 0, 2, 95)),
-    "a late packet from before its life": ((-1000, 10), (-1000, 0, 2, 10)),
-}
+@dataclass(frozen=True)
+class Second:
+    """A second sighting of a relation with TTL 10 and grace 5, and the expected life; times are seconds after T."""
+
+    says: str
+    stamp: float
+    ttl: int
+    first: float
+    last: float
+    count: int
+    ends: float
 
 
-@pytest.mark.parametrize(("second", "expected"), SECOND.values(), ids=SECOND)
-def test_a_second_sighting(second: tuple[float, int], expected: tuple[float, float, int, float]) -> None:
+SECOND = [
+    Second("within the life", stamp=9, ttl=10, first=0, last=9, count=2, ends=19),
+    Second("within the grace", stamp=14.5, ttl=10, first=0, last=14.5, count=2, ends=24.5),
+    Second("at the end", stamp=15, ttl=10, first=15, last=15, count=1, ends=25),
+    Second("after the end", stamp=100, ttl=10, first=100, last=100, count=1, ends=110),
+    Second("a shorter TTL", stamp=2, ttl=1, first=0, last=2, count=2, ends=10),
+    Second("TTL 0", stamp=2, ttl=0, first=0, last=2, count=2, ends=10),
+    Second("TTL 0 within the grace", stamp=12, ttl=0, first=0, last=12, count=2, ends=12),
+    Second("at the same instant", stamp=0, ttl=20, first=0, last=0, count=2, ends=20),
+    Second("a late packet", stamp=-5, ttl=10, first=-5, last=0, count=2, ends=10),
+    Second("a late packet with a long life", stamp=-5, ttl=100, first=-5, last=0, count=2, ends=95),
+    Second("a late packet from before the life", stamp=-1000, ttl=10, first=-1000, last=0, count=2, ends=10),
+]
+
+
+@pytest.mark.parametrize("second", SECOND, ids=lambda second: second.says)
+def test_a_second_sighting(second: Second) -> None:
     """A sighting before the end extends a life and never shortens it; one at the end or later starts another life."""
-    stamp, ttl = second
-    relation = only(fed((0, a(10)), (stamp, a(ttl)), grace=5))
-    shown = relation.first_seen - T, relation.last_seen - T, relation.count, relation.ends - T
-    assert shown == expected
+    relation = only(fed((0, a(10)), (second.stamp, a(second.ttl)), grace=5))
+    assert (relation.first_seen - T, relation.last_seen - T) == (second.first, second.last)
+    assert (relation.count, relation.ends - T) == (second.count, second.ends)
 
 
 def test_a_new_life_has_roots_of_its_own() -> None:

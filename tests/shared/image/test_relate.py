@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import permutations
 
 import dns.flags
@@ -45,90 +46,123 @@ def test_which_messages_count(payload: bytes, reason: str | None) -> None:
     assert refusal(decode(payload)) == reason
 
 
-# Responses: question, records, the relations they make, and the number of foreign records.
-TOLD = {
-    "an address": ("a A", ["a A 1.1.1.1"], ["a A 1.1.1.1 300"], 0),
-    "an IPv6 address": ("a AAAA", [f"a AAAA {V6}"], [f"a AAAA {V6} 300"], 0),
-    "an IPv4-mapped address": ("a AAAA", ["a AAAA ::ffff:1.1.1.1"], ["a AAAA 1.1.1.1 300"], 0),
-    "mixed case": ("A.Com A", ["a.cOM A 1.1.1.1"], ["a.com A 1.1.1.1 300"], 0),
-    "a type that was not asked": ("a TXT", ["a A 1.1.1.1"], ["a A 1.1.1.1 300"], 0),
-    "types that make nothing": ("a ANY", ["a TXT x", "a NS ns.a", "a DNAME b"], [], 0),
-    "a DNAME is covered by its alias": (
+@dataclass(frozen=True)
+class Case:
+    """A response, the relations that it makes, and the number of foreign records."""
+
+    says: str
+    question: str
+    records: list[str]
+    relations: list[str]
+    foreign: int = 0
+
+
+CASES = [
+    Case("an address", "a A", records=["a A 1.1.1.1"], relations=["a A 1.1.1.1 300"]),
+    Case("an IPv6 address", "a AAAA", records=[f"a AAAA {V6}"], relations=[f"a AAAA {V6} 300"]),
+    Case("an IPv4-mapped address", "a AAAA", records=["a AAAA ::ffff:1.1.1.1"], relations=["a AAAA 1.1.1.1 300"]),
+    Case("mixed case", "A.Com A", records=["a.cOM A 1.1.1.1"], relations=["a.com A 1.1.1.1 300"]),
+    Case("a type that was not asked for", "a TXT", records=["a A 1.1.1.1"], relations=["a A 1.1.1.1 300"]),
+    Case("types without relations", "a ANY", records=["a TXT x", "a NS ns.a", "a DNAME b"], relations=[]),
+    Case(
+        "a DNAME is covered by its alias",
         "x.a A",
-        ["a DNAME b", "x.a CNAME x.b", "x.b A 1.1.1.1"],
-        ["x.a CNAME x.b 300", "x.b A 1.1.1.1 300"],
-        0,
+        records=["a DNAME b", "x.a CNAME x.b", "x.b A 1.1.1.1"],
+        relations=["x.a CNAME x.b 300", "x.b A 1.1.1.1 300"],
     ),
-    "each record has its own TTL": (
+    Case(
+        "each record has its own TTL",
         "a A",
-        ["a A 1.1.1.1 ttl=1", "a A 1.1.1.2 ttl=2", "a A 1.1.1.1 ttl=3"],
-        ["a A 1.1.1.1 1", "a A 1.1.1.2 2", "a A 1.1.1.1 3"],
-        0,
+        records=["a A 1.1.1.1 ttl=1", "a A 1.1.1.2 ttl=2", "a A 1.1.1.1 ttl=3"],
+        relations=["a A 1.1.1.1 1", "a A 1.1.1.2 2", "a A 1.1.1.1 3"],
     ),
-    "an address of somebody else": ("a A", ["b A 1.1.1.1"], [], 1),
-    "an address of somebody else among ours": (
+    Case("an address of another name", "a A", records=["b A 1.1.1.1"], relations=[], foreign=1),
+    Case(
+        "an address of another name among the question's",
         "a A",
-        ["b A 6.6.6.6", "a A 1.1.1.1", "bank.com A 6.6.6.6"],
-        ["a A 1.1.1.1 300"],
-        2,
+        records=["b A 6.6.6.6", "a A 1.1.1.1", "bank.com A 6.6.6.6"],
+        relations=["a A 1.1.1.1 300"],
+        foreign=2,
     ),
-    "a parent's address": ("www.a A", ["a A 1.1.1.1"], [], 1),
-    "an alias that leads to the question": ("b A", ["a CNAME b", "b A 1.1.1.1"], ["b A 1.1.1.1 300"], 1),
-    "an island of two foreign names": ("a A", ["x CNAME y", "y CNAME x", "a A 1.1.1.1"], ["a A 1.1.1.1 300"], 2),
-    "an alias of itself": ("a A", ["a CNAME a", "a A 1.1.1.1"], ["a CNAME a 300", "a A 1.1.1.1 300"], 0),
-    "a mail exchange and its address": (
+    Case("a parent's address", "www.a A", records=["a A 1.1.1.1"], relations=[], foreign=1),
+    Case(
+        "an alias that leads to the question",
+        "b A",
+        records=["a CNAME b", "b A 1.1.1.1"],
+        relations=["b A 1.1.1.1 300"],
+        foreign=1,
+    ),
+    Case(
+        "an island of two foreign names",
+        "a A",
+        records=["x CNAME y", "y CNAME x", "a A 1.1.1.1"],
+        relations=["a A 1.1.1.1 300"],
+        foreign=2,
+    ),
+    Case(
+        "an alias of itself",
+        "a A",
+        records=["a CNAME a", "a A 1.1.1.1"],
+        relations=["a CNAME a 300", "a A 1.1.1.1 300"],
+    ),
+    Case(
+        "a mail exchange and its address",
         "a MX",
-        ["a MX m.b", "m.b A 1.1.1.1"],
-        ["a MX m.b 300", "m.b A 1.1.1.1 300"],
-        0,
+        records=["a MX m.b", "m.b A 1.1.1.1"],
+        relations=["a MX m.b 300", "m.b A 1.1.1.1 300"],
     ),
-    "a service and its address": (
+    Case(
+        "a service and its address",
         "_x._tcp.a SRV",
-        ["_x._tcp.a SRV s.b", f"s.b AAAA {V6}"],
-        ["_x._tcp.a SRV s.b 300", f"s.b AAAA {V6} 300"],
-        0,
+        records=["_x._tcp.a SRV s.b", f"s.b AAAA {V6}"],
+        relations=["_x._tcp.a SRV s.b 300", f"s.b AAAA {V6} 300"],
     ),
-    "a null MX": ("a MX", ["a MX 0 ."], [], 0),
-    "a service that is not there": ("a SRV", ["a SRV 0 0 0 ."], [], 0),
-    "SVCB in AliasMode": ("a SVCB", ["a SVCB 0 b", "b A 1.1.1.1"], ["a SVCB b 300", "b A 1.1.1.1 300"], 0),
-    "HTTPS in AliasMode to nowhere": ("a HTTPS", ["a HTTPS 0 ."], [], 0),
-    "HTTPS without target or hints": ("a HTTPS", ["a HTTPS 1 . alpn=h2"], [], 0),
-    "hints of the owner": (
+    Case("a null MX", "a MX", records=["a MX 0 ."], relations=[]),
+    Case("a service that does not exist", "a SRV", records=["a SRV 0 0 0 ."], relations=[]),
+    Case(
+        "SVCB in AliasMode",
+        "a SVCB",
+        records=["a SVCB 0 b", "b A 1.1.1.1"],
+        relations=["a SVCB b 300", "b A 1.1.1.1 300"],
+    ),
+    Case("HTTPS in AliasMode to nowhere", "a HTTPS", records=["a HTTPS 0 ."], relations=[]),
+    Case("HTTPS without target or hints", "a HTTPS", records=["a HTTPS 1 . alpn=h2"], relations=[]),
+    Case(
+        "hints of the owner",
         "a HTTPS",
-        [f"a HTTPS 1 . ipv4hint=1.1.1.1,1.1.1.2 ipv6hint={V6}"],
-        ["a HTTPS 1.1.1.1 300", "a HTTPS 1.1.1.2 300", f"a HTTPS {V6} 300"],
-        0,
+        records=[f"a HTTPS 1 . ipv4hint=1.1.1.1,1.1.1.2 ipv6hint={V6}"],
+        relations=["a HTTPS 1.1.1.1 300", "a HTTPS 1.1.1.2 300", f"a HTTPS {V6} 300"],
     ),
-    "hints of the target": (
+    Case(
+        "hints of the target",
         "a HTTPS",
-        ["a HTTPS 1 b ipv4hint=1.1.1.1"],
-        ["a HTTPS b 300", "b HTTPS 1.1.1.1 300"],
-        0,
+        records=["a HTTPS 1 b ipv4hint=1.1.1.1"],
+        relations=["a HTTPS b 300", "b HTTPS 1.1.1.1 300"],
     ),
-    "hints of somebody else": ("a HTTPS", ["c HTTPS 1 a ipv4hint=1.1.1.1"], [], 1),
-    "hints of a literal": ("a HTTPS", ["a HTTPS 1 1.1.1.1 ipv4hint=1.1.1.2"], [], 0),
-    "the target of a binding is reached": (
+    Case("hints of another name", "a HTTPS", records=["c HTTPS 1 a ipv4hint=1.1.1.1"], relations=[], foreign=1),
+    Case("hints of a literal", "a HTTPS", records=["a HTTPS 1 1.1.1.1 ipv4hint=1.1.1.2"], relations=[]),
+    Case(
+        "the target of a binding is reached",
         "a HTTPS",
-        ["a HTTPS 1 b ipv4hint=1.1.1.1 ttl=60", "b A 1.1.1.1 ttl=30"],
-        ["a HTTPS b 60", "b HTTPS 1.1.1.1 60", "b A 1.1.1.1 30"],
-        0,
+        records=["a HTTPS 1 b ipv4hint=1.1.1.1 ttl=60", "b A 1.1.1.1 ttl=30"],
+        relations=["a HTTPS b 60", "b HTTPS 1.1.1.1 60", "b A 1.1.1.1 30"],
     ),
-    "an alias to a literal": ("a A", ["a CNAME 1.1.1.1", "1.1.1.1 A 2.2.2.2"], [], 1),
-    "an alias to a reverse name": ("a A", ["a CNAME 1.1.1.1.in-addr.arpa"], [], 0),
-    "an alias to the root": ("a A", ["a CNAME .", ". A 1.1.1.1"], [], 1),
-    "an exchange that is a literal": ("a MX", ["a MX 1.1.1.1", "a MX m"], ["a MX m 300"], 0),
-    "a question about a literal": ("1.1.1.1 A", ["1.1.1.1 A 2.2.2.2"], [], 1),
-    "a question about the root": (". A", [". A 1.1.1.1"], [], 1),
-    "a PTR of a name": ("a PTR", ["a PTR b"], [], 0),
-}
+    Case("an alias to a literal", "a A", records=["a CNAME 1.1.1.1", "1.1.1.1 A 2.2.2.2"], relations=[], foreign=1),
+    Case("an alias to a reverse name", "a A", records=["a CNAME 1.1.1.1.in-addr.arpa"], relations=[]),
+    Case("an alias to the root", "a A", records=["a CNAME .", ". A 1.1.1.1"], relations=[], foreign=1),
+    Case("an exchange that is a literal", "a MX", records=["a MX 1.1.1.1", "a MX m"], relations=["a MX m 300"]),
+    Case("a question about a literal", "1.1.1.1 A", records=["1.1.1.1 A 2.2.2.2"], relations=[], foreign=1),
+    Case("a question about the root", ". A", records=[". A 1.1.1.1"], relations=[], foreign=1),
+    Case("a PTR of a name", "a PTR", records=["a PTR b"], relations=[]),
+]
 
 
-@pytest.mark.parametrize(("question", "records", "relations", "foreign"), TOLD.values(), ids=TOLD)
-def test_which_records_become_relations(question: str, records: list[str], relations: list[str], foreign: int) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.says)
+def test_records_become_relations(case: Case) -> None:
     """A response makes the expected relations in order, and its foreign records are counted."""
-    _, edges, counters = relations_of(response_to(question, *records))
-    assert edges == relations
-    assert counters["foreign_record"] == foreign
+    _, edges, counters = relations_of(response_to(case.question, *case.records))
+    assert edges == case.relations
+    assert counters["foreign_record"] == case.foreign
 
 
 ANY_ORDER = {

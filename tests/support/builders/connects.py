@@ -1,4 +1,4 @@
-"""The server names that tshark read out of the corpus (connect_names.tsv)."""
+"""The server names that tshark read from the corpus (connect_names.tsv)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from builders.corpus import CORPUS
 
 
 class Connect(NamedTuple):
-    """A row: a client called a server by a name."""
+    """A row: a client sent a server name to a server."""
 
     epoch: int
     client: str
@@ -24,7 +24,7 @@ _EVIDENCE = {"sni": "sni", "http": "host"}
 
 
 def connects() -> dict[str, list[Connect]]:
-    """The rows of each capture."""
+    """Return the rows of each capture."""
     if CORPUS is None:
         return {}
     found: dict[str, list[Connect]] = {}
@@ -39,7 +39,7 @@ def connects() -> dict[str, list[Connect]]:
 
 
 def is_literal(name: str) -> bool:
-    """Whether a name, without its port, is an address."""
+    """Return whether a name, without its port, is an address."""
     try:
         ip_address(name.partition(":")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""The corpus of real captures, and what tshark read out of each."""
+"""The corpus of real captures, and the messages that tshark read from each."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _OTHER_PORT = "pktvisor__dns_ipv"  # captures of load tests that have DNS on por
 
 
 def ports_of(path: Path) -> frozenset[int]:
-    """The ports on which a capture has DNS."""
+    """Return the DNS ports of a capture."""
     return frozenset({53000 if path.name.startswith(_OTHER_PORT) else 53})
 
 
 def tsharks(path: Path) -> list[Message]:
-    """The messages that tshark found on these ports, over UDP and TCP, tunnels and fragments included."""
+    """Return the messages that tshark found on these ports, over UDP and TCP, in tunnels and fragments, too."""
     truth = path.parent.parent / "truth" / f"{path.name}.tsv"
     if not truth.exists():
         return []
@@ -40,7 +40,7 @@ def tsharks(path: Path) -> list[Message]:
 
 
 def _messages(row: dict[str, str]) -> list[Message]:
-    """The messages of one row; of several layers of UDP, tunnelled, the innermost holds them."""
+    """Return the messages of one row; among several UDP layers (a tunnel) the innermost has them."""
     transport = "tcp" if row["tcp.srcport"] else "udp"
     seconds, nanoseconds = row["frame.time_epoch"].split(".")
     stamp = int(seconds) * 10**9 + int(nanoseconds.ljust(9, "0"))

@@ -1,4 +1,4 @@
-"""Messages in a few words, for tests in which only names, targets and TTLs matter."""
+"""Builders of DNS messages from short texts."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ VALUES = {"MX": "10 {}", "SRV": "0 0 443 {}", "SVCB": "1 {}", "HTTPS": "1 {}"}
 
 
 def rr(owner: str | dns.name.Name, kind: str, value: str, ttl: int = 300) -> dns.rrset.RRset:
-    """One record from text; names are absolute with or without a last dot."""
+    """Return a record from text; names are absolute with or without a trailing dot."""
     name = dns.name.from_text(owner) if isinstance(owner, str) else owner
     rdata = dns.rdata.from_text("IN", kind, value, origin=dns.name.root, relativize=False)
     return dns.rrset.from_rdata(name, ttl, rdata)
 
 
 def reply(question: str | dns.name.Name, kind: str, *records: dns.rrset.RRset, flags: int = 0) -> bytes:
-    """A response with these answers, names compressed as servers do; `flags` may hold an rcode."""
+    """Return a response with these answers and compressed names; `flags` may contain an rcode."""
     message = dns.message.make_query(question, kind, id=1)
     message.flags = dns.flags.QR | dns.flags.RD | dns.flags.RA | flags
     message.answer = list(records)
@@ -35,30 +35,30 @@ def reply(question: str | dns.name.Name, kind: str, *records: dns.rrset.RRset, f
 
 
 def wire(name: str) -> bytes:
-    """A name without compression."""
+    """Return an uncompressed name."""
     return dns.name.from_text(name).to_wire() or b""
 
 
 def by_hand(question: bytes, *records: bytes, flags: int = 0x8180, counts: str = "") -> bytes:
-    """A message from ready bytes; `counts`: questions, answers and additional records where it lies."""
+    """Return a message from given bytes; `counts` overrides the numbers of questions, answers, additionals."""
     questions, answers, additional = map(int, (counts or f"1 {len(records)} 0").split())
     return struct.pack("!HHHHHH", 1, flags, questions, answers, 0, additional) + question + b"".join(records)
 
 
 def asked(name: bytes, kind: int = A, klass: int = 1) -> bytes:
-    """A question from a name in wire form."""
+    """Return a question from a name in wire form."""
     return name + struct.pack("!HH", kind, klass)
 
 
 def record(owner: bytes, kind: int, rdata: bytes, ttl: int = 300, klass: int = 1) -> bytes:
-    """A record from ready bytes."""
+    """Return a record from given bytes."""
     return owner + struct.pack("!HHIH", kind, klass, ttl, len(rdata)) + rdata
 
 
 def response_to(question: str, *lines: str, ttl: int = 300, flags: int = 0) -> bytes:
-    """A response to a question ("name" or "name TYPE") with records written as "owner TYPE target [ttl=TTL]".
+    """Return the response to a question ("name" or "name TYPE") with records "owner TYPE target [ttl=TTL]".
 
-    For MX, SRV, SVCB and HTTPS a lone target is enough.
+    The target alone is enough for MX, SRV, SVCB and HTTPS.
     """
     name, _, kind = question.partition(" ")
     return reply(name, kind or "A", *(_record(line, ttl) for line in lines), flags=flags)
@@ -73,7 +73,7 @@ def _record(line: str, ttl: int) -> dns.rrset.RRset:
 
 
 def relations_of(payload: bytes) -> tuple[str, list[str], Counter[str]]:
-    """The root of a message, its relations as text, and what was counted."""
+    """Return the root of a message, its relations as text, and the counters."""
     counters: Counter[str] = Counter()
     root, edges = relate(decode(payload), counters)
     return root, [f"{edge.owner} {edge.kind.name} {edge.target} {edge.ttl}" for edge in edges], counters

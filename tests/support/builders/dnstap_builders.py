@@ -1,4 +1,4 @@
-"""dnstap as resolvers write it, made by protobuf's own library: what the probe's reader is held against."""
+"""dnstap as resolvers write it, built with protobuf's own library: the oracle of the probe's reader."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WHOLE: dict[str, Any] = {
 
 
 def tap(kind: str = "CLIENT_RESPONSE", identity: bytes = b"", **fields: Any) -> bytes:
-    """One message as dnstap: the fields of its Message, enumerations by their names."""
+    """Return one message as dnstap: the fields of its Message, enumerations by their names."""
     made = dnstap_pb.Dnstap(type="MESSAGE", message=dnstap_pb.Message(type=kind, **fields))
     if identity:
         made.identity = identity
@@ -38,12 +38,12 @@ def tap(kind: str = "CLIENT_RESPONSE", identity: bytes = b"", **fields: Any) -> 
 
 
 def framed(*frames: bytes) -> bytes:
-    """Data frames as they are written."""
+    """Return data frames in wire form."""
     return b"".join(struct.pack("!I", len(frame)) + frame for frame in frames)
 
 
 def tapped_in(path: Path) -> list[tuple[int, int, int, bytes]]:
-    """Time, source port, destination port and payload of each message that stands whole in a dnstap file."""
+    """Return time, source port, destination port and payload of each complete message in a dnstap file."""
     data, at, found = path.read_bytes(), len(START), []
     assert data.startswith(START)
     while at + 4 <= len(data):
@@ -75,9 +75,9 @@ class Writer:
         self.socket.sendall(data)
 
     def told(self, size: int = 1024) -> bytes:
-        """What the reader says next; b"" when it has closed."""
+        """Return the next bytes of the reader; b"" after it closed."""
         return self.socket.recv(size)
 
     def close(self) -> None:
-        """Go."""
+        """Close the socket."""
         self.socket.close()

@@ -1,4 +1,4 @@
-"""DNS messages as strangers send them: builders of damaged, odd and hostile bytes."""
+"""Builders of damaged, odd and hostile DNS messages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MESSAGE_LIMIT = 65535
 
 
 def pointer(offset: int) -> bytes:
-    """A compression pointer."""
+    """Return a compression pointer."""
     return struct.pack("!H", 0xC000 | offset)
 
 
 def chained(labels: bytes, links: int) -> tuple[list[bytes], int]:
-    """TXT records that hide a chain: an uncompressed name, then `links` runs of labels that each point to the last.
+    """Return TXT records that hide a chain: an uncompressed name, then `links` runs of labels with a pointer back.
 
-    Gives the records and the offset of the end of the chain, where reading it starts.
+    Return also the offset of the end of the chain, where reading it starts.
     """
     records, at, target = [], HEAD, b"\x00"
     for _ in range(links + 1):
@@ -32,19 +32,19 @@ def chained(labels: bytes, links: int) -> tuple[list[bytes], int]:
 
 
 def filled(records: list[bytes], one_more: bytes) -> bytes:
-    """A message of these records, and of as many of another as the size of a DNS message allows."""
+    """Return a message of these records, filled up with another record to the largest size of a DNS message."""
     room = MESSAGE_LIMIT - HEAD - sum(map(len, records))
     return by_hand(QUESTION, *records, *[one_more] * (room // len(one_more)))
 
 
 def bomb(labels: bytes, links: int) -> bytes:
-    """A message of 64 KiB whose every alias leads to a chain of pointers."""
+    """Return a message of 64 KiB in which every alias leads to a chain of pointers."""
     records, end = chained(labels, links)
     return filled(records, record(P, CNAME, pointer(end)))
 
 
 def overlapping(region: bytes, step: int) -> bytes:
-    """A message with a TXT record of this RDATA, and with aliases that each point to another offset in it."""
+    """Return a message with a TXT record of this RDATA, and aliases that each point to another offset in it."""
     hidden = record(P, TXT, region)
     aliases = [record(P, CNAME, pointer(HEAD + 12 + at)) for at in range(0, len(region), step)]
     room = MESSAGE_LIMIT - HEAD - len(hidden)
@@ -52,17 +52,17 @@ def overlapping(region: bytes, step: int) -> bytes:
 
 
 def parameters(*pairs: tuple[int, bytes]) -> bytes:
-    """The RDATA of a service binding to its owner, with these parameters as they stand."""
+    """Return the RDATA of a service binding to its owner, with these parameters unchanged."""
     return b"\x00\x01\x00" + b"".join(struct.pack("!HH", key, len(value)) + value for key, value in pairs)
 
 
 def with_parameters(*pairs: tuple[int, bytes]) -> bytes:
-    """A message of one service binding with these parameters."""
+    """Return a message of one service binding with these parameters."""
     return by_hand(QUESTION, record(P, 64, parameters(*pairs)))
 
 
 def counted(width: int, count: int) -> bytes:
-    """So many numbers, each of so many bytes."""
+    """Return this many numbers, each of this many bytes."""
     return b"".join(number.to_bytes(width, "big") for number in range(1, count + 1))
 
 

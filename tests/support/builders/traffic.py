@@ -1,4 +1,4 @@
-"""Messages at random about a few names and addresses that meet again and again: good, odd and hostile."""
+"""Random messages about a few common names and addresses: good, odd and hostile."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ LOOPS = (b"\xc0\x0c", b"\xc0\x00", b"\xc0\x20", b"\xc0\xff", b"\xff\xff", b"\x40
 
 @lru_cache
 def name_wire(name: str, upper: bool) -> bytes:
-    """A name without compression, in one case or the other."""
+    """Return an uncompressed name, in lower or upper case."""
     return wire(name).upper() if upper else wire(name)
 
 
 def any_name(random: Random) -> bytes:
-    """A name, now and then one that relates nothing."""
+    """Return a name, sometimes one that makes no relation."""
     return name_wire(random.choice(ODD if random.random() < 0.06 else NAMES), random.random() < 0.2)
 
 
 def message(random: Random) -> bytes:
-    """One message."""
+    """Return a random message."""
     return random.choices(BUILDERS, WEIGHTS)[0](random)
 
 
 def address_record(random: Random, owner: bytes) -> bytes:
-    """An A or AAAA record."""
+    """Return an A or AAAA record."""
     packed = random.choice(PACKED)
     return record(owner, A if len(packed) == 4 else AAAA, packed, random.choice(TTLS))
 
 
 def hints(random: Random) -> bytes:
-    """Parameters of a service binding, not always in their order."""
+    """Return parameters of a service binding, not always in their order."""
     packed = random.sample(PACKED, random.randint(0, 3))
     parameters = []
     for key, length in ((4, 4), (6, 16)):
@@ -59,7 +59,7 @@ def hints(random: Random) -> bytes:
 
 
 def any_record(random: Random, owner: bytes) -> bytes:
-    """A record of any kind; its names may be compressed, also where no server would."""
+    """Return a record of any kind; its names may be compressed, even where servers never do."""
     target = QUESTION if random.random() < 0.1 else any_name(random)
     kind = random.choice((A, A, A, AAAA, CNAME, CNAME, MX, SRV, SVCB, HTTPS, HTTPS, PTR, TXT))
     if kind in (A, AAAA):
@@ -76,7 +76,7 @@ def any_record(random: Random, owner: bytes) -> bytes:
 
 
 def chain(random: Random) -> bytes:
-    """From the question over aliases, maybe in a circle, to something at the end; in any order."""
+    """Return an answer from the question over aliases, perhaps in a circle, to some target, in any order."""
     names = [any_name(random) for _ in range(random.randint(1, 4))]
     ttl = random.choice(TTLS)
     aliases = [record(owner, CNAME, target, ttl) for owner, target in pairwise(names)]
@@ -88,19 +88,19 @@ def chain(random: Random) -> bytes:
 
 
 def answer(random: Random) -> bytes:
-    """Records about anybody, the question among them."""
+    """Return records about any names, the question among them."""
     owners = (random.choice((QUESTION, any_name(random))) for _ in range(random.randint(1, 6)))
     return by_hand(asked(any_name(random)), *(any_record(random, owner) for owner in owners))
 
 
 def many(random: Random) -> bytes:
-    """One name with more records than others, so that its owner meets its bound."""
+    """Return an answer with more records than others, so that its owner meets its bound."""
     owner = any_name(random)
     return by_hand(asked(owner), *(any_record(random, owner) for _ in range(random.randint(5, 12))))
 
 
 def pointer(random: Random) -> bytes:
-    """The answer to a reverse question, through aliases now and then."""
+    """Return the answer to a reverse question, sometimes through aliases."""
     names = [name_wire(random.choice(REVERSE), False) for _ in range(random.randint(1, 3))]
     records = [record(owner, CNAME, target, random.choice(TTLS)) for owner, target in pairwise(names)]
     records += [
@@ -110,7 +110,7 @@ def pointer(random: Random) -> bytes:
 
 
 def query(random: Random) -> bytes:
-    """A question alone, or what looks like more than one."""
+    """Return a query, or a message with several questions."""
     if random.random() < 0.5:
         return by_hand(asked(any_name(random)), flags=0x0100)
     flags, counts = random.choice(((0x0100, ""), (0xA800, ""), (0x8180, "2 1 0"), (0x8180, "0 1 0"), (0x8180, "1 9 0")))
@@ -118,7 +118,7 @@ def query(random: Random) -> bytes:
 
 
 def damaged(random: Random) -> bytes:
-    """A good message that was cut short, or has a few wrong bytes."""
+    """Return a good message that is cut short or has a few wrong bytes."""
     payload = bytearray(random.choice((chain, answer, many, pointer))(random))
     if random.random() < 0.4:
         return bytes(payload[: random.randint(0, len(payload))])
@@ -128,7 +128,7 @@ def damaged(random: Random) -> bytes:
 
 
 def looped(random: Random) -> bytes:
-    """A message whose names point into themselves, forwards, or to nowhere."""
+    """Return a message whose names point into themselves, forwards, or nowhere."""
     question = asked(random.choice((any_name(random), random.choice(LOOPS))))
     owners = (random.choice((QUESTION, *LOOPS)) for _ in range(3))
     records = [record(owner, CNAME, random.choice((*LOOPS, any_name(random)))) for owner in owners]

@@ -1,4 +1,4 @@
-"""Images that are told of questions with their circumstances, and trails in a few words: for tests of trails."""
+"""Helpers for trail tests: feed an Image with queries and answers of named clients; print a trail compactly."""
 
 from __future__ import annotations
 
@@ -17,60 +17,60 @@ CLIENT, SERVER = "10.0.0.2", "10.0.0.53"
 
 
 def packed(text: str) -> bytes:
-    """An address as bytes; "" is none."""
+    """Return an address as bytes; "" gives b""."""
     return ip_address(text).packed if text else b""
 
 
 def to_server(client: str = CLIENT, server: str = SERVER, **more: Any) -> Flow:
-    """A query on its way."""
+    """Return the flow of a query."""
     return Flow(packed(client), 40000, packed(server), 53, **more)
 
 
 def to_client(client: str = CLIENT, server: str = SERVER, **more: Any) -> Flow:
-    """A response on its way back."""
+    """Return the flow of a response."""
     return Flow(packed(server), 53, packed(client), 40000, **more)
 
 
 def query(name: str) -> bytes:
-    """The query that `told` answers."""
+    """Return a query with the id of `response_to`."""
     return dns.message.make_query(name, "A", id=1).to_wire()
 
 
 class Asked:
-    """An image, and what it is told; times are seconds after T."""
+    """An image with methods to feed it; times are seconds after T."""
 
     def __init__(self, **bounds: Any) -> None:
         self.image = Image(Bounds(**bounds))
 
     def query(self, after: float, name: str, flow: Flow | None = None, process: Process | None = None) -> Asked:
-        """Somebody asks."""
+        """Feed a query."""
         self.image.feed(T + after, query(name), Circumstances(flow or to_server(), process))
         return self
 
     def answer(self, after: float, question: str, *lines: str, ttl: int = 300, **circumstances: Any) -> Asked:
-        """Somebody is told; without records of an address that is named as the question: A 1.1.1.1."""
+        """Feed an answer; without records it is "A 1.1.1.1" of the question."""
         records = lines or (f"{question} A 1.1.1.1",)
         circumstances.setdefault("flow", to_client())
         self.image.feed(T + after, response_to(question, *records, ttl=ttl), Circumstances(**circumstances))
         return self
 
     def trails(self, key: str, after: float | None = None, **connection: Any) -> Trails:
-        """What is known of a key, which must be something."""
+        """Return the trails of a key, which must have some."""
         found = self.find(key, after, **connection)
         assert found is not None
         return found
 
     def find(self, key: str, after: float | None = None, **connection: Any) -> Trails | None:
-        """What is known of a key, if it is anything."""
+        """Return the trails of a key, if it has any."""
         now = None if after is None else T + after
         return self.image.trails(key, Connection(**connection), now=now)
 
     def roots(self, key: str = "1.1.1.1", after: float | None = None, **connection: Any) -> str:
-        """The questions that lead to a key, the likeliest first."""
+        """Return the questions of the trails of a key, the likeliest first."""
         return " ".join(trail.dns_root for trail in self.trails(key, after, **connection).trails)
 
 
 def in_words(trail: Trail) -> str:
-    """A trail as "root: KIND target, KIND target (state)"."""
+    """Return a trail as "root: KIND target, KIND target (state)"."""
     steps = ", ".join(f"{step.kind} {step.target}" for step in trail.steps)
     return f"{trail.dns_root}: {steps} ({trail.state})" if steps else f"{trail.dns_root}: ({trail.state})"

@@ -1,4 +1,4 @@
-"""What dnspython finds in a message, in the terms of our decoder, and where the two disagree."""
+"""dnspython's view of a message in the terms of our decoder, and the differences between both."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ READ = {"A", "AAAA", "CNAME", "PTR", "MX", "SRV", "SVCB", "HTTPS"}
 
 
 def text_of(name: dns.name.Name) -> str:
-    """A name in the form of the image."""
+    """Return a name in the form of the image."""
     return name.canonicalize().to_text(omit_final_dot=True)
 
 
 def target_of(rdata: dns.rdata.Rdata) -> str | ServiceBinding:
-    """The target of a record of one of READ."""
+    """Return the target of a record of one of READ."""
     if hasattr(rdata, "address"):
         return address_text(rdata.address)
     if not hasattr(rdata, "params"):
@@ -38,12 +38,12 @@ def target_of(rdata: dns.rdata.Rdata) -> str | ServiceBinding:
 
 
 def read_all(wire: bytes) -> dns.message.Message:
-    """A message, read as far as it goes."""
+    """Read a message as far as possible."""
     return dns.message.from_wire(wire, one_rr_per_rrset=True, continue_on_error=True)
 
 
 def records_of(message: dns.message.Message) -> list[Record]:
-    """The answers that can make relations."""
+    """Return the answers that can make relations."""
     return [
         Record(text_of(rrset.name), int(rrset.rdtype), rrset.ttl, target_of(rrset[0]))
         for rrset in message.answer
@@ -52,7 +52,7 @@ def records_of(message: dns.message.Message) -> list[Record]:
 
 
 def decoded(wire: bytes) -> Message | None:
-    """What our decoder makes of a message; None if it refuses it."""
+    """Return our decoder's message; None if it refuses the bytes."""
     try:
         return decode(wire)
     except BadMessage:
@@ -60,10 +60,10 @@ def decoded(wire: bytes) -> Message | None:
 
 
 def disagreement(wire: bytes) -> str:
-    """In what our decoder differs from dnspython on a message, whole or not; "" where they agree.
+    """Return the difference between our decoder and dnspython on a message, whole or damaged; "" if they agree.
 
-    The class of errors of dnspython, its wrong TTLs (0) and its updates are its own; so is it that an OPT or TSIG
-    record among the answers ends the message.
+    Some behaviour is dnspython's alone and is ignored: its error classes, its TTL 0 for TTLs from 2^31 on, updates, and
+    an OPT or TSIG record among the answers, which ends the message.
     """
     ours = decoded(wire)
     try:

@@ -1,4 +1,4 @@
-"""What holds of every image at all times, looked up in its insides."""
+"""Invariants that hold of every image at all times, checked on its internals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dnstrail.image.relation import Relation
 
 
 def assert_consistent(image: Image) -> None:
-    """Both tables hold the same relations, each with its roots, and the placed roots hold theirs."""
+    """Assert that both indexes hold the same relations with their roots, and that the placed roots hold theirs."""
     kept = [*_relations(image.store.forward), *_relations(image.store.pointers)]
     assert image.store.relations == len(kept)
     assert image.store.held == sum(len(relation.roots) for relation in kept) <= image.bounds.most_relations

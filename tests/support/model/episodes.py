@@ -1,4 +1,4 @@
-"""Episodes: bounds and steps at random from a seed, for an image and the model of it; a failing one gets shorter."""
+"""Random episodes, made from a seed, for an image and its model; a failing episode can be shortened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from builders.traffic import KEYS, message
 from dnstrail.image import Bounds
 from model.image_vs_model import EVICTIONS, UNBOUND, ImageAndModel
 
-AHEAD = (0.0, 0.0, 0.0, 0.5, 1.0, 4.5, 5.0, 30.0, 70.0, 400.0)  # seconds by which the clock goes on
+AHEAD = (0.0, 0.0, 0.0, 0.5, 1.0, 4.5, 5.0, 30.0, 70.0, 400.0)  # seconds by which the clock advances
 LATE = (0.0, 0.0, 0.0, 0.0, 0.5, 1.0, 30.0, 200.0)  # seconds by which a packet is late
 AGO = (0.0, 0.0, 0.5, 1.0, 5.0, 20.0, 60.0, 90.0, 300.0, 1000.0)
 LONG = 10**9
@@ -19,7 +19,7 @@ LONG = 10**9
 
 @dataclass(frozen=True)
 class Step:
-    """One step: `what` is a method of Pair, the rest is what it is given."""
+    """One step: the name of a method of ImageAndModel, and its arguments."""
 
     what: str
     time: float | None = None
@@ -27,7 +27,7 @@ class Step:
     payload: bytes = b""
 
     def take(self, pair: ImageAndModel) -> None:
-        """Do it on both sides."""
+        """Take the step on both sides."""
         match self.what:
             case "feed":
                 pair.feed(self.time, self.payload)
@@ -41,7 +41,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Episode:
-    """The bounds, whether packets come live, and the steps."""
+    """The bounds, whether packets are live, and the steps."""
 
     bounds: Bounds
     live: bool
@@ -49,7 +49,7 @@ class Episode:
 
 
 def random_bounds(random: Random) -> Bounds:
-    """Bounds that a few names meet, in one episode of three; else none, so that the past is not forgotten so soon."""
+    """Return bounds that a few names meet in one episode of three, else none, so that the past is kept longer."""
     grace, sightings = random.choice((0.0, 5.0, 60.0)), random.choice((4, 20, 131_072))
     if random.random() < 0.6:
         history = random.choice((0.0, LONG, LONG))
@@ -65,11 +65,13 @@ def random_bounds(random: Random) -> Bounds:
 
 
 def random_episode(random: Random, messages: int) -> Episode:
-    """So many messages, with lookups of a sample of keys, now and in the past, after each."""
+    """Return an episode of this many messages, each followed by lookups of some keys, now and in the past."""
     clock, steps = T, []
     bounds = random_bounds(random)
     ahead = random.choice((AHEAD, AHEAD[:6]))
-    late = random.choice((LATE, LATE, (0.0,))) if bounds.history else (0.0,)  # which may revive what is not yet swept
+    late = (
+        random.choice((LATE, LATE, (0.0,))) if bounds.history else (0.0,)
+    )  # it may revive relations that are not swept yet
     for _ in range(messages):
         clock += random.choice(ahead)
         steps.append(Step("feed", clock - random.choice(late), payload=message(random)))
@@ -97,16 +99,16 @@ def run(episode: Episode) -> Counter[str]:
 
 
 def difference(episode: Episode) -> str | None:
-    """What differs first, None if nothing does."""
+    """Return the first difference, None without any."""
     try:
         run(episode)
-    except Exception as error:  # noqa: BLE001 - whatever the image raises is a difference too
+    except Exception as error:  # noqa: BLE001 - any exception of the image is a difference
         return f"{type(error).__name__}: {error}"
     return None
 
 
 def shortened(episode: Episode) -> Episode:
-    """A failing episode without the steps that it fails without."""
+    """Return a failing episode without the steps that are not needed for its failure."""
     size = len(episode.steps) // 2
     while size:
         at = 0

@@ -1,4 +1,4 @@
-"""An image and the naive model, fed and asked alike; whatever they say differently is an AssertionError."""
+"""An image and the naive model with the same messages and lookups; any difference is an AssertionError."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from model.naive_life import Relation
 
 FIELDS = ("ip_addresses", "dns_queries", "dns_root", "state")
 UNBOUND = 10**6  # a bound that no test meets
-MANY = 10**6  # steps of sweeping: all there is to sweep
+MANY = 10**6  # steps of a sweep that is complete
 EVICTIONS = ("evicted_roots", "evicted_owned", "evicted_relations")
 
 
 def shown(found: LookupResult | None) -> dict[str, Any] | None:
-    """An answer as the model writes it."""
+    """Return a result in the form of the model."""
     return None if found is None else {field: getattr(found, field) for field in FIELDS}
 
 
 class ImageAndModel:
     """Both sides of the comparison; stamps and times are epoch seconds.
 
-    Where bounds may be met, all is swept before each message that the image could sweep while it takes the message, so
-    that the moments of its small steps do not show in what the bounds do. (With `history` above the largest delay of a
-    packet nothing is swept at its birth either.) `counts`: how often what was compared.
+    The image sweeps in small steps while it takes a message. If bounds may be met, everything is therefore swept before
+    each message, so that the moments of these steps do not matter. (With `history` above the largest delay of a packet,
+    no relation is swept when it is new.) `counts` counts the comparisons by kind.
     """
 
     def __init__(self, bounds: Bounds, *, live: bool) -> None:
@@ -45,9 +45,9 @@ class ImageAndModel:
         self.counts: Counter[str] = Counter()
 
     def feed(self, stamp: float, payload: bytes) -> None:
-        """One message for both."""
+        """Feed one message to both sides."""
         if self.steady:
-            self._feed(stamp, b"")  # a message of nothing moves the clock
+            self._feed(stamp, b"")  # an empty message moves the clock
             self.sweep()
         self._feed(stamp, payload)
         self.counts["messages"] += 1
@@ -59,7 +59,7 @@ class ImageAndModel:
         self.model.feed(stamp, payload, live=self.live)
 
     def sweep(self) -> None:
-        """Let go of all that may be."""
+        """Sweep everything that may be swept."""
         if self.image.latest is None:
             return
         self.image.sweep(self.image.latest, MANY)
@@ -69,13 +69,13 @@ class ImageAndModel:
         assert held == wanted or not self.steady, f"places of roots\n image {held}\n model {wanted}"
 
     def get(self, key: str, now: float | None = None) -> None:
-        """A lookup of the present touches its root on both sides, so the next eviction tells whether it did."""
+        """Compare a lookup of the present. It uses its root on both sides, so the next eviction shows a difference."""
         found, wanted = self.image.get(key, now=now), self.model.get(key, now=now)
         self.counts["gets"] += 1
         assert shown(found) == wanted, f"get({key!r}, now={now})\n image {shown(found)}\n model {wanted}"
 
     def get_at(self, key: str, at: float) -> None:
-        """A lookup of the past is the model's unless the image says that it no longer knows."""
+        """Compare a lookup of the past, unless the image reports that it forgot that time."""
         found = self.image.get(key, at=at)
         exact = self.image.remembers(at) and (found is None or found.exact)
         self.counts["exact" if exact else "inexact"] += 1
@@ -86,7 +86,7 @@ class ImageAndModel:
             assert_well_formed(found)
 
     def assert_alike(self) -> None:
-        """Both keep the same relations by the same roots, have evicted as much, and have forgotten the same past."""
+        """Assert that both sides hold the same relations and roots, evictions, and end of the forgotten past."""
         kept, wanted = kept_by(self.image), {relation: set(life.roots) for relation, life in self.model.lives.items()}
         assert kept == wanted, f"relations and their roots, or what differs in\n{_differing(kept, wanted)}"
         assert self.image.store.held == self.model.weight(), "what the bound on relations counts"
@@ -95,13 +95,13 @@ class ImageAndModel:
             assert self.image.counters[counter] == self.model.counters[counter], counter
 
     def beyond_the_model(self) -> bool:
-        """Whether a relation remembers more roots without a place than `size`, past which the image may forget some."""
+        """Return whether a relation has more unplaced roots than `size`: the image may then forget some of them."""
         lives = self.model.lives.values()
         return any(len(life.roots.keys() - self.model.places.keys()) > self.bounds.size for life in lives)
 
 
 def kept_by(image: Image) -> dict[Relation, set[str]]:
-    """The relations in an image and the roots that each remembers."""
+    """Return the relations in an image, each with its roots."""
     owners = [*image.store.forward.out.values(), *image.store.pointers.out.values()]
     relations = [relation for owned in owners for relation in owned.values()]
     return {(one.owner, one.kind.name, one.target): set(one.roots) for one in relations}
@@ -118,7 +118,7 @@ def _differing(kept: dict[Relation, set[str]], wanted: dict[Relation, set[str]])
 
 
 def assert_well_formed(found: LookupResult) -> None:
-    """Any answer at all is lists without duplicates, headed by its root."""
+    """Assert that a result consists of lists without duplicates, and that its root is the first name."""
     assert len(set(found.ip_addresses)) == len(found.ip_addresses)
     assert len(set(found.dns_queries)) == len(found.dns_queries)
     assert found.dns_queries

@@ -1,6 +1,6 @@
-"""A slow and obvious model of the image: it keeps every sighting and works each lookup out from scratch.
+"""A slow and obvious model of the image: it keeps every sighting and computes each lookup from scratch.
 
-Written from DESIGN 5 alone; `naive_wire`, `naive_relate`, `naive_life` and `naive_lookup` are its parts.
+It is written from DESIGN 5 alone. `naive_wire`, `naive_relate`, `naive_life` and `naive_lookup` are its parts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from model.naive_life import Life, Place, Relation, Sighting, last_life
 from model.naive_lookup import Live, answer
-from model.naive_relate import Told, told_by
+from model.naive_relate import Stated, stated_by
 from model.naive_wire import address_text, key_text
 
 NEVER = float("-inf")
@@ -19,10 +19,10 @@ ALWAYS = float("inf")
 
 
 class NaiveModel:
-    """Feed it raw messages in the order of arrival, then ask it; without bounds unless they are given.
+    """The model: feed it raw messages in the order of arrival, then look up keys. Bounds are optional.
 
-    `size`, `owned`, `relations`: the bounds of DESIGN 5.6 on roots, on relations of one owner, and in all. Only
-    `sweep` sweeps: who compares it with an image chooses the moments so that they do not matter.
+    `size`, `owned` and `relations` are the bounds of DESIGN 5.6 on roots, on the relations of one owner, and on all
+    relations. Only `sweep` sweeps: a comparison with an image chooses moments that do not matter.
     """
 
     def __init__(
@@ -36,41 +36,41 @@ class NaiveModel:
     ) -> None:
         self.forgotten = NEVER
         self.counters: Counter[str] = Counter()
-        self.lives: dict[Relation, Life] = {}  # the present life of each relation that is kept
-        self.places: dict[str, int] = {}  # root -> the message that brought it its place; least recently used first
+        self.lives: dict[Relation, Life] = {}  # the present life of each relation that is held
+        self.places: dict[str, int] = {}  # root -> the message by which it got its place; least recently used first
         self._grace = grace
         self._history = history
         self._size, self._owned, self._relations = size, owned, relations
         self._sightings: dict[Relation, list[Sighting]] = {}
         self._messages = 0
-        self._changes = 0  # of anything that lookups see
+        self._changes = 0  # of anything that a lookup depends on
         self._latest: float | None = None
-        self._tables: tuple[tuple[int, float, float], Live, Live] | None = None  # those of the last lookup
+        self._tables: tuple[tuple[int, float, float], Live, Live] | None = None  # the tables of the last lookup
 
     def feed(self, stamp: float, payload: bytes, *, live: bool = False) -> None:
-        """Take one raw DNS message (a UDP body) seen at `stamp`, in epoch seconds; any bytes will do."""
+        """Apply one raw DNS message (a UDP body) of time `stamp`, in epoch seconds; any bytes are accepted."""
         number = self._messages
         self._messages += 1
         self._latest = stamp if self._latest is None else max(stamp, self._latest)
-        root, told = told_by(payload)
-        if not told:
+        root, stated = stated_by(payload)
+        if not stated:
             return
         self._changes += 1
-        for one in told:
+        for one in stated:
             place = number, *one.place
             self._sight(one, Sighting(stamp, stamp if live else self._latest, stamp + one.ttl, place, root))
         self.places[root] = self.places.pop(root, number)
         self._bound_roots(self._latest)
         if self._owned < ALWAYS:
-            for owner in {one.owner for one in told}:
+            for owner in {one.owner for one in stated}:
                 self._bound_owner(owner)
         if self._relations < ALWAYS:
             self._bound_relations()
 
     def get(self, key: str, at: float | None = None, *, now: float | None = None) -> dict[str, Any] | None:
-        """The answer as of `at`, or of all that was received and lives at `now` (None: the greatest stamp so far).
+        """Look up a key as of `at`, or over everything received as of `now` (None: the greatest stamp so far).
 
-        None if there is no answer. Without `at` the lookup touches its root (DESIGN 5.6).
+        Return None if nothing is found. Without `at` the lookup uses its root (DESIGN 5.6).
         """
         node = key_text(key)
         instant = at if at is not None else now if now is not None else self._latest
@@ -87,21 +87,21 @@ class NaiveModel:
         return found | {"state": "live" if strict is not None and strict[wanted] else "grace"}
 
     def sweep(self, now: float) -> None:
-        """Let go of all that expired `history` seconds before `now` or earlier (DESIGN 5.4)."""
+        """Remove everything that expired `history` seconds before `now` or earlier (DESIGN 5.4)."""
         self._release_places(now)
         self._drop(kept for kept, life in list(self.lives.items()) if self._expires(life) + self._history <= now)
 
-    def _sight(self, told: Told, seen: Sighting) -> None:
-        relation = told.owner, told.kind, told.target
+    def _sight(self, stated: Stated, seen: Sighting) -> None:
+        relation = stated.owner, stated.kind, stated.target
         before = self.lives.get(relation)
         self._sightings.setdefault(relation, []).append(seen)
         self._live_on(relation)
-        if before is not None and seen.time >= self._expires(before):  # a new life, which knows its own roots alone
+        if before is not None and seen.time >= self._expires(before):  # a new life has only its own roots
             self.forgotten = max(self.forgotten, self._expires(before))
             self._drop_places_without_relations()
 
     def _live_on(self, relation: Relation) -> None:
-        """Work out the present life of a relation anew."""
+        """Compute the present life of a relation anew."""
         life = last_life(relation, self._sightings[relation], self._grace)
         if life is not None:
             self.lives[relation] = life
@@ -110,7 +110,7 @@ class NaiveModel:
         return life.until + self._grace
 
     def _bound_roots(self, now: float) -> None:
-        """`size`: places that have ended first, then the root least recently answered or looked up."""
+        """Enforce `size`: release ended roots, then evict the root least recently answered or looked up."""
         if len(self.places) > self._size:
             self._release_places(now)
         while len(self.places) > self._size:
@@ -118,19 +118,19 @@ class NaiveModel:
             self.counters["evicted_roots"] += 1
 
     def _bound_owner(self, owner: str) -> None:
-        """`owned`: the first to expire goes, expired ones that are still kept among them."""
+        """Enforce `owned`: evict the first to expire, including expired relations that are still held."""
         while len(owned := [kept for kept in self.lives if kept[0] == owner]) > self._owned:
             self._drop([min(owned, key=self._first_to_expire)])
             self.counters["evicted_owned"] += 1
 
     def _bound_relations(self) -> None:
-        """`relations`: as for an owner, over all; each counts once for every root that it remembers."""
+        """Enforce `relations` like the bound of an owner; a relation counts once for each of its roots."""
         while self.weight() > self._relations:
             self._drop([min(self.lives, key=self._first_to_expire)])
             self.counters["evicted_relations"] += 1
 
     def weight(self) -> int:
-        """What the bound on relations counts."""
+        """Return the number that the bound on relations limits."""
         return sum(max(1, len(life.roots)) for life in self.lives.values())
 
     def _first_to_expire(self, relation: Relation) -> tuple[float, Place]:
@@ -138,11 +138,11 @@ class NaiveModel:
         return self._expires(life), life.place
 
     def _tree(self, root: str) -> list[Relation]:
-        """The relations that the answers to a root brought since it got its place."""
+        """Return the relations that answers to a root stated since it got its place."""
         return [kept for kept, life in self.lives.items() if life.roots.get(root, -1) >= self.places[root]]
 
     def _forget_root(self, root: str) -> None:
-        """Evict a root: its relations forget it, and those that no other place holds are gone."""
+        """Evict a root: its relations forget it, and relations without another placed root are removed."""
         tree = self._tree(root)
         for relation in tree:
             sightings = self._sightings[relation]
@@ -165,13 +165,13 @@ class NaiveModel:
             del self.places[root]
 
     def _release_places(self, now: float) -> None:
-        """A place ends with the longest life in the answers that brought it (DESIGN 5.6)."""
+        """Release the roots whose relations have all ended (DESIGN 5.6)."""
         for root in list(self.places):
             if all(self._expires(self.lives[relation]) <= now for relation in self._tree(root)):
                 del self.places[root]
 
     def _tables_at(self, instant: float, noted: float) -> tuple[Live, Live]:
-        """What is live at an instant by the sightings noted until then, with the grace and without it."""
+        """Return the live relations at an instant by the sightings noted until then, with the grace and without it."""
         moment = (self._changes, instant, noted)
         if self._tables is None or self._tables[0] != moment:
             lives = list(self.lives.values() if noted == ALWAYS else self._lives_at(noted))

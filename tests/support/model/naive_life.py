@@ -1,4 +1,4 @@
-"""The life of a relation, worked out from its sightings (DESIGN 5.4)."""
+"""The life of a relation, computed from its sightings (DESIGN 5.4)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Place = tuple[int, int, int]  # number of the message, index of the record, posi
 
 
 class Sighting(NamedTuple):
-    """One relation as one message told it; `root` is None once the image has forgotten who asked.
+    """One relation as one message stated it; `root` is None once the image has forgotten the question.
 
-    `time`: the stamp of the packet; `noted`: from which `at` on it counts; `until`: its time and TTL. In seconds.
+    `time` is the stamp of the packet; `noted` the first `at` for which it counts; `until` time plus TTL. In seconds.
     """
 
     time: float
@@ -25,7 +25,7 @@ class Sighting(NamedTuple):
 
 @dataclass
 class Life:
-    """The last life of one relation; `until` is the largest of its sightings + TTL, without the grace."""
+    """The last life of one relation; `until` is the greatest sighting + TTL, without the grace."""
 
     owner: str
     kind: str
@@ -35,11 +35,11 @@ class Life:
     last_seen: float
     place: Place  # of the sighting last seen
     arrived: Place  # of the sighting that arrived last
-    roots: dict[str, int]  # root -> number of the last message that brought the relation in this life
+    roots: dict[str, int]  # root -> number of the last message that stated the relation in this life
     count: int = 0
 
     def add(self, seen: Sighting) -> None:
-        """Count one more sighting; of several in one message the first gives its place."""
+        """Count one more sighting; among several in one message the first gives its place."""
         self.count += 1
         self.first_seen = min(self.first_seen, seen.time)
         self.until = max(self.until, seen.until)
@@ -52,7 +52,7 @@ class Life:
 
 
 def last_life(relation: Relation, sightings: Iterable[Sighting], grace: float) -> Life | None:
-    """The life that these sightings, in the order of their arrival, leave the relation with; None without any."""
+    """Return the life of a relation with these sightings, in the order of their arrival; None without any."""
     life: Life | None = None
     for seen in sightings:
         if life is None or seen.time >= life.until + grace:

@@ -1,4 +1,4 @@
-"""What a lookup answers over the relations that are live at one instant (DESIGN 5.5)."""
+"""Lookups over the relations that are live at one instant (DESIGN 5.5)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from model.naive_life import Life, Place
 from model.naive_wire import address_text
 
 PTR = "PTR"
-RESOLVING = ("A", "AAAA", "CNAME", "SVCB", "HTTPS")  # the kinds that say "this name is that address"
+RESOLVING = ("A", "AAAA", "CNAME", "SVCB", "HTTPS")  # the kinds that lead to the addresses of a name itself
 
 
 class Live:
-    """What is live at one instant; the one pre-filter, `touching`: forward relations by their ends."""
+    """The live relations at one instant; `touching` indexes forward relations by both ends."""
 
     def __init__(self, lives: Iterable[Life]) -> None:
         self.pointers: list[Life] = []
@@ -26,15 +26,15 @@ class Live:
                     self.touching.setdefault(end, []).append(life)
 
     def out_of(self, name: str) -> list[Life]:
-        """The live forward relations that the name owns."""
+        """Return the live forward relations that a name owns."""
         return [life for life in self.touching.get(name, []) if life.owner == name]
 
     def into(self, node: str) -> list[Life]:
-        """The live forward relations whose target the node is."""
+        """Return the live forward relations whose target is a node."""
         return [life for life in self.touching.get(node, []) if life.target == node]
 
     def newest_first(self, names: Iterable[str]) -> list[str]:
-        """The names by the last sighting of a live forward relation that touches them, ties by name."""
+        """Return the names by the last sighting of a live forward relation that touches them, ties by name."""
 
         def last_sighting(name: str) -> float:
             return max((life.last_seen for life in self.touching.get(name, [])), default=float("-inf"))
@@ -43,7 +43,7 @@ class Live:
 
 
 def spread(start: str, steps: Callable[[str], Iterable[str]]) -> set[str]:
-    """All nodes that one or more steps reach; the start itself only if a loop leads back to it."""
+    """Return all nodes that one or more steps reach; the start itself only if a loop leads back to it."""
     found: set[str] = set()
     waiting = [start]
     while waiting:
@@ -55,14 +55,14 @@ def spread(start: str, steps: Callable[[str], Iterable[str]]) -> set[str]:
 
 
 def root_of(live: Live, key: str) -> str:
-    """The question that the answer is told from; a live forward relation must touch the key."""
+    """Return the root of a lookup; a live forward relation must touch the key."""
     if any(key in life.roots for life in live.out_of(key)):
         return key
     return max((number, root) for life in live.touching[key] for root, number in life.roots.items())[1]
 
 
 def chain_of(live: Live, root: str, key: str) -> list[str]:
-    """The nodes of the shortest live chain from root to key, both included; without one, the root alone."""
+    """Return the nodes of the shortest live chain from root to key, both included; without one only the root."""
     distance = {key: 0}  # steps from a name to the key
     edge_of_search = [key]
     while edge_of_search:
@@ -80,7 +80,7 @@ def chain_of(live: Live, root: str, key: str) -> list[str]:
 
 
 def addresses_below(live: Live, key: str, kinds: tuple[str, ...] | None) -> list[str]:
-    """The addresses reached from the key by relations of these kinds (None: all), newest first."""
+    """Return the addresses reached from the key by relations of these kinds (None: all), newest first."""
 
     def usable(name: str) -> list[Life]:
         return [life for life in live.out_of(name) if kinds is None or life.kind in kinds]
@@ -96,7 +96,7 @@ def addresses_below(live: Live, key: str, kinds: tuple[str, ...] | None) -> list
 
 
 def answer(live: Live, key: str) -> dict[str, Any] | None:
-    """The lists and the root of one lookup, without the state; None when nothing live touches the key."""
+    """Return the lists and the root of one lookup, without the state; None if nothing live touches the key."""
     is_address = address_text(key) is not None
     pointing = [life for life in live.pointers if key in (life.owner, life.target)]
     pointing.sort(key=lambda life: (-life.last_seen, life.target if is_address else life.place))

@@ -1,4 +1,4 @@
-"""Which relations one message tells, as the naive model understands DESIGN 5.3."""
+"""The relations of one message, as the naive model understands DESIGN 5.3."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Place = tuple[int, int]  # index of the record, position among the hints of one 
 Edge = tuple[Name, str, Name | str | None]  # owner, kind, target (a Name, or an address as text)
 
 
-class Told(NamedTuple):
-    """One relation as one message tells it."""
+class Stated(NamedTuple):
+    """One relation as one message states it."""
 
     owner: str
     kind: str
@@ -27,20 +27,20 @@ class Told(NamedTuple):
     place: Place
 
 
-def told_by(payload: bytes) -> tuple[str, list[Told]]:
-    """The question of a message as a root (an address, if it is reverse) and what the message tells."""
+def stated_by(payload: bytes) -> tuple[str, list[Stated]]:
+    """Return the root of a message (an address for a reverse question) and the relations that it states."""
     message = read_message(payload)
     if message is None:
         return "", []
     question, records = message
     address = reverse_address(question)
     if address is not None:
-        return address, list(reverse_told(address, question, records))
-    return name_text(question), list(forward_told(question, records)) if relatable(question) else []
+        return address, list(reverse_relations(address, question, records))
+    return name_text(question), list(forward_relations(question, records)) if relatable(question) else []
 
 
 def record_edges(record: Record) -> list[Edge]:
-    """The forward relations that one record makes, in the order of the record."""
+    """Return the forward relations of one record, in the order of the record."""
     edges: list[Edge] = []
     rdata = record.rdata
     if record.kind in ("A", "AAAA"):
@@ -56,8 +56,8 @@ def record_edges(record: Record) -> list[Edge]:
     return [edge for edge in edges if all(relatable(end) for end in edge if isinstance(end, Name))]
 
 
-def forward_told(question: Name, records: list[Record]) -> Iterator[Told]:
-    """What the answer to a question about a name tells, from the question on, in any order of records."""
+def forward_relations(question: Name, records: list[Record]) -> Iterator[Stated]:
+    """Yield the relations of the answer to a question about a name, for records in any order."""
     edges_of = [(record, record_edges(record)) for record in records]
     reached: set[Name | str | None] = {question}
     before = 0
@@ -69,11 +69,11 @@ def forward_told(question: Name, records: list[Record]) -> Iterator[Told]:
     for record, edges in edges_of:
         for position, (owner, kind, target) in enumerate(edges if record.owner in reached else []):
             end = name_text(target) if isinstance(target, Name) else str(target)
-            yield Told(name_text(owner), kind, end, record.ttl, (record.row, position))
+            yield Stated(name_text(owner), kind, end, record.ttl, (record.row, position))
 
 
-def reverse_told(address: str, question: Name, records: list[Record]) -> Iterator[Told]:
-    """The PTR relations of the address that a reverse question names, through aliases too (RFC 2317)."""
+def reverse_relations(address: str, question: Name, records: list[Record]) -> Iterator[Stated]:
+    """Yield the PTR relations of the address in a reverse question, through aliases too (RFC 2317)."""
     ttl_to = {question: TTL_CAP}  # owner -> the best of the shortest TTLs of the chains that lead to it
     changed = True
     while changed:
@@ -87,4 +87,4 @@ def reverse_told(address: str, question: Name, records: list[Record]) -> Iterato
     for record in records:
         if record.kind == "PTR" and record.owner in ttl_to and relatable(record.rdata.target):
             ttl = min(ttl_to[record.owner], record.ttl)
-            yield Told(address, "PTR", name_text(record.rdata.target), ttl, (record.row, 0))
+            yield Stated(address, "PTR", name_text(record.rdata.target), ttl, (record.row, 0))

@@ -1,4 +1,4 @@
-"""Names, addresses and raw messages as the naive model reads them, by dnspython alone (DESIGN 5.1, 5.2)."""
+"""Names, addresses and raw messages, read by dnspython alone (DESIGN 5.1, 5.2)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REVERSE_SUFFIXES = ((b"in-addr", b"arpa"), (b"ip6", b"arpa"))
 
 
 class Record(NamedTuple):
-    """One well-formed record of the answer section, of class IN and of a kind that may relate."""
+    """One well-formed record of the answer section, of class IN and of a type that may make relations."""
 
     row: int
     owner: Name
@@ -34,13 +34,13 @@ class Record(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def name_text(name: Name) -> str:
-    """The text of a name: labels lower-cased and escaped, no trailing dot, the root as "."."""
+    """Return the text of a name: labels lower-cased and escaped, no trailing dot, the root as "."."""
     return name.canonicalize().to_text(omit_final_dot=True)
 
 
 @lru_cache(maxsize=4096)
 def address_text(text: str) -> str | None:
-    """The canonical address that `text` (maybe in brackets, maybe with a zone) writes, else None."""
+    """Return the canonical form of an address literal (perhaps with brackets or a zone), else None."""
     if text.startswith("[") and text.endswith("]"):
         text = text[1:-1]
     try:
@@ -52,12 +52,12 @@ def address_text(text: str) -> str | None:
 
 
 def is_reverse(name: Name) -> bool:
-    """Whether the name lies in in-addr.arpa or ip6.arpa, or is one of the two."""
+    """Return whether a name is in-addr.arpa or ip6.arpa, or lies below them."""
     return name.canonicalize().labels[:-1][-2:] in REVERSE_SUFFIXES
 
 
 def reverse_address(name: Name) -> str | None:
-    """The address that a reverse name names, None if it names none."""
+    """Return the address that a reverse name encodes, None without any."""
     if not is_reverse(name):
         return None
     *labels, zone, _arpa = [label.decode("latin-1") for label in name.canonicalize().labels[:-1]]
@@ -72,12 +72,12 @@ def reverse_address(name: Name) -> str | None:
 
 
 def relatable(name: Name) -> bool:
-    """Whether a name may own a forward relation or be the target of any relation (DESIGN 5.3)."""
+    """Return whether a name may be owner or target of a relation (DESIGN 5.3)."""
     return name != dns.name.root and address_text(name_text(name)) is None and not is_reverse(name)
 
 
 def key_text(key: str) -> str | None:
-    """A lookup key in the form of the image, None if it is no name or a reverse name of no address."""
+    """Return a lookup key in the form of the image, None if it is no name, or a reverse name without address."""
     text = key.strip()
     address = address_text(text) or address_text(text.removesuffix("."))
     if address is not None:
@@ -95,7 +95,7 @@ def key_text(key: str) -> str | None:
 
 
 def read_message(payload: bytes) -> tuple[Name, list[Record]] | None:
-    """The question and the usable answer records of a message that counts, None for any other."""
+    """Return the question and the usable answer records of a message that counts, None for any other."""
     parser = dns.wire.Parser(payload)
     try:
         _id, flags, questions, answers, _authority, _additional = parser.get_struct("!HHHHHH")
@@ -110,7 +110,7 @@ def read_message(payload: bytes) -> tuple[Name, list[Record]] | None:
 
 
 def read_records(parser: dns.wire.Parser, count: int) -> Iterator[Record]:
-    """Yield what is complete before broken framing, without the records that dnspython refuses."""
+    """Yield the records before broken framing, without the records that dnspython refuses."""
     for index in range(count):
         try:
             owner = dns.name.from_wire_parser(parser)

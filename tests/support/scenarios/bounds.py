@@ -1,4 +1,4 @@
-"""Message sequences with lookups between them and bounds that they meet, with the answers worked out by hand."""
+"""Message sequences that meet bounds, with lookups between the messages and results worked out by hand."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Message = tuple[float, bytes]
 
 @dataclass(frozen=True)
 class Bounded:
-    """Messages in order of arrival, and lookups between them (keys alone); then lookups, as of the end.
+    """Messages in order of arrival with lookups (keys alone) between them; then lookups, as of the end.
 
-    `kept`: the relations that are held in the end.
+    `kept` is the number of relations that are held in the end.
     """
 
     id: str
@@ -30,25 +30,25 @@ class Bounded:
 
 
 def resolves(seconds: float, name: str, address: str = "1.1.1.1", ttl: int = LONG) -> Message:
-    """A question about a name, answered with one address."""
+    """Return the answer to a question about a name: one address."""
     return T + seconds, reply(name, "A", rr(name, "A", address, ttl))
 
 
 def pointer(last: int) -> Message:
-    """The answer to a reverse question about 10.0.x.x."""
+    """Return the answer to a reverse question about 10.0.x.x."""
     name = f"{last % 256}.{last // 256}.0.10.in-addr.arpa"
     return T, by_hand(asked(wire(name), 12), record(QUESTION, 12, wire(f"h{last}.example")))
 
 
 def texts(number: int) -> Message:
-    """A TXT question about a name, and its answer."""
+    """Return the answer to a TXT question about a name."""
     return T, by_hand(asked(wire(f"n{number}.com"), TXT), record(QUESTION, TXT, b"\x01x"))
 
 
 BOUNDED = (
     Bounded(
         "tracee-B03",
-        "An address that a live name shares with an evicted one stays.",
+        "An address of a live name and of an evicted name stays.",
         (resolves(0, "a.com"), resolves(1, "b.com"), resolves(2, "c.com", "3.3.3.3")),
         (
             ("b.com", found(["1.1.1.1"], ["b.com"], "b.com")),
@@ -60,7 +60,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B04",
-        "A name that was evicted is no longer told for an address that it shared.",
+        "An evicted name is no longer a name of an address that it shared.",
         (resolves(0, "a.com"), resolves(1, "b.com"), "a.com", resolves(2, "c.com", "3.3.3.3")),
         (("1.1.1.1", ONLY_A), ("a.com", ONLY_A), ("b.com", None)),
         kept=2,
@@ -68,7 +68,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B26-evicted",
-        "A name that was asked itself stays when the question that first led to it is evicted.",
+        "An alias that was asked itself stays when the first question with this alias is evicted.",
         (
             (T, reply("www.com", "A", rr("www.com", "CNAME", "cdn.com", LONG), rr("cdn.com", "A", "1.1.1.1", LONG))),
             resolves(1, "cdn.com"),
@@ -88,7 +88,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B48-both",
-        "An address whose question and reverse question were both evicted is unknown, and nothing of it is held.",
+        "An address whose question and reverse question were both evicted has no relation left.",
         (
             resolves(0, "good.com", "1.2.3.4"),
             (T + 1, PTR_1234),
@@ -101,7 +101,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B23",
-        "A name that is resolved again and again is not evicted though nobody looks it up.",
+        "A name that is resolved again and again is not evicted, although nobody looks it up.",
         (
             *(resolves(second, "busy.com") for second in range(1001)),
             resolves(1001, "b.com", "2.2.2.2"),
@@ -114,7 +114,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B24",
-        "A name that is looked up is not evicted, though it was an alias before it was asked.",
+        "A name that is looked up is not evicted, even if it was an alias before it was asked.",
         (
             (T, reply("www.com", "A", rr("www.com", "CNAME", "a.com", LONG))),
             resolves(1, "a.com"),
@@ -128,7 +128,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B25",
-        "Of a name whose addresses rotate without end a bounded number is held, and only the live ones are told.",
+        "A name whose addresses rotate without end has a bounded number of relations, and only live ones are found.",
         tuple(resolves(n * 100, "a.com", f"10.0.{n // 256}.{n % 256}", ttl=1) for n in range(300)),
         (("a.com", found(["10.0.1.43"], ["a.com"], "a.com")), ("10.0.1.42", None)),
         kept=4,  # of one second each, 100 seconds apart, kept 300 seconds
@@ -136,7 +136,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B25-live",
-        "Of a name whose addresses live longer than the next ones come, the last to expire are held and told.",
+        "A name with more live addresses than its bound keeps those that expire last.",
         tuple(resolves(n, "a.com", f"10.0.{n // 256}.{n % 256}") for n in range(300)),
         (("a.com", found(["10.0.1.43", "10.0.1.42", "10.0.1.41"], ["a.com"], "a.com")), ("10.0.1.40", None)),
         kept=3,
@@ -145,7 +145,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B17",
-        "Reverse names that are seen twice are evicted like any others.",
+        "Reverse names that were answered twice are evicted like any others.",
         tuple(pointer(last) for last in range(1000) for _ in range(2)),
         (
             ("10.0.3.231", found(["10.0.3.231"], ["h999.example"], "")),
@@ -157,7 +157,7 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B19",
-        "Answers that make no relation hold nothing, however many names they are about.",
+        "Answers without a relation hold no place, however many names they are about.",
         tuple(texts(number) for number in range(2000)),
         (("n1999.com", None), ("", None)),
         kept=0,
@@ -165,14 +165,14 @@ BOUNDED = (
     ),
     Bounded(
         "tracee-B45",
-        "The smallest alias of itself, 35 bytes of UDP, is answered.",
+        "A lookup of the smallest alias of itself, 35 bytes of UDP, terminates.",
         ((T, by_hand(asked(wire("foo"), CNAME), record(QUESTION, CNAME, QUESTION))),),
         (("foo", found([], ["foo"], "foo")),),
         kept=1,
     ),
     Bounded(
         "tracee-B99",
-        "After a lookup in a circle of aliases the next message is taken.",
+        "After a lookup in a circle of aliases the next message is applied.",
         (
             (T, reply("x.com", "A", rr("x.com", "CNAME", "y.com"), rr("y.com", "CNAME", "x.com"))),
             "x.com",

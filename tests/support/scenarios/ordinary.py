@@ -10,7 +10,7 @@ from builders.dns_builders import T, reply, rr
 
 @dataclass(frozen=True)
 class Case:
-    """Messages in order of arrival, then lookups (key, at, what is expected: None is not found)."""
+    """Messages in order of arrival, then lookups: key, at, and the expected result (None: not found)."""
 
     id: str
     says: str
@@ -20,13 +20,13 @@ class Case:
 
 
 def found(addresses: list[str], names: list[str], root: str, state: str | None = None) -> dict[str, Any]:
-    """What a lookup should answer; the state only where it is the point of the case."""
+    """Return the expected result of a lookup; the state is given only where the case is about it."""
     expected: dict[str, Any] = {"ip_addresses": addresses, "dns_queries": names, "dns_root": root}
     return expected if state is None else expected | {"state": state}
 
 
 def ladder(rungs: int) -> bytes:
-    """A response whose every alias on one rung leads to both aliases of the next: 4 * rungs records."""
+    """Return a response in which every alias on one rung leads to both aliases of the next: 4 * rungs records."""
     records = [rr("top.example", "CNAME", f"{side}01.example") for side in "ab"]
     for rung in range(1, rungs):
         ends = [(left, right) for left in "ab" for right in "ab"]
@@ -36,7 +36,7 @@ def ladder(rungs: int) -> bytes:
 
 
 def ladder_names(rungs: int) -> list[str]:
-    """The names of a ladder in the order of a lookup of its address: the chain on side a, then side b."""
+    """Return the names of a ladder in the order of a lookup of its address: first the chain on side a, then side b."""
     return ["top.example"] + [f"{side}{rung:02}.example" for side in "ab" for rung in range(1, rungs + 1)]
 
 
@@ -50,13 +50,13 @@ DEEP = 1500
 LOOPS = (
     Case(
         "tracee-B54",
-        "A domain that is its own mail exchange is found, and has no address.",
+        "A domain that is its own mail exchange is found without an address.",
         ((T, reply("cmmeiers.com", "MX", rr("cmmeiers.com", "MX", "10 cmmeiers.com"))),),
         (("cmmeiers.com", None, found([], ["cmmeiers.com"], "cmmeiers.com", "grace")),),
     ),
     Case(
         "self-mx-with-address",
-        "A domain that is its own mail exchange keeps the address that it also has, as a resolution.",
+        "A domain that is its own mail exchange keeps its address.",
         (
             (T, reply("m.com", "MX", rr("m.com", "MX", "10 m.com"), rr("m.com", "MX", "20 x.com"))),
             (T + 1, reply("m.com", "A", rr("m.com", "A", "1.1.1.1"))),
@@ -69,7 +69,7 @@ LOOPS = (
     ),
     Case(
         "tracee-B10",
-        "An alias of itself is found, and has no address.",
+        "An alias of itself is found without an address.",
         ((T, reply("a.com", "A", rr("a.com", "CNAME", "a.com"))),),
         (("a.com", None, found([], ["a.com"], "a.com", "grace")),),
     ),
@@ -84,7 +84,7 @@ LOOPS = (
     ),
     Case(
         "tracee-B12c",
-        "An alias of itself beside an address does not stand in the way of the address.",
+        "An alias of itself does not hide the address beside it.",
         ((T, reply("evil.com", "A", rr("evil.com", "CNAME", "evil.com"), rr("evil.com", "A", "6.6.6.6"))),),
         (
             ("6.6.6.6", None, found(["6.6.6.6"], ["evil.com"], "evil.com", "live")),
@@ -93,7 +93,7 @@ LOOPS = (
     ),
     Case(
         "tracee-B12",
-        "Names that write an address, and the root, relate nothing as owners or as targets.",
+        "Address literals and the root make no relation, as owner or as target.",
         (
             (T, reply("1.2.3.4", "A", rr("1.2.3.4", "A", "1.2.3.4"))),
             (T, reply("7.7.7.7", "PTR", rr("7.7.7.7", "PTR", "7.7.7.7"))),
@@ -105,7 +105,7 @@ LOOPS = (
     ),
     Case(
         "tracee-B13",
-        "A ladder of 56 records, two aliases a rung, names each alias once.",
+        "A ladder of 56 records, with two aliases on each rung, has each alias once.",
         ((T, ladder(14)),),
         (
             ("6.6.6.6", None, found(["6.6.6.6"], ladder_names(14), "top.example")),
@@ -114,13 +114,13 @@ LOOPS = (
     ),
     Case(
         "tracee-B13-60",
-        "A ladder of 60 records is no harder than one of 56.",
+        "A ladder of 60 records takes no longer than a ladder of 56.",
         ((T, ladder(15)),),
         (("6.6.6.6", None, found(["6.6.6.6"], ladder_names(15), "top.example")),),
     ),
     Case(
         "ladder-of-60-aliases",
-        "Sixty aliases in one message, in reverse order, are told from the question down to the address.",
+        "Sixty aliases in one message, in reverse order, lead from the question to the address.",
         (
             (
                 T,
@@ -139,7 +139,7 @@ LOOPS = (
     ),
     Case(
         "tracee-B50",
-        "A circle of aliases, one a message, ends; all are seen at one time, so they follow by name.",
+        "A lookup in a circle of aliases from several messages terminates; ties are ordered by name.",
         tuple(
             (T, reply(f"n{i:04}.com", "A", rr(f"n{i:04}.com", "CNAME", f"n{(i + 1) % DEEP:04}.com")))
             for i in range(DEEP)
@@ -148,7 +148,7 @@ LOOPS = (
     ),
     Case(
         "tracee-B51",
-        "A chain over many messages is followed to its end; each name stands by its own last sighting.",
+        "A chain over many messages is followed to its end; each name is ordered by its own last sighting.",
         (
             *(
                 (T + i, reply(f"n{i:04}.com", "A", rr(f"n{i:04}.com", "CNAME", f"n{i + 1:04}.com", 86400)))
@@ -178,7 +178,7 @@ LOOPS = (
 RESOLUTIONS = (
     Case(
         "tracee-B01",
-        "An address shared by two names is known under both, the latest question first.",
+        "An address of two names has both names, the latest question first.",
         (
             (T, reply("a.com", "A", rr("a.com", "A", "1.1.1.1"))),
             (T + 1, reply("b.com", "A", rr("b.com", "A", "1.1.1.1"))),
@@ -207,7 +207,7 @@ RESOLUTIONS = (
     ),
     Case(
         "tracee-B30",
-        "Two names behind one alias both lead to its address.",
+        "Two names with one alias both lead to its address.",
         (
             (T, reply("p.com", "A", rr("p.com", "CNAME", "c.net"), rr("c.net", "A", "3.3.3.3"))),
             (T + 1, reply("q.com", "A", rr("q.com", "CNAME", "c.net"), rr("c.net", "A", "3.3.3.3"))),
@@ -221,7 +221,7 @@ RESOLUTIONS = (
     ),
     Case(
         "tracee-B49",
-        "Two ways from one question to one address list the question once.",
+        "A question with two paths to one address is listed once.",
         (
             (
                 T,
@@ -248,7 +248,7 @@ RESOLUTIONS = (
     ),
     Case(
         "tracee-B33",
-        "The address of a mail exchange comes after the domain's own, however new it is.",
+        "The address of a mail exchange follows the domain's own address, however new it is.",
         (
             (T, reply("x.com", "A", rr("x.com", "A", "2.2.2.2"))),
             (T + 1, reply("x.com", "MX", rr("x.com", "MX", "10 mx.x.com"))),
@@ -261,7 +261,7 @@ RESOLUTIONS = (
     ),
     Case(
         "tracee-B26",
-        "A name that was first an alias becomes a question of its own when it is asked.",
+        "A name that was first an alias becomes a root when it is asked.",
         (
             (T, reply("www.com", "A", rr("www.com", "CNAME", "cdn.com"), rr("cdn.com", "A", "1.1.1.1"))),
             (T + 1, reply("cdn.com", "A", rr("cdn.com", "A", "1.1.1.1"))),
@@ -277,7 +277,7 @@ RESOLUTIONS = (
 REVERSE = (
     Case(
         "tracee-B14",
-        "A reverse answer belongs to the address that its question names, not to the text read backwards.",
+        "A reverse answer belongs to the address that its question encodes, not to the octets in reverse order.",
         (
             (T, PTR_1234),
             (T, reply(NIBBLES, "PTR", rr(NIBBLES, "PTR", "six.example"))),
@@ -293,19 +293,19 @@ REVERSE = (
     ),
     Case(
         "tracee-B15",
-        "A reverse answer does not disturb a name of the address whose digits are reversed.",
+        "A reverse answer does not affect the address with the octets in reverse order.",
         ((T, reply("good.com", "A", rr("good.com", "A", "4.3.2.1"))), (T + 1, PTR_1234)),
         (("4.3.2.1", None, found(["4.3.2.1"], ["good.com"], "good.com")), ("1.2.3.4", None, HOST)),
     ),
     Case(
         "tracee-B16",
-        "The same reverse answer twice is one name.",
+        "The same reverse answer twice gives one name.",
         ((T, PTR_1234), (T + 1, PTR_1234)),
         (("1.2.3.4", None, HOST),),
     ),
     Case(
         "tracee-B32",
-        "A reverse name comes after the names that resolve to the address, and does not hide them.",
+        "A reverse name follows the names that resolve to the address.",
         (
             (T, reply("1.1.1.1.in-addr.arpa", "PTR", rr("1.1.1.1.in-addr.arpa", "PTR", "one.example"))),
             (T + 1, reply("a.com", "A", rr("a.com", "A", "1.1.1.1"))),
@@ -318,7 +318,7 @@ REVERSE = (
     ),
     Case(
         "tracee-B46",
-        "Service discovery by PTR relates nothing.",
+        "Service discovery by PTR makes no relation.",
         ((T, reply(DNS_SD, "PTR", rr(DNS_SD, "PTR", f"printer.{DNS_SD}"))),),
         ((DNS_SD, None, None), (f"printer.{DNS_SD}", None, None)),
     ),

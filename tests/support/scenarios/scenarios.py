@@ -1,4 +1,4 @@
-"""Message sequences that are easy to get wrong, each with the answers worked out by hand from the design."""
+"""Message sequences that are easy to get wrong, with results worked out by hand from the design."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SVCB_V4 = b"\x00\x04\x00\x04" + TWO  # the parameter ipv4hint=1.1.1.2
 NAMES = (
     Case(
         "tracee-B18",
-        "Records that bring no relation leave no name behind.",
+        "Records without a relation leave no name in the image.",
         (
             (T, reply("a.com", "TXT", rr("a.com", "TXT", '"x"'))),
             (T, reply("b.com", "HTTPS", rr("b.com", "HTTPS", "1 . alpn=h2"))),
@@ -28,7 +28,7 @@ NAMES = (
     ),
     Case(
         "tracee-B20",
-        "Mixed case in a question is the same name.",
+        "A question in mixed case has the same name.",
         (
             (T, reply("GoOgLe.CoM", "A", rr("GoOgLe.CoM", "A", "8.1.1.1"))),
             (T + 1, reply("google.com", "A", rr("google.com", "A", "8.1.1.2"))),
@@ -37,7 +37,7 @@ NAMES = (
     ),
     Case(
         "tracee-B21",
-        "Every usual way to write a name or an address finds it.",
+        "A name or an address is found in every usual spelling.",
         (
             (T, reply("a.com", "A", rr("a.com", "A", "1.1.1.1"))),
             (T, reply("v6.com", "AAAA", rr("v6.com", "AAAA", V6))),
@@ -59,7 +59,7 @@ NAMES = (
     ),
     Case(
         "tracee-B43",
-        "A dot or an odd byte inside a label is escaped, so such a name is never another's.",
+        "A dot or an odd byte inside a label is escaped, so such a name equals no other name.",
         (
             (
                 T,
@@ -85,7 +85,7 @@ NAMES = (
 TIMES = (
     Case(
         "tracee-B05",
-        "What has expired is not told, neither alone nor beside what is fresh.",
+        "Expired relations are not found, whether alone or beside fresh relations.",
         (
             (T, reply("a.com", "A", rr("a.com", "A", "1.1.1.1", 60))),
             (T + 86400, reply("a.com", "A", rr("a.com", "A", "1.1.1.2", 60))),
@@ -98,7 +98,7 @@ TIMES = (
     ),
     Case(
         "tracee-B06",
-        "When the alias of the question has expired, the question still heads the names of what it brought.",
+        "A question whose alias has expired is still the root of the relations of its answer.",
         ((T, reply("w.com", "A", rr("w.com", "CNAME", "c.net", 1), rr("c.net", "A", "1.1.1.1", 3600))),),
         (
             ("w.com", T + 10, None),
@@ -108,7 +108,7 @@ TIMES = (
     ),
     Case(
         "tracee-B06-grace",
-        "Within the grace an expired alias still leads to its live address, and the answer says so.",
+        "An expired alias in its grace still leads to its live address, with state grace.",
         ((T, reply("w.com", "A", rr("w.com", "CNAME", "c.net", 1), rr("c.net", "A", "1.1.1.1", 3600))),),
         (
             ("w.com", T + 10, found(["1.1.1.1"], ["w.com", "c.net"], "w.com", "grace")),
@@ -140,7 +140,7 @@ TIMES = (
     ),
     Case(
         "tracee-B09",
-        "Each name of a shared address keeps it for its own time.",
+        "Each name of a shared address keeps it for its own TTL.",
         (
             (T, reply("long.com", "A", rr("long.com", "A", "1.1.1.1", 86400))),
             (T + 1, reply("short.com", "A", rr("short.com", "A", "1.1.1.1", 1))),
@@ -153,7 +153,7 @@ TIMES = (
     ),
     Case(
         "tracee-B31",
-        "A TTL of zero lives in the grace alone.",
+        "A relation with TTL 0 is in grace from the first instant.",
         (
             (T, reply("a.com", "A", rr("a.com", "A", "1.1.1.1", 0))),
             (T, by_hand(asked(wire("b.com")), record(P, A, TWO, ttl=2**32 - 1))),
@@ -168,7 +168,7 @@ TIMES = (
     ),
     Case(
         "tracee-B31-cap",
-        "No TTL is longer than seven days, and one with the sign bit set is zero.",
+        "A TTL counts as at most seven days, and a TTL with the sign bit as zero.",
         (
             (T, by_hand(asked(wire("a.com")), record(P, A, ONE, ttl=2**31 - 1))),
             (T, by_hand(asked(wire("b.com")), record(P, A, TWO, ttl=2**31))),
@@ -183,7 +183,7 @@ TIMES = (
     ),
     Case(
         "new-life",
-        "A relation that is seen again after its end does not remember who asked before.",
+        "A relation that is seen again after its end has only its new root.",
         (
             (T, reply("c.net", "A", rr("c.net", "A", "1.1.1.1", 10))),
             (
@@ -200,7 +200,7 @@ TIMES = (
     ),
     Case(
         "out-of-order",
-        "A message that arrives late is as old as its stamp, but it is the latest question.",
+        "A message that arrives late is as old as its stamp, but its question is the latest.",
         (
             (T + 5, reply("a.com", "A", rr("a.com", "A", "1.1.1.1"))),
             (T, reply("b.com", "A", rr("b.com", "CNAME", "a.com"), rr("a.com", "A", "1.1.1.2"))),
@@ -217,7 +217,7 @@ TIMES = (
 WIRE = (
     Case(
         "tracee-B22",
-        "A record about a name that the question does not lead to is dropped.",
+        "A record is dropped if the question does not lead to its owner.",
         ((T, reply("evil.com", "A", rr("evil.com", "A", "6.6.6.6"), rr("bank.com", "A", "6.6.6.7"))),),
         (
             ("evil.com", None, found(["6.6.6.6"], ["evil.com"], "evil.com")),
@@ -240,7 +240,7 @@ WIRE = (
     ),
     Case(
         "tracee-B27",
-        "A response with no question or with two relates nothing.",
+        "A response with no question or with two makes no relation.",
         (
             (T, by_hand(b"", record(wire("a.com"), A, ONE), counts="0 1 0")),
             (T, by_hand(asked(wire("a.com")) + asked(P, AAAA), record(P, A, ONE), counts="2 1 0")),
@@ -249,7 +249,7 @@ WIRE = (
     ),
     Case(
         "tracee-B41",
-        "The address hints of a service binding are addresses of its target, or of its owner.",
+        "The address hints of a service binding belong to its target, or to its owner if the target is the root.",
         (
             (
                 T,
@@ -276,7 +276,7 @@ WIRE = (
     ),
     Case(
         "tracee-B42",
-        "A bad record in another section, and an answer that is cut short, cost no complete answer.",
+        "A bad record in another section, or an answer cut short, costs no complete answer.",
         (
             (T, by_hand(asked(wire("a.com")), record(P, A, ONE), record(P, TXT, b"\x09x"), counts="1 1 1")),
             (T, by_hand(asked(wire("b.com")), record(P, A, ONE), record(P, A, TWO)[:-1], flags=0x8380)),
@@ -289,7 +289,7 @@ WIRE = (
     ),
     Case(
         "tracee-B44",
-        "An address record of a wrong length is skipped; an IPv4-mapped address is the IPv4 address.",
+        "An address record of a wrong length is skipped; an IPv4-mapped address counts as IPv4.",
         (
             (
                 T,
@@ -301,7 +301,7 @@ WIRE = (
     ),
     Case(
         "pointer-bomb",
-        "Chained, circular and forward compression pointers end, and the next message is related.",
+        "Chained, circular and forward compression pointers end, and the next message is applied.",
         (
             (
                 T,  # each owner points to the owner before it: owner k is k + 1 pointers deep

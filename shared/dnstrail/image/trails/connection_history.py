@@ -1,4 +1,4 @@
-"""The questions that led to connections: they tell the several names of one address apart (DESIGN 6)."""
+"""The questions that led to connections: they distinguish the names of one address (DESIGN 6)."""
 
 from __future__ import annotations
 
