@@ -1,0 +1,144 @@
+"""The names of a connection: live names of its address, in the order of the trails to it (DESIGN 6, `dst_dns`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders.dns_builders import T
+from builders.trail_helpers import CLIENT, Asked, to_client
+from dnstrail.captured import Process
+from dnstrail.connection import Connection
+
+ADDRESS = "1.1.1.1"
+APP, OTHER = Process(70, "app", container_id="c1"), Process(71, "other", container_id="c1")
+OWN = to_client(socket=7, namespace=1)  # a response at its client's socket: the process is known
+
+
+def names(asked: Asked, address: str = ADDRESS, after: float = 10, **connection: Any) -> list[str]:
+    return asked.image.names_of_connection(address, Connection(**connection), now=T + after)
+
+
+def test_the_names_are_those_of_a_lookup() -> None:
+    """An address has the live names that a lookup of it finds, each once."""
+    asked = Asked().answer(0, "a", "a CNAME b", "b A 1.1.1.1").answer(1, "c")
+    assert sorted(names(asked)) == ["a", "b", "c"]
+
+
+def test_names_are_ordered_as_trails_are() -> None:
+    """The question that the process of the connection asked comes first, then the later question of another."""
+    asked = Asked().answer(0, "mine", flow=OWN, process=APP).answer(1, "theirs", flow=OWN, process=OTHER)
+    assert names(asked, process=70) == ["mine", "theirs"]
+    assert names(asked, process=71) == ["theirs", "mine"]
+
+
+def test_a_question_precedes_the_names_of_its_chain() -> None:
+    """Each question is followed by the aliases that lead from it to the address, before the next question."""
+    asked = Asked().answer(0, "a", "a CNAME b", "b A 1.1.1.1", flow=OWN, process=APP).answer(5, "z")
+    assert names(asked, process=70) == ["a", "b", "z"]
+    assert names(asked, client="10.9.9.9") == ["z", "a", "b"]
+
+
+def test_a_name_that_nobody_asked_comes_last() -> None:
+    """A live name that is on no trail follows the names of all trails."""
+    asked = Asked().answer(0, "a", "a CNAME b", "b CNAME c", "b A 1.1.1.1", "c A 1.1.1.1").answer(1, "z")
+    assert names(asked) == ["z", "a", "b", "c"]
+
+
+def test_expired_names_are_left_out() -> None:
+    """A name whose life and grace have ended names no connection, although its trail is still remembered."""
+    asked = Asked(grace=0).answer(0, "gone", ttl=5).answer(1, "live")
+    assert names(asked) == ["live"]
+    assert [trail.dns_root for trail in asked.trails(ADDRESS, 10).trails] == ["live", "gone"]
+
+
+def test_reverse_names_follow_forward_names() -> None:
+    """The name of a PTR record comes after the names that were resolved to the address."""
+    pointer = "1.1.1.1.in-addr.arpa"
+    asked = Asked().answer(5, f"{pointer} PTR", f"{pointer} PTR host").answer(0, "a")
+    assert names(asked) == ["a", "host"]
+    assert names(Asked().answer(5, f"{pointer} PTR", f"{pointer} PTR host")) == ["host"]
+
+
+@pytest.mark.parametrize("address", ["9.9.9.9", "", "a", "no address", "x" * 300])
+def test_an_unknown_address_has_no_names(address: str) -> None:
+    """An address without live relations, and a text that is no address, has no names."""
+    assert names(Asked().answer(0, "a"), address) == []
+
+
+def test_an_address_is_found_in_every_spelling() -> None:
+    """An IPv4-mapped IPv6 address has the names of the IPv4 address."""
+    assert names(Asked().answer(0, "a"), "::ffff:1.1.1.1") == ["a"]
+
+
+def test_the_past_is_asked_with_at() -> None:
+    """With `at` only answers that were seen by then name the connection."""
+    asked = Asked().answer(0, "a").answer(5, "b")
+    assert asked.image.names_of_connection(ADDRESS, Connection(), at=T + 4) == ["a"]
+
+
+def test_a_connection_uses_no_root() -> None:
+    """Naming a connection does not keep a root from eviction, as a lookup does."""
+    asked = Asked(size=2).answer(0, "a").answer(1, "b", "b A 2.2.2.2")
+    names(asked)
+    asked.answer(2, "c", "c A 3.3.3.3")
+    assert names(asked) == []
+
+
+def test_names_are_bounded_as_a_lookup_is() -> None:
+    """No more names are returned than a lookup may walk nodes."""
+    asked = Asked()
+    for number in range(20):
+        asked.answer(number, f"n{number}")
+    assert len(names(asked, after=20)) == 20
+    few = asked.image.names_of_connection(ADDRESS, Connection(), now=T + 20, nodes=5)
+    assert sorted(few) == sorted(asked.image.get(ADDRESS, now=T + 20, nodes=5).dns_queries)
+    assert len(few) < 20
+
+
+SINKHOLES = {"0.0.0.0": "A", "0.1.2.3": "A", "127.0.0.1": "A", "127.9.9.9": "A", "::": "AAAA", "::1": "AAAA"}
+
+
+@pytest.mark.parametrize("address", SINKHOLES)
+def test_a_sinkhole_names_only_what_its_process_asked(address: str) -> None:
+    """A sinkhole address has the blocked names that the connection's own process asked, and no others."""
+    asked = Asked()
+    for name, process in (("blocked.a", APP), ("blocked.b", OTHER)):
+        asked.answer(
+            0, f"{name} {SINKHOLES[address]}", f"{name} {SINKHOLES[address]} {address}", flow=OWN, process=process
+        )
+    assert names(asked, address, process=70) == ["blocked.a"]
+    assert names(asked, address, process=71, container="c1") == ["blocked.b"]
+    for connection in ({}, {"process": 99}, {"container": "c1", "client": CLIENT}):
+        assert names(asked, address, **connection) == []
+    assert sorted(asked.image.get(address, now=T).dns_queries) == ["blocked.a", "blocked.b"]
+
+
+@pytest.mark.parametrize("address", ["1.0.0.0", "10.127.0.1", "126.0.0.1", "::2", "1::"])
+def test_an_address_beside_the_sinkholes_is_ordinary(address: str) -> None:
+    """An address outside the sinkhole networks has the names of every asker."""
+    kind = "AAAA" if ":" in address else "A"
+    assert names(Asked().answer(0, f"a {kind}", f"a {kind} {address}"), address) == ["a"]
+
+
+QUESTIONS = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd"), st.sampled_from([1, 5, 300])), max_size=12
+)
+
+
+@given(QUESTIONS, st.sampled_from([0.0, 60.0]))
+def test_a_connection_has_every_name_of_a_lookup(questions: list[tuple[str, str, int]], grace: float) -> None:
+    """Whatever was answered, the names of a connection are those of a lookup, the first trail's question first."""
+    asked = Asked(grace=grace)
+    for after, (question, target, ttl) in enumerate(questions):
+        records = [f"{question} CNAME {target}"] if question != target else [f"{question} A {ADDRESS}"]
+        asked.answer(after, question, *records, ttl=ttl)
+    found, after = asked.image.get(ADDRESS, now=T + len(questions)), len(questions)
+    expected = found.dns_queries if found else []
+    assert sorted(names(asked, after=after)) == sorted(expected)
+    roots = [trail.dns_root for trail in asked.trails(ADDRESS, after).trails] if found else []
+    shown = [name for name in names(asked, after=after) if name in roots]
+    assert shown[:1] == [root for root in roots if root in expected][:1]
