@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -257,3 +258,47 @@ def test_waiting_ends_with_the_first_message(bus, address):
         client.socket.send(b"x")
         bus.wait(puller, server, timeout=BOUND)
         assert server.receive().body == b"x"
+
+
+def test_requests_that_the_server_does_not_read_are_bounded(address):
+    """A client whose requests stay unread has to wait after some tens of them: they cost the server bounded memory."""
+    with open_bus() as bus, asker(address, zmq.DEALER) as client:
+        server = bus.server(address)
+        client.socket.sndhwm, client.socket.sndtimeo = 1, 500
+        client.socket.disconnect(address)
+        client.socket.connect(address)
+        sent = 0
+        with suppress(zmq.Again):
+            while sent < 2000:
+                client.socket.send(bytes(100_000))
+                sent += 1
+        assert 64 <= sent <= 128
+        assert len(receive(bus, server).body) == 100_000
+
+
+@pytest.mark.parametrize(("frames", "served"), [(15, True), (16, False)])
+def test_a_request_has_a_bounded_number_of_frames(address, frames, served):
+    """A request of 16 frames, with the identity of its client, is served; a longer one is dropped."""
+    with answering(address, bytes.upper), asker(address, zmq.DEALER) as client:
+        client.socket.send_multipart([b"x"] * frames)
+        client.socket.send(b"next")
+        replies = [client.socket.recv_multipart()[-1] for _ in range(1 + served)]
+    assert replies == [b"X", b"NEXT"][not served :]
+
+
+def test_a_request_beyond_16_mib_disconnects_its_client(address):
+    """The server neither reads nor answers such a request; the next client is served."""
+    with answering(address, bytes.upper):
+        with asker(address, zmq.DEALER) as large, large.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            large.socket.send(bytes((16 << 20) + 1))
+            assert monitor.poll(BOUND * 1000)
+            large.socket.disable_monitor()
+        with asker(address) as client:
+            client.socket.send(b"x")
+            assert client.socket.recv() == b"X"
+
+
+def test_a_bus_waits_only_for_its_own_ends(bus, address):
+    """Waiting for an end of another bus is an error, not a wait that never ends."""
+    with open_bus() as other, pytest.raises(KeyError):
+        bus.wait(other.puller(address), timeout=BOUND)
