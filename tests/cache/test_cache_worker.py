@@ -15,6 +15,7 @@ from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT
 from dnstrail.image import Bounds
 from dnstrail.protocol.lookups import OPERATIONS
+from dnstrail_cache import answers
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
 
 CHAIN = response("www.a.com", "www.a.com 60 CNAME a.com.", "a.com 30 A 192.0.2.1")
@@ -136,6 +137,59 @@ def test_trail_of_the_past(client, publishing):
     assert client.ask("trail", key="192.0.2.1", at=900.0) == NOT_FOUND
 
 
+def test_rank(client, publishing):
+    """Each connection has the names of its address in its place, the question of its own process first."""
+    asked = [
+        Captured(10**12 + number, response(name, f"{name} 60 A 192.0.2.1"), to_client(number), Process(70 + number))
+        for number, name in enumerate(("a.com", "b.com", "c.com"))
+    ]
+    mark = publishing.turn(*asked, seen(response("d.com", "d.com 60 AAAA 2001:db8::1")))
+    connections = [
+        {"address": "192.0.2.1", "process": 70, "container": "", "client": "10.0.0.2", "port": 443},
+        {"address": "2001:db8:0::1"},
+        {"address": "198.51.100.1", "process": 70},
+        {"address": "::ffff:192.0.2.1", "process": 71, "later": [1]},
+        {"address": "192.0.2.1", "process": 70, "container": "", "client": "10.0.0.2", "port": 443},
+    ]
+    reply = client.ask("rank", connections=connections, after=[mark])
+    assert (reply["ok"], reply["complete"]) == (True, True)
+    names = reply["data"]
+    assert [each[0] if each else None for each in names] == ["a.com", "d.com", None, "b.com", "a.com"]
+    assert [sorted(each) for each in names] == [["a.com", "b.com", "c.com"], ["d.com"], []] + [
+        ["a.com", "b.com", "c.com"]
+    ] * 2
+    assert client.ask("rank", connections=[])["data"] == []
+    assert client.ask("rank", connections=[{"address": "192.0.2.1"}], at=900.0)["data"] == [[]]
+
+
+def to_client(number: int) -> Flow:
+    """The flow of a response to a process."""
+    return Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000 + number, socket=7 + number)
+
+
+def test_rank_uses_no_root(folder):
+    """A root that only `rank` asked for is evicted before one that `get` asked for."""
+    with cache(folder, bounds=Bounds(size=2)) as served, asker(served) as client, probe(folder) as publishing:
+        names = ["a.com", "b.com"]
+        mark = publishing.turn(*(seen(response(name, f"{name} 60 A 192.0.2.{n}")) for n, name in enumerate(names)))
+        assert client.ask("rank", connections=[{"address": "192.0.2.0"}], after=[mark])["data"] == [["a.com"]]
+        mark = publishing.turn(seen(response("c.com", "c.com 60 A 192.0.2.9")))
+        known = client.ask("get_many", keys=["a.com", "b.com", "c.com"], after=[mark])["data"]
+        assert [found is not None for found in known] == [False, True, True]
+
+
+def test_one_rank_is_bounded(client, publishing, monkeypatch):
+    """A reply to many connections holds a bounded number of names; those beyond it have fewer, or none."""
+    monkeypatch.setattr(answers, "_MAX_NODES", 5)
+    each = [seen(response(f"n{n}.com", f"n{n}.com 60 A 192.0.2.1", f"n{n}.com 60 A 192.0.2.2")) for n in range(4)]
+    mark = publishing.turn(*each)
+    connections = [{"address": f"192.0.2.{n}"} for n in (1, 2, 1, 2)]
+    counts = [len(names) for names in client.ask("rank", connections=connections, after=[mark])["data"]]
+    assert counts[0] + counts[1] <= 5
+    assert counts[0] == counts[2]
+    assert counts[1] == counts[3] < 4
+
+
 WRONG_CONNECTIONS = [
     {"client": "here"}, {"client": ""}, {"client": "10.0.0"}, {"client": 5}, {"client": "1" * 257}, {"port": -1},
     {"port": 65536}, {"port": "443"}, {"port": 1.5}, {"port": True}, {"process": -1}, {"process": 1 << 32},
@@ -166,7 +220,7 @@ def test_what_the_data_source_is(client, op, data):
 
 def test_health_without_a_probe(client):
     """Before any probe is heard the cache says that it waits."""
-    data = {"status": "waiting", "probes": 0, "turns": {}, "ended": False, "now": None}
+    data = {"status": "waiting", "fed": False, "probes": 0, "turns": {}, "ended": False, "now": None}
     assert client.ask("health")["data"] == data
 
 
@@ -174,7 +228,7 @@ def test_health_with_probes(client, publishing):
     """The health names each probe with its last turn, whether all have ended, and the clock of the stream."""
     publishing.turn(seen(CHAIN, 1000.0))
     mark = publishing.turn(seen(CHAIN, 1500.0), ended=True)
-    data = {"status": "ok", "probes": 1, "turns": {"start": 2}, "ended": True, "now": 1500.0}
+    data = {"status": "ended", "fed": True, "probes": 1, "turns": {"start": 2}, "ended": True, "now": 1500.0}
     client.ask("version", after=[mark])
     assert client.ask("health")["data"] == data
 

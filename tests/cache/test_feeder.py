@@ -5,10 +5,12 @@ from collections import deque
 import msgpack
 import pytest
 
-from dnstrail.captured import Captured
+from dnstrail.captured import Captured, Flow
 from dnstrail.image import Bounds, Image
+from dnstrail.image.admission import Admission
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail_cache.state import Feed
+from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
 
 DNS = "net_packet_dns"
@@ -16,7 +18,7 @@ A_COM = response("a.com", "a.com 60 A 192.0.2.1")
 
 
 class Messages:
-    """A subscriber to what a test puts in."""
+    """A subscriber that receives what a test appends."""
 
     def __init__(self):
         self.waiting = deque()
@@ -36,8 +38,13 @@ def clock():
 
 
 @pytest.fixture
-def feed(messages, clock):
-    return Feed(messages, Image(Bounds(grace=0)), clock, lambda _conflict: None)
+def state(clock):
+    return CacheState(Image(Bounds(grace=0)), clock)
+
+
+@pytest.fixture
+def feeder(messages, state):
+    return Feeder(messages, state, lambda _conflict: None)
 
 
 def batch(sequence=0, *, start="s", turn=0, at=1000.0, payload=A_COM):
@@ -48,64 +55,65 @@ def turn(number=0, last=-1, *, start="s", live=False):
     return TURN, encode(Turn(start, number, {DNS: last} if last >= 0 else {}, live, 0))
 
 
-def test_payloads_are_applied_with_their_own_time(feed, messages):
+def test_payloads_are_applied_with_their_own_time(feeder, state, messages):
     """A message counts at the probe's time stamp of its packet, not when it arrives."""
     messages.waiting += [batch(at=1000.25), turn(last=0)]
-    feed.drain()
-    assert feed.now == feed.image.latest == 1000.25
-    assert feed.image.get("a.com").ip_addresses == ["192.0.2.1"]
-    assert feed.turns.reached(("s", 0)) is True
+    feeder.drain()
+    assert state.now == state.image.latest == 1000.25
+    assert state.image.get("a.com").ip_addresses == ["192.0.2.1"]
+    assert state.follower.reached(("s", 0)) is True
 
 
-def test_lookups_are_not_kept_waiting_by_a_flood(feed, messages):
-    """One look takes a bounded number of messages; the others are taken by the next ones, none is lost."""
+def test_lookups_are_not_kept_waiting_by_a_flood(feeder, state, messages):
+    """One call applies a bounded number of messages; the next calls apply the others, and none is lost."""
     messages.waiting += [batch(number, at=1000.0 + number) for number in range(1000)]
-    feed.drain()
-    assert 0 < feed.image.counters["messages"] < 1000
+    feeder.drain()
+    assert 0 < state.image.counters["messages"] < 1000
     while messages.waiting:
-        feed.drain()
-    assert feed.image.counters["messages"] == 1000
-    assert not feed.turns.lost
+        feeder.drain()
+    assert state.image.counters["messages"] == 1000
+    assert not state.follower.lost
 
 
 def test_slow_messages_are_fewer_at_once(messages):
-    """Where each message takes long, a look ends after its time, not after its number of messages."""
+    """If each message takes long, a call ends after its time, not after its number of messages."""
 
     class Slow(FakeClock):
         def monotonic(self):
             self.monotonic_time += 0.01
             return self.monotonic_time
 
-    feed = Feed(messages, Image(Bounds()), Slow(), lambda _conflict: None)
+    state = CacheState(Image(Bounds()), Slow())
+    feeder = Feeder(messages, state, lambda _conflict: None)
     messages.waiting += [batch(number) for number in range(100)]
-    feed.drain()
-    assert 0 < feed.image.counters["messages"] < 10
+    feeder.drain()
+    assert 0 < state.image.counters["messages"] < 10
 
 
-def test_an_empty_bus_is_no_matter(feed):
-    """Without messages nothing happens."""
-    feed.drain()
-    assert (feed.image.latest, feed.now, len(feed.image)) == (float("-inf"), float("-inf"), 0)
+def test_an_empty_bus_changes_nothing(feeder, state):
+    """Without messages the image stays empty."""
+    feeder.drain()
+    assert (state.image.latest, state.now, len(state.image)) == (float("-inf"), float("-inf"), 0)
 
 
 @pytest.mark.parametrize(
     ("live", "now"), [([False], 1000.0), ([True], 5000.0), ([False, True], 5000.0), ([True, False], 5000.0)]
 )
-def test_now_depends_on_what_is_heard(feed, messages, live, now):
-    """The clock is the wall clock while a live probe is heard, whatever else is; else the greatest stamp."""
+def test_now_depends_on_the_probes(feeder, state, messages, live, now):
+    """With a live probe now is wall time, else the greatest time stamp so far."""
     messages.waiting += [batch(at=1000.0), *(turn(start=str(n), live=each) for n, each in enumerate(live))]
-    feed.drain()
-    assert feed.now == now
+    feeder.drain()
+    assert state.now == now
 
 
-def test_what_is_swept_goes_by_the_clock_of_the_stream(feed, messages, clock):
-    """Under a live probe the image is swept as time passes, though no message comes."""
+def test_the_image_is_swept_by_the_clock_of_the_stream(feeder, state, messages, clock):
+    """With a live probe the image is swept as time passes, even if no message arrives."""
     messages.waiting += [batch(at=clock.wall_time), turn(last=0, live=True)]
-    feed.drain()
-    assert feed.image.store.relations == 1
-    clock.wall_time += 60 + feed.image.bounds.history
-    feed.drain()
-    assert feed.image.store.relations == 0
+    feeder.drain()
+    assert state.image.store.relations == 1
+    clock.wall_time += 60 + state.image.bounds.history
+    feeder.drain()
+    assert state.image.store.relations == 0
 
 
 BAD = {
@@ -127,29 +135,83 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_bus_message_is_counted(feed, messages, case):
-    """What is no batch or turn is counted, and the next one is applied."""
+def test_a_bad_bus_message_is_counted(feeder, state, messages, case):
+    """A message that is no batch and no turn is counted, and the next one is applied."""
     messages.waiting += [BAD[case], batch(), turn(last=0)]
-    feed.drain()
-    assert feed.counters == {"bad_bus_message": 1}
-    assert feed.image.counters["messages"] == 1
-    assert feed.turns.reached(("s", 0)) is True
+    feeder.drain()
+    assert state.counters == {"bad_bus_message": 1}
+    assert state.image.counters["messages"] == 1
+    assert state.follower.reached(("s", 0)) is True
 
 
-def test_bad_payloads_never_stop_the_feed(feed, messages):
-    """Payloads that are no DNS are counted by the image, and the good one among them is related."""
+def test_bad_payloads_never_stop_the_feeder(feeder, state, messages):
+    """The image counts payloads that are no DNS messages, and relates the valid one among them."""
     payloads = [b"", b"x", bytes(12), b"\xff" * 600, A_COM[:-1], A_COM, A_COM + b"x"]
     events = [Captured(n, payload) for n, payload in enumerate(payloads)]
     messages.waiting.append((DNS, encode(Batch("s", 0, 0, events))))
-    feed.drain()
-    counters = feed.image.counters
+    feeder.drain()
+    counters = state.image.counters
     assert counters["messages"] == len(payloads)
     assert counters["bad_message"] >= 2
-    assert feed.image.get("a.com", now=0.0) is not None
+    assert state.image.get("a.com", now=0.0) is not None
+
+
+START = 5000  # s; the doubt after the start of a cache and of a probe ends 30 s later
+TO_CLIENT = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
+
+
+@pytest.fixture
+def live(messages, clock):
+    """A live probe, and a cache that rejects unmatched answers of parties that are not in doubt."""
+
+    class Live:
+        def __init__(self):
+            self.state = CacheState(Image(Bounds(), Admission("auto")), clock)
+            self.feeder = Feeder(messages, self.state, lambda _conflict: None)
+            self.turns = self.batches = 0
+
+        def turn(self, at, *, lost=0, start="s"):
+            """End a turn in which some batches were lost on the bus."""
+            self.batches += lost
+            last = {DNS: self.batches - 1} if self.batches and start == "s" else {}
+            messages.waiting.append((TURN, encode(Turn(start, self.turns, last, True, at * 10**9))))
+            self.feeder.drain()
+            self.turns += start == "s"
+
+        def admits(self, at):
+            """Apply an answer without a query; whether it was admitted."""
+            before = self.state.image.counters["not_admitted"]
+            event = Captured(at * 10**9, A_COM, TO_CLIENT)
+            messages.waiting.append((DNS, encode(Batch("s", self.turns, self.batches, [event]))))
+            self.batches += 1
+            self.turn(at)
+            return self.state.image.counters["not_admitted"] == before
+
+    live = Live()
+    live.turn(START)
+    return live
+
+
+def test_the_start_of_a_probe_casts_doubt_for_30_seconds(live):
+    """Unmatched answers are admitted for 30 s after the start of a probe, and rejected later."""
+    assert live.admits(START + 30)
+    assert not live.admits(START + 31)
+    live.turn(START + 100, start="another")
+    assert live.admits(START + 130)
+    assert not live.admits(START + 131)
+
+
+def test_a_loss_on_the_bus_casts_doubt_for_30_seconds(live):
+    """After a lost batch unmatched answers are admitted for 30 s: the lost batch may contain their queries."""
+    assert not live.admits(START + 40)
+    live.turn(START + 50, lost=1)
+    assert live.state.follower.lost == {DNS: 1}
+    assert live.admits(START + 80)
+    assert not live.admits(START + 81)
 
 
 def test_a_worker_goes_on_after_bad_bus_messages():
-    """Over a real socket, bad messages of a probe are counted in the stats and the next turn is seen."""
+    """Over a real socket, bad messages of a probe are counted in the stats, and its next turn is applied."""
     with (
         short_folder() as folder,
         cache(folder) as address,

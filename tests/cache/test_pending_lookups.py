@@ -5,9 +5,9 @@ import zmq
 
 from dnstrail.image import Bounds
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Request
+from dnstrail.protocol.lookups import Get
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.pending_lookups import MAX_PARKED, PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.pending_lookups import MAX_PENDING, PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.worker import PATIENCE
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
 
@@ -167,15 +167,15 @@ def test_every_operation_waits(client, other, publishing):
 def test_parked_lookups_are_bounded(client, other, publishing):
     """The 1,025th lookup that would have to wait is refused as overloaded; the others are answered in their order."""
     mark = publishing.next_mark
-    for _ in range(MAX_PARKED):
+    for _ in range(MAX_PENDING):
         client.send("get", key="a.com", after=[mark])
-    wait_until(lambda: counted(other, "parked") == MAX_PARKED)
+    wait_until(lambda: counted(other, "parked") == MAX_PENDING)
     refused = other.ask("get", key="a.com", after=[mark])
     assert refused["error"] == "overloaded"
     assert "1024 lookups wait" in refused["message"]
     assert other.ask("get", key="b.com")["error"] == "data_not_found"
     publishing.turn(seen(A_COM))
-    assert all(client.receive()["complete"] for _ in range(MAX_PARKED))
+    assert all(client.receive()["complete"] for _ in range(MAX_PENDING))
     assert counted(other, "overloaded") == 1
     assert other.ask("get", key="a.com", after=[mark])["complete"] is True
 
@@ -184,14 +184,14 @@ def test_ready_takes_out_what_can_be_answered():
     """Those that are reached, lost or out of patience are taken out in their order; the others stay."""
     turns = TurnFollower(("net_packet_dns",))
     turns.turn(Turn("s", 0, {}, live=False, now=0))
-    parked = PendingLookups()
+    pending = PendingLookups()
     waits = {"reached": (0, 10.0), "out of patience": (5, 1.0), "waits": (5, 10.0), "at its end": (5, 2.0)}
     for name, (turn, deadline) in waits.items():
-        parked.park(PendingLookup(None, Request("get", (name,), after=(("s", turn),)), deadline))
-    ready = [(waiting.request.keys[0], complete) for waiting, complete in parked.ready(turns, 2.0)]
+        pending.add(PendingLookup(None, Get(key=name, after=(("s", turn),)), deadline))
+    ready = [(lookup.request.key, complete) for lookup, complete in pending.take_ready(turns, 2.0)]
     assert ready == [("reached", True), ("out of patience", False), ("at its end", False)]
-    assert (len(parked), parked.full) == (1, False)
-    assert [*parked.ready(turns, 2.0)] == []
+    assert (len(pending), pending.full) == (1, False)
+    assert [*pending.take_ready(turns, 2.0)] == []
 
 
 @pytest.mark.parametrize(
@@ -209,4 +209,4 @@ def test_all_marks_have_to_be_reached(marks, complete):
     """One mark that never will be reached decides, then one that is not reached yet."""
     turns = TurnFollower(("net_packet_dns",))
     turns.turn(Turn("s", 0, {}, live=False, now=0))
-    assert is_complete(Request("get", ("a",), after=tuple(marks)), turns) is complete
+    assert is_complete(Get(key="a", after=tuple(marks)), turns) is complete

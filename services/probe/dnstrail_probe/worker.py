@@ -10,8 +10,7 @@ import structlog
 from dnstrail.bus import Publisher
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN
-from dnstrail.protocol.loss_log import LossLog
-from dnstrail.protocol.losses import LOSSES
+from dnstrail.protocol.losses import LOSSES, LossReporter
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source
 
@@ -37,7 +36,7 @@ def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Even
     if not source.live:
         stop.wait(HEARTBEAT)
     log.info("ready", source=source.name, subscribers=publisher.subscribers(TURN), start=turnstile.start)
-    loss_log = LossLog()
+    loss_log = LossReporter()
     beat = clock.monotonic()
     while not stop.is_set():
         captured = source.read(_POLL)
