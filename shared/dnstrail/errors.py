@@ -27,12 +27,13 @@ class CaptureError(DnstrailError):
 
 
 class SourceUnavailable(DnstrailError):
-    """A live source cannot be used on this host; the text says what is missing and what to do."""
+    """A live source that this host or user cannot use. `reason` names the lack, `remedy` what to do, if known."""
 
-    def __init__(self, source: str, reason: str) -> None:
+    def __init__(self, source: str, reason: str, remedy: str = "") -> None:
         self.source = source
         self.reason = reason
-        super().__init__(f"{source}: {reason}")
+        self.remedy = remedy
+        super().__init__(": ".join(part for part in (source, reason, remedy) if part))
 
 
 class BusError(DnstrailError):

@@ -9,6 +9,7 @@ from collections import Counter
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
 from dnstrail_probe.ebpf.loader import Programs
+from dnstrail_probe.ebpf.source import EbpfSource
 
 COUNT = 1500  # in a second: of more than 2,000 some are not told, and cost less
 RUNS = 5
@@ -22,7 +23,7 @@ def call_cost() -> tuple[float, float] | str:
         return str(error)
     try:
         alone = _median()
-        libraries = LibraryFinder(programs.watch_getaddrinfo, Counter())
+        libraries = LibraryFinder(programs.watch_getaddrinfo, Counter(), EbpfSource.capabilities)
         options = _median()
         libraries.close()
     finally:

@@ -36,8 +36,8 @@ def state():
 @pytest.fixture
 def feed(state):
     """Apply one DNS message to the state."""
-    feeder = Feeder(Silence(), state, lambda _event: None)
-    return lambda event: feeder._apply_event(NET_PACKET_DNS, event, live=True)
+    feeder = Feeder(Silence(), state, lambda _event, _host: None)
+    return lambda event: feeder._apply_event(NET_PACKET_DNS, event, True, "host")
 
 
 def query(socket: int) -> Captured:

@@ -8,7 +8,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Health
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.health import SILENCE, status_of
+from dnstrail_cache.health import SILENCE, Heard, status_of
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, response, seen
 
@@ -33,8 +33,30 @@ STATUSES = {
 def test_the_status_of_the_probes(probes, status):
     """A probe is silent after two seconds without a turn, and vanished if another one is still heard."""
     turns = [Turn(str(number), 0, {}, True, 0, ended) for number, (_, ended) in enumerate(probes)]
-    heard = {str(number): at for number, (at, _) in enumerate(probes)}
+    heard = {str(number): Heard(0.0, at) for number, (at, _) in enumerate(probes)}
     assert status_of(turns, heard, NOW) == status
+
+
+# The second start: its host, when it was heard first, and whether it ended.
+RESTARTS = {
+    "a restart of the probe": ("web1", SILENT + 0.5, False, "ok"),
+    "a restart that ended": ("web1", SILENT + 0.5, True, "ended"),
+    "another probe of the same host": ("web1", SILENT - 0.5, False, "vanished"),
+    "a probe of another host": ("web2", SILENT + 0.5, False, "vanished"),
+}
+
+
+@pytest.mark.parametrize(("host", "first", "ended", "status"), RESTARTS.values(), ids=RESTARTS)
+def test_a_probe_that_was_restarted_has_not_vanished(host, first, ended, status):
+    """A killed probe no longer counts once a later start on its host is heard."""
+    turns = [Turn(name, 0, {}, True, 0, end, host=at) for name, at, end in (("a", "web1", False), ("b", host, ended))]
+    assert status_of(turns, {"a": Heard(0.0, SILENT), "b": Heard(first, NOW)}, NOW) == status
+
+
+def test_starts_of_unknown_hosts_replace_none():
+    """Without a host name nothing tells a restart from a second probe."""
+    turns = [Turn(name, 0, {}, True, 0) for name in "ab"]
+    assert status_of(turns, {"a": Heard(0.0, SILENT), "b": Heard(SILENT + 0.5, NOW)}, NOW) == "vanished"
 
 
 class Messages:
@@ -61,7 +83,7 @@ def state(clock):
 def turn(state):
     """Publish one turn of a probe, and apply it."""
     messages = Messages()
-    feeder = Feeder(messages, state, lambda _event: None)
+    feeder = Feeder(messages, state, lambda _event, _host: None)
 
     def publish(start="s", number=0, *, ended=False):
         messages.waiting.append((TURN, encode(Turn(start, number, {}, True, 0, ended))))

@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.check import _CAPABILITIES, _folder, _kernel, _look, check_host
+from dnstrail_probe.check import Check, Host, check_host, run_check
+from dnstrail_probe.ebpf.entry import CHECKS as EBPF_CHECKS
+from dnstrail_probe.ebpf.entry import check_release
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.sources.dnstap_socket import CHECKS as DNSTAP_CHECKS
 from live.namespaces import live_or_skip
 from live.processes import run_dir, unprivileged
 
 CHECK = [sys.executable, "-m", "dnstrail_cli", "probe", "--check"]
-EBPF_CAPABILITIES = {name for name, purpose in _CAPABILITIES.items() if purpose == "ebpf"}
+CAPABILITIES = {check.name for check in EBPF_CHECKS if check.name.startswith("CAP_")}
+EBPF_CAPABILITIES = {check.name for check in EBPF_CHECKS if check.name in CAPABILITIES and check.purpose == "ebpf"}
 
 
 def checked(*before: str, args: tuple[str, ...] = ("--json",)) -> subprocess.CompletedProcess[str]:
@@ -70,7 +74,7 @@ def test_without_privileges_each_lack_has_its_remedy():
     told, findings = report(done)
     assert (done.returncode, told["auto"], told["live"]) == (1, "demo", False)
     lacking = {name for name, finding in findings.items() if not finding["able"]}
-    assert lacking >= {*_CAPABILITIES, "programs", "process events", "AF_PACKET socket"}
+    assert lacking >= {*CAPABILITIES, "CAP_NET_RAW", "programs", "process events", "AF_PACKET socket"}
     assert all(findings[name]["reason"] and findings[name]["remedy"] for name in lacking)
     assert findings["programs"]["remedy"] == findings["CAP_BPF"]["remedy"] == "run it with sudo"
 
@@ -83,7 +87,7 @@ def test_the_table_says_the_same():
     assert (done.returncode, done.stderr) == (1, "")
     assert "needs CAP_NET_RAW" in done.stdout
     assert "run it with sudo" in done.stdout
-    assert "auto would capture by demo: nothing live can be captured" in done.stdout
+    assert "auto captures by demo: no live source can be opened" in done.stdout
 
 
 def test_with_the_one_capability_auto_takes_packets():
@@ -133,36 +137,62 @@ def test_nothing_stays_attached():
     ("release", "able"),
     [("5.9.16", False), ("5.10.0-28-amd64", True), ("6.1", True), ("4.19.0", False), ("10.0", True), ("odd", False)],
 )
-def test_kernels(release, able):
-    """Kernels from 5.10 on are new enough; of others the reason names the release."""
-    finding = _kernel(release)
-    assert finding.able is able
-    assert (release in finding.reason, bool(finding.remedy)) == (not able, not able)
+def test_kernels(release, able, host):
+    """Kernels from 5.10 on are new enough; for an older one the reason names the release."""
+    result = run_check(Check("kernel", "ebpf", lambda _: check_release(release), "a newer kernel"), host)
+    assert result.able is able
+    assert (release in result.reason, bool(result.remedy)) == (not able, not able)
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(CaptureOptions(), tmp_path)
 
 
 REFUSED = {
-    "needs CAP_NET_RAW: run it with sudo": ("needs CAP_NET_RAW", "run it with sudo"),
-    "the kernel refused on_egress: no such hook": ("the kernel refused on_egress: no such hook", "another kernel"),
-    "x" * 5000: ("x" * 200, "another kernel"),
+    "with its remedy": (SourceUnavailable("packet", "no right", "use sudo"), "no right", "use sudo"),
+    "without": (SourceUnavailable("ebpf", "no such hook: 7"), "no such hook: 7", "another kernel"),
+    "endless": (SourceUnavailable("ebpf", "x" * 5000), "x" * 200, "another kernel"),
+    "by the system": (OSError(13, "Permission denied"), "Permission denied", "another kernel"),
 }
 
 
-@pytest.mark.parametrize(("text", "told"), REFUSED.items(), ids=["with its remedy", "without", "endless"])
-def test_why_a_source_is_refused(text, told):
-    """A refusal is told with its own remedy where it names one, else with that of the row, and in a bounded length."""
+@pytest.mark.parametrize(("error", "reason", "remedy"), REFUSED.values(), ids=REFUSED)
+def test_why_a_source_is_refused(error, reason, remedy, host):
+    """A result has the remedy of the error, else that of the check, and a reason of bounded length."""
 
-    def refuse() -> None:
-        raise SourceUnavailable("ebpf", text)
+    def refuse(_: Host) -> None:
+        raise error
 
-    finding = _look("programs", "ebpf", refuse, "another kernel")
-    assert (finding.able, finding.reason, finding.remedy) == (False, *told)
+    result = run_check(Check("programs", "ebpf", refuse, "another kernel"), host)
+    assert (result.able, result.reason, result.remedy) == (False, reason, remedy)
+
+
+def test_nothing_is_loaded_twice(host):
+    """Checks that need the same programs share one load, a failed one too."""
+    loads = []
+
+    def load(options: CaptureOptions) -> int:
+        loads.append(options)
+        return 7
+
+    def fail(options: CaptureOptions) -> int:
+        loads.append(options)
+        raise SourceUnavailable("ebpf", "refused")
+
+    assert (host.once(load), host.once(load)) == (7, 7)
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable, match="refused"):
+            host.once(fail)
+    assert loads == [host.options] * 2
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
-    """A socket folder is fine where it can be made, and what stands in its way is named."""
-    _folder(tmp_path / "deep" / "er")
+    """A socket folder is fine if it can be made; otherwise the result names what is in the way."""
+    (check,) = DNSTAP_CHECKS
+    assert run_check(check, Host(CaptureOptions(), tmp_path / "deep" / "er")).able
     (tmp_path / "file").write_text("")
     (tmp_path / "file").chmod(0)
-    finding = _look("socket folder", "dnstap", lambda: _folder(tmp_path / "file" / "sockets"), "another one")
-    assert (finding.able, finding.remedy) == (False, "another one")
-    assert str(tmp_path / "file") in finding.reason
+    result = run_check(check, Host(CaptureOptions(), tmp_path / "file" / "sockets"))
+    assert (result.able, result.remedy) == (False, check.remedy)
+    assert str(tmp_path / "file") in result.reason

@@ -11,6 +11,7 @@ from dnstrail.captured import Captured
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.worker import HEARTBEAT, run
 from live.workers import FakeClock, open_bus, running, short_folder, wait_until
@@ -23,6 +24,7 @@ class Listed:
 
     def __init__(self, *chunks, live=False, ends=True):
         self.name, self.live, self.counters = "a list", live, Counter()
+        self.capabilities, self.losses, self.damage = (), {"ring_full": "kernel", "tcp_evicted": "probe"}, ""
         self._chunks, self._ends = list(chunks), ends
         self.looks = 0
         self.nothing = threading.Event()
@@ -89,12 +91,12 @@ def received(folder):
         yield Received(bus.subscriber([events_address(folder)], TOPICS))
 
 
-def published(folder, source, clock=None, expected=1):
+def published(folder, source, clock=None, expected=1, identity=UNKNOWN):
     """The probe's worker over a source, on the address of a folder."""
 
     def target(bus, stop):
         publisher = bus.publisher(events_address(folder), lossless=not source.live)
-        run(source, publisher, clock or FakeClock(), stop, expected)
+        run(source, publisher, clock or FakeClock(), stop, expected, identity)
 
     return running(target)
 
@@ -155,6 +157,62 @@ def test_the_last_turn_says_that_the_source_has_ended(folder, received):
     assert [turn.ended for turn in received.turns] == [False] * (len(received.turns) - 1) + [True]
     assert received.messages[-1][1] is received.turns[-1]
     assert received.turns[-1].counters == {"packets": 3}
+
+
+def test_turns_carry_the_losses_of_the_source_by_hop(folder, received):
+    """A turn contains what its source counts as lost, by hop and reason; other counters and zeros are no losses."""
+    source = Listed(events(0, 2))
+    source.counters.update(ring_full=3, tcp_evicted=0, other_port=5)
+    with published(folder, source):
+        wait_until(lambda: received.ended)
+    assert [turn.lost for turn in received.turns] == [{"kernel": {"ring_full": 3}}] * len(received.turns)
+
+
+def test_batches_and_turns_carry_the_host(folder, received):
+    """Batches name the watched host, and turns also its machine id."""
+    with published(folder, Listed(events(0, 2)), identity=HostIdentity("web1", "0123")):
+        wait_until(lambda: received.ended)
+    assert {batch.host for batch in received.batches} == {"web1"}
+    assert {(turn.host, turn.machine_id) for turn in received.turns} == {("web1", "0123")}
+
+
+class Refusing:
+    """A lossless publisher that refuses every message at once, for as long as a test wants."""
+
+    def __init__(self):
+        self.refusals = 0
+        self.open = threading.Event()
+
+    def publish(self, _topic, _body):
+        self.refusals += not self.open.is_set()
+        return self.open.is_set()
+
+    def subscribers(self, _topic):
+        return 1
+
+
+class Rests(threading.Event):
+    """A stop signal that counts the waits for it."""
+
+    def __init__(self, publisher):
+        super().__init__()
+        self.publisher = publisher
+        self.rests = 0
+
+    def wait(self, timeout=None):
+        self.rests += 1
+        if self.rests == 20:
+            self.publisher.open.set()
+        return super().wait(0)
+
+
+def test_a_publisher_that_refuses_at_once_is_not_asked_in_a_loop():
+    """After each refusal the probe rests before it offers the message again."""
+    publisher = Refusing()
+    stop = Rests(publisher)
+    run(Listed(events(0, 2)), publisher, FakeClock(), stop, 1)
+    assert stop.rests >= 20
+    assert publisher.refusals <= stop.rests + 1
 
 
 def test_the_clock_of_a_file_is_its_greatest_stamp(folder, received):
@@ -266,11 +324,13 @@ def test_a_slow_subscriber_of_a_file_loses_nothing(folder):
 def test_a_damaged_capture_warns(folder, received, damage):
     """A capture that is not whole gets one warning, which names it; what was whole was published."""
     source = Listed(events(0, 2))
-    source.counters[damage] = 1
+    source.damage = damage
     with capture_logs() as logs, published(folder, source):
         wait_until(lambda: received.ended)
     warnings = [entry for entry in logs if entry["log_level"] == "warning"]
-    assert warnings == [{"event": damage, "source": "a list", "counted": "what was whole", "log_level": "warning"}]
+    assert warnings == [
+        {"event": damage, "source": "a list", "published": "everything before the damage", "log_level": "warning"}
+    ]
     assert len(received.events) == 2
 
 

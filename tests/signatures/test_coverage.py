@@ -20,7 +20,7 @@ class Told:
         self._published: dict[str, int] = {}
         self._others: dict[str, int] = {}
         self._missed: dict[str, int] = {}
-        self._counters: dict[str, dict[str, int]] = {}
+        self._lost: dict[str, dict[str, int]] = {}
         self.say(said)
 
     def say(self, said: str, start: str = "s") -> Told:
@@ -36,7 +36,7 @@ class Told:
     def _one(self, word: str, start: str) -> None:
         what, number = word[0], float(word.lstrip("-+<okp|") or 0)
         count = int(number)
-        counters = self._counters.setdefault(start, {"packets": 10**6})
+        lost = self._lost.setdefault(start, {})
         if what.isdigit() or what == "-":
             self._published[start] = self._published.get(start, 0) + count
             if what == "-":
@@ -46,8 +46,8 @@ class Told:
         elif what == "o":
             self._others[start] = self._others.get(start, 0) + count
         elif what in "kp":
-            reason = "ring_full" if what == "k" else "tcp_evicted"
-            counters[reason] = counters.get(reason, 0) + count
+            hop = lost.setdefault("kernel" if what == "k" else "probe", {"reason": 0})
+            hop["reason"] += count
         elif what in "+<":
             passed = int(number * SECOND) * (1 if what == "+" else -1)
             self._now[start] = self._now.get(start, 1000 * SECOND) + passed
@@ -57,8 +57,9 @@ class Told:
     def _end_turn(self, start: str) -> None:
         turn = self._turn[start] = self._turn.get(start, -1) + 1
         published = {"dns": self._published.get(start, 0), "other": self._others.get(start, 0)}
+        lost = {hop: dict(reasons) for hop, reasons in self._lost.get(start, {}).items()}
         now = self._now.get(start, 1000 * SECOND)
-        end = Turn(start, turn, {}, True, now, False, dict(self._counters.get(start, {})), published)
+        end = Turn(start, turn, {}, live=True, now=now, published=published, lost=lost)
         self.coverage.turn(end, self._missed.get(start, 0))
 
 
@@ -130,14 +131,14 @@ def test_a_probe_of_before_counts_without_its_totals():
     coverage = Coverage()
     coverage.turn(Turn("s", 0, {}, True, 0), 0)
     coverage.batch("s", 6, 2)
-    coverage.turn(Turn("s", 1, {}, True, 0, counters={"ring_full": 4}), 2)
+    coverage.turn(Turn("s", 1, {}, True, 0, lost={"kernel": {"ring_full": 4}}), 2)
     assert coverage.of("s") == pytest.approx(6 / 12)
 
 
 def test_counters_that_go_back_take_nothing_away():
     """A probe whose counters shrink has lost nothing; no sum goes below zero."""
     coverage = Coverage()
-    coverage.turn(Turn("s", 0, {}, True, 0, counters={"ring_full": 9}, published={"dns": 9}), 5)
+    coverage.turn(Turn("s", 0, {}, True, 0, lost={"kernel": {"ring_full": 9}}, published={"dns": 9}), 5)
     coverage.batch("s", 4, 0)
     coverage.turn(Turn("s", 1, {}, True, 0), 0)
     assert coverage.of("s") == pytest.approx(4 / 9)

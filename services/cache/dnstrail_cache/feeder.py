@@ -14,8 +14,9 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import apply_event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
-from dnstrail.protocol.losses import LOSSES, LossReporter
+from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.duplicates import DuplicateFilter
+from dnstrail_cache.health import Heard
 from dnstrail_cache.state import CacheState
 
 TOPICS = (*EVENT_TOPICS, TURN)
@@ -28,11 +29,11 @@ _NANOSECONDS = 1_000_000_000
 class Feeder:
     """Applies messages of the bus to a state, in the order of their arrival.
 
-    Nothing that a probe sends raises here: a bad message is counted. `report` receives the answers that conflict with
-    others.
+    Nothing that a probe sends raises here: a bad message is counted. `report` receives each answer that conflicts with
+    another, and the host on which it was captured.
     """
 
-    def __init__(self, subscriber: Subscriber, state: CacheState, report: Callable[[Captured], None]) -> None:
+    def __init__(self, subscriber: Subscriber, state: CacheState, report: Callable[[Captured, str], None]) -> None:
         self._subscriber = subscriber
         self._state = state
         self._report = report
@@ -67,20 +68,22 @@ class Feeder:
             self._state.applied += len(batch.events)
             live = self._state.live
             for event in batch.events:
-                self._apply_event(topic, event, live=live)
+                self._apply_event(topic, event, live, batch.host)
 
     def _end_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live
         state.follower.turn(turn)
         if turn.live and not was_live:  # the image holds nothing from before the first live turn
             state.image.forget(turn.now / _NANOSECONDS)
-        now = state.heard[turn.start] = state.clock.monotonic()
+        now = state.clock.monotonic()
+        earlier = state.heard.get(turn.start)
+        state.heard[turn.start] = Heard(now if earlier is None else earlier.first, now)
         if len(state.heard) > len(state.probes):  # the follower has evicted a start
             state.heard = {probe.start: state.heard[probe.start] for probe in state.probes}
         self._note_losses(turn)
         self._loss_reporter.note(state.follower.lost, now)
 
-    def _apply_event(self, topic: str, event: Captured, *, live: bool) -> None:
+    def _apply_event(self, topic: str, event: Captured, live: bool, host: str) -> None:
         state = self._state
         if topic == NET_PACKET_DNS and is_response(event.payload) and self._duplicates.is_copy(event):
             state.counters["copies"] += 1
@@ -89,13 +92,13 @@ class Feeder:
         if outcome.admitted:  # a response that was not admitted may still match on its other socket
             self._duplicates.note(event)
         if outcome.conflict:
-            self._report(event)
+            self._report(event, host)
 
     def _note_losses(self, turn: Turn) -> None:
         """Put all parties in doubt after a loss, here or at a probe, and after the start of a probe."""
         state = self._state
         losses = sum(state.follower.lost.values()) + len(state.probes)
-        losses += sum(probe.counters.get(reason, 0) for probe in state.probes for reason in LOSSES)
+        losses += sum(sum(reasons.values()) for probe in state.probes for reasons in probe.lost.values())
         if losses != self._losses:
             self._losses = losses
             state.image.admission.gap(max(turn.now / _NANOSECONDS, state.image.latest))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dnstrail.protocol.batches import TURN, Turn
-from dnstrail.protocol.losses import LOSSES
 
+_HOPS = ("kernel", "probe", "bus", "decoder", "workers")
 _UNREADABLE = ("bad_message",)  # counters of the image: messages that are no DNS
 
 
@@ -22,10 +22,10 @@ def losses_by_hop(
     The counts are events. Two exceptions: losses of dnstap sockets may count connections, and `turn` counts ends of
     turns, which are not in the total.
     """
-    hops: dict[str, Counter[str]] = {hop: Counter() for hop in (*LOSSES.values(), "bus", "decoder", "workers")}
+    hops: dict[str, Counter[str]] = {hop: Counter() for hop in _HOPS}
     for probe in probes:
-        for reason, hop in LOSSES.items():
-            hops[hop] += Counter({reason: probe.counters.get(reason, 0)})
+        for hop, reasons in probe.lost.items():
+            hops.setdefault(hop, Counter()).update(reasons)
     hops["bus"] += Counter(bus)
     hops["decoder"] += Counter({reason: image.get(reason, 0) for reason in _UNREADABLE})
     hops["workers"] += Counter(workers)

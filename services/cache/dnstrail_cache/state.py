@@ -11,7 +11,7 @@ from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.health import silent_probes, status_of
+from dnstrail_cache.health import Heard, silent_probes, status_of
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class CacheState:
 
     The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
-    `heard` is when the last turn of each probe arrived, on the monotonic clock. `applied` counts events.
+    `heard` is when the turns of each probe start arrived. `applied` counts events.
     """
 
     image: Image
@@ -28,7 +28,7 @@ class CacheState:
     follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
-    heard: dict[str, float] = field(default_factory=dict)
+    heard: dict[str, Heard] = field(default_factory=dict)
     applied: int = 0
 
     @property
@@ -54,7 +54,7 @@ class CacheState:
     @property
     def silent_probes(self) -> list[str]:
         """The starts of probes that stopped without their last turn."""
-        return silent_probes(self.probes, self.heard, self.clock.monotonic())
+        return [probe.start for probe in silent_probes(self.probes, self.heard, self.clock.monotonic())]
 
     @property
     def image_counters(self) -> dict[str, int]:

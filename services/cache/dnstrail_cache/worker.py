@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable
 
@@ -54,10 +53,8 @@ def run(
     structlog.get_logger().info("stopped", **state.image.counters)
 
 
-def _report_to(pusher: Pusher | None) -> Callable[[Captured], None]:
-    host = socket.gethostname()
-
-    def report(captured: Captured) -> None:
+def _report_to(pusher: Pusher | None) -> Callable[[Captured, str], None]:
+    def report(captured: Captured, host: str) -> None:
         event = Event(DNS_ANSWER_CONFLICT, captured, host_name=host)
         if pusher is not None and not pusher.push(msgpack.packb(event_map(event, parse_arguments=True))):
             structlog.get_logger().warning("conflict_not_delivered")

@@ -17,6 +17,7 @@ from dnstrail_cli.run import Selection, play, replay, select
 from dnstrail_cli.trail import trail
 from dnstrail_probe.__main__ import command as probe
 from dnstrail_probe.options import CaptureOptions, capture_options
+from dnstrail_probe.registry import capture_option
 from dnstrail_signatures.__main__ import command as signatures
 
 _EXAMPLES = """\
@@ -43,12 +44,7 @@ class _Dnstrail(click.Group):
 
 @click.group(cls=_Dnstrail, invoke_without_command=True, epilog=_EXAMPLES)
 @click.version_option(__version__, prog_name="dnstrail")
-@click.option(
-    "--capture",
-    default="auto",
-    show_default=True,
-    help="auto, ebpf[:getaddrinfo], packet, dnstap[:PATH], demo, or a FILE.",
-)
+@capture_option
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="Options of the cache; `help` lists them.")
 @click.option("--events", multiple=True, metavar="NAMES", help="Events and signatures to show, comma-separated.")
 @click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")

@@ -81,6 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
             ]
         listeners = len(workers) + 1  # and this process
         workers["probe"] = [*common, "--capture", self.capture, "--subscribers", str(listeners), *self.options]
+        workers["probe"] += [] if self.user is None else ["--user", f"{self.user.uid}:{self.user.gid}"]
         workers["probe"] += [] if self.speed is None else ["--speed", str(self.speed)]
         return workers
 
@@ -187,8 +188,8 @@ class Pipeline:
         except BadMessage:
             return  # counted by the workers that need it
         self._turns.batch(topic, batch)
-        mark, host = (batch.start, batch.turn), os.uname().nodename
-        for event in self._names.fill([Event(topic, captured, mark, host) for captured in batch.events]):
+        mark = (batch.start, batch.turn)
+        for event in self._names.fill([Event(topic, captured, mark, batch.host) for captured in batch.events]):
             self._show(event_map(event, parse_arguments=self.plan.parse_arguments))
 
     def _on_finding(self, body: bytes) -> None:

@@ -9,34 +9,33 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address
 from dnstrail.process.clock import SystemClock
-from dnstrail.process.command import log_level_option, run_command, run_dir_option
+from dnstrail.process.command import log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.log import configure
+from dnstrail.process.privileges import User, drop_privileges
 from dnstrail.process.signals import stop_on_signals
 from dnstrail_probe.check import check_host
 from dnstrail_probe.check_report import show_report
+from dnstrail_probe.identity import UNKNOWN, host_identity
 from dnstrail_probe.options import CaptureOptions, capture_options
 from dnstrail_probe.privileges import give_up_privileges, go_first
-from dnstrail_probe.registry import AUTO, best_source, open_source
+from dnstrail_probe.registry import AUTO, best_source, capture_option, open_source
+from dnstrail_probe.source import Source
 from dnstrail_probe.sources.paced import PacedSource
 from dnstrail_probe.worker import run
 
-_CHECK = "Show what this host can do and what it cannot, with the remedies; exit 1 if nothing live can be captured."
+_CHECK = "Show what this host can and cannot do, with remedies; exit 1 if no live source can be opened."
 _NOTHING_LIVE = 1
 
 
 @click.command()
-@click.option(
-    "--capture",
-    default="auto",
-    show_default=True,
-    help="auto, ebpf[:getaddrinfo], packet, dnstap[:PATH], demo, or a FILE.",
-)
+@capture_option
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
-@click.option("--subscribers", type=int, help="How many to wait for first (default: 1 for a file, none live).")
-@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file X times as fast as it was.")
+@click.option("--subscribers", type=int, help="Subscribers to wait for first (default: 1 for a file, 0 live).")
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file at X times its own pace.")
 @click.option("--check", is_flag=True, help=_CHECK)
 @click.option("--json", "as_json", is_flag=True, help="With --check: one JSON object.")
 @capture_options
+@user_option
 @run_dir_option
 @log_level_option
 @click.pass_context
@@ -49,36 +48,42 @@ def command(
     check: bool,
     as_json: bool,
     options: CaptureOptions,
+    user: User | None,
     run_dir: Path,
     log_level: str,
 ) -> None:
-    """Capture DNS messages and publish them."""
+    """Capture DNS messages and publish them.
+
+    With --user, the probe of a capture file becomes this user once the file is open. A live source keeps its user.
+    """
     if check:
         report = check_host(options, run_dir)
         show_report(report, as_json=as_json)
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
     clock = SystemClock()
-    source = best_source(_say, options) if capture == AUTO else open_source(capture, options)
-    if speed is not None and not source.live:
-        source = PacedSource(source, clock, speed)
+    source: Source = best_source(_say, options, clock) if capture == AUTO else open_source(capture, options, clock)
+    address = publish or events_address(run_dir)
     if source.live:
         go_first()
-    address = publish or events_address(run_dir)
-    give_up_privileges(source.name, address)
-    stop = stop_on_signals()  # from here on: the opening of a pipe without a writer can be interrupted
+    else:
+        drop_privileges(user, run_dir)
+    give_up_privileges(source.capabilities, address)
+    stop = stop_on_signals()  # from here on a signal interrupts the opening of a pipe without a writer
+    if speed is not None and not source.live:
+        source = PacedSource(source, clock, speed, stop.wait)
     bus = ZmqBus()
     try:
         publisher = bus.publisher(address, lossless=not source.live)
         expected = (0 if source.live else 1) if subscribers is None else subscribers
-        run(source, publisher, clock, stop, expected)
+        run(source, publisher, clock, stop, expected, host_identity() if source.live else UNKNOWN)
     finally:
         source.close()
         bus.close(now=stop.is_set())
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command."""
     run_command(command, "dnstrail probe")
 
 

@@ -1,4 +1,4 @@
-"""The publishing side of batches and turns: collects events by name and flushes them together (DESIGN 3)."""
+"""The publishing side of batches and turns: collects events by name and flushes them together."""
 
 from __future__ import annotations
 
@@ -7,16 +7,24 @@ from collections import Counter
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail_probe.identity import UNKNOWN, HostIdentity
+
+Losses = dict[str, dict[str, int]]  # hop -> reason -> events lost so far
 
 
 class BatchPublisher:
-    """The open turn of one probe start. What a lossless publisher does not take at once waits in `flush`."""
+    """The open turn of one probe start, and the messages that the bus has not taken yet.
 
-    def __init__(self, publisher: Publisher, start: str, *, live: bool) -> None:
+    Invariant: messages leave in the order in which their turns were closed, each exactly once, and no turn number or
+    sequence is used twice.
+    """
+
+    def __init__(self, publisher: Publisher, start: str, *, live: bool, identity: HostIdentity = UNKNOWN) -> None:
         self.start = start
         self.turn = 0
         self._publisher = publisher
         self._live = live
+        self._identity = identity
         self._open: dict[str, list[Captured]] = {}
         self._last: dict[str, int] = {}
         self._published: Counter[str] = Counter()
@@ -26,23 +34,43 @@ class BatchPublisher:
         """Put an event into the open turn."""
         self._open.setdefault(topic, []).append(event)
 
-    def close_turn(self, now: int, counters: Counter[str], *, ended: bool = False) -> None:
-        """End the turn: its batches, then the message that ends it, are on their way with the next `flush`."""
+    def close_turn(self, now: int, counters: Counter[str], *, lost: Losses | None = None, ended: bool = False) -> None:
+        """End the turn. The next `flush` publishes its batches and the message that ends it."""
         for topic, events in self._open.items():
             sequence = self._last[topic] = self._last.get(topic, -1) + 1
-            batch = Batch(self.start, self.turn, sequence, events, dict(self._published))
+            batch = Batch(
+                start=self.start,
+                turn=self.turn,
+                sequence=sequence,
+                events=events,
+                before=dict(self._published),
+                host=self._identity.host,
+            )
             self._outbox.append((topic, encode(batch)))
             self._published[topic] += len(events)
         self._open.clear()
-        published = dict(self._published)
-        end = Turn(self.start, self.turn, dict(self._last), self._live, now, ended, dict(counters), published)
-        self._outbox.append((TURN, encode(end)))
+        self._outbox.append((TURN, encode(self._end(now, counters, lost or {}, ended=ended))))
         self.turn += 1
 
     def flush(self) -> bool:
-        """Publish what waits; False if some of it still has to wait for a slow subscriber."""
+        """Publish the waiting messages; return False if some must wait for a slow subscriber."""
         while self._outbox:
             if not self._publisher.publish(*self._outbox[0]):
                 return False
             del self._outbox[0]
         return True
+
+    def _end(self, now: int, counters: Counter[str], lost: Losses, *, ended: bool) -> Turn:
+        return Turn(
+            start=self.start,
+            turn=self.turn,
+            last=dict(self._last),
+            live=self._live,
+            now=now,
+            ended=ended,
+            counters=dict(counters),
+            published=dict(self._published),
+            lost=lost,
+            host=self._identity.host,
+            machine_id=self._identity.machine_id,
+        )

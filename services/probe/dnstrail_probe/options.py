@@ -1,4 +1,4 @@
-"""What the probe looks for, and the options that say so."""
+"""The options that select what the probe captures, shared by all commands that capture."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ import msgspec
 DNS_PORTS = frozenset({53})
 MAX_PORTS = 64
 SERVER_NAMES = "sni"
+EVIDENCE_SNI = f"--evidence {SERVER_NAMES}"
 _LARGEST_PORT = 65535
 
 T = TypeVar("T")
 
 
 class CaptureOptions(msgspec.Struct, frozen=True):
-    """The ports on which DNS is spoken, on either side; and whether server names are evidence, too."""
+    """What to capture: traffic with DNS on these ports (of either side), and server names if they are evidence.
+
+    Invariant: there is at least one port, and at most MAX_PORTS.
+    """
 
     ports: frozenset[int] = DNS_PORTS
     server_names: bool = False
 
 
 def convert_ports(_ctx: click.Context, _param: click.Parameter, value: str) -> frozenset[int]:
-    """A list of ports, separated by commas."""
+    """Return the ports of a comma-separated list.
+
+    Raises:
+        click.BadParameter: a word is no port, or there are too many.
+    """
     words = [word.strip() for word in value.split(",")]
     for word in words:
         if not (word.isascii() and word.isdigit() and len(word) <= len("65535") and 0 < int(word) <= _LARGEST_PORT):
@@ -37,7 +45,7 @@ def convert_ports(_ctx: click.Context, _param: click.Parameter, value: str) -> f
 
 
 def capture_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Give a command the options, and their values as its parameter `watched`."""
+    """Add the options to a command, which receives their values as its parameter `options`."""
 
     @click.option(
         "--dns-ports",
@@ -45,12 +53,12 @@ def capture_options(command: Callable[..., T]) -> Callable[..., T]:
         show_default=True,
         metavar="PORTS",
         callback=convert_ports,
-        help="Ports on which DNS is spoken, over UDP and TCP, comma-separated.",
+        help="Ports that carry DNS over UDP and TCP, comma-separated.",
     )
     @click.option(
         "--evidence",
         type=click.Choice([SERVER_NAMES]),
-        help="sni: also look for the names that clients call servers by (TLS server names, HTTP hosts).",
+        help="sni: also capture server names (TLS SNI, HTTP Host). Needs ebpf or a file.",
     )
     @wraps(command)
     def with_options(*args: Any, dns_ports: frozenset[int], evidence: str | None, **others: Any) -> T:
@@ -60,6 +68,6 @@ def capture_options(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def options_of(options: CaptureOptions) -> tuple[str, ...]:
-    """The options that say the same to a probe of its own process."""
+    """Return the command line arguments that give these options to a probe process."""
     ports = ("--dns-ports", ",".join(map(str, sorted(options.ports))))
     return (*ports, "--evidence", SERVER_NAMES) if options.server_names else ports

@@ -1,4 +1,7 @@
-"""What the probe needs no more once its source is open, it gives up; by threads, so before it starts any."""
+"""Privileges of the probe: it gives up every capability that its source does not need once it is open.
+
+Capabilities belong to threads, so the probe calls this before it starts any thread.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +13,32 @@ from pathlib import Path
 from dnstrail.bus.ipc import make_folder, socket_path
 from dnstrail.process.privileges import keep_capabilities
 
-NICENESS = -5  # about three times the share of what is not nice: sched(7)
-_AUTOGROUP = Path("/proc/self/autogroup")  # where there is one, niceness counts among the processes of a session alone
-# Source -> what it still needs: BPF to read its counters before Linux 5.19, SYS_PTRACE to see what a process runs.
-KEPT = {
-    "ebpf": ("CAP_BPF", "CAP_SYS_PTRACE"),
-    "ebpf:getaddrinfo": ("CAP_BPF", "CAP_SYS_PTRACE"),  # also to link programs to libraries that come
-    "packet": (),
-}
+NICENESS = -5  # gives about three times the CPU share of niceness 0: sched(7)
+_AUTOGROUP = Path("/proc/self/autogroup")  # where it exists, niceness only counts within one session
 
 
-def give_up_privileges(source: str, address: str) -> None:
-    """Let go of all capabilities but those that a live source needs; of a source that is not listed, nothing.
+def give_up_privileges(capabilities: tuple[str, ...], address: str) -> None:
+    """Drop all capabilities except these; () drops every one.
 
-    The user stays who it is. Where the folder of the socket belongs to another one, files are made as that one's.
+    The user id stays. If the folder of the socket belongs to another user, new files are created as that user's.
 
     Raises:
-        BusError: the folder is somebody else's.
+        BusError: the folder belongs to a stranger.
     """
-    if source not in KEPT:
-        return
     folder = socket_path(address).parent
-    with suppress(OSError):  # whoever binds there will say so
+    with suppress(OSError):  # the bind reports it
         make_folder(address, folder)
         status = folder.stat()
         if os.geteuid() == 0:
             libc = ctypes.CDLL(None)
             libc.setfsgid(status.st_gid)
             libc.setfsuid(status.st_uid)
-    keep_capabilities(*KEPT[source])
+    keep_capabilities(*capabilities)
 
 
 def go_first() -> None:
-    """Ask the kernel for it, which grants it with CAP_SYS_NICE; without that all goes on as it was."""
+    """Raise the priority of the probe where the kernel allows it (CAP_SYS_NICE), so that bursts lose fewer events."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, min(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-        if os.getsid(0) == os.getpid():  # the session is this worker's own
+        if os.getsid(0) == os.getpid():  # the session belongs to this worker
             _AUTOGROUP.write_text(str(NICENESS))

@@ -1,63 +1,127 @@
-"""Where events come from: the contract of a source, and the table of those that can be opened."""
+"""The table of all sources: a new source is one module and one line in SOURCES.
+
+A source module contains `open_source(opening)`, which returns its source, and may contain `CHECKS`, the rows that it
+adds to `dnstrail probe --check`. The table names the modules without importing them, so that the command line can
+print its help without loading any source.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from importlib import import_module
 
-from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.ebpf.source import EbpfSource
-from dnstrail_probe.options import CaptureOptions
-from dnstrail_probe.source import Source
-from dnstrail_probe.sources.af_packet import AfPacketSource
-from dnstrail_probe.sources.capture_file import CaptureFileSource
-from dnstrail_probe.sources.dnstap_socket import DnstapSocket
+import click
+import msgspec
+
+from dnstrail.errors import SettingsError, SourceUnavailable
+from dnstrail.process.clock import Clock, SystemClock
+from dnstrail_probe.options import EVIDENCE_SNI, CaptureOptions
+from dnstrail_probe.source import Opening, Source
 
 AUTO = "auto"
-_DEMO = Path(__file__).with_name("sources") / "demo.pcap"
 
-# What `--capture` names -> how to open it; every other word is the path of a file ("./demo" is one, too).
-SOURCES: dict[str, Callable[[CaptureOptions], Source]] = {
-    "ebpf": EbpfSource,
-    "ebpf:getaddrinfo": partial(EbpfSource, getaddrinfo=True),
-    "packet": AfPacketSource,
-    "demo": lambda options: CaptureFileSource(str(_DEMO), options),
-    "dnstap": lambda _: DnstapSocket(),
-}
-_AT_A_PATH: dict[str, Callable[[str], Source]] = {"dnstap": DnstapSocket}  # "dnstap:PATH"
+
+class SourceEntry(msgspec.Struct, frozen=True):
+    """One line of the table: a word of `--capture`, and the module that opens this source.
+
+    `argument` is the one word that may follow "name:", or in capitals a placeholder for any text (PATH). Sources that
+    are `automatic` are candidates of `--capture auto`, the first that can be opened wins.
+    """
+
+    name: str
+    module: str
+    argument: str = ""
+    automatic: bool = False
+    live: bool = True
+    server_names: bool = True  # whether the source can look for server names (--evidence sni)
+
+    def accepts(self, argument: str) -> bool:
+        """Return whether the source can be opened with this argument; "" is always accepted."""
+        return not argument or argument == self.argument or self.argument.isupper()
+
+    def open(self, opening: Opening) -> Source:
+        """Open the source.
+
+        Raises:
+            CaptureError: the capture file cannot be read.
+            SettingsError: the source does not support an option.
+            SourceUnavailable: this host or user cannot have the source.
+        """
+        if opening.options.server_names and not self.server_names:
+            raise SettingsError(f"{EVIDENCE_SNI}: --capture {self.name} captures no server names; use ebpf or a file")
+        source: Source = import_module(self.module).open_source(opening)
+        return source
+
+
+# The order is the order of preference of `--capture auto`, and that of the rows of `--check`.
+SOURCES = (
+    SourceEntry("ebpf", "dnstrail_probe.ebpf.entry", argument="getaddrinfo", automatic=True),
+    SourceEntry("packet", "dnstrail_probe.sources.af_packet", automatic=True, server_names=False),
+    SourceEntry("dnstap", "dnstrail_probe.sources.dnstap_socket", argument="PATH", server_names=False),
+    SourceEntry("demo", "dnstrail_probe.sources.demo", automatic=True, live=False),
+)
+_FILE = SourceEntry("FILE", "dnstrail_probe.sources.capture_file", live=False)
 _DEFAULT = CaptureOptions()
-_PREFERENCE = ("ebpf", "packet", "demo")
+_CLOCK = SystemClock()
 
 
-def open_source(capture: str, options: CaptureOptions = _DEFAULT) -> Source:
-    """Open what `--capture` names.
+def open_source(capture: str, options: CaptureOptions = _DEFAULT, clock: Clock = _CLOCK) -> Source:
+    """Open the source that `--capture` names. Any word that is not in the table is the path of a file.
 
     Raises:
-        CaptureError: a file that is none that can be read.
-        SourceUnavailable: a live source that this host or user cannot have.
+        CaptureError: the capture file cannot be read.
+        SettingsError: the source does not support an option.
+        SourceUnavailable: this host or user cannot have the source.
     """
-    kind, _, path = capture.partition(":")
-    if path and kind in _AT_A_PATH:
-        return _AT_A_PATH[kind](path)
-    return SOURCES[capture](options) if capture in SOURCES else CaptureFileSource(capture, options)
+    entry, argument = _find(capture)
+    return entry.open(Opening(options, clock, argument))
 
 
 def is_file(capture: str) -> bool:
-    """Whether `--capture` names a file, and nothing live."""
-    return capture not in (AUTO, *SOURCES) and capture.partition(":")[0] not in _AT_A_PATH
+    """Return whether `--capture` names a file of the user."""
+    return capture != AUTO and _find(capture)[0] is _FILE
 
 
-def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT) -> Source:
-    """Open the best source that there is; `say` is told which, and why it is no better one."""
-    *live, last = _PREFERENCE
-    for kind in live:
+def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT, clock: Clock = _CLOCK) -> Source:
+    """Open the first automatic source that can be opened. `say` receives the choice, and each reason against a source.
+
+    Raises:
+        SourceUnavailable: no automatic source can be opened.
+    """
+    refused = SourceUnavailable(AUTO, "no source can be opened")
+    for entry in (entry for entry in SOURCES if entry.automatic):
         try:
-            source = open_source(kind, options)
+            source = entry.open(Opening(_supported(entry, options, say), clock))
         except SourceUnavailable as error:
-            say(f"no capture by {error}")
+            say(f"cannot capture by {error}")
+            refused = error
         else:
-            say(f"capturing by {kind}")
+            say(f"capturing by {entry.name}" if entry.live else f"no live source: playing the bundled {entry.name}")
             return source
-    say("nothing live can be captured: playing the bundled demo capture")
-    return open_source(last, options)
+    raise refused
+
+
+def capture_option(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the option `--capture` to a command."""
+    return click.option("--capture", default=AUTO, show_default=True, metavar="SOURCE", help=_help())(command)
+
+
+def _find(capture: str) -> tuple[SourceEntry, str]:
+    name, _, argument = capture.partition(":")
+    for entry in SOURCES:
+        if entry.name == name and entry.accepts(argument):
+            return entry, argument
+    return _FILE, capture
+
+
+def _supported(entry: SourceEntry, options: CaptureOptions, say: Callable[[str], None]) -> CaptureOptions:
+    """Return the options without the ones that a source does not support."""
+    if not options.server_names or entry.server_names:
+        return options
+    say(f"{entry.name} captures no server names: without {EVIDENCE_SNI}")
+    return msgspec.structs.replace(options, server_names=False)
+
+
+def _help() -> str:
+    words = [f"{entry.name}[:{entry.argument}]" if entry.argument else entry.name for entry in SOURCES]
+    return f"{', '.join((AUTO, *words))}, or a FILE."

@@ -1,30 +1,63 @@
-"""What a source yields: events, each with its name."""
+"""The contract of a source, and what a source is opened with."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol
 
-from dnstrail.captured import Captured
+import msgspec
 
-Captures = list[tuple[str, Captured]]
+from dnstrail.captured import Captured
+from dnstrail.process.clock import Clock, SystemClock
+from dnstrail_probe.options import CaptureOptions
+
+Captures = list[tuple[str, Captured]]  # events, each with its name
 LAST_TIME = (1 << 63) - 1  # ns since the epoch, as a signed 64-bit integer holds it: the year 2262
 
-CUT_SHORT, DAMAGED = "file_cut_short", "file_damaged"  # damage of a capture file
+CUT_SHORT, DAMAGED = "file_cut_short", "file_damaged"  # the values of `Source.damage`
+KERNEL, PROBE = "kernel", "probe"  # the hops at which a source can lose events
 
 
 class Source(Protocol):
-    """What the probe reads events from."""
+    """A place from which the probe reads events.
 
-    name: str  # what it is, for people: "capture file x.pcap"
-    live: bool  # False: a file; its clock is the stream's, and it may be made to wait
-    counters: Counter[str]  # packets seen, and everything passed over, by reason
+    A source states itself what it needs and what it can lose. Invariant: a source that names no capabilities keeps
+    none once it is open, and every event that it loses is counted under a key of `losses`.
+    """
+
+    name: str  # for people: "capture file x.pcap"
+    live: bool  # False: a file, whose clock is that of its time stamps, and which may be made to wait
+    counters: Counter[str]  # packets, and everything that was skipped or lost, by reason
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The capabilities that the source needs once it is open."""
+
+    @property
+    def losses(self) -> Mapping[str, str]:
+        """The keys of `counters` that count lost events, each with the hop that lost them: KERNEL or PROBE."""
+
+    @property
+    def damage(self) -> str:
+        """CUT_SHORT or DAMAGED for a capture file whose end could not be read, else ""."""
 
     def read(self, timeout: float) -> Captures | None:
-        """The next events, each with its name, about a thousand at most; None at the end, and from then on.
+        """Return the next events (about a thousand at most), [] if none came in `timeout` seconds, None at the end.
 
-        [] when none came, after `timeout` seconds at the latest.
+        After the first None every further call returns None.
         """
 
     def close(self) -> None:
-        """Give back what the source holds; harmless when repeated."""
+        """Release everything that the source holds. Further calls have no effect."""
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """What a source module receives to open its source.
+
+    `argument` is the text behind the colon of `--capture name:argument`, or the path of a capture file.
+    """
+
+    options: CaptureOptions = CaptureOptions()
+    clock: Clock = SystemClock()
+    argument: str = ""

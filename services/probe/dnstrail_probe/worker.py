@@ -1,4 +1,4 @@
-"""The probe: reads a source and publishes what it yields, in turns, from its first event to its last."""
+"""The probe: reads a source and publishes its events in turns, from the first event to the last."""
 
 from __future__ import annotations
 
@@ -10,67 +10,115 @@ import structlog
 from dnstrail.bus import Publisher
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN
-from dnstrail.protocol.losses import LOSSES, LossReporter
-from dnstrail_probe.batch_publisher import BatchPublisher
-from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source
+from dnstrail.protocol.losses import LossReporter
+from dnstrail_probe.batch_publisher import BatchPublisher, Losses
+from dnstrail_probe.identity import UNKNOWN, HostIdentity
+from dnstrail_probe.source import Source
 
 HEARTBEAT = 0.1  # seconds between turns when nothing is captured
-DAMAGES = (CUT_SHORT, DAMAGED)
-_POLL = 0.005  # seconds for which a batch stays open at most
+_POLL = 0.005  # the longest time in seconds for which a batch stays open
 _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between looks for subscribers
+_REST = 0.005  # seconds before a message that the bus refused is offered again
 
 
-def run(source: Source, publisher: Publisher, clock: Clock, stop: threading.Event, expected: int) -> None:
+def run(
+    source: Source,
+    publisher: Publisher,
+    clock: Clock,
+    stop: threading.Event,
+    expected: int,
+    identity: HostIdentity = UNKNOWN,
+) -> None:
     """Publish all events of a source until it ends or the stop signal is set.
 
-    It waits for `expected` subscribers before its first event (live: for a bounded time). The last turn says that the
-    source has ended.
+    The first event is published when `expected` subscribers are there; a live source waits for a bounded time. The last
+    turn states that the source has ended.
+
+    Raises:
+        CaptureError: nothing in a capture file could be read.
     """
-    log = structlog.get_logger()
-    turnstile = BatchPublisher(publisher, secrets.token_hex(8), live=source.live)
-    greatest = 0
-    _await_subscribers(source, publisher, clock, stop, expected)
-    turnstile.close_turn(_now(source, clock, greatest), source.counters)  # the start is known before its events
-    turnstile.flush()
-    if not source.live:
-        stop.wait(HEARTBEAT)
-    log.info("ready", source=source.name, subscribers=publisher.subscribers(TURN), start=turnstile.start)
-    loss_log = LossReporter()
-    beat = clock.monotonic()
-    while not stop.is_set():
-        captured = source.read(_POLL)
-        if captured is None:
-            break
-        for topic, event in captured:
-            greatest = max(greatest, event.timestamp)
-            turnstile.add(topic, event)
-        if captured or clock.monotonic() - beat >= HEARTBEAT:
-            turnstile.close_turn(_now(source, clock, greatest), source.counters)
-            _flush(turnstile, stop)
-            publisher.subscribers(TURN)  # reads what has come in about them
-            beat = clock.monotonic()
-            loss_log.note({reason: count for reason in LOSSES if (count := source.counters[reason])}, beat)
-    turnstile.close_turn(_now(source, clock, greatest), source.counters, ended=True)
-    _flush(turnstile, stop)
-    for damage in DAMAGES:
-        if source.counters[damage]:
-            log.warning(damage, source=source.name, counted="what was whole")
-    log.info("source_ended", source=source.name, turns=turnstile.turn, **source.counters)
+    probe = _Probe(source, publisher, clock, stop, identity)
+    probe.await_subscribers(expected)
+    probe.begin()
+    probe.publish_all()
+    probe.end()
 
 
-def _await_subscribers(
-    source: Source, publisher: Publisher, clock: Clock, stop: threading.Event, expected: int
-) -> None:
-    deadline = clock.monotonic() + _PATIENCE if source.live else float("inf")
-    while publisher.subscribers(TURN) < expected and clock.monotonic() < deadline and not stop.wait(_SETTLE):
-        pass
+class _Probe:
+    """One run over a source: its open turn, the greatest time stamp so far, and the losses that were logged."""
+
+    def __init__(
+        self, source: Source, publisher: Publisher, clock: Clock, stop: threading.Event, identity: HostIdentity
+    ) -> None:
+        self._source = source
+        self._publisher = publisher
+        self._clock = clock
+        self._stop = stop
+        self._batches = BatchPublisher(publisher, secrets.token_hex(8), live=source.live, identity=identity)
+        self._greatest = 0
+        self._loss_log = LossReporter()
+        self._log = structlog.get_logger()
+
+    def await_subscribers(self, expected: int) -> None:
+        """Wait for subscribers: for a file until they are there, for a live source a bounded time."""
+        deadline = self._clock.monotonic() + _PATIENCE if self._source.live else float("inf")
+        while self._publisher.subscribers(TURN) < expected and self._clock.monotonic() < deadline:
+            if self._stop.wait(_SETTLE):
+                return
+
+    def begin(self) -> None:
+        """Publish an empty turn, so that subscribers learn of the start before its first event."""
+        self._close_turn()
+        self._batches.flush()
+        if not self._source.live:
+            self._stop.wait(HEARTBEAT)
+        subscribers = self._publisher.subscribers(TURN)
+        self._log.info("ready", source=self._source.name, subscribers=subscribers, start=self._batches.start)
+
+    def publish_all(self) -> None:
+        """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle."""
+        beat = self._clock.monotonic()
+        while not self._stop.is_set():
+            captured = self._source.read(_POLL)
+            if captured is None:
+                return
+            for topic, event in captured:
+                self._greatest = max(self._greatest, event.timestamp)
+                self._batches.add(topic, event)
+            if captured or self._clock.monotonic() - beat >= HEARTBEAT:
+                self._close_turn()
+                self._flush()
+                self._publisher.subscribers(TURN)  # lets the bus handle new subscriptions
+                beat = self._clock.monotonic()
+                self._loss_log.note(_flat(losses_of(self._source)), beat)
+
+    def end(self) -> None:
+        """Publish the last turn, and log how the source ended."""
+        self._close_turn(ended=True)
+        self._flush()
+        if self._source.damage:
+            self._log.warning(self._source.damage, source=self._source.name, published="everything before the damage")
+        self._log.info("source_ended", source=self._source.name, turns=self._batches.turn, **self._source.counters)
+
+    def _close_turn(self, *, ended: bool = False) -> None:
+        now = int(self._clock.wall() * 1e9) if self._source.live else self._greatest
+        self._batches.close_turn(now, self._source.counters, lost=losses_of(self._source), ended=ended)
+
+    def _flush(self) -> None:
+        """Publish until the bus has taken everything, with a rest after each refusal: a bus may refuse at once."""
+        while not self._batches.flush() and not self._stop.wait(_REST):
+            pass
 
 
-def _now(source: Source, clock: Clock, greatest: int) -> int:
-    return int(clock.wall() * 1e9) if source.live else greatest
+def losses_of(source: Source) -> Losses:
+    """Return the events that a source has lost so far: hop -> reason -> count, without the reasons that are 0."""
+    lost: Losses = {}
+    for reason, hop in source.losses.items():
+        if count := source.counters[reason]:
+            lost.setdefault(hop, {})[reason] = count
+    return lost
 
 
-def _flush(turnstile: BatchPublisher, stop: threading.Event) -> None:
-    while not turnstile.flush() and not stop.is_set():
-        pass
+def _flat(losses: Losses) -> dict[str, int]:
+    return {reason: count for reasons in losses.values() for reason, count in reasons.items()}

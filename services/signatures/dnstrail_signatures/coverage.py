@@ -6,7 +6,6 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.losses import LOSSES
 
 WINDOW = 10_000_000_000  # ns of the probe's own clock
 MOST_PROBES = 64
@@ -124,4 +123,4 @@ def _published(turn: Turn) -> int:
 
 
 def _losses(turn: Turn) -> int:
-    return sum(turn.counters.get(reason, 0) for reason in LOSSES)
+    return sum(sum(reasons.values()) for reasons in turn.lost.values())

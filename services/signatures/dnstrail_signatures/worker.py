@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -85,7 +84,6 @@ class _Worker:
         self.coverage = Coverage()
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
-        self._host = socket.gethostname()
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._completed: set[str] = set()
@@ -111,7 +109,7 @@ class _Worker:
         self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
         mark = (batch.start, batch.turn)
         coverage = self.coverage.of(batch.start)
-        events = [Event(topic, captured, mark, self._host, coverage=coverage) for captured in batch.events]
+        events = [Event(topic, captured, mark, batch.host, coverage=coverage) for captured in batch.events]
         named = self._names.fill(events)
         with lookups_after(mark):
             for event in named:

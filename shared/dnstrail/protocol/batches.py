@@ -1,4 +1,8 @@
-"""Batches and turns: how events travel over the bus (DESIGN 3)."""
+"""Batches and turns: how events travel over the bus.
+
+A probe collects events by name in batches, and publishes all open batches together. One such flush is a turn: it ends
+with a message that subscribers use to detect losses, and to tell when they have received everything up to a moment.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,16 @@ from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
 
 TURN = "turn"
-Mark = tuple[str, int]  # (start id of a probe, turn)
+Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """Events of one name: which start of the probe, in which turn, and the how-manieth batch of this name.
+    """Events of one name.
 
-    `before` is how many events of each name the start has published before, if it says so.
+    `start` identifies the run of the probe, `turn` the flush, and `sequence` numbers the batches of this name within
+    the start. `before` counts the events of each name that the start published earlier (None: it does not count).
+    `host` is the name of the watched host, "" where it is unknown, as in a capture file.
     """
 
     start: str
@@ -26,13 +32,17 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     sequence: Count
     events: list[Captured]
     before: dict[str, Count] | None = None
+    host: str = ""
 
 
 class Turn(msgspec.Struct, frozen=True, array_like=True):
-    """The end of a turn, and the heartbeat: the last sequence of each topic so far, and what the probe knows.
+    """The end of a turn, and the heartbeat of an idle probe.
 
-    `now` is the clock of the source in ns (of a file: its greatest stamp so far); `ended` says that it has ended;
-    `published` is how many events of each name there were so far, if it says so.
+    `last` holds the last sequence of each name so far, so that a subscriber detects the loss of a final batch. `now` is
+    the clock of the source in ns (for a file its greatest time stamp so far). `ended` states that the source has
+    ended. `published` counts the events of each name so far (None: the probe does not count). `lost` counts the events
+    that the source lost so far, by hop ("kernel" or "probe") and reason. `host` and `machine_id` identify the watched
+    host, and are "" where it is unknown.
     """
 
     start: str
@@ -43,6 +53,9 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     ended: bool = False
     counters: dict[str, Count] = {}
     published: dict[str, Count] | None = None
+    lost: dict[str, dict[str, Count]] = {}
+    host: str = ""
+    machine_id: str = ""
 
 
 T = TypeVar("T", Batch, Turn)
@@ -50,37 +63,37 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode(message: Batch | Turn) -> bytes:
-    """A batch or a turn as the body of a bus message."""
+    """Return a batch or a turn as the body of a bus message."""
     return _ENCODER.encode(message)
 
 
 def _refuse_extension(code: int, _data: memoryview) -> None:
-    raise ValueError(f"no extension type {code} is known")
+    raise ValueError(f"extension type {code} is not supported")
 
 
 _DECODERS: dict[type, Any] = {kind: msgspec.msgpack.Decoder(kind, ext_hook=_refuse_extension) for kind in (Batch, Turn)}
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """The body of a bus message as a batch or a turn.
+    """Return the batch or turn in the body of a bus message.
 
     Raises:
-        BadMessage: it is none.
+        BadMessage: the body is no message of this kind.
     """
     try:
         decoded: T = _DECODERS[kind].decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise BadMessage(f"a bad {kind.__name__.lower()}: {error}") from error
+        raise BadMessage(f"bad {kind.__name__.lower()}: {error}") from error
     return decoded
 
 
 def unpack(body: bytes) -> Any:
-    """MessagePack as plain values.
+    """Return MessagePack as plain values.
 
     Raises:
-        BadMessage: it is none.
+        BadMessage: the bytes are no MessagePack.
     """
     try:
         return msgpack.unpackb(body)
     except (ValueError, msgpack.UnpackException) as error:  # its other errors derive from ValueError
-        raise BadMessage(f"no MessagePack: {error or type(error).__name__}") from error
+        raise BadMessage(f"not MessagePack: {error or type(error).__name__}") from error

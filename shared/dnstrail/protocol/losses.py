@@ -1,8 +1,9 @@
 """Losses: how a worker counts and reports them, and how the cache adds them up (DESIGN 3).
 
-A source counts what the kernel or the probe lost, and each turn carries these counts. A subscriber counts what the bus
-lost on the way to it (`TurnFollower.lost`). A `LossReporter` writes them to the worker's log and sends them to the
-cache (operation `lost`). The cache keeps the reports as `WorkerLosses`; `dnstrail stats` shows all of them by hop.
+A source counts what the kernel or the probe lost, and each turn carries these counts by hop (`Turn.lost`). A
+subscriber counts what the bus lost on the way to it (`TurnFollower.lost`). A `LossReporter` writes them to the worker's
+log and sends them to the cache (operation `lost`). The cache keeps the reports as `WorkerLosses`; `dnstrail stats`
+shows all of them by hop.
 """
 
 from __future__ import annotations
@@ -12,19 +13,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 
 import structlog
-
-# Counters of a source that tell of what it never saw or had no room for -> the hop at which it was lost.
-LOSSES = {
-    "ring_full": "kernel",
-    "socket_full": "kernel",
-    "unreadable": "kernel",
-    "tcp_evicted": "probe",
-    "fragment_evicted": "probe",
-    "dnstap_not_accepted": "probe",
-    "dnstap_too_many_writers": "probe",
-    "dnstap_bad_stream": "probe",
-    "dnstap_cut_short": "probe",
-}
 
 EVERY = 10.0  # seconds between two reports, at least
 MOST_WORKERS = 1024

@@ -36,28 +36,6 @@ CASES = {
 }
 
 
-TO_443 = {"sport": 40000, "dport": 443}
-BEGINNINGS = {
-    "a SYN": (IP4 / TCP(**TO_443, flags="S"), True),
-    "a ClientHello in a full segment": (IP4 / TCP(**TO_443, flags="A") / b"\x16\x03\x01".ljust(1460, b"\0"), True),
-    "a ClientHello behind options": (
-        IP4 / TCP(**TO_443, flags="A", options=[("Timestamp", (1, 2))]) / b"\x16\x03\x01".ljust(1448, b"\0"),
-        True,
-    ),
-    "the rest of a ClientHello": (IP4 / TCP(**TO_443, flags="PA") / bytes(300), True),
-    "a request": (IP4 / TCP(**TO_443, flags="A") / b"GET / HTTP/1.1\r\n".ljust(1460, b"x"), True),
-    "a request over IPv6": (IP6 / TCP(**TO_443, flags="A") / b"POST / HTTP/1.1\r\n".ljust(1460, b"x"), True),
-    "a full segment of something else": (IP4 / TCP(**TO_443, flags="PA") / bytes(1460), False),
-    "a full segment over IPv6": (IP6 / TCP(**TO_443, flags="PA") / bytes(1460), False),
-    "an acknowledgement": (IP4 / TCP(**TO_443, flags="A"), False),
-    "an acknowledgement with PUSH": (IP4 / TCP(**TO_443, flags="PA"), False),
-    "one byte": (IP4 / TCP(**TO_443, flags="A") / b"x", False),
-    "a header length past the packet": (IP4 / TCP(**TO_443, flags="A", dataofs=15), False),
-    "UDP elsewhere": (IP4 / UDP(**TO_443) / b"GET / HTTP/1.1", False),
-    "DNS": (IP4 / TCP(sport=4000, dport=53), True),
-}
-
-
 def passes(packet, program: bytes) -> bool:
     """Whether the kernel's own machine lets a packet through."""
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -79,17 +57,9 @@ def test_the_kernel_lets_dns_pass(case):
     assert passes(packet, packet_filter(frozenset({53, 5353}))) == expected
 
 
-@pytest.mark.parametrize("case", BEGINNINGS)
-def test_the_kernel_lets_beginnings_pass_where_they_are_wanted(case):
-    """For server names the beginnings of connections pass, too, and not what follows in bulk."""
-    packet, expected = BEGINNINGS[case]
-    assert passes(packet, packet_filter(frozenset({53}), first_bytes=True)) == expected
-    assert passes(packet, packet_filter(frozenset({53}))) == (case == "DNS")
-
-
 def test_as_many_ports_as_there_may_be():
     """The kernel takes the filter for the largest number of ports, and it keeps the last of them."""
     ports = frozenset({53, *range(1000, 1000 + MAX_PORTS - 1)})
-    program = packet_filter(ports, first_bytes=True)
+    program = packet_filter(ports)
     assert passes(IP4 / TCP(sport=4000, dport=max(ports), flags="A"), program)
     assert not passes(IP4 / TCP(sport=4000, dport=max(ports) + 1, flags="A"), program)

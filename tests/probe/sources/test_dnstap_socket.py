@@ -10,6 +10,7 @@ import pytest
 
 from builders.dnstap_builders import ACCEPT, FINISH, READY, START, STOP, WHOLE, Writer, framed, tap
 from dnstrail.errors import BusError, DnstrailError, SourceUnavailable
+from dnstrail.process.clock import SystemClock
 from dnstrail_probe.registry import is_file, open_source
 from dnstrail_probe.source import Captures
 from dnstrail_probe.sources.dnstap_socket import MOST_WRITERS, DnstapSocket
@@ -165,9 +166,9 @@ def test_a_second_probe_is_refused_and_a_dead_ones_socket_replaced():
         path = folder / "dnstap.sock"
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
-        source = DnstapSocket(str(path))
+        source = DnstapSocket(str(path), SystemClock())
         with pytest.raises(BusError, match="another dnstrail serves here"):
-            DnstapSocket(str(path))
+            DnstapSocket(str(path), SystemClock())
         Writer(path).close()
         source.close()
         source.close()
@@ -179,7 +180,7 @@ def test_a_file_is_never_replaced():
     with short_folder() as folder:
         path = folder / "queries.fstrm"
         path.write_bytes(START)
-        with pytest.raises(SourceUnavailable, match="is no socket: a file of dnstap is read by its path alone"):
+        with pytest.raises(SourceUnavailable, match=f"is no socket: --capture {path} reads a dnstap file"):
             open_source(f"dnstap:{path}")
         assert path.read_bytes() == START
 
@@ -188,7 +189,7 @@ def test_a_file_is_never_replaced():
 def test_where_no_socket_can_be(path):
     """A place where no socket can be made is one clear error."""
     with pytest.raises(DnstrailError, match=path[:20]):
-        DnstapSocket(path)
+        DnstapSocket(path, SystemClock())
 
 
 def test_words_and_paths_of_capture(monkeypatch):

@@ -17,6 +17,7 @@ class Listed:
 
     def __init__(self, *chunks):
         self.name, self.live, self.counters = "a list", False, Counter(packets=3)
+        self.capabilities, self.losses, self.damage = ("CAP_X",), {"full": "probe"}, "damage"
         self._chunks = [[(NET_PACKET_DNS, Captured(round(at * SECOND))) for at in chunk] for chunk in chunks]
         self.closed = False
 
@@ -41,7 +42,7 @@ def due(paced):
 @pytest.mark.parametrize(("speed", "waits"), [(1, 10.0), (10, 1.0), (0.5, 20.0)])
 def test_events_come_at_their_pace(clock, speed, waits):
     """The first event comes at once, each other when its distance from the first, by the speed, has passed."""
-    paced = PacedSource(Listed([1000, 1010, 1010], [1020]), clock, speed)
+    paced = PacedSource(Listed([1000, 1010, 1010], [1020]), clock, speed, clock.sleep)
     assert due(paced) == [1000]
     clock.monotonic_time += waits - 0.001
     assert due(paced) == []
@@ -56,7 +57,7 @@ def test_events_come_at_their_pace(clock, speed, waits):
 
 def test_what_is_late_comes_together(clock):
     """After a long pause of the reader all events that became due come at once, in the order of the file."""
-    paced = PacedSource(Listed([0, 1, 2, 3, 99]), clock, 1)
+    paced = PacedSource(Listed([0, 1, 2, 3, 99]), clock, 1, clock.sleep)
     assert due(paced) == [0]
     clock.monotonic_time += 3
     assert due(paced) == [1, 2, 3]
@@ -64,7 +65,7 @@ def test_what_is_late_comes_together(clock):
 
 def test_stamps_out_of_order_hold_nothing_up(clock):
     """An event that is older than the one before it comes right after it; the order of the file is kept."""
-    paced = PacedSource(Listed([5, 2, 6], [1]), clock, 1)
+    paced = PacedSource(Listed([5, 2, 6], [1]), clock, 1, clock.sleep)
     assert due(paced) == [5, 2]
     clock.monotonic_time += 1
     assert due(paced) == [6]
@@ -73,7 +74,7 @@ def test_stamps_out_of_order_hold_nothing_up(clock):
 
 def test_a_look_in_vain_is_no_end(clock):
     """A source without events for a moment yields none, and goes on."""
-    paced = PacedSource(Listed([], [7]), clock, 1)
+    paced = PacedSource(Listed([], [7]), clock, 1, clock.sleep)
     assert due(paced) == []
     assert due(paced) == [7]
     assert due(paced) is None
@@ -81,12 +82,12 @@ def test_a_look_in_vain_is_no_end(clock):
 
 def test_a_source_without_events_ends(clock):
     """The end of an empty source is the end."""
-    assert due(PacedSource(Listed(), clock, 1)) is None
+    assert due(PacedSource(Listed(), clock, 1, clock.sleep)) is None
 
 
 def test_the_wall_clock_does_not_matter(clock):
     """The pace is kept by the clock that never steps."""
-    paced = PacedSource(Listed([0, 1]), clock, 1)
+    paced = PacedSource(Listed([0, 1]), clock, 1, clock.sleep)
     assert due(paced) == [0]
     clock.wall_time += 1e6
     assert due(paced) == []
@@ -95,7 +96,7 @@ def test_the_wall_clock_does_not_matter(clock):
 def test_it_is_a_source_like_its_own(clock):
     """It names its speed, is no live source, has the counters of the source, and closes it."""
     source = Listed([0])
-    paced = PacedSource(source, clock, 2.0)
+    paced = PacedSource(source, clock, 2.0, clock.sleep)
     assert (paced.name, paced.live, paced.counters) == ("a list at speed 2", False, source.counters)
     paced.close()
     assert source.closed

@@ -14,18 +14,16 @@ from typing import Any
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.process.privileges import missing_capabilities
+from dnstrail_probe.ebpf import remedies
 from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
 from dnstrail_probe.ebpf.btf import Btf, process_offsets, socket_offsets
-from dnstrail_probe.ebpf.getaddrinfo import seccomp_trial as trial
-from dnstrail_probe.ebpf.getaddrinfo.uprobes import SOURCE
 from dnstrail_probe.ebpf.headers import write_headers
 from dnstrail_probe.ebpf.program_text import program_text
 from dnstrail_probe.host.cgroups import find_cgroup2
 
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
-_INSTALL = "apt-get install python3-bpfcc"
-BTF = "a kernel with CONFIG_DEBUG_INFO_BTF"
+_GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
 _BPF_NOEXIST = 1
 # Function -> program type and attach type, by their names in bcc.
 _HOOKS = {
@@ -61,7 +59,7 @@ class Programs:
         self._bcc = load_bcc()
         root = find_cgroup2()
         if root is None:
-            raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")
+            raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted", remedies.CGROUP2)
         self.cgroup_root = root
         self._cgroup = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
         self._links: list[int] = []
@@ -156,15 +154,14 @@ class Programs:
         raise refused or SourceUnavailable("ebpf", "there is nothing to load")
 
     def _load_uprobes(self) -> None:
-        """The programs on getaddrinfo, tried on a process of ours."""
+        """Load the programs on getaddrinfo."""
         if not self.sees_processes:  # then none would tell of a library that comes
-            raise SourceUnavailable(SOURCE, f"the kernel tells of no processes: {BTF}")
+            raise SourceUnavailable(_GETADDRINFO, "the kernel reports no processes", remedies.BTF)
         for function in _UPROBES:
             try:
                 self._bpf.load_func(function, self._bcc.BPFProgType.KPROBE, attach_type=UPROBE_MULTI)
             except Exception as error:
-                raise SourceUnavailable(SOURCE, f"the kernel refused {function}: {trial.REMEDY}") from error
-        trial.try_watching(self.watch_getaddrinfo)
+                raise SourceUnavailable(_GETADDRINFO, f"the kernel refused {function}", remedies.UPROBES) from error
 
     def _attach(self, bpf: Any, function: str, program: str, hook: str) -> None:
         attach_type = getattr(self._bcc.BPFAttachType, hook)
@@ -172,29 +169,29 @@ class Programs:
             loaded = bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=attach_type)
             self._links.append(link_cgroup(loaded.fd, self._cgroup, int(attach_type)))
         except Exception as error:
-            raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}") from error
+            raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}", remedies.HOOKS) from error
 
 
 def _check_capabilities() -> None:
     """Refuse early and clearly: bcc would write about it in its own words."""
     missing = missing_capabilities(*NEEDED)
     if missing:
-        raise SourceUnavailable("ebpf", f"needs {', '.join(missing)}: run it with sudo")
+        raise SourceUnavailable("ebpf", f"needs {', '.join(missing)}", remedies.SUDO)
 
 
 def load_bcc() -> ModuleType:
     """Debian's bcc alone, from whichever environment, without the rest of the system's packages."""
     if not _BCC.exists():
-        raise SourceUnavailable("ebpf", f"bcc is not installed: {_INSTALL}")
+        raise SourceUnavailable("ebpf", "bcc is not installed", remedies.BCC)
     spec = importlib.util.spec_from_file_location("bcc", _BCC, submodule_search_locations=[str(_BCC.parent)])
     if spec is None or spec.loader is None:
-        raise SourceUnavailable("ebpf", f"bcc cannot be loaded: {_INSTALL}")
+        raise SourceUnavailable("ebpf", "bcc cannot be loaded", remedies.BCC)
     module = importlib.util.module_from_spec(spec)
     sys.modules["bcc"] = module
     try:
         spec.loader.exec_module(module)
     except (ImportError, OSError, SyntaxError) as error:
-        raise SourceUnavailable("ebpf", f"bcc does not load ({error}): {_INSTALL}") from error
+        raise SourceUnavailable("ebpf", f"bcc does not load ({error})", remedies.BCC) from error
     return module
 
 
@@ -212,8 +209,8 @@ def _compile(
     except Exception as error:
         raise SourceUnavailable(
             "ebpf",
-            f"the programs do not load ({error}); needed are a kernel from 5.10 on and "
-            "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN: run it with sudo",
+            f"the programs do not load ({error})",
+            f"{remedies.HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
         ) from error
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 from dnstrail.captured import CLIENT, Captured, Flow, Process
@@ -24,6 +25,7 @@ from dnstrail.events import (
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
+from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import try_watching
 from dnstrail_probe.ebpf.loader import Programs
 from dnstrail_probe.ebpf.open_sockets import note_open_sockets
 from dnstrail_probe.ebpf.program_text import RING_PAGES
@@ -31,8 +33,8 @@ from dnstrail_probe.ebpf.ring import Ring
 from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.options import CaptureOptions
-from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.source import Captures
+from dnstrail_probe.packets.assembly import LOSSES, Assembly
+from dnstrail_probe.source import KERNEL, Captures
 
 
 class EbpfSource:
@@ -45,18 +47,22 @@ class EbpfSource:
     """
 
     live = True
+    damage = ""
+    # BPF to read its counters before Linux 5.19, SYS_PTRACE to see what a process runs.
+    capabilities = ("CAP_BPF", "CAP_SYS_PTRACE")
+    losses = MappingProxyType({"ring_full": KERNEL, "unreadable": KERNEL, **LOSSES})
 
     def __init__(self, options: CaptureOptions, *, getaddrinfo: bool = False) -> None:
         self.name = "ebpf:getaddrinfo" if getaddrinfo else "ebpf"
         self.counters: Counter[str] = Counter()
         self._ports = ports = options.ports
         self._assembly = Assembly(options, self.counters)
-        self._programs = Programs(ports, first_bytes=options.server_names, getaddrinfo=getaddrinfo)
+        self._programs = load_programs(options, getaddrinfo=getaddrinfo)
         self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(self._programs.cgroup_root)
         self.counters["sockets_found"] = note_open_sockets(self._programs, self._attribution.processes, ports)
         self._resolvers = ResolvConf()
-        self._getaddrinfo = GetaddrinfoCalls(self._programs, self.counters) if getaddrinfo else None
+        self._getaddrinfo = GetaddrinfoCalls(self._programs, self.counters, self.capabilities) if getaddrinfo else None
         self._epoch = 0
         self._readers: dict[int, Callable[[bytes], Captures]] = {
             records.PACKET: self._packet,
@@ -183,6 +189,22 @@ class EbpfSource:
         if folder and self._getaddrinfo:
             self._getaddrinfo.starting(folder)
         return []
+
+
+def load_programs(options: CaptureOptions, *, getaddrinfo: bool = False) -> Programs:
+    """Load the programs; with `getaddrinfo`, also try the uprobes on a process of our own.
+
+    Raises:
+        SourceUnavailable: this host or user cannot have them.
+    """
+    programs = Programs(options.ports, first_bytes=options.server_names, getaddrinfo=getaddrinfo)
+    try:
+        if getaddrinfo:
+            try_watching(programs.watch_getaddrinfo)
+    except BaseException:
+        programs.close()
+        raise
+    return programs
 
 
 def _flow(packet: records.PacketRecord, role: str) -> Flow:

@@ -17,8 +17,9 @@ from dnstrail_probe.packets.server_names.server_name import ServerName
 from dnstrail_probe.packets.tcp_opens import TcpOpens
 from dnstrail_probe.packets.tcp_streams import Streams
 from dnstrail_probe.packets.tunnels import TUNNELS, inner_frame
-from dnstrail_probe.source import Captures
+from dnstrail_probe.source import PROBE, Captures
 
+LOSSES = {"tcp_evicted": PROBE, "fragment_evicted": PROBE}  # counters of what was lost, and the hop
 _DEEPEST = 4  # tunnels within tunnels
 
 

@@ -1,21 +1,23 @@
-"""The AF_PACKET source: DNS packets on all interfaces of this namespace, without their processes (packet(7))."""
+"""The AF_PACKET source: DNS packets on all interfaces of this network namespace, without processes (packet(7))."""
 
 from __future__ import annotations
 
 import ctypes
 import socket
 import struct
-import time
 from collections import Counter
+from types import MappingProxyType
 
 from dnstrail.errors import SourceUnavailable
+from dnstrail.process.clock import Clock
+from dnstrail_probe.check import SUDO, Check, Host, capability
 from dnstrail_probe.options import CaptureOptions
-from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.source import Captures
+from dnstrail_probe.packets.assembly import LOSSES, Assembly
+from dnstrail_probe.source import KERNEL, Captures, Opening
 from dnstrail_probe.sources.af_packet_filter import MAX_PACKET, packet_filter
 
 _ETH_P_ALL = 0x0003
-_RAW_IP = 101  # with SOCK_DGRAM the kernel has taken the link layer off
+_RAW_IP = 101  # link type: SOCK_DGRAM sockets receive packets without their link layer
 _OUTGOING = 4
 _SO_TIMESTAMPNS = 35
 _SO_ATTACH_FILTER = 26
@@ -26,31 +28,42 @@ _AT_ONCE = 512
 _SECONDS = struct.Struct("@qq")
 
 
+def open_source(opening: Opening) -> AfPacketSource:
+    """Open the socket."""
+    return AfPacketSource(opening.options, opening.clock)
+
+
 class AfPacketSource:
-    """What an AF_PACKET socket sees; needs CAP_NET_RAW.
+    """The packets that an AF_PACKET socket receives. Opening the socket needs CAP_NET_RAW, reading it needs nothing.
+
+    Invariant: packets that the kernel dropped for want of room are counted as "socket_full".
 
     Raises:
-        SourceUnavailable: the socket is refused.
+        SourceUnavailable: the kernel refuses the socket.
     """
 
     live = True
+    damage = ""
+    capabilities = ()
+    losses = MappingProxyType({"socket_full": KERNEL, **LOSSES})
 
-    def __init__(self, options: CaptureOptions) -> None:
+    def __init__(self, options: CaptureOptions, clock: Clock) -> None:
         self.name = "packet"
         self.counters: Counter[str] = Counter()
+        self._clock = clock
         self._assembly = Assembly(options, self.counters)
         try:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
         except PermissionError as error:
-            raise SourceUnavailable("packet", "needs CAP_NET_RAW: run it with sudo") from error
+            raise SourceUnavailable("packet", "needs CAP_NET_RAW", SUDO) from error
         except OSError as error:
             raise SourceUnavailable("packet", f"no AF_PACKET socket: {error.strerror}") from error
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        attach_filter(self._socket, packet_filter(options.ports, first_bytes=options.server_names))
+        attach_filter(self._socket, packet_filter(options.ports))
 
     def read(self, timeout: float) -> Captures | None:
-        """What has come; waits for `timeout` seconds where nothing has."""
+        """Return the events of the packets that arrived, after waiting for the first at most `timeout` seconds."""
         captured: Captures = []
         self._socket.settimeout(timeout)
         for _ in range(_AT_ONCE):
@@ -64,23 +77,31 @@ class AfPacketSource:
             self._socket.settimeout(0)
             self.counters["packets"] += 1
             if address[2] == _OUTGOING and address[0] == "lo":
-                continue  # it comes again, as incoming
-            captured += self._assembly.frame(_stamp(ancillary), _RAW_IP, frame)
+                continue  # the loopback delivers it a second time, as incoming
+            captured += self._assembly.frame(_timestamp(ancillary), _RAW_IP, frame)
         self._count_drops()
-        return captured + self._assembly.advance(time.time_ns())
+        return captured + self._assembly.advance(int(self._clock.wall() * 1e9))
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
 
     def _count_drops(self) -> None:
-        """The kernel's count starts anew at each look."""
+        """Add the kernel's count of dropped packets, which reading resets to 0."""
         _, dropped = struct.unpack("@II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
         if dropped:
             self.counters["socket_full"] += dropped
 
 
-def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:
+def attach_filter(packets: socket.socket, program: bytes) -> None:
+    """Attach a classic BPF program to a socket (SO_ATTACH_FILTER, socket(7))."""
+    code = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+
+
+def _timestamp(ancillary: list[tuple[int, int, bytes]]) -> int:
+    """Return the time in ns at which the kernel received a packet; 0 if it states none."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
             seconds, nanoseconds = _SECONDS.unpack_from(data)
@@ -88,8 +109,11 @@ def _stamp(ancillary: list[tuple[int, int, bytes]]) -> int:
     return 0
 
 
-def attach_filter(packets: socket.socket, program: bytes) -> None:
-    """Have the kernel drop what a classic BPF program drops (SO_ATTACH_FILTER, socket(7))."""
-    code = ctypes.create_string_buffer(program, len(program))
-    filter_ = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+def _open_socket(host: Host) -> None:
+    AfPacketSource(host.options, Opening().clock).close()
+
+
+CHECKS = (
+    capability("CAP_NET_RAW", "packet"),
+    Check("AF_PACKET socket", "packet", _open_socket, SUDO, decisive=True),
+)

@@ -3,45 +3,70 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import MappingProxyType
 
+from dnstrail.errors import CaptureError
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.formats.capture_reader import CaptureReader
 from dnstrail_probe.formats.dnstap import read_dnstap
 from dnstrail_probe.formats.packet import DNSTAP
 from dnstrail_probe.options import CaptureOptions
-from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.source import LAST_TIME, Captures
+from dnstrail_probe.packets.assembly import LOSSES, Assembly
+from dnstrail_probe.source import LAST_TIME, Captures, Opening
+
+_LINK_TYPES = "no packet could be read (https://www.tcpdump.org/linktypes.html lists the types)"
+
+
+def open_source(opening: Opening) -> CaptureFileSource:
+    """Open the capture file at the path that is the argument."""
+    return CaptureFileSource(opening.argument, opening.options)
 
 
 class CaptureFileSource:
-    """DNS messages out of a pcap or pcapng file (over UDP and TCP) or a dnstap file; CaptureError where it is none.
+    """The events of a pcap, pcapng or dnstap file: DNS messages, and the TCP connections opened in a pcap or pcapng.
 
-    A pcap or pcapng file also tells of the TCP connections that are opened in it.
+    Invariant: every packet becomes an event or is counted by reason. A file is parsed without any capability.
+
+    Raises:
+        CaptureError: the file is no capture.
     """
 
     live = False
+    capabilities = ()
+    losses = MappingProxyType(LOSSES)
 
     def __init__(self, path: str, options: CaptureOptions | None = None) -> None:
         self.name = f"capture file {path}"
         self.counters: Counter[str] = Counter()
+        self._path = path
         self._assembly = Assembly(options or CaptureOptions(), self.counters, connects=True)
         self._reader = CaptureReader(path)
         self._ended = False
-        self._told = 0  # the last time that a dnstap message has told
+        self._last_time = 0  # ns: the latest time that a dnstap message contained
+        self._linktype = 0  # of the last packet
+
+    @property
+    def damage(self) -> str:
+        """The damage that ended the reading, if any."""
+        return self._reader.damage
 
     def read(self, timeout: float) -> Captures | None:
-        """The next messages; [] when there are none as yet; None at the end.
+        """Return the next events, [] if none came in time, None at the end.
 
-        A damaged end is counted as "file_cut_short" or "file_damaged" before that None.
+        Before that None, damage is counted as "file_cut_short" or "file_damaged".
+
+        Raises:
+            CaptureError: the file has ended, and no packet had a link type that can be decoded.
         """
         packets = self._reader.read(timeout)
         if packets is None:
-            return self._last()
+            return self._finish()
         self.counters["packets"] += len(packets)
         captures: Captures = []
         for timestamp, linktype, frame in packets:
+            self._linktype = linktype
             if linktype == DNSTAP:
-                captures += self._dnstap(frame)
+                captures += self._read_dnstap(frame)
             elif 0 <= timestamp <= LAST_TIME:
                 captures += self._assembly.frame(timestamp, linktype, frame)
             else:
@@ -52,19 +77,21 @@ class CaptureFileSource:
         """Close the file."""
         self._reader.close()
 
-    def _dnstap(self, frame: bytes) -> Captures:
-        found = read_dnstap(frame, self._told)
+    def _read_dnstap(self, frame: bytes) -> Captures:
+        found = read_dnstap(frame, self._last_time)
         if isinstance(found, str):
             self.counters[found] += 1
             return []
-        self._told = found.timestamp
+        self._last_time = found.timestamp
         return [(NET_PACKET_DNS, found)]
 
-    def _last(self) -> Captures | None:
-        """What was waiting for more, once; then None."""
+    def _finish(self) -> Captures | None:
+        """Return the events that waited for further packets, once; then None."""
         if self._ended:
             return None
         self._ended = True
         if self._reader.damage:
             self.counters[self._reader.damage] = 1
+        if 0 < self.counters["packets"] == self.counters["link_type_not_supported"]:
+            raise CaptureError(self._path, f"link type {self._linktype} is not supported: {_LINK_TYPES}")
         return self._assembly.finish() or None

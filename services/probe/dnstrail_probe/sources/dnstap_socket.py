@@ -1,4 +1,4 @@
-"""The dnstap source: a unix socket to which resolvers write what they ask and answer, also over encrypted ways."""
+"""The dnstap source: a unix socket to which resolvers write their queries and answers, encrypted DNS included."""
 
 from __future__ import annotations
 
@@ -7,25 +7,36 @@ import selectors
 import socket
 import stat
 import struct
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 from dnstrail.bus.ipc import default_run_dir, sole_server
 from dnstrail.errors import SourceUnavailable
 from dnstrail.events import NET_PACKET_DNS
+from dnstrail.process.clock import Clock
+from dnstrail_probe.check import Check, Host
 from dnstrail_probe.formats.dnstap import read_dnstap
 from dnstrail_probe.formats.frame_stream import FrameStream
-from dnstrail_probe.source import Captures
+from dnstrail_probe.source import PROBE, Captures, Opening
 
 MOST_WRITERS = 64
-_WAITING = 16  # writers that have not been accepted yet
-_AT_ONCE, _LEAST = 1 << 16, 1 << 12  # bytes read in one go: from all that have some, and from each at the least
+_WAITING = 16  # connections that the kernel holds until they are accepted
+_AT_ONCE, _LEAST = 1 << 16, 1 << 12  # bytes of one read: in total, and at least from each writer that has some
+_ANOTHER_FOLDER = "--capture dnstap:PATH, or --run-dir"
+
+
+def open_source(opening: Opening) -> DnstapSocket:
+    """Open the socket at the path that is the argument, by default dnstap.sock beside the other sockets."""
+    return DnstapSocket(opening.argument, opening.clock)
 
 
 class _Writer:
-    """One connection: its stream, and what has come of the frame that is not whole yet."""
+    """One connection: its stream, and the bytes of a frame that is not complete yet.
+
+    Invariant: the buffer holds less than one frame after each `receive`.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -33,7 +44,11 @@ class _Writer:
         self.buffer = bytearray()
 
     def receive(self, size: int, frames: list[bytes]) -> bool:
-        """Append the frames that came; False at the end. Raises struct.error where it is no stream of dnstap."""
+        """Append the frames that arrived; return False at the end of the stream.
+
+        Raises:
+            struct.error: the bytes are no dnstap stream.
+        """
         try:
             data = self.connection.recv(size)
         except BlockingIOError:
@@ -49,24 +64,35 @@ class _Writer:
         reply = self.stream.take_reply()
         try:
             return not reply or self.connection.send(reply) == len(reply)
-        except OSError:  # it has gone, or does not read what it asked for
+        except OSError:  # the writer is gone, or does not read the reply that it asked for
             return False
 
 
 class DnstapSocket:
-    """What resolvers write to a unix socket; by default dnstap.sock beside the other sockets.
+    """The messages that resolvers write to a unix socket.
+
+    Invariant: a writer that breaks the format, or comes when all places are taken, is disconnected and counted, and the
+    other writers do not notice. Losses count connections, since nobody knows how many messages a writer still had.
 
     Raises:
-        SourceUnavailable: no socket can be made there.
-        BusError: another process has it, or its folder cannot be used.
+        SourceUnavailable: the socket cannot be made.
+        BusError: another process serves the socket, or its folder cannot be used.
     """
 
     live = True
+    damage = ""
+    capabilities = ()
+    losses = MappingProxyType(
+        dict.fromkeys(
+            ("dnstap_not_accepted", "dnstap_too_many_writers", "dnstap_bad_stream", "dnstap_cut_short"), PROBE
+        )
+    )
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(self, path: str, clock: Clock) -> None:
         self.path = Path(path) if path else default_run_dir() / "dnstap.sock"
         self.name = f"dnstap socket {self.path}"
         self.counters: Counter[str] = Counter()
+        self._clock = clock
         self._selector = selectors.DefaultSelector()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
@@ -80,7 +106,7 @@ class DnstapSocket:
         self._selector.register(self._socket, selectors.EVENT_READ)
 
     def read(self, timeout: float) -> Captures | None:
-        """What the writers have sent; waits for `timeout` seconds where that is nothing."""
+        """Return the messages that arrived, after waiting for the first at most `timeout` seconds."""
         captures: Captures = []
         ready = self._selector.select(timeout)
         for key, _ in ready:
@@ -91,21 +117,22 @@ class DnstapSocket:
         return captures
 
     def close(self) -> None:
-        """Close all connections, and take the socket away."""
+        """Close all connections, and remove the socket."""
         for key in list((self._selector.get_map() or {}).values()):
             if key.data is not None:
                 self._close(key.data)
         self._selector.close()
         self._socket.close()
         if self._lock is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):  # a probe without privileges may not remove it; the next one replaces it
+                self.path.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
     def _accept(self) -> None:
         try:
             connection, _ = self._socket.accept()
-        except OSError:  # it has gone, or there are no descriptors left
+        except OSError:  # the writer is gone, or no descriptor is left
             self.counters["dnstap_not_accepted"] += 1
             return
         if len(self._selector.get_map()) > MOST_WRITERS:
@@ -130,7 +157,7 @@ class DnstapSocket:
         return self._messages(frames)
 
     def _messages(self, frames: list[bytes]) -> Captures:
-        arrival = time.time_ns()
+        arrival = int(self._clock.wall() * 1e9)
         self.counters["packets"] += len(frames)
         captures: Captures = []
         for frame in frames:
@@ -147,14 +174,24 @@ class DnstapSocket:
 
 
 def _bind(listening: socket.socket, path: Path) -> int:
-    """Bind to a path, over a socket that was left there, and over nothing else; the lock of the path."""
+    """Bind to a path and return the lock of the path. Only a socket that nobody serves is replaced."""
     with suppress(OSError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise SourceUnavailable("dnstap", f"{path} is no socket: a file of dnstap is read by its path alone")
+            raise SourceUnavailable("dnstap", f"{path} is no socket", f"--capture {path} reads a dnstap file")
     with sole_server(f"ipc://{path.absolute()}") as lock:
         try:
             path.unlink(missing_ok=True)
             listening.bind(str(path))
         except OSError as error:
-            raise SourceUnavailable("dnstap", f"{path} cannot be bound: {error.strerror}") from error
+            raise SourceUnavailable("dnstap", f"{path} cannot be bound: {error.strerror}", _ANOTHER_FOLDER) from error
     return lock
+
+
+def _check_folder(host: Host) -> None:
+    """Raise OSError unless the run-dir exists and is writable, or can be made."""
+    existing = next(path for path in (host.run_dir, *host.run_dir.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OSError(f"{existing} is not writable")
+
+
+CHECKS = (Check("socket folder", "dnstap", _check_folder, _ANOTHER_FOLDER),)

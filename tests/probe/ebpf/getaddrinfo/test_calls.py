@@ -31,7 +31,7 @@ def calls(monkeypatch):
     """What calls tell, without a kernel."""
     monkeypatch.setattr("dnstrail_probe.ebpf.getaddrinfo.library_finder.keep_capabilities", lambda *_: None)
     counters: Counter[str] = Counter()
-    watching = GetaddrinfoCalls(Unlinked(), counters)
+    watching = GetaddrinfoCalls(Unlinked(), counters, ())
     watching.counted = counters
     yield watching
     watching.close()

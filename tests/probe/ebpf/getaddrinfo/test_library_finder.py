@@ -50,7 +50,7 @@ class Watches:
 @contextmanager
 def watching(watch: Callable[[int, int], tuple[int, ...]], counters: Counter[str]) -> Iterator[LibraryFinder]:
     """The table of libraries, with its thread; but this process keeps what it may do."""
-    table = LibraryFinder(watch, counters)
+    table = LibraryFinder(watch, counters, ())
     try:
         yield table
     finally:
@@ -172,7 +172,7 @@ def test_a_file_that_cannot_be_read_stops_nobody(own, monkeypatch, error):
     watches, counters = Watches(), Counter()
     with monkeypatch.context() as broken:
         broken.setattr(watched_files, "function_offset", fails)
-        table = LibraryFinder(watches, counters)
+        table = LibraryFinder(watches, counters, ())
         assert counters["libraries_refused"] >= 1
         assert not watches.places
     table.look(os.getpid())
@@ -226,7 +226,7 @@ def test_a_file_that_does_not_answer_stops_nobody(own, monkeypatch):
         held.wait()
         return ()
 
-    table = LibraryFinder(hold, counters)
+    table = LibraryFinder(hold, counters, ())
     for _ in range(5):
         table.look(os.getpid())
     assert counters["starts_dropped"] == 2

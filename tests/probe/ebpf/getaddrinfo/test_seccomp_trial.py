@@ -12,7 +12,8 @@ import pytest
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.ebpf.getaddrinfo import seccomp_trial as trial
-from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import REMEDY, try_watching
+from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import try_watching
+from dnstrail_probe.ebpf.remedies import UPROBES
 from live.processes import text_of
 
 DIES = "import os, signal, sys; print('ready', flush=True); input(); os.kill(os.getpid(), signal.SIGSEGV)"
@@ -55,7 +56,7 @@ def test_a_process_that_does_not_survive(monkeypatch, code):
     watch = Watch()
     with pytest.raises(SourceUnavailable, match="seccomp does not survive") as refused:
         try_watching(watch, caller(code))
-    assert str(refused.value).endswith(REMEDY)
+    assert str(refused.value).endswith(UPROBES)
     assert not Path(f"/proc/self/fd/{watch.descriptor}").exists()
 
 
@@ -80,7 +81,7 @@ def test_a_kernel_that_refuses():
 
     with pytest.raises(SourceUnavailable, match=r"refused to watch getaddrinfo .*Invalid argument") as refused:
         try_watching(refuse)
-    assert str(refused.value).endswith(REMEDY)
+    assert str(refused.value).endswith(UPROBES)
 
 
 def test_the_process_is_filtered():

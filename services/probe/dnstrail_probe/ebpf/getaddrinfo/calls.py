@@ -21,10 +21,10 @@ _ANSWER_COUNT, _NONE = slice(6, 8), b"\0\0"  # in the header of a message
 class GetaddrinfoCalls:
     """The calls of getaddrinfo on this host. Counts in `counters` what becomes of them, and of the libraries."""
 
-    def __init__(self, programs: Programs, counters: Counter[str]) -> None:
+    def __init__(self, programs: Programs, counters: Counter[str], capabilities: tuple[str, ...]) -> None:
         self._counters = counters
         self._heard: OrderedDict[tuple[int, str, bool], int] = OrderedDict()  # process, name, whether it was answered
-        self._libraries = LibraryFinder(programs.watch_getaddrinfo, counters)
+        self._libraries = LibraryFinder(programs.watch_getaddrinfo, counters, capabilities)
 
     def started(self, pid: int) -> None:
         """A process has begun to run something."""

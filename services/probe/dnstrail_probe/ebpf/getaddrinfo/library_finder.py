@@ -18,9 +18,8 @@ from pathlib import Path
 from dnstrail.process.privileges import keep_capabilities
 from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries, usual_libraries
 from dnstrail_probe.ebpf.getaddrinfo.process_root import Identity, identity, open_root
-from dnstrail_probe.ebpf.getaddrinfo.uprobes import MOST_FILES, SOURCE, UprobeTable, Watch
+from dnstrail_probe.ebpf.getaddrinfo.uprobes import MOST_FILES, UprobeTable, Watch
 from dnstrail_probe.host.procfs import process_ids
-from dnstrail_probe.privileges import KEPT
 
 COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
 _WAITING = 4096  # processes that may wait to be looked at
@@ -40,8 +39,9 @@ class LibraryFinder:
     Counts as WatchedFiles does, and `starts_dropped`: what began too fast to be looked at; all are looked at then.
     """
 
-    def __init__(self, watch: Watch, counters: Counter[str]) -> None:
+    def __init__(self, watch: Watch, counters: Counter[str], capabilities: tuple[str, ...]) -> None:
         _make_room()
+        self._capabilities = capabilities  # that its thread keeps
         self._counters = counters
         counters.update(dict.fromkeys(COUNTERS, 0))  # no new keys from the thread
         self._closed, self._dropped, self._all_looked_at = threading.Event(), threading.Event(), threading.Event()
@@ -80,7 +80,7 @@ class LibraryFinder:
             self._dropped.set()
 
     def _work(self) -> None:
-        keep_capabilities(*KEPT[SOURCE])
+        keep_capabilities(*self._capabilities)
         self._look_at_all()
         self._all_looked_at.set()
         swept = looked = time.monotonic()

@@ -14,11 +14,11 @@ from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries
 from dnstrail_probe.ebpf.getaddrinfo.elf import function_offset
 from dnstrail_probe.ebpf.getaddrinfo.process_root import open_root
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import FUNCTION, SOURCE
+from dnstrail_probe.ebpf.remedies import UPROBES
 
 CALLER = (sys.executable, "-P", "-m", "dnstrail_probe.ebpf.getaddrinfo.seccomp_child")
-REMEDY = "Linux 6.14 or newer, or 6.6 to 6.10, with CONFIG_UPROBES"
 _PATIENCE = 10.0  # seconds
-_KILLS = f"on this kernel a process under seccomp does not survive it: {REMEDY}"
+_KILLS = "on this kernel a process under seccomp does not survive it"
 
 Watch = Callable[[int, int, int], tuple[int, ...]]
 
@@ -35,9 +35,9 @@ def try_watching(watch: Watch, caller: tuple[str, ...] = CALLER) -> None:
     try:
         returned = _call_watched(watch, caller)
     except OSError as error:
-        raise SourceUnavailable(SOURCE, f"the kernel refused to watch {FUNCTION} ({error}): {REMEDY}") from error
+        raise SourceUnavailable(SOURCE, f"the kernel refused to watch {FUNCTION} ({error})", UPROBES) from error
     if returned:
-        raise SourceUnavailable(SOURCE, _KILLS)
+        raise SourceUnavailable(SOURCE, _KILLS, UPROBES)
 
 
 def _call_watched(watch: Watch, caller: tuple[str, ...]) -> int:
