@@ -10,58 +10,28 @@ from hypothesis import strategies as st
 from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap, wrpcapng
 
+from builders.capture_files import (
+    MICRO,
+    MODIFIED,
+    NANO,
+    block,
+    enhanced,
+    interface,
+    obsolete,
+    option,
+    pcap,
+    section,
+    simple,
+)
 from builders.dnstap_builders import START, STOP, framed
 from dnstrail.errors import CaptureError
 from dnstrail_probe.formats.capture_reader import CaptureReader
 from dnstrail_probe.formats.packet import DNSTAP
 from dnstrail_probe.source import CUT_SHORT, DAMAGED
 
-MICRO, NANO, MODIFIED = 0xA1B2C3D4, 0xA1B23C4D, 0xA1B2CD34
 SECOND = 10**9
 IN_2077 = 3_400_000_000  # seconds, past 2^31
 ORDERS = {"little-endian": "<", "big-endian": ">"}
-
-
-def pcap(*records, order="<", magic=MICRO, linktype=1):
-    """A pcap file; a record is (seconds, fraction, frame)."""
-    extra = bytes(8) if magic == MODIFIED else b""
-    head = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, linktype)
-    return head + b"".join(
-        struct.pack(order + "IIII", seconds, fraction, len(frame), len(frame)) + extra + frame
-        for seconds, fraction, frame in records
-    )
-
-
-def block(kind, body, order="<"):
-    body += bytes(-len(body) % 4)
-    size = struct.pack(order + "I", len(body) + 12)
-    return struct.pack(order + "I", kind) + size + body + size
-
-
-def section(order="<"):
-    return block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
-
-
-def option(code, value, order="<"):
-    return struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
-
-
-def interface(linktype=1, options=b"", order="<", snaplen=0):
-    return block(1, struct.pack(order + "HHI", linktype, 0, snaplen) + options, order)
-
-
-def enhanced(ticks, frame, number=0, order="<"):
-    head = struct.pack(order + "IIIII", number, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame))
-    return block(6, head + frame, order)
-
-
-def obsolete(ticks, frame, number=0, order="<"):
-    head = struct.pack(order + "HHIIII", number, 3, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame))
-    return block(2, head + frame, order)
-
-
-def simple(length, frame):
-    return block(3, struct.pack("<I", length) + frame)
 
 
 @pytest.fixture(scope="module")
@@ -258,9 +228,9 @@ def test_dnstap(read, case):
 OTHERS = {
     "an empty file": (b"", "nothing can be read"),
     "text": (b"frame\ttime\n", "starts with the bytes 6672616d"),
-    "a start of dnstap cut short": (START[:30], "does not start as those of dnstap do"),
-    "Frame Streams of other content": (START.replace(b"dnstap", b"events"), "does not start as those of dnstap do"),
-    "zeros": (bytes(99), "does not start as those of dnstap do"),
+    "a start of dnstap cut short": (START[:30], "does not start as dnstap does"),
+    "Frame Streams of other content": (START.replace(b"dnstap", b"events"), "does not start as dnstap does"),
+    "zeros": (bytes(99), "does not start as dnstap does"),
     "zstd": (b"\x28\xb5\x2f\xfdabc", "decompress it first"),
     "a pcap header cut short": (pcap()[:20], "cut short within its header"),
     "an empty gzip file": (gzip.compress(b""), "nothing can be read"),
