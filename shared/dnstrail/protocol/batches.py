@@ -96,4 +96,4 @@ def unpack(body: bytes) -> Any:
     try:
         return msgpack.unpackb(body)
     except (ValueError, msgpack.UnpackException) as error:  # its other errors derive from ValueError
-        raise BadMessage(f"not MessagePack: {error or type(error).__name__}") from error
+        raise BadMessage(f"no MessagePack: {error or type(error).__name__}") from error

@@ -99,7 +99,7 @@ def test_bad_bodies_are_refused(body: bytes) -> None:
 def test_fields_of_a_later_version_are_passed_over() -> None:
     """A longer array is read as far as it is known, and one without the newer fields has their defaults."""
     older = msgpack.packb(["s", 7, {DNS: 3}, True, 9])
-    newer = msgpack.packb(["s", 7, {DNS: 3}, True, 9, False, {}, None, "more"])
+    newer = msgpack.packb(["s", 7, {DNS: 3}, True, 9, False, {}, None, {}, "", "", "more"])
     assert decode(older, Turn) == decode(newer, Turn) == Turn("s", 7, {DNS: 3}, live=True, now=9)
 
 
