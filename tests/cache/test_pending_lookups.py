@@ -39,7 +39,7 @@ def client(served):
 
 @pytest.fixture
 def other(served):
-    """A second client, to look on."""
+    """A second client, for stats."""
     with asker(served) as other:
         yield other
 
@@ -55,7 +55,7 @@ def counted(other, name):
 
 
 def test_a_reached_mark_is_answered_at_once(client, other, publishing):
-    """A lookup after a turn that was seen does not wait, and is complete."""
+    """A lookup after a received turn does not wait, and is complete."""
     mark = publishing.turn(seen(A_COM))
     wait_until(lambda: other.ask("health")["data"]["turns"]["start"] == mark[1])
     assert client.ask("get", key="a.com", after=[mark, ("start", 0)])["complete"] is True
@@ -63,7 +63,7 @@ def test_a_reached_mark_is_answered_at_once(client, other, publishing):
 
 
 def test_a_lookup_waits_for_the_end_of_its_turn(client, other, publishing):
-    """A lookup that comes before its event is answered after it, with it, and others do not wait for that."""
+    """A lookup that arrives before its event waits for it; other lookups do not wait."""
     mark = publishing.next_mark
     client.send("get", key="a.com", after=[mark])
     wait_until(lambda: counted(other, "parked") == 1)
@@ -75,7 +75,7 @@ def test_a_lookup_waits_for_the_end_of_its_turn(client, other, publishing):
 
 
 def test_a_batch_without_the_end_of_its_turn_is_not_enough(client, other, publishing):
-    """The events of a turn alone do not answer: only its end says that nothing more belongs to it."""
+    """A lookup waits for the end of its turn: until then further events may follow."""
     start, turn = publishing.next_mark
     client.send("get", key="192.0.2.1", after=[(start, turn)])
     wait_until(lambda: counted(other, "parked") == 1)
@@ -91,7 +91,7 @@ def test_a_batch_without_the_end_of_its_turn_is_not_enough(client, other, publis
 
 
 def test_patience_ends_incomplete(client, other, publishing, clock):
-    """A turn that does not come is waited for until the patience ends; then the answer says that it is not complete."""
+    """After 200 ms without its turn a lookup is answered, and is not complete."""
     publishing.turn(seen(A_COM))
     client.send("get", key="a.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
@@ -104,8 +104,8 @@ def test_patience_ends_incomplete(client, other, publishing, clock):
     assert counted(other, "incomplete") == 1
 
 
-def test_what_is_not_found_after_the_patience_is_so(client, other, publishing, clock):
-    """A parked lookup whose key stays unknown is data_not_found at the end."""
+def test_a_key_without_data_after_the_patience_is_not_found(client, other, publishing, clock):
+    """A parked lookup of an unknown key ends as data_not_found, and is not complete."""
     client.send("get", key="b.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
     clock.monotonic_time += PATIENCE
@@ -113,8 +113,8 @@ def test_what_is_not_found_after_the_patience_is_so(client, other, publishing, c
     assert (reply["error"], reply["complete"]) == ("data_not_found", False)
 
 
-def test_a_wall_clock_that_steps_does_not_matter(client, other, publishing, clock):
-    """The patience is measured by the clock that never steps."""
+def test_a_step_of_the_wall_clock_ends_no_patience(client, other, publishing, clock):
+    """The patience is measured by the monotonic clock."""
     client.send("get", key="a.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
     clock.wall_time += 1e6
@@ -123,7 +123,7 @@ def test_a_wall_clock_that_steps_does_not_matter(client, other, publishing, cloc
 
 
 def test_an_unknown_start_is_answered_at_once(client, other, publishing):
-    """A mark of a probe that the cache never heard cannot be waited for."""
+    """A mark of an unknown start is out of reach: the lookup does not wait."""
     mark = publishing.turn(seen(A_COM))
     wait_until(lambda: other.ask("get", key="a.com")["ok"])
     assert client.ask("get", key="a.com", after=[mark, ("another", 0)])["complete"] is False
@@ -131,7 +131,7 @@ def test_an_unknown_start_is_answered_at_once(client, other, publishing):
 
 
 def test_a_lost_turn_is_answered_at_once(client, other, publishing):
-    """A turn that is known to be lost is not waited for, and those around it are complete."""
+    """A lookup does not wait for a lost turn; the turns around it are complete."""
     before = publishing.turn(seen(A_COM))
     lost = publishing.lose_turn()
     after = publishing.turn()
@@ -143,7 +143,7 @@ def test_a_lost_turn_is_answered_at_once(client, other, publishing):
 
 
 def test_a_lookup_that_waits_for_a_turn_that_gets_lost_is_answered(client, other, publishing):
-    """Once the next turn shows that the awaited one was lost, the lookup ends, incomplete."""
+    """A waiting lookup ends, not complete, once the next turn shows that its turn was lost."""
     publishing.turn(seen(A_COM))
     client.send("get", key="a.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
@@ -153,7 +153,7 @@ def test_a_lookup_that_waits_for_a_turn_that_gets_lost_is_answered(client, other
 
 
 def test_every_operation_waits(client, other, publishing):
-    """Trails and lookups of many keys wait for their marks as well."""
+    """Trails and lookups of many keys wait for their marks."""
     mark = publishing.next_mark
     client.send("trail", key="a.com", after=[mark])
     client.send("get_many", keys=["a.com"], after=[mark])
@@ -165,7 +165,7 @@ def test_every_operation_waits(client, other, publishing):
 
 
 def test_parked_lookups_are_bounded(client, other, publishing):
-    """The 1,025th lookup that would have to wait is refused as overloaded; the others are answered in their order."""
+    """The 1,025th waiting lookup is refused as overloaded; the others are answered in order."""
     mark = publishing.next_mark
     for _ in range(MAX_PENDING):
         client.send("get", key="a.com", after=[mark])
@@ -180,8 +180,8 @@ def test_parked_lookups_are_bounded(client, other, publishing):
     assert other.ask("get", key="a.com", after=[mark])["complete"] is True
 
 
-def test_ready_takes_out_what_can_be_answered():
-    """Those that are reached, lost or out of patience are taken out in their order; the others stay."""
+def test_ready_lookups_leave_the_queue():
+    """Lookups whose marks are reached, lost or out of patience leave the queue in order; the others stay."""
     turns = TurnFollower(("net_packet_dns",))
     turns.turn(Turn("s", 0, {}, live=False, now=0))
     pending = PendingLookups()
@@ -206,7 +206,7 @@ def test_ready_takes_out_what_can_be_answered():
     ],
 )
 def test_all_marks_have_to_be_reached(marks, complete):
-    """One mark that never will be reached decides, then one that is not reached yet."""
+    """A mark out of reach decides first, then one that is not reached yet."""
     turns = TurnFollower(("net_packet_dns",))
     turns.turn(Turn("s", 0, {}, live=False, now=0))
     assert is_complete(Get(key="a", after=tuple(marks)), turns) is complete
