@@ -8,12 +8,12 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Health
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.health import SILENCE, Heard, status_of
+from dnstrail_cache.health import Heard, status_of
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, response, seen
 
 NOW = 100.0
-HEARD, SILENT = NOW - SILENCE, NOW - SILENCE - 0.001
+HEARD, SILENT = NOW - 2.0, NOW - 2.001
 # The probes: when each was heard last, and whether it sent its last turn.
 STATUSES = {
     "no probe": ([], "waiting"),
@@ -101,7 +101,7 @@ def test_a_probe_that_is_killed_is_reported(state, clock, turn):
     """Health is ok while the probe is heard, silent two seconds after its last turn, and ok once it is heard again."""
     assert health(state)["status"] == "waiting"
     turn()
-    clock.monotonic_time += SILENCE
+    clock.monotonic_time += 2.0
     assert health(state)["status"] == "ok"
     clock.monotonic_time += 0.001
     assert health(state)["status"] == "silent"
@@ -119,7 +119,7 @@ def test_a_vanished_probe_is_counted_once_and_logged(state, clock, turn):
     turn("alive")
     with capture_logs() as logs:
         for number in range(1, 4):
-            clock.monotonic_time += SILENCE
+            clock.monotonic_time += 2.0
             turn("alive", number)
     assert health(state)["status"] == "vanished"
     assert state.counters == {"probes_vanished": 1}

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
+from typing import NamedTuple
+
 import pytest
 import zmq
 
@@ -7,8 +10,7 @@ from dnstrail.image import Bounds
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Get
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.pending_lookups import MAX_PENDING, PendingLookup, PendingLookups, is_complete
-from dnstrail_cache.worker import PATIENCE
+from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
@@ -48,6 +50,12 @@ def other(served):
 def publishing(folder, served):
     with probe(folder) as publishing:
         yield publishing
+
+
+class Served(NamedTuple):
+    """A request as far as the queue uses it."""
+
+    client: bytes
 
 
 def counted(other, name):
@@ -95,7 +103,7 @@ def test_patience_ends_incomplete(client, other, publishing, clock):
     publishing.turn(seen(A_COM))
     client.send("get", key="a.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
-    clock.monotonic_time += PATIENCE - 0.001
+    clock.monotonic_time += 0.199
     assert [other.ask("version")["ok"] for _ in range(3)] == [True] * 3
     assert client.socket.poll(0) == 0
     clock.monotonic_time += 0.002
@@ -108,7 +116,7 @@ def test_a_key_without_data_after_the_patience_is_not_found(client, other, publi
     """A parked lookup of an unknown key ends as data_not_found, and is not complete."""
     client.send("get", key="b.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
-    clock.monotonic_time += PATIENCE
+    clock.monotonic_time += 0.2
     reply = client.receive()
     assert (reply["error"], reply["complete"]) == ("data_not_found", False)
 
@@ -164,18 +172,37 @@ def test_every_operation_waits(client, other, publishing):
     assert (found["complete"], found["data"][0]["dns_root"]) == (True, "a.com")
 
 
-def test_parked_lookups_are_bounded(client, other, publishing):
-    """The 1,025th waiting lookup is refused as overloaded; the others are answered in order."""
+def test_lookups_of_one_client_are_bounded(served, client, other, publishing):
+    """The 65th waiting lookup of a client is refused as overloaded; other clients may wait."""
     mark = publishing.next_mark
-    for _ in range(MAX_PENDING):
+    for _ in range(65):
         client.send("get", key="a.com", after=[mark])
-    wait_until(lambda: counted(other, "parked") == MAX_PENDING)
-    refused = other.ask("get", key="a.com", after=[mark])
-    assert refused["error"] == "overloaded"
-    assert "1024 lookups wait" in refused["message"]
-    assert other.ask("get", key="b.com")["error"] == "data_not_found"
-    publishing.turn(seen(A_COM))
-    assert all(client.receive()["complete"] for _ in range(MAX_PENDING))
+    refused = client.receive()
+    assert (refused["error"], "64 lookups of this client" in refused["message"]) == ("overloaded", True)
+    assert (counted(other, "parked"), counted(other, "overloaded")) == (64, 1)
+    with asker(served, zmq.DEALER) as third:
+        third.send("get", key="a.com", after=[mark])
+        wait_until(lambda: counted(other, "parked") == 65)
+        publishing.turn(seen(A_COM))
+        assert all(client.receive()["complete"] for _ in range(64))
+        assert third.receive()["complete"] is True
+    client.send("get", key="a.com", after=[publishing.next_mark])
+    wait_until(lambda: counted(other, "parked") == 66)
+
+
+def test_waiting_lookups_are_bounded(served, other, publishing):
+    """The 1,025th waiting lookup is refused as overloaded; the others are answered."""
+    mark = publishing.next_mark
+    with ExitStack() as stack:
+        clients = [stack.enter_context(asker(served, zmq.DEALER)) for _ in range(16)]
+        for client in clients * 64:
+            client.send("get", key="a.com", after=[mark])
+        wait_until(lambda: counted(other, "parked") == 1024)
+        refused = other.ask("get", key="a.com", after=[mark])
+        assert (refused["error"], "1024 lookups wait" in refused["message"]) == ("overloaded", True)
+        assert other.ask("get", key="b.com")["error"] == "data_not_found"
+        publishing.turn(seen(A_COM))
+        assert all(client.receive()["complete"] for client in clients * 64)
     assert counted(other, "overloaded") == 1
     assert other.ask("get", key="a.com", after=[mark])["complete"] is True
 
@@ -187,10 +214,10 @@ def test_ready_lookups_leave_the_queue():
     pending = PendingLookups()
     waits = {"reached": (0, 10.0), "out of patience": (5, 1.0), "waits": (5, 10.0), "at its end": (5, 2.0)}
     for name, (turn, deadline) in waits.items():
-        pending.add(PendingLookup(None, Get(key=name, after=(("s", turn),)), deadline))
+        pending.add(PendingLookup(Served(b"c"), Get(key=name, after=(("s", turn),)), deadline))
     ready = [(lookup.request.key, complete) for lookup, complete in pending.take_ready(turns, 2.0)]
     assert ready == [("reached", True), ("out of patience", False), ("at its end", False)]
-    assert (len(pending), pending.full) == (1, False)
+    assert len(pending) == 1
     assert [*pending.take_ready(turns, 2.0)] == []
 
 

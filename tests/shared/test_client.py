@@ -238,13 +238,13 @@ def test_a_lookup_carries_the_marks_of_its_call(address, bus, marks_sent):
 def test_threads_that_share_a_data_source_have_their_own_marks(address, bus, marks_sent):
     """However the lookups of several threads interleave, each carries the marks of its own thread."""
     source = DnsDataSource(address, bus=bus, timeout=BOUND)
-    start = threading.Barrier(4)
+    together = threading.Barrier(4)
 
     def ask(number):
         def target(_bus, _stop):
-            start.wait(BOUND)
             for turn in range(50):
                 with lookups_after((str(number), turn)):
+                    together.wait(BOUND)
                     assert source.get(f"{number} {turn}") == A_COM
 
         return target

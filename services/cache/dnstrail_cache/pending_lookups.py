@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dnstrail.bus import ServedRequest
-from dnstrail.protocol.lookups import Request
+from dnstrail.protocol.lookups import OVERLOADED, RefusedError, Request
 from dnstrail.protocol.turn_follower import TurnFollower
 
 MAX_PENDING = 1024
+MAX_PENDING_OF_CLIENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +24,31 @@ class PendingLookup:
 
 
 class PendingLookups:
-    """The waiting lookups in the order of their arrival, at most 1,024. Each leaves the queue by its deadline."""
+    """The waiting lookups in the order of their arrival. Each leaves the queue by its deadline.
+
+    The queue holds at most 1,024 lookups, and 64 of one client, so that no client takes the places of all others.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[PendingLookup] = []
+        self._of_client: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def full(self) -> bool:
-        """Whether the queue accepts no further lookup."""
-        return len(self._waiting) >= MAX_PENDING
-
     def add(self, lookup: PendingLookup) -> None:
-        """Append a lookup to the queue."""
+        """Append a lookup to the queue.
+
+        Raises:
+            RefusedError: the queue is full, or the client has its share in it.
+        """
+        client = lookup.served.client
+        if len(self._waiting) >= MAX_PENDING:
+            raise RefusedError(OVERLOADED, f"{MAX_PENDING} lookups wait for their events already")
+        if self._of_client[client] >= MAX_PENDING_OF_CLIENT:
+            raise RefusedError(OVERLOADED, f"{MAX_PENDING_OF_CLIENT} lookups of this client wait for their events")
         self._waiting.append(lookup)
+        self._of_client[client] += 1
 
     def take_ready(self, follower: TurnFollower, now: float) -> Iterator[tuple[PendingLookup, bool]]:
         """Remove and yield the lookups that can be answered, each with whether all of its marks are reached."""
@@ -49,6 +60,7 @@ class PendingLookups:
             else:
                 yield lookup, bool(complete)
         self._waiting = waiting
+        self._of_client = Counter(lookup.served.client for lookup in waiting)
 
 
 def is_complete(request: Request, follower: TurnFollower) -> bool | None:

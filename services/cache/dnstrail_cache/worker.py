@@ -14,11 +14,11 @@ from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.image.admission import Admission
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.lookups import OVERLOADED, RefusedError, Request, decode_request, encode_data, encode_error
+from dnstrail.protocol.lookups import RefusedError, Request, decode_request, encode_data, encode_error
 from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import TOPICS, Feeder
-from dnstrail_cache.pending_lookups import MAX_PENDING, PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.state import CacheState
 
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
@@ -96,10 +96,8 @@ class _Worker:
         self._answer(served, request, complete=complete)
 
     def _park(self, served: ServedRequest, request: Request) -> None:
-        if self.pending.full:
-            raise RefusedError(OVERLOADED, f"{MAX_PENDING} lookups wait for their events already")
-        self._state.counters["parked"] += 1
         self.pending.add(PendingLookup(served, request, self._state.clock.monotonic() + PATIENCE))
+        self._state.counters["parked"] += 1
 
     def _answer(self, served: ServedRequest, request: Request, *, complete: bool) -> None:
         if not complete:

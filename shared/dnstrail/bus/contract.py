@@ -39,8 +39,9 @@ class Subscriber(Endpoint, Protocol):
 
 
 class ServedRequest(Protocol):
-    """A request that awaits its one reply."""
+    """A request that awaits its one reply. `client` identifies the connection over which it arrived."""
 
+    client: bytes
     body: bytes
 
     def reply(self, body: bytes) -> None:

@@ -86,6 +86,7 @@ class _ServedRequest:
     def __init__(self, server: _Server, frames: Frames) -> None:
         self._server = server
         self._envelope = frames[:-1]
+        self.client = frames[0]  # which ROUTER puts before every request
         self.body = frames[-1]
 
     def reply(self, body: bytes) -> None:
