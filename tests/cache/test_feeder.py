@@ -169,12 +169,15 @@ def live(messages, clock):
             self.state = CacheState(Image(Bounds(), Admission("auto")), clock)
             self.feeder = Feeder(messages, self.state, lambda _conflict, _host: None)
             self.turns = self.batches = 0
+            self.kernel = {}
 
-        def turn(self, at, *, lost=0, start="s"):
-            """End a turn in which some batches were lost on the bus."""
+        def turn(self, at, *, lost=0, start="s", kernel=None):
+            """End a turn in which some batches were lost on the bus; `kernel` counts losses of the probe so far."""
             self.batches += lost
             last = {DNS: self.batches - 1} if self.batches and start == "s" else {}
-            messages.waiting.append((TURN, encode(Turn(start, self.turns, last, True, at * 10**9))))
+            self.kernel = kernel or self.kernel
+            losses = {"kernel": self.kernel}
+            messages.waiting.append((TURN, encode(Turn(start, self.turns, last, True, at * 10**9, lost=losses))))
             self.feeder.drain()
             self.turns += start == "s"
 
@@ -208,6 +211,19 @@ def test_a_loss_on_the_bus_casts_doubt_for_30_seconds(live):
     assert live.state.follower.lost == {DNS: 1}
     assert live.admits(START + 80)
     assert not live.admits(START + 81)
+
+
+def test_a_loss_at_a_probe_casts_doubt_for_30_seconds(live):
+    """After a loss in the kernel or at the probe unmatched answers are admitted for 30 s."""
+    assert not live.admits(START + 40)
+    live.turn(START + 50, kernel={"ring_full": 1})
+    assert live.admits(START + 80)
+    assert not live.admits(START + 81)
+
+
+def test_the_history_begins_with_the_first_live_turn(live):
+    """The cache claims no history from before the first turn of a live probe."""
+    assert [live.state.image.remembers(START + after) for after in (-0.001, 0)] == [False, True]
 
 
 def test_a_worker_goes_on_after_bad_bus_messages():
