@@ -18,10 +18,10 @@ class DuplicateFilter:
     """
 
     def __init__(self) -> None:
-        self._first: OrderedDict[int, tuple[int, int]] = OrderedDict()  # hash -> time stamp, socket; oldest first
+        self._packets: OrderedDict[int, tuple[int, int]] = OrderedDict()  # hash -> time stamp, socket; oldest first
 
     def __len__(self) -> int:
-        return len(self._first)
+        return len(self._packets)
 
     def is_copy(self, event: Captured) -> bool:
         """Return whether this packet was noted a moment ago at another socket.
@@ -29,22 +29,18 @@ class DuplicateFilter:
         The same bytes at the same socket are two packets: the socket sent or received both.
         """
         socket = event.flow.socket if event.flow else 0
-        first = self._first.get(_digest(event)) if socket else None
+        first = self._packets.get(_digest(event)) if socket else None
         return first is not None and abs(event.timestamp - first[0]) <= WINDOW and first[1] != socket
 
     def note(self, event: Captured) -> None:
         """Remember a packet, and evict those before the window."""
         if event.flow is None or not event.flow.socket:
             return
-        digest = _digest(event)
-        self._first[digest] = event.timestamp, event.flow.socket
-        self._first.move_to_end(digest)
-        while self._is_over(event.timestamp):
-            self._first.popitem(last=False)
-
-    def _is_over(self, now: int) -> bool:
-        oldest, _ = next(iter(self._first.values()))
-        return len(self._first) > MAX_REMEMBERED or abs(now - oldest) > WINDOW
+        packets, digest = self._packets, _digest(event)
+        packets[digest] = event.timestamp, event.flow.socket
+        packets.move_to_end(digest)
+        while len(packets) > MAX_REMEMBERED or abs(event.timestamp - next(iter(packets.values()))[0]) > WINDOW:
+            packets.popitem(last=False)
 
 
 def _digest(event: Captured) -> int:
