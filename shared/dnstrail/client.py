@@ -231,7 +231,7 @@ def _schema_fields(data: Any) -> dict[str, Any]:
 
 def _list_of(count: int | None, data: Any) -> list[Any]:
     if not isinstance(data, list) or (count is not None and len(data) != count):
-        raise LookupRefused("bad_reply", "no list of that length came back")
+        raise LookupRefused("bad_reply", "the reply is no list of that length")
     return data
 
 
@@ -246,7 +246,7 @@ def _decode_reply(body: bytes, key: object) -> dict[str, Any]:
     except BadMessage as error:
         raise LookupRefused("bad_reply", str(error)) from error
     if not isinstance(reply, dict):
-        raise LookupRefused("bad_reply", "no map came back")
+        raise LookupRefused("bad_reply", "the reply is no map")
     if reply.get("ok"):
         return reply
     code = str(reply.get("error"))

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """What is known of who opened a connection. An unknown field is None and excludes nothing.
+    """The client side of a connection, as far as it is known. An unknown field is None and excludes nothing.
 
     `process` is a process id, `container` a container id, `client` the client's address in canonical text, and `port`
     the port at the server.

@@ -55,7 +55,7 @@ class ConnectionEnricher:
 
 
 def _destination(event: Event) -> ConnectionTo | None:
-    """Return the destination of a connection event, and what is known of who opened it; None for any other event."""
+    """Return the destination and the client of a connection event; None for any other event."""
     address, port = event.arg("dst"), event.arg("dst_port")
     if event.event_name not in _CONNECTS or not isinstance(address, str):
         return None

@@ -8,36 +8,36 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Health
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.health import Heard, status_of
+from dnstrail_cache.health import TurnTimes, status_of
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, response, seen
 
 NOW = 100.0
-HEARD, SILENT = NOW - 2.0, NOW - 2.001
-# The probes: when each was heard last, and whether it sent its last turn.
+RECENT, SILENT = NOW - 2.0, NOW - 2.001
+# The probes: the arrival of the last turn of each, and whether it ended the source.
 STATUSES = {
     "no probe": ([], "waiting"),
-    "one that is heard": ([(HEARD, False)], "ok"),
-    "one that ended": ([(HEARD, True)], "ended"),
+    "one that sends turns": ([(RECENT, False)], "ok"),
+    "one that ended": ([(RECENT, True)], "ended"),
     "one that ended long ago": ([(SILENT, True)], "ended"),
-    "one that is not heard": ([(SILENT, False)], "silent"),
-    "two that are not heard": ([(SILENT, False), (SILENT, False)], "silent"),
-    "one of two is not heard": ([(SILENT, False), (HEARD, False)], "vanished"),
-    "one ended, the other is heard": ([(SILENT, True), (HEARD, False)], "ok"),
-    "one ended, the other is not heard": ([(SILENT, True), (SILENT, False)], "silent"),
-    "one ended, one is heard, one is not": ([(SILENT, True), (HEARD, False), (SILENT, False)], "vanished"),
+    "one that stopped": ([(SILENT, False)], "silent"),
+    "two that stopped": ([(SILENT, False), (SILENT, False)], "silent"),
+    "one of two stopped": ([(SILENT, False), (RECENT, False)], "vanished"),
+    "one ended, the other sends turns": ([(SILENT, True), (RECENT, False)], "ok"),
+    "one ended, the other stopped": ([(SILENT, True), (SILENT, False)], "silent"),
+    "one ended, one sends turns, one stopped": ([(SILENT, True), (RECENT, False), (SILENT, False)], "vanished"),
 }
 
 
 @pytest.mark.parametrize(("probes", "status"), STATUSES.values(), ids=STATUSES)
 def test_the_status_of_the_probes(probes, status):
-    """A probe is silent after two seconds without a turn, and vanished if another one is still heard."""
+    """A probe is silent after two seconds without a turn, and vanished if another one still sends turns."""
     turns = [Turn(str(number), 0, {}, True, 0, ended) for number, (_, ended) in enumerate(probes)]
-    heard = {str(number): Heard(0.0, at) for number, (at, _) in enumerate(probes)}
-    assert status_of(turns, heard, NOW) == status
+    times = {str(number): TurnTimes(0.0, at) for number, (at, _) in enumerate(probes)}
+    assert status_of(turns, times, NOW) == status
 
 
-# The second start: its host, when it was heard first, and whether it ended.
+# The second start: its host, the arrival of its first turn, and whether it ended.
 RESTARTS = {
     "a restart of the probe": ("web1", SILENT + 0.5, False, "ok"),
     "a restart that ended": ("web1", SILENT + 0.5, True, "ended"),
@@ -48,15 +48,15 @@ RESTARTS = {
 
 @pytest.mark.parametrize(("host", "first", "ended", "status"), RESTARTS.values(), ids=RESTARTS)
 def test_a_probe_that_was_restarted_has_not_vanished(host, first, ended, status):
-    """A killed probe no longer counts once a later start on its host is heard."""
+    """A killed probe no longer counts once a later start on its host sends turns."""
     turns = [Turn(name, 0, {}, True, 0, end, host=at) for name, at, end in (("a", "web1", False), ("b", host, ended))]
-    assert status_of(turns, {"a": Heard(0.0, SILENT), "b": Heard(first, NOW)}, NOW) == status
+    assert status_of(turns, {"a": TurnTimes(0.0, SILENT), "b": TurnTimes(first, NOW)}, NOW) == status
 
 
 def test_starts_of_unknown_hosts_replace_none():
-    """Without a host name nothing tells a restart from a second probe."""
+    """Without a host name a restart looks like a second probe, and both count."""
     turns = [Turn(name, 0, {}, True, 0) for name in "ab"]
-    assert status_of(turns, {"a": Heard(0.0, SILENT), "b": Heard(SILENT + 0.5, NOW)}, NOW) == "vanished"
+    assert status_of(turns, {"a": TurnTimes(0.0, SILENT), "b": TurnTimes(SILENT + 0.5, NOW)}, NOW) == "vanished"
 
 
 class Messages:
@@ -98,7 +98,7 @@ def health(state):
 
 
 def test_a_probe_that_is_killed_is_reported(state, clock, turn):
-    """Health is ok while the probe is heard, silent two seconds after its last turn, and ok once it is heard again."""
+    """Health is ok while turns arrive, silent two seconds after the last one, and ok once they arrive again."""
     assert health(state)["status"] == "waiting"
     turn()
     clock.monotonic_time += 2.0
@@ -140,4 +140,4 @@ def test_the_times_of_endless_probes_are_evicted(state, turn):
     """Memory stays bounded however many probes come and go."""
     for number in range(500):
         turn(f"s{number}")
-    assert len(state.heard) == len(state.probes) <= 64
+    assert len(state.turn_times) == len(state.probes) <= 64

@@ -55,17 +55,17 @@ class Probe:
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.process = process
         self.events: list[tuple[str, Captured]] = []
-        self.heard = False
+        self.arrived = False
         self._folder = folder
 
     def listen(self, subscriber: object) -> bool:
         """Receive events; whether any message of the probe has arrived."""
         while (message := subscriber.receive()) is not None:
             topic, body = message
-            self.heard = True
+            self.arrived = True
             if topic != TURN:
                 self.events += [(topic, event) for event in decode(body, Batch).events]
-        return self.heard
+        return self.arrived
 
 
 @contextmanager

@@ -172,8 +172,8 @@ def test_a_request_that_was_lost_is_made_again(address, bus):
         (b"\xc1", "bad_reply: no MessagePack"),
         (b"\x80trailing", "bad_reply: no MessagePack"),
         (b"\x91" * 5000, "bad_reply: no MessagePack"),
-        (msgpack.packb([1]), "bad_reply: no map came back"),
-        (msgpack.packb(None), "bad_reply: no map came back"),
+        (msgpack.packb([1]), "bad_reply: the reply is no map"),
+        (msgpack.packb(None), "bad_reply: the reply is no map"),
         (msgpack.packb({"ok": False, "error": "bad_request", "message": "why"}), "^bad_request: why$"),
         (msgpack.packb({"ok": False, "error": "overloaded", "message": "full"}), "^overloaded: full$"),
         (msgpack.packb({"ok": False, "error": [1]}), "1"),
@@ -190,7 +190,7 @@ def test_an_odd_reply_is_refused(replying, body, text):
 
 @pytest.mark.parametrize(("code", "error"), [("data_not_found", DataNotFound), ("key_not_supported", KeyNotSupported)])
 def test_codes_become_tracees_errors(replying, code, error):
-    """The two codes that tracee knows raise tracee's two errors, with the key."""
+    """The two error codes of tracee raise tracee's two errors, with the key."""
     with pytest.raises(error) as caught:
         replying(msgpack.packb({"v": 1, "ok": False, "error": code, "message": ""})).get("a.com")
     assert caught.value.key == "a.com"
@@ -309,7 +309,7 @@ def test_a_cache_that_stays_behind_is_given_up(slow):
 
 
 def test_a_key_that_stays_unknown_is_given_up(slow):
-    """After five seconds DataNotFound is the result, and says that it is incomplete."""
+    """After five seconds DataNotFound is raised, with `complete` false."""
     with pytest.raises(DataNotFound) as caught:
         slow(1.0, MISSING).get("a.com")
     assert (slow.asked, caught.value.complete) == (5, False)
@@ -372,7 +372,7 @@ def alone(monkeypatch):
 
 @pytest.mark.usefixtures("alone")
 def test_without_a_socket_the_cache_is_absent(address, bus):
-    """No socket at the address: the error says what to start."""
+    """No socket at the address: the error names the command to start."""
     reason, text = reason_at(address, bus)
     assert (reason, "start `dnstrail cache`" in text) == ("absent", True)
 

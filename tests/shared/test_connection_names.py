@@ -91,7 +91,7 @@ def test_a_sinkhole_names_only_the_connection_of_its_asker(folder, bus, sinkhole
 
 @pytest.fixture
 def requests(folder):
-    """The requests to a cache that knows no names."""
+    """The requests to a cache without names."""
     received = []
 
     def answer(body):
@@ -103,7 +103,7 @@ def requests(folder):
 
 
 def test_a_batch_is_one_request(folder, bus, requests):
-    """One request contains what is known of each connection, and every different one once."""
+    """One request contains each different connection once, with the fields that are known."""
     names = ConnectionEnricher(DnsDataSource(lookups_address(folder), bus=bus, timeout=BOUND))
     process = Process(70, "app", container_id="c1")
     events = [

@@ -16,7 +16,7 @@ from dnstrail.image.apply import apply_event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.duplicates import DuplicateFilter
-from dnstrail_cache.health import Heard
+from dnstrail_cache.health import TurnTimes
 from dnstrail_cache.state import CacheState
 
 TOPICS = (*EVENT_TOPICS, TURN)
@@ -76,10 +76,10 @@ class Feeder:
         if turn.live and not was_live:  # the image holds nothing from before the first live turn
             state.image.forget(turn.now / _NANOSECONDS)
         now = state.clock.monotonic()
-        earlier = state.heard.get(turn.start)
-        state.heard[turn.start] = Heard(now if earlier is None else earlier.first, now)
-        if len(state.heard) > len(state.probes):  # the follower has evicted a start
-            state.heard = {probe.start: state.heard[probe.start] for probe in state.probes}
+        earlier = state.turn_times.get(turn.start)
+        state.turn_times[turn.start] = TurnTimes(now if earlier is None else earlier.first, now)
+        if len(state.turn_times) > len(state.probes):  # the follower has evicted a start
+            state.turn_times = {probe.start: state.turn_times[probe.start] for probe in state.probes}
         self._note_losses(turn)
         self._loss_reporter.note(state.follower.lost, now)
 

@@ -11,16 +11,16 @@ from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.health import Heard, silent_probes, status_of
+from dnstrail_cache.health import TurnTimes, silent_probes, status_of
 
 
 @dataclass(slots=True)
 class CacheState:
-    """What the cache holds at one moment.
+    """The contents of the cache at one moment.
 
     The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
-    `heard` is when the turns of each probe start arrived. `applied` counts events.
+    `turn_times` holds the arrival times of the turns of each probe. `applied` counts events.
     """
 
     image: Image
@@ -28,7 +28,7 @@ class CacheState:
     follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
-    heard: dict[str, Heard] = field(default_factory=dict)
+    turn_times: dict[str, TurnTimes] = field(default_factory=dict)
     applied: int = 0
 
     @property
@@ -49,19 +49,19 @@ class CacheState:
     @property
     def status(self) -> str:
         """The status of the probes: one of those of `health.status_of`."""
-        return status_of(self.probes, self.heard, self.clock.monotonic())
+        return status_of(self.probes, self.turn_times, self.clock.monotonic())
 
     @property
     def silent_probes(self) -> list[str]:
         """The starts of probes that stopped without their last turn."""
-        return [probe.start for probe in silent_probes(self.probes, self.heard, self.clock.monotonic())]
+        return [probe.start for probe in silent_probes(self.probes, self.turn_times, self.clock.monotonic())]
 
     @property
     def image_counters(self) -> dict[str, int]:
-        """What the image holds now, and what it counted."""
+        """The size of the image, and its counters."""
         return {"roots": len(self.image), "relations": self.image.store.relations, **self.image.counters}
 
     @property
     def admission_counters(self) -> dict[str, int]:
-        """What admission counted."""
+        """The counters of admission."""
         return dict(self.image.admission.counters)

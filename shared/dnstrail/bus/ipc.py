@@ -124,7 +124,7 @@ def make_folder(address: str, folder: Path) -> None:
     status = folder.stat()
     others_may_write = bool(status.st_mode & stat.S_IWOTH) if os.geteuid() == 0 else True
     if status.st_uid not in (0, os.geteuid()) and others_may_write:
-        raise BusError(address, f"{folder} belongs to somebody else: choose another folder with --run-dir")
+        raise BusError(address, f"{folder} belongs to another user: choose another folder with --run-dir")
 
 
 def why_unanswered(address: str) -> tuple[str, str]:

@@ -54,7 +54,7 @@ def _name_of_operation(class_name: str) -> str:
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_name_of_operation):
-    """A request that passed the checks of its operation: whoever holds one may answer it.
+    """A request that passed all checks of its operation, so that it can be answered as it is.
 
     A subclass is one operation. It names the fields of the request and checks what their types cannot express.
     Fields that it does not name are ignored, so that later versions may add some. `after` holds the marks of the
@@ -126,7 +126,7 @@ class Trail(Request, frozen=True, kw_only=True):
 
 
 class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A connection in a `rank` request: its destination, and what is known of who opened it."""
+    """A connection in a `rank` request: its destination, and what is known of its client."""
 
     address: _Short
     process: _ProcessId | None = None

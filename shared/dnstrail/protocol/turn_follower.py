@@ -12,7 +12,7 @@ _MAX_STARTS = 64
 
 
 class _Start:
-    """What a subscriber received from one start of a probe."""
+    """The batches and turns of one start of a probe that a subscriber received."""
 
     __slots__ = ("before", "broken", "ended", "first", "last", "missed", "next")
 

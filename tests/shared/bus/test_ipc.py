@@ -154,7 +154,7 @@ def test_a_folder_of_somebody_else_is_refused_where_all_may_write(folder, mode, 
         with open_bus() as bus:
             assert bus.server(address).receive() is None
         return
-    assert "belongs to somebody else: choose another folder" in str(refusal(BINDERS["server"], address))
+    assert "belongs to another user: choose another folder" in str(refusal(BINDERS["server"], address))
 
 
 def test_a_lock_that_is_a_link_is_not_followed(address):
