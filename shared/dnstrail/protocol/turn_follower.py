@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from dnstrail.protocol.batches import TURN, Batch, Mark, Turn
 
-_MAX_GAPS = 4096
-_MAX_STARTS = 64
+_REMEMBERED_GAPS = 4096
+_REMEMBERED_STARTS = 64
 
 
 class _Start:
@@ -61,8 +61,8 @@ class TurnFollower:
             self._join(start, turn)
         elif turn.turn > start.ended + 1:
             self.lost[TURN] += turn.turn - start.ended - 1
-            start.first = max(start.first, turn.turn - _MAX_GAPS)
-            for missed in range(max(start.ended + 1, turn.turn - _MAX_GAPS), turn.turn):
+            start.first = max(start.first, turn.turn - _REMEMBERED_GAPS)
+            for missed in range(max(start.ended + 1, turn.turn - _REMEMBERED_GAPS), turn.turn):
                 self._break(start, missed)
         self._count(start, turn.published, self._topics)
         for topic in self._topics:
@@ -94,7 +94,7 @@ class TurnFollower:
         start = self._starts.get(name)
         if start is None:
             start = self._starts[name] = _Start()
-            while len(self._starts) > _MAX_STARTS:
+            while len(self._starts) > _REMEMBERED_STARTS:
                 self._starts.popitem(last=False)
         else:
             self._starts.move_to_end(name)
@@ -125,6 +125,6 @@ class TurnFollower:
     def _break(start: _Start, turn: int) -> None:
         start.broken[turn] = None
         start.broken.move_to_end(turn)
-        while len(start.broken) > _MAX_GAPS:  # all turns up to an evicted one count as lost
+        while len(start.broken) > _REMEMBERED_GAPS:  # all turns up to an evicted one count as lost
             evicted, _ = start.broken.popitem(last=False)
             start.first = max(start.first or 0, evicted + 1)
