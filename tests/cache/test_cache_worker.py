@@ -15,7 +15,6 @@ from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT
 from dnstrail.image import Bounds
 from dnstrail.protocol.lookups import OPERATIONS
-from dnstrail_cache import answers
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
 
 CHAIN = response("www.a.com", "www.a.com 60 CNAME a.com.", "a.com 30 A 192.0.2.1")
@@ -176,18 +175,6 @@ def test_rank_uses_no_root(folder):
         mark = publishing.turn(seen(response("c.com", "c.com 60 A 192.0.2.9")))
         known = client.ask("get_many", keys=["a.com", "b.com", "c.com"], after=[mark])["data"]
         assert [found is not None for found in known] == [False, True, True]
-
-
-def test_one_rank_is_bounded(client, publishing, monkeypatch):
-    """A reply to many connections holds a bounded number of names; those beyond it have fewer, or none."""
-    monkeypatch.setattr(answers, "_MAX_NODES", 5)
-    each = [seen(response(f"n{n}.com", f"n{n}.com 60 A 192.0.2.1", f"n{n}.com 60 A 192.0.2.2")) for n in range(4)]
-    mark = publishing.turn(*each)
-    connections = [{"address": f"192.0.2.{n}"} for n in (1, 2, 1, 2)]
-    counts = [len(names) for names in client.ask("rank", connections=connections, after=[mark])["data"]]
-    assert counts[0] + counts[1] <= 5
-    assert counts[0] == counts[2]
-    assert counts[1] == counts[3] < 4
 
 
 WRONG_CONNECTIONS = [

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from dnstrail.dns.names import address_text
+from dnstrail.image.trails.names import is_sinkhole
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
@@ -29,6 +31,7 @@ from dnstrail_cache.losses import losses_by_hop
 from dnstrail_cache.state import CacheState
 
 _MAX_NODES = 65536  # names and addresses in one reply: no request may delay all others
+_RANKING = 0.2  # seconds for all connections of one request, for the same reason
 
 
 @singledispatch
@@ -51,13 +54,16 @@ def _get(request: Get, state: CacheState) -> dict[str, Any]:
 
 @answer.register
 def _get_many(request: GetMany, state: CacheState) -> list[dict[str, Any] | None]:
+    """Look up each key once; the results share one bound, also those of repeated keys."""
     found: dict[str, dict[str, Any] | None] = {}
+    results: list[dict[str, Any] | None] = []
     now, budget = state.now, _MAX_NODES
     for key in request.keys:
         if key not in found:
-            data = found[key] = _look_up(key, state, now=now, at=request.at, budget=budget)
-            budget -= len(data["dns_queries"]) + len(data["ip_addresses"]) if data else 0
-    return [found[key] for key in request.keys]
+            found[key] = _look_up(key, state, now=now, at=request.at, budget=budget)
+        results.append(_cut(found[key], budget))
+        budget -= _size(results[-1])
+    return results
 
 
 @answer.register
@@ -72,16 +78,28 @@ def _trail(request: Trail, state: CacheState) -> dict[str, Any]:
 
 @answer.register
 def _rank(request: Rank, state: CacheState) -> list[list[str]]:
-    found: dict[ConnectionTo, list[str]] = {}
-    now, budget = state.now, _MAX_NODES
+    """Rank the names of each different connection once, for a bounded time; the reply has a bounded number of names.
+
+    After that time a connection gets the names of its address as they were ranked for an earlier connection, if any.
+    At a sinkhole it gets none: those belong to the processes that asked.
+    """
+    ranked: dict[ConnectionTo, list[str]] = {}
+    of_address: dict[str, list[str]] = {}
+    replies: list[list[str]] = []
+    now, budget, until = state.now, _MAX_NODES, state.clock.monotonic() + _RANKING
     for to in request.connections:
-        if to not in found:
-            names = state.image.names_of_connection(
-                to.address, to.connection, now=now, at=request.at, nodes=max(budget, 1)
-            )
-            found[to] = names[: max(budget, 0)]
-            budget -= len(found[to])
-    return [found[to] for to in request.connections]
+        names = ranked.get(to)
+        if names is None and budget > 0 and state.clock.monotonic() < until:
+            names = state.image.names_of_connection(to.address, to.connection, now=now, at=request.at, nodes=budget)
+            ranked[to] = names
+            if not is_sinkhole(address_text(to.address) or ""):
+                of_address[to.address] = names
+        elif names is None:
+            state.counters["rank_cut_short"] += 1
+            names = of_address.get(to.address, [])
+        replies.append(names[:budget])
+        budget -= len(replies[-1])
+    return replies
 
 
 @answer.register
@@ -138,6 +156,19 @@ def _look_up(
     if found is None:
         return None
     return {**found.fields, "history": _is_remembered(found.exact, at, state)}
+
+
+def _size(data: dict[str, Any] | None) -> int:
+    return len(data["dns_queries"]) + len(data["ip_addresses"]) if data else 0
+
+
+def _cut(data: dict[str, Any] | None, budget: int) -> dict[str, Any] | None:
+    """Return a result with about `budget` names and addresses at most, and at least one of each."""
+    if data is None or _size(data) <= budget:
+        return data
+    most = max(budget // 2, 1)
+    lists = {name: data[name][:most] for name in ("ip_addresses", "dns_queries")}
+    return {**data, **lists, "truncated": True}
 
 
 def _is_remembered(exact: bool, at: float | None, state: CacheState) -> bool:
