@@ -9,10 +9,8 @@ from typing import Any
 import msgspec
 
 from dnstrail.errors import SettingsError
-from dnstrail.image import Bounds
-from dnstrail.image.admission import POLICIES
 
-UNMATCHED = POLICIES
+UNMATCHED = ("auto", "accept", "reject")  # the policies of admission: image/admission.py checks them, too
 _MAX_DIGITS = 12
 DNSCACHE_HELP = """\
 Select different options for the DNS cache.
@@ -49,16 +47,11 @@ class DnsCache(msgspec.Struct, frozen=True):
     """
 
     enabled: bool = True
-    size: int = Bounds().size
-    grace: float = Bounds().grace
-    history: float = Bounds().history
-    relations: int = Bounds().relations
+    size: int = 5000
+    grace: float = 60.0
+    history: float = 300.0
+    relations: int = 0
     unmatched: str = "auto"
-
-    @property
-    def bounds(self) -> Bounds:
-        """The bounds of an image with these settings."""
-        return Bounds(size=self.size, grace=self.grace, history=self.history, relations=self.relations)
 
 
 def parse_dnscache(values: Iterable[str]) -> DnsCache:

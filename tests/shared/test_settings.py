@@ -6,6 +6,7 @@ import pytest
 
 from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.image import Bounds
+from dnstrail.image.admission import POLICIES
 from dnstrail.settings import DNSCACHE_HELP, UNMATCHED, DnsCache, parse_dnscache
 
 TAKEN = [
@@ -46,15 +47,15 @@ def test_the_defaults() -> None:
     """The cache is on, holds 5,000 query roots, keeps relations 60 s past their TTL, and remembers them for 300 s."""
     expected = DnsCache(enabled=True, size=5000, grace=60.0, history=300.0, relations=0, unmatched="auto")
     assert DnsCache() == expected
-    assert DnsCache().bounds == Bounds()
-    assert DnsCache().bounds.most_relations == 131_072
 
 
-def test_the_settings_bound_the_image() -> None:
-    """Size, grace, history and relations are those of the image."""
-    bounds = parse_dnscache(["size=1,grace=2,history=3,relations=4"]).bounds
-    assert bounds == Bounds(size=1, grace=2.0, history=3.0, relations=4)
-    assert bounds.most_relations == 4
+def test_the_defaults_are_those_of_the_image() -> None:
+    """The cache without options has the bounds and the policies of the image."""
+    settings, bounds = DnsCache(), Bounds()
+    assert (settings.size, settings.grace, settings.history) == (bounds.size, bounds.grace, bounds.history)
+    assert settings.relations == bounds.relations
+    assert bounds.most_relations == 131_072
+    assert UNMATCHED == POLICIES
 
 
 REFUSED = [

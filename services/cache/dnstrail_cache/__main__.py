@@ -10,6 +10,7 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.errors import SettingsError
+from dnstrail.image import Bounds
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.log import configure
@@ -51,9 +52,12 @@ def command(
     try:
         server = bus.server(serve or lookups_address(run_dir))
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], TOPICS)
+        bounds = Bounds(
+            size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
+        )
         pusher = bus.pusher(findings) if findings else None
         drop_privileges(user, run_dir)
-        run(bus, subscriber, server, SystemClock(), settings.bounds, stop, unmatched=settings.unmatched, pusher=pusher)
+        run(bus, subscriber, server, SystemClock(), bounds, stop, unmatched=settings.unmatched, pusher=pusher)
     finally:
         bus.close()
 
