@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
+import msgspec
+
 from dnstrail.bus import Bus, ZmqBus
-from dnstrail.bus.ipc import default_run_dir, lookups_address
+from dnstrail.bus.ipc import default_run_dir, lookups_address, why_unanswered
 from dnstrail.errors import BadMessage, BusError, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Mark, unpack
-from dnstrail.protocol.lookups import DATA_NOT_FOUND, KEY_NOT_SUPPORTED, SCHEMA, encode_request
+from dnstrail.protocol.lookups import DATA_NOT_FOUND, KEY_NOT_SUPPORTED, SCHEMA, ConnectionTo, encode_request
 
 _TRIES = 2  # a cache that restarts may lose a request on its way
-_PATIENCE = 5.0  # seconds for which a cache that is behind may catch up
-_WAITED = 0.1  # seconds after which an answer shows that the cache waited for its events
+_PATIENCE = 5.0  # seconds that a cache which is behind may take to catch up
+_WAITED = 0.1  # seconds after which an incomplete reply shows that the cache waited for its events
 _FIELDS = ("ip_addresses", "dns_queries", "dns_root")
+_MARKS: ContextVar[tuple[Mark, ...]] = ContextVar("marks", default=())
+
+Monotonic = Callable[[], float]
+
+
+@contextmanager
+def lookups_after(*marks: Mark) -> Iterator[None]:
+    """Bind lookups to the events at hand: within the block, none of this thread answers from before these marks.
+
+    Other threads keep their own marks. A thread that asks about an event of its own passes `after=[event.mark]`.
+    """
+    token = _MARKS.set(marks)
+    try:
+        yield
+    finally:
+        _MARKS.reset(token)
 
 
 class LookupClient:
-    """Asks a cache; for one thread. Every call ends within `timeout` seconds, whatever the cache does."""
+    """A connection to one cache. Threads may share it: their requests take turns.
 
-    def __init__(self, address: str | None = None, *, timeout: float = 1.0, bus: Bus | None = None) -> None:
+    Every request ends within `timeout` seconds, whatever the cache does. `monotonic` is a clock in seconds.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = 1.0,
+        bus: Bus | None = None,
+        monotonic: Monotonic = time.monotonic,
+    ) -> None:
         self.address = address or lookups_address(default_run_dir())
         self.timeout = timeout
+        self._monotonic = monotonic
+        self._turn = threading.Lock()
         self._own_bus = None if bus else ZmqBus()
         try:
             self._requester = (bus or self._own_bus).requester(self.address)  # type: ignore[union-attr] # one of them is
@@ -33,21 +66,55 @@ class LookupClient:
             raise
 
     def request(self, op: str, **fields: object) -> dict[str, Any]:
-        """The whole reply to one operation of DESIGN 4.
+        """Return the whole reply to one operation (docs/lookups.md).
 
         Raises:
-            DataNotFound, KeyNotSupported, LookupRefused: as the cache says.
-            Unavailable: no cache answered in time, with all retries.
+            DataNotFound: the cache has no data under the key.
+            KeyNotSupported: the key is no string.
+            LookupRefused: the cache refuses the request, or its reply is unusable.
+            Unavailable: no cache answered in time, after all retries.
         """
         try:
             body = encode_request(op, **fields)
         except UnicodeEncodeError as error:  # bytes from a command line that are no text
             raise DataNotFound(fields.get("key")) from error
-        for _ in range(_TRIES):
-            answered = self._requester.request(body, self.timeout / _TRIES)
-            if answered is not None:
-                return _checked(answered, fields.get("key"))
-        raise Unavailable(self.address, self.timeout)
+        with self._turn:
+            for _ in range(_TRIES):
+                reply = self._requester.request(body, self.timeout / _TRIES)
+                if reply is not None:
+                    return _decode_reply(reply, fields.get("key"))
+        raise Unavailable(self.address, self.timeout, *why_unanswered(self.address))
+
+    def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: object) -> Any:
+        """Return the data of a reply. A cache that is behind the marks is asked again, for `patience` seconds.
+
+        After that the data are those of the last reply.
+
+        Raises:
+            DataSourceError: as `request` does.
+        """
+        marks = list(after)
+        deadline = self._monotonic() + patience
+        while True:
+            began = self._monotonic()
+            try:
+                reply = self.request(op, after=marks, **fields)
+            except DataNotFound as error:
+                if error.complete or not self._may_catch_up(began, deadline):
+                    raise
+                continue
+            if reply.get("complete", True) or not self._may_catch_up(began, deadline):
+                return reply.get("data")
+
+    def report_losses(self, worker: str, lost: Mapping[str, int]) -> bool:
+        """Send the losses of a worker since its start, by event name, to the cache; False if no cache answered."""
+        try:
+            self.request("lost", worker=worker, lost=dict(lost))
+        except Unavailable:
+            return False
+        except LookupRefused:  # by a cache of an earlier version, which will not accept it later either
+            return True
+        return True
 
     def close(self) -> None:
         """Close the connection."""
@@ -55,22 +122,34 @@ class LookupClient:
         if self._own_bus:
             self._own_bus.close()
 
+    def _may_catch_up(self, began: float, deadline: float) -> bool:
+        """Return whether to ask again: an incomplete reply that came at once means that a mark is out of reach."""
+        now = self._monotonic()
+        return now - began >= _WAITED and now < deadline
+
 
 class DnsDataSource:
-    """The data source ("tracee", "dns"): names and addresses as the cache knows them.
+    """The data source ("tracee", "dns"): names and addresses as one cache relates them.
 
-    `after` holds the marks of the events at hand: no lookup answers from before them (DESIGN 3).
+    No lookup answers from before the events at hand. Their marks are `after`, or else those of `lookups_after`. The
+    data source itself holds no marks, so that threads may share it.
     """
 
-    def __init__(self, address: str | None = None, *, timeout: float = 1.0, bus: Bus | None = None) -> None:
-        self._client = LookupClient(address, timeout=timeout, bus=bus)
-        self.after: list[Mark] = []
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = 1.0,
+        bus: Bus | None = None,
+        monotonic: Monotonic = time.monotonic,
+    ) -> None:
+        self.client = LookupClient(address, timeout=timeout, bus=bus, monotonic=monotonic)
 
-    def get(self, key: object) -> dict[str, Any]:
-        """What a name or an address hangs together with.
+    def get(self, key: object, *, after: Iterable[Mark] | None = None) -> dict[str, Any]:
+        """Look up a name or an address.
 
         Returns:
-            `{"ip_addresses": list[str], "dns_queries": list[str], "dns_root": str}` (DESIGN 5.5).
+            `{"ip_addresses": list[str], "dns_queries": list[str], "dns_root": str}` (docs/lookups.md).
 
         Raises:
             DataNotFound: nothing live touches the key.
@@ -79,96 +158,95 @@ class DnsDataSource:
         """
         if not isinstance(key, str):
             raise KeyNotSupported(key)
-        return _fields(self._ask("get", key=key))
+        return _schema_fields(self.client.ask("get", after=_marks(after), key=key))
 
-    def get_many(self, keys: Iterable[str], *, patience: float = _PATIENCE) -> list[dict[str, Any] | None]:
-        """The same for up to 1,024 keys in one request; None where `get` would raise DataNotFound.
+    def get_many(
+        self, keys: Iterable[str], *, after: Iterable[Mark] | None = None, patience: float = _PATIENCE
+    ) -> list[dict[str, Any] | None]:
+        """Look up at most 1,024 keys in one request; None stands where `get` would raise DataNotFound.
 
-        `patience`: seconds for which a cache that is behind the events at hand may catch up.
+        `patience`: seconds that a cache which is behind the events at hand may take to catch up.
+
+        Raises:
+            KeyNotSupported: a key is no string.
+            LookupRefused: there are too many keys, or the reply is unusable.
+            Unavailable: no cache answered in time.
         """
         asked = list(keys)
         for key in asked:
             if not isinstance(key, str):
                 raise KeyNotSupported(key)
-        found = self._ask("get_many", patience, keys=[_on_the_wire(key) for key in asked])
-        if not isinstance(found, list) or len(found) != len(asked):
-            raise LookupRefused("bad_reply", "no list of that length came back")
-        return [None if data is None else _fields(data) for data in found]
+        encodable = [_encodable(key) for key in asked]
+        found = self.client.ask("get_many", after=_marks(after), patience=patience, keys=encodable)
+        return [None if data is None else _schema_fields(data) for data in _list_of(len(asked), found)]
 
-    def _ask(self, op: str, patience: float = _PATIENCE, **fields: object) -> Any:
-        """The data of an answer. A cache that is behind the events at hand is asked again, for a bounded time."""
-        deadline = time.monotonic() + patience
-        while True:
-            asked = time.monotonic()
-            try:
-                reply = self._client.request(op, after=self.after, **fields)
-            except DataNotFound as error:
-                if error.complete or not _may_catch_up(asked, deadline):
-                    raise
-                continue
-            if reply.get("complete", True) or not _may_catch_up(asked, deadline):
-                return reply.get("data")
+    def rank(
+        self, connections: Iterable[ConnectionTo], *, after: Iterable[Mark] | None = None, patience: float = _PATIENCE
+    ) -> list[list[str]]:
+        """Return the names of each of at most 1,024 connections, the likeliest first; [] where none is known.
 
-    def tell_lost(self, worker: str, lost: Mapping[str, int]) -> bool:
-        """Tell the cache, for its stats, what a worker has missed so far, by name; False if it could not be told."""
-        try:
-            self._client.request("lost", worker=worker, lost=dict(lost))
-        except Unavailable:
-            return False
-        except LookupRefused:  # by a cache of an earlier version, which will not take it later either
-            return True
-        return True
+        Raises:
+            LookupRefused: there are too many connections, or the reply is unusable.
+            Unavailable: no cache answered in time.
+        """
+        asked = [msgspec.to_builtins(connection) for connection in connections]
+        names = self.client.ask("rank", after=_marks(after), patience=patience, connections=asked)
+        return [_list_of(None, each) for each in _list_of(len(asked), names)]
 
     def schema(self) -> str:
-        """The shape of an answer, as JSON."""
+        """Return the shape of a result as JSON."""
         return SCHEMA
 
     def keys(self) -> list[str]:
-        """The types of key that `get` takes."""
+        """Return the types of key that `get` accepts."""
         return ["string"]
 
     def version(self) -> int:
-        """The version of the schema."""
+        """Return the version of the schema."""
         return 1
 
     def namespace(self) -> str:
-        """The namespace, as in tracee."""
+        """Return the namespace, as in tracee."""
         return "tracee"
 
     def id(self) -> str:
-        """The id, as in tracee."""
+        """Return the id, as in tracee."""
         return "dns"
 
     def close(self) -> None:
         """Close the connection."""
-        self._client.close()
+        self.client.close()
 
 
-def _fields(data: Any) -> dict[str, Any]:
-    """What the schema names, of the data of a reply."""
+def _marks(after: Iterable[Mark] | None) -> Iterable[Mark]:
+    return _MARKS.get() if after is None else after
+
+
+def _schema_fields(data: Any) -> dict[str, Any]:
+    """Return the fields of the schema alone."""
     if not isinstance(data, dict) or not data.keys() >= set(_FIELDS):
-        raise LookupRefused("bad_reply", "an answer without the fields of the schema")
+        raise LookupRefused("bad_reply", "a result without the fields of the schema")
     return {field: data[field] for field in _FIELDS}
 
 
-def _on_the_wire(key: str) -> str:
-    """A key, or "", which is never found, for one that is no text: bytes from a command line."""
+def _list_of(count: int | None, data: Any) -> list[Any]:
+    if not isinstance(data, list) or (count is not None and len(data) != count):
+        raise LookupRefused("bad_reply", "the reply is no list of that length")
+    return data
+
+
+def _encodable(key: str) -> str:
+    """Return the key, or "", which is never found, for a key that is no text: bytes from a command line."""
     return "" if any("\ud800" <= character <= "\udfff" for character in key) else key
 
 
-def _may_catch_up(asked: float, deadline: float) -> bool:
-    """Whether to ask again: an incomplete answer that came at once says that its mark never will be reached."""
-    now = time.monotonic()
-    return now - asked >= _WAITED and now < deadline
-
-
-def _checked(answered: bytes, key: object) -> dict[str, Any]:
+def _decode_reply(body: bytes, key: object) -> dict[str, Any]:
     try:
-        reply = unpack(answered)
+        reply = unpack(body)
     except BadMessage as error:
         raise LookupRefused("bad_reply", str(error)) from error
     if not isinstance(reply, dict):
-        raise LookupRefused("bad_reply", "no map came back")
+        raise LookupRefused("bad_reply", "the reply is no map")
     if reply.get("ok"):
         return reply
     code = str(reply.get("error"))

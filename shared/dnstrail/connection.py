@@ -1,4 +1,4 @@
-"""The connection that a trail explains."""
+"""The connection that a trail or a rank explains."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import msgspec
 
 
 class Connection(msgspec.Struct, frozen=True):
-    """Whose connection a trail is to explain; what is not known is left out.
+    """The client side of a connection, as far as it is known. An unknown field is None and excludes nothing.
 
-    `process` is a process id, `container` a container id, `client` an address in canonical text, `port` the server's.
+    `process` is a process id, `container` a container id, `client` the client's address in canonical text, and `port`
+    the port at the server.
     """
 
     process: int | None = None

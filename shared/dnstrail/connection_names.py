@@ -1,51 +1,71 @@
-"""The names behind connections: `dst_dns` of connects, from one lookup for all connections of a batch."""
+"""The names of connections: `dst_dns` of connection events, from one `rank` lookup for each batch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DnstrailError
 from dnstrail.events import NET_TCP_CONNECT, NET_UDP_CONNECT, Event
-from dnstrail.protocol.lookups import MAX_KEYS
+from dnstrail.protocol.lookups import MAX_KEYS, ConnectionTo
 
 DST_DNS = "dst_dns"
 _CONNECTS = (NET_TCP_CONNECT, NET_UDP_CONNECT)
-_REST = 5.0  # seconds without lookups after one that nobody answered: the stream of events must not wait
+_REST = 5.0  # seconds without lookups after one that failed: the stream of events must not wait
 
 
 class ConnectionEnricher:
-    """Fills in where connections lead to, as the cache knows it; [] where nothing is known, or no cache answers."""
+    """Adds `dst_dns` to connection events: the names of the destination as the cache ranks them.
+
+    Every connection event gets the argument, [] where no name is known or no cache answers. A cache that is away
+    delays the stream of events once in five seconds, and never by more than one lookup.
+    """
 
     def __init__(self, dns: DnsDataSource | None, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._dns = dns
         self._monotonic = monotonic
-        self._resting_until = 0.0
+        self._resting_until = float("-inf")
 
     def fill(self, events: list[Event]) -> list[Event]:
-        """The events of one batch, connections among them with their names."""
-        connections = [event for event in events if event.event_name in _CONNECTS]
-        if not connections:
-            return events
-        names = self._names({event.arg("dst"): None for event in connections}, connections[0])
+        """Return the events of one batch, with the names of the connections among them."""
+        connections = {place: to for place, event in enumerate(events) if (to := _destination(event)) is not None}
+        mark = events[0].mark if events else None
+        names = self._names(list(dict.fromkeys(connections.values())), [] if mark is None else [mark])
         return [
-            replace(event, args={**event.args, DST_DNS: names.get(event.arg("dst"), [])})
+            replace(event, args={**event.args, DST_DNS: names.get(connections.get(place), [])})
             if event.event_name in _CONNECTS
             else event
-            for event in events
+            for place, event in enumerate(events)
         ]
 
-    def _names(self, addresses: Iterable[str], event: Event) -> dict[str, list[str]]:
-        """What the cache knows of addresses, once it has seen the turn of the event."""
-        if self._dns is None or self._monotonic() < self._resting_until:
+    def _names(
+        self, connections: list[ConnectionTo], marks: list[tuple[str, int]]
+    ) -> dict[ConnectionTo | None, list[str]]:
+        """Return the names of connections, from an image that contains the events at hand."""
+        if not connections or self._dns is None or self._monotonic() < self._resting_until:
             return {}
-        asked = [address for address in addresses if isinstance(address, str)][:MAX_KEYS]
-        self._dns.after = [event.mark] if event.mark else []
+        asked = connections[:MAX_KEYS]
         try:
-            found = self._dns.get_many(asked, patience=0)
+            return dict(zip(asked, self._dns.rank(asked, after=marks, patience=0), strict=True))
         except DnstrailError:
             self._resting_until = self._monotonic() + _REST
             return {}
-        return {address: data["dns_queries"] for address, data in zip(asked, found, strict=True) if data}
+
+
+def _destination(event: Event) -> ConnectionTo | None:
+    """Return the destination and the client of a connection event; None for any other event."""
+    address, port = event.arg("dst"), event.arg("dst_port")
+    if event.event_name not in _CONNECTS or not isinstance(address, str):
+        return None
+    try:
+        return ConnectionTo(
+            address=address,
+            process=event.process_id or None,
+            container=event.container_id or None,
+            client=event.arg("src") or None,
+            port=port if isinstance(port, int) else None,
+        )
+    except DnstrailError:  # the destination is no address
+        return None

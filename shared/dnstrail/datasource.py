@@ -1,4 +1,4 @@
-"""Data sources: what signatures ask, found by (namespace, id); the contract is tracee's (types/detect)."""
+"""Data sources for signatures, found by (namespace, id). The contract is tracee's (types/detect)."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ from dnstrail.errors import SettingsError
 
 
 class DataSource(Protocol):
-    """Answers a key with a map whose shape `schema` tells."""
+    """A source of data by key. Every result has the shape that `schema` describes."""
 
     def get(self, key: object) -> dict[str, Any]:
-        """What is known under a key.
+        """Return the data under a key.
 
         Raises:
-            DataNotFound: nothing is.
+            DataNotFound: there are no data under the key.
             KeyNotSupported: the key is of a type that is not in `keys`.
         """
         ...
 
     def schema(self) -> str:
-        """The shape of an answer, as JSON."""
+        """Return the shape of a result as JSON."""
         ...
 
     def keys(self) -> list[str]:
-        """The types of key that `get` takes."""
+        """Return the types of key that `get` accepts."""
         ...
 
     def version(self) -> int:
-        """The version of the schema."""
+        """Return the version of the schema."""
         ...
 
     def namespace(self) -> str:
-        """Whose it is: "tracee" for those that tracee knows."""
+        """Return the namespace: "tracee" for the data sources of tracee."""
         ...
 
     def id(self) -> str:
-        """Its name within the namespace."""
+        """Return the name within the namespace."""
         ...
 
 
 class DataSources:
-    """The registry: at most one data source for each (namespace, id)."""
+    """The registry of data sources. It holds at most one for each (namespace, id)."""
 
     def __init__(self, *sources: DataSource) -> None:
         self._sources: dict[tuple[str, str], DataSource] = {}
@@ -52,7 +52,7 @@ class DataSources:
         """Add a data source.
 
         Raises:
-            SettingsError: there is one of this name already.
+            SettingsError: the registry holds a data source of this name.
         """
         name = (source.namespace(), source.id())
         if name in self._sources:
@@ -60,5 +60,5 @@ class DataSources:
         self._sources[name] = source
 
     def get(self, namespace: str, id_: str) -> DataSource | None:
-        """The data source of a name, or None."""
+        """Return the data source of a name, or None."""
         return self._sources.get((namespace, id_))

@@ -67,12 +67,18 @@ class KeyNotSupported(DataSourceError):
 
 
 class Unavailable(DataSourceError):
-    """No cache answered in time, with all retries."""
+    """No cache answered in time, after all retries.
 
-    def __init__(self, address: str, seconds: float) -> None:
+    `reason` names what failed: "absent" (nobody serves the socket), "permission" (this user may not use it),
+    "elsewhere" (a cache serves another run-dir), or "timeout" (a process serves it, but did not answer).
+    """
+
+    def __init__(self, address: str, seconds: float, reason: str = "timeout", remedy: str = "") -> None:
         self.address = address
         self.seconds = seconds
-        super().__init__(f"no cache answered at {address} within {seconds:g} s: is `dnstrail cache` running?")
+        self.reason = reason
+        self.remedy = remedy or "is `dnstrail cache` running?"
+        super().__init__(f"no cache answered at {address} within {seconds:g} s: {self.remedy}")
 
 
 class LookupRefused(DataSourceError):

@@ -1,9 +1,10 @@
-"""What `--dnscache` says: the options of tracee's flag, with ours beside them (DESIGN 7)."""
+"""The settings of the cache: the options of `--dnscache`, tracee's and ours (DESIGN 7)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -18,12 +19,16 @@ Example:
   --dnscache enable
   --dnscache size=X
   --dnscache grace=SECONDS
+  --dnscache history=SECONDS
+  --dnscache relations=X
   --dnscache unmatched=auto|accept|reject
   --dnscache none
 
   --dnscache enable                | will enable with the default settings (it is enabled anyhow)
   --dnscache size=5000             | will limit the cache to 5000 query roots, which is the default
   --dnscache grace=60              | will keep a relation for 60 seconds past its TTL, which is the default
+  --dnscache history=300           | will remember an ended relation for 300 seconds, which is the default
+  --dnscache relations=131072      | will limit the cache to 131072 relations, which is the default up to size=5041
   --dnscache unmatched=auto        | an answer whose query was not seen: reject drops it, accept keeps it,
                                    | auto (the default) drops it where the query must have been seen
   --dnscache none                  | will disable the cache
@@ -34,53 +39,66 @@ Use comma OR use the flag multiple times to choose multiple options:
 
 
 class DnsCache(msgspec.Struct, frozen=True):
-    """The settings of the cache: query roots, seconds of grace, and what to do with answers nobody asked for."""
+    """The settings of the cache.
+
+    `size` and `relations` bound query roots and relations (`relations` 0: as many as fit `size`). `grace` and
+    `history` are seconds past the TTL and past the end of a relation. `unmatched` is the policy for answers whose
+    query was not seen.
+    """
 
     enabled: bool = True
     size: int = 5000
     grace: float = 60.0
+    history: float = 300.0
+    relations: int = 0
     unmatched: str = "auto"
 
 
 def parse_dnscache(values: Iterable[str]) -> DnsCache:
-    """The settings that the values of all `--dnscache` flags make together; later ones win.
+    """Return the settings that the values of all `--dnscache` flags make together; later options win.
 
     Raises:
-        SettingsError: an option that there is not, or a value that it cannot take; the text names it.
+        SettingsError: an option is unknown, or its value is not accepted; the text names the option.
     """
-    settings = DnsCache()
+    settings: dict[str, Any] = {}
     for option in (option.strip() for value in values for option in value.split(",")):
         name, equals, value = option.partition("=")
-        if option in ("enable", "none"):
-            settings = msgspec.structs.replace(settings, enabled=option == "enable")
-        elif name == "size" and equals:
-            settings = msgspec.structs.replace(settings, size=_size(value))
-        elif name == "grace" and equals:
-            settings = msgspec.structs.replace(settings, grace=_grace(value))
-        elif name == "unmatched" and equals:
-            settings = msgspec.structs.replace(settings, unmatched=_unmatched(value))
+        if option in _SWITCHES:
+            settings["enabled"] = _SWITCHES[option]
+        elif name in _OPTIONS and equals:
+            settings[name] = _OPTIONS[name](name, value)
         else:
             raise SettingsError(f"unrecognized dnscache option: {option!r} (--dnscache help lists them)")
-    return settings
+    return DnsCache(**settings)
 
 
-def _size(value: str) -> int:
+def _parse_count(name: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS and int(value) > 0):
-        raise SettingsError(f"dnscache size: {value!r} is no positive whole number")
+        raise SettingsError(f"dnscache {name}: {value!r} is no positive whole number")
     return int(value)
 
 
-def _grace(value: str) -> float:
+def _parse_seconds(name: str, value: str) -> float:
     try:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise SettingsError(f"dnscache grace: {value!r} is no number of seconds from 0 on")
+        raise SettingsError(f"dnscache {name}: {value!r} is no number of seconds from 0 on")
     return seconds
 
 
-def _unmatched(value: str) -> str:
+def _parse_policy(name: str, value: str) -> str:
     if value not in UNMATCHED:
-        raise SettingsError(f"dnscache unmatched: {value!r} is none of {', '.join(UNMATCHED)}")
+        raise SettingsError(f"dnscache {name}: {value!r} is none of {', '.join(UNMATCHED)}")
     return value
+
+
+_SWITCHES = {"enable": True, "none": False}
+_OPTIONS: dict[str, Callable[[str, str], Any]] = {  # the fields of DnsCache that an option sets
+    "size": _parse_count,
+    "grace": _parse_seconds,
+    "history": _parse_seconds,
+    "relations": _parse_count,
+    "unmatched": _parse_policy,
+}

@@ -47,7 +47,7 @@ def clock():
 
 @pytest.fixture
 def client(folder, clock):
-    """A plain client of a cache that keeps little, with a clock of the test."""
+    """A plain client of a cache with small bounds and the clock of the test."""
     with cache(folder, clock=clock, bounds=Bounds(grace=0, history=100)) as address, asker(address) as client:
         yield client
 
@@ -59,19 +59,19 @@ def publishing(folder, client):
 
 
 def test_get(client, publishing):
-    """A lookup of a name gives its addresses, its names headed by the question, and how sure that is."""
+    """A lookup of a name returns its addresses, its names with the question first, and its state."""
     mark = publishing.turn(seen(CHAIN))
     assert client.ask("get", key="a.com", after=[mark]) == {"v": 1, "ok": True, "data": FOUND, "complete": True}
     assert client.ask("get", key="192.0.2.1")["data"] == FOUND
 
 
-def test_get_of_what_is_not_known(client, publishing):
-    """What is not known is data_not_found, as in tracee."""
+def test_get_of_an_unknown_key(client, publishing):
+    """A key without data is data_not_found, as in tracee."""
     assert client.ask("get", key="b.com") == NOT_FOUND
 
 
 def test_get_many(client, publishing):
-    """Many keys are answered in their order, with nil for what is not known."""
+    """The results have the order of the keys, with nil for a key without data."""
     mark = publishing.turn(seen(CHAIN))
     reply = client.ask("get_many", keys=["192.0.2.1", "b.com", "A.com.", ""], after=[mark])
     assert reply == {"v": 1, "ok": True, "data": [FOUND, None, FOUND, None], "complete": True}
@@ -79,7 +79,7 @@ def test_get_many(client, publishing):
 
 
 def test_trail(client, publishing):
-    """A trail has the documented fields: who asked, and each step from the question to the key with its life."""
+    """A trail has the documented fields: who asked, and each step from the question to the key."""
     asked = seen(CHAIN, 1000.0), seen(b"no DNS", 1010.0)
     reply = client.ask("trail", key="192.0.2.1", after=[publishing.turn(*asked)])
     nobody = {"client": "", "server": "", "process_id": 0, "process_name": "", "executable": "", "container_id": ""}
@@ -106,7 +106,7 @@ def test_trail(client, publishing):
 
 
 def test_trail_for_a_connection(client, publishing):
-    """A trail for whoever connects ranks the questions of the same process first; a server's names are told, too."""
+    """A trail for a connection ranks the questions of its process first, and lists the names of its server."""
     to_client = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
     to_site = Flow(bytes([10, 0, 0, 2]), 50000, bytes([192, 0, 2, 1]), 443, "tcp")
     process = Process(70, "app", container_id="c1")
@@ -128,12 +128,53 @@ def test_trail_for_a_connection(client, publishing):
 
 
 def test_trail_of_the_past(client, publishing):
-    """A trail as of a time before what is remembered says that it does not know it all."""
+    """A trail as of a time before the history of the cache has `history` false."""
     short = response("x.com", "x.com 1 A 192.0.2.9")
     mark = publishing.turn(seen(CHAIN, 1000.0), seen(short, 1000.0), seen(b"no DNS", 1110.0))
     asked = [client.ask("trail", key="192.0.2.1", at=at, after=[mark])["data"] for at in (1000.5, 1005.0)]
     assert [(data["history"], data["trails"][0]["state"]) for data in asked] == [(False, "live"), (True, "live")]
     assert client.ask("trail", key="192.0.2.1", at=900.0) == NOT_FOUND
+
+
+def test_rank(client, publishing):
+    """Each connection has the names of its address in its place, the question of its own process first."""
+    asked = [
+        Captured(10**12 + number, response(name, f"{name} 60 A 192.0.2.1"), to_client(number), Process(70 + number))
+        for number, name in enumerate(("a.com", "b.com", "c.com"))
+    ]
+    mark = publishing.turn(*asked, seen(response("d.com", "d.com 60 AAAA 2001:db8::1")))
+    connections = [
+        {"address": "192.0.2.1", "process": 70, "container": "", "client": "10.0.0.2", "port": 443},
+        {"address": "2001:db8:0::1"},
+        {"address": "198.51.100.1", "process": 70},
+        {"address": "::ffff:192.0.2.1", "process": 71, "later": [1]},
+        {"address": "192.0.2.1", "process": 70, "container": "", "client": "10.0.0.2", "port": 443},
+    ]
+    reply = client.ask("rank", connections=connections, after=[mark])
+    assert (reply["ok"], reply["complete"]) == (True, True)
+    names = reply["data"]
+    assert [each[0] if each else None for each in names] == ["a.com", "d.com", None, "b.com", "a.com"]
+    assert [sorted(each) for each in names] == [["a.com", "b.com", "c.com"], ["d.com"], []] + [
+        ["a.com", "b.com", "c.com"]
+    ] * 2
+    assert client.ask("rank", connections=[])["data"] == []
+    assert client.ask("rank", connections=[{"address": "192.0.2.1"}], at=900.0)["data"] == [[]]
+
+
+def to_client(number: int) -> Flow:
+    """The flow of a response to a process."""
+    return Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000 + number, socket=7 + number)
+
+
+def test_rank_uses_no_root(folder):
+    """A root that only `rank` asked for is evicted before one that `get` asked for."""
+    with cache(folder, bounds=Bounds(size=2)) as served, asker(served) as client, probe(folder) as publishing:
+        names = ["a.com", "b.com"]
+        mark = publishing.turn(*(seen(response(name, f"{name} 60 A 192.0.2.{n}")) for n, name in enumerate(names)))
+        assert client.ask("rank", connections=[{"address": "192.0.2.0"}], after=[mark])["data"] == [["a.com"]]
+        mark = publishing.turn(seen(response("c.com", "c.com 60 A 192.0.2.9")))
+        known = client.ask("get_many", keys=["a.com", "b.com", "c.com"], after=[mark])["data"]
+        assert [found is not None for found in known] == [False, True, True]
 
 
 WRONG_CONNECTIONS = [
@@ -145,7 +186,7 @@ WRONG_CONNECTIONS = [
 
 @pytest.mark.parametrize("wrong", WRONG_CONNECTIONS, ids=repr)
 def test_trail_for_a_wrong_connection_is_refused(client, wrong):
-    """A client that is no address, a port or process out of range, and any wrong type is a bad request."""
+    """A client that is no address, a number out of range and a wrong type are bad requests."""
     reply = client.ask("trail", key="a.com", **wrong)
     assert (reply["ok"], reply["error"]) == (False, "bad_request")
     assert next(iter(wrong)) in reply["message"]
@@ -159,28 +200,28 @@ def test_trail_for_a_wrong_connection_is_refused(client, wrong):
         ("version", 1),
     ],
 )
-def test_what_the_data_source_is(client, op, data):
+def test_the_data_source_describes_itself(client, op, data):
     """A client in any language can ask for schema, keys and version."""
     assert client.ask(op) == {"v": 1, "ok": True, "data": data, "complete": True}
 
 
 def test_health_without_a_probe(client):
-    """Before any probe is heard the cache says that it waits."""
-    data = {"status": "waiting", "probes": 0, "turns": {}, "ended": False, "now": None}
+    """Before the first turn of a probe the status is waiting."""
+    data = {"status": "waiting", "fed": False, "probes": 0, "turns": {}, "ended": False, "now": None}
     assert client.ask("health")["data"] == data
 
 
 def test_health_with_probes(client, publishing):
-    """The health names each probe with its last turn, whether all have ended, and the clock of the stream."""
+    """Health contains the last turn of each probe, whether all have ended, and the clock of the stream."""
     publishing.turn(seen(CHAIN, 1000.0))
     mark = publishing.turn(seen(CHAIN, 1500.0), ended=True)
-    data = {"status": "ok", "probes": 1, "turns": {"start": 2}, "ended": True, "now": 1500.0}
+    data = {"status": "ended", "fed": True, "probes": 1, "turns": {"start": 2}, "ended": True, "now": 1500.0}
     client.ask("version", after=[mark])
     assert client.ask("health")["data"] == data
 
 
 def test_stats_count_every_hop(client, publishing):
-    """The stats say what was seen, kept, answered, refused and lost, and what the probes counted."""
+    """The stats count messages, relations, replies, refusals and losses, and contain the counters of the probes."""
     publishing.lose_turn(seen(CHAIN))
     mark = publishing.turn(seen(CHAIN), seen(b"short"), packets=7)
     client.ask("get", key="a.com", after=[mark])
@@ -204,7 +245,7 @@ def test_stats_count_every_hop(client, publishing):
 
 
 def test_at_looks_into_the_past(client, publishing):
-    """With `at` only what was seen until then and lived then counts, and the answer says that it is remembered."""
+    """With `at` only relations that were seen by then and live then count; `history` is true."""
     later = response("a.com", "a.com 60 A 192.0.2.7")
     mark = publishing.turn(seen(CHAIN, 1000.0), seen(later, 1020.0), seen(b"no DNS", 1050.0))
 
@@ -219,8 +260,8 @@ def test_at_looks_into_the_past(client, publishing):
     assert client.ask("get", key="a.com")["data"]["ip_addresses"] == ["192.0.2.7"]
 
 
-def test_at_before_what_is_remembered(client, publishing):
-    """Where `at` lies before something that was swept, the answer says that its history is not whole."""
+def test_at_before_the_history(client, publishing):
+    """`history` is false if `at` lies before the end of a relation that was removed."""
     stays = response("stays.com", "stays.com 9999 A 192.0.2.9")
     goes = response("goes.com", "goes.com 5 A 192.0.2.8")
     mark = publishing.turn(seen(stays, 1000.0), seen(goes, 1000.0), seen(b"no DNS", 2000.0))
@@ -230,8 +271,8 @@ def test_at_before_what_is_remembered(client, publishing):
     assert client.ask("get", key="goes.com", at=1004.0) == NOT_FOUND
 
 
-def test_now_is_the_wall_clock_while_a_live_probe_is_heard(folder, client, clock):
-    """Relations that a live probe saw expire by the wall clock, with no further message."""
+def test_now_is_wall_time_with_a_live_probe(folder, client, clock):
+    """Relations from a live probe expire by wall time, without a further message."""
     with probe(folder, live=True) as publishing:
         mark = publishing.turn(seen(CHAIN, clock.wall_time))
         assert client.ask("get", key="a.com", after=[mark])["ok"]
@@ -243,7 +284,7 @@ def test_now_is_the_wall_clock_while_a_live_probe_is_heard(folder, client, clock
 
 
 def test_now_is_the_greatest_stamp_of_a_file(client, publishing, clock):
-    """Relations out of a file expire by its own stamps, whatever the wall clock says, and a late one is none back."""
+    """Relations from a file expire by its greatest time stamp, whatever the wall time."""
     clock.wall_time = 9e9
     mark = publishing.turn(seen(CHAIN, 1000.0), seen(b"no DNS", 1029.0), seen(b"no DNS", 1001.0))
     assert client.ask("get", key="a.com", after=[mark])["ok"]
@@ -251,8 +292,8 @@ def test_now_is_the_greatest_stamp_of_a_file(client, publishing, clock):
     assert client.ask("get", key="192.0.2.1", after=[mark]) == NOT_FOUND
 
 
-def test_a_cache_hears_several_probes(folder):
-    """One cache keeps the image of all probes that it subscribes to, each with its own turns."""
+def test_a_cache_subscribes_to_several_probes(folder):
+    """One image contains the answers of all probes, and each probe has its own turns."""
     addresses = [f"ipc://{folder}/{name}.sock" for name in ("one", "two")]
     with cache(folder, probes=addresses) as served, asker(served) as client, ExitStack() as probes:
         one, two = (probes.enter_context(probe(folder, start=a[-8:], address=a)) for a in addresses)
@@ -263,8 +304,8 @@ def test_a_cache_hears_several_probes(folder):
         assert client.ask("health")["data"]["turns"] == dict(marks)
 
 
-def test_a_touched_root_outlives_its_elders(folder):
-    """What was looked up keeps its place; the root least recently answered or asked for goes first."""
+def test_a_used_root_keeps_its_place(folder):
+    """A lookup uses its root; the least recently used root is evicted first."""
     with cache(folder, bounds=Bounds(size=2)) as served, asker(served) as client, probe(folder) as publishing:
         names = ["a.com", "b.com"]
         mark = publishing.turn(*(seen(response(name, f"{name} 60 A 192.0.2.{n}")) for n, name in enumerate(names)))
@@ -289,7 +330,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("case", GARBAGE)
 def test_garbage_is_refused(client, folder, case):
-    """Whatever frames come, each request gets one refusal behind its own envelope, and the next is answered."""
+    """Whatever its frames, a request gets one refusal behind its envelope, and the next one is answered."""
     frames = GARBAGE[case]
     with asker(lookups_address(folder), zmq.DEALER) as other:
         other.socket.send_multipart(frames)
@@ -300,7 +341,7 @@ def test_garbage_is_refused(client, folder, case):
 
 
 def test_endless_frames_are_dropped(client, folder):
-    """A request of very many frames gets no reply; the one behind it is answered."""
+    """A request of very many frames gets no reply; the next one is answered."""
     with asker(lookups_address(folder), zmq.DEALER) as other:
         other.socket.send_multipart([b"x"] * 5000)
         other.send("version")
@@ -308,7 +349,7 @@ def test_endless_frames_are_dropped(client, folder):
 
 
 def test_random_requests_never_stop_the_worker(client, folder):
-    """Random bytes, and real requests with random damage, get a reply each; the worker goes on."""
+    """Random bytes and damaged requests get one reply each, and the worker continues."""
     chance = random.Random(7)
     good = [msgpack.packb({"v": 1, "op": op, "key": "a.com", "keys": ["b"], "at": 1.0}) for op in OPERATIONS]
     with asker(lookups_address(folder), zmq.DEALER) as other:
@@ -323,8 +364,8 @@ def test_random_requests_never_stop_the_worker(client, folder):
     assert client.ask("version")["data"] == 1
 
 
-def test_any_text_may_be_asked_for(client):
-    """Keys of any characters are found, not found or refused, and nothing else happens."""
+def test_any_text_may_be_a_key(client):
+    """Keys of any characters are found or not found."""
     chance = random.Random(11)
     pool = "a.1:[]%\\@\"'() -_*\0\n\u00e9\u0130\u2024\u3002\uff0e\U0001f600\u200d\u00df"
     keys = ["".join(chance.choices(pool, k=chance.randrange(1, 12))) for _ in range(900)]
@@ -333,7 +374,7 @@ def test_any_text_may_be_asked_for(client):
 
 
 def test_bytes_that_are_no_zeromq_do_not_stop_it(client, folder):
-    """A connection that speaks something else is dropped, and the next request is answered."""
+    """A connection with another protocol is dropped, and the next request is answered."""
     with socket.socket(socket.AF_UNIX) as plain:
         plain.connect(lookups_address(folder).removeprefix("ipc://"))
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n" + os.urandom(64) + struct.pack(">Q", 1 << 62))
@@ -341,7 +382,7 @@ def test_bytes_that_are_no_zeromq_do_not_stop_it(client, folder):
 
 
 def test_a_cache_starts_before_its_probe_and_outlives_it(folder, client):
-    """Probes come and go; each start is heard, and what earlier ones brought stays known."""
+    """Probes come and go; the relations of earlier starts stay in the image."""
     for start in ("first", "second"):
         with probe(folder, start) as publishing:
             mark = publishing.turn(seen(CHAIN), ended=True)
@@ -350,8 +391,8 @@ def test_a_cache_starts_before_its_probe_and_outlives_it(folder, client):
     assert client.ask("get", key="a.com")["data"] == FOUND
 
 
-def test_a_client_that_leaves_before_its_answer_does_not_matter(client, publishing, folder):
-    """A parked lookup whose client has gone is answered into nothing, and all others go on."""
+def test_a_client_that_leaves_before_its_reply_is_harmless(client, publishing, folder):
+    """A parked lookup of a client that has left is dropped, and others are answered."""
     mark = publishing.next_mark
     with asker(lookups_address(folder), zmq.DEALER) as gone:
         gone.send("get", key="a.com", after=[mark])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import dns.message
 import pytest
 
@@ -7,8 +9,10 @@ from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.admission import Admission
-from dnstrail_cache.state import Feed
-from live.workers import FakeClock, open_bus, response, short_folder
+from dnstrail_cache.duplicates import MAX_REMEMBERED, WINDOW, DuplicateFilter
+from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.state import CacheState
+from live.workers import FakeClock, response
 
 CLIENT, SERVER = bytes([127, 0, 0, 1]), bytes([127, 0, 0, 11])
 T = 1_700_000_000_000_000_000
@@ -16,12 +20,24 @@ QUERY = dns.message.make_query("behind.example", "A", id=1).to_wire()
 ANSWER = response("behind.example", "behind.example 300 A 192.0.2.99")
 
 
+class Silence:
+    """A subscriber that receives nothing."""
+
+    def receive(self):
+        return None
+
+
 @pytest.fixture
-def feed():
-    """A feed that admits only what answers a query that was seen."""
-    with short_folder() as folder, open_bus() as bus:
-        subscriber = bus.subscriber([f"ipc://{folder}/none.sock"], ["turn"])
-        yield Feed(subscriber, Image(Bounds(), Admission("reject")), FakeClock(), lambda _event, _host: None)
+def state():
+    """A cache that admits only responses to queries that it was fed."""
+    return CacheState(Image(Bounds(), Admission("reject")), FakeClock())
+
+
+@pytest.fixture
+def feed(state):
+    """Apply one DNS message to the state."""
+    feeder = Feeder(Silence(), state, lambda _event, _host: None)
+    return lambda event: feeder._apply_event(NET_PACKET_DNS, event, True, "host")
 
 
 def query(socket: int) -> Captured:
@@ -33,16 +49,77 @@ def answer(socket: int, later: int, *, egress: bool) -> Captured:
     return Captured(T + later, ANSWER, Flow(SERVER, 53, CLIENT, 40000, "udp", socket, 9, egress=egress))
 
 
-def test_a_packet_on_two_sockets_is_one_sighting(feed):
-    """The answer that leaves by the server's socket and comes in by the client's counts once."""
+def test_a_packet_on_two_sockets_is_one_sighting(feed, state):
+    """A response that leaves by the server's socket and arrives at the client's is one sighting."""
     for event in (query(1), answer(1, 1000, egress=False), answer(2, 2000, egress=True)):
-        feed._feed(NET_PACKET_DNS, event)
-    assert (feed.image.counters["related"], feed.counters["copies"]) == (1, 1)
+        feed(event)
+    assert (state.image.counters["related"], state.counters["copies"]) == (1, 1)
 
 
-def test_a_packet_that_one_socket_does_not_explain_may_be_explained_by_the_other(feed):
-    """Behind NAT the server's own socket never saw the query: the client's did, and its copy is admitted."""
+def test_a_packet_that_one_socket_does_not_explain_may_be_explained_by_the_other(feed, state):
+    """Behind NAT only the client's socket saw the query: the copy at that socket is admitted."""
     for event in (query(1), answer(2, 1000, egress=True), answer(1, 2000, egress=False)):
-        feed._feed(NET_PACKET_DNS, event)
-    assert (feed.image.counters["not_admitted"], feed.image.counters["related"]) == (1, 1)
-    assert feed.image.get("192.0.2.99", now=T / 10**9).dns_root == "behind.example"
+        feed(event)
+    assert (state.image.counters["not_admitted"], state.image.counters["related"]) == (1, 1)
+    assert state.image.get("192.0.2.99", now=T / 10**9).dns_root == "behind.example"
+
+
+COPIES = {
+    "another socket at once": (answer(2, 0, egress=True), True),
+    "another socket, at the end of the window": (answer(2, WINDOW, egress=True), True),
+    "another socket, before the first one": (answer(2, -WINDOW, egress=True), True),
+    "another socket, past the window": (answer(2, WINDOW + 1, egress=True), False),
+    "another socket, long before": (answer(2, -WINDOW - 1, egress=True), False),
+    "the same socket": (answer(1, 1, egress=False), False),
+    "no socket": (answer(0, 1, egress=False), False),
+    "no flow": (Captured(T, ANSWER), False),
+    "another port": (Captured(T, ANSWER, Flow(SERVER, 53, CLIENT, 40001, "udp", 2, 9)), False),
+    "other bytes": (Captured(T, ANSWER + b"x", Flow(SERVER, 53, CLIENT, 40000, "udp", 2, 9)), False),
+}
+
+
+@pytest.mark.parametrize(("event", "is_copy"), COPIES.values(), ids=COPIES)
+def test_which_packets_are_copies(event, is_copy):
+    """A copy has the same bytes and ends, another socket, and a time stamp within 100 ms."""
+    duplicates = DuplicateFilter()
+    duplicates.note(answer(1, 0, egress=False))
+    assert WINDOW == 100_000_000
+    assert duplicates.is_copy(event) is is_copy
+
+
+def packet(number: int, stamp: int, size: int = 0) -> Captured:
+    """A packet of its own, with its own payload."""
+    payload = number.to_bytes(4) + bytes(size)
+    return Captured(stamp, payload, Flow(SERVER, 53, CLIENT, 40000, "udp", 1, 9))
+
+
+def test_the_filter_holds_no_payload():
+    """4,000 payloads of 60 kB, one second apart, cost the filter less memory than one payload."""
+    duplicates = DuplicateFilter()
+    tracemalloc.start()
+    try:
+        for number in range(4000):
+            duplicates.note(packet(number, T + number * 10**9, 60_000))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 60_000
+    assert len(duplicates) == 1
+
+
+def test_the_filter_evicts_what_is_older_than_the_window():
+    """A packet stays until another one arrives more than 100 ms later."""
+    duplicates = DuplicateFilter()
+    for number, after in enumerate((0, WINDOW // 2, WINDOW)):
+        duplicates.note(packet(number, T + after))
+    assert len(duplicates) == 3
+    duplicates.note(packet(3, T + WINDOW + 1))
+    assert len(duplicates) == 3
+
+
+def test_the_filter_is_bounded_within_the_window():
+    """Of more than 65,536 packets at once the oldest are evicted."""
+    duplicates = DuplicateFilter()
+    for number in range(MAX_REMEMBERED + 10):
+        duplicates.note(packet(number, T))
+    assert len(duplicates) == MAX_REMEMBERED == 65_536

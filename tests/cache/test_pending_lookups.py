@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
+from typing import NamedTuple
+
 import pytest
 import zmq
 
 from dnstrail.image import Bounds
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Request
+from dnstrail.protocol.lookups import Get
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.pending_lookups import MAX_PARKED, PendingLookup, PendingLookups, is_complete
-from dnstrail_cache.worker import PATIENCE
+from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
@@ -39,7 +41,7 @@ def client(served):
 
 @pytest.fixture
 def other(served):
-    """A second client, to look on."""
+    """A second client, for stats."""
     with asker(served) as other:
         yield other
 
@@ -50,12 +52,18 @@ def publishing(folder, served):
         yield publishing
 
 
+class Served(NamedTuple):
+    """A request as far as the queue uses it."""
+
+    client: bytes
+
+
 def counted(other, name):
     return other.ask("stats")["data"]["cache"].get(name, 0)
 
 
 def test_a_reached_mark_is_answered_at_once(client, other, publishing):
-    """A lookup after a turn that was seen does not wait, and is complete."""
+    """A lookup after a received turn does not wait, and is complete."""
     mark = publishing.turn(seen(A_COM))
     wait_until(lambda: other.ask("health")["data"]["turns"]["start"] == mark[1])
     assert client.ask("get", key="a.com", after=[mark, ("start", 0)])["complete"] is True
@@ -63,7 +71,7 @@ def test_a_reached_mark_is_answered_at_once(client, other, publishing):
 
 
 def test_a_lookup_waits_for_the_end_of_its_turn(client, other, publishing):
-    """A lookup that comes before its event is answered after it, with it, and others do not wait for that."""
+    """A lookup that arrives before its event waits for it; other lookups do not wait."""
     mark = publishing.next_mark
     client.send("get", key="a.com", after=[mark])
     wait_until(lambda: counted(other, "parked") == 1)
@@ -75,7 +83,7 @@ def test_a_lookup_waits_for_the_end_of_its_turn(client, other, publishing):
 
 
 def test_a_batch_without_the_end_of_its_turn_is_not_enough(client, other, publishing):
-    """The events of a turn alone do not answer: only its end says that nothing more belongs to it."""
+    """A lookup waits for the end of its turn: until then further events may follow."""
     start, turn = publishing.next_mark
     client.send("get", key="192.0.2.1", after=[(start, turn)])
     wait_until(lambda: counted(other, "parked") == 1)
@@ -91,11 +99,11 @@ def test_a_batch_without_the_end_of_its_turn_is_not_enough(client, other, publis
 
 
 def test_patience_ends_incomplete(client, other, publishing, clock):
-    """A turn that does not come is waited for until the patience ends; then the answer says that it is not complete."""
+    """After 200 ms without its turn a lookup is answered, and is not complete."""
     publishing.turn(seen(A_COM))
     client.send("get", key="a.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
-    clock.monotonic_time += PATIENCE - 0.001
+    clock.monotonic_time += 0.199
     assert [other.ask("version")["ok"] for _ in range(3)] == [True] * 3
     assert client.socket.poll(0) == 0
     clock.monotonic_time += 0.002
@@ -104,17 +112,17 @@ def test_patience_ends_incomplete(client, other, publishing, clock):
     assert counted(other, "incomplete") == 1
 
 
-def test_what_is_not_found_after_the_patience_is_so(client, other, publishing, clock):
-    """A parked lookup whose key stays unknown is data_not_found at the end."""
+def test_a_key_without_data_after_the_patience_is_not_found(client, other, publishing, clock):
+    """A parked lookup of an unknown key ends as data_not_found, and is not complete."""
     client.send("get", key="b.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
-    clock.monotonic_time += PATIENCE
+    clock.monotonic_time += 0.2
     reply = client.receive()
     assert (reply["error"], reply["complete"]) == ("data_not_found", False)
 
 
-def test_a_wall_clock_that_steps_does_not_matter(client, other, publishing, clock):
-    """The patience is measured by the clock that never steps."""
+def test_a_step_of_the_wall_clock_ends_no_patience(client, other, publishing, clock):
+    """The patience is measured by the monotonic clock."""
     client.send("get", key="a.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
     clock.wall_time += 1e6
@@ -123,7 +131,7 @@ def test_a_wall_clock_that_steps_does_not_matter(client, other, publishing, cloc
 
 
 def test_an_unknown_start_is_answered_at_once(client, other, publishing):
-    """A mark of a probe that the cache never heard cannot be waited for."""
+    """A mark of an unknown start is out of reach: the lookup does not wait."""
     mark = publishing.turn(seen(A_COM))
     wait_until(lambda: other.ask("get", key="a.com")["ok"])
     assert client.ask("get", key="a.com", after=[mark, ("another", 0)])["complete"] is False
@@ -131,7 +139,7 @@ def test_an_unknown_start_is_answered_at_once(client, other, publishing):
 
 
 def test_a_lost_turn_is_answered_at_once(client, other, publishing):
-    """A turn that is known to be lost is not waited for, and those around it are complete."""
+    """A lookup does not wait for a lost turn; the turns around it are complete."""
     before = publishing.turn(seen(A_COM))
     lost = publishing.lose_turn()
     after = publishing.turn()
@@ -143,7 +151,7 @@ def test_a_lost_turn_is_answered_at_once(client, other, publishing):
 
 
 def test_a_lookup_that_waits_for_a_turn_that_gets_lost_is_answered(client, other, publishing):
-    """Once the next turn shows that the awaited one was lost, the lookup ends, incomplete."""
+    """A waiting lookup ends, not complete, once the next turn shows that its turn was lost."""
     publishing.turn(seen(A_COM))
     client.send("get", key="a.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
@@ -153,7 +161,7 @@ def test_a_lookup_that_waits_for_a_turn_that_gets_lost_is_answered(client, other
 
 
 def test_every_operation_waits(client, other, publishing):
-    """Trails and lookups of many keys wait for their marks as well."""
+    """Trails and lookups of many keys wait for their marks."""
     mark = publishing.next_mark
     client.send("trail", key="a.com", after=[mark])
     client.send("get_many", keys=["a.com"], after=[mark])
@@ -164,34 +172,53 @@ def test_every_operation_waits(client, other, publishing):
     assert (found["complete"], found["data"][0]["dns_root"]) == (True, "a.com")
 
 
-def test_parked_lookups_are_bounded(client, other, publishing):
-    """The 1,025th lookup that would have to wait is refused as overloaded; the others are answered in their order."""
+def test_lookups_of_one_client_are_bounded(served, client, other, publishing):
+    """The 65th waiting lookup of a client is refused as overloaded; other clients may wait."""
     mark = publishing.next_mark
-    for _ in range(MAX_PARKED):
+    for _ in range(65):
         client.send("get", key="a.com", after=[mark])
-    wait_until(lambda: counted(other, "parked") == MAX_PARKED)
-    refused = other.ask("get", key="a.com", after=[mark])
-    assert refused["error"] == "overloaded"
-    assert "1024 lookups wait" in refused["message"]
-    assert other.ask("get", key="b.com")["error"] == "data_not_found"
-    publishing.turn(seen(A_COM))
-    assert all(client.receive()["complete"] for _ in range(MAX_PARKED))
+    refused = client.receive()
+    assert (refused["error"], "64 lookups of this client" in refused["message"]) == ("overloaded", True)
+    assert (counted(other, "parked"), counted(other, "overloaded")) == (64, 1)
+    with asker(served, zmq.DEALER) as third:
+        third.send("get", key="a.com", after=[mark])
+        wait_until(lambda: counted(other, "parked") == 65)
+        publishing.turn(seen(A_COM))
+        assert all(client.receive()["complete"] for _ in range(64))
+        assert third.receive()["complete"] is True
+    client.send("get", key="a.com", after=[publishing.next_mark])
+    wait_until(lambda: counted(other, "parked") == 66)
+
+
+def test_waiting_lookups_are_bounded(served, other, publishing):
+    """The 1,025th waiting lookup is refused as overloaded; the others are answered."""
+    mark = publishing.next_mark
+    with ExitStack() as stack:
+        clients = [stack.enter_context(asker(served, zmq.DEALER)) for _ in range(16)]
+        for client in clients * 64:
+            client.send("get", key="a.com", after=[mark])
+        wait_until(lambda: counted(other, "parked") == 1024)
+        refused = other.ask("get", key="a.com", after=[mark])
+        assert (refused["error"], "1024 lookups wait" in refused["message"]) == ("overloaded", True)
+        assert other.ask("get", key="b.com")["error"] == "data_not_found"
+        publishing.turn(seen(A_COM))
+        assert all(client.receive()["complete"] for client in clients * 64)
     assert counted(other, "overloaded") == 1
     assert other.ask("get", key="a.com", after=[mark])["complete"] is True
 
 
-def test_ready_takes_out_what_can_be_answered():
-    """Those that are reached, lost or out of patience are taken out in their order; the others stay."""
+def test_ready_lookups_leave_the_queue():
+    """Lookups whose marks are reached, lost or out of patience leave the queue in order; the others stay."""
     turns = TurnFollower(("net_packet_dns",))
     turns.turn(Turn("s", 0, {}, live=False, now=0))
-    parked = PendingLookups()
+    pending = PendingLookups()
     waits = {"reached": (0, 10.0), "out of patience": (5, 1.0), "waits": (5, 10.0), "at its end": (5, 2.0)}
     for name, (turn, deadline) in waits.items():
-        parked.park(PendingLookup(None, Request("get", (name,), after=(("s", turn),)), deadline))
-    ready = [(waiting.request.keys[0], complete) for waiting, complete in parked.ready(turns, 2.0)]
+        pending.add(PendingLookup(Served(b"c"), Get(key=name, after=(("s", turn),)), deadline))
+    ready = [(lookup.request.key, complete) for lookup, complete in pending.take_ready(turns, 2.0)]
     assert ready == [("reached", True), ("out of patience", False), ("at its end", False)]
-    assert (len(parked), parked.full) == (1, False)
-    assert [*parked.ready(turns, 2.0)] == []
+    assert len(pending) == 1
+    assert [*pending.take_ready(turns, 2.0)] == []
 
 
 @pytest.mark.parametrize(
@@ -206,7 +233,7 @@ def test_ready_takes_out_what_can_be_answered():
     ],
 )
 def test_all_marks_have_to_be_reached(marks, complete):
-    """One mark that never will be reached decides, then one that is not reached yet."""
+    """A mark out of reach decides first, then one that is not reached yet."""
     turns = TurnFollower(("net_packet_dns",))
     turns.turn(Turn("s", 0, {}, live=False, now=0))
-    assert is_complete(Request("get", ("a",), after=tuple(marks)), turns) is complete
+    assert is_complete(Get(key="a", after=tuple(marks)), turns) is complete

@@ -36,7 +36,7 @@ def packet(microseconds: int, source: int, target: int, payload: bytes) -> bytes
 
 
 def test_second_answer_with_other_targets_is_an_event(capture):
-    """Two answers to one query that share no target are a dns_answer_conflict event, which tells the second."""
+    """A second answer to one query that shares no target with the first is a dns_answer_conflict event."""
     with run_dir() as folder:
         done = dnstrail("replay", capture, "--run-dir", folder, "--events", "dns_answer_conflict", "--output", "json")
     assert done.returncode == 0, done.stderr
@@ -50,7 +50,7 @@ def test_second_answer_with_other_targets_is_an_event(capture):
     ("unmatched", "addresses"),
     [("auto", ["198.51.100.6", "192.0.2.1"]), ("accept", ["198.51.100.6", "192.0.2.1"]), ("reject", ["192.0.2.1"])],
 )
-def test_an_answer_that_nobody_asked_for_is_kept_or_dropped_as_told(capture, unmatched, addresses):
-    """In a file auto and accept keep an answer without a query of its own, and reject drops it."""
+def test_unmatched_selects_what_happens_to_an_answer_without_a_query(capture, unmatched, addresses):
+    """In a file auto and accept keep an answer without a query, and reject drops it."""
     done = dnstrail("get", "--json", "--capture", capture, "--dnscache", f"unmatched={unmatched}", "bank.example")
     assert json.loads(done.stdout)["ip_addresses"] == addresses

@@ -1,4 +1,4 @@
-"""Workers that stand still: what they miss is counted, event by event, by themselves and for their signatures."""
+"""Workers that are stopped for a while: every event that they miss is counted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def frozen(*processes: int) -> Iterator[None]:
-    """Processes that stand still for the time of the block."""
+    """Stop processes for the time of the block."""
     for process in processes:
         os.kill(process, signal.SIGSTOP)
     try:
@@ -45,7 +45,7 @@ def frozen(*processes: int) -> Iterator[None]:
 
 
 def flood(probe: Probe) -> int:
-    """Publish turns of one to five messages, as a live probe does, without waiting for anybody; how many messages."""
+    """Publish turns of one to five messages without waiting, as a live probe does. Gives the number of messages."""
     sent = 0
     for number in range(BATCHES):
         count = number % 5 + 1
@@ -55,7 +55,7 @@ def flood(probe: Probe) -> int:
 
 
 def test_frozen_workers_count_what_they_missed(folder):
-    """Received and lost are what was sent, to the event, at the cache and at a signature worker that stood still."""
+    """At a stopped cache and a stopped signature worker, received and lost events add up to those sent."""
     (folder / "counting.py").write_text(SIGNATURE)
     signatures = ["--signatures", folder / "counting.py", "--select", "COUNTED"]
     found: list[dict] = []
@@ -74,12 +74,12 @@ def test_frozen_workers_count_what_they_missed(folder):
             with frozen(cache.pid, worker.pid):
                 sent = flood(probe)
 
-            wait_until(lambda: probe.turn(EXIT) and told_of_loss(findings, found), "a finding that tells of a loss")
-            wait_until(lambda: all_counted(client, sent), "the cache to know what it has missed")
+            wait_until(lambda: probe.turn(EXIT) and has_a_loss(findings, found), "a finding with a loss")
+            wait_until(lambda: all_counted(client, sent), "the cache to count what it missed")
             received = {arg["name"]: arg["value"] for arg in found[-1]["args"]}["received"]
             wait_until(
                 lambda: probe.turn() and received + missed_by_workers(client) == sent,
-                "the worker to tell what it missed",
+                "the report of the worker",
             )
             stats = client.ask("stats")["data"]
     lost = stats["lost"]["bus"]["net_packet_dns"]
@@ -89,19 +89,19 @@ def test_frozen_workers_count_what_they_missed(folder):
     assert found[-1]["coverage"] == pytest.approx(received / sent, abs=0.01)  # a few EXITs are in it, too
 
 
-def told_of_loss(findings: Puller, found: list[dict]) -> bool:
-    """Take the findings that came; whether the last one knows that something was lost."""
+def has_a_loss(findings: Puller, found: list[dict]) -> bool:
+    """Receive findings; whether the last one has a coverage below 1."""
     while (body := findings.receive()) is not None:
         found.append(unpack(body))
     return bool(found) and found[-1]["coverage"] < 1
 
 
 def all_counted(client: Asker, sent: int) -> bool:
-    """Whether what the cache has applied and what it has missed are all."""
+    """Whether the messages that the cache applied and missed add up to those sent."""
     stats = client.ask("stats")["data"]
     return stats["image"].get("messages", 0) + stats["lost"]["bus"].get("net_packet_dns", 0) == sent
 
 
 def missed_by_workers(client: Asker) -> int:
-    """How many messages the signature worker has told that it missed."""
+    """The number of messages that the signature worker reported as missed."""
     return client.ask("stats")["data"]["lost"]["workers"].get("net_packet_dns", 0)

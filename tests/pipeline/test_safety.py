@@ -35,7 +35,7 @@ _BPF, _SYS_PTRACE = 1 << 39, 1 << 19
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Hosts]:
-    """Two hosts, with servers of names on IPv4 and IPv6."""
+    """Two hosts, with DNS servers on IPv4 and IPv6."""
     live_or_skip("dig")
     with hosts() as both, dnsmasq(both.server, SENDER, 53, "/test/192.0.2.1"):
         wait_until(lambda: dig(both, "ready.test"), "the server")
@@ -43,34 +43,34 @@ def network() -> Iterator[Hosts]:
 
 
 def dig(network: Hosts, name: str) -> int:
-    """One question; the process that asked, 0 if it got no answer."""
+    """Ask one question. Gives the id of the process that asked, 0 without an answer."""
     with network.start_on_client("dig", "+short", "+tries=1", "+time=5", f"@{SENDER}", name) as process:
         out, _ = process.communicate(timeout=20)
     return process.pid if "192.0.2.1" in out else 0
 
 
 class Probe:
-    """A probe in a process of its own, and what it published."""
+    """A probe in a process of its own, and the events that it published."""
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self.process = process
         self.events: list[tuple[str, Captured]] = []
-        self.heard = False
+        self.arrived = False
         self._folder = folder
 
     def listen(self, subscriber: object) -> bool:
-        """Take what has come; whether the probe was heard."""
+        """Receive events; whether any message of the probe has arrived."""
         while (message := subscriber.receive()) is not None:
             topic, body = message
-            self.heard = True
+            self.arrived = True
             if topic != TURN:
                 self.events += [(topic, event) for event in decode(body, Batch).events]
-        return self.heard
+        return self.arrived
 
 
 @contextmanager
 def probe(*prefix: str, owner: int = 0, capture: str = "ebpf") -> Iterator[tuple[Probe, object]]:
-    """A probe that runs, and is heard."""
+    """A running probe whose messages arrive."""
     with run_dir() as folder, open_bus() as bus:
         os.chown(folder, owner, owner)
         subscriber = bus.subscriber(
@@ -99,7 +99,7 @@ def threads(pid: int) -> list[dict[str, str]]:
 @CAPTURES
 @pytest.mark.parametrize("user", [NOBODY, 0])
 def test_few_capabilities_are_enough_and_are_given_up(network, user, capture):
-    """As nobody with five capabilities, or root with three, it sees all; no thread of it then holds more than two."""
+    """As nobody with five capabilities, or root with three, it captures all, and every thread keeps two at most."""
     few = ["--bounding-set=-all" + "".join(f",+{name}" for name in NEEDED)]
     if user:
         few = [f"--reuid={user}", f"--regid={user}", "--clear-groups"]
@@ -124,13 +124,13 @@ def test_few_capabilities_are_enough_and_are_given_up(network, user, capture):
 
 
 def ends_of(started: Probe, pid: int) -> list[Captured]:
-    """The ends of a process that were seen."""
+    """The exit events of a process."""
     return [event for topic, event in started.events if topic == SCHED_PROCESS_EXIT and event.process.pid == pid]
 
 
 @CAPTURES
 def test_killed_probe_leaves_nothing_in_the_kernel(network, capture):
-    """After kill -9 every program, link and map of the probe is gone, and names resolve all the while."""
+    """After kill -9 no program, link or map of the probe is left, and names resolve all the time."""
     with probe(capture=capture) as (started, _):
         held = held_by(started.process.pid)
         assert {"prog", "link", "map"} == {kind for kind, _ in held}
@@ -143,7 +143,7 @@ def test_killed_probe_leaves_nothing_in_the_kernel(network, capture):
 
 
 def held_by(pid: int) -> set[tuple[str, int]]:
-    """What a process holds of BPF: kind and id."""
+    """The BPF objects of a process: kind and id."""
     found = set()
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         found |= {
@@ -154,7 +154,7 @@ def held_by(pid: int) -> set[tuple[str, int]]:
 
 
 def loaded() -> set[tuple[str, int]]:
-    """What the kernel has of BPF: kind and id."""
+    """The BPF objects in the kernel: kind and id."""
     return {
         (kind, entry["id"])
         for kind in ("prog", "link", "map")
@@ -164,7 +164,7 @@ def loaded() -> set[tuple[str, int]]:
 
 @CAPTURES
 def test_two_probes_at_once_both_see_all(network, capture):
-    """A second probe neither needs the first to go nor takes anything from it."""
+    """A second probe runs beside the first, and each captures everything."""
     with probe(capture=capture) as (first, first_subscriber), probe(capture=capture) as (second, second_subscriber):
         pid = dig(network, "both.test")
         assert pid
@@ -207,7 +207,7 @@ for _ in range(100):
 
 @contextmanager
 def echo(network: Hosts, port: int) -> Iterator[None]:
-    """A server that sends everything back."""
+    """Run a server that sends everything back."""
     command = ["ip", "netns", "exec", network.server, sys.executable, "-c", ECHO, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -218,13 +218,13 @@ def echo(network: Hosts, port: int) -> Iterator[None]:
 
 
 def passes(network: Hosts, code: str, *arguments: str) -> None:
-    """Run a program that ends well only if all its packets arrive."""
+    """Run a program that exits with 0 only if all its packets arrive."""
     done = network.on_client(sys.executable, "-c", code, *arguments, timeout=60)
     assert done.returncode == 0, (arguments, done.stderr)
 
 
 def test_all_traffic_passes(network):
-    """With the probe running every packet arrives, whatever it is: DNS or not, empty, huge, or cut in pieces."""
+    """With the probe running every packet arrives: DNS or not, empty, huge, or fragmented."""
     sizes = [str(size) for size in (0, 1, 11, 12, 13, 127, 128, 129, 512, 1500, 4096, 4097, 60000)]
     with watching(frozenset({53, 5353})) as seen, echo(network, 5353), echo(network, 7777):
         for address in (SERVER, SERVER6):
@@ -239,7 +239,7 @@ def test_all_traffic_passes(network):
 
 
 def test_full_buffer_loses_events_and_no_packets(network):
-    """Where nobody takes events any more they are lost and counted, and every packet still arrives."""
+    """If the buffer is not read, events are lost and counted, and every packet arrives."""
     with watching(frozenset({53, 5353})) as seen, echo(network, 5353):
         passes(network, SEND, SERVER, "5353", *["60000"] * 100)
         assert seen.source._programs.lost > 0

@@ -51,7 +51,7 @@ def data_source(folder: Path, timeout: float = 1.0) -> Iterator[DnsDataSource]:
 
 
 def answers(dns: DnsDataSource, key: str) -> dict | None:
-    """What is found, or None; also while there is no cache."""
+    """The result of a lookup, or None; also without a cache."""
     try:
         return dns.get(key)
     except (DataNotFound, Unavailable):
@@ -59,7 +59,7 @@ def answers(dns: DnsDataSource, key: str) -> dict | None:
 
 
 def test_separate_workers_start_in_any_order_and_work_together():
-    """Signatures first, then the probe, then the cache: the finding comes all the same."""
+    """Signatures start first, then the probe, then the cache, and the finding is reported."""
     with (
         run_dir() as folder,
         started("signatures", "--run-dir", folder, "--select", "WATCHED_NAME") as signatures,
@@ -72,7 +72,7 @@ def test_separate_workers_start_in_any_order_and_work_together():
 
 
 def test_ten_lines_of_any_client_get_an_answer():
-    """The client in the README, pyzmq and msgpack alone, is answered by a running cache."""
+    """A running cache answers the README's client, which uses pyzmq and msgpack alone."""
     code = re.search(r"<!-- test: client -->\n```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     with (
@@ -128,7 +128,7 @@ def test_killed_cache_is_unavailable_then_back(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_all_in_one_stops_cleanly(number):
-    """SIGINT and SIGTERM end the run with code 0, and no worker is left."""
+    """SIGINT and SIGTERM end the run with code 0, and all of its workers."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder) as run:
         with data_source(folder) as dns:
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
@@ -140,7 +140,7 @@ def test_all_in_one_stops_cleanly(number):
 
 
 def test_dead_worker_ends_the_run_and_is_named():
-    """If a worker of an all-in-one run dies, the run ends with an error that says which."""
+    """If a worker of an all-in-one run dies, the run ends with an error that names it."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder) as run:
         with data_source(folder) as dns:
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
@@ -151,7 +151,7 @@ def test_dead_worker_ends_the_run_and_is_named():
 
 
 def test_workers_do_not_outlive_a_killed_parent():
-    """If the all-in-one process is killed, its workers end, too."""
+    """If the all-in-one process is killed, its workers end."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder) as run:
         with data_source(folder) as dns:
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
@@ -162,7 +162,7 @@ def test_workers_do_not_outlive_a_killed_parent():
 
 
 def test_second_run_in_the_same_folder_is_refused():
-    """Two runs never share their sockets: the second one says what to do."""
+    """Two runs never share their sockets: the second one ends with the remedy."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
         wait_until(lambda: Path(findings_address(folder).removeprefix("ipc://")).exists(), "the first run")
         done = dnstrail("--capture", "demo", "--run-dir", folder)
@@ -172,7 +172,7 @@ def test_second_run_in_the_same_folder_is_refused():
 
 
 def test_no_cache_is_code_3():
-    """Questions without a cache end with code 3 and one line that names the address."""
+    """Commands that need a cache end without one with code 3 and one line that names the address."""
     with run_dir() as folder:
         for command in (["get", "a.example"], ["trail", "a.example"], ["stats"], ["health"]):
             done = dnstrail(*command, "--run-dir", folder)
@@ -181,8 +181,8 @@ def test_no_cache_is_code_3():
             assert str(folder) in done.stderr
 
 
-def test_questions_to_a_running_cache():
-    """get, trail, stats and health answer from a running cache, for people and as JSON."""
+def test_commands_ask_a_running_cache():
+    """get, trail, stats and health print the reply of a running cache as text and as JSON."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
         with data_source(folder) as dns:
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
@@ -196,5 +196,6 @@ def test_questions_to_a_running_cache():
         assert dnstrail("trail", "nothing.example", "--run-dir", folder).returncode == 1
         stats = json.loads(dnstrail("stats", "--json", "--run-dir", folder).stdout)
         assert (stats["image"]["messages"], stats["image"]["related"], stats["lost"]["total"]) == (18, 8, 0)
-        assert json.loads(dnstrail("health", "--json", "--run-dir", folder).stdout)["status"] == "ok"
+        health = json.loads(dnstrail("health", "--json", "--run-dir", folder).stdout)
+        assert (health["status"] in ("ok", "ended"), health["fed"]) == (True, True)
         assert "image.related" in dnstrail("stats", "--run-dir", folder).stdout

@@ -1,17 +1,35 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import threading
 
 import msgpack
 import pytest
 
-from dnstrail import client
-from dnstrail.bus.ipc import lookups_address
-from dnstrail.client import DnsDataSource, LookupClient
+from dnstrail.bus import ipc
+from dnstrail.bus.ipc import lookups_address, socket_path
+from dnstrail.client import DnsDataSource, LookupClient, lookups_after
 from dnstrail.datasource import DataSources
 from dnstrail.errors import DataNotFound, DataSourceError, KeyNotSupported, LookupRefused, SettingsError, Unavailable
-from live.workers import BOUND, answering, asker, cache, open_bus, probe, response, seen, short_folder, wait_until_seen
+from dnstrail.protocol.lookups import ConnectionTo
+from live.workers import (
+    BOUND,
+    FakeClock,
+    answering,
+    asker,
+    cache,
+    open_bus,
+    probe,
+    response,
+    running,
+    seen,
+    short_folder,
+    wait_until_seen,
+)
 
 A_COM = {"ip_addresses": ["192.0.2.1"], "dns_queries": ["a.com"], "dns_root": "a.com"}
 SHOUTED = {"ip_addresses": ["192.0.2.2"], "dns_queries": ["b.com"], "dns_root": "b.com"}
@@ -36,7 +54,7 @@ def bus():
 
 @pytest.fixture
 def known(folder):
-    """A cache that knows a.com and b.com; gives its address."""
+    """The address of a cache that applied answers about a.com and b.com."""
     with cache(folder) as address, probe(folder) as publishing, asker(address) as plain:
         a, b = response("a.com", "a.com 60 A 192.0.2.1"), response("b.com", "b.com 60 A 192.0.2.2")
         wait_until_seen(plain, publishing.turn(seen(a), seen(b)))
@@ -45,7 +63,7 @@ def known(folder):
 
 @pytest.fixture
 def replying(address, bus):
-    """Gives a data source that gets a reply of the test's choice."""
+    """Give a data source whose requests all get one reply."""
 
     def source(reply):
         replies.append(reply)
@@ -56,8 +74,8 @@ def replying(address, bus):
         yield source
 
 
-def test_get_finds_the_three_fields(known, bus):
-    """The data source answers with the fields of its schema and no others."""
+def test_get_returns_the_three_fields(known, bus):
+    """A result contains the fields of the schema and no others."""
     found = DnsDataSource(known, bus=bus).get("a.com")
     assert found == A_COM
     assert found.keys() == json.loads(DnsDataSource(known, bus=bus).schema()).keys()
@@ -65,13 +83,13 @@ def test_get_finds_the_three_fields(known, bus):
 
 @pytest.mark.parametrize("key", ["A.com.", " a.com ", "192.0.2.1", "::ffff:192.0.2.1", "1.2.0.192.in-addr.arpa"])
 def test_get_takes_a_key_in_any_form(known, bus, key):
-    """Names and addresses are found however they are written."""
+    """Names and addresses are found in every spelling."""
     assert DnsDataSource(known, bus=bus).get(key) == A_COM
 
 
 @pytest.mark.parametrize("key", ["c.com", "", "192.0.2.9", "a" * 64 + ".com", "\udcff", "a\ud800.com"])
-def test_what_is_not_known_is_not_found(known, bus, key):
-    """A key that the cache does not know, no name at all and one that no wire can carry raise DataNotFound."""
+def test_a_key_without_data_is_not_found(known, bus, key):
+    """An unknown key, an empty one and one that MessagePack cannot encode raise DataNotFound."""
     with pytest.raises(DataNotFound, match=r"^requested data was not found$") as caught:
         DnsDataSource(known, bus=bus).get(key)
     assert caught.value.key == key
@@ -79,27 +97,27 @@ def test_what_is_not_known_is_not_found(known, bus, key):
 
 @pytest.mark.parametrize("key", [None, 1, 1.5, b"a.com", ["a.com"], {"a.com": 1}, object()], ids=repr)
 def test_a_key_that_is_no_string_is_not_supported(address, bus, key):
-    """Another type of key raises KeyNotSupported, without asking anybody."""
+    """Another type of key raises KeyNotSupported without a request."""
     with pytest.raises(KeyNotSupported, match=r"^queried key is not supported$") as caught:
         DnsDataSource(address, bus=bus).get(key)
     assert caught.value.key is key
 
 
 def test_a_key_that_is_too_long_is_refused(known, bus):
-    """What the cache refuses carries its code and its reason."""
+    """A refusal carries its error code and its reason."""
     with pytest.raises(LookupRefused, match="bad_request: a key of 1025 bytes; 1024 at most") as caught:
         DnsDataSource(known, bus=bus).get("x" * 1025)
     assert caught.value.code == "bad_request"
 
 
 def test_get_many_answers_in_the_order_of_the_keys(known, bus):
-    """Each key has its answer at its place, and None where nothing is known."""
+    """Each key has its result at its place, None where there are no data."""
     asked = iter(["b.com", "c.com", "a.com", "not a name..", "b.com"])
     assert DnsDataSource(known, bus=bus).get_many(asked) == [SHOUTED, None, A_COM, None, SHOUTED]
 
 
-def test_get_many_of_nothing_is_nothing(known, bus):
-    """No keys, no answers."""
+def test_get_many_of_no_keys_is_empty(known, bus):
+    """A request without keys has no results."""
     assert DnsDataSource(known, bus=bus).get_many([]) == []
 
 
@@ -111,7 +129,7 @@ def test_get_many_takes_1024_keys(known, bus):
         source.get_many(["a.com"] * 1025)
 
 
-def test_the_data_source_says_what_it_is(address, bus):
+def test_the_data_source_describes_itself(address, bus):
     """Namespace, id, version, keys and schema are those of tracee's DNS data source."""
     source = DnsDataSource(address, bus=bus)
     assert (source.namespace(), source.id(), source.version(), source.keys()) == ("tracee", "dns", 1, ["string"])
@@ -120,14 +138,14 @@ def test_the_data_source_says_what_it_is(address, bus):
 
 @pytest.mark.parametrize("key", ["a.com", "1.2.3.4"])
 def test_without_a_cache_it_is_unavailable(address, bus, key):
-    """A lookup that nobody answers ends with an error that names the address and the time."""
+    """A lookup without an answer raises an error that names the address and the time."""
     with pytest.raises(Unavailable, match=f"no cache answered at {address} within 0.05 s") as caught:
         DnsDataSource(address, bus=bus, timeout=0.05).get(key)
     assert (caught.value.address, caught.value.seconds) == (address, 0.05)
 
 
 def test_it_works_again_when_a_cache_appears(folder, address, bus):
-    """A data source outlives its cache: unavailable before it starts and after it ends, well while one is there."""
+    """A data source outlives its cache: it is unavailable only before the cache starts and after it ends."""
     source = DnsDataSource(address, bus=bus, timeout=0.05)
     patient = DnsDataSource(address, bus=bus, timeout=BOUND)
     for _ in range(2):
@@ -138,7 +156,7 @@ def test_it_works_again_when_a_cache_appears(folder, address, bus):
 
 
 def test_a_request_that_was_lost_is_made_again(address, bus):
-    """A first request that stays without an answer is repeated within the time."""
+    """A request without an answer is repeated once within the time."""
     asked = []
     answered = msgpack.packb({"v": 1, "ok": True, "data": A_COM})
     with answering(address, lambda body: asked.append(body) or (answered if len(asked) > 1 else None)):
@@ -154,8 +172,8 @@ def test_a_request_that_was_lost_is_made_again(address, bus):
         (b"\xc1", "bad_reply: no MessagePack"),
         (b"\x80trailing", "bad_reply: no MessagePack"),
         (b"\x91" * 5000, "bad_reply: no MessagePack"),
-        (msgpack.packb([1]), "bad_reply: no map came back"),
-        (msgpack.packb(None), "bad_reply: no map came back"),
+        (msgpack.packb([1]), "bad_reply: the reply is no map"),
+        (msgpack.packb(None), "bad_reply: the reply is no map"),
         (msgpack.packb({"ok": False, "error": "bad_request", "message": "why"}), "^bad_request: why$"),
         (msgpack.packb({"ok": False, "error": "overloaded", "message": "full"}), "^overloaded: full$"),
         (msgpack.packb({"ok": False, "error": [1]}), "1"),
@@ -164,7 +182,7 @@ def test_a_request_that_was_lost_is_made_again(address, bus):
     ids=["empty", "no MessagePack", "trailing", "deep", "a list", "nil", "refused", "overloaded", "a list", "{}"],
 )
 def test_an_odd_reply_is_refused(replying, body, text):
-    """Whatever a server sends back that is no answer is LookupRefused, an error of data sources."""
+    """A reply that is no valid answer raises LookupRefused, an error of data sources."""
     with pytest.raises(LookupRefused, match=text) as caught:
         replying(body).get("a.com")
     assert isinstance(caught.value, DataSourceError)
@@ -172,68 +190,253 @@ def test_an_odd_reply_is_refused(replying, body, text):
 
 @pytest.mark.parametrize(("code", "error"), [("data_not_found", DataNotFound), ("key_not_supported", KeyNotSupported)])
 def test_codes_become_tracees_errors(replying, code, error):
-    """The two codes that tracee knows raise tracee's two errors, with the key."""
+    """The two error codes of tracee raise tracee's two errors, with the key."""
     with pytest.raises(error) as caught:
         replying(msgpack.packb({"v": 1, "ok": False, "error": code, "message": ""})).get("a.com")
     assert caught.value.key == "a.com"
 
 
-def test_later_versions_may_say_more(replying):
-    """Fields that this version does not know are passed over."""
+def test_fields_of_later_versions_are_ignored(replying):
+    """A reply may contain fields that this version does not use."""
     data = {**A_COM, "state": "live", "new": [1]}
     assert replying(msgpack.packb({"v": 1, "ok": True, "data": data, "new": 1})).get("a.com") == A_COM
 
 
-def test_marks_are_sent_along(address, bus):
-    """Every lookup carries the marks of the events at hand."""
-    asked = []
+@pytest.fixture
+def marks_sent(address):
+    """The marks of each request to a server that answers every key alike."""
+    sent = []
     reply = msgpack.packb({"v": 1, "ok": True, "data": A_COM, "complete": True})
-    with answering(address, lambda body: asked.append(msgpack.unpackb(body)) or reply):
-        source = DnsDataSource(address, bus=bus, timeout=BOUND)
-        source.get("a")
-        source.after = [("one", 7), ("two", 0)]
-        source.get("b")
-    assert asked == [
-        {"v": 1, "op": "get", "key": "a", "after": []},
-        {"v": 1, "op": "get", "key": "b", "after": [["one", 7], ["two", 0]]},
+
+    def answer(body):
+        request = msgpack.unpackb(body)
+        sent.append((request["key"], request["after"]))
+        return reply
+
+    with answering(address, answer):
+        yield sent
+
+
+def test_a_lookup_carries_the_marks_of_its_call(address, bus, marks_sent):
+    """`after` goes before the marks of `lookups_after`, and holds for one call."""
+    source = DnsDataSource(address, bus=bus, timeout=BOUND)
+    source.get("a")
+    source.get("b", after=[("one", 7), ("two", 0)])
+    with lookups_after(("three", 3)):
+        source.get("c")
+        source.get("d", after=())
+        with lookups_after(("four", 4)):
+            source.get("e")
+        source.get("f")
+    source.get("g")
+    three, four = [["three", 3]], [["four", 4]]
+    assert marks_sent == [
+        *[("a", []), ("b", [["one", 7], ["two", 0]]), ("c", three), ("d", []), ("e", four), ("f", three), ("g", [])]
     ]
+
+
+def test_threads_that_share_a_data_source_have_their_own_marks(address, bus, marks_sent):
+    """However the lookups of several threads interleave, each carries the marks of its own thread."""
+    source = DnsDataSource(address, bus=bus, timeout=BOUND)
+    together = threading.Barrier(4)
+
+    def ask(number):
+        def target(_bus, _stop):
+            for turn in range(50):
+                with lookups_after((str(number), turn)):
+                    together.wait(BOUND)
+                    assert source.get(f"{number} {turn}") == A_COM
+
+        return target
+
+    with running(ask(0)), running(ask(1)), running(ask(2)), running(ask(3)):
+        pass
+    assert sorted(marks_sent) == sorted((f"{n} {turn}", [[str(n), turn]]) for n in range(4) for turn in range(50))
 
 
 BEHIND = {"v": 1, "ok": True, "data": {**A_COM, "ip_addresses": []}, "complete": False}
 MISSING = {"v": 1, "ok": False, "error": "data_not_found", "message": "", "complete": False}
+WHOLE = {"v": 1, "ok": True, "data": A_COM, "complete": True}
 
 
-@pytest.mark.parametrize("early", [BEHIND, MISSING], ids=["an old answer", "none"])
-def test_a_cache_that_is_behind_is_asked_again(address, bus, monkeypatch, early):
-    """An answer that is not complete though the cache waited for it is asked for anew, until it is."""
-    monkeypatch.setattr(client, "_WAITED", 0.0)
-    replies = [early, early, {"v": 1, "ok": True, "data": A_COM, "complete": True}]
-    with answering(address, lambda _body: msgpack.packb(replies.pop(0))):
-        assert DnsDataSource(address, bus=bus, timeout=BOUND).get("a.com") == A_COM
-    assert replies == []
+@pytest.fixture
+def slow(address, bus):
+    """Give a data source of a cache that takes some seconds, on the clock of the test, for each of its replies.
+
+    The last reply is repeated. `asked` is the number of requests.
+    """
+
+    def source(seconds, *replies):
+        waiting.extend((seconds, msgpack.packb(reply)) for reply in replies)
+        return DnsDataSource(address, bus=bus, timeout=BOUND, monotonic=clock.monotonic)
+
+    def answer(_body):
+        source.asked += 1
+        seconds, reply = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        clock.monotonic_time += seconds
+        return reply
+
+    source.asked = 0
+    clock, waiting = FakeClock(monotonic=0.0), []
+    with answering(address, answer):
+        yield source
 
 
-def test_a_mark_that_never_will_be_reached_is_not_waited_for(address, bus, monkeypatch):
-    """An answer that came at once and is not complete stands."""
-    monkeypatch.setattr(client, "_WAITED", BOUND)
-    replies = [MISSING, BEHIND]
-    with answering(address, lambda _body: msgpack.packb(replies.pop())):
-        source = DnsDataSource(address, bus=bus, timeout=BOUND)
-        assert source.get("a.com")["ip_addresses"] == []
-        with pytest.raises(DataNotFound):
-            source.get("a.com")
+@pytest.mark.parametrize("early", [BEHIND, MISSING], ids=["an old result", "no data"])
+def test_a_cache_that_is_behind_is_asked_again(slow, early):
+    """An incomplete reply of a cache that waited for its events is asked for again, until it is complete."""
+    assert slow(0.1, early, early, WHOLE).get("a.com") == A_COM
+    assert slow.asked == 3
 
 
-def test_a_cache_that_stays_behind_is_given_up(address, bus, monkeypatch):
-    """Asking again ends after a bounded time, with what is known then."""
-    monkeypatch.setattr(client, "_WAITED", 0.0)
-    monkeypatch.setattr(client, "_PATIENCE", 0.05)
-    with answering(address, lambda _body: msgpack.packb(BEHIND)):
-        assert DnsDataSource(address, bus=bus, timeout=BOUND).get("a.com")["ip_addresses"] == []
+def test_an_incomplete_reply_that_came_at_once_stands(slow):
+    """A cache that did not wait knows that a mark is out of reach: it is not asked again."""
+    assert slow(0.099, BEHIND, WHOLE).get("a.com")["ip_addresses"] == []
+    assert slow.asked == 1
+
+
+def test_missing_data_that_came_at_once_stand(slow):
+    """The same holds for a key without data."""
+    with pytest.raises(DataNotFound):
+        slow(0.099, MISSING, WHOLE).get("a.com")
+    assert slow.asked == 1
+
+
+def test_a_cache_that_stays_behind_is_given_up(slow):
+    """After five seconds the last incomplete reply is the result."""
+    assert slow(1.0, BEHIND).get("a.com")["ip_addresses"] == []
+    assert slow.asked == 5
+
+
+def test_a_key_that_stays_unknown_is_given_up(slow):
+    """After five seconds DataNotFound is raised, with `complete` false."""
+    with pytest.raises(DataNotFound) as caught:
+        slow(1.0, MISSING).get("a.com")
+    assert (slow.asked, caught.value.complete) == (5, False)
+
+
+def test_without_patience_a_cache_is_asked_once(slow):
+    """`patience=0` accepts the first reply, however incomplete."""
+    reply = {**BEHIND, "data": [A_COM]}
+    assert slow(1.0, reply).get_many(["a.com"], patience=0) == [A_COM]
+    assert slow.asked == 1
+
+
+def test_rank_returns_the_names_of_each_connection(known, bus):
+    """Each connection has the names of its address at its place, and [] where none is known."""
+    connections = [ConnectionTo(address=to, process=7) for to in ("192.0.2.2", "198.51.100.1", "192.0.2.1")]
+    source = DnsDataSource(known, bus=bus)
+    assert source.rank(connections) == [["b.com"], [], ["a.com"]]
+    assert source.rank([]) == []
+
+
+@pytest.mark.parametrize("data", [None, [], [[], []], ["a.com"], {"0": []}], ids=repr)
+def test_an_odd_reply_to_rank_is_refused(replying, data):
+    """A reply without one list of names for each connection is refused."""
+    source = replying(msgpack.packb({"v": 1, "ok": True, "data": data}))
+    with pytest.raises(LookupRefused, match="bad_reply"):
+        source.rank([ConnectionTo(address="::1")])
+
+
+def test_losses_are_reported(known, bus):
+    """The cache adds the reported losses of a worker to its stats."""
+    lookups = LookupClient(known, bus=bus, timeout=BOUND)
+    assert lookups.report_losses("worker 1", {"net_packet_dns": 3}) is True
+    assert lookups.request("stats")["data"]["lost"]["workers"] == {"net_packet_dns": 3}
+
+
+def test_a_report_that_no_cache_received_is_not_accepted(address, bus):
+    """Without a cache a report is not accepted, so that it is repeated later."""
+    assert LookupClient(address, bus=bus, timeout=0.05).report_losses("worker 1", {"net_packet_dns": 3}) is False
+
+
+def test_a_report_that_a_cache_refuses_is_not_repeated(address, bus):
+    """A cache of an earlier version refuses reports, and will refuse them later: the report counts as accepted."""
+    refusal = msgpack.packb({"v": 1, "ok": False, "error": "bad_request", "message": "unknown op"})
+    with answering(address, lambda _body: refusal):
+        assert LookupClient(address, bus=bus, timeout=BOUND).report_losses("worker 1", {}) is True
+
+
+def reason_at(address, bus):
+    """The reason and the text with which a lookup at an address fails."""
+    with pytest.raises(Unavailable) as caught:
+        LookupClient(address, bus=bus, timeout=0.05).request("version")
+    return caught.value.reason, str(caught.value)
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """A host without any other run-dir."""
+    monkeypatch.setattr(ipc, "_run_dirs", list)
+
+
+@pytest.mark.usefixtures("alone")
+def test_without_a_socket_the_cache_is_absent(address, bus):
+    """No socket at the address: the error names the command to start."""
+    reason, text = reason_at(address, bus)
+    assert (reason, "start `dnstrail cache`" in text) == ("absent", True)
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_socket_that_a_killed_cache_left_is_absent(address, bus):
+    """A socket file that nobody serves is no cache."""
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(socket_path(address)))
+    assert reason_at(address, bus)[0] == "absent"
+
+
+def test_a_cache_in_another_run_dir_is_named(folder, address, bus, monkeypatch):
+    """If a cache serves another run-dir, the error names that one."""
+    monkeypatch.setenv("DNSTRAIL_RUN_DIR", str(folder / "other"))
+    with cache(folder / "other"):
+        reason, text = reason_at(address, bus)
+    assert (reason, f"use --run-dir {folder}/other" in text) == ("elsewhere", True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away")
+def test_a_run_dir_of_a_stranger_is_never_named(folder, address, bus, monkeypatch):
+    """A socket in a folder of another user is not recommended: anybody may offer one."""
+    monkeypatch.setattr(ipc, "_run_dirs", lambda: [folder / "other"])
+    with cache(folder / "other"):
+        os.chown(folder / "other", 1234, 1234)
+        assert reason_at(address, bus)[0] == "absent"
+
+
+def test_a_cache_that_does_not_answer_is_a_timeout(address, bus):
+    """A process serves the socket, and does not answer in time."""
+    with answering(address, lambda _body: None):
+        reason, text = reason_at(address, bus)
+    assert (reason, "busy or stopped" in text) == ("timeout", True)
+
+
+ASK_AS_NOBODY = """
+import os, sys
+from dnstrail.client import LookupClient
+from dnstrail.errors import Unavailable
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+try:
+    LookupClient(sys.argv[1], timeout=0.05).request("version")
+except Unavailable as error:
+    print(error.reason, error.remedy)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives up its privileges")
+@pytest.mark.parametrize(("group", "remedy"), [(0, "run it with sudo"), (1, "join the group daemon")])
+def test_a_user_without_permission_is_told_what_to_do(folder, group, remedy):
+    """A user who may not use the socket of a running cache learns which group may."""
+    with cache(folder) as address:
+        os.chown(folder, 0, group)
+        folder.chmod(0o750)
+        command = [sys.executable, "-c", ASK_AS_NOBODY, address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
+    assert done.stdout.strip() == f"permission permission denied: {remedy}", done.stderr
 
 
 def test_a_client_without_a_bus_has_its_own(known):
-    """A client on its own opens a bus and closes it again."""
+    """A client without a bus opens its own, and closes it."""
     lookups = LookupClient(known, timeout=BOUND)
     assert lookups.request("version")["data"] == 1
     lookups.close()
@@ -241,7 +444,7 @@ def test_a_client_without_a_bus_has_its_own(known):
 
 
 def test_clients_in_threads_are_independent(known):
-    """Several clients, each in a thread of its own, get each their own answers."""
+    """Clients in several threads each get their own results."""
     wrong = []
 
     def ask(name, expected):
@@ -258,7 +461,7 @@ def test_clients_in_threads_are_independent(known):
 
 
 def test_one_name_has_one_data_source(address, bus):
-    """Data sources are found by namespace and id; a second one of the same name is a SettingsError that says so."""
+    """Data sources are found by namespace and id; a second one of the same name is refused."""
     source = DnsDataSource(address, bus=bus)
     sources = DataSources(source)
     assert sources.get("tracee", "dns") is source

@@ -19,15 +19,15 @@ from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
 from dnstrail_cache.worker import TOPICS, run
 
-# The image lets go of its parts by itself; looking through all of it again and again would cost a third of the time.
+# The image frees its parts by reference counts. Frequent collections over all of it would cost a third of the time.
 _COLLECT = (50_000, 20, 100)
 
 
 @click.command()
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
-@click.option("--serve", help="Address to answer at (default: lookups.sock in the run-dir).")
+@click.option("--serve", help="Address at which to answer lookups (default: lookups.sock in the run-dir).")
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="As in `dnstrail --dnscache help`.")
-@click.option("--findings", help="Address to send dns_answer_conflict events to (default: they are only counted).")
+@click.option("--findings", help="Address that receives dns_answer_conflict events (default: only count them).")
 @user_option
 @run_dir_option
 @log_level_option
@@ -44,7 +44,7 @@ def command(
     configure("cache", log_level)
     settings = parse_dnscache(dnscache)
     if not settings.enabled:
-        raise SettingsError("dnscache none: then there is no cache to run")
+        raise SettingsError("dnscache none: the cache is disabled, so there is none to run")
     stop = stop_on_signals()
     gc.freeze()
     gc.set_threshold(*_COLLECT)
@@ -52,7 +52,9 @@ def command(
     try:
         server = bus.server(serve or lookups_address(run_dir))
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], TOPICS)
-        bounds = Bounds(size=settings.size, grace=settings.grace)
+        bounds = Bounds(
+            size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
+        )
         pusher = bus.pusher(findings) if findings else None
         drop_privileges(user, run_dir)
         run(bus, subscriber, server, SystemClock(), bounds, stop, unmatched=settings.unmatched, pusher=pusher)
@@ -61,7 +63,7 @@ def command(
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command."""
     run_command(command, "dnstrail cache")
 
 

@@ -1,100 +1,176 @@
-"""The answers to requests: one function an operation (DESIGN 4)."""
+"""The answers to requests: one function for each operation, found by the type of its request (docs/lookups.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import singledispatch
 from typing import Any
 
 import msgspec
 
-from dnstrail.image import LookupResult
-from dnstrail.protocol.lookups import DATA_NOT_FOUND, SCHEMA, RefusedError, Request
-from dnstrail_cache.losses import losses
-from dnstrail_cache.state import Feed
+from dnstrail.dns.names import address_text
+from dnstrail.image.trails.names import is_sinkhole
+from dnstrail.protocol.lookups import (
+    BAD_REQUEST,
+    DATA_NOT_FOUND,
+    SCHEMA,
+    ConnectionTo,
+    Get,
+    GetMany,
+    Health,
+    Keys,
+    Lost,
+    Rank,
+    RefusedError,
+    Request,
+    Schema,
+    Stats,
+    Trail,
+    Version,
+)
+from dnstrail_cache.losses import losses_by_hop
+from dnstrail_cache.state import CacheState
 
-_MAX_NODES = 65536  # in one reply, lest one request hold all others up
+_MAX_NODES = 65536  # names and addresses in one reply: no request may delay all others
+_RANKING = 0.2  # seconds for all connections of one request, for the same reason
 
 
-def answer(request: Request, feed: Feed) -> Any:
-    """The data of the reply.
+@singledispatch
+def answer(request: Request, _state: CacheState) -> Any:
+    """Return the data of the reply.
 
     Raises:
-        RefusedError: nothing is known under the key.
+        RefusedError: there are no data for the request.
     """
-    return _ANSWERS[request.op](request, feed)
+    raise RefusedError(BAD_REQUEST, f"this cache has no answer to {type(request).__name__}")
 
 
-def stats(feed: Feed) -> dict[str, Any]:
-    """What was seen, kept, answered and lost, hop by hop."""
-    image = feed.image
-    return {
-        "image": {"roots": len(image), "relations": image.store.relations, **image.counters},
-        "admission": dict(image.admission.counters),
-        "cache": dict(feed.counters),
-        "lost": losses(feed.turns.probes, feed.turns.lost, image.counters, feed.missed.together),
-        "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in feed.turns.probes},
-    }
-
-
-def health(feed: Feed) -> dict[str, Any]:
-    """Whether a probe is heard, and up to when its events were applied."""
-    probes = feed.turns.probes
-    return {
-        "status": feed.status,
-        "probes": len(probes),
-        "turns": {probe.start: probe.turn for probe in probes},
-        "ended": bool(probes) and all(probe.ended for probe in probes),
-        "now": feed.now if probes and feed.image.counters["messages"] else None,
-    }
-
-
-def _get(request: Request, feed: Feed) -> dict[str, Any]:
-    found = _find(request.keys[0], request.at, feed)
-    if found is None:
+@answer.register
+def _get(request: Get, state: CacheState) -> dict[str, Any]:
+    data = _look_up(request.key, state, now=state.now, at=request.at)
+    if data is None:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
-    return found
-
-
-def _get_many(request: Request, feed: Feed) -> list[dict[str, Any] | None]:
-    found: dict[str, dict[str, Any] | None] = {}
-    budget = _MAX_NODES
-    for key in request.keys:
-        if key not in found:
-            answer = found[key] = _find(key, request.at, feed, budget)
-            budget -= len(answer["dns_queries"]) + len(answer["ip_addresses"]) if answer else 0
-    return [found[key] for key in request.keys]
-
-
-def _find(key: str, at: float | None, feed: Feed, budget: int = _MAX_NODES) -> dict[str, Any] | None:
-    found: LookupResult | None = feed.image.get(key, now=feed.now, at=at, nodes=max(budget, 1))
-    feed.counters["misses" if found is None else "hits"] += 1
-    if found is None:
-        return None
-    return {**found.fields, "history": _is_remembered(found.exact, at, feed)}
-
-
-def _trail(request: Request, feed: Feed) -> dict[str, Any]:
-    found = feed.image.trails(request.keys[0], request.connection, now=feed.now, at=request.at)
-    if found is None:
-        raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
-    data: dict[str, Any] = msgspec.to_builtins(found)
-    data["history"] = _is_remembered(data.pop("exact"), request.at, feed)
     return data
 
 
-def _is_remembered(exact: bool, at: float | None, feed: Feed) -> bool:
-    """Whether an answer is all that was known at `at`."""
-    return exact and (at is None or feed.image.remembers(at))
+@answer.register
+def _get_many(request: GetMany, state: CacheState) -> list[dict[str, Any] | None]:
+    """Look up each key once; the results share one bound, also those of repeated keys."""
+    found: dict[str, dict[str, Any] | None] = {}
+    results: list[dict[str, Any] | None] = []
+    now, budget = state.now, _MAX_NODES
+    for key in request.keys:
+        if key not in found:
+            found[key] = _look_up(key, state, now=now, at=request.at, budget=budget)
+        results.append(_cut(found[key], budget))
+        budget -= _size(results[-1])
+    return results
 
 
-_ANSWERS: dict[str, Callable[[Request, Feed], Any]] = {
-    "get": _get,
-    "get_many": _get_many,
-    "trail": _trail,
-    "schema": lambda _request, _feed: SCHEMA,
-    "keys": lambda _request, _feed: ["string"],
-    "version": lambda _request, _feed: 1,
-    "stats": lambda _request, feed: stats(feed),
-    "health": lambda _request, feed: health(feed),
-    "lost": lambda request, feed: feed.missed.note(request.worker, request.lost),
-}
+@answer.register
+def _trail(request: Trail, state: CacheState) -> dict[str, Any]:
+    trails = state.image.trails(request.key, request.connection, now=state.now, at=request.at)
+    if trails is None:
+        raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
+    data: dict[str, Any] = msgspec.to_builtins(trails)
+    data["history"] = _is_remembered(data.pop("exact"), request.at, state)
+    return data
+
+
+@answer.register
+def _rank(request: Rank, state: CacheState) -> list[list[str]]:
+    """Rank the names of each different connection once, for a bounded time; the reply has a bounded number of names.
+
+    After that time a connection gets the names of its address as they were ranked for an earlier connection, if any.
+    At a sinkhole it gets none: those belong to the processes that asked.
+    """
+    ranked: dict[ConnectionTo, list[str]] = {}
+    of_address: dict[str, list[str]] = {}
+    replies: list[list[str]] = []
+    now, budget, until = state.now, _MAX_NODES, state.clock.monotonic() + _RANKING
+    for to in request.connections:
+        names = ranked.get(to)
+        if names is None and budget > 0 and state.clock.monotonic() < until:
+            names = state.image.names_of_connection(to.address, to.connection, now=now, at=request.at, nodes=budget)
+            ranked[to] = names
+            if not is_sinkhole(address_text(to.address) or ""):
+                of_address[to.address] = names
+        elif names is None:
+            state.counters["rank_cut_short"] += 1
+            names = of_address.get(to.address, [])
+        replies.append(names[:budget])
+        budget -= len(replies[-1])
+    return replies
+
+
+@answer.register
+def _schema(_request: Schema, _state: CacheState) -> str:
+    return SCHEMA
+
+
+@answer.register
+def _keys(_request: Keys, _state: CacheState) -> list[str]:
+    return ["string"]
+
+
+@answer.register
+def _version(_request: Version, _state: CacheState) -> int:
+    return 1
+
+
+@answer.register
+def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
+    return {
+        "image": state.image_counters,
+        "admission": state.admission_counters,
+        "cache": dict(state.counters),
+        "lost": losses_by_hop(state.probes, state.follower.lost, state.image.counters, state.losses.total),
+        "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in state.probes},
+    }
+
+
+@answer.register
+def _health(_request: Health, state: CacheState) -> dict[str, Any]:
+    """Report the status of the probes, whether an event was applied (`fed`), and up to when (`now`)."""
+    probes = state.probes
+    return {
+        "status": state.status,
+        "fed": state.applied > 0,
+        "probes": len(probes),
+        "turns": {probe.start: probe.turn for probe in probes},
+        "ended": bool(probes) and all(probe.ended for probe in probes),
+        "now": state.now if probes and state.image.counters["messages"] else None,
+    }
+
+
+@answer.register
+def _lost(request: Lost, state: CacheState) -> None:
+    state.losses.note(request.worker, request.lost)
+
+
+def _look_up(
+    key: str, state: CacheState, *, now: float, at: float | None, budget: int = _MAX_NODES
+) -> dict[str, Any] | None:
+    """Return the result for one key with at most `budget` names and addresses, or None."""
+    found = state.image.get(key, now=now, at=at, nodes=max(budget, 1))
+    state.counters["misses" if found is None else "hits"] += 1
+    if found is None:
+        return None
+    return {**found.fields, "history": _is_remembered(found.exact, at, state)}
+
+
+def _size(data: dict[str, Any] | None) -> int:
+    return len(data["dns_queries"]) + len(data["ip_addresses"]) if data else 0
+
+
+def _cut(data: dict[str, Any] | None, budget: int) -> dict[str, Any] | None:
+    """Return a result with about `budget` names and addresses at most, and at least one of each."""
+    if data is None or _size(data) <= budget:
+        return data
+    most = max(budget // 2, 1)
+    lists = {name: data[name][:most] for name in ("ip_addresses", "dns_queries")}
+    return {**data, **lists, "truncated": True}
+
+
+def _is_remembered(exact: bool, at: float | None, state: CacheState) -> bool:
+    """Return whether a result contains all that was live at `at`."""
+    return exact and (at is None or state.image.remembers(at))

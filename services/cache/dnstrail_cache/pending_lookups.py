@@ -1,15 +1,17 @@
-"""Lookups that wait for the turns of their events, so that none is answered from before its event (DESIGN 3)."""
+"""Pending lookups: those that wait for the turns of their events, so that none answers from before its event."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dnstrail.bus import ServedRequest
-from dnstrail.protocol.lookups import Request
+from dnstrail.protocol.lookups import OVERLOADED, RefusedError, Request
 from dnstrail.protocol.turn_follower import TurnFollower
 
-MAX_PARKED = 1024
+MAX_PENDING = 1024
+MAX_PENDING_OF_CLIENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,38 +24,48 @@ class PendingLookup:
 
 
 class PendingLookups:
-    """The waiting lookups, in the order in which they came."""
+    """The waiting lookups in the order of their arrival. Each leaves the queue by its deadline.
+
+    The queue holds at most 1,024 lookups, and 64 of one client, so that no client takes the places of all others.
+    """
 
     def __init__(self) -> None:
         self._waiting: list[PendingLookup] = []
+        self._of_client: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    @property
-    def full(self) -> bool:
-        """Whether no further one may wait."""
-        return len(self._waiting) >= MAX_PARKED
+    def add(self, lookup: PendingLookup) -> None:
+        """Append a lookup to the queue.
 
-    def park(self, waiting: PendingLookup) -> None:
-        """Let one wait."""
-        self._waiting.append(waiting)
+        Raises:
+            RefusedError: the queue is full, or the client has its share in it.
+        """
+        client = lookup.served.client
+        if len(self._waiting) >= MAX_PENDING:
+            raise RefusedError(OVERLOADED, f"{MAX_PENDING} lookups wait for their events already")
+        if self._of_client[client] >= MAX_PENDING_OF_CLIENT:
+            raise RefusedError(OVERLOADED, f"{MAX_PENDING_OF_CLIENT} lookups of this client wait for their events")
+        self._waiting.append(lookup)
+        self._of_client[client] += 1
 
-    def ready(self, turns: TurnFollower, now: float) -> Iterator[tuple[PendingLookup, bool]]:
-        """Take out those that can be answered, each with whether all of its turns were seen."""
-        still: list[PendingLookup] = []
-        for waiting in self._waiting:
-            complete = is_complete(waiting.request, turns)
-            if complete is None and now < waiting.deadline:
-                still.append(waiting)
+    def take_ready(self, follower: TurnFollower, now: float) -> Iterator[tuple[PendingLookup, bool]]:
+        """Remove and yield the lookups that can be answered, each with whether all of its marks are reached."""
+        waiting: list[PendingLookup] = []
+        for lookup in self._waiting:
+            complete = is_complete(lookup.request, follower)
+            if complete is None and now < lookup.deadline:
+                waiting.append(lookup)
             else:
-                yield waiting, bool(complete)
-        self._waiting = still
+                yield lookup, bool(complete)
+        self._waiting = waiting
+        self._of_client = Counter(lookup.served.client for lookup in waiting)
 
 
-def is_complete(request: Request, turns: TurnFollower) -> bool | None:
-    """Whether all marks of a request are reached: True, False (one never will be), or None (not yet)."""
-    reached = [turns.reached(mark) for mark in request.after]
+def is_complete(request: Request, follower: TurnFollower) -> bool | None:
+    """Return whether all marks of a request are reached: True, None (not yet), or False (one is out of reach)."""
+    reached = [follower.reached(mark) for mark in request.after]
     if False in reached:
         return False
     return None if None in reached else True

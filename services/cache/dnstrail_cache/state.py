@@ -1,115 +1,67 @@
-"""From the bus into the image: batches of payloads, turns, and the clock that they carry."""
+"""The state of the cache: what the feeder changes and the answers read."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from dnstrail.bus import Subscriber
-from dnstrail.captured import Captured
-from dnstrail.dns import is_response
-from dnstrail.errors import BadMessage
-from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Image
-from dnstrail.image.apply import TOPICS as TOLD
-from dnstrail.image.apply import apply_event
+from dnstrail.image.apply import TOPICS
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
-from dnstrail.protocol.loss_log import LossLog
+from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.duplicates import DuplicateFilter
-from dnstrail_cache.losses import WorkerLosses
-
-TOPICS = (*TOLD, TURN)
-_AT_ONCE = 0.02  # seconds; a batch may hold some hundred events
-_MESSAGES_AT_ONCE = 256
-_SILENCE = 2.0  # seconds without a turn, whose heartbeat is a tenth of one
-_SWEPT_AT_ONCE = 512
-_NANOSECONDS = 1_000_000_000
+from dnstrail_cache.health import TurnTimes, silent_probes, status_of
 
 
-class Feed:
-    """Keeps an image in step with what the probes publish; `report` is given the answers in conflict with others."""
+@dataclass(slots=True)
+class CacheState:
+    """The contents of the cache at one moment.
 
-    def __init__(
-        self, subscriber: Subscriber, image: Image, clock: Clock, report: Callable[[Captured, str], None]
-    ) -> None:
-        self.image = image
-        self._report = report
-        self._losses = -1
-        self._loss_log = LossLog()
-        self.heard = float("-inf")
-        self._copies = DuplicateFilter()
-        self.missed = WorkerLosses()
-        self.turns = TurnFollower(TOLD)
-        self.counters: Counter[str] = Counter()
-        self._subscriber = subscriber
-        self._clock = clock
-        self._live = False
+    The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
+    turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
+    `turn_times` holds the arrival times of the turns of each probe. `applied` counts events.
+    """
+
+    image: Image
+    clock: Clock
+    follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
+    losses: WorkerLosses = field(default_factory=WorkerLosses)
+    counters: Counter[str] = field(default_factory=Counter)
+    turn_times: dict[str, TurnTimes] = field(default_factory=dict)
+    applied: int = 0
+
+    @property
+    def probes(self) -> list[Turn]:
+        """The last turn of every probe start."""
+        return self.follower.probes
+
+    @property
+    def live(self) -> bool:
+        """Whether one of the probes captures live traffic."""
+        return any(probe.live for probe in self.probes)
 
     @property
     def now(self) -> float:
-        """The clock of the stream: wall time while a live probe is heard, else the greatest stamp so far."""
-        return self._clock.wall() if self._live else self.image.latest
+        """The clock of the stream: wall time with a live probe, else the greatest time stamp so far."""
+        return self.clock.wall() if self.live else self.image.latest
 
     @property
     def status(self) -> str:
-        """How it stands: waiting for a probe, silent (one is no longer heard before its end), or ok."""
-        probes = self.turns.probes
-        if not probes:
-            return "waiting"
-        ended = all(probe.ended for probe in probes)
-        return "silent" if not ended and self._clock.monotonic() - self.heard > _SILENCE else "ok"
+        """The status of the probes: one of those of `health.status_of`."""
+        return status_of(self.probes, self.turn_times, self.clock.monotonic())
 
-    def drain(self) -> None:
-        """Apply what has come, for a bounded time so that lookups are answered meanwhile."""
-        until = self._clock.monotonic() + _AT_ONCE
-        for _ in range(_MESSAGES_AT_ONCE):
-            message = self._subscriber.receive()
-            if message is None:
-                break
-            topic, body = message
-            try:
-                self._apply(topic, body)
-            except BadMessage:
-                self.counters["bad_bus_message"] += 1
-            if self._clock.monotonic() >= until:
-                break
-        self.image.sweep(self.now, _SWEPT_AT_ONCE)
+    @property
+    def silent_probes(self) -> list[str]:
+        """The starts of probes that stopped without their last turn."""
+        return [probe.start for probe in silent_probes(self.probes, self.turn_times, self.clock.monotonic())]
 
-    def _apply(self, topic: str, body: bytes) -> None:
-        if topic == TURN:
-            turn = decode(body, Turn)
-            self.turns.turn(turn)
-            if turn.live and not self._live:  # what was before is not remembered
-                self.image.forget(turn.now / _NANOSECONDS)
-            self._live = any(probe.live for probe in self.turns.probes)
-            self.heard = self._clock.monotonic()
-            self._note_losses(turn)
-            self._loss_log.note(self.turns.lost, self.heard)
-            return
-        if topic not in TOLD:
-            return
-        batch = decode(body, Batch)
-        self.turns.batch(topic, batch)
-        for event in batch.events:
-            self._feed(topic, event, batch.host)
+    @property
+    def image_counters(self) -> dict[str, int]:
+        """The size of the image, and its counters."""
+        return {"roots": len(self.image), "relations": self.image.store.relations, **self.image.counters}
 
-    def _feed(self, topic: str, event: Captured, host: str = "") -> None:
-        if topic == NET_PACKET_DNS and is_response(event.payload) and self._copies.is_copy(event):
-            self.counters["copies"] += 1
-            return
-        applied = apply_event(self.image, topic, event, live=self._live)
-        if applied.admitted:  # one that was not may be known on its other socket
-            self._copies.note(event)
-        if applied.conflict:
-            self._report(event, host)
-
-    def _note_losses(self, turn: Turn) -> None:
-        """What was lost, here or at a probe, and a probe that has started: then queries may have gone unseen."""
-        probes = self.turns.probes
-        losses = sum(self.turns.lost.values()) + len(probes)
-        losses += sum(sum(reasons.values()) for probe in probes for reasons in probe.lost.values())
-        if losses != self._losses:
-            self._losses = losses
-            self.image.admission.gap(max(turn.now / _NANOSECONDS, self.image.latest))
+    @property
+    def admission_counters(self) -> dict[str, int]:
+        """The counters of admission."""
+        return dict(self.image.admission.counters)

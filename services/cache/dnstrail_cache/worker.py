@@ -14,14 +14,15 @@ from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.image.admission import Admission
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.lookups import OVERLOADED, RefusedError, Request, decode_request, encode_data, encode_error
+from dnstrail.protocol.lookups import RefusedError, Request, decode_request, encode_data, encode_error
 from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
-from dnstrail_cache.pending_lookups import MAX_PARKED, PendingLookup, PendingLookups, is_complete
-from dnstrail_cache.state import TOPICS, Feed
+from dnstrail_cache.feeder import TOPICS, Feeder
+from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.state import CacheState
 
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
-_POLL = 0.05  # seconds between looks at the stop signal
+_POLL = 0.05  # seconds between two checks of the stop signal
 _SOON = 0.005  # the same while lookups wait
 _REQUESTS_AT_ONCE = 256
 
@@ -39,17 +40,17 @@ def run(
     unmatched: str = "auto",
     pusher: Pusher | None = None,
 ) -> None:
-    """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends it.
+    """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
-    Answers that are in conflict with others are counted, and sent to where findings go.
+    Answers that conflict with others are counted, and sent to `pusher`.
     """
-    image = Image(bounds, Admission(unmatched))
-    worker = _Worker(server, Feed(subscriber, image, clock, _report_to(pusher)), clock)
+    state = CacheState(Image(bounds, Admission(unmatched)), clock)
+    worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher)), state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
-        bus.wait(subscriber, server, timeout=_SOON if len(worker.parked) else _POLL)
+        bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
         worker.step()
-    structlog.get_logger().info("stopped", **worker.feed.image.counters)
+    structlog.get_logger().info("stopped", **state.image.counters)
 
 
 def _report_to(pusher: Pusher | None) -> Callable[[Captured, str], None]:
@@ -62,19 +63,19 @@ def _report_to(pusher: Pusher | None) -> Callable[[Captured, str], None]:
 
 
 class _Worker:
-    """The state between two steps of the loop."""
+    """The answering half of the loop. Every request gets exactly one reply, at once or by its deadline."""
 
-    def __init__(self, server: Server, feed: Feed, clock: Clock) -> None:
-        self.feed = feed
-        self.parked = PendingLookups()
+    def __init__(self, server: Server, feeder: Feeder, state: CacheState) -> None:
+        self.pending = PendingLookups()
         self._server = server
-        self._clock = clock
+        self._feeder = feeder
+        self._state = state
 
     def step(self) -> None:
-        """Events first, so that a lookup sees all that came before it; then the lookups."""
-        self.feed.drain()
-        for waiting, complete in self.parked.ready(self.feed.turns, self._clock.monotonic()):
-            self._answer(waiting.served, waiting.request, complete=complete)
+        """Apply the events first, so that a lookup finds all that arrived before it; then answer the lookups."""
+        self._feeder.drain()
+        for lookup, complete in self.pending.take_ready(self._state.follower, self._state.clock.monotonic()):
+            self._answer(lookup.served, lookup.request, complete=complete)
         for _ in range(_REQUESTS_AT_ONCE):
             served = self._server.receive()
             if served is None:
@@ -82,10 +83,10 @@ class _Worker:
             self._serve(served)
 
     def _serve(self, served: ServedRequest) -> None:
-        self.feed.counters["requests"] += 1
+        self._state.counters["requests"] += 1
         try:
             request = decode_request(served.body)
-            complete = is_complete(request, self.feed.turns)
+            complete = is_complete(request, self._state.follower)
             if complete is None:
                 self._park(served, request)
                 return
@@ -95,19 +96,17 @@ class _Worker:
         self._answer(served, request, complete=complete)
 
     def _park(self, served: ServedRequest, request: Request) -> None:
-        if self.parked.full:
-            raise RefusedError(OVERLOADED, f"{MAX_PARKED} lookups wait for their events already")
-        self.feed.counters["parked"] += 1
-        self.parked.park(PendingLookup(served, request, self._clock.monotonic() + PATIENCE))
+        self.pending.add(PendingLookup(served, request, self._state.clock.monotonic() + PATIENCE))
+        self._state.counters["parked"] += 1
 
     def _answer(self, served: ServedRequest, request: Request, *, complete: bool) -> None:
         if not complete:
-            self.feed.counters["incomplete"] += 1
+            self._state.counters["incomplete"] += 1
         try:
-            served.reply(encode_data(answer(request, self.feed), complete=complete))
+            served.reply(encode_data(answer(request, self._state), complete=complete))
         except RefusedError as refused:
             self._refuse(served, refused, complete=complete)
 
     def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
-        self.feed.counters[refused.code] += 1
+        self._state.counters[refused.code] += 1
         served.reply(encode_error(refused.code, str(refused), complete=complete))

@@ -25,7 +25,7 @@ from dnstrail.events import Event
 from dnstrail.process.privileges import User
 from dnstrail.process.signals import PARENT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
-from dnstrail.protocol.loss_log import LossLog, worker_name
+from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import derived_events, event_map
 
@@ -102,7 +102,8 @@ class Pipeline:
         self._dns = self._data_source()
         self._names = ConnectionEnricher(self._dns)
         self._turns = TurnFollower(plan.events)
-        self._loss_log = LossLog(partial(self._dns.tell_lost, worker_name("dnstrail"))) if self._dns else LossLog()
+        report = partial(self._dns.client.report_losses, worker_name("dnstrail")) if self._dns else None
+        self._loss_log = LossReporter(report) if report else LossReporter()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._last: Turn | None = None
         self._signatures_done = not plan.findings

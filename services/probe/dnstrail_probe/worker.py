@@ -10,7 +10,7 @@ import structlog
 from dnstrail.bus import Publisher
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN
-from dnstrail.protocol.loss_log import LossLog
+from dnstrail.protocol.losses import LossReporter
 from dnstrail_probe.batch_publisher import BatchPublisher, Losses
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.source import Source
@@ -57,7 +57,7 @@ class _Probe:
         self._stop = stop
         self._batches = BatchPublisher(publisher, secrets.token_hex(8), live=source.live, identity=identity)
         self._greatest = 0
-        self._loss_log = LossLog()
+        self._loss_reporter = LossReporter()
         self._log = structlog.get_logger()
 
     def await_subscribers(self, expected: int) -> None:
@@ -91,7 +91,7 @@ class _Probe:
                 self._flush()
                 self._publisher.subscribers(TURN)  # lets the bus handle new subscriptions
                 beat = self._clock.monotonic()
-                self._loss_log.note(_flat(losses_of(self._source)), beat)
+                self._loss_reporter.note(_flat(losses_of(self._source)), beat)
 
     def end(self) -> None:
         """Publish the last turn, and log how the source ended."""

@@ -12,14 +12,14 @@ import msgpack
 import structlog
 
 from dnstrail.bus import Bus, Pusher, Subscriber
-from dnstrail.client import DnsDataSource
+from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, NAMES, PUBLISHED, SIGNATURE_ERRORS, SOURCE, Event
 from dnstrail.events import topics_of as topics_of_events
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
-from dnstrail.protocol.loss_log import LossLog, worker_name
+from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import ANY, Finding, Signal, Signature
 from dnstrail.tracee import derived_events, finding_map, signature_ids
@@ -98,12 +98,12 @@ class _Worker:
         self.engine = Engine(chosen, sources, self._on_finding)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
-        self._dns = dns
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
         self._ids = ids
         self._derived = _selected(chosen).intersection(DERIVED)
-        self._loss_log = LossLog(partial(dns.tell_lost, worker_name("signatures"))) if dns else LossLog()
+        report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
+        self._losses = LossReporter(report) if report else LossReporter()
         self._completed: set[str] = set()
 
     def on_message(self, topic: str, body: bytes) -> None:
@@ -120,28 +120,29 @@ class _Worker:
     def close(self) -> None:
         """Close the signatures, and report the last losses."""
         self.engine.close()
-        self._loss_log.close(self._all_losses())
+        self._losses.close(self._all_losses())
 
     def _on_batch(self, topic: str, batch: Batch) -> None:
         self.turns.batch(topic, batch)
         self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
         mark = (batch.start, batch.turn)
-        if self._dns is not None:
-            self._dns.after = [mark]
         coverage = self.coverage.of(batch.start)
         events = [Event(topic, captured, mark, batch.host, coverage=coverage) for captured in batch.events]
-        for event in self._names.fill(events):
-            self.engine.on_event(event)
-            for derived in derived_events(event, self._derived):
-                self.engine.on_event(derived)
+        named = self._names.fill(events)
+        with lookups_after(mark):
+            for event in named:
+                self.engine.on_event(event)
+                for derived in derived_events(event, self._derived):
+                    self.engine.on_event(derived)
 
     def _on_turn(self, turn: Turn) -> None:
         self.turns.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
-        self._loss_log.note(self._all_losses(), time.monotonic())
+        self._losses.note(self._all_losses(), time.monotonic())
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
-            self.engine.on_signal(Signal(SOURCE_COMPLETE))
+            with lookups_after((turn.start, turn.turn)):
+                self.engine.on_signal(Signal(SOURCE_COMPLETE))
             self._deliver({"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters})
 
     def _all_losses(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The bus between workers: a small contract, and ZeroMQ as its first implementation."""
+"""The bus between workers: a small contract, and ZeroMQ as its implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bus can do: publish, subscribe, serve, request, and push findings to one place."""
+"""The contract of a bus: publish, subscribe, serve, request, and push findings to one receiver."""
 
 from __future__ import annotations
 
@@ -7,43 +7,45 @@ from typing import Protocol
 
 
 class Endpoint(Protocol):
-    """One open end of the bus."""
+    """An open end of the bus. Only the bus that opened it may wait for it."""
 
     def close(self) -> None:
-        """Let go of it; what was sent is still delivered for a moment."""
+        """Close the end; messages that were sent are still delivered for a moment."""
         ...
 
 
 class Publisher(Endpoint, Protocol):
-    """The sending end of events: bound, one a probe."""
+    """The sending end of events. It is bound; each probe has one."""
 
     def publish(self, topic: str, body: bytes) -> bool:
-        """Send to whoever subscribed; False if the message has to wait and was not taken (never for live events).
+        """Send a message to all subscribers; False if the bus did not accept it, and the caller has to repeat it.
 
-        True says that it is on its way, not that it arrived.
+        A publisher that is not lossless always returns True. True means that the message is on its way, not that it
+        arrived.
         """
         ...
 
     def subscribers(self, topic: str) -> int:
-        """How many subscriptions to just this topic stand now."""
+        """Return the number of subscriptions to exactly this topic."""
         ...
 
 
 class Subscriber(Endpoint, Protocol):
-    """The receiving end of events: connects to one or several publishers."""
+    """The receiving end of events. It connects to one or several publishers."""
 
     def receive(self) -> tuple[str, bytes] | None:
-        """The next message, or None when none is there."""
+        """Return the next message, or None if none has arrived."""
         ...
 
 
 class ServedRequest(Protocol):
-    """A request that waits for its one reply."""
+    """A request that awaits its one reply. `client` identifies the connection over which it arrived."""
 
+    client: bytes
     body: bytes
 
     def reply(self, body: bytes) -> None:
-        """Answer; a client that has gone meanwhile does not matter."""
+        """Send the reply; a client that has left is no error."""
         ...
 
 
@@ -51,7 +53,7 @@ class Server(Endpoint, Protocol):
     """The answering end of lookups."""
 
     def receive(self) -> ServedRequest | None:
-        """The next request, or None when none is there."""
+        """Return the next request, or None if none has arrived."""
         ...
 
 
@@ -59,15 +61,18 @@ class Requester(Endpoint, Protocol):
     """The asking end of lookups."""
 
     def request(self, body: bytes, timeout: float) -> bytes | None:
-        """Ask and wait; None when no answer came within `timeout` seconds (ask again at will)."""
+        """Send a request and return its reply, or None if none arrived within `timeout` seconds.
+
+        A later request never receives the reply to an earlier one.
+        """
         ...
 
 
 class Pusher(Endpoint, Protocol):
-    """The sending end of findings: connects to one puller."""
+    """The sending end of findings. It connects to one puller."""
 
     def push(self, body: bytes, wait: float = 0.0) -> bool:
-        """Send; False if the receiver is gone or behind, for `wait` seconds, and the message was not taken."""
+        """Send a message; False if the receiver did not accept it within `wait` seconds."""
         ...
 
 
@@ -75,41 +80,41 @@ class Puller(Endpoint, Protocol):
     """The receiving end of findings."""
 
     def receive(self) -> bytes | None:
-        """The next message, or None when none is there."""
+        """Return the next message, or None if none has arrived."""
         ...
 
 
 class Bus(Protocol):
-    """Opens ends by address (`ipc:///path`)."""
+    """A factory of ends by address (`ipc:///path`). A bus and its ends belong to one thread."""
 
     def publisher(self, address: str, *, lossless: bool) -> Publisher:
-        """Bind a publisher; `lossless` makes it wait for slow subscribers instead of dropping (files alone)."""
+        """Bind a publisher; a lossless one waits for slow subscribers instead of dropping (capture files only)."""
         ...
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> Subscriber:
-        """Connect to publishers; topics select by prefix and are subscribed to in this order."""
+        """Connect to publishers and subscribe to topics, by prefix and in this order."""
         ...
 
     def server(self, address: str) -> Server:
-        """Bind the lookups."""
+        """Bind the answering end of lookups."""
         ...
 
     def requester(self, address: str) -> Requester:
-        """Connect to the lookups."""
+        """Connect the asking end of lookups."""
         ...
 
     def pusher(self, address: str) -> Pusher:
-        """Connect to where findings go."""
+        """Connect the sending end of findings."""
         ...
 
     def puller(self, address: str) -> Puller:
-        """Bind where findings go."""
+        """Bind the receiving end of findings."""
         ...
 
     def wait(self, *ends: Endpoint, timeout: float) -> None:
-        """Wait until one of these receiving ends has something, for `timeout` seconds at most."""
+        """Wait until a message arrives at one of these receiving ends of this bus, or `timeout` seconds have passed."""
         ...
 
     def close(self, *, now: bool = False) -> None:
-        """Close what is still open; `now` without waiting for what was sent to arrive."""
+        """Close all ends that are still open; `now` discards the messages that have not arrived yet."""
         ...

@@ -1,10 +1,11 @@
-"""Unix sockets of the bus: where they lie, who may use them, and that only one process serves each."""
+"""Unix sockets of the bus: their folder, the users that may use them, and the one process that serves each."""
 
 from __future__ import annotations
 
 import fcntl
 import grp
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -17,21 +18,23 @@ RUN_DIR = "DNSTRAIL_RUN_DIR"
 GROUP = "dnstrail"
 _SCHEME = "ipc://"
 _MAX_PATH = 107  # bytes in sun_path, unix(7)
+_OF_THE_HOST = Path("/run/dnstrail")
+_CONNECT = 0.2  # seconds for a connection to a socket of this host
 
 
 def default_run_dir() -> Path:
-    """Where the sockets of a host lie: /run/dnstrail for root, else below the user's runtime folder."""
+    """Return the folder of the sockets: /run/dnstrail for root, else one below the user's runtime folder."""
     if configured := os.environ.get(RUN_DIR):
         return Path(configured)
     if os.geteuid() == 0:
-        return Path("/run/dnstrail")
+        return _OF_THE_HOST
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "dnstrail"
     return Path(tempfile.gettempdir()) / f"dnstrail-{os.geteuid()}"
 
 
 def group_id() -> int:
-    """The group that may use the sockets of this host, or -1 where there is none."""
+    """Return the id of the group that may use the sockets of this host, or -1 if it does not exist."""
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
@@ -39,28 +42,28 @@ def group_id() -> int:
 
 
 def events_address(run_dir: Path) -> str:
-    """Where the probe of this folder publishes."""
+    """Return the address at which the probe of a run-dir publishes."""
     return f"{_SCHEME}{run_dir}/events.sock"
 
 
 def lookups_address(run_dir: Path) -> str:
-    """Where the cache of this folder answers."""
+    """Return the address at which the cache of a run-dir answers lookups."""
     return f"{_SCHEME}{run_dir}/lookups.sock"
 
 
 def findings_address(run_dir: Path) -> str:
-    """Where the signature workers of this folder send their findings."""
+    """Return the address that receives the findings of a run-dir."""
     return f"{_SCHEME}{run_dir}/findings.sock"
 
 
 def socket_path(address: str) -> Path:
-    """The path of an ipc address.
+    """Return the path of an ipc address.
 
     Raises:
-        BusError: another transport, or a path too long for a unix socket.
+        BusError: the address names another transport, or a path that is too long for a unix socket.
     """
     if address.startswith("tcp://"):
-        raise BusError(address, "tcp without keys is refused: nothing said there would be safe; use ipc:///path")
+        raise BusError(address, "tcp without keys is refused: anybody could read or send there; use ipc:///path")
     if not address.startswith(_SCHEME):
         raise BusError(address, "no bus address: write ipc:///path")
     path = address.removeprefix(_SCHEME)
@@ -71,12 +74,12 @@ def socket_path(address: str) -> Path:
 
 @contextmanager
 def sole_server(address: str) -> Iterator[int]:
-    """Around the bind of an ipc socket: make its folder, hold its lock, let user and group alone use it.
+    """Prepare the bind of an ipc socket: make its folder, lock the address, restrict it to the user and the group.
 
-    Gives the locked descriptor: whoever serves keeps it open until the socket is closed.
+    Yields the descriptor of the lock. The server keeps it open until it closes the socket.
 
     Raises:
-        BusError: another process serves this address, or the folder cannot be used.
+        BusError: another process serves this address, or the folder is unusable.
     """
     path = socket_path(address)
     lock = _lock(address, path)
@@ -89,7 +92,7 @@ def sole_server(address: str) -> Iterator[int]:
     finally:
         os.umask(umask)
     folder = path.parent.stat()
-    with suppress(OSError):  # whoever owns the folder uses what is in it, whichever worker made it
+    with suppress(OSError):  # the owner of the folder may use the socket, whichever worker made it
         os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
 
 
@@ -108,11 +111,11 @@ def _lock(address: str, path: Path) -> int:
 
 
 def make_folder(address: str, folder: Path) -> None:
-    """Make the folder of a socket, for the group, unless it is there.
+    """Make the folder of a socket for the group, if it is missing.
 
     Raises:
-        BusError: it is there, and somebody else's.
-        OSError: it cannot be made.
+        BusError: the folder belongs to another user.
+        OSError: the folder cannot be made.
     """
     if not folder.is_dir():
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -121,4 +124,58 @@ def make_folder(address: str, folder: Path) -> None:
     status = folder.stat()
     others_may_write = bool(status.st_mode & stat.S_IWOTH) if os.geteuid() == 0 else True
     if status.st_uid not in (0, os.geteuid()) and others_may_write:
-        raise BusError(address, f"{folder} belongs to somebody else: choose another folder with --run-dir")
+        raise BusError(address, f"{folder} belongs to another user: choose another folder with --run-dir")
+
+
+def why_unanswered(address: str) -> tuple[str, str]:
+    """Return why nobody answers at an address, and the remedy: the `reason` and `remedy` of `Unavailable`."""
+    path = socket_path(address)
+    try:
+        _connect(path)
+    except PermissionError:
+        return "permission", f"permission denied: {_remedy_of(path)}"
+    except OSError:
+        for folder in _run_dirs():
+            if folder != path.parent and _is_served(folder / path.name):
+                return "elsewhere", f"a cache serves {folder}: use --run-dir {folder}"
+        return "absent", "nobody serves this socket: start `dnstrail cache`, or name its folder with --run-dir"
+    return "timeout", "a process serves this socket, but it is busy or stopped: see the log of the cache"
+
+
+def _connect(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_CONNECT)
+        with suppress(TimeoutError, BlockingIOError):  # its queue of connections is full: it is served
+            probe.connect(os.fspath(path))
+
+
+def _is_served(path: Path) -> bool:
+    """Return whether a process of a trusted user serves a socket: root's, this user's, or that of the sudo caller."""
+    try:
+        trusted = path.parent.stat().st_uid in {0, *_users()}
+        _connect(path)
+    except PermissionError:
+        return trusted
+    except OSError:
+        return False
+    return trusted
+
+
+def _run_dirs() -> list[Path]:
+    """Return the folders in which a cache of this host may serve this user."""
+    runtime, temporary = Path("/run/user"), Path(tempfile.gettempdir())
+    own = [folder for user in _users() for folder in (runtime / f"{user}/dnstrail", temporary / f"dnstrail-{user}")]
+    return [default_run_dir(), _OF_THE_HOST, *own]
+
+
+def _users() -> list[int]:
+    caller = os.environ.get("SUDO_UID", "")
+    return [os.geteuid(), *([int(caller)] if caller.isascii() and caller.isdigit() else [])]
+
+
+def _remedy_of(path: Path) -> str:
+    for place in (path, path.parent):
+        with suppress(OSError, KeyError):
+            group = place.stat().st_gid
+            return f"join the group {grp.getgrgid(group).gr_name}" if group else "run it with sudo"
+    return f"join the group {GROUP}"

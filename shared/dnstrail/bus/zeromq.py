@@ -15,22 +15,22 @@ from dnstrail.bus.ipc import socket_path, sole_server
 from dnstrail.errors import BusError
 
 _HIGH_WATER = 4000  # messages; a batch holds up to a few hundred events
-_MAX_MESSAGE = 16 << 20  # bytes; past it the peer is cut off
-_MAX_REQUEST = 16 << 20  # bytes; a longer request is refused with its reason up to here
-_WAITING_REQUESTS = 64  # of one client
-_MAX_FRAMES = 16  # of a request, its envelope among them
-_HEARTBEAT = 2000  # ms between heartbeats, and half of how long a silent peer is believed alive
-_LINGER = 3000  # ms in which a closing sender of events or findings still delivers
-_LOSSLESS_WAIT = 100  # ms for which a lossless send waits before it gives the message back
+_MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
+_MAX_REQUEST = 16 << 20  # bytes; requests beyond the limit of lookups are refused with a reason up to this size
+_WAITING_REQUESTS = 64  # unread requests of one client; beyond them its socket has to wait
+_MAX_FRAMES = 16  # of a request, including its envelope; a longer one is dropped
+_HEARTBEAT = 2000  # ms between heartbeats; a peer that is silent for twice as long is disconnected
+_LINGER = 3000  # ms for which a closed sender of events or findings still delivers
+_LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20, 1000  # ms, doubling from the first to the second
 
-_CHANGES = {b"\x01": 1, b"\x00": -1}  # what an XPUB is told of subscriptions
+_CHANGES = {b"\x01": 1, b"\x00": -1}  # the first byte of a subscription message (RFC 37/ZMTP)
 
 Frames = list[bytes]
 
 
 class _End:
-    """A socket, and the lock of the address that it serves."""
+    """A socket, and the lock of its address if it is bound."""
 
     def __init__(self, socket: zmq.Socket[bytes], lock: int | None = None) -> None:
         self.socket = socket
@@ -86,10 +86,11 @@ class _ServedRequest:
     def __init__(self, server: _Server, frames: Frames) -> None:
         self._server = server
         self._envelope = frames[:-1]
+        self.client = frames[0]  # which ROUTER puts before every request
         self.body = frames[-1]
 
     def reply(self, body: bytes) -> None:
-        with suppress(zmq.ZMQError):  # the client has gone
+        with suppress(zmq.ZMQError):  # the client has left
             self._server.socket.send_multipart([*self._envelope, body], zmq.NOBLOCK)
 
 
@@ -129,11 +130,14 @@ E = TypeVar("E", bound=_End)
 
 
 class ZmqBus:
-    """One ZeroMQ context and the ends that were opened from it; for one thread."""
+    """One ZeroMQ context and the ends opened from it. It belongs to one thread.
+
+    Every socket has a high-water mark, a size limit and a linger time, so that no peer makes a worker grow or hang.
+    """
 
     def __init__(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._ends: list[_End] = []
+        self._sockets: dict[Endpoint, zmq.Socket[bytes]] = {}
 
     def publisher(self, address: str, *, lossless: bool) -> _Publisher:
         socket = self._socket(zmq.XPUB, _LINGER)
@@ -141,7 +145,7 @@ class ZmqBus:
         if lossless:
             socket.setsockopt(zmq.XPUB_NODROP, 1)
             socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
-            socket.setsockopt(zmq.LINGER, -1)  # all of it arrives, however slow; `close(now=True)` says otherwise
+            socket.setsockopt(zmq.LINGER, -1)  # deliver all of it, unless the bus is closed with `now`
         return self._keep(_Publisher(socket, self._bind(socket, address)))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> _Subscriber:
@@ -160,8 +164,8 @@ class ZmqBus:
 
     def requester(self, address: str) -> _Requester:
         socket = self._socket(zmq.REQ)
-        socket.setsockopt(zmq.REQ_RELAXED, 1)  # ask again after a time-out, on the same socket,
-        socket.setsockopt(zmq.REQ_CORRELATE, 1)  # and never take a late answer for the new one's
+        socket.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
+        socket.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
         self._connect(socket, address)
         return self._keep(_Requester(socket))
 
@@ -177,19 +181,18 @@ class ZmqBus:
     def wait(self, *ends: Endpoint, timeout: float) -> None:
         poller = zmq.Poller()
         for end in ends:
-            if isinstance(end, _End):
-                poller.register(end.socket, zmq.POLLIN)
+            poller.register(self._sockets[end], zmq.POLLIN)
         poller.poll(int(timeout * 1000))
 
     def close(self, *, now: bool = False) -> None:
         if now:
             self._context.destroy(linger=0)
-        for end in self._ends:
+        for end in self._sockets:
             end.close()
-        self._context.destroy()  # with what never became an end, since its bind failed
+        self._context.destroy()  # and the sockets whose bind failed
 
     def _keep(self, end: E) -> E:
-        self._ends.append(end)
+        self._sockets[end] = end.socket
         return end
 
     def _socket(self, kind: int, linger: int = 0) -> zmq.Socket[bytes]:
@@ -199,8 +202,8 @@ class ZmqBus:
         socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
         if kind in (zmq.REQ, zmq.ROUTER):
-            # Never on the streams: a full subscriber reads no PONG, is taken for dead, and libzmq 4.3.5 then aborts
-            # ("_input_stopped"). There the turns are the heartbeat.
+            # Never on PUB and SUB: a full subscriber reads no PONG and is disconnected, and libzmq 4.3.5 then aborts
+            # ("_input_stopped"). Turns are the heartbeat there.
             socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT)
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT)
         socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT[0])

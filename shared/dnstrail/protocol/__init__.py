@@ -1,1 +1,1 @@
-"""What travels over the bus: batches, turns, lookups, and the losses that each hop counts."""
+"""The protocol on the bus: batches, turns, lookups, and the losses of each hop."""

@@ -1,8 +1,12 @@
-"""Lookups on the wire: one MessagePack map asks, one answers (DESIGN 4)."""
+"""Lookups on the wire: a request is one MessagePack map, and so is its reply (docs/lookups.md).
+
+Each operation is one Struct below, a subclass of `Request`. The cache holds one function for it (`answers.py`).
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any
 
 import msgpack
@@ -15,7 +19,6 @@ from dnstrail.events import NAMES, SIGNATURE_ERRORS
 from dnstrail.protocol.batches import TURN, Count, Mark, unpack
 
 VERSION = 1
-OPERATIONS = ("get", "get_many", "trail", "schema", "keys", "version", "stats", "health", "lost")
 MAX_MESSAGE = 1 << 20  # bytes
 MAX_KEY = 1024  # bytes
 MAX_KEYS = 1024
@@ -30,144 +33,241 @@ UNSUPPORTED_VERSION = "unsupported_version"
 OVERLOADED = "overloaded"
 
 SCHEMA = '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string"}'
+OPERATIONS: dict[str, type[Request]] = {}  # every subclass of Request, by the name of its operation
+
+_Short = Annotated[str, msgspec.Meta(max_length=256)]
+_ProcessId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+_Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 
 
 class RefusedError(DnstrailError):
-    """A request that cannot be answered; `code` is one of the error codes of this module."""
+    """A request that the cache refuses; `code` is one of the error codes of this module."""
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
         super().__init__(message)
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A request after its check: `keys` holds the one key of `get` and `trail`, too; `connection` goes with `trail`.
+def _name_of_operation(class_name: str) -> str:
+    """Return the name on the wire: `GetMany` is "get_many"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
 
-    `lost` is what a `worker` has missed so far, by name: events, and ends of turns.
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_name_of_operation):
+    """A request that passed all checks of its operation, so that it can be answered as it is.
+
+    A subclass is one operation. It names the fields of the request and checks what their types cannot express.
+    Fields that it does not name are ignored, so that later versions may add some. `after` holds the marks of the
+    events at hand: the cache answers once it has applied all of these turns.
     """
 
-    op: str
-    keys: tuple[str, ...] = ()
-    at: float | None = None
     after: tuple[Mark, ...] = ()
-    connection: Connection = Connection()
-    worker: str = ""
-    lost: dict[str, int] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        OPERATIONS[_name_of_operation(cls.__name__)] = cls
+
+    def __post_init__(self) -> None:
+        """Check the request.
+
+        Raises:
+            RefusedError: a value is outside its limits; the text names it.
+        """
+        if len(self.after) > MAX_MARKS:
+            raise RefusedError(BAD_REQUEST, f"{len(self.after)} marks; {MAX_MARKS} at most")
 
 
-_Short = Annotated[str, msgspec.Meta(max_length=256)]
+class Get(Request, frozen=True, kw_only=True):
+    """One key; `at` selects the image of a past time. Replies with the related names and addresses."""
 
-
-class _Wire(msgspec.Struct, frozen=True):
-    op: str
-    key: Any = None
-    keys: list[Any] | None = None
+    key: Any = None  # a string; another type is refused with an error code of its own
     at: float | None = None
-    after: list[Mark] = []
-    process: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_key(self.key)
+        _check_time(self.at)
+
+
+class GetMany(Request, frozen=True, kw_only=True):
+    """Up to 1,024 keys. Replies with one result for each key, in their order; nil for a key without data."""
+
+    keys: tuple[Any, ...]
+    at: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_count("keys", len(self.keys))
+        for key in self.keys:
+            _check_key(key)
+        _check_time(self.at)
+
+
+class Trail(Request, frozen=True, kw_only=True):
+    """One key, and the connection to explain. Replies with the ranked paths from questions to the key."""
+
+    key: Any = None
+    at: float | None = None
+    process: _ProcessId | None = None
     container: _Short | None = None
     client: _Short | None = None
-    port: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] | None = None
+    port: _Port | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_key(self.key)
+        _check_time(self.at)
+        _check_address("client", self.client)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection to explain."""
+        return _connection(self.process, self.container, self.client, self.port)
+
+
+class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A connection in a `rank` request: its destination, and what is known of its client."""
+
+    address: _Short
+    process: _ProcessId | None = None
+    container: _Short | None = None
+    client: _Short | None = None
+    port: _Port | None = None
+
+    def __post_init__(self) -> None:
+        _check_address("address", self.address)
+        _check_address("client", self.client)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection without its destination."""
+        return _connection(self.process, self.container, self.client, self.port)
+
+
+class Rank(Request, frozen=True, kw_only=True):
+    """Up to 1,024 connections. Replies with the names of each one, the likeliest first; [] where none is known."""
+
+    connections: tuple[ConnectionTo, ...]
+    at: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_count("connections", len(self.connections))
+        _check_time(self.at)
+
+
+class Schema(Request, frozen=True):
+    """The shape of a result, as tracee's data source describes it."""
+
+
+class Keys(Request, frozen=True):
+    """The types of key that `get` accepts."""
+
+
+class Version(Request, frozen=True):
+    """The version of the schema."""
+
+
+class Stats(Request, frozen=True):
+    """The counters of every hop."""
+
+
+class Health(Request, frozen=True):
+    """The state of the cache and of the probes that feed it."""
+
+
+class Lost(Request, frozen=True, kw_only=True):
+    """A worker's report of the events and ends of turns that it has missed since its start, by event name."""
+
     worker: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
     lost: dict[str, Count] = {}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.worker:
+            raise RefusedError(BAD_REQUEST, "lost without the name of a worker")
+        if unknown := self.lost.keys() - {*NAMES, TURN, SIGNATURE_ERRORS}:
+            raise RefusedError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
+
 
 def encode_request(op: str, **fields: object) -> bytes:
-    """A request as bytes."""
+    """Encode a request."""
     return msgpack.packb({"v": VERSION, "op": op, **fields})
 
 
 def encode_data(data: object, *, complete: bool = True) -> bytes:
-    """The reply that answers."""
+    """Encode a reply with data; `complete` is False if a mark was not reached."""
     return msgpack.packb({"v": VERSION, "ok": True, "data": data, "complete": complete})
 
 
 def encode_error(code: str, message: str, *, complete: bool = True) -> bytes:
-    """The reply that refuses; where `complete` is false, as in the reply that answers, it says so."""
+    """Encode a refusal; it contains `complete` only where a mark was not reached."""
     refusal = {"v": VERSION, "ok": False, "error": code, "message": message}
     return msgpack.packb(refusal if complete else {**refusal, "complete": False})
 
 
 def decode_request(body: bytes) -> Request:
-    """Check a request, whatever somebody sent.
+    """Decode and check a request; `body` may hold anything.
 
     Raises:
-        RefusedError: it is none; the text says what is wrong.
+        RefusedError: it is no valid request; the text names the fault.
     """
+    fields = _decode_map(body)
+    operation = OPERATIONS.get(op) if isinstance(op := fields.get("op"), str) else None
+    if operation is None:
+        raise RefusedError(BAD_REQUEST, f"unknown op {op!r:.40}; known: {', '.join(OPERATIONS)}")
+    try:
+        return msgspec.convert(fields, operation)
+    except msgspec.ValidationError as error:
+        raise RefusedError(BAD_REQUEST, str(error)) from error
+
+
+def _decode_map(body: bytes) -> dict[str, Any]:
+    """Return the fields of a request of this version, within the limits on size and nesting."""
     if len(body) > MAX_MESSAGE:
         raise RefusedError(BAD_REQUEST, f"a message of {len(body)} bytes; {MAX_MESSAGE} at most")
     try:
-        asked = unpack(body)
+        fields = unpack(body)
     except BadMessage as error:
         raise RefusedError(BAD_REQUEST, str(error)) from error
-    if not isinstance(asked, dict):
+    if not isinstance(fields, dict):
         raise RefusedError(BAD_REQUEST, "a request is a MessagePack map")
-    if _nesting(asked) > MAX_NESTING:
+    if _nesting(fields) > MAX_NESTING:
         raise RefusedError(BAD_REQUEST, f"nested deeper than {MAX_NESTING}")
-    if asked.get("v") != VERSION or asked["v"] is True:
-        raise RefusedError(UNSUPPORTED_VERSION, f"v is {asked.get('v')!r:.40}; this cache speaks {VERSION}")
-    try:
-        wire = msgspec.convert(asked, _Wire)
-    except msgspec.ValidationError as error:
-        raise RefusedError(BAD_REQUEST, str(error)) from error
-    return _checked(wire)
+    version = fields.get("v")
+    if version != VERSION or version is True:
+        raise RefusedError(UNSUPPORTED_VERSION, f"v is {version!r:.40}; this cache speaks {VERSION}")
+    return fields
 
 
-def _checked(wire: _Wire) -> Request:
-    if wire.op not in OPERATIONS:
-        raise RefusedError(BAD_REQUEST, f"unknown op {wire.op!r:.40}; known: {', '.join(OPERATIONS)}")
-    if wire.at is not None and not math.isfinite(wire.at):
-        raise RefusedError(BAD_REQUEST, "at is no time: epoch seconds are expected")
-    if len(wire.after) > MAX_MARKS:
-        raise RefusedError(BAD_REQUEST, f"{len(wire.after)} marks; {MAX_MARKS} at most")
-    keys: list[Any] = []
-    if wire.op in ("get", "trail"):
-        keys = [wire.key]
-    elif wire.op == "get_many":
-        if wire.keys is None:
-            raise RefusedError(BAD_REQUEST, "get_many without keys")
-        keys = wire.keys
-    if wire.op == "lost":
-        return Request(wire.op, worker=_checked_worker(wire.worker), lost=_checked_losses(wire.lost))
-    return Request(wire.op, tuple(map(_checked_key, _few(keys))), wire.at, tuple(wire.after), _connection(wire))
+def _connection(process: int | None, container: str | None, client: str | None, port: int | None) -> Connection:
+    return Connection(process, container, None if client is None else address_text(client), port)
 
 
-def _checked_worker(name: str) -> str:
-    if not name:
-        raise RefusedError(BAD_REQUEST, "lost without the name of a worker")
-    return name
-
-
-def _checked_losses(lost: dict[str, int]) -> dict[str, int]:
-    unknown = lost.keys() - {*NAMES, TURN, SIGNATURE_ERRORS}
-    if unknown:
-        raise RefusedError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
-    return lost
-
-
-def _connection(wire: _Wire) -> Connection:
-    client = None if wire.client is None else address_text(wire.client)
-    if client is None and wire.client is not None:
-        raise RefusedError(BAD_REQUEST, "client is no address")
-    return Connection(wire.process, wire.container, client, wire.port)
-
-
-def _few(keys: list[Any]) -> list[Any]:
-    if len(keys) > MAX_KEYS:
-        raise RefusedError(BAD_REQUEST, f"{len(keys)} keys; {MAX_KEYS} at most")
-    return keys
-
-
-def _checked_key(key: Any) -> str:
+def _check_key(key: object) -> None:
     if not isinstance(key, str):
         raise RefusedError(KEY_NOT_SUPPORTED, f"queried key is not supported: {type(key).__name__}, not a string")
-    if len(key.encode()) > MAX_KEY:
-        raise RefusedError(BAD_REQUEST, f"a key of {len(key.encode())} bytes; {MAX_KEY} at most")
-    return key
+    if (size := len(key.encode())) > MAX_KEY:
+        raise RefusedError(BAD_REQUEST, f"a key of {size} bytes; {MAX_KEY} at most")
+
+
+def _check_count(name: str, count: int) -> None:
+    if count > MAX_KEYS:
+        raise RefusedError(BAD_REQUEST, f"{count} {name}; {MAX_KEYS} at most")
+
+
+def _check_time(at: float | None) -> None:
+    if at is not None and not math.isfinite(at):
+        raise RefusedError(BAD_REQUEST, "at is no time: epoch seconds are expected")
+
+
+def _check_address(name: str, text: str | None) -> None:
+    if text is not None and address_text(text) is None:
+        raise RefusedError(BAD_REQUEST, f"{name} is no address")
 
 
 def _nesting(value: Any) -> int:
-    """How deep maps and arrays are nested; looks no deeper than it has to."""
+    """Return the depth of nested maps and arrays; the count stops one level beyond the limit."""
     depth, level = 0, [value]
     while level and depth <= MAX_NESTING + 1:
         level = [

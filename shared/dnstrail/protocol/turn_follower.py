@@ -1,4 +1,4 @@
-"""Batches and turns: how events travel, and how a subscriber knows what it has seen and what it missed (DESIGN 3)."""
+"""The follower of turns: it states which turns a subscriber has received, and counts what was lost (DESIGN 3)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ _REMEMBERED_STARTS = 64
 
 
 class _Start:
-    """What one subscriber has seen of one start of a probe."""
+    """The batches and turns of one start of a probe that a subscriber received."""
 
     __slots__ = ("before", "broken", "ended", "first", "last", "missed", "next")
 
     def __init__(self) -> None:
-        self.first: int | None = None  # the first turn that was surely seen from its beginning
-        self.ended = -1  # the last turn whose end was seen
-        self.next: dict[str, int] = {}  # by topic: the sequence that has to come next
-        self.before: dict[str, int] = {}  # by topic: how many events there were so far, lost ones among them
-        self.missed = 0  # events lost on the way
-        self.broken: OrderedDict[int, None] = OrderedDict()  # turns in which something was lost, newest last
+        self.first: int | None = None  # the first turn that was received from its beginning
+        self.ended = -1  # the last turn whose end was received
+        self.next: dict[str, int] = {}  # by topic: the sequence of the next batch
+        self.before: dict[str, int] = {}  # by topic: the number of events so far, including lost ones
+        self.missed = 0  # events that were lost on the bus
+        self.broken: OrderedDict[int, None] = OrderedDict()  # turns of which something was lost, newest last
         self.last: Turn | None = None
 
 
 class TurnFollower:
-    """Follows the turns of all probes for a subscriber to some topics; counts what was lost on the way.
+    """Follows the turns of all probes for a subscriber to some topics, and counts what was lost on the bus.
 
-    `lost` counts events by topic (of a probe that does not number them one a batch, the least that it can be), and
-    `turn` messages; memory is bounded however many probes come and go.
+    A turn is reached only if everything of it was received, in every topic: after a loss it is never reached. `lost`
+    counts events by topic, and `turn` messages. If a probe does not count its events, each lost batch counts as one
+    event. Memory is bounded, however many probes start and however much is lost.
     """
 
     def __init__(self, topics: tuple[str, ...]) -> None:
@@ -39,22 +40,22 @@ class TurnFollower:
         self.lost: Counter[str] = Counter()
 
     def batch(self, topic: str, batch: Batch) -> None:
-        """Note a batch that came."""
+        """Note a batch that was received."""
         start = self._start(batch.start)
         expected = start.next.get(topic)
-        # Before the first end of a turn another topic may not be subscribed to as yet.
+        # Before the first end of a turn, the subscription to another topic may not be in effect yet.
         self._count(start, batch.before, self._topics if start.first is not None else (topic,))
         if expected is not None and batch.sequence > expected:
             self._break(start, batch.turn)
             self._lose(start, topic, 0 if batch.before is not None else batch.sequence - expected)
         if expected is None and batch.sequence > 0:
-            self._break(start, batch.turn)  # joined on the way: what came before is unknown
+            self._break(start, batch.turn)  # subscribed in the middle of a turn: earlier batches are unknown
         start.next[topic] = batch.sequence + 1
         if topic in start.before:
             start.before[topic] += len(batch.events)
 
     def turn(self, turn: Turn) -> None:
-        """Note that a turn has ended."""
+        """Note the end of a turn."""
         start = self._start(turn.start)
         if start.first is None:
             self._join(start, turn)
@@ -74,14 +75,14 @@ class TurnFollower:
         start.last = turn
 
     def reached(self, mark: Mark) -> bool | None:
-        """Whether all of a turn was seen: True, False (lost, or never to be known), or None (not yet)."""
+        """Return whether all of a turn was received: True, None (not yet), or False (it never will be)."""
         start = self._starts.get(mark[0])
         if start is None or mark[1] in start.broken or (start.first is not None and mark[1] < start.first):
             return False
         return True if mark[1] <= start.ended else None
 
     def missed(self, start: str) -> int:
-        """How many events of a start of a probe were lost on the way."""
+        """Return the number of events of a start that were lost on the bus."""
         return self._starts[start].missed if start in self._starts else 0
 
     @property
@@ -100,14 +101,14 @@ class TurnFollower:
         return start
 
     def _join(self, start: _Start, turn: Turn) -> None:
-        """The first end of a turn that was seen: the turn counts as seen if all its batches were, from the first."""
+        """Note the first end of a turn: the turn counts as received if all of its batches were, from the first one."""
         start.ended = turn.turn - 1
         whole = all(start.next.get(topic, 0) == turn.last.get(topic, -1) + 1 for topic in self._topics)
         start.first = turn.turn if whole and turn.turn not in start.broken else turn.turn + 1
         start.next.update((topic, turn.last.get(topic, -1) + 1) for topic in self._topics)
 
     def _count(self, start: _Start, published: Mapping[str, int] | None, topics: Iterable[str]) -> None:
-        """Between what came and what was published lies what was lost; before the first word of it nothing is known."""
+        """Count as lost the published events that were not received; the first count of a start is only noted."""
         if published is None:
             return
         for topic in topics:
@@ -124,6 +125,6 @@ class TurnFollower:
     def _break(start: _Start, turn: int) -> None:
         start.broken[turn] = None
         start.broken.move_to_end(turn)
-        while len(start.broken) > _REMEMBERED_GAPS:  # all up to what is forgotten counts as never to be known
-            forgotten, _ = start.broken.popitem(last=False)
-            start.first = max(start.first or 0, forgotten + 1)
+        while len(start.broken) > _REMEMBERED_GAPS:  # all turns up to an evicted one count as lost
+            evicted, _ = start.broken.popitem(last=False)
+            start.first = max(start.first or 0, evicted + 1)

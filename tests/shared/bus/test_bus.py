@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -23,15 +24,15 @@ def bus():
 
 
 def receive(bus, end):
-    """The next message of a receiving end, waited for."""
+    """Wait for the next message of a receiving end."""
     received = []
 
-    def came():
+    def arrived():
         bus.wait(end, timeout=0.1)
         received.append(end.receive())
         return received[-1] is not None
 
-    wait_until(came, "a message")
+    wait_until(arrived, "a message")
     return received[-1]
 
 
@@ -40,7 +41,7 @@ def subscribed(publisher, topic, count=1):
 
 
 def test_messages_reach_the_subscriber_in_order(bus, address):
-    """What is published arrives under its topic, byte by byte, in the order in which it was sent."""
+    """Messages arrive under their topic, unchanged and in order."""
     publisher = bus.publisher(address, lossless=False)
     subscriber = bus.subscriber([address], ["topic"])
     subscribed(publisher, "topic")
@@ -70,14 +71,14 @@ def test_a_subscriber_connects_to_several_publishers(bus, address):
     assert {receive(bus, subscriber)[1].decode() for _ in addresses} == set(addresses)
 
 
-def test_nothing_there_is_none(bus, address):
-    """A receiving end without a message says None at once."""
+def test_no_message_is_none(bus, address):
+    """A receiving end without a message returns None at once."""
     puller, server = bus.puller(address), bus.server(f"{address}2")
     assert (puller.receive(), server.receive(), bus.subscriber([address], [""]).receive()) == (None, None, None)
 
 
 def test_subscribers_are_counted_up_and_down(bus, address):
-    """The count of a topic rises with each subscription to just it and falls when a subscriber closes."""
+    """The count of a topic rises with each subscription to exactly it, and falls when a subscriber closes."""
     publisher = bus.publisher(address, lossless=False)
     assert publisher.subscribers("turn") == 0
     first = bus.subscriber([address], ["turn", "tu"])
@@ -93,7 +94,7 @@ def test_subscribers_are_counted_up_and_down(bus, address):
 
 
 def test_a_lossless_publisher_gives_back_what_it_cannot_send(bus, address):
-    """While a subscriber does not read, messages are refused, not dropped; all that was taken arrives later."""
+    """While a subscriber does not read, messages are refused, not dropped; every accepted one arrives later."""
     publisher = bus.publisher(address, lossless=True)
     subscriber = bus.subscriber([address], ["t"])
     subscribed(publisher, "t")
@@ -107,8 +108,8 @@ def test_a_lossless_publisher_gives_back_what_it_cannot_send(bus, address):
     assert subscriber.receive() is None
 
 
-def test_closing_a_lossless_publisher_delivers_what_it_took(bus, address):
-    """What was taken arrives though the publisher was closed before it was read."""
+def test_closing_a_lossless_publisher_delivers_what_it_accepted(bus, address):
+    """Accepted messages arrive even if the publisher closes before they are read."""
     with open_bus() as other:
         publisher = other.publisher(address, lossless=True)
         subscriber = bus.subscriber([address], ["t"])
@@ -117,8 +118,8 @@ def test_closing_a_lossless_publisher_delivers_what_it_took(bus, address):
     assert [int(receive(bus, subscriber)[1]) for _ in range(taken)] == list(range(3000))
 
 
-def test_closing_now_waits_for_nobody(bus, address):
-    """A bus that is closed now lets go of what a subscriber that does not read has not taken, and of its address."""
+def test_closing_now_waits_for_no_subscriber(bus, address):
+    """A bus that closes with `now` discards what a subscriber has not read, and frees its address."""
     other = ZmqBus()
     publisher = other.publisher(address, lossless=True)
     subscriber = bus.subscriber([address], ["t"])
@@ -131,7 +132,7 @@ def test_closing_now_waits_for_nobody(bus, address):
 
 
 def test_a_live_publisher_never_waits(bus, address):
-    """A publisher of live events takes every message, though a subscriber does not read."""
+    """A publisher of live events accepts every message, even if a subscriber does not read."""
     publisher = bus.publisher(address, lossless=False)
     subscriber = bus.subscriber([address], ["t"])
     subscribed(publisher, "t")
@@ -139,8 +140,8 @@ def test_a_live_publisher_never_waits(bus, address):
     subscriber.close()
 
 
-def test_a_publisher_without_subscribers_takes_all(bus, address):
-    """With nobody there, nothing has to wait."""
+def test_a_publisher_without_subscribers_accepts_all(bus, address):
+    """Without subscribers no message has to wait."""
     publisher = bus.publisher(address, lossless=True)
     assert all(publisher.publish("t", b"") for _ in range(10_000))
 
@@ -157,14 +158,14 @@ def test_a_publisher_without_subscribers_takes_all(bus, address):
     ids=["REQ", "DEALER with a delimiter", "DEALER without", "DEALER with an id", "an empty frame alone"],
 )
 def test_plain_sockets_are_served(address, kind, sent, expected):
-    """A plain ZeroMQ client gets its reply behind the same frames that it put before its request."""
+    """A plain ZeroMQ client receives its reply behind the frames that it put before its request."""
     with answering(address, bytes.upper), asker(address, kind) as client:
         client.socket.send_multipart(sent)
         assert client.socket.recv_multipart() == expected
 
 
-def test_each_client_gets_its_own_answer(address):
-    """Requests of several clients at once are told apart, in whichever order they are answered."""
+def test_each_client_receives_its_own_reply(address):
+    """Each of several clients receives its own reply, in whichever order the server replies."""
     with open_bus() as bus, asker(address, zmq.DEALER) as one, asker(address, zmq.DEALER) as two:
         server = bus.server(address)
         one.socket.send(b"one")
@@ -175,8 +176,8 @@ def test_each_client_gets_its_own_answer(address):
         assert (one.socket.recv(), two.socket.recv()) == (b"oneone", b"twotwo")
 
 
-def test_a_reply_to_a_client_that_has_gone_is_harmless(address):
-    """Replying to nobody raises nothing, and the next client is served."""
+def test_a_reply_to_a_client_that_has_left_is_harmless(address):
+    """A reply to a client that has left raises nothing, and the next client is served."""
     with open_bus() as bus:
         server = bus.server(address)
         with asker(address) as gone:
@@ -190,21 +191,21 @@ def test_a_reply_to_a_client_that_has_gone_is_harmless(address):
 
 
 def test_a_request_is_answered(bus, address):
-    """A requester gets the reply of the server."""
+    """A requester receives the reply of the server."""
     with answering(address, bytes.upper):
         assert bus.requester(address).request(b"ask", BOUND) == b"ASK"
 
 
-def test_a_request_that_nobody_answers_is_none(bus, address):
-    """Without a server, and with one that is silent, a request ends with None, as often as it is made."""
+def test_a_request_without_a_reply_is_none(bus, address):
+    """Without a server, or with a silent one, every request returns None."""
     requester = bus.requester(address)
     assert [requester.request(b"x", 0.01) for _ in range(3)] == [None] * 3
     with answering(address, lambda _body: None):
         assert [requester.request(b"x", 0.01) for _ in range(3)] == [None] * 3
 
 
-def test_a_late_answer_is_never_taken_for_the_next_ones(address):
-    """After a time-out the next request gets its own reply, though that of the first one arrives before it."""
+def test_a_late_reply_is_never_taken_for_the_next_one(address):
+    """After a time-out the next request receives its own reply, even if the late one arrives first."""
     asked, late = [], threading.Event()
     results = []
 
@@ -231,19 +232,19 @@ def test_a_late_answer_is_never_taken_for_the_next_ones(address):
 
 
 def test_findings_are_pushed(bus, address):
-    """What several pushers send arrives at the one puller, each in its order."""
+    """The messages of several pushers arrive at the puller, those of each one in order."""
     puller = bus.puller(address)
     one, two = bus.pusher(address), bus.pusher(address)
     for number in range(3):
         wait_until(partial(one.push, b"a%d" % number), "room")
         wait_until(partial(two.push, b"b%d" % number), "room")
-    came = [receive(bus, puller) for _ in range(6)]
-    assert [body for body in came if body[:1] == b"a"] == [b"a0", b"a1", b"a2"]
-    assert [body for body in came if body[:1] == b"b"] == [b"b0", b"b1", b"b2"]
+    received = [receive(bus, puller) for _ in range(6)]
+    assert [body for body in received if body[:1] == b"a"] == [b"a0", b"a1", b"a2"]
+    assert [body for body in received if body[:1] == b"b"] == [b"b0", b"b1", b"b2"]
 
 
-def test_a_push_that_nobody_takes_is_given_back(bus, address):
-    """A finding is not taken once the queue to a receiver that is not there is full."""
+def test_a_push_without_a_receiver_is_refused(bus, address):
+    """Without a receiver a finding is refused once the queue is full."""
     pusher = bus.pusher(address)
     assert any(not pusher.push(b"x") for _ in range(10_000))
     puller = bus.puller(address)
@@ -251,9 +252,53 @@ def test_a_push_that_nobody_takes_is_given_back(bus, address):
 
 
 def test_waiting_ends_with_the_first_message(bus, address):
-    """Waiting for several ends returns once one of them has something."""
+    """Waiting for several ends returns once a message arrives at one of them."""
     puller, server = bus.puller(address), bus.server(f"{address}2")
     with asker(f"{address}2") as client:
         client.socket.send(b"x")
         bus.wait(puller, server, timeout=BOUND)
         assert server.receive().body == b"x"
+
+
+def test_requests_that_the_server_does_not_read_are_bounded(address):
+    """A client whose requests stay unread has to wait after some tens of them: they cost the server bounded memory."""
+    with open_bus() as bus, asker(address, zmq.DEALER) as client:
+        server = bus.server(address)
+        client.socket.sndhwm, client.socket.sndtimeo = 1, 500
+        client.socket.disconnect(address)
+        client.socket.connect(address)
+        sent = 0
+        with suppress(zmq.Again):
+            while sent < 2000:
+                client.socket.send(bytes(100_000))
+                sent += 1
+        assert 64 <= sent <= 128
+        assert len(receive(bus, server).body) == 100_000
+
+
+@pytest.mark.parametrize(("frames", "served"), [(15, True), (16, False)])
+def test_a_request_has_a_bounded_number_of_frames(address, frames, served):
+    """A request of 16 frames, with the identity of its client, is served; a longer one is dropped."""
+    with answering(address, bytes.upper), asker(address, zmq.DEALER) as client:
+        client.socket.send_multipart([b"x"] * frames)
+        client.socket.send(b"next")
+        replies = [client.socket.recv_multipart()[-1] for _ in range(1 + served)]
+    assert replies == [b"X", b"NEXT"][not served :]
+
+
+def test_a_request_beyond_16_mib_disconnects_its_client(address):
+    """The server neither reads nor answers such a request; the next client is served."""
+    with answering(address, bytes.upper):
+        with asker(address, zmq.DEALER) as large, large.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            large.socket.send(bytes((16 << 20) + 1))
+            assert monitor.poll(BOUND * 1000)
+            large.socket.disable_monitor()
+        with asker(address) as client:
+            client.socket.send(b"x")
+            assert client.socket.recv() == b"X"
+
+
+def test_a_bus_waits_only_for_its_own_ends(bus, address):
+    """Waiting for an end of another bus is an error, not a wait that never ends."""
+    with open_bus() as other, pytest.raises(KeyError):
+        bus.wait(other.puller(address), timeout=BOUND)

@@ -47,14 +47,14 @@ def address(folder):
 
 @pytest.fixture
 def umask():
-    """The umask that most systems have."""
+    """Set the umask that most systems have."""
     before = os.umask(0o022)
     yield
     os.umask(before)
 
 
 def refusal(open_end, address):
-    """The error with which a bus refuses to open an end."""
+    """The error that opening an end raises."""
     with open_bus() as bus:
         with pytest.raises(BusError) as caught:
             open_end(bus, address)
@@ -63,7 +63,7 @@ def refusal(open_end, address):
 
 @pytest.mark.parametrize("kind", BINDERS)
 def test_the_socket_is_for_user_and_group_alone(folder, umask, kind):
-    """The folder is made with mode 0750, its socket with 0660, and the umask is as it was."""
+    """The folder is made with mode 0750, its socket with 0660, and the umask is restored."""
     with open_bus() as bus:
         BINDERS[kind](bus, f"ipc://{folder}/made/here/x.sock")
         made = folder / "made" / "here"
@@ -74,7 +74,7 @@ def test_the_socket_is_for_user_and_group_alone(folder, umask, kind):
 
 
 def test_an_address_serves_again_after_close(address):
-    """What was closed can be bound anew, within one bus and by another one."""
+    """A closed address can be bound again, by the same bus and by another one."""
     for _ in range(3):
         with open_bus() as bus:
             bus.server(address).close()
@@ -82,7 +82,7 @@ def test_an_address_serves_again_after_close(address):
 
 
 def test_a_stale_socket_of_a_killed_process_is_no_obstacle(address):
-    """A process that was killed leaves its socket file behind; the address can be bound all the same, and serves."""
+    """The address of a killed process, whose socket file remains, can be bound again and serves."""
     path = socket_path(address)
     with subprocess.Popen([sys.executable, "-c", SERVE, address], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"bound\n"
@@ -95,7 +95,7 @@ def test_a_stale_socket_of_a_killed_process_is_no_obstacle(address):
 
 @pytest.mark.parametrize("kind", BINDERS)
 def test_only_one_serves_an_address(address, kind):
-    """A second one at the same address is refused with the socket's name and the remedy; the first one goes on."""
+    """A second server of an address is refused with its name and the remedy; the first one continues."""
     with answering(address, bytes.upper), open_bus() as bus:
         error = refusal(BINDERS[kind], address)
         assert error.address == address
@@ -116,20 +116,20 @@ def test_only_one_serves_an_address(address, kind):
     ],
     ids=["tcp", "a path", "inproc", "nothing", "108 bytes", "108 bytes of UTF-8"],
 )
-def test_an_address_that_cannot_be_is_refused(kind, refused, text):
-    """What is no usable address is a BusError that names it and says what to write."""
+def test_an_unusable_address_is_refused(kind, refused, text):
+    """An unusable address raises a BusError that names it and the remedy."""
     assert str(refusal({**BINDERS, **CONNECTORS}[kind], refused)).startswith(f"{refused}: {text}")
 
 
 def test_the_longest_path_serves(folder):
-    """A path of just 107 bytes is bound and reached."""
+    """A path of exactly 107 bytes is bound and reached."""
     address = f"ipc://{folder}/".ljust(len("ipc://") + 107, "x")
     with answering(address, bytes.upper), open_bus() as bus:
         assert bus.requester(address).request(b"x", 10) == b"X"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(folder):
-    """A path through a file is a BusError that names the socket and the remedy."""
+    """A path through a file raises a BusError that names the socket and the remedy."""
     (folder / "file").touch()
     address = f"ipc://{folder}/file/x.sock"
     with (
@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_made_is_refused(folder):
     ("mode", "refused"), [(0o777, True), (0o1777, True), (0o755, False)], ids=["0777", "1777", "0755"]
 )
 def test_a_folder_of_somebody_else_is_refused_where_all_may_write(folder, mode, refused):
-    """In a folder that belongs to another user and that all may write to, nothing is served."""
+    """A folder that belongs to another user and is writable by all is refused."""
     other = folder / "other"
     other.mkdir()
     os.chown(other, 65534, 65534)
@@ -154,11 +154,11 @@ def test_a_folder_of_somebody_else_is_refused_where_all_may_write(folder, mode, 
         with open_bus() as bus:
             assert bus.server(address).receive() is None
         return
-    assert "belongs to somebody else: choose another folder" in str(refusal(BINDERS["server"], address))
+    assert "belongs to another user: choose another folder" in str(refusal(BINDERS["server"], address))
 
 
 def test_a_lock_that_is_a_link_is_not_followed(address):
-    """Where the lock file is a symbolic link, nothing is opened through it."""
+    """A lock file that is a symbolic link is not opened."""
     path = socket_path(address)
     target = path.with_name("target")
     Path(f"{path}.lock").symlink_to(target)
@@ -176,7 +176,7 @@ def test_a_lock_that_is_a_link_is_not_followed(address):
     ids=["configured", "the user's", "temporary"],
 )
 def test_the_run_dir_of_a_user(monkeypatch, environment, expected):
-    """A user's sockets lie where the environment says, else in the runtime folder, else in one of the user's own."""
+    """A user's sockets lie in the configured folder, else in the runtime folder, else in a temporary one."""
     for name in ("DNSTRAIL_RUN_DIR", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
@@ -194,6 +194,6 @@ def test_the_run_dir_of_root(monkeypatch):
 
 
 def test_a_run_dir_has_three_sockets():
-    """Events, lookups and findings have each an address of their own in the folder."""
+    """Events, lookups and findings each have an address in the folder."""
     addresses = {make(Path("/r")) for make in (events_address, lookups_address, findings_address)}
     assert addresses == {"ipc:///r/events.sock", "ipc:///r/lookups.sock", "ipc:///r/findings.sock"}

@@ -15,8 +15,14 @@ from dnstrail.protocol.lookups import (
     KEY_NOT_SUPPORTED,
     OPERATIONS,
     UNSUPPORTED_VERSION,
+    ConnectionTo,
+    Get,
+    GetMany,
+    Lost,
+    Rank,
     RefusedError,
     Request,
+    Trail,
     decode_request,
     encode_data,
     encode_error,
@@ -30,6 +36,10 @@ def raw(**fields):
 
 def without(name):
     return msgpack.packb({key: value for key, value in {"v": 1, "op": "get", "key": "a"}.items() if key != name})
+
+
+def rank(connections=(), **fields):
+    return raw(op="rank", connections=connections, **fields)
 
 
 def nested(depth):
@@ -61,10 +71,12 @@ REFUSED = {
     "no v": (without("v"), UNSUPPORTED_VERSION, "v is None"),
     "an unknown op": (raw(op="drop"), BAD_REQUEST, "unknown op 'drop'; known: get, get_many"),
     "an op in another case": (raw(op="GET"), BAD_REQUEST, "unknown op 'GET'"),
-    "an op that is no text": (raw(op=1), BAD_REQUEST, "`$.op`"),
-    "no op": (without("op"), BAD_REQUEST, "`op`"),
-    "keys missing": (raw(op="get_many"), BAD_REQUEST, "get_many without keys"),
-    "keys nil": (raw(op="get_many", keys=None), BAD_REQUEST, "get_many without keys"),
+    "an op that is no text": (raw(op=1), BAD_REQUEST, "unknown op 1;"),
+    "an op that is a list": (raw(op=["get"]), BAD_REQUEST, "unknown op ['get'];"),
+    "a long op": (raw(op="x" * 999), BAD_REQUEST, "unknown op 'xxx"),
+    "no op": (without("op"), BAD_REQUEST, "unknown op None;"),
+    "keys missing": (raw(op="get_many"), BAD_REQUEST, "`keys`"),
+    "keys nil": (raw(op="get_many", keys=None), BAD_REQUEST, "`$.keys`"),
     "keys no list": (raw(op="get_many", keys="a.com"), BAD_REQUEST, "`$.keys`"),
     "too many keys": (raw(op="get_many", keys=["a"] * 1025), BAD_REQUEST, "1025 keys; 1024 at most"),
     "a long key": (raw(key="a" * 1025), BAD_REQUEST, "a key of 1025 bytes; 1024 at most"),
@@ -94,36 +106,69 @@ REFUSED = {
     "a mark the wrong way round": (raw(after=[["start", 1], [1, "start"]]), BAD_REQUEST, "`$.after[1][0]`"),
     "a turn that is no whole number": (raw(after=[["start", 1.5]]), BAD_REQUEST, "`$.after[0][1]`"),
     "too many marks": (raw(after=[["start", 1]] * 65), BAD_REQUEST, "65 marks; 64 at most"),
+    "marks of an op without a key": (raw(op="health", after=[["start", 1]] * 65), BAD_REQUEST, "65 marks; 64 at most"),
+    "at of trail": (raw(op="trail", at=math.inf), BAD_REQUEST, "at is no time"),
+    "at of many": (raw(op="get_many", keys=[], at=math.nan), BAD_REQUEST, "at is no time"),
+    "at of rank": (rank(at=math.nan), BAD_REQUEST, "at is no time"),
+    "no connections": (raw(op="rank"), BAD_REQUEST, "`connections`"),
+    "connections nil": (rank(None), BAD_REQUEST, "`$.connections`"),
+    "connections that are addresses": (rank(["192.0.2.1"]), BAD_REQUEST, "`$.connections[0]`"),
+    "too many connections": (rank([{"address": "::1"}] * 1025), BAD_REQUEST, "1025 connections; 1024 at most"),
+    "a connection to nowhere": (rank([{"address": "::1"}, {"port": 1}]), BAD_REQUEST, "`$.connections[1]`"),
+    "a connection to a name": (rank([{"address": "a.com"}]), BAD_REQUEST, "address is no address"),
+    "a connection to nothing": (rank([{"address": ""}]), BAD_REQUEST, "address is no address"),
+    "a connection to a number": (rank([{"address": 1}]), BAD_REQUEST, "`$.connections[0].address`"),
+    "a connection to very long text": (rank([{"address": "1" * 257}]), BAD_REQUEST, "<= 256"),
+    "a client that is no address": (rank([{"address": "::1", "client": "here"}]), BAD_REQUEST, "client is no address"),
+    "a port out of range": (rank([{"address": "::1", "port": 1 << 16}]), BAD_REQUEST, "`$.connections[0].port`"),
+    "a process out of range": (rank([{"address": "::1", "process": -1}]), BAD_REQUEST, ">= 0"),
+    "a long container": (rank([{"address": "::1", "container": "c" * 257}]), BAD_REQUEST, "<= 256"),
     "past 1 MiB": (bytes(1024 * 1024 + 1), BAD_REQUEST, "a message of 1048577 bytes; 1048576 at most"),
 }
 
 MARK = ("start", 1)
 ACCEPTED = {
-    "get": (raw(), Request("get", ("a.com",))),
-    "no name at all": (raw(key=""), Request("get", ("",))),
-    "trail": (raw(op="trail"), Request("trail", ("a.com",))),
-    "get_many": (raw(op="get_many", keys=["b", "a", "b"]), Request("get_many", ("b", "a", "b"))),
-    "no keys": (raw(op="get_many", keys=[]), Request("get_many")),
-    "all keys": (raw(op="get_many", keys=["a"] * 1024), Request("get_many", ("a",) * 1024)),
-    "the longest key": (raw(key="é" * 512), Request("get", ("é" * 512,))),
-    "at": (raw(at=1.5), Request("get", ("a.com",), 1.5)),
-    "at a whole number": (raw(at=-3), Request("get", ("a.com",), -3.0)),
-    "at nil": (raw(at=None), Request("get", ("a.com",))),
-    "after": (raw(after=[MARK, ("b", 2)]), Request("get", ("a.com",), None, (MARK, ("b", 2)))),
-    "all marks": (raw(after=[MARK] * 64), Request("get", ("a.com",), None, (MARK,) * 64)),
-    "fields of later versions": (raw(new={"a": [[]]}), Request("get", ("a.com",))),
+    "get": (raw(), Get(key="a.com")),
+    "no name at all": (raw(key=""), Get(key="")),
+    "trail": (raw(op="trail"), Trail(key="a.com")),
+    "get_many": (raw(op="get_many", keys=["b", "a", "b"]), GetMany(keys=("b", "a", "b"))),
+    "no keys": (raw(op="get_many", keys=[]), GetMany(keys=())),
+    "all keys": (raw(op="get_many", keys=["a"] * 1024), GetMany(keys=("a",) * 1024)),
+    "the longest key": (raw(key="é" * 512), Get(key="é" * 512)),
+    "at": (raw(at=1.5), Get(key="a.com", at=1.5)),
+    "at a whole number": (raw(at=-3), Get(key="a.com", at=-3.0)),
+    "at nil": (raw(at=None), Get(key="a.com")),
+    "after": (raw(after=[MARK, ("b", 2)]), Get(key="a.com", after=(MARK, ("b", 2)))),
+    "all marks": (raw(after=[MARK] * 64), Get(key="a.com", after=(MARK,) * 64)),
+    "fields of later versions": (raw(new={"a": [[]]}), Get(key="a.com")),
     "losses": (
         raw(op="lost", worker="w", lost={NET_PACKET_DNS: 3, TURN: 1}),
-        Request("lost", worker="w", lost={NET_PACKET_DNS: 3, TURN: 1}),
+        Lost(worker="w", lost={NET_PACKET_DNS: 3, TURN: 1}),
     ),
-    "just nested enough": (raw(more=nested(3)), Request("get", ("a.com",))),
+    "no connections": (rank([]), Rank(connections=())),
+    "connections": (
+        rank([{"address": "::1", "process": 7, "port": 443, "later": 1}, {"address": "::2", "client": "::1"}], at=1),
+        Rank(
+            connections=(
+                ConnectionTo(address="::1", process=7, port=443),
+                ConnectionTo(address="::2", client="::1"),
+            ),
+            at=1.0,
+        ),
+    ),
+    "all connections": (
+        rank([{"address": "::1"}] * 1024),
+        Rank(connections=(ConnectionTo(address="::1"),) * 1024),
+    ),
+    "just nested enough": (raw(more=nested(3)), Get(key="a.com")),
 }
+FIELDS = ("key", "keys", "at", "after", "connections", "client", "worker", "lost", "more")
 FREE = ("schema", "keys", "version", "stats", "health")
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_wrong_request_is_refused(case):
-    """What is no request is refused with its code and a text that says what is wrong and stays short."""
+    """A wrong request is refused with its error code and a short text that names the fault."""
     body, code, text = REFUSED[case]
     with pytest.raises(RefusedError) as caught:
         decode_request(body)
@@ -133,31 +178,31 @@ def test_a_wrong_request_is_refused(case):
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
-def test_a_request_is_read(case):
-    """A good request keeps its operation, keys, time and marks."""
+def test_a_valid_request_is_decoded(case):
+    """A valid request is decoded to the Struct of its operation."""
     body, request = ACCEPTED[case]
     assert decode_request(body) == request
 
 
 @pytest.mark.parametrize("op", FREE)
-def test_what_takes_no_key_ignores_one(op):
-    """An operation without a key does not look at any."""
-    assert decode_request(encode_request(op)) == decode_request(raw(op=op, key=1, keys=[1])) == Request(op)
+def test_an_operation_without_a_key_ignores_one(op):
+    """An operation without a key ignores one."""
+    assert decode_request(encode_request(op)) == decode_request(raw(op=op, key=1, keys=[1])) == OPERATIONS[op]()
 
 
-def test_every_operation_is_read():
-    """The operations of this version are those that the tests know."""
-    assert set(OPERATIONS) == {"get", "get_many", "trail", "lost", *FREE}
+def test_the_operations_of_this_version():
+    """These are the operations of this version."""
+    assert set(OPERATIONS) == {"get", "get_many", "trail", "rank", "lost", *FREE}
 
 
-def test_what_the_client_writes_is_read():
-    """A request as the client encodes it is read as it was meant."""
+def test_a_request_of_the_client_is_decoded():
+    """A request that the client encodes is decoded to the same values."""
     body = encode_request("get_many", keys=["a", "b"], after=[MARK], at=2.5)
-    assert decode_request(body) == Request("get_many", ("a", "b"), 2.5, (MARK,))
+    assert decode_request(body) == GetMany(keys=("a", "b"), at=2.5, after=(MARK,))
 
 
 def test_replies_have_the_documented_form():
-    """A reply is one map: version, ok, and the data with its completeness, or the error with its message."""
+    """A reply is one map: v, ok, and either data with complete or error with message."""
     assert msgpack.unpackb(encode_data([1])) == {"v": 1, "ok": True, "data": [1], "complete": True}
     assert msgpack.unpackb(encode_data(None, complete=False)) == {"v": 1, "ok": True, "data": None, "complete": False}
     refused = {"v": 1, "ok": False, "error": "overloaded", "message": "why"}
@@ -168,10 +213,10 @@ def test_replies_have_the_documented_form():
 def decodes_or_refuses(body):
     outcome: object
     try:
-        outcome = type(decode_request(body))
+        outcome = isinstance(decode_request(body), Request)
     except RefusedError as refused:
         outcome = refused.code
-    assert outcome in {Request, BAD_REQUEST, KEY_NOT_SUPPORTED, UNSUPPORTED_VERSION}
+    assert outcome in {True, BAD_REQUEST, KEY_NOT_SUPPORTED, UNSUPPORTED_VERSION}
 
 
 VALUES = st.recursive(
@@ -191,22 +236,22 @@ VALUES = st.recursive(
 @example(b"\xd6\xff\x00\x00\x00\x00")
 @example(b"\xc7\x0c\xff\xff\xff\xff\xff" + bytes(8))
 def test_any_bytes_are_decoded_or_refused(body):
-    """Whatever bytes come, they are a request or refused, and nothing else is raised."""
+    """Any bytes are decoded or refused; nothing else is raised."""
     decodes_or_refuses(body)
 
 
 @given(VALUES)
 def test_any_value_is_decoded_or_refused(value):
-    """Whatever MessagePack value comes, it is a request or refused."""
+    """Any MessagePack value is decoded or refused."""
     decodes_or_refuses(msgpack.packb(value))
 
 
 @given(
     st.fixed_dictionaries(
-        {"v": st.just(1), "op": st.sampled_from(OPERATIONS)},
-        optional=dict.fromkeys(("key", "keys", "at", "after", "worker", "lost", "more"), VALUES),
+        {"v": st.just(1), "op": st.sampled_from([*OPERATIONS])},
+        optional=dict.fromkeys(FIELDS, VALUES),
     )
 )
 def test_any_fields_are_decoded_or_refused(fields):
-    """Whatever a request of a known operation has in its fields, it is a request or refused."""
+    """Any values in the fields of a known operation are decoded or refused."""
     decodes_or_refuses(msgpack.packb(fields))

@@ -1,4 +1,4 @@
-"""Batches and turns: nothing that was lost on the way goes unseen: DESIGN 3."""
+"""Batches and turns: every loss on the bus is detected (DESIGN 3)."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ turns = st.builds(Turn, st.text(), numbers, counts, st.booleans(), stamps, st.bo
 
 @given(st.one_of(batches, turns))
 def test_what_is_encoded_is_decoded(message: Batch | Turn) -> None:
-    """A batch or a turn comes through the wire as it was, whatever is in it."""
+    """A batch or a turn is decoded as it was encoded, whatever it contains."""
     assert decode(encode(message), type(message)) == message
 
 
 @given(st.one_of(st.binary(max_size=100), plain.map(msgpack.packb), st.lists(plain).map(msgpack.packb)))
 def test_any_body_is_a_message_or_a_bad_one(body: bytes) -> None:
-    """Any body at all decodes or is BadMessage, and nothing else."""
+    """Any body is decoded or raises BadMessage, and nothing else."""
     for kind in (Batch, Turn):
         with suppress(BadMessage):
             assert isinstance(decode(body, kind), kind)
@@ -57,7 +57,7 @@ def test_any_body_is_a_message_or_a_bad_one(body: bytes) -> None:
 
 @given(st.one_of(batches, turns).map(encode), st.data())
 def test_a_damaged_body_is_a_message_or_a_bad_one(body: bytes, data: st.DataObject) -> None:
-    """A body with a byte changed, or cut short, decodes or is BadMessage, and nothing else."""
+    """A body with a changed byte, or a part of a body, is decoded or raises BadMessage, and nothing else."""
     at = data.draw(st.integers(0, len(body) - 1))
     for mutant in (body[:at], body[:at] + data.draw(st.binary(min_size=1, max_size=1)) + body[at + 1 :]):
         for kind in (Batch, Turn):
@@ -89,42 +89,42 @@ BAD = {
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
 def test_bad_bodies_are_refused(body: bytes) -> None:
-    """A body that is no turn is BadMessage, be it no MessagePack or MessagePack of something else."""
+    """A body that is no MessagePack, or MessagePack of another shape, raises BadMessage."""
     with pytest.raises(BadMessage):
         decode(body, Turn)
     with pytest.raises(BadMessage):
         decode(body, Batch)
 
 
-def test_fields_of_a_later_version_are_passed_over() -> None:
-    """A longer array is read as far as it is known, and one without the newer fields has their defaults."""
+def test_fields_of_later_versions_are_ignored() -> None:
+    """Additional elements of an array are ignored, and missing ones have their defaults."""
     older = msgpack.packb(["s", 7, {DNS: 3}, True, 9])
     newer = msgpack.packb(["s", 7, {DNS: 3}, True, 9, False, {}, None, {}, "", "", "more"])
     assert decode(older, Turn) == decode(newer, Turn) == Turn("s", 7, {DNS: 3}, live=True, now=9)
 
 
 def test_messagepack_is_unpacked_to_plain_values() -> None:
-    """Whatever a stranger packs comes as plain values, text as text and bytes as bytes."""
+    """MessagePack is unpacked to plain values: text to str, binary to bytes."""
     assert unpack(msgpack.packb({"key": [1, None, b"\xff", "x"]})) == {"key": [1, None, b"\xff", "x"]}
 
 
 class Followed(TurnFollower):
-    """Turns that are told in a few words: "D0" is batch 0 of DNS events, "E0" of exec events, "|" ends the turn.
+    """A follower that receives a script: "D0" is batch 0 of DNS events, "E0" of exec events, "|" ends the turn.
 
-    `size` is how many events a batch has, of a probe that numbers them.
+    `size` is the number of events in a batch, of a probe that counts them.
     """
 
     def __init__(
-        self, said: str, *, start: str = "s", topics: tuple[str, ...] = (DNS, EXEC), size: int | None = None
+        self, script: str, *, start: str = "s", topics: tuple[str, ...] = (DNS, EXEC), size: int | None = None
     ) -> None:
         super().__init__(topics)
         self._size = size
-        self.say(said, start)
+        self.send(script, start)
 
-    def say(self, said: str, start: str = "s") -> Followed:
-        """Send all; what stands in parentheses is lost on the way."""
+    def send(self, script: str, start: str = "s") -> Followed:
+        """Send a script; what stands in parentheses is lost on the bus."""
         turn, last, published = 0, {}, {}
-        for word in said.split():
+        for word in script.split():
             lost, what = word.startswith("("), word.strip("()")
             if what == "|":
                 if not lost:
@@ -141,11 +141,11 @@ class Followed(TurnFollower):
         return self
 
     def shown(self, count: int, start: str = "s") -> str:
-        """What is known of the first turns: whole, lost, or not yet ended."""
+        """The state of the first turns: w(hole), l(ost), or "." for not yet ended."""
         return "".join({True: "w", False: "l", None: "."}[self.reached((start, turn))] for turn in range(count))
 
 
-# What is sent (lost in parentheses), what is known of turns 0, 1, ... then, and what was counted as lost.
+# The script (lost parts in parentheses), the states of turns 0, 1, ... after it, and the counted losses.
 SENT = {
     "nothing yet": ("", "lll", {}),
     "a batch of an open turn": ("D0", "...", {}),
@@ -175,50 +175,50 @@ SENT = {
 }
 
 
-@pytest.mark.parametrize(("said", "known", "lost"), SENT.values(), ids=SENT)
-def test_what_is_known_of_turns(said: str, known: str, lost: dict[str, int]) -> None:
-    """A turn is whole once its end and all before it was seen, lost as soon as that is known, else not yet ended."""
-    followed = Followed(said)
+@pytest.mark.parametrize(("script", "known", "lost"), SENT.values(), ids=SENT)
+def test_what_is_known_of_turns(script: str, known: str, lost: dict[str, int]) -> None:
+    """A turn is whole once its end and all of its batches are received, and lost once a gap shows it."""
+    followed = Followed(script)
     assert followed.shown(len(known)) == known
     assert dict(followed.lost) == lost
 
 
-@pytest.mark.parametrize(("said", "known", "lost"), SENT.values(), ids=SENT)
-def test_events_that_are_numbered_are_counted(said: str, known: str, lost: dict[str, int]) -> None:
-    """Of a probe that numbers its events each lost one is counted, and the turns are known as without."""
-    followed = Followed(said, size=7)
+@pytest.mark.parametrize(("script", "known", "lost"), SENT.values(), ids=SENT)
+def test_events_that_are_numbered_are_counted(script: str, known: str, lost: dict[str, int]) -> None:
+    """If the probe counts its events, each lost event is counted; the states of the turns are the same."""
+    followed = Followed(script, size=7)
     assert followed.shown(len(known)) == known
     assert dict(followed.lost) == {topic: count * (1 if topic == TURN else 7) for topic, count in lost.items()}
     assert followed.missed("s") == sum(count for topic, count in followed.lost.items() if topic != TURN)
 
 
 def test_a_loss_is_known_with_the_next_batch_of_any_topic() -> None:
-    """What was lost of one topic is known before the events of another one are looked at."""
+    """A batch of any topic reveals the losses of all topics before its own events are handled."""
     followed = Followed("D0 E0 | (D1) (|) (D2) E1", size=3)
     assert (dict(followed.lost), followed.missed("s"), followed.missed("other")) == ({DNS: 6}, 6, 0)
 
 
 def test_an_unknown_start_is_never_reached() -> None:
-    """A mark of a start id that never spoke answers at once."""
+    """A mark of an unknown start id is out of reach at once."""
     assert Followed("D0 |").reached(("other", 0)) is False
 
 
-def test_other_topics_are_not_missed() -> None:
-    """A subscriber to one topic does not miss the batches of another."""
+def test_topics_without_a_subscription_are_not_missed() -> None:
+    """A subscriber to one topic does not count the batches of another as lost."""
     followed = Followed("D0 (E0) | (E1) D1 |", topics=(DNS,))
     assert (followed.shown(3), dict(followed.lost)) == ("ww.", {})
 
 
 def test_each_probe_has_turns_of_its_own() -> None:
-    """Several probes, and several starts of one, are followed apart; the loss of one is not another's."""
-    followed = Followed("D0 | D1 | |", start="a").say("D0 | (D1) |", start="b").say("D0", start="c")
+    """Each start of each probe is followed by itself: a loss affects its own turns alone."""
+    followed = Followed("D0 | D1 | |", start="a").send("D0 | (D1) |", start="b").send("D0", start="c")
     assert [followed.shown(4, start) for start in "abc"] == ["www.", "wl..", "...."]
     assert [(turn.start, turn.turn) for turn in followed.probes] == [("a", 2), ("b", 1)]
     assert followed.lost == {DNS: 1}
 
 
 def test_the_last_turn_of_each_probe_is_kept() -> None:
-    """What a probe said last is found under `probes`, with its clock and counters."""
+    """`probes` contains the last turn of each probe, with its clock and counters."""
     turn = Turn("s", 3, {}, live=False, now=5, ended=True, counters={"dropped": 2})
     followed = TurnFollower((DNS,))
     followed.turn(Turn("s", 2, {}, live=False, now=4))
@@ -227,10 +227,10 @@ def test_the_last_turn_of_each_probe_is_kept() -> None:
 
 
 def test_memory_is_bounded_however_many_probes_come() -> None:
-    """Of many starts the ones that spoke last are remembered, and a live one is never forgotten."""
+    """The starts with the latest messages are kept; a start that still sends is never evicted."""
     followed = Followed("D0 |", start="live")
     for number in range(1000):
-        followed.say("D0 | (D1) |", start=f"s{number}")
+        followed.send("D0 | (D1) |", start=f"s{number}")
         followed.turn(Turn("live", number + 1, {DNS: 0}, live=True, now=0))
     assert len(followed.probes) <= 64
     assert followed.shown(3, "live") == "www"
@@ -239,7 +239,7 @@ def test_memory_is_bounded_however_many_probes_come() -> None:
 
 
 def test_memory_is_bounded_however_much_is_lost() -> None:
-    """Endless gaps of one start are remembered up to a bound, the latest of them surely."""
+    """The gaps of one start are kept up to a bound, the latest ones first."""
     followed = Followed("|")
     for turn in range(2, 20_000, 2):
         followed.turn(Turn("s", turn, {}, live=True, now=0))
@@ -249,11 +249,11 @@ def test_memory_is_bounded_however_much_is_lost() -> None:
     ]
     assert len(followed._starts["s"].broken) <= 4096
     assert followed.lost == {TURN: 9999}
-    assert not any(followed.reached(("s", turn)) for turn in range(1, 20_000, 2)), "what was lost never counts as seen"
+    assert not any(followed.reached(("s", turn)) for turn in range(1, 20_000, 2)), "a lost turn is never received"
 
 
-def test_what_is_forgotten_of_endless_losses_never_counts_as_seen() -> None:
-    """A turn in which a batch was lost stays lost, also when more have been since than are remembered."""
+def test_a_gap_that_was_evicted_never_counts_as_received() -> None:
+    """A turn with a lost batch stays lost, even after its gap was evicted."""
     followed = Followed("|")
     for turn in range(1, 10_000):
         followed.turn(Turn("s", turn, {DNS: turn}, live=True, now=0))
@@ -261,7 +261,7 @@ def test_what_is_forgotten_of_endless_losses_never_counts_as_seen() -> None:
 
 
 def test_a_gap_of_any_length_is_lost_as_a_whole() -> None:
-    """Of a gap longer than what is remembered no turn counts as seen, and it takes no time to note."""
+    """No turn of a gap beyond the bound counts as received, and noting such a gap takes no time."""
     followed = Followed("|")
     followed.turn(Turn("s", 2**52, {}, live=True, now=0))
     for turn in (1, 50, 2**51, 2**52 - 5000, 2**52 - 1):

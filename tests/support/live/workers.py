@@ -1,4 +1,4 @@
-"""Workers as tests run them: each in a thread with a bus of its own, over real sockets in a short folder."""
+"""Workers for tests: each runs in a thread with a bus of its own, over real sockets in a short folder."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ Target = Callable[[ZmqBus, threading.Event], None]
 
 
 class FakeClock:
-    """A clock that a test sets."""
+    """A clock whose times a test sets."""
 
     def __init__(self, wall: float = 1_700_000_000.0, monotonic: float = 100.0) -> None:
         self.wall_time = wall
         self.monotonic_time = monotonic
 
     def wall(self) -> float:
-        """What the test says."""
+        """Return the wall time of the test."""
         return self.wall_time
 
     def monotonic(self) -> float:
-        """What the test says."""
+        """Return the monotonic time of the test."""
         return self.monotonic_time
 
     def sleep(self, _seconds: float) -> None:
@@ -54,7 +54,7 @@ class FakeClock:
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for the names of unix sockets."""
+    """Make a folder with a short path: the path of a unix socket has 107 bytes at most."""
     folder = tempfile.mkdtemp(prefix="dt-", dir="/tmp")
     try:
         yield Path(folder)
@@ -64,7 +64,7 @@ def short_folder() -> Iterator[Path]:
 
 @contextmanager
 def open_bus() -> Iterator[ZmqBus]:
-    """A bus that is closed at the end of the block."""
+    """Open a bus, and close it at the end of the block."""
     bus = ZmqBus()
     try:
         yield bus
@@ -75,16 +75,16 @@ def open_bus() -> Iterator[ZmqBus]:
 
 
 def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:
-    """Wait for a condition, for a bounded time."""
+    """Wait until a condition holds, for a bounded time."""
     deadline = time.monotonic() + BOUND
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true"
+        assert time.monotonic() < deadline, f"{what} did not become true"
         time.sleep(_LOOK)
 
 
 @contextmanager
 def running(target: Target) -> Iterator[threading.Event]:
-    """Run `target(bus, stop)` in a thread until the block ends; what it raises is raised at the end.
+    """Run `target(bus, stop)` in a thread until the block ends, and raise its error at the end.
 
     Yields its stop signal.
     """
@@ -114,7 +114,7 @@ def running(target: Target) -> Iterator[threading.Event]:
 def cache(
     folder: Path, *, clock: Clock | None = None, bounds: Bounds | None = None, probes: Iterable[str] = ()
 ) -> Iterator[str]:
-    """A cache worker on the addresses of a folder; yields the address of its lookups once it is bound."""
+    """Run a cache on the addresses of a folder. Yields the address of its lookups once it is bound."""
     bound = threading.Event()
 
     def target(bus: ZmqBus, stop: threading.Event) -> None:
@@ -131,35 +131,35 @@ def cache(
 
 
 class Probe:
-    """The publishing side of a probe, turn by turn."""
+    """The publishing side of a probe: a test publishes turn by turn."""
 
     def __init__(self, publisher: Publisher, start: str, *, live: bool) -> None:
         self.publisher = publisher
         self.start = start
-        self._turnstile = BatchPublisher(publisher, start, live=live)
+        self._batches = BatchPublisher(publisher, start, live=live)
 
     @property
     def next_mark(self) -> Mark:
         """The mark of the events of the turn that is open."""
-        return self.start, self._turnstile.turn
+        return self.start, self._batches.turn
 
     def turn(self, *events: Captured | tuple[str, Captured], ended: bool = False, **counters: int) -> Mark:
         """Publish one turn: its events, each alone (a DNS message) or with its name, and its end. Gives its mark."""
         mark = self.next_mark
         for event in events:
             name, captured = event if isinstance(event, tuple) else (NET_PACKET_DNS, event)
-            self._turnstile.add(name, captured)
-        self._turnstile.close_turn(0, Counter(counters), ended=ended)
-        wait_until(self._turnstile.flush, "the publisher")
+            self._batches.add(name, captured)
+        self._batches.close_turn(0, Counter(counters), ended=ended)
+        wait_until(self._batches.flush, "the publisher")
         return mark
 
     def lose_turn(self, *events: Captured) -> Mark:
-        """Let a turn be lost on its way: it is numbered, and never sent. Gives its mark."""
+        """Lose a turn on the bus: it gets its number, but is not sent. Gives its mark."""
         mark = self.next_mark
         for event in events:
-            self._turnstile.add(NET_PACKET_DNS, event)
-        self._turnstile.close_turn(0, Counter())
-        self._turnstile._outbox.clear()
+            self._batches.add(NET_PACKET_DNS, event)
+        self._batches.close_turn(0, Counter())
+        self._batches._outbox.clear()
         return mark
 
 
@@ -167,7 +167,7 @@ class Probe:
 def probe(
     folder: Path, start: str = "start", *, live: bool = False, subscribers: int = 1, address: str = ""
 ) -> Iterator[Probe]:
-    """A probe with its first, empty turn published: its subscribers are there, and a cache in the folder knows it."""
+    """Run a probe that has published its first, empty turn to its subscribers, and to a cache in the folder."""
     with open_bus() as bus:
         publisher = bus.publisher(address or events_address(folder), lossless=True)
         wait_until(lambda: publisher.subscribers(TURN) >= subscribers, "a subscription")
@@ -181,7 +181,7 @@ def probe(
 
 @contextmanager
 def answering(address: str, answer: Callable[[bytes], bytes | None]) -> Iterator[None]:
-    """A server of lookups that answers what it is told to; None leaves a request without its reply."""
+    """Run a server of lookups with replies of the test; None leaves a request without a reply."""
     bound = threading.Event()
 
     def target(bus: ZmqBus, stop: threading.Event) -> None:
@@ -200,7 +200,7 @@ def answering(address: str, answer: Callable[[bytes], bytes | None]) -> Iterator
 
 
 class Asker:
-    """A client of the lookups that knows nothing but ZeroMQ and MessagePack."""
+    """A client of the lookups that uses ZeroMQ and MessagePack alone."""
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self.socket = socket
@@ -215,14 +215,14 @@ class Asker:
         return reply
 
     def ask(self, op: str, **fields: object) -> dict[str, Any]:
-        """The reply to a request."""
+        """Send a request and wait for its reply."""
         self.send(op, **fields)
         return self.receive()
 
 
 @contextmanager
 def asker(address: str, kind: int = zmq.REQ) -> Iterator[Asker]:
-    """A plain ZeroMQ socket at an address; its receiving ends after a bounded time."""
+    """Connect a plain ZeroMQ socket to an address; a receive ends after a bounded time."""
     with zmq.Context() as context, context.socket(kind) as socket:
         socket.linger = 0
         socket.rcvtimeo = int(BOUND * 1000)
@@ -232,7 +232,7 @@ def asker(address: str, kind: int = zmq.REQ) -> Iterator[Asker]:
 
 
 def wait_until_seen(client: Asker, mark: Mark) -> None:
-    """Wait until a cache has seen the end of a turn; before it has heard of a probe, no mark of it helps."""
+    """Wait until a cache has received the end of a turn; marks of a probe that is unknown to it do not wait."""
     wait_until(lambda: client.ask("health")["data"]["turns"].get(mark[0], -1) >= mark[1], f"the end of turn {mark}")
 
 

@@ -1,0 +1,53 @@
+"""The status of the probes that feed the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dnstrail.protocol.batches import Turn
+
+OK, WAITING, SILENT, ENDED, VANISHED = "ok", "waiting", "silent", "ended", "vanished"
+SILENCE = 2.0  # seconds without a turn; a probe sends one at least every 0.1 s
+
+
+class TurnTimes(NamedTuple):
+    """The arrival of the first and of the last turn of a probe start, on the monotonic clock."""
+
+    first: float
+    last: float
+
+
+def silent_probes(probes: list[Turn], times: Mapping[str, TurnTimes], now: float) -> list[Turn]:
+    """Return the starts that have not ended, and whose last turn is more than two seconds old."""
+    return [probe for probe in probes if not probe.ended and now - times[probe.start].last > SILENCE]
+
+
+def status_of(probes: list[Turn], times: Mapping[str, TurnTimes], now: float) -> str:
+    """Return the status of all probes.
+
+    * "waiting": no turn has arrived yet.
+    * "ended": every probe sent its last turn.
+    * "silent": every probe that has not ended stopped sending turns.
+    * "vanished": a probe stopped without its last turn, while another one still sends turns.
+    * "ok": every probe that has not ended sends turns.
+
+    A start that another one on its host followed does not count: its probe was restarted.
+    """
+    if not probes:
+        return WAITING
+    current = [probe for probe in probes if not _is_replaced(probe, probes, times)]
+    running = [probe for probe in current if not probe.ended]
+    if not running:
+        return ENDED
+    silent = silent_probes(running, times, now)
+    if not silent:
+        return OK
+    return SILENT if len(silent) == len(running) else VANISHED
+
+
+def _is_replaced(probe: Turn, probes: list[Turn], times: Mapping[str, TurnTimes]) -> bool:
+    """Return whether the last turn of a start arrived before the first one of another start on its host."""
+    host, last = (probe.host, probe.machine_id), times[probe.start].last
+    later = [other for other in probes if times[other.start].first > last]
+    return any(host) and any((other.host, other.machine_id) == host for other in later)

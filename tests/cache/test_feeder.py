@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+from collections import deque
+
+import msgpack
+import pytest
+
+from dnstrail.captured import Captured, Flow
+from dnstrail.image import Bounds, Image
+from dnstrail.image.admission import Admission
+from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.state import CacheState
+from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
+
+DNS = "net_packet_dns"
+A_COM = response("a.com", "a.com 60 A 192.0.2.1")
+
+
+class Messages:
+    """A subscriber that receives what a test appends."""
+
+    def __init__(self):
+        self.waiting = deque()
+
+    def receive(self):
+        return self.waiting.popleft() if self.waiting else None
+
+
+@pytest.fixture
+def messages():
+    return Messages()
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(wall=5000.0)
+
+
+@pytest.fixture
+def state(clock):
+    return CacheState(Image(Bounds(grace=0)), clock)
+
+
+@pytest.fixture
+def feeder(messages, state):
+    return Feeder(messages, state, lambda _conflict, _host: None)
+
+
+def batch(sequence=0, *, start="s", turn=0, at=1000.0, payload=A_COM):
+    return DNS, encode(Batch(start, turn, sequence, [seen(payload, at)]))
+
+
+def turn(number=0, last=-1, *, start="s", live=False):
+    return TURN, encode(Turn(start, number, {DNS: last} if last >= 0 else {}, live, 0))
+
+
+def test_payloads_are_applied_with_their_own_time(feeder, state, messages):
+    """A message counts at the probe's time stamp of its packet, not when it arrives."""
+    messages.waiting += [batch(at=1000.25), turn(last=0)]
+    feeder.drain()
+    assert state.now == state.image.latest == 1000.25
+    assert state.image.get("a.com").ip_addresses == ["192.0.2.1"]
+    assert state.follower.reached(("s", 0)) is True
+
+
+def test_lookups_are_not_kept_waiting_by_a_flood(feeder, state, messages):
+    """One call applies a bounded number of messages; the next calls apply the others, and none is lost."""
+    messages.waiting += [batch(number, at=1000.0 + number) for number in range(1000)]
+    feeder.drain()
+    assert 0 < state.image.counters["messages"] < 1000
+    while messages.waiting:
+        feeder.drain()
+    assert state.image.counters["messages"] == 1000
+    assert not state.follower.lost
+
+
+def test_slow_messages_are_fewer_at_once(messages):
+    """If each message takes long, a call ends after its time, not after its number of messages."""
+
+    class Slow(FakeClock):
+        def monotonic(self):
+            self.monotonic_time += 0.01
+            return self.monotonic_time
+
+    state = CacheState(Image(Bounds()), Slow())
+    feeder = Feeder(messages, state, lambda _conflict, _host: None)
+    messages.waiting += [batch(number) for number in range(100)]
+    feeder.drain()
+    assert 0 < state.image.counters["messages"] < 10
+
+
+def test_an_empty_bus_changes_nothing(feeder, state):
+    """Without messages the image stays empty."""
+    feeder.drain()
+    assert (state.image.latest, state.now, len(state.image)) == (float("-inf"), float("-inf"), 0)
+
+
+@pytest.mark.parametrize(
+    ("live", "now"), [([False], 1000.0), ([True], 5000.0), ([False, True], 5000.0), ([True, False], 5000.0)]
+)
+def test_now_depends_on_the_probes(feeder, state, messages, live, now):
+    """With a live probe now is wall time, else the greatest time stamp so far."""
+    messages.waiting += [batch(at=1000.0), *(turn(start=str(n), live=each) for n, each in enumerate(live))]
+    feeder.drain()
+    assert state.now == now
+
+
+def test_the_image_is_swept_by_the_clock_of_the_stream(feeder, state, messages, clock):
+    """With a live probe the image is swept as time passes, even if no message arrives."""
+    messages.waiting += [batch(at=clock.wall_time), turn(last=0, live=True)]
+    feeder.drain()
+    assert state.image.store.relations == 1
+    clock.wall_time += 60 + state.image.bounds.history
+    feeder.drain()
+    assert state.image.store.relations == 0
+
+
+BAD = {
+    "a turn that is empty": (TURN, b""),
+    "a turn that is no MessagePack": (TURN, b"\xc1"),
+    "a turn that is a map": (TURN, msgpack.packb({"start": "s"})),
+    "a turn too short": (TURN, msgpack.packb(["s", 0])),
+    "a turn with a wrong type": (TURN, msgpack.packb(["s", "0", {}, False, 0])),
+    "a batch in the place of a turn": (TURN, batch()[1]),
+    "a batch that is empty": (DNS, b""),
+    "a batch that is text": (DNS, msgpack.packb("batch")),
+    "a batch without its events": (DNS, msgpack.packb(["s", 0, 0])),
+    "a turn in the place of a batch": (DNS, turn()[1]),
+    "an event that is none": (DNS, msgpack.packb(["s", 0, 0, [1]])),
+    "a payload of text": (DNS, msgpack.packb(["s", 0, 0, [[1, "payload"]]])),
+    "a time of text": (DNS, msgpack.packb(["s", 0, 0, [["1", b"payload"]]])),
+    "nested without end": (DNS, b"\x91" * 100_000),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_bus_message_is_counted(feeder, state, messages, case):
+    """A message that is no batch and no turn is counted, and the next one is applied."""
+    messages.waiting += [BAD[case], batch(), turn(last=0)]
+    feeder.drain()
+    assert state.counters == {"bad_bus_message": 1}
+    assert state.image.counters["messages"] == 1
+    assert state.follower.reached(("s", 0)) is True
+
+
+def test_bad_payloads_never_stop_the_feeder(feeder, state, messages):
+    """The image counts payloads that are no DNS messages, and relates the valid one among them."""
+    payloads = [b"", b"x", bytes(12), b"\xff" * 600, A_COM[:-1], A_COM, A_COM + b"x"]
+    events = [Captured(n, payload) for n, payload in enumerate(payloads)]
+    messages.waiting.append((DNS, encode(Batch("s", 0, 0, events))))
+    feeder.drain()
+    counters = state.image.counters
+    assert counters["messages"] == len(payloads)
+    assert counters["bad_message"] >= 2
+    assert state.image.get("a.com", now=0.0) is not None
+
+
+START = 5000  # s; the doubt after the start of a cache and of a probe ends 30 s later
+TO_CLIENT = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
+
+
+@pytest.fixture
+def live(messages, clock):
+    """A live probe, and a cache that rejects unmatched answers of parties that are not in doubt."""
+
+    class Live:
+        def __init__(self):
+            self.state = CacheState(Image(Bounds(), Admission("auto")), clock)
+            self.feeder = Feeder(messages, self.state, lambda _conflict, _host: None)
+            self.turns = self.batches = 0
+            self.kernel = {}
+
+        def turn(self, at, *, lost=0, start="s", kernel=None):
+            """End a turn in which some batches were lost on the bus; `kernel` counts losses of the probe so far."""
+            self.batches += lost
+            last = {DNS: self.batches - 1} if self.batches and start == "s" else {}
+            self.kernel = kernel or self.kernel
+            losses = {"kernel": self.kernel}
+            messages.waiting.append((TURN, encode(Turn(start, self.turns, last, True, at * 10**9, lost=losses))))
+            self.feeder.drain()
+            self.turns += start == "s"
+
+        def admits(self, at):
+            """Apply an answer without a query; whether it was admitted."""
+            before = self.state.image.counters["not_admitted"]
+            event = Captured(at * 10**9, A_COM, TO_CLIENT)
+            messages.waiting.append((DNS, encode(Batch("s", self.turns, self.batches, [event]))))
+            self.batches += 1
+            self.turn(at)
+            return self.state.image.counters["not_admitted"] == before
+
+    live = Live()
+    live.turn(START)
+    return live
+
+
+def test_the_start_of_a_probe_casts_doubt_for_30_seconds(live):
+    """Unmatched answers are admitted for 30 s after the start of a probe, and rejected later."""
+    assert live.admits(START + 30)
+    assert not live.admits(START + 31)
+    live.turn(START + 100, start="another")
+    assert live.admits(START + 130)
+    assert not live.admits(START + 131)
+
+
+def test_a_loss_on_the_bus_casts_doubt_for_30_seconds(live):
+    """After a lost batch unmatched answers are admitted for 30 s: the lost batch may contain their queries."""
+    assert not live.admits(START + 40)
+    live.turn(START + 50, lost=1)
+    assert live.state.follower.lost == {DNS: 1}
+    assert live.admits(START + 80)
+    assert not live.admits(START + 81)
+
+
+def test_a_loss_at_a_probe_casts_doubt_for_30_seconds(live):
+    """After a loss in the kernel or at the probe unmatched answers are admitted for 30 s."""
+    assert not live.admits(START + 40)
+    live.turn(START + 50, kernel={"ring_full": 1})
+    assert live.admits(START + 80)
+    assert not live.admits(START + 81)
+
+
+def test_the_history_begins_with_the_first_live_turn(live):
+    """The cache claims no history from before the first turn of a live probe."""
+    assert [live.state.image.remembers(START + after) for after in (-0.001, 0)] == [False, True]
+
+
+def test_a_worker_goes_on_after_bad_bus_messages():
+    """Over a real socket, bad messages of a probe are counted in the stats, and its next turn is applied."""
+    with (
+        short_folder() as folder,
+        cache(folder) as address,
+        asker(address) as client,
+        probe(folder) as publishing,
+    ):
+        for topic, body in BAD.values():
+            assert publishing.publisher.publish(topic, body)
+        mark = publishing.turn(seen(A_COM))
+        wait_until(lambda: client.ask("get", key="a.com", after=[mark])["ok"])
+        stats = client.ask("stats")["data"]
+        assert stats["cache"]["bad_bus_message"] == len(BAD)
+        assert stats["lost"]["total"] == 0

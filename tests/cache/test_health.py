@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from dnstrail.image import Image
+from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.lookups import Health
+from dnstrail_cache.answers import answer
+from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.health import TurnTimes, status_of
+from dnstrail_cache.state import CacheState
+from live.workers import FakeClock, response, seen
+
+NOW = 100.0
+RECENT, SILENT = NOW - 2.0, NOW - 2.001
+# The probes: the arrival of the last turn of each, and whether it ended the source.
+STATUSES = {
+    "no probe": ([], "waiting"),
+    "one that sends turns": ([(RECENT, False)], "ok"),
+    "one that ended": ([(RECENT, True)], "ended"),
+    "one that ended long ago": ([(SILENT, True)], "ended"),
+    "one that stopped": ([(SILENT, False)], "silent"),
+    "two that stopped": ([(SILENT, False), (SILENT, False)], "silent"),
+    "one of two stopped": ([(SILENT, False), (RECENT, False)], "vanished"),
+    "one ended, the other sends turns": ([(SILENT, True), (RECENT, False)], "ok"),
+    "one ended, the other stopped": ([(SILENT, True), (SILENT, False)], "silent"),
+    "one ended, one sends turns, one stopped": ([(SILENT, True), (RECENT, False), (SILENT, False)], "vanished"),
+}
+
+
+@pytest.mark.parametrize(("probes", "status"), STATUSES.values(), ids=STATUSES)
+def test_the_status_of_the_probes(probes, status):
+    """A probe is silent after two seconds without a turn, and vanished if another one still sends turns."""
+    turns = [Turn(str(number), 0, {}, True, 0, ended) for number, (_, ended) in enumerate(probes)]
+    times = {str(number): TurnTimes(0.0, at) for number, (at, _) in enumerate(probes)}
+    assert status_of(turns, times, NOW) == status
+
+
+# The second start: its host, the arrival of its first turn, and whether it ended.
+RESTARTS = {
+    "a restart of the probe": ("web1", SILENT + 0.5, False, "ok"),
+    "a restart that ended": ("web1", SILENT + 0.5, True, "ended"),
+    "another probe of the same host": ("web1", SILENT - 0.5, False, "vanished"),
+    "a probe of another host": ("web2", SILENT + 0.5, False, "vanished"),
+}
+
+
+@pytest.mark.parametrize(("host", "first", "ended", "status"), RESTARTS.values(), ids=RESTARTS)
+def test_a_probe_that_was_restarted_has_not_vanished(host, first, ended, status):
+    """A killed probe no longer counts once a later start on its host sends turns."""
+    turns = [Turn(name, 0, {}, True, 0, end, host=at) for name, at, end in (("a", "web1", False), ("b", host, ended))]
+    assert status_of(turns, {"a": TurnTimes(0.0, SILENT), "b": TurnTimes(first, NOW)}, NOW) == status
+
+
+def test_starts_of_unknown_hosts_replace_none():
+    """Without a host name a restart looks like a second probe, and both count."""
+    turns = [Turn(name, 0, {}, True, 0) for name in "ab"]
+    assert status_of(turns, {"a": TurnTimes(0.0, SILENT), "b": TurnTimes(SILENT + 0.5, NOW)}, NOW) == "vanished"
+
+
+class Messages:
+    """A subscriber that receives what a test appends."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def receive(self):
+        return self.waiting.pop(0) if self.waiting else None
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def state(clock):
+    return CacheState(Image(), clock)
+
+
+@pytest.fixture
+def turn(state):
+    """Publish one turn of a probe, and apply it."""
+    messages = Messages()
+    feeder = Feeder(messages, state, lambda _event, _host: None)
+
+    def publish(start="s", number=0, *, ended=False):
+        messages.waiting.append((TURN, encode(Turn(start, number, {}, True, 0, ended))))
+        feeder.drain()
+
+    publish.feeder, publish.messages = feeder, messages
+    return publish
+
+
+def health(state):
+    return answer(Health(), state)
+
+
+def test_a_probe_that_is_killed_is_reported(state, clock, turn):
+    """Health is ok while turns arrive, silent two seconds after the last one, and ok once they arrive again."""
+    assert health(state)["status"] == "waiting"
+    turn()
+    clock.monotonic_time += 2.0
+    assert health(state)["status"] == "ok"
+    clock.monotonic_time += 0.001
+    assert health(state)["status"] == "silent"
+    turn(number=1)
+    assert health(state)["status"] == "ok"
+    turn(number=2, ended=True)
+    assert health(state)["status"] == "ended"
+    clock.monotonic_time += 100
+    assert health(state)["status"] == "ended"
+
+
+def test_a_vanished_probe_is_counted_once_and_logged(state, clock, turn):
+    """A start that stops without its last turn is counted and logged by its name, once however long it is away."""
+    turn("dead")
+    turn("alive")
+    with capture_logs() as logs:
+        for number in range(1, 4):
+            clock.monotonic_time += 2.0
+            turn("alive", number)
+    assert health(state)["status"] == "vanished"
+    assert state.counters == {"probes_vanished": 1}
+    assert logs == [{"event": "probe_vanished", "start": "dead", "log_level": "warning"}]
+
+
+def test_health_says_whether_the_image_is_fed(state, turn):
+    """`fed` is false until an event is applied: turns alone are not enough."""
+    turn()
+    assert health(state)["fed"] is False
+    event = seen(response("a.com", "a.com 60 A 192.0.2.1"))
+    turn.messages.waiting.append(("net_packet_dns", encode(Batch("s", 1, 0, [event]))))
+    turn.feeder.drain()
+    assert health(state)["fed"] is True
+
+
+def test_the_times_of_endless_probes_are_evicted(state, turn):
+    """Memory stays bounded however many probes come and go."""
+    for number in range(500):
+        turn(f"s{number}")
+    assert len(state.turn_times) == len(state.probes) <= 64

@@ -1,0 +1,96 @@
+"""The bounds of one `rank` request, which may contain 1,024 connections to addresses with thousands of names."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnstrail.captured import Flow, Process
+from dnstrail.image import Image
+from dnstrail.protocol.lookups import ConnectionTo, GetMany, Rank
+from dnstrail_cache import answers
+from dnstrail_cache.state import CacheState
+from live.workers import FakeClock, response
+
+
+class SlowClock(FakeClock):
+    """A clock on which time passes at each look at it."""
+
+    step = 0.0
+
+    def monotonic(self):
+        self.monotonic_time += self.step
+        return self.monotonic_time
+
+
+@pytest.fixture
+def clock():
+    return SlowClock()
+
+
+@pytest.fixture
+def state(clock):
+    """A cache with four names of 192.0.2.1, and one name of each of 192.0.2.2 to 192.0.2.4."""
+    image = Image()
+    for number in range(4):
+        image.feed(1000.0 + number, response(f"n{number}.com", f"n{number}.com 60 A 192.0.2.1"))
+    for number in range(2, 5):
+        image.feed(1003.0, response(f"m{number}.com", f"m{number}.com 60 A 192.0.2.{number}"))
+    return CacheState(image, clock)
+
+
+def rank(state, *connections):
+    """The names of connections, each given as the last number of its address and its process."""
+    asked = tuple(ConnectionTo(address=f"192.0.2.{last}", process=process) for last, process in connections)
+    return answers.answer(Rank(connections=asked), state)
+
+
+FOUR = ["n3.com", "n2.com", "n1.com", "n0.com"]
+
+
+def test_within_the_bounds_each_connection_is_ranked(state):
+    """Without pressure every connection has all names of its address."""
+    assert rank(state, (1, 7), (2, 7), (1, 8), (9, 7)) == [FOUR, ["m2.com"], FOUR, []]
+    assert not state.counters
+
+
+def test_the_names_of_one_reply_are_bounded(state, monkeypatch):
+    """A reply never contains more names than its bound; connections beyond it have none, and are counted."""
+    monkeypatch.setattr(answers, "_MAX_NODES", 6)
+    names = rank(state, (1, 7), (1, 8), (2, 7))
+    assert [len(each) for each in names] == [4, 2, 0]
+    assert state.counters == {"rank_cut_short": 1}
+
+
+def test_repeated_connections_share_the_bound(state, monkeypatch):
+    """A connection that a request repeats is ranked once, and its names count each time."""
+    monkeypatch.setattr(answers, "_MAX_NODES", 9)
+    assert rank(state, *[(1, 7)] * 5) == [FOUR, FOUR, FOUR[:1], [], []]
+
+
+def test_repeated_keys_share_the_bound(state, monkeypatch):
+    """The results of a key that `get_many` repeats are cut beyond the bound, and say so."""
+    monkeypatch.setattr(answers, "_MAX_NODES", 12)
+    found = answers.answer(GetMany(keys=("192.0.2.1",) * 4), state)
+    assert [len(data["dns_queries"]) for data in found] == [4, 4, 1, 1]
+    assert [data["truncated"] for data in found] == [False, False, True, True]
+    assert [data["dns_root"] for data in found] == ["n3.com"] * 4
+
+
+def test_the_time_of_one_request_is_bounded(state, clock):
+    """After 200 ms the rest of the connections share the names of their addresses: other lookups wait meanwhile."""
+    clock.step = 0.0625
+    names = rank(state, (1, 7), (2, 7), (3, 7), (4, 7), (1, 8), (2, 8))
+    assert names == [FOUR, ["m2.com"], ["m3.com"], [], FOUR, ["m2.com"]]
+    assert state.counters == {"rank_cut_short": 3}
+
+
+@pytest.mark.parametrize("sinkhole", ["127.0.0.1", "::ffff:127.0.0.1", "::"])
+def test_a_sinkhole_is_never_shared(state, clock, sinkhole):
+    """After that time a connection to a sinkhole has no names of another process."""
+    kind = "AAAA" if sinkhole == "::" else "A"
+    blocked = response("ads.test", f"ads.test 60 {kind} {sinkhole.rpartition('ffff:')[2]}", rdtype=kind)
+    to_client = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
+    state.image.feed(1004.0, blocked, to_client, Process(7))
+    clock.step = 0.15
+    asked = tuple(ConnectionTo(address=sinkhole, process=process) for process in (7, 8))
+    assert answers.answer(Rank(connections=asked), state) == [["ads.test"], []]
