@@ -1,4 +1,4 @@
-"""Trails as trees: for each question the way to the key, and the evidence for it."""
+"""Trails as trees: for each question the path to the key, and the evidence for it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.tree import Tree
 
 from dnstrail.process.terminal import escape_unprintable
 
-_MOST_ASKERS = 4  # that are drawn for one question
+_MOST_ASKERS = 4  # drawn for one question
 
 
 def trail_trees(found: dict[str, Any]) -> list[RenderableType]:
-    """The data of a `trail` reply: a tree for each way, rivals marked, then the names that servers were called by."""
+    """Return the data of a `trail` reply as trees: each path with rivals marked, then the names from TLS and HTTP."""
     trees: list[RenderableType] = [_tree(found["key"], trail) for trail in found["trails"]]
     if found["server_names"]:
         names = Tree(Text("called by (not DNS)", style="bold"))
@@ -22,7 +22,7 @@ def trail_trees(found: dict[str, Any]) -> list[RenderableType]:
             names.add(Text(escape_unprintable(f"{called['name']}  ({called['evidence']}, {called['count']}x)")))
         trees.append(names)
     if found["truncated"]:
-        trees.append(Text("... and more ways"))
+        trees.append(Text("... and more paths"))
     if not found.get("history", True):
         trees.append(Text("as far as it is remembered"))
     return trees

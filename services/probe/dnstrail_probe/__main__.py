@@ -9,12 +9,12 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address
 from dnstrail.process.clock import SystemClock
-from dnstrail.process.command import log_level_option, run_command, run_dir_option
+from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option
 from dnstrail.process.log import configure
 from dnstrail.process.signals import stop_on_signals
 from dnstrail_probe.check import check_host
 from dnstrail_probe.check_report import show_report
-from dnstrail_probe.options import CaptureOptions, capture_options
+from dnstrail_probe.options import CaptureOptions, capture_options, convert_capture
 from dnstrail_probe.privileges import give_up_privileges, go_first
 from dnstrail_probe.registry import AUTO, best_source, open_source
 from dnstrail_probe.sources.paced import PacedSource
@@ -22,14 +22,22 @@ from dnstrail_probe.worker import run
 
 _CHECK = "Show what this host can do and what it cannot, with the remedies; exit 1 if nothing live can be captured."
 _NOTHING_LIVE = 1
+_EXAMPLES = examples(
+    "sudo dnstrail probe",
+    "sudo dnstrail probe --check",
+    "sudo dnstrail probe --capture ebpf:getaddrinfo --dns-ports 53,5353",
+    "dnstrail probe --capture dnstap:/run/unbound/dnstap.sock",
+    "dnstrail probe --capture traffic.pcapng --subscribers 2",
+)
 
 
-@click.command()
+@click.command(epilog=_EXAMPLES, context_settings=HELP)
 @click.option(
     "--capture",
     default="auto",
     show_default=True,
-    help="auto, ebpf[:getaddrinfo], packet, dnstap[:PATH], demo, or a FILE.",
+    callback=convert_capture,
+    help="auto, ebpf[:getaddrinfo], packet, dnstap[:PATH], demo, a FILE, or - for a capture on stdin.",
 )
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
 @click.option("--subscribers", type=int, help="How many to wait for first (default: 1 for a file, none live).")
@@ -78,7 +86,7 @@ def command(
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command."""
     run_command(command, "dnstrail probe")
 
 

@@ -1,0 +1,96 @@
+"""The view of a run's events: from the bus to the output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dnstrail.bus import Bus
+from dnstrail.bus.ipc import events_address, findings_address, lookups_address
+from dnstrail.client import DnsDataSource
+from dnstrail.connection_names import ConnectionEnricher
+from dnstrail.errors import BadMessage
+from dnstrail.events import Event
+from dnstrail.process.clock import Clock
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
+from dnstrail.protocol.loss_log import LossLog, worker_name
+from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail_cli.sightings import Item
+
+_TIMEOUT = 0.5  # seconds for the names of connections
+Emit = Callable[[Item], None]
+
+
+class EventView:
+    """Passes the chosen events and findings on to `emit`, and follows how far the source has come.
+
+    `last` is the latest turn of the probe, None before the first. Events that were lost on the way here are logged, and
+    reported to the cache.
+    """
+
+    def __init__(
+        self, run_dir: Path, events: tuple[str, ...], findings: tuple[str, ...], bus: Bus, emit: Emit, *, cache: bool
+    ) -> None:
+        self.last: Turn | None = None
+        self._emit = emit
+        self._bus = bus
+        self._chosen = {*events, *findings}
+        self._findings = bus.puller(findings_address(run_dir))
+        self._events = bus.subscriber([events_address(run_dir)], [*events, TURN])
+        self._dns = DnsDataSource(lookups_address(run_dir), timeout=_TIMEOUT, bus=bus) if cache else None
+        self._names = ConnectionEnricher(self._dns)
+        self._turns = TurnFollower(events)
+        self._loss_log = LossLog(partial(self._dns.tell_lost, worker_name("dnstrail"))) if self._dns else LossLog()
+        self._signatures_done = not findings
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source has ended, and the signatures have handled all that it gave."""
+        return self.last is not None and self.last.ended and self._signatures_done
+
+    def wait(self, timeout: float) -> None:
+        """Wait until something arrives, for at most `timeout` seconds."""
+        self._bus.wait(self._events, self._findings, timeout=timeout)
+
+    def take(self, clock: Clock) -> None:
+        """Pass on everything that has arrived."""
+        while (message := self._events.receive()) is not None:
+            self._on_message(*message, clock)
+        while (body := self._findings.receive()) is not None:
+            self._on_finding(body)
+
+    def close(self) -> None:
+        """Report the losses that were not reported yet."""
+        self._loss_log.close(self._turns.lost)
+        if self._dns is not None:
+            self._dns.close()
+
+    def _on_message(self, topic: str, body: bytes, clock: Clock) -> None:
+        try:
+            if topic == TURN:
+                self.last = decode(body, Turn)
+                self._turns.turn(self.last)
+                self._loss_log.note(self._turns.lost, clock.monotonic())
+                return
+            batch = decode(body, Batch)
+        except BadMessage:
+            return  # counted by the workers that need it
+        self._turns.batch(topic, batch)
+        mark, host = (batch.start, batch.turn), os.uname().nodename
+        for event in self._names.fill([Event(topic, captured, mark, host) for captured in batch.events]):
+            self._emit(event)
+
+    def _on_finding(self, body: bytes) -> None:
+        try:
+            message = msgspec.convert(unpack(body), dict[str, Any])
+        except (BadMessage, msgspec.ValidationError):
+            return  # none of our workers sent it
+        if message.get("eventName") in self._chosen:
+            self._emit(message)
+        elif "signal" in message:  # the signature worker has handled all that the source gave
+            self._signatures_done = True
