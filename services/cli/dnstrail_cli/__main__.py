@@ -9,11 +9,16 @@ from pathlib import Path
 import click
 
 from dnstrail import __version__
-from dnstrail.process.command import HELP, examples, run_command, run_dir_option
+from dnstrail.process.command import HELP, RUN_DIR_HELP, default_run_dir, examples, run_command
 from dnstrail_cli.completion import complete_capture
 from dnstrail_cli.lazy_group import LazyCommand, LazyGroup
 from dnstrail_cli.run_options import Run, run_options
 from dnstrail_probe.options import convert_capture
+
+
+def _worker(name: str, summary: str) -> LazyCommand:
+    return LazyCommand(f"dnstrail_{name}.__main__", "command", summary)
+
 
 _COMMANDS = {
     "get": LazyCommand("dnstrail_cli.lookup", "get", "Look up names and addresses."),
@@ -21,9 +26,9 @@ _COMMANDS = {
     "replay": LazyCommand("dnstrail_cli.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand("dnstrail_cli.counters", "stats", "Show what the cache has seen, kept, answered and lost."),
     "health": LazyCommand("dnstrail_cli.counters", "health", "Exit with 0 if the cache hears a probe and is fed."),
-    "probe": LazyCommand("dnstrail_probe.__main__", "command", "Capture DNS messages and publish them."),
-    "cache": LazyCommand("dnstrail_cache.__main__", "command", "Keep the image of names, and answer lookups."),
-    "signatures": LazyCommand("dnstrail_signatures.__main__", "command", "Run signatures, and report findings."),
+    "probe": _worker("probe", "Capture DNS messages and publish them."),
+    "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
+    "signatures": _worker("signatures", "Run signatures over the events, and report their findings."),
 }
 _EXAMPLES = examples(
     "sudo dnstrail --output json --output option:sort-events --dnscache enable --events net_packet_dns",
@@ -61,9 +66,11 @@ class _Dnstrail(LazyGroup):
 )
 @click.option("--stay", is_flag=True, help="Keep answering lookups after a capture file has ended.")
 @run_options
-@run_dir_option
+@click.option("--run-dir", type=click.Path(path_type=Path, readable=False), help=RUN_DIR_HELP)
 @click.pass_context
-def main_command(ctx: click.Context, capture: str, stay: bool, make_run: Callable[..., Run], run_dir: Path) -> None:
+def main_command(
+    ctx: click.Context, capture: str, stay: bool, make_run: Callable[..., Run], run_dir: Path | None
+) -> None:
     """Watch DNS, keep an image of names and addresses, and run signatures.
 
     Without a command, dnstrail runs the whole pipeline and shows its events. Exit codes: 0 found or ok, 1 not found,
@@ -72,7 +79,7 @@ def main_command(ctx: click.Context, capture: str, stay: bool, make_run: Callabl
     if ctx.invoked_subcommand is None:
         from dnstrail_cli.run import play  # noqa: PLC0415 - a command of its own does without the pipeline
 
-        play(make_run(capture=capture, run_dir=run_dir, stay=stay))
+        play(make_run(capture=capture, run_dir=run_dir or default_run_dir(), stay=stay))
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import click
@@ -18,7 +20,7 @@ from dnstrail.protocol.lookups import MAX_KEYS
 from dnstrail.settings import parse_dnscache
 from dnstrail_cli.capture_lookup import CaptureLookup, answer_lines
 from dnstrail_cli.progress import Progress, position_in
-from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.options import STDIN_PATH, CaptureOptions
 
 
 class Backend(Protocol):
@@ -87,6 +89,8 @@ class CaptureBackend:
 
     def __init__(self, path: str, dnscache: Iterable[str], options: CaptureOptions) -> None:
         settings = parse_dnscache(dnscache)
+        if path == STDIN_PATH:
+            _leave_first_interrupt_to_writer()
         self._progress = Progress(path, SystemClock(), lambda: position_in(path))
         self._lookup = CaptureLookup(path, settings, options, self._progress.tick)
 
@@ -123,6 +127,15 @@ class CaptureBackend:
         self._progress.close()
         if self._lookup.damage:
             click.echo(f"warning: the capture is {self._lookup.damage}", err=True)
+
+
+def _leave_first_interrupt_to_writer() -> None:
+    """Go on after the first Ctrl-C: it also reaches the writer of the pipe, which then ends the capture."""
+
+    def first(signum: int, _frame: FrameType | None) -> None:
+        signal.signal(signum, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, first)
 
 
 def _text(key: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,11 +53,9 @@ class Children:
         return self._processes[worker].pid if worker in self._processes else None
 
     def stop(self) -> None:
-        """End all workers; kill a worker that takes too long."""
-        for process in self._processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self._processes.values():
+        """End the workers, the last one first, so that none asks a worker that has gone; kill one that takes too long."""
+        for process in reversed(self._processes.values()):
+            process.terminate()
             try:
                 process.wait(_GRACE)
             except subprocess.TimeoutExpired:

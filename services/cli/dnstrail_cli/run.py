@@ -37,14 +37,13 @@ def play(run: Run) -> None:
         bus = ZmqBus()
         try:
             pipeline = Pipeline(plan, bus, output.emit, clock)
-            with pipeline.running():
+            with pipeline.running(), _released(output):
                 _show_events(pipeline, output, stop)
                 if pipeline.ended:
                     _show_end(pipeline, output, stop)
                 if pipeline.ended and run.stay:
                     _say(f"still answering lookups (dnstrail get ... --run-dir {run_dir}); Ctrl-C ends it")
                     pipeline.work(stop, lambda: False)
-            output.release(everything=True)
         finally:
             bus.close()
 
@@ -72,6 +71,15 @@ def make_plan(run: Run, run_dir: Path) -> Plan:
         options=options_of(run.options),
         user=calling_user(),
     )
+
+
+@contextmanager
+def _released(output: Output) -> Iterator[None]:
+    """Print at the end of the block what the output still holds back, also if a worker has died."""
+    try:
+        yield
+    finally:
+        output.release(everything=True)
 
 
 def _show_events(pipeline: Pipeline, output: Output, stop: threading.Event) -> None:

@@ -47,7 +47,8 @@ def parse_local(text: str, now: datetime) -> datetime:
     """
     if (ago := _AGO.fullmatch(text)) and any(ago.groups()):
         days, hours, minutes, seconds = (int(part or 0) for part in ago.groups())
-        return _before(now, timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))
+        distance = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        return (now.astimezone(UTC) - distance).astimezone()  # in UTC, where every hour has the same length
     if clock := _CLOCK.fullmatch(text):
         return _on_day(clock[1] or "today", clock[2], now)
     try:
@@ -65,13 +66,6 @@ def parse_moment(value: object) -> float | None:
     except (ValueError, OverflowError):
         moment = _rfc3339(str(value))
     return moment if math.isfinite(moment) else None
-
-
-def _before(now: datetime, ago: timedelta) -> datetime:
-    try:
-        return (now.astimezone(UTC) - ago).astimezone()
-    except OverflowError:
-        raise _BadTimeError("lies before all calendars") from None
 
 
 def _on_day(day: str, clock: str, now: datetime) -> datetime:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 OK, NOT_FOUND, USAGE, NO_CACHE, CANNOT_SERVE = range(5)  # the exit codes of every command
 _INTERRUPTED = 130  # as a shell reports SIGINT
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}  # context settings of every command
+_COMPLETION = "_DNSTRAIL_COMPLETE"  # set by the shell that asks for completions
+RUN_DIR_HELP = "Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder)."
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _CODES: dict[type[DnstrailError], int] = {
     DataNotFound: NOT_FOUND,
@@ -47,17 +49,18 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def _default_run_dir() -> Path:
-    from dnstrail.bus.ipc import default_run_dir  # noqa: PLC0415 - imports ZeroMQ, which help does without
+def default_run_dir() -> Path:
+    """Return the folder of the sockets where no option names it."""
+    from dnstrail.bus import ipc  # noqa: PLC0415 - imports ZeroMQ, which help does without
 
-    return default_run_dir()
+    return ipc.default_run_dir()
 
 
 run_dir_option = click.option(
     "--run-dir",
     type=click.Path(path_type=Path, readable=False),  # the code that opens a socket there reports what is wrong
-    default=_default_run_dir,
-    help="Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder).",
+    default=default_run_dir,
+    help=RUN_DIR_HELP,
 )
 
 
@@ -84,22 +87,33 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     An error that dnstrail or the system raises becomes one line on stderr. If the reader of stdout has gone, the
     command ends without a word: the reader had enough.
     """
-    code: object = OK
+    if _COMPLETION in os.environ:
+        command.main(prog_name=name)
     try:
-        code = command.main(prog_name=name, standalone_mode=False)
+        code = _invoke(command, name)
         sys.stdout.flush()  # a full disk is reported here, and not by the interpreter after its last line
-    except click.Abort:
-        code = _INTERRUPTED
     except click.ClickException as error:
         error.show()
         code = USAGE
-    except SystemExit as error:  # click and rich exit by themselves when the reader of stdout has gone
+    except (KeyboardInterrupt, click.Abort):
+        code = _INTERRUPTED
+    except SystemExit as error:  # rich exits by itself when the reader of stdout has gone
         code = _closed() if isinstance(error.__context__, BrokenPipeError) else error.code
     except BrokenPipeError:
         code = _closed()
     except (DnstrailError, OSError) as error:
         code = _report(error)
-    sys.exit(code if isinstance(code, int) else OK)
+    sys.exit(code)
+
+
+def _invoke(command: click.Command, name: str) -> int | str | None:
+    """Run a command without click's own handling of errors, and return its exit code."""
+    try:
+        with command.make_context(name, sys.argv[1:]) as ctx:
+            command.invoke(ctx)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    return OK
 
 
 def _closed() -> int:
