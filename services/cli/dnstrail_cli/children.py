@@ -53,7 +53,7 @@ class Children:
         return self._processes[worker].pid if worker in self._processes else None
 
     def stop(self) -> None:
-        """End the workers, the last one first, so that none asks a worker that has gone; kill one that takes too long."""
+        """End the workers, the last one first: none asks a worker that has gone. Kill one that takes too long."""
         for process in reversed(self._processes.values()):
             process.terminate()
             try:
