@@ -23,7 +23,7 @@ def found_table(key: str, data: dict[str, Any] | None) -> RenderableType:
     if data is None:
         return Text(f"{escape_unprintable(key)}: not found")
     state = data.get("state", "live") + (", truncated" if data.get("truncated") else "")
-    state += "" if data.get("history", True) else ", as far as it is remembered"
+    state += "" if data.get("history", True) else ", history incomplete"
     rows = {
         "key": [key],
         "root": [data["dns_root"] or "(nobody asked for it)"],
