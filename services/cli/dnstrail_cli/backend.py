@@ -1,4 +1,4 @@
-"""Who answers a lookup of the command line: a running cache over the bus, or a capture file."""
+"""The two backends that answer lookups of the command line: a running cache over the bus, and a capture file."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class CaptureLookup:
 
     @property
     def damage(self) -> str:
-        """How the file ends if it does not end well, else ""."""
+        """The fault at the end of the file, or ""."""
         if self.counters[CUT_SHORT]:
             return "cut short at its end; what is whole counts"
         return "damaged; what is whole before that counts" if self.counters[DAMAGED] else ""

@@ -50,7 +50,7 @@ class EventView:
 
     @property
     def ended(self) -> bool:
-        """Whether the source has ended, and the signatures have handled all that it gave."""
+        """True once the source has ended, and the signatures have handled all of its events."""
         return self.last is not None and self.last.ended and self._signatures_done
 
     def wait(self, timeout: float) -> None:

@@ -38,7 +38,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
         metavar="FILE",
         callback=convert_capture,
         shell_complete=complete_capture,
-        help="Ask a capture file (- for stdin), at its end unless --at says when.",
+        help="Ask a capture file (- for stdin), as of its end or of --at.",
     )
     @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X, ...")
     @capture_options

@@ -77,12 +77,12 @@ class Pipeline:
 
     @property
     def started(self) -> bool:
-        """Whether the probe is heard: it publishes from now on."""
+        """True once the probe was heard: it publishes from now on."""
         return self._view.last is not None
 
     @property
     def ended(self) -> bool:
-        """Whether the source has ended, and the signatures have handled all that it gave."""
+        """True once the source has ended, and the signatures have handled all of its events."""
         return self._view.ended
 
     @contextmanager
