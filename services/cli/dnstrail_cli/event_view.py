@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -24,6 +24,21 @@ from dnstrail_cli.sightings import Item
 
 _TIMEOUT = 0.5  # seconds for the names of connections
 Emit = Callable[[Item], None]
+
+
+class _Argument(msgspec.Struct):
+    name: str
+    value: Any
+
+
+class _Finding(msgspec.Struct):
+    """The fields of a finding that the output reads."""
+
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+    eventName: str  # noqa: N815 - tracee's name, as all here
+    processName: str  # noqa: N815
+    processId: int  # noqa: N815
+    args: list[_Argument]
 
 
 class EventView:
@@ -88,9 +103,9 @@ class EventView:
     def _on_finding(self, body: bytes) -> None:
         try:
             message = msgspec.convert(unpack(body), dict[str, Any])
+            if "signal" in message:  # the signature worker has handled all events of the source
+                self._signatures_done = True
+            elif msgspec.convert(message, _Finding).eventName in self._chosen:
+                self._emit(message)
         except (BadMessage, msgspec.ValidationError):
             return  # none of our workers sent it
-        if message.get("eventName") in self._chosen:
-            self._emit(message)
-        elif "signal" in message:  # the signature worker has handled all that the source gave
-            self._signatures_done = True
