@@ -27,7 +27,7 @@ def test_a_unit_starts_a_worker(unit):
     program, worker, *options = read["ExecStart"].split()
     assert program == PREFIX
     assert unit.stem == f"dnstrail-{worker}"
-    main_command.commands[worker].make_context(worker, options, resilient_parsing=False)
+    main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
     assert (read["User"], read["Group"], read["NoNewPrivileges"]) == ("dnstrail", "dnstrail", "yes")
     assert read["MemoryMax"]
     assert read["Environment"] == f"DNSTRAIL_RUN_DIR=/run/{read['RuntimeDirectory']}"

@@ -28,7 +28,7 @@ def answer(name: str, address: str) -> bytes:
 
 @pytest.fixture
 def capture(tmp_path):
-    """A capture with an answer over UDP on port 5353, one over TCP on port 53, and a request over HTTP."""
+    """A capture with an answer over UDP on port 5353, an answer over TCP on port 53, and an HTTP request."""
     by_tcp = answer("tcp.example", "198.51.100.2")
     frames = [
         TO_CLIENT / UDP(sport=5353, dport=4000) / answer("udp.example", "198.51.100.1"),
@@ -65,16 +65,16 @@ def test_ports_are_a_choice(capture, options, known):
         (("--evidence", "dns"), "'dns'"),
     ],
 )
-def test_what_is_no_port_or_evidence_is_refused(command, options, named):
-    """A value that these options cannot take ends every command with 2 and a line that names it."""
+def test_wrong_port_or_evidence_is_refused(command, options, named):
+    """With a value that these options do not accept, every command exits with 2 and names the value."""
     done = dnstrail(*command, *options)
     assert done.returncode == 2
     assert named in done.stderr
 
 
 @pytest.mark.parametrize(("options", "names"), [((), []), (("--evidence", "sni"), ["www.example.com"])])
-def test_server_names_go_through_the_pipeline_where_they_are_wanted(capture, options, names):
-    """With --evidence sni a replay tells of the names by which servers were called; without, of none."""
+def test_server_names_are_shown_with_evidence_sni(capture, options, names):
+    """With --evidence sni a replay shows the server names that clients used; without it, none."""
     with run_dir() as folder:
         done = dnstrail(
             "replay", capture, *options, "--events", "net_server_name", "--output", "json", "--run-dir", folder

@@ -17,8 +17,8 @@ from live.processes import dnstrail, run_dir
         ["--dnscache", "none", "--dnscache", "enable"],
     ],
 )
-def test_tracees_forms_all_work(flags):
-    """The flag takes its options by comma, several times, or both."""
+def test_all_forms_of_tracee_work(flags):
+    """The flag accepts its options separated by commas, in several flags, or both."""
     with run_dir() as folder:
         done = dnstrail("--capture", "demo", "--run-dir", folder, *flags, "--events", "WATCHED_NAME")
     assert done.returncode == 0, done.stderr
@@ -29,7 +29,7 @@ def test_tracees_forms_all_work(flags):
     "value", ["size=0", "size=-3", "size=x", "size=1e6", "foo=1", "grace=-1", "grace=x", "", "enable,bar"]
 )
 def test_wrong_option_is_one_clear_line(value):
-    """A wrong option ends with code 2 and one line that names it."""
+    """A wrong option exits with 2 and one line that names it."""
     with run_dir() as folder:
         done = dnstrail("--capture", "demo", "--run-dir", folder, "--dnscache", value)
     assert done.returncode == 2
@@ -40,7 +40,7 @@ def test_wrong_option_is_one_clear_line(value):
 
 @pytest.mark.parametrize("form", [["--dnscache", "help"], ["--dnscache=help"]])
 def test_help_lists_the_options(form):
-    """`--dnscache help` prints the options and ends well."""
+    """`--dnscache help` prints the options and exits with 0."""
     done = dnstrail(*form)
     assert done.returncode == 0
     for option in ("enable", "size=X", "grace=", "unmatched=", "none"):
@@ -48,7 +48,7 @@ def test_help_lists_the_options(form):
 
 
 def test_documented_line_works():
-    """Tracee's documented line runs as it stands, and its events come sorted, as JSON, with names for codes."""
+    """The command line from tracee's page runs unchanged; its events are sorted JSON with codes as names."""
     line = "--output option:sort-events --output json --output option:parse-arguments --dnscache enable"
     with run_dir() as folder:
         done = dnstrail(
@@ -62,8 +62,8 @@ def test_documented_line_works():
     assert first["proto_dns"]["questions"] == [{"name": "shop.example", "type": "A", "class": "IN"}]
 
 
-def test_without_cache_nothing_is_answered():
-    """With `--dnscache none` the run has no cache, and a signature that needs it is left out."""
+def test_without_a_cache_its_signatures_are_left_out():
+    """With `--dnscache none` the run has no cache, and signatures that need a cache are left out."""
     with run_dir() as folder:
         done = dnstrail("--capture", "demo", "--run-dir", folder, "--dnscache", "none", "--output", "json")
     assert done.returncode == 0
@@ -75,7 +75,7 @@ def test_without_cache_nothing_is_answered():
     ("option", "value"), [("--events", "no_such_event"), ("--output", "xml"), ("--output", "option:no-such")]
 )
 def test_other_wrong_options_are_named(option, value):
-    """An event or an output that there is not ends with code 2 and a line that names it."""
+    """An unknown event or output exits with 2 and one line that names it."""
     with run_dir() as folder:
         done = dnstrail("--capture", "demo", "--run-dir", folder, option, value)
     assert done.returncode == 2

@@ -15,7 +15,7 @@ BEGIN = 1_793_534_400
 
 
 def ask(*lines: object, capture: Path | str = DEMO, dnscache: str = "grace=0") -> list[dict]:
-    """The answers of `get --capture FILE -` to these lines."""
+    """Return the answers of `get --capture FILE -` to these lines."""
     text = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
     done = dnstrail("get", "--capture", capture, "--dnscache", dnscache, "-", stdin=text)
     assert done.returncode == 0, done.stderr
@@ -23,7 +23,7 @@ def ask(*lines: object, capture: Path | str = DEMO, dnscache: str = "grace=0") -
 
 
 def test_lookup_of_a_file_needs_no_server():
-    """A lookup over a file gives the names behind an address, at its end."""
+    """A lookup over a file returns the names behind an address, as of the end of the file."""
     done = dnstrail("get", "--capture", DEMO, "--json", "192.0.2.10")
     assert done.returncode == 0
     found = json.loads(done.stdout)
@@ -32,21 +32,21 @@ def test_lookup_of_a_file_needs_no_server():
 
 
 def test_at_looks_back():
-    """--at gives the image as of then, in epoch seconds or RFC 3339 alike."""
+    """--at looks up the image as of a time, in epoch seconds or RFC 3339."""
     for at in (str(BEGIN + 1), "2026-11-01T12:00:01Z", "2026-11-01T13:00:01+01:00"):
         done = dnstrail("get", "--capture", DEMO, "--json", "--at", at, "192.0.2.10")
         assert json.loads(done.stdout)["dns_queries"] == ["shop.example", "edge.cdn.example"]
 
 
 def test_not_found_is_code_1():
-    """Whatever is found is shown, and the code tells that something was not."""
+    """If one key is not found, the others are shown, and the exit code is 1."""
     done = dnstrail("get", "--capture", DEMO, "--json", "shop.example", "nothing.example")
     assert done.returncode == 1
     assert [json.loads(line)["found"] for line in done.stdout.splitlines()] == [True, False]
 
 
 def test_lines_are_answered_in_order():
-    """Each line has its answer, as of its own time, with key and time as they were given."""
+    """Each line has an answer as of its own time, with key and time as they were given."""
     answers = ask(
         {"key": "192.0.2.10", "at": BEGIN - 1},
         {"key": "192.0.2.10", "at": BEGIN + 0.2},
@@ -70,8 +70,8 @@ def test_lines_are_answered_in_order():
     assert answers[4]["dns_root"] == "shop.example"
 
 
-def test_message_at_the_moment_counts():
-    """A message whose stamp is just `at` counts; one that is later by a microsecond does not."""
+def test_message_at_the_time_itself_counts():
+    """A message with the stamp `at` counts; a message one microsecond later does not."""
     stamp = BEGIN + 0.012345678
     assert [
         a["found"] for a in ask({"key": "shop.example", "at": stamp - 1e-6}, {"key": "shop.example", "at": stamp})
@@ -87,20 +87,20 @@ def test_message_at_the_moment_counts():
      '{"key": "a", "at": true}\n', "\n", "[" * 100_000 + "\n"],
 )  # fmt: skip
 def test_bad_line_has_an_error_in_its_place(line):
-    """A line that cannot be read has an error for an answer, and the next one is answered."""
+    """A line that cannot be read has an error in its place, and the next line is answered."""
     answers = ask(line, {"key": "shop.example"})
     assert list(answers[0]) == ["error"]
     assert answers[1]["found"] is True
 
 
 def test_line_that_goes_back_has_an_error():
-    """A line earlier than the one before is an error, also after one without a time."""
+    """A line earlier than the line before it has an error, also after a line without a time."""
     answers = ask({"key": "a", "at": 5}, {"key": "a", "at": 4}, {"key": "a"}, {"key": "a", "at": 6})
     assert ["error" in answer for answer in answers] == [False, True, False, True]
 
 
 def test_no_capture_is_code_2(tmp_path):
-    """A file that is no capture, or is not there, ends with code 2 and one line that names it."""
+    """A file that is missing, or is no capture, exits with 2 and one line that names it."""
     text = tmp_path / "text.pcap"
     text.write_text("certainly no capture")
     for path in (text, tmp_path / "missing.pcap", tmp_path):
@@ -112,7 +112,7 @@ def test_no_capture_is_code_2(tmp_path):
 
 
 def test_capture_cut_short_warns_and_counts(tmp_path):
-    """Of a capture cut short, what is whole counts, with a warning and code 0."""
+    """A capture that is cut short counts up to the cut; the command warns and exits with 0."""
     cut = tmp_path / "cut.pcap"
     cut.write_bytes(DEMO.read_bytes()[:-7])
     whole = sum(1 for _ in iter_messages(cut))
@@ -127,7 +127,7 @@ def test_capture_cut_short_warns_and_counts(tmp_path):
     assert "17 messages" in done.stderr
 
 
-def test_terminal_text_is_plain(tmp_path):
+def test_text_of_strangers_is_escaped(tmp_path):
     """Control bytes in a key reach the terminal escaped."""
     done = dnstrail("get", "--capture", DEMO, "evil\x1b[31m.example")
     assert "\x1b" not in done.stdout
@@ -143,7 +143,7 @@ def iter_messages(path: Path):
 
 @pytest.fixture
 def tapped(tmp_path) -> Path:
-    """A dnstap file: an answer that came over TLS at 1,700,000,001 s, with a TTL of 100 s, and a message of no use."""
+    """A dnstap file with an answer over TLS at 1,700,000,001 s, TTL 100 s, and a message that is skipped."""
     answer = response("www.example", "www.example 100 CNAME edge.example.", "edge.example 100 A 192.0.2.80")
     path = tmp_path / "resolver.fstrm"
     path.write_bytes(START + framed(tap(response_message=answer, **WHOLE), b"\xff") + STOP)
@@ -151,14 +151,14 @@ def tapped(tmp_path) -> Path:
 
 
 def test_dnstap_file_is_a_capture(tapped):
-    """A dnstap file answers lookups as any capture does, at the resolver's own time."""
+    """A dnstap file answers lookups like any capture, with the times of the resolver."""
     at = 1_700_000_001
     answers = ask(*({"key": "192.0.2.80", "at": at + seconds} for seconds in (-1, 0.5, 101)), capture=tapped)
     assert [answer["dns_queries"] for answer in answers] == [[], ["www.example", "edge.example"], []]
 
 
 def test_dnstap_file_is_replayed(tapped):
-    """A dnstap file goes through the whole pipeline, and its events say from which end of the resolver they are."""
+    """A dnstap file goes through the whole pipeline; each event names the kind of its dnstap message."""
     with run_dir() as folder:
         done = dnstrail("replay", tapped, "--run-dir", folder, "--events", "net_packet_dns", "--output", "json")
     assert done.returncode == 0, done.stderr

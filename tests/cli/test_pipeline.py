@@ -1,30 +1,61 @@
-"""The stream of events that the command shows: what it could not show is counted."""
-
 from __future__ import annotations
 
 import threading
 
-from dnstrail.captured import Captured, Process
-from dnstrail.events import SCHED_PROCESS_EXIT
-from dnstrail.protocol.batches import TURN
-from dnstrail_cli.pipeline import Pipeline, Plan
-from live.workers import asker, cache, open_bus, probe, short_folder
+import msgpack
+import pytest
 
+from dnstrail.bus.ipc import findings_address
+from dnstrail.captured import Captured, Process
+from dnstrail.events import SCHED_PROCESS_EXIT, Event
+from dnstrail.process.clock import SystemClock
+from dnstrail.protocol.batches import TURN
+from dnstrail_cli.event_view import EventView
+from dnstrail_cli.pipeline import Pipeline, Plan
+from live.workers import asker, cache, open_bus, probe, short_folder, wait_until
+
+FINDING = {"timestamp": 1, "eventName": "X", "processName": "a", "processId": 7, "args": [{"name": "b", "value": 1}]}
 EXIT = SCHED_PROCESS_EXIT, Captured(1_000_000_000, process=Process(7, "true"))
 
 
-def test_what_was_not_shown_is_in_the_stats():
-    """Events that came are shown; what was lost on the way to this process is told to the cache, and in its stats."""
-    shown: list[dict] = []
+def test_events_lost_on_the_way_to_the_output_are_in_the_stats():
+    """Events that arrive are shown; the command reports lost ones to the cache, whose stats contain them."""
+    shown: list[Event] = []
     with (
         short_folder() as folder,
         cache(folder) as lookups,
         open_bus() as bus,
         asker(lookups) as client,
     ):
-        pipeline = Pipeline(Plan(folder, "ebpf", events=(SCHED_PROCESS_EXIT,)), bus, shown.append)
+        pipeline = Pipeline(Plan(folder, "ebpf", events=(SCHED_PROCESS_EXIT,)), bus, shown.append, SystemClock())
         with probe(folder, live=True, subscribers=2) as publishing:
             publishing.lose_turn()
             publishing.turn(EXIT)
             pipeline.work(threading.Event(), lambda: client.ask("stats")["data"]["lost"]["workers"] == {TURN: 1})
-    assert [event["processId"] for event in shown] == [7]
+    assert [event.process_id for event in shown] == [7]
+
+
+BAD = {
+    "no MessagePack": b"\xc1",
+    "no map": msgpack.packb([1]),
+    "no name": msgpack.packb({}),
+    "a name alone": msgpack.packb({"eventName": "X"}),
+    "a time out of range": msgpack.packb({**FINDING, "timestamp": -1}),
+    "a name that is a list": msgpack.packb({**FINDING, "eventName": ["X"]}),
+    "arguments without names": msgpack.packb({**FINDING, "args": [1]}),
+    "a finding that was not chosen": msgpack.packb({**FINDING, "eventName": "Y"}),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_message_that_is_no_finding_is_ignored(case):
+    """A malformed message on the socket of the findings is ignored, and the next finding is shown."""
+    shown: list[dict] = []
+    with short_folder() as folder, open_bus() as bus:
+        view = EventView(folder, (), ("X",), bus, shown.append, cache=False)
+        pusher = bus.pusher(findings_address(folder))
+        for body in (BAD[case], msgpack.packb(FINDING)):
+            wait_until(lambda body=body: pusher.push(body))
+        wait_until(lambda: view.take(SystemClock()) or shown)
+        view.close()
+    assert shown == [FINDING]

@@ -24,20 +24,20 @@ def event(after: float, payload: bytes = b"", flow: Flow | None = None, process:
 
 
 def trail(*arguments: object, code: int = 0) -> str:
-    """What `dnstrail trail` writes to stdout."""
+    """Return what `dnstrail trail` writes to stdout."""
     done = dnstrail("trail", *map(str, arguments))
     assert done.returncode == code, done.stderr
     return done.stdout
 
 
 def roots(*arguments: object) -> list[str]:
-    """The questions that `dnstrail trail --json` names, the likeliest first."""
+    """Return the questions in the output of `dnstrail trail --json`, the likeliest first."""
     return [one["dns_root"] for one in json.loads(trail("--json", *arguments))["trails"]]
 
 
 @pytest.fixture(scope="module")
 def running_cache() -> Iterator[str]:
-    """The address of a cache that knows two questions for 192.0.2.1, and a connection of the first one's process."""
+    """The address of a cache with two questions for 192.0.2.1, and a connection by its first client."""
     to_site = Flow(packed("10.0.0.2"), 50000, packed("192.0.2.1"), 443, "tcp")
     other = response("b", "b 60 A 192.0.2.1")
     strange = response("\\027[31mred", "\\027[31mred 60 A 192.0.2.66")
@@ -55,19 +55,19 @@ def running_cache() -> Iterator[str]:
 
 
 def test_tree_of_a_file():
-    """Over a file the ways are drawn as trees, the likeliest first, without server or privilege."""
+    """Trails over a file are drawn as trees, the likeliest first, without a server or a privilege."""
     lines = trail("--capture", DEMO, "192.0.2.10").splitlines()
     assert [line for line in lines if line[0] not in "│├└ "] == [
         "news.example  (likeliest, live)",
         "shop.example  (rival, live)",
         "192.0.2.10  (rival, live)",
     ]
-    assert "├── asked by somebody at 192.0.2.100, answered by 192.0.2.53, 1x" in lines
+    assert "├── asked by client 192.0.2.100, answered by 192.0.2.53, 1x" in lines
     assert "    └── A     192.0.2.10  (seen 4 s ago, 56 s left, 2x)" in lines
 
 
 def test_json_of_a_file_and_of_a_cache_have_the_same_fields(running_cache):
-    """--json writes one object, with the fields of the reply that the README names."""
+    """--json writes one object with the documented fields, over a file and from a cache alike."""
     fields = {"key", "scope", "trails", "server_names", "truncated", "history"}
     for source in (("--capture", DEMO, "192.0.2.10"), ("--cache", running_cache, "192.0.2.1")):
         (line,) = trail("--json", *source).splitlines()
@@ -75,7 +75,7 @@ def test_json_of_a_file_and_of_a_cache_have_the_same_fields(running_cache):
 
 
 def test_at_looks_back():
-    """--at tells the ways as of then, and their lives."""
+    """--at shows the trails, and the remaining lives of their steps, as of a time."""
     at = BEGIN + 0.5
     found = json.loads(trail("--json", "--capture", DEMO, "--at", at, "192.0.2.10"))
     assert [one["dns_root"] for one in found["trails"]] == ["shop.example"]
@@ -84,7 +84,7 @@ def test_at_looks_back():
 
 
 def test_connection_chooses_among_rivals(running_cache):
-    """Whose connection it is decides which way is the likeliest: by process, container, client, or port."""
+    """The process, container, client or port of a connection decides which trail is the likeliest."""
     ask = ("--cache", running_cache, "192.0.2.1")
     assert roots(*ask) == ["b", "www.a"]
     for connection in (("--process", 70), ("--container", "0123456789abcdef"), ("--client", "::ffff:10.0.0.2")):
@@ -92,8 +92,8 @@ def test_connection_chooses_among_rivals(running_cache):
     assert roots(*ask, "--client", "10.0.0.3", "--port", 443) == ["b", "www.a"]
 
 
-def test_tree_tells_who_asked(running_cache):
-    """A tree names process, container and client, the server and what it is to the asker, and what speaks for it."""
+def test_tree_shows_the_asker(running_cache):
+    """A tree shows process, container, client, the server and its kind, and the evidence for its rank."""
     text = trail("--cache", running_cache, "192.0.2.1", "--process", 70, "--port", 443)
     first, second = text.split("b  (rival", 1)
     assert "asked by the same process" in first
@@ -103,7 +103,7 @@ def test_tree_tells_who_asked(running_cache):
     assert "(a foreign server)" in second
 
 
-def test_terminal_text_is_plain(running_cache):
+def test_text_of_strangers_is_escaped(running_cache):
     """Names, process names and container ids of strangers reach the terminal with their control bytes escaped."""
     for key in ("192.0.2.1", "192.0.2.66", "\x1b[31mred"):
         for more in ((), ("--json",), ("--at", "1008")):
@@ -116,7 +116,7 @@ def test_terminal_text_is_plain(running_cache):
 
 
 def test_not_found_is_code_1(running_cache):
-    """What is not known is said on stderr, plainly, with code 1."""
+    """An unknown key exits with 1; stderr names it with control bytes escaped."""
     for source in (("--capture", DEMO), ("--cache", running_cache)):
         for key in ("nothing.example", "no\x1bthing", "..", ""):
             done = dnstrail("trail", *map(str, source), key)
@@ -131,7 +131,7 @@ WRONG = {
     "a port out of range": ["a", "--port", "65536"],
     "a negative process": ["a", "--process", "-1"],
     "a process past all numbers": ["a", "--process", "9" * 30],
-    "a time that is none": ["a", "--at", "soon"],
+    "a text that is no time": ["a", "--at", "soon"],
     "options of a cache without a file": ["a", "--dnscache", "grace=1"],
     "a wrong option of the cache": ["a", "--capture", str(DEMO), "--dnscache", "grace=x"],
     "no such file": ["a", "--capture", "/nowhere.pcap"],
@@ -140,22 +140,22 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_usage_is_code_2(case):
-    """Wrong usage, and no capture file, end with code 2 and a line that says what is wrong."""
+    """Wrong usage, or a file that is no capture, exits with 2 and a line that names the fault."""
     done = dnstrail("trail", *WRONG[case])
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
     assert done.stderr
 
 
-def test_what_a_cache_refuses_is_code_2(running_cache):
-    """What the cache calls a bad request ends with its message."""
+def test_refused_request_is_code_2(running_cache):
+    """A request that the cache refuses as bad exits with 2 and the message of the cache."""
     done = dnstrail("trail", "--cache", running_cache, "a", "--container", "c" * 257)
     assert done.returncode == 2
     assert "container" in done.stderr
 
 
 def test_no_cache_is_code_3():
-    """Without a cache in reach the code is 3."""
+    """Without a cache to ask the exit code is 3."""
     with short_folder() as folder:
         done = dnstrail("trail", "--run-dir", folder, "a.example")
     assert done.returncode == 3
@@ -163,7 +163,7 @@ def test_no_cache_is_code_3():
 
 
 def test_capture_cut_short_warns(tmp_path):
-    """Of a capture cut short, what is whole counts, with a warning and code 0."""
+    """A capture that is cut short counts up to the cut; the command warns and exits with 0."""
     cut = tmp_path / "cut.pcap"
     cut.write_bytes(DEMO.read_bytes()[:-7])
     done = dnstrail("trail", "--capture", cut, "192.0.2.10")

@@ -15,7 +15,7 @@ FIELDS = ("ip_addresses", "dns_queries", "dns_root", "state")
 
 
 def test_every_name_and_address_of_a_large_capture_is_answered_as_by_the_model():
-    """`get --capture FILE -` equals the naive model for every name and address, at the middle and at the end."""
+    """`get --capture FILE -` equals the naive model for every name and address, in the middle and at the end."""
     path = str(CORPUS / "tracee-dnsperf.pcap")
     source = open_source(path)
     messages = []
@@ -48,7 +48,7 @@ def test_every_name_and_address_of_a_large_capture_is_answered_as_by_the_model()
 
 
 def all_keys(messages: list[tuple[float, bytes]]) -> list[str]:
-    """Every name and address that any relation of the messages ever touched."""
+    """Return every name and address that a relation of the messages touches."""
     image = Image(Bounds(size=10**6, grace=10**6))
     for message in messages:
         image.feed(*message)

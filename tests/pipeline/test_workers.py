@@ -146,7 +146,7 @@ def test_dead_worker_ends_the_run_and_is_named():
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
         cache = next(child for child in children_of(run.pid) if "dnstrail_cache" in command_line(child))
         os.kill(cache, signal.SIGKILL)
-        assert run.wait(20) == 1
+        assert run.wait(20) == 4
         assert "the cache worker" in run.stderr.read()
 
 
@@ -166,7 +166,7 @@ def test_second_run_in_the_same_folder_is_refused():
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
         wait_until(lambda: Path(findings_address(folder).removeprefix("ipc://")).exists(), "the first run")
         done = dnstrail("--capture", "demo", "--run-dir", folder)
-        assert done.returncode == 1
+        assert done.returncode == 4
         assert "another dnstrail serves here" in done.stderr
         assert "Traceback" not in done.stderr
 

@@ -12,7 +12,7 @@ from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
 from dnstrail.process.clock import SystemClock
-from dnstrail.process.command import log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import User, drop_privileges
 from dnstrail.process.signals import stop_on_signals
@@ -21,9 +21,14 @@ from dnstrail_cache.worker import TOPICS, run
 
 # The image frees its parts by reference counts. Frequent collections over all of it would cost a third of the time.
 _COLLECT = (50_000, 20, 100)
+_EXAMPLES = examples(
+    "dnstrail cache",
+    "dnstrail cache --dnscache size=20000,grace=120",
+    "dnstrail cache --run-dir /run/dnstrail --user 990:990",
+)
 
 
-@click.command()
+@click.command(epilog=_EXAMPLES, context_settings=HELP)
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--serve", help="Address at which to answer lookups (default: lookups.sock in the run-dir).")
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="As in `dnstrail --dnscache help`.")

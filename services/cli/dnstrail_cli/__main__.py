@@ -1,83 +1,81 @@
-"""The command `dnstrail`: the whole pipeline, one worker of it, or a question to its cache."""
+"""The command `dnstrail`: the whole pipeline, one of its workers, or a lookup."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import click
 
 from dnstrail import __version__
-from dnstrail.process.command import run_command, run_dir_option
-from dnstrail.settings import DNSCACHE_HELP
-from dnstrail_cache.__main__ import command as cache
-from dnstrail_cli.lookup import get, health, stats
-from dnstrail_cli.output import parse_output
-from dnstrail_cli.run import Selection, play, replay, select
-from dnstrail_cli.trail import trail
-from dnstrail_probe.__main__ import command as probe
-from dnstrail_probe.options import CaptureOptions, capture_options
+from dnstrail.process.command import HELP, RUN_DIR_HELP, default_run_dir, examples, run_command
+from dnstrail_cli.lazy_group import LazyCommand, LazyGroup
+from dnstrail_cli.run_options import Run, run_options
 from dnstrail_probe.registry import capture_option
-from dnstrail_signatures.__main__ import command as signatures
-
-_EXAMPLES = """\
-\b
-Examples:
-  sudo dnstrail --output json --output option:sort-events --dnscache enable --events net_packet_dns
-  dnstrail --capture traffic.pcapng --events WATCHED_NAME
-  dnstrail get example.com 192.0.2.1
-  dnstrail get --capture traffic.pcap --at 2026-11-01T12:00:00Z example.com
-  dnstrail replay traffic.pcap --speed 10
-"""
 
 
-class _Dnstrail(click.Group):
+def _worker(name: str, summary: str) -> LazyCommand:
+    return LazyCommand(f"dnstrail_{name}.__main__", "command", summary)
+
+
+_COMMANDS = {
+    "get": LazyCommand("dnstrail_cli.lookup", "get", "Look up names and addresses."),
+    "trail": LazyCommand("dnstrail_cli.lookup", "trail", "Show how a name or an address was reached, with evidence."),
+    "replay": LazyCommand("dnstrail_cli.replay", "replay", "Play a capture file through the real pipeline."),
+    "stats": LazyCommand("dnstrail_cli.counters", "stats", "Show what the cache has seen, kept, answered and lost."),
+    "health": LazyCommand("dnstrail_cli.counters", "health", "Exit with 0 if the cache hears a probe and is fed."),
+    "probe": _worker("probe", "Capture DNS messages and publish them."),
+    "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
+    "signatures": _worker("signatures", "Run signatures over the events, and report their findings."),
+}
+_EXAMPLES = examples(
+    "sudo dnstrail --output json --output option:sort-events --dnscache enable --events net_packet_dns",
+    "sudo dnstrail --events net_packet_dns,net_tcp_connect",
+    "dnstrail --capture traffic.pcapng --events WATCHED_NAME",
+    "tcpdump -w - port 53 | dnstrail --capture -",
+    "dnstrail get example.com 192.0.2.1",
+    "dnstrail trail 192.0.2.1 --at 'yesterday 14:00'",
+    "dnstrail replay traffic.pcap --speed 10",
+)
+
+
+class _Dnstrail(LazyGroup):
     """A group whose options run the pipeline when no command is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Answer `--dnscache help` before anything else is looked at."""
+        """Answer `--dnscache help` before any other argument is read."""
         if ("--dnscache", "help") in pairwise(args) or "--dnscache=help" in args:
+            from dnstrail.settings import DNSCACHE_HELP  # noqa: PLC0415 - imports the image, which no help needs
+
             click.echo(DNSCACHE_HELP)
             ctx.exit()
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_Dnstrail, invoke_without_command=True, epilog=_EXAMPLES)
+@click.group(cls=_Dnstrail, table=_COMMANDS, invoke_without_command=True, epilog=_EXAMPLES, context_settings=HELP)
 @click.version_option(__version__, prog_name="dnstrail")
 @capture_option
-@click.option("--dnscache", multiple=True, metavar="OPTIONS", help="Options of the cache; `help` lists them.")
-@click.option("--events", multiple=True, metavar="NAMES", help="Events and signatures to show, comma-separated.")
-@click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")
-@click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
-@click.option("--stay", is_flag=True, help="Keep answering lookups when a capture file has ended.")
-@capture_options
-@run_dir_option
+@click.option("--stay", is_flag=True, help="Keep answering lookups after a capture file has ended.")
+@run_options
+@click.option("--run-dir", type=click.Path(path_type=Path, readable=False), help=RUN_DIR_HELP)
 @click.pass_context
 def main_command(
-    ctx: click.Context,
-    capture: str,
-    dnscache: tuple[str, ...],
-    events: tuple[str, ...],
-    output: tuple[str, ...],
-    signatures: tuple[Path, ...],
-    stay: bool,
-    options: CaptureOptions,
-    run_dir: Path,
+    ctx: click.Context, capture: str, stay: bool, make_run: Callable[..., Run], run_dir: Path | None
 ) -> None:
-    """Watch DNS, keep an image of names and addresses, run signatures; alone, or as one worker of it."""
+    """Watch DNS, keep an image of names and addresses, and run signatures.
+
+    Without a command, dnstrail runs the whole pipeline and shows its events. Exit codes: 0 found or ok, 1 not found,
+    2 wrong usage or no capture file, 3 no cache answers, 4 cannot capture or serve.
+    """
     if ctx.invoked_subcommand is None:
-        selection: Selection = select(events, signatures)
-        play(run_dir, capture, dnscache, selection, parse_output(output), stay=stay, options=options)
+        from dnstrail_cli.run import play  # noqa: PLC0415 - a command of its own does without the pipeline
 
-
-for _worker, _command in {"probe": probe, "cache": cache, "signatures": signatures}.items():
-    main_command.add_command(_command, _worker)
-for _command in (get, trail, replay, stats, health):
-    main_command.add_command(_command)
+        play(make_run(capture=capture, run_dir=run_dir or default_run_dir(), stay=stay))
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the command line."""
     run_command(main_command, "dnstrail")
 
 

@@ -1,10 +1,10 @@
-"""Lookups over a capture file alone: no server, no privilege."""
+"""The image of a capture file at a moving time, and the lookups that it answers."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from dnstrail.captured import Captured
@@ -25,34 +25,44 @@ _END = float("inf")
 _NOTHING: dict[str, Any] = {"ip_addresses": [], "dns_queries": [], "dns_root": "", "state": ""}
 
 
-class Replayed:
-    """The image of a capture file, up to a moment that moves forward.
+class CaptureLookup:
+    """The image of a capture file as of a time that only moves forward.
 
-    As of `at` it holds the messages before the first one whose stamp is later (DESIGN 5.4).
+    As of `at` the image holds the messages before the first DNS message with a later stamp (docs/lookups.md). `on_read`
+    is called after each step of reading.
     """
 
-    def __init__(self, path: str, settings: DnsCache, options: CaptureOptions | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        settings: DnsCache,
+        options: CaptureOptions | None = None,
+        on_read: Callable[[], None] = lambda: None,
+    ) -> None:
         bounds = Bounds(size=settings.size, grace=settings.grace)
         self.image = Image(bounds, Admission(settings.unmatched))
         self._source = open_source(path, options or CaptureOptions())
-        self._events = _events(self._source)
+        self._events = _events(self._source, on_read)
         self._next = next(self._events, None)
         self._later: list[tuple[str, Captured]] = []
 
     @property
     def counters(self) -> Counter[str]:
-        """What the reader passed over, by reason."""
+        """The packets that were read, and those that were skipped, by reason."""
         return self._source.counters
 
     @property
     def damage(self) -> str:
-        """How the file ends, if it does not end well."""
+        """The fault at the end of the file, or ""."""
         if self.counters[CUT_SHORT]:
             return "cut short at its end; what is whole counts"
         return "damaged; what is whole before that counts" if self.counters[DAMAGED] else ""
 
     def advance(self, at: float | None) -> None:
-        """Apply the events up to `at`, or all of them: what is no message is held back where it came too early."""
+        """Apply the events up to `at`, or all of them.
+
+        An event that is no DNS message and has a later stamp is held back until its time.
+        """
         due = _END if at is None else at
         held, self._later = self._later, []
         for topic, event in held:
@@ -71,18 +81,22 @@ class Replayed:
             apply_event(self.image, topic, event, live=False)
 
     def get(self, key: str, at: float | None) -> LookupResult | None:
-        """A lookup as of `at`, or of the end; moments must not go back."""
+        """Return the result of a lookup as of `at`, or of the end; times must not go back."""
         self.advance(at)
         return self.image.get(key, at=at)
 
     def trails(self, key: str, connection: Connection, at: float | None) -> Trails | None:
-        """The ways to a key as of `at`, or of the end; moments must not go back."""
+        """Return the trails of a key as of `at`, or of the end; times must not go back."""
         self.advance(at)
         return self.image.trails(key, connection, at=at)
 
+    def close(self) -> None:
+        """Close the file."""
+        self._events.close()
 
-def answer_lines(replayed: Replayed, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """For each line `{"key": ..., "at": epoch}` one answer, in order; without "at" it is as of the end."""
+
+def answer_lines(lookup: CaptureLookup, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield one answer for each line `{"key": ..., "at": epoch}`, in order; without "at" it is as of the end."""
     latest = float("-inf")
     for line in lines:
         try:
@@ -91,20 +105,24 @@ def answer_lines(replayed: Replayed, lines: Iterable[str]) -> Iterator[dict[str,
             yield {"error": str(error)}
             continue
         latest = _END if at is None else at
-        found = replayed.get(key, at)
+        found = lookup.get(key, at)
         shown = _NOTHING if found is None else found.fields
         yield {"key": key, "at": given, "found": found is not None, **{name: shown[name] for name in _NOTHING}}
 
 
 def _read_line(line: str, latest: float) -> tuple[str, Any, float | None]:
-    """The key, `at` as it was given, and `at` in seconds; ValueError says what is wrong with the line."""
+    """Return the key, `at` as it was given, and `at` in seconds.
+
+    Raises:
+        ValueError: the line cannot be answered; the text is the error for its place.
+    """
     try:
         asked = json.loads(line)
     except RecursionError:
         raise ValueError("nested too deep") from None
     key = asked.get("key") if isinstance(asked, dict) else None
     if not isinstance(key, str):
-        raise ValueError('a line is {"key": "...", "at": epoch seconds}')  # noqa: TRY004 - a line's value, not ours
+        raise ValueError('a line is {"key": "...", "at": epoch seconds}')  # noqa: TRY004 - the value is wrong, not our type
     given = asked.get("at")
     at = parse_moment(given)
     if given is not None and at is None:
@@ -114,9 +132,10 @@ def _read_line(line: str, latest: float) -> tuple[str, Any, float | None]:
     return key, given, at
 
 
-def _events(source: Source) -> Iterator[tuple[str, Captured]]:
+def _events(source: Source, on_read: Callable[[], None]) -> Generator[tuple[str, Captured]]:
     try:
         while (captured := source.read(_WAIT)) is not None:
+            on_read()
             yield from (event for event in captured if event[0] in TOPICS)
     finally:
         source.close()

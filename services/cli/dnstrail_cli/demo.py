@@ -1,60 +1,65 @@
-"""`make demo`: the bundled capture through the real workers; then a lookup, a tree and the finding it led to."""
+"""`make demo`: the bundled capture through the real workers; then a lookup, a trail and the finding."""
 
 from __future__ import annotations
 
 import tempfile
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
+from rich.console import Console
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
-from dnstrail.process.command import run_command
+from dnstrail.process.clock import SystemClock
+from dnstrail.process.command import HELP, run_command
 from dnstrail.process.log import configure
 from dnstrail.process.signals import stop_on_signals
+from dnstrail_cli.event_table import EventTable
 from dnstrail_cli.pipeline import Pipeline, Plan
-from dnstrail_cli.tables import event_line, found_table, show
+from dnstrail_cli.sightings import Item
+from dnstrail_cli.tables import found_table, show
 from dnstrail_cli.trail_tree import trail_trees
 from dnstrail_signatures.builtin.watched_name import WatchedName
 
 _ADDRESS = "192.0.2.10"
 
 
-@click.command()
+@click.command(context_settings=HELP)
 def command() -> None:
-    """Play the bundled capture through probe, cache and signatures, and ask about it."""
+    """Play the bundled capture through probe, cache and signatures, and look an address up."""
     configure("demo", "warning")
-    findings: list[dict[str, Any]] = []
+    findings: list[Item] = []
     stop = stop_on_signals()
     bus = ZmqBus()
     with tempfile.TemporaryDirectory(prefix="dnstrail-demo-") as folder:
         plan = Plan(Path(folder), "demo", findings=(WatchedName.metadata.event_name,))
         try:
-            pipeline = Pipeline(plan, bus, findings.append)
+            pipeline = Pipeline(plan, bus, findings.append, SystemClock())
             with pipeline.running():
                 pipeline.work(stop, lambda: pipeline.ended)
                 if pipeline.ended:
-                    pipeline.stats()  # waits until the cache has seen everything
+                    pipeline.stats(stop)  # returns when the cache has applied everything
                     _show(LookupClient(lookups_address(plan.run_dir), bus=bus), findings)
         finally:
             bus.close()
 
 
 def main() -> None:
-    """The entry point."""
+    """Run the demo."""
     run_command(command, "demo")
 
 
-def _show(client: LookupClient, findings: list[dict[str, Any]]) -> None:
-    _title(f"What is {_ADDRESS}, and which query did it come from?   (dnstrail get {_ADDRESS})")
+def _show(client: LookupClient, findings: list[Item]) -> None:
+    _title(f"Which names is {_ADDRESS} known by, and which query led to it?   (dnstrail get {_ADDRESS})")
     show(found_table(_ADDRESS, client.request("get", key=_ADDRESS)["data"]))
-    _title(f"By which ways?   (dnstrail trail {_ADDRESS})")
+    _title(f"On which paths?   (dnstrail trail {_ADDRESS})")
     show(*trail_trees(client.request("trail", key=_ADDRESS)["data"]))
-    _title("What did the signatures find?   (dnstrail --events WATCHED_NAME)")
+    _title("Which findings did the signatures report?   (dnstrail --events WATCHED_NAME)")
+    table = EventTable(Console(markup=False, highlight=False, emoji=False), datetime.now().astimezone())
     for finding in findings:
-        click.echo(event_line(finding))
+        table.print(finding)
 
 
 def _title(text: str) -> None:

@@ -1,131 +1,121 @@
-"""Questions to a cache, or to a capture file alone: `get`, `stats`, `health`."""
+"""`dnstrail get` and `dnstrail trail`: lookups, answered by a cache or by a capture file."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from dnstrail.bus.ipc import lookups_address
-from dnstrail.client import LookupClient
+from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
-from dnstrail.process.command import run_dir_option
-from dnstrail.process.terminal import json_line
-from dnstrail.protocol.lookups import MAX_KEYS
-from dnstrail.settings import parse_dnscache
-from dnstrail_cli.capture_lookup import Replayed, answer_lines
-from dnstrail_cli.options import at_option, cache_option, capture_option, dnscache_option, json_option
-from dnstrail_cli.tables import counters_table, found_table, show
-from dnstrail_probe.options import CaptureOptions, capture_options
+from dnstrail.process.command import NOT_FOUND, examples
+from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail_cli.options import at_option, backend_options, json_option
+from dnstrail_probe.options import STDIN
 
-NOT_FOUND = 1
+if TYPE_CHECKING:
+    from dnstrail_cli.backend import Backend
+
+_GET_EXAMPLES = examples(
+    "dnstrail get example.com 192.0.2.1",
+    "dnstrail get --at 'yesterday 14:00' 192.0.2.1",
+    "dnstrail get --json --at -2h30m 192.0.2.1 | jq .dns_root",
+    "dnstrail get --capture traffic.pcap --at 2026-11-01T12:00:00Z example.com",
+    "tcpdump -w - port 53 | dnstrail get --capture - example.com",
+    "dnstrail get --capture traffic.pcap - < keys.jsonl",
+)
+_TRAIL_EXAMPLES = examples(
+    "dnstrail trail 192.0.2.1",
+    "dnstrail trail 192.0.2.1 --process 4711 --port 443",
+    "dnstrail trail --capture traffic.pcap --client 10.0.0.2 192.0.2.1",
+    "dnstrail trail --json --at 14:00 192.0.2.1 | jq '.trails[0].dns_root'",
+)
 
 
-@click.command()
+@click.command(epilog=_GET_EXAMPLES)
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @at_option
 @json_option
-@capture_option
-@dnscache_option
-@capture_options
-@cache_option
-@run_dir_option
+@backend_options
 @click.pass_context
-def get(
-    ctx: click.Context,
-    keys: tuple[str, ...],
-    at: float | None,
-    as_json: bool,
-    capture: str | None,
-    dnscache: tuple[str, ...],
-    options: CaptureOptions,
-    cache: str | None,
-    run_dir: Path,
-) -> None:
-    """Look names and addresses up.
+def get(ctx: click.Context, keys: tuple[str, ...], at: float | None, as_json: bool, backend: Backend) -> None:
+    """Look up names and addresses.
 
-    With --capture FILE and the one key "-", reads lines {"key": ..., "at": epoch}, sorted by "at", and writes one
-    JSON line for each.
+    With --capture FILE and the one key "-", reads lines {"key": ..., "at": epoch}, sorted by "at", from stdin and
+    writes one JSON line for each. Exit codes: 0 found, 1 a key was not found, 2 wrong usage or no capture file, 3 no
+    cache answers.
     """
-    if capture is None and (dnscache or "-" in keys):
-        raise SettingsError("--dnscache and the key - go with --capture FILE")
-    if capture is not None and keys == ("-",):
-        _answer_stdin(Replayed(capture, parse_dnscache(dnscache), options))
+    if STDIN in keys:
+        _answer_stdin(keys, backend)
         return
-    if capture is not None:
-        found = _ask_file(Replayed(capture, parse_dnscache(dnscache), options), keys, at)
-    else:
-        found = _ask_cache(cache or lookups_address(run_dir), keys, at)
+    found = backend.get(keys, at)
     for key, data in zip(keys, found, strict=True):
         if as_json:
             click.echo(json_line({"key": key, "found": data is not None, **(data or {})}))
         else:
-            show(found_table(key, data))
+            _show_found(key, data)
     if None in found:
         ctx.exit(NOT_FOUND)
 
 
-@click.command()
+@click.command(epilog=_TRAIL_EXAMPLES)
+@click.argument("key")
+@at_option
 @json_option
-@cache_option
-@run_dir_option
-def stats(as_json: bool, cache: str | None, run_dir: Path) -> None:
-    """Show what was seen, kept, answered and lost."""
-    _show_counters("stats", cache or lookups_address(run_dir), as_json=as_json)
+@click.option("--client", help="Client of the connection to explain: its address.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Server port of the connection to explain.")
+@click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Process of the connection to explain: its id.")
+@click.option("--container", help="Container of the connection to explain: its id.")
+@backend_options
+@click.pass_context
+def trail(
+    ctx: click.Context,
+    key: str,
+    at: float | None,
+    as_json: bool,
+    client: str | None,
+    port: int | None,
+    process: int | None,
+    container: str | None,
+    backend: Backend,
+) -> None:
+    """Show how a name or an address was reached, with evidence.
 
-
-@click.command()
-@json_option
-@cache_option
-@run_dir_option
-def health(as_json: bool, cache: str | None, run_dir: Path) -> None:
-    """Show whether the cache hears a probe."""
-    _show_counters("health", cache or lookups_address(run_dir), as_json=as_json)
-
-
-def _show_counters(op: str, address: str, *, as_json: bool) -> None:
-    data = request(address, op)
+    Each tree leads from a question to the key, the likeliest one first. Exit codes: 0 found, 1 not found, 2 wrong usage
+    or no capture file, 3 no cache answers.
+    """
+    found = backend.trail(key, Connection(process, container, _address(client), port), at)
+    if found is None:
+        click.echo(f"{escape_unprintable(key)}: not found", err=True)
+        ctx.exit(NOT_FOUND)
     if as_json:
-        click.echo(json_line(data))
-    else:
-        show(counters_table(op, data))
+        click.echo(json_line(found))
+        return
+    from dnstrail_cli.tables import show  # noqa: PLC0415 - imports rich, which JSON does without
+    from dnstrail_cli.trail_tree import trail_trees  # noqa: PLC0415 - as above
+
+    show(*trail_trees(found))
 
 
-def request(address: str, op: str, **fields: object) -> Any:
-    """The data that a cache answers; what is None is not asked."""
-    client = LookupClient(address)
-    try:
-        return client.request(op, **{name: value for name, value in fields.items() if value is not None})["data"]
-    finally:
-        client.close()
-
-
-def _ask_cache(address: str, keys: tuple[str, ...], at: float | None) -> list[dict[str, Any] | None]:
-    if len(keys) > MAX_KEYS:
-        raise SettingsError(f"{len(keys)} keys; {MAX_KEYS} at most in one command")
-    asked = [key.encode(errors="replace").decode() for key in keys]
-    found: list[dict[str, Any] | None] = request(address, "get_many", keys=asked, at=at)
-    return found
-
-
-def _ask_file(replayed: Replayed, keys: tuple[str, ...], at: float | None) -> list[dict[str, Any] | None]:
-    found = [replayed.get(key, at) for key in keys]
-    replayed.advance(None)
-    warn(replayed)
-    return [None if one is None else one.fields for one in found]
-
-
-def _answer_stdin(replayed: Replayed) -> None:
+def _answer_stdin(keys: tuple[str, ...], backend: Backend) -> None:
+    if len(keys) > 1:
+        raise SettingsError("the key - stands alone: it reads the keys from stdin")
     sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr] # stdin is a text stream here
-    for answer in answer_lines(replayed, sys.stdin):
+    for answer in backend.answers(sys.stdin):
         click.echo(json_line(answer))
-    replayed.advance(None)
-    warn(replayed)
 
 
-def warn(replayed: Replayed) -> None:
-    """Say how a capture file ended, if it did not end well."""
-    if replayed.damage:
-        click.echo(f"warning: the capture is {replayed.damage}", err=True)
+def _show_found(key: str, data: dict[str, object] | None) -> None:
+    from dnstrail_cli.tables import found_table, show  # noqa: PLC0415 - imports rich, which JSON does without
+
+    show(found_table(key, data))
+
+
+def _address(client: str | None) -> str | None:
+    from dnstrail.dns.names import address_text  # noqa: PLC0415 - imports the decoder, which help does without
+
+    address = None if client is None else address_text(client)
+    if client is not None and address is None:
+        raise SettingsError(f"--client: {client!r} is no address")
+    return address

@@ -1,13 +1,77 @@
-"""Options that several questions share."""
+"""The options that lookups share: the time, the form of the output, and the backend that answers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import click
 
+from dnstrail.errors import SettingsError
+from dnstrail.process.command import run_dir_option
 from dnstrail_cli.timestamps import convert_moment
+from dnstrail_probe.options import STDIN, STDIN_PATH, CaptureOptions, capture_options, convert_capture
+from dnstrail_probe.registry import complete_capture
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-at_option = click.option("--at", metavar="TIME", callback=convert_moment, help="As of then: epoch seconds or RFC 3339.")
+if TYPE_CHECKING:
+    from dnstrail_cli.backend import Backend
+
+T = TypeVar("T")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object on each line.")
+at_option = click.option(
+    "--at",
+    metavar="TIME",
+    callback=convert_moment,
+    help="As of a time: epoch seconds, RFC 3339, 14:00, 'yesterday 14:00', -5m, -2h30m (local time zone).",
+)
 cache_option = click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
-capture_option = click.option("--capture", metavar="FILE", help="Ask a capture file, at its end unless --at says when.")
-dnscache_option = click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X.")
+
+
+def backend_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Add the options that choose who answers, and call the command with a `backend`: a cache, or a capture file."""
+
+    @click.option(
+        "--capture",
+        metavar="FILE",
+        callback=convert_capture,
+        shell_complete=complete_capture,
+        help="Ask a capture file (- for stdin), as of its end or of --at.",
+    )
+    @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X, ...")
+    @capture_options
+    @cache_option
+    @run_dir_option
+    @wraps(command)
+    def with_backend(
+        *args: Any,
+        capture: str | None,
+        dnscache: tuple[str, ...],
+        options: CaptureOptions,
+        cache: str | None,
+        run_dir: Path,
+        **others: Any,
+    ) -> T:
+        if capture == STDIN_PATH and STDIN in others.get("keys", ()):
+            raise SettingsError("the key - and --capture - both read stdin: name the capture file, or the key")
+        backend = _open(capture, dnscache, options, cache, run_dir)
+        try:
+            return command(*args, backend=backend, **others)
+        finally:
+            backend.close()
+
+    return with_backend
+
+
+def _open(
+    capture: str | None, dnscache: tuple[str, ...], options: CaptureOptions, cache: str | None, run_dir: Path
+) -> Backend:
+    from dnstrail_cli.backend import CacheBackend, CaptureBackend  # noqa: PLC0415 - imports what help does without
+
+    if capture is not None:
+        return CaptureBackend(capture, dnscache, options)
+    if dnscache:
+        raise SettingsError("--dnscache goes with --capture FILE: a running cache has its own options")
+    return CacheBackend(cache, run_dir)

@@ -1,75 +1,122 @@
-"""Where events go: stdout, one a line, as JSON or as a table, sorted by time if that is asked for."""
+"""The output of a run: events and findings on stdout, as JSON lines or as a table."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable
-from itertools import count
-from typing import Any
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Protocol
 
 import click
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.events import Event
 from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.tables import event_line
-
-WINDOW = 0.2  # seconds for which a sorted output holds an event back
-_FORMATS = ("json", "table")
-_OPTIONS = ("sort-events", "parse-arguments")
+from dnstrail.tracee import event_map
+from dnstrail_cli.sightings import ClientSightings, Item
+from dnstrail_cli.sort_window import SortWindow
 
 
 class OutputSettings(msgspec.Struct, frozen=True):
-    """What all `--output` flags say together."""
+    """The choices that all `--output` flags make together; without a format a terminal gets the table."""
 
     format: str = ""
+    every_sighting: bool = False
     sort: bool = False
     parse_arguments: bool = False
 
 
+_CHOICES: dict[str, dict[str, Any]] = {
+    "json": {"format": "json"},
+    "table": {"format": "table", "every_sighting": False},
+    "table=all": {"format": "table", "every_sighting": True},
+    "option:sort-events": {"sort": True},
+    "option:parse-arguments": {"parse_arguments": True},
+}
+
+
 def parse_output(values: Iterable[str]) -> OutputSettings:
-    """The settings that the values of all `--output` flags make together; the last format wins.
+    """Return the settings that the values of all `--output` flags make together; the last format wins.
 
     Raises:
-        SettingsError: something that there is not; the text names it.
+        SettingsError: a choice is unknown; the text names it.
     """
     settings = OutputSettings()
     for value in (part.strip() for given in values for part in given.split(",")):
-        kind, _, option = value.partition(":")
-        if value in _FORMATS:
-            settings = msgspec.structs.replace(settings, format=value)
-        elif kind == "option" and option in _OPTIONS:
-            field = "sort" if option == "sort-events" else "parse_arguments"
-            settings = msgspec.structs.replace(settings, **{field: True})
-        else:
-            known = ", ".join((*_FORMATS, *(f"option:{name}" for name in _OPTIONS)))
-            raise SettingsError(f"unrecognized output option: {value!r}; known: {known}")
+        if value not in _CHOICES:
+            raise SettingsError(f"unrecognized output option: {value!r}; known: {', '.join(_CHOICES)}")
+        settings = msgspec.structs.replace(settings, **_CHOICES[value])
     return settings
 
 
+class Printer(Protocol):
+    """One form of output."""
+
+    def print(self, item: Item) -> None:
+        """Print an event, or a finding in tracee's shape."""
+
+
+class JsonLines:
+    """Prints each event as one JSON object in tracee's shape."""
+
+    def __init__(self, *, parse_arguments: bool) -> None:
+        self._parse_arguments = parse_arguments
+
+    def print(self, item: Item) -> None:
+        """Print an event, or a finding that has this shape already."""
+        shaped = event_map(item, parse_arguments=self._parse_arguments) if isinstance(item, Event) else item
+        click.echo(json_line(shaped))
+
+
+class _Stage(Protocol):
+    """A place where items wait before they are printed."""
+
+    def add(self, item: Item, now: float) -> None: ...
+    def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]: ...
+
+
 class Output:
-    """Prints events; sorted, it holds each back for a moment, so that sources may be late by so much."""
+    """Takes events and findings through the stages that the settings name, and prints them.
 
-    def __init__(self, settings: OutputSettings, clock: Clock, *, terminal: bool) -> None:
-        self._as_json = settings.format == "json" or (not settings.format and not terminal)
-        self._sort = settings.sort
+    A caller that uses stages calls `release` regularly: time alone moves an item on.
+    """
+
+    def __init__(self, printer: Printer, clock: Clock, *, once: bool = False, sort: bool = False) -> None:
+        self.shown = 0
+        self._printer = printer
         self._clock = clock
-        self._held: list[tuple[int, int, float, dict[str, Any]]] = []
-        self._number = count()
+        self._stages: list[_Stage] = [*([ClientSightings()] if once else []), *([SortWindow()] if sort else [])]
 
-    def emit(self, event: dict[str, Any]) -> None:
-        """Take one event."""
-        if not self._sort:
-            self._print(event)
-            return
-        heapq.heappush(self._held, (event["timestamp"], next(self._number), self._clock.monotonic() + WINDOW, event))
+    def emit(self, item: Item) -> None:
+        """Take an event, or a finding in tracee's shape."""
+        self._forward(item, 0)
         self.release()
 
     def release(self, *, everything: bool = False) -> None:
-        """Print what was held back long enough; in the end, everything."""
-        while self._held and (everything or self._held[0][2] <= self._clock.monotonic()):
-            self._print(heapq.heappop(self._held)[3])
+        """Print what need not wait any longer; at the end of a run, everything."""
+        for place, stage in enumerate(self._stages):
+            for item in stage.ready(self._clock.monotonic(), everything=everything):
+                self._forward(item, place + 1)
 
-    def _print(self, event: dict[str, Any]) -> None:
-        click.echo(json_line(event) if self._as_json else event_line(event))
+    def _forward(self, item: Item, place: int) -> None:
+        """Give an item to a stage, or print it after the last stage."""
+        if place < len(self._stages):
+            self._stages[place].add(item, self._clock.monotonic())
+            return
+        self.shown += 1
+        self._printer.print(item)
+
+
+def open_output(settings: OutputSettings, clock: Clock) -> Output:
+    """Return the output that the settings choose, on stdout."""
+    if settings.format == "json" or (not settings.format and not sys.stdout.isatty()):
+        return Output(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
+    from rich.console import Console  # noqa: PLC0415 - JSON does without
+
+    from dnstrail_cli.event_table import EventTable  # noqa: PLC0415 - as above
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    table = EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone())
+    return Output(table, clock, once=not settings.every_sighting, sort=settings.sort)

@@ -1,166 +1,139 @@
-"""Runs of the whole pipeline: `dnstrail` itself, and `dnstrail replay`."""
+"""A run of the whole pipeline in the foreground: `dnstrail` itself, and `dnstrail replay`."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from dnstrail.bus import ZmqBus
-from dnstrail.errors import SettingsError
-from dnstrail.events import DNS_ANSWER_CONFLICT, NAMES, NET_PACKET_DNS
 from dnstrail.process.clock import SystemClock
-from dnstrail.process.command import run_dir_option
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.output import Output, OutputSettings, parse_output
+from dnstrail_cli.output import Output, open_output, parse_output
 from dnstrail_cli.pipeline import Pipeline, Plan
-from dnstrail_probe.options import CaptureOptions, capture_options, options_of
+from dnstrail_cli.progress import Progress, position_in
+from dnstrail_cli.run_options import Run
+from dnstrail_cli.selection import select
+from dnstrail_probe.options import options_of
 from dnstrail_probe.registry import is_file, open_source
-from dnstrail_signatures.load import load
 
 
-class Selection(msgspec.Struct, frozen=True):
-    """Which events to show, and of which signatures the findings; and where further signatures come from."""
+def play(run: Run) -> None:
+    """Run the pipeline until its source ends (`stay`: then keep answering), or a signal stops it."""
+    configure("dnstrail", "warning")
+    clock = SystemClock()
+    output = open_output(parse_output(run.output), clock)
+    with _run_folder(run.run_dir) as run_dir:
+        plan = make_plan(run, run_dir)
+        stop = stop_on_signals()
+        bus = ZmqBus()
+        try:
+            pipeline = Pipeline(plan, bus, output.emit, clock)
+            with pipeline.running(), _released(output):
+                _show_events(pipeline, output, stop)
+                if pipeline.ended:
+                    _show_end(pipeline, output, stop)
+                if pipeline.ended and run.stay:
+                    _say(f"still answering lookups (dnstrail get ... --run-dir {run_dir}); Ctrl-C ends it")
+                    pipeline.work(stop, lambda: False)
+        finally:
+            bus.close()
 
-    events: tuple[str, ...]
-    findings: tuple[str, ...]
-    paths: tuple[Path, ...]
 
-
-def select(names: Iterable[str], paths: tuple[Path, ...]) -> Selection:
-    """What all `--events` flags say together; without any: DNS packets and every finding.
+def make_plan(run: Run, run_dir: Path) -> Plan:
+    """Check what the command line asks for, and return the plan of its workers.
 
     Raises:
-        SettingsError: a name that there is not; the text names it.
+        SettingsError: an option has a wrong value.
+        CaptureError: the capture file is missing, or is none.
     """
-    known = tuple(cls.metadata.event_name for cls in load(paths))
-    chosen = [name.strip() for given in names for name in given.split(",")] or [
-        NET_PACKET_DNS,
-        DNS_ANSWER_CONFLICT,
-        *known,
-    ]
-    for name in chosen:
-        if name not in NAMES and name not in known:
-            raise SettingsError(f"unknown event {name!r}; known: {', '.join((*NAMES, *known))}")
-    return Selection(
-        tuple(name for name in NAMES if name in chosen),
-        tuple(name for name in known if name in chosen),
-        paths,
-    )
-
-
-def play(
-    run_dir: Path,
-    capture: str,
-    dnscache: tuple[str, ...],
-    selection: Selection,
-    output: OutputSettings,
-    *,
-    stay: bool = False,
-    speed: float | None = None,
-    options: CaptureOptions,
-) -> None:
-    """Run the pipeline until its source ends (`stay`: then keep answering), or a signal says stop."""
-    configure("dnstrail", "warning")
-    settings = parse_dnscache(dnscache)
-    plan = Plan(
+    settings = parse_dnscache(run.dnscache)
+    selection = select(run.events, run.signatures)
+    if is_file(run.capture) and not _is_stream(Path(run.capture)):
+        open_source(run.capture).close()  # refused here, before any worker starts
+    return Plan(
         run_dir,
-        _checked_source(capture),
+        run.capture,
         cache=settings.enabled,
-        dnscache=dnscache,
+        dnscache=run.dnscache,
         signatures=selection.paths,
         findings=selection.findings,
         events=selection.events,
-        parse_arguments=output.parse_arguments,
-        speed=speed,
-        options=options_of(options),
+        speed=run.speed,
+        options=options_of(run.options),
         user=calling_user(),
     )
-    stop = stop_on_signals()
-    bus = ZmqBus()
-    out = Output(output, SystemClock(), terminal=sys.stdout.isatty())
+
+
+@contextmanager
+def _released(output: Output) -> Iterator[None]:
+    """Print at the end of the block what the output still holds back, also if a worker has died."""
     try:
-        pipeline = Pipeline(plan, bus, out.emit)
-        with pipeline.running():
-            pipeline.work(stop, lambda: pipeline.started)
-            if pipeline.started:
-                _say("ready")
-            pipeline.work(stop, _releasing(out, lambda: pipeline.ended))
-            if pipeline.ended:
-                summary = _summary(pipeline.stats())
-                pipeline.take_last_findings()
-                out.release(everything=True)
-                _say(f"the capture has ended: {summary}; {pipeline.shown} events shown")
-            if pipeline.ended and stay:
-                _say(f"still answering lookups (dnstrail get ... --run-dir {run_dir}); Ctrl-C ends it")
-                pipeline.work(stop, lambda: False)
+        yield
     finally:
-        out.release(everything=True)
-        bus.close()
+        output.release(everything=True)
 
 
-@click.command()
-@click.argument("file")
-@click.option(
-    "--speed",
-    type=click.FloatRange(min=0, min_open=True),
-    help="X times as fast as it was (default: at once).",
-)
-@click.option("--dnscache", multiple=True, metavar="OPTIONS", help="Options of the cache.")
-@click.option("--events", multiple=True, metavar="NAMES", help="Events and signatures to show, comma-separated.")
-@click.option("--output", multiple=True, metavar="FORMAT", help="json, table, option:sort-events, ...")
-@click.option("--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder.")
-@capture_options
-@run_dir_option
-def replay(
-    file: str,
-    speed: float | None,
-    dnscache: tuple[str, ...],
-    events: tuple[str, ...],
-    output: tuple[str, ...],
-    signatures: tuple[Path, ...],
-    options: CaptureOptions,
-    run_dir: Path,
-) -> None:
-    """Play a capture file (pcap, pcapng, dnstap) through the real pipeline."""
-    play(
-        run_dir,
-        file,
-        dnscache,
-        select(events, signatures),
-        parse_output(output),
-        speed=speed,
-        options=options,
-    )
+def _show_events(pipeline: Pipeline, output: Output, stop: threading.Event) -> None:
+    """Show events until the source ends or the stop signal is set."""
+    pipeline.work(stop, lambda: pipeline.started)
+    if pipeline.started:
+        _say("ready")
+    with _progress(pipeline) as tick:
+
+        def ended() -> bool:
+            output.release()
+            tick()
+            return pipeline.ended
+
+        pipeline.work(stop, ended)
 
 
-def _checked_source(capture: str) -> str:
-    """The source to open; a file that is no capture is told here, before any worker has started."""
-    if is_file(capture) and not _is_stream(Path(capture)):
-        open_source(capture).close()
-    return capture
+@contextmanager
+def _progress(pipeline: Pipeline) -> Iterator[Callable[[], None]]:
+    """Yield a function that shows how far the probe has read its file; of a live source there is nothing to show."""
+    capture = pipeline.plan.capture
+    if not is_file(capture):
+        yield lambda: None
+        return
+    probe = pipeline.children.process_id("probe")
+    progress = Progress(capture, SystemClock(), lambda: position_in(capture, probe or "self"))
+    progress.pause_on_terminal()
+    try:
+        yield progress.tick
+    finally:
+        progress.close()
+
+
+def _show_end(pipeline: Pipeline, output: Output, stop: threading.Event) -> None:
+    """Show the last findings, and a summary, once the cache has applied everything."""
+    summary = _summary(pipeline.stats(stop))
+    pipeline.take_last_findings()
+    output.release(everything=True)
+    _say(f"the capture has ended: {summary}; {output.shown} events shown")
+
+
+@contextmanager
+def _run_folder(run_dir: Path | None) -> Iterator[Path]:
+    """Yield the folder of the sockets: the one given, or a private one that is removed at the end."""
+    if run_dir is not None:
+        yield run_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="dnstrail-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _is_stream(path: Path) -> bool:
-    """Whether reading a path takes away what the probe would read."""
+    """Return whether reading from a path takes away what the probe would read."""
     return path.exists() and not path.is_file() and not path.is_dir()
-
-
-def _releasing(out: Output, ended: Callable[[], bool]) -> Callable[[], bool]:
-    """The same condition, with held-back events released at every look."""
-
-    def look() -> bool:
-        out.release()
-        return ended()
-
-    return look
 
 
 def _summary(stats: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Answers as text for people: tables and trees, with everything that strangers wrote made plain."""
+"""Lookups and counters as text for people; text from strangers is escaped."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from dnstrail.process.terminal import escape_unprintable
 
 
 def show(*renderables: RenderableType) -> None:
-    """Print to stdout, without interpretation of what the text holds."""
+    """Print to stdout, without an interpretation of the text as markup."""
     console = Console(markup=False, highlight=False, emoji=False)
     for renderable in renderables:
         console.print(renderable, soft_wrap=isinstance(renderable, Text))
 
 
 def found_table(key: str, data: dict[str, Any] | None) -> RenderableType:
-    """A lookup: the key, its root, the names that belong to it, and its addresses."""
+    """Return a lookup as text: the key, its root, the names that belong to it, and its addresses."""
     if data is None:
         return Text(f"{escape_unprintable(key)}: not found")
     state = data.get("state", "live") + (", truncated" if data.get("truncated") else "")
-    state += "" if data.get("history", True) else ", as far as it is remembered"
+    state += "" if data.get("history", True) else ", history incomplete"
     rows = {
         "key": [key],
         "root": [data["dns_root"] or "(nobody asked for it)"],
@@ -40,29 +40,11 @@ def found_table(key: str, data: dict[str, Any] | None) -> RenderableType:
 
 
 def counters_table(title: str, counters: dict[str, Any]) -> RenderableType:
-    """Counters by name; maps of counters are flattened."""
+    """Return counters as a table; the name of a nested counter holds the names of the maps around it."""
     table = Table("counter", "value", title=title, title_justify="left", box=None, pad_edge=False)
     for name, value in sorted(_flat(counters)):
         table.add_row(Text(escape_unprintable(name)), Text(escape_unprintable(str(value))))
     return table
-
-
-def event_line(event: dict[str, Any]) -> str:
-    """An event as one line of a table: time, name, process, arguments."""
-    seconds, nanoseconds = divmod(event["timestamp"], 1_000_000_000)
-    args = " ".join(f"{arg['name']}={_short(arg['name'], arg['value'])}" for arg in event["args"])
-    process = f"{event['processName'] or '-'}({event['processId']})"
-    return escape_unprintable(f"{seconds}.{nanoseconds:09d} {event['eventName']:<18} {process:<20} {args}")
-
-
-def _short(name: str, value: Any) -> str:
-    """A value short enough for a line; of a DNS message its questions and answers."""
-    if not isinstance(value, dict):
-        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    if name != "proto_dns":
-        return "{...}"
-    asked = ",".join(f"{question['name']}/{question['type']}" for question in value["questions"])
-    return f"{asked}[{len(value['answers'])} answers]" if value["QR"] else f"{asked}?"
 
 
 def _flat(counters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -1,25 +1,64 @@
-"""Moments on the command line: epoch seconds or RFC 3339."""
+"""Times on the command line and in lines of input: epoch seconds, RFC 3339, and the local forms that people write."""
 
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, time, timedelta
 
 import click
 
+_EXPECTED = (
+    "write epoch seconds, RFC 3339 (2026-11-01T14:00:00+01:00), 14:00, 'today 9:30', 'yesterday 14:00', "
+    "or a time before now as -5m or -2h30m"
+)
+_AGO = re.compile(r"-(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?", re.ASCII)
+_CLOCK = re.compile(r"(?:(today|yesterday)\s+)?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)", re.ASCII)
 
-def convert_moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """The value of a `--at` option as epoch seconds; BadParameter (exit 2) if it is no time."""
-    if value is None:
+
+class _BadTimeError(ValueError):
+    """A text that is no time; the message is the rest of a sentence that begins with the text."""
+
+
+def convert_moment(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """Return the value of `--at` in epoch seconds; print the time and its zone where the value names no zone.
+
+    Raises:
+        BadParameter: the value is no time; click exits with 2.
+    """
+    if value is None or ctx.resilient_parsing:
         return None
-    moment = parse_moment(value)
-    if moment is None:
-        raise click.BadParameter(f"{value!r} is neither epoch seconds nor RFC 3339")
-    return moment
+    moment = parse_moment(value) if _names_its_zone(value) else None
+    if moment is not None:
+        return moment
+    try:
+        local = parse_local(value, datetime.now().astimezone())
+    except _BadTimeError as error:
+        raise click.BadParameter(f"{value!r} {error}") from error
+    click.echo(f"dnstrail: as of {local:%Y-%m-%d %H:%M:%S %Z} ({local:%z})", err=True)
+    return local.timestamp()
+
+
+def parse_local(text: str, now: datetime) -> datetime:
+    """Return the time that a person means by a text at `now`, in the local zone of the host.
+
+    Raises:
+        ValueError: the text is no time, or a time still to come.
+    """
+    if (ago := _AGO.fullmatch(text)) and any(ago.groups()):
+        days, hours, minutes, seconds = (int(part or 0) for part in ago.groups())
+        distance = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        return (now.astimezone(UTC) - distance).astimezone()  # in UTC, where every hour has the same length
+    if clock := _CLOCK.fullmatch(text):
+        return _on_day(clock[1] or "today", clock[2], now)
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise _BadTimeError(f"is no time: {_EXPECTED}") from None
 
 
 def parse_moment(value: object) -> float | None:
-    """A time as epoch seconds, from themselves or from RFC 3339 (without an offset: UTC); None if it is none."""
+    """Return a time as epoch seconds, from a number or RFC 3339 (without an offset: UTC); None if it is no time."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -27,6 +66,30 @@ def parse_moment(value: object) -> float | None:
     except (ValueError, OverflowError):
         moment = _rfc3339(str(value))
     return moment if math.isfinite(moment) else None
+
+
+def _on_day(day: str, clock: str, now: datetime) -> datetime:
+    try:
+        at = time.fromisoformat(clock if clock[2] == ":" else f"0{clock}")
+    except ValueError:
+        raise _BadTimeError("is no time of day") from None
+    date = now.date() - timedelta(days=day == "yesterday")
+    meant = datetime.combine(date, at).astimezone()
+    if meant > now:
+        raise _BadTimeError(f"is still to come (it is {now:%H:%M} now): write 'yesterday {clock}'")
+    return meant
+
+
+def _names_its_zone(text: str) -> bool:
+    """Return whether a text is epoch seconds, or a date and time with an offset."""
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
 
 
 def _rfc3339(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Trails as trees: for each question the way to the key, and the evidence for it."""
+"""Trails as trees: for each question the path to the key, and the evidence for it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rich.tree import Tree
 
 from dnstrail.process.terminal import escape_unprintable
 
-_MOST_ASKERS = 4  # that are drawn for one question
+_MOST_ASKERS = 4  # drawn for one question
 
 
 def trail_trees(found: dict[str, Any]) -> list[RenderableType]:
-    """The data of a `trail` reply: a tree for each way, rivals marked, then the names that servers were called by."""
+    """Return the data of a `trail` reply as trees: each path with rivals marked, then the names from TLS and HTTP."""
     trees: list[RenderableType] = [_tree(found["key"], trail) for trail in found["trails"]]
     if found["server_names"]:
-        names = Tree(Text("called by (not DNS)", style="bold"))
+        names = Tree(Text("server names that clients used (not DNS)", style="bold"))
         for called in found["server_names"]:
             names.add(Text(escape_unprintable(f"{called['name']}  ({called['evidence']}, {called['count']}x)")))
         trees.append(names)
     if found["truncated"]:
-        trees.append(Text("... and more ways"))
+        trees.append(Text("... and more paths"))
     if not found.get("history", True):
-        trees.append(Text("as far as it is remembered"))
+        trees.append(Text("the history is incomplete: some of it was evicted"))
     return trees
 
 
@@ -41,7 +41,9 @@ def _tree(key: str, trail: dict[str, Any]) -> Tree:
         tree.add(Text(f"{escape_unprintable(key)} itself was asked"))
     elif not steps or steps[0]["owner"] != trail["dns_root"]:
         branch = branch.add(
-            Text(f"...   {escape_unprintable(steps[0]['owner'] if steps else key)}  (what led here is forgotten)")
+            Text(
+                f"...   {escape_unprintable(steps[0]['owner'] if steps else key)}  (the path to this name was evicted)"
+            )
         )
     for step in steps:
         branch = branch.add(Text(_step_text(step)))
@@ -55,12 +57,16 @@ def _step_text(step: dict[str, Any]) -> str:
 
 
 def _asker_text(asker: dict[str, Any]) -> str:
-    who = f"{asker['process_name']}({asker['process_id']})" if asker["process_id"] else "somebody"
-    where = f" in container {asker['container_id'][:12]}" if asker["container_id"] else ""
-    client = f" at {asker['client']}" if asker["client"] else ""
-    server = f"{asker['server'] or 'somebody'}{_FOREIGN[asker['foreign']]}"
-    seen = "" if asker["matched"] else ", its query unseen"
-    return escape_unprintable(f"asked by {who}{where}{client}, answered by {server}, {asker['count']}x{seen}")
+    client = asker["client"]
+    if asker["process_id"]:
+        who = f"{asker['process_name']}({asker['process_id']})"
+        where = f" in container {asker['container_id'][:12]}" if asker["container_id"] else ""
+        who += where + (f" at {client}" if client else "")
+    else:
+        who = f"client {client}" if client else "an unknown client"
+    server = f"{asker['server'] or 'an unknown server'}{_FOREIGN[asker['foreign']]}"
+    unseen = "" if asker["matched"] else ", the query was not seen"
+    return escape_unprintable(f"asked by {who}, answered by {server}, {asker['count']}x{unseen}")
 
 
 _FOREIGN = {True: " (a foreign server)", False: " (a configured server)", None: ""}

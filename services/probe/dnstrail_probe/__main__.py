@@ -9,7 +9,7 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address
 from dnstrail.process.clock import SystemClock
-from dnstrail.process.command import log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import User, drop_privileges
 from dnstrail.process.signals import stop_on_signals
@@ -25,9 +25,16 @@ from dnstrail_probe.worker import run
 
 _CHECK = "Show what this host can and cannot do, with remedies; exit 1 if no live source can be opened."
 _NOTHING_LIVE = 1
+_EXAMPLES = examples(
+    "sudo dnstrail probe",
+    "sudo dnstrail probe --check",
+    "sudo dnstrail probe --capture ebpf:getaddrinfo --dns-ports 53,5353",
+    "dnstrail probe --capture dnstap:/run/unbound/dnstap.sock",
+    "dnstrail probe --capture traffic.pcapng --subscribers 2",
+)
 
 
-@click.command()
+@click.command(epilog=_EXAMPLES, context_settings=HELP)
 @capture_option
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
 @click.option("--subscribers", type=int, help="Subscribers to wait for first (default: 1 for a file, 0 live).")

@@ -12,10 +12,11 @@ from importlib import import_module
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 
 from dnstrail.errors import SettingsError, SourceUnavailable
 from dnstrail.process.clock import Clock, SystemClock
-from dnstrail_probe.options import EVIDENCE_SNI, CaptureOptions, convert_capture
+from dnstrail_probe.options import EVIDENCE_SNI, STDIN, CaptureOptions, convert_capture
 from dnstrail_probe.source import Opening, Source
 
 AUTO = "auto"
@@ -105,9 +106,24 @@ def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT, 
 def capture_option(command: Callable[..., object]) -> Callable[..., object]:
     """Add the option `--capture` to a command."""
     option = click.option(
-        "--capture", default=AUTO, show_default=True, metavar="SOURCE", callback=convert_capture, help=_help()
+        "--capture",
+        default=AUTO,
+        show_default=True,
+        metavar="SOURCE",
+        callback=convert_capture,
+        shell_complete=complete_capture,
+        help=_help(),
     )
     return option(command)
+
+
+def complete_capture(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a word of `--capture`, or the path of a capture file, for a shell."""
+    words = (AUTO, *(entry.name for entry in SOURCES), STDIN)
+    return [
+        CompletionItem(incomplete, type="file"),
+        *(CompletionItem(word) for word in words if word.startswith(incomplete)),
+    ]
 
 
 def _find(capture: str) -> tuple[SourceEntry, str]:

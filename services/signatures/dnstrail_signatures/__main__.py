@@ -12,7 +12,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import SettingsError
-from dnstrail.process.command import log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import User, drop_privileges
 from dnstrail.process.signals import stop_on_signals
@@ -22,8 +22,14 @@ from dnstrail.tracee import signature_ids
 from dnstrail_signatures.load import load
 from dnstrail_signatures.worker import push_to, run, topics_of
 
+_EXAMPLES = examples(
+    "dnstrail signatures",
+    "dnstrail signatures --signatures ./my_signature.py --select MY_EVENT",
+    "dnstrail signatures --no-cache | jq .eventName",
+)
 
-@click.command()
+
+@click.command(epilog=_EXAMPLES, context_settings=HELP)
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
 @click.option("--no-cache", is_flag=True, help="Run without the DNS data source.")

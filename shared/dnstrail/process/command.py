@@ -1,32 +1,72 @@
-"""Console commands: one way to end them, whichever worker they start."""
+"""Console commands: the options that they share, their exit codes, and the one way in which each of them ends.
+
+Every command imports this module before it knows what it will do. The module therefore imports neither the bus nor a
+codec until an option or an error needs one.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from dnstrail.bus.ipc import default_run_dir
-from dnstrail.errors import CaptureError, DnstrailError, LookupRefused, SettingsError, Unavailable
-from dnstrail.process.privileges import User
+from dnstrail.errors import (
+    CaptureError,
+    DataNotFound,
+    DnstrailError,
+    KeyNotSupported,
+    LookupRefused,
+    SettingsError,
+    Unavailable,
+)
 from dnstrail.process.terminal import escape_unprintable
-from dnstrail.protocol.lookups import BAD_REQUEST
 
-USAGE, NO_CACHE, FAILED = 2, 3, 1
+if TYPE_CHECKING:
+    from dnstrail.process.privileges import User
+
+OK, NOT_FOUND, USAGE, NO_CACHE, CANNOT_SERVE = range(5)  # the exit codes of every command
+_INTERRUPTED = 130  # as a shell reports SIGINT
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}  # context settings of every command
+_COMPLETION = "_DNSTRAIL_COMPLETE"  # set by the shell that asks for completions
+RUN_DIR_HELP = "Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder)."
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_CODES: dict[type[DnstrailError], int] = {
+    DataNotFound: NOT_FOUND,
+    SettingsError: USAGE,
+    CaptureError: USAGE,
+    KeyNotSupported: USAGE,
+    Unavailable: NO_CACHE,
+    LookupRefused: NO_CACHE,
+}
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog that ends a command's help: one example on each line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def default_run_dir() -> Path:
+    """Return the folder of the sockets where no option names it."""
+    from dnstrail.bus import ipc  # noqa: PLC0415 - imports ZeroMQ, which help does without
+
+    return ipc.default_run_dir()
+
 
 run_dir_option = click.option(
     "--run-dir",
-    type=click.Path(path_type=Path, readable=False),  # whoever opens a socket there says what is wrong
+    type=click.Path(path_type=Path, readable=False),  # the code that opens a socket there reports what is wrong
     default=default_run_dir,
-    show_default="/run/dnstrail or the user's",
-    help="Folder of the sockets.",
+    help=RUN_DIR_HELP,
 )
 
 
 def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
+    from dnstrail.process.privileges import User  # noqa: PLC0415 - imports dnspython, which help does without
+
     if value is None:
         return None
     uid, _, gid = value.partition(":")
@@ -36,23 +76,82 @@ def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | Non
 
 
 user_option = click.option(
-    "--user", metavar="UID:GID", callback=_convert_user, help="Become this user once all is loaded (as root)."
+    "--user", metavar="UID:GID", callback=_convert_user, help="As root: switch to this user once everything is loaded."
 )
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 
 
 def run_command(command: click.Command, name: str) -> NoReturn:
-    """Run a command; what dnstrail raises on purpose becomes one line on stderr and an exit code."""
+    """Run a command to its end, and exit with its code.
+
+    An error that dnstrail or the system raises becomes one line on stderr. If the reader of stdout has gone, the
+    command ends without a word: the reader had enough.
+    """
+    if _COMPLETION in os.environ:
+        command.main(prog_name=name)
     try:
-        command(prog_name=name)
-    except DnstrailError as error:
-        click.echo(f"Error: {escape_unprintable(str(error))}", err=True)
-        sys.exit(_exit_code(error))
-    sys.exit(0)
+        code = _invoke(command, name)
+        sys.stdout.flush()  # a full disk is reported here, and not by the interpreter after its last line
+    except click.ClickException as error:
+        error.show()
+        code = USAGE
+    except (KeyboardInterrupt, click.Abort):
+        code = _INTERRUPTED
+    except SystemExit as error:  # rich exits by itself when the reader of stdout has gone
+        code = _closed() if isinstance(error.__context__, BrokenPipeError) else error.code
+    except BrokenPipeError:
+        code = _closed()
+    except (DnstrailError, OSError) as error:
+        code = _report(error)
+    sys.exit(code)
 
 
-def _exit_code(error: DnstrailError) -> int:
-    bad_request = isinstance(error, LookupRefused) and error.code == BAD_REQUEST
-    if bad_request or isinstance(error, SettingsError | CaptureError):
-        return USAGE
-    return NO_CACHE if isinstance(error, Unavailable) else FAILED
+def _invoke(command: click.Command, name: str) -> int | str | None:
+    """Run a command without click's own handling of errors, and return its exit code."""
+    try:
+        with command.make_context(name, sys.argv[1:]) as ctx:
+            command.invoke(ctx)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    return OK
+
+
+def _closed() -> int:
+    _discard_output()
+    return OK
+
+
+def _report(error: DnstrailError | OSError) -> int:
+    """Print an error as one line, and return the exit code for it."""
+    with suppress(OSError):  # stderr may be as full as stdout
+        click.echo(f"Error: {escape_unprintable(_text(error))}", err=True)
+    if isinstance(error, OSError):
+        _discard_output()
+        return CANNOT_SERVE
+    return exit_code(error)
+
+
+def _text(error: DnstrailError | OSError) -> str:
+    if isinstance(error, DnstrailError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+def _discard_output() -> None:
+    """Point stdout at /dev/null: the interpreter writes what is left in the buffer when it ends."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def exit_code(error: DnstrailError) -> int:
+    """Return the exit code for an error; an error with an `exit_code` of its own names it."""
+    own = getattr(error, "exit_code", None)
+    if isinstance(own, int):
+        return own
+    if isinstance(error, LookupRefused):
+        from dnstrail.protocol.lookups import BAD_REQUEST  # noqa: PLC0415 - loaded already if a cache refused
+
+        return USAGE if error.code == BAD_REQUEST else NO_CACHE
+    return next((code for kind, code in _CODES.items() if isinstance(error, kind)), CANNOT_SERVE)

@@ -1,4 +1,4 @@
-"""Logs: structlog on stderr, for people on a terminal, else one JSON object a line."""
+"""Logs: structlog on stderr, as text on a terminal, else as JSON lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 
 def configure(worker: str, level: str = "info") -> None:
-    """Set logging up for this process; every line names its worker."""
+    """Set up logging for this process; every line names the worker."""
     terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()

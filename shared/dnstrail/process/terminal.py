@@ -6,10 +6,10 @@ import json
 
 
 def escape_unprintable(text: str) -> str:
-    """Text with control bytes and everything else that is not printable escaped."""
+    """Return text in which control bytes, and all other characters that are not printable, are escaped."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def json_line(value: object) -> str:
-    """One JSON line of plain ASCII."""
+    """Return a value as one JSON line of printable ASCII."""
     return json.dumps(value).replace("\x7f", "\\u007f")

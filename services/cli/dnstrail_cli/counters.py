@@ -1,0 +1,71 @@
+"""`dnstrail stats` and `dnstrail health`: what a running cache counts, and whether it works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
+from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail_cli.options import cache_option, json_option
+
+_STATS_EXAMPLES = examples("dnstrail stats", "dnstrail stats --json | jq .lost")
+_HEALTH_EXAMPLES = examples("dnstrail health", "dnstrail health || systemctl status dnstrail-probe")
+
+
+@click.command(epilog=_STATS_EXAMPLES)
+@json_option
+@cache_option
+@run_dir_option
+def stats(as_json: bool, cache: str | None, run_dir: Path) -> None:
+    """Show what the cache has seen, kept, answered and lost."""
+    _show("stats", _request("stats", cache, run_dir), as_json=as_json)
+
+
+@click.command(epilog=_HEALTH_EXAMPLES)
+@json_option
+@cache_option
+@run_dir_option
+@click.pass_context
+def health(ctx: click.Context, as_json: bool, cache: str | None, run_dir: Path) -> None:
+    """Exit with 0 if the cache hears a probe and is fed.
+
+    Otherwise prints the status and exits with 1: waiting (no probe was heard yet), silent (no probe is heard any more),
+    vanished (one probe stopped without its last turn), ended (all captures have ended), or ok but not fed. Exits with 3
+    if no cache answers.
+    """
+    data = _request("health", cache, run_dir)
+    _show("health", data, as_json=as_json)
+    fault = _fault(data)
+    if fault:
+        click.echo(f"dnstrail: not healthy: {escape_unprintable(fault)}", err=True)
+        ctx.exit(NOT_FOUND)
+
+
+def _fault(data: dict[str, Any]) -> str:
+    """Return why a cache counts as not healthy, or ""."""
+    if data["status"] != "ok":
+        return str(data["status"])
+    return "" if data.get("fed", True) else "a probe is heard, but no event was applied yet"
+
+
+def _request(op: str, cache: str | None, run_dir: Path) -> dict[str, Any]:
+    from dnstrail_cli.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+
+    backend = CacheBackend(cache, run_dir)
+    try:
+        data: dict[str, Any] = backend.request(op)
+    finally:
+        backend.close()
+    return data
+
+
+def _show(title: str, data: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json_line(data))
+        return
+    from dnstrail_cli.tables import counters_table, show  # noqa: PLC0415 - imports rich, which JSON does without
+
+    show(counters_table(title, data))

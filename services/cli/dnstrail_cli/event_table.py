@@ -1,0 +1,81 @@
+"""The table of events for people: a header, then a line for each event: local time, process, and what happened."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from dnstrail.events import Event
+from dnstrail.process.terminal import escape_unprintable
+from dnstrail_cli.event_words import Words, client_of, cut, event_words, finding_words
+
+_TIME = len("14:00:00.123")
+_NARROWEST, _WIDEST = 12, 24  # cells for a process: a name in the kernel has 15, an id up to 7
+_GAP = "  "
+_NANOSECONDS = 1_000_000_000
+
+
+class EventTable:
+    """Prints events and findings as lines that fit the width of the terminal; elsewhere lines have their full length.
+
+    A line with the date comes before the first event of each day, except today.
+    """
+
+    def __init__(self, console: Console, today: datetime) -> None:
+        self._console = console
+        self._day = f"{today:%Y-%m-%d}"
+        self._started = False
+
+    def print(self, item: Event | dict[str, Any]) -> None:
+        """Print an event, or a finding in tracee's shape."""
+        if isinstance(item, Event):
+            self._row(item.timestamp, item.process_name or client_of(item), item.process_id, event_words(item))
+        else:
+            self._row(item["timestamp"], str(item["processName"]), item["processId"], finding_words(item))
+
+    def _row(self, timestamp: int, name: str, process: int, words: Words) -> None:
+        time = datetime.fromtimestamp(timestamp // _NANOSECONDS).astimezone()
+        self._head(time)
+        column, room = self._layout()
+        who = _process_text(name, process, column)
+        milliseconds = timestamp % _NANOSECONDS // 1_000_000
+        self._line(
+            (f"{time:%H:%M:%S}.{milliseconds:03d}", "dim"),
+            (who + " " * (column - cell_len(who)), "cyan"),
+            (words.fitted(room), words.style),
+        )
+
+    def _head(self, time: datetime) -> None:
+        """Print the header before the first line, and the date when it changes."""
+        if not self._started:
+            self._started = True
+            column, _ = self._layout()
+            zone = cut(f"TIME ({time:%Z})", _TIME)
+            self._line((f"{zone:<{_TIME}}", "bold"), (f"{'PROCESS':<{column}}", "bold"), ("EVENT", "bold"))
+        if self._day != (day := f"{time:%Y-%m-%d}"):
+            self._day = day
+            self._line((day, "dim"))
+
+    def _layout(self) -> tuple[int, int | None]:
+        """Return the cells for a process, and those for what happened (None: as many as it takes)."""
+        if not self._console.is_terminal:
+            return _WIDEST, None
+        width = self._console.width
+        column = min(max(width // 4, _NARROWEST), _WIDEST)
+        return column, max(width - _TIME - column - 2 * len(_GAP), 1)
+
+    def _line(self, *cells: tuple[str, str]) -> None:
+        text = Text(_GAP).join(Text(value, style) for value, style in cells)
+        self._console.print(text, soft_wrap=True)
+
+
+def _process_text(name: str, process: int, room: int) -> str:
+    """Return `name(pid)` in at most `room` cells: a long name is cut, the id never. Without an id: the name alone."""
+    if not process:
+        return cut(escape_unprintable(name or "-"), room)
+    number = f"({process})"
+    return cut(escape_unprintable(name or "?"), room - len(number)) + number

@@ -1,0 +1,116 @@
+"""The view of a run's events: from the bus to the output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from dnstrail.bus import Bus
+from dnstrail.bus.ipc import events_address, findings_address, lookups_address
+from dnstrail.client import DnsDataSource
+from dnstrail.connection_names import ConnectionEnricher
+from dnstrail.errors import BadMessage
+from dnstrail.events import Event, topics_of
+from dnstrail.process.clock import Clock
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
+from dnstrail.protocol.losses import LossReporter, worker_name
+from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.tracee import derived_events
+from dnstrail_cli.sightings import Item
+
+_TIMEOUT = 0.5  # seconds for the names of connections
+Emit = Callable[[Item], None]
+
+
+class _Argument(msgspec.Struct):
+    name: str
+    value: Any
+
+
+class _Finding(msgspec.Struct):
+    """The fields of a finding that the output reads."""
+
+    timestamp: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+    eventName: str  # noqa: N815 - tracee's name, as all here
+    processName: str  # noqa: N815
+    processId: int  # noqa: N815
+    args: list[_Argument]
+
+
+class EventView:
+    """Passes the chosen events and findings on to `emit`, and follows how far the source has come.
+
+    `last` is the latest turn of the probe, None before the first. Events that were lost on the way here are logged, and
+    reported to the cache.
+    """
+
+    def __init__(
+        self, run_dir: Path, events: tuple[str, ...], findings: tuple[str, ...], bus: Bus, emit: Emit, *, cache: bool
+    ) -> None:
+        self.last: Turn | None = None
+        self._emit = emit
+        self._bus = bus
+        self._chosen = {*events, *findings}
+        self._findings = bus.puller(findings_address(run_dir))
+        topics = topics_of(events)
+        self._events = bus.subscriber([events_address(run_dir)], [*topics, TURN])
+        self._dns = DnsDataSource(lookups_address(run_dir), timeout=_TIMEOUT, bus=bus) if cache else None
+        self._names = ConnectionEnricher(self._dns)
+        self._turns = TurnFollower(topics)
+        report = partial(self._dns.client.report_losses, worker_name("dnstrail")) if self._dns else None
+        self._losses = LossReporter(report) if report else LossReporter()
+        self._signatures_done = not findings
+
+    @property
+    def ended(self) -> bool:
+        """True once the source has ended, and the signatures have handled all of its events."""
+        return self.last is not None and self.last.ended and self._signatures_done
+
+    def wait(self, timeout: float) -> None:
+        """Wait until something arrives, for at most `timeout` seconds."""
+        self._bus.wait(self._events, self._findings, timeout=timeout)
+
+    def take(self, clock: Clock) -> None:
+        """Pass on everything that has arrived."""
+        while (message := self._events.receive()) is not None:
+            self._on_message(*message, clock)
+        while (body := self._findings.receive()) is not None:
+            self._on_finding(body)
+
+    def close(self) -> None:
+        """Report the losses that were not reported yet."""
+        self._losses.close(self._turns.lost)
+        if self._dns is not None:
+            self._dns.close()
+
+    def _on_message(self, topic: str, body: bytes, clock: Clock) -> None:
+        try:
+            if topic == TURN:
+                self.last = decode(body, Turn)
+                self._turns.turn(self.last)
+                self._losses.note(self._turns.lost, clock.monotonic())
+                return
+            batch = decode(body, Batch)
+        except BadMessage:
+            return  # counted by the workers that need it
+        self._turns.batch(topic, batch)
+        mark = (batch.start, batch.turn)
+        for event in self._names.fill([Event(topic, captured, mark, batch.host) for captured in batch.events]):
+            if topic in self._chosen:  # else it arrived for the events that are derived from it
+                self._emit(event)
+            for derived in derived_events(event, self._chosen):
+                self._emit(derived)
+
+    def _on_finding(self, body: bytes) -> None:
+        try:
+            message = msgspec.convert(unpack(body), dict[str, Any])
+            if "signal" in message:  # the signature worker has handled all events of the source
+                self._signatures_done = True
+            elif msgspec.convert(message, _Finding).eventName in self._chosen:
+                self._emit(message)
+        except (BadMessage, msgspec.ValidationError):
+            return  # none of our workers sent it

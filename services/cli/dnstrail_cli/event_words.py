@@ -1,0 +1,188 @@
+"""Events and findings in words: what happened, in a line for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+import dns.rdata
+import dns.rdatatype
+from rich.cells import cell_len, set_cell_size
+
+from dnstrail.connection_names import DST_DNS
+from dnstrail.dns import is_response
+from dnstrail.events import (
+    NET_PACKET_DNS,
+    NET_SERVER_NAME,
+    NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
+    Event,
+)
+from dnstrail.process.terminal import escape_unprintable
+
+QUERY, ANSWER, PROBLEM, CONNECTION, PROCESS, FINDING = "dim", "green", "yellow", "blue", "magenta", "bold red"
+_MORE = "\u2026"
+_RCODES = {
+    dns.rcode.NXDOMAIN: "no such name (NXDOMAIN)",
+    dns.rcode.SERVFAIL: "the server failed (SERVFAIL)",
+    dns.rcode.REFUSED: "the server refused (REFUSED)",
+    dns.rcode.FORMERR: "the server could not read the query (FORMERR)",
+    dns.rcode.NOTIMP: "the server cannot do this (NOTIMP)",
+}
+
+
+class Words(NamedTuple):
+    """A line about one event: a text that always appears, a list that may be shortened, and a style of rich.
+
+    Both are free of control bytes.
+    """
+
+    text: str
+    items: tuple[str, ...] = ()
+    style: str = ""
+
+    def fitted(self, room: int | None) -> str:
+        """Return the line in at most `room` cells (None: as long as it is); "+3 more" stands for items left out."""
+        whole = self.text + ", ".join(self.items)
+        if room is None or cell_len(whole) <= room:
+            return whole
+        kept = self._that_fit(room)
+        left = len(self.items) - kept
+        shown = [*self.items[:kept], *([f"+{left} more"] if left else [])]
+        return cut(self.text + ", ".join(shown), room)
+
+    def _that_fit(self, room: int) -> int:
+        """Return how many items fit beside a "+N more", at least one if there is any."""
+        used = cell_len(self.text) + len(f"+{len(self.items)} more")
+        for place, item in enumerate(self.items):
+            used += cell_len(item) + len(", ")
+            if used > room:
+                return max(place, 1)
+        return len(self.items)
+
+
+def cut(text: str, room: int) -> str:
+    """Return text in at most `room` cells; an ellipsis stands for its end."""
+    return text if cell_len(text) <= room else set_cell_size(text, max(room - 1, 0)) + _MORE
+
+
+def event_words(event: Event) -> Words:
+    """Return an event in words; an event without words of its own shows its arguments."""
+    words = _WORDS.get(event.event_name)
+    return words(event) if words else _arguments(event.event_name, {**event.captured.args, **event.args}, "")
+
+
+def client_of(event: Event) -> str:
+    """Return the address of the client of a DNS message, or of a connection; "" if it is unknown."""
+    flow = event.captured.flow
+    if flow is None:
+        return ""
+    return flow.destination_text if is_response(event.captured.payload) else flow.source_text
+
+
+def finding_words(finding: dict[str, Any]) -> Words:
+    """Return a finding, a map in tracee's shape, in words: its name and its data."""
+    data = {arg["name"]: arg["value"] for arg in finding["args"] if arg["name"] != "triggeredBy"}
+    return _arguments(str(finding["eventName"]), data, FINDING)
+
+
+def _arguments(name: str, args: dict[str, Any], style: str) -> Words:
+    shown = [f"{key}={_value(value)}" for key, value in args.items()]
+    return Words(f"{escape_unprintable(name)} ", tuple(map(escape_unprintable, shown)), style)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if not isinstance(value, dict):
+        return str(value)
+    questions = value.get("questions")  # a DNS message, as tracee writes it
+    return " ".join(f"{one.get('name')}/{one.get('type')}" for one in questions) if questions else f"{{{_MORE}}}"
+
+
+def _message(event: Event) -> Words:
+    message = event.dns
+    if message is None:
+        return Words(f"a DNS message that cannot be read ({len(event.captured.payload)} bytes)", style=PROBLEM)
+    opcode = "" if message.opcode() == dns.opcode.QUERY else f"{dns.opcode.to_text(message.opcode())} "
+    asked = escape_unprintable(opcode + (_question(message) or "no question"))
+    if not message.flags & dns.flags.QR:
+        return Words(f"{asked} ?", style=QUERY)
+    if message.rcode() != dns.rcode.NOERROR:
+        return Words(f"{asked} -> {_RCODES.get(message.rcode(), dns.rcode.to_text(message.rcode()))}", style=PROBLEM)
+    targets = [escape_unprintable(_target(rdata)) for rrset in message.answer for rdata in rrset]
+    if not targets:
+        return Words(f"{asked} -> {'truncated' if message.flags & dns.flags.TC else 'no data'}", style=PROBLEM)
+    return Words(f"{asked} -> ", tuple(targets), ANSWER)
+
+
+def _question(message: dns.message.Message) -> str:
+    return ", ".join(
+        f"{dns.rdatatype.to_text(rrset.rdtype)} {rrset.name.to_text(omit_final_dot=True)}" for rrset in message.question
+    )
+
+
+def _target(rdata: dns.rdata.Rdata) -> str:
+    """Return an answer as text: the address, the name without its final dot, or the presentation form."""
+    return rdata.to_text().removesuffix(".") or "."
+
+
+def _connection(event: Event) -> Words:
+    names = event.arg(DST_DNS)
+    shown = map(str, names) if isinstance(names, list) else ()
+    text = _endpoint(event) + (" " if names else "")
+    return Words(text, tuple(map(escape_unprintable, shown)), CONNECTION)
+
+
+def _result(event: Event) -> Words:
+    if event.arg("connected"):
+        return Words(f"{_endpoint(event)} connected", style=CONNECTION)
+    error = event.arg("error")
+    failed = f"failed ({error})" if error else "given up"
+    return Words(f"{_endpoint(event)} {escape_unprintable(failed)}", style=PROBLEM)
+
+
+def _server_name(event: Event) -> Words:
+    called = f"{_endpoint(event)} called {event.arg('server_name')} ({event.arg('evidence')})"
+    return Words(escape_unprintable(called), style=CONNECTION)
+
+
+def _endpoint(event: Event) -> str:
+    address, port = str(event.arg("dst") or "?"), event.arg("dst_port")
+    udp = "/udp" if event.event_name == NET_UDP_CONNECT else ""
+    return escape_unprintable(f"-> [{address}]:{port}{udp}" if ":" in address else f"-> {address}:{port}{udp}")
+
+
+def _exec(event: Event) -> Words:
+    return Words(f"exec {escape_unprintable(event.executable.path or event.process_name)}", style=PROCESS)
+
+
+def _exit(event: Event) -> Words:
+    signal, code = event.arg("signal_code"), event.arg("exit_code")
+    how = f" by signal {signal}" if signal else f" with code {code}" if code else ""
+    return Words(f"exit{how}", style=PROCESS)
+
+
+def _fork(event: Event) -> Words:
+    child = event.arg("child_pid")
+    return Words("fork" if child is None else f"fork {child}", style=PROCESS)
+
+
+_WORDS: dict[str, Callable[[Event], Words]] = {
+    NET_PACKET_DNS: _message,
+    NET_TCP_CONNECT: _connection,
+    NET_UDP_CONNECT: _connection,
+    NET_TCP_CONNECT_RESULT: _result,
+    NET_SERVER_NAME: _server_name,
+    SCHED_PROCESS_EXEC: _exec,
+    SCHED_PROCESS_EXIT: _exit,
+    SCHED_PROCESS_FORK: _fork,
+}

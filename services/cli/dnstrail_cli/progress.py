@@ -1,0 +1,98 @@
+"""Progress on stderr while a file is read that takes longer than a second."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dnstrail.process.clock import Clock
+from dnstrail.process.terminal import escape_unprintable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+PATIENCE = 1.0  # seconds of reading before a bar appears
+_EVERY = 0.1  # seconds between two updates
+
+
+class Progress:
+    """A bar for one file, on a terminal alone. It leaves nothing behind when it is closed.
+
+    `position` returns how many bytes were read, or None if that is unknown. Whoever reads calls `tick` after each step.
+    """
+
+    def __init__(
+        self, path: str, clock: Clock, position: Callable[[], int | None], console: Console | None = None
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._position = position
+        self._console = console
+        self._active = console is not None or sys.stderr.isatty()
+        self._due = clock.monotonic() + PATIENCE
+        self._bar: Bar | None = None
+
+    def tick(self) -> None:
+        """Show or update the bar, if it is time to."""
+        if not self._active or self._clock.monotonic() < self._due:
+            return
+        self._due = self._clock.monotonic() + _EVERY
+        if self._bar is None:
+            self._bar = _start_bar(self._path, self._console)
+        position = self._position()
+        if position is not None:
+            self._bar.update(self._bar.task_ids[0], completed=position)
+        self._bar.refresh()
+
+    def pause_on_terminal(self) -> None:
+        """Show no bar if stdout is a terminal, too: lines that appear there are progress enough."""
+        self._active = self._active and not sys.stdout.isatty()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._active = False
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def position_in(path: str, process: int | str = "self") -> int | None:
+    """Return how far a process has read a file, from its descriptors in /proc (proc_pid_fdinfo(5)), or None."""
+    folder = Path(f"/proc/{process}")
+    with suppress(OSError, ValueError):
+        wanted = os.stat(path)  # noqa: PTH116 - what samestat compares
+        for descriptor in (folder / "fd").iterdir():
+            with suppress(OSError):  # closed in the meantime
+                if os.path.samestat(descriptor.stat(), wanted):
+                    return _offset((folder / "fdinfo" / descriptor.name).read_text(encoding="ascii"))
+    return None
+
+
+def _offset(fdinfo: str) -> int:
+    return next(int(line.split()[1]) for line in fdinfo.splitlines() if line.startswith("pos:"))
+
+
+def _start_bar(path: str, console: Console | None) -> Bar:
+    from rich.console import Console  # noqa: PLC0415 - most files are read before a bar is needed
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415 - as above
+
+    bar = Progress(
+        TextColumn("reading {task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        console=console or Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    size = Path(path).stat().st_size if Path(path).is_file() else None
+    bar.add_task(escape_unprintable(Path(path).name), total=size)
+    bar.start()
+    return bar

@@ -1,0 +1,71 @@
+"""The options of a run of the whole pipeline, and the value that they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from dnstrail_cli.completion import complete_event_names
+from dnstrail_probe.options import CaptureOptions, capture_options
+
+T = TypeVar("T")
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of the whole pipeline as the command line asks for it, before anything in it is checked.
+
+    Without `run_dir` the run makes a private folder for its sockets, and removes it at the end.
+    """
+
+    capture: str
+    run_dir: Path | None
+    dnscache: tuple[str, ...]
+    events: tuple[str, ...]
+    output: tuple[str, ...]
+    signatures: tuple[Path, ...]
+    options: CaptureOptions
+    stay: bool = False
+    speed: float | None = None
+
+
+def run_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Add the options of a run to a command, which receives them as `make_run`: a `Run` that lacks only its source."""
+
+    @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="Options of the cache; `help` lists them.")
+    @click.option(
+        "--events",
+        multiple=True,
+        metavar="NAMES",
+        shell_complete=complete_event_names,
+        help="Events and signatures to show, comma-separated (default: DNS packets and all findings).",
+    )
+    @click.option(
+        "--output",
+        multiple=True,
+        metavar="FORMAT",
+        help="json, table (a message once), table=all (each sighting of it), option:sort-events, "
+        "option:parse-arguments. Default: table on a terminal, else json.",
+    )
+    @click.option(
+        "--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder of them."
+    )
+    @capture_options
+    @wraps(command)
+    def with_options(
+        *args: Any,
+        dnscache: tuple[str, ...],
+        events: tuple[str, ...],
+        output: tuple[str, ...],
+        signatures: tuple[Path, ...],
+        options: CaptureOptions,
+        **others: Any,
+    ) -> T:
+        make_run = partial(Run, dnscache=dnscache, events=events, output=output, signatures=signatures, options=options)
+        return command(*args, make_run=make_run, **others)
+
+    return with_options

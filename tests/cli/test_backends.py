@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dnstrail.bus.ipc import lookups_address
+from live.processes import dnstrail, run_dir, started, wait_until
+from live.workers import answering, cache, probe, response, seen, short_folder
+
+DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap"
+DNSTRAIL = [sys.executable, "-m", "dnstrail_cli"]
+
+
+def piped(*arguments: str, data: bytes) -> subprocess.CompletedProcess[bytes]:
+    """Run dnstrail with these bytes on a pipe at its stdin."""
+    return subprocess.run([*DNSTRAIL, *arguments], input=data, capture_output=True, timeout=60, check=False)
+
+
+def test_a_capture_from_a_pipe_answers_as_its_file_does():
+    """--capture - reads the capture from stdin: get and trail answer as they do over the file."""
+    for command in (["get", "--json", "shop.example", "192.0.2.10"], ["trail", "--json", "192.0.2.10"]):
+        from_file = dnstrail(*command, "--capture", DEMO)
+        done = piped(*command, "--capture", "-", data=DEMO.read_bytes())
+        assert (done.returncode, done.stdout.decode()) == (0, from_file.stdout)
+
+
+@pytest.mark.parametrize("command", [["replay", "-"], ["--capture", "-"]])
+def test_a_capture_from_a_pipe_goes_through_the_pipeline(command):
+    """The probe of a run reads the capture from the stdin of the run."""
+    with run_dir() as folder:
+        options = ["--run-dir", str(folder), "--events", "WATCHED_NAME", "--output", "json"]
+        done = piped(*command, *options, data=DEMO.read_bytes())
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["eventName"] for line in done.stdout.splitlines()] == ["WATCHED_NAME"]
+
+
+def test_no_capture_on_a_pipe_is_code_2():
+    """A pipe that holds no capture, or nothing, exits with 2 and one line."""
+    for data in (b"", b"certainly no capture"):
+        done = piped("get", "--capture", "-", "a.example", data=data)
+        assert done.returncode == 2
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_first_interrupt_ends_the_writer_alone():
+    """After the first Ctrl-C a lookup over a pipe goes on to its end, and answers from what it has read."""
+    with subprocess.Popen(
+        [*DNSTRAIL, "get", "--capture", "-", "shop.example"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as command:
+        command.stdin.write(DEMO.read_bytes())
+        command.stdin.flush()
+        wait_until(lambda: reads_a_pipe(command.pid), "the lookup to open its capture")
+        os.kill(command.pid, signal.SIGINT)
+        command.stdin.close()
+        assert b"192.0.2.10" in command.stdout.read()
+        assert command.wait(30) == 0
+
+
+def reads_a_pipe(process: int) -> bool:
+    """Return whether a process has its stdin open a second time: it has come to its capture."""
+    descriptors = Path(f"/proc/{process}/fd")
+    links = [link.readlink() for link in descriptors.iterdir()]
+    return links.count((descriptors / "0").readlink()) > 1
+
+
+def test_a_replay_has_a_folder_of_its_own():
+    """A replay beside a running cache in the default folder neither asks it nor disturbs it, and leaves nothing."""
+    with short_folder() as folder, cache(folder) as address, probe(folder) as publishing:
+        publishing.turn(seen(response("live.example", "live.example 600 A 192.0.2.99")))
+        with run_dir() as temporary:
+            temporary.chmod(0o755)  # the workers of a run as root become another user
+            env = {"DNSTRAIL_RUN_DIR": str(folder), "TMPDIR": str(temporary)}
+            done = dnstrail("replay", DEMO, "--events", "WATCHED_NAME", "--output", "json", **env)
+            assert list(temporary.iterdir()) == []
+        assert done.returncode == 0, done.stderr
+        assert "WATCHED_NAME" in done.stdout
+        assert dnstrail("get", "--cache", address, "live.example").returncode in (0, 1)
+        assert dnstrail("get", "--cache", address, "shop.example").returncode == 1
+
+
+def test_the_folder_of_a_replay_can_be_chosen():
+    """With --run-dir a replay has its sockets there."""
+    with run_dir() as folder, started("replay", DEMO, "--run-dir", folder, "--speed", "0.01"):
+        wait_until((folder / "lookups.sock").exists, "the socket of the cache")
+
+
+def reply(status: str, **more: object) -> bytes:
+    import msgpack  # noqa: PLC0415
+
+    data = {"status": status, "probes": 1, "turns": {}, "ended": False, "now": None, **more}
+    return msgpack.packb({"v": 1, "ok": True, "data": data, "complete": True})
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "code", "fault"),
+    [
+        ("ok", {"fed": True}, 0, ""),
+        ("ok", {"fed": False}, 1, "no event was applied"),
+        ("waiting", {}, 1, "waiting"),
+        ("silent", {"fed": True}, 1, "silent"),
+        ("ended", {"fed": True}, 1, "ended"),
+        ("vanished", {"fed": True}, 1, "vanished"),
+        ("\x1b[31mred", {}, 1, "\\x1b[31mred"),
+    ],
+)
+def test_health_is_an_exit_code(status, more, code, fault):
+    """Health exits with 0 only while a probe is heard and the image is fed, else with 1 and the status."""
+    with short_folder() as folder, answering(lookups_address(folder), lambda _: reply(status, **more)):
+        for form in ((), ("--json",)):
+            done = dnstrail("health", "--run-dir", folder, *form)
+            assert (done.returncode, fault in done.stderr, bool(done.stderr)) == (code, True, bool(fault))
+            assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("net_packet_dsn", "net_packet_dns"), ("watched_nam", "WATCHED_NAME"), ("sched_process_exe", "sched_process_exec"),
+     ("x" * 100_000, "")],
+)  # fmt: skip
+def test_an_unknown_event_names_the_nearest(name, nearest):
+    """An unknown name for --events exits with 2, and the error names the nearest event or signature."""
+    done = dnstrail("--capture", "demo", "--events", name)
+    assert done.returncode == 2
+    assert f"did you mean {nearest}" in done.stderr
+    assert len(done.stderr) < 1000

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from datetime import datetime
+from pathlib import Path
+
+import dns.message
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.connection_names import DST_DNS
+from dnstrail.events import (
+    NET_PACKET_DNS,
+    NET_SERVER_NAME,
+    NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
+    Event,
+)
+from dnstrail_cli.event_table import EventTable
+from dnstrail_cli.event_words import Words, event_words, finding_words
+from live.workers import response
+
+DEMO = str(Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap")
+NOON = 1_793_534_400_123_456_789  # 2026-11-01 12:00:00.123 UTC
+CURL = Process(1234, "curl", "/usr/bin/curl")
+TODAY = datetime.fromisoformat("2026-11-01T15:00:00+00:00")
+TWO = response("news.example", "news.example 60 A 192.0.2.10", "news.example 60 A 192.0.2.11")
+QUERY = dns.message.make_query("news.example", "AAAA").to_wire()
+TCP = {"dst": "192.0.2.10", "dst_port": 443}
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch):
+    """The host's zone is UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def event(name: str, payload: bytes = b"", process: Process | None = CURL, **args: object) -> Event:
+    shown = {DST_DNS: args.pop("names")} if "names" in args else {}
+    return Event(name, Captured(NOON, payload, None, process, args), args=shown)
+
+
+WORDS = {
+    "a query": (event(NET_PACKET_DNS, QUERY), "AAAA news.example ?"),
+    "an answer": (event(NET_PACKET_DNS, TWO), "A news.example -> 192.0.2.10, 192.0.2.11"),
+    "an alias": (
+        event(NET_PACKET_DNS, response("a.example", "a.example 60 CNAME b.example.", "b.example 60 A 192.0.2.1")),
+        "A a.example -> b.example, 192.0.2.1",
+    ),
+    "a mail server": (
+        event(NET_PACKET_DNS, response("a.example", "a.example 60 MX 10 mx.example.", rdtype="MX")),
+        "MX a.example -> 10 mx.example",
+    ),
+    "no such name": (
+        event(NET_PACKET_DNS, response("x.example", rcode="NXDOMAIN")),
+        "A x.example -> no such name (NXDOMAIN)",
+    ),
+    "a server that failed": (
+        event(NET_PACKET_DNS, response("x.example", rcode="SERVFAIL")),
+        "A x.example -> the server failed (SERVFAIL)",
+    ),
+    "a rare code": (event(NET_PACKET_DNS, response("x.example", rcode="NOTAUTH")), "A x.example -> NOTAUTH"),
+    "no data": (event(NET_PACKET_DNS, response("x.example", rdtype="AAAA")), "AAAA x.example -> no data"),
+    "no DNS": (event(NET_PACKET_DNS, b"garbage"), "a DNS message that cannot be read (7 bytes)"),
+    "a connection": (event(NET_TCP_CONNECT, **TCP, names=["news.example"]), "-> 192.0.2.10:443 news.example"),
+    "a connection without a name": (event(NET_TCP_CONNECT, **TCP, names=[]), "-> 192.0.2.10:443"),
+    "a connection over IPv6": (event(NET_TCP_CONNECT, dst="2001:db8::1", dst_port=443), "-> [2001:db8::1]:443"),
+    "a UDP destination": (event(NET_UDP_CONNECT, **TCP, names=["a", "b"]), "-> 192.0.2.10:443/udp a, b"),
+    "a connection that was made": (
+        event(NET_TCP_CONNECT_RESULT, **TCP, connected=True, error=""),
+        "-> 192.0.2.10:443 connected",
+    ),
+    "a connection that failed": (
+        event(NET_TCP_CONNECT_RESULT, **TCP, connected=False, error="ECONNREFUSED"),
+        "-> 192.0.2.10:443 failed (ECONNREFUSED)",
+    ),
+    "a connection given up": (
+        event(NET_TCP_CONNECT_RESULT, **TCP, connected=False, error=""),
+        "-> 192.0.2.10:443 given up",
+    ),
+    "a server name": (
+        event(NET_SERVER_NAME, **TCP, server_name="www.example", evidence="sni"),
+        "-> 192.0.2.10:443 called www.example (sni)",
+    ),
+    "an exec": (event(SCHED_PROCESS_EXEC), "exec /usr/bin/curl"),
+    "an exit": (event(SCHED_PROCESS_EXIT, exit_code=0, signal_code=0), "exit"),
+    "an exit with a code": (event(SCHED_PROCESS_EXIT, exit_code=3, signal_code=0), "exit with code 3"),
+    "an exit by a signal": (event(SCHED_PROCESS_EXIT, exit_code=0, signal_code=9), "exit by signal 9"),
+    "a fork": (event(SCHED_PROCESS_FORK, child_pid=77), "fork 77"),
+    "another event": (event("other", a=1, b=["x", "y"]), "other a=1, b=x y"),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_event_in_words(name):
+    """Each kind of event has words of its own, with the names of the field."""
+    shown, expected = WORDS[name]
+    assert event_words(shown).fitted(None).rstrip() == expected
+
+
+def test_finding_in_words():
+    """A finding is shown by its name and its data, without the event that led to it."""
+    finding = {
+        "eventName": "WATCHED_NAME",
+        "args": [
+            {"name": "watched_name", "value": "c2.example"},
+            {"name": "ip_addresses", "value": ["192.0.2.1", "192.0.2.2"]},
+            {"name": "proto_dns", "value": {"questions": [{"name": "a.example", "type": "A"}]}},
+            {"name": "triggeredBy", "value": {"name": "net_packet_dns"}},
+        ],
+    }
+    expected = "WATCHED_NAME watched_name=c2.example, ip_addresses=192.0.2.1 192.0.2.2, proto_dns=a.example/A"
+    assert finding_words(finding).fitted(None) == expected
+
+
+@pytest.mark.parametrize(
+    ("room", "expected"),
+    [
+        (None, "A a -> 192.0.2.1, 192.0.2.2, 192.0.2.3"),
+        (38, "A a -> 192.0.2.1, 192.0.2.2, 192.0.2.3"),
+        (37, "A a -> 192.0.2.1, 192.0.2.2, +1 more"),
+        (35, "A a -> 192.0.2.1, +2 more"),
+        (25, "A a -> 192.0.2.1, +2 more"),
+        (20, "A a -> 192.0.2.1, +\u2026"),
+        (5, "A a \u2026"),
+        (1, "\u2026"),
+    ],
+)
+def test_answers_are_shortened(room, expected):
+    """Where answers have no room, the number of those left out is shown, and the line never exceeds its room."""
+    words = Words("A a -> ", ("192.0.2.1", "192.0.2.2", "192.0.2.3"))
+    assert words.fitted(room) == expected
+    assert room is None or cell_len(expected) <= room
+
+
+def lines(*items: Event | dict, width: int = 80, terminal: bool = True) -> list[str]:
+    """The lines of a table on a terminal of this width."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, force_terminal=terminal, no_color=True, markup=False, highlight=False)
+    console.record = True
+    table = EventTable(console, TODAY)
+    for item in items:
+        table.print(item)
+    return console.export_text().splitlines()
+
+
+def test_header_and_columns():
+    """The table has a header, the local time to the millisecond, process(pid), and the event in words."""
+    assert lines(event(NET_PACKET_DNS, TWO), event(SCHED_PROCESS_EXIT)) == [
+        "TIME (UTC)    PROCESS               EVENT",
+        "12:00:00.123  curl(1234)            A news.example -> 192.0.2.10, 192.0.2.11",
+        "12:00:00.123  curl(1234)            exit",
+    ]
+
+
+def test_a_day_has_a_line():
+    """Events of another day come below its date, and so do those of each day that follows."""
+    yesterday = Event(SCHED_PROCESS_EXIT, Captured(NOON - 86_400 * 10**9, process=CURL))
+    texts = lines(yesterday, yesterday, event(SCHED_PROCESS_EXIT))
+    assert [text for text in texts if text.startswith("2026")] == ["2026-10-31", "2026-11-01"]
+    assert texts[1] == "2026-10-31"
+
+
+@pytest.mark.parametrize("width", [40, 50, 80, 100, 200])
+def test_lines_fit_the_terminal(width):
+    """No line is wider than the terminal, whatever names, processes and answers it holds."""
+    many = response("long.example", *(f"long.example 60 A 192.0.2.{n}" for n in range(1, 60)))
+    wide = Process(4_194_304, "\u6f22\u5b57\u6f22\u5b57\u6f22")
+    deep = dns.message.make_query(".".join(["x" * 60] * 4), "A").to_wire()
+    shown = lines(
+        *(event(NET_PACKET_DNS, many), event(NET_PACKET_DNS, deep, wide), event(SCHED_PROCESS_EXEC, process=wide)),
+        width=width,
+    )
+    assert all(cell_len(line) <= width for line in shown)
+    assert len(shown) == 4
+    if width >= 80:
+        assert " more" in shown[1]
+        assert "(4194304)" in shown[2]
+
+
+def test_a_file_has_whole_lines():
+    """Where stdout is no terminal, lines are not shortened and hold no escape sequences."""
+    many = response("long.example", *(f"long.example 60 A 192.0.2.{n}" for n in range(1, 60)))
+    *_, line = lines(event(NET_PACKET_DNS, many), terminal=False)
+    assert line.endswith("192.0.2.59")
+    assert "\x1b" not in line
+
+
+def test_without_a_process_the_client_is_shown():
+    """Where no process is known, its column has the address of the client."""
+    flow = Flow(bytes([192, 0, 2, 53]), 53, bytes([192, 0, 2, 7]), 4000)
+    *_, line = lines(Event(NET_PACKET_DNS, Captured(NOON, TWO, flow)))
+    assert line.startswith("12:00:00.123  192.0.2.7 ")
+
+
+def test_text_of_strangers_is_escaped():
+    """Control bytes in names, process names and paths reach the terminal escaped, never as markup."""
+    evil = Process(66, "\x1b[31mevil", "/bin/\x07[bold]x\u202e")
+    name = response("\\027[31mred.example", "\\027[31mred.example 60 CNAME \\007.example.")
+    shown = lines(
+        event(NET_PACKET_DNS, name, evil),
+        event(SCHED_PROCESS_EXEC, process=evil),
+        event(NET_TCP_CONNECT, process=evil, dst="\x1b]0;x", dst_port=1, names=["\x9bname"]),
+        event(NET_SERVER_NAME, process=evil, server_name="\x1b[2J", evidence="sni", **TCP),
+        {"timestamp": NOON, "processName": "\x1b[0m", "processId": 1, "eventName": "X\x1b",
+         "args": [{"name": "a\n", "value": "\x1b[1m"}, {"name": "b", "value": {"\x1b": 1}}]},
+        width=200,
+    )  # fmt: skip
+    assert len(shown) == 6
+    assert all(line.isprintable() for line in shown)
+    assert "[bold]" in shown[2]
+
+
+def on_a_terminal(*arguments: str, width: int = 100, **env: str) -> str:
+    """Run dnstrail with stdout on a terminal of this width, and return what it writes there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    command = subprocess.Popen(
+        [sys.executable, "-m", "dnstrail_cli", *arguments],
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env={**clean, "TERM": "xterm-256color", **env},
+    )
+    os.close(theirs)
+    written = b""
+    try:
+        while data := os.read(ours, 65536):
+            written += data
+    except OSError:  # a terminal whose other end has gone
+        pass
+    os.close(ours)
+    assert command.wait(30) == 0
+    return written.decode()
+
+
+def test_a_terminal_gets_a_table_in_colour():
+    """On a terminal the table is the default, has colour, and fits the width."""
+    text = on_a_terminal("replay", DEMO, width=60)
+    assert "\x1b[" in text
+    assert "PROCESS" in text
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert len(plain) == 21
+    assert all(len(line) <= 60 for line in plain)
+
+
+def test_no_color_is_honoured():
+    """With NO_COLOR the table has no colour."""
+    assert "\x1b[3" not in on_a_terminal("replay", DEMO, NO_COLOR="1")

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.errors import (
+    BusError,
+    CaptureError,
+    DataNotFound,
+    KeyNotSupported,
+    LookupRefused,
+    SettingsError,
+)
+from dnstrail.process.command import exit_code
+from dnstrail_cli.children import WorkerDied
+from live.processes import dnstrail, run_dir, unprivileged
+from live.workers import open_bus
+
+DEMO = str(Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap")
+DNSTRAIL = [sys.executable, "-m", "dnstrail_cli"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command line, its exit code, and a part of the line that it prints on stderr."""
+
+    arguments: str
+    code: int
+    error: str = ""
+
+
+CASES = {
+    "a name that is found": Case(f"get --capture {DEMO} shop.example", 0),
+    "a name that is not found": Case(f"get --capture {DEMO} shop.example nothing.example", 1),
+    "a trail that is found": Case(f"trail --capture {DEMO} 192.0.2.10", 0),
+    "a trail that is not found": Case(f"trail --capture {DEMO} nothing.example", 1, "nothing.example: not found"),
+    "a command that does not exist": Case("resolve a.example", 2, "resolve"),
+    "an option that does not exist": Case("get --no-such-option a.example", 2, "--no-such-option"),
+    "no key": Case("get", 2, "KEY"),
+    "a capture file that is missing": Case("get --capture /no/such.pcap a.example", 2, "/no/such.pcap"),
+    "a capture file that is none": Case("--capture /etc/passwd", 2, "/etc/passwd"),
+    "the replay of a missing file": Case("replay /no/such.pcap", 2, "/no/such.pcap"),
+    "the key - without a capture file": Case("get -", 2, "--capture"),
+    "the key - beside another key": Case(f"get --capture {DEMO} - a.example", 2, "alone"),
+    "keys and a capture on one stdin": Case("get --capture - -", 2, "both read stdin"),
+    "options of the cache without a capture file": Case("get --dnscache size=5 a.example", 2, "--capture"),
+    "a cache over tcp without keys": Case("get --cache tcp://127.0.0.1:1 a.example", 2, "tcp"),
+    "an address of no cache": Case("stats --cache nowhere", 2, "ipc:///path"),
+    "a lookup without a cache": Case("get --run-dir {folder} a.example", 3),
+    "a trail without a cache": Case("trail --run-dir {folder} a.example", 3),
+    "stats without a cache": Case("stats --run-dir {folder}", 3),
+    "health without a cache": Case("health --run-dir {folder}", 3),
+    "a lookup below a folder that is a file": Case("get --run-dir /etc/passwd a.example", 3),
+    "a cache in a folder that cannot be made": Case("cache --run-dir /proc/none", 4, "--run-dir"),
+    "a probe in a folder that cannot be made": Case("probe --capture demo --run-dir /proc/none", 4, "--run-dir"),
+    "a run in a folder that cannot be made": Case("--capture demo --run-dir /proc/none", 4, "--run-dir"),
+    "a run in a folder that is a file": Case("--capture demo --run-dir /etc/passwd", 4, "--run-dir"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_exit_code(name):
+    """Each outcome has its exit code and a line that names what is wrong, without a traceback."""
+    case = CASES[name]
+    with run_dir() as folder:
+        done = dnstrail(*case.arguments.format(folder=folder).split(), stdin="")
+    assert done.returncode == case.code, done.stderr
+    assert case.error in done.stderr
+    assert "Traceback" not in done.stderr
+    assert bool(done.stderr) == (case.code > 1 or bool(case.error))
+
+
+def test_a_second_cache_in_the_same_folder_exits_with_4():
+    """A cache that finds its socket served exits with 4 and names the other option."""
+    with run_dir() as folder, open_bus() as bus:
+        bus.server(lookups_address(folder))
+        done = dnstrail("cache", "--run-dir", folder)
+    assert (done.returncode, "--run-dir" in done.stderr) == (4, True)
+
+
+@pytest.mark.parametrize("arguments", [["probe", "--capture", "packet"], ["--capture", "packet"]])
+def test_a_capture_without_privilege_exits_with_4(arguments):
+    """Without a privilege for its source the probe exits with 4, and so does the run around it."""
+    with run_dir() as folder:
+        folder.chmod(0o777)
+        command = [*unprivileged(), *DNSTRAIL, *arguments, "--run-dir", str(folder / "run")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "CAP_NET_RAW" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+ENDINGS = {
+    SettingsError("a"): 2,
+    CaptureError("a", "b"): 2,
+    KeyNotSupported(5): 2,
+    LookupRefused("bad_request", "a"): 2,
+    DataNotFound("a"): 1,
+    LookupRefused("overloaded", "a"): 3,
+    BusError("a", "b"): 4,
+    WorkerDied("probe", 4): 4,
+    WorkerDied("probe", 2): 2,
+    WorkerDied("cache", 1): 4,
+    WorkerDied("cache", -9): 4,
+}
+
+
+@pytest.mark.parametrize("error", ENDINGS, ids=repr)
+def test_an_error_decides_the_exit_code(error):
+    """The kind of an error decides the exit code; a run exits as the worker that died."""
+    assert exit_code(error) == ENDINGS[error]
+
+
+WRITERS = {
+    "lookup": ["get", "--capture", DEMO, "shop.example"],
+    "lookup as JSON": ["get", "--capture", DEMO, "--json", "shop.example"],
+    "trail": ["trail", "--capture", DEMO, "192.0.2.10"],
+    "events as JSON": ["replay", DEMO, "--output", "json"],
+    "events as a table": ["replay", DEMO, "--output", "table"],
+    "help": ["--help"],
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_one_line(name):
+    """Where stdout is full, every command exits with 4 and a line with the reason."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*DNSTRAIL, *WRITERS[name]], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 4
+    assert [line for line in done.stderr.splitlines() if "ready" not in line] == ["Error: No space left on device"]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_closed_pipe_ends_quietly(name):
+    """Where the reader of stdout has gone, every command exits with 0 and reports no error."""
+    command = subprocess.Popen([*DNSTRAIL, *WRITERS[name]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command.stdout.close()
+    errors = command.stderr.read()
+    command.stderr.close()
+    assert command.wait(60) == 0, errors
+    assert [line for line in errors.splitlines() if not line.startswith("dnstrail: ")] == []
+
+
+def test_stdout_and_stderr_may_both_be_full():
+    """Where stderr is full, too, the exit code is all that is left, and is right."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*DNSTRAIL, *WRITERS["lookup"]], stdout=full, stderr=full, timeout=60, check=False)
+    assert done.returncode == 4

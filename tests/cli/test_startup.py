@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import click
+import pytest
+
+from dnstrail_cli.__main__ import main_command
+from live.processes import dnstrail
+
+MODULES = """
+import json, sys
+from dnstrail_cli.__main__ import main_command
+try:
+    main_command.main(args=sys.argv[1:], prog_name="dnstrail")
+except SystemExit as ended:
+    print(json.dumps([ended.code, sorted(sys.modules)]), file=sys.stderr)
+"""
+HEAVY = {
+    "dnstrail_probe.registry",
+    "dnstrail_cache.worker",
+    "dnstrail_signatures.load",
+    "dnstrail_cli.run",
+    "dnstrail.image",
+    "dnstrail.bus.zeromq",
+    "dns",
+    "rich",
+    "structlog",
+    "zmq",
+}
+COMMANDS = list(main_command.list_commands(click.Context(main_command)))
+
+
+def command(name: str) -> click.Command:
+    found = main_command.get_command(click.Context(main_command), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--version"], ["--help"], ["-h"], ["get", "--help"], ["trail", "-h"], ["replay", "-h"], ["stats", "-h"]],
+)
+def test_version_and_help_import_no_worker(arguments):
+    """Version and help import neither a worker, nor the bus, nor the image."""
+    done = subprocess.run([sys.executable, "-c", MODULES, *arguments], capture_output=True, text=True, check=False)
+    code, modules = json.loads(done.stderr)
+    assert code == 0
+    assert HEAVY & set(modules) == set()
+
+
+def test_help_lists_every_command():
+    """The help of dnstrail lists its commands, each with its summary."""
+    shown = dnstrail("--help").stdout
+    assert COMMANDS == ["get", "trail", "replay", "stats", "health", "probe", "cache", "signatures"]
+    for name in COMMANDS:
+        assert f"  {name} " in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_summary_is_the_first_sentence_of_the_help(name):
+    """The summary in the list of commands is the first sentence of the command's own help."""
+    assert main_command._table[name].summary.rstrip(".") in command(name).help.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_every_help_has_both_forms_and_ends_with_examples(name):
+    """-h and --help print the same, and it ends with examples that begin with the command."""
+    words = [name] if name else []
+    short, long = dnstrail(*words, "-h"), dnstrail(*words, "--help")
+    assert (short.returncode, short.stdout) == (0, long.stdout)
+    _, examples = short.stdout.split("Examples:\n")
+    assert all("dnstrail" in line for line in examples.splitlines())
+    assert f"dnstrail {name}".strip() in examples
+
+
+def test_an_unknown_command_is_refused():
+    """A name that is no command is refused, without an import of any."""
+    assert main_command.get_command(click.Context(main_command), "nothing") is None
+
+
+COMPLETIONS = {
+    "a command": ("ge", ["plain,get"]),
+    "an option": ("--dnsc", ["plain,--dnscache"]),
+    "an event": ("--events net_tcp_connect_", ["plain,net_tcp_connect_result"]),
+    "a signature in a list": ("--events net_packet_dns,WATCH", ["plain,net_packet_dns,WATCHED_NAME"]),
+    "a kind of source, or a file": ("--capture ebpf", ["file,ebpf", "plain,ebpf", "plain,ebpf:getaddrinfo"]),
+    "the file of a command": ("replay dem", ["file,dem", "plain,demo"]),
+}
+
+
+@pytest.mark.parametrize("name", COMPLETIONS)
+def test_shell_completion(name):
+    """The shell completes commands, options, names of events and signatures, and sources."""
+    words, expected = COMPLETIONS[name]
+    line = f"dnstrail {words}"
+    env = {"_DNSTRAIL_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    assert dnstrail(**env).stdout.split() == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_its_script(shell):
+    """Dnstrail prints the completion script of a shell."""
+    done = dnstrail(_DNSTRAIL_COMPLETE=f"{shell}_source")
+    assert done.returncode == 0
+    assert "_DNSTRAIL_COMPLETE" in done.stdout

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import pytest
+
+from dnstrail_cli.timestamps import parse_local, parse_moment
+from live.processes import dnstrail
+
+ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"  # Berlin, as POSIX writes it
+
+
+@pytest.fixture(autouse=True)
+def berlin(monkeypatch):
+    """The host's zone is that of Berlin."""
+    monkeypatch.setenv("TZ", ZONE)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+NOW = "2026-11-10T13:30:00+01:00"
+FORMS = {
+    "-5m": "2026-11-10T13:25:00+01:00",
+    "-2h30m": "2026-11-10T11:00:00+01:00",
+    "-1d": "2026-11-09T13:30:00+01:00",
+    "-1d2h3m4s": "2026-11-09T11:26:56+01:00",
+    "-90s": "2026-11-10T13:28:30+01:00",
+    "13:29": "2026-11-10T13:29:00+01:00",
+    "9:30": "2026-11-10T09:30:00+01:00",
+    "today 9:30": "2026-11-10T09:30:00+01:00",
+    "today 09:30:15.5": "2026-11-10T09:30:15.500000+01:00",
+    "yesterday 14:00": "2026-11-09T14:00:00+01:00",
+    "2026-07-01 14:00": "2026-07-01T14:00:00+02:00",
+    "2026-11-01T14:00:00": "2026-11-01T14:00:00+01:00",
+}
+
+
+@pytest.mark.parametrize("text", FORMS)
+def test_local_form(text):
+    """A time as people write it is meant in the zone of the host, with its daylight saving time then."""
+    assert parse_local(text, at(NOW)) == at(FORMS[text])
+
+
+def test_a_time_before_the_clock_changed_counts_real_hours():
+    """-2h over the end of daylight saving time is two hours of real time."""
+    assert parse_local("-2h", at("2026-10-25T03:30:00+01:00")) == at("2026-10-25T02:30:00+02:00")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("soon", "is no time: write epoch seconds"),
+        ("", "is no time"),
+        ("-", "is no time"),
+        ("-5", "is no time"),
+        ("-5x", "is no time"),
+        ("yesterday", "is no time"),
+        ("tomorrow 9:00", "is no time"),
+        ("25:00", "is no time of day"),
+        ("9:61", "is no time of day"),
+        ("14:00", "is still to come (it is 13:30 now): write 'yesterday 14:00'"),
+        ("today 14:00", "is still to come"),
+        ("-999999d", "is no time"),
+        ("\u0665:00", "is no time"),
+    ],
+)
+def test_no_time_is_refused(text, reason):
+    """A text that is no time, or a time still to come, is refused with a reason."""
+    with pytest.raises(ValueError, match=r".") as refused:
+        parse_local(text, at(NOW))
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(5, 5.0), ("1793534400.5", 1793534400.5), ("2026-11-01T13:00:00+01:00", 1793534400.0),
+     ("2026-11-01T12:00:00", 1793534400.0), ("nan", None), (True, None), (None, None), ("x", None), ([], None)],
+)  # fmt: skip
+def test_time_of_a_line(value, expected):
+    """A line of input has epoch seconds or RFC 3339, in UTC where it names no offset."""
+    assert parse_moment(value) == expected
+
+
+def test_the_zone_of_a_local_time_is_printed():
+    """The command prints the time and the zone that it reads into a local form, and nothing for a time with a zone."""
+    demo = ("--capture", "services/probe/dnstrail_probe/sources/demo.pcap")
+    local = dnstrail("get", *demo, "--at", "2026-11-01 13:00:01", "shop.example", TZ=ZONE)
+    exact = dnstrail("get", *demo, "--at", "2026-11-01T12:00:01Z", "shop.example", TZ=ZONE)
+    assert local.stderr == "dnstrail: as of 2026-11-01 13:00:01 CET (+0100)\n"
+    assert exact.stderr == ""
+    assert local.stdout == exact.stdout != ""
+
+
+def test_a_bad_time_is_code_2():
+    """A value of --at that is no time exits with 2 and names the forms."""
+    done = dnstrail("get", "--at", "-5x", "a.example")
+    assert done.returncode == 2
+    assert "yesterday 14:00" in done.stderr
