@@ -40,7 +40,7 @@ bench: $(VENV)/.dev ## measure, as ratios in one run
 	$(BIN)/python tests/bench/bench.py $(ARGS)
 
 model: $(VENV)/.dev ## hold the image against the naive model over random messages (ARGS="--messages 1000000 --seed 1")
-	$(BIN)/python tests/soak/random_messages.py $(ARGS)
+	$(BIN)/python tests/soak/against_model.py $(ARGS)
 
 fuzz: $(VENV)/.dev ## two minutes of odd payloads: the decoder against dnspython, the image (ARGS="--messages 1000000 --seed 1")
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
