@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the distribution and installs it in every supported way, each in a folder of its own; each must give all
-# five packages and a working command. Needs uv on PATH.
+# Build the distribution, install it in every supported way, each in a folder of its own, and check that each
+# installation has all five packages and a working command. Needs uv on PATH.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -12,7 +12,7 @@ check() { # NAME BIN
     echo "packages: $1 works"
 }
 
-git archive HEAD | tar -x -C "$work" --one-top-level=tree 2>/dev/null || { echo "packages: needs a git checkout" >&2; exit 1; }
+git archive HEAD | tar -x -C "$work" --one-top-level=tree 2>/dev/null || { echo "packages: this is no git checkout" >&2; exit 1; }
 cd "$work/tree"
 
 uv build --quiet --out-dir "$work/dist"

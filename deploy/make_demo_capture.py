@@ -1,6 +1,6 @@
 """Makes the capture that the demo plays: `python deploy/make_demo_capture.py FILE`.
 
-All names and addresses are those set aside for documentation (RFC 2606, RFC 5737, RFC 3849).
+All names and addresses are reserved for documentation (RFC 2606, RFC 5737, RFC 3849).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ CLIENT, SERVER = IPv4Address("192.0.2.100"), IPv4Address("192.0.2.53")
 BEGIN = 1_793_534_400_000_000_000  # 2026-11-01T12:00:00Z, in ns
 RAW_IPV4 = 228
 
-# Seconds after the beginning, question, answers: a shop behind an alias, a second name on its address, a mail
-# exchange, a service binding with hints, a reverse record, and updates that hide a watched name behind an alias.
+# Seconds after the beginning, question, answers. They show a shop behind an alias, a second name on its address, a mail
+# exchange, a service binding with hints, a reverse record, and an update server whose alias is a watched name.
 EXCHANGES = (
     (0.0, "shop.example A", ("shop.example 300 CNAME edge.cdn.example", "edge.cdn.example 60 A 192.0.2.10")),
     (
@@ -42,7 +42,7 @@ EXCHANGES = (
 
 
 def capture() -> bytes:
-    """The capture as the bytes of a nanosecond pcap file of raw IPv4 packets."""
+    """Return the capture as a nanosecond pcap file of raw IPv4 packets."""
     packets = [struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, RAW_IPV4)]
     for number, (offset, question, answers) in enumerate(EXCHANGES):
         name, rdtype = question.split(" ")
@@ -61,7 +61,7 @@ def capture() -> bytes:
 
 
 def _absolute(rdata: str) -> str:
-    """Names in an RDATA as absolute ones."""
+    """Return an RDATA with its names made absolute."""
     return " ".join(f"{word}." if word.endswith(".example") else word for word in rdata.split(" "))
 
 

@@ -1,10 +1,11 @@
 #!/bin/sh
-# As root on Debian or Ubuntu: what the tests with containers need. They start a Docker daemon of their own.
+# Install the packages that the tests with containers need, as root on Debian or Ubuntu. The tests start a Docker
+# daemon of their own.
 set -eu
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
 missing=
 for package in docker.io docker-cli util-linux; do
-    apt-cache show "$package" >/dev/null 2>&1 || continue # docker-cli is a part of docker.io before Debian 13
+    apt-cache show "$package" >/dev/null 2>&1 || continue # before Debian 13, docker.io contains docker-cli
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0

@@ -1,6 +1,6 @@
 #!/bin/sh
-# As root on Debian or Ubuntu: what live capture needs of the system. Elsewhere the run itself says what is missing.
-# With --tests also the tools that the live tests use.
+# Install the packages that live capture needs, as root on Debian or Ubuntu; with --tests also the tools of the live
+# tests. On other systems dnstrail itself reports what is missing.
 set -eu
 packages=python3-bpfcc
 [ "${1:-}" = --tests ] &&
@@ -14,11 +14,11 @@ for package in $packages; do
 done
 [ -n "$missing" ] || exit 0
 echo "setup: installing$missing" >&2
-case "$missing" in *unbound*) # the tests start one of their own: the package's shall not serve this host
+case "$missing" in *unbound*) # the tests start their own; the one of the package must not serve this host
     [ ! -d /run/systemd/system ] || systemctl --quiet mask unbound.service unbound-resolvconf.service || true ;;
 esac
 {
     apt-get update -q
     # shellcheck disable=SC2086 # a list of words
     DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
-} >&2 || echo "setup: they could not be installed; the run will say what it does without" >&2
+} >&2 || echo "setup: cannot install them; dnstrail reports what is missing" >&2

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes a virtual environment with dnstrail in it: setup.sh VENV REQUIREMENT.
-# PYTHON names an interpreter; else the first Python of 3.11 or newer that can make one is taken. As root on Debian
-# or Ubuntu, what is missing for that is installed.
+# Make a virtual environment that contains dnstrail: setup.sh VENV REQUIREMENT.
+# PYTHON names the interpreter; without it, the first Python 3.11 or newer that can make an environment is used. As root
+# on Debian or Ubuntu, missing packages are installed.
 set -eu
 venv=$1 requirement=$2
 
@@ -27,11 +27,11 @@ if [ ! -x "$venv/bin/python" ]; then
             DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv >&2
         fi
         python=$(find_python) || {
-            echo "setup: Python 3.11 or newer with venv is needed: apt-get install python3 python3-venv" >&2
+            echo "setup: no Python 3.11 or newer with venv: apt-get install python3 python3-venv" >&2
             exit 1
         }
     fi
-    echo "setup: $python makes $venv" >&2
+    echo "setup: making $venv with $python" >&2
     "$python" -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$requirement"

@@ -22,18 +22,19 @@ def service(unit):
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_a_unit_starts_a_worker(unit):
-    """Each unit starts a worker with options that it has, as the service user, on the sockets of the host."""
+    """Each unit starts a worker with valid options, as the service user, within a memory limit."""
     read = service(unit)
     program, worker, *options = read["ExecStart"].split()
     assert program == PREFIX
     assert unit.stem == f"dnstrail-{worker}"
     main_command.commands[worker].make_context(worker, options, resilient_parsing=False)
     assert (read["User"], read["Group"], read["NoNewPrivileges"]) == ("dnstrail", "dnstrail", "yes")
+    assert read["MemoryMax"]
     assert read["Environment"] == f"DNSTRAIL_RUN_DIR=/run/{read['RuntimeDirectory']}"
 
 
 def test_only_the_probe_has_capabilities():
-    """The probe has what it asks for, and the others have none."""
+    """The probe has the capabilities that its sources need, and the other workers have none."""
     held = {unit.stem: service(unit)["CapabilityBoundingSet"].split() for unit in UNITS}
     probe = held.pop("dnstrail-probe")
     assert {"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"} <= set(probe)
@@ -43,7 +44,7 @@ def test_only_the_probe_has_capabilities():
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_systemd_takes_the_units(tmp_path):
-    """Systemd finds nothing to say about the units, wherever the command is."""
+    """Systemd verifies the units without a complaint."""
     for unit in UNITS:
         (tmp_path / unit.name).write_text(unit.read_text().replace(PREFIX, "/bin/true"))
     paths = [str(tmp_path / unit.name) for unit in UNITS]

@@ -1,4 +1,4 @@
-"""`dnstrail probe --check`: what a host can do, told by really doing it, with and without privileges."""
+"""`dnstrail probe --check` on real hosts, with and without privileges."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EBPF_CAPABILITIES = {check.name for check in EBPF_CHECKS if check.name in CAPABI
 
 
 def checked(*before: str, args: tuple[str, ...] = ("--json",)) -> subprocess.CompletedProcess[str]:
-    """Run the check in a process of its own, as whatever stands before it makes it run."""
+    """Run the check in a process of its own, under the command `before`."""
     with run_dir() as folder:
         folder.chmod(0o777)
         command = [*before, *CHECK, "--run-dir", str(folder), *args]
@@ -34,23 +34,23 @@ def checked(*before: str, args: tuple[str, ...] = ("--json",)) -> subprocess.Com
 
 
 def report(done: subprocess.CompletedProcess[str]) -> tuple[dict, dict[str, dict]]:
-    """A report as JSON, and its findings by their names."""
+    """Return a report as JSON, and its results by name."""
     assert not done.stderr, done.stderr
-    told = json.loads(done.stdout)
-    return told, {finding["name"]: finding for finding in told["checks"]}
+    read = json.loads(done.stdout)
+    return read, {result["name"]: result for result in read["checks"]}
 
 
 def without(path: str | Path) -> list[str]:
-    """What runs a command on a host that lacks what is at this path."""
+    """Return the command that runs another one on a host without this path."""
     return ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(path)]
 
 
 def test_root_can_do_everything():
-    """As root all that eBPF and AF_PACKET need is there, auto takes eBPF, and the exit code is 0."""
+    """As root every need of eBPF and AF_PACKET is met, auto selects eBPF, and the exit code is 0."""
     live_or_skip()
     done = checked()
-    told, findings = report(done)
-    assert (done.returncode, told["auto"], told["live"]) == (0, "ebpf", True)
+    seen, results = report(done)
+    assert (done.returncode, seen["auto"], seen["live"]) == (0, "ebpf", True)
     needed = {
         "kernel",
         "cgroup2",
@@ -62,25 +62,25 @@ def test_root_can_do_everything():
         "socket folder",
         "uprobes",
     }
-    assert all(findings[name]["able"] for name in needed | EBPF_CAPABILITIES)
-    assert all(finding["able"] == (not finding["reason"]) == (not finding["remedy"]) for finding in findings.values())
+    assert all(results[name]["able"] for name in needed | EBPF_CAPABILITIES)
+    assert all(result["able"] == (not result["reason"]) == (not result["remedy"]) for result in results.values())
 
 
-def test_without_privileges_each_lack_has_its_remedy():
-    """As nobody the check runs to its end, says of each lack why and what to do, and exits with 1."""
+def test_without_privileges_every_lack_has_a_remedy():
+    """As nobody the check runs to its end, reports a reason and a remedy for every lack, and exits with 1."""
     if os.geteuid() != 0:
         pytest.skip("only root can become nobody")
     done = checked(*unprivileged())
-    told, findings = report(done)
-    assert (done.returncode, told["auto"], told["live"]) == (1, "demo", False)
-    lacking = {name for name, finding in findings.items() if not finding["able"]}
+    seen, results = report(done)
+    assert (done.returncode, seen["auto"], seen["live"]) == (1, "demo", False)
+    lacking = {name for name, result in results.items() if not result["able"]}
     assert lacking >= {*CAPABILITIES, "CAP_NET_RAW", "programs", "process events", "AF_PACKET socket"}
-    assert all(findings[name]["reason"] and findings[name]["remedy"] for name in lacking)
-    assert findings["programs"]["remedy"] == findings["CAP_BPF"]["remedy"] == "run it with sudo"
+    assert all(results[name]["reason"] and results[name]["remedy"] for name in lacking)
+    assert results["programs"]["remedy"] == results["CAP_BPF"]["remedy"] == "run it with sudo"
 
 
-def test_the_table_says_the_same():
-    """For people there is a table with the reasons and remedies in words, and the source that auto would take."""
+def test_the_table():
+    """The table contains the reasons, the remedies, and the source that auto selects."""
     if os.geteuid() != 0:
         pytest.skip("only root can become nobody")
     done = checked(*unprivileged(), args=())
@@ -90,13 +90,13 @@ def test_the_table_says_the_same():
     assert "auto captures by demo: no live source can be opened" in done.stdout
 
 
-def test_with_the_one_capability_auto_takes_packets():
-    """Where only AF_PACKET can be had, auto would take that, and something live can be captured."""
+def test_with_one_capability_auto_selects_packet():
+    """With CAP_NET_RAW alone, auto selects AF_PACKET, which is live."""
     live_or_skip()
     done = checked("setpriv", "--bounding-set=-all,+net_raw", "--inh-caps=-all")
-    told, findings = report(done)
-    assert (done.returncode, told["auto"], told["live"]) == (0, "packet", True)
-    assert (findings["programs"]["able"], findings["AF_PACKET socket"]["able"]) == (False, True)
+    seen, results = report(done)
+    assert (done.returncode, seen["auto"], seen["live"]) == (0, "packet", True)
+    assert (results["programs"]["able"], results["AF_PACKET socket"]["able"]) == (False, True)
 
 
 LACKS = {
@@ -106,29 +106,29 @@ LACKS = {
 
 
 @pytest.mark.parametrize(("path", "lacking", "auto"), LACKS.values(), ids=LACKS)
-def test_a_host_that_lacks_something(path, lacking, auto):
-    """What is not there is named, with what follows from it, and auto takes what is left."""
+def test_a_host_without_a_prerequisite(path, lacking, auto):
+    """The report names the lack and its consequences, and auto selects the best source that is left."""
     live_or_skip("unshare")
-    told, findings = report(checked(*without(path)))
-    assert {name for name, finding in findings.items() if not finding["able"]} - {"Docker socket"} == lacking
-    assert told["auto"] == auto
+    seen, results = report(checked(*without(path)))
+    assert {name for name, result in results.items() if not result["able"]} - {"Docker socket"} == lacking
+    assert seen["auto"] == auto
 
 
 def test_a_host_without_cgroup2():
     """Without a cgroup2 hierarchy the programs cannot be attached, and the remedy is the mount."""
     live_or_skip("unshare")
-    told, findings = report(checked(*without(str(find_cgroup2()))))
-    assert told["auto"] == "packet"
-    assert findings["cgroup2"]["remedy"] == findings["programs"]["remedy"] == "mount -t cgroup2 none /sys/fs/cgroup"
+    seen, results = report(checked(*without(str(find_cgroup2()))))
+    assert seen["auto"] == "packet"
+    assert results["cgroup2"]["remedy"] == results["programs"]["remedy"] == "mount -t cgroup2 none /sys/fs/cgroup"
 
 
 @pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 def test_nothing_stays_attached():
-    """After the check this process holds none of the links by which programs are attached."""
+    """After the check this process holds no link that attaches a program."""
     live_or_skip()
     with run_dir() as folder:
-        told = check_host(CaptureOptions(), folder)
-    assert told.auto == "ebpf", told
+        seen = check_host(CaptureOptions(), folder)
+    assert seen.auto == "ebpf", seen
     open_files = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
     assert not [target for target in open_files if "bpf_link" in target]
 

@@ -122,7 +122,7 @@ def test_its_word_and_its_argument_are_understood(module):
 
 def test_the_help_names_it(module):
     """The help text of --capture lists a new source with its argument."""
-    assert "dnstap[:PATH], demo, ticks[:NAME], or a FILE" in registry._help()
+    assert "dnstap[:PATH], demo, ticks[:NAME], a FILE, or -" in registry._help()
 
 
 def test_its_checks_are_part_of_the_report(module, tmp_path, monkeypatch):
@@ -148,7 +148,7 @@ def test_auto_takes_the_first_that_can_be_opened(module, monkeypatch):
     monkeypatch.setattr(registry, "SOURCES", entries)
     said: list[str] = []
     assert best_source(said.append).name == "ticks "
-    assert said == ["cannot capture by stone: is heavy: lift it", "capturing by ticks"]
+    assert said == ["no capture by stone: is heavy: lift it", "capturing by ticks"]
     monkeypatch.setattr(registry, "SOURCES", entries[:1])
     with pytest.raises(SourceUnavailable, match="stone: is heavy"):
         best_source(said.append)

@@ -34,13 +34,13 @@ def ours(path: Path) -> list[Message]:
 
 @pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.name)
 def test_messages_are_tsharks(path):
-    """Every message that tshark sees is ours, with its time, ports, id and transport, and no other; in all captures."""
+    """The messages of a capture are exactly those that tshark reads, with time, ports, id and transport."""
     assert ours(path) == tsharks(path)
 
 
 @pytest.mark.parametrize("path", DNSTAP_FILES, ids=lambda path: path.name)
 def test_dnstap_messages_are_protobufs(path):
-    """Every message of a dnstap file that protobuf's own library reads is ours, with its time, ports and payload."""
+    """The messages of a dnstap file are those that the protobuf library reads, with time, ports and payload."""
     assert [
         (event.timestamp, event.flow.source_port, event.flow.destination_port, event.payload)
         for event in drain(CaptureFileSource(str(path)))
@@ -54,8 +54,8 @@ def test_text_is_refused(name):
         CaptureFileSource(str(CORPUS / name))
 
 
-def test_tracees_messages_are_all_there():
-    """The large capture made from tracee's events gives all its 24,010 messages, and passes nothing over."""
+def test_all_messages_of_tracee_are_read():
+    """The capture made from tracee's events gives all its 24,010 messages, and nothing is skipped."""
     source = open_source(str(CORPUS / "tracee-dnsperf.pcap"))
     messages = drain(source)
     assert len(messages) == 24_010

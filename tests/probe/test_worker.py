@@ -20,7 +20,7 @@ TOPICS = (NET_PACKET_DNS, SCHED_PROCESS_EXIT, TURN)
 
 
 class Listed:
-    """A source of what a test lists: chunks of events, [] for a look in vain; then its end, or nothing more."""
+    """A source that returns chunks of events, [] for an empty read, and then ends or stays idle."""
 
     def __init__(self, *chunks, live=False, ends=True):
         self.name, self.live, self.counters = "a list", live, Counter()
@@ -45,7 +45,7 @@ class Listed:
 
 
 class Received:
-    """What a subscriber got so far."""
+    """The messages that a subscriber has received so far."""
 
     def __init__(self, subscriber):
         self._subscriber = subscriber
@@ -92,7 +92,7 @@ def received(folder):
 
 
 def published(folder, source, clock=None, expected=1, identity=UNKNOWN):
-    """The probe's worker over a source, on the address of a folder."""
+    """Run the worker of the probe over a source, on the address of a folder."""
 
     def target(bus, stop):
         publisher = bus.publisher(events_address(folder), lossless=not source.live)
@@ -106,7 +106,7 @@ def events(first, count=1, topic=NET_PACKET_DNS):
 
 
 def test_all_events_arrive_in_order(folder, received):
-    """What a source yields arrives, each event once and in its order, in turns without a gap."""
+    """Every event of a source arrives once and in its order, in turns without a gap."""
     chunks = [events(0, 3), events(3, 500), [], events(503), events(504, 2)]
     with published(folder, Listed(*chunks)):
         wait_until(lambda: received.ended)
@@ -116,8 +116,8 @@ def test_all_events_arrive_in_order(folder, received):
     assert len({message.start for _, message in received.messages}) == 1
 
 
-def test_turns_hold_what_was_captured_in_them(folder, received):
-    """The first turn is empty, the start known before its events; then every batch has the end of its own turn."""
+def test_batches_belong_to_their_turn(folder, received):
+    """The first turn is empty, so that the start is known before its events; every later batch precedes its turn."""
     chunk = [*events(0, 2), *events(2, 1, SCHED_PROCESS_EXIT), *events(3)]
     with published(folder, Listed(chunk, events(4))):
         wait_until(lambda: received.ended)
@@ -136,8 +136,8 @@ def test_turns_hold_what_was_captured_in_them(folder, received):
     ]
 
 
-def test_a_subscriber_knows_that_it_missed_nothing(folder, received):
-    """Every turn of a run counts as seen, from the first event to the last, and none as lost."""
+def test_a_subscriber_detects_that_it_missed_nothing(folder, received):
+    """A subscriber has reached every turn of a run, and counts no loss."""
     with published(folder, Listed(events(0, 3), events(3, 3))):
         wait_until(lambda: received.ended)
     turns = TurnFollower((NET_PACKET_DNS, SCHED_PROCESS_EXIT))
@@ -150,13 +150,37 @@ def test_a_subscriber_knows_that_it_missed_nothing(folder, received):
     assert not turns.lost
 
 
-def test_the_last_turn_says_that_the_source_has_ended(folder, received):
-    """Only the last turn has `ended`; it carries what the source counted."""
+def test_the_last_turn_states_that_the_source_has_ended(folder, received):
+    """Only the last turn has `ended`; it contains the counters of the source."""
     with published(folder, Listed(events(0, 2), events(2))):
         wait_until(lambda: received.ended)
     assert [turn.ended for turn in received.turns] == [False] * (len(received.turns) - 1) + [True]
     assert received.messages[-1][1] is received.turns[-1]
     assert received.turns[-1].counters == {"packets": 3}
+
+
+def test_batches_and_turns_count_the_events_before_them(folder, received):
+    """A batch counts the events published before it, and a turn those published up to its end, by name."""
+    with published(folder, Listed([*events(0, 2), *events(2, 3, SCHED_PROCESS_EXIT)], events(9))):
+        wait_until(lambda: received.ended)
+    first = {NET_PACKET_DNS: 2, SCHED_PROCESS_EXIT: 3}
+    assert [batch.before for batch in received.batches] == [{}, {NET_PACKET_DNS: 2}, first]
+    assert [turn.published for turn in received.turns] == [{}, first, *[{**first, NET_PACKET_DNS: 3}] * 2]
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "batches"),
+    [(1, 1000, [1000]), (1, 1001, [1000, 1]), (65_536, 9, [8, 1]), (600_000, 2, [1, 1])],
+    ids=["as many as fit", "one more", "in bytes", "larger than a batch"],
+)
+def test_batches_are_bounded(folder, received, size, count, batches):
+    """A batch has at most 1,000 events and 512 KiB of payloads; the rest of a turn follows in further batches."""
+    chunk = [(NET_PACKET_DNS, Captured(number, bytes(size))) for number in range(count)]
+    with published(folder, Listed(chunk)):
+        wait_until(lambda: received.ended)
+    assert [len(batch.events) for batch in received.batches] == batches
+    assert [(batch.turn, batch.sequence) for batch in received.batches] == [(1, n) for n in range(len(batches))]
+    assert [event.timestamp for event in received.events] == list(range(count))
 
 
 def test_turns_carry_the_losses_of_the_source_by_hop(folder, received):
@@ -215,8 +239,8 @@ def test_a_publisher_that_refuses_at_once_is_not_asked_in_a_loop():
     assert publisher.refusals <= stop.rests + 1
 
 
-def test_the_clock_of_a_file_is_its_greatest_stamp(folder, received):
-    """The turns of a file say its greatest stamp so far, and that it is no live source."""
+def test_the_clock_of_a_file_is_its_greatest_time(folder, received):
+    """The turns of a file contain its greatest time stamp so far, and are not live."""
     with published(folder, Listed(events(7), events(3), events(9))):
         wait_until(lambda: received.ended)
     assert [turn.now for turn in received.turns] == [0, 7, 7, 9, 9]
@@ -224,7 +248,7 @@ def test_the_clock_of_a_file_is_its_greatest_stamp(folder, received):
 
 
 def test_a_file_waits_for_its_subscribers(folder, received):
-    """Nothing of a file is read before all expected subscribers are there; then each of them gets all of it."""
+    """A file is not read before all expected subscribers are there; then each receives all of it."""
     source = Listed(events(0, 10))
     with published(folder, source, expected=2), open_bus() as bus:
         wait_until((folder / "events.sock").exists)
@@ -238,7 +262,7 @@ def test_a_file_waits_for_its_subscribers(folder, received):
 
 
 def test_a_live_source_waits_for_a_bounded_time(folder, clock):
-    """A live source is read once its subscribers are too late, and not before."""
+    """A live source is read when the time for its subscribers is over, and not before."""
     source = Listed(events(0, 10), live=True)
     with published(folder, source, clock, expected=1):
         wait_until((folder / "events.sock").exists)
@@ -248,7 +272,7 @@ def test_a_live_source_waits_for_a_bounded_time(folder, clock):
 
 
 def test_an_idle_source_has_a_heartbeat(folder, received, clock):
-    """While nothing is captured, a turn ends with every heartbeat of the clock and not more often."""
+    """While nothing is captured, a turn ends with every heartbeat and not more often."""
     source = Listed(live=True, ends=False)
 
     def beat():
@@ -274,14 +298,14 @@ def test_an_idle_source_has_a_heartbeat(folder, received, clock):
 
 
 def test_events_are_published_without_waiting_for_the_heartbeat(folder, received, clock):
-    """A turn ends as soon as something was captured, though the clock stands still."""
+    """A turn ends as soon as something was captured, even if the clock stands still."""
     with published(folder, Listed(events(0), ends=False), clock):
         wait_until(lambda: received.take().events)
         assert [turn.turn for turn in received.turns] in ([0], [0, 1])
 
 
 def test_the_stop_signal_ends_it(folder, received):
-    """A source that goes on is left when the stop signal is set, with a last turn that says so."""
+    """The stop signal ends a source that still has events, with a last turn that has `ended`."""
     with published(folder, Listed(events(0), ends=False)) as stop:
         wait_until(lambda: received.take().events)
         stop.set()
@@ -289,7 +313,7 @@ def test_the_stop_signal_ends_it(folder, received):
 
 
 def test_the_stop_signal_ends_the_wait_for_subscribers(folder):
-    """A file that waits for subscribers that never come can be stopped."""
+    """The stop signal ends a file that waits for subscribers."""
     source = Listed(events(0), ends=False)
     with published(folder, source, expected=1) as stop:
         wait_until((folder / "events.sock").exists)
@@ -298,7 +322,7 @@ def test_the_stop_signal_ends_the_wait_for_subscribers(folder):
 
 
 def test_a_slow_subscriber_of_a_file_loses_nothing(folder):
-    """A file waits for a subscriber that does not read: the source is held up, and all events arrive in the end."""
+    """A file waits for a subscriber that does not read; in the end every event arrives."""
     chunks = [[(NET_PACKET_DNS, Captured(number, bytes(2000)))] for number in range(10_000)]
     source = Listed(*chunks)
     with open_bus() as bus:
@@ -314,7 +338,7 @@ def test_a_slow_subscriber_of_a_file_loses_nothing(folder):
             assert source.looks < len(chunks)
             received = Received(subscriber)
             wait_until(lambda: len(received.take().messages) > 2 * len(chunks), "all but the last")
-        # The last of all may lie in the sender, which a subscriber has held up, until that closes, as a probe does.
+        # The last message may stay in the sender until it closes, as a probe does at its end.
         wait_until(lambda: received.ended)
     assert [event.timestamp for event in received.events] == list(range(len(chunks)))
     assert [turn.turn for turn in received.turns] == list(range(len(chunks) + 2))
@@ -322,7 +346,7 @@ def test_a_slow_subscriber_of_a_file_loses_nothing(folder):
 
 @pytest.mark.parametrize("damage", ["file_cut_short", "file_damaged"])
 def test_a_damaged_capture_warns(folder, received, damage):
-    """A capture that is not whole gets one warning, which names it; what was whole was published."""
+    """A damaged capture gives one warning, which names it; the events before the damage are published."""
     source = Listed(events(0, 2))
     source.damage = damage
     with capture_logs() as logs, published(folder, source):
@@ -335,7 +359,7 @@ def test_a_damaged_capture_warns(folder, received, damage):
 
 
 def test_a_whole_capture_does_not_warn(folder, received):
-    """A good run is logged as ready, with its subscribers, and as ended, with its counters; nothing warns."""
+    """A run logs that it is ready, with its subscribers, and that it has ended, with its counters; nothing warns."""
     with capture_logs() as logs, published(folder, Listed(events(0, 2))):
         wait_until(lambda: received.ended)
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("ready", "info"), ("source_ended", "info")]
@@ -343,7 +367,7 @@ def test_a_whole_capture_does_not_warn(folder, received):
 
 
 def test_each_run_has_a_start_of_its_own(folder, received):
-    """Two runs of one source have different start ids, so that their turns are told apart."""
+    """Two runs of one source have different start ids."""
     for count in (1, 2):
         with published(folder, Listed(events(0))):
             wait_until(lambda count=count: sum(turn.ended for turn in received.take().turns) == count)
@@ -351,7 +375,7 @@ def test_each_run_has_a_start_of_its_own(folder, received):
 
 
 def test_a_real_capture_file_is_published(folder, received):
-    """The bundled capture arrives as the source reads it."""
+    """The bundled capture arrives exactly as the source reads it."""
     source, again = open_source("demo"), open_source("demo")
     with published(folder, source):
         wait_until(lambda: received.ended)

@@ -102,11 +102,8 @@ class Pipeline:
         self._dns = self._data_source()
         self._names = ConnectionEnricher(self._dns)
         self._turns = TurnFollower(plan.events)
-        self._loss_log = (
-            LossReporter(partial(self._dns.client.report_losses, worker_name("dnstrail")))
-            if self._dns
-            else LossReporter()
-        )
+        report = partial(self._dns.client.report_losses, worker_name("dnstrail")) if self._dns else None
+        self._loss_log = LossReporter(report) if report else LossReporter()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._last: Turn | None = None
         self._signatures_done = not plan.findings
@@ -221,11 +218,14 @@ def _hand_over(run_dir: Path, user: User) -> None:
         SettingsError: the folder holds anything but our sockets, so it is not ours to give.
     """
     run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-    if run_dir.stat().st_uid == user.uid:
+    owner = run_dir.stat().st_uid
+    if owner == user.uid:
         return
     if any(entry.suffix not in (".sock", ".lock") for entry in run_dir.iterdir()):
         raise SettingsError(f"{run_dir} holds other things than sockets: choose a folder of its own with --run-dir")
     group = group_id()
+    for entry in run_dir.iterdir() if owner == 0 else ():  # only root can have put these there
+        os.chown(entry, user.uid, user.gid, follow_symlinks=False)
     os.chown(run_dir, user.uid, user.gid if group < 0 else group)
 
 

@@ -63,20 +63,21 @@ def command(
     configure("probe", log_level)
     clock = SystemClock()
     source: Source = best_source(_say, options, clock) if capture == AUTO else open_source(capture, options, clock)
+    identity = host_identity() if source.live else UNKNOWN
     address = publish or events_address(run_dir)
     if source.live:
         go_first()
     else:
         drop_privileges(user, run_dir)
     give_up_privileges(source.capabilities, address)
-    stop = stop_on_signals()  # from here on a signal interrupts the opening of a pipe without a writer
+    stop = stop_on_signals()  # not earlier: a signal must end the opening of a pipe that has no writer
     if speed is not None and not source.live:
         source = PacedSource(source, clock, speed, stop.wait)
     bus = ZmqBus()
     try:
         publisher = bus.publisher(address, lossless=not source.live)
         expected = (0 if source.live else 1) if subscribers is None else subscribers
-        run(source, publisher, clock, stop, expected, host_identity() if source.live else UNKNOWN)
+        run(source, publisher, clock, stop, expected, identity)
     finally:
         source.close()
         bus.close(now=stop.is_set())

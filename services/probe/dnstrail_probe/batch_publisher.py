@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
 
+MOST_EVENTS, MOST_BYTES = 1000, 512 << 10  # of one batch
 Losses = dict[str, dict[str, int]]  # hop -> reason -> events lost so far
 
 
@@ -16,7 +18,8 @@ class BatchPublisher:
     """The open turn of one probe start, and the messages that the bus has not taken yet.
 
     Invariant: messages leave in the order in which their turns were closed, each exactly once, and no turn number or
-    sequence is used twice.
+    sequence is used twice. A batch has at most MOST_EVENTS events, and payloads of MOST_BYTES unless a single one is
+    larger.
     """
 
     def __init__(self, publisher: Publisher, start: str, *, live: bool, identity: HostIdentity = UNKNOWN) -> None:
@@ -37,17 +40,9 @@ class BatchPublisher:
     def close_turn(self, now: int, counters: Counter[str], *, lost: Losses | None = None, ended: bool = False) -> None:
         """End the turn. The next `flush` publishes its batches and the message that ends it."""
         for topic, events in self._open.items():
-            sequence = self._last[topic] = self._last.get(topic, -1) + 1
-            batch = Batch(
-                start=self.start,
-                turn=self.turn,
-                sequence=sequence,
-                events=events,
-                before=dict(self._published),
-                host=self._identity.host,
-            )
-            self._outbox.append((topic, encode(batch)))
-            self._published[topic] += len(events)
+            for part in _parts(events):
+                self._outbox.append((topic, encode(self._batch(topic, part))))
+                self._published[topic] += len(part)
         self._open.clear()
         self._outbox.append((TURN, encode(self._end(now, counters, lost or {}, ended=ended))))
         self.turn += 1
@@ -59,6 +54,17 @@ class BatchPublisher:
                 return False
             del self._outbox[0]
         return True
+
+    def _batch(self, topic: str, events: list[Captured]) -> Batch:
+        sequence = self._last[topic] = self._last.get(topic, -1) + 1
+        return Batch(
+            start=self.start,
+            turn=self.turn,
+            sequence=sequence,
+            events=events,
+            before=dict(self._published),
+            host=self._identity.host,
+        )
 
     def _end(self, now: int, counters: Counter[str], lost: Losses, *, ended: bool) -> Turn:
         return Turn(
@@ -74,3 +80,16 @@ class BatchPublisher:
             host=self._identity.host,
             machine_id=self._identity.machine_id,
         )
+
+
+def _parts(events: list[Captured]) -> Iterator[list[Captured]]:
+    """Yield the events in parts that fit into a batch each."""
+    part: list[Captured] = []
+    size = 0
+    for event in events:
+        if part and (len(part) == MOST_EVENTS or size + len(event.payload) > MOST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(event)
+        size += len(event.payload)
+    yield part

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,8 +16,8 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail.process.privileges import missing_capabilities
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import SOURCES
+from dnstrail_probe.source import SUDO
 
-SUDO = "run it with sudo"
 _LONGEST_REASON = 200  # characters: bcc may quote a whole program
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Host:
     def __init__(self, options: CaptureOptions, run_dir: Path) -> None:
         self.options = options
         self.run_dir = run_dir
-        self._loaded: dict[Callable[[CaptureOptions], object], object] = {}
+        self._loaded: dict[Callable[[CaptureOptions], object], Any] = {}
 
     def once(self, load: Callable[[CaptureOptions], T]) -> T:
         """Return what `load(options)` returns, or raise the SourceUnavailable that it raises; call it only once."""
@@ -41,10 +41,10 @@ class Host:
                 self._loaded[load] = load(self.options)
             except SourceUnavailable as error:
                 self._loaded[load] = error
-        loaded = self._loaded[load]
+        loaded: T | SourceUnavailable = self._loaded[load]
         if isinstance(loaded, SourceUnavailable):
             raise loaded
-        return loaded  # type: ignore[return-value] # stored under the function that returned it
+        return loaded
 
 
 class Check(msgspec.Struct, frozen=True):

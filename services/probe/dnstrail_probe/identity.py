@@ -25,5 +25,5 @@ def host_identity() -> HostIdentity:
     """Return the identity of this host."""
     machine_id = ""
     with suppress(OSError, ValueError):
-        machine_id = _MACHINE_ID.read_text(encoding="ascii").strip()[:_LENGTH]
+        machine_id = _MACHINE_ID.read_text(encoding="utf-8").strip()[:_LENGTH]
     return HostIdentity(os.uname().nodename, machine_id)

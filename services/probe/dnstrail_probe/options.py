@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ MAX_PORTS = 64
 SERVER_NAMES = "sni"
 EVIDENCE_SNI = f"--evidence {SERVER_NAMES}"
 _LARGEST_PORT = 65535
+STDIN, STDIN_PATH = "-", "/dev/stdin"
 
 T = TypeVar("T")
 
@@ -71,3 +73,16 @@ def options_of(options: CaptureOptions) -> tuple[str, ...]:
     """Return the command line arguments that give these options to a probe process."""
     ports = ("--dns-ports", ",".join(map(str, sorted(options.ports))))
     return (*ports, "--evidence", SERVER_NAMES) if options.server_names else ports
+
+
+def convert_capture(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return what `--capture` names; "-" is the capture on stdin.
+
+    Raises:
+        click.BadParameter: stdin is a terminal.
+    """
+    if value != STDIN:
+        return value
+    if sys.stdin is None or sys.stdin.isatty():
+        raise click.BadParameter("stdin is a terminal: pipe a capture into it (tcpdump -w - | dnstrail ... -)")
+    return STDIN_PATH

@@ -15,7 +15,7 @@ import msgspec
 
 from dnstrail.errors import SettingsError, SourceUnavailable
 from dnstrail.process.clock import Clock, SystemClock
-from dnstrail_probe.options import EVIDENCE_SNI, CaptureOptions
+from dnstrail_probe.options import EVIDENCE_SNI, CaptureOptions, convert_capture
 from dnstrail_probe.source import Opening, Source
 
 AUTO = "auto"
@@ -24,8 +24,9 @@ AUTO = "auto"
 class SourceEntry(msgspec.Struct, frozen=True):
     """One line of the table: a word of `--capture`, and the module that opens this source.
 
-    `argument` is the one word that may follow "name:", or in capitals a placeholder for any text (PATH). Sources that
-    are `automatic` are candidates of `--capture auto`, the first that can be opened wins.
+    `argument` is the one word that may follow "name:"; in capitals it is a placeholder for any text (PATH). An
+    `automatic` source is a candidate of `--capture auto`. `server_names` states that the source can capture server
+    names (--evidence sni). Invariant: the last automatic source can always be opened.
     """
 
     name: str
@@ -33,7 +34,7 @@ class SourceEntry(msgspec.Struct, frozen=True):
     argument: str = ""
     automatic: bool = False
     live: bool = True
-    server_names: bool = True  # whether the source can look for server names (--evidence sni)
+    server_names: bool = True
 
     def accepts(self, argument: str) -> bool:
         """Return whether the source can be opened with this argument; "" is always accepted."""
@@ -53,7 +54,7 @@ class SourceEntry(msgspec.Struct, frozen=True):
         return source
 
 
-# The order is the order of preference of `--capture auto`, and that of the rows of `--check`.
+# In the order in which `--capture auto` tries them, and in which `--check` shows them.
 SOURCES = (
     SourceEntry("ebpf", "dnstrail_probe.ebpf.entry", argument="getaddrinfo", automatic=True),
     SourceEntry("packet", "dnstrail_probe.sources.af_packet", automatic=True, server_names=False),
@@ -78,7 +79,7 @@ def open_source(capture: str, options: CaptureOptions = _DEFAULT, clock: Clock =
 
 
 def is_file(capture: str) -> bool:
-    """Return whether `--capture` names a file of the user."""
+    """Return whether `--capture` names a file of the user, and no listed source."""
     return capture != AUTO and _find(capture)[0] is _FILE
 
 
@@ -93,7 +94,7 @@ def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT, 
         try:
             source = entry.open(Opening(_supported(entry, options, say), clock))
         except SourceUnavailable as error:
-            say(f"cannot capture by {error}")
+            say(f"no capture by {error}")
             refused = error
         else:
             say(f"capturing by {entry.name}" if entry.live else f"no live source: playing the bundled {entry.name}")
@@ -103,7 +104,10 @@ def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT, 
 
 def capture_option(command: Callable[..., object]) -> Callable[..., object]:
     """Add the option `--capture` to a command."""
-    return click.option("--capture", default=AUTO, show_default=True, metavar="SOURCE", help=_help())(command)
+    option = click.option(
+        "--capture", default=AUTO, show_default=True, metavar="SOURCE", callback=convert_capture, help=_help()
+    )
+    return option(command)
 
 
 def _find(capture: str) -> tuple[SourceEntry, str]:
@@ -124,4 +128,4 @@ def _supported(entry: SourceEntry, options: CaptureOptions, say: Callable[[str],
 
 def _help() -> str:
     words = [f"{entry.name}[:{entry.argument}]" if entry.argument else entry.name for entry in SOURCES]
-    return f"{', '.join((AUTO, *words))}, or a FILE."
+    return f"{', '.join((AUTO, *words))}, a FILE, or - for a capture on stdin."

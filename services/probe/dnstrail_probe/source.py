@@ -16,6 +16,7 @@ Captures = list[tuple[str, Captured]]  # events, each with its name
 LAST_TIME = (1 << 63) - 1  # ns since the epoch, as a signed 64-bit integer holds it: the year 2262
 
 CUT_SHORT, DAMAGED = "file_cut_short", "file_damaged"  # the values of `Source.damage`
+SUDO = "run it with sudo"  # the remedy for a missing capability
 KERNEL, PROBE = "kernel", "probe"  # the hops at which a source can lose events
 
 

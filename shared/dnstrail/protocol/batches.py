@@ -1,7 +1,7 @@
 """Batches and turns: how events travel over the bus.
 
 A probe collects events by name in batches, and publishes all open batches together. One such flush is a turn: it ends
-with a message that subscribers use to detect losses, and to tell when they have received everything up to a moment.
+with a message that subscribers use to detect losses, and to learn when they have received everything up to a moment.
 """
 
 from __future__ import annotations

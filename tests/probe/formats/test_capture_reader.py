@@ -36,7 +36,7 @@ ORDERS = {"little-endian": "<", "big-endian": ">"}
 
 @pytest.fixture(scope="module")
 def read(tmp_path_factory):
-    """Reads a file of these bytes: its packets, and its damage."""
+    """Return a function that reads bytes as a file: its packets, and its damage."""
     path = tmp_path_factory.mktemp("captures") / "x.pcap"
 
     def read(data):
@@ -54,7 +54,7 @@ def read(tmp_path_factory):
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 @pytest.mark.parametrize(("magic", "unit"), [(MICRO, 1000), (NANO, 1), (MODIFIED, 1000)])
 def test_pcap(read, order, magic, unit):
-    """Every kind of pcap, in both byte orders, gives exact nanoseconds, the link type and the frames."""
+    """Each variant of pcap, in both byte orders, gives exact nanoseconds, the link type and the frames."""
     data = pcap((IN_2077, 123_456, b"one"), (7, 0, b""), order=order, magic=magic, linktype=113)
     assert read(data) == ([(IN_2077 * SECOND + 123_456 * unit, 113, b"one"), (7 * SECOND, 113, b"")], "")
 
@@ -65,12 +65,12 @@ def test_pcap_without_packets(read):
 
 
 def test_pcap_link_type_is_16_bits(read):
-    """The bits above the link type, which tell of frame check sequences, are left out of it."""
+    """The bits above the link type, which describe frame check sequences, are not part of it."""
     assert read(pcap((1, 0, b"x"), linktype=0x24000001)) == ([(SECOND, 1, b"x")], "")
 
 
 def test_large_files_are_read_in_pieces(read):
-    """A capture of many pieces, with frames larger than a piece, keeps every packet in its order."""
+    """A large capture, with frames larger than one read, keeps every packet in its order."""
     frames = [bytes([number]) * (number * 997) for number in range(200)]
     packets, damage = read(pcap(*((number, 0, frame) for number, frame in enumerate(frames))))
     assert [frame for _, _, frame in packets] == frames
@@ -79,7 +79,7 @@ def test_large_files_are_read_in_pieces(read):
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 def test_pcapng(read, order):
-    """Interfaces of different link types, both packet blocks, and blocks of no interest between them."""
+    """Packets of several interfaces and of both packet blocks are read, and other blocks are skipped."""
     parts = [
         section(order),
         interface(1, order=order),
@@ -94,7 +94,7 @@ def test_pcapng(read, order):
 
 
 RESOLUTIONS = {
-    "microseconds, unsaid": (b"", 1_000_001, 1_000_001_000),
+    "microseconds by default": (b"", 1_000_001, 1_000_001_000),
     "nanoseconds": (option(9, b"\x09"), 3_400_000_000_123_456_789, 3_400_000_000_123_456_789),
     "picoseconds": (option(9, b"\x0c"), 1_999_999, 1_999),
     "seconds": (option(9, b"\x00"), 12, 12 * SECOND),
@@ -121,13 +121,13 @@ def test_pcapng_sections_stand_alone(read):
 
 
 def test_pcapng_simple_packets(read):
-    """A packet without a time has that of the one before it, and the bytes that its interface captures."""
+    """A simple packet has the time of the packet before it, and at most the bytes that its interface captures."""
     data = section() + interface(snaplen=4) + simple(2, b"ab") + enhanced(9, b"x") + simple(400, b"abcd")
     assert read(data) == ([(0, 1, b"ab"), (9000, 1, b"x"), (9000, 1, b"abcd")], "")
 
 
 def test_pcapng_length_without_its_padding(read):
-    """A block whose length leaves its padding out, as some writers have it, is read."""
+    """A block whose length excludes its padding, as some writers make it, is read."""
     padded = enhanced(1, b"abcde")
     short = padded.replace(struct.pack("<I", len(padded)), struct.pack("<I", len(padded) - 3))
     assert read(section() + interface() + short + enhanced(2, b"x")) == (
@@ -138,7 +138,7 @@ def test_pcapng_length_without_its_padding(read):
 
 @pytest.mark.parametrize("write", [wrpcap, wrpcapng])
 def test_scapys_files(read, tmp_path, write):
-    """What scapy writes is read as it was meant."""
+    """Files that scapy writes are read with their frames and times."""
     frame = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02", type=0x0800) / b"payload"
     frame.time = 1_700_000_000
     write(str(tmp_path / "x"), [frame])
@@ -154,19 +154,19 @@ WHOLE = {
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_gzip_is_read_like_the_rest(read, kind, pack):
-    """A gzip-compressed capture gives what the plain one gives."""
+    """A gzip-compressed capture gives the packets of the plain one."""
     assert read(pack(WHOLE[kind])) == ([(SECOND, 1, b"whole"), (2 * SECOND, 1, b"last")], "")
 
 
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("cut", [1, 3, 8])
-def test_what_is_whole_counts_where_a_file_is_cut_short(read, kind, cut):
-    """A capture that ends within a packet gives those before, and says that it was cut short."""
+def test_a_capture_that_is_cut_short(read, kind, cut):
+    """A capture that ends within a packet gives the packets before it, and is reported as cut short."""
     assert read(WHOLE[kind][:-cut]) == ([(SECOND, 1, b"whole")], CUT_SHORT)
 
 
 def test_gzip_cut_short(read):
-    """A compressed capture that lost its end gives what can be unpacked, and says that it was cut short."""
+    """A compressed capture without its end gives the packets that can be unpacked, and is reported as cut short."""
     frames = [os.urandom(500) for _ in range(100)]
     packed = gzip.compress(pcap(*((1, 0, frame) for frame in frames)))
     packets, damage = read(packed[: len(packed) // 2])
@@ -176,7 +176,7 @@ def test_gzip_cut_short(read):
 
 
 def test_gzip_damaged(read):
-    """A compressed capture with a wrong checksum is read, and called damaged."""
+    """A compressed capture with a wrong checksum is read, and is reported as damaged."""
     packed = gzip.compress(pcap((1, 0, b"x")))
     assert read(packed[:-8] + bytes(8)) == ([(SECOND, 1, b"x")], DAMAGED)
 
@@ -198,9 +198,21 @@ GARBAGE = {
 }
 
 
+def test_the_interfaces_of_a_section_are_bounded(read):
+    """A section with more interfaces than any file has ends the reading, and bounds what a file can make us hold."""
+    assert read(ONE + 65_535 * interface() + enhanced(2, b"last"))[1] == ""
+    assert read(ONE + 65_536 * interface() + enhanced(2, b"last")) == ([(SECOND, 1, b"whole")], DAMAGED)
+
+
+def test_the_size_of_a_block_is_bounded(read):
+    """A block of 16 MiB is read, a larger one is damage."""
+    assert read(ONE + block(9, bytes((1 << 24) - 12)) + enhanced(2, b"last"))[1] == ""
+    assert read(ONE + block(9, bytes((1 << 24) - 8)) + enhanced(2, b"last"))[1] == DAMAGED
+
+
 @pytest.mark.parametrize("case", GARBAGE)
 def test_garbage_ends_the_reading(read, case):
-    """From where a capture makes no sense nothing is read; what came before counts, the damage is told."""
+    """Reading ends at the first bytes that are no record; the packets before them count, and the damage is reported."""
     assert read(GARBAGE[case]) == ([(SECOND, 1, b"whole")], DAMAGED)
 
 
@@ -219,7 +231,7 @@ DNSTAP_FILES = {
 
 @pytest.mark.parametrize("case", DNSTAP_FILES)
 def test_dnstap(read, case):
-    """A dnstap file gives its frames as they are, with a link type of their own, as far as it is whole."""
+    """A dnstap file gives its frames up to the damage, with a link type of their own."""
     data, count, damage = DNSTAP_FILES[case]
     frames = 2 * [(0, DNSTAP, b"one"), (0, DNSTAP, b"two")]
     assert read(data) == (frames[:count], damage)
@@ -241,21 +253,21 @@ OTHERS = {
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_other_files_are_refused(read, case):
-    """A file that is no capture is refused, and the error says what it looks like."""
+    """A file that is no capture is refused, and the error describes the file."""
     data, text = OTHERS[case]
     with pytest.raises(CaptureError, match=text):
         read(data)
 
 
 @pytest.mark.parametrize("name", ["missing.pcap", "", "a\0b"], ids=["missing", "a folder", "no path"])
-def test_what_cannot_be_opened_is_refused(tmp_path, name):
-    """A path under which no file can be read is a CaptureError, like everything else about a file."""
+def test_a_path_that_cannot_be_read_is_refused(tmp_path, name):
+    """A path without a readable file is a CaptureError."""
     with pytest.raises(CaptureError, match="cannot be read"):
         CaptureReader(f"{tmp_path}/{name}")
 
 
 def test_a_pipe_is_read_as_it_comes():
-    """A pipe gives each packet once it is whole, nothing in between, and ends when its writer does."""
+    """A pipe gives each packet once it is complete, [] in between, and ends with its writer."""
     data = pcap((1, 0, b"first"), (2, 0, b"second"))
     out, into = os.pipe()
     os.write(into, data[:50])
@@ -271,7 +283,7 @@ def test_a_pipe_is_read_as_it_comes():
 
 
 def test_a_closed_reader_is_at_its_end(tmp_path):
-    """Closing twice is harmless, and nothing is read any more."""
+    """A closed reader is at its end, and can be closed again."""
     (tmp_path / "x").write_bytes(WHOLE["pcap"])
     reader = CaptureReader(tmp_path / "x")
     reader.close()
@@ -294,13 +306,13 @@ STARTS = [
 
 @given(start=st.sampled_from([*STARTS, section(">"), b"\x1f\x8b\x08"]), rest=st.binary(max_size=300))
 def test_any_bytes_behind_a_magic(read, start, rest):
-    """Whatever follows the first bytes of a capture gives packets, a reason or both, and ends."""
+    """Arbitrary bytes after the magic of a capture give packets, an error or both, and the reading ends."""
     assert_read(read, start + rest)
 
 
 @given(data=st.data(), whole=st.sampled_from([*WHOLE.values(), *map(gzip.compress, WHOLE.values())]))
 def test_any_mutation_of_a_capture(read, data, whole):
-    """A capture with any of its bytes changed and its end cut gives packets, a reason or both, and ends."""
+    """A capture with changed bytes and a cut end gives packets, an error or both, and the reading ends."""
     mutated = bytearray(whole)
     for place in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=5)):
         mutated[place] = data.draw(st.integers(0, 255))

@@ -17,7 +17,7 @@ ENDS = ("AUTH", "RESOLVER", "CLIENT", "FORWARDER", "STUB", "TOOL")
 
 
 def test_a_response_goes_from_server_to_client_at_its_own_time():
-    """A response is what the server sent to the client, at the time of the response, with what carried it."""
+    """A response flows from the server to the client, at the time of the response, and names its transport."""
     found = read_dnstap(tap("CLIENT_RESPONSE", b"ns1", response_message=b"payload", **WHOLE), ARRIVAL)
     assert found == Captured(
         1_700_000_001_000_000_007,
@@ -29,14 +29,14 @@ def test_a_response_goes_from_server_to_client_at_its_own_time():
 
 
 def test_a_query_goes_from_client_to_server_at_its_own_time():
-    """A query is what the client sent to the server, at the time of the query."""
+    """A query flows from the client to the server, at the time of the query."""
     found = read_dnstap(tap("CLIENT_QUERY", query_message=b"payload", **WHOLE), ARRIVAL)
     assert (found.timestamp, found.flow) == (1_700_000_000_000_000_005, Flow(*CLIENT, *SERVER, "tcp"))
 
 
 @pytest.mark.parametrize("kind", [f"{end}_{what}" for end in ENDS for what in ("QUERY", "RESPONSE")])
-def test_each_type_says_which_it_is(kind):
-    """Queries and responses at every end of a resolver count, under their names, each with its own message."""
+def test_each_type_is_named(kind):
+    """Queries and responses of every role of a resolver are read under their type, each with its own message."""
     found = read_dnstap(tap(kind, query_message=b"QUERY", response_message=b"RESPONSE", **WHOLE), ARRIVAL)
     assert (found.args["dnstap"], found.payload) == (kind, kind.rpartition("_")[2].encode())
 
@@ -54,20 +54,20 @@ TRANSPORTS = {
 
 @pytest.mark.parametrize("protocol", TRANSPORTS)
 def test_transports(protocol):
-    """The flow names the transport beneath, the arguments what was encrypted within."""
+    """The flow names the transport, and the arguments name the encrypted protocol on top of it."""
     found = read_dnstap(tap(response_message=b"x", **{**WHOLE, "socket_protocol": protocol}), ARRIVAL)
     assert (found.flow.transport, found.args.get("transport")) == TRANSPORTS[protocol]
 
 
 def test_without_a_time_of_its_own():
-    """A response without its time has that of its query; where none is told, that of its arrival."""
+    """A response without a time has the time of its query; without both it has the time of its arrival."""
     query_alone = {name: value for name, value in WHOLE.items() if not name.startswith("response_time")}
     assert read_dnstap(tap(response_message=b"x", **query_alone), ARRIVAL).timestamp == 1_700_000_000_000_000_005
     assert read_dnstap(tap(response_message=b"x"), ARRIVAL).timestamp == ARRIVAL
 
 
 def test_without_addresses():
-    """Where one end is not told it is the unspecified address of the same family; where none is, there is no flow."""
+    """A missing end is the unspecified address of the same family; without both ends there is no flow."""
     client = {"query_address": bytes(15) + b"\1", "query_port": 4000}
     assert read_dnstap(tap(response_message=b"x", **client), ARRIVAL).flow == Flow(
         bytes(16), 0, bytes(15) + b"\1", 4000, "udp"
@@ -76,20 +76,20 @@ def test_without_addresses():
 
 
 def test_an_identity_is_plain_and_bounded():
-    """The name of a server may be any bytes: it becomes text, of a bounded length."""
+    """The identity of a server may be any bytes; it becomes text of bounded length."""
     found = read_dnstap(tap(identity=b"\xff" + b"a" * 5000, response_message=b"x"), ARRIVAL)
     assert found.args["identity"] == "\\xff" + "a" * 254
 
 
-def test_unknown_fields_are_passed_over():
-    """Fields of numbers to come, of every wire type, change nothing."""
+def test_unknown_fields_are_skipped():
+    """Unknown fields of every wire type change nothing."""
     later = b"\xf8\x07\x01" + b"\xfd\x07abcd" + b"\xf9\x07abcdefgh" + b"\xfa\x07\x03xyz"
     frame = tap(response_message=b"x", **WHOLE)
     assert read_dnstap(later + frame + later, ARRIVAL) == read_dnstap(frame, ARRIVAL)
 
 
 def field(number: int, kind: int, rest: bytes) -> bytes:
-    """A field with its tag of one byte."""
+    """Return a field with a tag of one byte."""
     return bytes([number << 3 | kind]) + rest
 
 
@@ -124,8 +124,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_what_gives_no_message_says_why(case):
-    """A frame without a message of ours gives the reason under which it is counted."""
+def test_a_frame_without_a_message_gives_the_reason(case):
+    """A frame without a usable message gives the reason under which it is counted."""
     frame, reason = HOSTILE[case]
     assert read_dnstap(frame, ARRIVAL) == reason
 
@@ -152,7 +152,7 @@ FIELDS = st.fixed_dictionaries(
 
 @given(FIELDS, st.sampled_from([f"{end}_{what}" for end in ENDS for what in ("QUERY", "RESPONSE")]))
 def test_fields_are_protobufs(fields, kind):
-    """What is read of any message is what protobuf's own library reads."""
+    """Every message is read as the protobuf library reads it."""
     frame = tap(kind, **fields)
     theirs = dnstap_pb.Dnstap.FromString(frame).message
     found = read_dnstap(frame, ARRIVAL)
@@ -166,13 +166,13 @@ def test_fields_are_protobufs(fields, kind):
         assert not any(address for address, _ in ends)
         return
     flow = [(found.flow.source, found.flow.source_port), (found.flow.destination, found.flow.destination_port)]
-    for told, (address, port) in zip(ends, reversed(flow) if kind.endswith("RESPONSE") else flow, strict=True):
-        assert (told[0] or bytes(len(address)), told[1]) == (address, port)
+    for expected, (address, port) in zip(ends, reversed(flow) if kind.endswith("RESPONSE") else flow, strict=True):
+        assert (expected[0] or bytes(len(address)), expected[1]) == (address, port)
 
 
 @given(FIELDS, st.data())
 def test_any_damage_is_a_message_or_a_reason(fields, data):
-    """A frame with any bytes changed, or cut anywhere, gives a message in bounds or a reason; it never raises."""
+    """A frame with changed bytes, or cut anywhere, gives a message within bounds or a reason, and never raises."""
     frame = bytearray(tap(**fields))
     for at, value in data.draw(
         st.dictionaries(st.integers(0, len(frame) - 1), st.integers(0, 255), max_size=4)
@@ -184,7 +184,7 @@ def test_any_damage_is_a_message_or_a_reason(fields, data):
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_message_or_a_reason(frame):
-    """Any bytes whatever never raise."""
+    """Arbitrary bytes give a message within bounds or a reason, and never raise."""
     assert_bounded(read_dnstap(MESSAGE + field(14, 2, bytes([len(frame)])) + frame, ARRIVAL))
 
 

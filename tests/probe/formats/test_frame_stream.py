@@ -13,7 +13,7 @@ OTHER = struct.pack("!IIIII", 0, 15, 2, 1, 3) + b"xyz"
 
 
 def read(data: bytes) -> tuple[list[bytes], bool]:
-    """The frames in a stream, and whether it made sense to its end."""
+    """Return the frames in a stream, and whether it is valid to its end."""
     frames: list[bytes] = []
     try:
         used, _ = FrameStream().split(data, frames)
@@ -23,17 +23,17 @@ def read(data: bytes) -> tuple[list[bytes], bool]:
 
 
 def test_a_file_is_its_frames():
-    """What lies between START and STOP is the frames, in their order."""
+    """The frames between START and STOP are read in their order."""
     assert read(START + framed(b"one", b"two") + STOP) == ([b"one", b"two"], True)
 
 
 def test_files_behind_each_other_are_one():
-    """Behind a STOP another START may begin anew, as where files were put together."""
+    """Another START may follow a STOP, as in concatenated files."""
     assert read(START + framed(b"one") + STOP + START + framed(b"two") + STOP) == ([b"one", b"two"], True)
 
 
 def test_a_writer_is_answered():
-    """READY is answered with ACCEPT, STOP with FINISH; and each is told once."""
+    """READY is answered with ACCEPT and STOP with FINISH, each once."""
     stream = FrameStream()
     stream.split(READY, [])
     assert (stream.take_reply(), stream.take_reply()) == (ACCEPT, b"")
@@ -44,15 +44,15 @@ def test_a_writer_is_answered():
 
 
 def test_ready_may_offer_several_contents():
-    """A writer that offers dnstap among other contents is told to write dnstap."""
+    """A writer that offers dnstap among other contents is asked for dnstap."""
     fields = b"".join(struct.pack("!II", 1, len(kind)) + kind for kind in (b"xyz", READY[20:]))
     stream = FrameStream()
     stream.split(struct.pack("!III", 0, 4 + len(fields), 4) + fields, [])
     assert stream.take_reply() == ACCEPT
 
 
-def test_unknown_control_frames_and_fields_are_passed_over():
-    """Control frames and fields of kinds to come change nothing."""
+def test_unknown_control_frames_and_fields_are_skipped():
+    """Unknown control frames and fields change nothing."""
     later = struct.pack("!III", 0, 4, 6)
     field = struct.pack("!III", 0, 14, 2) + struct.pack("!II", 9, 2) + b"ab"
     assert read(field + later + framed(b"one")) == ([b"one"], True)
@@ -72,7 +72,7 @@ HOSTILE = {
     "START twice": START + START,
     "READY behind START": START + READY,
     "STOP before START": STOP,
-    "what only a reader says": START + ACCEPT,
+    "a control frame of readers": START + ACCEPT,
     "kind 0": struct.pack("!III", 0, 4, 0),
     "a field larger than its frame": struct.pack("!IIIII", 0, 12, 2, 1, 22),
     "a field cut in its head": struct.pack("!IIII", 0, 8, 2, 1),
@@ -80,19 +80,19 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_what_is_no_stream_of_dnstap_ends_it(case):
-    """From where a stream makes no sense nothing is read, and it is said."""
+def test_an_invalid_stream_ends(case):
+    """Nothing is read from the place on where a stream is invalid, and the error is raised."""
     assert read(HOSTILE[case]) == ([], False)
 
 
-def test_what_was_whole_before_counts():
-    """The frames before the damage are given all the same."""
+def test_frames_before_the_damage_count():
+    """The frames before the damage are returned."""
     assert read(START + framed(b"one") + START) == ([b"one"], False)
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40)), st.integers(1, 50))
 def test_pieces_of_any_size_give_the_same(bodies, size):
-    """A stream that comes in pieces gives the same frames, and never waits for more than its next frame."""
+    """A stream in pieces gives the same frames, and never waits for more than its next frame."""
     data, buffer, frames, stream = START + framed(*bodies) + STOP, b"", [], FrameStream()
     for at in range(0, len(data), size):
         buffer += data[at : at + size]
@@ -106,8 +106,8 @@ PIECES = [START, STOP, READY, ACCEPT, FINISH, OTHER, bytes(4), b"\xff\xff\xff\xf
 
 
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=40)), max_size=10))
-def test_any_bytes_end(pieces):
-    """Whatever comes gives frames, an error or both; it asks for no more than the limit and answers within reason."""
+def test_arbitrary_bytes_end(pieces):
+    """Arbitrary bytes give frames, an error or both; the need and the reply stay within bounds."""
     data, frames, stream = b"".join(pieces), [], FrameStream()
     try:
         used, need = stream.split(data, frames)

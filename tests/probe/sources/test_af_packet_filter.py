@@ -37,7 +37,7 @@ CASES = {
 
 
 def passes(packet, program: bytes) -> bool:
-    """Whether the kernel's own machine lets a packet through."""
+    """Return whether the kernel, running a program, passes a packet."""
     sender, receiver = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with sender, receiver:
         attach_filter(receiver, program)
@@ -51,14 +51,14 @@ def passes(packet, program: bytes) -> bool:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_kernel_lets_dns_pass(case):
-    """Packets on DNS ports pass, and what may be one of them; all else is dropped."""
+def test_the_kernel_passes_dns(case):
+    """Packets on DNS ports pass, and so do fragments and IPv6 extensions, which may hide them; others are dropped."""
     packet, expected = CASES[case]
     assert passes(packet, packet_filter(frozenset({53, 5353}))) == expected
 
 
-def test_as_many_ports_as_there_may_be():
-    """The kernel takes the filter for the largest number of ports, and it keeps the last of them."""
+def test_the_largest_number_of_ports():
+    """The kernel accepts the filter for the largest number of ports, and the filter passes the last port."""
     ports = frozenset({53, *range(1000, 1000 + MAX_PORTS - 1)})
     program = packet_filter(ports)
     assert passes(IP4 / TCP(sport=4000, dport=max(ports), flags="A"), program)

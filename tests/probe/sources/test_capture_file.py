@@ -6,6 +6,7 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
+from builders.capture_files import enhanced, interface, section
 from dnstrail.captured import Captured, Flow
 from dnstrail.errors import CaptureError
 from dnstrail_probe.options import CaptureOptions
@@ -17,7 +18,7 @@ PLACE = struct.Struct("<IIII")
 
 
 def pcap(*frames, linktype=101):
-    """A pcap file, one packet a second."""
+    """Return a pcap file with a packet for each second."""
     head = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, linktype)
     frames = [bytes(frame) for frame in frames]
     return head + b"".join(PLACE.pack(n, n, len(frame), len(frame)) + frame for n, frame in enumerate(frames, 1))
@@ -51,7 +52,7 @@ def test_messages_come_with_their_time_and_flow(path):
 
 
 def test_everything_passed_over_is_counted(path):
-    """Every packet is a message or has its reason counted; a SYN tells of a connection besides."""
+    """Every packet becomes a message or is counted by reason; a SYN also becomes a connection event."""
     path.write_bytes(
         pcap(
             IP4 / UDP(sport=4000, dport=53) / b"query",
@@ -77,7 +78,7 @@ def test_everything_passed_over_is_counted(path):
 
 
 def test_ports_are_a_choice(path):
-    """The ports on which messages are looked for can be named."""
+    """Messages are read on the ports that the options name."""
     path.write_bytes(pcap(IP4 / UDP(sport=4000, dport=53000) / b"query", IP4 / UDP(sport=4000, dport=53) / b"no"))
     assert [event.payload for event in drain(CaptureFileSource(str(path), CaptureOptions(frozenset({53000}))))] == [
         b"query"
@@ -85,7 +86,7 @@ def test_ports_are_a_choice(path):
 
 
 def test_a_capture_cut_short_is_reported(path):
-    """What is whole counts, and the counters say once that the file was cut short."""
+    """The packets before the cut count, and the cut is reported and counted once."""
     path.write_bytes(pcap(IP4 / UDP(sport=4000, dport=53) / b"query", b"second")[:-1])
     source = CaptureFileSource(str(path))
     assert len(drain(source)) == 1
@@ -94,7 +95,7 @@ def test_a_capture_cut_short_is_reported(path):
 
 
 def test_a_damaged_capture_is_reported(path):
-    """Damage has a reason of its own."""
+    """Damage is reported and counted under a reason of its own."""
     path.write_bytes(pcap() + PLACE.pack(0, 0, 0xFFFFFFFF, 0))
     source = CaptureFileSource(str(path))
     assert drain(source) == []
@@ -102,7 +103,7 @@ def test_a_damaged_capture_is_reported(path):
 
 
 def test_a_time_past_all_clocks_is_passed_over(path):
-    """A message whose time does not fit 64 bits of nanoseconds, which no wire could carry, is counted."""
+    """A packet whose time does not fit in 64 bits of nanoseconds is counted and skipped."""
     frame = bytes(IP4 / UDP(sport=4000, dport=53) / b"query123")
     section = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28)
     interface = struct.pack("<IIHHIHHB3xI", 1, 28, 101, 0, 0, 9, 1, 0, 28)  # its unit is a second
@@ -115,7 +116,7 @@ def test_a_time_past_all_clocks_is_passed_over(path):
 
 
 def test_a_path_opens_a_capture_file(path):
-    """What names no other source is the path of a capture file, which is not live."""
+    """A word that names no other source is the path of a capture file, which is not live."""
     path.write_bytes(pcap())
     source = open_source(str(path))
     assert (source.name, source.live) == (f"capture file {path}", False)
@@ -123,7 +124,37 @@ def test_a_path_opens_a_capture_file(path):
 
 
 def test_a_file_that_is_no_capture_is_refused(path):
-    """A file of another kind is a CaptureError that names the file."""
+    """A file that is no capture is a CaptureError that names the file."""
     path.write_bytes(b"something else")
     with pytest.raises(CaptureError, match=str(path)):
         open_source(str(path))
+
+
+FDDI = 10
+
+
+def test_a_capture_of_an_unknown_link_type_is_an_error(path):
+    """A capture in which no packet can be decoded is an error at its end, which names the link type."""
+    path.write_bytes(pcap(b"one", b"two", linktype=FDDI))
+    source = CaptureFileSource(str(path))
+    assert source.read(1) == []
+    with pytest.raises(CaptureError, match="link type 10 is not supported"):
+        source.read(1)
+    assert source.read(1) is None
+    source.close()
+
+
+def test_a_capture_with_some_packets_of_an_unknown_link_type_is_read(path):
+    """Packets of an unknown link type are counted where other packets of the capture can be read."""
+    query = bytes(IP4 / UDP(sport=4000, dport=53) / b"query")
+    frames = [enhanced(1, b"unknown", 0), enhanced(2, query, 1)]
+    path.write_bytes(section() + interface(FDDI) + interface(101) + b"".join(frames))
+    source = CaptureFileSource(str(path))
+    assert [event.payload for event in drain(source)] == [b"query"]
+    assert source.counters["link_type_not_supported"] == 1
+
+
+def test_a_capture_without_packets_is_no_error(path):
+    """An empty capture is read to its end, whatever its link type."""
+    path.write_bytes(pcap(linktype=FDDI))
+    assert drain(CaptureFileSource(str(path))) == []

@@ -22,7 +22,7 @@ TWO = tap(response_message=b"two", **WHOLE)
 
 @contextmanager
 def listening() -> Iterator[DnstapSocket]:
-    """A source at a socket of its own."""
+    """Open a source at a socket of its own."""
     with short_folder() as folder:
         source = open_source(f"dnstap:{folder}/run/dnstap.sock")
         try:
@@ -32,44 +32,44 @@ def listening() -> Iterator[DnstapSocket]:
 
 
 def payloads(source: DnstapSocket, count: int) -> list[bytes]:
-    """So many messages, waited for."""
+    """Read until `count` messages have arrived, and return their payloads."""
     found: Captures = []
     wait_until(lambda: found.extend(source.read(0.01)) or len(found) >= count, f"{count} messages")
     return [event.payload for _, event in found]
 
 
-def heard(source: DnstapSocket, writer: Writer) -> bytes:
-    """What a writer is told, while the source is read."""
+def reply_to(source: DnstapSocket, writer: Writer) -> bytes:
+    """Read the source, and return the bytes that a writer receives."""
     source.read(0.5)
     return writer.told()
 
 
 def is_cut_off(writer: Writer) -> bool:
-    """Whether its connection was closed."""
+    """Return whether the connection of a writer was closed."""
     try:
         return writer.told() == b""
-    except ConnectionError:  # what it wrote last was never read
+    except ConnectionError:  # its last bytes were never read
         return True
 
 
-def test_a_resolver_is_welcomed_heard_and_sent_off():
-    """The handshake of both ways, one message, and the end of it."""
+def test_a_whole_conversation_with_a_resolver():
+    """A resolver is answered at its start and its end, and its message is read."""
     with listening() as source:
         writer = Writer(source.path)
         source.read(1)  # it is accepted
         writer.send(READY)
-        assert heard(source, writer) == ACCEPT
+        assert reply_to(source, writer) == ACCEPT
         writer.send(START + framed(ONE))
         assert payloads(source, 1) == [b"one"]
         writer.send(STOP)
-        assert heard(source, writer) == FINISH
+        assert reply_to(source, writer) == FINISH
         assert writer.told() == b""
         writer.close()
         assert source.counters == {"packets": 1}
 
 
 def test_writers_come_and_go():
-    """Several write at once, one breaks off within a frame, another comes: of each what is whole is read."""
+    """The complete messages of every writer are read, though one breaks off within a frame and another joins late."""
     with listening() as source:
         first, second = Writer(source.path), Writer(source.path)
         first.send(START + framed(ONE) + framed(ONE)[:20])
@@ -86,7 +86,7 @@ def test_writers_come_and_go():
 
 
 def test_frames_come_byte_by_byte():
-    """A message that comes in single bytes is read once it is whole."""
+    """A message that arrives in single bytes is read once it is complete."""
     with listening() as source:
         writer = Writer(source.path)
         data = START + framed(ONE)
@@ -98,7 +98,7 @@ def test_frames_come_byte_by_byte():
 
 
 def test_a_hostile_writer_harms_itself_alone():
-    """Who writes no dnstap is cut off and counted; what it wrote before counts, and its neighbour goes on."""
+    """A writer that breaks the format is disconnected and counted; its earlier messages count, and others continue."""
     with listening() as source:
         good, bad = Writer(source.path), Writer(source.path)
         good.send(START + framed(ONE))
@@ -114,7 +114,7 @@ def test_a_hostile_writer_harms_itself_alone():
 
 
 def test_writers_are_bounded():
-    """Past the bound a writer is turned away and counted; the others go on, and a place that is left is free."""
+    """Beyond the bound a writer is refused and counted, the others continue, and a free place is used again."""
     with listening() as source:
         writers = []
         for _ in range(MOST_WRITERS):
@@ -136,7 +136,7 @@ def test_writers_are_bounded():
 
 
 def test_many_frames_are_read_in_bounded_steps():
-    """However much waits, one read takes a bounded part of it, and all of it is read in the end."""
+    """One read takes a bounded part of the waiting bytes, and all of them are read in the end."""
     with listening() as source:
         writer = Writer(source.path)
         writer.socket.setblocking(False)
@@ -154,14 +154,14 @@ def test_many_frames_are_read_in_bounded_steps():
 
 
 def test_user_and_group_alone_may_write():
-    """The socket is 0660 and its folder closed to others, as all our sockets."""
+    """The socket has mode 0660 and its folder mode 0750."""
     with listening() as source:
         assert stat.S_IMODE(source.path.stat().st_mode) == 0o660
         assert stat.S_IMODE(source.path.parent.stat().st_mode) == 0o750
 
 
 def test_a_second_probe_is_refused_and_a_dead_ones_socket_replaced():
-    """While one serves a path another is told so; what a killed one left is taken over; a closed one leaves nothing."""
+    """A path that is served refuses a second source; a stale socket is replaced; close() removes the socket."""
     with short_folder() as folder:
         path = folder / "dnstap.sock"
         with socket.socket(socket.AF_UNIX) as dead:
@@ -176,7 +176,7 @@ def test_a_second_probe_is_refused_and_a_dead_ones_socket_replaced():
 
 
 def test_a_file_is_never_replaced():
-    """A path under which there is anything but a socket is refused, and what lies there stays."""
+    """A path that holds anything except a socket is refused, and its content stays."""
     with short_folder() as folder:
         path = folder / "queries.fstrm"
         path.write_bytes(START)
@@ -186,14 +186,14 @@ def test_a_file_is_never_replaced():
 
 
 @pytest.mark.parametrize("path", ["/proc/nowhere/x.sock", "/tmp/" + "x" * 120])
-def test_where_no_socket_can_be(path):
-    """A place where no socket can be made is one clear error."""
+def test_a_path_at_which_no_socket_can_be_made(path):
+    """A path at which no socket can be made is an error that names the path."""
     with pytest.raises(DnstrailError, match=path[:20]):
         DnstapSocket(path, SystemClock())
 
 
 def test_words_and_paths_of_capture(monkeypatch):
-    """`dnstap` alone is the socket beside the others; a file may be called so, too, by its path."""
+    """`dnstap` alone is the socket beside the others; a file of that name is given by its path."""
     with short_folder() as folder:
         monkeypatch.setenv("DNSTRAIL_RUN_DIR", str(folder))
         source = open_source("dnstap")
@@ -205,7 +205,7 @@ def test_words_and_paths_of_capture(monkeypatch):
 
 
 def test_descriptors_are_given_back():
-    """Opening, connecting and closing leaves no descriptor behind."""
+    """Opening, connecting and closing leave no descriptor open."""
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         with listening() as source:

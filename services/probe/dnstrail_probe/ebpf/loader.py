@@ -20,6 +20,7 @@ from dnstrail_probe.ebpf.btf import Btf, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.headers import write_headers
 from dnstrail_probe.ebpf.program_text import program_text
 from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail_probe.source import SUDO
 
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
@@ -176,7 +177,7 @@ def _check_capabilities() -> None:
     """Refuse early and clearly: bcc would write about it in its own words."""
     missing = missing_capabilities(*NEEDED)
     if missing:
-        raise SourceUnavailable("ebpf", f"needs {', '.join(missing)}", remedies.SUDO)
+        raise SourceUnavailable("ebpf", f"needs {', '.join(missing)}", SUDO)
 
 
 def load_bcc() -> ModuleType:

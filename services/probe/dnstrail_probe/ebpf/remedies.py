@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-SUDO = "run it with sudo"
 KERNEL = "a newer kernel; --capture packet works on any"
 CGROUP2 = "mount -t cgroup2 none /sys/fs/cgroup"
 BTF = "a kernel with CONFIG_DEBUG_INFO_BTF"

@@ -1,4 +1,8 @@
-"""dnstap: from one protobuf message of a resolver to the DNS message in it (dnstap.proto of dnstap/dnstap.pb)."""
+"""Decodes dnstap: one protobuf message of a resolver to the DNS message in it (dnstap.proto of dnstap/dnstap.pb).
+
+The decoder is our own: dnstap is one small message type, its writers are strangers, and no protobuf runtime is needed.
+Tests compare it with the protobuf library.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,16 @@ _VARINT_BITS = 64
 # Fields of Dnstap, then of its Message.
 _IDENTITY, _MESSAGE, _KIND = 1, 14, 15
 _TYPE, _PROTOCOL, _QUERY_ADDRESS, _RESPONSE_ADDRESS, _QUERY_PORT, _RESPONSE_PORT = 1, 3, 4, 5, 6, 7
-_QUERY_TIME, _QUERY, _RESPONSE_TIME, _RESPONSE = 8, 10, 12, 14  # the nanoseconds lie one field behind a time
+_QUERY_TIME, _QUERY, _RESPONSE_TIME, _RESPONSE = 8, 10, 12, 14  # the field after a time holds its nanoseconds
 
 _KIND_MESSAGE = 1
-_ENDS = ("AUTH", "RESOLVER", "CLIENT", "FORWARDER", "STUB", "TOOL")  # UPDATE changes zones, and answers nothing
+_ENDS = ("AUTH", "RESOLVER", "CLIENT", "FORWARDER", "STUB", "TOOL")  # UPDATE is left out: it changes zones
 _TYPES = {
     2 * place + offset: f"{end}_{what}"
     for place, end in enumerate(_ENDS)
     for offset, what in ((1, "QUERY"), (2, "RESPONSE"))
 }
-# Protocol of the socket -> what carries it, and its own name where that says more.
+# Protocol of the socket -> its transport, and the name of an encrypted protocol on top of it.
 _TRANSPORTS = {
     1: ("udp", ""),
     2: ("tcp", ""),
@@ -39,41 +43,42 @@ _LARGEST_MESSAGE = 65535
 _LONGEST_IDENTITY = 255
 _SECOND = 10**9
 
-_Fields = tuple[dict[int, int], dict[int, bytes]]  # numbers and bytes, by field
+_Fields = tuple[dict[int, int], dict[int, bytes]]  # the numbers and the byte strings of a message, by field
 
 
-class _PassedOver(Exception):
-    """Why a frame gives no message, in snake_case."""
+class _Skipped(Exception):
+    """A frame without a usable message; the text is the reason, in snake_case."""
 
 
 def read_dnstap(frame: bytes, arrival: int) -> Captured | str:
-    """The DNS message in a frame, or the reason, in snake_case, why there is none.
+    """Return the DNS message in a frame, or the reason, in snake_case, why it is skipped.
 
-    Its time is the resolver's own: of the response, else of the query; `arrival` (ns) where it tells none. An
-    address that is not told, while the other end's is, is the unspecified one.
+    Its time is the resolver's own: that of the response, else of the query, else `arrival` (ns). If a frame states the
+    address of one end only, the other end has the unspecified address.
     """
     try:
         return _captured(frame, arrival)
-    except _PassedOver as reason:
+    except _Skipped as reason:
         return str(reason)
     except (LookupError, ValueError):
         return "dnstap_bad_message"
 
 
 def _captured(frame: bytes, arrival: int) -> Captured:
+    """Return the message; raise _Skipped, LookupError or ValueError if there is none."""
     kinds, texts = _fields(frame)
     if kinds.get(_KIND) != _KIND_MESSAGE:
-        raise _PassedOver("dnstap_other_type")
+        raise _Skipped("dnstap_other_type")
     numbers, inner = _fields(texts[_MESSAGE])
     name = _TYPES.get(numbers.get(_TYPE, 0))
     if name is None:
-        raise _PassedOver("dnstap_other_type")
+        raise _Skipped("dnstap_other_type")
     response = name.endswith("_RESPONSE")
     payload = inner.get(_RESPONSE if response else _QUERY, b"")
     if not payload:
-        raise _PassedOver("empty_payload")
+        raise _Skipped("empty_payload")
     if len(payload) > _LARGEST_MESSAGE:
-        raise ValueError("more than a DNS message can have")
+        raise ValueError("larger than any DNS message")
     transport, inside = _TRANSPORTS.get(numbers.get(_PROTOCOL, 0), _TRANSPORTS[1])
     args: dict[str, Any] = {"dnstap": name}
     if inside:
@@ -81,37 +86,49 @@ def _captured(frame: bytes, arrival: int) -> Captured:
     if identity := texts.get(_IDENTITY):
         args["identity"] = identity[:_LONGEST_IDENTITY].decode(errors="backslashreplace")
     flow = _flow(numbers, inner, transport, response=response)
-    return Captured(_stamp(numbers, arrival, response=response), payload, flow, None, args)
+    timestamp = _timestamp(numbers, arrival, response=response)
+    return Captured(timestamp=timestamp, payload=payload, flow=flow, args=args)
 
 
-def _stamp(numbers: dict[int, int], arrival: int, *, response: bool) -> int:
+def _timestamp(numbers: dict[int, int], arrival: int, *, response: bool) -> int:
+    """Return the time of a message in ns."""
     for field in (_RESPONSE_TIME, _QUERY_TIME) if response else (_QUERY_TIME,):
         if field in numbers:
             seconds, nanoseconds = numbers[field], numbers.get(field + 1, 0)
-            stamp = seconds * _SECOND + nanoseconds
-            if nanoseconds >= _SECOND or stamp > LAST_TIME:
-                raise _PassedOver("bad_timestamp")
-            return stamp
+            timestamp = seconds * _SECOND + nanoseconds
+            if nanoseconds >= _SECOND or timestamp > LAST_TIME:
+                raise _Skipped("bad_timestamp")
+            return timestamp
     return arrival
 
 
 def _flow(numbers: dict[int, int], texts: dict[int, bytes], transport: str, *, response: bool) -> Flow | None:
-    """Between whom it went: a query from the initiator to the responder, a response back."""
+    """Return the ends of a message: a query goes from the initiator to the responder, a response goes back."""
     ends = [
         (texts.get(address, b""), numbers.get(port, 0))
         for address, port in ((_QUERY_ADDRESS, _QUERY_PORT), (_RESPONSE_ADDRESS, _RESPONSE_PORT))
     ]
     if any(len(address) not in _ADDRESSES or port > _LAST_PORT for address, port in ends):
-        raise ValueError("an address or a port that there is not")
+        raise ValueError("an impossible address or port")
     known = max(len(address) for address, _ in ends)
     if not known:
         return None
-    (source, source_port), (target, target_port) = reversed(ends) if response else ends
-    return Flow(source or bytes(known), source_port, target or bytes(known), target_port, transport)
+    (source, source_port), (destination, destination_port) = reversed(ends) if response else ends
+    return Flow(
+        source=source or bytes(known),
+        source_port=source_port,
+        destination=destination or bytes(known),
+        destination_port=destination_port,
+        transport=transport,
+    )
 
 
 def _fields(data: bytes) -> _Fields:
-    """The fields of a protobuf message; of one that comes twice the last. ValueError, LookupError: it is none."""
+    """Return the fields of a protobuf message. If a field occurs twice, the last one counts.
+
+    Raises:
+        ValueError, LookupError: the bytes are no protobuf message.
+    """
     numbers: dict[int, int] = {}
     texts: dict[int, bytes] = {}
     at = 0
@@ -128,15 +145,16 @@ def _fields(data: bytes) -> _Fields:
             numbers[field] = int.from_bytes(data[at : at + _FIXED[kind]], "little")
             at += _FIXED[kind]
         else:
-            raise ValueError("a group, or nothing")
+            raise ValueError("a group, or an unknown wire type")
     if at > len(data):
         raise ValueError("cut within a field")
     return numbers, texts
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the number at a place, and the place behind it."""
     value = data[at]
-    if value < 0x80:  # noqa: PLR2004 - seven bits a byte; the eighth says that more follow
+    if value < 0x80:  # noqa: PLR2004 - seven bits in each byte; the eighth announces more
         return value, at + 1
     value &= 0x7F
     for shift in range(7, _VARINT_BITS, 7):
@@ -145,4 +163,4 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:  # noqa: PLR2004
             return value, at + 1
-    raise ValueError("a number of more than 64 bits")
+    raise ValueError("a varint of more than 64 bits")

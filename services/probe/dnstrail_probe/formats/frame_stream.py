@@ -6,7 +6,7 @@ import struct
 
 CONTENT_TYPE = b"protobuf:dnstap.Dnstap"
 ESCAPE = bytes(4)  # in the place of a length: a control frame follows
-LARGEST_FRAME = 1 << 20  # bytes; a query and a response of 64 KiB each, and much room
+LARGEST_FRAME = 1 << 20  # bytes: ample room for a query and a response of 64 KiB each
 
 ACCEPT, START, STOP, READY, FINISH = 1, 2, 3, 4, 5
 _CONTENT_FIELD = 1
@@ -16,7 +16,7 @@ _LENGTH, _CONTROL_LENGTH = 4, 8  # bytes before a data frame, and before a contr
 
 
 def control_frame(kind: int, content_type: bytes | None = None) -> bytes:
-    """A control frame as it is written."""
+    """Return a control frame as bytes."""
     body = _NUMBER.pack(kind)
     if content_type is not None:
         body += _FIELD.pack(_CONTENT_FIELD, len(content_type)) + content_type
@@ -24,9 +24,10 @@ def control_frame(kind: int, content_type: bytes | None = None) -> bytes:
 
 
 class FrameStream:
-    """Where the reading of one stream stands: before its START, in between, or behind its STOP.
+    """The state of one stream: before its START, in its data, or after its STOP.
 
-    A stream that is not for both ways, as in a file, begins with its START. `ended` is set by a STOP.
+    A unidirectional stream, such as a file, begins with START; a bidirectional one begins with READY and expects an
+    ACCEPT. Invariant: data frames count only between START and STOP. `ended` is True after a STOP.
     """
 
     def __init__(self) -> None:
@@ -35,9 +36,12 @@ class FrameStream:
         self._reply = b""
 
     def split(self, data: bytes | bytearray, frames: list[bytes]) -> tuple[int, int]:
-        """Append the data frames that stand whole at the start of the data; the bytes used, and how many are needed.
+        """Append the data frames that are complete at the start of the data.
 
-        Raises struct.error from where on it is no stream of dnstap, with what was whole appended.
+        Return the number of bytes used, and the number of bytes that the next frame needs to be complete.
+
+        Raises:
+            struct.error: the next bytes are no dnstap stream. The frames before them are appended.
         """
         at, size = 0, len(data)
         while at + _LENGTH <= size:
@@ -50,7 +54,7 @@ class FrameStream:
                 start = at + _CONTROL_LENGTH
             stop = start + (length or control_length)
             if stop - start > LARGEST_FRAME or (length and not self._started):
-                raise struct.error("no frame of dnstap")
+                raise struct.error("no dnstap frame")
             if stop > size:
                 return at, stop - at
             if length:
@@ -61,7 +65,7 @@ class FrameStream:
         return at, _LENGTH
 
     def take_reply(self) -> bytes:
-        """What the writer is to be told; b"" the next time."""
+        """Return the bytes to send to the writer, and forget them."""
         reply, self._reply = self._reply, b""
         return reply
 
@@ -74,17 +78,17 @@ class FrameStream:
             self._started, self.ended = kind == START, False
             self._reply += control_frame(ACCEPT, CONTENT_TYPE) if kind == READY else b""
         elif kind <= FINISH:
-            raise struct.error("a control frame out of its place, or of other content")
+            raise struct.error("a control frame out of place, or of another content type")
 
 
 def _is_dnstap(body: bytes) -> bool:
-    """Whether a START or READY names our content type, or none at all."""
+    """Return whether a START or READY names our content type, or none."""
     at, offered = _NUMBER.size, []
     while at < len(body):
         field, length = _FIELD.unpack_from(body, at)
         at += _FIELD.size + length
         if at > len(body):
-            raise struct.error("a field larger than its frame")
+            raise struct.error("a field that is larger than its frame")
         if field == _CONTENT_FIELD:
             offered.append(body[at - length : at])
     return not offered or CONTENT_TYPE in offered

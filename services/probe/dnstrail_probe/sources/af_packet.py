@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.process.clock import Clock
-from dnstrail_probe.check import SUDO, Check, Host, capability
+from dnstrail_probe.check import Check, Host, capability
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
-from dnstrail_probe.source import KERNEL, Captures, Opening
+from dnstrail_probe.source import KERNEL, SUDO, Captures, Opening
 from dnstrail_probe.sources.af_packet_filter import MAX_PACKET, packet_filter
 
 _ETH_P_ALL = 0x0003
