@@ -142,7 +142,9 @@ def run_page(page: Path, cache_folder: Path) -> dict[Block, str]:
     with reader_folder() as folder:
         for block in filter(lambda block: block.is_run, blocks(page)):
             if block.mark.startswith(FILE):
-                (folder / block.mark.removeprefix(FILE)).write_text(block.text)
+                file = folder / block.mark.removeprefix(FILE)
+                file.write_text(block.text)
+                file.chmod(0o644)
                 continue
             done = run_block(block, folder, cache_folder)
             assert done.returncode == 0, f"{block.text}{done.stdout}{done.stderr}"
