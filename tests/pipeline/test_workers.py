@@ -19,7 +19,7 @@ from dnstrail.errors import DataNotFound, Unavailable
 from live.processes import alive, children_of, command_line, dnstrail, run_dir, started, wait_until
 from live.workers import probe, response, seen
 
-README = Path(__file__).parents[2] / "README.md"
+LOOKUPS_PAGE = Path(__file__).parents[2] / "docs/lookups.md"
 SIGNATURE = """
 from dnstrail.errors import DataNotFound
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
@@ -72,8 +72,8 @@ def test_separate_workers_start_in_any_order_and_work_together():
 
 
 def test_ten_lines_of_any_client_get_an_answer():
-    """A running cache answers the README's client, which uses pyzmq and msgpack alone."""
-    code = re.search(r"<!-- test: client -->\n```python\n(.*?)```", README.read_text(), re.DOTALL).group(1)
+    """The client in docs/lookups.md, pyzmq and msgpack alone, is answered by a running cache."""
+    code = re.search(r"<!-- test: client -->\n```python\n(.*?)```", LOOKUPS_PAGE.read_text(), re.DOTALL).group(1)
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     with (
         run_dir() as folder,

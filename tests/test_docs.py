@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import dnstrail_probe
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.events import NAMES
+from dnstrail_cli.__main__ import main_command
+from dnstrail_signatures.load import load
+from live.processes import dnstrail, run_dir, started, wait_until
+from live.workers import asker
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+PRODUCT = ("services", "shared", "deploy", "Makefile", "docker-compose.yml", ".ci")
+DEMO = Path(dnstrail_probe.__file__).parent / "sources/demo.pcap"
+TIMEOUT = 30
+README_WORDS = 750
+NAME = attrgetter("name")
+
+BLOCK = re.compile(r"(?:^<!-- (?P<mark>.*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+CACHE, FILE, NOT_RUN = "test: cache", "file: ", "not run:"
+TESTED_ELSEWHERE = ("test: client",)  # tests/pipeline/test_workers.py
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "days": 86400}
+NANOSECONDS = 10**9
+COMPLETE = {  # of each operation the least request that is complete
+    "get": {"key": "192.0.2.10"},
+    "get_many": {"keys": ["192.0.2.10"]},
+    "trail": {"key": "192.0.2.10"},
+    "rank": {"connections": [{"address": "192.0.2.10"}]},
+    "lost": {"worker": "test", "lost": {}},
+}
+HARD_WORDS = re.compile(
+    r"(?:^|[.:!?]\s+)(?:What|Whether|Of)\b|\b(?:tells?|told|lest|but for|so-and-so|likewise|somebody|lets? go)\b"
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page, with the comment before it."""
+
+    page: str
+    mark: str
+    language: str
+    text: str
+
+    @property
+    def is_run(self) -> bool:
+        return self.language in ("sh", "python") and not self.mark.startswith((NOT_RUN, *TESTED_ELSEWHERE))
+
+
+@cache
+def blocks(page: Path) -> tuple[Block, ...]:
+    """Return the fenced blocks of a page, in order."""
+    return tuple(
+        Block(page.name, found["mark"] or "", found["language"], found["text"])
+        for found in BLOCK.finditer(page.read_text())
+    )
+
+
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return BLOCK.sub("", page.read_text())
+
+
+def spans(page: Path) -> list[str]:
+    """Return the inline code of a page."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def rows(page: Path, heading: str) -> list[list[str]]:
+    """Return the cells of the first table below a heading, its head left out."""
+    below = page.read_text().split(f" {heading}\n", 1)[1].partition("\n#")[0]
+    table = re.search(r"(?:^\|.*\n)+", below, re.MULTILINE)
+    assert table, heading
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.group().splitlines()[2:]]
+
+
+def codes(cell: str) -> list[str]:
+    """Return the inline code of a cell."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+@pytest.fixture(scope="module")
+def cache_folder() -> Iterator[Path]:
+    """The run-dir of a pipeline that has played the demo capture and stays."""
+    with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
+        wait_until(lambda: dnstrail("get", "updates.example", "--run-dir", folder).returncode == 0, "the demo capture")
+        yield folder
+
+
+@contextmanager
+def reader_folder() -> Iterator[Path]:
+    """A folder as a reader has it: a capture, and the commands in .venv/bin."""
+    with run_dir() as folder:
+        folder.chmod(0o755)  # the unprivileged workers read signatures here
+        shutil.copy(DEMO, folder / "traffic.pcap")
+        (folder / ".venv").mkdir()
+        (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+        yield folder
+
+
+def run_block(block: Block, folder: Path, cache_folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a block as its reader would, without sudo."""
+    runs = cache_folder if block.mark == CACHE else folder / "run"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = [sys.executable, "-c", block.text]
+    if block.language == "sh":
+        command = ["sh", "-e", "-c", block.text.replace("sudo ", "")]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "DNSTRAIL_RUN_DIR": str(runs), "COLUMNS": "120"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@cache
+def run_page(page: Path, cache_folder: Path) -> dict[Block, str]:
+    """Run the blocks of a page in order; return the output of each."""
+    outputs: dict[Block, str] = {}
+    with reader_folder() as folder:
+        for block in filter(lambda block: block.is_run, blocks(page)):
+            if block.mark.startswith(FILE):
+                file = folder / block.mark.removeprefix(FILE)
+                file.write_text(block.text)
+                file.chmod(0o644)
+                continue
+            done = run_block(block, folder, cache_folder)
+            assert done.returncode == 0, f"{block.text}{done.stdout}{done.stderr}"
+            outputs[block] = done.stdout
+    return outputs
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.is_run for block in blocks(page))], ids=NAME)
+def test_every_command_of_a_page_works(page: Path, cache_folder: Path) -> None:
+    """Every command of a page exits with 0, and prints the output that the page shows below it."""
+    outputs = run_page(page, cache_folder)
+    for block, shown in zip(blocks(page), blocks(page)[1:], strict=False):
+        if block in outputs and shown.language == "text":
+            assert outputs[block] == shown.text
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "signatures.md"], ids=NAME)
+def test_the_signature_of_a_page_fires_once(page: Path, cache_folder: Path) -> None:
+    """The signature that a page shows reports one finding on the demo capture."""
+    printed = next(output for block, output in run_page(page, cache_folder).items() if "--signatures" in block.text)
+    assert [json.loads(line)["eventName"] for line in printed.splitlines()].count("RELAY_RESOLVED") == 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAME)
+def test_every_block_is_marked(page: Path) -> None:
+    """Every block names its language, and a command that no test runs states the reason."""
+    for block in blocks(page):
+        assert block.language in ("sh", "python", "text"), block.text
+        assert block.language != "python" or block.mark.startswith((CACHE, FILE, *TESTED_ELSEWHERE)), block.text
+        if block.mark.startswith(NOT_RUN):
+            assert len(block.mark.removeprefix(NOT_RUN).split()) >= 3, f"no reason: {block.text}"
+        else:
+            assert block.mark in ("", CACHE, *TESTED_ELSEWHERE) or block.mark.startswith(FILE), block.mark
+
+
+def test_readme_is_short() -> None:
+    """The README takes two minutes to read."""
+    assert len((ROOT / "README.md").read_text().split()) <= README_WORDS
+
+
+def test_readme_links_every_page() -> None:
+    """The README links every page of docs/."""
+    readme = (ROOT / "README.md").read_text()
+    assert {page.name for page in DOCS.glob("*.md")} == set(re.findall(r"\]\(docs/(\w+\.md)\)", readme))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAME)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """Every relative link names a file that exists, and a heading of that file."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAME)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    """Every path of the source tree that a page names exists, also a path that leaves the package out."""
+    tree = [f"/{file}" for file in _tracked()]
+    top = tuple(f"{name}/" for name in ("services", "shared", "deploy", "docs", "tests", ".ci"))
+    named = [span for span in spans(page) if re.fullmatch(r"[\w./-]+", span)]
+    for path in named:
+        if path.startswith(top):
+            assert (ROOT / path).exists(), path
+        elif path.endswith((".py", ".bpf.c")) and path != "relay_resolved.py":
+            assert any(file.endswith(f"/{path}") for file in tree), path
+
+
+@cache
+def _tracked() -> tuple[str, ...]:
+    folders = [ROOT / name for name in ("services", "shared", "deploy", "tests")]
+    return tuple(str(file.relative_to(ROOT)) for folder in folders for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAME)
+def test_every_make_word_exists(page: Path) -> None:
+    """Every `make` word of a page is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    code = "\n".join([*spans(page), *(block.text for block in blocks(page))])
+    assert set(re.findall(r"^(?:sudo )?make ([a-z-]+)", code, re.MULTILINE)) <= targets
+
+
+def _commands(command: click.Command) -> Iterator[click.Command]:
+    yield command
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                found = command.get_command(context, name)
+                assert found, name
+                yield from _commands(found)
+
+
+def _options() -> set[str]:
+    parameters = [option for command in _commands(main_command) for option in command.params]
+    return {word for option in parameters for word in option.opts if word.startswith("--")} | {"--help"}
+
+
+def test_every_option_is_documented() -> None:
+    """Every option of every command appears on some page, and every option on a page exists."""
+    text = "\n".join(page.read_text() for page in DOCS.glob("*.md"))
+    assert [option for option in sorted(_options()) if not re.search(rf"{option}\b", text)] == []
+    named = {word for page in DOCS.glob("*.md") for span in spans(page) for word in re.findall(r"--[a-z-]+", span)}
+    assert named <= _options()
+
+
+def _texts(*names: str) -> str:
+    files = [file for name in names for file in [ROOT / name, *(ROOT / name).rglob("*")] if file.is_file()]
+    return "\n".join(file.read_text(errors="ignore") for file in files if file != Path(__file__))
+
+
+def test_every_environment_variable_is_documented() -> None:
+    """operations.md lists every variable that dnstrail reads, and no other."""
+    table = "\n".join(cells[0] for cells in rows(DOCS / "operations.md", "Environment variables"))
+    variable = re.compile(r"(?<![A-Z_])DNSTRAIL_[A-Z_]+")
+    assert set(variable.findall(_texts(*PRODUCT))) <= set(variable.findall(table))
+    read = _texts(*PRODUCT, "tests")
+    assert [name for cell in table.splitlines() for name in codes(cell) if name not in read] == []
+
+
+def test_every_event_is_documented() -> None:
+    """capture.md lists every event, and signatures.md every built-in signature."""
+    assert sorted(codes(cells[0])[0] for cells in rows(DOCS / "capture.md", "Events")) == sorted(NAMES)
+    built_in = {codes(cells[0])[0] for cells in rows(DOCS / "signatures.md", "Built-in signatures")}
+    assert built_in == {cls.metadata.event_name for cls in load()}
+
+
+def test_every_documented_operation_is_answered(cache_folder: Path) -> None:
+    """A running cache answers every operation of the table in lookups.md."""
+    with asker(lookups_address(cache_folder)) as client:
+        for operation in (codes(cells[0])[0] for cells in rows(DOCS / "lookups.md", "Any language")):
+            reply = client.ask(operation, **COMPLETE.get(operation, {}))
+            assert reply["ok"], (operation, reply)
+
+
+def _forms() -> list[str]:
+    return [form for cells in rows(DOCS / "lookups.md", "Times") for form in codes(cells[0])]
+
+
+@pytest.mark.parametrize("form", _forms())
+def test_every_documented_time_is_accepted(form: str) -> None:
+    """Every form of a time in lookups.md is accepted by --at, or refused for this hour of the day alone."""
+    done = dnstrail("get", "--capture", "demo", f"--at={form}", "shop.example")
+    assert done.returncode in (0, 1) or "still to come" in done.stderr, done.stderr
+
+
+LIMIT = re.compile(r"^\| (?P<bound>.+?) \| (?P<value>.+?) \| .*<!-- (?P<path>[\w.]+)(?P<ns> ns)? --> \|$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("bound", "value", "path", "ns"),
+    [
+        pytest.param(*found.group("bound", "value", "path", "ns"), id=found["path"])
+        for found in LIMIT.finditer((DOCS / "limits.md").read_text())
+    ],
+)
+def test_every_bound_is_true(bound: str, value: str, path: str, ns: str | None) -> None:
+    """The value of a bound in limits.md is the value of its constant."""
+    number, unit = re.match(r"([\d.,]+) ?(\w*)", value).groups()
+    stated = float(number.replace(",", "")) * UNITS.get(unit, 1) * (NANOSECONDS if ns else 1)
+    assert stated == _constant(path), bound
+
+
+def _constant(path: str) -> Any:
+    """Return the constant of a module, or the default of a field of a class in it."""
+    names = path.split(".")
+    is_field = names[-2][0].isupper()
+    module = importlib.import_module(".".join(names[: -2 if is_field else -1]))
+    return getattr(getattr(module, names[-2])() if is_field else module, names[-1])
+
+
+def test_every_counter_is_real() -> None:
+    """Every counter on the pages with bounds occurs in the product."""
+    pages = [DOCS / "limits.md", DOCS / "getaddrinfo.md", DOCS / "dnstap.md"]
+    named = {span for page in pages for span in spans(page) if re.fullmatch(r"[a-z]+_[a-z_]+", span)}
+    source = _texts("services", "shared")
+    assert [word for word in sorted(named) if not re.search(rf"\b{word}\b", source)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAME)
+def test_language_is_plain(page: Path) -> None:
+    """A page keeps the language rules of CONTRIBUTING that a program can check."""
+    plain = re.sub(r"`[^`\n]+`|\"[^\"\n]+\"|\*[^*\n]+\*", "", prose(page))
+    assert [line for line in plain.splitlines() if HARD_WORDS.search(line)] == []
+
+
+def test_picture_of_the_demo_is_current(tmp_path: Path) -> None:
+    """docs/demo.svg is what deploy/make_demo_picture.py draws."""
+    made = tmp_path / "demo.svg"
+    script = ROOT / "deploy/make_demo_picture.py"
+    subprocess.run([sys.executable, str(script), str(made)], check=True, timeout=TIMEOUT)
+    assert made.read_text() == (DOCS / "demo.svg").read_text(), f"run {script} docs/demo.svg"
