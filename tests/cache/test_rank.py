@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.captured import Flow, Process
-from dnstrail.image import Image
+from dnstrail.image import Circumstances, Image
 from dnstrail.protocol.lookups import ConnectionTo, GetMany, Rank
 from dnstrail_cache import answers
 from dnstrail_cache.state import CacheState
@@ -90,7 +90,7 @@ def test_a_sinkhole_is_never_shared(state, clock, sinkhole):
     kind = "AAAA" if sinkhole == "::" else "A"
     blocked = response("ads.test", f"ads.test 60 {kind} {sinkhole.rpartition('ffff:')[2]}", rdtype=kind)
     to_client = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
-    state.image.feed(1004.0, blocked, to_client, Process(7))
+    state.image.feed(1004.0, blocked, Circumstances(to_client, Process(7)))
     clock.step = 0.15
     asked = tuple(ConnectionTo(address=sinkhole, process=process) for process in (7, 8))
     assert answers.answer(Rank(connections=asked), state) == [["ads.test"], []]

@@ -19,7 +19,7 @@ except SystemExit as ended:
     print(json.dumps([ended.code, sorted(sys.modules)]), file=sys.stderr)
 """
 HEAVY = {
-    "dnstrail_probe.registry",
+    "dnstrail_probe.ebpf.entry",
     "dnstrail_cache.worker",
     "dnstrail_signatures.load",
     "dnstrail_cli.run",

@@ -27,7 +27,7 @@ _COMMANDS = {
     "health": LazyCommand("dnstrail_cli.counters", "health", "Exit with 0 if the cache hears a probe and is fed."),
     "probe": _worker("probe", "Capture DNS messages and publish them."),
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
-    "signatures": _worker("signatures", "Run signatures over the events, and report their findings."),
+    "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
 }
 _EXAMPLES = examples(
     "sudo dnstrail --output json --output option:sort-events --dnscache enable --events net_packet_dns",

@@ -22,6 +22,11 @@ from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source
 _WAIT = 1.0
 _NANOSECONDS = 1_000_000_000
 _END = float("inf")
+_DAMAGE = {
+    "": "",
+    CUT_SHORT: "cut short at its end; everything before counts",
+    DAMAGED: "damaged; everything before the damage counts",
+}
 _NOTHING: dict[str, Any] = {"ip_addresses": [], "dns_queries": [], "dns_root": "", "state": ""}
 
 
@@ -39,7 +44,9 @@ class CaptureLookup:
         options: CaptureOptions | None = None,
         on_read: Callable[[], None] = lambda: None,
     ) -> None:
-        bounds = Bounds(size=settings.size, grace=settings.grace)
+        bounds = Bounds(
+            size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
+        )
         self.image = Image(bounds, Admission(settings.unmatched))
         self._source = open_source(path, options or CaptureOptions())
         self._events = _events(self._source, on_read)
@@ -53,10 +60,8 @@ class CaptureLookup:
 
     @property
     def damage(self) -> str:
-        """The fault at the end of the file, or ""."""
-        if self.counters[CUT_SHORT]:
-            return "cut short at its end; what is whole counts"
-        return "damaged; what is whole before that counts" if self.counters[DAMAGED] else ""
+        """The damage of the file in words, or ""."""
+        return _DAMAGE[self._source.damage]
 
     def advance(self, at: float | None) -> None:
         """Apply the events up to `at`, or all of them.

@@ -37,6 +37,12 @@ class SourceEntry(msgspec.Struct, frozen=True):
     live: bool = True
     server_names: bool = True
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of `--capture` that a shell can complete: a placeholder such as PATH is none."""
+        fixed = self.argument and not self.argument.isupper()
+        return (self.name, f"{self.name}:{self.argument}") if fixed else (self.name,)
+
     def accepts(self, argument: str) -> bool:
         """Return whether the source can be opened with this argument; "" is always accepted."""
         return not argument or argument == self.argument or self.argument.isupper()
@@ -119,7 +125,7 @@ def capture_option(command: Callable[..., object]) -> Callable[..., object]:
 
 def complete_capture(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a word of `--capture`, or the path of a capture file, for a shell."""
-    words = (AUTO, *(entry.name for entry in SOURCES), STDIN)
+    words = (AUTO, *(word for entry in SOURCES for word in entry.words), STDIN)
     return [
         CompletionItem(incomplete, type="file"),
         *(CompletionItem(word) for word in words if word.startswith(incomplete)),
