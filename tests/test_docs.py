@@ -100,7 +100,7 @@ def codes(cell: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cache_folder() -> Iterator[Path]:
-    """The run-dir of a pipeline that has played the demo capture and stays."""
+    """Yield the run-dir of a pipeline that has played the demo capture and stays."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):
         wait_until(lambda: dnstrail("get", "updates.example", "--run-dir", folder).returncode == 0, "the demo capture")
         yield folder
@@ -108,7 +108,7 @@ def cache_folder() -> Iterator[Path]:
 
 @contextmanager
 def reader_folder() -> Iterator[Path]:
-    """A folder as a reader has it: a capture, and the commands in .venv/bin."""
+    """Yield a folder as a reader has it: a capture, and the commands in .venv/bin."""
     with run_dir() as folder:
         folder.chmod(0o755)  # the unprivileged workers read signatures here
         shutil.copy(DEMO, folder / "traffic.pcap")

@@ -47,7 +47,7 @@ def clock():
 
 @pytest.fixture
 def client(folder, clock):
-    """A plain client of a cache with small bounds and the clock of the test."""
+    """Yield a plain client of a cache with small bounds and the clock of the test."""
     with cache(folder, clock=clock, bounds=Bounds(grace=0, history=100)) as address, asker(address) as client:
         yield client
 
@@ -162,7 +162,7 @@ def test_rank(client, publishing):
 
 
 def to_client(number: int) -> Flow:
-    """The flow of a response to a process."""
+    """Return the flow of a response to a process."""
     return Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000 + number, socket=7 + number)
 
 

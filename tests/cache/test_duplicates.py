@@ -29,7 +29,7 @@ class Silence:
 
 @pytest.fixture
 def state():
-    """A cache that admits only responses to queries that it was fed."""
+    """Return a cache that admits only responses to queries that it was fed."""
     return CacheState(Image(Bounds(), Admission("reject")), FakeClock())
 
 
@@ -88,7 +88,7 @@ def test_which_packets_are_copies(event, is_copy):
 
 
 def packet(number: int, stamp: int, size: int = 0) -> Captured:
-    """A packet of its own, with its own payload."""
+    """Return a packet of its own, with its own payload."""
     payload = number.to_bytes(4) + bytes(size)
     return Captured(stamp, payload, Flow(SERVER, 53, CLIENT, 40000, "udp", 1, 9))
 

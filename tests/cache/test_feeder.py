@@ -162,7 +162,7 @@ TO_CLIENT = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=
 
 @pytest.fixture
 def live(messages, clock):
-    """A live probe, and a cache that rejects unmatched answers of parties that are not in doubt."""
+    """Return a live probe, and a cache that rejects unmatched answers of parties that are not in doubt."""
 
     class Live:
         def __init__(self):

@@ -40,7 +40,7 @@ for name in ADDED:
 
 @pytest.fixture
 def client(monkeypatch):
-    """A plain client of a cache that has the new operations, and applied two answers."""
+    """Yield a plain client of a cache that has the new operations, and applied two answers."""
     monkeypatch.setattr(lookups, "OPERATIONS", {**KNOWN, **ADDED})
     with short_folder() as folder, cache(folder) as address, asker(address) as client, probe(folder) as publishing:
         answers = [seen(response(name, f"{name} 60 A 192.0.2.1")) for name in ("a.com", "b.com", "c.org")]

@@ -41,7 +41,7 @@ def client(served):
 
 @pytest.fixture
 def other(served):
-    """A second client, for stats."""
+    """Yield a second client, for stats."""
     with asker(served) as other:
         yield other
 

@@ -29,7 +29,7 @@ def clock():
 
 @pytest.fixture
 def state(clock):
-    """A cache with four names of 192.0.2.1, and one name of each of 192.0.2.2 to 192.0.2.4."""
+    """Return a cache with four names of 192.0.2.1, and one name of each of 192.0.2.2 to 192.0.2.4."""
     image = Image()
     for number in range(4):
         image.feed(1000.0 + number, response(f"n{number}.com", f"n{number}.com 60 A 192.0.2.1"))
@@ -39,7 +39,7 @@ def state(clock):
 
 
 def rank(state, *connections):
-    """The names of connections, each given as the last number of its address and its process."""
+    """Return the names of connections, each given as the last number of its address and its process."""
     asked = tuple(ConnectionTo(address=f"192.0.2.{last}", process=process) for last, process in connections)
     return answers.answer(Rank(connections=asked), state)
 

@@ -28,7 +28,7 @@ def answer(name: str, address: str) -> bytes:
 
 @pytest.fixture
 def capture(tmp_path):
-    """A capture with an answer over UDP on port 5353, an answer over TCP on port 53, and an HTTP request."""
+    """Return a capture with an answer over UDP on port 5353, an answer over TCP on port 53, and an HTTP request."""
     by_tcp = answer("tcp.example", "198.51.100.2")
     frames = [
         TO_CLIENT / UDP(sport=5353, dport=4000) / answer("udp.example", "198.51.100.1"),

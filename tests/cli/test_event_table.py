@@ -46,7 +46,7 @@ TCP = {"dst": "192.0.2.10", "dst_port": 443}
 
 @pytest.fixture(autouse=True)
 def utc(monkeypatch):
-    """The host's zone is UTC."""
+    """Yield the host's zone is UTC."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     yield
@@ -153,7 +153,7 @@ def test_answers_are_shortened(room, expected):
 
 
 def lines(*items: Event | dict, width: int = 80, terminal: bool = True) -> list[str]:
-    """The lines of a table on a terminal of this width."""
+    """Return the lines of a table on a terminal of this width."""
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=terminal, no_color=True, markup=False, highlight=False)
     console.record = True

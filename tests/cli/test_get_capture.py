@@ -143,7 +143,7 @@ def iter_messages(path: Path):
 
 @pytest.fixture
 def tapped(tmp_path) -> Path:
-    """A dnstap file with an answer over TLS at 1,700,000,001 s, TTL 100 s, and a message that is skipped."""
+    """Return a dnstap file with an answer over TLS at 1,700,000,001 s, TTL 100 s, and a message that is skipped."""
     answer = response("www.example", "www.example 100 CNAME edge.example.", "edge.example 100 A 192.0.2.80")
     path = tmp_path / "resolver.fstrm"
     path.write_bytes(START + framed(tap(response_message=answer, **WHOLE), b"\xff") + STOP)

@@ -12,7 +12,7 @@ from live.workers import FakeClock
 
 @pytest.fixture
 def console() -> Console:
-    """A terminal of 80 columns whose text can be read."""
+    """Return a terminal of 80 columns whose text can be read."""
     return Console(file=io.StringIO(), force_terminal=True, width=80)
 
 

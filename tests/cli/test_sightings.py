@@ -34,7 +34,7 @@ def from_file(at: float) -> Event:
 
 
 def passed(*items: Any, now: float = 0.0, later: float = 0.0, everything: bool = False) -> list[int]:
-    """The process ids of what is passed on, of items that came at `now`."""
+    """Return the process ids of what is passed on, of items that came at `now`."""
     stage = ClientSightings()
     for item in items:
         stage.add(item, now)

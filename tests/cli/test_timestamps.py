@@ -13,7 +13,7 @@ ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"  # Berlin, as POSIX writes it
 
 @pytest.fixture(autouse=True)
 def berlin(monkeypatch):
-    """The host's zone is that of Berlin."""
+    """Yield the host's zone is that of Berlin."""
     monkeypatch.setenv("TZ", ZONE)
     time.tzset()
     yield

@@ -37,7 +37,7 @@ def roots(*arguments: object) -> list[str]:
 
 @pytest.fixture(scope="module")
 def running_cache() -> Iterator[str]:
-    """The address of a cache with two questions for 192.0.2.1, and a connection by its first client."""
+    """Yield the address of a cache with two questions for 192.0.2.1, and a connection by its first client."""
     to_site = Flow(packed("10.0.0.2"), 50000, packed("192.0.2.1"), 443, "tcp")
     other = response("b", "b 60 A 192.0.2.1")
     strange = response("\\027[31mred", "\\027[31mred 60 A 192.0.2.66")

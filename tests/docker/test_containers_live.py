@@ -27,7 +27,7 @@ EMBEDDED = "127.0.0.11"  # Docker's own server on user-defined networks
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    """A Docker daemon that only these tests use, with a network."""
+    """Yield a Docker daemon that only these tests use, with a network."""
     docker_or_skip()
     live_or_skip("gcc")
     with docker_daemon() as started:
@@ -40,7 +40,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture
 def seen(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watching]:
-    """The probe."""
+    """Yield the probe."""
     monkeypatch.setenv("DOCKER_HOST", daemon.host)
     with watching() as started:
         yield started

@@ -58,7 +58,7 @@ def network() -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def static() -> Iterator[str]:
-    """A static program."""
+    """Yield a static program."""
     with run_dir() as folder:
         folder.chmod(0o755)
         program = folder / "resolve"
@@ -69,7 +69,7 @@ def static() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def seen(network: Hosts) -> Iterator[Watching]:
-    """The probe, started after the servers."""
+    """Yield the probe, started after the servers."""
     with watching() as started:
         yield started
 

@@ -14,7 +14,7 @@ RAW_IPV4 = 228
 
 @pytest.fixture
 def capture(tmp_path):
-    """A query, its answer, and 10 ms later another answer to the same query that shares no address with it."""
+    """Return a query, its answer, and 10 ms later another answer to the same query that shares no address with it."""
     name = "bank.example"
     query = dns.message.make_query(name, "A", id=1).to_wire()
     first = response(name, f"{name} 300 A 192.0.2.1")
@@ -27,7 +27,7 @@ def capture(tmp_path):
 
 
 def packet(microseconds: int, source: int, target: int, payload: bytes) -> bytes:
-    """A UDP packet of a pcap file, between the one client and the one server."""
+    """Return a UDP packet of a pcap file, between the one client and the one server."""
     ends = (bytes([192, 0, 2, 100]), bytes([192, 0, 2, 53]))
     ends = ends if target == 53 else ends[::-1]
     udp = struct.pack("!4H", source, target, 8 + len(payload), 0) + payload

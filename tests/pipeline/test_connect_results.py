@@ -51,7 +51,7 @@ def network() -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def seen(network: Hosts) -> Iterator[Watching]:
-    """The probe."""
+    """Yield the probe."""
     with watching() as started:
         yield started
 

@@ -33,7 +33,7 @@ def network() -> Iterator[Hosts]:
 
 @contextmanager
 def fed_from_dnstap() -> Iterator[tuple[Path, Asker]]:
-    """A cache that is fed from a dnstap socket; yields its folder, and who may ask it."""
+    """Yield a cache that is fed from a dnstap socket; yields its folder, and who may ask it."""
     with (
         run_dir() as folder,
         started("cache", "--run-dir", folder),

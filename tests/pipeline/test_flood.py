@@ -24,7 +24,7 @@ PATIENCE = 120.0  # seconds for the cache to catch up, on a busy machine
 
 @pytest.fixture
 def network() -> Iterator[Hosts]:
-    """A host that only this test uses."""
+    """Yield a host that only this test uses."""
     live_or_skip()
     with hosts() as both:
         yield both

@@ -48,7 +48,7 @@ for number in range(int(sys.argv[1])):
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A folder with the programs, and the files that they see in /etc."""
+    """Yield a folder with the programs, and the files that they see in /etc."""
     live_or_skip("gcc", "musl-gcc")
     with run_dir() as made:
         made.chmod(0o755)
@@ -74,7 +74,7 @@ def network(folder: Path) -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def seen(network: Hosts) -> Iterator[Watching]:
-    """The probe, started before the programs."""
+    """Yield the probe, started before the programs."""
     with watching(getaddrinfo=True) as started:
         yield started
 
@@ -213,7 +213,7 @@ def test_threads_at_once(network, folder, seen):
 
 @pytest.fixture
 def scratch(folder) -> Iterator[Path]:
-    """A mounted file system."""
+    """Yield a mounted file system."""
     mount = folder / "scratch"
     mount.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "none", mount], check=True)

@@ -51,12 +51,12 @@ def test_hostile_answer_is_answered_and_the_next_good_one_is_related(case):
 
 
 def dns_fields(expected: dict) -> list[str]:
-    """The fields of a result that the data source returns."""
+    """Return the fields of a result that the data source returns."""
     return [name for name in ("ip_addresses", "dns_queries", "dns_root") if name in expected]
 
 
 def lookup(dns: DnsDataSource, key: str, mark: Mark) -> dict | None:
-    """The result of a lookup after a turn, or None."""
+    """Return the result of a lookup after a turn, or None."""
     try:
         return dns.get(key, after=[mark])
     except DataNotFound:

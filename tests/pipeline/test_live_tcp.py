@@ -73,8 +73,6 @@ def test_names_resolved_over_tcp_are_in_the_image(network, capture):
     with run_dir() as folder, started("cache", "--run-dir", folder):
         command = [sys.executable, "-m", "dnstrail_probe", "--capture", capture]
         command += ["--run-dir", str(folder), "--subscribers", "1"]
-        if capture == "packet":  # it sees its own namespace alone
-            command = ["ip", "netns", "exec", network.client, *command]
         probe = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
             wait_until(lambda: "ready" in probe.stderr.readline(), "the probe")
@@ -93,8 +91,7 @@ def test_names_resolved_over_tcp_are_in_the_image(network, capture):
             probe.stderr.close()
 
 
-@pytest.mark.parametrize("capture", ["ebpf", "packet"])
-def test_server_names_become_events_if_the_option_is_set(network, capture):
+def test_server_names_become_events_if_the_option_is_set(network):
     """The name in a ClientHello and the Host of a request become events, also if they are split."""
     script = """
 import socket, ssl, threading
@@ -121,10 +118,8 @@ send(b"GET / HTTP/1.1\\r\\n", b"Host: http.", b"example:80\\r\\n\\r\\n", bytes(1
 send(hello[:600].replace(b"tls.example", b"two.example"), hello[600:].replace(b"tls.example", b"two.example"))
 """
     with run_dir() as folder:
-        command = [sys.executable, "-m", "dnstrail_cli", "--capture", capture, "--evidence", "sni"]
+        command = [sys.executable, "-m", "dnstrail_cli", "--capture", "ebpf", "--evidence", "sni"]
         command += ["--run-dir", str(folder / "run"), "--events", "net_server_name", "--output", "json"]
-        if capture == "packet":  # it sees its own namespace alone
-            command = ["ip", "netns", "exec", network.client, *command]
         folder.chmod(0o755)  # nobody has to reach the sockets within
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
@@ -144,4 +139,4 @@ send(hello[:600].replace(b"tls.example", b"two.example"), hello[600:].replace(b"
         ("http.example", "host", "127.0.0.1"),
         ("two.example", "sni", "127.0.0.1"),
     ]
-    assert {one["processName"].startswith("python") for one in ours} == {capture == "ebpf"}
+    assert all(one["processName"].startswith("python") for one in ours)

@@ -26,7 +26,7 @@ EXIT = SCHED_PROCESS_EXIT, Captured(1_000_000_000, process=Process(name="true"))
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder for sockets."""
+    """Yield a folder for sockets."""
     with run_dir() as folder:
         yield folder
 
@@ -103,5 +103,5 @@ def all_counted(client: Asker, sent: int) -> bool:
 
 
 def missed_by_workers(client: Asker) -> int:
-    """The number of messages that the signature worker reported as missed."""
+    """Return the number of messages that the signature worker reported as missed."""
     return client.ask("stats")["data"]["lost"]["workers"].get("net_packet_dns", 0)

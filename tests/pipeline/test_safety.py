@@ -70,7 +70,7 @@ class Probe:
 
 @contextmanager
 def probe(*prefix: str, owner: int = 0, capture: str = "ebpf") -> Iterator[tuple[Probe, object]]:
-    """A running probe whose messages arrive."""
+    """Yield a running probe whose messages arrive."""
     with run_dir() as folder, open_bus() as bus:
         os.chown(folder, owner, owner)
         subscriber = bus.subscriber(
@@ -89,7 +89,7 @@ def probe(*prefix: str, owner: int = 0, capture: str = "ebpf") -> Iterator[tuple
 
 
 def threads(pid: int) -> list[dict[str, str]]:
-    """The status of each thread of a process."""
+    """Return the status of each thread of a process."""
     return [
         dict(re.findall(r"^(\w+):\t(.*)$", text_of(status), re.MULTILINE))
         for status in Path(f"/proc/{pid}/task").glob("*/status")
@@ -124,7 +124,7 @@ def test_few_capabilities_are_enough_and_are_given_up(network, user, capture):
 
 
 def ends_of(started: Probe, pid: int) -> list[Captured]:
-    """The exit events of a process."""
+    """Return the exit events of a process."""
     return [event for topic, event in started.events if topic == SCHED_PROCESS_EXIT and event.process.pid == pid]
 
 
@@ -143,7 +143,7 @@ def test_killed_probe_leaves_nothing_in_the_kernel(network, capture):
 
 
 def held_by(pid: int) -> set[tuple[str, int]]:
-    """The BPF objects of a process: kind and id."""
+    """Return the BPF objects of a process: kind and id."""
     found = set()
     for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         found |= {
@@ -154,7 +154,7 @@ def held_by(pid: int) -> set[tuple[str, int]]:
 
 
 def loaded() -> set[tuple[str, int]]:
-    """The BPF objects in the kernel: kind and id."""
+    """Return the BPF objects in the kernel: kind and id."""
     return {
         (kind, entry["id"])
         for kind in ("prog", "link", "map")

@@ -42,7 +42,7 @@ class Resolved(Signature):
 
 @contextmanager
 def data_source(folder: Path, timeout: float = 1.0) -> Iterator[DnsDataSource]:
-    """A client of the cache in a folder."""
+    """Yield a client of the cache in a folder."""
     dns = DnsDataSource(lookups_address(folder), timeout=timeout)
     try:
         yield dns
@@ -51,7 +51,7 @@ def data_source(folder: Path, timeout: float = 1.0) -> Iterator[DnsDataSource]:
 
 
 def answers(dns: DnsDataSource, key: str) -> dict | None:
-    """The result of a lookup, or None; also without a cache."""
+    """Return the result of a lookup, or None; also without a cache."""
     try:
         return dns.get(key)
     except (DataNotFound, Unavailable):
@@ -68,7 +68,7 @@ def test_separate_workers_start_in_any_order_and_work_together():
     ):
         finding = json.loads(signatures.stdout.readline())
         assert finding["eventName"] == "WATCHED_NAME"
-        assert {"name": "dns_root", "type": "const char*", "value": "updates.example"} in finding["args"]
+        assert {"name": "dns_root", "type": "const char *", "value": "updates.example"} in finding["args"]
 
 
 def test_ten_lines_of_any_client_get_an_answer():

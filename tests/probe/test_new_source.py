@@ -68,7 +68,7 @@ main()
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """The folder of a module with a source, which Python finds, and its line in the table."""
+    """Return the folder of a module with a source, which Python finds, and its line in the table."""
     (tmp_path / "tick_source.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(tmp_path))
     entry = SourceEntry("ticks", "tick_source", argument="NAME")
@@ -79,7 +79,7 @@ def module(tmp_path, monkeypatch):
 
 @contextmanager
 def probing(folder: Path, module: Path):
-    """The real probe, with one more line in its table."""
+    """Yield the real probe, with one more line in its table."""
     command = [sys.executable, "-c", PROBE, "--capture", "ticks:tock", "--run-dir", str(folder)]
     paths = {**os.environ, "PYTHONPATH": str(module)}
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=paths) as process:
@@ -134,7 +134,7 @@ def test_its_checks_are_part_of_the_report(module, tmp_path, monkeypatch):
 
 
 def refusing(name: str, **fields) -> SourceEntry:
-    """The line of a source that cannot be opened."""
+    """Return the line of a source that cannot be opened."""
     return SourceEntry(name, f"{name}_source", automatic=True, **fields)
 
 

@@ -19,7 +19,7 @@ BITS = {"CAP_SYS_PTRACE": 19, "CAP_BPF": 39}
 
 @contextmanager
 def capturing(*arguments: str):
-    """The status of a probe whose source is open and whose socket is bound."""
+    """Yield the status of a probe whose source is open and whose socket is bound."""
     with run_dir() as folder:
         if "--user" in arguments:
             os.chown(folder, USER, USER)
@@ -30,7 +30,7 @@ def capturing(*arguments: str):
 
 
 def capabilities(status: dict[str, str]) -> set[int]:
-    """The capabilities that a process has, or could get back."""
+    """Return the capabilities that a process has, or could get back."""
     held = int(status["CapEff"], 16) | int(status["CapPrm"], 16) | int(status["CapAmb"], 16)
     return {bit for bit in range(64) if held >> bit & 1}
 

@@ -54,7 +54,7 @@ def bus():
 
 @pytest.fixture
 def known(folder):
-    """The address of a cache that applied answers about a.com and b.com."""
+    """Yield the address of a cache that applied answers about a.com and b.com."""
     with cache(folder) as address, probe(folder) as publishing, asker(address) as plain:
         a, b = response("a.com", "a.com 60 A 192.0.2.1"), response("b.com", "b.com 60 A 192.0.2.2")
         wait_until_seen(plain, publishing.turn(seen(a), seen(b)))
@@ -204,7 +204,7 @@ def test_fields_of_later_versions_are_ignored(replying):
 
 @pytest.fixture
 def marks_sent(address):
-    """The marks of each request to a server that answers every key alike."""
+    """Yield the marks of each request to a server that answers every key alike."""
     sent = []
     reply = msgpack.packb({"v": 1, "ok": True, "data": A_COM, "complete": True})
 
@@ -358,7 +358,7 @@ def test_a_report_that_a_cache_refuses_is_not_repeated(address, bus):
 
 
 def reason_at(address, bus):
-    """The reason and the text with which a lookup at an address fails."""
+    """Return the reason and the text with which a lookup at an address fails."""
     with pytest.raises(Unavailable) as caught:
         LookupClient(address, bus=bus, timeout=0.05).request("version")
     return caught.value.reason, str(caught.value)
@@ -366,7 +366,7 @@ def reason_at(address, bus):
 
 @pytest.fixture
 def alone(monkeypatch):
-    """A host without any other run-dir."""
+    """Return a host without any other run-dir."""
     monkeypatch.setattr(ipc, "_run_dirs", list)
 
 

@@ -73,7 +73,7 @@ def test_each_connection_has_the_name_that_its_process_asked_for(folder, bus):
 
 
 def to_client(number):
-    """The flow of a response to a process."""
+    """Return the flow of a response to a process."""
     return Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000 + number, socket=7 + number)
 
 
@@ -91,7 +91,7 @@ def test_a_sinkhole_names_only_the_connection_of_its_asker(folder, bus, sinkhole
 
 @pytest.fixture
 def requests(folder):
-    """The requests to a cache without names."""
+    """Yield the requests to a cache without names."""
     received = []
 
     def answer(body):

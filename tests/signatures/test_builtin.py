@@ -106,7 +106,7 @@ def test_without_its_data_source_it_does_not_start(signature):
 
 @pytest.fixture
 def watch_list(tmp_path, monkeypatch):
-    """Returns a function that writes the watch list of the signature."""
+    """Return a function that writes the watch list of the signature."""
 
     def write(text):
         path = tmp_path / "list.txt"

@@ -18,7 +18,7 @@ IN_CONTAINER = Process(1, "nginx", container_id="c0ffee")
 
 
 def made(event_name, *selectors, **methods):
-    """A signature class that notes what it receives."""
+    """Return a signature class that notes what it receives."""
     namespace = {
         "metadata": SignatureMetadata(f"id-{event_name}", "1", event_name.title(), event_name),
         "selected_events": tuple(EventSelector(**selector) for selector in selectors),
@@ -49,7 +49,7 @@ def found():
 
 @pytest.fixture
 def engine(found):
-    """Returns an engine over signature classes."""
+    """Return an engine over signature classes."""
     return lambda *classes: Engine(classes, DataSources(), found.append)
 
 

@@ -40,7 +40,7 @@ def folder():
 
 @pytest.fixture
 def package(folder):
-    """A folder as pip installs a package with one module and one entry point."""
+    """Return a folder as pip installs a package with one module and one entry point."""
     package = folder / "site"
     (package / "shell_ended-1.dist-info").mkdir(parents=True)
     (package / "shell_ended.py").write_text(MODULE)
@@ -53,7 +53,7 @@ def package(folder):
 
 @contextmanager
 def worker(folder, package, *options):
-    """The signature worker as a process that has a package on its path."""
+    """Yield the signature worker as a process that has a package on its path."""
     command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--run-dir", str(folder), "--no-cache", *options]
     environment = {**os.environ, "PYTHONPATH": str(package)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)

@@ -76,7 +76,7 @@ def findings():
 
 @contextmanager
 def signatures(folder, findings, *classes, lookups=None):
-    """A signature worker over classes, with its findings put into a list."""
+    """Yield a signature worker over classes, with its findings put into a list."""
     connected = threading.Event()
 
     def target(bus, stop):

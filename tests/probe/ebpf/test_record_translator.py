@@ -27,13 +27,13 @@ SERVER, CLIENT = ip_address("192.0.2.53").packed, ip_address("192.0.2.1").packed
 
 @pytest.fixture
 def counters() -> Counter[str]:
-    """What the translator counts."""
+    """Return what the translator counts."""
     return Counter()
 
 
 @pytest.fixture
 def translator(tmp_path, counters) -> Iterator[RecordTranslator]:
-    """A translator on a host without cgroups."""
+    """Yield a translator on a host without cgroups."""
     attribution = Attribution(str(tmp_path), BOOT)
     options = CaptureOptions()
     yield RecordTranslator(

@@ -22,7 +22,7 @@ ORDERS = st.sampled_from("<>")
 
 
 def ours(path):
-    """The frames and times of our reader."""
+    """Return the frames and times of our reader."""
     reader, found = CaptureReader(path), []
     while (packets := reader.read()) is not None:
         found += packets
@@ -32,7 +32,7 @@ def ours(path):
 
 
 def dpkts(path):
-    """The frames and times of dpkt, in nanoseconds."""
+    """Return the frames and times of dpkt, in nanoseconds."""
     with path.open("rb") as file:
         found = list(dpkt.pcap.UniversalReader(file))
     return [frame for _, frame in found], [int(Decimal(time) * 10**9) for time, _ in found]

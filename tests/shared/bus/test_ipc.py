@@ -54,7 +54,7 @@ def umask():
 
 
 def refusal(open_end, address):
-    """The error that opening an end raises."""
+    """Return the error that opening an end raises."""
     with open_bus() as bus:
         with pytest.raises(BusError) as caught:
             open_end(bus, address)

@@ -141,7 +141,7 @@ class Followed(TurnFollower):
         return self
 
     def shown(self, count: int, start: str = "s") -> str:
-        """The state of the first turns: w(hole), l(ost), or "." for not yet ended."""
+        """Return the state of the first turns: w(hole), l(ost), or "." for not yet ended."""
         return "".join({True: "w", False: "l", None: "."}[self.reached((start, turn))] for turn in range(count))
 
 

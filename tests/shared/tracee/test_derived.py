@@ -27,12 +27,12 @@ V6 = Flow(bytes(15) + b"\1", 40000, bytes(15) + b"\2", 53, "tcp")
 
 
 def packet(payload: bytes, flow: Flow | None = V4, name: str = NET_PACKET_DNS) -> Event:
-    """An event with a DNS message."""
+    """Return an event with a DNS message."""
     return Event(name, Captured(7, payload, flow, args={"foreign": False}), ("s", 1), "host1", coverage=0.5)
 
 
 def derived(event: Event) -> Event:
-    """The one event that an event leads to."""
+    """Return the one event that an event leads to."""
     [one] = derived_events(event, DERIVED)
     return one
 

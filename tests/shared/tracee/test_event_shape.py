@@ -106,12 +106,12 @@ FRAME = {
 
 
 def event(payload: bytes, flow: Flow | None = FLOW, **args: Any) -> Event:
-    """A DNS packet."""
+    """Return a DNS packet."""
     return Event(NET_PACKET_DNS, Captured(STAMP, payload, flow, args=args), ("s", 1), "host1")
 
 
 def args_of(event: Event, *, parse_arguments: bool = False) -> dict[str, Any]:
-    """The arguments of an event by name; no name may occur twice, and their number must be right."""
+    """Return the arguments of an event by name; no name may occur twice, and their number must be right."""
     shaped = event_map(event, parse_arguments=parse_arguments)
     values = {arg["name"]: arg["value"] for arg in shaped["args"]}
     assert len(values) == len(shaped["args"]) == shaped["argsNum"]
@@ -119,7 +119,7 @@ def args_of(event: Event, *, parse_arguments: bool = False) -> dict[str, Any]:
 
 
 def rewritten(role: str = CLIENT, *, egress: bool = True, port: int = 44932, meant: bytes = b"\x7f\0\0\x0b") -> Flow:
-    """A question to Docker's embedded DNS, as NAT leaves it."""
+    """Return a question to Docker's embedded DNS, as NAT leaves it."""
     return Flow(
         source=bytes([127, 0, 0, 1]),
         source_port=40000,

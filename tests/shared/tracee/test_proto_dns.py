@@ -36,7 +36,7 @@ EMPTY = {
 
 
 def shaped(payload: bytes) -> dict[str, Any]:
-    """The shape of a message that is whole."""
+    """Return the shape of a message that is whole."""
     message, reason = proto_dns(payload)
     assert message is not None
     assert reason == ""
@@ -44,7 +44,7 @@ def shaped(payload: bytes) -> dict[str, Any]:
 
 
 def answer_of(payload: bytes) -> dict[str, Any]:
-    """The shape of the one answer of a message that is whole."""
+    """Return the shape of the one answer of a message that is whole."""
     [answer] = shaped(payload)["answers"]
     return answer
 
@@ -253,7 +253,7 @@ def test_a_message_of_too_many_records_is_bounded() -> None:
 
 
 def header(flags: int, tail: bytes) -> bytes:
-    """A message with any flags and four records promised in each section."""
+    """Return a message with any flags and four records promised in each section."""
     return b"\x00\x01" + flags.to_bytes(2) + b"\x00\x01\x00\x02\x00\x01\x00\x02" + tail
 
 

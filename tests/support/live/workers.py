@@ -237,7 +237,7 @@ def wait_until_seen(client: Asker, mark: Mark) -> None:
 
 
 def response(question: str, *records: str, rdtype: str = "A", id_: int = 1, rcode: str = "NOERROR") -> bytes:
-    """A DNS response; records read "owner TTL type data", names in the data end with a dot."""
+    """Return a DNS response; records read "owner TTL type data", names in the data end with a dot."""
     message = dns.message.make_response(dns.message.make_query(question, rdtype, id=id_))
     message.set_rcode(dns.rcode.from_text(rcode))
     for record in records:
@@ -247,5 +247,5 @@ def response(question: str, *records: str, rdtype: str = "A", id_: int = 1, rcod
 
 
 def seen(payload: bytes, at: float = 1000.0) -> Captured:
-    """A DNS message as it was captured, at epoch seconds."""
+    """Return a DNS message as it was captured, at epoch seconds."""
     return Captured(round(at * 1e9), payload)

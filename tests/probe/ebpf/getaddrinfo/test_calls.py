@@ -22,7 +22,7 @@ ENTRIES = 64
 
 @pytest.fixture
 def calls():
-    """Calls of getaddrinfo, without uprobes."""
+    """Return calls of getaddrinfo, without uprobes."""
     counters: Counter[str] = Counter()
     watching = GetaddrinfoCalls(lambda _file, _offset: (), counters, EbpfSource.capabilities)
     watching.counted = counters

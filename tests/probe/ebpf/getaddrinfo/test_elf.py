@@ -40,7 +40,7 @@ def mapped(address: int) -> tuple[str, int]:
 
 @pytest.fixture(scope="module")
 def library() -> tuple[bytes, int]:
-    """The C library of this process, and the offset of its getaddrinfo as the running process has it."""
+    """Return the C library of this process, and the offset of its getaddrinfo as the running process has it."""
     address = ctypes.cast(ctypes.CDLL(None).getaddrinfo, ctypes.c_void_p).value
     path, offset = mapped(address)
     return Path(path).read_bytes(), offset

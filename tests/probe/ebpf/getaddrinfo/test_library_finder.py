@@ -32,19 +32,19 @@ class Finding:
 
 @pytest.fixture
 def own() -> Identity:
-    """The C library of this process."""
+    """Return the C library of this process."""
     return own_library()
 
 
 @pytest.fixture
 def watches() -> Watches:
-    """The libraries that are watched."""
+    """Return the libraries that are watched."""
     return Watches()
 
 
 @pytest.fixture
 def finding(watches: Watches) -> Iterator[Finding]:
-    """A finder on a host with this process alone."""
+    """Yield a finder on a host with this process alone."""
     made = Finding(watches)
     yield made
     made.files.close()

@@ -12,7 +12,7 @@ from dnstrail_probe.ebpf.getaddrinfo.process_root import identity, open_below, o
 
 @pytest.fixture
 def root(tmp_path) -> Iterator[int]:
-    """A folder with one file, in place of the root of a process."""
+    """Yield a folder with one file, in place of the root of a process."""
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "file").write_text("inside")
     descriptor = os.open(tmp_path, os.O_PATH | os.O_DIRECTORY)
