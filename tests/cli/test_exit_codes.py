@@ -17,7 +17,7 @@ from dnstrail.errors import (
     SettingsError,
 )
 from dnstrail.process.command import exit_code
-from dnstrail_cli.children import WorkerDied
+from dnstrail_cli.pipeline.children import WorkerDied
 from live.processes import dnstrail, run_dir, unprivileged
 from live.workers import open_bus
 

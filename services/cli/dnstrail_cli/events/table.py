@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dnstrail.events import Event
 from dnstrail.process.terminal import escape_unprintable
-from dnstrail_cli.event_words import Words, client_of, cut, event_words, finding_words
+from dnstrail_cli.events.words import Words, client_of, cut, event_words, finding_words
 
 _TIME = len("14:00:00.123")
 _NARROWEST, _WIDEST = 12, 24  # cells for a process: a name in the kernel has 15, an id up to 7

@@ -13,7 +13,7 @@ from dnstrail.bus.ipc import lookups_address
 from live.processes import dnstrail, run_dir, started, wait_until
 from live.workers import answering, cache, probe, response, seen, short_folder
 
-DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap"
+DEMO = Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap"
 DNSTRAIL = [sys.executable, "-m", "dnstrail_cli"]
 
 

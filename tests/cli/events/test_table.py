@@ -31,11 +31,11 @@ from dnstrail.events import (
     SCHED_PROCESS_FORK,
     Event,
 )
-from dnstrail_cli.event_table import EventTable
-from dnstrail_cli.event_words import Words, event_words, finding_words
+from dnstrail_cli.events.table import EventTable
+from dnstrail_cli.events.words import Words, event_words, finding_words
 from live.workers import response
 
-DEMO = str(Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap")
+DEMO = str(Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap")
 NOON = 1_793_534_400_123_456_789  # 2026-11-01 12:00:00.123 UTC
 CURL = Process(1234, "curl", "/usr/bin/curl")
 TODAY = datetime.fromisoformat("2026-11-01T15:00:00+00:00")

@@ -17,11 +17,11 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.output import Output, open_output, parse_output
-from dnstrail_cli.pipeline import Pipeline, Plan
+from dnstrail_cli.events.output import Output, open_output, parse_output
+from dnstrail_cli.events.selection import select
+from dnstrail_cli.pipeline.options import Run
+from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
 from dnstrail_cli.progress import Progress, position_in
-from dnstrail_cli.run_options import Run
-from dnstrail_cli.selection import select
 from dnstrail_probe.options import options_of
 from dnstrail_probe.registry import is_file, open_source
 

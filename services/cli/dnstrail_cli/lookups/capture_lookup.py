@@ -14,7 +14,7 @@ from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.admission import Admission
 from dnstrail.image.apply import TOPICS, apply_event
 from dnstrail.settings import DnsCache
-from dnstrail_cli.timestamps import parse_moment
+from dnstrail_cli.lookups.timestamps import parse_moment
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source

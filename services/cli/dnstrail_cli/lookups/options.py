@@ -11,12 +11,12 @@ import click
 
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import run_dir_option
-from dnstrail_cli.timestamps import convert_moment
+from dnstrail_cli.lookups.timestamps import convert_moment
 from dnstrail_probe.options import STDIN, STDIN_PATH, CaptureOptions, capture_options, convert_capture
 from dnstrail_probe.registry import complete_capture
 
 if TYPE_CHECKING:
-    from dnstrail_cli.backend import Backend
+    from dnstrail_cli.lookups.backend import Backend
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
 def _open(
     capture: str | None, dnscache: tuple[str, ...], options: CaptureOptions, cache: str | None, run_dir: Path
 ) -> Backend:
-    from dnstrail_cli.backend import CacheBackend, CaptureBackend  # noqa: PLC0415 - imports what help does without
+    from dnstrail_cli.lookups.backend import CacheBackend, CaptureBackend  # noqa: PLC0415 - imports what help does without
 
     if capture is not None:
         return CaptureBackend(capture, dnscache, options)

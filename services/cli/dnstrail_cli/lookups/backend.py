@@ -18,7 +18,7 @@ from dnstrail.errors import BusError, DataNotFound, SettingsError
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.lookups import MAX_KEYS
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.capture_lookup import CaptureLookup, answer_lines
+from dnstrail_cli.lookups.capture_lookup import CaptureLookup, answer_lines
 from dnstrail_cli.progress import Progress, position_in
 from dnstrail_probe.options import STDIN_PATH, CaptureOptions
 

@@ -9,7 +9,7 @@ import click
 
 from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
 from dnstrail.process.terminal import escape_unprintable, json_line
-from dnstrail_cli.options import cache_option, json_option
+from dnstrail_cli.lookups.options import cache_option, json_option
 
 _STATS_EXAMPLES = examples("dnstrail stats", "dnstrail stats --json | jq .lost")
 _HEALTH_EXAMPLES = examples("dnstrail health", "dnstrail health || systemctl status dnstrail-probe")
@@ -52,7 +52,7 @@ def _fault(data: dict[str, Any]) -> str:
 
 
 def _request(op: str, cache: str | None, run_dir: Path) -> dict[str, Any]:
-    from dnstrail_cli.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail_cli.lookups.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
 
     backend = CacheBackend(cache, run_dir)
     try:
@@ -66,6 +66,6 @@ def _show(title: str, data: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json_line(data))
         return
-    from dnstrail_cli.tables import counters_table, show  # noqa: PLC0415 - imports rich, which JSON does without
+    from dnstrail_cli.lookups.tables import counters_table, show  # noqa: PLC0415 - imports rich, which JSON does without
 
     show(counters_table(title, data))

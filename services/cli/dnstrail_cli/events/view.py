@@ -20,7 +20,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import derived_events
-from dnstrail_cli.sightings import Item
+from dnstrail_cli.events.sightings import Item
 
 _TIMEOUT = 0.5  # seconds for the names of connections
 Emit = Callable[[Item], None]

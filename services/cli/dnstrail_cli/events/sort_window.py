@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from dnstrail.events import Event
-from dnstrail_cli.sightings import Item
+from dnstrail_cli.events.sightings import Item
 
 WINDOW = 0.2  # seconds for which an event is held back: a source may be late by as much
 

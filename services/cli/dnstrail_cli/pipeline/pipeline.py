@@ -17,8 +17,8 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import BusError, Unavailable
 from dnstrail.process.clock import Clock
 from dnstrail.process.privileges import User
-from dnstrail_cli.children import Children, WorkerDied
-from dnstrail_cli.event_view import Emit, EventView
+from dnstrail_cli.events.view import Emit, EventView
+from dnstrail_cli.pipeline.children import Children, WorkerDied
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _PATIENCE = 10.0  # seconds for an answer of the cache to this process
