@@ -55,6 +55,6 @@ def _findings(paths: Iterable[Path]) -> tuple[str, ...]:
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     """Return the error for an unknown name: the nearest known one, and all others."""
     lowered = {one.lower(): one for one in known}
-    nearest = get_close_matches(name.lower()[:100], lowered, 1, 0)
+    nearest = get_close_matches(name.lower()[:100], lowered, 1)
     hint = f"did you mean {lowered[nearest[0]]}? " if nearest else ""
     return f"--events: unknown event {name!r:.120}: {hint}known: {', '.join(known)}"
