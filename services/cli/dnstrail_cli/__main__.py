@@ -24,8 +24,8 @@ _COMMANDS = {
     "get": LazyCommand(_LOOKUP, "get", "Look up names and addresses."),
     "trail": LazyCommand(_LOOKUP, "trail", "Show how a name or an address was reached, with evidence."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
-    "stats": LazyCommand(_COUNTERS, "stats", "Show what the cache has seen, kept, answered and lost."),
-    "health": LazyCommand(_COUNTERS, "health", "Exit with 0 if the cache hears a probe and is fed."),
+    "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
+    "health": LazyCommand(_COUNTERS, "health", "Exit with 0 if the cache hears a probe and has applied an event."),
     "probe": _worker("probe", "Capture DNS messages and publish them."),
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
@@ -66,8 +66,8 @@ def main_command(
 ) -> None:
     """Watch DNS, keep an image of names and addresses, and run signatures.
 
-    Without a command, dnstrail runs the whole pipeline and shows its events. Exit codes: 0 found or ok, 1 not found,
-    2 wrong usage or no capture file, 3 no cache answers, 4 cannot capture or serve.
+    Without a command, dnstrail runs the whole pipeline and shows its events. Exit codes: 0 found or ok, 1 not found or
+    not healthy, 2 wrong usage or no capture file, 3 no cache answers, 4 cannot capture or serve.
     """
     if ctx.invoked_subcommand is None:
         from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - a command of its own does without the pipeline

@@ -95,7 +95,7 @@ class Output:
         self.release()
 
     def release(self, *, everything: bool = False) -> None:
-        """Print what need not wait any longer; at the end of a run, everything."""
+        """Print the items that have waited long enough; at the end of a run, all of them."""
         for place, stage in enumerate(self._stages):
             for item in stage.ready(self._clock.monotonic(), everything=everything):
                 self._forward(item, place + 1)

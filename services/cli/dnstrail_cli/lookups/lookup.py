@@ -63,10 +63,10 @@ def get(ctx: click.Context, keys: tuple[str, ...], at: float | None, as_json: bo
 @click.argument("key")
 @at_option
 @json_option
-@click.option("--client", help="Client of the connection to explain: its address.")
+@click.option("--client", metavar="ADDRESS", help="Client of the connection to explain: its address.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Server port of the connection to explain.")
 @click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Process of the connection to explain: its id.")
-@click.option("--container", help="Container of the connection to explain: its id.")
+@click.option("--container", metavar="ID", help="Container of the connection to explain: its id.")
 @backend_options
 @click.pass_context
 def trail(

@@ -1,4 +1,4 @@
-"""The options that lookups share: the time, the form of the output, and the backend that answers."""
+"""The options that lookups share: the time, the format of the output, and the backend."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ at_option = click.option(
     callback=convert_moment,
     help="As of a time: epoch seconds, RFC 3339, 14:00, 'yesterday 14:00', -5m, -2h30m (local time zone).",
 )
-cache_option = click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
+cache_option = click.option(
+    "--cache", metavar="ADDRESS", help="Address of the cache (default: lookups.sock in the run-dir)."
+)
 
 
 def backend_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Add the options that choose who answers, and call the command with a `backend`: a cache, or a capture file."""
+    """Add the options that choose a backend, and call the command with it: a cache, or a capture file."""
 
     @click.option(
         "--capture",

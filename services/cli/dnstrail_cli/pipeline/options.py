@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of the whole pipeline as the command line asks for it, before anything in it is checked.
+    """A run of the whole pipeline as the command line states it, unchecked.
 
     Without `run_dir` the run makes a private folder for its sockets, and removes it at the end.
     """
@@ -42,13 +42,13 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         multiple=True,
         metavar="NAMES",
         shell_complete=_complete_event_names,
-        help="Events and signatures to show, comma-separated (default: DNS packets and all findings).",
+        help="Events and signatures to show, comma-separated (default: DNS packets, answer conflicts, findings).",
     )
     @click.option(
         "--output",
         multiple=True,
         metavar="FORMAT",
-        help="json, table (a message once), table=all (each sighting of it), option:sort-events, "
+        help="json, table (a message once), table=all (on every socket), option:sort-events, "
         "option:parse-arguments. Default: table on a terminal, else json.",
     )
     @click.option(

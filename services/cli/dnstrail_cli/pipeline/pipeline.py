@@ -22,6 +22,7 @@ from dnstrail_cli.pipeline.run_dir import hand_over
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _PATIENCE = 10.0  # seconds for an answer of the cache to this process
+_LOG_LEVEL = "warning"  # of the workers: their other lines would mix with the events
 _CATCHING_UP = 120.0  # seconds for the cache to apply the events of a file
 
 
@@ -38,12 +39,11 @@ class Plan(msgspec.Struct, frozen=True):
     speed: float | None = None
     options: tuple[str, ...] = ()  # --dns-ports and --evidence, for the probe
     user: User | None = None
-    log_level: str = "warning"
 
     @property
     def commands(self) -> dict[str, list[str]]:
         """The arguments of each worker, in the order of their starts: a subscriber starts before its publisher."""
-        common = ["--run-dir", str(self.run_dir), "--log-level", self.log_level]
+        common = ["--run-dir", str(self.run_dir), "--log-level", _LOG_LEVEL]
         unprivileged = [*common, "--findings", findings_address(self.run_dir)]
         if self.user is not None:
             unprivileged += ["--user", f"{self.user.uid}:{self.user.gid}"]
