@@ -7,14 +7,14 @@ ARGS ?=
 .PHONY: help run demo test test-corpus test-docker check bench accuracy model fuzz soak packages clean
 .DEFAULT_GOAL := help
 
-help: ## list these words
+help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run ## set up what is missing and run the pipeline on the best source there is (ARGS="..." for options)
+run: $(VENV)/.run ## watch this host until Ctrl-C, from the best source that it permits (ARGS="..." for options)
 	@deploy/setup-live.sh
 	$(BIN)/dnstrail --stay $(ARGS)
 
-demo: $(VENV)/.run ## play a bundled capture through the pipeline: a lookup, a tree and a finding (no root needed)
+demo: $(VENV)/.run ## play the bundled capture: a lookup, its trails and a finding (no root needed)
 	@$(BIN)/python -m dnstrail_cli.demo
 
 test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel
@@ -30,31 +30,31 @@ test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker dae
 	@deploy/setup-docker.sh
 	DNSTRAIL_DOCKER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/docker $(ARGS)
 
-check: $(VENV)/.dev ## lint, types and layers
+check: $(VENV)/.dev ## check style, types and layers (ruff, mypy, import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure, as ratios in one run
+bench: $(VENV)/.dev ## measure costs, as ratios within one run
 	$(BIN)/python tests/bench/bench.py $(ARGS)
 
-model: $(VENV)/.dev ## hold the image against the naive model over random messages (ARGS="--messages 1000000 --seed 1")
+model: $(VENV)/.dev ## compare the image with the reference model over random messages (ARGS="--messages 1000000 --seed 1")
 	$(BIN)/python tests/soak/against_model.py $(ARGS)
 
-fuzz: $(VENV)/.dev ## two minutes of odd payloads: the decoder against dnspython, the image (ARGS="--messages 1000000 --seed 1")
+fuzz: $(VENV)/.dev ## hostile payloads for two minutes: the decoder against dnspython, and the image (ARGS="--seconds 600")
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
-soak: $(VENV)/.dev ## an hour of the stream and a name of 200,000 addresses: memory stays flat (a few minutes)
+soak: $(VENV)/.dev ## an hour of fresh names, and a name with 200,000 addresses: memory stays flat (takes minutes)
 	$(BIN)/python tests/soak/memory.py $(ARGS)
 
-accuracy: $(VENV)/.dev ## measure, over the corpus, how often the name of a connection is told right
+accuracy: $(VENV)/.dev ## measure over the corpus how often the name of a connection is found
 	$(BIN)/python tests/accuracy/accuracy.py $(ARGS)
 
 packages: $(VENV)/.dev ## build the distribution and install it in every supported way, in folders of its own
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
-clean: ## remove what was set up and built
+clean: ## remove the virtual environment, builds and caches
 	rm -rf $(VENV) .encrypted dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,4 +1,4 @@
-"""Makes the capture that the demo plays: `python deploy/make_demo_capture.py FILE`.
+"""Make the capture that the demo plays: `python deploy/make_demo_capture.py FILE`.
 
 All names and addresses are reserved for documentation (RFC 2606, RFC 5737, RFC 3849).
 """

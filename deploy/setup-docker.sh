@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install the packages that the tests with containers need, as root on Debian or Ubuntu. The tests start a Docker
-# daemon of their own.
+# Install the packages for the tests with containers, as root on Debian or Ubuntu. The tests start a separate Docker
+# daemon.
 set -eu
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
 missing=

@@ -14,7 +14,7 @@ for package in $packages; do
 done
 [ -n "$missing" ] || exit 0
 echo "setup: installing$missing" >&2
-case "$missing" in *unbound*) # the tests start their own; the one of the package must not serve this host
+case "$missing" in *unbound*) # the tests start unbound themselves; the service of the package must not run on this host
     [ ! -d /run/systemd/system ] || systemctl --quiet mask unbound.service unbound-resolvconf.service || true ;;
 esac
 {

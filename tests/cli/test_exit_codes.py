@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from dnstrail.errors import (
     SettingsError,
 )
 from dnstrail.process.command import exit_code
-from dnstrail_cli.children import WorkerDied
+from dnstrail_cli.pipeline.children import WorkerDied
 from live.processes import dnstrail, run_dir, unprivileged
 from live.workers import open_bus
 
@@ -153,3 +154,26 @@ def test_stdout_and_stderr_may_both_be_full():
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([*DNSTRAIL, *WRITERS["lookup"]], stdout=full, stderr=full, timeout=60, check=False)
     assert done.returncode == 4
+
+
+CLOSED = {
+    "stdout": Case("get --capture demo shop.example >&-", 0),
+    "stdout of a run": Case("replay demo >&-", 0),
+    "stderr": Case("get --capture demo shop.example 2>&-", 0),
+    "stderr of a run": Case("replay demo 2>&-", 0),
+    "stdout and stderr": Case("get --capture demo nothing.example >&- 2>&-", 1),
+    "stdin as keys": Case("get --capture demo - <&-", 0),
+    "stdin as a capture": Case("get --capture - shop.example <&-", 2, "nothing can be read from it"),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_a_closed_stream_reads_and_writes_nothing(name):
+    """A command works as if a closed stdin, stdout or stderr were /dev/null."""
+    case = CLOSED[name]
+    command = f"{shlex.join(DNSTRAIL)} {case.arguments}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == case.code, done.stderr
+    assert case.error in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout or not name.startswith("stderr")

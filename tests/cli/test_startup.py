@@ -22,7 +22,7 @@ HEAVY = {
     "dnstrail_probe.ebpf.entry",
     "dnstrail_cache.worker",
     "dnstrail_signatures.load",
-    "dnstrail_cli.run",
+    "dnstrail_cli.pipeline.run",
     "dnstrail.image",
     "dnstrail.bus.zeromq",
     "dns",

@@ -11,7 +11,7 @@ import click
 from dnstrail import __version__
 from dnstrail.process.command import HELP, RUN_DIR_HELP, default_run_dir, examples, run_command
 from dnstrail_cli.lazy_group import LazyCommand, LazyGroup
-from dnstrail_cli.run_options import Run, run_options
+from dnstrail_cli.pipeline.options import Run, run_options
 from dnstrail_probe.registry import capture_option
 
 
@@ -19,12 +19,13 @@ def _worker(name: str, summary: str) -> LazyCommand:
     return LazyCommand(f"dnstrail_{name}.__main__", "command", summary)
 
 
+_LOOKUP, _COUNTERS = "dnstrail_cli.lookups.lookup", "dnstrail_cli.lookups.counters"
 _COMMANDS = {
-    "get": LazyCommand("dnstrail_cli.lookup", "get", "Look up names and addresses."),
-    "trail": LazyCommand("dnstrail_cli.lookup", "trail", "Show how a name or an address was reached, with evidence."),
-    "replay": LazyCommand("dnstrail_cli.replay", "replay", "Play a capture file through the real pipeline."),
-    "stats": LazyCommand("dnstrail_cli.counters", "stats", "Show what the cache has seen, kept, answered and lost."),
-    "health": LazyCommand("dnstrail_cli.counters", "health", "Exit with 0 if the cache hears a probe and is fed."),
+    "get": LazyCommand(_LOOKUP, "get", "Look up names and addresses."),
+    "trail": LazyCommand(_LOOKUP, "trail", "Show how a name or an address was reached, with evidence."),
+    "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
+    "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
+    "health": LazyCommand(_COUNTERS, "health", "Exit with 0 if the cache hears a probe and has applied an event."),
     "probe": _worker("probe", "Capture DNS messages and publish them."),
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
@@ -65,11 +66,11 @@ def main_command(
 ) -> None:
     """Watch DNS, keep an image of names and addresses, and run signatures.
 
-    Without a command, dnstrail runs the whole pipeline and shows its events. Exit codes: 0 found or ok, 1 not found,
-    2 wrong usage or no capture file, 3 no cache answers, 4 cannot capture or serve.
+    Without a command, dnstrail runs the whole pipeline and shows its events. Exit codes: 0 found or ok, 1 not found or
+    not healthy, 2 wrong usage or no capture file, 3 no cache answers, 4 cannot capture or serve.
     """
     if ctx.invoked_subcommand is None:
-        from dnstrail_cli.run import play  # noqa: PLC0415 - a command of its own does without the pipeline
+        from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - a command of its own does without the pipeline
 
         play(make_run(capture=capture, run_dir=run_dir or default_run_dir(), stay=stay))
 

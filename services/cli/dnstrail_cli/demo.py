@@ -16,11 +16,11 @@ from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import HELP, run_command
 from dnstrail.process.log import configure
 from dnstrail.process.signals import stop_on_signals
-from dnstrail_cli.event_table import EventTable
-from dnstrail_cli.pipeline import Pipeline, Plan
-from dnstrail_cli.sightings import Item
-from dnstrail_cli.tables import found_table, show
-from dnstrail_cli.trail_tree import trail_trees
+from dnstrail_cli.events.sightings import Item
+from dnstrail_cli.events.table import EventTable
+from dnstrail_cli.lookups.tables import found_table, show
+from dnstrail_cli.lookups.trail_tree import trail_trees
+from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
 from dnstrail_signatures.builtin.watched_name import WatchedName
 
 _ADDRESS = "192.0.2.10"

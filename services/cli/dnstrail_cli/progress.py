@@ -1,4 +1,4 @@
-"""Progress on stderr while a file is read that takes longer than a second."""
+"""A progress bar on stderr for a file that takes longer than a second to read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _EVERY = 0.1  # seconds between two updates
 
 
 class Progress:
-    """A bar for one file, on a terminal alone. It leaves nothing behind when it is closed.
+    """A bar for one file, on a terminal alone. It disappears when it is closed.
 
-    `position` returns how many bytes were read, or None if that is unknown. Whoever reads calls `tick` after each step.
+    `position` returns how many bytes were read, or None if that is unknown. The reader calls `tick` after each step.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Progress:
         self._bar: Bar | None = None
 
     def tick(self) -> None:
-        """Show or update the bar, if it is time to."""
+        """Show or update the bar when it is due."""
         if not self._active or self._clock.monotonic() < self._due:
             return
         self._due = self._clock.monotonic() + _EVERY
@@ -50,7 +50,7 @@ class Progress:
         self._bar.refresh()
 
     def pause_on_terminal(self) -> None:
-        """Show no bar if stdout is a terminal, too: lines that appear there are progress enough."""
+        """Show no bar if stdout is a terminal, too: the lines there show the progress."""
         self._active = self._active and not sys.stdout.isatty()
 
     def close(self) -> None:

@@ -87,6 +87,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     An error that dnstrail or the system raises becomes one line on stderr. If the reader of stdout has gone, the
     command ends without a word: the reader had enough.
     """
+    _open_closed_streams()
     if _COMPLETION in os.environ:
         command.main(prog_name=name)
     try:
@@ -104,6 +105,13 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     except (DnstrailError, OSError) as error:
         code = _report(error)
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for each standard stream that the parent closed, so that no other file gets its descriptor."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # each gets the lowest free descriptor
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - stays open
 
 
 def _invoke(command: click.Command, name: str) -> int | str | None:

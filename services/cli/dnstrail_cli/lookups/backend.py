@@ -18,7 +18,7 @@ from dnstrail.errors import BusError, DataNotFound, SettingsError
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.lookups import MAX_KEYS
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.capture_lookup import CaptureLookup, answer_lines
+from dnstrail_cli.lookups.capture_lookup import CaptureLookup, answer_lines
 from dnstrail_cli.progress import Progress, position_in
 from dnstrail_probe.options import STDIN_PATH, CaptureOptions
 
@@ -49,7 +49,7 @@ class CacheBackend:
     def __init__(self, address: str | None, run_dir: Path) -> None:
         try:
             self._client = LookupClient(address or lookups_address(run_dir))
-        except BusError as error:  # no address of a cache: an argument is wrong, and no cache was asked
+        except BusError as error:  # the address is wrong: no cache was asked
             raise SettingsError(str(error)) from error
 
     def get(self, keys: Sequence[str], at: float | None) -> list[dict[str, Any] | None]:
@@ -68,7 +68,7 @@ class CacheBackend:
         return found
 
     def answers(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Refuse: lines are answered in the order of their times, which only a file can go through again."""
+        """Refuse: the key - needs a capture file."""
         del lines
         raise SettingsError("the key - goes with --capture FILE")
 

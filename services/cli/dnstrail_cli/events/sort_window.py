@@ -1,4 +1,4 @@
-"""Events in the order of their times, although some come late."""
+"""Sorts events by time, also those that arrive late."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import count
 
 from dnstrail.events import Event
-from dnstrail_cli.sightings import Item
+from dnstrail_cli.events.sightings import Item
 
-WINDOW = 0.2  # seconds for which an event is held back: a source may be late by as much
+WINDOW = 0.2  # seconds for which an event is held back, so that an earlier event can overtake it
 
 
 class SortWindow:
@@ -25,6 +25,6 @@ class SortWindow:
         heapq.heappush(self._held, (stamp, next(self._number), now + WINDOW, item))
 
     def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]:
-        """Yield what was held back long enough."""
+        """Yield the items that were held back long enough."""
         while self._held and (everything or self._held[0][2] <= now):
             yield heapq.heappop(self._held)[3]

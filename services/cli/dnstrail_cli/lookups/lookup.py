@@ -11,11 +11,11 @@ from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import escape_unprintable, json_line
-from dnstrail_cli.options import at_option, backend_options, json_option
+from dnstrail_cli.lookups.options import at_option, backend_options, json_option
 from dnstrail_probe.options import STDIN
 
 if TYPE_CHECKING:
-    from dnstrail_cli.backend import Backend
+    from dnstrail_cli.lookups.backend import Backend
 
 _GET_EXAMPLES = examples(
     "dnstrail get example.com 192.0.2.1",
@@ -63,10 +63,10 @@ def get(ctx: click.Context, keys: tuple[str, ...], at: float | None, as_json: bo
 @click.argument("key")
 @at_option
 @json_option
-@click.option("--client", help="Client of the connection to explain: its address.")
+@click.option("--client", metavar="ADDRESS", help="Client of the connection to explain: its address.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Server port of the connection to explain.")
 @click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Process of the connection to explain: its id.")
-@click.option("--container", help="Container of the connection to explain: its id.")
+@click.option("--container", metavar="ID", help="Container of the connection to explain: its id.")
 @backend_options
 @click.pass_context
 def trail(
@@ -92,8 +92,8 @@ def trail(
     if as_json:
         click.echo(json_line(found))
         return
-    from dnstrail_cli.tables import show  # noqa: PLC0415 - imports rich, which JSON does without
-    from dnstrail_cli.trail_tree import trail_trees  # noqa: PLC0415 - as above
+    from dnstrail_cli.lookups.tables import show  # noqa: PLC0415 - imports rich, which JSON does without
+    from dnstrail_cli.lookups.trail_tree import trail_trees  # noqa: PLC0415 - as above
 
     show(*trail_trees(found))
 
@@ -107,7 +107,7 @@ def _answer_stdin(keys: tuple[str, ...], backend: Backend) -> None:
 
 
 def _show_found(key: str, data: dict[str, object] | None) -> None:
-    from dnstrail_cli.tables import found_table, show  # noqa: PLC0415 - imports rich, which JSON does without
+    from dnstrail_cli.lookups.tables import found_table, show  # noqa: PLC0415 - imports rich, which JSON does without
 
     show(found_table(key, data))
 

@@ -1,4 +1,4 @@
-"""One line for one message: a packet that several sockets of the host see is shown at its client's end."""
+"""One line for each message: a packet captured at several sockets of the host is shown as captured at its client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Key = tuple[bytes, bytes, int]
 
 
 class _Slot:
-    """One place in the order of output: the best sighting so far, and until when a better one is waited for."""
+    """One place in the order of output: the best sighting so far, and the end of the wait for a better one."""
 
     __slots__ = ("deadline", "decided", "item", "timestamp")
 
@@ -59,12 +59,12 @@ class ClientSightings:
         self._remember(key, slot)
 
     def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]:
-        """Yield what need not wait any longer; nothing overtakes an item before it."""
+        """Yield the items that are decided or waited long enough, in the order of their arrival."""
         while self._waiting:
             first = self._waiting[0]
             if not (everything or first.decided or first.deadline <= now or len(self._waiting) > MOST):
                 return
-            first.decided = True  # a later sighting of it comes too late
+            first.decided = True  # a later sighting comes too late
             yield self._waiting.popleft().item
 
     def _remember(self, key: _Key, slot: _Slot) -> None:

@@ -17,11 +17,11 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
-from dnstrail_cli.output import Output, open_output, parse_output
-from dnstrail_cli.pipeline import Pipeline, Plan
+from dnstrail_cli.events.output import Output, open_output, parse_output
+from dnstrail_cli.events.selection import select
+from dnstrail_cli.pipeline.options import Run
+from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
 from dnstrail_cli.progress import Progress, position_in
-from dnstrail_cli.run_options import Run
-from dnstrail_cli.selection import select
 from dnstrail_probe.options import options_of
 from dnstrail_probe.registry import is_file, open_source
 
@@ -49,11 +49,11 @@ def play(run: Run) -> None:
 
 
 def make_plan(run: Run, run_dir: Path) -> Plan:
-    """Check what the command line asks for, and return the plan of its workers.
+    """Check the command line, and return the plan of its workers.
 
     Raises:
         SettingsError: an option has a wrong value.
-        CaptureError: the capture file is missing, or is none.
+        CaptureError: the capture file is missing, or is no capture.
     """
     settings = parse_dnscache(run.dnscache)
     selection = select(run.events, run.signatures)
@@ -64,7 +64,7 @@ def make_plan(run: Run, run_dir: Path) -> Plan:
         run.capture,
         cache=settings.enabled,
         dnscache=run.dnscache,
-        signatures=selection.paths,
+        signatures=run.signatures,
         findings=selection.findings,
         events=selection.events,
         speed=run.speed,
@@ -75,7 +75,7 @@ def make_plan(run: Run, run_dir: Path) -> Plan:
 
 @contextmanager
 def _released(output: Output) -> Iterator[None]:
-    """Print at the end of the block what the output still holds back, also if a worker has died."""
+    """Print at the end of the block all that the output holds back, also if a worker has died."""
     try:
         yield
     finally:
@@ -99,7 +99,7 @@ def _show_events(pipeline: Pipeline, output: Output, stop: threading.Event) -> N
 
 @contextmanager
 def _progress(pipeline: Pipeline) -> Iterator[Callable[[], None]]:
-    """Yield a function that shows how far the probe has read its file; of a live source there is nothing to show."""
+    """Yield a function that shows how far the probe has read its file; a live source has no progress."""
     capture = pipeline.plan.capture
     if not is_file(capture):
         yield lambda: None
@@ -132,7 +132,7 @@ def _run_folder(run_dir: Path | None) -> Iterator[Path]:
 
 
 def _is_stream(path: Path) -> bool:
-    """Return whether reading from a path takes away what the probe would read."""
+    """Return whether a path can be read only once, and so by the probe alone."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 

@@ -10,7 +10,7 @@ from dnstrail_probe.registry import open_source
 from live.processes import dnstrail, run_dir
 from live.workers import response
 
-DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap"
+DEMO = Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap"
 BEGIN = 1_793_534_400
 
 

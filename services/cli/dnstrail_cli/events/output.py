@@ -15,8 +15,8 @@ from dnstrail.events import Event
 from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee import event_map
-from dnstrail_cli.sightings import ClientSightings, Item
-from dnstrail_cli.sort_window import SortWindow
+from dnstrail_cli.events.sightings import ClientSightings, Item
+from dnstrail_cli.events.sort_window import SortWindow
 
 
 class OutputSettings(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class Output:
         self.release()
 
     def release(self, *, everything: bool = False) -> None:
-        """Print what need not wait any longer; at the end of a run, everything."""
+        """Print the items that have waited long enough; at the end of a run, all of them."""
         for place, stage in enumerate(self._stages):
             for item in stage.ready(self._clock.monotonic(), everything=everything):
                 self._forward(item, place + 1)
@@ -115,7 +115,7 @@ def open_output(settings: OutputSettings, clock: Clock) -> Output:
         return Output(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
     from rich.console import Console  # noqa: PLC0415 - JSON does without
 
-    from dnstrail_cli.event_table import EventTable  # noqa: PLC0415 - as above
+    from dnstrail_cli.events.table import EventTable  # noqa: PLC0415 - as above
 
     console = Console(markup=False, highlight=False, emoji=False)
     table = EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone())

@@ -1,4 +1,4 @@
-"""The view of a run's events: from the bus to the output."""
+"""Receives the events and findings of a run from the bus, and passes them on to the output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import derived_events
-from dnstrail_cli.sightings import Item
+from dnstrail_cli.events.sightings import Item
 
 _TIMEOUT = 0.5  # seconds for the names of connections
 Emit = Callable[[Item], None]
@@ -42,10 +42,10 @@ class _Finding(msgspec.Struct):
 
 
 class EventView:
-    """Passes the chosen events and findings on to `emit`, and follows how far the source has come.
+    """Passes the chosen events and findings on to `emit`, and follows the turns of the probe.
 
-    `last` is the latest turn of the probe, None before the first. Events that were lost on the way here are logged, and
-    reported to the cache.
+    `last` is the latest turn of the probe, None before the first. Events lost on the bus are logged, and reported to
+    the cache.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class EventView:
 
     @property
     def ended(self) -> bool:
-        """True once the source has ended, and the signatures have handled all of its events."""
+        """True once the source has ended and the signatures have handled all events."""
         return self.last is not None and self.last.ended and self._signatures_done
 
     def wait(self, timeout: float) -> None:
@@ -96,11 +96,11 @@ class EventView:
                 return
             batch = decode(body, Batch)
         except BadMessage:
-            return  # counted by the workers that need it
+            return  # counted by the other workers
         self._turns.batch(topic, batch)
         mark = (batch.start, batch.turn)
         for event in self._names.fill([Event(topic, captured, mark, batch.host) for captured in batch.events]):
-            if topic in self._chosen:  # else it arrived for the events that are derived from it
+            if topic in self._chosen:  # else only the events derived from it are chosen
                 self._emit(event)
             for derived in derived_events(event, self._chosen):
                 self._emit(derived)

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 
-from dnstrail_cli.completion import complete_event_names
 from dnstrail_probe.options import CaptureOptions, capture_options
 
 T = TypeVar("T")
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of the whole pipeline as the command line asks for it, before anything in it is checked.
+    """A run of the whole pipeline as the command line states it, unchecked.
 
     Without `run_dir` the run makes a private folder for its sockets, and removes it at the end.
     """
@@ -41,14 +41,14 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         "--events",
         multiple=True,
         metavar="NAMES",
-        shell_complete=complete_event_names,
-        help="Events and signatures to show, comma-separated (default: DNS packets and all findings).",
+        shell_complete=_complete_event_names,
+        help="Events and signatures to show, comma-separated (default: DNS packets, answer conflicts, findings).",
     )
     @click.option(
         "--output",
         multiple=True,
         metavar="FORMAT",
-        help="json, table (a message once), table=all (each sighting of it), option:sort-events, "
+        help="json, table (a message once), table=all (on every socket), option:sort-events, "
         "option:parse-arguments. Default: table on a terminal, else json.",
     )
     @click.option(
@@ -69,3 +69,11 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         return command(*args, make_run=make_run, **others)
 
     return with_options
+
+
+def _complete_event_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the last name of a comma-separated list of events and signatures."""
+    from dnstrail_cli.events.selection import known_names  # noqa: PLC0415 - loads signatures, which help does without
+
+    before, comma, last = incomplete.rpartition(",")
+    return [CompletionItem(f"{before}{comma}{name}") for name in known_names() if name.startswith(last)]

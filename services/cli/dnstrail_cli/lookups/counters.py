@@ -1,4 +1,4 @@
-"""`dnstrail stats` and `dnstrail health`: what a running cache counts, and whether it works."""
+"""`dnstrail stats` and `dnstrail health`: the counters and the status of a running cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
 from dnstrail.process.terminal import escape_unprintable, json_line
-from dnstrail_cli.options import cache_option, json_option
+from dnstrail_cli.lookups.options import cache_option, json_option
 
 _STATS_EXAMPLES = examples("dnstrail stats", "dnstrail stats --json | jq .lost")
 _HEALTH_EXAMPLES = examples("dnstrail health", "dnstrail health || systemctl status dnstrail-probe")
@@ -20,7 +20,7 @@ _HEALTH_EXAMPLES = examples("dnstrail health", "dnstrail health || systemctl sta
 @cache_option
 @run_dir_option
 def stats(as_json: bool, cache: str | None, run_dir: Path) -> None:
-    """Show what the cache has seen, kept, answered and lost."""
+    """Show the counters of the cache and the probes, with all losses."""
     _show("stats", _request("stats", cache, run_dir), as_json=as_json)
 
 
@@ -30,10 +30,11 @@ def stats(as_json: bool, cache: str | None, run_dir: Path) -> None:
 @run_dir_option
 @click.pass_context
 def health(ctx: click.Context, as_json: bool, cache: str | None, run_dir: Path) -> None:
-    """Exit with 0 if the cache hears a probe and is fed.
+    """Exit with 0 if the cache hears a probe and has applied an event.
 
     Otherwise prints the status and exits with 1: waiting (no probe was heard yet), silent (no probe is heard any more),
-    vanished (one probe stopped without its last turn), ended (all captures have ended), or ok but not fed. Exits with 3
+    vanished (one probe stopped without its last turn, another one is heard), ended (all captures have ended), or ok
+    without an applied event. Exits with 3
     if no cache answers.
     """
     data = _request("health", cache, run_dir)
@@ -52,7 +53,7 @@ def _fault(data: dict[str, Any]) -> str:
 
 
 def _request(op: str, cache: str | None, run_dir: Path) -> dict[str, Any]:
-    from dnstrail_cli.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail_cli.lookups.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
 
     backend = CacheBackend(cache, run_dir)
     try:
@@ -66,6 +67,6 @@ def _show(title: str, data: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         click.echo(json_line(data))
         return
-    from dnstrail_cli.tables import counters_table, show  # noqa: PLC0415 - imports rich, which JSON does without
+    from dnstrail_cli.lookups.tables import counters_table, show  # noqa: PLC0415 - imports rich, which JSON does without
 
     show(counters_table(title, data))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,16 +11,18 @@ from typing import Any
 import msgspec
 
 from dnstrail.bus import Bus
-from dnstrail.bus.ipc import findings_address, group_id, lookups_address
+from dnstrail.bus.ipc import findings_address, lookups_address
 from dnstrail.client import LookupClient
-from dnstrail.errors import BusError, Unavailable
+from dnstrail.errors import Unavailable
 from dnstrail.process.clock import Clock
 from dnstrail.process.privileges import User
-from dnstrail_cli.children import Children, WorkerDied
-from dnstrail_cli.event_view import Emit, EventView
+from dnstrail_cli.events.view import Emit, EventView
+from dnstrail_cli.pipeline.children import Children, WorkerDied
+from dnstrail_cli.pipeline.run_dir import hand_over
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _PATIENCE = 10.0  # seconds for an answer of the cache to this process
+_LOG_LEVEL = "warning"  # of the workers: their other lines would mix with the events
 _CATCHING_UP = 120.0  # seconds for the cache to apply the events of a file
 
 
@@ -36,14 +37,13 @@ class Plan(msgspec.Struct, frozen=True):
     findings: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     speed: float | None = None
-    options: tuple[str, ...] = ()  # the probe's options that name what it looks for
+    options: tuple[str, ...] = ()  # --dns-ports and --evidence, for the probe
     user: User | None = None
-    log_level: str = "warning"
 
     @property
     def commands(self) -> dict[str, list[str]]:
-        """The arguments of each worker, in the order of their starts: a listener starts before its speaker."""
-        common = ["--run-dir", str(self.run_dir), "--log-level", self.log_level]
+        """The arguments of each worker, in the order of their starts: a subscriber starts before its publisher."""
+        common = ["--run-dir", str(self.run_dir), "--log-level", _LOG_LEVEL]
         unprivileged = [*common, "--findings", findings_address(self.run_dir)]
         if self.user is not None:
             unprivileged += ["--user", f"{self.user.uid}:{self.user.gid}"]
@@ -72,7 +72,7 @@ class Pipeline:
         self._bus = bus
         self._clock = clock
         if plan.user is not None:
-            _hand_over(plan.run_dir, plan.user)
+            hand_over(plan.run_dir, plan.user)
         self._view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache)
         self.children = Children(plan.commands)
 
@@ -99,11 +99,11 @@ class Pipeline:
         """Pass events and findings on until a condition holds or the stop signal is set.
 
         Raises:
-            WorkerDied: a worker ended by itself, and is no probe at the end of its source.
+            WorkerDied: a worker ended by itself, other than the probe at the end of its source.
         """
         while not stop.is_set() and not until():
             self._view.wait(_POLL)
-            ended = self.children.ended()  # before the last messages are taken: what it sent last still counts
+            ended = self.children.ended()  # before the last messages are taken: they still count
             self._view.take(self._clock)
             self._check(ended)
 
@@ -126,7 +126,7 @@ class Pipeline:
             client.close()
 
     def take_last_findings(self) -> None:
-        """Pass on what the workers sent before they ended."""
+        """Pass on the last messages of the workers."""
         self._view.wait(_POLL)
         self._view.take(self._clock)
 
@@ -136,28 +136,6 @@ class Pipeline:
             finished = worker == "probe" and code == 0 and last is not None and last.ended
             if not finished:
                 raise WorkerDied(worker, code)
-
-
-def _hand_over(run_dir: Path, user: User) -> None:
-    """Give the folder of the sockets to the user as whom all workers except the probe run.
-
-    Raises:
-        BusError: the folder cannot be made, or contains anything except our sockets.
-    """
-    try:
-        run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
-        owner = run_dir.stat().st_uid
-        if owner == user.uid:
-            return
-        if any(entry.suffix not in (".sock", ".lock") for entry in run_dir.iterdir()):
-            reason = "contains other files than sockets: choose a folder of its own with --run-dir"
-            raise BusError(str(run_dir), reason)
-        group = group_id()
-        for entry in run_dir.iterdir() if owner == 0 else ():  # only root can have made these
-            os.chown(entry, user.uid, user.gid, follow_symlinks=False)
-        os.chown(run_dir, user.uid, user.gid if group < 0 else group)
-    except OSError as error:
-        raise BusError(str(run_dir), f"{error.strerror}: choose another folder with --run-dir") from error
 
 
 def _each(option: str, values: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The options that lookups share: the time, the form of the output, and the backend that answers."""
+"""The options that lookups share: the time, the format of the output, and the backend."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import click
 
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import run_dir_option
-from dnstrail_cli.timestamps import convert_moment
+from dnstrail_cli.lookups.timestamps import convert_moment
 from dnstrail_probe.options import STDIN, STDIN_PATH, CaptureOptions, capture_options, convert_capture
 from dnstrail_probe.registry import complete_capture
 
 if TYPE_CHECKING:
-    from dnstrail_cli.backend import Backend
+    from dnstrail_cli.lookups.backend import Backend
 
 T = TypeVar("T")
 
@@ -27,11 +27,13 @@ at_option = click.option(
     callback=convert_moment,
     help="As of a time: epoch seconds, RFC 3339, 14:00, 'yesterday 14:00', -5m, -2h30m (local time zone).",
 )
-cache_option = click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
+cache_option = click.option(
+    "--cache", metavar="ADDRESS", help="Address of the cache (default: lookups.sock in the run-dir)."
+)
 
 
 def backend_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Add the options that choose who answers, and call the command with a `backend`: a cache, or a capture file."""
+    """Add the options that choose a backend, and call the command with it: a cache, or a capture file."""
 
     @click.option(
         "--capture",
@@ -68,7 +70,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
 def _open(
     capture: str | None, dnscache: tuple[str, ...], options: CaptureOptions, cache: str | None, run_dir: Path
 ) -> Backend:
-    from dnstrail_cli.backend import CacheBackend, CaptureBackend  # noqa: PLC0415 - imports what help does without
+    from dnstrail_cli.lookups.backend import CacheBackend, CaptureBackend  # noqa: PLC0415 - imports what help does without
 
     if capture is not None:
         return CaptureBackend(capture, dnscache, options)

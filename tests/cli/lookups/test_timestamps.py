@@ -5,7 +5,7 @@ from datetime import datetime
 
 import pytest
 
-from dnstrail_cli.timestamps import parse_local, parse_moment
+from dnstrail_cli.lookups.timestamps import parse_local, parse_moment
 from live.processes import dnstrail
 
 ZONE = "CET-1CEST,M3.5.0,M10.5.0/3"  # Berlin, as POSIX writes it
@@ -65,14 +65,14 @@ def test_a_time_before_the_clock_changed_counts_real_hours():
         ("tomorrow 9:00", "is no time"),
         ("25:00", "is no time of day"),
         ("9:61", "is no time of day"),
-        ("14:00", "is still to come (it is 13:30 now): write 'yesterday 14:00'"),
-        ("today 14:00", "is still to come"),
+        ("14:00", "is in the future (it is now 13:30): write 'yesterday 14:00'"),
+        ("today 14:00", "is in the future"),
         ("-999999d", "is no time"),
         ("\u0665:00", "is no time"),
     ],
 )
 def test_no_time_is_refused(text, reason):
-    """A text that is no time, or a time still to come, is refused with a reason."""
+    """A text that is no time, or a time in the future, is refused with a reason."""
     with pytest.raises(ValueError, match=r".") as refused:
         parse_local(text, at(NOW))
     assert reason in str(refused.value)

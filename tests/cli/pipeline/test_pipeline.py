@@ -10,8 +10,8 @@ from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.batches import TURN
-from dnstrail_cli.event_view import EventView
-from dnstrail_cli.pipeline import Pipeline, Plan
+from dnstrail_cli.events.view import EventView
+from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
 from live.workers import asker, cache, open_bus, probe, short_folder, wait_until
 
 FINDING = {"timestamp": 1, "eventName": "X", "processName": "a", "processId": 7, "args": [{"name": "b", "value": 1}]}

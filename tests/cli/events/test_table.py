@@ -31,11 +31,11 @@ from dnstrail.events import (
     SCHED_PROCESS_FORK,
     Event,
 )
-from dnstrail_cli.event_table import EventTable
-from dnstrail_cli.event_words import Words, event_words, finding_words
+from dnstrail_cli.events.table import EventTable
+from dnstrail_cli.events.words import Words, event_words, finding_words
 from live.workers import response
 
-DEMO = str(Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap")
+DEMO = str(Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap")
 NOON = 1_793_534_400_123_456_789  # 2026-11-01 12:00:00.123 UTC
 CURL = Process(1234, "curl", "/usr/bin/curl")
 TODAY = datetime.fromisoformat("2026-11-01T15:00:00+00:00")
@@ -166,9 +166,9 @@ def lines(*items: Event | dict, width: int = 80, terminal: bool = True) -> list[
 def test_header_and_columns():
     """The table has a header, the local time to the millisecond, process(pid), and the event in words."""
     assert lines(event(NET_PACKET_DNS, TWO), event(SCHED_PROCESS_EXIT)) == [
-        "TIME (UTC)    PROCESS               EVENT",
-        "12:00:00.123  curl(1234)            A news.example -> 192.0.2.10, 192.0.2.11",
-        "12:00:00.123  curl(1234)            exit",
+        "TIME (UTC)    PROCESS           EVENT",
+        "12:00:00.123  curl(1234)        A news.example -> 192.0.2.10, 192.0.2.11",
+        "12:00:00.123  curl(1234)        exit",
     ]
 
 
@@ -210,6 +210,27 @@ def test_without_a_process_the_client_is_shown():
     flow = Flow(bytes([192, 0, 2, 53]), 53, bytes([192, 0, 2, 7]), 4000)
     *_, line = lines(Event(NET_PACKET_DNS, Captured(NOON, TWO, flow)))
     assert line.startswith("12:00:00.123  192.0.2.7 ")
+
+
+TRIGGERS = {
+    "an answer": ({"args": [("src", "192.0.2.53"), ("dst", "192.0.2.7"), ("proto_dns", {"QR": 1})]}, "192.0.2.7"),
+    "a query": ({"args": [("src", "192.0.2.7"), ("dst", "192.0.2.53"), ("proto_dns", {"QR": 0})]}, "192.0.2.7"),
+    "a connection": ({"args": [("dst", "192.0.2.10")]}, "-"),
+    "a map without arguments": ({"args": "x"}, "-"),
+    "no event": (None, "-"),
+}
+
+
+@pytest.mark.parametrize("name", TRIGGERS)
+def test_without_a_process_a_finding_shows_the_client(name):
+    """Where no process is known, a finding shows the client of the DNS message that triggered it."""
+    trigger, shown = TRIGGERS[name]
+    if isinstance((trigger or {}).get("args"), list):
+        trigger = {"args": [{"name": key, "value": value} for key, value in trigger["args"]]}
+    args = [{"name": "root", "value": "a.example"}, {"name": "triggeredBy", "value": trigger}]
+    finding = {"timestamp": NOON, "processName": "", "processId": 0, "eventName": "RELAY", "args": args}
+    *_, line = lines(finding)
+    assert line == f"12:00:00.123  {shown:<16}  RELAY root=a.example"
 
 
 def test_text_of_strangers_is_escaped():

@@ -1,4 +1,4 @@
-"""The table of events for people: a header, then a line for each event: local time, process, and what happened."""
+"""The table of events for people. Each line has the local time, the process, and the event in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dnstrail.events import Event
 from dnstrail.process.terminal import escape_unprintable
-from dnstrail_cli.event_words import Words, client_of, cut, event_words, finding_words
+from dnstrail_cli.events.words import Words, client_of, client_of_finding, cut, event_words, finding_words
 
 _TIME = len("14:00:00.123")
 _NARROWEST, _WIDEST = 12, 24  # cells for a process: a name in the kernel has 15, an id up to 7
@@ -35,7 +35,8 @@ class EventTable:
         if isinstance(item, Event):
             self._row(item.timestamp, item.process_name or client_of(item), item.process_id, event_words(item))
         else:
-            self._row(item["timestamp"], str(item["processName"]), item["processId"], finding_words(item))
+            name = str(item["processName"]) or client_of_finding(item)
+            self._row(item["timestamp"], name, item["processId"], finding_words(item))
 
     def _row(self, timestamp: int, name: str, process: int, words: Words) -> None:
         time = datetime.fromtimestamp(timestamp // _NANOSECONDS).astimezone()
@@ -61,11 +62,11 @@ class EventTable:
             self._line((day, "dim"))
 
     def _layout(self) -> tuple[int, int | None]:
-        """Return the cells for a process, and those for what happened (None: as many as it takes)."""
+        """Return the cells for a process, and the cells for the event (None: as many as it takes)."""
         if not self._console.is_terminal:
             return _WIDEST, None
         width = self._console.width
-        column = min(max(width // 4, _NARROWEST), _WIDEST)
+        column = min(max(width // 5, _NARROWEST), _WIDEST)
         return column, max(width - _TIME - column - 2 * len(_GAP), 1)
 
     def _line(self, *cells: tuple[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Events and findings in words: what happened, in a line for a person."""
+"""Events and findings in words: each is a line for a person."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from dnstrail.process.terminal import escape_unprintable
 
 QUERY, ANSWER, PROBLEM, CONNECTION, PROCESS, FINDING = "dim", "green", "yellow", "blue", "magenta", "bold red"
 _MORE = "\u2026"
+_TRIGGER = "triggeredBy"  # the argument of a finding with the event that led to it
 _RCODES = {
     dns.rcode.NXDOMAIN: "no such name (NXDOMAIN)",
     dns.rcode.SERVFAIL: "the server failed (SERVFAIL)",
@@ -88,10 +89,28 @@ def client_of(event: Event) -> str:
     return flow.destination_text if is_response(event.captured.payload) else flow.source_text
 
 
+def client_of_finding(finding: dict[str, Any]) -> str:
+    """Return the address of the client whose DNS message triggered a finding; "" if it is unknown."""
+    match _values(finding).get(_TRIGGER):
+        case {"args": [*args]}:
+            values = {str(arg.get("name")): arg.get("value") for arg in args if isinstance(arg, dict)}
+        case _:
+            return ""
+    match values:
+        case {"dst": str(client), "proto_dns": {"QR": 1}} | {"src": str(client)}:
+            return client
+    return ""
+
+
 def finding_words(finding: dict[str, Any]) -> Words:
     """Return a finding, a map in tracee's shape, in words: its name and its data."""
-    data = {arg["name"]: arg["value"] for arg in finding["args"] if arg["name"] != "triggeredBy"}
+    data = {name: value for name, value in _values(finding).items() if name != _TRIGGER}
     return _arguments(str(finding["eventName"]), data, FINDING)
+
+
+def _values(shaped: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a map in tracee's shape, by name."""
+    return {arg["name"]: arg["value"] for arg in shaped["args"]}
 
 
 def _arguments(name: str, args: dict[str, Any], style: str) -> Words:

@@ -14,23 +14,24 @@ from dnstrail_signatures.load import load
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """The events to show, the signatures whose findings to show, and the files of further signatures."""
+    """The events to show, and the signatures whose findings to show."""
 
     events: tuple[str, ...]
     findings: tuple[str, ...]
-    paths: tuple[Path, ...]
 
 
-def known_names(paths: Iterable[Path] = ()) -> tuple[str, ...]:
-    """Return the names of all events and signatures."""
-    return (*NAMES, *_findings(paths))
+def known_names() -> tuple[str, ...]:
+    """Return the names of all events and of the installed signatures."""
+    return (*NAMES, *_findings(()))
 
 
-def select(names: Iterable[str], paths: tuple[Path, ...]) -> Selection:
-    """Return the selection that all `--events` flags make together; without any: DNS packets and every finding.
+def select(names: Iterable[str], paths: Iterable[Path]) -> Selection:
+    """Return the selection of all `--events` flags; without any: DNS packets, answer conflicts and every finding.
+
+    `paths` are files and folders of further signatures.
 
     Raises:
-        SettingsError: a name is unknown; the text names the nearest one that is known.
+        SettingsError: a name is unknown; the text lists the known names.
     """
     findings = _findings(paths)
     chosen = [name.strip() for given in names for name in given.split(",")] or [
@@ -44,7 +45,6 @@ def select(names: Iterable[str], paths: tuple[Path, ...]) -> Selection:
     return Selection(
         tuple(name for name in NAMES if name in chosen),
         tuple(name for name in findings if name in chosen),
-        paths,
     )
 
 
@@ -55,6 +55,6 @@ def _findings(paths: Iterable[Path]) -> tuple[str, ...]:
 def _unknown(name: str, known: tuple[str, ...]) -> str:
     """Return the error for an unknown name: the nearest known one, and all others."""
     lowered = {one.lower(): one for one in known}
-    nearest = get_close_matches(name.lower()[:100], lowered, 1, 0)
+    nearest = get_close_matches(name.lower()[:100], lowered, 1)
     hint = f"did you mean {lowered[nearest[0]]}? " if nearest else ""
     return f"--events: unknown event {name!r:.120}: {hint}known: {', '.join(known)}"

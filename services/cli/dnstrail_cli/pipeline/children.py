@@ -12,11 +12,11 @@ from dnstrail.errors import DnstrailError
 from dnstrail.process.command import CANNOT_SERVE, USAGE
 from dnstrail.process.signals import PARENT
 
-_GRACE = 5.0  # seconds that a child has to end by itself
+_GRACE = 5.0  # seconds for a child to end by itself
 
 
 class WorkerDied(DnstrailError):
-    """A worker of this run ended by itself. The run exits as the worker did: with 2 for wrong usage, else with 4."""
+    """A worker of this run ended by itself. The run exits with 2 if the worker did (wrong usage), else with 4."""
 
     def __init__(self, worker: str, code: int) -> None:
         self.worker = worker
@@ -53,7 +53,7 @@ class Children:
         return self._processes[worker].pid if worker in self._processes else None
 
     def stop(self) -> None:
-        """End the workers, the last one first: none asks a worker that has gone. Kill one that takes too long."""
+        """End the workers in reverse order, so that none asks an ended worker. Kill a worker that takes too long."""
         for process in reversed(self._processes.values()):
             process.terminate()
             try:

@@ -1,4 +1,4 @@
-"""Times on the command line and in lines of input: epoch seconds, RFC 3339, and the local forms that people write."""
+"""Times on the command line and in lines of input: epoch seconds, RFC 3339, and forms such as "yesterday 14:00"."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import click
 
 _EXPECTED = (
     "write epoch seconds, RFC 3339 (2026-11-01T14:00:00+01:00), 14:00, 'today 9:30', 'yesterday 14:00', "
-    "or a time before now as -5m or -2h30m"
+    "-5m or -2h30m (before now)"
 )
 _AGO = re.compile(r"-(?:(\d{1,5})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s)?", re.ASCII)
 _CLOCK = re.compile(r"(?:(today|yesterday)\s+)?(\d{1,2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)", re.ASCII)
 
 
 class _BadTimeError(ValueError):
-    """A text that is no time; the message is the rest of a sentence that begins with the text."""
+    """A text that is no time. The message continues a sentence that begins with the text."""
 
 
 def convert_moment(ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
@@ -40,10 +40,10 @@ def convert_moment(ctx: click.Context, _param: click.Parameter, value: str | Non
 
 
 def parse_local(text: str, now: datetime) -> datetime:
-    """Return the time that a person means by a text at `now`, in the local zone of the host.
+    """Return the time that a text names at `now`, in the local zone of the host.
 
     Raises:
-        ValueError: the text is no time, or a time still to come.
+        ValueError: the text is no time, or a time in the future.
     """
     if (ago := _AGO.fullmatch(text)) and any(ago.groups()):
         days, hours, minutes, seconds = (int(part or 0) for part in ago.groups())
@@ -76,7 +76,7 @@ def _on_day(day: str, clock: str, now: datetime) -> datetime:
     date = now.date() - timedelta(days=day == "yesterday")
     meant = datetime.combine(date, at).astimezone()
     if meant > now:
-        raise _BadTimeError(f"is still to come (it is {now:%H:%M} now): write 'yesterday {clock}'")
+        raise _BadTimeError(f"is in the future (it is now {now:%H:%M}): write 'yesterday {clock}'")
     return meant
 
 

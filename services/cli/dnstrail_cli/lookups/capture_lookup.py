@@ -1,9 +1,8 @@
-"""The image of a capture file at a moving time, and the lookups that it answers."""
+"""Lookups over a capture file, whose image is built up to the time of each lookup."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
@@ -14,7 +13,7 @@ from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.admission import Admission
 from dnstrail.image.apply import TOPICS, apply_event
 from dnstrail.settings import DnsCache
-from dnstrail_cli.timestamps import parse_moment
+from dnstrail_cli.lookups.timestamps import parse_moment
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source
@@ -41,22 +40,17 @@ class CaptureLookup:
         self,
         path: str,
         settings: DnsCache,
-        options: CaptureOptions | None = None,
-        on_read: Callable[[], None] = lambda: None,
+        options: CaptureOptions,
+        on_read: Callable[[], None],
     ) -> None:
         bounds = Bounds(
             size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
         )
-        self.image = Image(bounds, Admission(settings.unmatched))
-        self._source = open_source(path, options or CaptureOptions())
+        self._image = Image(bounds, Admission(settings.unmatched))
+        self._source = open_source(path, options)
         self._events = _events(self._source, on_read)
         self._next = next(self._events, None)
         self._later: list[tuple[str, Captured]] = []
-
-    @property
-    def counters(self) -> Counter[str]:
-        """The packets that were read, and those that were skipped, by reason."""
-        return self._source.counters
 
     @property
     def damage(self) -> str:
@@ -83,17 +77,17 @@ class CaptureLookup:
         if event.timestamp / _NANOSECONDS > due:
             self._later.append((topic, event))
         else:
-            apply_event(self.image, topic, event, live=False)
+            apply_event(self._image, topic, event, live=False)
 
     def get(self, key: str, at: float | None) -> LookupResult | None:
         """Return the result of a lookup as of `at`, or of the end; times must not go back."""
         self.advance(at)
-        return self.image.get(key, at=at)
+        return self._image.get(key, at=at)
 
     def trails(self, key: str, connection: Connection, at: float | None) -> Trails | None:
         """Return the trails of a key as of `at`, or of the end; times must not go back."""
         self.advance(at)
-        return self.image.trails(key, connection, at=at)
+        return self._image.trails(key, connection, at=at)
 
     def close(self) -> None:
         """Close the file."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from dnstrail.process.command import examples
-from dnstrail_cli.run_options import Run, run_options
+from dnstrail_cli.pipeline.options import Run, run_options
 from dnstrail_probe.options import convert_capture
 from dnstrail_probe.registry import complete_capture
 
@@ -38,6 +38,6 @@ def replay(file: str, speed: float | None, make_run: Callable[..., Run], run_dir
 
     FILE is a pcap, pcapng or dnstap file, or - for stdin.
     """
-    from dnstrail_cli.run import play  # noqa: PLC0415 - help does without the pipeline
+    from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - help does without the pipeline
 
     play(make_run(capture=file, run_dir=run_dir, speed=speed))

@@ -12,7 +12,7 @@ from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT
 from live.processes import dnstrail
 from live.workers import asker, cache, probe, response, short_folder, wait_until_seen
 
-DEMO = Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap"
+DEMO = Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap"
 BEGIN = 1_793_534_400
 ANSWER = response("www.a", "www.a 60 CNAME a.", "a 30 A 192.0.2.1")
 APP = Process(70, "app", "/bin/app", container_id="0123456789abcdef")

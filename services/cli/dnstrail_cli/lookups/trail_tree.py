@@ -11,6 +11,7 @@ from rich.tree import Tree
 from dnstrail.process.terminal import escape_unprintable
 
 _MOST_ASKERS = 4  # drawn for one question
+_FOREIGN = {True: " (a foreign server)", False: " (a configured server)", None: ""}
 
 
 def trail_trees(found: dict[str, Any]) -> list[RenderableType]:
@@ -67,6 +68,3 @@ def _asker_text(asker: dict[str, Any]) -> str:
     server = f"{asker['server'] or 'an unknown server'}{_FOREIGN[asker['foreign']]}"
     unseen = "" if asker["matched"] else ", the query was not seen"
     return escape_unprintable(f"asked by {who}, answered by {server}, {asker['count']}x{unseen}")
-
-
-_FOREIGN = {True: " (a foreign server)", False: " (a configured server)", None: ""}

@@ -1,0 +1,1 @@
+"""The events of a run: chosen, ordered, and shown as a table or as JSON."""

@@ -1,0 +1,1 @@
+"""The commands that run probe, cache and signatures together."""

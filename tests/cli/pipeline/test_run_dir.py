@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from dnstrail.errors import BusError
+from dnstrail.process.privileges import User
+from dnstrail_cli.pipeline.run_dir import hand_over
+from live.processes import dnstrail, run_dir
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change owners")
+ALICE, BOB = User(1001, 1001), User(1002, 1002)
+
+
+def lock_of(user: User, path: Path) -> Path:
+    path.touch(0o600)
+    os.chown(path, user.uid, user.gid)
+    return path
+
+
+def test_a_run_follows_the_run_of_another_user():
+    """After a run for one user, a run for another user works in the same run-dir."""
+    with run_dir() as folder:
+        for user in (ALICE, BOB):
+            ids = {"SUDO_UID": str(user.uid), "SUDO_GID": str(user.gid)}
+            done = dnstrail("--capture", "demo", "--events", "WATCHED_NAME", "--run-dir", folder, **ids)
+            assert done.returncode == 0, done.stderr
+            assert folder.stat().st_uid == user.uid
+
+
+def test_only_a_stale_lock_of_another_user_is_removed(tmp_path):
+    """A lock of another user is removed, unless a process holds it; the user's own locks stay."""
+    os.chown(tmp_path, BOB.uid, BOB.gid)
+    stale, held = lock_of(ALICE, tmp_path / "stale.sock.lock"), lock_of(ALICE, tmp_path / "held.sock.lock")
+    own = lock_of(BOB, tmp_path / "own.sock.lock")
+    with held.open() as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        hand_over(tmp_path, BOB)
+    assert (stale.exists(), held.exists(), own.exists()) == (False, True, True)
+
+
+def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
+    """A symbolic link in place of a lock is refused, and its target stays as it is."""
+    target = lock_of(ALICE, tmp_path / "target")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.chown(folder, BOB.uid, BOB.gid)
+    (folder / "events.sock.lock").symlink_to(target)
+    with pytest.raises(BusError, match="--run-dir"):
+        hand_over(folder, BOB)
+    assert target.stat().st_uid == ALICE.uid
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    """A folder that contains anything except sockets is not handed over."""
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(BusError, match="no sockets"):
+        hand_over(tmp_path, BOB)
+    assert tmp_path.stat().st_uid == 0
