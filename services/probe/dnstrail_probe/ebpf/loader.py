@@ -38,7 +38,7 @@ _HOOKS = {
     "on_sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
     "on_sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
 }
-# Function -> true if it runs at the return. The return is attached first, so that no call is seen without its return.
+# Function -> true if it runs at the return. The return is attached first, so every call that is noted has its return.
 _UPROBES = {"on_getaddrinfo_return": True, "on_getaddrinfo": False}
 # The values that programs on packets can read (current task, network namespace), newest kernels first.
 _ABILITIES = (

@@ -54,7 +54,7 @@ def test_a_function_is_where_the_running_process_has_it(library):
 
 @pytest.mark.parametrize("name", ["getaddrinf", "etaddrinfo", "getaddrinfo_a_no_such", "", "_nss_files_no_such"])
 def test_a_function_that_is_not_there(library, name):
-    """Only a whole name matches."""
+    """Only a complete name matches."""
     assert function_offset(reading(library[0]), name) is None
 
 

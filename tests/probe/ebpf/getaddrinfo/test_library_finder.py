@@ -113,7 +113,7 @@ def test_examined_programs_are_bounded(own, finding, monkeypatch):
 
 
 def test_a_refusal_is_counted(own):
-    """A refusal of the kernel is counted, and the finder goes on."""
+    """A refusal of the kernel is counted, and the finder continues."""
 
     def refuse(_file: int, _offset: int) -> tuple[int, ...]:
         raise OSError("no uprobes")
@@ -175,8 +175,8 @@ def test_the_number_of_libraries_is_bounded(own, watches, finding, monkeypatch):
     assert not watches.places
 
 
-def test_a_forged_file_is_passed_over(own, watches, finding, tmp_path):
-    """A library whose tables lie beyond its end is passed over, and the next process is examined."""
+def test_a_forged_file_is_skipped(own, watches, finding, tmp_path):
+    """A library whose tables lie beyond its end is skipped, and the next process is examined."""
     with other_root(tmp_path) as (pid, library):
         forged = bytearray(library.read_bytes())
         forged[40:48] = b"\xff" * 8  # the offset of its sections
@@ -223,7 +223,7 @@ def test_starting_containers_are_bounded(finding, monkeypatch):
 
 @pytest.mark.parametrize("pid", [0, 1 << 22])
 def test_a_process_that_has_ended_has_no_library(watches, finding, pid):
-    """A pid without a process is passed over."""
+    """A pid without a process is skipped."""
     finding.finder.examine(pid, NOW)
     assert not watches.places
     assert not +finding.counters
