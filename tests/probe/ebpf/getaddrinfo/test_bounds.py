@@ -12,8 +12,9 @@ import dnstrail_probe.ebpf
 
 PAGE = Path(__file__).parents[4] / "docs" / "getaddrinfo.md"
 PROGRAMS = Path(dnstrail_probe.ebpf.__file__).with_name("programs")
-ROW = re.compile(r"^\| .+? \| ([\d,]+)(?: s)? \| .* <!-- (.+) --> \|$", re.MULTILINE)
-BOUNDS = {name: int(value.replace(",", "")) for value, name in ROW.findall(PAGE.read_text())}
+ROW = re.compile(r"^\| .+? \| ([\d,]+)( s| ms|) \| .* <!-- (.+) --> \|$", re.MULTILINE)
+UNITS = {"": 1, " s": 1, " ms": 0.001}
+BOUNDS = {name: int(value.replace(",", "")) * UNITS[unit] for value, unit, name in ROW.findall(PAGE.read_text())}
 
 
 def constant(name: str) -> float:
@@ -33,4 +34,4 @@ def test_a_bound_is_the_one_that_is_documented(name):
 
 def test_all_bounds_are_read():
     """The table of the page has a row for every bound."""
-    assert len(BOUNDS) == PAGE.read_text().partition("## Bounds")[2].count("<!--") == 10
+    assert len(BOUNDS) == PAGE.read_text().partition("## Bounds")[2].count("<!--") == 11
