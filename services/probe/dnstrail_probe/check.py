@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Host:
     """The host to check: the options, the run-dir, and everything that an earlier check has loaded.
 
-    Invariant: nothing is loaded twice, whether loading it succeeded or failed.
+    Invariant: nothing is loaded twice, also if it was unavailable the first time.
     """
 
     def __init__(self, options: CaptureOptions, run_dir: Path) -> None:
