@@ -1,4 +1,4 @@
-"""A new source is one module and one line of the table: a source that the project does not know, in the real probe."""
+"""A new source is one module and one line of the table: a source from outside the project, in the real probe."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def command(
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
     clock = SystemClock()
-    source: Source = best_source(_say, options, clock) if capture == AUTO else open_source(capture, options, clock)
+    source: Source = best_source(_report, options, clock) if capture == AUTO else open_source(capture, options, clock)
     identity = host_identity() if source.live else UNKNOWN
     address = publish or events_address(run_dir)
     if source.live:
@@ -95,7 +95,7 @@ def main() -> None:
     run_command(command, "dnstrail probe")
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     click.echo(f"dnstrail: {text}", err=True)
 
 

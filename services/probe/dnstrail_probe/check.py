@@ -1,6 +1,6 @@
-"""Checks what this host can do for the probe, and names the remedy for everything it cannot (`probe --check`).
+"""Reports what this host can do for the probe, with a remedy for each lack (`probe --check`).
 
-The checks themselves stand beside the sources that need them, as `CHECKS` of each source module.
+Each source module contains its own checks, as `CHECKS`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import SOURCES
 from dnstrail_probe.source import SUDO
 
-_LONGEST_REASON = 200  # characters: bcc may quote a whole program
+_LONGEST_REASON = 200  # characters: an error of bcc can contain the text of a program
 
 T = TypeVar("T")
 
 
 class Host:
-    """The host as checks look at it: the options, the run-dir, and everything that an earlier check has loaded.
+    """The host to check: the options, the run-dir, and everything that an earlier check has loaded.
 
-    Invariant: nothing is loaded twice, whether loading it succeeded or failed.
+    Invariant: nothing is loaded twice, also if it was unavailable the first time.
     """
 
     def __init__(self, options: CaptureOptions, run_dir: Path) -> None:
@@ -48,14 +48,14 @@ class Host:
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One row: something that a source needs. `look` raises an error if the host lacks it.
+    """One row: something that a source needs. `run` raises an error if the host lacks it.
 
     `remedy` applies unless the error carries its own. A source whose `decisive` checks pass can be opened.
     """
 
     name: str
     purpose: str
-    look: Callable[[Host], object]
+    run: Callable[[Host], object]
     remedy: str
     decisive: bool = False
 
@@ -95,7 +95,7 @@ def check_host(options: CaptureOptions, run_dir: Path) -> Report:
 def run_check(check: Check, host: Host) -> CheckResult:
     """Run one check."""
     try:
-        check.look(host)
+        check.run(host)
     except SourceUnavailable as error:
         return _unable(check, error.reason, error.remedy)
     except (OSError, ValueError, KeyError) as error:
@@ -106,11 +106,11 @@ def run_check(check: Check, host: Host) -> CheckResult:
 def capability(name: str, purpose: str) -> Check:
     """Return the check for one capability."""
 
-    def look(_: Host) -> None:
+    def run(_: Host) -> None:
         if missing_capabilities(name):
             raise OSError("not in effect")
 
-    return Check(name, purpose, look, SUDO)
+    return Check(name, purpose, run, SUDO)
 
 
 def _unable(check: Check, reason: str, remedy: str = "") -> CheckResult:

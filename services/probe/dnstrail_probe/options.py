@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class CaptureOptions(msgspec.Struct, frozen=True):
-    """What to capture: traffic with DNS on these ports (of either side), and server names if they are evidence.
+    """The traffic to capture: DNS on these ports (of either side), and server names if they are evidence.
 
     Invariant: there is at least one port, and at most MAX_PORTS.
     """

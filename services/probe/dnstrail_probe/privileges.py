@@ -1,6 +1,6 @@
 """Privileges of the probe: it gives up every capability that its source does not need once it is open.
 
-Capabilities belong to threads, so the probe calls this before it starts any thread.
+Capabilities belong to threads. Threads of a source drop their own; later threads inherit from this one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def give_up_privileges(capabilities: tuple[str, ...], address: str) -> None:
     The user id stays. If the folder of the socket belongs to another user, new files are created as that user's.
 
     Raises:
-        BusError: the folder belongs to a stranger.
+        BusError: the folder belongs to another user.
     """
     folder = socket_path(address).parent
     with suppress(OSError):  # the bind reports it

@@ -90,8 +90,10 @@ def is_file(capture: str) -> bool:
     return capture != AUTO and _find(capture)[0] is _FILE
 
 
-def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT, clock: Clock = _CLOCK) -> Source:
-    """Open the first automatic source that can be opened. `say` receives the choice, and each reason against a source.
+def best_source(report: Callable[[str], None], options: CaptureOptions = _DEFAULT, clock: Clock = _CLOCK) -> Source:
+    """Open the first automatic source that can be opened.
+
+    `report` receives the choice, and the reason against each earlier source.
 
     Raises:
         SourceUnavailable: no automatic source can be opened.
@@ -99,12 +101,12 @@ def best_source(say: Callable[[str], None], options: CaptureOptions = _DEFAULT, 
     refused = SourceUnavailable(AUTO, "no source can be opened")
     for entry in (entry for entry in SOURCES if entry.automatic):
         try:
-            source = entry.open(Opening(_supported(entry, options, say), clock))
+            source = entry.open(Opening(_supported(entry, options, report), clock))
         except SourceUnavailable as error:
-            say(f"no capture by {error}")
+            report(f"no capture by {error}")
             refused = error
         else:
-            say(f"capturing by {entry.name}" if entry.live else f"no live source: playing the bundled {entry.name}")
+            report(f"capturing by {entry.name}" if entry.live else f"no live source: playing the bundled {entry.name}")
             return source
     raise refused
 
@@ -140,11 +142,11 @@ def _find(capture: str) -> tuple[SourceEntry, str]:
     return _FILE, capture
 
 
-def _supported(entry: SourceEntry, options: CaptureOptions, say: Callable[[str], None]) -> CaptureOptions:
+def _supported(entry: SourceEntry, options: CaptureOptions, report: Callable[[str], None]) -> CaptureOptions:
     """Return the options without the ones that a source does not support."""
     if not options.server_names or entry.server_names:
         return options
-    say(f"{entry.name} captures no server names: without {EVIDENCE_SNI}")
+    report(f"{entry.name} captures no server names: without {EVIDENCE_SNI}")
     return msgspec.structs.replace(options, server_names=False)
 
 

@@ -28,7 +28,7 @@ class Source(Protocol):
     """
 
     name: str  # for people: "capture file x.pcap"
-    live: bool  # False: a file, whose clock is that of its time stamps, and which may be made to wait
+    live: bool  # False: a file; its time stamps are the clock, and it waits for slow subscribers
     counters: Counter[str]  # packets, and everything that was skipped or lost, by reason
 
     @property
@@ -54,7 +54,7 @@ class Source(Protocol):
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What a source module receives to open its source.
+    """The input of `open_source` of a source module.
 
     `argument` is the text behind the colon of `--capture name:argument`, or the path of a capture file.
     """

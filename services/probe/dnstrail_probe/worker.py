@@ -18,7 +18,7 @@ from dnstrail_probe.source import Source
 HEARTBEAT = 0.1  # seconds between turns when nothing is captured
 _POLL = 0.005  # the longest time in seconds for which a batch stays open
 _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
-_SETTLE = 0.05  # seconds between looks for subscribers
+_SETTLE = 0.05  # seconds between two counts of the subscribers
 _REST = 0.005  # seconds before a message that the bus refused is offered again
 
 

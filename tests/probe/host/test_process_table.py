@@ -93,7 +93,7 @@ def test_the_exit_of_an_unknown_process_is_reported():
 
 
 def test_process_found_twice_is_one():
-    """A process from /proc whose fork was seen is not added again, although /proc's clock is coarser."""
+    """A process from /proc whose fork was reported is not added again, although /proc's clock is coarser."""
     processes = table(ProcessEntry(7, 5 * SECOND, path="/seen"))
     assert processes.add(ProcessEntry(7, 5 * SECOND - TICK, path="/proc")).path == "/seen"
     assert len(processes) == 1

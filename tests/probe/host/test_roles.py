@@ -28,7 +28,7 @@ def test_which_end_a_packet_is_seen_at(egress, to_server, from_server, payload, 
 
 
 def test_process_that_answers_and_asks_is_a_forwarder():
-    """A process that was seen as server and as client is a forwarder from then on."""
+    """A process that was server and client is a forwarder from then on."""
     life = ProcessEntry(7, 0)
     assert note_role(life, client=False) == SERVER
     assert note_role(life, client=True) == FORWARDER

@@ -13,7 +13,8 @@ from dnstrail_probe.packets.assembly import Assembly
 RAW = 101
 OUTER = IP(src="198.51.100.1", dst="198.51.100.2")
 INNER = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=4000, dport=53) / b"a DNS message"
-FRAME = bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / INNER)
+ETHERNET = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # without addresses scapy asks the network for them
+FRAME = bytes(ETHERNET / INNER)
 TO_VXLAN, TO_GENEVE = UDP(sport=50000, dport=4789), UDP(sport=50000, dport=6081)
 GENEVE = b"\x00\x00\x65\x58\x00\x00\x01\x00"
 
@@ -21,7 +22,7 @@ GENEVE = b"\x00\x00\x65\x58\x00\x00\x01\x00"
 def vxlans(count: int):
     packet = INNER
     for _ in range(count):
-        packet = OUTER / TO_VXLAN / VXLAN(vni=7, flags=8) / Ether() / packet
+        packet = OUTER / TO_VXLAN / VXLAN(vni=7, flags=8) / ETHERNET / packet
     return packet
 
 

@@ -193,7 +193,7 @@ def test_a_path_at_which_no_socket_can_be_made(path):
 
 
 def test_words_and_paths_of_capture(monkeypatch):
-    """`dnstap` alone is the socket beside the others; a file of that name is given by its path."""
+    """`dnstap` alone is the socket in the default run-dir; a file of that name is given by its path."""
     with short_folder() as folder:
         monkeypatch.setenv("DNSTRAIL_RUN_DIR", str(folder))
         source = open_source("dnstap")

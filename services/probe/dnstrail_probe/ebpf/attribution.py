@@ -51,39 +51,39 @@ class Attribution:
 
     def executed(self, record: bytes) -> Process:
         """Apply an exec; return the process with the program that it now runs."""
-        seen = records.read_process(record)
-        path = records.read_path(record, seen.parts)
-        return self._itself(seen, self.processes.executed(seen.ts, _entry(seen, path or executable(seen.pid))))
+        head = records.read_process(record)
+        path = records.read_path(record, head.parts)
+        return self._itself(head, self.processes.executed(head.ts, _entry(head, path or executable(head.pid))))
 
-    def forked(self, seen: records.ProcessRecord) -> Process:
+    def forked(self, head: records.ProcessRecord) -> Process:
         """Apply a fork; return the process that forked, of which the child is a copy."""
-        child = self.processes.forked(_entry(seen, ""))
-        entry = self.processes.at(seen.parent, seen.ts)
+        child = self.processes.forked(_entry(head, ""))
+        entry = self.processes.at(head.parent, head.ts)
         return self._process(
-            entry or ProcessEntry(pid=seen.parent, start=seen.ts, path=child.path),
-            pid=seen.parent,
-            stamp=seen.ts,
-            cgroup=seen.cgroup,
-            name=entry.name if entry else text(seen.comm),
-            user=seen.uid,
-            thread=seen.status,
+            entry or ProcessEntry(pid=head.parent, start=head.ts, path=child.path),
+            pid=head.parent,
+            stamp=head.ts,
+            cgroup=head.cgroup,
+            name=entry.name if entry else text(head.comm),
+            user=head.uid,
+            thread=head.status,
         )
 
-    def exited(self, seen: records.ProcessRecord) -> Process | None:
+    def exited(self, head: records.ProcessRecord) -> Process | None:
         """Apply an exit; return the process, or None if its exit was reported before."""
-        entry = self.processes.exited(seen.ts, _entry(seen, ""))
-        return self._itself(seen, entry) if entry else None
+        entry = self.processes.exited(head.ts, _entry(head, ""))
+        return self._itself(head, entry) if entry else None
 
     def cgroup_changed(self, record: bytes) -> str:
         """Apply the creation or removal of a cgroup; return the folder of a cgroup made for a new container, else "".
 
         The name of the container is requested here, before its first event needs it.
         """
-        seen, path = records.read_cgroup(record)
-        if seen.kind != records.CGROUP_MADE:
-            self.containers.removed(seen.id, seen.ts)
+        head, path = records.read_cgroup(record)
+        if head.kind != records.CGROUP_MADE:
+            self.containers.removed(head.id, head.ts)
             return ""
-        container = self.containers.made(seen.id, path)
+        container = self.containers.made(head.id, path)
         self._names.of(container)
         return self._root + path if container and container in path.rpartition("/")[2] else ""
 
@@ -106,16 +106,16 @@ class Attribution:
             if self.containers.of(cgroup) is None:
                 self.containers.made(cgroup, path)
 
-    def _itself(self, seen: records.ProcessRecord, entry: ProcessEntry) -> Process:
+    def _itself(self, head: records.ProcessRecord, entry: ProcessEntry) -> Process:
         """Return the process that a record of an exec or exit is about."""
         return self._process(
             entry,
-            pid=seen.pid,
-            stamp=seen.ts,
-            cgroup=seen.cgroup,
-            name=text(seen.comm),
-            user=seen.uid,
-            thread=seen.pid,
+            pid=head.pid,
+            stamp=head.ts,
+            cgroup=head.cgroup,
+            name=text(head.comm),
+            user=head.uid,
+            thread=head.pid,
         )
 
     def _process(
@@ -142,29 +142,29 @@ class Attribution:
     def _entry_of(self, record: records.PacketRecord | records.GetaddrinfoRecord) -> ProcessEntry:
         """Return the process that had the pid when the program noted it: by its events, else by /proc."""
         entry = self.processes.at(record.pid, record.noted)
-        if entry is not None and (entry.path or entry.looked):
+        if entry is not None and (entry.path or entry.proc_read):
             return entry
         found = read_process(record.pid)
         if found is not None and found.start > record.noted + TICK:
             found = None  # a later process with the same pid
         if entry is None:
-            unknown = ProcessEntry(pid=record.pid, start=record.noted, name=text(record.comm), looked=True)
+            unknown = ProcessEntry(pid=record.pid, start=record.noted, name=text(record.comm), proc_read=True)
             return self.processes.add(found or unknown)
-        entry.looked = True
+        entry.proc_read = True
         entry.path = found.path if found else ""
         return entry
 
 
-def _entry(seen: records.ProcessRecord, path: str) -> ProcessEntry:
+def _entry(head: records.ProcessRecord, path: str) -> ProcessEntry:
     return ProcessEntry(
-        pid=seen.pid,
-        start=seen.ts,
-        name=text(seen.comm),
+        pid=head.pid,
+        start=head.ts,
+        name=text(head.comm),
         path=path,
-        parent=seen.parent,
-        user=seen.uid,
-        cgroup=seen.cgroup,
-        started=seen.started,
-        mount_namespace=seen.mount_namespace,
-        pid_namespace=seen.pid_namespace,
+        parent=head.parent,
+        user=head.uid,
+        cgroup=head.cgroup,
+        started=head.started,
+        mount_namespace=head.mount_namespace,
+        pid_namespace=head.pid_namespace,
     )

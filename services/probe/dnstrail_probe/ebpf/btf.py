@@ -16,6 +16,39 @@ _VAR, _DATASEC, _DECL_TAG, _ENUM64 = 14, 15, 17, 19
 _FIXED = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
 _EACH = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
 
+# Name in process.bpf.c -> struct and member.
+_PROCESS_MEMBERS = {
+    "TASK_REAL_PARENT": ("task_struct", "real_parent"),
+    "TASK_PID": ("task_struct", "pid"),
+    "TASK_TGID": ("task_struct", "tgid"),
+    "TASK_LEADER": ("task_struct", "group_leader"),
+    "TASK_COMM": ("task_struct", "comm"),
+    "TASK_SIGNAL": ("task_struct", "signal"),
+    "SIGNAL_LIVE": ("signal_struct", "live"),
+    "TASK_EXIT_CODE": ("task_struct", "exit_code"),
+    "TASK_START": ("task_struct", "start_boottime"),
+    "TASK_NSPROXY": ("task_struct", "nsproxy"),
+    "NSPROXY_MNT": ("nsproxy", "mnt_ns"),
+    "TASK_THREAD_PID": ("task_struct", "thread_pid"),
+    "PID_LEVEL": ("pid", "level"),
+    "PID_NUMBERS": ("pid", "numbers"),
+    "UPID_NS": ("upid", "ns"),
+    "TASK_MM": ("task_struct", "mm"),
+    "MM_EXE_FILE": ("mm_struct", "exe_file"),
+    "FILE_PATH": ("file", "f_path"),
+    "PATH_DENTRY": ("path", "dentry"),
+    "PATH_MNT": ("path", "mnt"),
+    "VFSMOUNT_ROOT": ("vfsmount", "mnt_root"),
+    "MOUNT_MNT": ("mount", "mnt"),
+    "MOUNT_PARENT": ("mount", "mnt_parent"),
+    "MOUNT_POINT": ("mount", "mnt_mountpoint"),
+    "DENTRY_PARENT": ("dentry", "d_parent"),
+    "CGROUP_ROOT": ("cgroup", "root"),
+    "CGROUP_NODE": ("cgroup", "kn"),
+    "NODE_ID": ("kernfs_node", "id"),
+    "ROOT_HIERARCHY": ("cgroup_root", "hierarchy_id"),
+}
+
 
 class Btf:
     """The struct types of one kernel, indexed by name; read once from the file.
@@ -99,38 +132,7 @@ def process_offsets(btf: Btf) -> dict[str, int]:
     Raises:
         KeyError: this kernel lacks one of the members.
     """
-    members = {
-        "TASK_REAL_PARENT": ("task_struct", "real_parent"),
-        "TASK_PID": ("task_struct", "pid"),
-        "TASK_TGID": ("task_struct", "tgid"),
-        "TASK_LEADER": ("task_struct", "group_leader"),
-        "TASK_COMM": ("task_struct", "comm"),
-        "TASK_SIGNAL": ("task_struct", "signal"),
-        "SIGNAL_LIVE": ("signal_struct", "live"),
-        "TASK_EXIT_CODE": ("task_struct", "exit_code"),
-        "TASK_START": ("task_struct", "start_boottime"),
-        "TASK_NSPROXY": ("task_struct", "nsproxy"),
-        "NSPROXY_MNT": ("nsproxy", "mnt_ns"),
-        "TASK_THREAD_PID": ("task_struct", "thread_pid"),
-        "PID_LEVEL": ("pid", "level"),
-        "PID_NUMBERS": ("pid", "numbers"),
-        "UPID_NS": ("upid", "ns"),
-        "TASK_MM": ("task_struct", "mm"),
-        "MM_EXE_FILE": ("mm_struct", "exe_file"),
-        "FILE_PATH": ("file", "f_path"),
-        "PATH_DENTRY": ("path", "dentry"),
-        "PATH_MNT": ("path", "mnt"),
-        "VFSMOUNT_ROOT": ("vfsmount", "mnt_root"),
-        "MOUNT_MNT": ("mount", "mnt"),
-        "MOUNT_PARENT": ("mount", "mnt_parent"),
-        "MOUNT_POINT": ("mount", "mnt_mountpoint"),
-        "DENTRY_PARENT": ("dentry", "d_parent"),
-        "CGROUP_ROOT": ("cgroup", "root"),
-        "CGROUP_NODE": ("cgroup", "kn"),
-        "NODE_ID": ("kernfs_node", "id"),
-        "ROOT_HIERARCHY": ("cgroup_root", "hierarchy_id"),
-    }
-    offsets = {name: btf.offset(*member) for name, member in members.items()}
+    offsets = {name: btf.offset(*member) for name, member in _PROCESS_MEMBERS.items()}
     inode = btf.offset("ns_common", "inum")
     return offsets | {
         "DENTRY_NAME": btf.offset("dentry", "d_name") + btf.offset("qstr", "name"),

@@ -38,7 +38,7 @@ _HOOKS = {
     "on_sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
     "on_sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
 }
-# Function -> true if it runs at the return. The return is attached first, so that no call is seen without its return.
+# Function -> true if it runs at the return. The return is attached first, so every call that is noted has its return.
 _UPROBES = {"on_getaddrinfo_return": True, "on_getaddrinfo": False}
 # The values that programs on packets can read (current task, network namespace), newest kernels first.
 _ABILITIES = (
@@ -64,7 +64,6 @@ class Programs:
         if root is None:
             raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted", remedies.CGROUP2)
         self.cgroup_root = root
-        self._cgroup = os.open(root, os.O_RDONLY | os.O_CLOEXEC)
         self._links: list[int] = []
         self._bpf: Any = None
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
@@ -125,12 +124,11 @@ class Programs:
         return tuple(links)
 
     def close(self) -> None:
-        """Detach all programs."""
+        """Detach all programs. Further calls have no effect."""
         self._detach()
         if self._bpf is not None:
             self._bpf.cleanup()  # detaches the raw tracepoints, which bcc attached
             self._bpf = None
-        os.close(self._cgroup)
 
     def _count(self, which: int) -> int:
         return int(self._counters[ctypes.c_int(which)].value)
@@ -146,8 +144,7 @@ class Programs:
         for abilities in _ABILITIES:
             bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted, self._extra)
             try:
-                for function, (program, hook) in _HOOKS.items():
-                    self._attach(bpf, function, program, hook)
+                self._attach_hooks(bpf)
             except SourceUnavailable as error:
                 refused = error
                 self._detach()
@@ -166,11 +163,19 @@ class Programs:
             except Exception as error:
                 raise SourceUnavailable(_GETADDRINFO, f"the kernel refused {function}", remedies.UPROBES) from error
 
-    def _attach(self, bpf: Any, function: str, program: str, hook: str) -> None:
+    def _attach_hooks(self, bpf: Any) -> None:
+        cgroup = os.open(self.cgroup_root, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for function, (program, hook) in _HOOKS.items():
+                self._attach(bpf, function, program, hook, cgroup)
+        finally:
+            os.close(cgroup)
+
+    def _attach(self, bpf: Any, function: str, program: str, hook: str, cgroup: int) -> None:
         attach_type = getattr(self._bcc.BPFAttachType, hook)
         try:
             loaded = bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=attach_type)
-            self._links.append(link_cgroup(loaded.fd, self._cgroup, int(attach_type)))
+            self._links.append(link_cgroup(loaded.fd, cgroup, int(attach_type)))
         except Exception as error:
             raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}", remedies.HOOKS) from error
 

@@ -130,18 +130,18 @@ class RecordTranslator:
         return _process_event(SCHED_PROCESS_EXEC, records.read_process(record), epoch, process, {})
 
     def _fork(self, record: bytes, epoch: int) -> Captures:
-        seen = records.read_process(record)
-        process = self._attribution.forked(seen)
-        args = {"parent_tid": seen.status, "parent_pid": seen.parent, "child_tid": seen.pid, "child_pid": seen.pid}
-        return _process_event(SCHED_PROCESS_FORK, seen, epoch, process, args)
+        head = records.read_process(record)
+        process = self._attribution.forked(head)
+        args = {"parent_tid": head.status, "parent_pid": head.parent, "child_tid": head.pid, "child_pid": head.pid}
+        return _process_event(SCHED_PROCESS_FORK, head, epoch, process, args)
 
     def _exit(self, record: bytes, epoch: int) -> Captures:
-        seen = records.read_process(record)
-        process = self._attribution.exited(seen)
+        head = records.read_process(record)
+        process = self._attribution.exited(head)
         if process is None:
             return []
-        args = {"exit_code": seen.status >> 8 & 0xFF, "signal_code": seen.status & 0x7F, "process_group_exit": True}
-        return _process_event(SCHED_PROCESS_EXIT, seen, epoch, process, args)
+        args = {"exit_code": head.status >> 8 & 0xFF, "signal_code": head.status & 0x7F, "process_group_exit": True}
+        return _process_event(SCHED_PROCESS_EXIT, head, epoch, process, args)
 
     def _cgroup_change(self, record: bytes, _epoch: int) -> Captures:
         folder = self._attribution.cgroup_changed(record)
@@ -151,9 +151,9 @@ class RecordTranslator:
 
 
 def _process_event(
-    name: str, seen: records.ProcessRecord, epoch: int, process: Process, args: dict[str, Any]
+    name: str, head: records.ProcessRecord, epoch: int, process: Process, args: dict[str, Any]
 ) -> Captures:
-    return [(name, Captured(seen.ts + epoch, b"", None, process, args, seen.processor))]
+    return [(name, Captured(head.ts + epoch, b"", None, process, args, head.processor))]
 
 
 def _flow(packet: records.PacketRecord, role: str) -> Flow:

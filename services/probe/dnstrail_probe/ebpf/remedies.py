@@ -1,4 +1,4 @@
-"""What to do where eBPF lacks something: each remedy once, for errors and for `dnstrail probe --check`."""
+"""The remedies for everything that eBPF needs: for errors, and for `dnstrail probe --check`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _AT_ONCE = 1 << 19  # bytes that one call reads
 class Ring:
     """The reading end of a ring buffer, which must have no other reader.
 
-    Relies on loads being seen in order, as on x86-64. The kernel maps the data twice in a row, so a record is never
+    Relies on ordered loads, which x86-64 guarantees. The kernel maps the data twice in a row, so a record is never
     split at the end of the buffer.
     """
 

@@ -16,13 +16,13 @@ from dnstrail_probe.source import CUT_SHORT, DAMAGED
 
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 16
-WHOLE = ""  # the end of a stream without damage
+UNDAMAGED = ""  # beside CUT_SHORT and DAMAGED
 
 
 class ByteStream:
     """A buffer that is filled from a file at its back, and consumed by a reader at its front.
 
-    `end` is the one state: None while more bytes may come, else how they ended (WHOLE, CUT_SHORT or DAMAGED).
+    `end` is None while more bytes may come; then it states how they ended (UNDAMAGED, CUT_SHORT or DAMAGED).
     Invariant: once it is set, no more bytes are read.
 
     Raises:
@@ -61,7 +61,7 @@ class ByteStream:
 
     def close(self) -> None:
         """Close the file, which ends the stream and discards the buffer."""
-        self.end = self.end or WHOLE
+        self.end = self.end or UNDAMAGED
         self.buffer = b""
         self._file.close()
         self._raw.close()
@@ -87,7 +87,7 @@ class ByteStream:
         except OSError as error:
             raise _unreadable(self.path, error) from error
         if not data:
-            self.end = WHOLE
+            self.end = UNDAMAGED
         return data
 
 

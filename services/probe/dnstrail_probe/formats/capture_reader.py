@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dnstrail.errors import CaptureError
-from dnstrail_probe.formats.byte_stream import WHOLE, ByteStream
+from dnstrail_probe.formats.byte_stream import UNDAMAGED, ByteStream
 from dnstrail_probe.formats.frame_stream import CONTENT_TYPE, ESCAPE, START, FrameStream, control_frame
 from dnstrail_probe.formats.packet import DAMAGE, DNSTAP, Format, Packet
 from dnstrail_probe.formats.pcap import HEADER as PCAP_HEADER
@@ -22,7 +22,7 @@ from dnstrail_probe.formats.pcapng import Pcapng, is_pcapng
 from dnstrail_probe.source import CUT_SHORT, DAMAGED
 
 _DNSTAP_HEADER = control_frame(START, CONTENT_TYPE)
-_OTHERS = {  # what other files begin with, and what to do about them
+_OTHERS = {  # first bytes of other files -> reason, and remedy
     **dict.fromkeys(PCAP_MAGICS, "it was cut short within its header"),
     ESCAPE: "it looks like Frame Streams, but does not start as dnstap does",
     b"snoop\0": "it is a snoop file: convert it with `editcap -F pcapng`",
@@ -60,7 +60,7 @@ class CaptureReader:
         if stream.end is None and not stream.fill(self._need, timeout):
             return []
         if stream.end is not None:
-            if stream.end == WHOLE and stream.buffer:
+            if stream.end == UNDAMAGED and stream.buffer:
                 stream.end = CUT_SHORT
             return None
         packets: list[Packet] = []

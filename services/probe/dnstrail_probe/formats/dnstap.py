@@ -1,6 +1,6 @@
 """Decodes dnstap: one protobuf message of a resolver to the DNS message in it (dnstap.proto of dnstap/dnstap.pb).
 
-The decoder is our own: dnstap is one small message type, its writers are strangers, and no protobuf runtime is needed.
+The decoder is our own: dnstap is one small message type, its input is untrusted, and no protobuf runtime is needed.
 Tests compare it with the protobuf library.
 """
 
@@ -27,7 +27,7 @@ _TYPES = {
     for place, end in enumerate(_ENDS)
     for offset, what in ((1, "QUERY"), (2, "RESPONSE"))
 }
-# Protocol of the socket -> its transport, and the name of an encrypted protocol on top of it.
+# Socket protocol of dnstap -> transport, and the name of the encryption.
 _TRANSPORTS = {
     1: ("udp", ""),
     2: ("tcp", ""),

@@ -8,13 +8,13 @@ from typing import Protocol
 Packet = tuple[int, int, bytes]  # nanoseconds since the epoch, link type, frame
 DNSTAP = -1  # the link type of a dnstap frame, which states its time itself
 NANOSECONDS = 10**9  # of a second
-DAMAGE = (struct.error, LookupError)  # what `Format.split` raises where the bytes are no record
+DAMAGE = (struct.error, LookupError)  # the errors of `Format.split`: the next bytes are no record
 
 
 class Format(Protocol):
     """The records of one format, split from a stream of bytes.
 
-    Invariant: `split` consumes whole records only, in their order.
+    Invariant: `split` consumes only complete records, in their order.
     """
 
     def split(self, data: bytes, packets: list[Packet]) -> tuple[int, int]:

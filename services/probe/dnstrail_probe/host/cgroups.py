@@ -11,12 +11,12 @@ from pathlib import Path
 from dnstrail.process.libc import call
 
 _MAGIC = 0x63677270  # CGROUP2_SUPER_MAGIC
-# A container sees only its own part at /sys/fs/cgroup, so the mount of the host's hierarchy comes first.
+# A container has only its own part at /sys/fs/cgroup, so the mount of the host's hierarchy comes first.
 _MOUNTS = ("/host/cgroup", "/host/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
 
 def find_cgroup2() -> str | None:
-    """Return the mount point of the cgroup2 hierarchy, alone or beside cgroup v1; None if it is not mounted."""
+    """Return the mount point of the cgroup2 hierarchy, alone or together with cgroup v1; None if it is not mounted."""
     return next((path for path in _MOUNTS if _filesystem(path) == _MAGIC), None)
 
 

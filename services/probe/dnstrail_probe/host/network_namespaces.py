@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from dnstrail.process.libc import call
@@ -26,7 +26,7 @@ def all_sockets() -> Iterator[Namespace]:
     yield own
     seen = {own.cookie}
     for path in network_namespaces().values():
-        found = _in_namespace(str(path), _own)
+        found = _in_namespace(str(path))
         if found is not None and (not found.cookie or found.cookie not in seen):
             seen.add(found.cookie)
             yield found
@@ -39,15 +39,15 @@ def _own() -> Namespace:
         return Namespace(0, [])
 
 
-def _in_namespace(path: str, look: Callable[[], Namespace]) -> Namespace | None:
-    """Look into a namespace from a thread that ends there; return None if it is gone or may not be entered."""
+def _in_namespace(path: str) -> Namespace | None:
+    """Return another namespace, entered by a thread that then ends; None if it has ended or may not be entered."""
     found: list[Namespace] = []
 
     def enter() -> None:
         try:
             with open(path, "rb") as namespace:  # noqa: PTH123 - a descriptor is what setns wants
                 call("setns", namespace.fileno(), _CLONE_NEWNET)
-            found.append(look())
+            found.append(_own())
         except OSError:  # its last process has ended, or CAP_SYS_ADMIN is missing
             return
 

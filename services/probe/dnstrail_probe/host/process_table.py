@@ -16,7 +16,7 @@ class ProcessEntry:
     """One process, from `start` to `ended` (0: it runs), both in ns of the monotonic clock.
 
     `started` is the start in ns of the boot time clock, as the kernel states it; 0 if unknown. Other unknown values are
-    0 or "". `asks` and `answers` are the DNS roles in which the process was seen. `looked` is set once /proc was read
+    0 or "". `asks` and `answers` are the DNS roles that it has had. `proc_read` is set once /proc was read
     for missing values.
     """
 
@@ -33,7 +33,7 @@ class ProcessEntry:
     ended: int = 0
     asks: bool = False
     answers: bool = False
-    looked: bool = False
+    proc_read: bool = False
 
 
 class ProcessTable:
@@ -87,27 +87,27 @@ class ProcessTable:
             child.path = parent.path
         return self.add(child)
 
-    def executed(self, stamp: int, seen: ProcessEntry) -> ProcessEntry:
+    def executed(self, stamp: int, new: ProcessEntry) -> ProcessEntry:
         """Update a process that executed a program; its start does not change."""
-        entry = self._running(seen.pid)
+        entry = self._running(new.pid)
         if entry is None:
-            return self.add(seen)
-        entry.name, entry.path, entry.parent = seen.name, seen.path, seen.parent
-        entry.user, entry.cgroup, entry.looked = seen.user, seen.cgroup, False
-        entry.mount_namespace, entry.pid_namespace = seen.mount_namespace, seen.pid_namespace
-        entry.started = entry.started or seen.started
+            return self.add(new)
+        entry.name, entry.path, entry.parent = new.name, new.path, new.parent
+        entry.user, entry.cgroup, entry.proc_read = new.user, new.cgroup, False
+        entry.mount_namespace, entry.pid_namespace = new.mount_namespace, new.pid_namespace
+        entry.started = entry.started or new.started
         self.forget(stamp)
         return entry
 
-    def exited(self, stamp: int, seen: ProcessEntry) -> ProcessEntry | None:
+    def exited(self, stamp: int, new: ProcessEntry) -> ProcessEntry | None:
         """End a process; return None if its exit was reported before."""
-        entry = self._running(seen.pid)
+        entry = self._running(new.pid)
         if entry is not None:
-            entry.started = entry.started or seen.started
+            entry.started = entry.started or new.started
             self._end(entry, stamp)
-        elif self.at(seen.pid, stamp) is None:
-            seen.ended = max(stamp, 1)
-            entry = self.add(seen)
+        elif self.at(new.pid, stamp) is None:
+            new.ended = max(stamp, 1)
+            entry = self.add(new)
         self.forget(stamp)
         return entry
 

@@ -43,12 +43,12 @@ def read_process(pid: int) -> ProcessEntry | None:
         started=started,
         mount_namespace=_namespace(folder / "ns" / "mnt"),
         pid_namespace=_namespace(folder / "ns" / "pid"),
-        looked=True,
+        proc_read=True,
     )
 
 
 def executable(pid: int) -> str:
-    """Return the path of the program that a process runs, as the process sees it; "" if it may not be read."""
+    """Return the path of the program that a process runs, below the root of the process; "" if it may not be read."""
     try:
         path = os.fsencode((_PROC / str(pid) / "exe").readlink())
     except OSError:

@@ -19,11 +19,12 @@ from dnstrail_probe.sources.af_packet_filter import MAX_PACKET, packet_filter
 _ETH_P_ALL = 0x0003
 _RAW_IP = 101  # link type: SOCK_DGRAM sockets receive packets without their link layer
 _OUTGOING = 4
+_SO_RCVBUFFORCE = 33  # socket(7): beyond net.core.rmem_max
 _SO_TIMESTAMPNS = 35
 _SO_ATTACH_FILTER = 26
 _PACKET_STATISTICS = 6
 _SOL_PACKET = 263
-_BUFFER = 8 << 20
+BUFFER = 8 << 20  # bytes that wait in the kernel; it doubles the number for its own overhead
 _AT_ONCE = 512
 _SECONDS = struct.Struct("@qq")
 
@@ -59,7 +60,7 @@ class AfPacketSource:
         except OSError as error:
             raise SourceUnavailable("packet", f"no AF_PACKET socket: {error.strerror}") from error
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        _enlarge_buffer(self._socket)
         attach_filter(self._socket, packet_filter(options.ports))
 
     def read(self, timeout: float) -> Captures | None:
@@ -98,6 +99,14 @@ def attach_filter(packets: socket.socket, program: bytes) -> None:
     code = ctypes.create_string_buffer(program, len(program))
     filter_ = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+
+
+def _enlarge_buffer(packets: socket.socket) -> None:
+    """Let packets wait for the probe; without CAP_NET_ADMIN only up to net.core.rmem_max."""
+    try:
+        packets.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
+    except PermissionError:
+        packets.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
 
 
 def _timestamp(ancillary: list[tuple[int, int, bytes]]) -> int:

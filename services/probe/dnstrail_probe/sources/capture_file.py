@@ -18,7 +18,7 @@ _LINK_TYPES = "no packet could be read (https://www.tcpdump.org/linktypes.html l
 
 
 def open_source(opening: Opening) -> CaptureFileSource:
-    """Open the capture file at the path that is the argument."""
+    """Open the capture file at the path in the argument."""
     return CaptureFileSource(opening.argument, opening.options)
 
 

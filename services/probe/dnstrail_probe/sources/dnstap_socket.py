@@ -28,7 +28,7 @@ _ANOTHER_FOLDER = "--capture dnstap:PATH, or --run-dir"
 
 
 def open_source(opening: Opening) -> DnstapSocket:
-    """Open the socket at the path that is the argument, by default dnstap.sock beside the other sockets."""
+    """Open the socket at the path in the argument; the default is dnstap.sock in the default run-dir."""
     return DnstapSocket(opening.argument, opening.clock)
 
 
@@ -64,7 +64,7 @@ class _Writer:
         reply = self.stream.take_reply()
         try:
             return not reply or self.connection.send(reply) == len(reply)
-        except OSError:  # the writer is gone, or does not read the reply that it asked for
+        except OSError:  # the writer has closed, or does not read the reply that it requested
             return False
 
 
@@ -72,7 +72,7 @@ class DnstapSocket:
     """The messages that resolvers write to a unix socket.
 
     Invariant: a writer that breaks the format, or comes when all places are taken, is disconnected and counted, and the
-    other writers do not notice. Losses count connections, since nobody knows how many messages a writer still had.
+    other writers continue. A loss counts a connection, since the number of its remaining messages is unknown.
 
     Raises:
         SourceUnavailable: the socket cannot be made.
@@ -132,7 +132,7 @@ class DnstapSocket:
     def _accept(self) -> None:
         try:
             connection, _ = self._socket.accept()
-        except OSError:  # the writer is gone, or no descriptor is left
+        except OSError:  # the writer has closed, or no descriptor is left
             self.counters["dnstap_not_accepted"] += 1
             return
         if len(self._selector.get_map()) > MOST_WRITERS:
@@ -174,7 +174,7 @@ class DnstapSocket:
 
 
 def _bind(listening: socket.socket, path: Path) -> int:
-    """Bind to a path and return the lock of the path. Only a socket that nobody serves is replaced."""
+    """Bind to a path and return its lock. A stale socket is replaced; anything else at the path is an error."""
     with suppress(OSError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise SourceUnavailable("dnstap", f"{path} is no socket", f"--capture {path} reads a dnstap file")

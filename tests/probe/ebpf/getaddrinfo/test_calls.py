@@ -131,10 +131,10 @@ def test_noted_answers_are_bounded(calls, monkeypatch):
         (b" a.test", 0),
     ],
 )
-def test_a_call_that_is_not_about_a_name_is_passed_over(calls, name, error):
-    """Address literals, errors of the caller, and invalid names are counted as passed over."""
+def test_a_call_that_is_not_about_a_name_is_skipped(calls, name, error):
+    """Address literals, errors of the caller, and invalid names are counted as skipped."""
     assert calls.responses(record(name, "192.0.2.1", error=error))[2] == []
-    assert calls.counted["getaddrinfo_passed_over"] == calls.counted["getaddrinfo"] == 1
+    assert calls.counted["getaddrinfo_skipped"] == calls.counted["getaddrinfo"] == 1
 
 
 def test_a_result_that_is_too_long_is_counted(calls):

@@ -20,7 +20,7 @@ from dnstrail_probe.ebpf.getaddrinfo.elf import Read, function_offset, interpret
 SEGMENTS, SECTIONS, MACHINE, BITS = 32, 40, 18, 4  # positions in a header
 LIBRARIES = sorted(path for path in Path("/usr/lib").glob("*-linux-gnu/*.so*") if path.is_file())
 PROGRAMS = sorted(path for path in Path("/usr/bin").iterdir() if path.is_file())
-MOST = 60  # files of each kind that are compared
+MOST = 30  # files of each kind that are compared
 
 
 def reading(data: bytes) -> Read:
@@ -54,7 +54,7 @@ def test_a_function_is_where_the_running_process_has_it(library):
 
 @pytest.mark.parametrize("name", ["getaddrinf", "etaddrinfo", "getaddrinfo_a_no_such", "", "_nss_files_no_such"])
 def test_a_function_that_is_not_there(library, name):
-    """Only a whole name matches."""
+    """Only a complete name matches."""
     assert function_offset(reading(library[0]), name) is None
 
 
@@ -81,11 +81,12 @@ def functions(elf: ELFFile) -> dict[str, int | None]:
     table = elf.get_section_by_name(".dynsym")
     if not isinstance(table, SymbolTableSection):
         return {}
-    found: dict[str, int | None] = {}
+    found: dict[str, object] = {}
     for symbol in table.iter_symbols():
         if symbol.entry.st_info.type == "STT_FUNC" and symbol.entry.st_shndx != "SHN_UNDEF" and symbol.name:
-            found.setdefault(symbol.name, offset_by_pyelftools(elf, symbol))
-    return dict(list(found.items())[:: max(1, len(found) // 5)])
+            found.setdefault(symbol.name, symbol)
+    few = list(found.items())[:: max(1, len(found) // 5)]
+    return {name: offset_by_pyelftools(elf, symbol) for name, symbol in few}
 
 
 def test_functions_of_libraries_are_where_pyelftools_finds_them():
@@ -97,7 +98,7 @@ def test_functions_of_libraries_are_where_pyelftools_finds_them():
             assert function_offset(read, name) == offset, (path, name)
             compared += 1
         assert function_offset(read, "no_such_function") is None
-    assert compared > 100
+    assert compared > 60
 
 
 def test_interpreters_of_programs_are_those_of_pyelftools():

@@ -105,15 +105,19 @@ def test_a_program_is_examined_once_a_second(own, watches, finding, tmp_path):
         assert watches.now == {*first, identity(library.stat())}
 
 
-def test_examined_programs_are_bounded(own, finding, monkeypatch):
+def test_examined_programs_are_bounded(finding, monkeypatch, tmp_path):
     """Beyond the bound the program that was examined first is forgotten."""
-    monkeypatch.setattr(library_finder, "_REMEMBERED", 0)
-    finding.finder.examine_all(NOW)
-    assert len(finding.finder._examined) == 0
+    monkeypatch.setattr(library_finder, "_REMEMBERED", 1)
+    with other_root(tmp_path) as (pid, _):
+        finding.finder.examine(os.getpid(), NOW)
+        first = set(finding.finder._examined)
+        finding.finder.examine(pid, NOW)
+    assert len(finding.finder._examined) == 1
+    assert first.isdisjoint(finding.finder._examined)
 
 
 def test_a_refusal_is_counted(own):
-    """A refusal of the kernel is counted, and the finder goes on."""
+    """A refusal of the kernel is counted, and the finder continues."""
 
     def refuse(_file: int, _offset: int) -> tuple[int, ...]:
         raise OSError("no uprobes")
@@ -167,16 +171,18 @@ def test_an_overwritten_library_is_watched_anew(own, watches, finding, tmp_path)
         assert len(watches.now) == 1
 
 
-def test_the_number_of_libraries_is_bounded(own, watches, finding, monkeypatch):
-    """Beyond the bound a library is counted and not watched."""
-    monkeypatch.setattr(uprobes, "MOST_FILES", 0)
+def test_the_number_of_libraries_is_bounded(own, watches, finding, monkeypatch, tmp_path):
+    """Beyond the bound a library is counted and not watched; the others stay watched."""
     finding.finder.examine_all(NOW)
+    monkeypatch.setattr(uprobes, "MOST_FILES", 1)
+    with other_root(tmp_path) as (pid, _):
+        finding.finder.examine(pid, NOW)
     assert finding.counters["libraries_dropped"] >= 1
-    assert not watches.places
+    assert watches.now == {own}
 
 
-def test_a_forged_file_is_passed_over(own, watches, finding, tmp_path):
-    """A library whose tables lie beyond its end is passed over, and the next process is examined."""
+def test_a_forged_file_is_skipped(own, watches, finding, tmp_path):
+    """A library whose tables lie beyond its end is skipped, and the next process is examined."""
     with other_root(tmp_path) as (pid, library):
         forged = bytearray(library.read_bytes())
         forged[40:48] = b"\xff" * 8  # the offset of its sections
@@ -223,7 +229,7 @@ def test_starting_containers_are_bounded(finding, monkeypatch):
 
 @pytest.mark.parametrize("pid", [0, 1 << 22])
 def test_a_process_that_has_ended_has_no_library(watches, finding, pid):
-    """A pid without a process is passed over."""
+    """A pid without a process is skipped."""
     finding.finder.examine(pid, NOW)
     assert not watches.places
     assert not +finding.counters

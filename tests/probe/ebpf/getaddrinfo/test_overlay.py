@@ -85,6 +85,16 @@ def test_a_file_that_was_copied_up(overlay):
         assert identity(os.fstat(real)) != identity((folder / "lower" / "cat").stat())
 
 
+def test_a_file_that_was_replaced_in_its_layer(overlay):
+    """If the layer has another file at the path, the file of the overlay is used, and not the stranger."""
+    pid, folder = overlay
+    with open_root(pid) as root, open_below(root, "/cat") as file:
+        shutil.copy(folder / "lower" / "cat", folder / "lower" / "copy")
+        (folder / "lower" / "copy").replace(folder / "lower" / "cat")
+        with open_layer(pid, file) as (real, path):
+            assert (real, path) == (file, "")
+
+
 def test_a_file_of_no_overlay_is_itself(tmp_path):
     """Without an overlay the file itself is used, and no descriptor stays open."""
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted while nothing of it is open

@@ -27,7 +27,7 @@ def content(root: int, path: str) -> str:
 
 
 def test_the_root_of_a_process():
-    """The root of this process is the root that this process sees."""
+    """The root of this process is its root directory."""
     with open_root(os.getpid()) as own:
         assert identity(os.fstat(own)) == identity(Path("/").stat())
 

@@ -1,4 +1,4 @@
-"""Finds the C library of a process: beside the interpreter that its program names, or in the usual places."""
+"""Finds the C library of a process: next to the interpreter that its program names, or in the usual places."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class GetaddrinfoCalls:
             self._counters["getaddrinfo_suppressed"] += 1
             return call, outcome, []
         found = messages.responses(name, addresses, call.error, call.family) if name and outcome else []
-        self._counters["getaddrinfo_passed_over"] += not found
+        self._counters["getaddrinfo_skipped"] += not found
         return call, outcome, found
 
     def close(self) -> None:

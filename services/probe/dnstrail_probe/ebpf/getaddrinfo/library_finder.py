@@ -25,8 +25,9 @@ _SWEEP = 2.0  # seconds between two sweeps for libraries that no process uses an
 class LibraryFinder:
     """The programs that were examined, and the containers that are starting.
 
-    Reads files of strangers, whose file system can hang: it must run in a thread of its own. Every table is bounded.
-    Times are seconds of a clock that never steps, and come with the calls. `processes` lists the processes of the host.
+    The files are untrusted, and their file system can hang: the finder must run in a thread of its own. Every table is
+    bounded. Times are seconds of a clock that never steps, and come with the calls. `processes` lists the processes of
+    the host.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class LibraryFinder:
 
     @property
     def wait(self) -> float:
-        """Seconds after which `advance` is to be called again."""
+        """The seconds after which `advance` must be called again."""
         return _POLL if self._starting else _SWEEP
 
     def examine_all(self, now: float) -> None:
@@ -95,7 +96,7 @@ class LibraryFinder:
             return watch()
         except OSError:  # the process has ended, or this user may not read it
             return False
-        except Exception:  # noqa: BLE001 - whatever a stranger's file causes, the other libraries must be watched
+        except Exception:  # noqa: BLE001 - no file may stop the search for other libraries
             self._counters["libraries_refused"] += 1
             return False
 

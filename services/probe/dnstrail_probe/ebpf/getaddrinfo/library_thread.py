@@ -19,7 +19,7 @@ from dnstrail_probe.host.procfs import process_ids
 
 COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
 _MOST_WAITING = 4096  # messages
-_DESCRIPTORS = 1024  # beside those of libraries
+_DESCRIPTORS = 1024  # for everything except libraries
 _PATIENCE = 5.0  # seconds to wait for the first examination of all processes, and for the end
 
 

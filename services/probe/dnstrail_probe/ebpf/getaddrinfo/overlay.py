@@ -25,7 +25,7 @@ def open_layer(pid: int, file: int) -> Iterator[tuple[int, str]]:
     layer has another inode number, size or time. An overlay shows these three unchanged, so the file must have been
     copied up since.
     """
-    place = os.fsdecode(os.readlink(f"/proc/self/fd/{file}"))  # noqa: PTH115 - bytes of a stranger
+    place = os.fsdecode(os.readlink(f"/proc/self/fd/{file}"))  # noqa: PTH115 - the path can contain any bytes
     with ExitStack() as stack:
         found, path = file, ""
         for layer in layers(_mounts(pid)):

@@ -1,4 +1,4 @@
-"""Opens files as a process sees them: below its root and never outside, whatever its links point to (openat2(2))."""
+"""Opens files below the root directory of a process. No link leads outside (openat2(2))."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Identity = tuple[int, int]  # of a file: its device and inode
 
 
 def identity(status: os.stat_result) -> Identity:
-    """Return the identity of a file, which is the same under every name of it."""
+    """Return the identity of a file. All names of one file have the same identity."""
     return status.st_dev, status.st_ino
 
 
@@ -39,7 +39,7 @@ def open_root(pid: int) -> Iterator[int]:
 
 @contextmanager
 def open_below(root: int, path: str) -> Iterator[int]:
-    """Open a regular file below a root for reading. Devices, pipes and the like are never opened.
+    """Open a regular file below a root for reading. Devices and pipes are never opened.
 
     Raises:
         OSError: there is no regular file, or this user may not read it.

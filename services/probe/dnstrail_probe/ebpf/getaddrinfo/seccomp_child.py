@@ -42,7 +42,7 @@ def main() -> None:
         sys.exit(f"no filter: {error}")
     print("ready", flush=True)  # noqa: T201 - to the process that waits for it
     sys.stdin.readline()
-    socket.getaddrinfo("127.0.0.1", None)
+    socket.getaddrinfo(b"127.0.0.1", None)  # bytes: a text would load the codec of IDNA
 
 
 if __name__ == "__main__":

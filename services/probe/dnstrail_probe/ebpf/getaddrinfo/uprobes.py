@@ -16,7 +16,7 @@ from dnstrail_probe.ebpf.getaddrinfo.process_root import Identity, identity
 
 FUNCTION = "getaddrinfo"
 SOURCE = f"ebpf:{FUNCTION}"  # as --capture names it
-MOST_FILES = 1024  # libraries, and the loaders beside them
+MOST_FILES = 1024  # libraries and loaders
 
 Watch = Callable[[int, int], tuple[int, ...]]  # (open file, offset) -> descriptors that keep its uprobes attached
 Version = tuple[int, int, int]  # of the content of a file: size, time of modification, time of change (ns)
@@ -106,7 +106,7 @@ class UprobeTable:
 
     def _watches(self, file: int) -> tuple[int, ...]:
         offset = function_offset(partial(os.pread, file), FUNCTION)
-        if offset is None or self._stop.is_set():  # once it is set, the programs can be gone
+        if offset is None or self._stop.is_set():  # once it is set, the programs can be unloaded
             return ()
         return self._attach(file, offset)
 

@@ -1,0 +1,55 @@
+"""The AF_PACKET source on the loopback: the packets that wait for it, and the count of those that found no room."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from dnstrail.process.clock import SystemClock
+from dnstrail_probe.options import CaptureOptions
+from dnstrail_probe.sources import af_packet
+from dnstrail_probe.sources.af_packet import BUFFER, AfPacketSource
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an AF_PACKET socket needs CAP_NET_RAW")
+PORT = 5399  # no other test sends there
+
+
+@pytest.fixture
+def source():
+    """Yield a source that captures one port."""
+    opened = AfPacketSource(CaptureOptions(frozenset({PORT})), SystemClock())
+    yield opened
+    opened.close()
+
+
+def captured(source: AfPacketSource, sent: int) -> int:
+    """Send datagrams to the loopback while nobody reads, and return how many the source then reads."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(sent):
+            sender.sendto(bytes(12), ("127.0.0.1", PORT))
+    found = 0
+    while events := source.read(0.05):
+        found += len(events)
+    return found
+
+
+def test_a_burst_waits_in_the_buffer(source):
+    """2,000 packets that arrive between two reads are all captured."""
+    assert (captured(source, 2000), source.counters["socket_full"]) == (2000, 0)
+
+
+def test_packets_beyond_the_buffer_are_counted(monkeypatch):
+    """Packets that find the buffer full are counted as socket_full: none is lost in silence."""
+    monkeypatch.setattr(af_packet, "BUFFER", 1 << 12)
+    source = AfPacketSource(CaptureOptions(frozenset({PORT})), SystemClock())
+    found = captured(source, 200)
+    assert 0 < found < 200
+    assert source.counters["packets"] + source.counters["socket_full"] == 2 * 200  # once outgoing, once incoming
+    source.close()
+
+
+def test_the_buffer_may_exceed_the_limit_of_the_host(source):
+    """With CAP_NET_ADMIN the buffer has its full size, whatever net.core.rmem_max is; the kernel doubles the number."""
+    assert source._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * BUFFER
