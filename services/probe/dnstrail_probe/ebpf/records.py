@@ -10,7 +10,7 @@ TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 
 _KIND = 8  # position of the kind: after the time, as a little-endian number below 256
-_PACKET = struct.Struct("<Q2I4Q5I3H5Bx16s16s16s16s")
+_PACKET = struct.Struct("<Q2I4Q4I3H4B6x16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<3Q3IH2B16s16s")
@@ -34,14 +34,12 @@ class PacketRecord(NamedTuple):
     tid: int
     uid: int
     processor: int
-    seq: int
     sport: int
     dport: int
     meant_port: int
     family: int
     protocol: int
     egress: int
-    syn: int
     error: int
     saddr: bytes
     daddr: bytes

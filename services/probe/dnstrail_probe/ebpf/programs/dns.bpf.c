@@ -81,37 +81,17 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
 #endif
 }
 
-static __always_inline int send_head(struct packet *head)
-{
-    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
-    if (!event) {
-        count(LOST);
-        return 1;
-    }
-    __builtin_memcpy(event, head, sizeof(*head));
-    events.ringbuf_submit(event, NO_WAKEUP);
-    return 1;
-}
-
+// The payload of a record is a UDP payload, or a TCP segment with its header: user space follows the windows of both
+// ends, so that segments without data count as well.
 static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 offset, struct owner *owner, u32 most)
 {
-    if (head->protocol == UDP) {
+    if (head->protocol == UDP)
         offset += 8;
-    } else {
-        u8 tcp[14];
-        if (bpf_skb_load_bytes(skb, offset, tcp, sizeof(tcp)))
-            return 1;
-        head->seq = (u32)tcp[4] << 24 | tcp[5] << 16 | tcp[6] << 8 | tcp[7];
-        head->syn = tcp[13] >> 1 & 1;
-        offset += (tcp[12] >> 4) * 4;
-    }
-    if (skb->len <= offset && !head->syn)
+    if (skb->len <= offset)
         return 1;
     head->ts = bpf_ktime_get_ns();
     head->processor = bpf_get_smp_processor_id();
     note_owner(head, owner, skb);
-    if (skb->len <= offset)
-        return send_head(head); // a SYN: the start of a stream
     u32 length = skb->len - offset;
     return send(skb, head, offset, length < most ? length : most);
 }
