@@ -135,6 +135,18 @@ def test_a_packet_without_owner_is_counted(translator, counters):
     assert (counters["packets"], counters["unattributed"]) == (1, 1)
 
 
+@pytest.mark.parametrize("last", [0, 5])
+def test_each_datagram_of_a_packet_is_an_event(translator, counters, last):
+    """A packet of several datagrams of one size yields each of them, the last of which can be shorter."""
+    messages = [response_to(f"{letter}.test") for letter in "abc"]
+    size = len(messages[0])
+    payload = b"".join(messages)[: 3 * size - last]
+    events = translator.events(packet(payload, datagram_size=size), EPOCH)
+    assert [event.payload for _, event in events] == [*messages[:2], messages[2][: size - last]]
+    assert {event.process.pid for _, event in events} == {PID}
+    assert counters["packets"] == 1
+
+
 def test_a_segment_carries_its_header(translator, counters):
     """A TCP record holds the segment with its header; a header that was cut is counted."""
     message = response_to("a.test")

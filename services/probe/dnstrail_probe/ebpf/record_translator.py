@@ -103,9 +103,7 @@ class RecordTranslator:
         )
         flow = _flow(packet, note_role(entry, client=client))
         captured = msgspec.structs.replace(captured, flow=flow, args=self._args(packet, flow, captured.process))
-        found: Captures = [(NET_PACKET_DNS, captured)]
-        if header:
-            found = self._assembly.segment(captured, flow, header)
+        found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answers(packet, found)
         return found
@@ -170,6 +168,13 @@ def _process_event(
     name: str, seen: records.ProcessRecord, epoch: int, process: Process, args: dict[str, Any]
 ) -> Captures:
     return [(name, Captured(seen.ts + epoch, b"", None, process, args, seen.processor))]
+
+
+def _datagrams(packet: records.PacketRecord, captured: Captured) -> Captures:
+    datagrams = records.datagrams(packet, captured.payload)
+    if len(datagrams) == 1:
+        return [(NET_PACKET_DNS, captured)]
+    return [(NET_PACKET_DNS, msgspec.structs.replace(captured, payload=payload)) for payload in datagrams]
 
 
 def _flow(packet: records.PacketRecord, role: str) -> Flow:

@@ -85,8 +85,10 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
 // ends, so that segments without data count as well.
 static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 offset, struct owner *owner, u32 most)
 {
-    if (head->protocol == UDP)
+    if (head->protocol == UDP) {
         offset += 8;
+        head->datagram_size = skb->gso_size;
+    }
     if (skb->len <= offset)
         return 1;
     head->ts = bpf_ktime_get_ns();
