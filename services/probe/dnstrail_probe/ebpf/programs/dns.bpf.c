@@ -3,7 +3,7 @@
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
-#define EXTENSIONS 4 // IPv6 extension headers that are followed
+#define EXTENSIONS 8 // IPv6 extension headers that are followed
 #define BEGINNING 16384 // bytes of a connection that are searched for the name of its server
 
 // program_text.py repeats this part for each size: the verifier requires constant sizes, and bcc allows no map calls
@@ -114,18 +114,26 @@ static __always_inline int read_ports(struct __sk_buff *skb, struct headers *fou
     return 1;
 }
 
+static __always_inline int is_extension(u8 protocol)
+{ // hop-by-hop, routing, fragment, authentication, destination
+    return protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60;
+}
+
 static __always_inline int skip_extensions(struct __sk_buff *skb, struct headers *found)
 {
 #pragma unroll
     for (int i = 0; i < EXTENSIONS; i++) {
         u8 next = found->protocol, extension[2];
-        if (next == 0 || next == 43 || next == 44 || next == 60) {
+        if (is_extension(next)) {
             if (bpf_skb_load_bytes(skb, found->offset, extension, sizeof(extension)))
                 return 0;
-            found->offset += next == 44 ? 8 : (extension[1] + 1) * 8;
+            u32 length = next == 51 ? (extension[1] + 2) * 4 : (extension[1] + 1) * 8;
+            found->offset += next == 44 ? 8 : length;
             found->protocol = extension[0];
         }
     }
+    if (is_extension(found->protocol))
+        count(TOO_MANY_EXTENSIONS);
     return found->protocol == UDP || found->protocol == TCP;
 }
 
