@@ -112,3 +112,37 @@ def test_a_segment_that_the_kernel_drops_is_no_event(network):
     received = [event.payload for event in watched.named(NET_PACKET_DNS) if not event.flow.egress]
     assert received.count(forged) == 0
     assert received.count(true) == 1
+
+
+ASK_FORGED = """
+import socket, sys
+from scapy.layers.inet import IP, TCP
+raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+with socket.create_connection((sys.argv[1], 5300)) as server:
+    client, port = server.getsockname()
+    for place in range(8):
+        tcp = TCP(sport=port, dport=5300, seq=place << 29, ack=1, flags="PA", window=64000)
+        raw.sendto(bytes(IP(src=client, dst=sys.argv[1]) / tcp / bytes.fromhex(sys.argv[3])), (sys.argv[1], 0))
+    server.sendall(bytes.fromhex(sys.argv[2]))
+    print(server.recv(65536).hex())
+"""
+
+
+@pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
+def test_a_forged_first_segment_does_not_hide_the_query(network):
+    """At the server, whose socket has seen no SYN, the query is reported, and forged segments before it are not."""
+    true, forged, query = response_to("true.test"), response_to("forged.test"), QUERY.to_wire()
+    wires = [(len(wire).to_bytes(2) + wire).hex() for wire in (true, forged, query)]
+    with watching(frozenset({5300})) as watched:
+        command = ["ip", "netns", "exec", network.server, sys.executable, "-c", SERVE, SERVER, wires[0], ""]
+        serving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            assert serving.stdout.readline() == "listens\n", serving.stdout.read()
+            done = network.on_client(sys.executable, "-c", ASK_FORGED, SERVER, wires[2], wires[1])
+            assert done.stdout.strip() == wires[0], done.stderr
+            watched.until(lambda: len(watched.about("true.test")) >= 2, "the answer at both ends")
+        finally:
+            serving.terminate()
+            serving.communicate(timeout=10)
+    received = [event.payload for event in watched.named(NET_PACKET_DNS) if not event.flow.egress]
+    assert received == [query, true]

@@ -148,13 +148,15 @@ def test_each_datagram_of_a_packet_is_an_event(translator, counters, last):
 
 
 def test_a_segment_carries_its_header(translator, counters):
-    """A TCP record holds the segment with its header; a header that was cut is counted."""
+    """A TCP record holds the segment with its header; a header that was cut, and a segment far off, is counted."""
     message = response_to("a.test")
     segment = bytes(TCP(sport=53, dport=4000, seq=9, flags="PA") / (len(message).to_bytes(2) + message))
     _, event = only(translator.events(packet(segment, protocol=records.TCP), EPOCH))
     assert (event.payload, event.flow.transport) == (message, "tcp")
     assert translator.events(packet(segment[:19], protocol=records.TCP), EPOCH) == []
     assert counters["tcp_header_cut"] == 1
+    assert translator.events(packet(segment, protocol=records.TCP, far_off=1, cookie=78), EPOCH) == []
+    assert counters["tcp_out_of_window"] == 1
 
 
 def test_a_record_of_an_unknown_kind_is_ignored(translator):

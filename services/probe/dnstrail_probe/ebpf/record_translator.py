@@ -77,7 +77,7 @@ class RecordTranslator:
         self._counters["packets"] += 1
         header = None
         if packet.protocol == records.TCP:
-            segment = read_tcp(payload)
+            segment = "tcp_out_of_window" if packet.far_off else read_tcp(payload)
             if isinstance(segment, str):
                 self._counters[segment] += 1
                 return []

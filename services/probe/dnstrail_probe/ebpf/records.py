@@ -10,7 +10,7 @@ TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 
 _KIND = 8  # position of the kind: after the time, as a little-endian number below 256
-_PACKET = struct.Struct("<Q2I4Q4I4H4B4x16s16s16s16s")
+_PACKET = struct.Struct("<Q2I4Q4I4H5B3x16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<3Q3IH2B16s16s")
@@ -42,6 +42,7 @@ class PacketRecord(NamedTuple):
     protocol: int
     egress: int
     error: int
+    far_off: int
     saddr: bytes
     daddr: bytes
     meant: bytes
