@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
+from scapy.layers.inet import TCP
 
 from builders.dns_builders import response_to
 from dnstrail.captured import Captured
@@ -132,6 +133,30 @@ def test_a_packet_without_owner_is_counted(translator, counters):
     _, event = only(translator.events(packet(response_to("a.test"), pid=0), EPOCH))
     assert event.process is None
     assert (counters["packets"], counters["unattributed"]) == (1, 1)
+
+
+@pytest.mark.parametrize("last", [0, 5])
+def test_each_datagram_of_a_packet_is_an_event(translator, counters, last):
+    """A packet of several datagrams of one size yields each of them, the last of which can be shorter."""
+    messages = [response_to(f"{letter}.test") for letter in "abc"]
+    size = len(messages[0])
+    payload = b"".join(messages)[: 3 * size - last]
+    events = translator.events(packet(payload, datagram_size=size), EPOCH)
+    assert [event.payload for _, event in events] == [*messages[:2], messages[2][: size - last]]
+    assert {event.process.pid for _, event in events} == {PID}
+    assert counters["packets"] == 1
+
+
+def test_a_segment_carries_its_header(translator, counters):
+    """A TCP record holds the segment with its header; a header that was cut, and a segment far off, is counted."""
+    message = response_to("a.test")
+    segment = bytes(TCP(sport=53, dport=4000, seq=9, flags="PA") / (len(message).to_bytes(2) + message))
+    _, event = only(translator.events(packet(segment, protocol=records.TCP), EPOCH))
+    assert (event.payload, event.flow.transport) == (message, "tcp")
+    assert translator.events(packet(segment[:19], protocol=records.TCP), EPOCH) == []
+    assert counters["tcp_header_cut"] == 1
+    assert translator.events(packet(segment, protocol=records.TCP, far_off=1, cookie=78), EPOCH) == []
+    assert counters["tcp_out_of_window"] == 1
 
 
 def test_a_record_of_an_unknown_kind_is_ignored(translator):

@@ -113,19 +113,14 @@ CASES = {
         {"tcp_gap": 1, "tcp_out_of_step": 1},
     ),
     "a new connection from the same port": (
-        [syn(), segment(0, framed(ONE)), syn(5_000), segment(5_000, framed(TWO))],
+        [syn(), segment(0, framed(ONE), FIN), syn(5_000), segment(5_000, framed(TWO))],
         [ONE, TWO],
         {},
     ),
-    "a new connection while a message was under way": (
-        [syn(), segment(0, framed(ONE)[:9]), syn(50_000), segment(50_000, framed(TWO))],
+    "a new connection after a reset within a message": (
+        [syn(), segment(0, framed(ONE)[:9]), segment(9, b"", RST), syn(50_000), segment(50_000, framed(TWO))],
         [TWO],
         {"tcp_incomplete": 1},
-    ),
-    "a new connection of which the SYN was not seen": (
-        [syn(), segment(0, framed(ONE)), segment(2**30, framed(TWO))],
-        [ONE, TWO],
-        {},
     ),
     "a message cut short by the end": ([syn(), segment(0, ALL[:-1])], [ONE, TWO], {"tcp_incomplete": 1}),
     "data after a FIN that is sent again": (

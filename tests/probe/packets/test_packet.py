@@ -18,6 +18,7 @@ from scapy.layers.l2 import Ether
 
 from dnstrail_probe.packets.link import LINKS
 from dnstrail_probe.packets.packet import Datagram, Fragment, IpPacket, Segment, ip_packet, transport, upper_layer
+from dnstrail_probe.packets.tcp_header import TcpHeader
 
 RAW, ETHERNET = 101, 1
 BODY = b"a DNS message"
@@ -33,6 +34,7 @@ WHOLE = Datagram(A, 4000, B, 53, BODY)
 WHOLE6 = Datagram(A6, 4000, B6, 53, BODY)
 CUT = Datagram(A, 4000, B, 53, BODY[:5])
 SEGMENT = TCP(sport=4000, dport=53, seq=7, flags="PA")
+PSH_ACK = TcpHeader(7, flags=0x18, window=8192)
 
 
 def dissect(linktype, frame, ports=None):
@@ -58,20 +60,20 @@ IPV4 = {
         "bad_ip_header",
     ),
     "header length below 20": (b"\x44" + UDP4[1:], "bad_ip_header"),
-    "TCP": (IP4 / SEGMENT / BODY, Segment(A, 4000, B, 53, 7, syn=False, payload=BODY)),
+    "TCP": (IP4 / SEGMENT / BODY, Segment(A, 4000, B, 53, PSH_ACK, payload=BODY)),
     "TCP, with options": (
         IP4 / TCP(sport=4000, dport=53, seq=7, flags="S", options=[("MSS", 1460)]) / BODY,
-        Segment(A, 4000, B, 53, 7, syn=True, payload=BODY),
+        Segment(A, 4000, B, 53, TcpHeader(7, flags=2, window=8192), payload=BODY),
     ),
     "TCP, padding after the packet": (
         bytes(IP4 / SEGMENT) + bytes(6),
-        Segment(A, 4000, B, 53, 7, syn=False, payload=b""),
+        Segment(A, 4000, B, 53, PSH_ACK, payload=b""),
     ),
     "frame cut in the TCP header": (bytes(IP4 / SEGMENT)[:39], "tcp_header_cut"),
     "TCP header length below 20": (IP4 / TCP(sport=4000, dport=53, dataofs=4), "bad_tcp_header"),
     "TCP header length past the packet": (
         IP4 / TCP(sport=4000, dport=53, seq=7, flags="A", dataofs=15) / BODY,
-        Segment(A, 4000, B, 53, 7, syn=False, payload=b""),
+        Segment(A, 4000, B, 53, TcpHeader(7, flags=0x10, window=8192), payload=b""),
     ),
     "ICMP": (IP(src="192.0.2.1", dst="192.0.2.2", proto=1) / BODY, "other_protocol"),
     "UDP length short of the packet": (
@@ -101,7 +103,7 @@ IPV6 = {
     "last fragment": (IP6 / IPv6ExtHdrFragment(offset=3, m=0) / TO_53 / BODY, "fragment"),
     "cut in an extension header": (bytes(IP6 / IPv6ExtHdrHopByHop() / TO_53)[:41], "ip_header_cut"),
     "no next header": (IPv6(src="::1", dst="::2", nh=59), "other_protocol"),
-    "TCP": (IP6 / IPv6ExtHdrHopByHop() / SEGMENT / BODY, Segment(A6, 4000, B6, 53, 7, syn=False, payload=BODY)),
+    "TCP": (IP6 / IPv6ExtHdrHopByHop() / SEGMENT / BODY, Segment(A6, 4000, B6, 53, PSH_ACK, payload=BODY)),
     "UDP length 0, as a jumbogram has it": (IP6 / UDP(sport=4000, dport=53, len=0) / BODY, WHOLE6),
     "payload length 0": (IPv6(src="::1", dst="::2", plen=0) / TO_53 / BODY, "udp_header_cut"),
 }

@@ -98,6 +98,11 @@ class Programs:
         """Calls of getaddrinfo beyond the budget of their process, which are not reported."""
         return self._count(3)
 
+    @property
+    def too_many_extensions(self) -> int:
+        """IPv6 packets with more extension headers than the programs follow."""
+        return self._count(4)
+
     def program_fd(self, function: str) -> int:
         """Return the descriptor of a program; its fdinfo contains the number and the duration of its runs."""
         return int(self._bpf.funcs[function.encode()].fd)

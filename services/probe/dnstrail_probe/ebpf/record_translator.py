@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from dnstrail.captured import CLIENT, Captured, Flow, Process
 from dnstrail.dns.names import V4_MAPPED
 from dnstrail.events import (
@@ -22,9 +24,11 @@ from dnstrail.events import (
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
+from dnstrail_probe.host.process_table import ProcessEntry
 from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.packets.assembly import Assembly
+from dnstrail_probe.packets.tcp_header import TcpHeader, read_tcp
 from dnstrail_probe.source import Captures
 
 
@@ -71,25 +75,35 @@ class RecordTranslator:
     def _packet(self, record: bytes, epoch: int) -> Captures:
         packet, payload = records.read_packet(record)
         self._counters["packets"] += 1
+        header = None
+        if packet.protocol == records.TCP:
+            segment = "tcp_out_of_window" if packet.far_off else read_tcp(payload)
+            if isinstance(segment, str):
+                self._counters[segment] += 1
+                return []
+            header, payload = segment
         process, entry = self._attribution.process_of(packet)
         if process is None:
             self._counters["unattributed"] += 1
-        if not self._ports & {packet.sport, packet.dport, packet.meant_port}:
+        captured = Captured(packet.ts + epoch, payload, None, process, processor=packet.processor)
+        if header and not self._ports & {packet.sport, packet.dport, packet.meant_port}:
             flow = _flow(packet, "")
-            segment = Captured(packet.ts + epoch, payload, flow, process, processor=packet.processor)
-            return self._assembly.first_bytes(segment, flow, packet.seq, syn=bool(packet.syn))
+            return self._assembly.first_bytes(msgspec.structs.replace(captured, flow=flow), flow, header)
+        return self._message(packet, captured, entry, header)
+
+    def _message(
+        self, packet: records.PacketRecord, captured: Captured, entry: ProcessEntry | None, header: TcpHeader | None
+    ) -> Captures:
+        """Return the DNS messages that a packet completes."""
         client = is_client(
             egress=bool(packet.egress),
             to_server=packet.dport in self._ports or (bool(packet.egress) and packet.meant_port in self._ports),
             from_server=packet.sport in self._ports,
-            payload=payload,
+            payload=captured.payload,
         )
         flow = _flow(packet, note_role(entry, client=client))
-        args = self._args(packet, flow, process)
-        captured = Captured(packet.ts + epoch, payload, flow, process, args, packet.processor)
-        found: Captures = [(NET_PACKET_DNS, captured)]
-        if packet.protocol == records.TCP:
-            found = self._assembly.segment(captured, flow, packet.seq, syn=bool(packet.syn))
+        captured = msgspec.structs.replace(captured, flow=flow, args=self._args(packet, flow, captured.process))
+        found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answers(packet, found)
         return found
@@ -154,6 +168,13 @@ def _process_event(
     name: str, head: records.ProcessRecord, epoch: int, process: Process, args: dict[str, Any]
 ) -> Captures:
     return [(name, Captured(head.ts + epoch, b"", None, process, args, head.processor))]
+
+
+def _datagrams(packet: records.PacketRecord, captured: Captured) -> Captures:
+    datagrams = records.datagrams(packet, captured.payload)
+    if len(datagrams) == 1:
+        return [(NET_PACKET_DNS, captured)]
+    return [(NET_PACKET_DNS, msgspec.structs.replace(captured, payload=payload)) for payload in datagrams]
 
 
 def _flow(packet: records.PacketRecord, role: str) -> Flow:

@@ -10,7 +10,7 @@ TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 
 _KIND = 8  # position of the kind: after the time, as a little-endian number below 256
-_PACKET = struct.Struct("<Q2I4Q5I3H5Bx16s16s16s16s")
+_PACKET = struct.Struct("<Q2I4Q4I4H5B3x16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<3Q3IH2B16s16s")
@@ -34,15 +34,15 @@ class PacketRecord(NamedTuple):
     tid: int
     uid: int
     processor: int
-    seq: int
     sport: int
     dport: int
     meant_port: int
+    datagram_size: int
     family: int
     protocol: int
     egress: int
-    syn: int
     error: int
+    far_off: int
     saddr: bytes
     daddr: bytes
     meant: bytes
@@ -123,6 +123,12 @@ def read_packet(record: bytes) -> tuple[PacketRecord, bytes]:
     """Return a packet and its payload."""
     packet = PacketRecord._make(_PACKET.unpack_from(record))
     return packet, record[_PACKET.size : _PACKET.size + packet.captured]
+
+
+def datagrams(packet: PacketRecord, payload: bytes) -> list[bytes]:
+    """Return the payload of each datagram of a UDP packet; the kernel passes up to 128 of one size as one packet."""
+    size = packet.datagram_size or len(payload)
+    return [payload[at : at + size] for at in range(0, len(payload), size)]
 
 
 def read_process(record: bytes) -> ProcessRecord:

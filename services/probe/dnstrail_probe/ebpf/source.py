@@ -32,7 +32,7 @@ class EbpfSource:
 
     live = True
     damage = ""
-    losses = MappingProxyType({"ring_full": KERNEL, "unreadable": KERNEL, **LOSSES})
+    losses = MappingProxyType({"ring_full": KERNEL, "unreadable": KERNEL, "ipv6_too_many_extensions": KERNEL, **LOSSES})
     # BPF: to read the counters before Linux 5.19, and to attach to new libraries. SYS_PTRACE: to read /proc/PID/exe.
     capabilities = ("CAP_BPF", "CAP_SYS_PTRACE")
 
@@ -79,6 +79,7 @@ class EbpfSource:
         counts = {
             "ring_full": self._programs.lost,
             "unreadable": self._programs.unreadable,
+            "ipv6_too_many_extensions": self._programs.too_many_extensions,
             "getaddrinfo_unreadable": self._programs.calls_unreadable,
             "getaddrinfo_over_budget": self._programs.calls_over_budget,
             "processes_dropped": self._attribution.processes.dropped,

@@ -14,6 +14,7 @@ from dnstrail_probe.packets.fragments import Fragments
 from dnstrail_probe.packets.packet import Datagram, IpPacket, Segment, ip_packet, transport
 from dnstrail_probe.packets.server_names.reader import ServerNameReader
 from dnstrail_probe.packets.server_names.server_name import ServerName
+from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_opens import TcpOpens
 from dnstrail_probe.packets.tcp_streams import Streams
 from dnstrail_probe.packets.tunnels import TUNNELS, inner_frame
@@ -50,14 +51,14 @@ class Assembly:
         whole = self._fragments.add(packet, packet.fragment, timestamp)
         return [] if whole is None else self._whole(timestamp, whole, depth)
 
-    def segment(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> Captures:
+    def segment(self, segment: Captured, flow: Flow, header: TcpHeader) -> Captures:
         """Return the DNS messages that a TCP segment completes; its data are the payload of `segment`."""
-        self._counters["tcp_segments"] += 1
-        return _messages(self._dns.add(segment, flow, sequence, syn=syn))
+        self._counters["tcp_segments" if segment.payload or header.syn else "tcp_without_data"] += 1
+        return _messages(self._dns.add(segment, flow, header))
 
-    def first_bytes(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> Captures:
+    def first_bytes(self, segment: Captured, flow: Flow, header: TcpHeader) -> Captures:
         """Return the server names that a TCP segment completes; its data are the payload of `segment`."""
-        return _names(self._names.add(segment, flow, sequence, syn=syn))
+        return _names(self._names.add(segment, flow, header))
 
     def advance(self, now: int) -> Captures:
         """Return the events that need not wait any longer at this time, in ns since the epoch."""
@@ -81,10 +82,8 @@ class Assembly:
             return self._other_port(timestamp, found, depth)
         if isinstance(found, Datagram):
             return self._datagram(timestamp, found)
-        if not found.payload and not found.syn:
-            return self._passed_over("tcp_without_data")
         flow = _tcp_flow(found)
-        return self.segment(Captured(timestamp, found.payload, flow), flow, found.sequence, syn=found.syn)
+        return self.segment(Captured(timestamp, found.payload, flow), flow, found.header)
 
     def _datagram(self, timestamp: int, datagram: Datagram) -> Captures:
         if not datagram.payload:
@@ -98,10 +97,10 @@ class Assembly:
             if inner is not None:
                 return self.frame(timestamp, *inner, depth + 1)
         self._counters["other_port"] += 1
-        if not self._server_names or isinstance(found, Datagram) or not (found.payload or found.syn):
+        if not self._server_names or isinstance(found, Datagram):
             return []
         flow = _tcp_flow(found)
-        return self.first_bytes(Captured(timestamp, found.payload, flow), flow, found.sequence, syn=found.syn)
+        return self.first_bytes(Captured(timestamp, found.payload, flow), flow, found.header)
 
     def _passed_over(self, reason: str) -> Captures:
         self._counters[reason] += 1

@@ -7,13 +7,13 @@ import struct
 import msgspec
 
 from dnstrail_probe.packets.link import LINKS
+from dnstrail_probe.packets.tcp_header import TcpHeader, read_tcp
 
 _IPV4 = struct.Struct("!BxHHHxB2x4s4s")  # RFC 791, section 3.1
 _IPV6 = struct.Struct("!B3xHBx16s16s")  # RFC 8200, section 3
 _UDP = struct.Struct("!HHH")  # RFC 768; the checksum is not checked: offloading leaves it unset
 _UDP_HEADER = 8
-_TCP = struct.Struct("!HHI4xBB6x")  # RFC 9293, section 3.1
-_SYN = 0x02
+_PORTS = struct.Struct("!HH")
 _IPV4_ADDRESS = 4
 _EXTENSION = struct.Struct("!BB")
 _FRAGMENT_HEADER = struct.Struct("!B1xHI")  # RFC 8200, section 4.5
@@ -39,8 +39,7 @@ class Segment(msgspec.Struct, frozen=True, gc=False):
     source_port: int
     destination: bytes
     destination_port: int
-    sequence: int
-    syn: bool
+    header: TcpHeader
     payload: bytes
 
 
@@ -103,24 +102,15 @@ def _udp(packet: IpPacket, ports: frozenset[int] | None) -> Datagram | str:
 
 
 def _tcp(packet: IpPacket, ports: frozenset[int] | None) -> Segment | str:
-    payload = packet.payload
-    if len(payload) < _TCP.size:
+    if len(packet.payload) < _PORTS.size:
         return "tcp_header_cut"
-    source_port, destination_port, sequence, words, flags = _TCP.unpack_from(payload)
+    source_port, destination_port = _PORTS.unpack_from(packet.payload)
     if ports is not None and source_port not in ports and destination_port not in ports:
         return "other_port"
-    header = (words >> 4) * 4
-    if header < _TCP.size:
-        return "bad_tcp_header"
-    return Segment(
-        packet.source,
-        source_port,
-        packet.destination,
-        destination_port,
-        sequence,
-        bool(flags & _SYN),
-        payload[header:],
-    )
+    found = read_tcp(packet.payload)
+    if isinstance(found, str):
+        return found
+    return Segment(packet.source, source_port, packet.destination, destination_port, *found)
 
 
 def _ipv4(frame: bytes, offset: int) -> IpPacket | str:

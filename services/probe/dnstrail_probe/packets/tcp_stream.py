@@ -76,6 +76,11 @@ class Stream(Generic[T]):
         return bool(self._ahead)
 
     @property
+    def next(self) -> int:
+        """The position of the next expected byte."""
+        return self._next
+
+    @property
     def crowded(self) -> bool:
         """True if more is held after a gap than the bounds allow."""
         return self._ahead_bytes > MAX_AHEAD or len(self._ahead) > MAX_PIECES

@@ -9,29 +9,19 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dnstrail.captured import Captured, Flow
+from dnstrail_probe.packets.tcp_direction import Direction
+from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Reader, Stream
 
 MAX_STREAMS = 16384
 MAX_BYTES = 32 << 20  # held for all streams
 IDLE = 300 * 10**9  # ns of the stream's time
 PATIENCE = 5 * 10**9  # ns for a missing segment: the duration of a few retransmissions
-WINDOW = 1 << 20  # a segment further off belongs to another connection
+REUSE = 60 * 10**9  # ns without a segment, after which the same ports can belong to another connection
 
 T = TypeVar("T")
 _Key = tuple[int, bool, bytes, int, bytes, int]
 _Found = list[tuple[Captured, T]]
-
-
-class _Direction(Generic[T]):
-    """One stream, with the context and the time of its last segment."""
-
-    def __init__(self, stream: Stream[T], context: Captured) -> None:
-        self.stream = stream
-        self.context = context
-        self.seen = 0
-
-    def found(self, items: list[tuple[int, T]]) -> _Found[T]:
-        return [(msgspec.structs.replace(self.context, timestamp=timestamp), item) for timestamp, item in items]
 
 
 class Streams(Generic[T]):
@@ -44,7 +34,7 @@ class Streams(Generic[T]):
     def __init__(self, counters: Counter[str], reader: Callable[[bool], Reader[T]]) -> None:
         self._counters = counters
         self._reader = reader
-        self._directions: OrderedDict[_Key, _Direction[T]] = OrderedDict()  # the longest idle first
+        self._directions: OrderedDict[_Key, Direction[T]] = OrderedDict()  # the longest idle first
         self._waiting: OrderedDict[_Key, int] = OrderedDict()  # streams with a gap -> time of the gap
         self._now = 0
         self._held = 0
@@ -57,23 +47,27 @@ class Streams(Generic[T]):
         """Bytes held by all streams."""
         return self._held
 
-    def add(self, segment: Captured, flow: Flow, sequence: int, *, syn: bool = False) -> _Found[T]:
-        """Return the items that a segment completes; `segment` is their context, and has the data as its payload."""
+    def add(self, segment: Captured, flow: Flow, header: TcpHeader) -> _Found[T]:
+        """Return the items that a segment completes; `segment` is their context, and has the data as its payload.
+
+        A segment that the receiver would drop is counted and has no effect.
+        """
         found = self.expire(segment.timestamp)
-        key = (flow.socket, flow.egress, flow.source, flow.source_port, flow.destination, flow.destination_port)
-        if syn:
-            sequence = (sequence + 1) & 0xFFFFFFFF
-        direction = self._directions.get(key)
-        if direction is not None and _starts_anew(direction.stream, sequence, syn=syn):
-            found += self._end(key)
-            direction = None
-        if direction is None:
-            direction = self._directions[key] = _Direction(Stream(sequence, self._reader(syn)), segment)
-        direction.context = msgspec.structs.replace(segment, payload=b"")
-        direction.seen = self._now
-        self._directions.move_to_end(key)
-        if segment.payload and not direction.stream.reader.done:
-            found += self._take(key, direction, sequence, segment)
+        key, back = _keys(flow)
+        direction, other = self._directions.get(key), self._directions.get(back)
+        if not _takes(direction, other, header, data=bool(segment.payload)):
+            if not self._starts_anew([one for one in (direction, other) if one], header):
+                self._counters["tcp_out_of_window"] += 1
+                return found
+            found += self._end(key) + self._end(back)
+            direction = other = None
+        if direction is None and (segment.payload or header.syn):
+            stream = Stream(header.first, self._reader(header.syn))
+            direction = self._directions[key] = Direction(stream, segment, header)
+        if direction is not None:
+            found += self._advance(key, direction, segment, header)
+        if other is not None:
+            _note(direction, other, header)
         self._bound()
         return found
 
@@ -100,7 +94,27 @@ class Streams(Generic[T]):
             found += self._end(next(iter(self._directions)))
         return found
 
-    def _take(self, key: _Key, direction: _Direction[T], sequence: int, segment: Captured) -> _Found[T]:
+    def _starts_anew(self, known: list[Direction[T]], header: TcpHeader) -> bool:
+        """Return true if a segment that the known directions do not take belongs to a new connection.
+
+        A SYN begins one after the end of the connection before. After an idle time a SYN always does, and any segment
+        does unless the connection before was seen from its start and not to its end.
+        """
+        over = all(direction.closed for direction in known)
+        idle = self._now - max(direction.seen for direction in known) > REUSE
+        started = any(direction.started for direction in known)
+        return (header.syn and over) or (idle and (header.syn or over or not started))
+
+    def _advance(self, key: _Key, direction: Direction[T], segment: Captured, header: TcpHeader) -> _Found[T]:
+        direction.context = msgspec.structs.replace(segment, payload=b"")
+        direction.seen = self._now
+        direction.closed |= header.fin or header.reset
+        self._directions.move_to_end(key)
+        if not segment.payload or direction.stream.reader.done:
+            return []
+        return self._take(key, direction, header.first, segment)
+
+    def _take(self, key: _Key, direction: Direction[T], sequence: int, segment: Captured) -> _Found[T]:
         stream = direction.stream
         before = stream.held
         items, dropped = stream.add(sequence, segment.payload, segment.timestamp)
@@ -130,9 +144,11 @@ class Streams(Generic[T]):
             self._waiting.pop(key, None)
 
     def _end(self, key: _Key) -> _Found[T]:
-        """End a stream; return the items that are complete after its gaps."""
+        """End a stream, if there is one; return the items that are complete after its gaps."""
         found: _Found[T] = []
-        direction = self._directions[key]
+        direction = self._directions.get(key)
+        if direction is None:
+            return found
         while direction.stream.waits:
             found += self._give_up_gap(key)
         if direction.stream.held:
@@ -151,8 +167,23 @@ class Streams(Generic[T]):
                 self._counters["tcp_evicted"] += 1
 
 
-def _starts_anew(stream: Stream[T], sequence: int, *, syn: bool) -> bool:
-    """Return true if a segment belongs to a new connection between the same addresses and ports."""
-    if syn:
-        return stream.first != sequence
-    return not stream.reader.done and abs(stream.distance(sequence)) > WINDOW
+def _keys(flow: Flow) -> tuple[_Key, _Key]:
+    """Return the keys of a direction and of the direction back. Without a socket, `egress` is never set."""
+    source, destination = (flow.source, flow.source_port), (flow.destination, flow.destination_port)
+    egress_back = not flow.egress if flow.socket else False
+    return (flow.socket, flow.egress, *source, *destination), (flow.socket, egress_back, *destination, *source)
+
+
+def _takes(direction: Direction[T] | None, other: Direction[T] | None, header: TcpHeader, *, data: bool) -> bool:
+    """Return true if the receiver takes a segment; the first of a direction acknowledges the other direction."""
+    if direction is not None:
+        return direction.takes(header, data=data)
+    opens = header.syn and not header.ack
+    return opens or other is None or not other.started or other.acknowledges(header)
+
+
+def _note(direction: Direction[T] | None, other: Direction[T], header: TcpHeader) -> None:
+    """Note for the other direction what a segment states about it."""
+    if direction is not None:
+        other.note_window(header, direction)
+    other.closed |= header.reset and (direction is not None or other.acknowledges(header))

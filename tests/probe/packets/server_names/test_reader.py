@@ -134,6 +134,17 @@ def test_any_split_yields_the_same_names(case, data):
     assert play(stream, places, syn=data.draw(st.booleans()))[0] == names
 
 
+def test_ports_are_used_again():
+    """A second connection from the same ports has a name of its own, even if the first one was not read to its end."""
+    assembly = Assembly(CaptureOptions(server_names=True), Counter())
+    events = []
+    for isn, data in ((99, HELLO), (70_000, GET)):
+        for flags, sequence, part in (("S", isn, b""), ("A", isn + 1, data), ("FA", isn + 1 + len(data), b"")):
+            tcp = TCP(sport=40000, dport=8443, seq=sequence, flags=flags)
+            events += assembly.frame(1, RAW, bytes(IP(src="192.0.2.1", dst="192.0.2.2") / tcp / part))
+    assert [event.args["evidence"] for _, event in events] == [SNI, HOST]
+
+
 @given(st.sampled_from([HELLO, GET + TO_OTHER, in_records(HELLO, 50)]), st.data())
 def test_any_damage_is_taken(stream, data):
     """A stream with any byte changed raises nothing, and yields only valid names."""

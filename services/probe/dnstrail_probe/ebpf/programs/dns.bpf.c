@@ -3,7 +3,8 @@
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
-#define EXTENSIONS 4 // IPv6 extension headers that are followed
+#define EXTENSIONS 8 // IPv6 extension headers that are followed
+#define FARTHEST (16 << 20) // bytes from the next expected byte of a socket; a window is hardly ever larger
 #define BEGINNING 16384 // bytes of a connection that are searched for the name of its server
 
 // program_text.py repeats this part for each size: the verifier requires constant sizes, and bcc allows no map calls
@@ -81,37 +82,39 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
 #endif
 }
 
-static __always_inline int send_head(struct packet *head)
+// True for a segment that the socket drops, far from the next byte that it expects. User space follows the windows, but
+// the socket of an accepted connection has seen no SYN.
+static __always_inline int is_far_off(struct __sk_buff *skb, u32 offset)
 {
-    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
-    if (!event) {
-        count(LOST);
-        return 1;
-    }
-    __builtin_memcpy(event, head, sizeof(*head));
-    events.ringbuf_submit(event, NO_WAKEUP);
-    return 1;
+    struct bpf_sock *socket = skb->sk;
+    if (socket)
+        socket = bpf_sk_fullsock(socket);
+    if (!socket || (socket->state != BPF_TCP_ESTABLISHED && socket->state != BPF_TCP_FIN_WAIT1 &&
+                    socket->state != BPF_TCP_FIN_WAIT2))
+        return 0;
+    struct bpf_tcp_sock *tcp = bpf_tcp_sock(socket);
+    u32 sequence;
+    if (!tcp || bpf_skb_load_bytes(skb, offset + 4, &sequence, sizeof(sequence)))
+        return 0;
+    s32 distance = bpf_ntohl(sequence) - tcp->rcv_nxt;
+    return distance > FARTHEST || distance < -FARTHEST;
 }
 
+// The payload of a record is a UDP payload, or a TCP segment with its header: user space follows the windows of both
+// ends, so that segments without data count as well.
 static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 offset, struct owner *owner, u32 most)
 {
     if (head->protocol == UDP) {
         offset += 8;
-    } else {
-        u8 tcp[14];
-        if (bpf_skb_load_bytes(skb, offset, tcp, sizeof(tcp)))
-            return 1;
-        head->seq = (u32)tcp[4] << 24 | tcp[5] << 16 | tcp[6] << 8 | tcp[7];
-        head->syn = tcp[13] >> 1 & 1;
-        offset += (tcp[12] >> 4) * 4;
+        head->datagram_size = skb->gso_size;
+    } else if (!head->egress) {
+        head->far_off = is_far_off(skb, offset);
     }
-    if (skb->len <= offset && !head->syn)
+    if (skb->len <= offset)
         return 1;
     head->ts = bpf_ktime_get_ns();
     head->processor = bpf_get_smp_processor_id();
     note_owner(head, owner, skb);
-    if (skb->len <= offset)
-        return send_head(head); // a SYN: the start of a stream
     u32 length = skb->len - offset;
     return send(skb, head, offset, length < most ? length : most);
 }
@@ -132,18 +135,26 @@ static __always_inline int read_ports(struct __sk_buff *skb, struct headers *fou
     return 1;
 }
 
+static __always_inline int is_extension(u8 protocol)
+{ // hop-by-hop, routing, fragment, authentication, destination
+    return protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60;
+}
+
 static __always_inline int skip_extensions(struct __sk_buff *skb, struct headers *found)
 {
 #pragma unroll
     for (int i = 0; i < EXTENSIONS; i++) {
         u8 next = found->protocol, extension[2];
-        if (next == 0 || next == 43 || next == 44 || next == 60) {
+        if (is_extension(next)) {
             if (bpf_skb_load_bytes(skb, found->offset, extension, sizeof(extension)))
                 return 0;
-            found->offset += next == 44 ? 8 : (extension[1] + 1) * 8;
+            u32 length = next == 51 ? (extension[1] + 2) * 4 : (extension[1] + 1) * 8;
+            found->offset += next == 44 ? 8 : length;
             found->protocol = extension[0];
         }
     }
+    if (is_extension(found->protocol))
+        count(TOO_MANY_EXTENSIONS);
     return found->protocol == UDP || found->protocol == TCP;
 }
 

@@ -15,10 +15,10 @@ enum kind {
     NOT_CONNECTED = 9,
     RESOLVED = 10,
 };
-enum counter { LOST = 0, UNREADABLE = 1, CALLS_UNREADABLE = 2, CALLS_OVER_BUDGET = 3 };
+enum counter { LOST = 0, UNREADABLE = 1, CALLS_UNREADABLE = 2, CALLS_OVER_BUDGET = 3, TOO_MANY_EXTENSIONS = 4 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
-BPF_ARRAY(counters, u64, 4);
+BPF_ARRAY(counters, u64, 5);
 
 static __always_inline void count(u32 which)
 {

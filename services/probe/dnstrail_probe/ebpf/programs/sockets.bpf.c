@@ -25,9 +25,10 @@ struct packet {
     u64 ts;
     u32 kind, captured;
     u64 cookie, netns, cgroup, noted;
-    u32 pid, tid, uid, processor, seq;
-    u16 sport, dport, meant_port;
-    u8 family, protocol, egress, syn, error, pad; // error: an errno
+    u32 pid, tid, uid, processor;
+    u16 sport, dport, meant_port, datagram_size; // the size: of each datagram, if the packet holds several (UDP_SEGMENT, GRO)
+    u8 family, protocol, egress, error, far_off; // error: an errno
+    u8 pad[3];
     u8 saddr[16], daddr[16], meant[16];
     char comm[16];
 };

@@ -1,0 +1,66 @@
+"""One direction of a TCP connection, and the segments that its receiver takes (RFC 9293, section 3.10.7.4)."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from dnstrail.captured import Captured
+from dnstrail_probe.packets.tcp_header import TcpHeader
+from dnstrail_probe.packets.tcp_stream import Stream
+
+WINDOW = 1 << 20  # bytes ahead, while the window of the receiver is unknown, and behind
+
+T = TypeVar("T")
+
+
+class Direction(Generic[T]):
+    """One stream, with the context and the time of its last segment, and the window of its receiver.
+
+    The window is known if the SYN of both directions was seen. `edge` is the first position beyond it: it moves with
+    the acknowledgments, and never back.
+    """
+
+    def __init__(self, stream: Stream[T], context: Captured, header: TcpHeader) -> None:
+        self.stream = stream
+        self.context = context
+        self.seen = 0
+        self.closed = False
+        self.started = header.syn  # true if the start of the stream was seen
+        self.edge: int | None = None
+        self._scale = header.scale  # of the windows that the sender of this direction states
+
+    def found(self, items: list[tuple[int, T]]) -> list[tuple[Captured, T]]:
+        """Return the items of the reader, each with its context."""
+        return [(msgspec.structs.replace(self.context, timestamp=timestamp), item) for timestamp, item in items]
+
+    def takes(self, header: TcpHeader, *, data: bool) -> bool:
+        """Return true if the receiver takes a segment; a segment that continues the stream is always taken."""
+        if header.syn and header.first != self.stream.first:
+            return False
+        if self.stream.reader.done:
+            return True
+        distance = self.stream.distance(header.first)
+        if self.closed and not data:
+            distance -= 1  # a FIN takes one number itself
+        if header.reset:
+            return distance in (0, -1)
+        if not header.ack and not header.syn and self.started:
+            return False
+        room = WINDOW if self.edge is None else self.edge - self.stream.next
+        return distance >= -WINDOW and (distance <= 0 or distance < room + (not data))
+
+    def acknowledges(self, header: TcpHeader) -> bool:
+        """Return true if a segment of the other direction acknowledges the SYN and no more than was sent."""
+        ahead = self.stream.distance(header.acknowledged)
+        return header.ack and self.stream.first <= self.stream.next + ahead <= self.stream.next + self.closed
+
+    def note_window(self, header: TcpHeader, receiver: Direction[T]) -> None:
+        """Move the window by an acknowledgment of the receiver."""
+        if not header.ack or not self.started or not receiver.started:
+            return
+        scaled = not header.syn and self._scale is not None and receiver._scale is not None
+        window = header.window << (receiver._scale or 0) if scaled else header.window
+        edge = self.stream.next + self.stream.distance(header.acknowledged) + window
+        self.edge = edge if self.edge is None else max(edge, self.edge)
