@@ -47,6 +47,7 @@ __all__ = [
     "SCHED_PROCESS_EXIT",
     "SCHED_PROCESS_FORK",
     "SIGNATURE_ERRORS",
+    "SIGNATURE_MUTED",
     "SOURCE",
     "Event",
     "Executable",
@@ -60,6 +61,7 @@ NET_PACKET_DNS_RESPONSE = "net_packet_dns_response"
 DERIVED = (NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE)  # derived from net_packet_dns where they are wanted
 NAMES = (*PUBLISHED, *DERIVED)
 SIGNATURE_ERRORS = "signature_errors"  # events that a signature failed to handle, among the losses of a worker
+SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not receive, among the losses of a worker
 
 
 def topics_of(names: Iterable[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from dnstrail.process.terminal import json_line
 from dnstrail.signature import Signature
 from dnstrail.tracee import signature_ids
 from dnstrail_signatures.load import load
+from dnstrail_signatures.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.worker import push_to, run, topics_of
 
 _EXAMPLES = examples(
@@ -27,6 +28,7 @@ _EXAMPLES = examples(
     "dnstrail signatures --signatures ./my_signature.py --select MY_EVENT",
     "dnstrail signatures --no-cache | jq .eventName",
 )
+_MILLISECONDS = 1000  # in a second
 
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
@@ -41,6 +43,13 @@ _EXAMPLES = examples(
     help="Load signatures from a file or a folder (repeatable).",
 )
 @click.option("--select", multiple=True, help="Run only the signature that reports this event (repeatable).")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    default=BUDGET * _MILLISECONDS,
+    show_default=True,
+    help="Milliseconds of processor time that a signature may take for one event.",
+)
 @user_option
 @run_dir_option
 @log_level_option
@@ -51,6 +60,7 @@ def command(
     findings: str | None,
     signatures: tuple[Path, ...],
     select: tuple[str, ...],
+    budget: float,
     user: User | None,
     run_dir: Path,
     log_level: str,
@@ -66,7 +76,8 @@ def command(
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings), stop) if findings else _print
         settled = partial(drop_privileges, user, run_dir)
-        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, settled=settled)
+        allowed = TimeBudget(budget / _MILLISECONDS)
+        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, settled=settled, budget=allowed)
     finally:
         bus.close()
 
