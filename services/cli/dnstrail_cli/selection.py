@@ -10,7 +10,6 @@ import msgspec
 
 from dnstrail.errors import SettingsError
 from dnstrail.events import DNS_ANSWER_CONFLICT, NAMES, NET_PACKET_DNS
-from dnstrail_signatures.load import load
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -21,18 +20,14 @@ class Selection(msgspec.Struct, frozen=True):
     paths: tuple[Path, ...]
 
 
-def known_names(paths: Iterable[Path] = ()) -> tuple[str, ...]:
-    """Return the names of all events and signatures."""
-    return (*NAMES, *_findings(paths))
-
-
-def select(names: Iterable[str], paths: tuple[Path, ...]) -> Selection:
+def select(names: Iterable[str], findings: tuple[str, ...], paths: tuple[Path, ...] = ()) -> Selection:
     """Return the selection that all `--events` flags make together; without any: DNS packets and every finding.
+
+    `findings` are the events that the signatures report, those of the files among them.
 
     Raises:
         SettingsError: a name is unknown; the text names the nearest one that is known.
     """
-    findings = _findings(paths)
     chosen = [name.strip() for given in names for name in given.split(",")] or [
         NET_PACKET_DNS,
         DNS_ANSWER_CONFLICT,
@@ -46,10 +41,6 @@ def select(names: Iterable[str], paths: tuple[Path, ...]) -> Selection:
         tuple(name for name in findings if name in chosen),
         paths,
     )
-
-
-def _findings(paths: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(cls.metadata.event_name for cls in load(paths))
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:

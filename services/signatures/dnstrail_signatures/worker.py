@@ -67,19 +67,16 @@ def run(
     stop: threading.Event,
     *,
     ids: Mapping[str, int] | None = None,
-    settled: Callable[[], None] = lambda: None,
     budget: TimeBudget | None = None,
 ) -> None:
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
-    signatures that run are numbered. `settled` is called once all signatures have started: from then on the worker
-    needs no privileges. `budget` bounds the time of each signature and event.
+    signatures that run are numbered. `budget` bounds the time of each signature and event.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
     worker = _Worker(chosen, dns, deliver, ids, budget or TimeBudget())
-    settled()
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
     while not stop.is_set():

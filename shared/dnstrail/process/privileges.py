@@ -88,8 +88,8 @@ def calling_user() -> User | None:
     return User(nobody.pw_uid, nobody.pw_gid)
 
 
-def drop_privileges(user: User | None, run_dir: Path) -> None:
-    """Become a user for good; None keeps the present user.
+def drop_privileges(user: User | None, run_dir: Path | None = None) -> None:
+    """Become a user for good, without any capability; None keeps the present user.
 
     Modules that libraries import late are imported first, since that user may not be able to read them.
 
@@ -106,6 +106,7 @@ def drop_privileges(user: User | None, run_dir: Path) -> None:
         os.setuid(user.uid)
     except PermissionError as error:
         raise SettingsError(f"cannot become user {user.uid}: only root can") from error
-    if not os.access(run_dir, os.R_OK | os.X_OK):
+    keep_capabilities()
+    if run_dir is not None and not os.access(run_dir, os.R_OK | os.X_OK):
         raise SettingsError(f"user {user.uid} cannot reach {run_dir}: choose another folder with --run-dir")
     end_with_parent()  # the change of user has reset it

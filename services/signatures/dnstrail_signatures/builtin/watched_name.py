@@ -18,7 +18,6 @@ from dnstrail.signature import EventSelector, Signature, SignatureContext, Signa
 
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
 _first_label = re.compile(r"(?:[^.\\]|\\.)*\.?", re.DOTALL).match  # a backslash escapes a dot within a label
-_DEFAULT = Path(__file__).with_name("watch_list.txt")
 
 
 class WatchedName(Signature):
@@ -56,7 +55,7 @@ class WatchedName(Signature):
         if source is None:
             raise SettingsError("data source tracee/dns is not registered: this run has no cache")
         self.dns: DataSource = source
-        self.watched = read_watch_list(Path(os.environ.get(WATCH_LIST) or _DEFAULT))
+        self.watched = read_watch_list(Path(own)) if (own := os.environ.get(WATCH_LIST)) else _SHIPPED
 
     def on_event(self, event: Event) -> None:
         """Check the question of an answer, and all aliases of it, against the list."""
@@ -128,3 +127,6 @@ def read_watch_list(path: Path) -> frozenset[str]:
             raise SettingsError(f"watch list {path}, line {number}: {text!r} is not a domain name")
         names.update([name] if name else [])
     return frozenset(names)
+
+
+_SHIPPED = read_watch_list(Path(__file__).with_name("watch_list.txt"))  # while this file can be read: see load.find
