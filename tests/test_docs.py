@@ -22,7 +22,7 @@ import dnstrail_probe
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import NAMES
 from dnstrail_cli.__main__ import main_command
-from dnstrail_signatures.load import load
+from dnstrail_signatures.load import find, load
 from live.processes import dnstrail, run_dir, started, wait_until
 from live.workers import asker
 
@@ -276,7 +276,7 @@ def test_every_event_is_documented() -> None:
     """capture.md lists every event, and signatures.md every built-in signature."""
     assert sorted(codes(cells[0])[0] for cells in rows(DOCS / "capture.md", "Events")) == sorted(NAMES)
     built_in = {codes(cells[0])[0] for cells in rows(DOCS / "signatures.md", "Built-in signatures")}
-    assert built_in == {cls.metadata.event_name for cls in load()}
+    assert built_in == {cls.metadata.event_name for cls in load(find())}
 
 
 def test_every_documented_operation_is_answered(cache_folder: Path) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import dns.exception
-import dns.message
+import msgspec
+from dns.message import Message as WholeMessage
 
 from dnstrail.captured import (
     DNS_ANSWER_CONFLICT,
@@ -25,12 +25,15 @@ from dnstrail.captured import (
     Captured,
     Process,
 )
+from dnstrail.dns import Message, Record, decode
+from dnstrail.dns.message import read_question
+from dnstrail.dns.whole_message import read_whole_message
+from dnstrail.errors import BadMessage
 
 __all__ = [
     "DERIVED",
     "DNS_ANSWER_CONFLICT",
     "GETADDRINFO",
-    "MAX_RECORDS",
     "NAMES",
     "NET_PACKET_DNS",
     "NET_PACKET_DNS_REQUEST",
@@ -44,9 +47,11 @@ __all__ = [
     "SCHED_PROCESS_EXIT",
     "SCHED_PROCESS_FORK",
     "SIGNATURE_ERRORS",
+    "SIGNATURE_MUTED",
     "SOURCE",
     "Event",
     "Executable",
+    "Question",
     "topics_of",
 ]
 
@@ -56,7 +61,7 @@ NET_PACKET_DNS_RESPONSE = "net_packet_dns_response"
 DERIVED = (NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE)  # derived from net_packet_dns where they are wanted
 NAMES = (*PUBLISHED, *DERIVED)
 SIGNATURE_ERRORS = "signature_errors"  # events that a signature failed to handle, among the losses of a worker
-MAX_RECORDS = 512  # questions and records of one message that are parsed whole; more of them take seconds
+SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not receive, among the losses of a worker
 
 
 def topics_of(names: Iterable[str]) -> tuple[str, ...]:
@@ -72,6 +77,14 @@ class Executable:
     """The program of a process."""
 
     path: str = ""
+
+
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """The question of a DNS message: its name in the form of lookups, and the numbers of its type and class."""
+
+    name: str
+    type: int
+    cls: int
 
 
 @dataclass(frozen=True)
@@ -140,21 +153,48 @@ class Event:
         return self.captured.args.get(name)
 
     @cached_property
-    def dns(self) -> dns.message.Message | None:
-        """The DNS message, parsed on demand, or None if the event carries none.
-
-        A damaged message holds the records before the damage. A message that claims more than MAX_RECORDS records is
-        None: a hostile one could take seconds to parse.
-        """
-        counts = [int.from_bytes(self.captured.payload[at : at + 2]) for at in range(4, 12, 2)]
-        if sum(counts) > MAX_RECORDS:
+    def question(self) -> Question | None:
+        """The question of the DNS message, or None unless it has exactly one."""
+        payload = self.captured.payload
+        if payload[4:6] != b"\0\1":
             return None
         try:
-            return dns.message.from_wire(
-                self.captured.payload, ignore_trailing=True, continue_on_error=True, one_rr_per_rrset=True
-            )
-        except (dns.exception.DNSException, ValueError):
+            name, kind, cls, _ = read_question(payload, {})
+        except BadMessage:
             return None
+        return Question(name, kind, cls)
+
+    @cached_property
+    def answers(self) -> tuple[Record, ...]:
+        """The answers of a DNS response with one question: those of class IN and of a type that makes relations.
+
+        The work is linear in the size of the message. A damaged message has the answers before the damage.
+        """
+        return tuple(self._decoded.answers) if self._decoded else ()
+
+    @property
+    def dns(self) -> WholeMessage | None:
+        """The whole DNS message, parsed by dnspython on demand, or None if there is none within the bounds.
+
+        A damaged message holds the records before the damage. `question` and `answers` cost less.
+        """
+        return self._whole[0]
+
+    @property
+    def dns_error(self) -> str:
+        """The reason why `dns` is None although the event carries a payload, else ""."""
+        return self._whole[1]
+
+    @cached_property
+    def _decoded(self) -> Message | None:
+        try:
+            return decode(self.captured.payload)
+        except BadMessage:
+            return None
+
+    @cached_property
+    def _whole(self) -> tuple[WholeMessage | None, str]:
+        return read_whole_message(self.captured.payload) if self.captured.payload else (None, "")
 
 
 _FLOW_ARGS = {

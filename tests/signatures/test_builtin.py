@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+import dns.name
 import pytest
 
+from builders.costly import COSTLY, calls_in
+from builders.dns_builders import reply, rr
 from dnstrail.captured import Captured, Process
 from dnstrail.datasource import DataSources
 from dnstrail.dns.names import lookup_key
@@ -209,3 +212,37 @@ def test_a_list_that_is_not_there_is_refused(tmp_path, name):
 def test_an_empty_list_watches_nothing(watch_list):
     """A list of comments and empty lines holds no names."""
     assert read_watch_list(watch_list("# nothing\n\n  \n")) == frozenset()
+
+
+@pytest.mark.parametrize("payload", COSTLY.values(), ids=COSTLY)
+def test_the_work_for_one_message_is_linear_in_its_size(watch_list, payload):
+    """A chain of long aliases costs a few calls for each byte of the message."""
+    watch_list("evil.com\nno.labels.of.this")
+    running, _ = engine(WatchedName, Known())
+    event = Event(NET_PACKET_DNS, Captured(1, payload))
+    assert calls_in(lambda: running.on_event(event)) < 6 * len(payload)
+    assert running.counters["errors"] == 0
+
+
+@pytest.mark.parametrize(
+    ("labels", "watched"),
+    [([b"a", b"evil", b"com"], "evil.com"), ([b"a.evil", b"com"], None), ([b"a\\", b"evil", b"com"], "evil.com")],
+    ids=["three labels", "a dot in a label", "a backslash in a label"],
+)
+def test_a_dot_within_a_label_separates_no_names(watch_list, labels, watched):
+    """A name lies below a watched name by its labels, not by its text."""
+    watch_list("evil.com")
+    name = dns.name.Name([*labels, b""])
+    payload = reply(name, "A", rr(name, "A", "192.0.2.1"))
+    key = lookup_key(name.to_text())
+    running, found = engine(WatchedName, Known(**{key: answer(ADDRESSES, [key])}))
+    running.on_event(Event(NET_PACKET_DNS, Captured(1, payload)))
+    assert [finding.data["watched_name"] for finding in found] == ([watched] if watched else [])
+
+
+def test_a_watched_address_is_found_by_its_reverse_name(watch_list):
+    """A reverse name in the list covers the question for it."""
+    watch_list("1.2.0.192.in-addr.arpa")
+    running, found = engine(WatchedName, Known(**{"192.0.2.1": answer([], ["a.com"])}))
+    running.on_event(answered("1.2.0.192.in-addr.arpa", "1.2.0.192.in-addr.arpa 60 PTR a.com."))
+    assert [finding.data["watched_name"] for finding in found] == ["192.0.2.1"]

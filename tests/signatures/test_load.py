@@ -13,7 +13,7 @@ from dnstrail.errors import SettingsError
 from dnstrail_signatures import load as loading
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WatchedName
-from dnstrail_signatures.load import load
+from dnstrail_signatures.load import find, load
 
 SIGNATURE = """
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
@@ -44,12 +44,12 @@ def names(classes):
 
 def test_the_builtin_signatures_are_entry_points():
     """The signatures that ship with dnstrail are loaded without a path."""
-    assert [cls for cls in load() if cls in BUILTIN] == BUILTIN
+    assert [cls for cls in load(find()) if cls in BUILTIN] == BUILTIN
 
 
 def test_a_file_is_loaded_after_them(folder):
     """A file contributes the signatures that it defines, not those that it imports."""
-    classes = load([write(folder)])
+    classes = load(find([write(folder)]))
     assert classes[:2] == BUILTIN
     assert names(classes) == ["Mine"]
     assert classes[-1].metadata.id == "Mine-id"
@@ -59,7 +59,7 @@ def test_a_file_may_hold_several(folder):
     """Every signature of a file is loaded; other classes are ignored."""
     path = write(folder)
     path.write_text(path.read_text() + SIGNATURE.format(name="Another") + "class Helper:\n    pass\n")
-    assert names(load([path])) == ["Another", "Mine"]
+    assert names(load(find([path]))) == ["Another", "Mine"]
 
 
 def test_a_folder_is_loaded_in_the_order_of_its_files(folder):
@@ -69,13 +69,13 @@ def test_a_folder_is_loaded_in_the_order_of_its_files(folder):
     (folder / "notes.txt").write_text("no Python")
     (folder / "below").mkdir()
     write(folder / "below", "d")
-    assert names(load([folder])) == ["A", "B", "C"]
+    assert names(load(find([folder]))) == ["A", "B", "C"]
 
 
 def test_paths_are_loaded_in_their_order(folder):
     """Several paths are loaded in the given order."""
     one, two = write(folder, "one"), write(folder, "two")
-    assert names(load([two, one])) == ["Two", "One"]
+    assert names(load(find([two, one]))) == ["Two", "One"]
 
 
 def test_an_entry_point_that_does_not_load_is_logged(monkeypatch):
@@ -90,7 +90,7 @@ def test_an_entry_point_that_does_not_load_is_logged(monkeypatch):
     installed = [Broken(), *loading.entry_points(group="dnstrail.signatures")]
     monkeypatch.setattr(loading, "entry_points", lambda group: installed)
     with capture_logs() as logs:
-        assert [cls for cls in load() if cls in BUILTIN] == BUILTIN
+        assert [cls for cls in load(find()) if cls in BUILTIN] == BUILTIN
     assert [(entry["event"], entry["entry_point"]) for entry in logs] == [("signature_not_loaded", "no.such:Signature")]
 
 
@@ -111,7 +111,7 @@ def test_a_file_whose_selected_events_are_no_tuple_of_selectors_is_refused(folde
     path.write_text(path.read_text().replace("(EventSelector(),)", selected))
     expected = f"signature file {path}: Mine.selected_events {problem}; it must be a tuple of EventSelector"
     with pytest.raises(SettingsError, match=f"^{re.escape(expected)}$"):
-        load([path])
+        load(find([path]))
 
 
 def test_an_installed_signature_with_wrong_selected_events_is_left_out(monkeypatch):
@@ -126,7 +126,7 @@ def test_an_installed_signature_with_wrong_selected_events_is_left_out(monkeypat
     installed = [*loading.entry_points(group="dnstrail.signatures"), Wrong()]
     monkeypatch.setattr(loading, "entry_points", lambda group: installed)
     with capture_logs() as logs:
-        assert [cls.__name__ for cls in load() if cls not in BUILTIN] == []
+        assert [cls.__name__ for cls in load(find()) if cls not in BUILTIN] == []
     [entry] = logs
     assert entry["entry_point"] == "wrong:Wrong"
     assert entry["error"] == (
@@ -149,14 +149,14 @@ def test_a_file_that_does_not_import_is_refused(folder, text, error):
     path = folder / "broken.py"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(SettingsError, match=re.escape(f"signature file {path}: {error}")):
-        load([path])
+        load(find([path]))
 
 
 def test_a_missing_file_is_refused(folder):
     """A path that does not exist is a SettingsError with the path."""
     path = folder / "none.py"
     with pytest.raises(SettingsError, match=f"signature file {path}: No such file or directory"):
-        load([path])
+        load(find([path]))
 
 
 def test_a_file_of_another_kind_is_refused(folder):
@@ -164,12 +164,12 @@ def test_a_file_of_another_kind_is_refused(folder):
     path = folder / "signature.txt"
     path.write_text("x = 1")
     with pytest.raises(SettingsError, match=f"signature file {path}: not a Python file"):
-        load([path])
+        load(find([path]))
 
 
 def refused(path):
     with pytest.raises(SettingsError, match="others may write it or its folder; refused") as caught:
-        load([path])
+        load(find([path]))
     return str(caught.value)
 
 
@@ -197,7 +197,7 @@ def test_a_file_of_our_own_in_a_sticky_folder_is_loaded(folder):
     """A file in a sticky folder such as /tmp is loaded: others cannot replace it."""
     path = write(folder)
     folder.chmod(0o1777)
-    assert names(load([path])) == ["Mine"]
+    assert names(load(find([path]))) == ["Mine"]
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775])
@@ -212,7 +212,7 @@ def test_a_file_below_a_folder_that_others_may_write_is_refused(folder, mode):
 
 def test_a_file_leaves_no_bytecode_behind(folder):
     """A file is compiled from what was read and checked: no bytecode cache is written or used."""
-    load([write(folder)])
+    load(find([write(folder)]))
     assert [entry.name for entry in folder.iterdir()] == ["mine.py"]
 
 
@@ -220,7 +220,7 @@ def test_a_pipe_is_not_waited_for(folder):
     """A pipe in the place of a file is refused at once; the worker does not wait for a writer."""
     os.mkfifo(folder / "pipe.py", 0o600)
     with pytest.raises(SettingsError, match=f"^signature file {folder / 'pipe.py'}: not a regular file$"):
-        load([folder / "pipe.py"])
+        load(find([folder / "pipe.py"]))
 
 
 @AS_ROOT
@@ -240,6 +240,6 @@ def test_a_link_is_checked_at_its_target(folder):
     target, loose = write(good), write(bad, "loose")
     (folder / "good_link.py").symlink_to(target)
     (folder / "bad_link.py").symlink_to(loose)
-    assert names(load([folder / "good_link.py"])) == ["Mine"]
+    assert names(load(find([folder / "good_link.py"]))) == ["Mine"]
     bad.chmod(0o777)
     assert str(folder / "bad_link.py") in refused(folder / "bad_link.py")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from itertools import count
 
 import dns.message
 import msgpack
@@ -21,11 +22,13 @@ from dnstrail.events import (
     PUBLISHED,
     SCHED_PROCESS_EXIT,
     SIGNATURE_ERRORS,
+    SIGNATURE_MUTED,
 )
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
+from dnstrail_signatures.time_budget import OFFENCES, TimeBudget
 from dnstrail_signatures.worker import SOURCE_COMPLETE, push_to, run, topics_of
 from live.workers import BOUND, asker, cache, open_bus, probe, response, running, seen, short_folder, wait_until
 
@@ -75,7 +78,7 @@ def findings():
 
 
 @contextmanager
-def signatures(folder, findings, *classes, lookups=None):
+def signatures(folder, findings, *classes, lookups=None, budget=None):
     """Yield a signature worker over classes, with its findings put into a list."""
     connected = threading.Event()
 
@@ -83,7 +86,7 @@ def signatures(folder, findings, *classes, lookups=None):
         dns = DnsDataSource(lookups, bus=bus, timeout=BOUND) if lookups else None
         subscriber = bus.subscriber([events_address(folder)], topics_of(classes))
         connected.set()
-        run(bus, subscriber, classes, dns, findings.append, stop)
+        run(bus, subscriber, classes, dns, findings.append, stop, budget=budget)
 
     with running(target):
         assert connected.wait(BOUND)
@@ -302,6 +305,20 @@ def test_errors_of_signatures_are_in_the_stats_of_the_cache(folder, findings):
     ):
         publishing.turn(exited())
         wait_until(lambda: client.ask("stats")["data"]["lost"]["workers"] == {SIGNATURE_ERRORS: 1})
+
+
+def test_events_that_a_muted_signature_misses_are_in_the_stats_of_the_cache(folder, findings):
+    """Events that a muted signature did not receive are reported to the cache, and are in its stats."""
+    budget = TimeBudget(0.5, count().__next__, lambda: 0.0)  # each look at this clock takes a second
+    with (
+        cache(folder) as lookups,
+        signatures(folder, findings, Reporter, lookups=lookups, budget=budget),
+        probe(folder, subscribers=2) as publishing,
+        asker(lookups) as client,
+        capture_logs(),
+    ):
+        publishing.turn(*[exited()] * (OFFENCES + 3))
+        wait_until(lambda: client.ask("stats")["data"]["lost"]["workers"] == {SIGNATURE_MUTED: 3})
 
 
 @pytest.mark.parametrize("first", ["the exit", "the answer"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ from dnstrail.process.signals import stop_on_signals
 from dnstrail.process.terminal import json_line
 from dnstrail.signature import Signature
 from dnstrail.tracee import signature_ids
-from dnstrail_signatures.load import load
+from dnstrail_signatures.load import find, load
+from dnstrail_signatures.names import private_stdout, write_names
+from dnstrail_signatures.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.worker import push_to, run, topics_of
 
 _EXAMPLES = examples(
@@ -27,6 +28,7 @@ _EXAMPLES = examples(
     "dnstrail signatures --signatures ./my_signature.py --select MY_EVENT",
     "dnstrail signatures --no-cache | jq .eventName",
 )
+_MILLISECONDS = 1000  # in a second
 
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
@@ -41,6 +43,14 @@ _EXAMPLES = examples(
     help="Load signatures from a file or a folder (repeatable).",
 )
 @click.option("--select", multiple=True, help="Run only the signature that reports this event (repeatable).")
+@click.option("--names", is_flag=True, help="Print the events that the signatures report as one JSON line, and exit.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    default=BUDGET * _MILLISECONDS,
+    show_default=True,
+    help="Milliseconds of processor time that a signature may take for one event.",
+)
 @user_option
 @run_dir_option
 @log_level_option
@@ -51,13 +61,21 @@ def command(
     findings: str | None,
     signatures: tuple[Path, ...],
     select: tuple[str, ...],
+    names: bool,
+    budget: float,
     user: User | None,
     run_dir: Path,
     log_level: str,
 ) -> None:
     """Run signatures over events, and report their findings."""
     configure("signatures", log_level)
-    loaded = load(signatures)
+    if names:
+        with private_stdout() as stdout:
+            write_names(stdout, signatures, user)
+        return
+    found = find(signatures, user.uid if user else None)
+    drop_privileges(user, run_dir)
+    loaded = load(found)
     chosen, ids = _choose(loaded, select), signature_ids(cls.metadata.event_name for cls in loaded)
     stop = stop_on_signals()
     bus = ZmqBus()
@@ -65,8 +83,8 @@ def command(
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings), stop) if findings else _print
-        settled = partial(drop_privileges, user, run_dir)
-        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, settled=settled)
+        allowed = TimeBudget(budget / _MILLISECONDS)
+        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, budget=allowed)
     finally:
         bus.close()
 

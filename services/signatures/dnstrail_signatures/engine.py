@@ -16,6 +16,7 @@ from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.events import Event
 from dnstrail.signature import ANY, EventSelector, Finding, Signal, Signature, SignatureContext
+from dnstrail_signatures.time_budget import TimeBudget
 
 MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
 _Args = ParamSpec("_Args")
@@ -26,12 +27,18 @@ class Engine:
     """The signatures of one worker, indexed by the names of the events that they select.
 
     No signature can stop the worker or another signature: an error is counted (`errors` by signature id), and logged
-    the first time that it happens at a place.
+    the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
+    while.
     """
 
     def __init__(
-        self, classes: Iterable[type[Signature]], data_sources: DataSources, sink: Callable[[Finding], None]
+        self,
+        classes: Iterable[type[Signature]],
+        data_sources: DataSources,
+        sink: Callable[[Finding], None],
+        budget: TimeBudget | None = None,
     ) -> None:
+        self.budget = budget or TimeBudget()
         self.counters: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.signatures: list[Signature] = []
@@ -50,7 +57,7 @@ class Engine:
         self.counters["events"] += 1
         for signature, selectors in self._by_name.get(event.event_name, self._any_name):
             if any(selector.selects(event) for selector in selectors):
-                self._guard(signature, signature.on_event, event)
+                self._pass(signature, event)
 
     def on_signal(self, signal: Signal) -> None:
         """Pass a signal to all signatures."""
@@ -84,6 +91,15 @@ class Engine:
         chosen = ((one, tuple(each for each in one.selected_events if each.name in names)) for one in self.signatures)
         return [(signature, selectors) for signature, selectors in chosen if selectors]
 
+    def _pass(self, signature: Signature, event: Event) -> None:
+        """Pass an event to a signature, within its time budget."""
+        name = signature.metadata.id
+        if self.budget.mutes(name):
+            return
+        begun = self.budget.begin()
+        self._guard(signature, signature.on_event, event)
+        self.budget.end(begun, name)
+
     def _guard(
         self, signature: Signature, call: Callable[_Args, None], *args: _Args.args, **kwargs: _Args.kwargs
     ) -> None:
@@ -107,6 +123,14 @@ class Engine:
         data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
         finding = replace(finding, data=data)
         self.counters["findings"] += 1
+        begun = self.budget.begin()
+        try:
+            self._hand_on(finding)
+        finally:
+            self.budget.end(begun)
+
+    def _hand_on(self, finding: Finding) -> None:
+        """Deliver a finding, and pass it to the signatures that select it."""
         self._sink(finding)
         if self._depth >= MAX_DEPTH:
             self.counters["too_deep"] += 1

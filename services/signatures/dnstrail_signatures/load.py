@@ -1,4 +1,4 @@
-"""Loads signatures: from entry points of installed packages, and from files named on the command line."""
+"""Loads signatures in two steps: what is found is read with the rights of the start, and run with fewer."""
 
 from __future__ import annotations
 
@@ -7,33 +7,67 @@ import os
 import stat
 import sys
 from collections.abc import Iterable
-from importlib.metadata import entry_points
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 
 GROUP = "dnstrail.signatures"
+_OWN = "dnstrail_signatures."  # the modules of the signatures that ship with dnstrail
 
 
-def load(paths: Iterable[Path] = ()) -> list[type[Signature]]:
-    """Return all signature classes: those of entry points, then those in the given files and folders.
+class SignatureFile(msgspec.Struct, frozen=True):
+    """The content of a signature file, which nobody but root and the user of the worker can have written."""
+
+    path: Path
+    content: bytes
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The signatures that were found, before anything of them was run."""
+
+    installed: tuple[EntryPoint, ...]
+    files: tuple[SignatureFile, ...]
+
+
+def find(paths: Iterable[Path] = (), owner: int | None = None) -> Found:
+    """Find the signatures of entry points, and read those in the given files and folders; run none of them.
+
+    The modules of dnstrail are imported here, since the user as whom the worker goes on may be unable to read them.
+    `owner` is that user: files of this user are accepted, too.
+
+    Raises:
+        SettingsError: A given file is missing, or others may write it.
+    """
+    installed = tuple(sorted(entry_points(group=GROUP), key=lambda entry: entry.name))
+    for entry in installed:
+        if entry.value.startswith(_OWN):
+            import_module(entry.value.partition(":")[0])
+    owners = {0, os.geteuid()} | (set() if owner is None else {owner})
+    return Found(installed, tuple(SignatureFile(file, _read(file, owners)) for path in paths for file in _files(path)))
+
+
+def load(found: Found) -> list[type[Signature]]:
+    """Return all signature classes: those of entry points, then those in files. This runs the code of strangers.
 
     An installed signature that does not load is logged and left out. A given file that does not load is an error.
 
     Raises:
-        SettingsError: A given file is missing, others may write it, or it does not load.
+        SettingsError: A given file does not load.
     """
-    return [*_installed(), *(cls for path in paths for file in _files(path) for cls in _from_file(file))]
+    return [*_installed(found.installed), *(cls for file in found.files for cls in _from_file(file))]
 
 
-def _installed() -> list[type[Signature]]:
+def _installed(entries: Iterable[EntryPoint]) -> list[type[Signature]]:
     found: list[type[Signature]] = []
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    for entry in entries:
         try:
             found += _signatures([entry.load()])
         except Exception as error:  # noqa: BLE001 - somebody else's package must not stop the others
@@ -45,16 +79,15 @@ def _files(path: Path) -> list[Path]:
     return sorted(path.glob("*.py")) if path.is_dir() else [path]
 
 
-def _from_file(path: Path) -> list[type[Signature]]:
-    source = _read(path)
-    name = f"dnstrail_signature_{path.stem}_{abs(hash(path.resolve())):x}"
+def _from_file(file: SignatureFile) -> list[type[Signature]]:
+    name = f"dnstrail_signature_{file.path.stem}_{abs(hash(file.path)):x}"
     module = sys.modules[name] = ModuleType(name)
-    module.__file__ = str(path)
+    module.__file__ = str(file.path)
     try:
-        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - running this file is its purpose
+        exec(compile(file.content, file.path, "exec"), module.__dict__)  # noqa: S102 - running it is its purpose
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise SettingsError(f"signature file {path}: {type(error).__name__}: {error}") from error
+        raise SettingsError(f"signature file {file.path}: {type(error).__name__}: {error}") from error
     return _signatures(member for _, member in inspect.getmembers(module) if _is_of(member, name))
 
 
@@ -91,7 +124,7 @@ def _check_selected_events(cls: type[Signature]) -> None:
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, owners: set[int]) -> bytes:
     """Return the content of a signature file, which nobody but root and this user may write or replace.
 
     The file is opened once, so that the content is that of the file which was checked.
@@ -103,9 +136,9 @@ def _read(path: Path) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise SettingsError(f"signature file {path}: not a regular file")
-            _refuse_if_writable(path, path, status)
+            _refuse_if_writable(path, path, status, owners)
             for folder in {*path.absolute().parents, *path.resolve().parents}:
-                _refuse_if_writable(path, folder, folder.stat())
+                _refuse_if_writable(path, folder, folder.stat(), owners)
             return file.read()
     except OSError as error:
         raise SettingsError(f"signature file {path}: {error.strerror}") from error
@@ -116,7 +149,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _refuse_if_writable(path: Path, place: Path, status: os.stat_result) -> None:
+def _refuse_if_writable(path: Path, place: Path, status: os.stat_result, owners: set[int]) -> None:
     """Refuse a signature file if others may write a place: the file, or a folder in which it could be replaced.
 
     In a sticky folder such as /tmp nobody can replace the file of another user.
@@ -124,7 +157,7 @@ def _refuse_if_writable(path: Path, place: Path, status: os.stat_result) -> None
     writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
         writable = 0
-    if writable or status.st_uid not in (0, os.geteuid()):
+    if writable or status.st_uid not in owners:
         raise SettingsError(
             f"signature file {path}: others may write it or its folder; refused: {place} must belong to root or to "
             "this user, and only its owner may write it"

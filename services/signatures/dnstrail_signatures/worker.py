@@ -16,7 +16,7 @@ from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import DERIVED, NAMES, PUBLISHED, SIGNATURE_ERRORS, SOURCE, Event
+from dnstrail.events import DERIVED, NAMES, PUBLISHED, SIGNATURE_ERRORS, SIGNATURE_MUTED, SOURCE, Event
 from dnstrail.events import topics_of as topics_of_events
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.losses import LossReporter, worker_name
@@ -25,6 +25,7 @@ from dnstrail.signature import ANY, Finding, Signal, Signature
 from dnstrail.tracee import derived_events, finding_map, signature_ids
 from dnstrail_signatures.coverage import Coverage
 from dnstrail_signatures.engine import Engine
+from dnstrail_signatures.time_budget import TimeBudget
 
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
@@ -66,17 +67,16 @@ def run(
     stop: threading.Event,
     *,
     ids: Mapping[str, int] | None = None,
-    settled: Callable[[], None] = lambda: None,
+    budget: TimeBudget | None = None,
 ) -> None:
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
-    signatures that run are numbered. `settled` is called once all signatures have started: from then on the worker
-    needs no privileges.
+    signatures that run are numbered. `budget` bounds the time of each signature and event.
     """
     chosen = list(classes)
-    worker = _Worker(chosen, dns, deliver, ids or signature_ids(cls.metadata.event_name for cls in chosen))
-    settled()
+    ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
+    worker = _Worker(chosen, dns, deliver, ids, budget or TimeBudget())
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
     while not stop.is_set():
@@ -85,17 +85,29 @@ def run(
             worker.on_message(*message)
     worker.close()
     engine = worker.engine
-    log.info("stopped", **engine.counters, lost=dict(worker.turns.lost), errors_by_signature=dict(engine.errors))
+    log.info(
+        "stopped",
+        **engine.counters,
+        lost=dict(worker.turns.lost),
+        errors_by_signature=dict(engine.errors),
+        over_budget_by_signature=dict(engine.budget.exceeded),
+        muted_by_signature=dict(engine.budget.missed),
+    )
 
 
 class _Worker:
     """The state of one run: the engine, and what was received and lost on the way to it."""
 
     def __init__(
-        self, chosen: list[type[Signature]], dns: DnsDataSource | None, deliver: Deliver, ids: Mapping[str, int]
+        self,
+        chosen: list[type[Signature]],
+        dns: DnsDataSource | None,
+        deliver: Deliver,
+        ids: Mapping[str, int],
+        budget: TimeBudget,
     ) -> None:
         sources = DataSources(*([dns] if dns else []))
-        self.engine = Engine(chosen, sources, self._on_finding)
+        self.engine = Engine(chosen, sources, self._on_finding, budget)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
         self._names = ConnectionEnricher(dns)
@@ -146,9 +158,12 @@ class _Worker:
             self._deliver({"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters})
 
     def _all_losses(self) -> dict[str, int]:
-        """Return the losses that the cache adds to its stats: events lost on the way, and errors of signatures."""
-        errors = self.engine.counters["errors"]
-        return {**self.turns.lost, **({SIGNATURE_ERRORS: errors} if errors else {})}
+        """Return the losses that the cache adds to its stats: events lost on the way, or by a signature."""
+        of_signatures = {
+            SIGNATURE_ERRORS: self.engine.counters["errors"],
+            SIGNATURE_MUTED: self.engine.budget.missed.total(),
+        }
+        return {**self.turns.lost, **{reason: count for reason, count in of_signatures.items() if count}}
 
     def _on_finding(self, finding: Finding) -> None:
         self._deliver(finding_map(finding, self._ids))

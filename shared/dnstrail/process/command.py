@@ -76,7 +76,7 @@ def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | Non
 
 
 user_option = click.option(
-    "--user", metavar="UID:GID", callback=_convert_user, help="As root: switch to this user once everything is loaded."
+    "--user", metavar="UID:GID", callback=_convert_user, help="As root: switch to this user, before any signature runs."
 )
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 

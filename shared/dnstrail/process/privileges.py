@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import struct
@@ -32,6 +33,8 @@ _IN_SYS_ADMIN = {"CAP_PERFMON", "CAP_BPF"}  # CAP_SYS_ADMIN implies them: until 
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 24, 38, 47, 4
 _VERSION = 0x20080522  # of the header of capset(2), since Linux 2.6.26
 _LOW = 0xFFFFFFFF
+_SERVICE = "dnstrail"  # the system user of the units
+UNUSED_IDS = range(60_706, 61_184)  # systemd, distributions and container managers assign none of them
 
 
 def missing_capabilities(*names: str) -> list[str]:
@@ -78,18 +81,59 @@ class User(NamedTuple):
 
 
 def calling_user() -> User | None:
-    """Return the user to become without privileges: the caller of sudo, else nobody; None if no change is possible."""
+    """Return the user to become without privileges; None if no change is possible.
+
+    It is the caller of sudo, else the user `dnstrail`, else a user id that nothing else uses. It is never `nobody`:
+    another process of nobody could read the sockets and end the workers.
+    """
     if missing_capabilities("CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"):
         return None
     uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
     if uid.isdigit() and gid.isdigit() and int(uid):
         return User(int(uid), int(gid))
-    nobody = pwd.getpwnam("nobody")
-    return User(nobody.pw_uid, nobody.pw_gid)
+    try:
+        service = pwd.getpwnam(_SERVICE)
+    except KeyError:
+        return _unused_user()
+    return User(service.pw_uid, service.pw_gid)
 
 
-def drop_privileges(user: User | None, run_dir: Path) -> None:
-    """Become a user for good; None keeps the present user.
+def _unused_user() -> User:
+    """Return the first of the reserved ids that is in no passwd or group entry, and that no process has.
+
+    Raises:
+        SettingsError: all of them are in use.
+    """
+    running = _ids_of_processes()
+    for number in UNUSED_IDS:
+        if number not in running and not _has_entry(number):
+            return User(number, number)
+    first, last = UNUSED_IDS[0], UNUSED_IDS[-1]
+    raise SettingsError(f"every user id from {first} to {last} is in use: add a system user {_SERVICE}")
+
+
+def _has_entry(number: int) -> bool:
+    """Return whether a user or a group has an id."""
+    for entry_of in (pwd.getpwuid, grp.getgrgid):
+        with suppress(KeyError):
+            entry_of(number)
+            return True
+    return False
+
+
+def _ids_of_processes() -> set[int]:
+    """Return the ids of users and groups that the processes of this host have."""
+    ids: set[int] = set()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):  # the process has ended
+            for line in status.read_text(encoding="utf-8", errors="replace").splitlines():
+                if line.startswith(("Uid:", "Gid:", "Groups:")):
+                    ids.update(map(int, line.split()[1:]))
+    return ids
+
+
+def drop_privileges(user: User | None, run_dir: Path | None = None) -> None:
+    """Become a user for good, without any capability; None keeps the present user.
 
     Modules that libraries import late are imported first, since that user may not be able to read them.
 
@@ -104,8 +148,10 @@ def drop_privileges(user: User | None, run_dir: Path) -> None:
         os.setgroups([])
         os.setgid(user.gid)
         os.setuid(user.uid)
-    except PermissionError as error:
-        raise SettingsError(f"cannot become user {user.uid}: only root can") from error
-    if not os.access(run_dir, os.R_OK | os.X_OK):
+    except OSError as error:  # a user namespace may lack the id
+        reason = "only root can" if isinstance(error, PermissionError) else error.strerror
+        raise SettingsError(f"cannot become user {user.uid}: {reason}") from error
+    keep_capabilities()
+    if run_dir is not None and not os.access(run_dir, os.R_OK | os.X_OK):
         raise SettingsError(f"user {user.uid} cannot reach {run_dir}: choose another folder with --run-dir")
     end_with_parent()  # the change of user has reset it

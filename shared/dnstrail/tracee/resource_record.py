@@ -16,10 +16,25 @@ from dnstrail.dns.names import packed_address_text
 from dnstrail.tracee.codes import CLASSES, OPTIONS, TYPES, UNKNOWN
 
 Fields = dict[str, Any]
+_Reader = Callable[[bytes, int, int], Fields]  # of the RDATA between two offsets
+MAX_TEXT = 4_096  # bytes of RDATA of one message in presentation form: a byte of an NSEC record makes eight words
 IN = 1
 OPT = 41
 _ADDRESS_LENGTHS = {1: 4, 28: 16}  # A and AAAA
 _SOA_NUMBERS = ("serial", "refresh", "retry", "expire", "minimum")
+
+
+class TextBudget:
+    """The bytes of RDATA of one message that can still be written in presentation form."""
+
+    def __init__(self) -> None:
+        self.left = MAX_TEXT
+
+    def take(self, size: int) -> bool:
+        """Take a number of bytes from the budget, and return whether it had as many."""
+        enough = size <= self.left
+        self.left -= size if enough else 0
+        return enough
 
 
 def read_name(wire: bytes, at: int) -> tuple[str, int]:
@@ -34,18 +49,19 @@ def read_name(wire: bytes, at: int) -> tuple[str, int]:
     return text(b".".join(name.labels[:-1])), at + length
 
 
-def resource_record(wire: bytes, at: int, end: int, fixed: tuple[str, int, int, int]) -> Fields:
+def resource_record(wire: bytes, at: int, end: int, fixed: tuple[str, int, int, int], budget: TextBudget) -> Fields:
     """Return the record whose RDATA lies between two offsets; `fixed` is its name, type, class and TTL.
 
-    Two keys are not tracee's and come last. `rdata` is the presentation form (RFC 1035, section 5; RFC 3597) of a
-    record that tracee has no field for, or whose RDATA is damaged. `typeCode` is the number of a type that tracee
-    prints as "Unknown".
+    Two keys are not tracee's and come last. `rdata` stands for the RDATA of a record that tracee has no field for, or
+    whose RDATA is damaged. It is the presentation form (RFC 1035, section 5). It is the generic form (RFC 3597) for a
+    type or class that dnspython does not know, and beyond the budget of the message. `typeCode` is the number of a type
+    that tracee prints as "Unknown".
     """
     name, kind, klass, ttl = fixed
     shaped = {"name": name, **type_and_class(kind, klass), "TTL": ttl, **_zero_fields()}
     code = shaped.pop("typeCode", None)
     try:
-        shaped |= _read_rdata(wire, at, end, kind, klass)
+        shaped |= _read_rdata(wire, at, end, (kind, klass), budget)
     except (dns.exception.DNSException, struct.error, ValueError):
         shaped["rdata"] = _generic(wire[at:end])
     return shaped if code is None else {**shaped, "typeCode": code}
@@ -78,71 +94,74 @@ def _zero_fields() -> Fields:
     }
 
 
-def _read_rdata(wire: bytes, at: int, end: int, kind: int, klass: int) -> Fields:
-    """Return the fields that belong to a type, or the presentation form of a type that has none."""
+def _read_rdata(wire: bytes, at: int, end: int, type_: tuple[int, int], budget: TextBudget) -> Fields:
+    """Return the fields that belong to a type and class, or the presentation form where there are none."""
+    kind, klass = type_
     if kind in _ADDRESS_LENGTHS and klass == IN:
         if end - at != _ADDRESS_LENGTHS[kind]:
             raise ValueError("an address of the wrong length")
         return {"IP": packed_address_text(wire[at:end])}
     reader = _READERS.get(kind)
     if reader is not None and (klass == IN or kind not in _IN_ALONE):
-        return reader(wire[:end], at)
+        return reader(wire, at, end)
+    if kind not in _KNOWN_TYPES or klass not in _KNOWN_CLASSES or not budget.take(end - at):
+        return {"rdata": _generic(wire[at:end])}
     rdclass, rdtype = dns.rdataclass.RdataClass.make(klass), dns.rdatatype.RdataType.make(kind)
     return {"rdata": dns.rdata.from_wire(rdclass, rdtype, wire, at, end - at).to_text()}
 
 
-def _one_name(field: str) -> Callable[[bytes, int], Fields]:
-    return lambda wire, at: {field: _name(wire, at)}
+def _one_name(field: str) -> _Reader:
+    return lambda wire, at, end: {field: _name(wire, at, end)}
 
 
-def _name(wire: bytes, at: int) -> str:
+def _name(wire: bytes, at: int, end: int) -> str:
     """Return the name that ends an RDATA."""
-    name, end = read_name(wire, at)
-    if end != len(wire):
+    name, ended = read_name(wire, at)
+    if ended != end:
         raise ValueError("bytes behind a name")
     return name
 
 
-def _soa(wire: bytes, at: int) -> Fields:
+def _soa(wire: bytes, at: int, end: int) -> Fields:
     primary, at = read_name(wire, at)
     mailbox, at = read_name(wire, at)
-    numbers = struct.unpack("!5I", wire[at:])
+    numbers = struct.unpack("!5I", wire[at:end])
     return {"SOA": {"MName": primary, "RName": mailbox, **dict(zip(_SOA_NUMBERS, numbers, strict=True))}}
 
 
-def _mx(wire: bytes, at: int) -> Fields:
-    (preference,) = struct.unpack_from("!H", wire, at)
-    return {"MX": {"preference": preference, "name": _name(wire, at + 2)}}
+def _mx(wire: bytes, at: int, end: int) -> Fields:
+    (preference,) = struct.unpack("!H", wire[at : min(at + 2, end)])
+    return {"MX": {"preference": preference, "name": _name(wire, at + 2, end)}}
 
 
-def _srv(wire: bytes, at: int) -> Fields:
-    priority, weight, port = struct.unpack_from("!3H", wire, at)
-    return {"SRV": {"priority": priority, "weight": weight, "port": port, "name": _name(wire, at + 6)}}
+def _srv(wire: bytes, at: int, end: int) -> Fields:
+    priority, weight, port = struct.unpack("!3H", wire[at : min(at + 6, end)])
+    return {"SRV": {"priority": priority, "weight": weight, "port": port, "name": _name(wire, at + 6, end)}}
 
 
-def _uri(wire: bytes, at: int) -> Fields:
-    priority, weight = struct.unpack_from("!2H", wire, at)
-    return {"URI": {"priority": priority, "weight": weight, "target": text(wire[at + 4 :])}}
+def _uri(wire: bytes, at: int, end: int) -> Fields:
+    priority, weight = struct.unpack("!2H", wire[at : min(at + 4, end)])
+    return {"URI": {"priority": priority, "weight": weight, "target": text(wire[at + 4 : end])}}
 
 
-def _txt(wire: bytes, at: int) -> Fields:
+def _txt(wire: bytes, at: int, end: int) -> Fields:
     """Return the strings, and in `TXT` the whole RDATA with the length byte of each string, as gopacket keeps it."""
-    whole, strings = wire[at:], []
-    while at < len(wire):
-        string = wire[at + 1 : at + 1 + wire[at]]
-        if len(string) != wire[at]:
+    whole, strings = wire[at:end], []
+    while at < end:
+        after = at + 1 + wire[at]
+        if after > end:
             raise ValueError("a string that is cut short")
-        strings.append(text(string))
-        at += 1 + len(string)
+        strings.append(text(wire[at + 1 : after]))
+        at = after
     return {"TXTs": strings, "TXT": text(whole)}
 
 
-def _opt(wire: bytes, at: int) -> Fields:
+def _opt(wire: bytes, at: int, end: int) -> Fields:
     options = []
-    while at < len(wire):
-        code, length = struct.unpack_from("!2H", wire, at)
+    while at < end:
+        code, length = struct.unpack("!2H", wire[at : min(at + 4, end)])
         at += 4 + length
-        if at > len(wire):
+        if at > end:
             raise ValueError("an option that is cut short")
         options.append({"code": OPTIONS.get(code, UNKNOWN), "data": text(wire[at - length : at])})
     return {"OPT": options}
@@ -154,7 +173,9 @@ def _generic(rdata: bytes) -> str:
 
 
 _IN_ALONE = frozenset({33})  # SRV; other classes may define the type anew
-_READERS: dict[int, Callable[[bytes, int], Fields]] = {
+_KNOWN_TYPES = frozenset(map(int, dns.rdatatype.RdataType))
+_KNOWN_CLASSES = frozenset(map(int, dns.rdataclass.RdataClass))
+_READERS: dict[int, _Reader] = {
     2: _one_name("NS"),
     5: _one_name("CNAME"),
     6: _soa,

@@ -18,6 +18,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from builders.costly import COSTLY, calls_in
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.connection_names import DST_DNS
 from dnstrail.events import (
@@ -287,3 +288,12 @@ def test_a_terminal_gets_a_table_in_colour():
 def test_no_color_is_honoured():
     """With NO_COLOR the table has no colour."""
     assert "\x1b[3" not in on_a_terminal("replay", DEMO, NO_COLOR="1")
+
+
+@pytest.mark.parametrize("payload", COSTLY.values(), ids=COSTLY)
+def test_no_message_costs_more_than_the_bound(payload):
+    """The words of one message are bounded, whatever its names and records are."""
+    event_words(event(NET_PACKET_DNS, TWO))  # the types are loaded
+    shown = event(NET_PACKET_DNS, payload)
+    assert calls_in(lambda: event_words(shown)) < 1_000_000
+    assert sum(map(len, event_words(shown).items)) < 300_000

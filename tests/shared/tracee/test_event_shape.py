@@ -24,7 +24,7 @@ from dnstrail.events import (
 from dnstrail.signature import Finding, SignatureMetadata
 from dnstrail.tracee import event_map, finding_map, signature_ids
 from dnstrail.tracee.event_ids import BUILTIN_IDS, EVENT_IDS, FIRST_OTHER
-from dnstrail_signatures.load import load
+from dnstrail_signatures.load import find, load
 
 STAMP = 1_700_000_000_123_456_789
 FLOW = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000)
@@ -289,7 +289,7 @@ def test_every_event_has_an_id_of_its_own() -> None:
 
 def test_signatures_that_ship_have_fixed_ids() -> None:
     """Every signature that ships with dnstrail has an id of its own in the table."""
-    shipped = {cls.metadata.event_name for cls in load() if cls.__module__.startswith("dnstrail_signatures.")}
+    shipped = {cls.metadata.event_name for cls in load(find()) if cls.__module__.startswith("dnstrail_signatures.")}
     assert shipped == {*BUILTIN_IDS}
     assert len({*BUILTIN_IDS.values()}) == len(BUILTIN_IDS)
     assert all(6000 <= number < FIRST_OTHER for number in BUILTIN_IDS.values())

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders.costly import COSTLY, NSEC, calls_in
 from builders.dns_builders import A, asked, by_hand, record, response_to, wire
 from builders.hostile import ONE, QUESTION, P
-from dnstrail.events import MAX_RECORDS
-from dnstrail.tracee.proto_dns import proto_dns
+from dnstrail.dns.whole_message import MAX_RECORDS
+from dnstrail.tracee.proto_dns import MAX_READS, proto_dns
+from dnstrail.tracee.resource_record import MAX_TEXT
 
 NO_SOA = {"MName": "", "RName": "", "serial": 0, "refresh": 0, "retry": 0, "expire": 0, "minimum": 0}
 EMPTY = {
@@ -250,6 +252,32 @@ def test_a_message_of_too_many_records_is_bounded() -> None:
     assert message is not None
     assert (message["ANCount"], len(message["answers"])) == (MAX_RECORDS, MAX_RECORDS - 1)
     assert reason == f"{MAX_RECORDS + 1} records; only the first {MAX_RECORDS} are read"
+
+
+@pytest.mark.parametrize("payload", COSTLY.values(), ids=COSTLY)
+def test_no_message_costs_more_than_the_bound(payload: bytes) -> None:
+    """The work for one message and the size of its shape are bounded, whatever its names and records are."""
+    proto_dns(payload)  # the modules of its types are loaded
+    assert calls_in(lambda: proto_dns(payload)) < 300_000
+    assert len(json.dumps(proto_dns(payload))) < 1_000_000
+
+
+def test_a_message_of_too_many_reads_says_so() -> None:
+    """Of a message whose names take too many reads the first records are reported, with the reason."""
+    message, reason = proto_dns(COSTLY["aliases of 120 labels"])
+    assert message is not None
+    assert 0 < len(message["answers"]) < message["ANCount"] == 511
+    assert reason.startswith(f"the message takes more than {MAX_READS} reads; it is read up to byte ")
+
+
+def test_records_beyond_the_budget_have_the_generic_form() -> None:
+    """Records without a field of their own have their presentation form while the budget of the message lasts."""
+    rdata = b"\x00\x00\x20" + b"\xff" * 32
+    message = shaped(by_hand(QUESTION, *[record(P, NSEC, rdata)] * 200))
+    forms = [answer["rdata"] for answer in message["answers"]]
+    fit = MAX_TEXT // len(rdata)
+    assert all(form.startswith(". ") for form in forms[:fit])
+    assert forms[fit:] == [f"\\# {len(rdata)} {rdata.hex()}"] * (200 - fit)
 
 
 def header(flags: int, tail: bytes) -> bytes:

@@ -53,7 +53,7 @@ class Run:
 def pipeline(*arguments: str) -> Iterator[Run]:
     """Run the documented command line on the real kernel until it is ready."""
     with run_dir() as folder:
-        folder.chmod(0o755)  # the user nobody must reach the sockets inside
+        folder.chmod(0o755)  # the user of the workers must reach the sockets inside
         out, err = folder / "out", folder / "err"
         command = [sys.executable, "-m", "dnstrail_cli", "--run-dir", str(folder / "run"), *arguments]
         with out.open("w") as stdout, err.open("w") as stderr:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
 
 import msgspec
 
 from dnstrail.errors import SettingsError
 from dnstrail.events import DNS_ANSWER_CONFLICT, NAMES, NET_PACKET_DNS
-from dnstrail_signatures.load import load
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -20,20 +18,14 @@ class Selection(msgspec.Struct, frozen=True):
     findings: tuple[str, ...]
 
 
-def known_names() -> tuple[str, ...]:
-    """Return the names of all events and of the installed signatures."""
-    return (*NAMES, *_findings(()))
-
-
-def select(names: Iterable[str], paths: Iterable[Path]) -> Selection:
+def select(names: Iterable[str], findings: tuple[str, ...]) -> Selection:
     """Return the selection of all `--events` flags; without any: DNS packets, answer conflicts and every finding.
 
-    `paths` are files and folders of further signatures.
+    `findings` are the events that the signatures report, those of the files among them.
 
     Raises:
         SettingsError: a name is unknown; the text lists the known names.
     """
-    findings = _findings(paths)
     chosen = [name.strip() for given in names for name in given.split(",")] or [
         NET_PACKET_DNS,
         DNS_ANSWER_CONFLICT,
@@ -46,10 +38,6 @@ def select(names: Iterable[str], paths: Iterable[Path]) -> Selection:
         tuple(name for name in NAMES if name in chosen),
         tuple(name for name in findings if name in chosen),
     )
-
-
-def _findings(paths: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(cls.metadata.event_name for cls in load(paths))
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> str:

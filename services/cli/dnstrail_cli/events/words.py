@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import dns.flags
@@ -27,6 +27,7 @@ from dnstrail.events import (
     Event,
 )
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail.tracee.resource_record import TextBudget
 
 QUERY, ANSWER, PROBLEM, CONNECTION, PROCESS, FINDING = "dim", "green", "yellow", "blue", "magenta", "bold red"
 _MORE = "\u2026"
@@ -137,7 +138,7 @@ def _message(event: Event) -> Words:
         return Words(f"{asked} ?", style=QUERY)
     if message.rcode() != dns.rcode.NOERROR:
         return Words(f"{asked} -> {_RCODES.get(message.rcode(), dns.rcode.to_text(message.rcode()))}", style=PROBLEM)
-    targets = [escape_unprintable(_target(rdata)) for rrset in message.answer for rdata in rrset]
+    targets = [escape_unprintable(target) for target in _targets(message)]
     if not targets:
         return Words(f"{asked} -> {'truncated' if message.flags & dns.flags.TC else 'no data'}", style=PROBLEM)
     return Words(f"{asked} -> ", tuple(targets), ANSWER)
@@ -147,6 +148,16 @@ def _question(message: dns.message.Message) -> str:
     return ", ".join(
         f"{dns.rdatatype.to_text(rrset.rdtype)} {rrset.name.to_text(omit_final_dot=True)}" for rrset in message.question
     )
+
+
+def _targets(message: dns.message.Message) -> Iterator[str]:
+    """Yield the answers as text, up to the bound of a message."""
+    budget = TextBudget()
+    for rdata in (rdata for rrset in message.answer for rdata in rrset):
+        if not budget.take(len(rdata.to_wire() or b"")):
+            yield _MORE
+            return
+        yield _target(rdata)
 
 
 def _target(rdata: dns.rdata.Rdata) -> str:

@@ -73,7 +73,11 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
 
 def _complete_event_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the last name of a comma-separated list of events and signatures."""
-    from dnstrail_cli.events.selection import known_names  # noqa: PLC0415 - loads signatures, which help does without
+    from dnstrail.events import NAMES  # noqa: PLC0415 - help does without these modules
+    from dnstrail.process.clock import SystemClock  # noqa: PLC0415
+    from dnstrail.process.privileges import calling_user  # noqa: PLC0415
+    from dnstrail_cli.pipeline.signature_names import signature_names  # noqa: PLC0415
 
     before, comma, last = incomplete.rpartition(",")
-    return [CompletionItem(f"{before}{comma}{name}") for name in known_names() if name.startswith(last)]
+    known = (*NAMES, *signature_names((), calling_user(), SystemClock()))
+    return [CompletionItem(f"{before}{comma}{name}") for name in known if name.startswith(last)]

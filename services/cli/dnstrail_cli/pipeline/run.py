@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.process.clock import SystemClock
+from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
@@ -21,6 +21,7 @@ from dnstrail_cli.events.output import Output, open_output, parse_output
 from dnstrail_cli.events.selection import select
 from dnstrail_cli.pipeline.options import Run
 from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
+from dnstrail_cli.pipeline.signature_names import signature_names
 from dnstrail_cli.progress import Progress, position_in
 from dnstrail_probe.options import options_of
 from dnstrail_probe.registry import is_file, open_source
@@ -32,7 +33,7 @@ def play(run: Run) -> None:
     clock = SystemClock()
     output = open_output(parse_output(run.output), clock)
     with _run_folder(run.run_dir) as run_dir:
-        plan = make_plan(run, run_dir)
+        plan = make_plan(run, run_dir, clock)
         stop = stop_on_signals()
         bus = ZmqBus()
         try:
@@ -48,7 +49,7 @@ def play(run: Run) -> None:
             bus.close()
 
 
-def make_plan(run: Run, run_dir: Path) -> Plan:
+def make_plan(run: Run, run_dir: Path, clock: Clock) -> Plan:
     """Check the command line, and return the plan of its workers.
 
     Raises:
@@ -56,7 +57,8 @@ def make_plan(run: Run, run_dir: Path) -> Plan:
         CaptureError: the capture file is missing, or is no capture.
     """
     settings = parse_dnscache(run.dnscache)
-    selection = select(run.events, run.signatures)
+    user = calling_user()
+    selection = select(run.events, signature_names(run.signatures, user, clock))
     if is_file(run.capture) and not _is_stream(Path(run.capture)):
         open_source(run.capture).close()  # refused here, before any worker starts
     return Plan(
@@ -69,7 +71,7 @@ def make_plan(run: Run, run_dir: Path) -> Plan:
         events=selection.events,
         speed=run.speed,
         options=options_of(run.options),
-        user=calling_user(),
+        user=user,
     )
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
-import dns.message
-import dns.name
-import dns.rdatatype
-from dns.rdtypes.ANY.CNAME import CNAME
-
 from dnstrail.datasource import DataSource
-from dnstrail.dns.names import lookup_key
+from dnstrail.dns import Record
+from dnstrail.dns.names import lookup_key, reverse_address
+from dnstrail.dns.rdata import CNAME
 from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
-_DEFAULT = Path(__file__).with_name("watch_list.txt")
+_first_label = re.compile(r"(?:[^.\\]|\\.)*\.?", re.DOTALL).match  # a backslash escapes a dot within a label
 
 
 class WatchedName(Signature):
@@ -56,42 +55,58 @@ class WatchedName(Signature):
         if source is None:
             raise SettingsError("data source tracee/dns is not registered: this run has no cache")
         self.dns: DataSource = source
-        self.watched = read_watch_list(Path(os.environ.get(WATCH_LIST) or _DEFAULT))
+        self.watched = read_watch_list(Path(own)) if (own := os.environ.get(WATCH_LIST)) else _SHIPPED
 
     def on_event(self, event: Event) -> None:
         """Check the question of an answer, and all aliases of it, against the list."""
-        if event.dns is None or not event.dns.question or not event.dns.answer:
+        if event.question is None or not event.answers:
             return
-        names = [event.dns.question[0].name]
-        for name in names:  # grows by the aliases of each name
-            names += [alias for alias in _aliases(event.dns, name) if alias not in names]
-        watched = next(filter(None, map(self._match, names)), None)
+        name = event.question.name
+        watched = self._find(_reached(name, event.answers))
         if watched is None:
             return
         try:
-            found = self.dns.get(names[0].to_text())
+            found = self.dns.get(name)
         except DataNotFound:
             return
         self.report(event, watched_name=watched, **found)
 
-    def _match(self, name: dns.name.Name) -> str | None:
-        """Return the watched name that is the name itself or above it, or None."""
-        while name != dns.name.root:
-            key = lookup_key(name.to_text())
-            if key in self.watched:
-                return key
-            name = name.parent()
+    def _find(self, names: Iterable[str]) -> str | None:
+        """Return the first watched name that is one of these names or above one, or None."""
+        checked: set[str] = set()
+        for name in names:
+            address = reverse_address(name)
+            if address in self.watched:
+                return address
+            for key in _with_parents(name):
+                if key in self.watched:
+                    return key
+                if key in checked:
+                    break
+                checked.add(key)
         return None
 
 
-def _aliases(message: dns.message.Message, name: dns.name.Name) -> list[dns.name.Name]:
-    return [
-        rdata.target
-        for rrset in message.answer
-        if rrset.name == name and rrset.rdtype == dns.rdatatype.CNAME
-        for rdata in rrset
-        if isinstance(rdata, CNAME)
-    ]
+def _reached(name: str, answers: Iterable[Record]) -> dict[str, None]:
+    """Return a name and the names that its aliases lead to, in that order."""
+    aliases: dict[str, list[str]] = {}
+    for record in answers:
+        if record.type == CNAME and isinstance(record.target, str):
+            aliases.setdefault(record.owner, []).append(record.target)
+    reached, names = {name: None}, [name]
+    for one in names:  # grows by the aliases of each name
+        new = dict.fromkeys(alias for alias in aliases.pop(one, ()) if alias not in reached)
+        reached |= new
+        names += new
+    return reached
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    """Yield a name and each name above it, without the root."""
+    while name:
+        yield name
+        label = _first_label(name)
+        name = name[label.end() :] if label else ""
 
 
 def read_watch_list(path: Path) -> frozenset[str]:
@@ -112,3 +127,6 @@ def read_watch_list(path: Path) -> frozenset[str]:
             raise SettingsError(f"watch list {path}, line {number}: {text!r} is not a domain name")
         names.update([name] if name else [])
     return frozenset(names)
+
+
+_SHIPPED = read_watch_list(Path(__file__).with_name("watch_list.txt"))  # while this file can be read: see load.find

@@ -1,0 +1,41 @@
+"""The names of the events that signatures report, for a process that must not run signatures itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from dnstrail.errors import SettingsError
+from dnstrail.process.privileges import User, drop_privileges
+from dnstrail_signatures.load import find, load
+
+
+class Names(msgspec.Struct, frozen=True):
+    """The reply: the names, or the error that a signature file caused."""
+
+    names: tuple[str, ...] = ()
+    error: str = ""
+
+
+@contextmanager
+def private_stdout() -> Iterator[BinaryIO]:
+    """Yield stdout, and let everything else that this process prints go to stderr."""
+    with os.fdopen(os.dup(1), "wb") as stdout:
+        os.dup2(2, 1)
+        yield stdout
+
+
+def write_names(stdout: BinaryIO, paths: Iterable[Path], user: User | None) -> None:
+    """Write the reply as one JSON line. The signatures are run as the user."""
+    try:
+        found = find(paths, user.uid if user else None)
+        drop_privileges(user)
+        reply = Names(tuple(cls.metadata.event_name for cls in load(found)))
+    except SettingsError as error:
+        reply = Names(error=str(error))
+    stdout.write(msgspec.json.encode(reply) + b"\n")

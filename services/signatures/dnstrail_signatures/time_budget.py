@@ -1,0 +1,84 @@
+"""The time budget of signatures: exceeding it is counted, and doing so repeatedly mutes a signature for a while."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+BUDGET = 0.05  # seconds of processor time that a signature may take for one event
+OFFENCES = 10  # events over the budget within WINDOW that mute a signature
+WINDOW = 60.0  # seconds
+MUTED_FOR = 60.0  # seconds; not for good, so that costly messages of a stranger do not end a detection
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A measurement that has begun: its time, and the time that was spent elsewhere before it."""
+
+    at: float
+    elsewhere: float
+
+
+class TimeBudget:
+    """The processor time of each signature and event.
+
+    `processor` is the processor time of this thread: neither waiting for a lookup nor another process counts. The time
+    that a signature spends in `report`, where other signatures handle its finding, is not its own.
+    """
+
+    def __init__(
+        self,
+        seconds: float = BUDGET,
+        processor: Callable[[], float] = time.thread_time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.exceeded: Counter[str] = Counter()  # events over the budget, by signature id
+        self.missed: Counter[str] = Counter()  # events that a muted signature did not receive, by signature id
+        self._seconds = seconds
+        self._processor = processor
+        self._monotonic = monotonic
+        self._elsewhere = 0.0
+        self._offences: dict[str, deque[float]] = {}
+        self._muted_until: dict[str, float] = {}
+        self._log = structlog.get_logger()
+
+    def mutes(self, signature: str) -> bool:
+        """Return whether a signature is muted, and count the event that it misses."""
+        if signature not in self._muted_until:
+            return False
+        if self._monotonic() >= self._muted_until[signature]:
+            del self._muted_until[signature]
+            return False
+        self.missed[signature] += 1
+        return True
+
+    def begin(self) -> Begun:
+        """Begin to measure."""
+        begun = Begun(self._processor(), self._elsewhere)
+        self._elsewhere = 0.0
+        return begun
+
+    def end(self, begun: Begun, signature: str | None = None) -> None:
+        """End a measurement, and charge it to a signature; None: it belongs to none."""
+        spent = self._processor() - begun.at
+        own = spent - self._elsewhere
+        self._elsewhere = begun.elsewhere + spent
+        if signature is not None and own > self._seconds:
+            self._note_offence(signature, own)
+
+    def _note_offence(self, signature: str, spent: float) -> None:
+        """Count an event over the budget; mute the signature if it is the last of OFFENCES within WINDOW."""
+        self.exceeded[signature] += 1
+        if self.exceeded[signature] == 1:
+            self._log.warning("signature_over_budget", signature=signature, seconds=spent, budget=self._seconds)
+        now = self._monotonic()
+        offences = self._offences.setdefault(signature, deque(maxlen=OFFENCES))
+        offences.append(now)
+        if len(offences) == OFFENCES and now - offences[0] <= WINDOW:
+            offences.clear()
+            self._muted_until[signature] = now + MUTED_FOR
+            self._log.error("signature_muted", signature=signature, seconds=MUTED_FOR, over_budget=OFFENCES)
