@@ -12,8 +12,8 @@ import pytest
 
 from dnstrail_probe.ebpf.getaddrinfo import library_finder, library_thread
 from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryThread
-from dnstrail_probe.ebpf.getaddrinfo.process_root import identity
 from dnstrail_probe.ebpf.source import EbpfSource
+from dnstrail_probe.host.process_root import identity
 from live.processes import wait_until
 from live.watched_libraries import Watches, other_root, own_library
 
