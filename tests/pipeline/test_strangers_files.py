@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from dnstrail.bus import Subscriber
 from dnstrail.bus.ipc import events_address
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, decode
-from live.ebpf_source import question_of
+from live.ebpf_source import cgroup, question_of
 from live.hanging_file_system import hanging_file_system
 from live.namespaces import Hosts, hosts, live_or_skip
 from live.processes import run_dir, started, wait_until
@@ -59,11 +60,11 @@ class Heard:
 
 
 @contextmanager
-def probe() -> Iterator[Heard]:
+def probe(**env: str) -> Iterator[Heard]:
     """Run a probe whose messages arrive."""
     with run_dir() as folder, open_bus() as bus:
         subscriber = bus.subscriber([events_address(folder)], [NET_PACKET_DNS, TURN])
-        with started("probe", "--capture", "ebpf", "--run-dir", folder) as process:
+        with started("probe", "--capture", "ebpf", "--run-dir", folder, **env) as process:
             heard = Heard(process, subscriber)
             wait_until(heard.hears, "the probe")
             yield heard
@@ -121,3 +122,18 @@ def test_a_file_system_that_hangs_stops_no_capture(network: Hosts, tmp_path: Pat
                 wait_until(lambda: heard.hears("second.test"), "the query after the attack")
             heard.process.send_signal(signal.SIGTERM)
         assert heard.process.wait(10) == 0
+
+
+def test_a_container_daemon_that_is_silent_stops_no_probe(network: Hosts, tmp_path: Path) -> None:
+    """While Docker's socket does not reply, the probe captures later queries, and SIGTERM ends it."""
+    with run_dir() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as silent:
+        silent.bind(str(folder / "docker.sock"))
+        silent.listen()
+        with probe(DOCKER_HOST=f"unix://{folder}/docker.sock") as heard:
+            with cgroup(f"docker-{os.urandom(32).hex()}.scope"):
+                connection, _ = silent.accept()
+            with connection, asking(network, tmp_path, "later.test"):
+                assert connection.recv(4096)
+                wait_until(lambda: heard.hears("later.test"), "the query after the attack")
+                heard.process.send_signal(signal.SIGTERM)
+                assert heard.process.wait(10) == 0

@@ -80,6 +80,7 @@ def test_a_file_that_hangs_holds_up_nothing_else(monkeypatch):
     """While a file system hangs, reports wait in a bounded queue, and those beyond the bound are counted."""
     monkeypatch.setattr(library_thread, "_MOST_WAITING", 3)
     monkeypatch.setattr(library_thread, "_PATIENCE", 0.05)
+    monkeypatch.setattr(library_thread, "_FAREWELL", 0.05)
     own_library()
     release, counters = threading.Event(), Counter()
 
