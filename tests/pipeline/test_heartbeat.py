@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from live.processes import alive, children_of, command_line, run_dir, started, wait_until
+from live.processes import alive, children_of, command_line, dnstrail, run_dir, started, wait_until
 
 HANGING = """
 import threading
@@ -31,8 +33,8 @@ def test_a_stopped_worker_ends_the_run_and_is_named(worker: str) -> None:
             assert any("ready" in line for line in run.stderr)
             children = children_of(run.pid)
             stopped = next(child for child in children if f"dnstrail_{worker}" in command_line(child))
-            os.kill(stopped, signal.SIGSTOP)
-            assert run.wait(30) == 4
+            wait_until(lambda: ended_while_stopped(run, stopped), "the end of the run")
+            assert run.returncode == 4
             said = run.stderr.read()
             assert "worker_hung" in said
             assert f"the {worker} worker hung" in said
@@ -58,3 +60,34 @@ def test_a_worker_notifies_systemd(worker: str) -> None:
         with started(worker, *options, "--run-dir", folder / "run", NOTIFY_SOCKET=str(folder / "notify")):
             assert systemd.recv(100) == b"READY=1\nWATCHDOG=1"
             assert systemd.recv(100) == b"WATCHDOG=1"
+
+
+def test_a_silent_probe_is_unhealthy() -> None:
+    """`dnstrail health`, the health check of the compose file, fails while the probe is silent."""
+    with (
+        run_dir() as folder,
+        started("cache", "--run-dir", folder),
+        started("probe", "--capture", f"dnstap:{folder}/dnstap.sock", "--run-dir", folder) as probe,
+    ):
+        wait_until(lambda: status(folder) == (1, "ok"), "a turn")  # healthy but for the first event
+        probe.send_signal(signal.SIGSTOP)
+        wait_until(lambda: status(folder) == (1, "silent"), "the silence")
+        probe.send_signal(signal.SIGCONT)
+        wait_until(lambda: status(folder) == (1, "ok"), "a turn again")
+
+
+def ended_while_stopped(run: subprocess.Popen[str], worker: int) -> bool:
+    """Stop a worker and return true if the run ends; else let the worker go on: it had not reached its loop."""
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        run.wait(20)
+    except subprocess.TimeoutExpired:
+        os.kill(worker, signal.SIGCONT)
+        return False
+    return True
+
+
+def status(folder: Path) -> tuple[int, str]:
+    """Return the exit code and the status of the health command."""
+    done = dnstrail("health", "--json", "--run-dir", folder)
+    return done.returncode, json.loads(done.stdout or "{}").get("status", "")
