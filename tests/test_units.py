@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
 
 UNITS = sorted((Path(__file__).parents[1] / "deploy/systemd").glob("*.service"))
+COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 PREFIX = "/opt/dnstrail/bin/dnstrail"
 
 
@@ -30,6 +33,8 @@ def test_a_unit_starts_a_worker(unit):
     main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
     assert (read["User"], read["Group"], read["NoNewPrivileges"]) == ("dnstrail", "dnstrail", "yes")
     assert read["MemoryMax"]
+    assert read["Type"] == "notify"
+    assert int(read["WatchdogSec"]) > SILENCE
     assert read["Environment"] == f"DNSTRAIL_RUN_DIR=/run/{read['RuntimeDirectory']}"
 
 
@@ -40,6 +45,21 @@ def test_only_the_probe_has_capabilities():
     assert {"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"} <= set(probe)
     assert probe == service(UNITS[1])["AmbientCapabilities"].split()
     assert set(map(tuple, held.values())) == {()}
+
+
+def test_listeners_start_before_the_probe():
+    """A unit is ready once its main loop runs, so the probe starts after the workers that receive its events."""
+    probe = next(unit for unit in UNITS if unit.stem == "dnstrail-probe").read_text()
+    after = re.search(r"^After=(.*)$", probe, re.MULTILINE)[1].split()
+    assert sorted(after) == [unit.name for unit in UNITS if unit.stem != "dnstrail-probe"]
+
+
+def test_a_silent_probe_is_unhealthy():
+    """The compose file checks the health of the pipeline by a command that exists, where the cache serves."""
+    services = COMPOSE.read_text().partition("services:")[2]
+    cache = services.partition("  cache:")[2].partition("  signatures:")[0]
+    words = re.search(r"test: \[CMD, dnstrail, (\w+)\]", cache)
+    main_command.get_command(None, words[1]).make_context(words[1], [], resilient_parsing=False)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")

@@ -136,17 +136,29 @@ def test_getent(network, seen, tmp_path, version):
     check_client(seen, name, pid, "getent", "/usr/bin/getent")
 
 
-def test_foreign_servers(network, seen, tmp_path):
-    """A response is foreign if the resolv.conf that the process sees does not name its server."""
+@pytest.mark.parametrize(("server", "foreign"), [(SENDER, False), (SERVER6, True)])
+def test_foreign_servers(network, seen, tmp_path, server, foreign):
+    """A response is foreign if the resolv.conf that the process sees does not name its server, once that was read."""
+    name = f"foreign-{foreign}.test".lower()
     (tmp_path / "resolv.conf").write_text(f"nameserver {SENDER}\n")
     mounted = f'mount --bind {tmp_path}/resolv.conf /etc/resolv.conf; exec "$@"'
-    for server, foreign in ((SENDER, False), (SERVER6, True)):
-        name = f"foreign-{foreign}.test".lower()
-        code = (sys.executable, "-c", STAYING, server, query(name))
-        with network.start_on_client("sh", "-c", mounted, "sh", *code) as process:
-            found = check_client(seen, name, process.pid, "python", os.path.realpath(sys.executable))
-            process.communicate("", timeout=20)
-        assert [event.args.get("foreign") for event in found if is_response(event.payload)] == [foreign]
+    code = (sys.executable, "-c", STAYING, server, query(name))
+
+    def marks() -> set[bool | None]:
+        asked = [event for event in seen.about(name) if event.flow.role == ASKS]
+        return {event.args.get("foreign") for event in asked if is_response(event.payload)} - {None}
+
+    with network.start_on_client("sh", "-c", mounted, "sh", *code) as process:
+
+        def marked() -> set[bool | None]:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return marks()
+
+        seen.until(marked, "a marked answer")
+        process.communicate("", timeout=20)
+    check_client(seen, name, process.pid, "python", os.path.realpath(sys.executable))
+    assert marks() == {foreign}
 
 
 @VERSIONS

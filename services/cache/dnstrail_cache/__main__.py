@@ -13,6 +13,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import User, drop_privileges
 from dnstrail.process.signals import stop_on_signals
@@ -62,7 +63,17 @@ def command(
         )
         pusher = bus.pusher(findings) if findings else None
         drop_privileges(user, run_dir)
-        run(bus, subscriber, server, SystemClock(), bounds, stop, unmatched=settings.unmatched, pusher=pusher)
+        run(
+            bus,
+            subscriber,
+            server,
+            SystemClock(),
+            bounds,
+            stop,
+            unmatched=settings.unmatched,
+            pusher=pusher,
+            beat=Heartbeat().beat,
+        )
     finally:
         bus.close()
 

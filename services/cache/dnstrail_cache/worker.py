@@ -39,16 +39,18 @@ def run(
     *,
     unmatched: str = "auto",
     pusher: Pusher | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
-    Answers that conflict with others are counted, and sent to `pusher`.
+    Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs.
     """
     state = CacheState(Image(bounds, Admission(unmatched)), clock)
-    worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher)), state)
+    worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher)), state, beat)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
         bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
+        beat()
         worker.step()
     structlog.get_logger().info("stopped", **state.image.counters)
 
@@ -65,11 +67,12 @@ def _report_to(pusher: Pusher | None) -> Callable[[Captured, str], None]:
 class _Worker:
     """The answering half of the loop. Every request gets exactly one reply, at once or by its deadline."""
 
-    def __init__(self, server: Server, feeder: Feeder, state: CacheState) -> None:
+    def __init__(self, server: Server, feeder: Feeder, state: CacheState, beat: Callable[[], None]) -> None:
         self.pending = PendingLookups()
         self._server = server
         self._feeder = feeder
         self._state = state
+        self._beat = beat
 
     def step(self) -> None:
         """Apply the events first, so that a lookup finds all that arrived before it; then answer the lookups."""
@@ -100,6 +103,7 @@ class _Worker:
         self._state.counters["parked"] += 1
 
     def _answer(self, served: ServedRequest, request: Request, *, complete: bool) -> None:
+        self._beat()
         if not complete:
             self._state.counters["incomplete"] += 1
         try:

@@ -10,6 +10,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import User, drop_privileges
 from dnstrail.process.signals import stop_on_signals
@@ -84,7 +85,10 @@ def command(
     try:
         publisher = bus.publisher(address, lossless=not source.live)
         expected = (0 if source.live else 1) if subscribers is None else subscribers
-        run(source, publisher, clock, stop, expected, identity)
+        if source.live:
+            run(source, publisher, clock, stop, expected, identity, Heartbeat().beat)
+        else:  # a read of a pipe may take any time
+            run(source, publisher, clock, stop, expected, identity)
     finally:
         source.close()
         bus.close(now=stop.is_set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -29,16 +30,17 @@ def run(
     stop: threading.Event,
     expected: int,
     identity: HostIdentity = UNKNOWN,
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Publish all events of a source until it ends or the stop signal is set.
 
     The first event is published when `expected` subscribers are there; a live source waits for a bounded time. The last
-    turn states that the source has ended.
+    turn states that the source has ended. `beat` is called while the loop runs.
 
     Raises:
         CaptureError: nothing in a capture file could be read.
     """
-    probe = _Probe(source, publisher, clock, stop, identity)
+    probe = _Probe(source, publisher, clock, stop, identity, beat)
     probe.await_subscribers(expected)
     probe.begin()
     probe.publish_all()
@@ -49,12 +51,19 @@ class _Probe:
     """One run over a source: its open turn, the greatest time stamp so far, and the losses that were logged."""
 
     def __init__(
-        self, source: Source, publisher: Publisher, clock: Clock, stop: threading.Event, identity: HostIdentity
+        self,
+        source: Source,
+        publisher: Publisher,
+        clock: Clock,
+        stop: threading.Event,
+        identity: HostIdentity,
+        beat: Callable[[], None],
     ) -> None:
         self._source = source
         self._publisher = publisher
         self._clock = clock
         self._stop = stop
+        self._beat = beat
         self._batches = BatchPublisher(publisher, secrets.token_hex(8), live=source.live, identity=identity)
         self._greatest = 0
         self._loss_reporter = LossReporter()
@@ -64,6 +73,7 @@ class _Probe:
         """Wait for subscribers: for a file until they are there, for a live source a bounded time."""
         deadline = self._clock.monotonic() + _PATIENCE if self._source.live else float("inf")
         while self._publisher.subscribers(TURN) < expected and self._clock.monotonic() < deadline:
+            self._beat()
             if self._stop.wait(_SETTLE):
                 return
 
@@ -80,6 +90,7 @@ class _Probe:
         """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle."""
         beat = self._clock.monotonic()
         while not self._stop.is_set():
+            self._beat()
             captured = self._source.read(_POLL)
             if captured is None:
                 return

@@ -12,6 +12,7 @@ from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import User, drop_privileges
 from dnstrail.process.signals import stop_on_signals
@@ -82,9 +83,10 @@ def command(
     try:
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
-        deliver = push_to(bus.pusher(findings), stop) if findings else _print
+        beat = Heartbeat().beat
+        deliver = push_to(bus.pusher(findings), stop, beat) if findings else _print
         allowed = TimeBudget(budget / _MILLISECONDS)
-        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, budget=allowed)
+        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, budget=allowed, beat=beat)
     finally:
         bus.close()
 

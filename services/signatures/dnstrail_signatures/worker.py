@@ -45,7 +45,7 @@ def _selected(classes: Iterable[type[Signature]]) -> set[str]:
     return selected.intersection(NAMES).union(wildcard)
 
 
-def push_to(pusher: Pusher, stop: threading.Event) -> Deliver:
+def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:
     """Return a function that delivers over the bus. It waits for a slow receiver until the stop signal is set."""
 
     def deliver(message: dict[str, Any]) -> None:
@@ -54,6 +54,7 @@ def push_to(pusher: Pusher, stop: threading.Event) -> Deliver:
             if stop.is_set():
                 structlog.get_logger().warning("finding_lost", finding=message.get("eventName"))
                 return
+            beat()
 
     return deliver
 
@@ -68,18 +69,21 @@ def run(
     *,
     ids: Mapping[str, int] | None = None,
     budget: TimeBudget | None = None,
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
-    signatures that run are numbered. `budget` bounds the time of each signature and event.
+    signatures that run are numbered. `budget` bounds the time of each signature and event. `beat` is called while the
+    loop runs.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
-    worker = _Worker(chosen, dns, deliver, ids, budget or TimeBudget())
+    worker = _Worker(chosen, dns, deliver, ids, budget or TimeBudget(), beat)
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
     while not stop.is_set():
+        beat()
         bus.wait(subscriber, timeout=_POLL)
         while not stop.is_set() and (message := subscriber.receive()) is not None:
             worker.on_message(*message)
@@ -105,6 +109,7 @@ class _Worker:
         deliver: Deliver,
         ids: Mapping[str, int],
         budget: TimeBudget,
+        beat: Callable[[], None],
     ) -> None:
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen, sources, self._on_finding, budget)
@@ -112,6 +117,7 @@ class _Worker:
         self.coverage = Coverage()
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
+        self._beat = beat
         self._ids = ids
         self._derived = _selected(chosen).intersection(DERIVED)
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
@@ -120,6 +126,7 @@ class _Worker:
 
     def on_message(self, topic: str, body: bytes) -> None:
         """Handle one message from the bus."""
+        self._beat()
         try:
             if topic == TURN:
                 self._on_turn(decode(body, Turn))
@@ -143,6 +150,7 @@ class _Worker:
         named = self._names.fill(events)
         with lookups_after(mark):
             for event in named:
+                self._beat()
                 self.engine.on_event(event)
                 for derived in derived_events(event, self._derived):
                     self.engine.on_event(derived)

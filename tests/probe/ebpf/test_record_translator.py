@@ -37,9 +37,11 @@ def translator(tmp_path, counters) -> Iterator[RecordTranslator]:
     """Yield a translator on a host without cgroups."""
     attribution = Attribution(str(tmp_path), BOOT)
     options = CaptureOptions()
-    yield RecordTranslator(
+    found = RecordTranslator(
         ports=options.ports, attribution=attribution, assembly=Assembly(options, counters), counters=counters
     )
+    yield found
+    found.close()
     attribution.close()
 
 

@@ -147,4 +147,9 @@ def test_a_silent_daemon_delays_nothing():
         for number in range(5000):
             assert names.of(f"{number:064x}") == NAMELESS
         assert len(names._known) <= 4097
-        names.close()
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(4096)
+            names.close()
+            assert names._thread.is_alive()  # `close` did not wait for the reply
+        wait_until(lambda: not names._thread.is_alive(), "the end of the thread")

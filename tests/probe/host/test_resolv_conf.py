@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+import threading
+from collections import Counter
 from ipaddress import ip_address
 
 import pytest
 
-from dnstrail_probe.host.resolv_conf import MAX_REMEMBERED, ResolvConf, configured_in
+from dnstrail_probe.host import resolv_conf
+from dnstrail_probe.host.resolv_conf import MAX_WAITING, ResolvConf, configured_in
+from live.processes import wait_until
 
 SECOND = 10**9
 NOW = 1000 * SECOND
@@ -30,31 +35,55 @@ def test_nameservers_of_a_file(text, servers):
 
 
 @pytest.fixture
-def write(tmp_path):
-    def write(pid, text):
+def etc(tmp_path):
+    """Return a function that makes the folder /etc of a process and returns it."""
+
+    def etc(pid):
         folder = tmp_path / str(pid) / "root/etc"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "resolv.conf").write_text(text)
+        return folder
 
-    return write
-
-
-def look(resolvers, namespace=1, pid=7, now=NOW):
-    return resolvers.look(namespace, pid, now)
+    return etc
 
 
-def test_a_process_has_the_servers_of_its_own_file(tmp_path, write):
+@pytest.fixture
+def write(etc):
+    """Return a function that writes the resolv.conf of a process."""
+    return lambda pid, text: (etc(pid) / "resolv.conf").write_text(text)
+
+
+@pytest.fixture
+def counters():
+    """Return the counters of the probe."""
+    return Counter()
+
+
+@pytest.fixture
+def resolvers(tmp_path, counters):
+    """Yield the resolvers of processes in a folder in place of /proc."""
+    found = ResolvConf(counters, proc=str(tmp_path))
+    yield found
+    found.close()
+
+
+def look(resolvers, namespace=1, pid=7, start=0, now=NOW):
+    """Return the resolvers of a process once its file was read."""
+    resolvers.look(namespace, pid, start, now)
+    file = resolvers._files[pid, start]
+    wait_until(lambda: file.read, "the file")
+    return resolvers.look(namespace, pid, start, now)
+
+
+def test_a_process_has_the_servers_of_its_own_file(resolvers, write):
     """The file in the process's own mount namespace counts, even if others share its network namespace."""
     write(7, "nameserver 192.0.2.53")
     write(8, "nameserver 127.0.0.11")
-    resolvers = ResolvConf(tmp_path)
     assert look(resolvers) == packed("192.0.2.53")
     assert look(resolvers, pid=8) == packed("127.0.0.11")
 
 
-def test_an_ended_process_has_the_resolvers_of_its_namespace(tmp_path, write):
+def test_an_ended_process_has_the_resolvers_of_its_namespace(resolvers, write):
     """The resolvers of an ended process are unknown, unless a file of its network namespace was read before."""
-    resolvers = ResolvConf(tmp_path)
     assert look(resolvers, pid=9) is None
     write(7, "nameserver 192.0.2.53")
     assert look(resolvers) == packed("192.0.2.53")
@@ -62,21 +91,105 @@ def test_an_ended_process_has_the_resolvers_of_its_namespace(tmp_path, write):
     assert look(resolvers, pid=9, namespace=2) is None
 
 
-def test_a_file_that_changes_is_noticed(tmp_path, write):
-    """A file is read again after ten seconds."""
-    resolvers = ResolvConf(tmp_path)
+def test_a_later_process_with_the_same_pid_has_its_own_file(resolvers, write):
+    """Processes with the same pid and different starts are different."""
+    write(7, "nameserver 192.0.2.53")
+    assert look(resolvers, start=1) == packed("192.0.2.53")
+    write(7, "nameserver 192.0.2.54")
+    assert look(resolvers, start=2) == packed("192.0.2.54")
+    assert look(resolvers, start=1) == packed("192.0.2.53")
+
+
+def test_a_file_that_changes_is_noticed(resolvers, write):
+    """A file is read again after ten seconds; until then, and during the read, the last result counts."""
     write(7, "nameserver 192.0.2.53")
     assert look(resolvers) == packed("192.0.2.53")
     write(7, "nameserver 192.0.2.54")
-    assert look(resolvers, now=NOW + 10 * SECOND) == packed("192.0.2.53")
-    assert look(resolvers, now=NOW + 11 * SECOND) == packed("192.0.2.54")
+    assert resolvers.look(1, 7, 0, NOW + 10 * SECOND) == packed("192.0.2.53")
+    wait_until(lambda: resolvers.look(1, 7, 0, NOW + 11 * SECOND) == packed("192.0.2.54"), "the change")
 
 
-def test_processes_and_namespaces_are_bounded(tmp_path, write):
+def test_processes_and_namespaces_are_bounded(resolvers, tmp_path, write, monkeypatch):
     """Beyond the bound the oldest processes and namespaces are evicted."""
-    resolvers = ResolvConf(tmp_path)
+    monkeypatch.setattr(resolv_conf, "MAX_REMEMBERED", 20)
     write(0, "nameserver 192.0.2.53")
-    for number in range(1, MAX_REMEMBERED + 10):
+    for number in range(1, 30):
         (tmp_path / str(number)).symlink_to(tmp_path / "0")
         look(resolvers, namespace=number, pid=number)
-    assert len(resolvers) == 2 * MAX_REMEMBERED
+    assert len(resolvers) == 2 * 20
+
+
+def pipe(path):
+    """Make a pipe without a writer."""
+    os.mkfifo(path)
+
+
+def absolute_link(path):
+    """Make a link to a file outside the root."""
+    outside = path.parents[3] / "outside"
+    outside.write_text("nameserver 192.0.2.66")
+    path.symlink_to(outside)
+
+
+def magic_link(path):
+    """Make a link that leads into the root of the probe."""
+    path.symlink_to("/proc/self/root/etc/resolv.conf")
+
+
+def device(path):
+    """Make a device that never ends: /dev/zero."""
+    os.mknod(path, 0o20666, os.makedev(1, 5))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pipe,
+        absolute_link,
+        magic_link,
+        os.mkdir,
+        pytest.param(device, marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")),
+    ],
+)
+def test_only_a_regular_file_below_the_root_is_read(resolvers, etc, write, make):
+    """Anything else leaves the resolvers unknown, and holds up neither the caller nor the files of others."""
+    make(etc(7) / "resolv.conf")
+    write(8, "nameserver 192.0.2.53")
+    assert resolvers.look(1, 7, 0, NOW) is None
+    assert look(resolvers, pid=8) == packed("192.0.2.53")
+    assert look(resolvers, namespace=2) is None
+
+
+def test_an_absolute_link_is_resolved_below_the_root(resolvers, etc):
+    """An absolute link, as systemd-resolved makes it, leads to the file of the process and not of the probe."""
+    (etc(7).parent / "run").mkdir()
+    (etc(7).parent / "run/stub.conf").write_text("nameserver 192.0.2.53")
+    (etc(7) / "resolv.conf").symlink_to("/run/stub.conf")
+    assert look(resolvers) == packed("192.0.2.53")
+
+
+def test_a_huge_file_is_read_in_part(resolvers, etc):
+    """The first 64 KiB of a file count."""
+    with (etc(7) / "resolv.conf").open("wb") as file:
+        file.write(b"nameserver 192.0.2.53\n")
+        file.truncate(1 << 40)
+    assert look(resolvers) == packed("192.0.2.53")
+
+
+def test_a_file_that_hangs_holds_up_nothing_else(resolvers, counters, monkeypatch):
+    """While a read hangs, no lookup waits, and processes beyond the bound are counted and not remembered."""
+    hanging, release = threading.Event(), threading.Event()
+
+    def hang(_proc, _pid):
+        hanging.set()
+        release.wait()
+
+    monkeypatch.setattr(resolv_conf, "_read", hang)
+    assert resolvers.look(1, 1, 0, NOW) is None
+    assert hanging.wait(10)
+    for pid in range(2, 10_000):
+        assert resolvers.look(1, pid, 0, NOW) is None
+    assert len(resolvers) == 1 + MAX_WAITING
+    assert counters["resolv_conf_dropped"] == 10_000 - 2 - MAX_WAITING
+    release.set()
+    wait_until(lambda: resolvers._files[1 + MAX_WAITING, 0].read, "the end of the queue")

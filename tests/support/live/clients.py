@@ -1,4 +1,4 @@
-"""Programs that send one query each: ADDRESS, [kind,] and the query in hexadecimal."""
+"""Programs that send a query: ADDRESS, [kind,] and the query in hexadecimal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ if child == 0:
 os.waitpid(child, 0)
 print(child)
 """
-# Sends a query, and runs until its input ends.
+# Sends a query, and sends it again for each line of its input.
 STAYING = """
 import socket, sys
 sock = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
 sock.settimeout(5)
-sock.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 53))
-sock.recv(600)
-sys.stdin.read()
+while True:
+    sock.sendto(bytes.fromhex(sys.argv[2]), (sys.argv[1], 53))
+    sock.recv(600)
+    if not sys.stdin.readline():
+        break
 """
 # Opens a socket, connected or not, and sends its query on request.
 WAITING = """

@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import structlog
 
 from dnstrail.errors import DnstrailError
 from dnstrail.process.command import CANNOT_SERVE, USAGE
+from dnstrail.process.heartbeat import HEARTBEAT, SILENCE, HeartbeatMonitor
 from dnstrail.process.signals import PARENT
 
 _GRACE = 5.0  # seconds for a child to end by itself
@@ -26,27 +29,53 @@ class WorkerDied(DnstrailError):
         super().__init__(f"the {worker} worker {ended}: see its lines above")
 
 
+class WorkerHung(DnstrailError):
+    """The main loop of a worker stood still, and the run ended the worker."""
+
+    exit_code = CANNOT_SERVE
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+        super().__init__(f"the {worker} worker hung for {SILENCE:g} seconds and was killed: see its lines above")
+
+
 class Children:
     """The worker processes of one run, by name. None of them outlives the run."""
 
     def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
         self._commands = commands
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._heartbeats: dict[str, HeartbeatMonitor] = {}
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Start the workers in the order of their commands, and stop them at the end of the block."""
         try:
             for worker, arguments in self._commands.items():
-                self._processes[worker] = _start(worker, arguments)
+                heartbeat = self._heartbeats[worker] = HeartbeatMonitor()
+                self._processes[worker] = _start(worker, arguments, heartbeat.descriptor)
             yield
         finally:
             self.stop()
+            for heartbeat in self._heartbeats.values():
+                heartbeat.close()
 
     def ended(self) -> dict[str, int]:
         """Return the return codes of the workers that have ended; a negative one is a signal."""
         polled = {worker: process.poll() for worker, process in self._processes.items()}
         return {worker: code for worker, code in polled.items() if code is not None}
+
+    def check_heartbeats(self, now: float) -> None:
+        """Kill a worker whose main loop stands still; `now` is in seconds of a clock that never steps.
+
+        Raises:
+            WorkerHung: a worker was killed.
+        """
+        for worker, heartbeat in self._heartbeats.items():
+            if heartbeat.is_silent(now) and self._processes[worker].poll() is None:
+                structlog.get_logger().error("worker_hung", hung=worker, seconds=SILENCE)
+                _kill(self._processes[worker])
+                raise WorkerHung(worker)
 
     def process_id(self, worker: str) -> int | None:
         """Return the process id of a worker, or None if it was not started."""
@@ -59,13 +88,19 @@ class Children:
             try:
                 process.wait(_GRACE)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                _kill(process)
 
 
-def _start(worker: str, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(worker: str, arguments: Sequence[str], heartbeat: int) -> subprocess.Popen[bytes]:
     """Start a worker in a session of its own: signals of the terminal reach it through this process alone."""
     command = [sys.executable, "-P", "-m", f"dnstrail_{worker}", *arguments]  # never a module of the current folder
+    environment = {**os.environ, PARENT: str(os.getpid()), HEARTBEAT: str(heartbeat)}
     return subprocess.Popen(  # noqa: S603 - our own modules
-        command, env={**os.environ, PARENT: str(os.getpid())}, stdout=2, start_new_session=True
+        command, env=environment, stdout=2, start_new_session=True, pass_fds=[heartbeat]
     )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    with suppress(subprocess.TimeoutExpired):  # the kernel keeps a process as long as a file system of it hangs
+        process.wait(_GRACE)

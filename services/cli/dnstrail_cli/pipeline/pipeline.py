@@ -101,12 +101,14 @@ class Pipeline:
 
         Raises:
             WorkerDied: a worker ended by itself, other than the probe at the end of its source.
+            WorkerHung: the main loop of a worker stood still.
         """
         while not stop.is_set() and not until():
             self._view.wait(_POLL)
             ended = self.children.ended()  # before the last messages are taken: they still count
             self._view.take(self._clock)
             self._check(ended)
+            self.children.check_heartbeats(self._clock.monotonic())
 
     def stats(self, stop: threading.Event) -> dict[str, Any]:
         """Return the counters of the cache once it has applied the last turn; {} without an answer of a cache."""

@@ -31,6 +31,8 @@ from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.tcp_header import TcpHeader, read_tcp
 from dnstrail_probe.source import Captures
 
+_RESOLV_CONF = ("CAP_SYS_PTRACE",)  # the capability that opens the root of another process
+
 
 class RecordTranslator:
     """Translates one record after the other, in their order in the ring buffer.
@@ -53,7 +55,7 @@ class RecordTranslator:
         self._assembly = assembly
         self._counters = counters
         self._getaddrinfo = getaddrinfo
-        self._resolvers = ResolvConf()
+        self._resolvers = ResolvConf(counters, _RESOLV_CONF)
         self._translators: dict[int, Callable[[bytes, int], Captures]] = {
             records.PACKET: self._packet,
             records.CONNECT: self._connection,
@@ -71,6 +73,10 @@ class RecordTranslator:
         """Return the events that a record completes; none for a record of an unknown kind."""
         translate = self._translators.get(records.kind_of(record))
         return translate(record, epoch) if translate else []
+
+    def close(self) -> None:
+        """Stop reading the files of processes."""
+        self._resolvers.close()
 
     def _packet(self, record: bytes, epoch: int) -> Captures:
         packet, payload = records.read_packet(record)
@@ -122,7 +128,7 @@ class RecordTranslator:
         """Return `foreign` for an answer to a client: true if its server is none of the client's resolvers."""
         if flow.role != CLIENT or process is None:
             return {}
-        configured = self._resolvers.look(packet.netns, process.pid, packet.ts)
+        configured = self._resolvers.look(packet.netns, process.pid, process.start_time, packet.ts)
         return {} if flow.egress or configured is None else {"foreign": flow.source not in configured}
 
     def _connection(self, record: bytes, epoch: int) -> Captures:

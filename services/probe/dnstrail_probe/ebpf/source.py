@@ -70,6 +70,7 @@ class EbpfSource:
     def close(self) -> None:
         """Detach the programs and stop all threads."""
         self._attribution.close()
+        self._translator.close()
         if self._getaddrinfo:
             self._getaddrinfo.close()
         self._ring.close()

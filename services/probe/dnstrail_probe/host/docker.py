@@ -54,10 +54,9 @@ class ContainerNames:
         return found or NAMELESS
 
     def close(self) -> None:
-        """Stop the requests; one in progress ends by its timeout."""
+        """Let the thread end after its present request. Do not wait for it: it holds nothing but that request."""
         self._path = ""
         self._put(None)
-        self._thread.join(_TIMEOUT)
 
     def _request(self, container: str) -> None:
         while len(self._known) > MAX_KNOWN:

@@ -12,8 +12,8 @@ import pytest
 from dnstrail_probe.ebpf.getaddrinfo import library_finder, uprobes
 from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries
 from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
-from dnstrail_probe.ebpf.getaddrinfo.process_root import Identity, identity, open_root
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import UprobeTable
+from dnstrail_probe.host.process_root import Identity, identity, open_root
 from live.watched_libraries import Watches, other_root, own_library
 
 NOW = 1000.0

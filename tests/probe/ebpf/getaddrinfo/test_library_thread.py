@@ -12,8 +12,8 @@ import pytest
 
 from dnstrail_probe.ebpf.getaddrinfo import library_finder, library_thread
 from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryThread
-from dnstrail_probe.ebpf.getaddrinfo.process_root import identity
 from dnstrail_probe.ebpf.source import EbpfSource
+from dnstrail_probe.host.process_root import identity
 from live.processes import wait_until
 from live.watched_libraries import Watches, other_root, own_library
 
@@ -80,6 +80,7 @@ def test_a_file_that_hangs_holds_up_nothing_else(monkeypatch):
     """While a file system hangs, reports wait in a bounded queue, and those beyond the bound are counted."""
     monkeypatch.setattr(library_thread, "_MOST_WAITING", 3)
     monkeypatch.setattr(library_thread, "_PATIENCE", 0.05)
+    monkeypatch.setattr(library_thread, "_FAREWELL", 0.05)
     own_library()
     release, counters = threading.Event(), Counter()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail_probe.ebpf.getaddrinfo.overlay import layers, open_layer
-from dnstrail_probe.ebpf.getaddrinfo.process_root import identity, open_below, open_root
+from dnstrail_probe.host.process_root import identity, open_below, open_root
 from live.getaddrinfo_program import make_root
 
 OTHERS = (

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from dnstrail_probe.ebpf.getaddrinfo.elf import interpreter
-from dnstrail_probe.ebpf.getaddrinfo.process_root import Identity, identity, open_below
+from dnstrail_probe.host.process_root import Identity, identity, open_below
 
 _LIBRARY = "libc.so.6"
 # Debian's interpreter is reached through a link in another folder, so its library is searched for here as well.

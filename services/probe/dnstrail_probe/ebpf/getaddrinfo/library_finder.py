@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries, usual_libraries
-from dnstrail_probe.ebpf.getaddrinfo.process_root import Identity, identity, open_root
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import UprobeTable
+from dnstrail_probe.host.process_root import Identity, identity, open_root
 from dnstrail_probe.host.procfs import process_ids
 
 _AGAIN = 1.0  # seconds after which a program is examined again: its library can have been replaced

@@ -20,7 +20,8 @@ from dnstrail_probe.host.procfs import process_ids
 COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
 _MOST_WAITING = 4096  # messages
 _DESCRIPTORS = 1024  # for everything except libraries
-_PATIENCE = 5.0  # seconds to wait for the first examination of all processes, and for the end
+_PATIENCE = 5.0  # seconds to wait for the first examination of all processes
+_FAREWELL = 2.0  # seconds to wait for the end; the kernel detaches with the process what the thread did not
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -85,7 +86,7 @@ class LibraryThread:
         self._closed.set()
         with suppress(queue.Full):  # then the thread wakes anyway
             self._messages.put_nowait(Stop())
-        self._thread.join(_PATIENCE)
+        self._thread.join(_FAREWELL)
 
     def _put(self, message: Message) -> None:
         try:

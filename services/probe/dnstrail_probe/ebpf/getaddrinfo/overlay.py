@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dnstrail_probe.ebpf.getaddrinfo.process_root import open_below
+from dnstrail_probe.host.process_root import open_below
 
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _LAYERS = ("upperdir", "lowerdir", "lowerdir+")

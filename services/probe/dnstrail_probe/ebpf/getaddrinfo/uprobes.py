@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dnstrail_probe.ebpf.getaddrinfo.elf import function_offset
 from dnstrail_probe.ebpf.getaddrinfo.overlay import open_layer
-from dnstrail_probe.ebpf.getaddrinfo.process_root import Identity, identity
+from dnstrail_probe.host.process_root import Identity, identity
 
 FUNCTION = "getaddrinfo"
 SOURCE = f"ebpf:{FUNCTION}"  # as --capture names it

@@ -24,13 +24,13 @@ def identity(status: os.stat_result) -> Identity:
 
 
 @contextmanager
-def open_root(pid: int) -> Iterator[int]:
-    """Open the root directory of a process.
+def open_root(pid: int, proc: str = "/proc") -> Iterator[int]:
+    """Open the root directory of a process; `proc` is where proc(5) is mounted.
 
     Raises:
         OSError: the process has ended, or this user may not read it.
     """
-    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(f"{proc}/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield root
     finally:
