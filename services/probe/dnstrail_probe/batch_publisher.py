@@ -32,6 +32,7 @@ class BatchPublisher:
         self._last: dict[str, int] = {}
         self._published: Counter[str] = Counter()
         self._outbox: list[tuple[str, bytes]] = []
+        self._last_end = b""
 
     def add(self, topic: str, event: Captured) -> None:
         """Put an event into the open turn."""
@@ -44,7 +45,8 @@ class BatchPublisher:
                 self._outbox.append((topic, encode(self._batch(topic, part))))
                 self._published[topic] += len(part)
         self._open.clear()
-        self._outbox.append((TURN, encode(self._end(now, counters, lost or {}, ended=ended))))
+        self._last_end = encode(self._end(now, counters, lost or {}, ended=ended))
+        self._outbox.append((TURN, self._last_end))
         self.turn += 1
 
     def flush(self) -> bool:
@@ -54,6 +56,10 @@ class BatchPublisher:
                 return False
             del self._outbox[0]
         return True
+
+    def repeat_end(self) -> None:
+        """Publish the message that ended the last turn again: a subscriber may have had no room for it."""
+        self._publisher.publish(TURN, self._last_end)
 
     def _batch(self, topic: str, events: list[Captured]) -> Batch:
         sequence = self._last[topic] = self._last.get(topic, -1) + 1

@@ -19,6 +19,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, NAMES, PUBLISHED, SIGNATURE_ERRORS, SOURCE, Event
 from dnstrail.events import topics_of as topics_of_events
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import ANY, Finding, Signal, Signature
@@ -75,7 +76,8 @@ def run(
     needs no privileges.
     """
     chosen = list(classes)
-    worker = _Worker(chosen, dns, deliver, ids or signature_ids(cls.metadata.event_name for cls in chosen))
+    known = ids or signature_ids(cls.metadata.event_name for cls in chosen)
+    worker = _Worker(Listener(subscriber), chosen, dns, deliver, known)
     settled()
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
@@ -92,8 +94,14 @@ class _Worker:
     """The state of one run: the engine, and what was received and lost on the way to it."""
 
     def __init__(
-        self, chosen: list[type[Signature]], dns: DnsDataSource | None, deliver: Deliver, ids: Mapping[str, int]
+        self,
+        listener: Listener,
+        chosen: list[type[Signature]],
+        dns: DnsDataSource | None,
+        deliver: Deliver,
+        ids: Mapping[str, int],
     ) -> None:
+        self._listener = listener
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen, sources, self._on_finding)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
@@ -137,6 +145,7 @@ class _Worker:
 
     def _on_turn(self, turn: Turn) -> None:
         self.turns.turn(turn)
+        self._listener.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
         self._losses.note(self._all_losses(), time.monotonic())
         if turn.ended and turn.start not in self._completed:
