@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dnstrail.bus.ipc import events_address
-from dnstrail.captured import Captured
+from dnstrail.captured import Captured, Process
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import CONFIRMS, Listener
@@ -174,17 +174,61 @@ def test_batches_and_turns_count_the_events_before_them(folder, received):
 
 @pytest.mark.parametrize(
     ("size", "count", "batches"),
-    [(1, 1000, [1000]), (1, 1001, [1000, 1]), (65_536, 9, [8, 1]), (600_000, 2, [1, 1])],
-    ids=["as many as fit", "one more", "in bytes", "larger than a batch"],
+    [(1, 1000, [1000]), (1, 1001, [1000, 1]), (65_536, 9, [7, 2])],
+    ids=["as many as fit", "one more", "in bytes"],
 )
 def test_batches_are_bounded(folder, received, size, count, batches):
-    """A batch has at most 1,000 events and 512 KiB of payloads; the rest of a turn follows in further batches."""
+    """A batch has at most 1,000 events and 512 KiB; the rest of a turn follows in further batches."""
     chunk = [(NET_PACKET_DNS, Captured(number, bytes(size))) for number in range(count)]
     with published(folder, Listed(chunk)):
         wait_until(lambda: received.ended)
     assert [len(batch.events) for batch in received.batches] == batches
     assert [(batch.turn, batch.sequence) for batch in received.batches] == [(1, n) for n in range(len(batches))]
     assert [event.timestamp for event in received.events] == list(range(count))
+
+
+PATH = "/opt/" + "a" * 895
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        lambda _: Process(7, "dig", PATH, container_id="c" * 64, container_image="d" * 900, start_time=5),
+        lambda number: Process(7, "dig", PATH, thread_id=7 + number % 50),
+        lambda number: Process(number, "dig", PATH),
+    ],
+    ids=["one process", "its threads", "as many processes"],
+)
+def test_a_burst_of_small_messages_makes_no_large_batch(folder, process):
+    """The 4,681 messages of a full TCP segment, by a program with a long path, arrive in batches of 512 KiB at most."""
+    sent = [Captured(number, bytes(12), None, process(number)) for number in range(4681)]
+    sizes, received = [], []
+    with open_bus() as bus:
+        subscriber = bus.subscriber([events_address(folder)], [NET_PACKET_DNS, TURN])
+        with published(folder, Listed([(NET_PACKET_DNS, event) for event in sent])):
+
+            def arrived():
+                while (message := subscriber.receive()) is not None:
+                    if message[0] == NET_PACKET_DNS:
+                        sizes.append(len(message[1]))
+                        received.extend(decode(message[1], Batch).events)
+                return len(received) == len(sent)
+
+            wait_until(arrived)
+    assert received == sent
+    assert max(sizes) <= 512 << 10
+
+
+@pytest.mark.parametrize(
+    "event", [Captured(1, bytes(600_000)), Captured(1, args={"big": 1 << 70})], ids=["too large", "not encodable"]
+)
+def test_an_event_that_fits_in_no_batch_is_counted_as_lost(folder, received, event):
+    """The probe refuses such an event and publishes the others; its turns carry the loss."""
+    chunk = [*events(0, 1), (NET_PACKET_DNS, event), *events(2, 1)]
+    with published(folder, Listed(chunk)):
+        wait_until(lambda: received.ended)
+    assert [event.timestamp for event in received.events] == [0, 2]
+    assert received.turns[-1].lost == {"probe": {"event_refused": 1}}
 
 
 def test_turns_carry_the_losses_of_the_source_by_hop(folder, received):

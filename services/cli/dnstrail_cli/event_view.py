@@ -99,11 +99,12 @@ class EventView:
                 self._losses.note(self._turns.lost, clock.monotonic())
                 return
             batch = decode(body, Batch)
+            mark = (batch.start, batch.turn)
+            events = [Event(topic, captured, mark, batch.host) for captured in batch.events]
         except BadMessage:
             return  # counted by the workers that need it
         self._turns.batch(topic, batch)
-        mark = (batch.start, batch.turn)
-        for event in self._names.fill([Event(topic, captured, mark, batch.host) for captured in batch.events]):
+        for event in self._names.fill(events):
             if topic in self._chosen:  # else it arrived for the events that are derived from it
                 self._emit(event)
             for derived in derived_events(event, self._chosen):
