@@ -11,6 +11,7 @@ from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
 
 _NOBODY = -1  # the index of an event without a process
+_Known = tuple[Process | None, int, int]  # an object that was seen, its index in the table, and its thread
 
 
 class WireProcess(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -64,7 +65,7 @@ class EventTable:
         self._processes: dict[Process, int] = {}
         self._containers: dict[tuple[str, str, str], int] = {}
         self._wire: list[WireProcess] = []
-        self._known: dict[int, tuple[Process, int]] = {}  # by the id of an object that it holds
+        self._known: dict[int, _Known] = {}  # by the id of the object that each holds
         for event in events:
             self.add(event)
 
@@ -73,43 +74,44 @@ class EventTable:
 
     def add(self, event: Captured, most: float = float("inf")) -> bool:
         """Add an event; return False if it contains what MessagePack cannot hold, or makes `size` exceed `most`."""
+        process = event.process
         try:
-            encoded = self._encoded(event)
+            known = self._known.get(id(process)) or self._note(process)
+            encoded = _ENCODE(
+                (known[1], event.timestamp, event.payload, event.flow, event.args, event.processor, known[2])
+            )
         except (TypeError, ValueError, OverflowError):
             return False
-        if self.size + len(encoded) > most:
+        size = self.size + len(encoded)
+        if size > most:
             return False
+        self.size = size
         self._events.append(msgspec.Raw(encoded))
-        self.size += len(encoded)
         return True
-
-    def _encoded(self, event: Captured) -> bytes:
-        process, index = event.process, _NOBODY
-        if process is not None:
-            known = self._known.get(id(process))
-            index = known[1] if known else self._index(process)
-        thread = process.thread_id if process else 0
-        return _ENCODE(
-            _WireEvent(index, event.timestamp, event.payload, event.flow, event.args, event.processor, thread)
-        )
 
     @property
     def wire(self) -> WireEvents:
         """The events as they are encoded."""
         return WireEvents([*self._containers], self._wire, self._events)
 
-    def _index(self, process: Process) -> int:
-        """Return the index of a process. Its threads share one."""
+    def _note(self, process: Process | None) -> _Known:
+        """Note the object of a process, and return its index and thread."""
+        if process is None:
+            known: _Known = None, _NOBODY, 0
+        else:
+            base = msgspec.structs.replace(process, thread_id=0) if process.thread_id else process
+            index = self._processes.get(base)
+            known = process, self._add_process(base) if index is None else index, process.thread_id
+        self._known[id(process)] = known
+        return known
+
+    def _add_process(self, process: Process) -> int:
+        index = self._processes[process] = len(self._processes)
         container = (process.container_id, process.container_name, process.container_image)
-        base = msgspec.structs.replace(process, thread_id=0) if process.thread_id else process
-        index = self._processes.get(base)
-        if index is None:
-            index = self._processes[base] = len(self._processes)
-            bare = msgspec.structs.replace(base, container_id="", container_name="", container_image="")
-            entry = WireProcess(bare, self._container(container) if any(container) else _NOBODY)
-            self._wire.append(entry)
-            self.size += len(_ENCODE(entry))
-        self._known[id(process)] = process, index
+        bare = msgspec.structs.replace(process, container_id="", container_name="", container_image="")
+        entry = WireProcess(bare, self._container(container) if any(container) else _NOBODY)
+        self._wire.append(entry)
+        self.size += len(_ENCODE(entry))
         return index
 
     def _container(self, container: tuple[str, str, str]) -> int:
