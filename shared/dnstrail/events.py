@@ -42,6 +42,7 @@ __all__ = [
     "NET_TCP_CONNECT",
     "NET_TCP_CONNECT_RESULT",
     "NET_UDP_CONNECT",
+    "ORIGINS",
     "PUBLISHED",
     "SCHED_PROCESS_EXEC",
     "SCHED_PROCESS_EXIT",
@@ -55,6 +56,7 @@ __all__ = [
     "topics_of",
 ]
 
+HOST, CONTAINER = ORIGINS = ("host", "container")  # of an event, as event selectors name it
 SOURCE = "tracee"  # of every event and finding, as event selectors name it
 NET_PACKET_DNS_REQUEST = "net_packet_dns_request"
 NET_PACKET_DNS_RESPONSE = "net_packet_dns_response"
@@ -141,7 +143,7 @@ class Event:
     @property
     def origin(self) -> str:
         """The origin in the sense of an event selector: "container" or "host"."""
-        return "container" if self.container_id else "host"
+        return CONTAINER if self.container_id else HOST
 
     def arg(self, name: str) -> Any:
         """Return an argument by its name in tracee (`src`, `dst`, `src_port`, `dst_port`, ...), or None."""

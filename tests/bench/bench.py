@@ -15,6 +15,7 @@ from typing import TypeVar
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import dns.message
+from batches import batch_costs
 from calls import call_cost
 from packets import packet_cost
 
@@ -62,8 +63,17 @@ def main() -> None:
         single / batched,
         f"{single * 1e6:.0f} us / {batched * 1e6:.0f} us a key",
     )
+    _batches([payload for _, payload in messages])
     _live()
     _getaddrinfo()
+
+
+def _batches(payloads: list[bytes]) -> None:
+    """Measure what an event costs on the bus, in ratios to the cost of one that a signature worker wants."""
+    costs = batch_costs(payloads)
+    for title in ("written", "received", "read", "skipped"):
+        cost = getattr(costs, title)
+        _line(f"batches: an event wanted / {title}", costs.wanted / cost, f"{costs.wanted:.1f} us / {cost:.2f} us")
 
 
 def _decoding(answered: list[bytes]) -> float:

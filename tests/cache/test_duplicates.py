@@ -12,19 +12,12 @@ from dnstrail.image.admission import Admission
 from dnstrail_cache.duplicates import MAX_REMEMBERED, WINDOW, DuplicateFilter
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
-from live.workers import FakeClock, response
+from live.workers import FakeClock, Messages, response
 
 CLIENT, SERVER = bytes([127, 0, 0, 1]), bytes([127, 0, 0, 11])
 T = 1_700_000_000_000_000_000
 QUERY = dns.message.make_query("behind.example", "A", id=1).to_wire()
 ANSWER = response("behind.example", "behind.example 300 A 192.0.2.99")
-
-
-class Silence:
-    """A subscriber that receives nothing."""
-
-    def receive(self):
-        return None
 
 
 @pytest.fixture
@@ -36,7 +29,7 @@ def state():
 @pytest.fixture
 def feed(state):
     """Apply one DNS message to the state."""
-    feeder = Feeder(Silence(), state, lambda _event, _host: None)
+    feeder = Feeder(Messages(), state, lambda _event, _host: None)
     return lambda event: feeder._apply_event(NET_PACKET_DNS, event, True, "host")
 
 

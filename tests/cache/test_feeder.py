@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections import deque
-
 import msgpack
 import pytest
 
@@ -11,20 +9,10 @@ from dnstrail.image.admission import Admission
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
-from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
+from live.workers import FakeClock, Messages, asker, cache, probe, response, seen, short_folder, wait_until
 
 DNS = "net_packet_dns"
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
-
-
-class Messages:
-    """A subscriber that receives what a test appends."""
-
-    def __init__(self):
-        self.waiting = deque()
-
-    def receive(self):
-        return self.waiting.popleft() if self.waiting else None
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.health import TurnTimes, status_of
 from dnstrail_cache.state import CacheState
-from live.workers import FakeClock, response, seen
+from live.workers import FakeClock, Messages, response, seen
 
 NOW = 100.0
 RECENT, SILENT = NOW - 2.0, NOW - 2.001
@@ -57,16 +57,6 @@ def test_starts_of_unknown_hosts_replace_none():
     """Without a host name a restart looks like a second probe, and both count."""
     turns = [Turn(name, 0, {}, True, 0) for name in "ab"]
     assert status_of(turns, {"a": TurnTimes(0.0, SILENT), "b": TurnTimes(SILENT + 0.5, NOW)}, NOW) == "vanished"
-
-
-class Messages:
-    """A subscriber that receives what a test appends."""
-
-    def __init__(self):
-        self.waiting = []
-
-    def receive(self):
-        return self.waiting.pop(0) if self.waiting else None
 
 
 @pytest.fixture

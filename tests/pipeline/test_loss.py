@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, unpack
 from live.counting import SIGNATURE
 from live.processes import run_dir, started, wait_until
+from live.stopped import frozen
 from live.workers import Asker, Probe, asker, open_bus, response, seen
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
@@ -29,19 +27,6 @@ def folder() -> Iterator[Path]:
     """Yield a folder for sockets."""
     with run_dir() as folder:
         yield folder
-
-
-@contextmanager
-def frozen(*processes: int) -> Iterator[None]:
-    """Stop processes for the time of the block."""
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
 
 
 def flood(probe: Probe) -> int:

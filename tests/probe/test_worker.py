@@ -7,13 +7,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from dnstrail.bus.ipc import events_address
-from dnstrail.captured import Captured
+from dnstrail.captured import Captured, Process
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.listener import CONFIRMS, Listener
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.registry import open_source
-from dnstrail_probe.worker import HEARTBEAT, run
+from dnstrail_probe.worker import HEARTBEAT, LINGER, run
 from live.workers import FakeClock, open_bus, running, short_folder, wait_until
 
 TOPICS = (NET_PACKET_DNS, SCHED_PROCESS_EXIT, TURN)
@@ -45,16 +46,19 @@ class Listed:
 
 
 class Received:
-    """The messages that a subscriber has received so far."""
+    """The messages that a subscriber has received so far. It confirms the last turn, as workers do."""
 
     def __init__(self, subscriber):
         self._subscriber = subscriber
+        self._listener = Listener(subscriber)
         self.messages = []
 
     def take(self):
         while (message := self._subscriber.receive()) is not None:
             topic, body = message
             self.messages.append((topic, decode(body, Turn if topic == TURN else Batch)))
+            if topic == TURN:
+                self._listener.turn(self.messages[-1][1])
         return self
 
     @property
@@ -170,17 +174,61 @@ def test_batches_and_turns_count_the_events_before_them(folder, received):
 
 @pytest.mark.parametrize(
     ("size", "count", "batches"),
-    [(1, 1000, [1000]), (1, 1001, [1000, 1]), (65_536, 9, [8, 1]), (600_000, 2, [1, 1])],
-    ids=["as many as fit", "one more", "in bytes", "larger than a batch"],
+    [(1, 1000, [1000]), (1, 1001, [1000, 1]), (65_536, 9, [7, 2])],
+    ids=["as many as fit", "one more", "in bytes"],
 )
 def test_batches_are_bounded(folder, received, size, count, batches):
-    """A batch has at most 1,000 events and 512 KiB of payloads; the rest of a turn follows in further batches."""
+    """A batch has at most 1,000 events and 512 KiB; the rest of a turn follows in further batches."""
     chunk = [(NET_PACKET_DNS, Captured(number, bytes(size))) for number in range(count)]
     with published(folder, Listed(chunk)):
         wait_until(lambda: received.ended)
     assert [len(batch.events) for batch in received.batches] == batches
     assert [(batch.turn, batch.sequence) for batch in received.batches] == [(1, n) for n in range(len(batches))]
     assert [event.timestamp for event in received.events] == list(range(count))
+
+
+PATH = "/opt/" + "a" * 895
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        lambda _: Process(7, "dig", PATH, container_id="c" * 64, container_image="d" * 900, start_time=5),
+        lambda number: Process(7, "dig", PATH, thread_id=7 + number % 50),
+        lambda number: Process(number, "dig", PATH),
+    ],
+    ids=["one process", "its threads", "as many processes"],
+)
+def test_a_burst_of_small_messages_makes_no_large_batch(folder, process):
+    """The 4,681 messages of a full TCP segment, by a program with a long path, arrive in batches of 512 KiB at most."""
+    sent = [Captured(number, bytes(12), None, process(number)) for number in range(4681)]
+    sizes, received = [], []
+    with open_bus() as bus:
+        subscriber = bus.subscriber([events_address(folder)], [NET_PACKET_DNS, TURN])
+        with published(folder, Listed([(NET_PACKET_DNS, event) for event in sent])):
+
+            def arrived():
+                while (message := subscriber.receive()) is not None:
+                    if message[0] == NET_PACKET_DNS:
+                        sizes.append(len(message[1]))
+                        received.extend(decode(message[1], Batch).events)
+                return len(received) == len(sent)
+
+            wait_until(arrived)
+    assert received == sent
+    assert max(sizes) <= 512 << 10
+
+
+@pytest.mark.parametrize(
+    "event", [Captured(1, bytes(600_000)), Captured(1, args={"big": 1 << 70})], ids=["too large", "not encodable"]
+)
+def test_an_event_that_fits_in_no_batch_is_counted_as_lost(folder, received, event):
+    """The probe refuses such an event and publishes the others; its turns carry the loss."""
+    chunk = [*events(0, 1), (NET_PACKET_DNS, event), *events(2, 1)]
+    with published(folder, Listed(chunk)):
+        wait_until(lambda: received.ended)
+    assert [event.timestamp for event in received.events] == [0, 2]
+    assert received.turns[-1].lost == {"probe": {"event_refused": 1}}
 
 
 def test_turns_carry_the_losses_of_the_source_by_hop(folder, received):
@@ -203,6 +251,8 @@ def test_batches_and_turns_carry_the_host(folder, received):
 class Refusing:
     """A lossless publisher that refuses every message at once, for as long as a test wants."""
 
+    overflowed = False
+
     def __init__(self):
         self.refusals = 0
         self.open = threading.Event()
@@ -213,6 +263,9 @@ class Refusing:
 
     def subscribers(self, _topic):
         return 1
+
+    def linger(self, seconds):
+        pass
 
 
 class Rests(threading.Event):
@@ -237,6 +290,62 @@ def test_a_publisher_that_refuses_at_once_is_not_asked_in_a_loop():
     run(Listed(events(0, 2)), publisher, FakeClock(), stop, 1)
     assert stop.rests >= 20
     assert publisher.refusals <= stop.rests + 1
+
+
+class Unconfirmed:
+    """A publisher with one subscriber, which confirms the last turn when a test says so."""
+
+    def __init__(self, *, overflowed=False):
+        self.overflowed, self.confirms, self.published, self.lingers = overflowed, False, [], None
+
+    def publish(self, topic, body):
+        self.published.append((topic, body))
+        return True
+
+    def subscribers(self, topic):
+        return int(self.confirms or topic in (TURN, CONFIRMS))
+
+    def linger(self, seconds):
+        self.lingers = seconds
+
+    @property
+    def ends(self):
+        return sum(decode(body, Turn).ended for topic, body in self.published if topic == TURN)
+
+
+@pytest.mark.parametrize("overflowed", [True, False])
+def test_a_live_probe_that_ends_lingers_for_a_bounded_time(clock, overflowed):
+    """A live probe waits two seconds for a subscriber, and repeats its last turn only if one had no room."""
+    publisher = Unconfirmed(overflowed=overflowed)
+    began = clock.monotonic()
+    run(Listed(events(0, 2), live=True), publisher, clock, threading.Event(), 0)
+    assert clock.monotonic() - began == pytest.approx(LINGER, abs=0.1)
+    assert publisher.ends == pytest.approx(1 + overflowed * LINGER / HEARTBEAT, abs=overflowed * 2)
+    assert publisher.lingers == 0
+
+
+def test_a_probe_whose_subscribers_have_everything_ends_at_once(clock):
+    """A probe does not wait once its last turn is confirmed."""
+    publisher = Unconfirmed()
+    publisher.confirms = True
+    began = clock.monotonic()
+    run(Listed(events(0, 2), live=True), publisher, clock, threading.Event(), 0)
+    assert (clock.monotonic(), publisher.ends) == (began, 1)
+
+
+def test_the_probe_of_a_file_waits_until_it_is_stopped(clock):
+    """The probe of a file waits for a slow subscriber for as long as it needs, and after a signal two seconds."""
+    publisher, stop = Unconfirmed(), threading.Event()
+
+    def waited(seconds):
+        clock.monotonic_time += seconds
+        if clock.monotonic_time > 200:
+            stop.set()
+
+    clock.sleep = waited
+    run(Listed(events(0, 2)), publisher, clock, stop, 0)
+    assert clock.monotonic() == pytest.approx(200 + LINGER, abs=0.1)
+    assert publisher.lingers == 0
 
 
 def test_the_clock_of_a_file_is_its_greatest_time(folder, received):
@@ -325,20 +434,17 @@ def test_a_slow_subscriber_of_a_file_loses_nothing(folder):
     """A file waits for a subscriber that does not read; in the end every event arrives."""
     chunks = [[(NET_PACKET_DNS, Captured(number, bytes(2000)))] for number in range(10_000)]
     source = Listed(*chunks)
-    with open_bus() as bus:
-        with published(folder, source):
-            subscriber = bus.subscriber([events_address(folder)], TOPICS)
-            held = threading.Event()
+    with open_bus() as bus, published(folder, source):
+        subscriber = bus.subscriber([events_address(folder)], TOPICS)
+        held = threading.Event()
 
-            def stands_still():
-                looks = source.looks
-                return looks > 1000 and not held.wait(0.3) and source.looks == looks
+        def stands_still():
+            looks = source.looks
+            return looks > 1000 and not held.wait(0.3) and source.looks == looks
 
-            wait_until(stands_still, "the source to be held up")
-            assert source.looks < len(chunks)
-            received = Received(subscriber)
-            wait_until(lambda: len(received.take().messages) > 2 * len(chunks), "all but the last")
-        # The last message may stay in the sender until it closes, as a probe does at its end.
+        wait_until(stands_still, "the source to be held up")
+        assert source.looks < len(chunks)
+        received = Received(subscriber)
         wait_until(lambda: received.ended)
     assert [event.timestamp for event in received.events] == list(range(len(chunks)))
     assert [turn.turn for turn in received.turns] == list(range(len(chunks) + 2))

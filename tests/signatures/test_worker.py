@@ -29,7 +29,7 @@ from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.time_budget import OFFENCES, TimeBudget
-from dnstrail_signatures.worker import SOURCE_COMPLETE, push_to, run, topics_of
+from dnstrail_signatures.worker import SOURCE_COMPLETE, origins_of, push_to, run, topics_of
 from live.workers import BOUND, asker, cache, open_bus, probe, response, running, seen, short_folder, wait_until
 
 GOOGLE = response("google.com", "google.com 60 A 192.0.2.1")
@@ -123,6 +123,40 @@ def test_a_wildcard_subscribes_to_all_events_of_its_source(selector, topics):
     """A signature that selects any event receives all published events; one of another source receives none."""
     selecting = type("Selecting", (Signature,), {"selected_events": (selector,)})
     assert topics_of([selecting]) == (*topics, TURN)
+
+
+ORIGINS_SELECTED = {
+    "any": ([EventSelector(name=NET_PACKET_DNS)], {"host", "container"}),
+    "one": ([EventSelector(name=NET_PACKET_DNS, origin="container")], {"container"}),
+    "by two": ([EventSelector(name="*", origin=one) for one in ("host", "container")], {"host", "container"}),
+    "of a derived event": ([EventSelector(name=NET_PACKET_DNS_REQUEST, origin="host")], {"host"}),
+    "of another event": ([EventSelector(name=SCHED_PROCESS_EXIT)], set()),
+    "of another source": ([EventSelector("falco", NET_PACKET_DNS)], set()),
+}
+
+
+@pytest.mark.parametrize(("selectors", "origins"), ORIGINS_SELECTED.values(), ids=ORIGINS_SELECTED)
+def test_the_selected_origins_are_known_by_topic(selectors, origins):
+    """The origins of a topic are those that some signature selects for it."""
+    selecting = type("Selecting", (Signature,), {"selected_events": tuple(selectors)})
+    assert origins_of([selecting], NET_PACKET_DNS) == origins
+
+
+class InContainers(Reporter):
+    """Reports the exits of processes in containers."""
+
+    metadata = SignatureMetadata("C-9", "1", "In containers", "IN_CONTAINER")
+    selected_events = (EventSelector(name=SCHED_PROCESS_EXIT, origin="container"),)
+
+
+def test_events_of_another_origin_are_skipped_and_counted(folder, findings):
+    """A worker passes on the events of the selected origin alone, and counts the others as skipped."""
+    host, contained = Process(9, "ping"), Process(8, "ping", container_id="c1")
+    with signatures(folder, findings, InContainers), probe(folder) as publishing:
+        publishing.turn(exited(host), exited(contained), exited(host), ended=True)
+        wait_until(lambda: any("signal" in finding for finding in findings))
+    assert [finding["processId"] for finding in findings if "signal" not in finding] == [8]
+    assert findings[-1]["skipped"] == 2
 
 
 class Requests(Reporter):

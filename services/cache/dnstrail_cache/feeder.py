@@ -14,6 +14,7 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import apply_event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.duplicates import DuplicateFilter
 from dnstrail_cache.health import TurnTimes
@@ -35,6 +36,7 @@ class Feeder:
 
     def __init__(self, subscriber: Subscriber, state: CacheState, report: Callable[[Captured, str], None]) -> None:
         self._subscriber = subscriber
+        self._listener = Listener(subscriber)
         self._state = state
         self._report = report
         self._duplicates = DuplicateFilter()
@@ -73,6 +75,7 @@ class Feeder:
     def _end_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live
         state.follower.turn(turn)
+        self._listener.turn(turn)
         if turn.live and not was_live:  # the image holds nothing from before the first live turn
             state.image.forget(turn.now / _NANOSECONDS)
         now = state.clock.monotonic()

@@ -91,7 +91,7 @@ def command(
             run(source, publisher, clock, stop, expected, identity)
     finally:
         source.close()
-        bus.close(now=stop.is_set())
+        bus.close()
 
 
 def main() -> None:

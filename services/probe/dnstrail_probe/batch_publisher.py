@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
-from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.batches import TURN, Turn, WireBatch, encode
+from dnstrail.protocol.event_table import EventTable
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
+from dnstrail_probe.source import PROBE
 
 MOST_EVENTS, MOST_BYTES = 1000, 512 << 10  # of one batch
+_MOST_OF_EVENTS = MOST_BYTES - (16 << 10)  # the rest is for the counts of the batch, and for one more process
 Losses = dict[str, dict[str, int]]  # hop -> reason -> events lost so far
 
 
@@ -18,8 +20,8 @@ class BatchPublisher:
     """The open turn of one probe start, and the messages that the bus has not taken yet.
 
     Invariant: messages leave in the order in which their turns were closed, each exactly once, and no turn number or
-    sequence is used twice. A batch has at most MOST_EVENTS events, and payloads of MOST_BYTES unless a single one is
-    larger.
+    sequence is used twice. A batch has at most MOST_EVENTS events and MOST_BYTES. An event that fits in no batch
+    is lost, and each turn counts such losses as `event_refused`.
     """
 
     def __init__(self, publisher: Publisher, start: str, *, live: bool, identity: HostIdentity = UNKNOWN) -> None:
@@ -28,23 +30,34 @@ class BatchPublisher:
         self._publisher = publisher
         self._live = live
         self._identity = identity
-        self._open: dict[str, list[Captured]] = {}
+        self._refused = 0
+        self._open: dict[str, list[EventTable]] = {}
         self._last: dict[str, int] = {}
         self._published: Counter[str] = Counter()
         self._outbox: list[tuple[str, bytes]] = []
+        self._last_end = b""
 
     def add(self, topic: str, event: Captured) -> None:
         """Put an event into the open turn."""
-        self._open.setdefault(topic, []).append(event)
+        tables = self._open.setdefault(topic, [])
+        if tables and len(tables[-1]) < MOST_EVENTS and tables[-1].add(event, _MOST_OF_EVENTS):
+            return
+        tables.append(EventTable())
+        if not tables[-1].add(event, _MOST_OF_EVENTS):
+            self._refused += 1
 
     def close_turn(self, now: int, counters: Counter[str], *, lost: Losses | None = None, ended: bool = False) -> None:
         """End the turn. The next `flush` publishes its batches and the message that ends it."""
-        for topic, events in self._open.items():
-            for part in _parts(events):
-                self._outbox.append((topic, encode(self._batch(topic, part))))
-                self._published[topic] += len(part)
+        for topic, tables in self._open.items():
+            for table in filter(len, tables):
+                self._outbox.append((topic, encode(self._batch(topic, table))))
+                self._published[topic] += len(table)
         self._open.clear()
-        self._outbox.append((TURN, encode(self._end(now, counters, lost or {}, ended=ended))))
+        losses = {hop: dict(reasons) for hop, reasons in (lost or {}).items()}
+        if self._refused:
+            losses.setdefault(PROBE, {})["event_refused"] = self._refused
+        self._last_end = encode(self._end(now, counters, losses, ended=ended))
+        self._outbox.append((TURN, self._last_end))
         self.turn += 1
 
     def flush(self) -> bool:
@@ -55,13 +68,17 @@ class BatchPublisher:
             del self._outbox[0]
         return True
 
-    def _batch(self, topic: str, events: list[Captured]) -> Batch:
+    def repeat_end(self) -> None:
+        """Publish the message that ended the last turn again: a subscriber may have had no room for it."""
+        self._publisher.publish(TURN, self._last_end)
+
+    def _batch(self, topic: str, events: EventTable) -> WireBatch:
         sequence = self._last[topic] = self._last.get(topic, -1) + 1
-        return Batch(
+        return WireBatch(
             start=self.start,
             turn=self.turn,
             sequence=sequence,
-            events=events,
+            events=events.wire,
             before=dict(self._published),
             host=self._identity.host,
         )
@@ -80,16 +97,3 @@ class BatchPublisher:
             host=self._identity.host,
             machine_id=self._identity.machine_id,
         )
-
-
-def _parts(events: list[Captured]) -> Iterator[list[Captured]]:
-    """Yield the events in parts that fit into a batch each."""
-    part: list[Captured] = []
-    size = 0
-    for event in events:
-        if part and (len(part) == MOST_EVENTS or size + len(event.payload) > MOST_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(event)
-        size += len(event.payload)
-    yield part

@@ -11,6 +11,7 @@ import structlog
 from dnstrail.bus import Publisher
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN
+from dnstrail.protocol.listener import confirmed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_probe.batch_publisher import BatchPublisher, Losses
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
@@ -21,6 +22,7 @@ _POLL = 0.005  # the longest time in seconds for which a batch stays open
 _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between two counts of the subscribers
 _REST = 0.005  # seconds before a message that the bus refused is offered again
+LINGER = 2.0  # seconds for which a probe that ends waits at most for its subscribers
 
 
 def run(
@@ -35,7 +37,8 @@ def run(
     """Publish all events of a source until it ends or the stop signal is set.
 
     The first event is published when `expected` subscribers are there; a live source waits for a bounded time. The last
-    turn states that the source has ended. `beat` is called while the loop runs.
+    turn states that the source has ended. The probe then waits until its subscribers have received this turn: of a file
+    for as long as they need, else for LINGER. `beat` is called while the loop runs.
 
     Raises:
         CaptureError: nothing in a capture file could be read.
@@ -105,12 +108,30 @@ class _Probe:
                 self._loss_reporter.note(_flat(losses_of(self._source)), beat)
 
     def end(self) -> None:
-        """Publish the last turn, and log how the source ended."""
+        """Publish the last turn, wait until it was received, and log how the source ended."""
         self._close_turn(ended=True)
-        self._flush()
+        self._linger()
         if self._source.damage:
             self._log.warning(self._source.damage, source=self._source.name, published="everything before the damage")
         self._log.info("source_ended", source=self._source.name, turns=self._batches.turn, **self._source.counters)
+
+    def _linger(self) -> None:
+        """Wait until all subscribers that confirm have the last turn; offer it again to those that had no room."""
+        patient = not self._source.live and not self._stop.is_set()
+        deadline = beat = self._clock.monotonic()
+        deadline += LINGER
+        while not (self._batches.flush() and confirmed(self._publisher, self._batches.start)):
+            now = self._clock.monotonic()
+            if patient and not self._stop.is_set():
+                deadline = now + LINGER
+            elif now >= deadline:
+                break
+            elif self._publisher.overflowed and now - beat >= HEARTBEAT:
+                self._batches.repeat_end()
+                beat = now
+            self._clock.sleep(_REST)
+        left = deadline - self._clock.monotonic()
+        self._publisher.linger(float("inf") if patient and not self._stop.is_set() else max(left, 0.0))
 
     def _close_turn(self, *, ended: bool = False) -> None:
         now = int(self._clock.wall() * 1e9) if self._source.live else self._greatest

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgpack
 import structlog
@@ -16,9 +16,21 @@ from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import DERIVED, NAMES, PUBLISHED, SIGNATURE_ERRORS, SIGNATURE_MUTED, SOURCE, Event
+from dnstrail.events import (
+    DERIVED,
+    NAMES,
+    NET_PACKET_DNS,
+    ORIGINS,
+    PUBLISHED,
+    SIGNATURE_ERRORS,
+    SIGNATURE_MUTED,
+    SOURCE,
+    Event,
+)
 from dnstrail.events import topics_of as topics_of_events
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.event_table import ReceivedEvents
+from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import ANY, Finding, Signal, Signature
@@ -43,6 +55,14 @@ def _selected(classes: Iterable[type[Signature]]) -> set[str]:
     selected = {selector.name for selector in selectors if selector.source in (*ANY, SOURCE)}
     wildcard = PUBLISHED if selected.intersection(ANY) else ()
     return selected.intersection(NAMES).union(wildcard)
+
+
+def origins_of(classes: Iterable[type[Signature]], topic: str) -> frozenset[str]:
+    """Return the origins of the events that some of these signatures select under a topic: "host", "container"."""
+    names = {topic, *ANY, *(DERIVED if topic == NET_PACKET_DNS else ())}
+    selectors = [selector for cls in classes for selector in cls.selected_events]
+    chosen = {one.origin for one in selectors if one.source in (*ANY, SOURCE) and one.name in names}
+    return frozenset(ORIGINS if chosen.intersection(ANY) else chosen)
 
 
 def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:
@@ -79,7 +99,7 @@ def run(
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
-    worker = _Worker(chosen, dns, deliver, ids, budget or TimeBudget(), beat)
+    worker = SignatureWorker(Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), beat)
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
     while not stop.is_set():
@@ -99,11 +119,12 @@ def run(
     )
 
 
-class _Worker:
+class SignatureWorker:
     """The state of one run: the engine, and what was received and lost on the way to it."""
 
     def __init__(
         self,
+        listener: Listener,
         chosen: list[type[Signature]],
         dns: DnsDataSource | None,
         deliver: Deliver,
@@ -111,6 +132,7 @@ class _Worker:
         budget: TimeBudget,
         beat: Callable[[], None],
     ) -> None:
+        self._listener = listener
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen, sources, self._on_finding, budget)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
@@ -120,6 +142,7 @@ class _Worker:
         self._beat = beat
         self._ids = ids
         self._derived = _selected(chosen).intersection(DERIVED)
+        self._origins = {topic: origins_of(chosen, topic) for topic in topics_of(chosen)}
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._completed: set[str] = set()
@@ -146,7 +169,11 @@ class _Worker:
         self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
         mark = (batch.start, batch.turn)
         coverage = self.coverage.of(batch.start)
-        events = [Event(topic, captured, mark, batch.host, coverage=coverage) for captured in batch.events]
+        received = cast("ReceivedEvents", batch.events)  # as `decode` makes it
+        wanted = received.of_origin(self._origins.get(topic, frozenset()))
+        if len(wanted) < len(received):
+            self.engine.counters["skipped"] += len(received) - len(wanted)
+        events = [Event(topic, captured, mark, batch.host, coverage=coverage) for captured in wanted]
         named = self._names.fill(events)
         with lookups_after(mark):
             for event in named:
@@ -157,6 +184,7 @@ class _Worker:
 
     def _on_turn(self, turn: Turn) -> None:
         self.turns.turn(turn)
+        self._listener.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
         self._losses.note(self._all_losses(), time.monotonic())
         if turn.ended and turn.start not in self._completed:

@@ -29,12 +29,29 @@ class Publisher(Endpoint, Protocol):
         """Return the number of subscriptions to exactly this topic."""
         ...
 
+    @property
+    def overflowed(self) -> bool:
+        """Whether a subscriber ever had no room for a message, and missed it. A lossless publisher never overflows."""
+        ...
+
+    def linger(self, seconds: float) -> None:
+        """Set for how long the publisher still delivers once it is closed."""
+        ...
+
 
 class Subscriber(Endpoint, Protocol):
     """The receiving end of events. It connects to one or several publishers."""
 
     def receive(self) -> tuple[str, bytes] | None:
         """Return the next message, or None if none has arrived."""
+        ...
+
+    def subscribe(self, topic: str) -> None:
+        """Subscribe to a further topic. The publishers count this subscription after all earlier ones."""
+        ...
+
+    def unsubscribe(self, topic: str) -> None:
+        """Cancel the subscription to a topic."""
         ...
 
 

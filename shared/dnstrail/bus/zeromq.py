@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -57,12 +58,24 @@ class _End:
 
 
 class _Publisher(_End):
-    def __init__(self, socket: zmq.Socket[bytes], lock: int) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], lock: int, *, lossless: bool) -> None:
         super().__init__(socket, lock)
+        self.overflowed = False
+        self._lossless = lossless
         self._subscribers: Counter[bytes] = Counter()
 
     def publish(self, topic: str, body: bytes) -> bool:
-        return self.send_frames([topic.encode(), body])
+        frames = [topic.encode(), body]
+        if self._lossless or self.overflowed:
+            return self.send_frames(frames)
+        if not self.send_frames(frames, zmq.NOBLOCK):
+            self.overflowed = True
+            self.socket.setsockopt(zmq.XPUB_NODROP, 0)  # from now on a full subscriber misses messages
+            self.send_frames(frames)
+        return True
+
+    def linger(self, seconds: float) -> None:
+        self.socket.setsockopt(zmq.LINGER, -1 if math.isinf(seconds) else int(seconds * 1000))
 
     def subscribers(self, topic: str) -> int:
         while (frames := self.receive_frames()) is not None:
@@ -80,6 +93,12 @@ class _Subscriber(_End):
         if frames is None:
             return None
         return frames[0].decode(errors="replace"), frames[-1]
+
+    def subscribe(self, topic: str) -> None:
+        self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+
+    def unsubscribe(self, topic: str) -> None:
+        self.socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
 
 
 class _ServedRequest:
@@ -142,11 +161,11 @@ class ZmqBus:
     def publisher(self, address: str, *, lossless: bool) -> _Publisher:
         socket = self._socket(zmq.XPUB, _LINGER)
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
         if lossless:
-            socket.setsockopt(zmq.XPUB_NODROP, 1)
             socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
             socket.setsockopt(zmq.LINGER, -1)  # deliver all of it, unless the bus is closed with `now`
-        return self._keep(_Publisher(socket, self._bind(socket, address)))
+        return self._keep(_Publisher(socket, self._bind(socket, address), lossless=lossless))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> _Subscriber:
         socket = self._socket(zmq.SUB)

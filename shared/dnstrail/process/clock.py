@@ -17,6 +17,10 @@ class Clock(Protocol):
         """Return the seconds of a clock that never steps."""
         ...
 
+    def sleep(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        ...
+
 
 class SystemClock:
     """The clock of the host."""
@@ -28,3 +32,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """Return the seconds of a clock that never steps."""
         return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        time.sleep(seconds)

@@ -6,6 +6,7 @@ with a message that subscribers use to detect losses, and to learn when they hav
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import msgpack
@@ -13,13 +14,14 @@ import msgspec
 
 from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
+from dnstrail.protocol.event_table import EventTable, ReceivedEvents, WireEvents
 
 TURN = "turn"
 Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True):
+class Batch(msgspec.Struct, frozen=True):
     """Events of one name.
 
     `start` identifies the run of the probe, `turn` the flush, and `sequence` numbers the batches of this name within
@@ -30,7 +32,18 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
     start: str
     turn: Count
     sequence: Count
-    events: list[Captured]
+    events: Sequence[Captured]
+    before: dict[str, Count] | None = None
+    host: str = ""
+
+
+class WireBatch(msgspec.Struct, frozen=True, array_like=True):
+    """A batch as it is encoded."""
+
+    start: str
+    turn: Count
+    sequence: Count
+    events: WireEvents
     before: dict[str, Count] | None = None
     host: str = ""
 
@@ -62,8 +75,11 @@ T = TypeVar("T", Batch, Turn)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def encode(message: Batch | Turn) -> bytes:
+def encode(message: Batch | Turn | WireBatch) -> bytes:
     """Return a batch or a turn as the body of a bus message."""
+    if isinstance(message, Batch):
+        events = EventTable(message.events).wire
+        message = WireBatch(message.start, message.turn, message.sequence, events, message.before, message.host)
     return _ENCODER.encode(message)
 
 
@@ -71,20 +87,28 @@ def _refuse_extension(code: int, _data: memoryview) -> None:
     raise ValueError(f"extension type {code} is not supported")
 
 
-_DECODERS: dict[type, Any] = {kind: msgspec.msgpack.Decoder(kind, ext_hook=_refuse_extension) for kind in (Batch, Turn)}
+_DECODERS: dict[type, Any] = {
+    kind: msgspec.msgpack.Decoder(wire, ext_hook=_refuse_extension) for kind, wire in ((Batch, WireBatch), (Turn, Turn))
+}
 
 
 def decode(body: bytes, kind: type[T]) -> T:
-    """Return the batch or turn in the body of a bus message.
+    """Return the batch or turn in the body of a bus message. The events of a batch are decoded when they are read.
 
     Raises:
         BadMessage: the body is no message of this kind.
     """
     try:
-        decoded: T = _DECODERS[kind].decode(body)
+        decoded: Any = _DECODERS[kind].decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadMessage(f"bad {kind.__name__.lower()}: {error}") from error
-    return decoded
+    message: T = _received(decoded) if kind is Batch else decoded
+    return message
+
+
+def _received(batch: WireBatch) -> Any:
+    events = ReceivedEvents(batch.events)
+    return Batch(batch.start, batch.turn, batch.sequence, events, batch.before, batch.host)
 
 
 def unpack(body: bytes) -> Any:

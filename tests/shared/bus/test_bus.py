@@ -140,6 +140,50 @@ def test_a_live_publisher_never_waits(bus, address):
     subscriber.close()
 
 
+def test_a_publisher_knows_that_a_subscriber_had_no_room(bus, address):
+    """A live publisher has overflowed once a subscriber was full; a reader beside it misses nothing."""
+    publisher = bus.publisher(address, lossless=False)
+    full, reader = bus.subscriber([address], ["t"]), bus.subscriber([address], ["t"])
+    subscribed(publisher, "t", 2)
+    sent = 0
+    while not publisher.overflowed:
+        assert publisher.publish("t", b"%d" % sent)
+        assert receive(bus, reader) == ("t", b"%d" % sent)
+        sent += 1
+        assert sent < 100_000
+    assert [int(receive(bus, full)[1]) for _ in range(sent - 1)] == list(range(sent - 1))
+    assert full.receive() is None
+
+
+def test_a_publisher_lingers_as_it_is_told(address):
+    """A closed publisher gives up on a subscriber that does not read once its time is over."""
+    publishing = ZmqBus()
+    publisher = publishing.publisher(address, lossless=True)
+    with open_bus() as bus:
+        subscriber = bus.subscriber([address], ["t"])
+        subscribed(publisher, "t")
+        while publisher.publish("t", bytes(10_000)):
+            pass
+        publisher.linger(0.01)
+        publishing.close()
+        assert subscriber.receive() == ("t", bytes(10_000))
+
+
+def test_subscriptions_change_while_it_listens(bus, address):
+    """A subscriber receives a further topic from its subscription until it cancels it."""
+    publisher = bus.publisher(address, lossless=False)
+    subscriber = bus.subscriber([address], ["t"])
+    subscriber.subscribe("further")
+    subscribed(publisher, "further")
+    publisher.publish("further", b"1")
+    assert receive(bus, subscriber) == ("further", b"1")
+    subscriber.unsubscribe("further")
+    subscribed(publisher, "further", 0)
+    publisher.publish("further", b"2")
+    publisher.publish("t", b"3")
+    assert receive(bus, subscriber) == ("t", b"3")
+
+
 def test_a_publisher_without_subscribers_accepts_all(bus, address):
     """Without subscribers no message has to wait."""
     publisher = bus.publisher(address, lossless=True)

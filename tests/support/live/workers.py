@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,8 +48,29 @@ class FakeClock:
         """Return the monotonic time of the test."""
         return self.monotonic_time
 
-    def sleep(self, _seconds: float) -> None:
-        """Return at once: time passes as the test says."""
+    def sleep(self, seconds: float) -> None:
+        """Return at once: the monotonic time passes."""
+        self.monotonic_time += seconds
+
+
+class Messages:
+    """A subscriber that receives what a test appends, and holds its subscriptions."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[str, bytes]] = deque()
+        self.topics: list[str] = []
+
+    def receive(self) -> tuple[str, bytes] | None:
+        """Return the next message that the test appended."""
+        return self.waiting.popleft() if self.waiting else None
+
+    def subscribe(self, topic: str) -> None:
+        """Subscribe to a topic."""
+        self.topics.append(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Cancel a subscription."""
+        self.topics.remove(topic)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.events import Event, topics_of
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
+from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import derived_events
@@ -58,6 +59,7 @@ class EventView:
         self._findings = bus.puller(findings_address(run_dir))
         topics = topics_of(events)
         self._events = bus.subscriber([events_address(run_dir)], [*topics, TURN])
+        self._listener = Listener(self._events)
         self._dns = DnsDataSource(lookups_address(run_dir), timeout=_TIMEOUT, bus=bus) if cache else None
         self._names = ConnectionEnricher(self._dns)
         self._turns = TurnFollower(topics)
@@ -82,7 +84,8 @@ class EventView:
             self._on_finding(body)
 
     def close(self) -> None:
-        """Report the losses that were not reported yet."""
+        """Stop listening, so that the probe does not wait for this process, and report the losses not reported yet."""
+        self._events.close()
         self._losses.close(self._turns.lost)
         if self._dns is not None:
             self._dns.close()
@@ -92,14 +95,16 @@ class EventView:
             if topic == TURN:
                 self.last = decode(body, Turn)
                 self._turns.turn(self.last)
+                self._listener.turn(self.last)
                 self._losses.note(self._turns.lost, clock.monotonic())
                 return
             batch = decode(body, Batch)
+            mark = (batch.start, batch.turn)
+            events = [Event(topic, captured, mark, batch.host) for captured in batch.events]
         except BadMessage:
             return  # counted by the other workers
         self._turns.batch(topic, batch)
-        mark = (batch.start, batch.turn)
-        for event in self._names.fill([Event(topic, captured, mark, batch.host) for captured in batch.events]):
+        for event in self._names.fill(events):
             if topic in self._chosen:  # else only the events derived from it are chosen
                 self._emit(event)
             for derived in derived_events(event, self._chosen):

@@ -1,0 +1,185 @@
+"""The events of one batch in wire form: each process and each container once, and each event decoded on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any, overload
+
+import msgspec
+
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.errors import BadMessage
+
+_NOBODY = -1  # the index of an event without a process
+_Known = tuple[Process | None, int, int]  # an object that was seen, its index in the table, and its thread
+
+
+class WireProcess(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A process, and the index of its container: -1 for a process of the host."""
+
+    process: Process
+    container: int = _NOBODY
+
+
+class _WireEvent(msgspec.Struct, frozen=True, array_like=True):
+    """An event. `process` is an index of the table of processes, -1 if the process is unknown."""
+
+    process: int
+    timestamp: int
+    payload: bytes = b""
+    flow: Flow | None = None
+    args: dict[str, Any] = {}
+    processor: int = 0
+    thread: int = 0
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The part of an event by which it can be skipped."""
+
+    process: int
+
+
+class WireEvents(msgspec.Struct, frozen=True, array_like=True):
+    """Events, and what they share: containers (id, name, image), and processes without thread and container."""
+
+    containers: list[tuple[str, str, str]]
+    processes: list[WireProcess]
+    events: list[msgspec.Raw]
+
+
+def _refuse_extension(code: int, _data: memoryview) -> None:
+    raise ValueError(f"extension type {code} is not supported")
+
+
+_ENCODE = msgspec.msgpack.Encoder().encode
+_DECODE = msgspec.msgpack.Decoder(_WireEvent, ext_hook=_refuse_extension).decode
+_HEAD = msgspec.msgpack.Decoder(_Head).decode
+
+
+class EventTable:
+    """Events in wire form, as a batch collects them. `size` is the number of their bytes, the tables included."""
+
+    def __init__(self, events: Iterable[Captured] = ()) -> None:
+        self.size = 0
+        self._events: list[msgspec.Raw] = []
+        self._processes: dict[Process, int] = {}
+        self._containers: dict[tuple[str, str, str], int] = {}
+        self._wire: list[WireProcess] = []
+        self._known: dict[int, _Known] = {}  # by the id of the object that each holds
+        for event in events:
+            self.add(event)
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, event: Captured, most: float = float("inf")) -> bool:
+        """Add an event; return False if it contains what MessagePack cannot hold, or makes `size` exceed `most`."""
+        process = event.process
+        try:
+            known = self._known.get(id(process)) or self._note(process)
+            encoded = _ENCODE(
+                (known[1], event.timestamp, event.payload, event.flow, event.args, event.processor, known[2])
+            )
+        except (TypeError, ValueError, OverflowError):
+            return False
+        size = self.size + len(encoded)
+        if size > most:
+            return False
+        self.size = size
+        self._events.append(msgspec.Raw(encoded))
+        return True
+
+    @property
+    def wire(self) -> WireEvents:
+        """The events as they are encoded."""
+        return WireEvents([*self._containers], self._wire, self._events)
+
+    def _note(self, process: Process | None) -> _Known:
+        """Note the object of a process, and return its index and thread."""
+        if process is None:
+            known: _Known = None, _NOBODY, 0
+        else:
+            base = msgspec.structs.replace(process, thread_id=0) if process.thread_id else process
+            index = self._processes.get(base)
+            known = process, self._add_process(base) if index is None else index, process.thread_id
+        self._known[id(process)] = known
+        return known
+
+    def _add_process(self, process: Process) -> int:
+        index = self._processes[process] = len(self._processes)
+        container = (process.container_id, process.container_name, process.container_image)
+        bare = msgspec.structs.replace(process, container_id="", container_name="", container_image="")
+        entry = WireProcess(bare, self._container(container) if any(container) else _NOBODY)
+        self._wire.append(entry)
+        self.size += len(_ENCODE(entry))
+        return index
+
+    def _container(self, container: tuple[str, str, str]) -> int:
+        if container not in self._containers:
+            self._containers[container] = len(self._containers)
+            self.size += len(_ENCODE(container))
+        return self._containers[container]
+
+
+class ReceivedEvents(Sequence[Captured]):
+    """The events of a batch that was received. Each is decoded when it is read, and raises BadMessage if it is bad."""
+
+    def __init__(self, wire: WireEvents) -> None:
+        self._raw = wire.events
+        try:
+            self._processes = [_joined(entry, wire.containers) for entry in wire.processes]
+        except IndexError as error:
+            raise BadMessage("bad batch: no such container") from error
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    @overload
+    def __getitem__(self, at: int) -> Captured: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Captured]: ...
+    def __getitem__(self, at: int | slice) -> Captured | list[Captured]:
+        return [self._decoded(raw) for raw in self._raw[at]] if isinstance(at, slice) else self._decoded(self._raw[at])
+
+    def __iter__(self) -> Iterator[Captured]:
+        return map(self._decoded, self._raw)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and [*self] == [*other]
+
+    def __hash__(self) -> int:
+        return hash(len(self))
+
+    def of_origin(self, origins: Container[str]) -> list[Captured]:
+        """Return the events whose process is on the host ("host") or in a container ("container"), as is wanted.
+
+        The others are not decoded.
+        """
+        found = ["container" if process.container_id else "host" for process in self._processes]
+        unwanted = {index for index, origin in enumerate(found) if origin not in origins}
+        if "host" not in origins:
+            unwanted.add(_NOBODY)
+        if not unwanted:
+            return [*self]
+        try:
+            return [self._decoded(raw) for raw in self._raw if _HEAD(raw).process not in unwanted]
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise BadMessage(f"bad event: {error}") from error
+
+    def _decoded(self, raw: msgspec.Raw) -> Captured:
+        try:
+            event = _DECODE(raw)
+            process = self._processes[event.process] if event.process >= 0 else None
+        except (msgspec.DecodeError, ValueError, RecursionError, IndexError) as error:
+            raise BadMessage(f"bad event: {error}") from error
+        if process is not None and event.thread:
+            process = msgspec.structs.replace(process, thread_id=event.thread)
+        return Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
+
+
+def _joined(entry: WireProcess, containers: list[tuple[str, str, str]]) -> Process:
+    """Return a process with its container."""
+    if entry.container < 0:
+        return entry.process
+    name, shown, image = containers[entry.container]
+    return msgspec.structs.replace(entry.process, container_id=name, container_name=shown, container_image=image)

@@ -1,0 +1,78 @@
+"""The cost of an event on the bus: at the probe, at a subscriber, and at a signature worker that does not want it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dnstrail.bus import ZmqBus
+from dnstrail.captured import NET_PACKET_DNS, Captured, Flow, Process
+from dnstrail.dns import is_response
+from dnstrail.protocol.batches import Batch, decode, encode
+from dnstrail.protocol.listener import Listener
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail_signatures.worker import SignatureWorker
+
+EVENTS, PROCESSES, RUNS = 1000, 10, 20
+_FLOW = Flow(bytes([10, 0, 0, 1]), 40000, bytes([10, 0, 0, 2]), 53)
+
+
+class _Wanting(Signature):
+    metadata = SignatureMetadata("B-1", "1", "Wanting", "WANTED")
+    selected_events = (EventSelector(name=NET_PACKET_DNS, origin="host"),)
+
+    def on_event(self, event: object) -> None:
+        """Do nothing."""
+
+
+class _Refusing(_Wanting):
+    selected_events = (EventSelector(name=NET_PACKET_DNS, origin="container"),)
+
+
+class BatchCosts(NamedTuple):
+    """The CPU time of one event, in microseconds."""
+
+    written: float
+    received: float
+    read: float
+    wanted: float
+    skipped: float
+
+
+def batch_costs(payloads: list[bytes]) -> BatchCosts:
+    """Measure batches of EVENTS responses to PROCESSES processes of the host."""
+    processes = [Process(number, "app", "/usr/bin/app", start_time=10**18) for number in range(1, PROCESSES + 1)]
+    responses = [payload for payload in payloads if is_response(payload)]
+    events = [
+        Captured(10**18 + number, responses[number % len(responses)], _FLOW, processes[number % PROCESSES])
+        for number in range(EVENTS)
+    ]
+    batch = Batch("s", 0, 0, events)
+    body = encode(batch)
+    return BatchCosts(
+        _cost(lambda: encode(batch)),
+        _cost(lambda: decode(body, Batch)),
+        _cost(lambda: [*decode(body, Batch).events]),
+        _worker_cost(_Wanting, body),
+        _worker_cost(_Refusing, body),
+    )
+
+
+def _worker_cost(cls: type[Signature], body: bytes) -> float:
+    bus = ZmqBus()
+    try:
+        listener = Listener(bus.subscriber([], [NET_PACKET_DNS]))
+        worker = SignatureWorker(listener, [cls], None, lambda _: None, {})
+        return _cost(lambda: worker.on_message(NET_PACKET_DNS, body))
+    finally:
+        bus.close(now=True)
+
+
+def _cost(call: Callable[[], object]) -> float:
+    times = []
+    for _ in range(RUNS):
+        began = time.thread_time()
+        call()
+        times.append(time.thread_time() - began)
+    return sorted(times)[RUNS // 2] / EVENTS * 1e6

@@ -1,0 +1,81 @@
+"""Events in wire form: what they share travels once, and each is decoded on demand."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.errors import BadMessage
+from dnstrail.protocol.batches import Batch, decode, encode
+
+SHELL = Process(7, "sh", "/bin/sh", 1, 0, "c1", 70, 9, "web", "nginx", 3, 4, 5)
+OTHER = Process(8, "sh", "/bin/sh", container_id="c1", container_name="web", container_image="nginx")
+ON_HOST = Process(9, "ping", "/usr/bin/ping")
+FLOW = Flow(bytes(4), 1, bytes(4), 53)
+
+
+def received(*events: Captured) -> Batch:
+    """Return a batch of these events as a subscriber receives it."""
+    return decode(encode(Batch("s", 0, 0, events)), Batch)
+
+
+def wire(*events: object, processes: object = (), containers: object = ()) -> bytes:
+    """Return a batch with a table and events of any shape."""
+    return msgpack.packb(["s", 0, 0, [containers, processes, events]])
+
+
+def test_processes_and_containers_travel_once() -> None:
+    """A process and its container are in a batch once, whatever objects and threads its events have."""
+    events = [Captured(n, process=Process(7, "sh", "/bin/sh", container_id="c1", thread_id=n)) for n in range(9)]
+    batch = [*events, Captured(9, b"x", FLOW, SHELL, {"a": 1}, 3), Captured(10, process=OTHER), Captured(11)]
+    body = encode(Batch("s", 0, 0, batch))
+    assert (body.count(b"/bin/sh"), body.count(b"nginx"), body.count(b"c1")) == (3, 1, 2)
+    assert [*decode(body, Batch).events] == batch
+
+
+def test_events_are_a_sequence() -> None:
+    """The events of a received batch have a length, places and slices, and equal the list of them."""
+    events = [Captured(number, process=SHELL) for number in range(5)]
+    found = received(*events).events
+    assert (len(found), found[0], found[-1], found[1:3]) == (5, events[0], events[-1], events[1:3])
+    assert found == events
+    assert found != events[:-1]
+
+
+def test_unwanted_origins_are_not_decoded() -> None:
+    """Events of other origins are skipped by their process alone, even if the rest of them is bad."""
+    events = [Captured(0, process=SHELL), Captured(1, process=ON_HOST), Captured(2), Captured(3, process=OTHER)]
+    found = received(*events).events
+    assert [event.timestamp for event in found.of_origin({"container"})] == [0, 3]
+    assert [event.timestamp for event in found.of_origin({"host"})] == [1, 2]
+    assert found.of_origin({"host", "container"}) == events
+    bad = decode(wire([-1, "no time"]), Batch).events
+    assert bad.of_origin({"container"}) == []
+    with pytest.raises(BadMessage):
+        bad.of_origin({"host"})
+
+
+def test_further_elements_of_an_event_are_ignored() -> None:
+    """An event with elements of a later version is read, and missing ones have their defaults."""
+    later = [-1, 5, b"x", None, {}, 1, 0, "more"]
+    assert decode(wire(later, [-1, 6]), Batch).events == [Captured(5, b"x", processor=1), Captured(6)]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [[0, 1], [1 << 60, 1], ["0", 1], [-1], 7, [-1, 1, "text"], [-1, 1, b"", None, {"a": msgpack.ExtType(5, b"")}]],
+)
+def test_a_bad_event_is_refused_when_it_is_read(event: object) -> None:
+    """A bad event, or one of a process that the batch does not contain, raises BadMessage once it is read."""
+    events = decode(wire([-1, 5], event), Batch).events
+    assert (len(events), events[0]) == (2, Captured(5))
+    with pytest.raises(BadMessage):
+        events[1]
+
+
+@pytest.mark.parametrize("process", [[[7], 0], [[7], 1 << 60], [7], [["7"]]])
+def test_a_bad_process_is_refused(process: object) -> None:
+    """A batch with a bad process, or one of a container that it does not contain, raises BadMessage."""
+    with pytest.raises(BadMessage):
+        decode(wire(processes=[process]), Batch)
