@@ -48,6 +48,11 @@ CASES = {
     "the replay of a missing file": Case("replay /no/such.pcap", 2, "/no/such.pcap"),
     "the key - without a capture file": Case("get -", 2, "--capture"),
     "the key - beside another key": Case(f"get --capture {DEMO} - a.example", 2, "alone"),
+    "a lookup over a live source": Case("get --capture packet a.example", 2, "'packet' is a live source"),
+    "a trail over a live source": Case(
+        "trail --capture dnstap:/tmp/x a.example", 2, "'dnstap:/tmp/x' is a live source"
+    ),
+    "the replay of a live source": Case("replay auto", 2, "'auto' is a live source"),
     "keys and a capture on one stdin": Case("get --capture - -", 2, "both read stdin"),
     "options of the cache without a capture file": Case("get --dnscache size=5 a.example", 2, "--capture"),
     "a cache over tcp without keys": Case("get --cache tcp://127.0.0.1:1 a.example", 2, "tcp"),

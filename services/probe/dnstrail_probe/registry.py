@@ -125,6 +125,18 @@ def capture_option(command: Callable[..., object]) -> Callable[..., object]:
     return option(command)
 
 
+def convert_capture_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return a capture that ends: a file, the demo, or stdin.
+
+    Raises:
+        click.BadParameter: the word names a live source, or stdin is a terminal.
+    """
+    capture = convert_capture(ctx, param, value)
+    if capture is not None and (capture == AUTO or _find(capture)[0].live):
+        raise click.BadParameter(f"{capture!r} is a live source: name a capture file (./NAME if a file has this name)")
+    return capture
+
+
 def complete_capture(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a word of `--capture`, or the path of a capture file, for a shell."""
     words = (AUTO, *(word for entry in SOURCES for word in entry.words), STDIN)

@@ -12,8 +12,8 @@ import click
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import run_dir_option
 from dnstrail_cli.lookups.timestamps import convert_moment
-from dnstrail_probe.options import STDIN, STDIN_PATH, CaptureOptions, capture_options, convert_capture
-from dnstrail_probe.registry import complete_capture
+from dnstrail_probe.options import STDIN, STDIN_PATH, CaptureOptions, capture_options
+from dnstrail_probe.registry import complete_capture, convert_capture_file
 
 if TYPE_CHECKING:
     from dnstrail_cli.lookups.backend import Backend
@@ -38,7 +38,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
     @click.option(
         "--capture",
         metavar="FILE",
-        callback=convert_capture,
+        callback=convert_capture_file,
         shell_complete=complete_capture,
         help="Ask a capture file (- for stdin), as of its end or of --at.",
     )

@@ -9,8 +9,7 @@ import click
 
 from dnstrail.process.command import examples
 from dnstrail_cli.pipeline.options import Run, run_options
-from dnstrail_probe.options import convert_capture
-from dnstrail_probe.registry import complete_capture
+from dnstrail_probe.registry import complete_capture, convert_capture_file
 
 _EXAMPLES = examples(
     "dnstrail replay traffic.pcap",
@@ -21,7 +20,7 @@ _EXAMPLES = examples(
 
 
 @click.command(epilog=_EXAMPLES)
-@click.argument("file", callback=convert_capture, shell_complete=complete_capture)
+@click.argument("file", callback=convert_capture_file, shell_complete=complete_capture)
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
