@@ -17,7 +17,7 @@ from dnstrail.tracee.codes import CLASSES, OPTIONS, TYPES, UNKNOWN
 
 Fields = dict[str, Any]
 _Reader = Callable[[bytes, int, int], Fields]  # of the RDATA between two offsets
-MAX_TEXT = 4_096  # bytes of RDATA of one message in presentation form: a byte of an NSEC record makes eight words
+MAX_TEXT = 1_536  # bytes of RDATA of one message in presentation form: a byte of an NSEC record makes eight words
 IN = 1
 OPT = 41
 _ADDRESS_LENGTHS = {1: 4, 28: 16}  # A and AAAA

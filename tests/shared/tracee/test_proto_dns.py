@@ -258,7 +258,7 @@ def test_a_message_of_too_many_records_is_bounded() -> None:
 def test_no_message_costs_more_than_the_bound(payload: bytes) -> None:
     """The work for one message and the size of its shape are bounded, whatever its names and records are."""
     proto_dns(payload)  # the modules of its types are loaded
-    assert calls_in(lambda: proto_dns(payload)) < 300_000
+    assert calls_in(lambda: proto_dns(payload)) < 500_000
     assert len(json.dumps(proto_dns(payload))) < 1_000_000
 
 
