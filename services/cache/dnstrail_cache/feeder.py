@@ -51,6 +51,7 @@ class Feeder:
         for _ in range(_MESSAGES_AT_ONCE):
             message = self._subscriber.receive()
             if message is None:
+                self._note_silence()
                 break
             try:
                 self._apply(*message)
@@ -105,6 +106,10 @@ class Feeder:
         if losses != self._losses:
             self._losses = losses
             state.image.admission.gap(max(turn.now / _NANOSECONDS, state.image.latest))
+
+    def _note_silence(self) -> None:
+        if self._listener.idle(self._state.clock.monotonic()):
+            self._state.counters["reopened"] += 1
 
     def _count_vanished(self) -> None:
         silent = set(self._state.silent_probes)

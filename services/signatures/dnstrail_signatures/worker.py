@@ -107,6 +107,7 @@ def run(
         bus.wait(subscriber, timeout=_POLL)
         while not stop.is_set() and (message := subscriber.receive()) is not None:
             worker.on_message(*message)
+        worker.on_idle(time.monotonic())
     worker.close()
     engine = worker.engine
     log.info(
@@ -158,6 +159,11 @@ class SignatureWorker:
         except BadMessage as error:
             self.engine.counters["bad_bus_message"] += 1
             structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
+
+    def on_idle(self, now: float) -> None:
+        """Note that nothing waits to be received."""
+        if self._listener.idle(now):
+            self.engine.counters["reopened"] += 1
 
     def close(self) -> None:
         """Close the signatures, and report the last losses."""

@@ -54,6 +54,10 @@ class Subscriber(Endpoint, Protocol):
         """Cancel the subscription to a topic."""
         ...
 
+    def reopen(self) -> None:
+        """Connect and subscribe anew. Messages that were not received yet are lost."""
+        ...
+
 
 class ServedRequest(Protocol):
     """A request that awaits its one reply. `client` identifies the connection over which it arrived."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -88,6 +88,11 @@ class _Publisher(_End):
 
 
 class _Subscriber(_End):
+    def __init__(self, connect: Callable[[Iterable[str]], zmq.Socket[bytes]], topics: Iterable[str]) -> None:
+        self._connect = connect
+        self._topics = [*topics]
+        super().__init__(connect(self._topics))
+
     def receive(self) -> tuple[str, bytes] | None:
         frames = self.receive_frames()
         if frames is None:
@@ -96,9 +101,15 @@ class _Subscriber(_End):
 
     def subscribe(self, topic: str) -> None:
         self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+        self._topics.append(topic)
 
     def unsubscribe(self, topic: str) -> None:
         self.socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
+        self._topics.remove(topic)
+
+    def reopen(self) -> None:
+        self.socket.close()
+        self.socket = self._connect(self._topics)
 
 
 class _ServedRequest:
@@ -156,7 +167,7 @@ class ZmqBus:
 
     def __init__(self) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._sockets: dict[Endpoint, zmq.Socket[bytes]] = {}
+        self._ends: dict[Endpoint, _End] = {}
 
     def publisher(self, address: str, *, lossless: bool) -> _Publisher:
         socket = self._socket(zmq.XPUB, _LINGER)
@@ -168,12 +179,17 @@ class ZmqBus:
         return self._keep(_Publisher(socket, self._bind(socket, address), lossless=lossless))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> _Subscriber:
-        socket = self._socket(zmq.SUB)
-        for topic in topics:
-            socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
-        for address in addresses:
-            self._connect(socket, address)
-        return self._keep(_Subscriber(socket))
+        publishers = [*addresses]
+
+        def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
+            socket = self._socket(zmq.SUB)
+            for topic in topics:
+                socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+            for address in publishers:
+                self._connect(socket, address)
+            return socket
+
+        return self._keep(_Subscriber(connect, topics))
 
     def server(self, address: str) -> _Server:
         socket = self._socket(zmq.ROUTER)
@@ -200,18 +216,18 @@ class ZmqBus:
     def wait(self, *ends: Endpoint, timeout: float) -> None:
         poller = zmq.Poller()
         for end in ends:
-            poller.register(self._sockets[end], zmq.POLLIN)
+            poller.register(self._ends[end].socket, zmq.POLLIN)
         poller.poll(int(timeout * 1000))
 
     def close(self, *, now: bool = False) -> None:
         if now:
             self._context.destroy(linger=0)
-        for end in self._sockets:
+        for end in self._ends:
             end.close()
         self._context.destroy()  # and the sockets whose bind failed
 
     def _keep(self, end: E) -> E:
-        self._sockets[end] = end.socket
+        self._ends[end] = end
         return end
 
     def _socket(self, kind: int, linger: int = 0) -> zmq.Socket[bytes]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.bus.ipc import events_address
-from dnstrail.protocol.batches import TURN, Turn
-from dnstrail.protocol.listener import CONFIRMS, MOST_CONFIRMED, Listener, confirmed
-from live.workers import Messages, open_bus, short_folder, wait_until
+from dnstrail.events import NET_PACKET_DNS
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.listener import CONFIRMS, MOST_CONFIRMED, SILENCE, Listener, confirmed
+from dnstrail.protocol.turn_follower import TurnFollower
+from live.workers import Messages, Probe, open_bus, seen, short_folder, wait_until
 
 
 def end_of(start: str, *, ended: bool = True) -> Turn:
@@ -56,3 +58,75 @@ def test_the_confirmations_are_bounded(messages):
     for number in range(MOST_CONFIRMED + 3):
         listener.turn(end_of(str(number)))
     assert messages.topics == [CONFIRMS, *[f"{CONFIRMS} {number}" for number in range(3, MOST_CONFIRMED + 3)]]
+
+
+def looks(listener: Listener, start: float, seconds: float) -> list[bool]:
+    """Look ten times a second; return whether each look led to a new connection."""
+    return [listener.idle(start + number / 10) for number in range(round(seconds * 10) + 1)]
+
+
+def turn(*, live: bool = True, ended: bool = False) -> Turn:
+    """Return a turn of a probe."""
+    return Turn("s", 1, {}, live=live, now=0, ended=ended)
+
+
+def test_a_silence_leads_to_a_new_connection(messages):
+    """After two seconds without a turn of a live probe the subscriber connects anew, and again ever more rarely."""
+    listener = Listener(messages)
+    listener.idle(100.0)
+    listener.turn(turn())
+    assert not any(looks(listener, 100.0, SILENCE - 0.1))
+    listener.turn(turn())
+    assert not any(looks(listener, 101.9, SILENCE - 0.1))
+    assert sum(looks(listener, 103.8, 2 * SILENCE)) == messages.reopened == 1
+    assert sum(looks(listener, 107.8, 600)) == 12  # after 4, 8, 16 and 32 seconds, then after 64 each
+
+
+@pytest.mark.parametrize("last", [None, turn(live=False), turn(ended=True)], ids=["none", "of a file", "the last one"])
+def test_other_silences_are_normal(messages, last):
+    """Before a live probe is heard, after its end, and with a file the subscriber keeps its connection."""
+    listener = Listener(messages)
+    if last is not None:
+        listener.turn(last)
+    assert not any(looks(listener, 100.0, 10 * SILENCE))
+
+
+def test_a_standstill_of_the_subscriber_is_no_silence(messages):
+    """A subscriber that was stopped for long first hears what waits for it."""
+    listener = Listener(messages)
+    listener.idle(100.0)
+    listener.turn(turn())
+    assert not listener.idle(200.0)
+
+
+def test_a_cut_connection_is_opened_anew_and_the_gap_is_counted():
+    """After a message over the limit of the bus the subscriber hears nothing; it connects anew, and counts its loss."""
+    follower = TurnFollower((NET_PACKET_DNS,))
+    with short_folder() as folder, open_bus() as bus:
+        publishing = Probe(bus.publisher(events_address(folder), lossless=False), "s", live=True)
+        subscriber = bus.subscriber([events_address(folder)], [NET_PACKET_DNS, TURN])
+        listener = Listener(subscriber)
+        received = []
+
+        def take() -> int:
+            while (message := subscriber.receive()) is not None:
+                topic, body = message
+                if topic == TURN:
+                    follower.turn(decode(body, Turn))
+                    listener.turn(decode(body, Turn))
+                else:
+                    follower.batch(topic, decode(body, Batch))
+                    received.append(body)
+            return len(received)
+
+        wait_until(lambda: publishing.turn(seen(b"1")) and take())
+        publishing.publisher.publish(NET_PACKET_DNS, bytes((16 << 20) + 1))
+        wait_until(lambda: publishing.publisher.subscribers(TURN) == 0, "the connection to break")
+        publishing.turn(seen(b"2"))
+        before = take()
+        assert any(looks(listener, 100.0, 2 * SILENCE))
+        wait_until(lambda: publishing.publisher.subscribers(TURN) == 1, "the new connection")
+        publishing.turn(seen(b"3"))
+        wait_until(lambda: take() > before)
+        publishing.turn()
+        wait_until(lambda: follower.lost[NET_PACKET_DNS] == 1)

@@ -59,6 +59,7 @@ class Messages:
     def __init__(self) -> None:
         self.waiting: deque[tuple[str, bytes]] = deque()
         self.topics: list[str] = []
+        self.reopened = 0
 
     def receive(self) -> tuple[str, bytes] | None:
         """Return the next message that the test appended."""
@@ -71,6 +72,10 @@ class Messages:
     def unsubscribe(self, topic: str) -> None:
         """Cancel a subscription."""
         self.topics.remove(topic)
+
+    def reopen(self) -> None:
+        """Count a new connection."""
+        self.reopened += 1
 
 
 @contextmanager

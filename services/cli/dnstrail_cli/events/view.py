@@ -80,6 +80,7 @@ class EventView:
         """Pass on everything that has arrived."""
         while (message := self._events.receive()) is not None:
             self._on_message(*message, clock)
+        self._listener.idle(clock.monotonic())
         while (body := self._findings.receive()) is not None:
             self._on_finding(body)
 
