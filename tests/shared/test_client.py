@@ -396,9 +396,10 @@ def test_a_cache_in_another_run_dir_is_named(folder, address, bus, monkeypatch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away")
 def test_a_run_dir_of_a_stranger_is_never_named(folder, address, bus, monkeypatch):
     """A socket in a folder of another user is not recommended: anybody may offer one."""
-    monkeypatch.setattr(ipc, "_run_dirs", lambda: [folder / "other"])
-    with cache(folder / "other"):
-        os.chown(folder / "other", 1234, 1234)
+    monkeypatch.setattr(ipc, "_run_dirs", lambda: [folder / "home" / "other"])
+    with cache(folder / "home" / "other"):
+        for given in (folder / "home", folder / "home" / "other"):
+            os.chown(given, 1234, 1234)
         assert reason_at(address, bus)[0] == "absent"
 
 
