@@ -39,6 +39,9 @@ class FeedOutcome(NamedTuple):
     conflict: bool = False
 
 
+_IGNORED = FeedOutcome()
+
+
 class Image:
     """All relations that answers stated, within bounds, and the evidence beside them.
 
@@ -65,9 +68,9 @@ class Image:
         """
         self.latest = max(self.latest, stamp)
         self.counters["messages"] += 1
-        message = self._decode(payload)
-        if message is None or self._refuses(message, stamp, payload, circumstances):
-            return FeedOutcome()
+        message = self._read(payload, stamp, circumstances)
+        if message is None:
+            return _IGNORED
         root, edges = relate(message, self.counters)
         verdict = self._admit(message, stamp, circumstances)
         conflict = conflicts(verdict, frozenset(edge.target for edge in edges))
@@ -149,26 +152,24 @@ class Image:
         """Remove what ended by `now`, in at most `steps` steps. Lookups show no difference but in `history`."""
         self.store.sweep(now, steps)
 
-    def _decode(self, payload: bytes) -> Message | None:
+    def _read(self, payload: bytes, stamp: float, circumstances: Circumstances) -> Message | None:
+        """Return a response that counts. Count any other message by its reason; a query waits for its response."""
         try:
-            return decode(payload)
+            message = decode(payload)
         except BadMessage:
             self.counters["bad_message"] += 1
             return None
-
-    def _refuses(self, message: Message, stamp: float, payload: bytes, circumstances: Circumstances) -> bool:
-        """Count a message that changes nothing in the image by its reason; a query waits for its response."""
         reason = refusal(message)
         if reason:
             self.counters[reason] += 1
             if reason == "query":
                 self.admission.asked(stamp, payload, circumstances.flow, circumstances.process)
-            return True
+            return None
         if message.skipped:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
             self.counters["cut_short"] += 1
-        return False
+        return message
 
     def _admit(self, message: Message, stamp: float, circumstances: Circumstances) -> Verdict:
         flow, live, asked = circumstances.flow, circumstances.live, circumstances.asked
