@@ -1,4 +1,4 @@
-"""The bounds of one `rank` request, which may contain 1,024 connections to addresses with thousands of names."""
+"""The bounds of a `rank` and of a `get_many`, which may contain 1,024 addresses with thousands of names."""
 
 from __future__ import annotations
 
@@ -75,6 +75,14 @@ def test_repeated_keys_share_the_bound(state, monkeypatch):
     assert [len(data["dns_queries"]) for data in found] == [4, 4, 1, 1]
     assert [data["truncated"] for data in found] == [False, False, True, True]
     assert [data["dns_root"] for data in found] == ["n3.com"] * 4
+
+
+def test_the_spellings_of_a_key_are_one_lookup(state):
+    """A key that `get_many` repeats in 1,000 spellings is looked up once."""
+    spellings = [" " * number + "192.0.2.1" for number in range(998)]
+    found = answers.answer(GetMany(keys=(*spellings, "::ffff:192.0.2.1", "1.2.0.192.in-addr.arpa")), state)
+    assert [data["dns_root"] for data in found] == ["n3.com"] * 1000
+    assert state.counters == {"hits": 1}
 
 
 def test_the_time_of_one_request_is_bounded(state, clock):

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from dnstrail.dns.names import lookup_key
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
@@ -53,14 +54,15 @@ def _get(request: Get, state: CacheState) -> dict[str, Any]:
 
 @answer.register
 def _get_many(request: GetMany, state: CacheState) -> list[dict[str, Any] | None]:
-    """Look up each key once; the results share one bound, also those of repeated keys."""
-    found: dict[str, dict[str, Any] | None] = {}
+    """Look up each key once, in whatever spellings it is repeated; all results share one bound."""
+    found: dict[str | None, dict[str, Any] | None] = {}
     results: list[dict[str, Any] | None] = []
     now, budget = state.now, _MAX_NODES
     for key in request.keys:
-        if key not in found:
-            found[key] = _look_up(key, state, now=now, at=request.at, budget=budget)
-        results.append(_cut(found[key], budget))
+        node = lookup_key(key)
+        if node not in found:
+            found[node] = _look_up(key, state, now=now, at=request.at, budget=budget)
+        results.append(_cut(found[node], budget))
         budget -= _size(results[-1])
     return results
 
