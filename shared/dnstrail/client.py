@@ -89,7 +89,7 @@ class LookupClient:
     def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: object) -> Any:
         """Return the data of a reply. A cache that is behind the marks is asked again, for `patience` seconds.
 
-        After that the data are those of the last reply.
+        After that the last reply counts.
 
         Raises:
             DataSourceError: as `request` does.
@@ -153,7 +153,7 @@ class LookupClient:
 class DnsDataSource:
     """The data source ("tracee", "dns"): names and addresses as one cache relates them.
 
-    No lookup answers from before the events at hand. Their marks are `after`, or else those of `lookups_after`. The
+    No lookup answers from before the events at hand. Their marks are `after`, or else the marks of `lookups_after`. The
     data source itself holds no marks, so that threads may share it.
     """
 

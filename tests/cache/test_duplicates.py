@@ -135,7 +135,7 @@ def test_clocks_that_differ_do_not_empty_the_filter():
 
 
 def test_the_filter_is_bounded_within_the_window():
-    """Of any number of packets at once the filter holds at most 65,536, and at least the newest half of them."""
+    """The filter holds at most 65,536 of the packets that arrive at once, and the newest 32,768 of them at least."""
     duplicates = DuplicateFilter()
     held = set()
     for number in range(2 * MAX_REMEMBERED):

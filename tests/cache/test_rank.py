@@ -69,7 +69,7 @@ def test_repeated_connections_share_the_bound(state, monkeypatch):
 
 
 def test_repeated_keys_share_the_bound(state, monkeypatch):
-    """The results of a key that `get_many` repeats are cut beyond the bound, and say so."""
+    """The results of a key that `get_many` repeats are cut beyond the bound, and marked as truncated."""
     monkeypatch.setattr(answers, "_MAX_NODES", 12)
     found = answers.answer(GetMany(keys=("192.0.2.1",) * 4), state)
     assert [len(data["dns_queries"]) for data in found] == [4, 4, 1, 1]

@@ -49,7 +49,7 @@ class FakeClock:
         return self.monotonic_time
 
     def sleep(self, _seconds: float) -> None:
-        """Return at once: time passes as the test says."""
+        """Return at once: only the test sets the time."""
 
 
 @contextmanager

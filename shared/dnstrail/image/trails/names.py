@@ -44,13 +44,13 @@ class AddressNames:
 
     @property
     def crowded(self) -> bool:
-        """Whether there are too many names to order them by their trails."""
+        """True if there are too many names to order them by their trails."""
         return len(self._live) > MAX_RANKED
 
     def likeliest(self, connection: Connection) -> list[str]:
         """Return the names, the likeliest for a connection first; [] without any.
 
-        Names on no trail follow in the plain order. Of a crowded address only the questions of this connection's
+        Names on no trail follow in the plain order. At a crowded address only the questions of this connection's
         process, container and client come first, in this order and the last question first.
         """
         if self._sinkhole and not connection.process:

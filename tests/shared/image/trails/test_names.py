@@ -101,7 +101,7 @@ def test_names_are_bounded_as_a_lookup_is() -> None:
 
 
 def test_the_names_of_a_crowded_address_are_ordered_by_their_askers() -> None:
-    """Of more than 256 names those that process, container and client asked come first, in this order."""
+    """The names that process, container and client asked precede the rest of more than 256 names, in this order."""
     asked = Asked().answer(0, "mine", flow=OWN, process=APP).answer(0.2, "mine.too", flow=OWN, process=APP)
     asked.answer(0.5, "near", flow=OWN, process=OTHER).answer(0.7, "neighbour", flow=to_client(CLIENT))
     for number in range(MAX_RANKED - 4):
@@ -119,7 +119,7 @@ def test_the_names_of_a_crowded_address_are_ordered_by_their_askers() -> None:
 
 
 def test_a_crowded_sinkhole_names_only_what_its_process_asked() -> None:
-    """A sinkhole with more than 256 blocked names has those of the connection's own process alone."""
+    """A sinkhole with more than 256 blocked names has only the names that the connection's own process asked for."""
     asked = Asked().answer(0, "mine", "mine A 127.0.0.1", flow=OWN, process=APP)
     for number in range(MAX_RANKED):
         asked.answer(1, f"n{number}", f"n{number} A 127.0.0.1", flow=OWN, process=OTHER)
@@ -159,7 +159,7 @@ QUESTIONS = st.lists(
 
 @given(QUESTIONS, st.sampled_from([0.0, 60.0]))
 def test_a_connection_has_every_name_of_a_lookup(questions: list[tuple[str, str, int]], grace: float) -> None:
-    """Whatever was answered, the names of a connection are those of a lookup, the first trail's question first."""
+    """Whatever was answered, a connection has the names of a lookup, the first trail's question first."""
     asked = Asked(grace=grace)
     for after, (question, target, ttl) in enumerate(questions):
         records = [f"{question} CNAME {target}"] if question != target else [f"{question} A {ADDRESS}"]
