@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.bus import Bus, ZmqBus
-from dnstrail.bus.ipc import default_run_dir, lookups_address, why_unanswered
-from dnstrail.errors import BadMessage, BusError, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
+from dnstrail.bus import Bus, Requester, ZmqBus
+from dnstrail.bus.ipc import default_run_dir, lookups_address, socket_path, why_unanswered
+from dnstrail.bus.trust import FolderState, distrust, folder_state
+from dnstrail.errors import BadMessage, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Mark, unpack
 from dnstrail.protocol.lookups import DATA_NOT_FOUND, KEY_NOT_SUPPORTED, SCHEMA, ConnectionTo, encode_request
 
@@ -42,7 +43,8 @@ def lookups_after(*marks: Mark) -> Iterator[None]:
 class LookupClient:
     """A connection to one cache. Threads may share it: their requests take turns.
 
-    Every request ends within `timeout` seconds, whatever the cache does. `monotonic` is a clock in seconds.
+    Every request ends within `timeout` seconds, whatever the cache does. It is sent only to a socket in a folder that
+    this process may believe (bus/trust.py). `monotonic` is a clock in seconds.
     """
 
     def __init__(
@@ -55,15 +57,13 @@ class LookupClient:
     ) -> None:
         self.address = address or lookups_address(default_run_dir())
         self.timeout = timeout
+        self._folder = socket_path(self.address).parent
         self._monotonic = monotonic
         self._turn = threading.Lock()
         self._own_bus = None if bus else ZmqBus()
-        try:
-            self._requester = (bus or self._own_bus).requester(self.address)  # type: ignore[union-attr] # one of them is
-        except BusError:
-            if self._own_bus:
-                self._own_bus.close()
-            raise
+        self._bus: Bus = bus or self._own_bus  # type: ignore[assignment] # one of them is
+        self._believed: FolderState | None = None
+        self._requester: Requester | None = None
 
     def request(self, op: str, **fields: object) -> dict[str, Any]:
         """Return the whole reply to one operation (docs/lookups.md).
@@ -72,15 +72,16 @@ class LookupClient:
             DataNotFound: the cache has no data under the key.
             KeyNotSupported: the key is no string.
             LookupRefused: the cache refuses the request, or its reply is unusable.
-            Unavailable: no cache answered in time, after all retries.
+            Unavailable: no cache answered in time, after all retries, or this process must not believe its folder.
         """
         try:
             body = encode_request(op, **fields)
         except UnicodeEncodeError as error:  # bytes from a command line that are no text
             raise DataNotFound(fields.get("key")) from error
         with self._turn:
+            requester = self._connected()
             for _ in range(_TRIES):
-                reply = self._requester.request(body, self.timeout / _TRIES)
+                reply = requester.request(body, self.timeout / _TRIES) if requester else None
                 if reply is not None:
                     return _decode_reply(reply, fields.get("key"))
         raise Unavailable(self.address, self.timeout, *why_unanswered(self.address))
@@ -88,7 +89,7 @@ class LookupClient:
     def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: object) -> Any:
         """Return the data of a reply. A cache that is behind the marks is asked again, for `patience` seconds.
 
-        After that the data are those of the last reply.
+        After that the last reply counts.
 
         Raises:
             DataSourceError: as `request` does.
@@ -118,9 +119,30 @@ class LookupClient:
 
     def close(self) -> None:
         """Close the connection."""
-        self._requester.close()
+        self._disconnect()
         if self._own_bus:
             self._own_bus.close()
+
+    def _connected(self) -> Requester | None:
+        """Return the connection, made anew if the folder has changed since it was last checked; None without a folder.
+
+        Raises:
+            Unavailable: this process must not believe a socket in the folder.
+        """
+        folder = folder_state(self._folder)
+        if folder != self._believed:
+            self._disconnect()
+            if folder and (fault := distrust(self._folder)):
+                remedy = f"{fault}: choose another folder with --run-dir"
+                raise Unavailable(self.address, self.timeout, "untrusted", remedy)
+            self._requester = self._bus.requester(self.address) if folder else None
+            self._believed = folder
+        return self._requester
+
+    def _disconnect(self) -> None:
+        if self._requester is not None:
+            self._requester.close()
+        self._requester = self._believed = None
 
     def _may_catch_up(self, began: float, deadline: float) -> bool:
         """Return whether to ask again: an incomplete reply that came at once means that a mark is out of reach."""
@@ -131,7 +153,7 @@ class LookupClient:
 class DnsDataSource:
     """The data source ("tracee", "dns"): names and addresses as one cache relates them.
 
-    No lookup answers from before the events at hand. Their marks are `after`, or else those of `lookups_after`. The
+    No lookup answers from before the events at hand. Their marks are `after`, or else the marks of `lookups_after`. The
     data source itself holds no marks, so that threads may share it.
     """
 

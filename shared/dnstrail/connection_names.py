@@ -1,4 +1,4 @@
-"""The names of connections: `dst_dns` of connection events, from one `rank` lookup for each batch."""
+"""The names of connections: `dst_dns` of connection events, from `rank` lookups for each batch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import replace
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DnstrailError
 from dnstrail.events import NET_TCP_CONNECT, NET_UDP_CONNECT, Event
-from dnstrail.protocol.lookups import MAX_KEYS, ConnectionTo
+from dnstrail.protocol.lookups import ConnectionTo
 
 DST_DNS = "dst_dns"
 _CONNECTS = (NET_TCP_CONNECT, NET_UDP_CONNECT)
+_AT_ONCE = 64  # connections in one lookup: the cache ranks each lookup for a bounded time, and serves others in between
 _REST = 5.0  # seconds without lookups after one that failed: the stream of events must not wait
 
 
@@ -20,7 +21,7 @@ class ConnectionEnricher:
     """Adds `dst_dns` to connection events: the names of the destination as the cache ranks them.
 
     Every connection event gets the argument, [] where no name is known or no cache answers. A cache that is away
-    delays the stream of events once in five seconds, and never by more than one lookup.
+    delays the stream of events once in five seconds, and by one lookup.
     """
 
     def __init__(self, dns: DnsDataSource | None, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -44,14 +45,18 @@ class ConnectionEnricher:
         self, connections: list[ConnectionTo], marks: list[tuple[str, int]]
     ) -> dict[ConnectionTo | None, list[str]]:
         """Return the names of connections, from an image that contains the events at hand."""
-        if not connections or self._dns is None or self._monotonic() < self._resting_until:
-            return {}
-        asked = connections[:MAX_KEYS]
-        try:
-            return dict(zip(asked, self._dns.rank(asked, after=marks, patience=0), strict=True))
-        except DnstrailError:
-            self._resting_until = self._monotonic() + _REST
-            return {}
+        names: dict[ConnectionTo | None, list[str]] = {}
+        if self._dns is None or self._monotonic() < self._resting_until:
+            return names
+        for first in range(0, len(connections), _AT_ONCE):
+            asked = connections[first : first + _AT_ONCE]
+            try:
+                names |= zip(asked, self._dns.rank(asked, after=marks, patience=0), strict=True)
+            except DnstrailError:
+                self._resting_until = self._monotonic() + _REST
+                break
+            marks = []  # the cache has waited for them
+        return names
 
 
 def _destination(event: Event) -> ConnectionTo | None:

@@ -80,10 +80,10 @@ def test_which_packets_are_copies(event, is_copy):
     assert duplicates.is_copy(event) is is_copy
 
 
-def packet(number: int, stamp: int, size: int = 0) -> Captured:
+def packet(number: int, stamp: int, size: int = 0, socket: int = 1) -> Captured:
     """Return a packet of its own, with its own payload."""
     payload = number.to_bytes(4) + bytes(size)
-    return Captured(stamp, payload, Flow(SERVER, 53, CLIENT, 40000, "udp", 1, 9))
+    return Captured(stamp, payload, Flow(SERVER, 53, CLIENT, 40000, "udp", socket, 9))
 
 
 def test_the_filter_holds_no_payload():
@@ -97,22 +97,42 @@ def test_the_filter_holds_no_payload():
     finally:
         tracemalloc.stop()
     assert held < 60_000
-    assert len(duplicates) == 1
+    assert len(duplicates) == 2
 
 
-def test_the_filter_evicts_what_is_older_than_the_window():
-    """A packet stays until another one arrives more than 100 ms later."""
+def test_the_filter_forgets_what_is_older_than_two_windows():
+    """A packet stays for the window, and leaves once two later halves have begun."""
     duplicates = DuplicateFilter()
-    for number, after in enumerate((0, WINDOW // 2, WINDOW)):
+    for number, after in enumerate((0, WINDOW // 2, WINDOW, WINDOW + 1)):
         duplicates.note(packet(number, T + after))
-    assert len(duplicates) == 3
-    duplicates.note(packet(3, T + WINDOW + 1))
-    assert len(duplicates) == 3
+    assert len(duplicates) == 4
+    duplicates.note(packet(4, T + 2 * WINDOW + 2))
+    assert len(duplicates) == 2
+
+
+def test_a_copy_is_found_in_the_older_half():
+    """A packet that a younger half has followed still shows its copy, to the end of the window."""
+    duplicates = DuplicateFilter()
+    for later in (0, WINDOW, WINDOW + 1):
+        duplicates.note(answer(1, later, egress=False) if later == WINDOW else packet(later, T + later))
+    assert duplicates.is_copy(answer(2, 2 * WINDOW, egress=True))
+
+
+def test_clocks_that_differ_do_not_empty_the_filter():
+    """Packets of two hosts arrive in turn, and the clock of one host is an hour late: copies of both are found."""
+    duplicates = DuplicateFilter()
+    stamps = T, T - 3600 * 10**9, T + 1000
+    for number, stamp in enumerate(stamps):
+        duplicates.note(packet(number, stamp))
+    assert [duplicates.is_copy(packet(number, stamp, socket=2)) for number, stamp in enumerate(stamps)] == [True] * 3
 
 
 def test_the_filter_is_bounded_within_the_window():
-    """Of more than 65,536 packets at once the oldest are evicted."""
+    """The filter holds at most 65,536 of the packets that arrive at once, and the newest 32,768 of them at least."""
     duplicates = DuplicateFilter()
-    for number in range(MAX_REMEMBERED + 10):
+    held = set()
+    for number in range(2 * MAX_REMEMBERED):
         duplicates.note(packet(number, T))
-    assert len(duplicates) == MAX_REMEMBERED == 65_536
+        held.add(len(duplicates))
+    assert max(held) == MAX_REMEMBERED == 65_536
+    assert duplicates.is_copy(packet(3 * MAX_REMEMBERED // 2, T, socket=2))

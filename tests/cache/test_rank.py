@@ -1,4 +1,4 @@
-"""The bounds of one `rank` request, which may contain 1,024 connections to addresses with thousands of names."""
+"""The bounds of a `rank` and of a `get_many`, which may contain 1,024 addresses with thousands of names."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import pytest
 
 from dnstrail.captured import Flow, Process
 from dnstrail.image import Circumstances, Image
+from dnstrail.image.trails import names
+from dnstrail.image.trails.path import find_paths
 from dnstrail.protocol.lookups import ConnectionTo, GetMany, Rank
 from dnstrail_cache import answers
 from dnstrail_cache.state import CacheState
@@ -56,8 +58,7 @@ def test_within_the_bounds_each_connection_is_ranked(state):
 def test_the_names_of_one_reply_are_bounded(state, monkeypatch):
     """A reply never contains more names than its bound; connections beyond it have none, and are counted."""
     monkeypatch.setattr(answers, "_MAX_NODES", 6)
-    names = rank(state, (1, 7), (1, 8), (2, 7))
-    assert [len(each) for each in names] == [4, 2, 0]
+    assert [len(each) for each in rank(state, (1, 7), (1, 8), (2, 7))] == [4, 2, 0]
     assert state.counters == {"rank_cut_short": 1}
 
 
@@ -68,7 +69,7 @@ def test_repeated_connections_share_the_bound(state, monkeypatch):
 
 
 def test_repeated_keys_share_the_bound(state, monkeypatch):
-    """The results of a key that `get_many` repeats are cut beyond the bound, and say so."""
+    """The results of a key that `get_many` repeats are cut beyond the bound, and marked as truncated."""
     monkeypatch.setattr(answers, "_MAX_NODES", 12)
     found = answers.answer(GetMany(keys=("192.0.2.1",) * 4), state)
     assert [len(data["dns_queries"]) for data in found] == [4, 4, 1, 1]
@@ -76,21 +77,63 @@ def test_repeated_keys_share_the_bound(state, monkeypatch):
     assert [data["dns_root"] for data in found] == ["n3.com"] * 4
 
 
+def test_the_spellings_of_a_key_are_one_lookup(state):
+    """A key that `get_many` repeats in 1,000 spellings is looked up once."""
+    spellings = [" " * number + "192.0.2.1" for number in range(998)]
+    found = answers.answer(GetMany(keys=(*spellings, "::ffff:192.0.2.1", "1.2.0.192.in-addr.arpa")), state)
+    assert [data["dns_root"] for data in found] == ["n3.com"] * 1000
+    assert state.counters == {"hits": 1}
+
+
 def test_the_time_of_one_request_is_bounded(state, clock):
-    """After 200 ms the rest of the connections share the names of their addresses: other lookups wait meanwhile."""
-    clock.step = 0.0625
-    names = rank(state, (1, 7), (2, 7), (3, 7), (4, 7), (1, 8), (2, 8))
-    assert names == [FOUR, ["m2.com"], ["m3.com"], [], FOUR, ["m2.com"]]
+    """After 20 ms the rest of the connections share what was looked up: other lookups wait meanwhile."""
+    clock.step = 0.00625
+    ranked = rank(state, (1, 7), (2, 7), (3, 7), (4, 7), (1, 8), (2, 8))
+    assert ranked == [FOUR, ["m2.com"], ["m3.com"], [], FOUR, ["m2.com"]]
     assert state.counters == {"rank_cut_short": 3}
+
+
+def asked_by(state, process, name, address, stamp=1004.0):
+    """Apply an answer that a process received."""
+    kind = "AAAA" if ":" in address else "A"
+    to_client = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
+    state.image.feed(
+        stamp,
+        response(name, f"{name} 60 {kind} {address}", rdtype=kind),
+        Circumstances(to_client, Process(process)),
+    )
+
+
+def test_no_connection_gets_the_order_of_another(state, clock):
+    """After that time a connection has the names of its address in the order of a lookup."""
+    asked_by(state, 7, "mine.com", "192.0.2.1", stamp=1000.5)
+    asked_by(state, 9, "last.com", "192.0.2.1")
+    clock.step = 0.015
+    mine, plain = rank(state, (1, 7), (1, 8))
+    assert mine == ["mine.com", "last.com", *FOUR]
+    assert plain == ["last.com", *FOUR[:3], "mine.com", FOUR[3]]
 
 
 @pytest.mark.parametrize("sinkhole", ["127.0.0.1", "::ffff:127.0.0.1", "::"])
 def test_a_sinkhole_is_never_shared(state, clock, sinkhole):
     """After that time a connection to a sinkhole has no names of another process."""
-    kind = "AAAA" if sinkhole == "::" else "A"
-    blocked = response("ads.test", f"ads.test 60 {kind} {sinkhole.rpartition('ffff:')[2]}", rdtype=kind)
-    to_client = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
-    state.image.feed(1004.0, blocked, Circumstances(to_client, Process(7)))
-    clock.step = 0.15
+    asked_by(state, 7, "ads.test", sinkhole.removeprefix("::ffff:"))
+    clock.step = 0.015
     asked = tuple(ConnectionTo(address=sinkhole, process=process) for process in (7, 8))
     assert answers.answer(Rank(connections=asked), state) == [["ads.test"], []]
+
+
+def test_connections_to_one_address_share_its_walks(state, monkeypatch):
+    """The names and trails of an address are found once for all connections of a request."""
+    walks = []
+    monkeypatch.setattr(names, "find_paths", lambda *args: walks.append(args) or find_paths(*args))
+    assert rank(state, *[(1, process) for process in range(7, 20)]) == [FOUR] * 13
+    assert len(walks) == 1
+
+
+def test_a_crowded_address_is_counted(state, monkeypatch):
+    """An address with too many names to rank them is counted for each connection to it."""
+    monkeypatch.setattr(names, "MAX_RANKED", 3)
+    asked_by(state, 7, "mine.com", "192.0.2.1", stamp=1000.5)
+    assert rank(state, (1, 7), (1, 8), (2, 7))[0] == ["mine.com", *FOUR]
+    assert state.counters == {"rank_crowded": 2}

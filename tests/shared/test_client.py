@@ -130,7 +130,7 @@ def test_get_many_takes_1024_keys(known, bus):
 
 
 def test_the_data_source_describes_itself(address, bus):
-    """Namespace, id, version, keys and schema are those of tracee's DNS data source."""
+    """Namespace, id, version, keys and schema equal tracee's DNS data source."""
     source = DnsDataSource(address, bus=bus)
     assert (source.namespace(), source.id(), source.version(), source.keys()) == ("tracee", "dns", 1, ["string"])
     assert source.schema() == '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string"}'
@@ -290,7 +290,7 @@ def test_a_cache_that_is_behind_is_asked_again(slow, early):
 
 
 def test_an_incomplete_reply_that_came_at_once_stands(slow):
-    """A cache that did not wait knows that a mark is out of reach: it is not asked again."""
+    """An incomplete reply at once means that a mark is out of reach: the cache is not asked again."""
     assert slow(0.099, BEHIND, WHOLE).get("a.com")["ip_addresses"] == []
     assert slow.asked == 1
 
@@ -396,9 +396,10 @@ def test_a_cache_in_another_run_dir_is_named(folder, address, bus, monkeypatch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away")
 def test_a_run_dir_of_a_stranger_is_never_named(folder, address, bus, monkeypatch):
     """A socket in a folder of another user is not recommended: anybody may offer one."""
-    monkeypatch.setattr(ipc, "_run_dirs", lambda: [folder / "other"])
-    with cache(folder / "other"):
-        os.chown(folder / "other", 1234, 1234)
+    monkeypatch.setattr(ipc, "_run_dirs", lambda: [folder / "home" / "other"])
+    with cache(folder / "home" / "other"):
+        for given in (folder / "home", folder / "home" / "other"):
+            os.chown(given, 1234, 1234)
         assert reason_at(address, bus)[0] == "absent"
 
 

@@ -119,6 +119,15 @@ def test_a_batch_is_one_request(folder, bus, requests):
     ]
 
 
+def test_many_connections_are_several_requests(folder, bus, requests):
+    """A lookup contains at most 64 connections, so that the cache serves others in between; one lookup waits."""
+    names = ConnectionEnricher(DnsDataSource(lookups_address(folder), bus=bus, timeout=BOUND))
+    found = names.fill([connection(f"192.0.2.{number}", ("s", 5)) for number in range(150)])
+    assert [event.arg("dst_dns") for event in found] == [[]] * 150
+    assert [len(request["connections"]) for request in requests] == [64, 64, 22]
+    assert [request["after"] for request in requests] == [[["s", 5]], [], []]
+
+
 def test_a_batch_without_connections_is_no_request(folder, bus, requests):
     """Events that are no connections ask nothing, nor do connections to what is no address."""
     names = ConnectionEnricher(DnsDataSource(lookups_address(folder), bus=bus, timeout=BOUND))

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.dns.names import address_text
-from dnstrail.image.trails.names import is_sinkhole
+from dnstrail.dns.names import lookup_key
+from dnstrail.image.trails.names import AddressNames
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
@@ -31,7 +31,7 @@ from dnstrail_cache.losses import losses_by_hop
 from dnstrail_cache.state import CacheState
 
 _MAX_NODES = 65536  # names and addresses in one reply: no request may delay all others
-_RANKING = 0.2  # seconds for all connections of one request, for the same reason
+_RANKING = 0.02  # seconds for all connections of one request, for the same reason
 
 
 @singledispatch
@@ -54,14 +54,15 @@ def _get(request: Get, state: CacheState) -> dict[str, Any]:
 
 @answer.register
 def _get_many(request: GetMany, state: CacheState) -> list[dict[str, Any] | None]:
-    """Look up each key once; the results share one bound, also those of repeated keys."""
-    found: dict[str, dict[str, Any] | None] = {}
+    """Look up each key once, in whatever spellings it is repeated; all results share one bound."""
+    found: dict[str | None, dict[str, Any] | None] = {}
     results: list[dict[str, Any] | None] = []
     now, budget = state.now, _MAX_NODES
     for key in request.keys:
-        if key not in found:
-            found[key] = _look_up(key, state, now=now, at=request.at, budget=budget)
-        results.append(_cut(found[key], budget))
+        node = lookup_key(key)
+        if node not in found:
+            found[node] = _look_up(key, state, now=now, at=request.at, budget=budget)
+        results.append(_cut(found[node], budget))
         budget -= _size(results[-1])
     return results
 
@@ -80,24 +81,22 @@ def _trail(request: Trail, state: CacheState) -> dict[str, Any]:
 def _rank(request: Rank, state: CacheState) -> list[list[str]]:
     """Rank the names of each different connection once, for a bounded time; the reply has a bounded number of names.
 
-    After that time a connection gets the names of its address as they were ranked for an earlier connection, if any.
-    At a sinkhole it gets none: those belong to the processes that asked.
+    After that time a connection gets the names of its address in the order of a lookup if the address was looked up for
+    an earlier connection, and none otherwise.
     """
+    of_address: dict[str, AddressNames] = {}
     ranked: dict[ConnectionTo, list[str]] = {}
-    of_address: dict[str, list[str]] = {}
     replies: list[list[str]] = []
     now, budget, until = state.now, _MAX_NODES, state.clock.monotonic() + _RANKING
     for to in request.connections:
-        names = ranked.get(to)
-        if names is None and budget > 0 and state.clock.monotonic() < until:
-            names = state.image.names_of_connection(to.address, to.connection, now=now, at=request.at, nodes=budget)
-            ranked[to] = names
-            if not is_sinkhole(address_text(to.address) or ""):
-                of_address[to.address] = names
-        elif names is None:
+        if to not in ranked and budget > 0 and state.clock.monotonic() < until:
+            if to.address not in of_address:
+                of_address[to.address] = state.image.names_of_address(to.address, now=now, at=request.at, nodes=budget)
+            ranked[to] = _likeliest(of_address[to.address], to, state)
+        elif to not in ranked:
             state.counters["rank_cut_short"] += 1
-            names = of_address.get(to.address, [])
-        replies.append(names[:budget])
+        plain = of_address[to.address].plain if to.address in of_address else []
+        replies.append(ranked.get(to, plain)[:budget])
         budget -= len(replies[-1])
     return replies
 
@@ -145,6 +144,12 @@ def _health(_request: Health, state: CacheState) -> dict[str, Any]:
 @answer.register
 def _lost(request: Lost, state: CacheState) -> None:
     state.losses.note(request.worker, request.lost)
+
+
+def _likeliest(names: AddressNames, to: ConnectionTo, state: CacheState) -> list[str]:
+    if names.crowded:
+        state.counters["rank_crowded"] += 1
+    return names.likeliest(to.connection)
 
 
 def _look_up(

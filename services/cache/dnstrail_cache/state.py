@@ -38,7 +38,7 @@ class CacheState:
 
     @property
     def live(self) -> bool:
-        """Whether one of the probes captures live traffic."""
+        """True if one of the probes captures live traffic."""
         return any(probe.live for probe in self.probes)
 
     @property
@@ -48,7 +48,7 @@ class CacheState:
 
     @property
     def status(self) -> str:
-        """The status of the probes: one of those of `health.status_of`."""
+        """The status of the probes, as `health.status_of` names it."""
         return status_of(self.probes, self.turn_times, self.clock.monotonic())
 
     @property

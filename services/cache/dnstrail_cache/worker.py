@@ -25,6 +25,7 @@ PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
 _POLL = 0.05  # seconds between two checks of the stop signal
 _SOON = 0.005  # the same while lookups wait
 _REQUESTS_AT_ONCE = 256
+_AT_ONCE = 0.05  # seconds for the requests of one step: events wait meanwhile
 
 __all__ = ["TOPICS", "run"]
 
@@ -79,11 +80,14 @@ class _Worker:
         self._feeder.drain()
         for lookup, complete in self.pending.take_ready(self._state.follower, self._state.clock.monotonic()):
             self._answer(lookup.served, lookup.request, complete=complete)
+        until = self._state.clock.monotonic() + _AT_ONCE
         for _ in range(_REQUESTS_AT_ONCE):
             served = self._server.receive()
             if served is None:
                 break
             self._serve(served)
+            if self._state.clock.monotonic() >= until:
+                break
 
     def _serve(self, served: ServedRequest) -> None:
         self._state.counters["requests"] += 1

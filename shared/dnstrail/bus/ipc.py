@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dnstrail.bus.trust import RUN_DIR_OF_HOST, distrust, trusted_users
 from dnstrail.errors import BusError
 
 RUN_DIR = "DNSTRAIL_RUN_DIR"
 GROUP = "dnstrail"
 _SCHEME = "ipc://"
 _MAX_PATH = 107  # bytes in sun_path, unix(7)
-_OF_THE_HOST = Path("/run/dnstrail")
 _CONNECT = 0.2  # seconds for a connection to a socket of this host
 
 
@@ -27,7 +27,7 @@ def default_run_dir() -> Path:
     if configured := os.environ.get(RUN_DIR):
         return Path(configured)
     if os.geteuid() == 0:
-        return _OF_THE_HOST
+        return RUN_DIR_OF_HOST
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "dnstrail"
     return Path(tempfile.gettempdir()) / f"dnstrail-{os.geteuid()}"
@@ -150,27 +150,21 @@ def _connect(path: Path) -> None:
 
 
 def _is_served(path: Path) -> bool:
-    """Return whether a process of a trusted user serves a socket: root's, this user's, or that of the sudo caller."""
-    try:
-        trusted = path.parent.stat().st_uid in {0, *_users()}
-        _connect(path)
-    except PermissionError:
-        return trusted
-    except OSError:
+    """Return whether a process serves a socket in a folder that this process may believe."""
+    if distrust(path.parent):
         return False
-    return trusted
+    try:
+        _connect(path)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def _run_dirs() -> list[Path]:
     """Return the folders in which a cache of this host may serve this user."""
-    runtime, temporary = Path("/run/user"), Path(tempfile.gettempdir())
-    own = [folder for user in _users() for folder in (runtime / f"{user}/dnstrail", temporary / f"dnstrail-{user}")]
-    return [default_run_dir(), _OF_THE_HOST, *own]
-
-
-def _users() -> list[int]:
-    caller = os.environ.get("SUDO_UID", "")
-    return [os.geteuid(), *([int(caller)] if caller.isascii() and caller.isdigit() else [])]
+    runtime, temporary, users = Path("/run/user"), Path(tempfile.gettempdir()), sorted(trusted_users())
+    own = [folder for user in users for folder in (runtime / f"{user}/dnstrail", temporary / f"dnstrail-{user}")]
+    return [default_run_dir(), RUN_DIR_OF_HOST, *own]
 
 
 def _remedy_of(path: Path) -> str:

@@ -18,7 +18,7 @@ from dnstrail.image.relation import Edge
 from dnstrail.image.store import Bounds, Store
 from dnstrail.image.trails.asker import actors_of
 from dnstrail.image.trails.connection_history import Actor, ConnectionHistory
-from dnstrail.image.trails.names import find_names
+from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTable
 from dnstrail.image.trails.trail import Trails, find_trails
 from dnstrail.image.view import View
@@ -37,6 +37,9 @@ class FeedOutcome(NamedTuple):
 
     admitted: bool = False
     conflict: bool = False
+
+
+_IGNORED = FeedOutcome()
 
 
 class Image:
@@ -65,9 +68,9 @@ class Image:
         """
         self.latest = max(self.latest, stamp)
         self.counters["messages"] += 1
-        message = self._decode(payload)
-        if message is None or self._refuses(message, stamp, payload, circumstances):
-            return FeedOutcome()
+        message = self._read(payload, stamp, circumstances)
+        if message is None:
+            return _IGNORED
         root, edges = relate(message, self.counters)
         verdict = self._admit(message, stamp, circumstances)
         conflict = conflicts(verdict, frozenset(edge.target for edge in edges))
@@ -104,25 +107,18 @@ class Image:
         view = self.view(now=now, at=at)
         return find_trails(view, node, self.bounds.nodes, connection, self.uses, self.server_names) if node else None
 
-    def names_of_connection(
-        self,
-        address: str,
-        connection: Connection,
-        *,
-        now: float | None = None,
-        at: float | None = None,
-        nodes: int | None = None,
-    ) -> list[str]:
-        """Return the live names of the address of a connection, the likeliest first: `dst_dns` of DESIGN 6.
+    def names_of_address(
+        self, address: str, *, now: float | None = None, at: float | None = None, nodes: int | None = None
+    ) -> AddressNames:
+        """Return the live names of an address, to be ordered for connections to it: `dst_dns` of DESIGN 6.
 
-        They are the names of `get(address)`, in the order of the trails to it. A sinkhole address (0.0.0.0/8,
-        127.0.0.0/8, ::, ::1) has only names that the process of the connection asked for. [] means: nothing live is
-        known. Unlike `get` this never counts as a use of a root. `nodes` lowers the bound on nodes, as in `get`.
+        They are the names of `get(address)`, except at a sinkhole address (0.0.0.0/8, 127.0.0.0/8, ::, ::1). A text
+        that is no address has none. Unlike `get` this never counts as a use of a root. `nodes` lowers the bound on
+        nodes, as in `get`.
         """
-        key = address_text(address)
         limit = min(self.bounds.nodes, nodes or self.bounds.nodes)
         view = self.view(now=now, at=at)
-        return find_names(view, key, limit, connection, self.uses, self.server_names) if key else []
+        return AddressNames(view, address_text(address) or "", limit, self.uses, self.server_names)
 
     def note_connection(self, stamp: float, actors: Iterable[Actor], address: str, port: int) -> None:
         """Note a connection of these actors: process id, container id, client address. It used one of their answers."""
@@ -156,26 +152,24 @@ class Image:
         """Remove what ended by `now`, in at most `steps` steps. Lookups show no difference but in `history`."""
         self.store.sweep(now, steps)
 
-    def _decode(self, payload: bytes) -> Message | None:
+    def _read(self, payload: bytes, stamp: float, circumstances: Circumstances) -> Message | None:
+        """Return a response that counts. Count any other message by its reason; a query waits for its response."""
         try:
-            return decode(payload)
+            message = decode(payload)
         except BadMessage:
             self.counters["bad_message"] += 1
             return None
-
-    def _refuses(self, message: Message, stamp: float, payload: bytes, circumstances: Circumstances) -> bool:
-        """Count a message that changes nothing in the image by its reason; a query waits for its response."""
         reason = refusal(message)
         if reason:
             self.counters[reason] += 1
             if reason == "query":
                 self.admission.asked(stamp, payload, circumstances.flow, circumstances.process)
-            return True
+            return None
         if message.skipped:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
             self.counters["cut_short"] += 1
-        return False
+        return message
 
     def _admit(self, message: Message, stamp: float, circumstances: Circumstances) -> Verdict:
         flow, live, asked = circumstances.flow, circumstances.live, circumstances.asked

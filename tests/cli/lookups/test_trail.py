@@ -4,13 +4,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from builders.trail_helpers import packed, to_client
+from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT
 from live.processes import dnstrail
-from live.workers import asker, cache, probe, response, short_folder, wait_until_seen
+from live.workers import answering, asker, cache, probe, response, short_folder, wait_until_seen
 
 DEMO = Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap"
 BEGIN = 1_793_534_400
@@ -168,3 +170,38 @@ def test_capture_cut_short_warns(tmp_path):
     cut.write_bytes(DEMO.read_bytes()[:-7])
     done = dnstrail("trail", "--capture", cut, "192.0.2.10")
     assert (done.returncode, "cut short" in done.stderr) == (0, True)
+
+
+CONTROL = "\x1b[31m\x9b\x07"
+CONTROL_STEP = {
+    "owner": CONTROL,
+    "kind": CONTROL,
+    "target": CONTROL,
+    "age": 0.0,
+    "remaining": 1.0,
+    "count": 1,
+    "state": CONTROL,
+}
+CONTROL_ASKER = dict.fromkeys(("client", "server", "process_name", "executable", "container_id"), CONTROL)
+CONTROL_TRAIL = {
+    "dns_root": CONTROL, "state": CONTROL, "rival": False, "scope": CONTROL, "reasons": [CONTROL], "first_seen": 0.0,
+    "last_seen": 0.0, "steps": [CONTROL_STEP],
+    "asked": [{**CONTROL_ASKER, "process_id": 1, "matched": True, "foreign": None, "first_seen": 0, "last_seen": 0,
+               "count": 1}],
+}  # fmt: skip
+CONTROL_REPLIES = {
+    "get": [{"ip_addresses": [CONTROL], "dns_queries": [CONTROL], "dns_root": CONTROL, "state": CONTROL}],
+    "trail": {"key": CONTROL, "scope": CONTROL, "trails": [CONTROL_TRAIL], "truncated": False,
+              "server_names": [{"name": CONTROL, "evidence": CONTROL, "count": 1, "first_seen": 0, "last_seen": 0}]},
+    "stats": {CONTROL: {CONTROL: CONTROL}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", CONTROL_REPLIES)
+def test_text_of_a_cache_is_escaped(command):
+    """A terminal gets no control byte of a reply, whichever field holds it."""
+    reply = msgpack.packb({"v": 1, "ok": True, "data": CONTROL_REPLIES[command], "complete": True})
+    with short_folder() as folder, answering(lookups_address(folder), lambda _: reply):
+        done = dnstrail(command, "--run-dir", folder, *(["a.example"] if command != "stats" else []))
+    assert "\\x1b[31m\\x9b\\x07" in done.stdout, done.stderr
+    assert not {"\x1b", "\x9b", "\x07"} & {*done.stdout, *done.stderr}

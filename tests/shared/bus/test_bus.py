@@ -276,7 +276,7 @@ def test_a_late_reply_is_never_taken_for_the_next_one(address):
 
 
 def test_findings_are_pushed(bus, address):
-    """The messages of several pushers arrive at the puller, those of each one in order."""
+    """The messages of several pushers arrive at the puller, in the order in which each pusher sent them."""
     puller = bus.puller(address)
     one, two = bus.pusher(address), bus.pusher(address)
     for number in range(3):

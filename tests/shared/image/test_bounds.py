@@ -297,7 +297,7 @@ WINDOWS = [
 
 @pytest.mark.parametrize("window", WINDOWS, ids=lambda window: f"{window.holds.__name__}-{window.seconds:g}")
 def test_a_window_ends_in_time(window: Window) -> None:
-    """What holds within a window of time holds just before its end and no longer just after."""
+    """A rule for a window of time applies just before its end, and no longer just after."""
     assert window.holds(window.seconds - 0.001)
     assert not window.holds(window.seconds + 0.001)
 

@@ -56,10 +56,12 @@ def started(*arguments: str | Path, **env: str) -> Iterator[subprocess.Popen[str
 
 @contextmanager
 def run_dir() -> Iterator[Path]:
-    """Make a folder whose path is short enough for sockets."""
+    """Make a folder whose path is short enough for sockets, at a place where only this user can make one."""
     folder = Path(tempfile.mkdtemp(prefix="dt-", dir="/tmp"))
+    folder.chmod(0o755)
     try:
-        yield folder
+        (folder / "r").mkdir(mode=0o700)
+        yield folder / "r"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

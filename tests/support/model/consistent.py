@@ -8,7 +8,7 @@ from dnstrail.image.relation import Relation
 
 
 def assert_consistent(image: Image) -> None:
-    """Assert that both indexes hold the same relations with their roots, and that the placed roots hold theirs."""
+    """Assert that both indexes hold the same relations and roots, and that the placed roots hold their relations."""
     kept = [*_relations(image.store.forward), *_relations(image.store.pointers)]
     assert image.store.relations == len(kept)
     assert image.store.held == sum(len(relation.roots) for relation in kept) <= image.bounds.most_relations

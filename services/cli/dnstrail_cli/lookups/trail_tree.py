@@ -31,8 +31,8 @@ def trail_trees(found: dict[str, Any]) -> list[RenderableType]:
 
 def _tree(key: str, trail: dict[str, Any]) -> Tree:
     rank = "rival" if trail["rival"] else "likeliest"
-    root = escape_unprintable(trail["dns_root"])
-    tree = branch = Tree(Text(f"{root}  ({rank}, {trail['state']})", style="" if trail["rival"] else "bold"))
+    title = escape_unprintable(f"{trail['dns_root']}  ({rank}, {trail['state']})")
+    tree = branch = Tree(Text(title, style="" if trail["rival"] else "bold"))
     for reason in trail["reasons"]:
         tree.add(Text(escape_unprintable(reason), style="dim"))
     for asker in trail["asked"][:_MOST_ASKERS]:
@@ -54,7 +54,7 @@ def _tree(key: str, trail: dict[str, Any]) -> Tree:
 def _step_text(step: dict[str, Any]) -> str:
     life = f"{step['remaining']:.0f} s left" if step["state"] == "live" else step["state"]
     seen = f"seen {step['age']:.0f} s ago, {life}, {step['count']}x"
-    return f"{step['kind']:<5} {escape_unprintable(step['target'])}  ({seen})"
+    return escape_unprintable(f"{step['kind']:<5} {step['target']}  ({seen})")
 
 
 def _asker_text(asker: dict[str, Any]) -> str:

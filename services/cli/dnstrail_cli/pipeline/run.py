@@ -130,7 +130,8 @@ def _run_folder(run_dir: Path | None) -> Iterator[Path]:
         yield run_dir
         return
     with tempfile.TemporaryDirectory(prefix="dnstrail-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+        Path(folder).chmod(0o711)  # workers of another user pass it; only this user can make a run-dir in it
+        yield Path(folder) / "run"
 
 
 def _is_stream(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-MAX_NAMES = 65536  # sightings in all; beyond it those of the least recently named address are evicted
+MAX_NAMES = 65536  # sightings in all; beyond it the sightings of the least recently named address are evicted
 MAX_NAMES_OF_ADDRESS = 64  # sightings; beyond it the oldest is evicted
 
 

@@ -114,7 +114,7 @@ def test_client_that_is_not_known_is_empty(client):
 
 @pytest.mark.parametrize("foreign", [True, False, None])
 def test_foreign_is_reported(foreign):
-    """A trail contains whether the server is foreign, as the source knows it."""
+    """A trail repeats the statement of the source that a server is foreign, configured or unknown."""
     assert asker(Asked().answer(0, "a", foreign=foreign)).foreign is foreign
 
 

@@ -12,6 +12,7 @@ from builders.dns_builders import T
 from builders.trail_helpers import CLIENT, Asked, to_client
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
+from dnstrail.image.trails.names import MAX_RANKED
 
 ADDRESS = "1.1.1.1"
 APP, OTHER = Process(70, "app", container_id="c1"), Process(71, "other", container_id="c1")
@@ -19,7 +20,7 @@ OWN = to_client(socket=7, namespace=1)  # a response at its client's socket: the
 
 
 def names(asked: Asked, address: str = ADDRESS, after: float = 10, **connection: Any) -> list[str]:
-    return asked.image.names_of_connection(address, Connection(**connection), now=T + after)
+    return asked.image.names_of_address(address, now=T + after).likeliest(Connection(**connection))
 
 
 def test_the_names_are_those_of_a_lookup() -> None:
@@ -77,7 +78,7 @@ def test_an_address_is_found_in_every_spelling() -> None:
 def test_the_past_is_asked_with_at() -> None:
     """With `at` only answers that were seen by then name the connection."""
     asked = Asked().answer(0, "a").answer(5, "b")
-    assert asked.image.names_of_connection(ADDRESS, Connection(), at=T + 4) == ["a"]
+    assert asked.image.names_of_address(ADDRESS, at=T + 4).likeliest(Connection()) == ["a"]
 
 
 def test_a_connection_uses_no_root() -> None:
@@ -94,9 +95,36 @@ def test_names_are_bounded_as_a_lookup_is() -> None:
     for number in range(20):
         asked.answer(number, f"n{number}")
     assert len(names(asked, after=20)) == 20
-    few = asked.image.names_of_connection(ADDRESS, Connection(), now=T + 20, nodes=5)
+    few = asked.image.names_of_address(ADDRESS, now=T + 20, nodes=5).likeliest(Connection())
     assert sorted(few) == sorted(asked.image.get(ADDRESS, now=T + 20, nodes=5).dns_queries)
     assert len(few) < 20
+
+
+def test_the_names_of_a_crowded_address_are_ordered_by_their_askers() -> None:
+    """The names that process, container and client asked precede the rest of more than 256 names, in this order."""
+    asked = Asked().answer(0, "mine", flow=OWN, process=APP).answer(0.2, "mine.too", flow=OWN, process=APP)
+    asked.answer(0.5, "near", flow=OWN, process=OTHER).answer(0.7, "neighbour", flow=to_client(CLIENT))
+    for number in range(MAX_RANKED - 4):
+        asked.answer(1 + number / 1000, f"n{number}")
+    assert names(asked, process=70, container="c1")[:3] == ["mine.too", "mine", "near"]
+    asked.answer(2, "one.more")
+    plain = asked.image.get(ADDRESS, now=T + 10).dns_queries
+    assert (MAX_RANKED, len(plain)) == (256, 257)
+    assert asked.image.names_of_address(ADDRESS, now=T + 10).crowded
+    assert names(asked) == plain
+    found = names(asked, process=70, container="c1")
+    assert found[:4] == ["mine.too", "mine", "near", "one.more"]
+    assert sorted(found) == sorted(plain)
+    assert names(asked, process=71)[:2] == ["near", "one.more"]
+
+
+def test_a_crowded_sinkhole_names_only_what_its_process_asked() -> None:
+    """A sinkhole with more than 256 blocked names has only the names that the connection's own process asked for."""
+    asked = Asked().answer(0, "mine", "mine A 127.0.0.1", flow=OWN, process=APP)
+    for number in range(MAX_RANKED):
+        asked.answer(1, f"n{number}", f"n{number} A 127.0.0.1", flow=OWN, process=OTHER)
+    assert names(asked, "127.0.0.1", process=70, container="c1") == ["mine"]
+    assert names(asked, "127.0.0.1", container="c1") == []
 
 
 SINKHOLES = {"0.0.0.0": "A", "0.1.2.3": "A", "127.0.0.1": "A", "127.9.9.9": "A", "::": "AAAA", "::1": "AAAA"}
@@ -131,7 +159,7 @@ QUESTIONS = st.lists(
 
 @given(QUESTIONS, st.sampled_from([0.0, 60.0]))
 def test_a_connection_has_every_name_of_a_lookup(questions: list[tuple[str, str, int]], grace: float) -> None:
-    """Whatever was answered, the names of a connection are those of a lookup, the first trail's question first."""
+    """Whatever was answered, a connection has the names of a lookup, the first trail's question first."""
     asked = Asked(grace=grace)
     for after, (question, target, ttl) in enumerate(questions):
         records = [f"{question} CNAME {target}"] if question != target else [f"{question} A {ADDRESS}"]

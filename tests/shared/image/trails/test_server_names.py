@@ -74,7 +74,7 @@ def test_sightings_of_an_address_are_bounded(names):
 
 
 def test_sightings_are_bounded(names):
-    """Beyond the bound on all sightings, those of the least recently named address are evicted and counted."""
+    """Beyond the bound on all sightings, the sightings of the least recently named address are evicted and counted."""
     names.note("first", sighting(0.0))
     names.note("second", sighting(0.0))
     for number in range(MAX_NAMES - 1):

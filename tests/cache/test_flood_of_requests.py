@@ -1,0 +1,53 @@
+"""A client that floods the cache with requests does not keep it from its events."""
+
+from __future__ import annotations
+
+from itertools import repeat
+
+import pytest
+
+from dnstrail.image import Image
+from dnstrail.protocol.lookups import encode_request
+from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.state import CacheState
+from dnstrail_cache.worker import _Worker
+from live.workers import FakeClock
+
+
+class SlowRequest:
+    """A request whose answer takes a time on the clock of the cache."""
+
+    client = b"client"
+    body = encode_request("version")
+
+    def __init__(self, clock, seconds):
+        self._clock = clock
+        self._seconds = seconds
+
+    def reply(self, _body):
+        self._clock.monotonic_time += self._seconds
+
+
+class Queue:
+    """An end of the bus that counts how often it is read, and yields the given values."""
+
+    def __init__(self, values):
+        self._values = iter(values)
+        self.reads = 0
+
+    def receive(self):
+        self.reads += 1
+        return next(self._values, None)
+
+
+@pytest.mark.parametrize(("seconds", "answered"), [(0.0, 256), (0.02, 3), (1.0, 1)])
+def test_events_are_read_between_the_requests_of_a_flood(seconds, answered):
+    """A step answers requests for 50 ms, or 256 of them; then the cache reads its events again."""
+    clock = FakeClock()
+    state = CacheState(Image(), clock)
+    events = Queue(())
+    worker = _Worker(Queue(repeat(SlowRequest(clock, seconds))), Feeder(events, state, lambda *_: None), state)
+    worker.step()
+    assert state.counters["requests"] == answered
+    worker.step()
+    assert (state.counters["requests"], events.reads) == (2 * answered, 2)
