@@ -39,6 +39,9 @@ class Queue:
         self.reads += 1
         return next(self._values, None)
 
+    def subscribe(self, _topic):
+        """Accept a subscription."""
+
 
 @pytest.mark.parametrize(("seconds", "answered"), [(0.0, 256), (0.02, 3), (1.0, 1)])
 def test_events_are_read_between_the_requests_of_a_flood(seconds, answered):
@@ -46,7 +49,9 @@ def test_events_are_read_between_the_requests_of_a_flood(seconds, answered):
     clock = FakeClock()
     state = CacheState(Image(), clock)
     events = Queue(())
-    worker = _Worker(Queue(repeat(SlowRequest(clock, seconds))), Feeder(events, state, lambda *_: None), state)
+    worker = _Worker(
+        Queue(repeat(SlowRequest(clock, seconds))), Feeder(events, state, lambda *_: None), state, lambda: None
+    )
     worker.step()
     assert state.counters["requests"] == answered
     worker.step()

@@ -32,14 +32,23 @@ def test_a_run_follows_the_run_of_another_user():
 
 
 def test_only_a_stale_lock_of_another_user_is_removed(tmp_path):
-    """A lock of another user is removed, unless a process holds it; the user's own locks stay."""
+    """A lock that another user left behind is removed; the user's own locks stay."""
     os.chown(tmp_path, BOB.uid, BOB.gid)
-    stale, held = lock_of(ALICE, tmp_path / "stale.sock.lock"), lock_of(ALICE, tmp_path / "held.sock.lock")
-    own = lock_of(BOB, tmp_path / "own.sock.lock")
-    with held.open() as holder:
-        fcntl.flock(holder, fcntl.LOCK_EX)
-        hand_over(tmp_path, BOB)
-    assert (stale.exists(), held.exists(), own.exists()) == (False, True, True)
+    stale, own = lock_of(ALICE, tmp_path / "stale.sock.lock"), lock_of(BOB, tmp_path / "own.sock.lock")
+    hand_over(tmp_path, BOB)
+    assert (stale.exists(), own.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("holder", [ALICE, BOB])
+def test_the_folder_of_a_running_pipeline_does_not_change_hands(tmp_path, holder):
+    """While a process holds a lock, the folder and the lock stay as they are, whoever holds it."""
+    os.chown(tmp_path, ALICE.uid, ALICE.gid)
+    held = lock_of(holder, tmp_path / "held.sock.lock")
+    with held.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BusError, match="another dnstrail serves here"):
+            hand_over(tmp_path, BOB)
+    assert (tmp_path.stat().st_uid, held.stat().st_uid) == (ALICE.uid, holder.uid)
 
 
 def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path):

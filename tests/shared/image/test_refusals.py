@@ -8,9 +8,8 @@ import pytest
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.dns.names import lookup_key
-from dnstrail.errors import BusError, KeyNotSupported, LookupRefused, SettingsError
+from dnstrail.errors import BusError, KeyNotSupported, LookupRefused
 from dnstrail.protocol.lookups import BAD_REQUEST, RefusedError, decode_request
-from dnstrail_signatures.load import load
 from live.workers import BOUND, answering, cache, open_bus, short_folder
 
 
@@ -90,15 +89,3 @@ def test_what_is_too_long_for_the_dns_is_no_key(name):
 def test_a_reverse_name_has_four_octets(name):
     """A reverse name whose labels do not encode four octets names no address."""
     assert lookup_key(name) is None
-
-
-def test_a_link_in_a_folder_that_others_may_write_is_refused(tmp_path):
-    """A link to a good file is refused if others may replace the link."""
-    tmp_path.chmod(0o755)
-    loose = tmp_path / "loose"
-    loose.mkdir()
-    (tmp_path / "good.py").write_text("x = 1\n")
-    (loose / "link.py").symlink_to(tmp_path / "good.py")
-    loose.chmod(0o777)
-    with pytest.raises(SettingsError, match="others may write it or its folder; refused"):
-        load([loose / "link.py"])

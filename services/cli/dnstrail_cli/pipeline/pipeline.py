@@ -71,10 +71,9 @@ class Pipeline:
         self.plan = plan
         self._bus = bus
         self._clock = clock
-        # First the view: it binds a socket, and so refuses the folder of another run before that changes hands.
-        self._view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache)
         if plan.user is not None:
             hand_over(plan.run_dir, plan.user)
+        self._view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache)
         self.children = Children(plan.commands)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from dnstrail.bus.ipc import group_id
@@ -16,14 +15,14 @@ def hand_over(run_dir: Path, user: User) -> None:
     """Give the folder of the sockets to the user of the unprivileged workers.
 
     Raises:
-        BusError: the folder cannot be made, or contains anything except our sockets.
+        BusError: the folder cannot be made, contains anything except our sockets, or belongs to a running pipeline.
     """
     try:
         run_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _remove_stale_locks(run_dir, user)  # first: the folder of a running pipeline must not change hands
         owner = run_dir.stat().st_uid
         if owner != user.uid:
             _change_owner(run_dir, owner, user)
-        _remove_stale_locks(run_dir, user)
     except OSError as error:
         raise BusError(str(run_dir), f"{error.strerror}: choose another folder with --run-dir") from error
 
@@ -38,14 +37,20 @@ def _change_owner(run_dir: Path, owner: int, user: User) -> None:
 
 
 def _remove_stale_locks(run_dir: Path, user: User) -> None:
-    """Remove the locks that another user left behind: this user could not open them. A lock that is held stays."""
+    """Remove the locks that another user left behind: this user could not open them.
+
+    Raises:
+        BusError: a running process holds a lock.
+    """
     for lock in run_dir.glob("*.lock"):
-        if lock.lstat().st_uid == user.uid:
-            continue
         descriptor = os.open(lock, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_uid != user.uid:
                 lock.unlink()
+        except BlockingIOError as error:
+            raise BusError(
+                str(run_dir), "another dnstrail serves here: choose another folder with --run-dir"
+            ) from error
         finally:
             os.close(descriptor)
