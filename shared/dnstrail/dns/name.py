@@ -22,10 +22,9 @@ _RESERVED = 0x40  # the lowest byte that is not the length of a label (RFC 1035,
 _LENGTHS = bytes(range(1, 33))
 _LABEL = b"|".join(b"%s[%sA-Z]{%d}" % (re.escape(bytes([length])), re.escape(PLAIN), length) for length in _LENGTHS)
 _Match = Callable[[bytes, int, int], re.Match[bytes]]
-_ordinary_labels = cast(
-    _Match, re.compile(b"(?:%s){0,127}+" % _LABEL).match
-)  # it always matches, with no label at the least
-_ordinary_name = re.compile(b"(?:%s){1,127}+\0" % _LABEL).match
+# Greedy, not possessive: before Python 3.11.5 a possessive group of alternatives may match what no alternative does.
+_ordinary_labels = cast(_Match, re.compile(b"(?:%s){0,127}" % _LABEL).match)  # always matches, if only no label
+_ordinary_name = re.compile(b"(?:%s){1,127}\0" % _LABEL).match
 _DOTTED = bytes(range(256)).lower().translate(bytes.maketrans(_LENGTHS, b"." * len(_LENGTHS)))
 
 
