@@ -137,7 +137,9 @@ def test_names_behind_dockers_nat_are_in_the_image(network):
         with asker(lookups_address(run.folder)) as client:
             wait_until(lambda: client.ask("get", key="192.0.2.99")["ok"], "the answer in the image")
             assert client.ask("get", key="192.0.2.99")["data"]["dns_root"] == "behind.example"
-        wait_until(lambda: any(event["processName"].startswith("dig") for event in run.named("net_packet_dns")), "dig")
+        wait_until(
+            lambda: any(event["executable"]["path"].endswith("/dig") for event in run.named("net_packet_dns")), "dig"
+        )
 
 
 def test_killed_probe_ends_the_run(network):
