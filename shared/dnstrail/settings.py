@@ -1,4 +1,4 @@
-"""The settings of the cache: the options of `--dnscache`, tracee's and ours (DESIGN 7)."""
+"""The settings of the cache: the options of `--dnscache`, tracee's and ours (docs/operations.md)."""
 
 from __future__ import annotations
 

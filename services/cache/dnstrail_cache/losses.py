@@ -1,4 +1,4 @@
-"""The sums of losses between the kernel and the image, by hop and in total (DESIGN 3)."""
+"""The sums of losses between the kernel and the image, by hop and in total (docs/operations.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trust in the folder of a socket: who may put a socket there answers the lookups of this process (DESIGN 3).
+"""Trust in the folder of a socket: who may put a socket there answers the lookups of this process (docs/operations.md).
 
 A client believes a folder of root, of the service user, or of its own user, in which nobody else can replace a socket.
 The owner of a folder cannot be forged, so that no peer has to prove who it is. An all-in-one run of root gives its

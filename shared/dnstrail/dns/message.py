@@ -22,7 +22,7 @@ _usual_record = struct.Struct("!HHHIH4s").unpack_from  # the same, its owner a p
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One resource record: owner and target in the form of DESIGN 5.1, type, and TTL in seconds as sent."""
+    """One resource record: owner and target in canonical form, type, and TTL in seconds as sent."""
 
     owner: str
     type: int

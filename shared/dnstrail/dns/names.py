@@ -1,4 +1,4 @@
-"""The one form of names and addresses in the image and in lookups (DESIGN 5.1)."""
+"""The one form of names and addresses in the image and in lookups (docs/lookups.md)."""
 
 from __future__ import annotations
 

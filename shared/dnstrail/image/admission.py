@@ -1,4 +1,4 @@
-"""Admission: matches responses with captured queries, and decides which unmatched responses count (DESIGN 5.2)."""
+"""Admission: matches responses with captured queries, and decides which unmatched responses count (docs/capture.md)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEADER = struct.Struct("!3H6x")
 Address = tuple[bytes, int]
 Socket = tuple[int, int] | None  # cookie and namespace
 Place = tuple[object, ...]  # party and id, or these, question and server
-Question = tuple[str, int]  # name in the form of DESIGN 5.1, type
+Question = tuple[str, int]  # name in canonical form, type
 _ANY: Address = (b"", 0)  # a server that is unknown, or not compared
 
 

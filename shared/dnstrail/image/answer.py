@@ -1,4 +1,4 @@
-"""One answer to a question, and the circumstances in which a message was captured (DESIGN 5.4)."""
+"""One answer to a question, and the circumstances in which a message was captured (docs/lookups.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image: DNS messages in, answers to lookups out. Section 5 of DESIGN, from 5.2 to 5.6, in its order."""
+"""The image: DNS messages in, answers to lookups out (docs/lookups.md)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Image:
     def names_of_address(
         self, address: str, *, now: float | None = None, at: float | None = None, nodes: int | None = None
     ) -> AddressNames:
-        """Return the live names of an address, to be ordered for connections to it: `dst_dns` of DESIGN 6.
+        """Return the live names of an address, to be ordered for connections to it, as in `dst_dns`.
 
         They are the names of `get(address)`, except at a sinkhole address (0.0.0.0/8, 127.0.0.0/8, ::, ::1). A text
         that is no address has none. Unlike `get` this never counts as a use of a root. `nodes` lowers the bound on

@@ -1,4 +1,4 @@
-"""Lookups over a view of the live relations (DESIGN 5.5)."""
+"""Lookups over a view of the live relations (docs/lookups.md)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LookupResult(msgspec.Struct, frozen=True):
 
 
 def lookup(view: View, key: str, limit: int) -> LookupResult | None:
-    """Look up a key in the form of DESIGN 5.1; return None if nothing live touches it. Always terminates."""
+    """Look up a key in canonical form; return None if nothing live touches it. Always terminates."""
     is_address = address_text(key) is not None
     root = find_root(view, key)
     up = walk_up(view, key, limit)

@@ -1,4 +1,4 @@
-"""The messages that count, and the relations that their resource records make (DESIGN 5.2 and 5.3)."""
+"""The messages that count, and the relations that their resource records make (docs/capture.md, docs/lookups.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ADDRESSES = frozenset({Kind.A, Kind.AAAA})
 
 
 def refusal(message: Message) -> str | None:
-    """Return the counter of a message that changes nothing in the image, or None if it counts (DESIGN 5.2)."""
+    """Return the counter of a message that changes nothing in the image, or None if it counts (docs/capture.md)."""
     if not message.is_response:
         return "query"
     if message.opcode != 0:

@@ -1,4 +1,4 @@
-"""One relation, owner -> target of one kind, with its own life (DESIGN 5.4)."""
+"""One relation, owner -> target of one kind, with its own life (docs/lookups.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relations and roots that the image holds, within its bounds (DESIGN 5.4 and 5.6)."""
+"""The relations and roots that the image holds, within its bounds (docs/limits.md)."""
 
 from __future__ import annotations
 

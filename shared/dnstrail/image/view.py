@@ -11,7 +11,7 @@ _ALWAYS = float("inf")
 
 
 class View:
-    """The relations that are live at `t`, by the sightings noted until `seen_by` (DESIGN 5.4).
+    """The relations that are live at `t`, by the sightings noted until `seen_by` (docs/lookups.md).
 
     A relation is live while `t < ends + grace`. `history` is how long the image remembers it after that. `exact` turns
     False when the view meets a relation whose past state is no longer known.

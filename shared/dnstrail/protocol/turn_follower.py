@@ -1,4 +1,4 @@
-"""The follower of turns: it states which turns a subscriber has received, and counts what was lost (DESIGN 3)."""
+"""The follower of turns: which turns a subscriber has received, and what was lost (docs/operations.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one form of names and addresses (DESIGN 5.1)."""
+"""The one form of names and addresses."""
 
 from __future__ import annotations
 

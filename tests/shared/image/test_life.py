@@ -1,4 +1,4 @@
-"""The life of relations (DESIGN 5.4), and lookups in the past."""
+"""The life of relations, and lookups in the past."""
 
 from __future__ import annotations
 

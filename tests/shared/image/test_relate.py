@@ -1,4 +1,4 @@
-"""The messages that count, and the relations of their records (DESIGN 5.2 and 5.3)."""
+"""The messages that count, and the relations of their records."""
 
 from __future__ import annotations
 

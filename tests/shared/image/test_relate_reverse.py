@@ -1,4 +1,4 @@
-"""The relations of answers to reverse questions (DESIGN 5.3 and RFC 2317)."""
+"""The relations of answers to reverse questions (RFC 2317)."""
 
 from __future__ import annotations
 

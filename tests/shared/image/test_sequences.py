@@ -1,4 +1,4 @@
-"""Message sequences on which DNS caches of this kind go wrong, with the results of DESIGN 5."""
+"""Message sequences on which DNS caches of this kind go wrong, with the right results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ELSEWHERE = {40: ("probe/packets/test_dns_over_tcp.py", "test_messages_are_found
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_sequence_is_answered_as_designed(case: Case) -> None:
-    """The image gives the result of every lookup of the sequence that DESIGN 5 demands."""
+    """The image gives the result of every lookup of the sequence that the design demands."""
     image = Image(Bounds(grace=case.grace))
     for stamp, payload in case.messages:
         image.feed(stamp, payload)
@@ -28,7 +28,7 @@ def test_sequence_is_answered_as_designed(case: Case) -> None:
 
 @pytest.mark.parametrize("case", BOUNDED, ids=lambda case: case.id)
 def test_bounded_sequence_is_answered_as_designed(case: Bounded) -> None:
-    """After a sequence that meets bounds, the image gives and holds what DESIGN 5.6 demands."""
+    """After a sequence that meets bounds, the image gives and holds what the design demands."""
     image = Image(Bounds(size=case.size, owned=case.owned, grace=0))
     for step in case.steps:
         if isinstance(step, str):

@@ -1,4 +1,4 @@
-"""The size of the image: DESIGN 5.6."""
+"""The size of the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches and turns: every loss on the bus is detected (DESIGN 3)."""
+"""Batches and turns: every loss on the bus is detected."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A slow and obvious model of the image: it keeps every sighting and computes each lookup from scratch.
 
-It is written from DESIGN 5 alone. `naive_wire`, `naive_relate`, `naive_life` and `naive_lookup` are its parts.
+It is written from the design alone. `naive_wire`, `naive_relate`, `naive_life` and `naive_lookup` are its parts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ALWAYS = float("inf")
 class NaiveModel:
     """The model: feed it raw messages in the order of arrival, then look up keys. Bounds are optional.
 
-    `size`, `owned` and `relations` are the bounds of DESIGN 5.6 on roots, on the relations of one owner, and on all
+    `size`, `owned` and `relations` are the bounds on roots, on the relations of one owner, and on all
     relations. Only `sweep` sweeps: a comparison with an image chooses moments that do not matter.
     """
 
@@ -70,7 +70,7 @@ class NaiveModel:
     def get(self, key: str, at: float | None = None, *, now: float | None = None) -> dict[str, Any] | None:
         """Look up a key as of `at`, or over everything received as of `now` (None: the greatest stamp so far).
 
-        Return None if nothing is found. Without `at` the lookup uses its root (DESIGN 5.6).
+        Return None if nothing is found. Without `at` the lookup uses its root.
         """
         node = key_text(key)
         instant = at if at is not None else now if now is not None else self._latest
@@ -87,7 +87,7 @@ class NaiveModel:
         return found | {"state": "live" if strict is not None and strict[wanted] else "grace"}
 
     def sweep(self, now: float) -> None:
-        """Remove everything that expired `history` seconds before `now` or earlier (DESIGN 5.4)."""
+        """Remove everything that expired `history` seconds before `now` or earlier."""
         self._release_places(now)
         self._drop(kept for kept, life in list(self.lives.items()) if self._expires(life) + self._history <= now)
 
@@ -165,7 +165,7 @@ class NaiveModel:
             del self.places[root]
 
     def _release_places(self, now: float) -> None:
-        """Release the roots whose relations have all ended (DESIGN 5.6)."""
+        """Release the roots whose relations have all ended."""
         for root in list(self.places):
             if all(self._expires(self.lives[relation]) <= now for relation in self._tree(root)):
                 del self.places[root]

@@ -1,4 +1,4 @@
-"""The life of a relation, computed from its sightings (DESIGN 5.4)."""
+"""The life of a relation, computed from its sightings."""
 
 from __future__ import annotations
 

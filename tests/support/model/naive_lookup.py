@@ -1,4 +1,4 @@
-"""Lookups over the relations that are live at one instant (DESIGN 5.5)."""
+"""Lookups over the relations that are live at one instant."""
 
 from __future__ import annotations
 

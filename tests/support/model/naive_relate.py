@@ -1,4 +1,4 @@
-"""The relations of one message, as the naive model understands DESIGN 5.3."""
+"""The relations of one message, as the naive model understands the design."""
 
 from __future__ import annotations
 

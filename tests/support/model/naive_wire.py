@@ -1,4 +1,4 @@
-"""Names, addresses and raw messages, read by dnspython alone (DESIGN 5.1, 5.2)."""
+"""Names, addresses and raw messages, read by dnspython alone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def reverse_address(name: Name) -> str | None:
 
 
 def relatable(name: Name) -> bool:
-    """Return whether a name may be owner or target of a relation (DESIGN 5.3)."""
+    """Return whether a name may be owner or target of a relation."""
     return name != dns.name.root and address_text(name_text(name)) is None and not is_reverse(name)
 
 

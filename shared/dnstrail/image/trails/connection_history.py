@@ -1,4 +1,4 @@
-"""The questions that led to connections: they distinguish the names of one address (DESIGN 6)."""
+"""The questions that led to connections: they distinguish the names of one address (docs/trails.md)."""
 
 from __future__ import annotations
 

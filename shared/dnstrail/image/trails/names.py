@@ -1,4 +1,4 @@
-"""The names of an address, the likeliest for one connection first (DESIGN 6, `dst_dns`)."""
+"""The names of an address, the likeliest for one connection first (docs/trails.md)."""
 
 from __future__ import annotations
 

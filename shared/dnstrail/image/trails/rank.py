@@ -1,4 +1,4 @@
-"""The likeliest of several paths for one connection; each criterion has its reason (DESIGN 6)."""
+"""The likeliest of several paths for one connection; each criterion has its reason (docs/trails.md)."""
 
 from __future__ import annotations
 

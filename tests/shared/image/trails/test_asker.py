@@ -1,4 +1,4 @@
-"""The askers of a trail: who asked, and which server answered (DESIGN 6)."""
+"""The askers of a trail: who asked, and which server answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of a connection: live names of its address, in the order of the trails to it (DESIGN 6, `dst_dns`)."""
+"""The names of a connection: live names of its address, in the order of the trails to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The likeliest path: each criterion by itself, and each before the criteria below it (DESIGN 6)."""
+"""The likeliest path: each criterion by itself, and each before the criteria below it."""
 
 from __future__ import annotations
 

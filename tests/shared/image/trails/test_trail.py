@@ -1,4 +1,4 @@
-"""Trails: the paths from questions to a key (DESIGN 6)."""
+"""Trails: the paths from questions to a key."""
 
 from __future__ import annotations
 
