@@ -44,7 +44,8 @@ class LookupClient:
     """A connection to one cache. Threads may share it: their requests take turns.
 
     Every request ends within `timeout` seconds, whatever the cache does. It is sent only to a socket in a folder that
-    this process may believe (bus/trust.py). `monotonic` is a clock in seconds.
+    this process may believe (bus/trust.py). `monotonic` is a clock in seconds. `beat` is called before each request: an
+    `ask` may wait longer than the main loop of a worker may stand still.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class LookupClient:
         timeout: float = 1.0,
         bus: Bus | None = None,
         monotonic: Monotonic = time.monotonic,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self.address = address or lookups_address(default_run_dir())
         self.timeout = timeout
         self._folder = socket_path(self.address).parent
         self._monotonic = monotonic
+        self._beat = beat
         self._turn = threading.Lock()
         self._own_bus = None if bus else ZmqBus()
         self._bus: Bus = bus or self._own_bus  # type: ignore[assignment] # one of them is
@@ -81,6 +84,7 @@ class LookupClient:
         with self._turn:
             requester = self._connected()
             for _ in range(_TRIES):
+                self._beat()
                 reply = requester.request(body, self.timeout / _TRIES) if requester else None
                 if reply is not None:
                     return _decode_reply(reply, fields.get("key"))
@@ -164,8 +168,9 @@ class DnsDataSource:
         timeout: float = 1.0,
         bus: Bus | None = None,
         monotonic: Monotonic = time.monotonic,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
-        self.client = LookupClient(address, timeout=timeout, bus=bus, monotonic=monotonic)
+        self.client = LookupClient(address, timeout=timeout, bus=bus, monotonic=monotonic, beat=beat)
 
     def get(self, key: object, *, after: Iterable[Mark] | None = None) -> dict[str, Any]:
         """Look up a name or an address.

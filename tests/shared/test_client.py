@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import msgpack
 import pytest
@@ -268,7 +269,8 @@ def slow(address, bus):
 
     def source(seconds, *replies):
         waiting.extend((seconds, msgpack.packb(reply)) for reply in replies)
-        return DnsDataSource(address, bus=bus, timeout=BOUND, monotonic=clock.monotonic)
+        beat = partial(source.beats.append, 1)
+        return DnsDataSource(address, bus=bus, timeout=BOUND, monotonic=clock.monotonic, beat=beat)
 
     def answer(_body):
         source.asked += 1
@@ -276,7 +278,7 @@ def slow(address, bus):
         clock.monotonic_time += seconds
         return reply
 
-    source.asked = 0
+    source.asked, source.beats = 0, []
     clock, waiting = FakeClock(monotonic=0.0), []
     with answering(address, answer):
         yield source
@@ -306,6 +308,12 @@ def test_a_cache_that_stays_behind_is_given_up(slow):
     """After five seconds the last incomplete reply is the result."""
     assert slow(1.0, BEHIND).get("a.com")["ip_addresses"] == []
     assert slow.asked == 5
+
+
+def test_a_lookup_that_waits_beats(slow):
+    """While a lookup waits for a cache that is behind, the worker beats once for each request: it does not hang."""
+    slow(1.0, BEHIND).get("a.com")
+    assert len(slow.beats) == slow.asked == 5
 
 
 def test_a_key_that_stays_unknown_is_given_up(slow):

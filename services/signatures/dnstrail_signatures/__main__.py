@@ -81,9 +81,9 @@ def command(
     stop = stop_on_signals()
     bus = ZmqBus()
     try:
-        dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus)
-        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         beat = Heartbeat().beat
+        dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus, beat=beat)
+        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings), stop, beat) if findings else _print
         allowed = TimeBudget(budget / _MILLISECONDS)
         run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, budget=allowed, beat=beat)
