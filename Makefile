@@ -22,8 +22,8 @@ test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the
 	@deploy/setup-encrypted.sh
 	$(BIN)/python -m pytest $(ARGS)
 
-test-corpus: $(VENV)/.dev ## replay every capture of the corpus through the real pipeline
-	DNSTRAIL_ALL_CAPTURES=1 $(BIN)/python -m pytest tests/pipeline/test_replay_corpus.py $(ARGS)
+test-corpus: $(VENV)/.dev ## replay every capture of the corpus, and compare the answers of the largest with the model
+	DNSTRAIL_ALL_CAPTURES=1 $(BIN)/python -m pytest tests/pipeline/test_replay_corpus.py tests/pipeline/test_get_against_model.py $(ARGS)
 
 test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker daemon of their own; as root
 	@deploy/setup-live.sh --tests

@@ -4,13 +4,17 @@ import json
 
 import pytest
 
-from builders.corpus import CORPUS, needs_corpus
+from builders.corpus import CORPUS, WHOLE_CORPUS, needs_corpus
 from dnstrail.image import Bounds, Image
 from dnstrail_probe.registry import open_source
 from live.processes import dnstrail
 from model.naive import NaiveModel
 
-pytestmark = [*needs_corpus, pytest.mark.timeout(300)]
+pytestmark = [
+    *needs_corpus,
+    pytest.mark.skipif(not WHOLE_CORPUS, reason="make test-corpus runs this"),
+    pytest.mark.timeout(300),
+]
 FIELDS = ("ip_addresses", "dns_queries", "dns_root", "state")
 
 

@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import os
 import re
 
 import pytest
 
-from builders.corpus import CAPTURES, needs_corpus, ports_of, tsharks
+from builders.corpus import CAPTURES, WHOLE_CORPUS, needs_corpus, ports_of, tsharks
 from live.processes import dnstrail, run_dir
 
 pytestmark = needs_corpus
-# Each starts four processes: all of them take minutes, so `make test` takes a sample and `make test-corpus` the rest.
-REPLAYED = CAPTURES if os.environ.get("DNSTRAIL_ALL_CAPTURES") else CAPTURES[::9]
+REPLAYED = CAPTURES if WHOLE_CORPUS else CAPTURES[::9]  # each starts four processes
 
 
 @pytest.mark.parametrize("path", REPLAYED, ids=lambda path: path.name)

@@ -19,6 +19,9 @@ needs_corpus = [
     pytest.mark.skipif(CORPUS is None, reason="DNSTRAIL_CORPUS names no folder of captures"),
 ]
 
+# `make test-corpus` sets it; `make test`, which has ten minutes, takes a sample of the captures.
+WHOLE_CORPUS = bool(os.environ.get("DNSTRAIL_ALL_CAPTURES"))
+
 Message = tuple[int, int, int, str, str]  # time stamp, source port, destination port, id, transport
 
 _OTHER_PORT = "pktvisor__dns_ipv"  # captures of load tests that have DNS on port 53000
