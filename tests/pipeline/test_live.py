@@ -157,7 +157,7 @@ def test_without_capabilities_the_next_source_is_taken():
     """Without capabilities each source is rejected in one line, and the demo capture is played."""
     live_or_skip()
     with run_dir() as folder:
-        folder.chmod(0o777)
+        folder.chmod(0o1777)
         command = ["-m", "dnstrail_cli", "--run-dir", str(folder / "run"), "--events", "WATCHED_NAME"]
         done = subprocess.run(
             [*unprivileged(), sys.executable, *command], capture_output=True, text=True, timeout=60, check=False

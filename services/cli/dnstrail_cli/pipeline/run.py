@@ -141,7 +141,7 @@ def _is_stream(path: Path) -> bool:
 
 def _summary(stats: dict[str, Any]) -> str:
     if not stats:
-        return "no cache in this run"
+        return "no cache answered"
     image = stats["image"]
     counted = {name: image.get(name, 0) for name in ("messages", "related", "relations", "roots")}
     return ", ".join(f"{value} {name}" for name, value in {**counted, "lost": stats["lost"]["total"]}.items())
