@@ -10,7 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
 
@@ -125,16 +125,18 @@ def _invoke(command: click.Command, name: str) -> int | str | None:
 
 
 def _closed() -> int:
-    _discard_output()
+    _discard(sys.stdout)
     return OK
 
 
 def _report(error: DnstrailError | OSError) -> int:
     """Print an error as one line, and return the exit code for it."""
-    with suppress(OSError):  # stderr may be as full as stdout
+    try:
         click.echo(f"Error: {escape_unprintable(_text(error))}", err=True)
+    except OSError:  # stderr is as full as stdout
+        _discard(sys.stderr)
     if isinstance(error, OSError):
-        _discard_output()
+        _discard(sys.stdout)
         return CANNOT_SERVE
     return exit_code(error)
 
@@ -145,11 +147,11 @@ def _text(error: DnstrailError | OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
-def _discard_output() -> None:
-    """Point stdout at /dev/null: the interpreter writes what is left in the buffer when it ends."""
+def _discard(stream: TextIO) -> None:
+    """Point a stream at /dev/null: the interpreter writes what is left in its buffer when it ends."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)
 
 
