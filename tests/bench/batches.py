@@ -12,6 +12,7 @@ from dnstrail.dns import is_response
 from dnstrail.protocol.batches import Batch, decode, encode
 from dnstrail.protocol.listener import Listener
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail_signatures.time_budget import TimeBudget
 from dnstrail_signatures.worker import SignatureWorker
 
 EVENTS, PROCESSES, RUNS = 1000, 10, 20
@@ -63,7 +64,7 @@ def _worker_cost(cls: type[Signature], body: bytes) -> float:
     bus = ZmqBus()
     try:
         listener = Listener(bus.subscriber([], [NET_PACKET_DNS]))
-        worker = SignatureWorker(listener, [cls], None, lambda _: None, {})
+        worker = SignatureWorker(listener, [cls], None, lambda _: None, {}, TimeBudget(), lambda: None)
         return _cost(lambda: worker.on_message(NET_PACKET_DNS, body))
     finally:
         bus.close(now=True)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
+from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryThread
 from dnstrail_probe.ebpf.loader import Programs
 from dnstrail_probe.ebpf.source import EbpfSource
 
@@ -23,7 +23,7 @@ def call_cost() -> tuple[float, float] | str:
         return str(error)
     try:
         alone = _median()
-        libraries = LibraryFinder(programs.watch_getaddrinfo, Counter(), EbpfSource.capabilities)
+        libraries = LibraryThread(programs.watch_getaddrinfo, Counter(), EbpfSource.capabilities)
         probed = _median()
         libraries.close()
     finally:
