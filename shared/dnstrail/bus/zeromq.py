@@ -16,8 +16,7 @@ from dnstrail.bus.ipc import socket_path, sole_server
 from dnstrail.errors import BusError
 
 _HIGH_WATER = 4000  # messages; a batch holds up to a few hundred events
-_MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
-_MAX_REQUEST = 16 << 20  # bytes; requests beyond the limit of lookups are refused with a reason up to this size
+_MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected, also of a request
 _WAITING_REQUESTS = 64  # unread requests of one client; beyond them its socket has to wait
 _MAX_FRAMES = 16  # of a request, including its envelope; a longer one is dropped
 _HEARTBEAT = 2000  # ms between heartbeats; a peer that is silent for twice as long is disconnected
@@ -193,7 +192,6 @@ class ZmqBus:
 
     def server(self, address: str) -> _Server:
         socket = self._socket(zmq.ROUTER)
-        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST)
         socket.setsockopt(zmq.RCVHWM, _WAITING_REQUESTS)
         return self._keep(_Server(socket, self._bind(socket, address)))
 
