@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.dns.names import lookup_key
+from dnstrail.image import LookupResult, Trails
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
@@ -46,7 +46,8 @@ def answer(request: Request, _state: CacheState) -> Any:
 
 @answer.register
 def _get(request: Get, state: CacheState) -> dict[str, Any]:
-    data = _look_up(request.key, state, now=state.now, at=request.at)
+    found = state.image.get(request.key, now=state.now, at=state.moment(request.at))
+    data = _data(found, state)
     if data is None:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
     return data
@@ -54,27 +55,22 @@ def _get(request: Get, state: CacheState) -> dict[str, Any]:
 
 @answer.register
 def _get_many(request: GetMany, state: CacheState) -> list[dict[str, Any] | None]:
-    """Look up each key once, in whatever spellings it is repeated; all results share one bound."""
-    found: dict[str | None, dict[str, Any] | None] = {}
+    """Look up all keys as of one moment; the reply has a bounded number of names and addresses."""
     results: list[dict[str, Any] | None] = []
-    now, budget = state.now, _MAX_NODES
-    for key in request.keys:
-        node = lookup_key(key)
-        if node not in found:
-            found[node] = _look_up(key, state, now=now, at=request.at, budget=budget)
-        results.append(_cut(found[node], budget))
+    budget = _MAX_NODES
+    for found in state.image.get_many(request.keys, now=state.now, at=state.moment(request.at)):
+        results.append(_cut(_data(found, state), budget))
         budget -= _size(results[-1])
     return results
 
 
 @answer.register
 def _trail(request: Trail, state: CacheState) -> dict[str, Any]:
-    trails = state.image.trails(request.key, request.connection, now=state.now, at=request.at)
+    at = state.moment(request.at)
+    trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
-    data: dict[str, Any] = msgspec.to_builtins(trails)
-    data["history"] = _is_remembered(data.pop("exact"), request.at, state)
-    return data
+    return _shown(trails, state.wall(0))
 
 
 @answer.register
@@ -87,11 +83,12 @@ def _rank(request: Rank, state: CacheState) -> list[list[str]]:
     of_address: dict[str, AddressNames] = {}
     ranked: dict[ConnectionTo, list[str]] = {}
     replies: list[list[str]] = []
-    now, budget, until = state.now, _MAX_NODES, state.clock.monotonic() + _RANKING
+    now, at = state.now, state.moment(request.at)
+    budget, until = _MAX_NODES, state.clock.monotonic() + _RANKING
     for to in request.connections:
         if to not in ranked and budget > 0 and state.clock.monotonic() < until:
             if to.address not in of_address:
-                of_address[to.address] = state.image.names_of_address(to.address, now=now, at=request.at, nodes=budget)
+                of_address[to.address] = state.image.names_of_address(to.address, now=now, at=at)
             ranked[to] = _likeliest(of_address[to.address], to, state)
         elif to not in ranked:
             state.counters["rank_cut_short"] += 1
@@ -137,7 +134,7 @@ def _health(_request: Health, state: CacheState) -> dict[str, Any]:
         "probes": len(probes),
         "turns": {probe.start: probe.turn for probe in probes},
         "ended": bool(probes) and all(probe.ended for probe in probes),
-        "now": state.now if probes and state.image.counters["messages"] else None,
+        "now": state.wall(state.now) if probes and state.image.counters["messages"] else None,
     }
 
 
@@ -152,15 +149,9 @@ def _likeliest(names: AddressNames, to: ConnectionTo, state: CacheState) -> list
     return names.likeliest(to.connection)
 
 
-def _look_up(
-    key: str, state: CacheState, *, now: float, at: float | None, budget: int = _MAX_NODES
-) -> dict[str, Any] | None:
-    """Return the result for one key with at most `budget` names and addresses, or None."""
-    found = state.image.get(key, now=now, at=at, nodes=max(budget, 1))
+def _data(found: LookupResult | None, state: CacheState) -> dict[str, Any] | None:
     state.counters["misses" if found is None else "hits"] += 1
-    if found is None:
-        return None
-    return {**found.fields, "history": _is_remembered(found.exact, at, state)}
+    return None if found is None else found.fields
 
 
 def _size(data: dict[str, Any] | None) -> int:
@@ -176,6 +167,18 @@ def _cut(data: dict[str, Any] | None, budget: int) -> dict[str, Any] | None:
     return {**data, **lists, "truncated": True}
 
 
-def _is_remembered(exact: bool, at: float | None, state: CacheState) -> bool:
-    """Return whether a result contains all that was live at `at`."""
-    return exact and (at is None or state.image.remembers(at))
+def _shown(trails: Trails, difference: float) -> dict[str, Any]:
+    """Return trails with their times in wall time, which is ahead of the stream by a difference (seconds)."""
+    data: dict[str, Any] = msgspec.to_builtins(trails)
+    for trail in data["trails"]:
+        for one in (trail, *trail["asked"]):
+            _shift(one, difference)
+    for named in data["server_names"]:
+        _shift(named, difference)
+    return data
+
+
+def _shift(times: dict[str, Any], difference: float) -> None:
+    if difference:
+        times["first_seen"] += difference
+        times["last_seen"] += difference

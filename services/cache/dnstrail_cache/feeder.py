@@ -8,15 +8,12 @@ import structlog
 
 from dnstrail.bus import Subscriber
 from dnstrail.captured import Captured
-from dnstrail.dns import is_response
 from dnstrail.errors import BadMessage
-from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import apply_event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_cache.duplicates import DuplicateFilter
 from dnstrail_cache.health import TurnTimes
 from dnstrail_cache.state import CacheState
 
@@ -24,7 +21,7 @@ TOPICS = (*EVENT_TOPICS, TURN)
 _AT_ONCE = 0.02  # seconds; a batch may hold some hundred events
 _MESSAGES_AT_ONCE = 256
 _SWEPT_AT_ONCE = 512
-_NANOSECONDS = 1_000_000_000
+_AHEAD = 1_000_000  # ns by which a stamp may be ahead of its arrival without being counted
 
 
 class Feeder:
@@ -39,7 +36,6 @@ class Feeder:
         self._listener = Listener(subscriber)
         self._state = state
         self._report = report
-        self._duplicates = DuplicateFilter()
         self._loss_reporter = LossReporter()
         self._losses = -1
         self._silent: set[str] = set()
@@ -60,7 +56,9 @@ class Feeder:
             if state.clock.monotonic() >= until:
                 break
         self._count_vanished()
-        state.image.sweep(state.now, _SWEPT_AT_ONCE)
+        if state.live:
+            state.image.advance(state.now)
+        state.image.sweep(_SWEPT_AT_ONCE)
 
     def _apply(self, topic: str, body: bytes) -> None:
         if topic == TURN:
@@ -70,42 +68,44 @@ class Feeder:
             self._state.follower.batch(topic, batch)
             self._state.applied += len(batch.events)
             live = self._state.live
+            shift = self._state.stream.shift_of(batch.start) if live else 0
             for event in batch.events:
-                self._apply_event(topic, event, live, batch.host)
+                stamp = self._stamp(event.timestamp + shift) if live else event.timestamp
+                outcome = apply_event(self._state.image, topic, event, live=live, stamp=stamp, host=batch.host)
+                if outcome.conflict:
+                    self._report(event, batch.host)
+
+    def _stamp(self, stamp: int) -> int:
+        """Return the stamp of an event that has arrived: it is not ahead of its arrival."""
+        now = self._state.now
+        if stamp - now > _AHEAD:
+            self._state.counters["stamp_ahead"] += 1
+        return min(stamp, now)
 
     def _end_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live
         state.follower.turn(turn)
         self._listener.turn(turn)
-        if turn.live and not was_live:  # the image holds nothing from before the first live turn
-            state.image.forget(turn.now / _NANOSECONDS)
+        if turn.live:
+            state.stream.note_turn(turn.start, turn.now)
+            if not was_live:  # the image holds nothing from before the first live turn
+                state.image.forget(state.now)
         now = state.clock.monotonic()
         earlier = state.turn_times.get(turn.start)
         state.turn_times[turn.start] = TurnTimes(now if earlier is None else earlier.first, now)
         if len(state.turn_times) > len(state.probes):  # the follower has evicted a start
             state.turn_times = {probe.start: state.turn_times[probe.start] for probe in state.probes}
-        self._note_losses(turn)
+        self._note_losses()
         self._loss_reporter.note(state.follower.lost, now)
 
-    def _apply_event(self, topic: str, event: Captured, live: bool, host: str) -> None:
-        state = self._state
-        if topic == NET_PACKET_DNS and is_response(event.payload) and self._duplicates.is_copy(event):
-            state.counters["copies"] += 1
-            return
-        outcome = apply_event(state.image, topic, event, live=live)
-        if outcome.admitted:  # a response that was not admitted may still match on its other socket
-            self._duplicates.note(event)
-        if outcome.conflict:
-            self._report(event, host)
-
-    def _note_losses(self, turn: Turn) -> None:
+    def _note_losses(self) -> None:
         """Put all parties in doubt after a loss, here or at a probe, and after the start of a probe."""
         state = self._state
         losses = sum(state.follower.lost.values()) + len(state.probes)
         losses += sum(sum(reasons.values()) for probe in state.probes for reasons in probe.lost.values())
         if losses != self._losses:
             self._losses = losses
-            state.image.admission.gap(max(turn.now / _NANOSECONDS, state.image.latest))
+            state.image.gap(max(state.now, state.image.now))
 
     def _note_silence(self) -> None:
         if self._listener.idle(self._state.clock.monotonic()):

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from dnstrail.image import Image
 from dnstrail.image.apply import TOPICS
-from dnstrail.process.clock import Clock
+from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
+from dnstrail_cache.stream_clock import SECOND, StreamClock
 
 
 @dataclass(slots=True)
@@ -20,11 +21,13 @@ class CacheState:
 
     The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
-    `turn_times` holds the arrival times of the turns of each probe. `applied` counts events.
+    `turn_times` holds the arrival times of the turns of each probe. `applied` counts events. `stream` is the clock of a
+    live stream.
     """
 
     image: Image
     clock: Clock
+    stream: StreamClock
     follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
@@ -42,9 +45,19 @@ class CacheState:
         return any(probe.live for probe in self.probes)
 
     @property
-    def now(self) -> float:
-        """The clock of the stream: wall time with a live probe, else the greatest time stamp so far."""
-        return self.clock.wall() if self.live else self.image.latest
+    def now(self) -> int:
+        """The clock of the stream (ns): one that never steps with a live probe, else the greatest time stamp so far."""
+        return self.stream.now() if self.live else self.image.now
+
+    def moment(self, at: float | None) -> int | None:
+        """Return a time of a request (seconds of wall time) on the clock of the stream."""
+        if at is None:
+            return None
+        return self.stream.moment(at) if self.live else nanoseconds(at)
+
+    def wall(self, stamp: int) -> float:
+        """Return a time of the stream as it is shown, in seconds of wall time."""
+        return (stamp + (self.stream.difference() if self.live else 0)) / SECOND
 
     @property
     def status(self) -> str:
@@ -59,7 +72,7 @@ class CacheState:
     @property
     def image_counters(self) -> dict[str, int]:
         """The size of the image, and its counters."""
-        return {"roots": len(self.image), "relations": self.image.store.relations, **self.image.counters}
+        return {"roots": len(self.image), "relations": self.image.store.places.relations, **self.image.counters}
 
     @property
     def admission_counters(self) -> dict[str, int]:

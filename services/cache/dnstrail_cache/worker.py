@@ -12,7 +12,6 @@ from dnstrail.bus import Bus, Pusher, ServedRequest, Server, Subscriber
 from dnstrail.captured import Captured
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
-from dnstrail.image.admission import Admission
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.lookups import RefusedError, Request, decode_request, encode_data, encode_error
 from dnstrail.tracee import event_map
@@ -20,6 +19,7 @@ from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import TOPICS, Feeder
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.state import CacheState
+from dnstrail_cache.stream_clock import StreamClock
 
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
 _POLL = 0.05  # seconds between two checks of the stop signal
@@ -46,7 +46,7 @@ def run(
 
     Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs.
     """
-    state = CacheState(Image(bounds, Admission(unmatched)), clock)
+    state = CacheState(Image(bounds, unmatched), clock, StreamClock(clock))
     worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher)), state, beat)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():

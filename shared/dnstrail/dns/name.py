@@ -78,6 +78,12 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
     return found
 
 
+def ordinary_name_end(wire: bytes, start: int) -> int:
+    """Return the offset behind an ordinary name without pointers, 0 if there is another name, or none."""
+    found = _ordinary_name(wire, start)
+    return found.end() if found and found.end() - start <= MAX_NAME else 0
+
+
 def _read_rest(wire: bytes, target: int, known: Known) -> Name | None:
     """Return the name at the target of a pointer that `known` does not hold; usually the rest of an ordinary name."""
     if target not in known and _ordinary_name(wire, target):

@@ -1,13 +1,13 @@
-"""The image: the relations that DNS answers state, each with its own life, and the lookups over them."""
+"""The image: the answers that were seen, indexed, and the lookups over them (docs/image.md)."""
 
 from __future__ import annotations
 
 from dnstrail.connection import Connection
 from dnstrail.image.answer import Circumstances
+from dnstrail.image.bounds import Bounds
 from dnstrail.image.image import FeedOutcome, Image
+from dnstrail.image.kind import Kind
 from dnstrail.image.lookup import LookupResult
-from dnstrail.image.relation import Kind, Relation
-from dnstrail.image.store import Bounds
 from dnstrail.image.trails.server_names import ServerNameSighting
 from dnstrail.image.trails.trail import Step, Trail, Trails
 
@@ -19,7 +19,6 @@ __all__ = [
     "Image",
     "Kind",
     "LookupResult",
-    "Relation",
     "ServerNameSighting",
     "Step",
     "Trail",

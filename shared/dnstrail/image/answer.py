@@ -1,4 +1,4 @@
-"""One answer to a question, and the circumstances in which a message was captured (docs/lookups.md)."""
+"""One answer: the circumstances of its message, and the evidence that the image holds of it (docs/trails.md)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from typing import NamedTuple
 
 from dnstrail.captured import Flow, Process
 
+Edge = tuple[str, int, str]  # one relation: owner, type, target
+
 
 class Circumstances(NamedTuple):
     """The context of one captured DNS message, as far as the source knows it.
 
     `flow` and `process` belong to the packet. `live` states that the source watches the present, not a file. `foreign`
     states that the server is none of the asker's configured resolvers; None means unknown. `asked` states that the
-    question was captured together with its answer, as by getaddrinfo: such an answer needs no matching query.
+    question was captured together with its answer, as by getaddrinfo: such an answer needs no matching query. `host`
+    is the host on which the packet was captured.
     """
 
     flow: Flow | None = None
@@ -20,20 +23,38 @@ class Circumstances(NamedTuple):
     live: bool = False
     foreign: bool | None = None
     asked: bool = False
+    host: str = ""
+
+
+class Evidence(NamedTuple):
+    """Who asked a question, by which type, and which server answered; answers of the same circumstances share one.
+
+    `process` is the asker, never the server. `client` and `server` are packed addresses, b"" if unknown. `matched`
+    states that the query was captured. `foreign` has the meaning that it has in Circumstances.
+    """
+
+    type: int
+    process: Process | None
+    client: bytes
+    server: bytes
+    matched: bool
+    foreign: bool | None
 
 
 class Answer(NamedTuple):
-    """One admitted answer to a question: the evidence that trails report. Times are seconds since the epoch.
+    """An admitted response that states relations: `edges`, and along them their lives (ns, without grace).
 
-    `stamp` is the time of the packet. `noted` is the time at which the stream had reached it: the stamp of a live
-    source; in a file the greatest stamp so far, which a late packet does not turn back. `process` is the asker, never
-    the server. `matched` states that the query was captured. `foreign` has the meaning that it has in Circumstances.
+    `stamp` is the time of the packet (ns since the epoch). `noted` is the time at which the stream had reached it: the
+    stamp of a live source; in a file the greatest stamp so far, which a late packet does not turn back. `party` is who
+    asked, as admission names it. `doubted` states that admission could not match the answer because events of its
+    party were lost.
     """
 
-    noted: float
-    stamp: float
-    type: int
-    flow: Flow | None
-    process: Process | None
-    matched: bool
-    foreign: bool | None
+    question: str
+    edges: tuple[Edge, ...]
+    lives: tuple[int, ...]
+    stamp: int
+    noted: int
+    evidence: Evidence
+    party: tuple[object, ...]
+    doubted: bool

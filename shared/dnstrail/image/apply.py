@@ -10,24 +10,29 @@ from dnstrail.captured import (
     Captured,
     Process,
 )
+from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.image import FeedOutcome, Image
 from dnstrail.image.trails.server_names import ServerNameSighting
 
 TOPICS = (NET_PACKET_DNS, NET_TCP_CONNECT, NET_SERVER_NAME)
-_NANOSECONDS = 1_000_000_000
 
 
-def apply_event(image: Image, topic: str, event: Captured, *, live: bool) -> FeedOutcome:
+def apply_event(
+    image: Image, topic: str, event: Captured, *, live: bool, stamp: int | None = None, host: str = ""
+) -> FeedOutcome:
     """Apply an event of one of TOPICS to the image; any other event changes nothing.
 
-    Return the outcome of a DNS message, and the empty outcome for every other event.
+    `stamp` is the time of the event on the clock of the stream (ns), by default its own time stamp. `host` is the host
+    on which it was captured. Return the outcome of a DNS message, and the empty outcome for
+    every other event.
     """
-    stamp = event.timestamp / _NANOSECONDS
+    stamp = event.timestamp if stamp is None else stamp
     if topic == NET_PACKET_DNS:
         foreign, asked = event.args.get("foreign"), GETADDRINFO in event.args
-        return image.feed(stamp, event.payload, Circumstances(event.flow, event.process, live, foreign, asked))
+        circumstances = Circumstances(event.flow, event.process, live, foreign, asked, host)
+        return image.feed(stamp, event.payload, circumstances)
     if topic == NET_TCP_CONNECT:
         _apply_connection(image, stamp, event)
     elif topic == NET_SERVER_NAME:
@@ -35,20 +40,20 @@ def apply_event(image: Image, topic: str, event: Captured, *, live: bool) -> Fee
     return FeedOutcome()
 
 
-def _apply_connection(image: Image, stamp: float, event: Captured) -> None:
+def _apply_connection(image: Image, stamp: int, event: Captured) -> None:
     process, port = event.process or Process(), event.args.get("dst_port")
     address = address_text(str(event.args.get("dst", "")))
     if address is not None and isinstance(port, int):
-        actors = (process.pid, process.container_id, _client(event))
-        image.note_connection(stamp, [actor for actor in actors if actor], address, port)
+        connection = Connection(process.pid or None, process.container_id or None, _client(event) or None, port)
+        image.note_connection(stamp, connection, address)
 
 
-def _apply_server_name(image: Image, stamp: float, event: Captured) -> None:
+def _apply_server_name(image: Image, stamp: int, event: Captured) -> None:
     name, evidence = str(event.args.get("server_name", "")), str(event.args.get("evidence", ""))
     address = known_address(event.flow.destination) if event.flow else ""
     if event.flow and address and name:
-        sighting = ServerNameSighting(stamp, name, evidence, _client(event), event.flow.destination_port)
-        image.note_server_name(address, sighting)
+        port = event.flow.destination_port
+        image.note_server_name(address, ServerNameSighting(stamp, name, evidence, _client(event), port))
 
 
 def _client(event: Captured) -> str:

@@ -1,4 +1,4 @@
-"""The image: DNS messages in, answers to lookups out (docs/lookups.md)."""
+"""The image: DNS messages in, answers to lookups out (docs/image.md)."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import msgspec
+
+from dnstrail.captured import FORWARDER, Flow
 from dnstrail.connection import Connection
-from dnstrail.dns import Message, decode
+from dnstrail.dns import decode
+from dnstrail.dns.header import IN, Header, read_header
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
-from dnstrail.image.admission import Admission, Verdict, conflicts
-from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.lookup import LookupResult, lookup
-from dnstrail.image.relate import refusal, relate
-from dnstrail.image.relation import Edge
-from dnstrail.image.store import Bounds, Store
-from dnstrail.image.trails.asker import actors_of
-from dnstrail.image.trails.connection_history import Actor, ConnectionHistory
+from dnstrail.image.admission import Admission, Verdict
+from dnstrail.image.answer import Answer, Circumstances, Evidence
+from dnstrail.image.bounds import Bounds
+from dnstrail.image.lookup import LookupResult, look_up
+from dnstrail.image.relate import Stated, relate
+from dnstrail.image.store import Store
 from dnstrail.image.trails.names import AddressNames
+from dnstrail.image.trails.scope import note_connection
 from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTable
-from dnstrail.image.trails.trail import Trails, find_trails
+from dnstrail.image.trails.trail import MAX_TRAILS, Trails, find_trails
 from dnstrail.image.view import View
 
-MAX_ADDRESSES = 64  # of one answer that are candidates for later connections
-_ANYBODY = Connection()
+_NEVER = -(1 << 61)
+_AA, _RA = 0x0400, 0x0080
+_LLMNR = 5355  # the port of RFC 4795
 _UNKNOWN = Circumstances()
+_ANYBODY = Connection()
+_ALWAYS = 1 << 60  # ns: nothing of a file is removed by time
 
 
 class FeedOutcome(NamedTuple):
@@ -43,166 +49,240 @@ _IGNORED = FeedOutcome()
 
 
 class Image:
-    """All relations that answers stated, within bounds, and the evidence beside them.
+    """All answers that were seen, within bounds, indexed by the names and addresses that they relate.
 
-    It is plain data: time stamps come with the messages, and nothing is read or sent. `latest` is the greatest stamp
-    so far, which is the clock of a file. `counters` counts messages and resource records by their outcome.
+    It is plain data: times come with the messages (ns since the epoch), and nothing is read or sent. `now` is the clock
+    of the stream: the greatest stamp so far, or what `advance` set. `counters` counts messages and resource records by
+    their outcome.
     """
 
-    def __init__(self, bounds: Bounds | None = None, admission: Admission | None = None) -> None:
+    def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
         self.bounds = bounds or Bounds()
-        self.admission = Admission("accept") if admission is None else admission  # an empty one is false
-        self.store = Store(self.bounds)
-        self.latest = float("-inf")
-        self.counters: Counter[str] = self.store.counters
-        self.uses = ConnectionHistory(self.counters)
+        self.admission = Admission(unmatched)
+        self.counters: Counter[str] = Counter()
+        self.store = Store(self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
+        self.now = _NEVER
+        self.live = False
 
     def __len__(self) -> int:
-        return len(self.store.roots)
+        return len(self.store.places.roots)
 
-    def feed(self, stamp: float, payload: bytes, circumstances: Circumstances = _UNKNOWN) -> FeedOutcome:
+    @property
+    def forgotten(self) -> int | None:
+        """The latest end of anything that is no longer held, None before anything went."""
+        return self.store.forgotten
+
+    def roots(self) -> list[str]:
+        """Return the questions that hold a place, in the order in which they give it up."""
+        return [root.name for root in self.store.places]
+
+    def advance(self, now: int) -> None:
+        """Move the clock of the stream forward."""
+        self.now = max(self.now, now)
+
+    def feed(self, stamp: int, payload: bytes, circumstances: Circumstances = _UNKNOWN) -> FeedOutcome:
         """Apply one DNS message from its wire form, and return its outcome.
 
         Any bytes are accepted: a message that does not count is counted by its reason, and nothing is raised.
         """
-        self.latest = max(self.latest, stamp)
+        self.now = max(self.now, stamp)
+        self.live = circumstances.live
         self.counters["messages"] += 1
-        message = self._read(payload, stamp, circumstances)
-        if message is None:
+        header = self._read(stamp, payload, circumstances)
+        if header is None:
             return _IGNORED
-        root, edges = relate(message, self.counters)
-        verdict = self._admit(message, stamp, circumstances)
-        conflict = conflicts(verdict, frozenset(edge.target for edge in edges))
+        verdict = self.admission.answered(stamp, header, payload, circumstances)
+        if header.answer_count == 0:
+            self.counters["no_answer"] += 1
+            self.admission.note(verdict._replace(admitted=False), stamp, payload, frozenset())
+            return _IGNORED
+        if not verdict.admitted:
+            self.counters["not_admitted"] += not verdict.copy
+            if not verdict.again and not verdict.matched:
+                return _IGNORED
+        stated = self._relate(payload, header, circumstances.flow)
+        conflict = self.admission.note(verdict, stamp, payload, frozenset(edge[2] for edge in stated.edges))
         if conflict:
             self.counters["answer_conflict"] += 1
         if verdict.admitted:
-            self._apply(root, edges, self._answer(message, stamp, circumstances, verdict))
+            self._apply(stated, stamp, circumstances, verdict)
         return FeedOutcome(verdict.admitted, conflict)
 
-    def get(
-        self, key: str, *, now: float | None = None, at: float | None = None, nodes: int | None = None
-    ) -> LookupResult | None:
-        """Look up a name or an address as of `now` (default: the greatest stamp), or as of the past time `at`.
+    def get(self, key: str, *, now: int | None = None, at: int | None = None) -> LookupResult | None:
+        """Look up a name or an address as of `now` (default: the clock), or as of the past time `at`.
 
-        A lookup without `at` counts as a use of its root. `nodes` lowers the bound on the nodes of the result.
+        A lookup without `at` is a use of the root by whose answer it was found.
         """
-        node = lookup_key(key)
-        limit = min(self.bounds.nodes, nodes or self.bounds.nodes)
-        found = lookup(self.view(now=now, at=at), node, limit) if node else None
-        if found and at is None:
-            self.store.touch(found.dns_root)
-        return found
+        return self.get_many([key], now=now, at=at)[0]
+
+    def get_many(
+        self, keys: Iterable[str], *, now: int | None = None, at: int | None = None
+    ) -> list[LookupResult | None]:
+        """Look up several keys as of one time and within the bounds of one lookup; each different key once."""
+        view, nodes = self.view(now=now, at=at), self.bounds.nodes
+        known: dict[str | None, LookupResult | None] = {None: None}
+        results = []
+        for key in keys:
+            node = lookup_key(key)
+            if node not in known:
+                known[node] = self._look_up(view, node or "", max(nodes, 1), at)
+            found = known[node]
+            results.append(found)
+        return results
 
     def trails(
         self,
         key: str,
         connection: Connection = _ANYBODY,
         *,
-        now: float | None = None,
-        at: float | None = None,
+        now: int | None = None,
+        at: int | None = None,
+        limit: int = MAX_TRAILS,
     ) -> Trails | None:
         """Return the paths from questions to a key, the likeliest first, expired paths included; None without any."""
         node = lookup_key(key)
-        view = self.view(now=now, at=at)
-        return find_trails(view, node, self.bounds.nodes, connection, self.uses, self.server_names) if node else None
+        if not node:
+            return None
+        view, held = self.view(now=now, at=at), self._held(now, at)
+        roots, nodes = self.store.places.roots, self.bounds.nodes
+        found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit)
+        if found is None or at is None or self.remembers(at):
+            return found
+        return msgspec.structs.replace(found, history=False)
 
-    def names_of_address(
-        self, address: str, *, now: float | None = None, at: float | None = None, nodes: int | None = None
-    ) -> AddressNames:
+    def names_of_address(self, address: str, *, now: int | None = None, at: int | None = None) -> AddressNames:
         """Return the live names of an address, to be ordered for connections to it, as in `dst_dns`.
 
         They are the names of `get(address)`, except at a sinkhole address (0.0.0.0/8, 127.0.0.0/8, ::, ::1). A text
-        that is no address has none. Unlike `get` this never counts as a use of a root. `nodes` lowers the bound on
-        nodes, as in `get`.
+        that is no address has none. Unlike `get` this is no use of a root.
         """
-        limit = min(self.bounds.nodes, nodes or self.bounds.nodes)
-        view = self.view(now=now, at=at)
-        return AddressNames(view, address_text(address) or "", limit, self.uses, self.server_names)
+        view, roots, nodes = self.view(now=now, at=at), self.store.places.roots, self.bounds.nodes
+        return AddressNames(view, self._held(now, at), roots, address_text(address) or "", nodes, self.server_names)
 
-    def note_connection(self, stamp: float, actors: Iterable[Actor], address: str, port: int) -> None:
-        """Note a connection of these actors: process id, container id, client address. It used one of their answers."""
-        self.uses.note_connection(actors, address, port, stamp)
+    def note_connection(self, stamp: int, connection: Connection, address: str) -> None:
+        """Note a connection to an address: it counts for the answer that it followed."""
+        note_connection(self.store.graph, stamp, connection, address)
 
     def note_server_name(self, address: str, sighting: ServerNameSighting) -> None:
         """Note the server name that a client sent to an address."""
         self.server_names.note(address, sighting)
 
-    def view(self, *, now: float | None = None, at: float | None = None) -> View:
+    def view(self, *, now: int | None = None, at: int | None = None) -> View:
         """Return the relations that are live at `now`, or that were live at `at`."""
-        when = self.latest if now is None else now
-        return View(
-            self.store.forward,
-            self.store.pointers,
-            when if at is None else at,
-            self.bounds.grace,
-            history=self.bounds.history,
-            seen_by=float("inf") if at is None else at,
-        )
+        when = self.now if now is None else now
+        return View(self.store.graph, when if at is None else at, self.bounds.grace_ns, at, self.bounds.walked)
 
-    def remembers(self, at: float) -> bool:
+    def remembers(self, at: int) -> bool:
         """Return whether everything that was live at `at` is still held."""
-        return at >= self.store.forgotten
+        return self.store.forgotten is None or at >= self.store.forgotten
 
-    def forget(self, at: float) -> None:
-        """Declare that nothing is held from before `at`."""
-        self.store.forgotten = max(self.store.forgotten, at)
+    def forget(self, end: int) -> None:
+        """Declare that nothing is held from before `end`."""
+        self.store.forget(end)
 
-    def sweep(self, now: float, steps: int) -> None:
-        """Remove what ended by `now`, in at most `steps` steps. Lookups show no difference but in `history`."""
-        self.store.sweep(now, steps)
+    def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
+        """Note that the party with this cgroup lost events, or all parties (cgroup 0)."""
+        self.admission.gap(stamp, host, cgroup)
 
-    def _read(self, payload: bytes, stamp: float, circumstances: Circumstances) -> Message | None:
-        """Return a response that counts. Count any other message by its reason; a query waits for its response."""
+    def sweep(self, steps: int) -> None:
+        """Remove what ended, in at most `steps` steps. Lookups show no difference but in `history`."""
+        self.store.sweep(self.now, steps, live=self.live)
+
+    def _held(self, now: int | None, at: int | None) -> View:
+        """Return the view that also contains what has ended and is held still, whether a sweep has come by or not."""
+        view = self.view(now=now, at=at)
+        lasting = self.bounds.grace_ns + (self.bounds.history_ns if self.live else _ALWAYS)
+        return View(view.graph, view.t, lasting, at, self.bounds.walked)
+
+    def _look_up(self, view: View, node: str, nodes: int, at: int | None) -> LookupResult | None:
+        view.aged, view.exact = False, True
+        looked_up = look_up(view, self.store.places.roots, node, nodes)
+        if looked_up is None:
+            return None
+        found, root = looked_up
+        if at is None:
+            self.store.places.use(root)
+        elif not self.remembers(at):
+            return msgspec.structs.replace(found, history=False)
+        return found
+
+    def _read(self, stamp: int, payload: bytes, circumstances: Circumstances) -> Header | None:
+        """Return the header of a response that counts. Count any other message by its reason; a query waits."""
         try:
-            message = decode(payload)
+            header = read_header(payload)
         except BadMessage:
             self.counters["bad_message"] += 1
             return None
-        reason = refusal(message)
-        if reason:
-            self.counters[reason] += 1
-            if reason == "query":
-                self.admission.asked(stamp, payload, circumstances.flow, circumstances.process)
-            return None
+        reason = _refusal(header, circumstances.flow)
+        if not reason:
+            return header
+        self.counters[reason] += 1
+        if reason == "query":
+            self.admission.asked(stamp, header, payload, circumstances)
+        return None
+
+    def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Stated:
+        """Decode a response that counts, and return what it states."""
+        try:
+            message = decode(payload)
+        except BadMessage:  # the question is whole, so this cannot be
+            self.counters["bad_message"] += 1
+            return Stated("")
         if message.skipped:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
             self.counters["cut_short"] += 1
-        return message
+        authoritative = header.flags & (_AA | _RA) == _AA
+        own_only = authoritative and flow is not None and flow.role == FORWARDER and not flow.egress
+        return relate(message, self.counters, self.bounds.owned, own_only=own_only)
 
-    def _admit(self, message: Message, stamp: float, circumstances: Circumstances) -> Verdict:
-        flow, live, asked = circumstances.flow, circumstances.live, circumstances.asked
-        verdict = self.admission.answered(stamp, message, flow, live=live, asked=asked)
-        if not verdict.admitted:
-            self.counters["not_admitted"] += 1
-        return verdict
-
-    def _answer(self, message: Message, stamp: float, circumstances: Circumstances, verdict: Verdict) -> Answer:
-        """Return the answer with its asker: who sent the query, else whom the response reached, never the server."""
-        flow, process, live, foreign, asked = circumstances
-        reached = process if asked or (flow and not flow.egress) else None
-        return Answer(
-            noted=stamp if live else self.latest,
+    def _apply(self, stated: Stated, stamp: int, circumstances: Circumstances, verdict: Verdict) -> None:
+        if not stated.edges:
+            self.counters["unrelated"] += 1
+            return
+        self.counters["related"] += 1
+        live = circumstances.live
+        answer = Answer(
+            question=stated.question,
+            edges=stated.edges,
+            lives=stated.lives,
             stamp=stamp,
-            type=message.type,
-            flow=flow,
-            process=verdict.asker or reached,
-            matched=verdict.matched,
-            foreign=foreign,
+            noted=stamp if live else self.now,
+            evidence=_evidence(stated.type, circumstances, verdict),
+            party=verdict.party,
+            doubted=verdict.doubted,
         )
+        self.store.apply(answer, self.now, live=live)
 
-    def _apply(self, root: str, edges: list[Edge], answer: Answer) -> None:
-        self.counters["related" if edges else "unrelated"] += 1
-        if edges:
-            self.store.apply(self.latest, root, edges, answer)
-            self._note_answer(root, edges, answer)
-        self.store.sweep(self.latest, 2 * len(edges) + 2)
 
-    def _note_answer(self, root: str, edges: list[Edge], answer: Answer) -> None:
-        """Note which actors know an address from this answer, so that their connections name it."""
-        actors = actors_of(answer)
-        if actors:
-            for target in dict.fromkeys(edge.target for edge in edges[:MAX_ADDRESSES]):
-                if address_text(target):
-                    self.uses.note_answer(actors, target, root, answer.stamp)
+def _refusal(header: Header, flow: Flow | None) -> str:
+    """Return the counter of a message that changes nothing in the image, "" for a response that counts."""
+    if flow is not None and (_LLMNR in (flow.source_port, flow.destination_port) or _is_multicast(flow.destination)):
+        return "multicast"
+    if header.opcode != 0:
+        return "opcode"
+    if not header.is_response:
+        return "query" if header.question_count == 1 and header.cls == IN else "other_query"
+    if header.question_count != 1:
+        return "question_count"
+    return "" if header.cls == IN else "class"
+
+
+def _is_multicast(packed: bytes) -> bool:
+    """Return whether an address is one of a group (RFC 1112, RFC 4291): 224.0.0.0/4 or ff00::/8."""
+    return packed[:1] == b"\xff" if len(packed) == 16 else packed[:1] in _GROUPS  # noqa: PLR2004 - IPv6
+
+
+_GROUPS = frozenset(bytes([first]) for first in range(224, 240))
+
+
+def _evidence(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> Evidence:
+    """Return the evidence of an answer. The asker sent the query, or received the response; it is never the server."""
+    flow, process = circumstances.flow, circumstances.process
+    reached = process if circumstances.asked or (flow is not None and not flow.egress) else None
+    client, server = b"", b""
+    if flow is not None:
+        client = flow.destination
+        server = flow.meant if flow.socket and not flow.egress and flow.meant else flow.source
+    return Evidence(rdtype, verdict.asker or reached, client, server, verdict.matched, circumstances.foreign)

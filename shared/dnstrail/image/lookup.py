@@ -1,23 +1,23 @@
-"""Lookups over a view of the live relations (docs/lookups.md)."""
+"""The lookup: which names lead to a key, and which addresses it leads to (docs/lookups.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from dnstrail.dns.names import address_text
-from dnstrail.image.relation import DIRECT, Relation
-from dnstrail.image.view import View
-from dnstrail.image.walk import Walk, walk_direct, walk_down, walk_up
+from dnstrail.image.graph import newest_first
+from dnstrail.image.kind import FAR
+from dnstrail.image.record import Record, Root
+from dnstrail.image.view import NEVER, View
 
 
 class LookupResult(msgspec.Struct, frozen=True):
     """The result of a lookup; it contains only names and addresses that live relations connect with the key.
 
-    `truncated` states that the bound on the nodes of a result left some out. `exact` is False if the lookup is for a
-    past time and the state of one of its relations at that time is no longer known.
+    `truncated` states that a bound left some out. `history` is False if the lookup is for a past time that the image
+    does not remember wholly.
     """
 
     ip_addresses: list[str]
@@ -25,116 +25,268 @@ class LookupResult(msgspec.Struct, frozen=True):
     dns_root: str
     state: str = "live"
     truncated: bool = False
-    exact: bool = True
+    history: bool = True
 
     @property
     def fields(self) -> dict[str, Any]:
         """Return the fields of a reply."""
-        return {
-            "ip_addresses": self.ip_addresses,
-            "dns_queries": self.dns_queries,
-            "dns_root": self.dns_root,
-            "state": self.state,
-            "truncated": self.truncated,
-        }
+        return msgspec.structs.asdict(self)
 
 
-def lookup(view: View, key: str, limit: int) -> LookupResult | None:
-    """Look up a key in canonical form; return None if nothing live touches it. Always terminates."""
-    is_address = address_text(key) is not None
-    root = find_root(view, key)
-    up = walk_up(view, key, limit)
-    down = Walk({key: 0}) if is_address else walk_down(view, key, limit)
-    if is_address:
-        names = _in_order(view, root, chain(view, root, up), set(up.distance) - {key}) if root else []
-        names += [name for name in _pointer_names(view, key) if name not in up.distance and name != root]
-        addresses = [key]
-    elif root:
-        names = _in_order(view, root, chain(view, root, up), {*up.distance, *_names(down)})
-        addresses = _addresses(view, key, down)
-    else:
-        names = [key]
-        addresses = _pointer_addresses(view, key)
-    if not names or (root is None and not addresses):
-        return None
-    without = view.with_grace(0)
-    state = "live" if _finds(without, key, is_address, limit) else "grace"
-    return LookupResult(addresses, names, root or "", state, up.cut or down.cut, view.exact and without.exact)
+class Origin(NamedTuple):
+    """The question of a result, "" with reverse records alone, and the root whose answer found it."""
+
+    question: str
+    root: Root
 
 
-def find_root(view: View, key: str) -> str | None:
-    """Return the key if it was asked and an answer to it is live, else the last question whose answers touch it.
+class Up:
+    """The names that lead to a key. `nearer` maps each name to the next node on its way, nearest names first.
 
-    Return None if no live forward relation touches the key.
+    `freshness` contains the last stamp of the live relations that lead from a name towards the key. `cut` states that
+    a bound ended the walk.
     """
-    if any(key in relation.roots for relation in view.out(key)):
-        return key
-    latest = max(
-        ((seen.message, root) for relation in view.touching(key) for root, seen in relation.roots.items()),
-        default=None,
-    )
-    return latest[1] if latest else None
+
+    __slots__ = ("cut", "freshness", "nearer")
+
+    def __init__(self, view: View, key: str, nodes: int) -> None:
+        self.nearer = {key: ""}
+        self.freshness: dict[str, int] = {}
+        self.cut = self._climb(view, [key], nodes)
+
+    def chain(self, name: str) -> list[str]:
+        """Return the nodes from a name to the key, both included; [] from a name that does not lead there."""
+        nodes = []
+        while name in self.nearer:
+            nodes.append(name)
+            name = self.nearer[name]
+        return nodes
+
+    def _climb(self, view: View, pending: list[str], nodes: int) -> bool:
+        nearer, freshness, into = self.nearer, self.freshness, view.graph.into
+        for node in pending:  # the list grows during the loop: breadth first
+            for record in newest_first(into, node):
+                for place in record.leading_to(node):
+                    view.budget -= 1
+                    if view.budget < 0:
+                        return True
+                    fresh = view.freshness(record, place)
+                    if fresh == NEVER:
+                        continue
+                    owner = record.edges[place][0]
+                    if owner not in nearer:
+                        if len(nearer) > nodes:
+                            return True
+                        nearer[owner] = node
+                        pending.append(owner)
+                    if fresh > freshness.get(owner, NEVER):
+                        freshness[owner] = fresh
+        return False
 
 
-def chain(view: View, root: str, up: Walk) -> list[Relation]:
-    """Return the shortest live chain of relations from the root to the start of `up`; [] without any."""
-    steps: list[Relation] = []
-    at = root
-    while up.distance.get(at):  # not arrived, and not out of reach
-        steps.append(nearest_step(view, at, up))
-        at = steps[-1].target
-    return steps
+class Down:
+    """The names and addresses to which a name leads. `near` and `far` contain the addresses with their freshness.
+
+    Alias, address and service-binding relations lead to near addresses, MX and SRV relations to far ones. `names`
+    contains the freshness of the relations that lead to each name. `cut` states that a bound ended the walk.
+    """
+
+    __slots__ = ("cut", "far", "names", "near")
+
+    def __init__(self, view: View, key: str, nodes: int) -> None:
+        self.near: dict[str, tuple[int, int]] = {}
+        self.far: dict[str, tuple[int, int]] = {}
+        self.names: dict[str, int] = {}
+        seen = {key}
+        services: list[str] = []
+        self.cut = self._descend(view, [key], seen, services, self.near, nodes)
+        if services and not self.cut:
+            pending = [name for name in dict.fromkeys(services) if name not in seen]
+            seen.update(pending)
+            self.cut = self._descend(view, pending, seen, None, self.far, nodes)
+            self.far = {address: rank for address, rank in self.far.items() if address not in self.near}
+
+    def addresses(self) -> list[str]:
+        """Return the addresses, near ones first, each group newest first, ties in the order of an answer."""
+        return [*sorted(self.near, key=self.near.__getitem__), *sorted(self.far, key=self.far.__getitem__)]
+
+    def _descend(
+        self,
+        view: View,
+        pending: list[str],
+        seen: set[str],
+        services: list[str] | None,
+        addresses: dict[str, tuple[int, int]],
+        nodes: int,
+    ) -> bool:
+        """Walk from the pending names; collect the targets of MX and SRV in `services` instead, if that is a list."""
+        names, out = self.names, view.graph.out
+        for node in pending:  # the list grows during the loop: breadth first
+            for record in newest_first(out, node):
+                for place in record.owned_by(node):
+                    view.budget -= 1
+                    if view.budget < 0:
+                        return True
+                    fresh = view.freshness(record, place)
+                    if fresh == NEVER:
+                        continue
+                    _, kind, target = record.edges[place]
+                    if kind in _ADDRESSES or (kind in _BINDINGS and address_text(target) is not None):
+                        rank = (-fresh, place)
+                        if target not in addresses and len(addresses) + len(names) >= nodes:
+                            return True
+                        if rank < addresses.get(target, _LAST):
+                            addresses[target] = rank
+                        continue
+                    if target not in names and len(self.near) + len(self.far) + len(names) >= nodes:
+                        return True
+                    names[target] = max(fresh, names.get(target, NEVER))
+                    if services is not None and kind in FAR:
+                        services.append(target)
+                    elif target not in seen:
+                        seen.add(target)
+                        pending.append(target)
+        return False
 
 
-def nearest_step(view: View, at: str, up: Walk) -> Relation:
-    """Return the first step of the shortest chain from a name that `up` met; of several, the last seen target."""
-    nearer = [r for r in view.out(at) if up.distance.get(r.target) == up.distance[at] - 1]
-    return min(nearer, key=lambda r: (-view.last_seen(r.target), r.target, r.kind))
+_LAST = (1 << 63, 0)  # after every rank
+_ADDRESSES, _BINDINGS = frozenset({1, 28}), frozenset({64, 65})  # A and AAAA; SVCB and HTTPS
 
 
-def _in_order(view: View, root: str, steps: list[Relation], names: set[str]) -> list[str]:
-    """Return the root, the chain from it to the key, then the other names, newest first."""
-    head = [root, *(step.target for step in steps if step.target in names)]
-    rest = names.difference(head)
-    return head + sorted(rest, key=lambda name: (-view.last_seen(name), name))
+def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
+    """Look up a key in canonical form, and return the result with the root by whose answer it was found.
 
-
-def _names(walk: Walk) -> list[str]:
-    return [node for node in walk.distance if address_text(node) is None]
-
-
-def _addresses(view: View, key: str, down: Walk) -> list[str]:
-    """Return direct and alias addresses first, then the addresses behind MX and SRV, each group newest first."""
-    direct = walk_direct(view, key, len(down.distance) - 1)  # without the key
-    near = _newest_first(r for name in _names(direct) for r in view.out(name) if r.kind in DIRECT)
-    far = _newest_first(r for name in _names(down) for r in view.out(name))
-    return [a for a in near if a in direct.distance] + [
-        a for a in far if a in down.distance and a not in direct.distance
-    ]
-
-
-def _newest_first(relations: Iterable[Relation]) -> list[str]:
-    """Return the address targets of relations by their last sighting; ties in the order of the records."""
-    best: dict[str, tuple[float, tuple[int, int]]] = {}
-    for relation in relations:
-        if address_text(relation.target):
-            rank = -relation.last_seen, relation.order
-            best[relation.target] = min(rank, best.get(relation.target, rank))
-    return sorted(best, key=best.__getitem__)
-
-
-def _pointer_names(view: View, address: str) -> list[str]:
-    return [r.target for r in sorted(view.names_of(address), key=lambda r: (-r.last_seen, r.target))]
-
-
-def _pointer_addresses(view: View, name: str) -> list[str]:
-    return [r.owner for r in sorted(view.addresses_of(name), key=lambda r: (-r.last_seen, r.order))]
-
-
-def _finds(view: View, key: str, is_address: bool, limit: int) -> bool:
-    """Return whether a lookup of a name finds an address, or a lookup of an address a name."""
+    Return None if nothing live touches the key.
+    """
+    is_address = address_text(key) is not None
+    origin = find_origin(view, roots, key)
+    if origin is None:
+        return _by_pointers(view, key, nodes, is_address=is_address)
+    question, root = origin
+    up = Up(view, key, nodes)
+    names, addresses, cut = dict(up.freshness), [key], up.cut
+    if not is_address:
+        down = Down(view, key, nodes)
+        addresses, cut = down.addresses(), cut or down.cut
+        for name, fresh in down.names.items():
+            names[name] = max(fresh, names.get(name, NEVER))
+    head = up.chain(question)[:-1] if is_address else [*up.chain(question), key]
+    queries = _in_order(question, head, names)
     if is_address:
-        return bool(view.into(key) or view.names_of(key))
-    if view.touches(key):
-        return any(address_text(node) for node in walk_down(view, key, limit).distance)
-    return bool(view.addresses_of(key))
+        pointers, cut_short = _pointer_names(view, key, nodes)
+        queries += [name for name in pointers if name not in names and name != question]
+        cut = cut or cut_short
+    state = _state(view, roots, key, bool(addresses), nodes, is_address=is_address)
+    return LookupResult(addresses, queries, question, state, cut, view.exact), root
+
+
+def find_origin(view: View, roots: dict[str, Root], key: str) -> Origin | None:
+    """Return the key if it was asked and is live by an answer to that, else the last question that touches it.
+
+    An answer that is doubted comes after all others. Return None if no live forward relation touches the key.
+    """
+    own = roots.get(key)
+    doubted: Origin | None = None
+    if own is not None and address_text(key) is None:
+        for record in own.records():
+            if any(view.live(record, place) for place in record.owned_by(key)):
+                if not record.doubted:
+                    return Origin(key, own)
+                doubted = Origin(key, own)
+    last = _last_touching(view, key, doubted=False)
+    if last is None:
+        last = doubted or _last_touching(view, key, doubted=True)
+    return last
+
+
+def _last_touching(view: View, key: str, *, doubted: bool) -> Origin | None:
+    """Return the question of the last arrived answer with a live forward relation that touches the key."""
+    best, found = -1, None
+    for index, places in ((view.graph.into, Record.leading_to), (view.graph.out, Record.owned_by)):
+        if index is view.graph.out and address_text(key) is not None:
+            break  # an address owns nothing but reverse records
+        for record in newest_first(index, key):
+            if record.youngest.number <= best:
+                break  # so are all others
+            if record.doubted != doubted:
+                continue
+            view.budget -= 1
+            if view.budget < 0:
+                return found
+            for place in places(record, key):
+                seen = view.live(record, place)
+                if seen is not None and seen.number > best:
+                    best, found = seen.number, Origin(record.root.name, record.root)
+    return found
+
+
+def _in_order(question: str, chain: list[str], names: dict[str, int]) -> list[str]:
+    """Return the question, the chain from it to the key, then the other names, newest first."""
+    head = dict.fromkeys([question, *chain])
+    rest = [(-fresh, name) for name, fresh in names.items() if name not in head]
+    rest.sort()
+    return [*head, *(name for _, name in rest)]
+
+
+def _by_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple[LookupResult, Root] | None:
+    """Look up a key that no live forward relation touches by its reverse records."""
+    graph = view.graph
+    index = graph.out if is_address else graph.pointed
+    found: dict[str, tuple[int, str]] = {}
+    best: tuple[int, Root] | None = None
+    cut = False
+    for record in newest_first(index, key):
+        for place in record.owned_by(key) if is_address else record.leading_to(key):
+            view.budget -= 1
+            cut = view.budget < 0 or len(found) >= nodes
+            if cut:
+                break
+            fresh = view.freshness(record, place)
+            if fresh == NEVER:
+                continue
+            owner, _, target = record.edges[place]
+            other = target if is_address else owner
+            found[other] = min((-fresh, other), found.get(other, (1 << 63, "")))
+            if best is None or fresh > best[0]:
+                best = fresh, record.root
+        if cut:
+            break
+    if best is None:
+        return None
+    others = sorted(found, key=found.__getitem__)
+    addresses, names = ([key], others) if is_address else (others, [key])
+    state = "live"
+    if view.aged:
+        state = "live" if _points(view.without_grace(), key, is_address=is_address) else "grace"
+    return LookupResult(addresses, names, "", state, cut, view.exact), best[1]
+
+
+def _pointer_names(view: View, address: str, nodes: int) -> tuple[list[str], bool]:
+    found = _by_pointers(view, address, nodes, is_address=True)
+    return (found[0].dns_queries, found[0].truncated) if found else ([], False)
+
+
+def _points(view: View, key: str, *, is_address: bool) -> bool:
+    if is_address:
+        return any(
+            view.live(record, place) for record in newest_first(view.graph.out, key) for place in record.owned_by(key)
+        )
+    return any(
+        view.live(record, place) for record in newest_first(view.graph.pointed, key) for place in record.leading_to(key)
+    )
+
+
+def _state(view: View, roots: dict[str, Root], key: str, addresses: bool, nodes: int, *, is_address: bool) -> str:
+    """Return "grace" if the lookup without grace would find nothing, or no address where it now finds some."""
+    if not view.aged:
+        return "live"
+    strict = view.without_grace()
+    if find_origin(strict, roots, key) is None:
+        found = _points(strict, key, is_address=is_address)
+    elif is_address or not addresses:
+        found = True
+    else:
+        down = Down(strict, key, nodes)
+        found = bool(down.near or down.far)
+    view.exact = view.exact and strict.exact
+    return "live" if found else "grace"

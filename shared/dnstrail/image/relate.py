@@ -1,62 +1,74 @@
-"""The messages that count, and the relations that their resource records make (docs/capture.md, docs/lookups.md)."""
+"""The relations that the resource records of a response make (docs/lookups.md)."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from dnstrail.dns import Message, Record, ServiceBinding
 from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
-from dnstrail.image.relation import Edge, Kind
+from dnstrail.image.answer import Edge
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.kind import Kind
 
 MAX_TTL = 7 * 24 * 3600
-_IN = 1
-_KINDS = {int(kind): kind for kind in Kind}
-_ADDRESSES = frozenset({Kind.A, Kind.AAAA})
+_ADDRESSES = frozenset({int(Kind.A), int(Kind.AAAA)})
+Found = tuple[Edge, int]  # a relation and its life in ns
 
 
-def refusal(message: Message) -> str | None:
-    """Return the counter of a message that changes nothing in the image, or None if it counts (docs/capture.md)."""
-    if not message.is_response:
-        return "query"
-    if message.opcode != 0:
-        return "opcode"
-    if message.question_count != 1:
-        return "question_count"
-    if message.cls != _IN:
-        return "class"
-    if message.answer_count == 0:
-        return "no_answer"
-    return None
+class Stated(NamedTuple):
+    """What a response states: its question, and its relations with their lives (ns), each relation once."""
+
+    question: str
+    type: int = 0
+    edges: tuple[Edge, ...] = ()
+    lives: tuple[int, ...] = ()
 
 
-def relate(message: Message, counters: Counter[str]) -> tuple[str, list[Edge]]:
-    """Return the query root of a message that counts, and the relations that its records make, in their order.
+def relate(message: Message, counters: Counter[str], most: int, *, own_only: bool = False) -> Stated:
+    """Return the relations that the records of a response state, in their order, and at most `most`.
 
-    Records about another name are counted as `foreign_record`. Records of a reverse question that state no name of
-    its address are counted as `unusable_record`.
+    Where one is stated twice, its longer life counts. With `own_only` only the records of the question's own name
+    count. Records about another name are counted as `foreign_record`. Records of a reverse question that state no name
+    of its address are counted as `unusable_record`.
     """
     if is_reverse(message.name):
         address = reverse_address(message.name)
-        edges = _pointers(message, address) if address else []
-        counters["unusable_record"] += len(message.answers) - len(edges)
-        return address or "", edges
+        found = _pointers(message, address, own_only=own_only) if address else []
+        counters["unusable_record"] += len(message.answers) - len(found)
+        return _stated(address or "", message.type, found, most, counters)
     records = _reached(message)
+    if own_only:
+        records = [record for record in records if record.owner == message.name]
     if len(records) < len(message.answers):
         counters["foreign_record"] += len(message.answers) - len(records)
-    edges = []
+    found = []
     for record in records:
         if record.type in _ADDRESSES and isinstance(record.target, str):  # always true; it narrows the type for mypy
-            edges.append(Edge(record.owner, _KINDS[record.type], record.target, life(record.ttl)))
+            found.append(((record.owner, record.type, record.target), life(record.ttl)))
         else:
-            edges += _edges(record)
-    return message.name, edges
+            found += _edges(record)
+    return _stated(message.name, message.type, found, most, counters)
+
+
+def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: Counter[str]) -> Stated:
+    if len(found) > most:
+        counters["evicted_owned"] += len(found) - most
+        del found[most:]
+    if len(found) > 1:
+        lives: dict[Edge, int] = {}
+        for edge, ns in found:
+            if ns >= lives.get(edge, 0):
+                lives[edge] = ns
+        return Stated(question, rdtype, tuple(lives), tuple(lives.values()))
+    return Stated(question, rdtype, tuple(edge for edge, _ in found), tuple(ns for _, ns in found))
 
 
 def life(ttl: int) -> int:
-    """Return a TTL as it counts: 0 from 2^31 on (RFC 2181, section 8), and at most 7 days."""
-    return min(ttl, MAX_TTL) if ttl < 1 << 31 else 0
+    """Return the life (ns) that a TTL gives: 0 from 2^31 on (RFC 2181, section 8), and at most 7 days."""
+    return min(ttl, MAX_TTL) * SECOND if ttl < 1 << 31 else 0
 
 
 def _reached(message: Message) -> list[Record]:
@@ -91,26 +103,26 @@ def _names(record: Record) -> list[str]:
     return [target] if is_node(target) else []
 
 
-def _edges(record: Record) -> Iterator[Edge]:
+def _edges(record: Record) -> Iterator[Found]:
     """Yield the relations of a record that is no address record."""
-    kind, ttl = _KINDS[record.type], life(record.ttl)
+    ns = life(record.ttl)
     for name in _names(record):
-        yield Edge(record.owner, kind, name, ttl)
+        yield (record.owner, record.type, name), ns
     if isinstance(record.target, ServiceBinding) and record.target.service_mode:
         host = record.owner if record.target.target == ROOT else record.target.target
         if is_node(host):
             for hint in record.target.hints:
-                yield Edge(host, kind, hint, ttl)
+                yield (host, record.type, hint), ns
 
 
-def _pointers(message: Message, address: str) -> list[Edge]:
+def _pointers(message: Message, address: str, *, own_only: bool) -> list[Found]:
     """Return the PTR relations of an address, through CNAMEs too (RFC 2317); a life is the shortest of its chain."""
     aliases: dict[str, list[Record]] = {}
-    for record in message.answers:
+    for record in () if own_only else message.answers:
         if record.type == Kind.CNAME:
             aliases.setdefault(record.owner, []).append(record)
     lives: dict[str, int] = {}
-    pending = [(-MAX_TTL, message.name)]
+    pending = [(-life(MAX_TTL), message.name)]
     while pending:  # the chain with the longest life first
         rest, owner = heappop(pending)
         if owner in lives:
@@ -119,7 +131,7 @@ def _pointers(message: Message, address: str) -> list[Edge]:
         for alias in aliases.get(owner, ()):
             heappush(pending, (-min(-rest, life(alias.ttl)), str(alias.target)))
     return [
-        Edge(address, Kind.PTR, str(record.target), min(lives[record.owner], life(record.ttl)))
+        ((address, record.type, str(record.target)), min(lives[record.owner], life(record.ttl)))
         for record in message.answers
         if record.type == Kind.PTR and record.owner in lives and is_node(str(record.target))
     ]

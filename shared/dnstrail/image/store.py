@@ -1,219 +1,140 @@
-"""The relations and roots that the image holds, within its bounds (docs/limits.md)."""
+"""The answers that the image holds, within its bounds (docs/image.md, docs/limits.md)."""
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
-
-import msgspec
+from collections import Counter
 
 from dnstrail.image.answer import Answer
-from dnstrail.image.deadlines import Deadlines, Due
-from dnstrail.image.edges import Edges
-from dnstrail.image.relation import Edge, Kind, Relation, Root, Sighting
+from dnstrail.image.bounds import Bounds
+from dnstrail.image.graph import Graph
+from dnstrail.image.places import Places
+from dnstrail.image.record import Record, Root, Sighting
+from dnstrail.image.wheel import Wheel
 
-_RELATIONS, _RELATIONS_A_ROOT = 1 << 17, 26
-
-
-class Bounds(msgspec.Struct, frozen=True):
-    """The bounds of the image.
-
-    `size` bounds the query roots, `owned` the relations of one owner, and `nodes` the nodes of one lookup. `relations`
-    bounds all relations, each counted once for every root; 0 selects a bound that fits `size`. `sightings` bounds the
-    sightings that are held one by one for lookups with `at`. A relation is live for `grace` seconds past its TTL, and
-    held for `history` seconds after that.
-    """
-
-    size: int = 5000
-    grace: float = 60.0
-    history: float = 300.0
-    nodes: int = 4096
-    owned: int = 4096
-    relations: int = 0
-    sightings: int = 1 << 17
-
-    @property
-    def most_relations(self) -> int:
-        """Return the bound on all relations."""
-        return self.relations or max(_RELATIONS, _RELATIONS_A_ROOT * self.size)
+_STEPS = 4  # deadlines that one answer handles; the rest waits for a sweep
+_SEARCH = 64  # deadlines that an eviction handles to find a root that has ended
 
 
 class Store:
-    """The relations, and the roots that hold a place.
+    """Roots, records and their index; every record belongs to a root that holds a place.
 
-    Every root in `roots` has at least one relation. `held` is the number that `Bounds.relations` bounds: the sum over
-    all relations of their roots. `forgotten` is the latest end of anything that is no longer held. `counters` counts
-    evictions.
+    `forgotten` is the latest end of anything that is no longer held, None before anything went. `counters` counts
+    evictions. `answers` numbers the answers in the order of their arrival.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
-        self.bounds = bounds
-        self.forward = Edges()
-        self.pointers = Edges()
-        self.roots: OrderedDict[str, Root] = OrderedDict()
-        self.forgotten = float("-inf")
-        self.relations = 0
-        self.held = 0
-        self.counters: Counter[str] = Counter()
-        self._messages = 0
-        self._ending: Deadlines[Root] = Deadlines(self._ends)
-        self._sweeping: Deadlines[Relation] = Deadlines(self._swept_at)
-        self._crowded: dict[str, Deadlines[Relation]] = {}
-        self._sighted: deque[Relation] = deque()
+    def __init__(self, bounds: Bounds, counters: Counter[str]) -> None:
+        self.counters = counters
+        self.graph = Graph()
+        self.places = Places(bounds.size, bounds.most_relations)
+        self.answers = 0
+        self.forgotten: int | None = None
+        self._size = bounds.size
+        self._relations = bounds.most_relations
+        self._owned = bounds.owned
+        self._grace = bounds.grace_ns
+        self._history = bounds.history_ns
+        self._wheel = Wheel()
 
-    def apply(self, now: float, name: str, edges: list[Edge], answer: Answer) -> None:
-        """Add the relations of one answer to the question `name`; `now` is the greatest stamp so far."""
-        self._messages += 1
-        placed = self.roots.get(name)
-        if placed and self._has_ended(placed, now):
-            self._release(placed)  # as a sweep does: its earlier answers are history
-            placed = None
-        root = placed or Root(name)
-        for place, edge in enumerate(edges):
-            self._sight(edge, Sighting(answer.noted, answer.stamp, edge.ttl, root, (self._messages, place)))
-        root.remember(answer)
-        self.roots[name] = root
-        self.roots.move_to_end(name)
-        if not placed:
-            self._ending.add(root)
-        if len(self.roots) > self.bounds.size:
-            self._make_room(now)
-        for owner in {edge.owner for edge in edges}:
-            self._thin_out(owner)
-        while self.held > self.bounds.most_relations:
-            self._drop(self._sweeping.pop(), "evicted_relations")
+    def apply(self, answer: Answer, now: int, *, live: bool) -> Record:
+        """Add an answer, and return its record; evict what exceeds the bounds then."""
+        self.answers += 1
+        places = self.places
+        root = places.find_or_add(answer.question, answer.party)
+        record = root.find(answer.edges, doubted=answer.doubted)
+        if record is None:
+            record = self._add_record(root, answer)
+        else:
+            record.add(self._sighting(answer, record), self._grace)
+        self.graph.add(record)
+        due = record.ends + self._grace
+        root.ended = root.ended and due <= now
+        places.use(root)
+        self._wheel.put(record, due, now)
+        if root.relations > self._owned:
+            self._thin_out(root)
+        self._make_room(root, now, live=live)
+        self.sweep(now, _STEPS, live=live)
+        return record
 
-    def touch(self, name: str) -> None:
-        """Note that a lookup used a root: the others are evicted before it."""
-        if name in self.roots:
-            self.roots.move_to_end(name)
-
-    def sweep(self, now: float, steps: int) -> None:
-        """Remove at most `steps` relations and roots that ended by `now`. It shows in nothing but `history`."""
+    def sweep(self, now: int, steps: int, *, live: bool) -> None:
+        """Handle at most `steps` deadlines: roots end, and a live source's records are removed past the history."""
         for _ in range(steps):
-            relation = self._sweeping.pop(now)
-            if relation is None:
-                break
-            self._remove(relation)
-        self._release_ended(now, steps)
-        self._fold(now, steps)
+            record = self._wheel.take(now)
+            if record is None:
+                return
+            self._reach(record, now, live=live)
 
-    def _sight(self, edge: Edge, sighting: Sighting) -> None:
-        """Add a sighting to its relation; at or past the end of the old life it starts a new one."""
-        relation = self._table(edge.kind).find_or_add(edge)
-        new = not relation.count
-        if not new and sighting.stamp >= relation.ends + self.bounds.grace:
-            self._forget(relation)
-            self._detach(relation, keep=sighting.root)
-            relation.begin(restarted=sighting.noted)
-        held = len(relation.roots)
-        relation.see(sighting)
-        self.held += len(relation.roots) - held
-        if relation.count > 1:
-            self._sighted.append(relation)
-        sighting.root.relations[relation] = None
-        if new:
-            self.relations += 1
-            self._sweeping.add(relation)
-            if edge.owner in self._crowded:
-                self._crowded[edge.owner].add(relation)
+    def forget(self, end: int) -> None:
+        """Note that something is held no longer that was live until `end`."""
+        self.forgotten = end if self.forgotten is None else max(self.forgotten, end)
 
-    def _make_room(self, now: float) -> None:
-        """Beyond `size` release ended roots, then evict the root least recently answered or looked up."""
-        self._release_ended(now, len(self.roots))
-        while len(self.roots) > self.bounds.size:
-            _, root = self.roots.popitem(last=False)
-            self.counters["evicted_roots"] += 1
-            for relation in root.relations:
-                self.held -= relation.forget(root)
-                if not self._is_held(relation):
-                    self._remove(relation)
-            root.forget()
+    def _add_record(self, root: Root, answer: Answer) -> Record:
+        sighting = Sighting(answer.noted, answer.stamp, self.answers, answer.lives, answer.evidence)
+        record = Record(root, answer.edges, sighting, doubted=answer.doubted)
+        root.add(record)
+        self.places.add_relations(root, len(record.edges))
+        return record
 
-    def _thin_out(self, owner: str) -> None:
-        """Beyond `owned` evict the relations of an owner, the first to expire first."""
-        for edges in (self.forward, self.pointers):
-            owned = edges.out.get(owner, {})
-            while len(owned) > self.bounds.owned:
-                if owner not in self._crowded:
-                    crowd = self._crowded[owner] = Deadlines(self._swept_at)
-                    for relation in owned.values():
-                        crowd.add(relation)
-                self._drop(self._crowded[owner].pop(), "evicted_owned")
+    def _sighting(self, answer: Answer, record: Record) -> Sighting:
+        """Return the sighting of a repeated answer, its lives along the edges of the record."""
+        lives = answer.lives
+        if answer.edges != record.edges:
+            life = dict(zip(answer.edges, lives, strict=True))
+            lives = tuple(life[edge] for edge in record.edges)
+        earlier, evidence = record.youngest.evidence, answer.evidence
+        return Sighting(answer.noted, answer.stamp, self.answers, lives, earlier if earlier == evidence else evidence)
 
-    def _drop(self, relation: Relation | None, counter: str) -> None:
-        if relation is None:
+    def _reach(self, record: Record, now: int, *, live: bool) -> None:
+        """Handle the deadline of a record, or put it back where a later answer moved the deadline."""
+        ended = record.ends + self._grace
+        if ended > now:
+            self._wheel.put(record, ended, now)
             return
+        root = record.root
+        if not root.ended and all(other.ends + self._grace <= now for other in root.records()):
+            self.places.end(root)
+        if not live:
+            return  # nothing of a file is removed by time
+        if ended + self._history > now:
+            self._wheel.put(record, ended + self._history, now)
+        else:
+            self._remove(record)
+
+    def _thin_out(self, root: Root) -> None:
+        """Evict the oldest records of a root beyond its bound on relations; the last answered one stays."""
+        for record in root.records()[:-1]:
+            if root.relations <= self._owned:
+                return
+            self.counters["evicted_owned"] += len(record.edges)
+            self._remove(record)
+
+    def _make_room(self, answered: Root, now: int, *, live: bool) -> None:
+        """Evict roots beyond the bounds on roots and relations; the root that was answered just now goes last."""
+        places = self.places
+        while len(places.roots) > self._size:
+            self._evict(answered, "evicted_roots", now, live=live)
+        while places.relations > self._relations and len(places.roots) > 1:
+            self._evict(answered, "evicted_relations", now, live=live)
+
+    def _evict(self, answered: Root, counter: str, now: int, *, live: bool) -> None:
+        """Evict one root, unless the search for ended roots makes room."""
+        held = len(self.places.roots)
+        self.sweep(now, _SEARCH, live=live)
+        if len(self.places.roots) < held:
+            return
+        root = self.places.next(answered)
         self.counters[counter] += 1
-        roots = [seen.root for seen in relation.roots.values()]
-        self._remove(relation)
-        for root in roots:
-            if not any(other.ends >= relation.ends for other in root.relations):
-                self._ending.add(root)  # the root ends earlier now
+        for record in root.records():
+            self._remove(record)
 
-    def _is_held(self, relation: Relation) -> bool:
-        """Return whether a root that holds a place stated a relation."""
-        return any(self.roots.get(name) is seen.root for name, seen in relation.roots.items())
-
-    def _release_ended(self, now: float, steps: int) -> None:
-        """Release the roots whose relations have all expired; the relations stay for the history."""
-        for _ in range(steps):
-            root = self._ending.pop(now)
-            if root is None:
-                return
-            self._release(root)
-
-    def _release(self, root: Root) -> None:
-        del self.roots[root.name]
-        for relation in root.relations:  # a late packet may have revived one: bound its roots, too
-            if len(relation.roots) > self.bounds.size:
-                self.held -= relation.forget(root)
-
-    def _has_ended(self, root: Root, now: float) -> bool:
-        grace = self.bounds.grace
-        for relation in root.relations:  # noqa: SIM110 - runs for every answer, and a generator costs more than the test
-            if relation.ends + grace > now:
-                return False
-        return True
-
-    def _fold(self, now: float, steps: int) -> None:
-        """Fold sightings that are older than the history, or beyond the bound on sightings."""
-        excess = len(self._sighted) - self.bounds.sightings
-        while self._sighted:
-            sightings = self._sighted[0].sightings
-            if sightings and excess <= 0 and (steps <= 0 or now - sightings[0].noted <= self.bounds.history):
-                return
-            self._sighted.popleft().fold()
-            excess, steps = excess - 1, steps - 1
-
-    def _remove(self, relation: Relation) -> None:
-        self._forget(relation)
-        self._detach(relation)
-        self._table(relation.kind).remove(relation)
-        if relation.owner in self._crowded and relation.owner not in self._table(relation.kind).out:
-            del self._crowded[relation.owner]
-        relation.forget_all()
-        self.relations -= 1
-
-    def _detach(self, relation: Relation, keep: Root | None = None) -> None:
-        """Remove a relation from its roots; a root without relations loses its place."""
-        self.held -= len(relation.roots)
-        for name, seen in relation.roots.items():
-            seen.root.relations.pop(relation, None)
-            if not seen.root.relations and seen.root is not keep and self.roots.get(name) is seen.root:
-                del self.roots[name]
-
-    def _forget(self, relation: Relation) -> None:
-        self.forgotten = max(self.forgotten, relation.ends + self.bounds.grace)
-
-    def _table(self, kind: Kind) -> Edges:
-        return self.pointers if kind == Kind.PTR else self.forward
-
-    def _ends(self, root: Root) -> Due | None:
-        if self.roots.get(root.name) is not root:
-            return None
-        return (max(relation.ends for relation in root.relations) + self.bounds.grace,)
-
-    def _swept_at(self, relation: Relation) -> Due | None:
-        if not relation.kept:
-            return None
-        return relation.ends + (self.bounds.grace + self.bounds.history), *relation.order  # summed as a view sums them
+    def _remove(self, record: Record) -> None:
+        """Remove a record; a root without records gives up its place."""
+        self.forget(record.ends + self._grace)
+        root = record.root
+        self.graph.remove(record)
+        self._wheel.discard(record)
+        self.places.add_relations(root, -len(record.edges))
+        root.remove(record)
+        if root.latest is None:
+            self.places.remove(root)
+        record.clear()

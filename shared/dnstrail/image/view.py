@@ -1,95 +1,80 @@
-"""The live relations at one time: the graph of every walk."""
+"""The live relations at one time (docs/lookups.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from dnstrail.image.edges import Edges
-from dnstrail.image.relation import Relation
+from dnstrail.image.graph import Graph
+from dnstrail.image.record import Record, Sighting, Sum
 
-_ALWAYS = float("inf")
+NEVER = -(1 << 61)
+_DOUBT = 1 << 62  # a doubted stamp comes after every other
 
 
 class View:
-    """The relations that are live at `t`, by the sightings noted until `seen_by` (docs/lookups.md).
+    """The relations that are live at `t`; with `at`, by the answers noted until then alone. Times are ns.
 
-    A relation is live while `t < ends + grace`. `history` is how long the image remembers it after that. `exact` turns
-    False when the view meets a relation whose past state is no longer known.
+    `aged` turns True when the view meets a relation that is live by its grace. `exact` turns False when it meets a sum
+    of answers whose state at `at` is no longer known. `budget` is the number of relations that may still be read.
     """
 
-    def __init__(
-        self,
-        forward: Edges,
-        pointers: Edges,
-        t: float,
-        grace: float,
-        *,
-        history: float = 0.0,
-        seen_by: float = _ALWAYS,
-    ) -> None:
+    __slots__ = ("aged", "at", "budget", "exact", "graph", "since", "t")
+
+    def __init__(self, graph: Graph, t: int, grace: int, at: int | None, budget: int) -> None:
+        self.graph = graph
         self.t = t
-        self.grace = grace
-        self.history = history
-        self.seen_by = seen_by
+        self.since = t - grace
+        self.at = at
+        self.budget = budget
+        self.aged = False
         self.exact = True
-        self._lasting = grace  # the grace by which relations began a new life
-        self._forward = forward
-        self._pointers = pointers
-        self._last_seen: dict[str, float] = {}
-        self._pasts: dict[Relation, tuple[Relation | None, bool]] = {}
 
-    def with_grace(self, grace: float) -> View:
-        """Return the same view with another grace."""
-        view = View(self._forward, self._pointers, self.t, grace, history=self.history, seen_by=self.seen_by)
-        view._pasts, view._lasting = self._pasts, self._lasting
-        return view
+    def without_grace(self) -> View:
+        """Return a view of the same time without grace."""
+        return View(self.graph, self.t, 0, self.at, self.budget)
 
-    def with_history(self) -> View:
-        """Return the view that also contains what expired within the history, whether it is swept or not."""
-        return self.with_grace(self.grace + self.history)
+    def live(self, record: Record, place: int) -> Sighting | Sum | None:
+        """Return the last arrived answer by which a relation is live, None if it is not live."""
+        youngest = record.youngest
+        if self.at is None or youngest.noted <= self.at:
+            end = youngest.stamp + youngest.lives[place]
+            if end > self.since:
+                if end <= self.t:
+                    self.aged = True
+                return youngest
+        if record.elder is None:
+            return None
+        return next(self._elder(record, place), None)
 
-    def out(self, name: str) -> list[Relation]:
-        """Return the forward relations that a name owns."""
-        return self._live(self._forward.out.get(name, {}).values())
-
-    def into(self, node: str) -> list[Relation]:
-        """Return the forward relations whose target is a node."""
-        return self._live(self._forward.into.get(node, ()))
-
-    def touching(self, node: str) -> Iterator[Relation]:
-        """Yield the forward relations whose owner or target is a node."""
-        yield from self.out(node)
-        yield from self.into(node)
-
-    def last_seen(self, node: str) -> float:
-        """Return the time of the last sighting of a forward relation that touches a node."""
-        seen = self._last_seen.get(node)
+    def freshness(self, record: Record, place: int) -> int:
+        """Return the last stamp by which a relation is live, NEVER without; a doubted one precedes all others."""
+        seen = self.live(record, place)
         if seen is None:
-            seen = max((relation.last_seen for relation in self.touching(node)), default=float("-inf"))
-            self._last_seen[node] = seen
-        return seen
+            return NEVER
+        stamp = seen.stamp
+        if record.late:
+            stamp = max(one.stamp for one in self._all(record, place))
+        return stamp - _DOUBT if record.doubted else stamp
 
-    def touches(self, node: str) -> bool:
-        """Return whether any forward relation touches a node."""
-        return bool(self.out(node) or self.into(node))
+    def _all(self, record: Record, place: int) -> Iterator[Sighting | Sum]:
+        youngest = record.youngest
+        if (self.at is None or youngest.noted <= self.at) and youngest.end(place) > self.since:
+            yield youngest
+        yield from self._elder(record, place)
 
-    def names_of(self, address: str) -> list[Relation]:
-        """Return the PTR relations of an address."""
-        return self._live(self._pointers.out.get(address, {}).values())
-
-    def addresses_of(self, name: str) -> list[Relation]:
-        """Return the PTR relations whose target is a name."""
-        return self._live(self._pointers.into.get(name, ()))
-
-    def _live(self, relations: Iterable[Relation]) -> list[Relation]:
-        if self.seen_by != _ALWAYS:
-            relations = [past for relation in relations if (past := self._past(relation))]
-        return [relation for relation in relations if self.t < relation.ends + self.grace]
-
-    def _past(self, relation: Relation) -> Relation | None:
-        """Return a relation as of `seen_by`; None if it had not been seen by then."""
-        if relation not in self._pasts:
-            self._pasts[relation] = relation.as_of(self.seen_by, self._lasting)
-        past, exact = self._pasts[relation]
-        self.exact = self.exact and exact
-        return past
+    def _elder(self, record: Record, place: int) -> Iterator[Sighting | Sum]:
+        for sighting in reversed(record.elder or ()):
+            if self.at is None or sighting.noted <= self.at:
+                end = sighting.end(place)
+                if end > self.since:
+                    self.aged = self.aged or end <= self.t
+                    yield sighting
+        total = record.total
+        if total is None or (self.at is not None and total.first_noted > self.at):
+            return
+        if self.at is not None and total.noted > self.at and total.gap:
+            self.exact = False
+        end = total.end(place)
+        if end > self.since:
+            self.aged = self.aged or end <= self.t
+            yield total

@@ -23,6 +23,7 @@ MAX_MESSAGE = 1 << 20  # bytes
 MAX_KEY = 1024  # bytes
 MAX_KEYS = 1024
 MAX_MARKS = 64
+MAX_TRAILS = 100
 MAX_NESTING = 4
 MAX_WORKER = 128  # characters of a worker's name
 
@@ -38,6 +39,7 @@ OPERATIONS: dict[str, type[Request]] = {}  # every subclass of Request, by the n
 _Short = Annotated[str, msgspec.Meta(max_length=256)]
 _ProcessId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 _Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TRAILS)]
 
 
 class RefusedError(DnstrailError):
@@ -104,7 +106,7 @@ class GetMany(Request, frozen=True, kw_only=True):
 
 
 class Trail(Request, frozen=True, kw_only=True):
-    """One key, and the connection to explain. Replies with the ranked paths from questions to the key."""
+    """One key, and the connection to explain. Replies with at most `limit` ranked paths from questions to the key."""
 
     key: Any = None
     at: float | None = None
@@ -112,6 +114,7 @@ class Trail(Request, frozen=True, kw_only=True):
     container: _Short | None = None
     client: _Short | None = None
     port: _Port | None = None
+    limit: _Limit = MAX_TRAILS
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -104,11 +104,7 @@ class CaptureBackend:
         """Return the trails of a key as of `at`, or of the end."""
         found = self._lookup.trails(key, connection, at)
         self._finish()
-        if found is None:
-            return None
-        data: dict[str, Any] = msgspec.to_builtins(found)
-        data["history"] = data.pop("exact")
-        return data
+        return None if found is None else dict(msgspec.to_builtins(found))
 
     def answers(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Yield one answer for each line, in order."""

@@ -10,8 +10,8 @@ from dnstrail.captured import Captured
 from dnstrail.connection import Connection
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image, LookupResult, Trails
-from dnstrail.image.admission import Admission
 from dnstrail.image.apply import TOPICS, apply_event
+from dnstrail.process.clock import nanoseconds
 from dnstrail.settings import DnsCache
 from dnstrail_cli.lookups.timestamps import parse_moment
 from dnstrail_probe.options import CaptureOptions
@@ -19,8 +19,8 @@ from dnstrail_probe.registry import open_source
 from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source
 
 _WAIT = 1.0
-_NANOSECONDS = 1_000_000_000
 _END = float("inf")
+_LAST = 1 << 63  # ns; every event precedes it
 _DAMAGE = {
     "": "",
     CUT_SHORT: "cut short at its end; everything before counts",
@@ -46,7 +46,7 @@ class CaptureLookup:
         bounds = Bounds(
             size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
         )
-        self._image = Image(bounds, Admission(settings.unmatched))
+        self._image = Image(bounds, settings.unmatched)
         self._source = open_source(path, options)
         self._events = _events(self._source, on_read)
         self._next = next(self._events, None)
@@ -62,19 +62,19 @@ class CaptureLookup:
 
         An event that is no DNS message and has a later stamp is held back until its time.
         """
-        due = _END if at is None else at
+        due = _due(at)
         held, self._later = self._later, []
         for topic, event in held:
             self._take(topic, event, due)
         while self._next is not None:
             topic, event = self._next
-            if topic == NET_PACKET_DNS and event.timestamp / _NANOSECONDS > due:
+            if topic == NET_PACKET_DNS and event.timestamp > due:
                 return
             self._take(topic, event, due)
             self._next = next(self._events, None)
 
-    def _take(self, topic: str, event: Captured, due: float) -> None:
-        if event.timestamp / _NANOSECONDS > due:
+    def _take(self, topic: str, event: Captured, due: int) -> None:
+        if event.timestamp > due:
             self._later.append((topic, event))
         else:
             apply_event(self._image, topic, event, live=False)
@@ -82,16 +82,20 @@ class CaptureLookup:
     def get(self, key: str, at: float | None) -> LookupResult | None:
         """Return the result of a lookup as of `at`, or of the end; times must not go back."""
         self.advance(at)
-        return self._image.get(key, at=at)
+        return self._image.get(key, at=None if at is None else _due(at))
 
     def trails(self, key: str, connection: Connection, at: float | None) -> Trails | None:
         """Return the trails of a key as of `at`, or of the end; times must not go back."""
         self.advance(at)
-        return self._image.trails(key, connection, at=at)
+        return self._image.trails(key, connection, at=None if at is None else _due(at))
 
     def close(self) -> None:
         """Close the file."""
         self._events.close()
+
+
+def _due(at: float | None) -> int:
+    return _LAST if at is None else nanoseconds(at)
 
 
 def answer_lines(lookup: CaptureLookup, lines: Iterable[str]) -> Iterator[dict[str, Any]]:

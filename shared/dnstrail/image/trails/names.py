@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from dnstrail.connection import Connection
-from dnstrail.image.lookup import lookup
-from dnstrail.image.trails.connection_history import ConnectionHistory
+from dnstrail.image.graph import newest_first
+from dnstrail.image.lookup import look_up
+from dnstrail.image.record import Root
 from dnstrail.image.trails.path import Path, find_paths
-from dnstrail.image.trails.rank import SCOPES, rank
+from dnstrail.image.trails.rank import rank
+from dnstrail.image.trails.scope import ANY_SCOPE, scope_of
 from dnstrail.image.trails.server_names import ServerNameTable
 from dnstrail.image.view import View
 
@@ -26,16 +28,17 @@ class AddressNames:
     """
 
     def __init__(
-        self, view: View, address: str, limit: int, uses: ConnectionHistory, server_names: ServerNameTable
+        self, view: View, held: View, roots: dict[str, Root], address: str, nodes: int, server_names: ServerNameTable
     ) -> None:
         self._view = view
+        self._held = held
+        self._roots = roots
         self._address = address
-        self._limit = limit
-        self._uses = uses
+        self._nodes = nodes
         self._server_names = server_names
         self._sinkhole = _is_sinkhole(address)
-        found = lookup(view, address, limit)
-        self._live = found.dns_queries if found else []
+        found = look_up(view, roots, address, nodes) if address else None
+        self._live = found[0].dns_queries if found else []
 
     @property
     def plain(self) -> list[str]:
@@ -62,21 +65,24 @@ class AddressNames:
         return list(dict.fromkeys([*(name for name in first if name in live), *self.plain]))
 
     def _asked(self, connection: Connection) -> Iterator[str]:
-        actors = (connection.process, *(() if self._sinkhole else (connection.container, connection.client)))
-        for actor in actors:
-            yield from reversed(self._uses.of(actor, self._address) if actor else {})
+        found = []
+        for record in newest_first(self._view.graph.into, self._address):
+            scope = min(scope_of(sighting.evidence, connection) for sighting in record.sightings())
+            if scope == 0 or (scope < ANY_SCOPE and not self._sinkhole):
+                found.append((scope, -record.youngest.number, record.root.name))
+        for _, _, name in sorted(found):
+            yield name
 
     def _along_trails(self, connection: Connection) -> Iterator[str]:
         """Yield the question of each path, then the targets of its steps."""
-        ranked = rank(self._paths, self._address, connection, self._view.t, self._uses, self._server_names)
-        for one in ranked:
-            if not self._sinkhole or one.scope == SCOPES[0]:
-                yield one.path.root
-                yield from (step.target for step in one.path.steps)
+        for one in rank(self._paths, self._view, self._address, connection, self._server_names):
+            if not self._sinkhole or one.scope == 0:
+                yield one.path.root.name
+                yield from one.path.nodes[1:]
 
     @cached_property
     def _paths(self) -> list[Path]:
-        return find_paths(self._view, self._address, self._limit).found
+        return find_paths(self._view, self._held, self._roots, self._address, self._nodes).found
 
 
 def _is_sinkhole(address: str) -> bool:

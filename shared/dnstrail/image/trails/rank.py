@@ -2,111 +2,98 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable
 from typing import NamedTuple
 
-from dnstrail.captured import Process
 from dnstrail.connection import Connection
-from dnstrail.image.answer import Answer
-from dnstrail.image.relation import Kind
-from dnstrail.image.trails.asker import client_of
-from dnstrail.image.trails.connection_history import AnswerUse, ConnectionHistory
-from dnstrail.image.trails.path import EXPIRED, Path, first_and_last
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.trails.path import Path, answers_of
+from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES, SOON, scope_of
 from dnstrail.image.trails.server_names import ServerNameTable
-
-_NEVER = float("-inf")
-_NOBODY = Process()
-SCOPES = ("process", "container", "host", "any")  # the narrowest first
+from dnstrail.image.view import NEVER, View
 
 
 class Ranked(NamedTuple):
-    """A path with its evidence for one connection.
+    """A path with its evidence for one connection. Times are ns.
 
-    `scope` is the narrowest scope that the asker of the question shares with the connection. `use` belongs to the
-    narrowest actor of the connection that has one. `named` is the last time at which this client sent the question as
-    a server name, None without.
+    `scope` is the place in SCOPES of the narrowest scope that an asker shares with the connection. `answered` is the
+    last answer to an asker of that scope. `named` is the last time at which this client sent the question as a server
+    name, 0 without. `answers` counts all answers of the path, and `led` the connections to this port that followed one.
     """
 
     path: Path
-    scope: str
-    use: AnswerUse
-    named: float | None
+    scope: int
+    answered: int
+    named: int
+    answers: int
+    led: int
+
+    def is_fresh(self, at: int) -> bool:
+        """Return whether the last answer came at most a second before `at`."""
+        return 0 <= at - self.answered <= SOON
+
+    @property
+    def doubted(self) -> bool:
+        """True if all answers of the path are doubted."""
+        return all(record.doubted for record in self.path.records)
 
 
 def rank(
-    paths: list[Path],
-    key: str,
-    connection: Connection,
-    at: float,
-    uses: ConnectionHistory,
-    server_names: ServerNameTable,
+    paths: list[Path], view: View, key: str, connection: Connection, server_names: ServerNameTable
 ) -> list[Ranked]:
-    """Return the paths to a key as of `at`, the likeliest first. `uses` counts until now, whatever `at` is.
+    """Return the paths to a key as of a view, the likeliest first.
 
-    The criteria in their order: forward relations before PTR; the narrower scope; live before expired; a question whose
-    own answer contains the key; an answer within the last second; the server name that this client sent to this port
-    last; the most connections to this port for each answer; the last question.
+    The criteria in their order: forward relations before PTR; not doubted; the narrower scope; live before expired; a
+    question whose own answer contains the key; an answer within the last second; the server name that this client sent
+    to this port last; the most connections to this port for each answer; the last question.
     """
-    actors = (connection.process, connection.container, connection.client)
-    used = ChainMap(*(uses.of(actor, key) for actor in actors if actor))  # the narrowest first
-    named = server_names.last(key, connection.client, connection.port, at)
-    ranked = [
-        Ranked(path, scope_of(path, connection), used.get(path.root) or AnswerUse(), named.get(path.root))
-        for path in paths
-    ]
-    return sorted(ranked, key=lambda one: _place(one, connection.port, at), reverse=True)
+    named = server_names.last(key, connection.client, connection.port, view.t)
+    ranked = [_evidence(path, view, connection, named.get(path.root.name, 0)) for path in paths]
+    return sorted(ranked, key=lambda one: _place(one, view.t), reverse=True)
 
 
-def scope_of(path: Path, connection: Connection) -> str:
-    """Return the narrowest scope that an asker of the question shares with the connection."""
-    for scope, matches in _MATCHES.items():
-        if any(matches(answer, connection) for answer in path.answers):
-            return scope
-    return SCOPES[-1]
-
-
-def reasons(ranked: Ranked, port: int | None, at: float) -> list[str]:
+def reasons(ranked: Ranked, port: int | None, at: int) -> list[str]:
     """Return the evidence for a path, as text for people."""
-    path, scope, use, named = ranked
-    reasons = [] if scope == SCOPES[-1] else [f"asked by the same {scope}"]
-    if use.is_fresh(at):
+    reasons = [] if ranked.scope == ANY_SCOPE else [f"asked by the same {SCOPES[ranked.scope]}"]
+    if ranked.doubted:
+        reasons.append("unmatched, and doubted: events were lost")
+    if ranked.is_fresh(at):
         reasons.append("answered within the last second")
-    if named:
-        reasons.append(f"the client sent this server name {at - named:.0f} s before")
-    if use.rate(port):
-        reasons.append(f"{use.answers} answers led to {use.led.get(port or 0)} connections to port {port}")
-    return [*reasons, f"last answered {at - first_and_last(path)[1]:.3f} s before"]
+    if ranked.named:
+        reasons.append(f"the client sent this server name {(at - ranked.named) / SECOND:.0f} s before")
+    if ranked.led:
+        reasons.append(f"{ranked.answers} answers led to {ranked.led} connections to port {port}")
+    return [*reasons, f"last answered {(at - last_seen(ranked.path)) / SECOND:.3f} s before"]
 
 
-def _place(ranked: Ranked, port: int | None, at: float) -> tuple[float, ...]:
-    path, scope, use, named = ranked
+def last_seen(path: Path) -> int:
+    """Return the time of the last answer of a path."""
+    return max(record.youngest.stamp for record in path.records)
+
+
+def _evidence(path: Path, view: View, connection: Connection, named: int) -> Ranked:
+    scope, answered = ANY_SCOPE + 1, NEVER
+    answers = led = 0
+    for sighting in answers_of(view, path):
+        shared = scope_of(sighting.evidence, connection)
+        if (-shared, sighting.stamp) > (-scope, answered):
+            scope, answered = shared, sighting.stamp
+        answers += 1
+    for record in path.records:
+        answers += record.total.count if record.total is not None else 0
+        led += (record.led or {}).get(connection.port or 0, 0)
+    return Ranked(path, min(scope, ANY_SCOPE), answered, named, max(answers, 1), led)
+
+
+def _place(one: Ranked, at: int) -> tuple[float, ...]:
+    path = one.path
     return (
-        not any(step.kind == Kind.PTR for step in path.steps),
-        -SCOPES.index(scope),
-        path.state != EXPIRED,
-        not path.steps or path.root in path.steps[-1].roots,
-        use.answered if use.is_fresh(at) else _NEVER,
-        named or _NEVER,
-        use.rate(port),
-        max(relation.roots[path.root].message for relation in path.relations),
+        not path.pointer,
+        not one.doubted,
+        -one.scope,
+        path.live,
+        path.own,
+        one.answered if one.is_fresh(at) else 0,
+        one.named,
+        one.led / one.answers,
+        max(record.youngest.number for record in path.records),
     )
-
-
-def _same_process(answer: Answer, connection: Connection) -> bool:
-    return bool(connection.process) and (answer.process or _NOBODY).pid == connection.process
-
-
-def _same_container(answer: Answer, connection: Connection) -> bool:
-    return bool(connection.container) and (answer.process or _NOBODY).container_id == connection.container
-
-
-def _same_host(answer: Answer, connection: Connection) -> bool:
-    return bool(connection.client) and client_of(answer) == connection.client
-
-
-_MATCHES: dict[str, Callable[[Answer, Connection], bool]] = {
-    "process": _same_process,
-    "container": _same_container,
-    "host": _same_host,
-}

@@ -7,14 +7,16 @@ from typing import NamedTuple
 
 import msgspec
 
+from dnstrail.image.bounds import SECOND
+
 MAX_NAMES = 65536  # sightings in all; beyond it the sightings of the least recently named address are evicted
 MAX_NAMES_OF_ADDRESS = 64  # sightings; beyond it the oldest is evicted
 
 
 class ServerNameSighting(NamedTuple):
-    """One connection in which a client sent a server name; `evidence` is "sni" or "host", `stamp` in seconds."""
+    """One connection in which a client sent a server name; `evidence` is "sni" or "host", `stamp` in ns."""
 
-    stamp: float
+    stamp: int
     name: str
     evidence: str
     client: str
@@ -22,7 +24,7 @@ class ServerNameSighting(NamedTuple):
 
 
 class SeenServerName(msgspec.Struct, frozen=True):
-    """A server name of an address, its evidence, and the times and number of its sightings that are still held."""
+    """A server name of an address, its evidence, and the times (s) and number of its sightings that are still held."""
 
     name: str
     evidence: str
@@ -55,23 +57,25 @@ class ServerNameTable:
             _, oldest = self._sightings.popitem(last=False)
             self._count_evicted(len(oldest))
 
-    def last(self, address: str, client: str | None, port: int | None, before: float) -> dict[str, float]:
+    def last(self, address: str, client: str | None, port: int | None, before: int) -> dict[str, int]:
         """Return the names that a client sent to a port of the address, each with its last time; None means any."""
-        found: dict[str, float] = {}
+        found: dict[str, int] = {}
         for sighting in self._before(address, before):
             if client in (None, sighting.client) and port in (None, sighting.port):
                 found[sighting.name] = max(sighting.stamp, found.get(sighting.name, sighting.stamp))
         return found
 
-    def of(self, address: str, before: float) -> list[SeenServerName]:
+    def of(self, address: str, before: int) -> list[SeenServerName]:
         """Return the server names of an address, the last seen first."""
-        stamps: dict[tuple[str, str], list[float]] = {}
+        stamps: dict[tuple[str, str], list[int]] = {}
         for sighting in self._before(address, before):
             stamps.setdefault((sighting.name, sighting.evidence), []).append(sighting.stamp)
-        found = [SeenServerName(*key, min(seen), max(seen), len(seen)) for key, seen in stamps.items()]
+        found = [
+            SeenServerName(*key, min(seen) / SECOND, max(seen) / SECOND, len(seen)) for key, seen in stamps.items()
+        ]
         return sorted(found, key=lambda one: -one.last_seen)
 
-    def _before(self, address: str, before: float) -> list[ServerNameSighting]:
+    def _before(self, address: str, before: int) -> list[ServerNameSighting]:
         return [sighting for sighting in self._sightings.get(address, ()) if sighting.stamp < before]
 
     def _count_evicted(self, number: int) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 
 from dnstrail.connection import Connection
-from dnstrail.image.relation import Relation
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.graph import newest_first
+from dnstrail.image.kind import Kind
+from dnstrail.image.record import Record, Root
 from dnstrail.image.trails.asker import Asker, askers
-from dnstrail.image.trails.connection_history import ConnectionHistory
-from dnstrail.image.trails.path import find_paths, first_and_last, state
-from dnstrail.image.trails.rank import SCOPES, Ranked, rank, reasons
+from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, answers_of, find_paths
+from dnstrail.image.trails.rank import Ranked, rank, reasons
+from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
-from dnstrail.image.view import View
+from dnstrail.image.view import NEVER, View
 
 MAX_TRAILS = 100
 
@@ -34,9 +39,9 @@ class Step(msgspec.Struct, frozen=True):
 class Trail(msgspec.Struct, frozen=True):
     """One path from a question to the key; `steps` is empty where the key itself was asked.
 
-    If the first relations of the path are forgotten, the path counts as expired and `steps` begins at the first one
-    still held. `rival` states that another path is likelier. `scope` is the narrowest scope that an asker shares with
-    the connection, and `reasons` is the evidence as text. `asked` lists askers and servers, the last asker first.
+    `rival` states that another path is likelier. `scope` is the narrowest scope that an asker shares with the
+    connection, and `reasons` is the evidence as text. `asked` lists askers and servers, the last asker first. `doubted`
+    states that admission could not match the answers because events were lost.
     """
 
     dns_root: str
@@ -48,59 +53,100 @@ class Trail(msgspec.Struct, frozen=True):
     first_seen: float
     last_seen: float
     asked: list[Asker]
+    doubted: bool = False
 
 
 class Trails(msgspec.Struct, frozen=True):
-    """The trails to one key: `scope` is the narrowest that matched; `exact` has the meaning that it has in a lookup."""
+    """The trails to one key: `scope` is the narrowest that matched; `history` means the same as in a lookup."""
 
     key: str
     scope: str
     trails: list[Trail]
     server_names: list[SeenServerName] = []
     truncated: bool = False
-    exact: bool = True
+    history: bool = True
 
 
 def find_trails(
-    view: View, key: str, limit: int, connection: Connection, uses: ConnectionHistory, server_names: ServerNameTable
+    view: View,
+    held: View,
+    roots: dict[str, Root],
+    key: str,
+    nodes: int,
+    connection: Connection,
+    server_names: ServerNameTable,
+    limit: int = MAX_TRAILS,
 ) -> Trails | None:
-    """Return all trails to a key, the likeliest first, expired trails included; None if nothing touches the key."""
-    found, cut, exact = find_paths(view, key, limit)
+    """Return the trails to a key, the likeliest first, expired trails included; None if nothing touches the key."""
+    found, cut = find_paths(view, held, roots, key, nodes)
     named = server_names.of(key, view.t)
     if not found and not named:
         return None
-    ranked = rank(found, key, connection, view.t, uses, server_names)
-    scope = min((SCOPES.index(one.scope) for one in ranked), default=len(SCOPES) - 1)
-    trails = [
-        _trail(view, one, reasons(one, connection.port, view.t), rival=place > 0)
-        for place, one in enumerate(ranked[:MAX_TRAILS])
-    ]
-    return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) > MAX_TRAILS, exact)
+    ranked = rank(found, view, key, connection, server_names)
+    scope = min((one.scope for one in ranked), default=ANY_SCOPE)
+    trails = [_trail(view, one, connection.port, rival=place > 0) for place, one in enumerate(ranked[:limit])]
+    return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) > limit, view.exact and held.exact)
 
 
-def _trail(view: View, ranked: Ranked, reasons: list[str], *, rival: bool) -> Trail:
+def _trail(view: View, ranked: Ranked, port: int | None, *, rival: bool) -> Trail:
     path = ranked.path
-    first, last = first_and_last(path)
+    answers = [*answers_of(view, path)]
+    steps = [_step(view, owner, target) for owner, target in pairwise(path.nodes)]
+    stamps = [answer.stamp for answer in answers]
+    first = [record.total.first for record in path.records if record.total is not None]
     return Trail(
-        dns_root=path.root,
-        state=path.state,
+        dns_root=path.root.name,
+        state=max((_state_of(view, path.records), *(step.state for step in steps)), key=STATES.index),
         rival=rival,
-        scope=ranked.scope,
-        reasons=reasons,
-        steps=[_step(view, relation) for relation in path.steps],
-        first_seen=first,
-        last_seen=last,
-        asked=askers(path.answers),
+        scope=SCOPES[ranked.scope],
+        reasons=reasons(ranked, port, view.t),
+        steps=steps,
+        first_seen=min(stamps + first) / SECOND,
+        last_seen=max(stamps) / SECOND,
+        asked=askers(answers),
+        doubted=ranked.doubted,
     )
 
 
-def _step(view: View, relation: Relation) -> Step:
+def _step(view: View, owner: str, target: str) -> Step:
+    """Return one relation between two nodes, as all answers that the view knows state it."""
+    kind, stamp, end, count = 0, NEVER, NEVER, 0
+    for record in newest_first(view.graph.out, owner):
+        for place in record.owned_by(owner):
+            if record.edges[place][2] == target:
+                seen = _seen(view, record, place)
+                kind = kind or record.edges[place][1]
+                stamp, end, count = max(stamp, seen[0]), max(end, seen[1]), count + seen[2]
     return Step(
-        owner=relation.owner,
-        kind=relation.kind.name,
-        target=relation.target,
-        age=view.t - relation.last_seen,
-        remaining=relation.ends - view.t,
-        count=relation.count,
-        state=state(view, relation),
+        owner=owner,
+        kind=Kind(kind).name,
+        target=target,
+        age=(view.t - stamp) / SECOND,
+        remaining=(end - view.t) / SECOND,
+        count=count,
+        state=_state(view, end),
     )
+
+
+def _seen(view: View, record: Record, place: int) -> tuple[int, int, int]:
+    """Return the last stamp, the latest end and the number of the answers that state a relation."""
+    known = [one for one in record.sightings() if view.at is None or one.noted <= view.at]
+    stamp = max((one.stamp for one in known), default=NEVER)
+    end = max((one.end(place) for one in known), default=NEVER)
+    total = record.total
+    if total is None or (view.at is not None and total.first_noted > view.at):
+        return stamp, end, len(known)
+    return max(stamp, total.stamp), max(end, total.end(place)), len(known) + total.count
+
+
+def _state_of(view: View, records: list[Record]) -> str:
+    """Return the best state of a relation that some records state."""
+    ends = (_seen(view, record, place)[1] for record in records for place in range(len(record.edges)))
+    return _state(view, max(ends))
+
+
+def _state(view: View, end: int) -> str:
+    """Return whether a relation is live, past its TTL ("grace"), or past its grace ("expired")."""
+    if view.t < end:
+        return LIVE
+    return GRACE if view.since < end else EXPIRED

@@ -1,0 +1,84 @@
+"""The clock of the cache, which never steps, and its differences to the probes' clocks and to wall time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from dnstrail.process.clock import Clock, nanoseconds
+
+SECOND = 1_000_000_000  # ns
+_STEPS = 64  # remembered changes of the difference to wall time
+_STARTS = 64  # remembered starts of probes
+_WINDOW = 30 * SECOND  # for which the smallest shift of a probe counts, and once more as long
+_STEP = SECOND // 100  # a smaller change of the difference is no step
+
+
+class StreamClock:
+    """Wall time at its creation plus the time that has passed since then, in ns.
+
+    `shift_of` converts the times of one start of a probe. `moment` converts a wall time to the clock, by the difference
+    that held at that time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._origin = round((clock.wall() - clock.monotonic()) * SECOND)
+        self._differences: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # since, difference
+        self._shifts: OrderedDict[str, _Shift] = OrderedDict()
+
+    def now(self) -> int:
+        """Return the present time of the clock."""
+        return self._origin + round(self._clock.monotonic() * SECOND)
+
+    def difference(self) -> int:
+        """Return wall time minus the clock, and remember a step of wall time."""
+        now = self.now()
+        difference = round(self._clock.wall() * SECOND) - now
+        if abs(difference - self._differences[-1][1]) >= _STEP:
+            self._differences.append((now, difference))
+        return self._differences[-1][1]
+
+    def moment(self, wall: float) -> int:
+        """Return the time of the clock at a wall time (seconds)."""
+        self.difference()
+        stamp = nanoseconds(wall)
+        for since, difference in reversed(self._differences):
+            if stamp - difference >= since:
+                return stamp - difference
+        return stamp - self._differences[0][1]
+
+    def note_turn(self, start: str, now: int) -> None:
+        """Note that the end of a turn arrived, at which the clock of its probe showed `now`."""
+        shift = self._shifts.get(start)
+        if shift is None:
+            shift = self._shifts[start] = _Shift()
+            if len(self._shifts) > _STARTS:
+                self._shifts.popitem(last=False)
+        shift.note(self.now(), self.now() - now)
+
+    def shift_of(self, start: str) -> int:
+        """Return what has to be added to the times of a probe; 0 before its first turn."""
+        shift = self._shifts.get(start)
+        return 0 if shift is None else shift.least
+
+
+class _Shift:
+    """The smallest difference to the clock of one probe within the last window and the one before.
+
+    A turn that was on its way for a while shows a greater difference, so the smallest one is nearest to the truth. Two
+    hosts drift apart slowly, so that a difference counts for a while only.
+    """
+
+    __slots__ = ("_before", "_since", "_young", "least")
+
+    def __init__(self) -> None:
+        self._since: int | None = None
+        self._young = self._before = self.least = 0
+
+    def note(self, now: int, difference: int) -> None:
+        if self._since is None:
+            self._since, self._young, self._before = now, difference, difference
+        elif now - self._since > _WINDOW:
+            self._since, self._before, self._young = now, self._young, difference
+        self._young = min(self._young, difference)
+        self.least = min(self._young, self._before)

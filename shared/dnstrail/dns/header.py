@@ -1,0 +1,61 @@
+"""The head of a message: its flags, its counts, and its question as bytes to compare (RFC 1035, section 4.1)."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from dnstrail.dns.name import ordinary_name_end, read_name
+from dnstrail.errors import BadMessage
+
+HEADER = 12  # bytes
+IN = 1
+_QR = 0x8000
+_header = struct.Struct("!2H2H").unpack_from
+_class = struct.Struct("!H").unpack_from
+
+
+class Header(NamedTuple):
+    """The header of a message, and its question if there is exactly one.
+
+    `question` consists of the id of the message, the name in lower case, and the type: a query and its response have
+    the same. `cls` is its class. Both are empty in a message with another number of questions.
+    """
+
+    flags: int
+    question_count: int
+    answer_count: int
+    question: bytes = b""
+    cls: int = 0
+
+    @property
+    def is_response(self) -> bool:
+        """Return the flag QR."""
+        return bool(self.flags & _QR)
+
+    @property
+    def opcode(self) -> int:
+        """Return the OPCODE; 0 is QUERY."""
+        return self.flags >> 11 & 0xF
+
+
+def read_header(wire: bytes) -> Header:
+    """Read the header and the only question of a message; nothing behind them is read.
+
+    Raises:
+        BadMessage: the header or the question is cut short.
+    """
+    if len(wire) < HEADER:
+        raise BadMessage("shorter than a header")
+    _, flags, questions, answers = _header(wire)
+    if questions != 1:
+        return Header(flags, questions, answers)
+    end = ordinary_name_end(wire, HEADER)
+    if end:
+        name = wire[HEADER:end].lower()  # the length of a label is less than any upper-case letter
+    else:
+        read = read_name(wire, HEADER, len(wire), {})
+        end, name = read.end, read.text.encode()
+    if end + 4 > len(wire):
+        raise BadMessage("the question is cut short")
+    return Header(flags, 1, answers, wire[:2] + name + wire[end : end + 2], _class(wire, end + 2)[0])

@@ -1,0 +1,41 @@
+"""The bounds of the image (docs/limits.md)."""
+
+from __future__ import annotations
+
+import msgspec
+
+_RELATIONS, _RELATIONS_A_ROOT = 1 << 17, 26
+SECOND = 1_000_000_000  # ns
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """The bounds of the image.
+
+    `size` bounds the query roots, and `relations` the relations of all roots; 0 selects a bound that fits `size`.
+    `owned` bounds the relations of one root and of one answer. `nodes` bounds the names and addresses of one result,
+    and `walked` the relations that one lookup reads. A relation is live for `grace` seconds past its TTL. With a live
+    source it is held for `history` seconds after that.
+    """
+
+    size: int = 5000
+    grace: float = 60.0
+    history: float = 300.0
+    relations: int = 0
+    owned: int = 4096
+    nodes: int = 4096
+    walked: int = 65536
+
+    @property
+    def most_relations(self) -> int:
+        """Return the bound on all relations."""
+        return self.relations or max(_RELATIONS, _RELATIONS_A_ROOT * self.size)
+
+    @property
+    def grace_ns(self) -> int:
+        """Return the grace in nanoseconds."""
+        return round(self.grace * SECOND)
+
+    @property
+    def history_ns(self) -> int:
+        """Return the history in nanoseconds."""
+        return round(self.history * SECOND)

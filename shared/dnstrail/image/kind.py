@@ -1,0 +1,22 @@
+"""The kinds of relation."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Kind(IntEnum):
+    """The kinds of relation; the values are the record types of the DNS."""
+
+    A = 1
+    CNAME = 5
+    PTR = 12
+    MX = 15
+    AAAA = 28
+    SRV = 33
+    SVCB = 64
+    HTTPS = 65
+
+
+MX, SRV, PTR = int(Kind.MX), int(Kind.SRV), int(Kind.PTR)
+FAR = frozenset({MX, SRV})  # kinds that lead to the addresses of other services, not of the name itself

@@ -1,0 +1,77 @@
+"""The order in which query roots give up their places, of all roots and of each party (docs/image.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Link(Generic[T]):
+    """A place in a ring, of one root. A link that is in no ring has no neighbours."""
+
+    __slots__ = ("newer", "older", "root")
+
+    def __init__(self, root: T | None = None) -> None:
+        self.root = root
+        self.newer: Link[T] | None = None
+        self.older: Link[T] | None = None
+
+    def remove(self) -> None:
+        """Take this link out of its ring, if it is in one."""
+        newer, older = self.newer, self.older
+        if newer is not None and older is not None:
+            newer.older, older.newer = older, newer
+            self.newer = self.older = None
+
+
+class Ring(Generic[T]):
+    """Roots in the order of their last use; each step takes constant time."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = end = Link[T]()
+        end.newer = end.older = end
+
+    def append(self, link: Link[T]) -> None:
+        """Move a link to the newest place of this ring, out of whatever ring it is in."""
+        link.remove()
+        end, newest = self._end, self._end.older
+        link.older, link.newer = newest, end
+        end.older = link
+        if newest is not None:  # always true
+            newest.newer = link
+
+    def __iter__(self) -> Iterator[T]:
+        link = self._end.newer
+        while link is not None and link.root is not None:
+            yield link.root
+            link = link.newer
+
+
+class Order(Generic[T]):
+    """The places of some roots: those whose relations have all ended go first, then the least recently used."""
+
+    __slots__ = ("ended", "used")
+
+    def __init__(self) -> None:
+        self.used = Ring[T]()
+        self.ended = Ring[T]()
+
+    def __iter__(self) -> Iterator[T]:
+        yield from self.ended
+        yield from self.used
+
+
+class Party(Order[T]):
+    """Who asked for some roots; `places` and `relations` are what these roots hold."""
+
+    __slots__ = ("key", "places", "relations")
+
+    def __init__(self, key: tuple[object, ...]) -> None:
+        super().__init__()
+        self.key = key
+        self.places = 0
+        self.relations = 0

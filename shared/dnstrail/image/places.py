@@ -1,0 +1,92 @@
+"""The places of query roots: who holds how many, and who gives one up (docs/image.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dnstrail.image.order import Order, Party
+from dnstrail.image.record import Root
+
+
+class Places:
+    """All roots, by name and in the order in which they give up their places.
+
+    A root is in two orders: that of all roots, and that of the party that asked for it first. `relations` is the sum
+    over all roots. A party that holds more than half of all places, or of all relations, gives up its own roots first.
+    """
+
+    def __init__(self, size: int, relations: int) -> None:
+        self.roots: dict[str, Root] = {}
+        self.relations = 0
+        self._half_places = size // 2
+        self._half_relations = relations // 2
+        self._order = Order[Root]()
+        self._parties: dict[tuple[object, ...], Party[Root]] = {}
+        self._largest: Party[Root] | None = None  # the last party that held more than half of all places
+        self._heaviest: Party[Root] | None = None  # the last party that held more than half of all relations
+
+    def __iter__(self) -> Iterator[Root]:
+        """Return the roots in the order in which they give up their places."""
+        return iter(self._order)
+
+    def find_or_add(self, name: str, party: tuple[object, ...]) -> Root:
+        """Return the root of a question; a new root belongs to this party."""
+        root = self.roots.get(name)
+        if root is None:
+            owner = self._parties.get(party)
+            if owner is None:
+                owner = self._parties[party] = Party[Root](party)
+            root = self.roots[name] = Root(name, owner)
+            owner.places += 1
+            if owner.places > self._half_places:
+                self._largest = owner
+        return root
+
+    def use(self, root: Root) -> None:
+        """Note that a root was answered, or that a lookup found its result by it. An answer revives an ended root."""
+        self._order_of(root.party, root)
+        self._order_of(self._order, root)
+
+    def end(self, root: Root) -> None:
+        """Note that all relations of a root have ended: it goes before the others."""
+        root.ended = True
+        self.use(root)
+
+    def add_relations(self, root: Root, number: int) -> None:
+        """Count relations that a root gained, or lost (negative)."""
+        root.party.relations += number
+        self.relations += number
+        if root.party.relations > self._half_relations:
+            self._heaviest = root.party
+
+    def next(self, answered: Root) -> Root:
+        """Return the root that gives up its place next: one that has ended, or another than `answered`."""
+        for order in (self._greedy(), self._order):
+            for root in order or ():
+                if root is not answered or root.ended:
+                    return root
+        return answered
+
+    def remove(self, root: Root) -> None:
+        """Remove a root, and the party if it holds nothing else."""
+        del self.roots[root.name]
+        party = root.party
+        party.places -= 1
+        if not party.places:
+            del self._parties[party.key]
+            self._largest = None if self._largest is party else self._largest
+            self._heaviest = None if self._heaviest is party else self._heaviest
+        root.leave()
+
+    def _greedy(self) -> Party[Root] | None:
+        """Return the party that holds more than half of all places, or else of all relations."""
+        if self._largest is not None and self._largest.places > self._half_places:
+            return self._largest
+        if self._heaviest is not None and self._heaviest.relations > self._half_relations:
+            return self._heaviest
+        return None
+
+    @staticmethod
+    def _order_of(order: Order[Root], root: Root) -> None:
+        link = root.in_party if isinstance(order, Party) else root.in_all
+        (order.ended if root.ended else order.used).append(link)

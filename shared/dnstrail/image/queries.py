@@ -1,0 +1,172 @@
+"""The queries that wait for their responses (docs/capture.md)."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+
+from dnstrail.captured import Flow, Process
+from dnstrail.dns.names import V4_MAPPED
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.parties import Doubts, Side
+
+WINDOW = 30 * SECOND  # for which a query waits
+REORDER = SECOND  # by which the stamp of a response may precede its query
+COPY = SECOND // 10  # within which the same bytes between the same ends are copies of one packet
+MAX_SIGHTINGS = 64  # of one query that wait; beyond it the oldest is evicted
+SHARE = 1024  # queries that may wait on one side of a party
+ALL_SHARES = 16384  # the same on all sides, where there are more than 16
+_PACKETS = 4  # of one query by which copies are found
+_STEPS = 4  # queries of one side that one call may drop because they are too old
+
+Address = tuple[bytes, int]
+Key = tuple[object, ...]
+ANY: Address = (b"", 0)  # a server that is unknown, or not compared
+
+
+class Query:
+    """One query with all its retransmissions.
+
+    `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
+    alone. `waits` are the sightings that no response has ended yet, each with the sources that its response may come
+    from. `packets` are the last packets, each with its stamp and a hash of its bytes and server.
+    """
+
+    __slots__ = ("asker", "client", "key", "latest", "packets", "side", "waits")
+
+    def __init__(self, key: Key, client: Key, side: Side) -> None:
+        self.key = key
+        self.client = client
+        self.side = side
+        self.asker: Process | None = None
+        self.latest = 0
+        self.waits: list[tuple[int, tuple[Address, ...]]] = []
+        self.packets: tuple[tuple[int, int], ...] = ()
+
+    def is_copy(self, stamp: int, digest: int) -> bool:
+        """Return whether a packet is a copy of an earlier one; note it otherwise."""
+        for noted, earlier in self.packets:
+            if earlier == digest and abs(stamp - noted) <= COPY:
+                return True
+        self.packets = (*self.packets[1 - _PACKETS :], (stamp, digest))
+        return False
+
+    def end_wait(self, stamp: int, server: Address) -> str:
+        """End the first wait that this response can end; return "", or the counter of the reason why there is none."""
+        reason = ""
+        for place, (sighted, servers) in enumerate(self.waits):
+            if not -REORDER <= stamp - sighted <= WINDOW:
+                reason = reason or ("unmatched_late" if stamp > sighted else "unmatched_early")
+            elif server == ANY or server in servers or servers[0] == ANY:
+                del self.waits[place]
+                return ""
+            else:
+                reason = "unmatched_wrong_server"
+        return reason
+
+
+class Queries:
+    """The waiting queries, on each side of a party within its share.
+
+    Beyond a share the oldest query of that side is evicted, and the side is in doubt. A query without any wait is held
+    no longer.
+    """
+
+    def __init__(self, doubts: Doubts, counters: Counter[str]) -> None:
+        self.counters = counters
+        self._doubts = doubts
+        self._by_key: dict[Key, Query] = {}
+        self._by_client: dict[Key, Query] = {}
+        self._sides: OrderedDict[Side, OrderedDict[Query, None]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def find(self, key: Key, client: Key) -> Query | None:
+        """Return the query of a response: by its socket, else the query without a socket of the same client.
+
+        Where `key` and `client` are the same, the response has no socket: any query of that client is returned.
+        """
+        query = self._by_key.get(key)
+        if query is None:
+            query = self._by_client.get(client)
+            if query is not None and client not in (key, query.key):
+                return None
+        return query
+
+    def note(self, query: Query, stamp: int, servers: tuple[Address, ...]) -> None:
+        """Note a sighting of a query that is new, or waits already."""
+        if query.key not in self._by_key:
+            self._by_key[query.key] = query
+        self._by_client[query.client] = query
+        side = self._sides.get(query.side)
+        if side is None:
+            side = self._sides[query.side] = OrderedDict()
+        side[query] = None
+        side.move_to_end(query)
+        self._sides.move_to_end(query.side)
+        query.waits = [wait for wait in query.waits if stamp - wait[0] <= WINDOW + REORDER]
+        if len(query.waits) >= MAX_SIGHTINGS:
+            del query.waits[0]
+            self._note_evicted(query.side, stamp)
+        query.waits.append((stamp, servers))
+        query.latest = max(query.latest, stamp)
+        self._drop_old(query.side, stamp)
+        self._bound(query.side, stamp)
+
+    def sender(self, stamp: int, client: Key) -> Process | None:
+        """Return the sender of a query that arrives, if it was captured at the sender's socket just before."""
+        sent = self._by_client.get(client)
+        return sent.asker if sent is not None and abs(stamp - sent.latest) <= COPY else None
+
+    def drop(self, query: Query) -> None:
+        """Drop a query that waits."""
+        del self._by_key[query.key]
+        if self._by_client.get(query.client) is query:
+            del self._by_client[query.client]
+        side = self._sides[query.side]
+        del side[query]
+        if not side:
+            del self._sides[query.side]
+
+    def _drop_old(self, side: Side, stamp: int) -> None:
+        """Drop a few queries that are too old, of this side and of the one that has been silent longest."""
+        for name in (next(iter(self._sides)), side):
+            for _ in range(_STEPS):
+                oldest = next(iter(self._sides.get(name, ())), None)
+                if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
+                    break
+                self.drop(oldest)
+
+    def _bound(self, side: Side, stamp: int) -> None:
+        share = min(SHARE, max(ALL_SHARES // len(self._sides), 1))
+        while len(self._sides[side]) > share:
+            self._evict(side, stamp)
+        while len(self._sides) > ALL_SHARES:
+            self._evict(next(iter(self._sides)), stamp)
+
+    def _evict(self, side: Side, stamp: int) -> None:
+        self.drop(next(iter(self._sides[side])))
+        self._note_evicted(side, stamp)
+
+    def _note_evicted(self, side: Side, stamp: int) -> None:
+        self.counters["pending_full"] += 1
+        self._doubts.note(side, stamp)
+
+
+def servers_of(flow: Flow) -> tuple[Address, ...]:
+    """Return the allowed sources of the response: the address that the process meant, then the packet's destination.
+
+    Example, Docker's embedded DNS: the process sends to 127.0.0.11:53, the kernel redirects to 127.0.0.11:44932, and
+    the response reaches the client's socket from 127.0.0.11:53 again. It is compared with the address that was meant.
+    At the server's socket nothing is compared: its packets are captured after their source was rewritten.
+    """
+    if flow.socket and not flow.egress:
+        return (ANY,)
+    sent = address_of(flow.destination, flow.destination_port)
+    meant = address_of(flow.meant, flow.meant_port or flow.destination_port)
+    return (sent,) if meant in (ANY, sent) else (meant, sent)
+
+
+def address_of(packed: bytes, port: int) -> Address:
+    """Return an address and port as they are compared: IPv4-mapped IPv6 is IPv4."""
+    return (packed.removeprefix(V4_MAPPED), port) if packed else ANY

@@ -1,0 +1,208 @@
+"""Query roots and their records: the answers to one question that state the same relations (docs/image.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dnstrail.image.answer import Edge, Evidence
+from dnstrail.image.order import Link, Party
+
+MAX_SIGHTINGS = 16  # of one record that are held one by one
+_INDEXED = 16  # relations of a record from which on it finds its edges by an index
+
+
+class Sighting:
+    """One answer of a record. `lives` are in ns, along the edges of the record; `number` counts all answers.
+
+    `stamp` and `noted` have the meaning that they have in an Answer.
+    """
+
+    __slots__ = ("evidence", "lives", "noted", "number", "stamp")
+
+    def __init__(self, noted: int, stamp: int, number: int, lives: tuple[int, ...], evidence: Evidence) -> None:
+        self.noted = noted
+        self.stamp = stamp
+        self.number = number
+        self.lives = lives
+        self.evidence = evidence
+
+    def end(self, place: int) -> int:
+        """Return the end of the life that this answer gave to a relation, without grace."""
+        return self.stamp + self.lives[place]
+
+
+class Sum:
+    """The older answers of a record: their number, times, and the latest end of each relation (without grace).
+
+    `gap` states that a relation ended between two of them, or that they arrived out of order. Without a gap the sum is
+    exact at any time about which relations were live.
+    """
+
+    __slots__ = ("count", "ends", "first", "first_noted", "gap", "noted", "number", "stamp")
+
+    def __init__(self, sighting: Sighting) -> None:
+        self.count = 1
+        self.first = self.stamp = sighting.stamp
+        self.first_noted = self.noted = sighting.noted
+        self.number = sighting.number
+        self.ends = [sighting.stamp + life for life in sighting.lives]
+        self.gap = False
+
+    def end(self, place: int) -> int:
+        """Return the latest end of a relation."""
+        return self.ends[place]
+
+    def add(self, sighting: Sighting, grace: int) -> None:
+        """Add the next answer in the order of arrival."""
+        noted = sighting.noted
+        for place, life in enumerate(sighting.lives):
+            if noted >= self.ends[place] + grace:
+                self.gap = True
+            self.ends[place] = max(self.ends[place], sighting.stamp + life)
+        self.gap = self.gap or noted < self.noted
+        self.count += 1
+        self.first = min(self.first, sighting.stamp)
+        self.stamp = max(self.stamp, sighting.stamp)
+        self.noted = max(self.noted, noted)
+        self.number = sighting.number
+
+
+class Record:
+    """The answers of one root that state the same edges; none of them, or all of them, are doubted.
+
+    The newest MAX_SIGHTINGS answers are held one by one: `youngest` is the last that arrived, `elder` the others,
+    oldest first. `total` is the sum of those before them. `late` states that a stamp precedes that of an earlier
+    arrival. `ends` is the latest end of all relations, without grace. `second` is the bucket of the wheel that contains
+    the record, -1 without. `led` counts the connections that followed an answer, by port.
+    """
+
+    __slots__ = ("_places", "doubted", "edges", "elder", "ends", "late", "led", "root", "second", "total", "youngest")
+
+    def __init__(self, root: Root, edges: tuple[Edge, ...], youngest: Sighting, *, doubted: bool) -> None:
+        self.root = root
+        self.edges = edges
+        self.doubted = doubted
+        self.youngest = youngest
+        self.elder: list[Sighting] | None = None
+        self.total: Sum | None = None
+        self.late = False
+        self.ends = youngest.stamp + max(youngest.lives)
+        self.second = -1
+        self.led: dict[int, int] | None = None
+        self._places: tuple[dict[str, list[int]], dict[str, list[int]]] | None = None
+
+    def add(self, sighting: Sighting, grace: int) -> None:
+        """Add the answer that arrived last."""
+        if self.elder is None:
+            self.elder = []
+        self.elder.append(self.youngest)
+        self.late = self.late or sighting.stamp < self.youngest.stamp
+        self.youngest = sighting
+        self.ends = max(self.ends, sighting.stamp + max(sighting.lives))
+        if len(self.elder) >= MAX_SIGHTINGS:
+            oldest = self.elder.pop(0)
+            if self.total is None:
+                self.total = Sum(oldest)
+            else:
+                self.total.add(oldest, grace)
+
+    def sightings(self) -> Iterator[Sighting]:
+        """Yield the answers that are held one by one, the last arrival first."""
+        yield self.youngest
+        if self.elder is not None:
+            yield from reversed(self.elder)
+
+    def owned_by(self, node: str) -> list[int]:
+        """Return the places of the edges with this owner."""
+        if len(self.edges) > _INDEXED:
+            return self._index()[0].get(node, [])
+        return [place for place, edge in enumerate(self.edges) if edge[0] == node]
+
+    def leading_to(self, node: str) -> list[int]:
+        """Return the places of the edges with this target."""
+        if len(self.edges) > _INDEXED:
+            return self._index()[1].get(node, [])
+        return [place for place, edge in enumerate(self.edges) if edge[2] == node]
+
+    def clear(self) -> None:
+        """Drop everything, so that nothing that still refers to this record keeps what it held."""
+        self.edges = ()
+        self.elder = self.total = self.led = self._places = None
+
+    def _index(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        if self._places is None:
+            owners: dict[str, list[int]] = {}
+            targets: dict[str, list[int]] = {}
+            for place, (owner, _, target) in enumerate(self.edges):
+                owners.setdefault(owner, []).append(place)
+                targets.setdefault(target, []).append(place)
+            self._places = owners, targets
+        return self._places
+
+
+class Root:
+    """A question that holds a place, with the records of its answers.
+
+    `latest` is the record of the last answer. `others` contains all records by their edges where there are several,
+    the last answered last. `relations` is the sum of the lengths of the records. `in_all` and `in_party` are the links
+    in the order of all roots and in that of the party; leaving breaks them.
+    """
+
+    __slots__ = ("ended", "in_all", "in_party", "latest", "name", "others", "party", "relations")
+
+    def __init__(self, name: str, party: Party[Root]) -> None:
+        self.name = name
+        self.party = party
+        self.ended = False
+        self.relations = 0
+        self.latest: Record | None = None
+        self.others: dict[tuple[frozenset[Edge], bool], Record] | None = None
+        self.in_all = Link[Root](self)
+        self.in_party = Link[Root](self)
+
+    def records(self) -> list[Record]:
+        """Return the records, the last answered last."""
+        if self.others is not None:
+            return [*self.others.values()]
+        return [] if self.latest is None else [self.latest]
+
+    def find(self, edges: tuple[Edge, ...], *, doubted: bool) -> Record | None:
+        """Return the record that states exactly these edges, in whatever order, and make it the latest."""
+        latest = self.latest
+        if latest is not None and latest.doubted == doubted and latest.edges == edges:
+            return latest
+        if self.others is None:
+            if latest is None or latest.doubted != doubted or frozenset(latest.edges) != frozenset(edges):
+                return None
+            return latest
+        key = frozenset(edges), doubted
+        record = self.others.pop(key, None)
+        if record is not None:
+            self.others[key] = self.latest = record
+        return record
+
+    def add(self, record: Record) -> None:
+        """Add a new record as the latest."""
+        latest = self.latest
+        if latest is not None and self.others is None:
+            self.others = {(frozenset(latest.edges), latest.doubted): latest}
+        if self.others is not None:
+            self.others[frozenset(record.edges), record.doubted] = record
+        self.latest = record
+        self.relations += len(record.edges)
+
+    def remove(self, record: Record) -> None:
+        """Remove a record before it is cleared."""
+        self.relations -= len(record.edges)
+        if self.others is not None:
+            del self.others[frozenset(record.edges), record.doubted]
+            if not self.others:
+                self.others = None
+        if self.latest is record:
+            self.latest = next(reversed(self.others.values())) if self.others else None
+
+    def leave(self) -> None:
+        """Leave both orders; no reference leads back to this root afterwards."""
+        self.in_all.remove()
+        self.in_party.remove()
+        self.in_all.root = self.in_party.root = None

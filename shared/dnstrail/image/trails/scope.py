@@ -1,0 +1,52 @@
+"""The scope that the asker of a question shares with a connection, and the connections that followed answers."""
+
+from __future__ import annotations
+
+from dnstrail.captured import Process
+from dnstrail.connection import Connection
+from dnstrail.dns.names import known_address
+from dnstrail.image.answer import Evidence
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.graph import Graph, newest_first
+from dnstrail.image.record import Record
+
+SCOPES = ("process", "container", "host", "any")  # the narrowest first
+ANY_SCOPE = len(SCOPES) - 1
+SOON = SECOND  # a program connects as soon as it has its answer, mostly within some milliseconds
+MAX_PORTS = 16  # of one record whose connections are counted
+_SEARCHED = 64  # records of an address, the last answered first, in which the answer before a connection is sought
+_NOBODY = Process()
+
+
+def scope_of(evidence: Evidence, connection: Connection) -> int:
+    """Return the place in SCOPES of the narrowest scope that an asker shares with a connection."""
+    process = evidence.process or _NOBODY
+    if connection.process and process.pid == connection.process:
+        return 0
+    if connection.container and process.container_id == connection.container:
+        return 1
+    if connection.client and known_address(evidence.client) == connection.client:
+        return 2
+    return ANY_SCOPE
+
+
+def note_connection(graph: Graph, stamp: int, connection: Connection, address: str) -> None:
+    """Count a connection for the answer that it followed within SOON: the last one of its narrowest scope."""
+    best: tuple[int, int] | None = None
+    found: Record | None = None
+    for _, record in zip(range(_SEARCHED), newest_first(graph.into, address), strict=False):
+        if record.youngest.stamp < stamp - SOON and not record.late:
+            continue
+        for sighting in record.sightings():
+            scope = scope_of(sighting.evidence, connection)
+            if 0 <= stamp - sighting.stamp <= SOON and scope < ANY_SCOPE:
+                rank = -scope, sighting.number
+                if best is None or rank > best:
+                    best, found = rank, record
+    if found is None:
+        return
+    port = connection.port or 0
+    if found.led is None:
+        found.led = {}
+    if port in found.led or len(found.led) < MAX_PORTS:
+        found.led[port] = found.led.get(port, 0) + 1
