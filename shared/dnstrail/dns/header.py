@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+
+import msgspec
 
 from dnstrail.dns.name import ordinary_name_end, read_name
 from dnstrail.errors import BadMessage
@@ -15,11 +16,12 @@ _header = struct.Struct("!2H2H").unpack_from
 _class = struct.Struct("!H").unpack_from
 
 
-class Header(NamedTuple):
+class Header(msgspec.Struct, frozen=True, gc=False):
     """The header of a message, and its question if there is exactly one.
 
     `question` consists of the id of the message, the name in lower case, and the type: a query and its response have
-    the same. `cls` is its class. Both are empty in a message with another number of questions.
+    the same. `cls` is its class, and `end` the offset behind it. They are empty in a message with another number of
+    questions. `ordinary` states that the name needs no escapes and no pointers.
     """
 
     flags: int
@@ -27,6 +29,8 @@ class Header(NamedTuple):
     answer_count: int
     question: bytes = b""
     cls: int = 0
+    end: int = HEADER
+    ordinary: bool = False
 
     @property
     def is_response(self) -> bool:
@@ -51,11 +55,13 @@ def read_header(wire: bytes) -> Header:
     if questions != 1:
         return Header(flags, questions, answers)
     end = ordinary_name_end(wire, HEADER)
-    if end:
+    ordinary = end != 0
+    if ordinary:
         name = wire[HEADER:end].lower()  # the length of a label is less than any upper-case letter
     else:
         read = read_name(wire, HEADER, len(wire), {})
         end, name = read.end, read.text.encode()
     if end + 4 > len(wire):
         raise BadMessage("the question is cut short")
-    return Header(flags, 1, answers, wire[:2] + name + wire[end : end + 2], _class(wire, end + 2)[0])
+    question = wire[:2] + name + wire[end : end + 2]
+    return Header(flags, 1, answers, question, _class(wire, end + 2)[0], end + 4, ordinary)

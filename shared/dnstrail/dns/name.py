@@ -84,6 +84,11 @@ def ordinary_name_end(wire: bytes, start: int) -> int:
     return found.end() if found and found.end() - start <= MAX_NAME else 0
 
 
+def ordinary_text(wire: bytes, start: int, end: int) -> str:
+    """Return the text of an ordinary name without pointers; `end` is the offset behind its root."""
+    return wire[start + 1 : end - 1].translate(_DOTTED).decode() or ROOT
+
+
 def _read_rest(wire: bytes, target: int, known: Known) -> Name | None:
     """Return the name at the target of a pointer that `known` does not hold; usually the rest of an ordinary name."""
     if target not in known and _ordinary_name(wire, target):

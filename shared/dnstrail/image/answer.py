@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from dnstrail.captured import Flow, Process
 
 Edge = tuple[str, int, str]  # one relation: owner, type, target
 
 
-class Circumstances(NamedTuple):
+class Circumstances(msgspec.Struct, frozen=True, gc=False):
     """The context of one captured DNS message, as far as the source knows it.
 
     `flow` and `process` belong to the packet. `live` states that the source watches the present, not a file. `foreign`
@@ -26,7 +26,7 @@ class Circumstances(NamedTuple):
     host: str = ""
 
 
-class Evidence(NamedTuple):
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """Who asked a question, by which type, and which server answered; answers of the same circumstances share one.
 
     `process` is the asker, never the server. `client` and `server` are packed addresses, b"" if unknown. `matched`
@@ -41,7 +41,7 @@ class Evidence(NamedTuple):
     foreign: bool | None
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """An admitted response that states relations: `edges`, and along them their lives (ns, without grace).
 
     `stamp` is the time of the packet (ns since the epoch). `noted` is the time at which the stream had reached it: the

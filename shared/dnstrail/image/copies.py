@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
+from dnstrail.image.answer import Edge
 from dnstrail.image.queries import COPY, WINDOW, Address, Key
 
 _HELD = 32768  # entries of one half of a table
 _Entry = TypeVar("_Entry")
-MAX_TARGETS = 64  # of a first answer; a larger one is not held, and no conflict with it is found
+MAX_EDGES = 64  # of a first answer; a larger one is not held, and no conflict with it is found
 
 
 class Halves(Generic[_Entry]):
@@ -40,47 +40,48 @@ class Halves(Generic[_Entry]):
 
 
 class Copies:
-    """The responses of at least the last tenth of a second that were admitted, by their bytes and their client."""
+    """The responses of at least the last tenth of a second that were admitted: stamp and relations.
+
+    They are found by a hash of their bytes and their client.
+    """
 
     def __init__(self) -> None:
-        self._stamps: Halves[int] = Halves(COPY)
+        self._first: Halves[tuple[int, tuple[Edge, ...]]] = Halves(COPY)
 
-    def is_copy(self, payload: bytes, client: Address, stamp: int) -> bool:
-        """Return whether these bytes were admitted for this client a moment ago, on whatever socket."""
-        first = self._stamps.get(hash((payload, client)))
-        return first is not None and abs(stamp - first) <= COPY
+    def find(self, digest: int, stamp: int) -> tuple[Edge, ...] | None:
+        """Return the relations of the same response, if it was admitted a moment ago on whatever socket."""
+        first = self._first.get(digest)
+        return first[1] if first is not None and abs(stamp - first[0]) <= COPY else None
 
-    def note(self, payload: bytes, client: Address, stamp: int) -> None:
+    def note(self, digest: int, stamp: int, edges: tuple[Edge, ...]) -> None:
         """Note an admitted response."""
-        self._stamps.put(hash((payload, client)), stamp, stamp)
-
-
-class FirstAnswer(NamedTuple):
-    """The first response to a query: its stamp, the sources it might come from, and the targets that it states."""
-
-    stamp: int
-    server: Address
-    targets: frozenset[str]
+        self._first.put(digest, (stamp, edges), stamp)
 
 
 class FirstAnswers:
-    """The first answers of at least the last 30 s. Evictions cast no doubt: only conflicts are found by them."""
+    """The first answers of at least the last 30 s: stamp, server and relations by the key of the query.
 
-    def __init__(self, counters: Counter[str]) -> None:
-        self.counters = counters
-        self._answers: Halves[FirstAnswer] = Halves(WINDOW)
+    Evictions cast no doubt: only conflicts are found by this table.
+    """
+
+    def __init__(self) -> None:
+        self._answers: Halves[tuple[int, Address, tuple[Edge, ...]]] = Halves(WINDOW)
 
     def __len__(self) -> int:
         return len(self._answers)
 
-    def find(self, key: Key, server: Address, stamp: int) -> FirstAnswer | None:
-        """Return the first answer to the query that a response of this server answers again, None without."""
+    def find(self, key: Key, server: Address, stamp: int) -> tuple[Edge, ...] | None:
+        """Return the relations of the first answer to a query that this server answers again, None without."""
         first = self._answers.get(key)
-        if first is None or abs(stamp - first.stamp) > WINDOW or first.server != server:
+        if first is None or abs(stamp - first[0]) > WINDOW or first[1] != server:
             return None
-        return first
+        return first[2]
 
-    def note(self, key: Key, server: Address, stamp: int, targets: frozenset[str]) -> None:
+    def note(self, key: Key, server: Address, stamp: int, edges: tuple[Edge, ...]) -> None:
         """Note the first answer to a query."""
-        held = targets if len(targets) <= MAX_TARGETS else frozenset[str]()
-        self._answers.put(key, FirstAnswer(stamp, server, held), stamp)
+        self._answers.put(key, (stamp, server, edges if len(edges) <= MAX_EDGES else ()), stamp)
+
+
+def conflicts(first: tuple[Edge, ...], second: tuple[Edge, ...]) -> bool:
+    """Return whether two answers have targets, and none in common."""
+    return bool(first and second and {edge[2] for edge in first}.isdisjoint(edge[2] for edge in second))

@@ -18,7 +18,7 @@ from dnstrail.image.admission import Admission, Verdict
 from dnstrail.image.answer import Answer, Circumstances, Evidence
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.lookup import LookupResult, look_up
-from dnstrail.image.relate import Stated, relate
+from dnstrail.image.relate import Stated, relate, relate_usual
 from dnstrail.image.store import Store
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.scope import note_connection
@@ -95,14 +95,14 @@ class Image:
         verdict = self.admission.answered(stamp, header, payload, circumstances)
         if header.answer_count == 0:
             self.counters["no_answer"] += 1
-            self.admission.note(verdict._replace(admitted=False), stamp, payload, frozenset())
+            self.admission.note(verdict, stamp, ())
             return _IGNORED
-        if not verdict.admitted:
-            self.counters["not_admitted"] += not verdict.copy
-            if not verdict.again and not verdict.matched:
-                return _IGNORED
+        if not verdict.admitted and not verdict.copy:
+            self.counters["not_admitted"] += 1
+        if not verdict.admitted and not verdict.again:
+            return _IGNORED
         stated = self._relate(payload, header, circumstances.flow)
-        conflict = self.admission.note(verdict, stamp, payload, frozenset(edge[2] for edge in stated.edges))
+        conflict = self.admission.note(verdict, stamp, stated.edges)
         if conflict:
             self.counters["answer_conflict"] += 1
         if verdict.admitted:
@@ -114,21 +114,21 @@ class Image:
 
         A lookup without `at` is a use of the root by whose answer it was found.
         """
-        return self.get_many([key], now=now, at=at)[0]
+        node = self._node(key)
+        return self._look_up(self.view(now=now, at=at), node, at) if node else None
 
     def get_many(
         self, keys: Iterable[str], *, now: int | None = None, at: int | None = None
     ) -> list[LookupResult | None]:
         """Look up several keys as of one time and within the bounds of one lookup; each different key once."""
-        view, nodes = self.view(now=now, at=at), self.bounds.nodes
+        view = self.view(now=now, at=at)
         known: dict[str | None, LookupResult | None] = {None: None}
         results = []
         for key in keys:
-            node = lookup_key(key)
+            node = self._node(key)
             if node not in known:
-                known[node] = self._look_up(view, node or "", max(nodes, 1), at)
-            found = known[node]
-            results.append(found)
+                known[node] = self._look_up(view, node or "", at)
+            results.append(known[node])
         return results
 
     def trails(
@@ -195,9 +195,14 @@ class Image:
         lasting = self.bounds.grace_ns + (self.bounds.history_ns if self.live else _ALWAYS)
         return View(view.graph, view.t, lasting, at, self.bounds.walked)
 
-    def _look_up(self, view: View, node: str, nodes: int, at: int | None) -> LookupResult | None:
+    def _node(self, key: str) -> str | None:
+        """Return a key in canonical form, in which the image holds it."""
+        graph = self.store.graph
+        return key if key in graph.out or key in graph.into else lookup_key(key)
+
+    def _look_up(self, view: View, node: str, at: int | None) -> LookupResult | None:
         view.aged, view.exact = False, True
-        looked_up = look_up(view, self.store.places.roots, node, nodes)
+        looked_up = look_up(view, self.store.places.roots, node, self.bounds.nodes)
         if looked_up is None:
             return None
         found, root = looked_up
@@ -224,6 +229,12 @@ class Image:
 
     def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Stated:
         """Decode a response that counts, and return what it states."""
+        authoritative = header.flags & (_AA | _RA) == _AA
+        own_only = authoritative and flow is not None and flow.role == FORWARDER and not flow.egress
+        if not own_only:
+            stated = relate_usual(payload, header, self.bounds.owned)
+            if stated is not None:
+                return stated
         try:
             message = decode(payload)
         except BadMessage:  # the question is whole, so this cannot be
@@ -233,8 +244,6 @@ class Image:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
             self.counters["cut_short"] += 1
-        authoritative = header.flags & (_AA | _RA) == _AA
-        own_only = authoritative and flow is not None and flow.role == FORWARDER and not flow.egress
         return relate(message, self.counters, self.bounds.owned, own_only=own_only)
 
     def _apply(self, stated: Stated, stamp: int, circumstances: Circumstances, verdict: Verdict) -> None:

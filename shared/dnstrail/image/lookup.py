@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -31,6 +32,9 @@ class LookupResult(msgspec.Struct, frozen=True):
     def fields(self) -> dict[str, Any]:
         """Return the fields of a reply."""
         return msgspec.structs.asdict(self)
+
+
+_LEAST = 64  # records that every lookup reads, whatever others of the same request have read
 
 
 class Origin(NamedTuple):
@@ -67,13 +71,15 @@ class Up:
         for node in pending:  # the list grows during the loop: breadth first
             for record in newest_first(into, node):
                 for place in record.leading_to(node):
+                    owner, _, target = record.edges[place]
+                    if target != node:
+                        continue
                     view.budget -= 1
                     if view.budget < 0:
                         return True
                     fresh = view.freshness(record, place)
                     if fresh == NEVER:
                         continue
-                    owner = record.edges[place][0]
                     if owner not in nearer:
                         if len(nearer) > nodes:
                             return True
@@ -120,36 +126,46 @@ class Down:
         nodes: int,
     ) -> bool:
         """Walk from the pending names; collect the targets of MX and SRV in `services` instead, if that is a list."""
-        names, out = self.names, view.graph.out
+        out = view.graph.out
         for node in pending:  # the list grows during the loop: breadth first
             for record in newest_first(out, node):
                 for place in record.owned_by(node):
+                    owner, kind, target = record.edges[place]
+                    if owner != node:
+                        continue
                     view.budget -= 1
                     if view.budget < 0:
                         return True
                     fresh = view.freshness(record, place)
                     if fresh == NEVER:
                         continue
-                    _, kind, target = record.edges[place]
-                    if kind in _ADDRESSES or (kind in _BINDINGS and address_text(target) is not None):
-                        rank = (-fresh, place)
-                        if target not in addresses and len(addresses) + len(names) >= nodes:
-                            return True
-                        if rank < addresses.get(target, _LAST):
-                            addresses[target] = rank
-                        continue
-                    if target not in names and len(self.near) + len(self.far) + len(names) >= nodes:
+                    if self._note(kind, target, (-fresh, place), addresses, nodes):
                         return True
-                    names[target] = max(fresh, names.get(target, NEVER))
-                    if services is not None and kind in FAR:
+                    if target in self.names and services is not None and kind in FAR:
                         services.append(target)
-                    elif target not in seen:
+                    elif target in self.names and target not in seen:
                         seen.add(target)
                         pending.append(target)
         return False
 
+    def _note(
+        self, kind: int, target: str, rank: tuple[int, int], addresses: dict[str, tuple[int, int]], nodes: int
+    ) -> bool:
+        """Note the target of a relation by its freshness; return True if the bound on nodes leaves it out."""
+        if kind in _ADDRESSES or (kind in _BINDINGS and address_text(target) is not None):
+            known = addresses.get(target)
+            if known is None or rank < known:
+                addresses[target] = rank
+            return known is None and self._size() > nodes
+        known_name = self.names.get(target)
+        if known_name is None or -rank[0] > known_name:
+            self.names[target] = -rank[0]
+        return known_name is None and self._size() > nodes
 
-_LAST = (1 << 63, 0)  # after every rank
+    def _size(self) -> int:
+        return len(self.near) + len(self.far) + len(self.names)
+
+
 _ADDRESSES, _BINDINGS = frozenset({1, 28}), frozenset({64, 65})  # A and AAAA; SVCB and HTTPS
 
 
@@ -159,7 +175,7 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
     Return None if nothing live touches the key.
     """
     is_address = address_text(key) is not None
-    origin = find_origin(view, roots, key)
+    origin = find_origin(view, roots, key, is_address=is_address)
     if origin is None:
         return _by_pointers(view, key, nodes, is_address=is_address)
     question, root = origin
@@ -180,44 +196,61 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
     return LookupResult(addresses, queries, question, state, cut, view.exact), root
 
 
-def find_origin(view: View, roots: dict[str, Root], key: str) -> Origin | None:
+def find_origin(view: View, roots: dict[str, Root], key: str, *, is_address: bool) -> Origin | None:
     """Return the key if it was asked and is live by an answer to that, else the last question that touches it.
 
     An answer that is doubted comes after all others. Return None if no live forward relation touches the key.
     """
-    own = roots.get(key)
+    own = None if is_address else roots.get(key)
     doubted: Origin | None = None
-    if own is not None and address_text(key) is None:
+    if own is not None:
         for record in own.records():
-            if any(view.live(record, place) for place in record.owned_by(key)):
+            if _owns(view, record, key):
                 if not record.doubted:
                     return Origin(key, own)
                 doubted = Origin(key, own)
-    last = _last_touching(view, key, doubted=False)
+    last = _last_touching(view, key, is_address=is_address, doubted=False)
     if last is None:
-        last = doubted or _last_touching(view, key, doubted=True)
+        last = doubted or _last_touching(view, key, is_address=is_address, doubted=True)
     return last
 
 
-def _last_touching(view: View, key: str, *, doubted: bool) -> Origin | None:
+def _owns(view: View, record: Record, key: str) -> bool:
+    for place in record.owned_by(key):  # noqa: SIM110 - runs for every lookup, and a generator costs more than the test
+        if record.edges[place][0] == key and view.live(record, place) is not None:
+            return True
+    return False
+
+
+def _last_touching(view: View, key: str, *, is_address: bool, doubted: bool) -> Origin | None:
     """Return the question of the last arrived answer with a live forward relation that touches the key."""
     best, found = -1, None
-    for index, places in ((view.graph.into, Record.leading_to), (view.graph.out, Record.owned_by)):
-        if index is view.graph.out and address_text(key) is not None:
-            break  # an address owns nothing but reverse records
+    read = 0
+    for index in (view.graph.into,) if is_address else (view.graph.into, view.graph.out):
         for record in newest_first(index, key):
-            if record.youngest.number <= best:
-                break  # so are all others
+            if record.youngest.number <= best or (read > _LEAST and view.budget < 0):
+                break  # the numbers of all others are smaller
             if record.doubted != doubted:
                 continue
+            read += 1
             view.budget -= 1
-            if view.budget < 0:
-                return found
-            for place in places(record, key):
+            number = _last_number(view, record, key)
+            if number > best:
+                best, found = number, Origin(record.root.name, record.root)
+    return found
+
+
+def _last_number(view: View, record: Record, key: str) -> int:
+    """Return the number of the last answer by which a relation is live that touches the key, -1 without any."""
+    best = -1
+    for places in (record.leading_to(key), record.owned_by(key)):
+        for place in places:
+            owner, _, target = record.edges[place]
+            if key in (owner, target):
                 seen = view.live(record, place)
                 if seen is not None and seen.number > best:
-                    best, found = seen.number, Origin(record.root.name, record.root)
-    return found
+                    best = seen.number
+    return best
 
 
 def _in_order(question: str, chain: list[str], names: dict[str, int]) -> list[str]:
@@ -230,50 +263,48 @@ def _in_order(question: str, chain: list[str], names: dict[str, int]) -> list[st
 
 def _by_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple[LookupResult, Root] | None:
     """Look up a key that no live forward relation touches by its reverse records."""
-    graph = view.graph
-    index = graph.out if is_address else graph.pointed
     found: dict[str, tuple[int, str]] = {}
     best: tuple[int, Root] | None = None
     cut = False
-    for record in newest_first(index, key):
-        for place in record.owned_by(key) if is_address else record.leading_to(key):
-            view.budget -= 1
-            cut = view.budget < 0 or len(found) >= nodes
-            if cut:
-                break
-            fresh = view.freshness(record, place)
-            if fresh == NEVER:
-                continue
-            owner, _, target = record.edges[place]
-            other = target if is_address else owner
-            found[other] = min((-fresh, other), found.get(other, (1 << 63, "")))
-            if best is None or fresh > best[0]:
-                best = fresh, record.root
-        if cut:
+    for record, other, fresh in _pointers(view, key, is_address=is_address):
+        if view.budget < 0 or len(found) >= nodes:
+            cut = True
             break
+        known = found.get(other)
+        if known is None or (-fresh, other) < known:
+            found[other] = -fresh, other
+        if best is None or fresh > best[0]:
+            best = fresh, record.root
     if best is None:
         return None
     others = sorted(found, key=found.__getitem__)
     addresses, names = ([key], others) if is_address else (others, [key])
-    state = "live"
-    if view.aged:
-        state = "live" if _points(view.without_grace(), key, is_address=is_address) else "grace"
-    return LookupResult(addresses, names, "", state, cut, view.exact), best[1]
+    grace = view.aged and not _points(view.without_grace(), key, is_address=is_address)
+    return LookupResult(addresses, names, "", "grace" if grace else "live", cut, view.exact), best[1]
+
+
+def _pointers(view: View, key: str, *, is_address: bool) -> Iterator[tuple[Record, str, int]]:
+    """Yield the reverse records of an address, or those that point to a name, each with its other end and freshness."""
+    for record in newest_first(view.graph.out if is_address else view.graph.pointed, key):
+        for place in record.owned_by(key) if is_address else record.leading_to(key):
+            owner, _, target = record.edges[place]
+            if key != (owner if is_address else target):
+                continue
+            view.budget -= 1
+            fresh = view.freshness(record, place)
+            if fresh != NEVER:
+                yield record, target if is_address else owner, fresh
 
 
 def _pointer_names(view: View, address: str, nodes: int) -> tuple[list[str], bool]:
+    if address not in view.graph.out:
+        return [], False
     found = _by_pointers(view, address, nodes, is_address=True)
     return (found[0].dns_queries, found[0].truncated) if found else ([], False)
 
 
 def _points(view: View, key: str, *, is_address: bool) -> bool:
-    if is_address:
-        return any(
-            view.live(record, place) for record in newest_first(view.graph.out, key) for place in record.owned_by(key)
-        )
-    return any(
-        view.live(record, place) for record in newest_first(view.graph.pointed, key) for place in record.leading_to(key)
-    )
+    return next(_pointers(view, key, is_address=is_address), None) is not None
 
 
 def _state(view: View, roots: dict[str, Root], key: str, addresses: bool, nodes: int, *, is_address: bool) -> str:
@@ -281,7 +312,7 @@ def _state(view: View, roots: dict[str, Root], key: str, addresses: bool, nodes:
     if not view.aged:
         return "live"
     strict = view.without_grace()
-    if find_origin(strict, roots, key) is None:
+    if find_origin(strict, roots, key, is_address=is_address) is None:
         found = _points(strict, key, is_address=is_address)
     elif is_address or not addresses:
         found = True

@@ -32,7 +32,8 @@ class Ring(Generic[T]):
     __slots__ = ("_end",)
 
     def __init__(self) -> None:
-        self._end = end = Link[T]()
+        end: Link[T] = Link()
+        self._end = end
         end.newer = end.older = end
 
     def append(self, link: Link[T]) -> None:

@@ -35,7 +35,7 @@ class Places:
         if root is None:
             owner = self._parties.get(party)
             if owner is None:
-                owner = self._parties[party] = Party[Root](party)
+                owner = self._parties[party] = Party(party)
             root = self.roots[name] = Root(name, owner)
             owner.places += 1
             if owner.places > self._half_places:

@@ -15,7 +15,6 @@ COPY = SECOND // 10  # within which the same bytes between the same ends are cop
 MAX_SIGHTINGS = 64  # of one query that wait; beyond it the oldest is evicted
 SHARE = 1024  # queries that may wait on one side of a party
 ALL_SHARES = 16384  # the same on all sides, where there are more than 16
-_PACKETS = 4  # of one query by which copies are found
 _STEPS = 4  # queries of one side that one call may drop because they are too old
 
 Address = tuple[bytes, int]
@@ -27,35 +26,33 @@ class Query:
     """One query with all its retransmissions.
 
     `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
-    alone. `waits` are the sightings that no response has ended yet, each with the sources that its response may come
-    from. `packets` are the last packets, each with its stamp and a hash of its bytes and server.
+    alone. `waits` are the sightings that no response has ended yet: the stamp, a hash of the bytes, and the sources
+    that the response may come from.
     """
 
-    __slots__ = ("asker", "client", "key", "latest", "packets", "side", "waits")
+    __slots__ = ("asker", "client", "key", "latest", "side", "waits")
 
-    def __init__(self, key: Key, client: Key, side: Side) -> None:
+    def __init__(self, key: Key, client: Key, side: Side, asker: Process | None) -> None:
         self.key = key
         self.client = client
         self.side = side
-        self.asker: Process | None = None
+        self.asker = asker
         self.latest = 0
-        self.waits: list[tuple[int, tuple[Address, ...]]] = []
-        self.packets: tuple[tuple[int, int], ...] = ()
+        self.waits: list[tuple[int, int, tuple[Address, ...]]] = []
 
-    def is_copy(self, stamp: int, digest: int) -> bool:
-        """Return whether a packet is a copy of an earlier one; note it otherwise."""
-        for noted, earlier in self.packets:
-            if earlier == digest and abs(stamp - noted) <= COPY:
+    def is_copy(self, stamp: int, digest: int, servers: tuple[Address, ...]) -> bool:
+        """Return whether a packet is a copy of one that waits."""
+        for sighted, earlier, server in self.waits:
+            if earlier == digest and server == servers and abs(stamp - sighted) <= COPY:
                 return True
-        self.packets = (*self.packets[1 - _PACKETS :], (stamp, digest))
         return False
 
     def end_wait(self, stamp: int, server: Address) -> str:
         """End the first wait that this response can end; return "", or the counter of the reason why there is none."""
-        reason = ""
-        for place, (sighted, servers) in enumerate(self.waits):
+        reason = "unmatched_query"
+        for place, (sighted, _, servers) in enumerate(self.waits):
             if not -REORDER <= stamp - sighted <= WINDOW:
-                reason = reason or ("unmatched_late" if stamp > sighted else "unmatched_early")
+                reason = "unmatched_late" if stamp > sighted else "unmatched_early"
             elif server == ANY or server in servers or servers[0] == ANY:
                 del self.waits[place]
                 return ""
@@ -93,25 +90,28 @@ class Queries:
                 return None
         return query
 
-    def note(self, query: Query, stamp: int, servers: tuple[Address, ...]) -> None:
+    def note(self, query: Query, stamp: int, digest: int, servers: tuple[Address, ...]) -> None:
         """Note a sighting of a query that is new, or waits already."""
-        if query.key not in self._by_key:
-            self._by_key[query.key] = query
         self._by_client[query.client] = query
         side = self._sides.get(query.side)
         if side is None:
             side = self._sides[query.side] = OrderedDict()
-        side[query] = None
-        side.move_to_end(query)
-        self._sides.move_to_end(query.side)
-        query.waits = [wait for wait in query.waits if stamp - wait[0] <= WINDOW + REORDER]
-        if len(query.waits) >= MAX_SIGHTINGS:
-            del query.waits[0]
-            self._note_evicted(query.side, stamp)
-        query.waits.append((stamp, servers))
+        if query.waits:
+            self._repeat(query, stamp)
+            side.move_to_end(query)
+        else:
+            self._by_key[query.key] = query
+            side[query] = None
+        query.waits.append((stamp, digest, servers))
         query.latest = max(query.latest, stamp)
-        self._drop_old(query.side, stamp)
-        self._bound(query.side, stamp)
+        self._sides.move_to_end(query.side)
+        self._drop_old(next(iter(self._sides.values())), stamp)
+        self._drop_old(side, stamp)
+        share = SHARE if len(self._sides) <= ALL_SHARES // SHARE else max(ALL_SHARES // len(self._sides), 1)
+        while len(side) > share:
+            self._evict(query.side, stamp)
+        while len(self._sides) > ALL_SHARES:
+            self._evict(next(iter(self._sides)), stamp)
 
     def sender(self, stamp: int, client: Key) -> Process | None:
         """Return the sender of a query that arrives, if it was captured at the sender's socket just before."""
@@ -128,21 +128,20 @@ class Queries:
         if not side:
             del self._sides[query.side]
 
-    def _drop_old(self, side: Side, stamp: int) -> None:
-        """Drop a few queries that are too old, of this side and of the one that has been silent longest."""
-        for name in (next(iter(self._sides)), side):
-            for _ in range(_STEPS):
-                oldest = next(iter(self._sides.get(name, ())), None)
-                if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
-                    break
-                self.drop(oldest)
+    def _repeat(self, query: Query, stamp: int) -> None:
+        """Drop the sightings that are too old for another one; beyond MAX_SIGHTINGS evict the oldest."""
+        query.waits = [wait for wait in query.waits if stamp - wait[0] <= WINDOW + REORDER]
+        if len(query.waits) >= MAX_SIGHTINGS:
+            del query.waits[0]
+            self._note_evicted(query.side, stamp)
 
-    def _bound(self, side: Side, stamp: int) -> None:
-        share = min(SHARE, max(ALL_SHARES // len(self._sides), 1))
-        while len(self._sides[side]) > share:
-            self._evict(side, stamp)
-        while len(self._sides) > ALL_SHARES:
-            self._evict(next(iter(self._sides)), stamp)
+    def _drop_old(self, side: OrderedDict[Query, None], stamp: int) -> None:
+        """Drop a few queries of a side that are too old."""
+        for _ in range(_STEPS):
+            oldest = next(iter(side), None)
+            if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
+                return
+            self.drop(oldest)
 
     def _evict(self, side: Side, stamp: int) -> None:
         self.drop(next(iter(self._sides[side])))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dnstrail.image.answer import Edge, Evidence
 from dnstrail.image.order import Link, Party
 
 MAX_SIGHTINGS = 16  # of one record that are held one by one
-_INDEXED = 16  # relations of a record from which on it finds its edges by an index
+_INDEXED = 16  # relations of a record; beyond it its edges are found by an index
+_PLACES = [range(size) for size in range(_INDEXED + 1)]
 
 
 class Sighting:
@@ -112,17 +113,17 @@ class Record:
         if self.elder is not None:
             yield from reversed(self.elder)
 
-    def owned_by(self, node: str) -> list[int]:
-        """Return the places of the edges with this owner."""
+    def owned_by(self, node: str) -> Sequence[int]:
+        """Return the places of the edges with this owner, and maybe others: the caller compares the owner."""
         if len(self.edges) > _INDEXED:
-            return self._index()[0].get(node, [])
-        return [place for place, edge in enumerate(self.edges) if edge[0] == node]
+            return self._index()[0].get(node, ())
+        return _PLACES[len(self.edges)]
 
-    def leading_to(self, node: str) -> list[int]:
-        """Return the places of the edges with this target."""
+    def leading_to(self, node: str) -> Sequence[int]:
+        """Return the places of the edges with this target, and maybe others: the caller compares the target."""
         if len(self.edges) > _INDEXED:
-            return self._index()[1].get(node, [])
-        return [place for place, edge in enumerate(self.edges) if edge[2] == node]
+            return self._index()[1].get(node, ())
+        return _PLACES[len(self.edges)]
 
     def clear(self) -> None:
         """Drop everything, so that nothing that still refers to this record keeps what it held."""
@@ -157,8 +158,8 @@ class Root:
         self.relations = 0
         self.latest: Record | None = None
         self.others: dict[tuple[frozenset[Edge], bool], Record] | None = None
-        self.in_all = Link[Root](self)
-        self.in_party = Link[Root](self)
+        self.in_all: Link[Root] = Link(self)
+        self.in_party: Link[Root] = Link(self)
 
     def records(self) -> list[Record]:
         """Return the records, the last answered last."""

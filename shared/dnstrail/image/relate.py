@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from heapq import heappop, heappush
-from typing import NamedTuple
+
+import msgspec
 
 from dnstrail.dns import Message, Record, ServiceBinding
+from dnstrail.dns.header import Header
 from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
+from dnstrail.dns.usual_answer import read_usual_answer
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.kind import Kind
@@ -18,13 +21,27 @@ _ADDRESSES = frozenset({int(Kind.A), int(Kind.AAAA)})
 Found = tuple[Edge, int]  # a relation and its life in ns
 
 
-class Stated(NamedTuple):
+class Stated(msgspec.Struct, frozen=True, gc=False):
     """What a response states: its question, and its relations with their lives (ns), each relation once."""
 
     question: str
     type: int = 0
     edges: tuple[Edge, ...] = ()
     lives: tuple[int, ...] = ()
+
+
+def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
+    """Return what a usual answer states, in one pass; None for any other answer, which is left to `relate`."""
+    if not header.ordinary or header.answer_count > most:
+        return None
+    read = read_usual_answer(wire, header)
+    if read is None:
+        return None
+    question, edges, ttls = read
+    if len(edges) > 1 and len(set(edges)) < len(edges):
+        return None
+    rdtype = int.from_bytes(header.question[-2:], "big")
+    return Stated(question, rdtype, tuple(edges), tuple([life(ttl) for ttl in ttls]))
 
 
 def relate(message: Message, counters: Counter[str], most: int, *, own_only: bool = False) -> Stated:

@@ -48,17 +48,27 @@ class View:
 
     def freshness(self, record: Record, place: int) -> int:
         """Return the last stamp by which a relation is live, NEVER without; a doubted one precedes all others."""
-        seen = self.live(record, place)
-        if seen is None:
-            return NEVER
-        stamp = seen.stamp
+        youngest = record.youngest
         if record.late:
-            stamp = max(one.stamp for one in self._all(record, place))
-        return stamp - _DOUBT if record.doubted else stamp
+            stamp = max((one.stamp for one in self._all(record, place)), default=NEVER)
+        elif (self.at is None or youngest.noted <= self.at) and youngest.stamp + youngest.lives[place] > self.t:
+            stamp = youngest.stamp
+        else:
+            seen = self.live(record, place)
+            stamp = NEVER if seen is None else seen.stamp
+        return stamp - _DOUBT if record.doubted and stamp != NEVER else stamp
+
+    def is_live_at(self, record: Record, node: str) -> bool:
+        """Return whether a relation is live that a record states and that touches a node."""
+        for place, edge in enumerate(record.edges):
+            if node in (edge[0], edge[2]) and self.live(record, place) is not None:
+                return True
+        return False
 
     def _all(self, record: Record, place: int) -> Iterator[Sighting | Sum]:
         youngest = record.youngest
         if (self.at is None or youngest.noted <= self.at) and youngest.end(place) > self.since:
+            self.aged = self.aged or youngest.end(place) <= self.t
             yield youngest
         yield from self._elder(record, place)
 

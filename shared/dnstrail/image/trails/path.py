@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from dnstrail.image.graph import newest_first
+from dnstrail.image.kind import PTR
 from dnstrail.image.lookup import Up
 from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.view import View
@@ -51,7 +52,7 @@ def find_paths(view: View, held: View, roots: dict[str, Root], key: str, nodes: 
         if len(chain) > MAX_STEPS + 1:
             cut = True
             continue
-        leading = [record for record in records if record.leading_to(key) or (name == key and record.owned_by(key))]
+        leading = [record for record in records if _leads(record, key, asked=name == key)]
         alive = name in live.nearer and any(_is_live(view, record) for record in leading or records)
         found.append(Path(root, chain, leading or records, bool(leading), alive))
     return Paths([*found, *_pointers(view, held, key)], cut)
@@ -63,6 +64,13 @@ def answers_of(view: View, path: Path) -> Iterator[Sighting]:
         for sighting in record.sightings():
             if view.at is None or sighting.noted <= view.at:
                 yield sighting
+
+
+def _leads(record: Record, key: str, *, asked: bool) -> bool:
+    """Return whether a record states a relation to the key, or of the key where that was asked itself."""
+    if asked and any(record.edges[place][0] == key for place in record.owned_by(key)):
+        return True
+    return any(record.edges[place][2] == key for place in record.leading_to(key))
 
 
 def _held_records(held: View, root: Root) -> list[Record]:
@@ -86,7 +94,7 @@ def _pointers(view: View, held: View, key: str) -> list[Path]:
     for record in newest_first(index, key):
         for place in record.owned_by(key) if forward else record.leading_to(key):
             owner, kind, target = record.edges[place]
-            if kind == _PTR and held.live(record, place) is not None:
+            if kind == PTR and key == (owner if forward else target) and held.live(record, place) is not None:
                 nodes = [owner, target]
                 found.append(Path(record.root, nodes, [record], True, view.live(record, place) is not None, True))
     return found
@@ -95,11 +103,5 @@ def _pointers(view: View, held: View, key: str) -> list[Path]:
 def _touches(view: View, node: str) -> bool:
     graph = view.graph
     return any(
-        view.live(record, place) is not None
-        for index, places in ((graph.out, Record.owned_by), (graph.into, Record.leading_to))
-        for record in newest_first(index, node)
-        for place in places(record, node)
+        view.is_live_at(record, node) for index in (graph.out, graph.into) for record in newest_first(index, node)
     )
-
-
-_PTR = 12

@@ -113,7 +113,7 @@ def _step(view: View, owner: str, target: str) -> Step:
     kind, stamp, end, count = 0, NEVER, NEVER, 0
     for record in newest_first(view.graph.out, owner):
         for place in record.owned_by(owner):
-            if record.edges[place][2] == target:
+            if record.edges[place][::2] == (owner, target):
                 seen = _seen(view, record, place)
                 kind = kind or record.edges[place][1]
                 stamp, end, count = max(stamp, seen[0]), max(end, seen[1]), count + seen[2]

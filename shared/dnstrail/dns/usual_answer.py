@@ -1,0 +1,72 @@
+"""The usual answer, read in one pass: a chain of aliases and addresses in their order (RFC 1035, section 4.1)."""
+
+from __future__ import annotations
+
+import struct
+
+from dnstrail.dns.header import HEADER, IN, Header
+from dnstrail.dns.name import POINTER, Known, Name, ordinary_text, read_name
+from dnstrail.dns.names import is_node, packed_address_text
+from dnstrail.errors import BadMessage
+
+_LENGTHS = {1: 4, 28: 16}  # of the addresses of A and AAAA
+_NAME_OFFSETS = {5: 0, 15: 2}  # of the targets of CNAME and MX
+_fields = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, and length of the RDATA
+_SIZE = 12
+
+UsualAnswer = tuple[str, list[tuple[str, int, str]], list[int]]
+
+
+def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
+    """Return the name in the question, its relations (owner, type, target), and their TTLs as sent.
+
+    Every owner is a pointer to the question or to a target before, and every record is of class IN and of type A, AAAA,
+    CNAME or MX. Return None for any other answer, which `decode` reads.
+
+    Example, the answer to "a.com A": at offset 23, behind header and question, the bytes
+
+        c0 0c  00 01  00 01  00 00 01 2c  00 04  01 02 03 04
+
+    are owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
+    """
+    at, question_end = header.end, header.end - 4
+    question = ordinary_text(wire, HEADER, question_end)
+    if not is_node(question):
+        return None
+    known: Known = {HEADER: Name(question, question_end - HEADER, question_end)}
+    owners = {POINTER + HEADER: question}
+    edges: list[tuple[str, int, str]] = []
+    ttls: list[int] = []
+    try:
+        for _ in range(header.answer_count):
+            pointer, rdtype, cls, ttl, length = _fields(wire, at)
+            owner = owners.get(pointer) or _read_before(known, pointer, owners)
+            start = at + _SIZE
+            at = start + length
+            if owner is None or cls != IN or at > len(wire):
+                return None
+            if _LENGTHS.get(rdtype) == length:
+                target = packed_address_text(wire[start:at])
+            elif rdtype in _NAME_OFFSETS:
+                start += _NAME_OFFSETS[rdtype]
+                name = read_name(wire, start, at, known)
+                target = name.text
+                if name.end != at or not is_node(target):
+                    return None
+                owners[POINTER + start] = target
+            else:
+                return None
+            edges.append((owner, rdtype, target))
+            ttls.append(ttl)
+    except (BadMessage, struct.error):
+        return None
+    return question, edges, ttls
+
+
+def _read_before(known: Known, pointer: int, owners: dict[int, str]) -> str | None:
+    """Return the name at a pointer if it was read as part of another one, and is the question or a target itself."""
+    name = known.get(pointer - POINTER)
+    if name is None or name.text not in owners.values():
+        return None
+    owners[pointer] = name.text
+    return name.text
