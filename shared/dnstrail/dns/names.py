@@ -20,6 +20,7 @@ _V4_SUFFIX = ".in-addr.arpa"
 _V6_SUFFIX = ".ip6.arpa"
 _PACKED_LENGTHS = (4, 16)
 _NIBBLES = frozenset("0123456789abcdef")
+_OCTETS = frozenset(map(str, range(256)))
 
 
 def label_text(label: bytes) -> str:
@@ -61,8 +62,9 @@ def reverse_address(name: str) -> str | None:
     """Return the address that a reverse name in our form encodes (RFC 1035 3.5, RFC 3596 2.5), or None."""
     if name.endswith(_V4_SUFFIX):
         labels = name[: -len(_V4_SUFFIX)].split(".")
-        octets = len(labels) == 4 and all(label.isdigit() for label in labels)  # noqa: PLR2004 - IPv4
-        return address_text(".".join(reversed(labels))) if octets else None
+        if len(labels) == 4 and all(map(_OCTETS.__contains__, labels)):  # noqa: PLR2004 - IPv4
+            return ".".join(reversed(labels))
+        return None
     if name.endswith(_V6_SUFFIX):
         labels = name[: -len(_V6_SUFFIX)].split(".")
         if len(labels) == 32 and _NIBBLES.issuperset(labels):  # noqa: PLR2004 - nibbles

@@ -6,11 +6,12 @@ import struct
 
 from dnstrail.dns.header import HEADER, IN, Header
 from dnstrail.dns.name import POINTER, Known, Name, ordinary_text, read_name
-from dnstrail.dns.names import is_node, packed_address_text
+from dnstrail.dns.names import is_node, is_reverse, packed_address_text, reverse_address
 from dnstrail.errors import BadMessage
 
 _LENGTHS = {1: 4, 28: 16}  # of the addresses of A and AAAA
 _NAME_OFFSETS = {5: 0, 15: 2}  # of the targets of CNAME and MX
+_POINTERS = {12: 0}  # the same in the answer to a reverse question: of PTR
 _fields = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, and length of the RDATA
 _SIZE = 12
 
@@ -21,7 +22,8 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
     """Return the name in the question, its relations (owner, type, target), and their TTLs as sent.
 
     Every owner is a pointer to the question or to a target before, and every record is of class IN and of type A, AAAA,
-    CNAME or MX. Return None for any other answer, which `decode` reads.
+    CNAME or MX. The answer to a reverse question has PTR records of that name alone, and the address instead of the
+    name. Return None for any other answer, which `decode` reads.
 
     Example, the answer to "a.com A": at offset 23, behind header and question, the bytes
 
@@ -31,10 +33,13 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
     """
     at, question_end = header.end, header.end - 4
     question = ordinary_text(wire, HEADER, question_end)
-    if not is_node(question):
+    reverse = is_reverse(question)
+    source = reverse_address(question) if reverse else question
+    if source is None or (not reverse and not is_node(question)):
         return None
+    offsets = _POINTERS if reverse else _NAME_OFFSETS
     known: Known = {HEADER: Name(question, question_end - HEADER, question_end)}
-    owners = {POINTER + HEADER: question}
+    owners = {POINTER + HEADER: source}
     edges: list[tuple[str, int, str]] = []
     ttls: list[int] = []
     try:
@@ -45,22 +50,23 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
             at = start + length
             if owner is None or cls != IN or at > len(wire):
                 return None
-            if _LENGTHS.get(rdtype) == length:
+            if _LENGTHS.get(rdtype) == length and not reverse:
                 target = packed_address_text(wire[start:at])
-            elif rdtype in _NAME_OFFSETS:
-                start += _NAME_OFFSETS[rdtype]
+            elif rdtype in offsets:
+                start += offsets[rdtype]
                 name = read_name(wire, start, at, known)
                 target = name.text
                 if name.end != at or not is_node(target):
                     return None
-                owners[POINTER + start] = target
+                if not reverse:
+                    owners[POINTER + start] = target
             else:
                 return None
             edges.append((owner, rdtype, target))
             ttls.append(ttl)
     except (BadMessage, struct.error):
         return None
-    return question, edges, ttls
+    return source, edges, ttls
 
 
 def _read_before(known: Known, pointer: int, owners: dict[int, str]) -> str | None:

@@ -25,16 +25,18 @@ class Graph:
 
     def add(self, record: Record) -> None:
         """Add a record, or make it the last answered one at each of its nodes."""
-        targets = self.pointed if record.edges[0][1] == PTR else self.into
+        out, targets = self.out, self.pointed if record.edges[0][1] == PTR else self.into
         for owner, _, target in record.edges:
-            _append(self.out, owner, record)
-            _append(targets, target, record)
+            if out.setdefault(owner, record) is not record:
+                _append(out, owner, record)
+            if targets.setdefault(target, record) is not record:
+                _append(targets, target, record)
 
     def remove(self, record: Record) -> None:
         """Remove a record from all its nodes."""
-        targets = self.pointed if record.edges[0][1] == PTR else self.into
+        out, targets = self.out, self.pointed if record.edges[0][1] == PTR else self.into
         for owner, _, target in record.edges:
-            _remove(self.out, owner, record)
+            _remove(out, owner, record)
             _remove(targets, target, record)
 
 
@@ -49,22 +51,21 @@ def newest_first(index: Index, node: str) -> Iterable[Record]:
 
 
 def _append(index: Index, node: str, record: Record) -> None:
-    records = index.get(node)
-    if records is None:
-        index[node] = record
-    elif isinstance(records, Record):
-        if records is not record:
-            index[node] = {records: None, record: None}
+    """Make a record the last answered one at a node that has another one, or several."""
+    records = index[node]
+    if isinstance(records, Record):
+        index[node] = {records: None, record: None}
     elif next(reversed(records)) is not record:
         records.pop(record, None)
         records[record] = None
 
 
 def _remove(index: Index, node: str, record: Record) -> None:
-    records = index.get(node)
-    if records is record:
-        del index[node]
-    elif isinstance(records, dict) and record in records:
-        del records[record]
+    records = index.pop(node, None)
+    if records is record or records is None:
+        return
+    if isinstance(records, dict):
+        records.pop(record, None)
         if len(records) == 1:
-            index[node] = records.popitem()[0]
+            records = records.popitem()[0]
+    index[node] = records

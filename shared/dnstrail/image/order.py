@@ -38,12 +38,14 @@ class Ring(Generic[T]):
 
     def append(self, link: Link[T]) -> None:
         """Move a link to the newest place of this ring, out of whatever ring it is in."""
-        link.remove()
-        end, newest = self._end, self._end.older
+        end = self._end
+        newest, newer, older = end.older, link.newer, link.older
+        if newest is link or newest is None:  # the end of a ring always has neighbours
+            return
+        if newer is not None and older is not None:
+            newer.older, older.newer = older, newer
         link.older, link.newer = newest, end
-        end.older = link
-        if newest is not None:  # always true
-            newest.newer = link
+        newest.newer = end.older = link
 
     def __iter__(self) -> Iterator[T]:
         link = self._end.newer

@@ -44,8 +44,13 @@ class Places:
 
     def use(self, root: Root) -> None:
         """Note that a root was answered, or that a lookup found its result by it. An answer revives an ended root."""
-        self._order_of(root.party, root)
-        self._order_of(self._order, root)
+        everywhere, party = self._order, root.party
+        if root.ended:
+            everywhere.ended.append(root.in_all)
+            party.ended.append(root.in_party)
+        else:
+            everywhere.used.append(root.in_all)
+            party.used.append(root.in_party)
 
     def end(self, root: Root) -> None:
         """Note that all relations of a root have ended: it goes before the others."""
@@ -85,8 +90,3 @@ class Places:
         if self._heaviest is not None and self._heaviest.relations > self._half_relations:
             return self._heaviest
         return None
-
-    @staticmethod
-    def _order_of(order: Order[Root], root: Root) -> None:
-        link = root.in_party if isinstance(order, Party) else root.in_all
-        (order.ended if root.ended else order.used).append(link)
