@@ -65,6 +65,8 @@ class Feeder:
             self._end_turn(decode(body, Turn))
         elif topic in EVENT_TOPICS:
             batch = decode(body, Batch)
+            if not self._state.follower.knows(batch.start):
+                self._doubt()
             self._state.follower.batch(topic, batch)
             self._state.applied += len(batch.events)
             live = self._state.live
@@ -105,7 +107,11 @@ class Feeder:
         losses += sum(sum(reasons.values()) for probe in state.probes for reasons in probe.lost.values())
         if losses != self._losses:
             self._losses = losses
-            state.image.gap(max(state.now, state.image.now))
+            self._doubt()
+
+    def _doubt(self) -> None:
+        """Put all parties in doubt: events were lost, or a probe has started."""
+        self._state.image.gap(max(self._state.now, self._state.image.now))
 
     def _note_silence(self) -> None:
         if self._listener.idle(self._state.clock.monotonic()):

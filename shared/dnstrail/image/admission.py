@@ -9,9 +9,9 @@ import msgspec
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.header import Header
 from dnstrail.errors import SettingsError
-from dnstrail.image.answer import Circumstances, Edge
-from dnstrail.image.copies import Copies, FirstAnswers, conflicts
-from dnstrail.image.parties import Doubts, PartyKey, party_of
+from dnstrail.image.answer import Circumstances, Edge, PartyKey
+from dnstrail.image.copies import Copies, FirstAnswers, Packet, conflicts
+from dnstrail.image.parties import Doubts, party_of
 from dnstrail.image.queries import ANY, Address, Key, Queries, Query, address_of, servers_of
 
 POLICIES = ("auto", "accept", "reject")
@@ -22,8 +22,8 @@ class Verdict(msgspec.Struct, gc=False):
 
     `matched` states that it answers a captured query, and `asker` is the process that sent that query. `doubted` states
     that it is unmatched, and counts only because events of its party were lost. `copy` marks a copy of a response that
-    was admitted, and `digest` is the hash by which copies are found. `again` states that it answers a query a second
-    time; `key` and `server` identify the query.
+    was admitted, and `packet` is what all copies share. `again` states that it answers a query a second
+    time; `key` and `server` identify the query, which was sent at `asked`.
     """
 
     party: PartyKey
@@ -34,16 +34,16 @@ class Verdict(msgspec.Struct, gc=False):
     copy: bool = False
     again: bool = False
     key: Key = ()
+    asked: int = 0
     server: Address = ANY
-    digest: int = 0
+    packet: Packet | None = None
 
 
 class Admission:
     """The queries of the last 30 s, and a verdict for each response. Stamps (ns) come with the messages.
 
     `counters` counts verdicts (`matched`, `unmatched_accepted`, `unmatched_rejected`), `copies`, reasons
-    (`unmatched_*`) and evictions (`pending_full`). The first message counts as a start of capture, like a loss of all
-    parties.
+    (`unmatched_*`) and evictions (`pending_full`). A start of capture is a loss of all parties: the owner calls `gap`.
 
     Raises:
         SettingsError: `unmatched` is none of POLICIES.
@@ -91,21 +91,24 @@ class Admission:
         key, client = _keys(flow, client_end, header.question, clients_own=not flow.egress)
         server = ANY if flow.socket and flow.egress else address_of(flow.source, flow.source_port)
         query = self.queries.find(key, client)
-        reason = "unmatched_query" if query is None else query.end_wait(stamp, server)
         verdict.key, verdict.server = key if query is None else query.key, server
-        verdict.digest = hash((payload, client_end))
-        edges = self._copies.find(verdict.digest, stamp)
-        verdict.copy = edges is not None
+        packet, new = self._copies.find_or_add(hash((payload, client_end)), stamp)
+        verdict.packet, verdict.copy = packet, packet.kept
+        socket, reason = (flow.socket, flow.namespace), "unmatched_query"
+        if query is not None and socket not in packet.sockets:
+            reason = query.end_wait(stamp, server)
         if query is not None and not reason:
+            packet.sockets.append(socket)
             if not query.waits:
                 self.queries.drop(query)
-            verdict.matched, verdict.admitted, verdict.asker = True, not verdict.copy, query.asker
-            if edges is not None:
-                self.first_answers.note(verdict.key, server, stamp, edges)
+            verdict.matched, verdict.admitted, verdict.asker = True, not packet.kept, query.asker
+            verdict.asked = query.ended
+            if packet.kept:
+                self.first_answers.note(verdict.key, server, query.ended, packet.edges, stamp)
         if verdict.copy or verdict.matched:
             self.counters["copies" if verdict.copy else "matched"] += 1
             return verdict
-        verdict.again = self.first_answers.find(verdict.key, server, stamp) is not None
+        verdict.again = new and self.first_answers.find(verdict.key, server, stamp) is not None
         self.counters["unmatched_repeated" if verdict.again else reason] += 1
         self._judge(verdict, stamp, circumstances, sent=not flow.socket or not flow.egress)
         return verdict
@@ -115,21 +118,21 @@ class Admission:
 
         A second response to one query conflicts if it has no target in common with the first.
         """
-        if verdict.admitted and verdict.digest:
-            self._copies.note(verdict.digest, stamp, edges)
+        if verdict.admitted and verdict.packet is not None:
+            verdict.packet.kept, verdict.packet.edges = True, edges
         if verdict.again:
             return conflicts(self.first_answers.find(verdict.key, verdict.server, stamp) or (), edges)
         if verdict.matched and verdict.key:
-            self.first_answers.note(verdict.key, verdict.server, stamp, edges)
+            self.first_answers.note(verdict.key, verdict.server, verdict.asked, edges, stamp)
         return False
 
     def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
-        """Note that the party with this cgroup lost events, or all parties (cgroup 0)."""
+        """Note that the party with this cgroup lost events, or all parties of the host (cgroup 0), or all (host "")."""
         if cgroup:
             for sent in (True, False):
                 self.doubts.note(((host, "cgroup", cgroup), sent), stamp)
         else:
-            self.doubts.note_all(stamp)
+            self.doubts.note_all(stamp, host)
 
     def _judge(self, verdict: Verdict, stamp: int, circumstances: Circumstances, *, sent: bool) -> None:
         """Decide on a response that matches no query; `sent` states that its party would have sent the query."""

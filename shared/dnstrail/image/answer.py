@@ -7,6 +7,7 @@ import msgspec
 from dnstrail.captured import Flow, Process
 
 Edge = tuple[str, int, str]  # one relation: owner, type, target
+PartyKey = tuple[str, str, int]  # what loses events together: host, the sort of it, and its number
 
 
 class Circumstances(msgspec.Struct, frozen=True, gc=False):
@@ -56,5 +57,5 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     stamp: int
     noted: int
     evidence: Evidence
-    party: tuple[object, ...]
+    party: PartyKey
     doubted: bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from dnstrail.image.answer import Edge
-from dnstrail.image.queries import COPY, WINDOW, Address, Key
+from dnstrail.image.queries import COPY, REORDER, WINDOW, Address, Key, Socket
 
 _HELD = 32768  # entries of one half of a table
 _Entry = TypeVar("_Entry")
@@ -39,29 +39,43 @@ class Halves(Generic[_Entry]):
         self._young[key] = entry
 
 
-class Copies:
-    """The responses of at least the last tenth of a second that were admitted: stamp and relations.
+class Packet:
+    """One response, of which several copies may be captured.
 
-    They are found by a hash of their bytes and their client.
+    `stamp` is that of its first copy. `sockets` are those at which a copy ended the wait of a query. `kept` states that
+    a copy was admitted, and `edges` are the relations that it states.
     """
 
+    __slots__ = ("edges", "kept", "sockets", "stamp")
+
+    def __init__(self, stamp: int) -> None:
+        self.stamp = stamp
+        self.sockets: list[Socket] = []
+        self.kept = False
+        self.edges: tuple[Edge, ...] = ()
+
+
+class Copies:
+    """The responses of at least the last tenth of a second, by a hash of their bytes and their client."""
+
     def __init__(self) -> None:
-        self._first: Halves[tuple[int, tuple[Edge, ...]]] = Halves(COPY)
+        self._packets: Halves[Packet] = Halves(COPY)
 
-    def find(self, digest: int, stamp: int) -> tuple[Edge, ...] | None:
-        """Return the relations of the same response, if it was admitted a moment ago on whatever socket."""
-        first = self._first.get(digest)
-        return first[1] if first is not None and abs(stamp - first[0]) <= COPY else None
-
-    def note(self, digest: int, stamp: int, edges: tuple[Edge, ...]) -> None:
-        """Note an admitted response."""
-        self._first.put(digest, (stamp, edges), stamp)
+    def find_or_add(self, digest: int, stamp: int) -> tuple[Packet, bool]:
+        """Return a response that was captured a moment ago on whatever socket, or a new one, and whether it is new."""
+        packet = self._packets.get(digest)
+        if packet is not None and abs(stamp - packet.stamp) <= COPY:
+            return packet, False
+        packet = Packet(stamp)
+        self._packets.put(digest, packet, stamp)
+        return packet, True
 
 
 class FirstAnswers:
-    """The first answers of at least the last 30 s: stamp, server and relations by the key of the query.
+    """The first answers to queries of at least the last 30 s, by the key of the query.
 
-    Evictions cast no doubt: only conflicts are found by this table.
+    An entry contains the stamp of the query, the server, and the relations of the answer. Evictions cast no doubt: only
+    conflicts are found by this table.
     """
 
     def __init__(self) -> None:
@@ -73,13 +87,16 @@ class FirstAnswers:
     def find(self, key: Key, server: Address, stamp: int) -> tuple[Edge, ...] | None:
         """Return the relations of the first answer to a query that this server answers again, None without."""
         first = self._answers.get(key)
-        if first is None or abs(stamp - first[0]) > WINDOW or first[1] != server:
+        if first is None or not -REORDER <= stamp - first[0] <= WINDOW or first[1] != server:
             return None
         return first[2]
 
-    def note(self, key: Key, server: Address, stamp: int, edges: tuple[Edge, ...]) -> None:
-        """Note the first answer to a query."""
-        self._answers.put(key, (stamp, server, edges if len(edges) <= MAX_EDGES else ()), stamp)
+    def note(self, key: Key, server: Address, asked: int, edges: tuple[Edge, ...], stamp: int) -> None:
+        """Note an answer to a query that was asked at `asked`; the first answer stays if it is asked again."""
+        first = self._answers.get(key)
+        if first is not None and abs(asked - first[0]) <= WINDOW and first[1] == server:
+            edges = first[2]
+        self._answers.put(key, (asked, server, edges if len(edges) <= MAX_EDGES else ()), stamp)
 
 
 def conflicts(first: tuple[Edge, ...], second: tuple[Edge, ...]) -> bool:

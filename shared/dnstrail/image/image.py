@@ -74,7 +74,8 @@ class Image:
         return self.store.forgotten
 
     def roots(self) -> list[str]:
-        """Return the questions that hold a place, in the order in which they give it up."""
+        """Return the questions that hold a place, in the order in which they give it up; sweep first."""
+        self.sweep(len(self.store.places.roots) + 1)
         return [root.name for root in self.store.places]
 
     def advance(self, now: int) -> None:
@@ -182,7 +183,7 @@ class Image:
         self.store.forget(end)
 
     def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
-        """Note that the party with this cgroup lost events, or all parties (cgroup 0)."""
+        """Note that the party with this cgroup lost events, or all parties of the host (cgroup 0), or all (host "")."""
         self.admission.gap(stamp, host, cgroup)
 
     def sweep(self, steps: int) -> None:
@@ -232,7 +233,7 @@ class Image:
         authoritative = header.flags & (_AA | _RA) == _AA
         own_only = authoritative and flow is not None and flow.role == FORWARDER and not flow.egress
         if not own_only:
-            stated = relate_usual(payload, header, self.bounds.owned)
+            stated = relate_usual(payload, header)
             if stated is not None:
                 return stated
         try:
@@ -244,18 +245,20 @@ class Image:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
             self.counters["cut_short"] += 1
-        return relate(message, self.counters, self.bounds.owned, own_only=own_only)
+        return relate(message, self.counters, own_only=own_only)
 
     def _apply(self, stated: Stated, stamp: int, circumstances: Circumstances, verdict: Verdict) -> None:
         if not stated.edges:
             self.counters["unrelated"] += 1
             return
         self.counters["related"] += 1
-        live = circumstances.live
+        live, owned = circumstances.live, self.bounds.owned
+        if len(stated.edges) > owned:
+            self.counters["evicted_owned"] += len(stated.edges) - owned
         answer = Answer(
             question=stated.question,
-            edges=stated.edges,
-            lives=stated.lives,
+            edges=stated.edges[:owned],
+            lives=stated.lives[:owned],
             stamp=stamp,
             noted=stamp if live else self.now,
             evidence=_evidence(stated.type, circumstances, verdict),

@@ -90,6 +90,9 @@ class Up:
         return False
 
 
+Rank = tuple[int, int, int]  # of an address: its freshness (negative), the number of the answer, the place in that
+
+
 class Down:
     """The names and addresses to which a name leads. `near` and `far` contain the addresses with their freshness.
 
@@ -100,8 +103,8 @@ class Down:
     __slots__ = ("cut", "far", "names", "near")
 
     def __init__(self, view: View, key: str, nodes: int) -> None:
-        self.near: dict[str, tuple[int, int]] = {}
-        self.far: dict[str, tuple[int, int]] = {}
+        self.near: dict[str, Rank] = {}
+        self.far: dict[str, Rank] = {}
         self.names: dict[str, int] = {}
         seen = {key}
         services: list[str] = []
@@ -122,7 +125,7 @@ class Down:
         pending: list[str],
         seen: set[str],
         services: list[str] | None,
-        addresses: dict[str, tuple[int, int]],
+        addresses: dict[str, Rank],
         nodes: int,
     ) -> bool:
         """Walk from the pending names; collect the targets of MX and SRV in `services` instead, if that is a list."""
@@ -139,7 +142,7 @@ class Down:
                     fresh = view.freshness(record, place)
                     if fresh == NEVER:
                         continue
-                    if self._note(kind, target, (-fresh, place), addresses, nodes):
+                    if self._note(kind, target, (-fresh, view.number(record, place, fresh), place), addresses, nodes):
                         return True
                     if target in self.names and services is not None and kind in FAR:
                         services.append(target)
@@ -148,9 +151,7 @@ class Down:
                         pending.append(target)
         return False
 
-    def _note(
-        self, kind: int, target: str, rank: tuple[int, int], addresses: dict[str, tuple[int, int]], nodes: int
-    ) -> bool:
+    def _note(self, kind: int, target: str, rank: Rank, addresses: dict[str, Rank], nodes: int) -> bool:
         """Note the target of a relation by its freshness; return True if the bound on nodes leaves it out."""
         if kind in _ADDRESSES or (kind in _BINDINGS and address_text(target) is not None):
             known = addresses.get(target)
@@ -263,28 +264,30 @@ def _in_order(question: str, chain: list[str], names: dict[str, int]) -> list[st
 
 def _by_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple[LookupResult, Root] | None:
     """Look up a key that no live forward relation touches by its reverse records."""
-    found: dict[str, tuple[int, str]] = {}
-    best: tuple[int, Root] | None = None
+    found: dict[str, tuple[int, str] | Rank] = {}
+    best: tuple[int, int, Root] | None = None
     cut = False
-    for record, other, fresh in _pointers(view, key, is_address=is_address):
+    for record, place, fresh in _pointers(view, key, is_address=is_address):
         if view.budget < 0 or len(found) >= nodes:
             cut = True
             break
-        known = found.get(other)
-        if known is None or (-fresh, other) < known:
-            found[other] = -fresh, other
-        if best is None or fresh > best[0]:
-            best = fresh, record.root
+        owner, _, target = record.edges[place]
+        number = view.number(record, place, fresh)
+        other = target if is_address else owner
+        rank = (-fresh, target) if is_address else (-fresh, number, place)
+        found[other] = min(rank, found.get(other, rank))
+        if best is None or (fresh, number) > best[:2]:
+            best = fresh, number, record.root
     if best is None:
         return None
     others = sorted(found, key=found.__getitem__)
     addresses, names = ([key], others) if is_address else (others, [key])
     grace = view.aged and not _points(view.without_grace(), key, is_address=is_address)
-    return LookupResult(addresses, names, "", "grace" if grace else "live", cut, view.exact), best[1]
+    return LookupResult(addresses, names, "", "grace" if grace else "live", cut, view.exact), best[2]
 
 
-def _pointers(view: View, key: str, *, is_address: bool) -> Iterator[tuple[Record, str, int]]:
-    """Yield the reverse records of an address, or those that point to a name, each with its other end and freshness."""
+def _pointers(view: View, key: str, *, is_address: bool) -> Iterator[tuple[Record, int, int]]:
+    """Yield the reverse records of an address, or those that point to a name: record, place and freshness."""
     for record in newest_first(view.graph.out if is_address else view.graph.pointed, key):
         for place in record.owned_by(key) if is_address else record.leading_to(key):
             owner, _, target = record.edges[place]
@@ -293,7 +296,7 @@ def _pointers(view: View, key: str, *, is_address: bool) -> Iterator[tuple[Recor
             view.budget -= 1
             fresh = view.freshness(record, place)
             if fresh != NEVER:
-                yield record, target if is_address else owner, fresh
+                yield record, place, fresh
 
 
 def _pointer_names(view: View, address: str, nodes: int) -> tuple[list[str], bool]:

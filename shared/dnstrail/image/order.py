@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
+from dnstrail.image.answer import PartyKey
+
 T = TypeVar("T")
 
 
@@ -73,7 +75,7 @@ class Party(Order[T]):
 
     __slots__ = ("key", "places", "relations")
 
-    def __init__(self, key: tuple[object, ...]) -> None:
+    def __init__(self, key: PartyKey) -> None:
         super().__init__()
         self.key = key
         self.places = 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 
 from dnstrail.captured import Flow
-from dnstrail.image.answer import Circumstances
+from dnstrail.image.answer import Circumstances, PartyKey
 from dnstrail.image.bounds import SECOND
 
-PartyKey = tuple[object, ...]
 Side = tuple[PartyKey, bool]  # a party; True: the queries that it sends, False: those that it receives
 DOUBT = 30 * SECOND
-MAX_DOUBTS = 16384
+MAX_DOUBTS = 16384  # sides of parties in doubt; beyond it the doubt of the oldest falls on all parties
+_MAX_HOSTS = 64  # the same of hosts
 _NEVER = -(1 << 61)
 
 
@@ -22,20 +22,21 @@ def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
         return (host, "cgroup", process.cgroup_id)
     if flow is not None and flow.namespace:
         return (host, "namespace", flow.namespace)
-    return (host,)
+    return (host, "", 0)
 
 
 class Doubts:
-    """The parties that lost events within the last 30 s. The first stamp of all counts as a loss of all parties."""
+    """The parties that lost events within the last 30 s."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self.counters = counters
-        self._all = _NEVER
+        self._hosts: dict[str, int] = {}  # the last loss of all parties of a host; "": of all hosts
         self._sides: OrderedDict[Side, int] = OrderedDict()
 
-    def note_all(self, stamp: int) -> None:
-        """Put all parties in doubt."""
-        self._all = max(self._all, stamp)
+    def note_all(self, stamp: int, host: str = "") -> None:
+        """Put all parties of a host in doubt, or all parties (host "")."""
+        host = host if host in self._hosts or len(self._hosts) < _MAX_HOSTS else ""
+        self._hosts[host] = max(stamp, self._hosts.get(host, _NEVER))
 
     def note(self, side: Side, stamp: int) -> None:
         """Put one side of a party in doubt; beyond MAX_DOUBTS all parties are."""
@@ -51,6 +52,6 @@ class Doubts:
 
     def is_doubted(self, side: Side, stamp: int) -> bool:
         """Return whether a side of a party is in doubt at a stamp."""
-        if self._all == _NEVER:
-            self._all = stamp
-        return stamp - self._all <= DOUBT or stamp - self._sides.get(side, _NEVER) <= DOUBT
+        hosts = self._hosts
+        last = max(hosts.get("", _NEVER), hosts.get(side[0][0], _NEVER), self._sides.get(side, _NEVER))
+        return stamp - last <= DOUBT

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
+from dnstrail.image.answer import PartyKey
 from dnstrail.image.order import Order, Party
 from dnstrail.image.record import Root
 
@@ -21,15 +23,14 @@ class Places:
         self._half_places = size // 2
         self._half_relations = relations // 2
         self._order = Order[Root]()
-        self._parties: dict[tuple[object, ...], Party[Root]] = {}
-        self._largest: Party[Root] | None = None  # the last party that held more than half of all places
-        self._heaviest: Party[Root] | None = None  # the last party that held more than half of all relations
+        self._parties: dict[PartyKey, Party[Root]] = {}
+        self._grown: dict[Party[Root], None] = {}  # the parties that held more than half of something
 
     def __iter__(self) -> Iterator[Root]:
         """Return the roots in the order in which they give up their places."""
         return iter(self._order)
 
-    def find_or_add(self, name: str, party: tuple[object, ...]) -> Root:
+    def find_or_add(self, name: str, party: PartyKey) -> Root:
         """Return the root of a question; a new root belongs to this party."""
         root = self.roots.get(name)
         if root is None:
@@ -39,7 +40,7 @@ class Places:
             root = self.roots[name] = Root(name, owner)
             owner.places += 1
             if owner.places > self._half_places:
-                self._largest = owner
+                self._grown[owner] = None
         return root
 
     def use(self, root: Root) -> None:
@@ -62,12 +63,13 @@ class Places:
         root.party.relations += number
         self.relations += number
         if root.party.relations > self._half_relations:
-            self._heaviest = root.party
+            self._grown[root.party] = None
 
     def next(self, answered: Root) -> Root:
         """Return the root that gives up its place next: one that has ended, or another than `answered`."""
-        for order in (self._greedy(), self._order):
-            for root in order or ():
+        everybody: Sequence[Order[Root]] = [self._order]
+        for orders in (self._greedy(), everybody):
+            for root in chain(chain.from_iterable(order.ended for order in orders), *(order.used for order in orders)):
                 if root is not answered or root.ended:
                     return root
         return answered
@@ -79,14 +81,11 @@ class Places:
         party.places -= 1
         if not party.places:
             del self._parties[party.key]
-            self._largest = None if self._largest is party else self._largest
-            self._heaviest = None if self._heaviest is party else self._heaviest
         root.leave()
 
-    def _greedy(self) -> Party[Root] | None:
-        """Return the party that holds more than half of all places, or else of all relations."""
-        if self._largest is not None and self._largest.places > self._half_places:
-            return self._largest
-        if self._heaviest is not None and self._heaviest.relations > self._half_relations:
-            return self._heaviest
-        return None
+    def _greedy(self) -> list[Party[Root]]:
+        """Return the parties that hold more than half of all places, or of all relations."""
+        for party in list(self._grown):
+            if party.places <= self._half_places and party.relations <= self._half_relations:
+                del self._grown[party]
+        return list(self._grown)

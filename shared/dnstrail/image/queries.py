@@ -19,6 +19,7 @@ _STEPS = 4  # queries of one side that one call may drop because they are too ol
 
 Address = tuple[bytes, int]
 Key = tuple[object, ...]
+Socket = tuple[int, int]  # cookie and network namespace
 ANY: Address = (b"", 0)  # a server that is unknown, or not compared
 
 
@@ -27,17 +28,17 @@ class Query:
 
     `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
     alone. `waits` are the sightings that no response has ended yet: the stamp, a hash of the bytes, and the sources
-    that the response may come from.
+    that the response may come from. `ended` is the stamp of the last one that was ended.
     """
 
-    __slots__ = ("asker", "client", "key", "latest", "side", "waits")
+    __slots__ = ("asker", "client", "ended", "key", "latest", "side", "waits")
 
     def __init__(self, key: Key, client: Key, side: Side, asker: Process | None) -> None:
         self.key = key
         self.client = client
         self.side = side
         self.asker = asker
-        self.latest = 0
+        self.latest = self.ended = 0
         self.waits: list[tuple[int, int, tuple[Address, ...]]] = []
 
     def is_copy(self, stamp: int, digest: int, servers: tuple[Address, ...]) -> bool:
@@ -55,6 +56,7 @@ class Query:
                 reason = "unmatched_late" if stamp > sighted else "unmatched_early"
             elif server == ANY or server in servers or servers[0] == ANY:
                 del self.waits[place]
+                self.ended = sighted
                 return ""
             else:
                 reason = "unmatched_wrong_server"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dnstrail.image.answer import Edge, Evidence
 from dnstrail.image.order import Link, Party
 
+NOWHERE = -(1 << 40)  # the bucket of a record that is in none
 MAX_SIGHTINGS = 16  # of one record that are held one by one
 _INDEXED = 16  # relations of a record; beyond it its edges are found by an index
 _PLACES = [range(size) for size in range(_INDEXED + 1)]
@@ -63,6 +64,7 @@ class Sum:
         self.gap = self.gap or noted < self.noted
         self.count += 1
         self.first = min(self.first, sighting.stamp)
+        self.first_noted = min(self.first_noted, noted)
         self.stamp = max(self.stamp, sighting.stamp)
         self.noted = max(self.noted, noted)
         self.number = sighting.number
@@ -73,11 +75,24 @@ class Record:
 
     The newest MAX_SIGHTINGS answers are held one by one: `youngest` is the last that arrived, `elder` the others,
     oldest first. `total` is the sum of those before them. `late` states that a stamp precedes that of an earlier
-    arrival. `ends` is the latest end of all relations, without grace. `second` is the bucket of the wheel that contains
-    the record, -1 without. `led` counts the connections that followed an answer, by port.
+    arrival. `ends` is the latest end of all relations, without grace. `due` is its next deadline, and `second` the
+    bucket of the wheel that contains it. `led` counts the connections that followed an answer, by port.
     """
 
-    __slots__ = ("_places", "doubted", "edges", "elder", "ends", "late", "led", "root", "second", "total", "youngest")
+    __slots__ = (
+        "_places",
+        "doubted",
+        "due",
+        "edges",
+        "elder",
+        "ends",
+        "late",
+        "led",
+        "root",
+        "second",
+        "total",
+        "youngest",
+    )
 
     def __init__(self, root: Root, edges: tuple[Edge, ...], youngest: Sighting, *, doubted: bool) -> None:
         self.root = root
@@ -88,7 +103,8 @@ class Record:
         self.total: Sum | None = None
         self.late = False
         self.ends = youngest.stamp + max(youngest.lives)
-        self.second = -1
+        self.due = self.ends
+        self.second = NOWHERE
         self.led: dict[int, int] | None = None
         self._places: tuple[dict[str, list[int]], dict[str, list[int]]] | None = None
 

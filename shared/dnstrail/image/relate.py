@@ -30,9 +30,9 @@ class Stated(msgspec.Struct, frozen=True, gc=False):
     lives: tuple[int, ...] = ()
 
 
-def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
+def relate_usual(wire: bytes, header: Header) -> Stated | None:
     """Return what a usual answer states, in one pass; None for any other answer, which is left to `relate`."""
-    if not header.ordinary or header.answer_count > most:
+    if not header.ordinary:
         return None
     read = read_usual_answer(wire, header)
     if read is None:
@@ -44,8 +44,8 @@ def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
     return Stated(question, rdtype, tuple(edges), tuple([life(ttl) for ttl in ttls]))
 
 
-def relate(message: Message, counters: Counter[str], most: int, *, own_only: bool = False) -> Stated:
-    """Return the relations that the records of a response state, in their order, and at most `most`.
+def relate(message: Message, counters: Counter[str], *, own_only: bool = False) -> Stated:
+    """Return the relations that the records of a response state, in their order.
 
     Where one is stated twice, its longer life counts. With `own_only` only the records of the question's own name
     count. Records about another name are counted as `foreign_record`. Records of a reverse question that state no name
@@ -55,7 +55,7 @@ def relate(message: Message, counters: Counter[str], most: int, *, own_only: boo
         address = reverse_address(message.name)
         found = _pointers(message, address, own_only=own_only) if address else []
         counters["unusable_record"] += len(message.answers) - len(found)
-        return _stated(address or "", message.type, found, most, counters)
+        return _stated(address or "", message.type, found)
     records = _reached(message)
     if own_only:
         records = [record for record in records if record.owner == message.name]
@@ -67,13 +67,10 @@ def relate(message: Message, counters: Counter[str], most: int, *, own_only: boo
             found.append(((record.owner, record.type, record.target), life(record.ttl)))
         else:
             found += _edges(record)
-    return _stated(message.name, message.type, found, most, counters)
+    return _stated(message.name, message.type, found)
 
 
-def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: Counter[str]) -> Stated:
-    if len(found) > most:
-        counters["evicted_owned"] += len(found) - most
-        del found[most:]
+def _stated(question: str, rdtype: int, found: list[Found]) -> Stated:
     if len(found) > 1:
         lives: dict[Edge, int] = {}
         for edge, ns in found:

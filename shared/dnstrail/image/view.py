@@ -58,6 +58,13 @@ class View:
             stamp = NEVER if seen is None else seen.stamp
         return stamp - _DOUBT if record.doubted and stamp != NEVER else stamp
 
+    def number(self, record: Record, place: int, freshness: int) -> int:
+        """Return the number of the last answer that gave a relation this freshness."""
+        stamp = freshness + _DOUBT if record.doubted else freshness
+        if record.youngest.stamp == stamp:
+            return record.youngest.number
+        return max((one.number for one in self._all(record, place) if one.stamp == stamp), default=0)
+
     def is_live_at(self, record: Record, node: str) -> bool:
         """Return whether a relation is live that a record states and that touches a node."""
         for place, edge in enumerate(record.edges):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from itertools import islice
 
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.record import Record
+from dnstrail.image.record import NOWHERE, Record
 
 _FINE = 600  # seconds ahead for which each second has a bucket
 _COARSE = 64  # seconds of a bucket beyond that: it is reached early, and its records are put back
+_SEARCHED = 64  # records of the present second among which one is sought that is due
 
 
 class Wheel:
@@ -20,10 +22,11 @@ class Wheel:
 
     def put(self, record: Record, due: int, now: int) -> None:
         """Put a record into the bucket of a deadline (ns), out of a later one if it is there."""
-        second = -(-due // SECOND)
+        record.due = due
+        second = due // SECOND
         if second - now // SECOND > _FINE:
             second -= second % _COARSE
-        if record.second >= 0:
+        if record.second != NOWHERE:
             if record.second <= second:
                 return  # it is reached earlier, and put back then
             self.discard(record)
@@ -36,20 +39,28 @@ class Wheel:
 
     def discard(self, record: Record) -> None:
         """Take a record out of its bucket."""
-        if record.second >= 0:
+        if record.second != NOWHERE:
             bucket = self._buckets[record.second]
             bucket.discard(record)
             if not bucket:
                 bucket.clear()  # an emptied set keeps its table
-            record.second = -1
+            record.second = NOWHERE
 
     def take(self, now: int) -> Record | None:
-        """Take out a record whose bucket is reached at `now`, None without any."""
+        """Take out a record whose bucket is over at `now`, or whose deadline is reached; None without any."""
         while self._seconds and self._seconds[0] * SECOND <= now:
             bucket = self._buckets[self._seconds[0]]
-            if bucket:
+            if not bucket:
+                del self._buckets[heappop(self._seconds)]
+                continue
+            record: Record | None
+            if (self._seconds[0] + 1) * SECOND <= now:
                 record = bucket.pop()
-                record.second = -1
-                return record
-            del self._buckets[heappop(self._seconds)]
+            else:
+                record = next((one for one in islice(bucket, _SEARCHED) if one.due <= now), None)
+                if record is None:
+                    return None
+                bucket.remove(record)
+            record.second = NOWHERE
+            return record
         return None

@@ -39,6 +39,10 @@ class TurnFollower:
         self._starts: OrderedDict[str, _Start] = OrderedDict()
         self.lost: Counter[str] = Counter()
 
+    def knows(self, start: str) -> bool:
+        """Return whether anything of a start was received, and is remembered."""
+        return start in self._starts
+
     def batch(self, topic: str, batch: Batch) -> None:
         """Note a batch that was received."""
         start = self._start(batch.start)
