@@ -233,7 +233,7 @@ class Image:
         authoritative = header.flags & (_AA | _RA) == _AA
         own_only = authoritative and flow is not None and flow.role == FORWARDER and not flow.egress
         if not own_only:
-            stated = relate_usual(payload, header)
+            stated = relate_usual(payload, header, self.bounds.owned)
             if stated is not None:
                 return stated
         try:
@@ -245,20 +245,18 @@ class Image:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
             self.counters["cut_short"] += 1
-        return relate(message, self.counters, own_only=own_only)
+        return relate(message, self.counters, self.bounds.owned, own_only=own_only)
 
     def _apply(self, stated: Stated, stamp: int, circumstances: Circumstances, verdict: Verdict) -> None:
         if not stated.edges:
             self.counters["unrelated"] += 1
             return
         self.counters["related"] += 1
-        live, owned = circumstances.live, self.bounds.owned
-        if len(stated.edges) > owned:
-            self.counters["evicted_owned"] += len(stated.edges) - owned
+        live = circumstances.live
         answer = Answer(
             question=stated.question,
-            edges=stated.edges[:owned],
-            lives=stated.lives[:owned],
+            edges=stated.edges,
+            lives=stated.lives,
             stamp=stamp,
             noted=stamp if live else self.now,
             evidence=_evidence(stated.type, circumstances, verdict),

@@ -30,9 +30,9 @@ class Stated(msgspec.Struct, frozen=True, gc=False):
     lives: tuple[int, ...] = ()
 
 
-def relate_usual(wire: bytes, header: Header) -> Stated | None:
+def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
     """Return what a usual answer states, in one pass; None for any other answer, which is left to `relate`."""
-    if not header.ordinary:
+    if not header.ordinary or header.answer_count > most:
         return None
     read = read_usual_answer(wire, header)
     if read is None:
@@ -44,8 +44,8 @@ def relate_usual(wire: bytes, header: Header) -> Stated | None:
     return Stated(question, rdtype, tuple(edges), tuple([life(ttl) for ttl in ttls]))
 
 
-def relate(message: Message, counters: Counter[str], *, own_only: bool = False) -> Stated:
-    """Return the relations that the records of a response state, in their order.
+def relate(message: Message, counters: Counter[str], most: int, *, own_only: bool = False) -> Stated:
+    """Return the relations that the records of a response state, in their order; the first `most` count.
 
     Where one is stated twice, its longer life counts. With `own_only` only the records of the question's own name
     count. Records about another name are counted as `foreign_record`. Records of a reverse question that state no name
@@ -55,7 +55,7 @@ def relate(message: Message, counters: Counter[str], *, own_only: bool = False) 
         address = reverse_address(message.name)
         found = _pointers(message, address, own_only=own_only) if address else []
         counters["unusable_record"] += len(message.answers) - len(found)
-        return _stated(address or "", message.type, found)
+        return _stated(address or "", message.type, found, most, counters)
     records = _reached(message)
     if own_only:
         records = [record for record in records if record.owner == message.name]
@@ -67,10 +67,13 @@ def relate(message: Message, counters: Counter[str], *, own_only: bool = False) 
             found.append(((record.owner, record.type, record.target), life(record.ttl)))
         else:
             found += _edges(record)
-    return _stated(message.name, message.type, found)
+    return _stated(message.name, message.type, found, most, counters)
 
 
-def _stated(question: str, rdtype: int, found: list[Found]) -> Stated:
+def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: Counter[str]) -> Stated:
+    if len(found) > most:
+        counters["evicted_owned"] += len(found) - most
+        del found[most:]
     if len(found) > 1:
         lives: dict[Edge, int] = {}
         for edge, ns in found:
