@@ -29,7 +29,7 @@ def state():
 @pytest.fixture
 def feed(state):
     """Apply one DNS message to the state."""
-    feeder = Feeder(Messages(), state, lambda _event, _host: None)
+    feeder = Feeder(Messages(), state, lambda _event, _batch: None)
     return lambda event: feeder._apply_event(NET_PACKET_DNS, event, True, "host")
 
 

@@ -31,10 +31,10 @@ class Feeder:
     """Applies messages of the bus to a state, in the order of their arrival.
 
     Nothing that a probe sends raises here: a bad message is counted. `report` receives each answer that conflicts with
-    another, and the host on which it was captured.
+    another, and its batch.
     """
 
-    def __init__(self, subscriber: Subscriber, state: CacheState, report: Callable[[Captured, str], None]) -> None:
+    def __init__(self, subscriber: Subscriber, state: CacheState, report: Callable[[Captured, Batch], None]) -> None:
         self._subscriber = subscriber
         self._listener = Listener(subscriber)
         self._state = state
@@ -71,7 +71,7 @@ class Feeder:
             self._state.applied += len(batch.events)
             live = self._state.live
             for event in batch.events:
-                self._apply_event(topic, event, live, batch.host)
+                self._apply_event(topic, event, live, batch)
 
     def _end_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live
@@ -87,7 +87,7 @@ class Feeder:
         self._note_losses(turn)
         self._loss_reporter.note(state.follower.lost, now)
 
-    def _apply_event(self, topic: str, event: Captured, live: bool, host: str) -> None:
+    def _apply_event(self, topic: str, event: Captured, live: bool, batch: Batch) -> None:
         state = self._state
         if topic == NET_PACKET_DNS and is_response(event.payload) and self._duplicates.is_copy(event):
             state.counters["copies"] += 1
@@ -96,7 +96,7 @@ class Feeder:
         if outcome.admitted:  # a response that was not admitted may still match on its other socket
             self._duplicates.note(event)
         if outcome.conflict:
-            self._report(event, host)
+            self._report(event, batch)
 
     def _note_losses(self, turn: Turn) -> None:
         """Put all parties in doubt after a loss, here or at a probe, and after the start of a probe."""

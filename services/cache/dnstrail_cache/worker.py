@@ -14,7 +14,9 @@ from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.image.admission import Admission
 from dnstrail.process.clock import Clock
+from dnstrail.protocol.batches import Batch
 from dnstrail.protocol.lookups import RefusedError, Request, decode_request, encode_data, encode_error
+from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import TOPICS, Feeder
@@ -47,7 +49,7 @@ def run(
     Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs.
     """
     state = CacheState(Image(bounds, Admission(unmatched)), clock)
-    worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher)), state, beat)
+    worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher, state.follower)), state, beat)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
         bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
@@ -56,9 +58,10 @@ def run(
     structlog.get_logger().info("stopped", **state.image.counters)
 
 
-def _report_to(pusher: Pusher | None) -> Callable[[Captured, str], None]:
-    def report(captured: Captured, host: str) -> None:
-        event = Event(DNS_ANSWER_CONFLICT, captured, host_name=host)
+def _report_to(pusher: Pusher | None, follower: TurnFollower) -> Callable[[Captured, Batch], None]:
+    def report(captured: Captured, batch: Batch) -> None:
+        difference = follower.difference(batch.start)
+        event = Event(DNS_ANSWER_CONFLICT, captured, host_name=batch.host, difference=difference)
         if pusher is not None and not pusher.push(msgpack.packb(event_map(event, parse_arguments=True))):
             structlog.get_logger().warning("conflict_not_delivered")
 
