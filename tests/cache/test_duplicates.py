@@ -9,6 +9,7 @@ from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image
 from dnstrail.image.admission import Admission
+from dnstrail.protocol.batches import Batch
 from dnstrail_cache.duplicates import MAX_REMEMBERED, WINDOW, DuplicateFilter
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
@@ -30,7 +31,7 @@ def state():
 def feed(state):
     """Apply one DNS message to the state."""
     feeder = Feeder(Messages(), state, lambda _event, _batch: None)
-    return lambda event: feeder._apply_event(NET_PACKET_DNS, event, True, "host")
+    return lambda event: feeder._apply_event(NET_PACKET_DNS, event, True, Batch("s", 0, 0, [event]))
 
 
 def query(socket: int) -> Captured:
