@@ -103,6 +103,7 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Captured(msgspec.Struct, frozen=True, array_like=True):
     """One captured event: a time stamp (ns since the epoch), the raw DNS payload or b"", and its context.
 
+    The times of a live source are times of a clock that never steps: wall time is ahead of it by `Turn.difference`.
     `processor` is the number of the processor on which the kernel recorded the event; 0 if the source has none.
     """
 

@@ -95,7 +95,8 @@ class Event:
 
     `mark` is (start id of the probe, turn). A lookup that carries it answers from this event or from a later state.
     `coverage` is the part of the probe's events of the last seconds that was received: 1 if none was lost, None before
-    anything is known. A finding is an event too: its data are its `args`.
+    anything is known. `difference` is wall time minus the clock of the probe in ns: `captured` contains times of that
+    clock, which never steps. A finding is an event too: its data are its `args`.
     """
 
     event_name: str
@@ -104,6 +105,7 @@ class Event:
     host_name: str = ""
     args: dict[str, Any] = field(default_factory=dict)
     coverage: float | None = None
+    difference: int = 0
 
     @property
     def source(self) -> str:
@@ -112,8 +114,8 @@ class Event:
 
     @property
     def timestamp(self) -> int:
-        """The time of the event in nanoseconds since the epoch."""
-        return self.captured.timestamp
+        """The wall time of the event in nanoseconds since the epoch."""
+        return self.captured.timestamp + self.difference
 
     @property
     def process(self) -> Process:

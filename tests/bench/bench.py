@@ -25,7 +25,7 @@ from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.dns import decode
 from dnstrail.image import Bounds, Image
-from dnstrail.process.clock import SystemClock
+from dnstrail.process.clock import StreamClock, SystemClock
 from dnstrail_cache.worker import TOPICS
 from dnstrail_cache.worker import run as run_cache
 from dnstrail_probe.registry import open_source
@@ -179,7 +179,7 @@ def _cache(capture: str) -> Iterator[DnsDataSource]:
         )
         cache.start()
         publisher = buses[1].publisher(events_address(Path(folder)), lossless=True)
-        run_probe(open_source(capture), publisher, SystemClock(), stop, 1)
+        run_probe(open_source(capture), publisher, StreamClock(), stop, 1)
         dns = DnsDataSource(lookups_address(Path(folder)), timeout=30, bus=buses[2])
         yield dns
         stop.set()

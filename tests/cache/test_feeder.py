@@ -32,7 +32,7 @@ def state(clock):
 
 @pytest.fixture
 def feeder(messages, state):
-    return Feeder(messages, state, lambda _conflict, _host: None)
+    return Feeder(messages, state, lambda _conflict, _batch: None)
 
 
 def batch(sequence=0, *, start="s", turn=0, at=1000.0, payload=A_COM):
@@ -72,7 +72,7 @@ def test_slow_messages_are_fewer_at_once(messages):
             return self.monotonic_time
 
     state = CacheState(Image(Bounds()), Slow())
-    feeder = Feeder(messages, state, lambda _conflict, _host: None)
+    feeder = Feeder(messages, state, lambda _conflict, _batch: None)
     messages.waiting += [batch(number) for number in range(100)]
     feeder.drain()
     assert 0 < state.image.counters["messages"] < 10
@@ -155,7 +155,7 @@ def live(messages, clock):
     class Live:
         def __init__(self):
             self.state = CacheState(Image(Bounds(), Admission("auto")), clock)
-            self.feeder = Feeder(messages, self.state, lambda _conflict, _host: None)
+            self.feeder = Feeder(messages, self.state, lambda _conflict, _batch: None)
             self.turns = self.batches = 0
             self.kernel = {}
 

@@ -73,7 +73,7 @@ def state(clock):
 def turn(state):
     """Publish one turn of a probe, and apply it."""
     messages = Messages()
-    feeder = Feeder(messages, state, lambda _event, _host: None)
+    feeder = Feeder(messages, state, lambda _event, _batch: None)
 
     def publish(start="s", number=0, *, ended=False):
         messages.waiting.append((TURN, encode(Turn(start, number, {}, True, 0, ended))))

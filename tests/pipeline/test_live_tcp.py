@@ -12,6 +12,7 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import CLIENT as ASKS
 from dnstrail.captured import SERVER
 from dnstrail.events import NET_PACKET_DNS
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.options import CaptureOptions
 from live.namespaces import GOOGLE, Hosts, hosts, live_or_skip
@@ -39,7 +40,7 @@ def dig(network: Hosts, name: str, *options: str) -> None:
 @pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own
 def test_ebpf_sees_dns_over_tcp_with_its_process(network):
     """A query over TCP and its response are captured once at each end, with process and role."""
-    source = EbpfSource(CaptureOptions())
+    source = EbpfSource(CaptureOptions(), StreamClock())
     seen = []
 
     def all_seen() -> bool:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from dnstrail.bus.ipc import events_address
 from dnstrail.captured import Captured, Process
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
+from dnstrail.process.clock import StreamClock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import CONFIRMS, Listener
 from dnstrail.protocol.turn_follower import TurnFollower
@@ -100,7 +101,7 @@ def published(folder, source, clock=None, expected=1, identity=UNKNOWN):
 
     def target(bus, stop):
         publisher = bus.publisher(events_address(folder), lossless=not source.live)
-        run(source, publisher, clock or FakeClock(), stop, expected, identity)
+        run(source, publisher, StreamClock(clock or FakeClock()), stop, expected, identity)
 
     return running(target)
 
@@ -287,7 +288,7 @@ def test_a_publisher_that_refuses_at_once_is_not_asked_in_a_loop():
     """After each refusal the probe rests before it offers the message again."""
     publisher = Refusing()
     stop = Rests(publisher)
-    run(Listed(events(0, 2)), publisher, FakeClock(), stop, 1)
+    run(Listed(events(0, 2)), publisher, StreamClock(FakeClock()), stop, 1)
     assert stop.rests >= 20
     assert publisher.refusals <= stop.rests + 1
 
@@ -309,8 +310,12 @@ class Unconfirmed:
         self.lingers = seconds
 
     @property
+    def turns(self):
+        return [decode(body, Turn) for topic, body in self.published if topic == TURN]
+
+    @property
     def ends(self):
-        return sum(decode(body, Turn).ended for topic, body in self.published if topic == TURN)
+        return sum(turn.ended for turn in self.turns)
 
 
 @pytest.mark.parametrize("overflowed", [True, False])
@@ -318,7 +323,7 @@ def test_a_live_probe_that_ends_lingers_for_a_bounded_time(clock, overflowed):
     """A live probe waits two seconds for a subscriber, and repeats its last turn only if one had no room."""
     publisher = Unconfirmed(overflowed=overflowed)
     began = clock.monotonic()
-    run(Listed(events(0, 2), live=True), publisher, clock, threading.Event(), 0)
+    run(Listed(events(0, 2), live=True), publisher, StreamClock(clock), threading.Event(), 0)
     assert clock.monotonic() - began == pytest.approx(LINGER, abs=0.1)
     assert publisher.ends == pytest.approx(1 + overflowed * LINGER / HEARTBEAT, abs=overflowed * 2)
     assert publisher.lingers == 0
@@ -329,7 +334,7 @@ def test_a_probe_whose_subscribers_have_everything_ends_at_once(clock):
     publisher = Unconfirmed()
     publisher.confirms = True
     began = clock.monotonic()
-    run(Listed(events(0, 2), live=True), publisher, clock, threading.Event(), 0)
+    run(Listed(events(0, 2), live=True), publisher, StreamClock(clock), threading.Event(), 0)
     assert (clock.monotonic(), publisher.ends) == (began, 1)
 
 
@@ -343,7 +348,7 @@ def test_the_probe_of_a_file_waits_until_it_is_stopped(clock):
             stop.set()
 
     clock.sleep = waited
-    run(Listed(events(0, 2)), publisher, clock, stop, 0)
+    run(Listed(events(0, 2)), publisher, StreamClock(clock), stop, 0)
     assert clock.monotonic() == pytest.approx(200 + LINGER, abs=0.1)
     assert publisher.lingers == 0
 
@@ -386,7 +391,6 @@ def test_an_idle_source_has_a_heartbeat(folder, received, clock):
 
     def beat():
         clock.monotonic_time += HEARTBEAT + 0.001
-        clock.wall_time += 1
 
     def looked(times):
         begin = source.looks
@@ -401,9 +405,45 @@ def test_an_idle_source_has_a_heartbeat(folder, received, clock):
             looked(5)
             assert len(received.take().turns) == joined + number
         turns = list(received.turns)
-        assert [turn.now for turn in turns[-2:]] == [int((clock.wall_time - before) * 1e9) for before in (1, 0)]
+        assert turns[-1].now - turns[-2].now == pytest.approx((HEARTBEAT + 0.001) * 1e9)
     assert all(turn.live and not turn.ended for turn in turns)
     assert received.take().batches == []
+
+
+class Stepping(Listed):
+    """A source during whose first read a second passes, and the wall clock steps."""
+
+    def __init__(self, clock, step, **kind):
+        super().__init__(events(0, 2), **kind)
+        self._clock, self._step = clock, step
+
+    def read(self, timeout):
+        if not self.looks:
+            self._clock.monotonic_time += 1
+            self._clock.wall_time += 1 + self._step
+        return super().read(timeout)
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+def test_a_step_of_the_wall_clock_changes_the_difference_alone(clock, step):
+    """The clock of a live source goes on over a step of the wall clock. Turns contain the difference."""
+    publisher = Unconfirmed()
+    publisher.confirms = True
+    began = round(clock.wall() * 1e9)
+    run(Stepping(clock, step, live=True), publisher, StreamClock(clock), threading.Event(), 0)
+    assert [(turn.now - began, turn.difference) for turn in publisher.turns] == [
+        (0, 0),
+        (10**9, step * 10**9),
+        (10**9, step * 10**9),
+    ]
+
+
+def test_the_clock_of_a_file_has_no_difference(clock):
+    """The clock of a file is its greatest time stamp, and is shown as it is."""
+    publisher = Unconfirmed()
+    publisher.confirms = True
+    run(Stepping(clock, 3600), publisher, StreamClock(clock), threading.Event(), 0)
+    assert [(turn.now, turn.difference) for turn in publisher.turns] == [(0, 0), (1, 0), (1, 0)]
 
 
 def test_events_are_published_without_waiting_for_the_heartbeat(folder, received, clock):

@@ -280,3 +280,11 @@ def test_a_finding_that_cannot_be_delivered_is_an_error_of_its_signature(engine)
     running.on_event(event())
     assert running.counters["errors"] == 1
     assert len(after.noted) == 1
+
+
+def test_a_finding_on_a_finding_has_the_time_of_the_event(engine):
+    """The difference to wall time is added once, however many findings lie between."""
+    first = made("FIRST", {"name": NET_PACKET_DNS}, on_event=lambda self, event: self.report(event))
+    second = made("SECOND", {"name": "FIRST"})
+    engine(first, second).on_event(Event(NET_PACKET_DNS, Captured(7), difference=5))
+    assert [event.timestamp for event in second.noted] == [12]

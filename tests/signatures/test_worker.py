@@ -248,6 +248,15 @@ def test_a_finding_has_tracees_shape(folder, findings):
     ]
 
 
+def test_a_finding_is_shown_in_wall_time(folder, findings):
+    """A finding has the wall time of its event: the difference in the last turn of the probe is added."""
+    with signatures(folder, findings, Reporter), probe(folder) as publishing:
+        publishing.turn(difference=7)
+        publishing.turn(exited())
+        wait_until(lambda: findings)
+    assert findings[0]["timestamp"] == 5_000_000_007
+
+
 def test_findings_cross_the_bus(folder):
     """Findings that are pushed arrive as MessagePack maps."""
     with open_bus() as bus:

@@ -28,10 +28,10 @@ class Feeder:
     """Applies messages of the bus to a state, in the order of their arrival.
 
     Nothing that a probe sends raises here: a bad message is counted. `report` receives each answer that conflicts with
-    another, and the host on which it was captured.
+    another, and its batch.
     """
 
-    def __init__(self, subscriber: Subscriber, state: CacheState, report: Callable[[Captured, str], None]) -> None:
+    def __init__(self, subscriber: Subscriber, state: CacheState, report: Callable[[Captured, Batch], None]) -> None:
         self._subscriber = subscriber
         self._listener = Listener(subscriber)
         self._state = state
@@ -75,7 +75,7 @@ class Feeder:
                 stamp = self._stamp(event.timestamp + shift) if live else event.timestamp
                 outcome = apply_event(self._state.image, topic, event, live=live, stamp=stamp, host=batch.host)
                 if outcome.conflict:
-                    self._report(event, batch.host)
+                    self._report(event, batch)
 
     def _stamp(self, stamp: int) -> int:
         """Return the stamp of an event that has arrived: it is not ahead of its arrival."""

@@ -11,8 +11,8 @@ from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail_cache.cache_clock import SECOND, CacheClock
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
-from dnstrail_cache.stream_clock import SECOND, StreamClock
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class CacheState:
 
     image: Image
     clock: Clock
-    stream: StreamClock
+    stream: CacheClock
     follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)

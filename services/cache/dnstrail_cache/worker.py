@@ -13,13 +13,15 @@ from dnstrail.captured import Captured
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
+from dnstrail.protocol.batches import Batch
 from dnstrail.protocol.lookups import RefusedError, Request, decode_request, encode_data, encode_error
+from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
+from dnstrail_cache.cache_clock import CacheClock
 from dnstrail_cache.feeder import TOPICS, Feeder
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.state import CacheState
-from dnstrail_cache.stream_clock import StreamClock
 
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
 _POLL = 0.05  # seconds between two checks of the stop signal
@@ -46,8 +48,8 @@ def run(
 
     Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs.
     """
-    state = CacheState(Image(bounds, unmatched), clock, StreamClock(clock))
-    worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher)), state, beat)
+    state = CacheState(Image(bounds, unmatched), clock, CacheClock(clock))
+    worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher, state.follower)), state, beat)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
         bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
@@ -56,9 +58,10 @@ def run(
     structlog.get_logger().info("stopped", **state.image.counters)
 
 
-def _report_to(pusher: Pusher | None) -> Callable[[Captured, str], None]:
-    def report(captured: Captured, host: str) -> None:
-        event = Event(DNS_ANSWER_CONFLICT, captured, host_name=host)
+def _report_to(pusher: Pusher | None, follower: TurnFollower) -> Callable[[Captured, Batch], None]:
+    def report(captured: Captured, batch: Batch) -> None:
+        difference = follower.difference(batch.start)
+        event = Event(DNS_ANSWER_CONFLICT, captured, host_name=batch.host, difference=difference)
         if pusher is not None and not pusher.push(msgpack.packb(event_map(event, parse_arguments=True))):
             structlog.get_logger().warning("conflict_not_delivered")
 

@@ -8,7 +8,7 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address
-from dnstrail.process.clock import SystemClock
+from dnstrail.process.clock import StreamClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
@@ -69,7 +69,7 @@ def command(
         show_report(report, as_json=as_json)
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
-    clock = SystemClock()
+    clock = StreamClock()
     source: Source = best_source(_report, options, clock) if capture == AUTO else open_source(capture, options, clock)
     identity = host_identity() if source.live else UNKNOWN
     address = publish or events_address(run_dir)
@@ -80,7 +80,7 @@ def command(
     give_up_privileges(source.capabilities, address)
     stop = stop_on_signals()  # not earlier: a signal must end the opening of a pipe that has no writer
     if speed is not None and not source.live:
-        source = PacedSource(source, clock, speed, stop.wait)
+        source = PacedSource(source, clock.clock, speed, stop.wait)
     bus = ZmqBus()
     try:
         publisher = bus.publisher(address, lossless=not source.live)

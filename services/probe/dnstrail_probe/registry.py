@@ -15,7 +15,7 @@ import msgspec
 from click.shell_completion import CompletionItem
 
 from dnstrail.errors import SettingsError, SourceUnavailable
-from dnstrail.process.clock import Clock, SystemClock
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.options import EVIDENCE_SNI, STDIN, CaptureOptions, convert_capture
 from dnstrail_probe.source import Opening, Source
 
@@ -70,10 +70,9 @@ SOURCES = (
 )
 _FILE = SourceEntry("FILE", "dnstrail_probe.sources.capture_file", live=False)
 _DEFAULT = CaptureOptions()
-_CLOCK = SystemClock()
 
 
-def open_source(capture: str, options: CaptureOptions = _DEFAULT, clock: Clock = _CLOCK) -> Source:
+def open_source(capture: str, options: CaptureOptions = _DEFAULT, clock: StreamClock | None = None) -> Source:
     """Open the source that `--capture` names. Any word that is not in the table is the path of a file.
 
     Raises:
@@ -82,7 +81,7 @@ def open_source(capture: str, options: CaptureOptions = _DEFAULT, clock: Clock =
         SourceUnavailable: this host or user cannot have the source.
     """
     entry, argument = _find(capture)
-    return entry.open(Opening(options, clock, argument))
+    return entry.open(Opening(options, clock or StreamClock(), argument))
 
 
 def is_file(capture: str) -> bool:
@@ -90,7 +89,9 @@ def is_file(capture: str) -> bool:
     return capture != AUTO and _find(capture)[0] is _FILE
 
 
-def best_source(report: Callable[[str], None], options: CaptureOptions = _DEFAULT, clock: Clock = _CLOCK) -> Source:
+def best_source(
+    report: Callable[[str], None], options: CaptureOptions = _DEFAULT, clock: StreamClock | None = None
+) -> Source:
     """Open the first automatic source that can be opened.
 
     `report` receives the choice, and the reason against each earlier source.
@@ -101,7 +102,7 @@ def best_source(report: Callable[[str], None], options: CaptureOptions = _DEFAUL
     refused = SourceUnavailable(AUTO, "no source can be opened")
     for entry in (entry for entry in SOURCES if entry.automatic):
         try:
-            source = entry.open(Opening(_supported(entry, options, report), clock))
+            source = entry.open(Opening(_supported(entry, options, report), clock or StreamClock()))
         except SourceUnavailable as error:
             report(f"no capture by {error}")
             refused = error

@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from dnstrail.captured import Captured
-from dnstrail.process.clock import Clock, SystemClock
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.options import CaptureOptions
 
 Captures = list[tuple[str, Captured]]  # events, each with its name
@@ -56,9 +56,10 @@ class Source(Protocol):
 class Opening(msgspec.Struct, frozen=True):
     """The input of `open_source` of a source module.
 
-    `argument` is the text behind the colon of `--capture name:argument`, or the path of a capture file.
+    A live source stamps its events with times of `clock`. `argument` is the text behind the colon of `--capture
+    name:argument`, or the path of a capture file.
     """
 
     options: CaptureOptions = CaptureOptions()
-    clock: Clock = SystemClock()
+    clock: StreamClock = msgspec.field(default_factory=StreamClock)
     argument: str = ""

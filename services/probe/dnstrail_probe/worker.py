@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from dnstrail.bus import Publisher
-from dnstrail.process.clock import Clock
+from dnstrail.process.clock import StreamClock
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.listener import confirmed
 from dnstrail.protocol.losses import LossReporter
@@ -28,7 +28,7 @@ LINGER = 2.0  # seconds for which a probe that ends waits at most for its subscr
 def run(
     source: Source,
     publisher: Publisher,
-    clock: Clock,
+    clock: StreamClock,
     stop: threading.Event,
     expected: int,
     identity: HostIdentity = UNKNOWN,
@@ -57,14 +57,15 @@ class _Probe:
         self,
         source: Source,
         publisher: Publisher,
-        clock: Clock,
+        clock: StreamClock,
         stop: threading.Event,
         identity: HostIdentity,
         beat: Callable[[], None],
     ) -> None:
         self._source = source
         self._publisher = publisher
-        self._clock = clock
+        self._stream = clock
+        self._clock = clock.clock
         self._stop = stop
         self._beat = beat
         self._batches = BatchPublisher(publisher, secrets.token_hex(8), live=source.live, identity=identity)
@@ -134,8 +135,14 @@ class _Probe:
         self._publisher.linger(float("inf") if patient and not self._stop.is_set() else max(left, 0.0))
 
     def _close_turn(self, *, ended: bool = False) -> None:
-        now = int(self._clock.wall() * 1e9) if self._source.live else self._greatest
-        self._batches.close_turn(now, self._source.counters, lost=losses_of(self._source), ended=ended)
+        live = self._source.live
+        self._batches.close_turn(
+            self._stream.now() if live else self._greatest,
+            self._source.counters,
+            lost=losses_of(self._source),
+            ended=ended,
+            difference=self._stream.difference() if live else 0,
+        )
 
     def _flush(self) -> None:
         """Publish until the bus has taken everything, with a rest after each refusal: a bus may refuse at once."""

@@ -141,11 +141,12 @@ class Engine:
             self.on_event(
                 Event(
                     finding.metadata.event_name,
-                    Captured(cause.timestamp, process=cause.captured.process),
+                    Captured(cause.captured.timestamp, process=cause.captured.process),
                     mark=cause.mark,
                     host_name=cause.host_name,
                     args=finding.data,
                     coverage=cause.coverage,
+                    difference=cause.difference,
                 )
             )
         finally:

@@ -179,7 +179,10 @@ class SignatureWorker:
         wanted = received.of_origin(self._origins.get(topic, frozenset()))
         if len(wanted) < len(received):
             self.engine.counters["skipped"] += len(received) - len(wanted)
-        events = [Event(topic, captured, mark, batch.host, coverage=coverage) for captured in wanted]
+        difference = self.turns.difference(batch.start)
+        events = [
+            Event(topic, captured, mark, batch.host, coverage=coverage, difference=difference) for captured in wanted
+        ]
         named = self._names.fill(events)
         with lookups_after(mark):
             for event in named:

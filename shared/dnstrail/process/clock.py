@@ -1,12 +1,15 @@
-"""The clock that workers receive; tests pass a clock of their own."""
+"""The clocks that workers receive; tests pass a clock of their own."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 _SECOND = 1_000_000_000  # ns
+_GRAIN = 1_000_000  # ns: a smaller step cannot be told from the time that a reading takes
+_DELAY = 10_000_000_000  # ns after a step for which stamps from before it may still arrive
 
 
 class Clock(Protocol):
@@ -48,3 +51,50 @@ def nanoseconds(seconds: float) -> int:
     """
     numerator, denominator = seconds.as_integer_ratio()
     return numerator * _SECOND // denominator + int(math.ulp(seconds) * _SECOND / 2)
+
+
+_SYSTEM = SystemClock()
+
+
+class StreamClock:
+    """The clock of a live source, in ns since the epoch: the wall time at its creation, plus the time since then.
+
+    Invariant: it never steps, whatever happens to the wall clock. It stands still while the host is suspended. `epoch`
+    is the distance of the monotonic clock from the epoch: `epoch` plus a monotonic time is a time of this clock.
+    """
+
+    def __init__(self, clock: Clock = _SYSTEM) -> None:
+        self.clock = clock
+        self.epoch = _rounded(clock.wall()) - _rounded(clock.monotonic())
+        self._difference = 0
+        self._earlier = 0  # the difference before the last step
+        self._stepped = 0  # the time of the last step
+
+    def now(self) -> int:
+        """Return the present time of this clock."""
+        return self.epoch + _rounded(self.clock.monotonic())
+
+    def difference(self) -> int:
+        """Return wall time minus the time of this clock. It changes only when the wall clock steps."""
+        before = self.now()
+        wall = _rounded(self.clock.wall())
+        after = self.now()
+        if not wall - after - _GRAIN <= self._difference <= wall - before + _GRAIN:
+            self._earlier, self._difference, self._stepped = self._difference, wall - before, after
+        return self._difference
+
+    def from_wall(self, shown: Iterable[int]) -> list[int]:
+        """Return the times of this clock at which the wall clock showed some times, in ns since the epoch.
+
+        Shortly after a step the wall clock may have shown a time before the step, after it, or both. The later of these
+        moments that has passed counts. A result is ahead of `now` if none has passed.
+        """
+        present, now = self.difference(), self.now()
+        if now - self._stepped >= _DELAY:
+            return [wall - present for wall in shown]
+        moments = [(wall - present, wall - self._earlier) for wall in shown]
+        return [max((moment for moment in both if moment <= now + _GRAIN), default=both[0]) for both in moments]
+
+
+def _rounded(seconds: float) -> int:
+    return round(seconds * 1e9)

@@ -55,7 +55,8 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     the clock of the source in ns (for a file its greatest time stamp so far). `ended` states that the source has
     ended. `published` counts the events of each name so far (None: the probe does not count). `lost` counts the events
     that the source lost so far, by hop ("kernel" or "probe") and reason. `host` and `machine_id` identify the watched
-    host, and are "" where it is unknown.
+    host, and are "" where it is unknown. `difference` is wall time minus `now` in ns: it is 0 for a file, and for a
+    live source until the wall clock steps. It is added to a time where that time is shown.
     """
 
     start: str
@@ -69,6 +70,7 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     lost: dict[str, dict[str, Count]] = {}
     host: str = ""
     machine_id: str = ""
+    difference: int = 0
 
 
 T = TypeVar("T", Batch, Turn)

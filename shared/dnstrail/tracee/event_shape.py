@@ -50,7 +50,7 @@ def _map(event: Event, name: str, number: int, args: list[Argument]) -> dict[str
     process, flow = event.process, event.captured.flow
     return {
         "timestamp": event.timestamp,
-        "threadStartTime": process.start_time,
+        "threadStartTime": process.start_time + event.difference if process.start_time else 0,
         "processorId": event.captured.processor,
         "processId": process.pid,
         "cgroupId": process.cgroup_id,

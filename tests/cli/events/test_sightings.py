@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import dns.message
@@ -50,6 +51,10 @@ CASES = {
     "the same message from another port": ([query(5, APP), query(5, APP, port=4001)], [70, 70]),
     "another message from the same port": ([query(5, APP), query(5, APP, payload=QUERY + b"x")], [70, 70]),
     "an event that is no message": ([Event(SCHED_PROCESS_EXIT, Captured(5, process=APP))] * 2, [70, 70]),
+    "an answer at both ends, with a step of the wall clock between": (
+        [answer(5, RESOLVER), replace(answer(5.001, APP), difference=3600 * 10**9)],
+        [70],
+    ),
     "a packet that a file holds twice": ([from_file(5), from_file(5.001)], [0]),
 }  # fmt: skip
 

@@ -173,6 +173,12 @@ def test_header_and_columns():
     ]
 
 
+def test_the_table_shows_wall_time():
+    """The difference to wall time is added to the time of an event."""
+    *_, line = lines(Event(SCHED_PROCESS_EXIT, Captured(NOON, process=CURL), difference=3600 * 10**9))
+    assert line.startswith("13:00:00.123 ")
+
+
 def test_a_day_has_a_line():
     """Events of another day come below its date, and so do those of each day that follows."""
     yesterday = Event(SCHED_PROCESS_EXIT, Captured(NOON - 86_400 * 10**9, process=CURL))

@@ -35,6 +35,19 @@ def test_events_lost_on_the_way_to_the_output_are_in_the_stats():
     assert [event.process_id for event in shown] == [7]
 
 
+def test_events_are_shown_in_wall_time():
+    """The last turn of the probe contains the difference to wall time, by which the times of its events are shown."""
+    shown: list[Event] = []
+    with short_folder() as folder, open_bus() as bus:
+        view = EventView(folder, (SCHED_PROCESS_EXIT,), (), bus, shown.append, cache=False)
+        with probe(folder, live=True) as publishing:
+            publishing.turn(EXIT, difference=7)
+            publishing.turn(EXIT)
+            wait_until(lambda: view.take(SystemClock()) or len(shown) == 2)
+        view.close()
+    assert [event.timestamp - EXIT[1].timestamp for event in shown] == [0, 7]
+
+
 BAD = {
     "no MessagePack": b"\xc1",
     "no map": msgpack.packb([1]),

@@ -38,7 +38,11 @@ def translator(tmp_path, counters) -> Iterator[RecordTranslator]:
     attribution = Attribution(str(tmp_path), BOOT)
     options = CaptureOptions()
     found = RecordTranslator(
-        ports=options.ports, attribution=attribution, assembly=Assembly(options, counters), counters=counters
+        epoch=EPOCH,
+        ports=options.ports,
+        attribution=attribution,
+        assembly=Assembly(options, counters),
+        counters=counters,
     )
     yield found
     found.close()
@@ -71,8 +75,8 @@ def only(events: list[tuple[str, Captured]]) -> tuple[str, Captured]:
 
 def test_a_packet_has_the_process_of_its_exec(translator):
     """A packet carries the program, the namespaces and the start of its process, and its own time and processor."""
-    translator.events(process(records.EXEC, SECOND, "/usr/bin/dig"), EPOCH)
-    name, event = only(translator.events(packet(response_to("a.test")), EPOCH))
+    translator.events(process(records.EXEC, SECOND, "/usr/bin/dig"))
+    name, event = only(translator.events(packet(response_to("a.test"))))
     assert (name, event.timestamp, event.processor) == (NET_PACKET_DNS, EPOCH + 5 * SECOND, 2)
     found = event.process
     assert (found.pid, found.thread_id, found.path, found.user_id) == (PID, PID + 1, "/usr/bin/dig", 1000)
@@ -80,17 +84,9 @@ def test_a_packet_has_the_process_of_its_exec(translator):
     assert found.start_time == BOOT + SECOND
 
 
-def test_the_epoch_comes_with_each_record(translator):
-    """A step of the wall clock moves the time stamps of later events, and never the start of a process."""
-    _, first = only(translator.events(process(records.EXEC, SECOND, "/usr/bin/dig"), EPOCH))
-    _, second = only(translator.events(process(records.EXIT, 2 * SECOND), EPOCH + 3600 * SECOND))
-    assert second.timestamp - first.timestamp == 3601 * SECOND
-    assert second.process.start_time == first.process.start_time == BOOT + SECOND
-
-
 def test_the_start_of_a_process_is_unknown_without_btf(translator):
     """A process whose start and namespaces are unknown has 0 in their place."""
-    _, event = only(translator.events(packet(response_to("a.test")), EPOCH))
+    _, event = only(translator.events(packet(response_to("a.test"))))
     assert event.process.pid == PID
     assert (event.process.start_time, event.process.mount_namespace, event.process.pid_namespace) == (0, 0, 0)
 
@@ -101,16 +97,16 @@ def test_the_start_of_a_process_is_unknown_without_btf(translator):
 def test_an_exit_has_its_code_or_its_signal(translator, status, code, signal):
     """An exit carries the exit code or the signal, and is reported once."""
     record = process(records.EXIT, SECOND, status=status)
-    name, event = only(translator.events(record, EPOCH))
+    name, event = only(translator.events(record))
     assert (name, event.processor) == (SCHED_PROCESS_EXIT, 3)
     assert (event.args["exit_code"], event.args["signal_code"]) == (code, signal)
-    assert translator.events(record, EPOCH) == []
+    assert translator.events(record) == []
 
 
 @pytest.mark.parametrize(("path", "found"), [("/usr/bin/dig", "/usr/bin/dig"), ("/x", "/x")])
 def test_an_exec_has_the_path_of_its_program(translator, path, found):
     """An exec carries the path that the program walked."""
-    name, event = only(translator.events(process(records.EXEC, SECOND, path), EPOCH))
+    name, event = only(translator.events(process(records.EXEC, SECOND, path)))
     assert (name, event.process.path, event.process.name) == (SCHED_PROCESS_EXEC, found, "dig")
 
 
@@ -125,14 +121,14 @@ def test_an_exec_has_the_path_of_its_program(translator, path, found):
 def test_the_result_of_a_connection_names_its_error(translator, kind, error, args):
     """The result of a connection carries the name of its error, or its number if it has no name."""
     record = packet(b"", kind=kind, error=error, protocol=records.TCP, daddr=SERVER, dport=443, sport=0)
-    name, event = only(translator.events(record, EPOCH))
+    name, event = only(translator.events(record))
     assert (name, event.args) == (NET_TCP_CONNECT_RESULT, {"dst": "192.0.2.53", "dst_port": 443, **args})
     assert event.flow.source == b""
 
 
 def test_a_packet_without_owner_is_counted(translator, counters):
     """A packet of a socket without a known owner is reported without a process, and counted."""
-    _, event = only(translator.events(packet(response_to("a.test"), pid=0), EPOCH))
+    _, event = only(translator.events(packet(response_to("a.test"), pid=0)))
     assert event.process is None
     assert (counters["packets"], counters["unattributed"]) == (1, 1)
 
@@ -143,7 +139,7 @@ def test_each_datagram_of_a_packet_is_an_event(translator, counters, last):
     messages = [response_to(f"{letter}.test") for letter in "abc"]
     size = len(messages[0])
     payload = b"".join(messages)[: 3 * size - last]
-    events = translator.events(packet(payload, datagram_size=size), EPOCH)
+    events = translator.events(packet(payload, datagram_size=size))
     assert [event.payload for _, event in events] == [*messages[:2], messages[2][: size - last]]
     assert {event.process.pid for _, event in events} == {PID}
     assert counters["packets"] == 1
@@ -153,19 +149,19 @@ def test_a_segment_carries_its_header(translator, counters):
     """A TCP record holds the segment with its header; a header that was cut, and a segment far off, is counted."""
     message = response_to("a.test")
     segment = bytes(TCP(sport=53, dport=4000, seq=9, flags="PA") / (len(message).to_bytes(2) + message))
-    _, event = only(translator.events(packet(segment, protocol=records.TCP), EPOCH))
+    _, event = only(translator.events(packet(segment, protocol=records.TCP)))
     assert (event.payload, event.flow.transport) == (message, "tcp")
-    assert translator.events(packet(segment[:19], protocol=records.TCP), EPOCH) == []
+    assert translator.events(packet(segment[:19], protocol=records.TCP)) == []
     assert counters["tcp_header_cut"] == 1
-    assert translator.events(packet(segment, protocol=records.TCP, far_off=1, cookie=78), EPOCH) == []
+    assert translator.events(packet(segment, protocol=records.TCP, far_off=1, cookie=78)) == []
     assert counters["tcp_out_of_window"] == 1
 
 
 def test_a_record_of_an_unknown_kind_is_ignored(translator):
     """A record of an unknown kind yields no event."""
-    assert translator.events(packet(b"", kind=99), EPOCH) == []
+    assert translator.events(packet(b"", kind=99)) == []
 
 
 def test_calls_of_getaddrinfo_are_ignored_unless_they_are_watched(translator):
     """Without GetaddrinfoCalls the record of a call yields no event."""
-    assert translator.events(packet(b"", kind=records.RESOLVED), EPOCH) == []
+    assert translator.events(packet(b"", kind=records.RESOLVED)) == []

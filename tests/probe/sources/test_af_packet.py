@@ -7,10 +7,11 @@ import socket
 
 import pytest
 
-from dnstrail.process.clock import SystemClock
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources import af_packet
 from dnstrail_probe.sources.af_packet import BUFFER, AfPacketSource
+from live.workers import SteppedClock
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an AF_PACKET socket needs CAP_NET_RAW")
 PORT = 5399  # no other test sends there
@@ -19,7 +20,7 @@ PORT = 5399  # no other test sends there
 @pytest.fixture
 def source():
     """Yield a source that captures one port."""
-    opened = AfPacketSource(CaptureOptions(frozenset({PORT})), SystemClock())
+    opened = AfPacketSource(CaptureOptions(frozenset({PORT})), StreamClock())
     yield opened
     opened.close()
 
@@ -43,7 +44,7 @@ def test_a_burst_waits_in_the_buffer(source):
 def test_packets_beyond_the_buffer_are_counted(monkeypatch):
     """Packets that find the buffer full are counted as socket_full: none is lost in silence."""
     monkeypatch.setattr(af_packet, "BUFFER", 1 << 12)
-    source = AfPacketSource(CaptureOptions(frozenset({PORT})), SystemClock())
+    source = AfPacketSource(CaptureOptions(frozenset({PORT})), StreamClock())
     found = captured(source, 200)
     assert 0 < found < 200
     assert source.counters["packets"] + source.counters["socket_full"] == 2 * 200  # once outgoing, once incoming
@@ -53,3 +54,35 @@ def test_packets_beyond_the_buffer_are_counted(monkeypatch):
 def test_the_buffer_may_exceed_the_limit_of_the_host(source):
     """With CAP_NET_ADMIN the buffer has its full size, whatever net.core.rmem_max is; the kernel doubles the number."""
     assert source._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * BUFFER
+
+
+@pytest.mark.parametrize("step", [3600, -3600])
+@pytest.mark.parametrize("waits", [True, False], ids=["packets of before", "packets of after"])
+def test_a_step_of_the_wall_clock_moves_no_packet(step, waits):
+    """Packets that the kernel stamped before or after a step of the wall clock have their time of the stream."""
+    host = SteppedClock()
+    host.step = 0 if waits else -step  # the kernel stamps with the clock of the host, which no test may set
+    clock = StreamClock(host)
+    source = AfPacketSource(CaptureOptions(frozenset({PORT})), clock)
+    before = clock.now()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(bytes(12), ("127.0.0.1", PORT))
+    host.step += step
+    [(_, event)] = source.read(1)
+    assert before - 1_000_000 <= event.timestamp <= clock.now()
+    source.close()
+
+
+def test_a_packet_is_never_later_than_now():
+    """A packet that waited over two steps back of the wall clock has the time at which it is read."""
+    clock = StreamClock(host := SteppedClock())
+    source = AfPacketSource(CaptureOptions(frozenset({PORT})), clock)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(bytes(12), ("127.0.0.1", PORT))
+    for step in (-3600, -7200):
+        host.step = step
+        clock.difference()
+    before = clock.now()
+    [(_, event)] = source.read(1)
+    assert before <= event.timestamp <= clock.now()
+    source.close()

@@ -10,21 +10,21 @@ import pytest
 
 from builders.dnstap_builders import ACCEPT, FINISH, READY, START, STOP, WHOLE, Writer, framed, tap
 from dnstrail.errors import BusError, DnstrailError, SourceUnavailable
-from dnstrail.process.clock import SystemClock
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.registry import is_file, open_source
 from dnstrail_probe.source import Captures
 from dnstrail_probe.sources.dnstap_socket import MOST_WRITERS, DnstapSocket
-from live.workers import short_folder, wait_until
+from live.workers import FakeClock, short_folder, wait_until
 
 ONE = tap(response_message=b"one", **WHOLE)
 TWO = tap(response_message=b"two", **WHOLE)
 
 
 @contextmanager
-def listening() -> Iterator[DnstapSocket]:
+def listening(clock: StreamClock | None = None) -> Iterator[DnstapSocket]:
     """Open a source at a socket of its own."""
     with short_folder() as folder:
-        source = open_source(f"dnstap:{folder}/run/dnstap.sock")
+        source = open_source(f"dnstap:{folder}/run/dnstap.sock", clock=clock)
         try:
             yield source
         finally:
@@ -83,6 +83,60 @@ def test_writers_come_and_go():
         assert sorted(payloads(source, 2)) == [b"one", b"two"]
         second.close()
         third.close()
+
+
+SECOND = 10**9
+NOW = 1_700_000_000  # of the wall clock at the start, in seconds
+STEPS = pytest.mark.parametrize("step", [0, 3600, -3600])
+
+
+def stamped(seconds: int) -> bytes:
+    """Return a message that a resolver stamped with a wall time."""
+    return framed(tap("CLIENT_QUERY", query_message=b"one", query_time_sec=seconds))
+
+
+def stamps(source: DnstapSocket, *frames: bytes) -> list[int]:
+    """Write frames, and return the time stamps of their events."""
+    writer = Writer(source.path)
+    writer.send(START + b"".join(frames))
+    found: Captures = []
+    wait_until(lambda: found.extend(source.read(0.01)) or len(found) >= len(frames), "the messages")
+    writer.close()
+    return [event.timestamp for _, event in found]
+
+
+@STEPS
+def test_a_step_of_the_wall_clock_moves_no_message(step):
+    """Messages from before and after a step of the wall clock keep their distance, and none counts as ahead."""
+    clock = FakeClock(wall=NOW)
+    with listening(StreamClock(clock)) as source:
+        clock.monotonic_time += 10
+        clock.wall_time += 10 + step
+        found = stamps(source, stamped(NOW + 5), stamped(NOW + 8 + step))
+        assert [stamp - NOW * SECOND for stamp in found] == [5 * SECOND, 8 * SECOND]
+        assert source.counters == {"packets": 2}
+
+
+@STEPS
+def test_a_stamp_ahead_of_its_arrival_is_replaced_by_it(step):
+    """If a resolver stamps a message with a future time, the message has the time of its arrival, and is counted."""
+    clock = FakeClock(wall=NOW)
+    with listening(StreamClock(clock)) as source:
+        clock.monotonic_time += 10
+        clock.wall_time += 10 + step
+        later = NOW + 10 + max(step, 0) + 1
+        assert stamps(source, stamped(later), stamped((1 << 33) - 1)) == [(NOW + 10) * SECOND] * 2
+        assert source.counters == {"packets": 2, "stamp_ahead": 2}
+
+
+@STEPS
+def test_a_message_without_a_stamp_has_the_time_of_its_arrival(step):
+    """A message without a time counts at its arrival, which is not ahead of itself."""
+    clock = FakeClock(wall=NOW)
+    with listening(StreamClock(clock)) as source:
+        clock.wall_time += step
+        assert stamps(source, framed(tap("CLIENT_QUERY", query_message=b"one"))) == [NOW * SECOND]
+        assert source.counters == {"packets": 1}
 
 
 def test_frames_come_byte_by_byte():
@@ -166,9 +220,9 @@ def test_a_second_probe_is_refused_and_a_dead_ones_socket_replaced():
         path = folder / "dnstap.sock"
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(path))
-        source = DnstapSocket(str(path), SystemClock())
+        source = DnstapSocket(str(path), StreamClock())
         with pytest.raises(BusError, match="another dnstrail serves here"):
-            DnstapSocket(str(path), SystemClock())
+            DnstapSocket(str(path), StreamClock())
         Writer(path).close()
         source.close()
         source.close()
@@ -189,7 +243,7 @@ def test_a_file_is_never_replaced():
 def test_a_path_at_which_no_socket_can_be_made(path):
     """A path at which no socket can be made is an error that names the path."""
     with pytest.raises(DnstrailError, match=path[:20]):
-        DnstapSocket(path, SystemClock())
+        DnstapSocket(path, StreamClock())
 
 
 def test_words_and_paths_of_capture(monkeypatch):

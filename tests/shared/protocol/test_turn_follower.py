@@ -99,7 +99,7 @@ def test_bad_bodies_are_refused(body: bytes) -> None:
 def test_fields_of_later_versions_are_ignored() -> None:
     """Additional elements of an array are ignored, and missing ones have their defaults."""
     older = msgpack.packb(["s", 7, {DNS: 3}, True, 9])
-    newer = msgpack.packb(["s", 7, {DNS: 3}, True, 9, False, {}, None, {}, "", "", "more"])
+    newer = msgpack.packb([*msgpack.unpackb(encode(decode(older, Turn))), "more"])
     assert decode(older, Turn) == decode(newer, Turn) == Turn("s", 7, {DNS: 3}, live=True, now=9)
 
 
@@ -224,6 +224,15 @@ def test_the_last_turn_of_each_probe_is_kept() -> None:
     followed.turn(Turn("s", 2, {}, live=False, now=4))
     followed.turn(turn)
     assert followed.probes == [turn]
+
+
+def test_the_difference_of_a_probe_is_that_of_its_last_turn() -> None:
+    """The difference to wall time is known for each probe, and is 0 before the first turn."""
+    followed = TurnFollower((DNS,))
+    assert followed.difference("s") == 0
+    for difference in (7, -9):
+        followed.turn(Turn("s", 2, {}, live=True, now=4, difference=difference))
+        assert (followed.difference("s"), followed.difference("other")) == (difference, 0)
 
 
 def test_memory_is_bounded_however_many_probes_come() -> None:

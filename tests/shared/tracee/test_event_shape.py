@@ -171,6 +171,15 @@ def test_the_frame_of_a_process() -> None:
     }
 
 
+def test_times_are_shown_as_wall_time() -> None:
+    """The difference to wall time is added to the time of the event and to the start of its process, if it is known."""
+    hour = 3600 * 10**9
+    shaped = event_map(Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=PING), difference=hour))
+    assert (shaped["timestamp"], shaped["threadStartTime"]) == (STAMP + hour, STAMP - 5 + hour)
+    shaped = event_map(Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=Process(1)), difference=-hour))
+    assert (shaped["timestamp"], shaped["threadStartTime"]) == (STAMP - hour, 0)
+
+
 def test_arguments_have_tracees_types() -> None:
     """An argument has the type of tracee's definition, and otherwise one that fits its value."""
     args = {"exit_code": 0, "process_group_exit": True, "signal_code": 9, "prev_comm": "sh", "argv": ["-c"], "x": None}

@@ -11,6 +11,7 @@ import dns.message
 
 from dnstrail.captured import Captured
 from dnstrail.events import GETADDRINFO, NET_PACKET_DNS
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.options import CaptureOptions
@@ -55,9 +56,11 @@ class Watching:
 
 
 @contextmanager
-def watching(ports: frozenset[int] = frozenset({53}), *, getaddrinfo: bool = False) -> Iterator[Watching]:
+def watching(
+    ports: frozenset[int] = frozenset({53}), *, getaddrinfo: bool = False, clock: StreamClock | None = None
+) -> Iterator[Watching]:
     """Start a source on the real kernel; `getaddrinfo`: with calls of getaddrinfo."""
-    source = EbpfSource(CaptureOptions(ports), getaddrinfo=getaddrinfo)
+    source = EbpfSource(CaptureOptions(ports), clock or StreamClock(), getaddrinfo=getaddrinfo)
     try:
         yield Watching(source)
     finally:

@@ -53,6 +53,16 @@ class FakeClock:
         self.monotonic_time += seconds
 
 
+class SteppedClock(SystemClock):
+    """The clock of the host, with a wall time that a test sets ahead by `step` seconds."""
+
+    step = 0.0
+
+    def wall(self) -> float:
+        """Return the wall time of the host, plus the step."""
+        return super().wall() + self.step
+
+
 class Messages:
     """A subscriber that receives what a test appends, and holds its subscriptions."""
 
@@ -169,13 +179,15 @@ class Probe:
         """The mark of the events of the turn that is open."""
         return self.start, self._batches.turn
 
-    def turn(self, *events: Captured | tuple[str, Captured], ended: bool = False, **counters: int) -> Mark:
+    def turn(
+        self, *events: Captured | tuple[str, Captured], ended: bool = False, difference: int = 0, **counters: int
+    ) -> Mark:
         """Publish one turn: its events, each alone (a DNS message) or with its name, and its end. Gives its mark."""
         mark = self.next_mark
         for event in events:
             name, captured = event if isinstance(event, tuple) else (NET_PACKET_DNS, event)
             self._batches.add(name, captured)
-        self._batches.close_turn(0, Counter(counters), ended=ended)
+        self._batches.close_turn(0, Counter(counters), ended=ended, difference=difference)
         wait_until(self._batches.flush, "the publisher")
         return mark
 

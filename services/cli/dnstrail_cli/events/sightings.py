@@ -50,11 +50,11 @@ class ClientSightings:
         key = _key(event, flow)
         decided = not flow.socket or _is_clients_end(event, flow)  # without a socket there is only one end
         slot = self._recent.get(key)
-        if slot is not None and abs(event.timestamp - slot.timestamp) <= WINDOW * _NANOSECONDS:
+        if slot is not None and abs(event.captured.timestamp - slot.timestamp) <= WINDOW * _NANOSECONDS:
             if decided and not slot.decided:
                 slot.item, slot.decided = event, True
             return
-        slot = _Slot(event, event.timestamp, now + WINDOW, decided=decided)
+        slot = _Slot(event, event.captured.timestamp, now + WINDOW, decided=decided)
         self._waiting.append(slot)
         self._remember(key, slot)
 

@@ -101,7 +101,8 @@ class EventView:
                 return
             batch = decode(body, Batch)
             mark = (batch.start, batch.turn)
-            events = [Event(topic, captured, mark, batch.host) for captured in batch.events]
+            difference = self._turns.difference(batch.start)
+            events = [Event(topic, captured, mark, batch.host, difference=difference) for captured in batch.events]
         except BadMessage:
             return  # counted by the other workers
         self._turns.batch(topic, batch)

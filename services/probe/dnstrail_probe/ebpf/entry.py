@@ -23,7 +23,7 @@ _PATIENCE = 2.0  # seconds for the Docker daemon
 
 def open_source(opening: Opening) -> EbpfSource:
     """Load the programs and open the ring buffer; the argument "getaddrinfo" adds the uprobes."""
-    return EbpfSource(opening.options, getaddrinfo=opening.argument == "getaddrinfo")
+    return EbpfSource(opening.options, opening.clock, getaddrinfo=opening.argument == "getaddrinfo")
 
 
 def check_release(release: str) -> None:

@@ -37,26 +37,28 @@ _RESOLV_CONF = ("CAP_SYS_PTRACE",)  # the capability that opens the root of anot
 class RecordTranslator:
     """Translates one record after the other, in their order in the ring buffer.
 
-    The kernel stamps records with the monotonic clock. `epoch`, the distance of that clock from the epoch in ns, comes
-    with each record, so the translator reads no clock. `getaddrinfo` is None if calls of getaddrinfo are not watched.
+    The kernel stamps records with the monotonic clock. `epoch` is the distance of that clock from the epoch in ns. It
+    is fixed: no stamp follows a step of the wall clock. `getaddrinfo` is None if calls of getaddrinfo are not watched.
     """
 
     def __init__(
         self,
         *,
+        epoch: int,
         ports: frozenset[int],
         attribution: Attribution,
         assembly: Assembly,
         counters: Counter[str],
         getaddrinfo: GetaddrinfoCalls | None = None,
     ) -> None:
+        self._epoch = epoch
         self._ports = ports
         self._attribution = attribution
         self._assembly = assembly
         self._counters = counters
         self._getaddrinfo = getaddrinfo
         self._resolvers = ResolvConf(counters, _RESOLV_CONF)
-        self._translators: dict[int, Callable[[bytes, int], Captures]] = {
+        self._translators: dict[int, Callable[[bytes], Captures]] = {
             records.PACKET: self._packet,
             records.CONNECT: self._connection,
             records.CONNECTED: self._connection,
@@ -69,16 +71,16 @@ class RecordTranslator:
             records.CGROUP_REMOVED: self._cgroup_change,
         }
 
-    def events(self, record: bytes, epoch: int) -> Captures:
+    def events(self, record: bytes) -> Captures:
         """Return the events that a record completes; none for a record of an unknown kind."""
         translate = self._translators.get(records.kind_of(record))
-        return translate(record, epoch) if translate else []
+        return translate(record) if translate else []
 
     def close(self) -> None:
         """Stop reading the files of processes."""
         self._resolvers.close()
 
-    def _packet(self, record: bytes, epoch: int) -> Captures:
+    def _packet(self, record: bytes) -> Captures:
         packet, payload = records.read_packet(record)
         self._counters["packets"] += 1
         header = None
@@ -91,7 +93,7 @@ class RecordTranslator:
         process, entry = self._attribution.process_of(packet)
         if process is None:
             self._counters["unattributed"] += 1
-        captured = Captured(packet.ts + epoch, payload, None, process, processor=packet.processor)
+        captured = Captured(packet.ts + self._epoch, payload, None, process, processor=packet.processor)
         if header and not self._ports & {packet.sport, packet.dport, packet.meant_port}:
             flow = _flow(packet, "")
             return self._assembly.first_bytes(msgspec.structs.replace(captured, flow=flow), flow, header)
@@ -114,13 +116,16 @@ class RecordTranslator:
             self._getaddrinfo.note_answers(packet, found)
         return found
 
-    def _getaddrinfo_call(self, record: bytes, epoch: int) -> Captures:
+    def _getaddrinfo_call(self, record: bytes) -> Captures:
         if self._getaddrinfo is None:
             return []
         call, outcome, responses = self._getaddrinfo.responses(record)
         process, _ = self._attribution.process_of(call)
         return [
-            (NET_PACKET_DNS, Captured(call.ts + epoch, wire, None, process, {GETADDRINFO: outcome}, call.processor))
+            (
+                NET_PACKET_DNS,
+                Captured(call.ts + self._epoch, wire, None, process, {GETADDRINFO: outcome}, call.processor),
+            )
             for wire in responses
         ]
 
@@ -131,7 +136,7 @@ class RecordTranslator:
         configured = self._resolvers.look(packet.netns, process.pid, process.start_time, packet.ts)
         return {} if flow.egress or configured is None else {"foreign": flow.source not in configured}
 
-    def _connection(self, record: bytes, epoch: int) -> Captures:
+    def _connection(self, record: bytes) -> Captures:
         packet, _ = records.read_packet(record)
         process, _ = self._attribution.process_of(packet)
         flow = _flow(packet, "")
@@ -141,39 +146,38 @@ class RecordTranslator:
             topic = NET_TCP_CONNECT_RESULT
             args["connected"] = packet.kind == records.CONNECTED
             args["error"] = errno.errorcode.get(packet.error, str(packet.error)) if packet.error else ""
-        return [(topic, Captured(packet.ts + epoch, b"", flow, process, args, packet.processor))]
+        return [(topic, Captured(packet.ts + self._epoch, b"", flow, process, args, packet.processor))]
 
-    def _exec(self, record: bytes, epoch: int) -> Captures:
+    def _exec(self, record: bytes) -> Captures:
         process = self._attribution.executed(record)
         if self._getaddrinfo:
             self._getaddrinfo.process_started(process.pid)
-        return _process_event(SCHED_PROCESS_EXEC, records.read_process(record), epoch, process, {})
+        return self._process_event(SCHED_PROCESS_EXEC, records.read_process(record), process, {})
 
-    def _fork(self, record: bytes, epoch: int) -> Captures:
+    def _fork(self, record: bytes) -> Captures:
         head = records.read_process(record)
         process = self._attribution.forked(head)
         args = {"parent_tid": head.status, "parent_pid": head.parent, "child_tid": head.pid, "child_pid": head.pid}
-        return _process_event(SCHED_PROCESS_FORK, head, epoch, process, args)
+        return self._process_event(SCHED_PROCESS_FORK, head, process, args)
 
-    def _exit(self, record: bytes, epoch: int) -> Captures:
+    def _exit(self, record: bytes) -> Captures:
         head = records.read_process(record)
         process = self._attribution.exited(head)
         if process is None:
             return []
         args = {"exit_code": head.status >> 8 & 0xFF, "signal_code": head.status & 0x7F, "process_group_exit": True}
-        return _process_event(SCHED_PROCESS_EXIT, head, epoch, process, args)
+        return self._process_event(SCHED_PROCESS_EXIT, head, process, args)
 
-    def _cgroup_change(self, record: bytes, _epoch: int) -> Captures:
+    def _cgroup_change(self, record: bytes) -> Captures:
         folder = self._attribution.cgroup_changed(record)
         if folder and self._getaddrinfo:
             self._getaddrinfo.container_starting(folder)
         return []
 
-
-def _process_event(
-    name: str, head: records.ProcessRecord, epoch: int, process: Process, args: dict[str, Any]
-) -> Captures:
-    return [(name, Captured(head.ts + epoch, b"", None, process, args, head.processor))]
+    def _process_event(
+        self, name: str, head: records.ProcessRecord, process: Process, args: dict[str, Any]
+    ) -> Captures:
+        return [(name, Captured(head.ts + self._epoch, b"", None, process, args, head.processor))]
 
 
 def _datagrams(packet: records.PacketRecord, captured: Captured) -> Captures:

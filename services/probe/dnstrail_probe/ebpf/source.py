@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from types import MappingProxyType
 
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
 from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import try_watching
@@ -23,8 +24,8 @@ from dnstrail_probe.source import KERNEL, Captures
 class EbpfSource:
     """The DNS packets of every socket of the host, connections and processes, each with the process behind it.
 
-    `getaddrinfo`: report calls of getaddrinfo as well. The programs stay attached until `close`, or until this process
-    ends, even by a kill.
+    The times of all events and processes are times of `clock`. `getaddrinfo`: report calls of getaddrinfo as well. The
+    programs stay attached until `close`, or until this process ends, even by a kill.
 
     Raises:
         SourceUnavailable: this host or user cannot use it; the error names the remedy.
@@ -36,18 +37,20 @@ class EbpfSource:
     # BPF: to read the counters before Linux 5.19, and to attach to new libraries. SYS_PTRACE: to read /proc/PID/exe.
     capabilities = ("CAP_BPF", "CAP_SYS_PTRACE")
 
-    def __init__(self, options: CaptureOptions, *, getaddrinfo: bool = False) -> None:
+    def __init__(self, options: CaptureOptions, clock: StreamClock, *, getaddrinfo: bool = False) -> None:
         self.name = "ebpf:getaddrinfo" if getaddrinfo else "ebpf"
         self.counters: Counter[str] = Counter()
+        self._clock = clock
         ports = options.ports
         self._programs = load_programs(options, getaddrinfo=getaddrinfo)
         self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
-        self._attribution = Attribution(self._programs.cgroup_root, _boot_time())
+        self._attribution = Attribution(self._programs.cgroup_root, _boot_time(clock))
         self.counters["sockets_found"] = note_open_sockets(self._programs, self._attribution.processes, ports)
         watch = self._programs.watch_getaddrinfo
         self._getaddrinfo = GetaddrinfoCalls(watch, self.counters, self.capabilities) if getaddrinfo else None
         self._assembly = Assembly(options, self.counters)
         self._translator = RecordTranslator(
+            epoch=clock.epoch,
             ports=ports,
             attribution=self._attribution,
             assembly=self._assembly,
@@ -61,11 +64,9 @@ class EbpfSource:
         if not found:
             time.sleep(timeout)
             found = self._ring.drain()
-        now = time.time_ns()
-        epoch = now - time.monotonic_ns()
         self._count_losses()
-        captures = [event for record in found for event in self._translator.events(record, epoch)]
-        return captures + self._assembly.advance(now)
+        captures = [event for record in found for event in self._translator.events(record)]
+        return captures + self._assembly.advance(self._clock.now())
 
     def close(self) -> None:
         """Detach the programs and stop all threads."""
@@ -107,6 +108,6 @@ def load_programs(options: CaptureOptions, *, getaddrinfo: bool = False) -> Prog
     return programs
 
 
-def _boot_time() -> int:
-    """Return when this host booted, in ns since the epoch."""
-    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+def _boot_time(clock: StreamClock) -> int:
+    """Return when this host booted, as a time of the clock in ns."""
+    return clock.now() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -9,7 +9,7 @@ from collections import Counter
 from types import MappingProxyType
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.process.clock import Clock
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.check import Check, Host, capability
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
@@ -48,7 +48,7 @@ class AfPacketSource:
     capabilities = ()
     losses = MappingProxyType({"socket_full": KERNEL, **LOSSES})
 
-    def __init__(self, options: CaptureOptions, clock: Clock) -> None:
+    def __init__(self, options: CaptureOptions, clock: StreamClock) -> None:
         self.name = "packet"
         self.counters: Counter[str] = Counter()
         self._clock = clock
@@ -65,7 +65,22 @@ class AfPacketSource:
 
     def read(self, timeout: float) -> Captures | None:
         """Return the events of the packets that arrived, after waiting for the first at most `timeout` seconds."""
+        received = self._receive(timeout)
+        self._count_drops()
+        stamps = self._clock.from_wall(stamp for stamp, _ in received)
+        now = self._clock.now()
         captured: Captures = []
+        for stamp, (_, frame) in zip(stamps, received, strict=True):
+            captured += self._assembly.frame(min(stamp, now), _RAW_IP, frame)
+        return captured + self._assembly.advance(now)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _receive(self, timeout: float) -> list[tuple[int, bytes]]:
+        """Return the packets that arrived, each with the wall time at which the kernel received it."""
+        received: list[tuple[int, bytes]] = []
         self._socket.settimeout(timeout)
         for _ in range(_AT_ONCE):
             try:
@@ -79,13 +94,8 @@ class AfPacketSource:
             self.counters["packets"] += 1
             if address[2] == _OUTGOING and address[0] == "lo":
                 continue  # the loopback delivers it a second time, as incoming
-            captured += self._assembly.frame(_timestamp(ancillary), _RAW_IP, frame)
-        self._count_drops()
-        return captured + self._assembly.advance(int(self._clock.wall() * 1e9))
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._socket.close()
+            received.append((_timestamp(ancillary), frame))
+        return received
 
     def _count_drops(self) -> None:
         """Add the kernel's count of dropped packets, which reading resets to 0."""
@@ -110,7 +120,7 @@ def _enlarge_buffer(packets: socket.socket) -> None:
 
 
 def _timestamp(ancillary: list[tuple[int, int, bytes]]) -> int:
-    """Return the time in ns at which the kernel received a packet; 0 if it states none."""
+    """Return the wall time in ns at which the kernel received a packet; 0 if it states none."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS:
             seconds, nanoseconds = _SECONDS.unpack_from(data)

@@ -12,10 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
+import msgspec
+
 from dnstrail.bus.ipc import default_run_dir, sole_server
+from dnstrail.captured import Captured
 from dnstrail.errors import SourceUnavailable
 from dnstrail.events import NET_PACKET_DNS
-from dnstrail.process.clock import Clock
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.check import Check, Host
 from dnstrail_probe.formats.dnstap import read_dnstap
 from dnstrail_probe.formats.frame_stream import FrameStream
@@ -88,7 +91,7 @@ class DnstapSocket:
         )
     )
 
-    def __init__(self, path: str, clock: Clock) -> None:
+    def __init__(self, path: str, clock: StreamClock) -> None:
         self.path = Path(path) if path else default_run_dir() / "dnstap.sock"
         self.name = f"dnstap socket {self.path}"
         self.counters: Counter[str] = Counter()
@@ -157,16 +160,23 @@ class DnstapSocket:
         return self._messages(frames)
 
     def _messages(self, frames: list[bytes]) -> Captures:
-        arrival = int(self._clock.wall() * 1e9)
+        arrival = self._clock.now()
+        wall = arrival + self._clock.difference()
         self.counters["packets"] += len(frames)
-        captures: Captures = []
+        messages: list[Captured] = []
         for frame in frames:
-            found = read_dnstap(frame, arrival)
+            found = read_dnstap(frame, wall)
             if isinstance(found, str):
                 self.counters[found] += 1
             else:
-                captures.append((NET_PACKET_DNS, found))
-        return captures
+                messages.append(found)
+        stamps = self._clock.from_wall(message.timestamp for message in messages)
+        if ahead := sum(stamp > arrival for stamp in stamps):
+            self.counters["stamp_ahead"] += ahead
+        return [
+            (NET_PACKET_DNS, msgspec.structs.replace(message, timestamp=min(stamp, arrival)))
+            for message, stamp in zip(messages, stamps, strict=True)
+        ]
 
     def _close(self, writer: _Writer) -> None:
         self._selector.unregister(writer.connection)

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from dnstrail.process.clock import Clock, nanoseconds
+from dnstrail.process.clock import Clock, StreamClock, nanoseconds
 
 SECOND = 1_000_000_000  # ns
 _STEPS = 64  # remembered changes of the difference to wall time
 _STARTS = 64  # remembered starts of probes
 _WINDOW = 30 * SECOND  # for which the smallest shift of a probe counts, and once more as long
-_STEP = SECOND // 100  # a smaller change of the difference is no step
 
 
-class StreamClock:
-    """Wall time at its creation plus the time that has passed since then, in ns.
+class CacheClock:
+    """The clock of the cache, which never steps, in ns since the epoch.
 
-    `shift_of` converts the times of one start of a probe. `moment` converts a wall time to the clock, by the difference
-    that held at that time.
+    `shift_of` converts the times of one start of a probe. `moment` converts a wall time, by the difference that held at
+    that time.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._origin = round((clock.wall() - clock.monotonic()) * SECOND)
+        self._stream = StreamClock(clock)
         self._differences: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # since, difference
         self._shifts: OrderedDict[str, _Shift] = OrderedDict()
 
     def now(self) -> int:
         """Return the present time of the clock."""
-        return self._origin + round(self._clock.monotonic() * SECOND)
+        return self._stream.now()
 
     def difference(self) -> int:
         """Return wall time minus the clock, and remember a step of wall time."""
-        now = self.now()
-        difference = round(self._clock.wall() * SECOND) - now
-        if abs(difference - self._differences[-1][1]) >= _STEP:
-            self._differences.append((now, difference))
-        return self._differences[-1][1]
+        difference = self._stream.difference()
+        if difference != self._differences[-1][1]:
+            self._differences.append((self.now(), difference))
+        return difference
 
     def moment(self, wall: float) -> int:
         """Return the time of the clock at a wall time (seconds)."""
