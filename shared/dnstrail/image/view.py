@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dnstrail.image.graph import Graph
 from dnstrail.image.record import Record, Sighting, Sum
 
-NEVER = -(1 << 61)
+NEVER = -(1 << 63)  # before every doubted stamp
 _DOUBT = 1 << 62  # a doubted stamp comes after every other
 
 
