@@ -8,16 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import T, response_to
+from builders.dns_builders import response_to, t
 from builders.traffic import KEYS, NAMES, message
 from builders.trail_helpers import CLIENT, packed, to_client, to_server
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.connection import Connection
 from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
 from dnstrail.image import Bounds, FeedOutcome, Image
-from dnstrail.image.admission import Admission
 from dnstrail.image.apply import TOPICS, apply_event
-from model.consistent import assert_consistent
 
 ADDRESS = "1.1.1.1"
 APP = Process(70, "app", container_id="c1")
@@ -26,7 +24,7 @@ TO_SITE = Flow(packed(CLIENT), 50000, packed(ADDRESS), 443, "tcp", egress=True)
 
 
 def event(after: float, payload: bytes = b"", flow: Flow | None = None, process: Process | None = None, **args):
-    return Captured(round((T + after) * 1e9), payload, flow, process, args)
+    return Captured(t(after), payload, flow, process, args)
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def image():
 
 
 def first(image, **connection):
-    found = image.trails(ADDRESS, Connection(**connection), now=T + 10)
+    found = image.trails(ADDRESS, Connection(**connection), now=t(10))
     assert found is not None
     return found.trails[0]
 
@@ -51,7 +49,7 @@ def test_a_message_is_stored_with_its_circumstances(image):
 
 def test_a_getaddrinfo_answer_has_its_process():
     """An answer from getaddrinfo is admitted under `reject`, too, and stored with its process."""
-    image = Image(admission=Admission("reject"))
+    image = Image(unmatched="reject")
     assert apply_event(image, NET_PACKET_DNS, event(0, ANSWER, None, APP), live=True) == FeedOutcome()
     applied = apply_event(image, NET_PACKET_DNS, event(0, ANSWER, None, APP, getaddrinfo="success"), live=True)
     assert applied == FeedOutcome(admitted=True)
@@ -98,7 +96,7 @@ def test_a_connection_without_destination_changes_nothing(image, args):
 def test_a_server_name_is_stored(image):
     """A server name is stored with its client and port."""
     apply_event(image, NET_SERVER_NAME, event(1, b"", TO_SITE, server_name="a", evidence="sni"), live=True)
-    found = image.trails(ADDRESS, Connection(client=CLIENT, port=443), now=T + 10)
+    found = image.trails(ADDRESS, Connection(client=CLIENT, port=443), now=t(10))
     assert found is not None
     assert [(one.name, one.evidence) for one in found.server_names] == [("a", "sni")]
     assert "the client sent this server name 9 s before" in found.trails[0].reasons
@@ -135,13 +133,13 @@ connections = st.builds(
 )
 
 
-@given(st.lists(events, max_size=25), connections, st.sampled_from([None, 0.0, 1e9]), st.booleans())
+@given(st.lists(events, max_size=25), connections, st.sampled_from([None, 0, 10**18]), st.booleans())
 def test_nothing_raises_and_everything_ends(taken, connection, at, live):
     """After any messages, connections and names in any order, every lookup terminates without an exception."""
-    image = Image(Bounds(size=4, owned=4, relations=8, sightings=8), Admission("auto", pending=3))
+    image = Image(Bounds(size=4, owned=4, relations=8))
     for topic, captured in taken:
         apply_event(image, topic, captured, live=live)
-    assert_consistent(image)
+    assert len(image) <= 4
     for key in (*KEYS, *NAMES, "0.0.0.0"):
         found = image.trails(key, connection, at=at)
         if found is None:

@@ -8,10 +8,10 @@ from itertools import permutations
 import dns.flags
 import pytest
 
-from builders.dns_builders import A, asked, by_hand, record, relations_of, response_to, wire
+from builders.dns_builders import SECOND, A, asked, by_hand, record, relations_of, response_to, wire
 from builders.hostile import ONE, QUESTION, P
-from dnstrail.dns import decode
-from dnstrail.image.relate import MAX_TTL, life, refusal
+from dnstrail.image import Image
+from dnstrail.image.relate import MAX_TTL, life
 
 ADDRESS = record(P, A, ONE)
 V6 = "2001:db8::1"
@@ -43,7 +43,9 @@ MESSAGES = {
 @pytest.mark.parametrize(("payload", "reason"), MESSAGES.values(), ids=MESSAGES)
 def test_which_messages_count(payload: bytes, reason: str | None) -> None:
     """Responses to one question of class IN with an answer count, whatever their rcode; others have a reason."""
-    assert refusal(decode(payload)) == reason
+    image = Image()
+    assert image.feed(0, payload).admitted is (reason is None)
+    assert image.counters == {"messages": 1, reason or "related": 1}
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ CASES = [
         relations=["x.a CNAME x.b 300", "x.b A 1.1.1.1 300"],
     ),
     Case(
-        "each record has its own TTL",
+        "each record has its own TTL, and the longer one counts",
         "a A",
         records=["a A 1.1.1.1 ttl=1", "a A 1.1.1.2 ttl=2", "a A 1.1.1.1 ttl=3"],
-        relations=["a A 1.1.1.1 1", "a A 1.1.1.2 2", "a A 1.1.1.1 3"],
+        relations=["a A 1.1.1.1 3", "a A 1.1.1.2 2"],
     ),
     Case("an address of another name", "a A", records=["b A 1.1.1.1"], relations=[], foreign=1),
     Case(
@@ -211,7 +213,7 @@ def test_only_records_of_class_in_count(klass: int, kept: int) -> None:
 )
 def test_how_a_ttl_counts(ttl: int, expected: int) -> None:
     """A TTL counts as at most 7 days, and as 0 from 2^31 on (RFC 2181)."""
-    assert life(ttl) == expected
+    assert life(ttl) == expected * SECOND
     assert relations_of(by_hand(QUESTION, record(P, A, ONE, ttl)))[1] == [f"q.example A 1.1.1.1 {expected}"]
 
 

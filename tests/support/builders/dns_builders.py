@@ -12,11 +12,18 @@ import dns.rdata
 import dns.rrset
 
 from dnstrail.dns import decode
+from dnstrail.image import Kind
 from dnstrail.image.relate import relate
 
-T = 1_700_000_000.0  # the time of the first message of most cases
+T = 1_700_000_000.0  # the time of the first message of most cases (s)
+SECOND = 1_000_000_000  # ns
 A, CNAME, TXT, AAAA, HTTPS = 1, 5, 16, 28, 65  # record types for messages made by hand
 VALUES = {"MX": "10 {}", "SRV": "0 0 443 {}", "SVCB": "1 {}", "HTTPS": "1 {}"}
+
+
+def t(seconds: float = 0) -> int:
+    """Return the instant (ns) so many seconds after T."""
+    return round(T) * SECOND + round(seconds * SECOND)
 
 
 def rr(owner: str | dns.name.Name, kind: str, value: str, ttl: int = 300) -> dns.rrset.RRset:
@@ -75,5 +82,7 @@ def _record(line: str, ttl: int) -> dns.rrset.RRset:
 def relations_of(payload: bytes) -> tuple[str, list[str], Counter[str]]:
     """Return the root of a message, its relations as text, and the counters."""
     counters: Counter[str] = Counter()
-    root, edges = relate(decode(payload), counters)
-    return root, [f"{edge.owner} {edge.kind.name} {edge.target} {edge.ttl}" for edge in edges], counters
+    stated = relate(decode(payload), counters, 4096)
+    edges = zip(stated.edges, stated.lives, strict=True)
+    texts = [f"{owner} {Kind(kind).name} {target} {life // SECOND}" for (owner, kind, target), life in edges]
+    return stated.question, texts, counters

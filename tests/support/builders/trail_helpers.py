@@ -7,7 +7,7 @@ from typing import Any
 
 import dns.message
 
-from builders.dns_builders import T, response_to
+from builders.dns_builders import response_to, t
 from dnstrail.captured import Flow, Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image
@@ -44,14 +44,14 @@ class Asked:
 
     def query(self, after: float, name: str, flow: Flow | None = None, process: Process | None = None) -> Asked:
         """Feed a query."""
-        self.image.feed(T + after, query(name), Circumstances(flow or to_server(), process))
+        self.image.feed(t(after), query(name), Circumstances(flow or to_server(), process))
         return self
 
     def answer(self, after: float, question: str, *lines: str, ttl: int = 300, **circumstances: Any) -> Asked:
         """Feed an answer; without records it is "A 1.1.1.1" of the question."""
         records = lines or (f"{question} A 1.1.1.1",)
         circumstances.setdefault("flow", to_client())
-        self.image.feed(T + after, response_to(question, *records, ttl=ttl), Circumstances(**circumstances))
+        self.image.feed(t(after), response_to(question, *records, ttl=ttl), Circumstances(**circumstances))
         return self
 
     def trails(self, key: str, after: float | None = None, **connection: Any) -> Trails:
@@ -62,7 +62,7 @@ class Asked:
 
     def find(self, key: str, after: float | None = None, **connection: Any) -> Trails | None:
         """Return the trails of a key, if it has any."""
-        now = None if after is None else T + after
+        now = None if after is None else t(after)
         return self.image.trails(key, Connection(**connection), now=now)
 
     def roots(self, key: str = "1.1.1.1", after: float | None = None, **connection: Any) -> str:

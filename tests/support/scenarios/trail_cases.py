@@ -142,25 +142,25 @@ CASES = (
         after=100,
     ),
     Case(
-        "a forgotten alias",
+        "an alias that ended long before its address",
         (Answered("a", "a CNAME b ttl=5; b A 1.1.1.1 ttl=3600", ttl=0), Answered("z", "z A 9.9.9.9", after=400)),
-        ("a: A 1.1.1.1 (expired)",),
+        ("a: CNAME b, A 1.1.1.1 (expired)",),
         after=401,
     ),
     Case(
-        "a forgotten alias of the key",
+        "an alias that ended long before, of the key",
         (Answered("a", "a CNAME b ttl=5; b A 1.1.1.1 ttl=3600", ttl=0), Answered("z", "z A 9.9.9.9", after=400)),
-        ("a: (expired)",),
+        ("a: CNAME b (expired)",),
         key="b",
         after=401,
     ),
     Case(
-        "a forgotten alias before an alias that was asked",
+        "an alias that ended long before, to an alias that was asked",
         (
             Answered("a", "a CNAME b ttl=5; b CNAME c ttl=3600; c A 1.1.1.1 ttl=3600", ttl=0),
             Answered("b", "b CNAME c ttl=3600; c A 1.1.1.1 ttl=3600", after=400, ttl=0),
         ),
-        ("b: CNAME c, A 1.1.1.1 (live)", "a: CNAME c, A 1.1.1.1 (expired)"),
+        ("b: CNAME c, A 1.1.1.1 (live)", "a: CNAME b, CNAME c, A 1.1.1.1 (expired)"),
         after=401,
     ),
 )

@@ -18,6 +18,7 @@ class Ranked(NamedTuple):
     `scope` is the place in SCOPES of the narrowest scope that an asker shares with the connection. `answered` is the
     last answer to an asker of that scope. `named` is the last time at which this client sent the question as a server
     name, 0 without. `answers` counts all answers of the path, and `led` the connections to this port that followed one.
+    `last_seen` is the time of the last answer, and `number` counts the answers until the last that arrived.
     """
 
     path: Path
@@ -26,6 +27,8 @@ class Ranked(NamedTuple):
     named: int
     answers: int
     led: int
+    last_seen: int
+    number: int
 
     def is_fresh(self, at: int) -> bool:
         """Return whether the last answer came at most a second before `at`."""
@@ -62,26 +65,27 @@ def reasons(ranked: Ranked, port: int | None, at: int) -> list[str]:
         reasons.append(f"the client sent this server name {(at - ranked.named) / SECOND:.0f} s before")
     if ranked.led:
         reasons.append(f"{ranked.answers} answers led to {ranked.led} connections to port {port}")
-    return [*reasons, f"last answered {(at - last_seen(ranked.path)) / SECOND:.3f} s before"]
-
-
-def last_seen(path: Path) -> int:
-    """Return the time of the last answer of a path."""
-    return max(record.youngest.stamp for record in path.records)
+    return [*reasons, f"last answered {(at - ranked.last_seen) / SECOND:.3f} s before"]
 
 
 def _evidence(path: Path, view: View, connection: Connection, named: int) -> Ranked:
     scope, answered = ANY_SCOPE + 1, NEVER
     answers = led = 0
+    last_seen, number = NEVER, 0
     for sighting in answers_of(view, path):
         shared = scope_of(sighting.evidence, connection)
         if (-shared, sighting.stamp) > (-scope, answered):
             scope, answered = shared, sighting.stamp
         answers += 1
+        last_seen, number = max(last_seen, sighting.stamp), max(number, sighting.number)
     for record in path.records:
-        answers += record.total.count if record.total is not None else 0
+        total = record.total
+        if total is not None and (view.at is None or total.first_noted <= view.at):
+            answers += total.count
+            if last_seen == NEVER:  # nothing is known about the single answers by then
+                last_seen, number = total.first, total.number
         led += (record.led or {}).get(connection.port or 0, 0)
-    return Ranked(path, min(scope, ANY_SCOPE), answered, named, max(answers, 1), led)
+    return Ranked(path, min(scope, ANY_SCOPE), answered, named, max(answers, 1), led, last_seen, number)
 
 
 def _place(one: Ranked, at: int) -> tuple[float, ...]:
@@ -95,5 +99,5 @@ def _place(one: Ranked, at: int) -> tuple[float, ...]:
         one.answered if one.is_fresh(at) else 0,
         one.named,
         one.led / one.answers,
-        max(record.youngest.number for record in path.records),
+        one.number,
     )

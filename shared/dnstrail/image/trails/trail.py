@@ -12,7 +12,7 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
 from dnstrail.image.record import Record, Root
 from dnstrail.image.trails.asker import Asker, askers
-from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, answers_of, find_paths
+from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths
 from dnstrail.image.trails.rank import Ranked, rank, reasons
 from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
@@ -93,16 +93,17 @@ def _trail(view: View, ranked: Ranked, port: int | None, *, rival: bool) -> Trai
     answers = [*answers_of(view, path)]
     steps = [_step(view, owner, target) for owner, target in pairwise(path.nodes)]
     stamps = [answer.stamp for answer in answers]
-    first = [record.total.first for record in path.records if record.total is not None]
+    totals = [record.total for record in path.records if record.total is not None]
+    first = [total.first for total in totals if view.at is None or total.first_noted <= view.at]
     return Trail(
         dns_root=path.root.name,
-        state=max((_state_of(view, path.records), *(step.state for step in steps)), key=STATES.index),
+        state=max((_state_of(view, path), *(step.state for step in steps)), key=STATES.index),
         rival=rival,
         scope=SCOPES[ranked.scope],
         reasons=reasons(ranked, port, view.t),
         steps=steps,
         first_seen=min(stamps + first) / SECOND,
-        last_seen=max(stamps) / SECOND,
+        last_seen=ranked.last_seen / SECOND,
         asked=askers(answers),
         doubted=ranked.doubted,
     )
@@ -139,10 +140,16 @@ def _seen(view: View, record: Record, place: int) -> tuple[int, int, int]:
     return max(stamp, total.stamp), max(end, total.end(place)), len(known) + total.count
 
 
-def _state_of(view: View, records: list[Record]) -> str:
-    """Return the best state of a relation that some records state."""
-    ends = (_seen(view, record, place)[1] for record in records for place in range(len(record.edges)))
-    return _state(view, max(ends))
+def _state_of(view: View, path: Path) -> str:
+    """Return the best state of a relation that the records of a path state; of the key alone if that was asked."""
+    asked = path.nodes[0] if len(path.nodes) == 1 else ""
+    ends = (
+        _seen(view, record, place)[1]
+        for record in path.records
+        for place, edge in enumerate(record.edges)
+        if asked in ("", edge[0], edge[2])
+    )
+    return _state(view, max(ends, default=NEVER))
 
 
 def _state(view: View, end: int) -> str:

@@ -10,7 +10,7 @@ import pytest
 from builders.dns_builders import T
 from builders.trail_helpers import CLIENT, SERVER, Asked, packed, to_client, to_server
 from dnstrail.captured import Flow, Process
-from dnstrail.image.relation import MAX_ANSWERS
+from dnstrail.image.record import MAX_SIGHTINGS
 
 CLIENTS_OWN = {"socket": 7, "namespace": 1}
 FIREFOX, UNBOUND = Process(70, "firefox", "/usr/bin/firefox", container_id="c1"), Process(53, "unbound")
@@ -131,11 +131,11 @@ def test_askers_are_listed_apart():
 
 
 def test_only_the_newest_answers_are_listed():
-    """The newest MAX_ANSWERS answers of a question are listed, however often it is asked."""
+    """The newest MAX_SIGHTINGS answers of a question are listed, however often it is asked."""
     asked = Asked()
-    for number in range(3 * MAX_ANSWERS):
+    for number in range(3 * MAX_SIGHTINGS):
         asked.answer(number, "a", flow=to_client(f"10.1.0.{number}"))
     (trail,) = asked.trails("1.1.1.1").trails
     assert [one.client for one in trail.asked] == [
-        f"10.1.0.{number}" for number in range(3 * MAX_ANSWERS - 1, 2 * MAX_ANSWERS - 1, -1)
+        f"10.1.0.{number}" for number in range(3 * MAX_SIGHTINGS - 1, 2 * MAX_SIGHTINGS - 1, -1)
     ]

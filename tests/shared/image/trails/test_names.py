@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import T
+from builders.dns_builders import t
 from builders.trail_helpers import CLIENT, Asked, to_client
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
@@ -20,7 +20,7 @@ OWN = to_client(socket=7, namespace=1)  # a response at its client's socket: the
 
 
 def names(asked: Asked, address: str = ADDRESS, after: float = 10, **connection: Any) -> list[str]:
-    return asked.image.names_of_address(address, now=T + after).likeliest(Connection(**connection))
+    return asked.image.names_of_address(address, now=t(after)).likeliest(Connection(**connection))
 
 
 def test_the_names_are_those_of_a_lookup() -> None:
@@ -78,7 +78,7 @@ def test_an_address_is_found_in_every_spelling() -> None:
 def test_the_past_is_asked_with_at() -> None:
     """With `at` only answers that were seen by then name the connection."""
     asked = Asked().answer(0, "a").answer(5, "b")
-    assert asked.image.names_of_address(ADDRESS, at=T + 4).likeliest(Connection()) == ["a"]
+    assert asked.image.names_of_address(ADDRESS, at=t(4)).likeliest(Connection()) == ["a"]
 
 
 def test_a_connection_uses_no_root() -> None:
@@ -91,13 +91,13 @@ def test_a_connection_uses_no_root() -> None:
 
 def test_names_are_bounded_as_a_lookup_is() -> None:
     """No more names are returned than a lookup may walk nodes."""
-    asked = Asked()
-    for number in range(20):
-        asked.answer(number, f"n{number}")
-    assert len(names(asked, after=20)) == 20
-    few = asked.image.names_of_address(ADDRESS, now=T + 20, nodes=5).likeliest(Connection())
-    assert sorted(few) == sorted(asked.image.get(ADDRESS, now=T + 20, nodes=5).dns_queries)
-    assert len(few) < 20
+    for nodes, every in ((20, True), (5, False)):
+        asked = Asked(nodes=nodes)
+        for number in range(20):
+            asked.answer(number, f"n{number}")
+        found = names(asked, after=20)
+        assert sorted(found) == sorted(asked.image.get(ADDRESS, now=t(20)).dns_queries)
+        assert (len(found) == 20) is every
 
 
 def test_the_names_of_a_crowded_address_are_ordered_by_their_askers() -> None:
@@ -108,9 +108,9 @@ def test_the_names_of_a_crowded_address_are_ordered_by_their_askers() -> None:
         asked.answer(1 + number / 1000, f"n{number}")
     assert names(asked, process=70, container="c1")[:3] == ["mine.too", "mine", "near"]
     asked.answer(2, "one.more")
-    plain = asked.image.get(ADDRESS, now=T + 10).dns_queries
+    plain = asked.image.get(ADDRESS, now=t(10)).dns_queries
     assert (MAX_RANKED, len(plain)) == (256, 257)
-    assert asked.image.names_of_address(ADDRESS, now=T + 10).crowded
+    assert asked.image.names_of_address(ADDRESS, now=t(10)).crowded
     assert names(asked) == plain
     found = names(asked, process=70, container="c1")
     assert found[:4] == ["mine.too", "mine", "near", "one.more"]
@@ -142,7 +142,7 @@ def test_a_sinkhole_names_only_what_its_process_asked(address: str) -> None:
     assert names(asked, address, process=71, container="c1") == ["blocked.b"]
     for connection in ({}, {"process": 99}, {"container": "c1", "client": CLIENT}):
         assert names(asked, address, **connection) == []
-    assert sorted(asked.image.get(address, now=T).dns_queries) == ["blocked.a", "blocked.b"]
+    assert sorted(asked.image.get(address, now=t()).dns_queries) == ["blocked.a", "blocked.b"]
 
 
 @pytest.mark.parametrize("address", ["1.0.0.0", "10.127.0.1", "126.0.0.1", "::2", "1::"])
@@ -164,7 +164,7 @@ def test_a_connection_has_every_name_of_a_lookup(questions: list[tuple[str, str,
     for after, (question, target, ttl) in enumerate(questions):
         records = [f"{question} CNAME {target}"] if question != target else [f"{question} A {ADDRESS}"]
         asked.answer(after, question, *records, ttl=ttl)
-    found, after = asked.image.get(ADDRESS, now=T + len(questions)), len(questions)
+    found, after = asked.image.get(ADDRESS, now=t(len(questions))), len(questions)
     expected = found.dns_queries if found else []
     assert sorted(names(asked, after=after)) == sorted(expected)
     roots = [trail.dns_root for trail in asked.trails(ADDRESS, after).trails] if found else []

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from builders.dns_builders import T
+from builders.dns_builders import t
 from builders.trail_helpers import CLIENT, Asked, packed, to_client
 from dnstrail.captured import Flow, Process
+from dnstrail.connection import Connection
 from dnstrail.image import ServerNameSighting
 
 ADDRESS = "1.1.1.1"
@@ -25,11 +26,11 @@ def by(asked: Asked, after: float, name: str, process: Process | None, client: s
 
 
 def connect(asked: Asked, after: float, client: str = CLIENT, port: int = 443) -> None:
-    asked.image.note_connection(T + after, [client], ADDRESS, port)
+    asked.image.note_connection(t(after), Connection(client=client, port=port), ADDRESS)
 
 
 def named(asked: Asked, after: float, name: str, client: str = CLIENT, port: int = 443) -> None:
-    asked.image.note_server_name(ADDRESS, ServerNameSighting(T + after, name, "sni", client, port))
+    asked.image.note_server_name(ADDRESS, ServerNameSighting(t(after), name, "sni", client, port))
 
 
 def test_narrower_scope_is_likelier():
@@ -148,7 +149,7 @@ def test_question_that_led_to_connections_is_likelier():
     asked.answer(40, "never")
     assert asked.roots(after=50, client=CLIENT, port=443) == "always often never"
     assert asked.roots(after=50, client=CLIENT, port=80) == "never always often"
-    assert asked.roots(after=50, client=OTHER, port=443) == "never always often"
+    assert asked.roots(after=50, client=OTHER, port=443) == "always often never"
 
 
 def test_a_server_name_comes_before_connections():
@@ -178,7 +179,7 @@ def test_reasons_list_the_evidence():
     """Each trail lists the evidence for its rank as text."""
     asked = Asked()
     by(asked, 0, "a", APP)
-    asked.image.note_connection(T + 0.1, [70], ADDRESS, 443)
+    asked.image.note_connection(t(0.1), Connection(process=70, port=443), ADDRESS)
     named(asked, 4, "a")
     by(asked, 10, "a", APP)
     by(asked, 5, "b", ELSEWHERE, OTHER)

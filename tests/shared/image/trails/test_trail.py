@@ -9,14 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import T, response_to
+from builders.dns_builders import T, response_to, t
 from builders.traffic import KEYS, message
 from builders.trail_helpers import Asked, in_words, to_client
 from dnstrail.image import Bounds, Circumstances, Image
 from dnstrail.image.trails.path import MAX_STEPS
 from dnstrail.image.trails.trail import MAX_TRAILS, Step, Trails
-from model.naive import ALWAYS, NaiveModel
-from model.naive_lookup import Live, spread
 from scenarios.trail_cases import CASES, Answered
 
 
@@ -44,14 +42,14 @@ def test_steps_have_age_and_remaining_life():
         Step("a", "CNAME", "b", age=10.0, remaining=70.0, count=2, state="live"),
         Step("b", "A", "1.1.1.1", age=30.0, remaining=-20.0, count=1, state="grace"),
     ]
-    assert (trail.first_seen, trail.last_seen) == (T, T + 20)
+    assert (trail.first_seen, trail.last_seen) == (T, T)
 
 
 def test_expired_trails_last_as_long_as_the_history():
     """An expired trail is reported until the history has passed, and not afterwards."""
     for after, known in ((375 - 0.001, True), (375, False)):
-        asked = Asked(grace=60, history=300).answer(0, "a", ttl=15)
-        asked.answer(after, "z", "z A 9.9.9.9").image.sweep(T + after, 1000)
+        asked = Asked(grace=60, history=300).answer(0, "a", ttl=15, live=True)
+        asked.answer(after, "z", "z A 9.9.9.9", live=True).image.sweep(1000)
         assert (asked.find("1.1.1.1") is not None) is known
 
 
@@ -67,27 +65,58 @@ def test_past_trails_are_as_of_then():
     for live in (True, False):
         image = Image(Bounds())
         for after, name in ((0, "a"), (5, "a"), (6, "b")):
-            image.feed(T + after, response_to(name, f"{name} A 1.1.1.1", ttl=10), Circumstances(to_client(), live=live))
-        found = image.trails("1.1.1.1", at=T + 4)
+            image.feed(t(after), response_to(name, f"{name} A 1.1.1.1", ttl=10), Circumstances(to_client(), live=live))
+        found = image.trails("1.1.1.1", at=t(4))
         assert found is not None
         assert [in_words(trail) for trail in found.trails] == ["a: A 1.1.1.1 (live)"]
         (trail,) = found.trails
         assert (trail.steps[0].age, trail.steps[0].remaining, trail.steps[0].count) == (4.0, 6.0, 1)
         assert [(one.last_seen, one.count) for one in trail.asked] == [(T, 1)]
-        assert found.exact
-    assert asked.image.trails("1.1.1.1", at=T - 1) is None
+        assert trail.reasons == ["last answered 4.000 s before"]
+        assert found.history
+    assert asked.image.trails("1.1.1.1", at=t(-1)) is None
 
 
-def test_a_folded_past_is_not_exact():
-    """Trails with `at` are inexact if the state of a relation at that time is no longer known."""
-    asked = Asked(grace=0, sightings=1)
-    asked.answer(0, "a", ttl=1).answer(0.5, "a", ttl=1).answer(0.8, "a", ttl=1).answer(9, "z", "z A 9.9.9.9")
-    found = asked.image.trails("1.1.1.1", at=T + 0.2)
+def test_past_trails_are_in_the_order_of_then():
+    """Trails with `at` know the last question of that time, not a later answer to another."""
+    asked = Asked().answer(0, "a").answer(5, "b").answer(10, "a")
+    for after, order in ((7, ["b", "a"]), (10, ["a", "b"])):
+        found = asked.image.trails("1.1.1.1", at=t(after))
+        assert found is not None
+        assert [trail.dns_root for trail in found.trails] == order
+
+
+def test_past_trails_know_a_sum():
+    """A trail with `at` within the sum of older answers has no askers, and the first of these answers as its last."""
+    asked = Asked()
+    for number in range(20):
+        asked.answer(number, "a")
+    found = asked.image.trails("1.1.1.1", at=t(2))
     assert found is not None
-    assert found.exact is False
-    found = asked.image.trails("1.1.1.1", at=T + 5)
+    (trail,) = found.trails
+    assert (trail.asked, trail.first_seen, trail.last_seen, trail.state) == ([], T, T, "live")
+
+
+def test_a_past_within_a_gap_has_no_history():
+    """Trails with `at` have no history if older answers of the relation had ended before others came."""
+    asked = Asked(grace=0).answer(0, "a", ttl=1)
+    for number in range(20):
+        asked.answer(10 + number, "a", ttl=5)
+    found = asked.image.trails("1.1.1.1", at=t(5))
     assert found is not None
-    assert found.exact is True
+    assert found.history is False
+    found = asked.image.trails("1.1.1.1", at=t(29))
+    assert found is not None
+    assert found.history is True
+
+
+def test_a_path_is_live_by_any_answer_to_its_question():
+    """A path over the later answer to a question is live, although the answer that states the address has ended."""
+    asked = Asked(grace=0).answer(0, "a", ttl=5).answer(10, "a", "a CNAME b").answer(11, "b", "b A 1.1.1.1")
+    assert [in_words(trail) for trail in asked.trails("1.1.1.1").trails] == [
+        "b: A 1.1.1.1 (live)",
+        "a: CNAME b, A 1.1.1.1 (live)",
+    ]
 
 
 def test_trails_are_bounded():
@@ -123,56 +152,51 @@ def test_names_past_the_bound_are_cut():
     assert 1 <= len(found.trails) <= 4
 
 
-def random_pair(random: Random, count: int) -> tuple[Image, NaiveModel, float]:
-    """Return the image and the model after some random messages, and a time soon after."""
-    image, model, stamp = Image(Bounds(size=10**6)), NaiveModel(), T
+def fed_at_random(random: Random, count: int) -> tuple[Image, int]:
+    """Return an image after some random messages, and a time soon after."""
+    image, after = Image(Bounds(size=10**6)), 0
     for _ in range(count):
-        stamp += random.choice((0, 0, 1, 5, 40, 100))
-        payload = message(random)
-        image.feed(stamp, payload)
-        model.feed(stamp, payload)
-    return image, model, stamp + random.choice((0, 1, 30, 61, 200))
+        after += random.choice((0, 0, 1, 5, 40, 100))
+        image.feed(t(after), message(random))
+    return image, t(after + random.choice((0, 1, 30, 61, 200)))
 
 
-def questions_to(live: Live, key: str) -> set[str]:
-    """Return the names that are or lead to a key, and whose own answers stated a live relation on the way."""
-    up = {key} | spread(key, lambda node: (life.owner for life in live.into(node)))
-    return {root for node in up for life in live.touching.get(node, []) for root in life.roots if root in up}
-
-
-def assert_chain(found: Trails, live: Live) -> None:
+def assert_chain(found: Trails, image: Image, now: int) -> None:
     """Assert that every live trail consists of live relations that lead from the question to the key."""
-    known = {(life.owner, life.kind, life.target) for lives in live.touching.values() for life in lives}
     for trail in found.trails:
-        steps = [(step.owner, step.kind, step.target) for step in trail.steps]
-        if trail.state == "expired" or any(kind == "PTR" for _, kind, _ in steps):
+        if trail.state == "expired" or any(step.kind == "PTR" for step in trail.steps):
             continue
-        assert set(steps) <= known
-        nodes = [trail.dns_root, *(target for _, _, target in steps)]
-        assert [owner for owner, _, _ in steps] == nodes[:-1]
+        for step in trail.steps:
+            result = image.get(step.owner, now=now)
+            assert result is not None
+            assert step.target in (*result.ip_addresses, *result.dns_queries)
+        nodes = [trail.dns_root, *(step.target for step in trail.steps)]
+        assert [step.owner for step in trail.steps] == nodes[:-1]
         assert nodes[-1] == found.key
         assert len(set(nodes)) == len(nodes)
 
 
 @given(st.integers(0, 10**9), st.integers(1, 25))
 def test_live_trails_are_the_questions_behind_a_lookup(seed, count):
-    """Live trails are complete, and their questions are the asked names of a lookup that lead to the key.
+    """Live trails are complete, and their questions are names of a lookup that lead to the key.
 
     The root of a lookup always has a trail, if only an expired one, and a key that a lookup finds has trails.
     """
-    image, model, now = random_pair(Random(seed), count)
-    live, _ = model._tables_at(now, ALWAYS)
+    image, now = fed_at_random(Random(seed), count)
+    of_roots = {name: image.get(name, now=now) for name in image.roots()}
     for key in KEYS:
         trails, get = image.trails(key, now=now), image.get(key, now=now)
         if get is None:
             assert trails is None or all(trail.state == "expired" for trail in trails.trails)
             continue
         assert trails is not None
-        assert_chain(trails, live)
+        assert_chain(trails, image, now)
         forward = [trail for trail in trails.trails if all(step.kind != "PTR" for step in trail.steps)]
         roots = {trail.dns_root for trail in forward if trail.state != "expired"}
-        assert roots == questions_to(live, trails.key)
         assert roots <= set(get.dns_queries)
         assert get.dns_root in {"", *(trail.dns_root for trail in forward)}
+        for name, result in of_roots.items():
+            if name != trails.key and result and result.dns_root == name and trails.key in result.ip_addresses:
+                assert name in roots
         states = [trail.state == "expired" for trail in forward]
         assert states == sorted(states)
