@@ -6,7 +6,7 @@ from collections import Counter
 
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
-from dnstrail.protocol.batches import TURN, Turn, WireBatch, encode
+from dnstrail.protocol.batches import TURN, CgroupLoss, Turn, WireBatch, encode
 from dnstrail.protocol.event_table import EventTable
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.source import PROBE
@@ -46,7 +46,15 @@ class BatchPublisher:
         if not tables[-1].add(event, _MOST_OF_EVENTS):
             self._refused += 1
 
-    def close_turn(self, now: int, counters: Counter[str], *, lost: Losses | None = None, ended: bool = False) -> None:
+    def close_turn(
+        self,
+        now: int,
+        counters: Counter[str],
+        *,
+        lost: Losses | None = None,
+        lost_by_cgroup: tuple[CgroupLoss, ...] = (),
+        ended: bool = False,
+    ) -> None:
         """End the turn. The next `flush` publishes its batches and the message that ends it."""
         for topic, tables in self._open.items():
             for table in filter(len, tables):
@@ -56,7 +64,7 @@ class BatchPublisher:
         losses = {hop: dict(reasons) for hop, reasons in (lost or {}).items()}
         if self._refused:
             losses.setdefault(PROBE, {})["event_refused"] = self._refused
-        self._last_end = encode(self._end(now, counters, losses, ended=ended))
+        self._last_end = encode(self._end(now, counters, losses, lost_by_cgroup, ended=ended))
         self._outbox.append((TURN, self._last_end))
         self.turn += 1
 
@@ -83,7 +91,15 @@ class BatchPublisher:
             host=self._identity.host,
         )
 
-    def _end(self, now: int, counters: Counter[str], lost: Losses, *, ended: bool) -> Turn:
+    def _end(
+        self,
+        now: int,
+        counters: Counter[str],
+        lost: Losses,
+        lost_by_cgroup: tuple[CgroupLoss, ...],
+        *,
+        ended: bool,
+    ) -> Turn:
         return Turn(
             start=self.start,
             turn=self.turn,
@@ -96,4 +112,5 @@ class BatchPublisher:
             lost=lost,
             host=self._identity.host,
             machine_id=self._identity.machine_id,
+            lost_by_cgroup=lost_by_cgroup,
         )

@@ -135,7 +135,13 @@ class _Probe:
 
     def _close_turn(self, *, ended: bool = False) -> None:
         now = int(self._clock.wall() * 1e9) if self._source.live else self._greatest
-        self._batches.close_turn(now, self._source.counters, lost=losses_of(self._source), ended=ended)
+        self._batches.close_turn(
+            now,
+            self._source.counters,
+            lost=losses_of(self._source),
+            lost_by_cgroup=self._source.lost_by_cgroup,
+            ended=ended,
+        )
 
     def _flush(self) -> None:
         """Publish until the bus has taken everything, with a rest after each refusal: a bus may refuse at once."""

@@ -21,10 +21,14 @@ def find_cgroup2() -> str | None:
 
 
 def cgroups(root: str) -> Iterator[tuple[int, str]]:
-    """Yield every cgroup: its id, which is the inode of its folder, and its path below the root."""
+    """Yield every cgroup: its id, which is the inode of its folder, and its path below the root.
+
+    Bytes of a path that are not UTF-8 are escaped.
+    """
     for folder, _, _ in os.walk(root):
         try:
-            yield Path(folder).stat().st_ino, folder.removeprefix(root) or "/"
+            path = folder.removeprefix(root) or "/"
+            yield Path(folder).stat().st_ino, os.fsencode(path).decode(errors="backslashreplace")
         except OSError:  # removed meanwhile
             continue
 
@@ -37,6 +41,14 @@ def cgroup_id(root: str, path: str) -> int:
         return Path(root + path).stat().st_ino
     except OSError:
         return 0
+
+
+def owner(root: str, path: str) -> int | None:
+    """Return the user id of the owner of a cgroup by its path below the root; None if the cgroup is not there."""
+    try:
+        return Path(root + path).stat().st_uid
+    except OSError:
+        return None
 
 
 def _filesystem(path: str) -> int:
