@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from dnstrail.image import Image
 from dnstrail.protocol.batches import TURN, CgroupLoss, Turn
+from dnstrail.protocol.lookups import Stats
+from dnstrail_cache.answers import answer
 from dnstrail_cache.losses import losses_by_hop, worst_cgroups
+from dnstrail_cache.state import CacheState
+from live.workers import FakeClock
 
 NONE = {"kernel": {}, "probe": {}, "bus": {}, "decoder": {}, "workers": {}}
 
@@ -65,6 +70,13 @@ def test_the_ten_worst_cgroups_are_named():
     assert list(worst_cgroups([probe]).items()) == [
         (f"/{number} (cgroup {number})", number) for number in range(20, 10, -1)
     ]
+
+
+def test_the_stats_contain_the_worst_cgroups():
+    """The reply to `stats` contains the losses by cgroup, whose names are those that the probe published."""
+    state = CacheState(Image(), FakeClock())
+    state.follower.turn(losing("s", "", (5, 3, "/web.slice")))
+    assert answer(Stats(), state)["lost_by_cgroup"] == {"/web.slice (cgroup 5)": 3}
 
 
 def test_the_losses_of_a_cgroup_add_up_over_the_starts_of_a_probe():

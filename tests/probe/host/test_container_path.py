@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
+from dnstrail_probe.host.cgroups import is_roots
 from dnstrail_probe.host.container_path import container_id
 
 ID = "0123456789abcdef" * 4
@@ -53,9 +56,9 @@ NONE = {
 }
 
 
-def root(_folder: str) -> int:
-    """Return root as the owner of every folder."""
-    return 0
+def root(_folder: str) -> bool:
+    """Return true: every folder is root's."""
+    return True
 
 
 @pytest.mark.parametrize("path", CONTAINERS.values(), ids=CONTAINERS)
@@ -71,11 +74,23 @@ def test_other_paths_name_no_container(path):
 
 
 @pytest.mark.parametrize("path", CONTAINERS.values(), ids=CONTAINERS)
-@pytest.mark.parametrize("other", [1000, 100_000, None])
-def test_folders_above_a_container_belong_to_root(path, other):
-    """A container counts only if every folder above its own belongs to root; the owner of its own does not matter."""
-    above = [path[:end] or "/" for end in range(path.index(ID)) if path[end] == "/"]
+def test_folders_above_a_container_are_roots(path):
+    """A container counts only if every folder above its own is root's; its own folder can belong to another user."""
+    above = {path[:end] or "/" for end in range(path.index(ID)) if path[end] == "/"}
+    assert container_id(path, above.__contains__) == ID
     for folder in above:
-        owners = dict.fromkeys(above, 0) | {folder: other}
-        assert container_id(path, owners.get) == ""
-    assert container_id(path, lambda folder: 0 if folder in above else other) == ID
+        assert container_id(path, (above - {folder}).__contains__) == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+@pytest.mark.parametrize(
+    ("owner", "mode", "expected"), [(0, 0o755, True), (60_543, 0o755, False), (0, 0o775, False), (0, 0o757, False)]
+)
+def test_a_folder_is_roots_if_no_other_user_can_write_to_it(tmp_path, owner, mode, expected):
+    """A folder counts as root's if root owns it, and neither a group nor others can make folders in it."""
+    folder = tmp_path / "x.slice"
+    folder.mkdir()
+    os.chown(folder, owner, owner)
+    folder.chmod(mode)
+    assert is_roots(str(tmp_path), "/x.slice") is expected
+    assert not is_roots(str(tmp_path), "/y.slice")

@@ -7,7 +7,7 @@ from functools import partial
 from dnstrail.captured import Process
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.records import text
-from dnstrail_probe.host.cgroups import cgroups, owner
+from dnstrail_probe.host.cgroups import cgroups, is_roots
 from dnstrail_probe.host.containers import Containers
 from dnstrail_probe.host.docker import ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
@@ -26,7 +26,7 @@ class Attribution:
 
     def __init__(self, cgroup_root: str, boot: int) -> None:
         self.processes = ProcessTable()
-        self.containers = Containers(partial(owner, cgroup_root))
+        self.containers = Containers(partial(is_roots, cgroup_root))
         self._names = ContainerNames()
         self._root = cgroup_root
         self._boot = boot

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from dnstrail.process.libc import call
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MAGIC = 0x63677270  # CGROUP2_SUPER_MAGIC
 # A container has only its own part at /sys/fs/cgroup, so the mount of the host's hierarchy comes first.
 _MOUNTS = ("/host/cgroup", "/host/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/unified")
@@ -43,12 +45,13 @@ def cgroup_id(root: str, path: str) -> int:
         return 0
 
 
-def owner(root: str, path: str) -> int | None:
-    """Return the user id of the owner of a cgroup by its path below the root; None if the cgroup is not there."""
+def is_roots(root: str, path: str) -> bool:
+    """Return true if only the user root can make cgroups in a cgroup, given by its path below the root."""
     try:
-        return Path(root + path).stat().st_uid
+        status = Path(root + path).stat()
     except OSError:
-        return None
+        return False
+    return status.st_uid == 0 and not status.st_mode & _OTHERS_WRITE
 
 
 def _filesystem(path: str) -> int:

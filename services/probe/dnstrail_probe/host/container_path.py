@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-_ROOT = 0  # the user who owns the folders in which engines make cgroups
 _SLICES = r"(?:/[^/]+\.slice)*"
 # The places in which the engines of root make cgroups: with systemd as the driver, and without (cgroupfs). Engines of
 # other users make them below user@UID.service, in folders of that user.
@@ -20,16 +19,14 @@ _PLACES = (
 _CONTAINER = re.compile(rf"(?:{'|'.join(_PLACES)})(?P<id>[0-9a-f]{{64}})(?:\.scope)?(?=/|\Z)")
 
 
-def container_id(path: str, owner: Callable[[str], int | None]) -> str:
+def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
     """Return the id of the outermost container of a cgroup; "" on the host.
 
-    `path` is below the root of the hierarchy. `owner` returns the user id of the owner of such a folder, None if it is
-    gone. A container counts only if all folders above its own belong to root: otherwise a user chose the name.
+    `path` is below the root of the hierarchy. `is_roots` returns true for a folder in which only root can make cgroups.
+    A container counts only if all folders above its own are such folders: otherwise a user can have chosen the name.
     """
     found = _CONTAINER.match(path)
-    if found is None or any(owner(folder) != _ROOT for folder in _above(found[0])):
-        return ""
-    return str(found["id"])
+    return str(found["id"]) if found and all(map(is_roots, _above(found[0]))) else ""
 
 
 def _above(path: str) -> Iterator[str]:

@@ -24,13 +24,13 @@ class Containers:
     """The cgroups of this host, and the container of each.
 
     Times (ns) come with the events, so the table reads no clock. It never holds more than `most` cgroups: beyond that
-    it evicts the oldest and counts the eviction in `dropped`. `owner` returns the user id of the owner of a folder of
-    the hierarchy, None if the folder is gone.
+    it evicts the oldest and counts the eviction in `dropped`. `is_roots` returns true for a folder of the hierarchy in
+    which only root can make cgroups.
     """
 
-    def __init__(self, owner: Callable[[str], int | None], most: int = MAX_CGROUPS) -> None:
+    def __init__(self, is_roots: Callable[[str], bool], most: int = MAX_CGROUPS) -> None:
         self.dropped = 0
-        self._owner = owner
+        self._is_roots = is_roots
         self._most = most
         self._cgroups: OrderedDict[int, Cgroup] = OrderedDict()
         self._removed: deque[tuple[int, int]] = deque()
@@ -50,7 +50,7 @@ class Containers:
 
     def made(self, cgroup: int, path: str) -> str:
         """Add a cgroup; return its container."""
-        found = self._cgroups[cgroup] = Cgroup(container_id(path, self._owner), path[:MAX_PATH])
+        found = self._cgroups[cgroup] = Cgroup(container_id(path, self._is_roots), path[:MAX_PATH])
         while len(self._cgroups) > self._most:
             self._cgroups.popitem(last=False)
             self.dropped += 1
