@@ -99,7 +99,7 @@ def test_bad_bodies_are_refused(body: bytes) -> None:
 def test_fields_of_later_versions_are_ignored() -> None:
     """Additional elements of an array are ignored, and missing ones have their defaults."""
     older = msgpack.packb(["s", 7, {DNS: 3}, True, 9])
-    newer = msgpack.packb(["s", 7, {DNS: 3}, True, 9, False, {}, None, {}, "", "", "more"])
+    newer = msgpack.packb(["s", 7, {DNS: 3}, True, 9, False, {}, None, {}, "", "", [], "more"])
     assert decode(older, Turn) == decode(newer, Turn) == Turn("s", 7, {DNS: 3}, live=True, now=9)
 
 
