@@ -11,9 +11,11 @@ import dns.message
 import pytest
 
 from dnstrail.captured import Captured
+from dnstrail_probe.ebpf.cgroup_losses import OTHERS
 from dnstrail_probe.ebpf.program_text import Sizes
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
+from live.processes import wait_until
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -22,6 +24,7 @@ pytestmark = [
 
 PORT = 47353  # no other program of this host uses it
 PACKETS, SOCKETS, OWNERS = 5000, 3000, 1024
+FITTING = 500  # packets that fit into a ring buffer of 16 pages, at most
 SEND = """
 import socket, sys
 packet, port, count = bytes.fromhex(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -97,6 +100,33 @@ def test_a_flood_is_the_loss_of_its_own_cgroup(watched):
         assert received + own.lost >= PACKETS
         assert quiet.stat().st_ino not in lost
         assert sum(loss.lost for loss in lost.values()) == watched.source.counters["ring_full"]
+
+
+def test_many_cgroups_leave_room_for_others():
+    """Cgroups that find no room in the kernel's map count together; the map is emptied, and a later one is named."""
+    with (
+        watching(frozenset({PORT}), sizes=Sizes(ring_pages=16, losing_cgroups=4)) as watched,
+        cgroup("dnstrail-many"),
+        cgroup("dnstrail-later") as later,
+    ):
+        for number in range(6):
+            with cgroup(f"dnstrail-many/{number}") as folder:
+                send(folder, "many.test", 1000)
+        watched.until(lambda: lost_of(watched, OTHERS), "the losses without room")
+        assert watched.source.lost_by_cgroup[0].lost >= 1000 - FITTING
+
+        def is_named() -> int:
+            send(later, "later.test", 1000)  # the reader stands still meanwhile
+            watched.look()
+            return lost_of(watched, later.stat().st_ino)
+
+        wait_until(is_named, "the later cgroup to be named")
+        assert sum(loss.lost for loss in watched.source.lost_by_cgroup) >= watched.source.counters["ring_full"]
+
+
+def lost_of(watched: Watching, cgroup: int) -> int:
+    """Return the losses of a cgroup."""
+    return next((loss.lost for loss in watched.source.lost_by_cgroup if loss.cgroup == cgroup), 0)
 
 
 def test_an_open_socket_that_loses_its_owner_is_counted(watched):
