@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dnstrail.protocol.batches import TURN, Turn
-from dnstrail_cache.losses import losses_by_hop
+from dnstrail.image import Image
+from dnstrail.protocol.batches import TURN, CgroupLoss, Turn
+from dnstrail.protocol.lookups import Stats
+from dnstrail_cache.answers import answer
+from dnstrail_cache.losses import losses_by_hop, worst_cgroups
+from dnstrail_cache.state import CacheState
+from live.workers import FakeClock
 
 NONE = {"kernel": {}, "probe": {}, "bus": {}, "decoder": {}, "workers": {}}
 
@@ -53,3 +58,37 @@ def test_what_other_workers_missed():
 def test_a_hop_that_the_cache_does_not_know_is_in_the_total():
     """A loss that a newer probe reports at a hop of its own is shown, and is part of the total."""
     assert losses_by_hop([probe(card={"no_buffer": 7})], {}, {}, {}) == {**NONE, "card": {"no_buffer": 7}, "total": 7}
+
+
+def losing(start: str, host: str, *losses: tuple[int, int, str]) -> Turn:
+    return Turn(start, 1, {}, True, 0, host=host, lost_by_cgroup=tuple(CgroupLoss(*loss) for loss in losses))
+
+
+def test_the_ten_worst_cgroups_are_named():
+    """The ten cgroups with most losses are named with their id, the greatest first."""
+    probe = losing("s", "", *((number, number, f"/{number}") for number in range(1, 21)))
+    assert list(worst_cgroups([probe]).items()) == [
+        (f"/{number} (cgroup {number})", number) for number in range(20, 10, -1)
+    ]
+
+
+def test_the_stats_contain_the_worst_cgroups():
+    """The reply to `stats` contains the losses by cgroup, whose names are those that the probe published."""
+    state = CacheState(Image(), FakeClock())
+    state.follower.turn(losing("s", "", (5, 3, "/web.slice")))
+    assert answer(Stats(), state)["lost_by_cgroup"] == {"/web.slice (cgroup 5)": 3}
+
+
+def test_the_losses_of_a_cgroup_add_up_over_the_starts_of_a_probe():
+    """Starts on one host count together; cgroups of other hosts, and cgroups without a name, are told apart."""
+    probes = [
+        losing("a", "one", (5, 3, "web"), (0, 1, "")),
+        losing("b", "one", (5, 4, ""), (6, 2, "")),
+        losing("c", "two", (5, 1, "/")),
+    ]
+    assert worst_cgroups(probes) == {
+        "web (cgroup 5 of one)": 7,
+        "unknown (cgroup 6 of one)": 2,
+        "other cgroups of one": 1,
+        "/ (cgroup 5 of two)": 1,
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import UDP
@@ -13,7 +14,7 @@ from scapy.layers.ipsec import AH
 from scapy.packet import Packet
 
 from builders.dns_builders import response_to
-from live.ebpf_source import Watching, watching
+from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
 
 pytestmark = [
@@ -36,11 +37,13 @@ def options(count: int) -> Packet:
     return packet
 
 
-def send(packet: Packet, name: str) -> None:
-    """Send a DNS message about a name behind these headers."""
+def send(packet: Packet, name: str, folder: Path | None = None) -> None:
+    """Send a DNS message about a name behind these headers, from a cgroup if a folder is given."""
     frame = bytes(packet / UDP(sport=53, dport=4000) / response_to(name))
     script = 'ip link set lo up && exec "$@"'
     command = ["unshare", "--net", "sh", "-c", script, "sh", sys.executable, "-c", SEND, frame.hex()]
+    if folder:
+        command = inside(folder, *command)
     subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
@@ -70,8 +73,11 @@ def test_extension_headers_are_followed(watched, case):
 
 
 def test_a_packet_with_too_many_extension_headers_is_lost_and_counted(watched):
-    """A packet with nine extension headers is no event; it is counted as a loss of the kernel."""
-    send(options(9), "nine.extension.test")
+    """A packet with nine extension headers is no event; it is counted as a loss of the kernel, and of its cgroup."""
+    with cgroup("dnstrail-extensions") as folder:
+        send(options(9), "nine.extension.test", folder)
+        watched.until(lambda: watched.source.lost_by_cgroup, "the loss")
+        assert (folder.stat().st_ino, 1) in {(loss.cgroup, loss.lost) for loss in watched.source.lost_by_cgroup}
     watched.until(lambda: watched.source.counters["ipv6_too_many_extensions"], "the counter")
     assert not watched.about("nine.extension.test")
     assert watched.source.losses["ipv6_too_many_extensions"] == "kernel"

@@ -32,6 +32,7 @@ class TickSource:
     live = True
     damage = ""
     capabilities = ()
+    lost_by_cgroup = ()
     losses = {"tick_lost": "probe"}
 
     def __init__(self, argument):

@@ -10,7 +10,7 @@ from dnstrail.bus.ipc import events_address
 from dnstrail.captured import Captured, Process
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
 from dnstrail.process.clock import StreamClock
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, decode
 from dnstrail.protocol.listener import CONFIRMS, Listener
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
@@ -27,6 +27,7 @@ class Listed:
     def __init__(self, *chunks, live=False, ends=True):
         self.name, self.live, self.counters = "a list", live, Counter()
         self.capabilities, self.losses, self.damage = (), {"ring_full": "kernel", "tcp_evicted": "probe"}, ""
+        self.lost_by_cgroup = ()
         self._chunks, self._ends = list(chunks), ends
         self.looks = 0
         self.nothing = threading.Event()
@@ -239,6 +240,15 @@ def test_turns_carry_the_losses_of_the_source_by_hop(folder, received):
     with published(folder, source):
         wait_until(lambda: received.ended)
     assert [turn.lost for turn in received.turns] == [{"kernel": {"ring_full": 3}}] * len(received.turns)
+
+
+def test_turns_carry_the_losses_of_the_source_by_cgroup(folder, received):
+    """A turn contains the losses by cgroup as its source states them."""
+    source = Listed(events(0, 2))
+    source.lost_by_cgroup = (CgroupLoss(1 << 63, 5, "web"), CgroupLoss(0, 2))
+    with published(folder, source):
+        wait_until(lambda: received.ended)
+    assert [turn.lost_by_cgroup for turn in received.turns] == [source.lost_by_cgroup] * len(received.turns)
 
 
 def test_batches_and_turns_carry_the_host(folder, received):

@@ -27,7 +27,7 @@ from dnstrail.protocol.lookups import (
     Trail,
     Version,
 )
-from dnstrail_cache.losses import losses_by_hop
+from dnstrail_cache.losses import losses_by_hop, worst_cgroups
 from dnstrail_cache.state import CacheState
 
 _MAX_NODES = 65536  # names and addresses in one reply: no request may delay all others
@@ -120,6 +120,7 @@ def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
         "admission": state.admission_counters,
         "cache": dict(state.counters),
         "lost": losses_by_hop(state.probes, state.follower.lost, state.image.counters, state.losses.total),
+        "lost_by_cgroup": worst_cgroups(state.probes),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in state.probes},
     }
 

@@ -10,6 +10,7 @@ from dnstrail.protocol.batches import TURN, Turn
 
 _HOPS = ("kernel", "probe", "bus", "decoder", "workers")
 _UNREADABLE = ("bad_message",)  # counters of the image: messages that are no DNS
+_WORST = 10  # cgroups
 
 
 def losses_by_hop(
@@ -31,3 +32,22 @@ def losses_by_hop(
     hops["workers"] += Counter(workers)
     total = sum(counts.total() for counts in hops.values()) - hops["bus"][TURN] - hops["workers"][TURN]
     return {**{hop: dict(counts) for hop, counts in hops.items()}, "total": total}
+
+
+def worst_cgroups(probes: Iterable[Turn]) -> dict[str, int]:
+    """Return the losses of the ten cgroups that lost most in the kernel, the greatest first.
+
+    A key contains the name, the id and the host of a cgroup. Cgroups that no probe names count as one.
+    """
+    lost: Counter[tuple[str, int]] = Counter()
+    names: dict[tuple[str, int], str] = {}
+    for probe in probes:
+        for loss in probe.lost_by_cgroup:
+            lost[probe.host, loss.cgroup] += loss.lost
+            names[probe.host, loss.cgroup] = loss.name or names.get((probe.host, loss.cgroup), "")
+    return {_shown(names[key], *key): count for key, count in lost.most_common(_WORST)}
+
+
+def _shown(name: str, host: str, cgroup: int) -> str:
+    place = f" of {host}" if host else ""
+    return f"{name or 'unknown'} (cgroup {cgroup}{place})" if cgroup else f"other cgroups{place}"

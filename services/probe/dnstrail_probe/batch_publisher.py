@@ -6,7 +6,7 @@ from collections import Counter
 
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
-from dnstrail.protocol.batches import TURN, Turn, WireBatch, encode
+from dnstrail.protocol.batches import TURN, CgroupLoss, Turn, WireBatch, encode
 from dnstrail.protocol.event_table import EventTable
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.source import PROBE
@@ -52,6 +52,7 @@ class BatchPublisher:
         counters: Counter[str],
         *,
         lost: Losses | None = None,
+        lost_by_cgroup: tuple[CgroupLoss, ...] = (),
         ended: bool = False,
         difference: int = 0,
     ) -> None:
@@ -64,7 +65,8 @@ class BatchPublisher:
         losses = {hop: dict(reasons) for hop, reasons in (lost or {}).items()}
         if self._refused:
             losses.setdefault(PROBE, {})["event_refused"] = self._refused
-        self._last_end = encode(self._end(now, counters, losses, ended=ended, difference=difference))
+        end = self._end(now, counters, losses, lost_by_cgroup, ended=ended, difference=difference)
+        self._last_end = encode(end)
         self._outbox.append((TURN, self._last_end))
         self.turn += 1
 
@@ -91,7 +93,16 @@ class BatchPublisher:
             host=self._identity.host,
         )
 
-    def _end(self, now: int, counters: Counter[str], lost: Losses, *, ended: bool, difference: int) -> Turn:
+    def _end(
+        self,
+        now: int,
+        counters: Counter[str],
+        lost: Losses,
+        lost_by_cgroup: tuple[CgroupLoss, ...],
+        *,
+        ended: bool,
+        difference: int,
+    ) -> Turn:
         return Turn(
             start=self.start,
             turn=self.turn,
@@ -105,4 +116,5 @@ class BatchPublisher:
             host=self._identity.host,
             machine_id=self._identity.machine_id,
             difference=difference,
+            lost_by_cgroup=lost_by_cgroup,
         )

@@ -10,6 +10,7 @@ import msgspec
 
 from dnstrail.captured import Captured
 from dnstrail.process.clock import StreamClock
+from dnstrail.protocol.batches import CgroupLoss
 from dnstrail_probe.options import CaptureOptions
 
 Captures = list[tuple[str, Captured]]  # events, each with its name
@@ -38,6 +39,10 @@ class Source(Protocol):
     @property
     def losses(self) -> Mapping[str, str]:
         """The keys of `counters` that count lost events, each with the hop that lost them: KERNEL or PROBE."""
+
+    @property
+    def lost_by_cgroup(self) -> tuple[CgroupLoss, ...]:
+        """The losses of KERNEL by cgroup, the greatest first; empty if the source does not know their owners."""
 
     @property
     def damage(self) -> str:

@@ -140,6 +140,7 @@ class _Probe:
             self._stream.now() if live else self._greatest,
             self._source.counters,
             lost=losses_of(self._source),
+            lost_by_cgroup=self._source.lost_by_cgroup,
             ended=ended,
             difference=self._stream.difference() if live else 0,
         )

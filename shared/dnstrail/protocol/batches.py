@@ -48,6 +48,18 @@ class WireBatch(msgspec.Struct, frozen=True, array_like=True):
     host: str = ""
 
 
+class CgroupLoss(msgspec.Struct, frozen=True, array_like=True):
+    """The events that the kernel lost for one cgroup since the start of a run; their owners are its processes.
+
+    `cgroup` is 0 for losses of cgroups that are not known or not named. `name` is for people: the container, else the
+    path of the cgroup, "" where it is unknown.
+    """
+
+    cgroup: Annotated[int, msgspec.Meta(ge=0)]
+    lost: Count
+    name: str = ""
+
+
 class Turn(msgspec.Struct, frozen=True, array_like=True):
     """The end of a turn, and the heartbeat of an idle probe.
 
@@ -55,8 +67,10 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     the clock of the source in ns (for a file its greatest time stamp so far). `ended` states that the source has
     ended. `published` counts the events of each name so far (None: the probe does not count). `lost` counts the events
     that the source lost so far, by hop ("kernel" or "probe") and reason. `host` and `machine_id` identify the watched
-    host, and are "" where it is unknown. `difference` is wall time minus `now` in ns: it is 0 for a file, and for a
-    live source until the wall clock steps. It is added to a time where that time is shown.
+    host, and are "" where it is unknown. `lost_by_cgroup` divides the losses at the hop "kernel", the greatest first.
+    It is empty if the source does not know their owners. Since the turn before, each loss has made one entry grow: the
+    entry of its cgroup, or that of cgroup 0, which never shrinks. `difference` is wall time minus `now` in ns: it is 0
+    for a file, and for a live source until the wall clock steps. It is added to a time where that time is shown.
     """
 
     start: str
@@ -70,6 +84,7 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     lost: dict[str, dict[str, Count]] = {}
     host: str = ""
     machine_id: str = ""
+    lost_by_cgroup: tuple[CgroupLoss, ...] = ()
     difference: int = 0
 
 

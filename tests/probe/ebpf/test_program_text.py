@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -123,3 +124,9 @@ def test_cgroups_of_this_host():
     found = dict(cgroups(root))
     assert found[cgroup_id(root, "/")] == "/"
     assert cgroup_id(root, "/no/such/cgroup") == cgroup_id(root, "/../..") == 0
+
+
+def test_any_name_of_a_cgroup_is_text(tmp_path):
+    """A user can name a cgroup with any bytes: those that are not UTF-8 are escaped, so that a turn can carry them."""
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))).mkdir()
+    assert {path for _, path in cgroups(str(tmp_path))} == {"/", "/\\xff"}

@@ -12,7 +12,13 @@ from scapy.layers.inet import TCP
 
 from builders.dns_builders import response_to
 from dnstrail.captured import Captured
-from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT_RESULT, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT
+from dnstrail.events import (
+    NET_PACKET_DNS,
+    NET_SERVER_NAME,
+    NET_TCP_CONNECT_RESULT,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+)
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
@@ -155,6 +161,31 @@ def test_a_segment_carries_its_header(translator, counters):
     assert counters["tcp_header_cut"] == 1
     assert translator.events(packet(segment, protocol=records.TCP, far_off=1, cookie=78)) == []
     assert counters["tcp_out_of_window"] == 1
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: bank.test\r\n\r\n"
+
+
+@pytest.mark.parametrize("server_names", [False, True])
+def test_server_names_come_from_tcp_and_only_if_they_are_wanted(tmp_path, counters, server_names):
+    """A connection to another port yields its server name with --evidence sni alone; a datagram never does.
+
+    Without it, the programs report such a segment if NAT rewrote its DNS port and its owner is not known.
+    """
+    attribution, options = Attribution(str(tmp_path), BOOT), CaptureOptions(server_names=server_names)
+    translator = RecordTranslator(
+        ports=options.ports, attribution=attribution, assembly=Assembly(options, counters), counters=counters
+    )
+    sent = {"egress": 1, "sport": 4000, "dport": 8080, "protocol": records.TCP, "pid": 0}
+    opening = bytes(TCP(sport=4000, dport=8080, seq=9, flags="S"))
+    segment = bytes(TCP(sport=4000, dport=8080, seq=10, flags="PA") / REQUEST)
+    found = translator.events(packet(opening, **sent), EPOCH) + translator.events(packet(segment, **sent), EPOCH)
+    names = [event.args["server_name"] for name, event in found if name == NET_SERVER_NAME]
+    assert names == ["bank.test"] * server_names
+    datagram = translator.events(packet(REQUEST, **{**sent, "protocol": records.UDP}), EPOCH)
+    assert NET_SERVER_NAME not in dict(datagram)
+    translator.close()
+    attribution.close()
 
 
 def test_a_record_of_an_unknown_kind_is_ignored(translator):

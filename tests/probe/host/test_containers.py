@@ -7,36 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.host.containers import REMEMBERED, Containers, container_id
+from dnstrail_probe.host.containers import MAX_PATH, REMEMBERED, Containers
 from dnstrail_probe.host.docker import NAMELESS, ContainerName, ContainerNames, inspect
 from live.processes import run_dir, wait_until
 
 ID = "0123456789abcdef" * 4
-OTHER = "fedcba9876543210" * 4
 
 
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        (f"/docker/{ID}", ID),
-        (f"/system.slice/docker-{ID}.scope", ID),
-        (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-{ID}.scope", ID),
-        (f"/kubepods.slice/crio-{ID}.scope/container", ID),
-        (f"/machine.slice/libpod-{ID}.scope", ID),
-        (f"/docker/{OTHER}/docker/{ID}/init.scope", ID),
-        ("/system.slice/ssh.service", ""),
-        ("/", ""),
-        (f"/docker/{ID[:-1]}", ""),
-    ],
-)
-def test_container_of_a_path(path, expected):
-    """The cgroup paths of all engines yield the container's id; nested containers yield the innermost."""
-    assert container_id(path) == expected
+def root(_folder: str) -> bool:
+    """Return true: every folder is root's."""
+    return True
 
 
 def test_a_removed_cgroup_is_kept_for_a_minute():
     """The container of a removed cgroup is found for a minute, for late events."""
-    containers = Containers()
+    containers = Containers(root)
     containers.made(5, f"/docker/{ID}")
     containers.removed(5, 1)
     containers.removed(6, 1 + REMEMBERED)
@@ -47,19 +32,27 @@ def test_a_removed_cgroup_is_kept_for_a_minute():
 
 def test_cgroup_of_the_host_is_known_and_no_container():
     """A cgroup of the host yields "", an unknown cgroup None."""
-    containers = Containers()
+    containers = Containers(root)
     containers.made(1, "/system.slice")
     assert (containers.of(1), containers.of(2)) == ("", None)
 
 
 def test_cgroups_are_bounded_and_counted():
     """Beyond the bound the oldest cgroup is evicted and counted; removals are bounded as well."""
-    containers = Containers(most=3)
+    containers = Containers(root, most=3)
     for cgroup in range(1, 6):
         containers.made(cgroup, "/x")
         containers.removed(99, cgroup)
     assert (len(containers), containers.dropped, containers.of(1), containers.of(5)) == (3, 2, None, "")
     assert len(containers._removed) <= 3
+
+
+def test_the_beginning_of_a_path_is_kept():
+    """A path is kept up to a bound; the path of an unknown cgroup is ""."""
+    containers = Containers(root)
+    containers.made(1, f"/{'x' * 1000}")
+    assert len(containers.path(1)) == MAX_PATH
+    assert containers.path(2) == ""
 
 
 class Daemon:

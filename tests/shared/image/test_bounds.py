@@ -9,6 +9,7 @@ from itertools import islice
 
 import dns.message
 import pytest
+from dnstrail.image.trails.connection_history import ConnectionHistory
 
 from builders.dns_builders import A, T, asked, by_hand, record, response_to
 from builders.trail_helpers import CLIENT, packed, query, to_client, to_server
@@ -17,7 +18,6 @@ from dnstrail.connection import Connection
 from dnstrail.dns import decode
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
 from dnstrail.image.admission import Admission, conflicts
-from dnstrail.image.trails.connection_history import ConnectionHistory
 from dnstrail.image.trails.server_names import ServerNameTable
 
 DAY = 86_400

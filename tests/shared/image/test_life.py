@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from dnstrail.image.relation import Relation
 from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.dns_builders import T, response_to
 from dnstrail.image import Bounds, Image
-from dnstrail.image.relation import Relation
 from model.consistent import assert_consistent
 
 DAY = 86400

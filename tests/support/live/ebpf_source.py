@@ -12,6 +12,7 @@ import dns.message
 from dnstrail.captured import Captured
 from dnstrail.events import GETADDRINFO, NET_PACKET_DNS
 from dnstrail.process.clock import StreamClock
+from dnstrail_probe.ebpf.program_text import SIZES, Sizes
 from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.options import CaptureOptions
@@ -57,10 +58,14 @@ class Watching:
 
 @contextmanager
 def watching(
-    ports: frozenset[int] = frozenset({53}), *, getaddrinfo: bool = False, clock: StreamClock | None = None
+    ports: frozenset[int] = frozenset({53}),
+    *,
+    getaddrinfo: bool = False,
+    sizes: Sizes = SIZES,
+    clock: StreamClock | None = None,
 ) -> Iterator[Watching]:
     """Start a source on the real kernel; `getaddrinfo`: with calls of getaddrinfo."""
-    source = EbpfSource(CaptureOptions(ports), clock or StreamClock(), getaddrinfo=getaddrinfo)
+    source = EbpfSource(CaptureOptions(ports), clock or StreamClock(), getaddrinfo=getaddrinfo, sizes=sizes)
     try:
         yield Watching(source)
     finally:
@@ -78,6 +83,11 @@ def cgroup(name: str) -> Iterator[Path]:
         if folder.exists():
             wait_until(lambda: not (folder / "cgroup.procs").read_text(), "the cgroup's processes to end")
             folder.rmdir()
+
+
+def inside(folder: Path, *command: str | Path) -> list[str | Path]:
+    """Return a command that runs another one in a cgroup."""
+    return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', folder, *command]
 
 
 def question_of(event: Captured) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dnstrail.image import Image
 from dnstrail.image.edges import Edges
 from dnstrail.image.relation import Relation
+
+from dnstrail.image import Image
 
 
 def assert_consistent(image: Image) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from dnstrail.captured import Process
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.records import text
-from dnstrail_probe.host.cgroups import cgroups
+from dnstrail_probe.host.cgroups import cgroups, is_roots
 from dnstrail_probe.host.containers import Containers
 from dnstrail_probe.host.docker import ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
@@ -24,7 +26,7 @@ class Attribution:
 
     def __init__(self, cgroup_root: str, boot: int) -> None:
         self.processes = ProcessTable()
-        self.containers = Containers()
+        self.containers = Containers(partial(is_roots, cgroup_root))
         self._names = ContainerNames()
         self._root = cgroup_root
         self._boot = boot
@@ -95,6 +97,11 @@ class Attribution:
             self._walk()
             found = self.containers.of(cgroup)
         return found or ""
+
+    def cgroup_name(self, cgroup: int) -> str:
+        """Return a name of a cgroup for people: the name or id of its container, else its path; "" if it is unknown."""
+        container = self.containers.of(cgroup) or ""
+        return self._names.of(container).name or container or self.containers.path(cgroup)
 
     def close(self) -> None:
         """Stop the requests for names of containers."""

@@ -18,7 +18,8 @@ from dnstrail_probe.ebpf import remedies
 from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
 from dnstrail_probe.ebpf.btf import Btf, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.headers import write_headers
-from dnstrail_probe.ebpf.program_text import program_text
+from dnstrail_probe.ebpf.loss_map import LossMap
+from dnstrail_probe.ebpf.program_text import SIZES, Sizes, program_text
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.source import SUDO
 
@@ -31,6 +32,7 @@ _HOOKS = {
     "on_ingress": ("CGROUP_SKB", "CGROUP_INET_INGRESS"),
     "on_egress": ("CGROUP_SKB", "CGROUP_INET_EGRESS"),
     "on_create": ("CGROUP_SOCK", "CGROUP_INET_SOCK_CREATE"),
+    "on_release": ("CGROUP_SOCK", "CGROUP_INET_SOCK_RELEASE"),
     "on_post_bind4": ("CGROUP_SOCK", "CGROUP_INET4_POST_BIND"),
     "on_post_bind6": ("CGROUP_SOCK", "CGROUP_INET6_POST_BIND"),
     "on_connect4": ("CGROUP_SOCK_ADDR", "CGROUP_INET4_CONNECT"),
@@ -57,7 +59,14 @@ class Programs:
         SourceUnavailable: this host or user cannot load them; the error names the remedy.
     """
 
-    def __init__(self, ports: frozenset[int], *, first_bytes: bool = False, getaddrinfo: bool = False) -> None:
+    def __init__(
+        self,
+        ports: frozenset[int],
+        *,
+        first_bytes: bool = False,
+        getaddrinfo: bool = False,
+        sizes: Sizes = SIZES,
+    ) -> None:
         _check_capabilities()
         self._bcc = load_bcc()
         root = find_cgroup2()
@@ -66,6 +75,7 @@ class Programs:
         self.cgroup_root = root
         self._links: list[int] = []
         self._bpf: Any = None
+        self._sizes = sizes
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
         self._extra = ("getaddrinfo",) if getaddrinfo else ()
         try:
@@ -77,6 +87,7 @@ class Programs:
             raise
         self.ring_fd: int = self._bpf["events"].map_fd
         self._counters = self._bpf["counters"]
+        self.losses = LossMap(self._bcc.lib, self._bpf["losses"].map_fd, sizes.losing_cgroups)
 
     @property
     def lost(self) -> int:
@@ -103,13 +114,20 @@ class Programs:
         """IPv6 packets with more extension headers than the programs follow."""
         return self._count(4)
 
+    @property
+    def owners_evicted(self) -> int:
+        """Owners of open sockets that found no room in the map, or whose place another one took."""
+        return self._count(7)
+
     def program_fd(self, function: str) -> int:
         """Return the descriptor of a program; its fdinfo contains the number and the duration of its runs."""
         return int(self._bpf.funcs[function.encode()].fd)
 
     def add(self, table: str, key: bytes, value: bytes) -> None:
         """Add an entry to a map, unless a program has added it already."""
-        self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST)
+        added = self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST) == 0
+        if added and table == "owners":
+            self._counters[ctypes.c_int(6)] = ctypes.c_uint64(self._count(6) + 1)
 
     def watch_getaddrinfo(self, file: int, offset: int, pid: int = 0) -> tuple[int, ...]:
         """Watch the getaddrinfo of an open file, in one process or (0) in all; return descriptors that keep it watched.
@@ -147,7 +165,7 @@ class Programs:
         """Load and attach the programs with all that this kernel lets them read."""
         refused: SourceUnavailable | None = None
         for abilities in _ABILITIES:
-            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted, self._extra)
+            bpf, sees_processes = _compile(self._bcc, ports, abilities | self._wanted, self._extra, self._sizes)
             try:
                 self._attach_hooks(bpf)
             except SourceUnavailable as error:
@@ -209,26 +227,22 @@ def load_bcc() -> ModuleType:
 
 
 def _compile(
-    bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...]
+    bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...], sizes: Sizes
 ) -> tuple[Any, bool]:
     """Compile the programs; with process events and results of connections if the kernel has BTF."""
     with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
         btf = Btf()
         offsets = process_offsets(btf) | socket_offsets(btf)
         parts = ("events", "sockets", "dns", "process", "results")
-        return _build(bcc, parts + extra, ports, abilities | offsets), True
+        return compile_text(bcc, program_text(parts + extra, ports, abilities | offsets, sizes)), True
     try:
-        return _build(bcc, ("events", "sockets", "dns", *extra), ports, abilities), False
+        return compile_text(bcc, program_text(("events", "sockets", "dns", *extra), ports, abilities, sizes)), False
     except Exception as error:
         raise SourceUnavailable(
             "ebpf",
             f"the programs do not load ({error})",
             f"{remedies.HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
         ) from error
-
-
-def _build(bcc: ModuleType, parts: tuple[str, ...], ports: frozenset[int], defines: dict[str, int]) -> Any:
-    return compile_text(bcc, program_text(parts, ports, defines))
 
 
 def compile_text(bcc: ModuleType, text: str) -> Any:

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-RING_PAGES = 4096  # 16 MiB
 _HERE = Path(__file__).with_name("programs")
 _TIERS = (128, 512, 4096, 16384, 65536)
 
 
-def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[str, int]) -> str:
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of the ring buffer, in pages (a power of two), and of the maps, in entries."""
+
+    ring_pages: int = 4096  # 16 MiB
+    owners: int = 65536
+    losing_cgroups: int = 4096
+
+
+SIZES = Sizes()
+
+
+def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[str, int], sizes: Sizes = SIZES) -> str:
     """Return the text of the parts, in their order, for these DNS ports."""
-    named = {**defines, "RING_PAGES": RING_PAGES}
+    named = {
+        **defines,
+        "RING_PAGES": sizes.ring_pages,
+        "OWNERS": sizes.owners,
+        "LOSING_CGROUPS": sizes.losing_cgroups,
+    }
     text = "".join(f"#define {name} {value}\n" for name, value in named.items())
     is_one = " || ".join(f"(port) == {port}" for port in sorted(ports))
     text += f"#define IS_DNS(port) ({is_one or 0})\n"

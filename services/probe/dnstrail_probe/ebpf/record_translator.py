@@ -94,7 +94,8 @@ class RecordTranslator:
         if process is None:
             self._counters["unattributed"] += 1
         captured = Captured(packet.ts + self._epoch, payload, None, process, processor=packet.processor)
-        if header and not self._ports & {packet.sport, packet.dport, packet.meant_port}:
+        on_dns_port = bool(self._ports & {packet.sport, packet.dport, packet.meant_port})
+        if header and not on_dns_port and self._assembly.server_names:
             flow = _flow(packet, "")
             return self._assembly.first_bytes(msgspec.structs.replace(captured, flow=flow), flow, header)
         return self._message(packet, captured, entry, header)

@@ -8,17 +8,21 @@ from collections import Counter
 from types import MappingProxyType
 
 from dnstrail.process.clock import StreamClock
+from dnstrail.protocol.batches import CgroupLoss
 from dnstrail_probe.ebpf.attribution import Attribution
+from dnstrail_probe.ebpf.cgroup_losses import CgroupLosses
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
 from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import try_watching
 from dnstrail_probe.ebpf.loader import Programs
 from dnstrail_probe.ebpf.open_sockets import note_open_sockets
-from dnstrail_probe.ebpf.program_text import RING_PAGES
+from dnstrail_probe.ebpf.program_text import SIZES, Sizes
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
 from dnstrail_probe.ebpf.ring import Ring
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
-from dnstrail_probe.source import KERNEL, Captures
+from dnstrail_probe.source import KERNEL, PROBE, Captures
+
+_KERNEL_LOSSES = ("ring_full", "unreadable", "ipv6_too_many_extensions")
 
 
 class EbpfSource:
@@ -33,17 +37,24 @@ class EbpfSource:
 
     live = True
     damage = ""
-    losses = MappingProxyType({"ring_full": KERNEL, "unreadable": KERNEL, "ipv6_too_many_extensions": KERNEL, **LOSSES})
+    losses = MappingProxyType(
+        {**dict.fromkeys(_KERNEL_LOSSES, KERNEL), "owners_evicted": PROBE, **LOSSES},
+    )
     # BPF: to read the counters before Linux 5.19, and to attach to new libraries. SYS_PTRACE: to read /proc/PID/exe.
     capabilities = ("CAP_BPF", "CAP_SYS_PTRACE")
 
-    def __init__(self, options: CaptureOptions, clock: StreamClock, *, getaddrinfo: bool = False) -> None:
+    def __init__(
+        self, options: CaptureOptions, clock: StreamClock, *, getaddrinfo: bool = False, sizes: Sizes = SIZES
+    ) -> None:
         self.name = "ebpf:getaddrinfo" if getaddrinfo else "ebpf"
         self.counters: Counter[str] = Counter()
         self._clock = clock
         ports = options.ports
-        self._programs = load_programs(options, getaddrinfo=getaddrinfo)
-        self._ring = Ring(self._programs.ring_fd, RING_PAGES * os.sysconf("SC_PAGESIZE"))
+        self._clock = clock
+        self._programs = load_programs(options, getaddrinfo=getaddrinfo, sizes=sizes)
+        self._cgroup_names: dict[int, str] = {}
+        self._losses = CgroupLosses(self._programs.losses)
+        self._ring = Ring(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(self._programs.cgroup_root, _boot_time(clock))
         self.counters["sockets_found"] = note_open_sockets(self._programs, self._attribution.processes, ports)
         watch = self._programs.watch_getaddrinfo
@@ -57,6 +68,14 @@ class EbpfSource:
             counters=self.counters,
             getaddrinfo=self._getaddrinfo,
         )
+
+    @property
+    def lost_by_cgroup(self) -> tuple[CgroupLoss, ...]:
+        """The losses of the kernel since the start, by cgroup."""
+        worst, known = self._losses.worst, self._cgroup_names
+        name = self._attribution.cgroup_name
+        self._cgroup_names = {cgroup: name(cgroup) or known.get(cgroup, "") for cgroup in worst}  # some are gone
+        return tuple(CgroupLoss(cgroup, lost, self._cgroup_names[cgroup]) for cgroup, lost in worst.items())
 
     def read(self, timeout: float) -> Captures | None:
         """Return the events that have arrived; wait `timeout` seconds if there are none."""
@@ -84,21 +103,23 @@ class EbpfSource:
             "ipv6_too_many_extensions": self._programs.too_many_extensions,
             "getaddrinfo_unreadable": self._programs.calls_unreadable,
             "getaddrinfo_over_budget": self._programs.calls_over_budget,
+            "owners_evicted": self._programs.owners_evicted,
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
         }
         for reason, count in counts.items():
             if count:
                 self.counters[reason] = count
+        self._losses.update(sum(counts[reason] for reason in _KERNEL_LOSSES))
 
 
-def load_programs(options: CaptureOptions, *, getaddrinfo: bool = False) -> Programs:
+def load_programs(options: CaptureOptions, *, getaddrinfo: bool = False, sizes: Sizes = SIZES) -> Programs:
     """Load the programs; with `getaddrinfo`, also try the uprobes on a process of our own.
 
     Raises:
         SourceUnavailable: this host or user cannot have them.
     """
-    programs = Programs(options.ports, first_bytes=options.server_names, getaddrinfo=getaddrinfo)
+    programs = Programs(options.ports, first_bytes=options.server_names, getaddrinfo=getaddrinfo, sizes=sizes)
     try:
         if getaddrinfo:
             try_watching(programs.watch_getaddrinfo)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 from dnstrail.process.libc import call
 
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MAGIC = 0x63677270  # CGROUP2_SUPER_MAGIC
 # A container has only its own part at /sys/fs/cgroup, so the mount of the host's hierarchy comes first.
 _MOUNTS = ("/host/cgroup", "/host/cgroup/unified", "/sys/fs/cgroup", "/sys/fs/cgroup/unified")
@@ -21,10 +23,14 @@ def find_cgroup2() -> str | None:
 
 
 def cgroups(root: str) -> Iterator[tuple[int, str]]:
-    """Yield every cgroup: its id, which is the inode of its folder, and its path below the root."""
+    """Yield every cgroup: its id, which is the inode of its folder, and its path below the root.
+
+    Bytes of a path that are not UTF-8 are escaped.
+    """
     for folder, _, _ in os.walk(root):
         try:
-            yield Path(folder).stat().st_ino, folder.removeprefix(root) or "/"
+            path = folder.removeprefix(root) or "/"
+            yield Path(folder).stat().st_ino, os.fsencode(path).decode(errors="backslashreplace")
         except OSError:  # removed meanwhile
             continue
 
@@ -37,6 +43,15 @@ def cgroup_id(root: str, path: str) -> int:
         return Path(root + path).stat().st_ino
     except OSError:
         return 0
+
+
+def is_roots(root: str, path: str) -> bool:
+    """Return true if only the user root can make cgroups in a cgroup, given by its path below the root."""
+    try:
+        status = Path(root + path).stat()
+    except OSError:
+        return False
+    return status.st_uid == 0 and not status.st_mode & _OTHERS_WRITE
 
 
 def _filesystem(path: str) -> int:

@@ -1,52 +1,63 @@
-"""The container that a cgroup belongs to: a table fed by the creation and removal of cgroups."""
+"""The cgroups of this host, and the container of each: a table fed by their creation and removal."""
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from dnstrail_probe.host.container_path import container_id
 
 REMEMBERED = 60_000_000_000  # ns for which a removed cgroup is kept
 MAX_CGROUPS = 65536
-# Docker: <id>; containerd: cri-containerd-<id>.scope; CRI-O: crio-<id>.scope; Podman: libpod-<id>.scope.
-_ID = re.compile("[0-9a-f]{64}")
+MAX_PATH = 100  # characters of a path that are kept
 
 
-def container_id(path: str) -> str:
-    """Return the innermost container of a cgroup by the path of the cgroup; "" on the host."""
-    found = _ID.findall(path)
-    return found[-1] if found else ""
+class Cgroup(NamedTuple):
+    """The container of a cgroup, "" on the host, and the beginning of its path."""
+
+    container: str
+    path: str
 
 
 class Containers:
     """The cgroups of this host, and the container of each.
 
     Times (ns) come with the events, so the table reads no clock. It never holds more than `most` cgroups: beyond that
-    it evicts the oldest and counts the eviction in `dropped`.
+    it evicts the oldest and counts the eviction in `dropped`. `is_roots` returns true for a folder of the hierarchy in
+    which only root can make cgroups.
     """
 
-    def __init__(self, most: int = MAX_CGROUPS) -> None:
+    def __init__(self, is_roots: Callable[[str], bool], most: int = MAX_CGROUPS) -> None:
         self.dropped = 0
+        self._is_roots = is_roots
         self._most = most
-        self._ids: OrderedDict[int, str] = OrderedDict()
+        self._cgroups: OrderedDict[int, Cgroup] = OrderedDict()
         self._removed: deque[tuple[int, int]] = deque()
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._cgroups)
 
     def of(self, cgroup: int) -> str | None:
         """Return the container of a cgroup, "" on the host; None if the cgroup is unknown."""
-        return self._ids.get(cgroup)
+        found = self._cgroups.get(cgroup)
+        return found.container if found else None
+
+    def path(self, cgroup: int) -> str:
+        """Return the beginning of the path of a cgroup; "" if the cgroup is unknown."""
+        found = self._cgroups.get(cgroup)
+        return found.path if found else ""
 
     def made(self, cgroup: int, path: str) -> str:
         """Add a cgroup; return its container."""
-        found = self._ids[cgroup] = container_id(path)
-        while len(self._ids) > self._most:
-            self._ids.popitem(last=False)
+        found = self._cgroups[cgroup] = Cgroup(container_id(path, self._is_roots), path[:MAX_PATH])
+        while len(self._cgroups) > self._most:
+            self._cgroups.popitem(last=False)
             self.dropped += 1
-        return found
+        return found.container
 
     def removed(self, cgroup: int, stamp: int) -> None:
         """Remove a cgroup, after a minute; the kernel does not reuse its id."""
         self._removed.append((stamp, cgroup))
         while self._removed and (self._removed[0][0] < stamp - REMEMBERED or len(self._removed) > self._most):
-            self._ids.pop(self._removed.popleft()[1], None)
+            self._cgroups.pop(self._removed.popleft()[1], None)

@@ -28,7 +28,8 @@ class Assembly:
     """The reassembly of the packets of one source: fragments, TCP streams, tunnels.
 
     Every packet that yields no event is counted in `counters` by its reason. Times come with the packets; everything
-    held is bounded. `connects`: also report each TCP connection that is opened.
+    held is bounded. `connects`: also report each TCP connection that is opened. `server_names`: report
+    server names, too.
     """
 
     def __init__(self, options: CaptureOptions, counters: Counter[str], *, connects: bool = False) -> None:
@@ -39,7 +40,7 @@ class Assembly:
         self._connects = TcpOpens() if connects else None
         self._dns = Streams(counters, lambda from_start: DnsMessages(counters, from_start=from_start))
         self._names = Streams(counters, lambda _: ServerNameReader(counters))
-        self._server_names = options.server_names
+        self.server_names = options.server_names
 
     def frame(self, timestamp: int, linktype: int, frame: bytes, depth: int = 0) -> Captures:
         """Return the events that a frame completes."""
@@ -97,7 +98,7 @@ class Assembly:
             if inner is not None:
                 return self.frame(timestamp, *inner, depth + 1)
         self._counters["other_port"] += 1
-        if not self._server_names or isinstance(found, Datagram):
+        if not self.server_names or isinstance(found, Datagram):
             return []
         flow = _tcp_flow(found)
         return self.first_bytes(Captured(timestamp, found.payload, flow), flow, found.header)

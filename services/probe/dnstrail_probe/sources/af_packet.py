@@ -46,6 +46,7 @@ class AfPacketSource:
     live = True
     damage = ""
     capabilities = ()
+    lost_by_cgroup = ()
     losses = MappingProxyType({"socket_full": KERNEL, **LOSSES})
 
     def __init__(self, options: CaptureOptions, clock: StreamClock) -> None:

@@ -33,6 +33,7 @@ class CaptureFileSource:
 
     live = False
     capabilities = ()
+    lost_by_cgroup = ()
     losses = MappingProxyType(LOSSES)
 
     def __init__(self, path: str, options: CaptureOptions | None = None) -> None:

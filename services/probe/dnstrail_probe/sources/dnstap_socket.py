@@ -85,6 +85,7 @@ class DnstapSocket:
     live = True
     damage = ""
     capabilities = ()
+    lost_by_cgroup = ()
     losses = MappingProxyType(
         dict.fromkeys(
             ("dnstap_not_accepted", "dnstap_too_many_writers", "dnstap_bad_stream", "dnstap_cut_short"), PROBE

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dnstrail.captured import Captured
 from dnstrail.errors import SettingsError
 from dnstrail.process.clock import Clock
+from dnstrail.protocol.batches import CgroupLoss
 from dnstrail_probe.source import Captures, Source
 
 
@@ -45,6 +46,11 @@ class PacedSource:
     def losses(self) -> Mapping[str, str]:
         """The losses of the inner source."""
         return self._source.losses
+
+    @property
+    def lost_by_cgroup(self) -> tuple[CgroupLoss, ...]:
+        """The losses by cgroup of the inner source."""
+        return self._source.lost_by_cgroup
 
     @property
     def damage(self) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries
 from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import UprobeTable
 from dnstrail_probe.host.process_root import Identity, identity, open_root
+from live.users import USER, program_of
 from live.watched_libraries import Watches, other_root, own_library
 
 NOW = 1000.0
@@ -179,6 +181,57 @@ def test_the_number_of_libraries_is_bounded(own, watches, finding, monkeypatch, 
         finding.finder.examine(pid, NOW)
     assert finding.counters["libraries_dropped"] >= 1
     assert watches.now == {own}
+
+
+def test_a_user_cannot_fill_the_table(own, watches, finding, tmp_path):
+    """A user with as many files as the table holds takes a share of it: the library of another user is watched."""
+    with program_of(USER) as pid:
+        for number in range(uprobes.MOST_FILES):
+            watch_fake(finding.files, pid, tmp_path / str(number))
+        assert finding.counters["libraries_dropped"] == uprobes.MOST_FILES - uprobes.MOST_OF_ONE
+        finding.finder.examine_all(NOW)
+        assert watches.now == {own}
+
+
+def test_deleted_files_give_way(own, watches, finding, tmp_path):
+    """A library that was deleted stays watched until its place is needed."""
+    with program_of(USER) as pid:
+        for number in range(uprobes.MOST_OF_ONE):
+            watch_fake(finding.files, pid, tmp_path / str(number))
+            (tmp_path / str(number)).unlink()
+        assert len(finding.files._files) == uprobes.MOST_OF_ONE
+        watch_fake(finding.files, pid, tmp_path / "new")
+        assert [*finding.files._files] == [identity((tmp_path / "new").stat())]
+    assert not finding.counters["libraries_dropped"]
+
+
+def test_the_root_of_a_container_has_a_share_of_its_own(finding, tmp_path):
+    """Files of root in another mount namespace take no room from the host."""
+    with program_of(0, "unshare", "--mount", "cat") as pid:
+        for number in range(uprobes.MOST_OF_ONE + 1):
+            watch_fake(finding.files, pid, tmp_path / str(number))
+        assert finding.counters["libraries_dropped"] == 1
+        watch_fake(finding.files, os.getpid(), tmp_path / "own")
+    assert finding.counters["libraries_dropped"] == 1
+
+
+def test_a_program_is_examined_for_each_user(own, watches, finding, monkeypatch):
+    """A program whose library found no room for a user is examined at once for another one."""
+    with monkeypatch.context() as full:
+        full.setattr(uprobes, "MOST_OF_ONE", 0)
+        with program_of(USER) as pid:
+            finding.finder.examine(pid, NOW)
+    assert watches.now == set()
+    with program_of(0) as pid:
+        finding.finder.examine(pid, NOW)
+    assert watches.now == {own}
+
+
+def watch_fake(files: UprobeTable, pid: int, path: Path) -> None:
+    """Watch a file that a process has in place of a C library."""
+    path.write_bytes(b"no library")
+    with path.open("rb") as file:
+        files.watch(pid, file.fileno(), (0, 0))
 
 
 def test_a_forged_file_is_skipped(own, watches, finding, tmp_path):

@@ -120,11 +120,11 @@ def effective(process: str) -> str:
 
 
 def test_the_limit_of_descriptors_is_raised():
-    """A process raises its limit of descriptors to two for each library, as far as its hard limit allows."""
+    """A process raises its limit of descriptors to three for each library, as far as its hard limit allows."""
     code = (
         "import resource as r; from dnstrail_probe.ebpf.getaddrinfo import library_thread as l; "
-        "r.setrlimit(r.RLIMIT_NOFILE, (64, 4000)); l._raise_descriptor_limit(); print(*r.getrlimit(r.RLIMIT_NOFILE)); "
+        "r.setrlimit(r.RLIMIT_NOFILE, (64, 5000)); l._raise_descriptor_limit(); print(*r.getrlimit(r.RLIMIT_NOFILE)); "
         "r.setrlimit(r.RLIMIT_NOFILE, (64, 100)); l._raise_descriptor_limit(); print(*r.getrlimit(r.RLIMIT_NOFILE))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["3072", "4000", "100", "100"]
+    assert done.stdout.split() == ["4096", "5000", "100", "100"]

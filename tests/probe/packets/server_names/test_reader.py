@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP
 
 from builders.connects import Connect, connects, is_literal
 from builders.corpus import CORPUS
@@ -181,6 +181,16 @@ def test_server_names_are_off_by_default():
     assembly = Assembly(CaptureOptions(), Counter())
     frame = IP(src="192.0.2.1", dst="192.0.2.2") / TCP(sport=40000, dport=443, seq=1, flags="PA") / HELLO
     assert assembly.frame(0, RAW, bytes(frame)) == []
+
+
+@pytest.mark.parametrize("payload", [HELLO, GET], ids=["hello", "request"])
+@pytest.mark.parametrize("port", [80, 443, 8080])
+def test_a_datagram_has_no_server_name(payload, port):
+    """Server names come from TCP alone: anybody can send a datagram with any source address."""
+    counters = Counter()
+    frame = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=40000, dport=port) / payload
+    assert Assembly(CaptureOptions(server_names=True), counters).frame(0, RAW, bytes(frame)) == []
+    assert counters == {"other_port": 1}
 
 
 NAMES = {

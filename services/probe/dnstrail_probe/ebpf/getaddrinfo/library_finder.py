@@ -13,6 +13,7 @@ from dnstrail_probe.ebpf.getaddrinfo.c_library import c_libraries, usual_librari
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import UprobeTable
 from dnstrail_probe.host.process_root import Identity, identity, open_root
 from dnstrail_probe.host.procfs import process_ids
+from dnstrail_probe.host.user_behind import real_user
 
 _AGAIN = 1.0  # seconds after which a program is examined again: its library can have been replaced
 _REMEMBERED = 4096  # programs
@@ -20,6 +21,8 @@ _START = 5.0  # seconds for which a starting container is polled
 _POLL = 0.002  # seconds between two polls of starting containers
 _MOST_STARTING = 64
 _SWEEP = 2.0  # seconds between two sweeps for libraries that no process uses any more
+
+_Examined = tuple[Identity, Identity, int]  # program, root and user: the library of one user can have found no room
 
 
 class LibraryFinder:
@@ -36,7 +39,7 @@ class LibraryFinder:
         self._files = files
         self._counters = counters
         self._processes = processes
-        self._examined: OrderedDict[tuple[Identity, Identity], float] = OrderedDict()  # (program, root) -> time
+        self._examined: OrderedDict[_Examined, float] = OrderedDict()  # -> time
         self._starting: dict[str, float] = {}  # cgroup of a starting container -> time at which polling ends
         self._host = _host_root()
         self._incomplete = False
@@ -113,13 +116,14 @@ class LibraryFinder:
     def _watch_named(self, pid: int, now: float) -> bool:
         """Watch the libraries that the program of a process names; return false if it was examined just now."""
         with open_root(pid) as directory:
-            program, root = identity(Path(f"/proc/{pid}/exe").stat()), identity(os.fstat(directory))
-            if now - self._examined.get((program, root), float("-inf")) < _AGAIN:
+            root = identity(os.fstat(directory))
+            examined = identity(Path(f"/proc/{pid}/exe").stat()), root, real_user(pid)
+            if now - self._examined.get(examined, float("-inf")) < _AGAIN:
                 return False
             for file in c_libraries(pid, directory):
                 self._files.watch(pid, file, root)
-            self._examined[program, root] = now
-            self._examined.move_to_end((program, root))
+            self._examined[examined] = now
+            self._examined.move_to_end(examined)
             if len(self._examined) > _REMEMBERED:
                 self._examined.popitem(last=False)
         return True

@@ -119,10 +119,10 @@ class LibraryThread:
 
 
 def _raise_descriptor_limit() -> None:
-    """Raise this process's limit of open descriptors, as far as allowed: each library needs two."""
+    """Raise this process's limit of open descriptors, as far as allowed: each library needs three."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
-        wanted = max(soft, 2 * MOST_FILES + _DESCRIPTORS)
+        wanted = max(soft, 3 * MOST_FILES + _DESCRIPTORS)
         resource.setrlimit(
             resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )

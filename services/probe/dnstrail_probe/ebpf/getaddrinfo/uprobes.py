@@ -13,26 +13,36 @@ from pathlib import Path
 from dnstrail_probe.ebpf.getaddrinfo.elf import function_offset
 from dnstrail_probe.ebpf.getaddrinfo.overlay import open_layer
 from dnstrail_probe.host.process_root import Identity, identity
+from dnstrail_probe.host.user_behind import user_behind
 
 FUNCTION = "getaddrinfo"
 SOURCE = f"ebpf:{FUNCTION}"  # as --capture names it
 MOST_FILES = 1024  # libraries and loaders
+MOST_OF_ONE = 128  # of one user; of root in one mount namespace, since the root of a container is root as well
 
 Watch = Callable[[int, int], tuple[int, ...]]  # (open file, offset) -> descriptors that keep its uprobes attached
+Sharer = tuple[int, int]  # a user, and for root the mount namespace
 Version = tuple[int, int, int]  # of the content of a file: size, time of modification, time of change (ns)
 
 
 class _Library:
     """A file with its uprobes (none if it is no C library), and the roots below which it was found.
 
-    `path`: where it is on this host; "" if it is in a container's own mount, whose unmount must not be held up.
+    `descriptors` are those of the file and of its uprobes. `path`: where it is on this host; "" if it is in a mount of
+    a container, whose unmount must not be held up. `sharer` is the one whose share it takes.
     """
 
-    def __init__(self, watches: tuple[int, ...], version: Version, path: str) -> None:
-        self.watches = watches
+    def __init__(self, descriptors: tuple[int, ...], version: Version, path: str, sharer: Sharer) -> None:
+        self.descriptors = descriptors
         self.version = version
         self.path = path
+        self.sharer = sharer
         self.roots: set[Identity] = set()
+
+    @property
+    def is_deleted(self) -> bool:
+        """True if the file has no name any more; programs that started before can still use it."""
+        return os.fstat(self.descriptors[0]).st_nlink == 0
 
     def is_used(self, file: Identity, roots: Collection[Identity]) -> bool:
         """Return true if it is below one of these roots, or is still on the host for the next container."""
@@ -45,9 +55,11 @@ class _Library:
 class UprobeTable:
     """The watched files, by device and inode: each is watched once, in its present version, while it is used.
 
+    No user has more than a share of the table. Deleted files give way to others.
+
     `watch` attaches the uprobes; nothing is attached once `stop` is set. Counters: `libraries_watched` in all,
     `libraries_refused` (the kernel refused the uprobes, or the file could not be read; each attempt), and
-    `libraries_dropped` (beyond the bound on files).
+    `libraries_dropped` (beyond the bounds on files).
     """
 
     def __init__(self, watch: Watch, counters: Counter[str], stop: threading.Event) -> None:
@@ -61,7 +73,7 @@ class UprobeTable:
         library = self._known(file)
         if library is None:
             with open_layer(pid, file) as (real, path):
-                library = self._known(real) or self._add(real, path)
+                library = self._known(real) or self._add(pid, real, path)
         if library is not None:
             library.roots.add(root)
 
@@ -70,28 +82,33 @@ class UprobeTable:
 
         The kernel takes long to detach a uprobe, so a thread of its own does it, and other files are watched meanwhile.
         """
-        unused = [file for file, library in self._files.items() if not library.is_used(file, roots)]
-        descriptors = [descriptor for file in unused for descriptor in self._files.pop(file).watches]
-        if descriptors:
-            threading.Thread(target=_close, args=(descriptors,), name="unused uprobes", daemon=True).start()
+        self._release([file for file, library in self._files.items() if not library.is_used(file, roots)])
 
     def close(self) -> None:
         """Detach all uprobes."""
         for library in self._files.values():
-            _close(library.watches)
+            _close(library.descriptors)
         self._files.clear()
+
+    def _release(self, files: list[Identity]) -> None:
+        descriptors = [descriptor for file in files for descriptor in self._files.pop(file).descriptors]
+        if descriptors:
+            threading.Thread(target=_close, args=(descriptors,), name="unused uprobes", daemon=True).start()
 
     def _known(self, file: int) -> _Library | None:
         """Return the library that a file is. A file that was overwritten is unknown: its uprobes are misplaced."""
         status = os.fstat(file)
         library = self._files.get(identity(status))
         if library is not None and library.version != _version(status):
-            _close(self._files.pop(identity(status)).watches)
+            _close(self._files.pop(identity(status)).descriptors)
             return None
         return library
 
-    def _add(self, file: int, path: str) -> _Library | None:
-        if len(self._files) >= MOST_FILES:
+    def _add(self, pid: int, file: int, path: str) -> _Library | None:
+        sharer = _sharer(pid)
+        if not self._has_room(sharer):
+            self._release([file for file, library in self._files.items() if library.is_deleted])
+        if not self._has_room(sharer):
             self._counters["libraries_dropped"] += 1
             return None
         status = os.fstat(file)
@@ -101,14 +118,24 @@ class UprobeTable:
             self._counters["libraries_refused"] += 1
             return None
         self._counters["libraries_watched"] += bool(watches)
-        library = self._files[identity(status)] = _Library(watches, _version(status), path)
+        library = _Library((os.dup(file), *watches), _version(status), path, sharer)
+        self._files[identity(status)] = library
         return library
+
+    def _has_room(self, sharer: Sharer) -> bool:
+        share = sum(library.sharer == sharer for library in self._files.values())
+        return share < MOST_OF_ONE and len(self._files) < MOST_FILES
 
     def _watches(self, file: int) -> tuple[int, ...]:
         offset = function_offset(partial(os.pread, file), FUNCTION)
         if offset is None or self._stop.is_set():  # once it is set, the programs can be unloaded
             return ()
         return self._attach(file, offset)
+
+
+def _sharer(pid: int) -> Sharer:
+    user = user_behind(pid)
+    return user, 0 if user else Path(f"/proc/{pid}/ns/mnt").stat().st_ino
 
 
 def _close(descriptors: Iterable[int]) -> None:

@@ -46,7 +46,7 @@ static __always_inline int send(struct __sk_buff *skb, struct packet *head, u32 
     else
         failed = send_65536(skb, head, offset, length > 65536 ? 65536 : length);
     if (failed >= 0)
-        count(failed);
+        lose(failed, head->cgroup ? head->cgroup : bpf_skb_cgroup_id(skb));
     return 1;
 }
 
@@ -74,7 +74,7 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
             note_current(&sender);
             copy_owner(head, &sender);
             inherit(&sender, head->sport);
-            owners.update(&head->cookie, &sender); // the reply is for the same process
+            enter_owner(&head->cookie, &sender); // the reply is for the same process
         }
         head->tid = (u32)id;
         head->noted = head->ts;
@@ -135,6 +135,13 @@ static __always_inline int read_ports(struct __sk_buff *skb, struct headers *fou
     return 1;
 }
 
+static __always_inline u64 cgroup_of(struct __sk_buff *skb)
+{
+    u64 cookie = bpf_get_socket_cookie(skb);
+    struct owner *owner = owners.lookup(&cookie);
+    return owner ? owner->cgroup : bpf_skb_cgroup_id(skb);
+}
+
 static __always_inline int is_extension(u8 protocol)
 { // hop-by-hop, routing, fragment, authentication, destination
     return protocol == 0 || protocol == 43 || protocol == 44 || protocol == 51 || protocol == 60;
@@ -154,7 +161,7 @@ static __always_inline int skip_extensions(struct __sk_buff *skb, struct headers
         }
     }
     if (is_extension(found->protocol))
-        count(TOO_MANY_EXTENSIONS);
+        lose(TOO_MANY_EXTENSIONS, cgroup_of(skb));
     return found->protocol == UDP || found->protocol == TCP;
 }
 

@@ -100,7 +100,7 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
     calls.delete(&place);
     struct resolved *event = events.ringbuf_reserve(sizeof(struct resolved));
     if (!event) {
-        count(LOST);
+        lose(LOST, bpf_get_current_cgroup_id());
         return 0;
     }
     event->ts = bpf_ktime_get_ns();

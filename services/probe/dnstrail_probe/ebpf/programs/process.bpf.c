@@ -78,7 +78,7 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
         return 0; // a thread
     struct process *event = events.ringbuf_reserve(sizeof(struct process));
     if (!event) {
-        count(LOST);
+        lose(LOST, bpf_get_current_cgroup_id());
         return 0;
     }
     note(event, FORK, child);
@@ -93,7 +93,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
 {
     struct exec *event = events.ringbuf_reserve(sizeof(struct exec));
     if (!event) {
-        count(LOST);
+        lose(LOST, bpf_get_current_cgroup_id());
         return 0;
     }
     void *task = (void *)ctx->args[0];
@@ -144,7 +144,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
         return 0; // other threads of the process still run
     struct process *event = events.ringbuf_reserve(sizeof(struct process));
     if (!event) {
-        count(LOST);
+        lose(LOST, bpf_get_current_cgroup_id());
         return 0;
     }
     note(event, EXIT, task);
@@ -163,7 +163,7 @@ static __always_inline int note_cgroup(struct bpf_raw_tracepoint_args *ctx, u32 
         return 0; // a cgroup v1 hierarchy
     struct cgroup_event *event = events.ringbuf_reserve(sizeof(struct cgroup_event));
     if (!event) {
-        count(LOST);
+        lose(LOST, bpf_get_current_cgroup_id());
         return 0;
     }
     event->ts = bpf_ktime_get_ns();

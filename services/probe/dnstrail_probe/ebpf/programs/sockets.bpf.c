@@ -33,7 +33,7 @@ struct packet {
     char comm[16];
 };
 
-BPF_TABLE("lru_hash", u64, struct owner, owners, 65536); // by socket cookie
+BPF_TABLE("lru_hash", u64, struct owner, owners, OWNERS); // by socket cookie, while the socket is open
 BPF_TABLE("lru_hash", struct place, struct owner, servers, 4096); // by bound port: owns the sockets it accepts
 
 static __always_inline void note_current(struct owner *owner)
@@ -60,6 +60,24 @@ static __always_inline void copy_owner(struct packet *packet, struct owner *owne
     __builtin_memcpy(packet->comm, owner->comm, sizeof(packet->comm));
 }
 
+// The map does not report that it evicts an owner: it does so for every further one, once it is full.
+static __always_inline void enter_owner(u64 *cookie, struct owner *owner)
+{
+    u32 which = OWNERS_HELD, seeded = OWNERS_FOUND;
+    if (!owners.lookup(cookie)) {
+        u64 *held = counters.lookup(&which), *found = counters.lookup(&seeded);
+        if (held && found)
+            add(*held + *found < OWNERS ? OWNERS_HELD : OWNERS_EVICTED, 1);
+    }
+    owners.update(cookie, owner);
+}
+
+static __always_inline void remove_owner(u64 *cookie)
+{
+    if (!owners.delete(cookie))
+        add(OWNERS_HELD, -1);
+}
+
 int on_create(struct bpf_sock *ctx)
 {
     if (ctx->family != 2 && ctx->family != 10)
@@ -67,7 +85,18 @@ int on_create(struct bpf_sock *ctx)
     u64 cookie = bpf_get_socket_cookie(ctx);
     struct owner owner = {.netns = bpf_get_netns_cookie(ctx)};
     note_current(&owner);
-    owners.update(&cookie, &owner);
+    enter_owner(&cookie, &owner);
+    return 1;
+}
+
+int on_release(struct bpf_sock *ctx)
+{
+    u64 cookie = bpf_get_socket_cookie(ctx);
+#ifdef SOCK_COOKIE // results.bpf.c removes the owner when the connection ends, which can be long after this
+    if (ctx->protocol == TCP && ctx->state != BPF_TCP_CLOSE)
+        return 1;
+#endif
+    remove_owner(&cookie);
     return 1;
 }
 
@@ -127,7 +156,7 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
     u64 cookie = bpf_get_socket_cookie(ctx);
     struct owner owner = {};
     note_target(ctx, &owner, family);
-    owners.update(&cookie, &owner);
+    enter_owner(&cookie, &owner);
     if (ctx->sk)
         inherit(&owner, ctx->sk->src_port);
     return 1;
@@ -138,7 +167,7 @@ report_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protoco
 {
     struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
     if (!event) {
-        count(LOST);
+        lose(LOST, owner->cgroup);
         return;
     }
     __builtin_memset(event, 0, sizeof(*event));
@@ -161,7 +190,7 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
     u64 cookie = bpf_get_socket_cookie(ctx);
     struct owner owner = {};
     note_target(ctx, &owner, family);
-    owners.update(&cookie, &owner);
+    enter_owner(&cookie, &owner);
     // UDP: not DNS ports, whose packets are reported, and not port 0, by which programs only ask for the route.
     if (ctx->protocol == TCP || (ctx->protocol == UDP && owner.meant_port && !owner.dns))
         report_connection(&owner, cookie, owner.noted, CONNECT, ctx->protocol, 0);

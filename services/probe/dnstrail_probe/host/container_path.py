@@ -1,0 +1,36 @@
+"""The container that the path of a cgroup names, where no user can choose the name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+_SLICES = r"(?:/[^/]+\.slice)*"
+# The places in which the engines of root make cgroups: with systemd as the driver, and without (cgroupfs). Engines of
+# other users make them below user@UID.service, in folders of that user.
+_PLACES = (
+    _SLICES + "/(?:docker|cri-containerd|crio|libpod|nerdctl)-",  # Docker, Kubernetes, Podman, nerdctl
+    _SLICES + r"/[^/]+\.service/libpod-payload-",  # Podman in a unit (--cgroups=split, Quadlet)
+    _SLICES + r"/containerd\.service/[^/]+:cri-containerd:",  # a kubelet with systemd, a containerd without
+    "/docker/",
+    "/libpod_parent/libpod-",
+    "/kubepods(?:/burstable|/besteffort)?/pod[^/]+/(?:crio-)?",
+)
+_CONTAINER = re.compile(rf"(?:{'|'.join(_PLACES)})(?P<id>[0-9a-f]{{64}})(?:\.scope)?(?=/|\Z)")
+
+
+def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
+    """Return the id of the outermost container of a cgroup; "" on the host.
+
+    `path` is below the root of the hierarchy. `is_roots` returns true for a folder in which only root can make cgroups.
+    A container counts only if all folders above its own are such folders: otherwise a user can have chosen the name.
+    """
+    found = _CONTAINER.match(path)
+    return str(found["id"]) if found and all(map(is_roots, _above(found[0]))) else ""
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the folders above a folder, the innermost first."""
+    while path != "/":
+        path = path.rpartition("/")[0] or "/"
+        yield path

@@ -1,0 +1,155 @@
+"""Losses on the real kernel have an owner: the cgroup whose events were lost, and no other one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dns.message
+import pytest
+
+from dnstrail.captured import Captured
+from dnstrail_probe.ebpf.cgroup_losses import OTHERS
+from dnstrail_probe.ebpf.program_text import Sizes
+from live.ebpf_source import Watching, cgroup, inside, watching
+from live.namespaces import live_or_skip
+from live.processes import wait_until
+
+pytestmark = [
+    pytest.mark.timeout(120),
+    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
+]
+
+PORT = 47353  # no other program of this host uses it
+PACKETS, SOCKETS, OWNERS = 5000, 3000, 1024
+FITTING = 500  # packets that fit into a ring buffer of 16 pages, at most
+SEND = """
+import socket, sys
+packet, port, count = bytes.fromhex(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    for _ in range(count):
+        sender.sendto(packet, ("127.0.0.1", port))
+"""
+OPEN = """
+import resource, socket, sys
+count = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 64, count + 64))
+held = []
+for _ in range(count):
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if sys.argv[2] == "open":
+        held.append(made)
+    else:
+        made.close()
+"""
+ANSWER_LATE = """
+import socket, sys
+answer, port = bytes.fromhex(sys.argv[1]), int(sys.argv[2])
+server, own = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+with server, own:
+    server.bind(("127.0.0.1", port))
+    own.bind(("127.0.0.1", 0))
+    print(flush=True)
+    sys.stdin.readline()
+    server.sendto(answer, own.getsockname())
+"""
+
+
+@pytest.fixture(autouse=True)
+def live() -> None:
+    """Skip where there is no kernel for it."""
+    live_or_skip()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watching]:
+    """Yield a source with a small ring buffer and a small table of owners."""
+    with watching(frozenset({PORT}), sizes=Sizes(ring_pages=64, owners=OWNERS)) as found:
+        yield found
+
+
+def send(folder: Path, name: str, count: int = 1) -> None:
+    """Send DNS queries for a name from a cgroup."""
+    command = inside(
+        folder, sys.executable, "-c", SEND, dns.message.make_query(name, "A").to_wire().hex(), str(PORT), str(count)
+    )
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+def open_sockets(how: str) -> None:
+    """Open more sockets than the table of owners holds, and keep them open or close each at once."""
+    subprocess.run([sys.executable, "-c", OPEN, str(SOCKETS), how], check=True, capture_output=True, timeout=60)
+
+
+def test_a_flood_is_the_loss_of_its_own_cgroup(watched):
+    """A cgroup that floods the ring buffer is named with its losses; a quiet cgroup is not, and no loss is missing."""
+    with cgroup("dnstrail-flood") as flooding, cgroup("dnstrail-quiet") as quiet:
+        send(quiet, "before.test")
+        watched.until(lambda: watched.about("before.test"), "the query before the flood")
+        send(flooding, "flood.test", PACKETS)  # the reader stands still meanwhile
+        watched.until(lambda: watched.source.lost_by_cgroup, "the losses")
+        send(quiet, "after.test")
+        watched.until(lambda: watched.about("after.test"), "the query after the flood")
+        received = len(watched.about("flood.test"))
+        lost = {loss.cgroup: loss for loss in watched.source.lost_by_cgroup}
+        own = lost[flooding.stat().st_ino]
+        assert own == watched.source.lost_by_cgroup[0]
+        assert own.name == "/dnstrail-flood"
+        assert received + own.lost >= PACKETS
+        assert quiet.stat().st_ino not in lost
+        assert sum(loss.lost for loss in lost.values()) == watched.source.counters["ring_full"]
+
+
+def test_many_cgroups_leave_room_for_others():
+    """Cgroups that find no room in the kernel's map count together; the map is emptied, and a later one is named."""
+    with (
+        watching(frozenset({PORT}), sizes=Sizes(ring_pages=16, losing_cgroups=4)) as watched,
+        cgroup("dnstrail-many"),
+        cgroup("dnstrail-later") as later,
+    ):
+        for number in range(6):
+            with cgroup(f"dnstrail-many/{number}") as folder:
+                send(folder, "many.test", 1000)
+        watched.until(lambda: lost_of(watched, OTHERS), "the losses without room")
+        assert watched.source.lost_by_cgroup[0].lost >= 1000 - FITTING
+
+        def is_named() -> int:
+            send(later, "later.test", 1000)  # the reader stands still meanwhile
+            watched.look()
+            return lost_of(watched, later.stat().st_ino)
+
+        wait_until(is_named, "the later cgroup to be named")
+        assert sum(loss.lost for loss in watched.source.lost_by_cgroup) >= watched.source.counters["ring_full"]
+
+
+def lost_of(watched: Watching, cgroup: int) -> int:
+    """Return the losses of a cgroup."""
+    return next((loss.lost for loss in watched.source.lost_by_cgroup if loss.cgroup == cgroup), 0)
+
+
+def test_an_open_socket_that_loses_its_owner_is_counted(watched):
+    """More open sockets than the table of owners holds: each eviction is counted as a loss of the probe."""
+    open_sockets("open")
+    watched.until(lambda: watched.source.counters["owners_evicted"], "the evictions")
+    assert watched.source.counters["owners_evicted"] >= SOCKETS - OWNERS
+    assert watched.source.losses["owners_evicted"] == "probe"
+
+
+def test_closed_sockets_evict_no_owner(watched):
+    """A process that opens and closes sockets cannot take the owner of an answer from another one's open socket."""
+    answer = dns.message.make_response(dns.message.make_query("late.test", "A")).to_wire().hex()
+    command = [sys.executable, "-c", ANSWER_LATE, answer, str(PORT)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
+        victim.stdout.readline()
+        open_sockets("closed")
+        victim.communicate(b"\n", timeout=60)
+    watched.until(lambda: received_late(watched), "the answer")
+    assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]
+    assert not watched.source.counters["owners_evicted"]
+
+
+def received_late(watched: Watching) -> list[Captured]:
+    """Return the late answer as it arrived at the victim."""
+    return [event for event in watched.about("late.test") if not event.flow.egress]
