@@ -109,19 +109,16 @@ def test_a_file_of_a_stranger_stops_no_probe(network: Hosts, tmp_path: Path, mak
         assert heard.process.wait(10) == 0
 
 
-def test_a_file_system_that_hangs_stops_no_capture(network: Hosts, tmp_path: Path) -> None:
-    """While the file system of a process replies to no request, the probe captures later queries.
-
-    The kernel keeps the process of the probe until the file system is gone; then the probe has ended.
-    """
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_file_system_that_hangs_stops_no_probe(network: Hosts, tmp_path: Path, how: signal.Signals) -> None:
+    """While the file system of a process does not reply, the probe captures later queries, and a signal ends it."""
     (tmp_path / "etc").mkdir()
-    with probe() as heard:
-        with hanging_file_system(tmp_path / "etc") as requests:
-            with asking(network, tmp_path, "first.test"), asking(network, tmp_path, "second.test"):
-                assert os.read(requests, 1 << 17)
-                wait_until(lambda: heard.hears("second.test"), "the query after the attack")
-            heard.process.send_signal(signal.SIGTERM)
-        assert heard.process.wait(10) == 0
+    with probe() as heard, hanging_file_system(tmp_path / "etc") as requests:
+        with asking(network, tmp_path, "first.test"), asking(network, tmp_path, "second.test"):
+            assert os.read(requests, 1 << 17)
+            wait_until(lambda: heard.hears("second.test"), "the query after the attack")
+        heard.process.send_signal(how)
+        assert heard.process.wait(10) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
 
 
 def test_a_container_daemon_that_is_silent_stops_no_probe(network: Hosts, tmp_path: Path) -> None:
