@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,15 @@ from live.processes import alive, children_of, command_line, text_of, wait_until
 SERVERS = frozenset({ip_address("192.0.2.53").packed, ip_address("2001:db8::53").packed})
 TEXT = "nameserver 192.0.2.53\nnameserver 2001:db8::53\n"
 OPENAT2 = "437 "
+HOLDER = """
+import sys
+from collections import Counter
+from dnstrail_probe.host.resolv_conf_reader import ResolvConfReader
+reader = ResolvConfReader(Counter(), "/proc")
+reader.start()
+print(reader._child.pid, flush=True)
+sys.stdin.read()
+"""
 
 
 def etc(proc: Path, pid: int) -> Path:
@@ -66,6 +77,15 @@ def test_a_child_that_is_killed_is_replaced(tmp_path):
         wait_until(lambda: not readers(), "the end of the child")
         assert [reader.read(7), reader.read(7)] == [None, SERVERS]
     assert counters["resolv_conf_unread"] == 1
+
+
+def test_a_child_ends_with_its_probe():
+    """If the process of a reader is killed, its child ends by itself."""
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        child = int(holder.stdout.readline())
+        assert alive(child)
+        holder.kill()
+    wait_until(lambda: not alive(child), "the end of the child")
 
 
 def test_children_that_hang_are_bounded(tmp_path, monkeypatch):
