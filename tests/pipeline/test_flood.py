@@ -5,21 +5,40 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 
-from dnstrail.protocol.batches import TURN
+from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.protocol.batches import TURN, Mark, Turn, decode
 from live.counting import SIGNATURE
 from live.namespaces import Hosts, hosts, live_or_skip
-from live.pipelines import pipeline
+from live.pipelines import Run, pipeline
 from live.processes import wait_until
+from live.workers import asker, open_bus
 
 pytestmark = pytest.mark.timeout(180)
 RATE, SECONDS = 50_000, 5
 PORT = 46353  # no other program of this host uses it
 PATIENCE = 120.0  # seconds for the cache to catch up, on a busy machine
+LOOK = 0.1  # seconds between two looks at the lag
+WANTS_NONE = """
+import time
+from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+
+class Lag(Signature):
+    metadata = SignatureMetadata("L-1", "1", "Lag", "LAG")
+    selected_events = (EventSelector(name=NET_PACKET_DNS, origin="container"), EventSelector(name=SCHED_PROCESS_EXIT))
+
+    def on_event(self, event):
+        if event.process_name == "true":
+            self.report(event, lag=(time.time_ns() - event.timestamp) / 1e9)
+"""
 
 
 @pytest.fixture
@@ -65,6 +84,57 @@ def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_
     assert received(stats) >= 0.99 * sent
     assert received(stats) + at_probe + lost(stats, "bus", "decoder") == sent
     assert counted >= 0.99 * sent
+
+
+def test_a_signature_that_wants_none_of_a_flood(network, tmp_path, capsys):
+    """99 % reach the cache, and a signature worker that skips them. How far both are behind is printed."""
+    (tmp_path / "lag.py").write_text(WANTS_NONE)
+    options = ["--dns-ports", str(PORT), "--dnscache", "enable,unmatched=accept", "--output", "json"]
+    with pipeline(*options, "--signatures", str(tmp_path / "lag.py"), "--events", "LAG") as run:
+        over = threading.Event()
+        with ThreadPoolExecutor() as pool:
+            lags = pool.submit(lags_of_cache, run, over)
+            try:
+                sent = flood_with_exits(network, pool)
+                wait_until(lambda: is_counted(run.stats(), sent), "the cache to have counted all", PATIENCE)
+            finally:
+                over.set()
+        wait_until(lambda: run.named("LAG"), "the signature worker", PATIENCE)
+        stats = run.stats()
+        behind = [arg["value"] for finding in run.named("LAG") for arg in finding["args"] if arg["name"] == "lag"]
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nsent {sent}, cache {received(stats)}, lost {stats['lost']}, "
+            f"seconds behind at most: cache {max(lags.result()):.2f}, signatures {max(behind):.2f}\n"
+        )
+    assert received(stats) >= 0.99 * sent
+    assert lost(stats, "kernel", "probe", "workers") <= 0.01 * sent
+    assert received(stats) + lost(stats, "kernel", "probe", "bus", "decoder") == sent
+
+
+def flood_with_exits(network: Hosts, pool: ThreadPoolExecutor) -> int:
+    """Send the flood, and let processes exit meanwhile; return the number of responses."""
+    flooding = pool.submit(flood, network)
+    while not wait([flooding], LOOK).done:
+        network.on_client("true")
+    return flooding.result()
+
+
+def lags_of_cache(run: Run, over: threading.Event) -> list[float]:
+    """Return how many seconds the last turn of the cache is behind the clock, again and again."""
+    stamps: dict[Mark, int] = {}
+    lags = []
+    with open_bus() as bus, asker(lookups_address(run.folder)) as client:
+        subscriber = bus.subscriber([events_address(run.folder)], [TURN])
+        while not over.is_set():
+            bus.wait(subscriber, timeout=LOOK)
+            while (message := subscriber.receive()) is not None:
+                turn = decode(message[1], Turn)
+                stamps[turn.start, turn.turn] = turn.now
+            marks = client.ask("health")["data"]["turns"].items()
+            lags += [(time.time_ns() - stamps[mark]) / 1e9 for mark in marks if mark in stamps]
+            over.wait(LOOK)
+    return lags
 
 
 def test_the_probe_goes_first(network):

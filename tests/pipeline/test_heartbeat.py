@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from live.processes import alive, children_of, command_line, dnstrail, run_dir, started, wait_until
+from live.stopped import frozen
 
 HANGING = """
 import threading
@@ -24,6 +25,7 @@ class Hanging(Signature):
 """
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("worker", ["cache", "signatures", "probe"])
 def test_a_stopped_worker_ends_the_run_and_is_named(worker: str) -> None:
     """If the process of a worker is stopped, the run names and kills it, and ends all workers with code 4."""
@@ -33,7 +35,7 @@ def test_a_stopped_worker_ends_the_run_and_is_named(worker: str) -> None:
             assert any("ready" in line for line in run.stderr)
             children = children_of(run.pid)
             stopped = next(child for child in children if f"dnstrail_{worker}" in command_line(child))
-            wait_until(lambda: ended_while_stopped(run, stopped), "the end of the run")
+            wait_until(lambda: ended_while_stopped(run, stopped), "the end of the run", 60)
             assert run.returncode == 4
             said = run.stderr.read()
             assert "worker_hung" in said
@@ -78,13 +80,11 @@ def test_a_silent_probe_is_unhealthy() -> None:
 
 def ended_while_stopped(run: subprocess.Popen[str], worker: int) -> bool:
     """Stop a worker and return true if the run ends; else let the worker go on: it had not reached its loop."""
-    os.kill(worker, signal.SIGSTOP)
-    try:
-        run.wait(20)
-    except subprocess.TimeoutExpired:
-        os.kill(worker, signal.SIGCONT)
-        return False
-    return True
+    with suppress(subprocess.TimeoutExpired), frozen(worker):
+        run.wait(15)
+    with suppress(subprocess.TimeoutExpired):
+        run.wait(1)
+    return run.returncode is not None
 
 
 def status(folder: Path) -> tuple[int, str]:

@@ -19,7 +19,7 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, decode
 from live.ebpf_source import question_of, watching
 from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip
-from live.processes import run_dir, text_of, wait_until
+from live.processes import children_of, run_dir, text_of, wait_until
 from live.workers import open_bus
 
 pytestmark = [
@@ -90,16 +90,18 @@ def probe(*prefix: str, owner: int = 0, capture: str = "ebpf") -> Iterator[tuple
 
 def threads(pid: int) -> list[dict[str, str]]:
     """Return the status of each thread of a process."""
-    return [
-        dict(re.findall(r"^(\w+):\t(.*)$", text_of(status), re.MULTILINE))
-        for status in Path(f"/proc/{pid}/task").glob("*/status")
-    ]
+    return [status_of(int(task.name), f"/proc/{pid}/task") for task in Path(f"/proc/{pid}/task").iterdir()]
+
+
+def status_of(pid: int, proc: str = "/proc") -> dict[str, str]:
+    """Return the status of a process, or of a thread."""
+    return dict(re.findall(r"^(\w+):\t(.*)$", text_of(Path(f"{proc}/{pid}/status")), re.MULTILINE))
 
 
 @CAPTURES
 @pytest.mark.parametrize("user", [NOBODY, 0])
 def test_few_capabilities_are_enough_and_are_given_up(network, user, capture):
-    """As nobody with five capabilities, or root with three, it captures all, and every thread keeps two at most."""
+    """As nobody with five capabilities, or root with three, it captures all, and threads and child keep two at most."""
     few = ["--bounding-set=-all" + "".join(f",+{name}" for name in NEEDED)]
     if user:
         few = [f"--reuid={user}", f"--regid={user}", "--clear-groups"]
@@ -116,7 +118,7 @@ def test_few_capabilities_are_enough_and_are_given_up(network, user, capture):
         wait_until(answered, "the answer")
         assert {(event.process.pid, event.process.path) for event in answered()} == {(pid, "/usr/bin/dig")}
         wait_until(lambda: started.listen(subscriber) and ends_of(started, pid), "the end of dig")
-        for status in threads(started.process.pid):
+        for status in (*threads(started.process.pid), *map(status_of, children_of(started.process.pid))):
             assert status["Uid"].split()[0] == str(user)
             for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
                 assert int(status[kind], 16) & ~(_BPF | _SYS_PTRACE) == 0, status

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dns.message
@@ -20,6 +20,7 @@ from live.ebpf_source import cgroup, question_of
 from live.hanging_file_system import hanging_file_system
 from live.namespaces import Hosts, hosts, live_or_skip
 from live.processes import run_dir, started, wait_until
+from live.watched_libraries import other_root
 from live.workers import open_bus
 
 pytestmark = pytest.mark.timeout(120)
@@ -31,6 +32,7 @@ sock.sendto(bytes.fromhex(sys.argv[2]), ("127.0.0.1", 53))
 print("sent", flush=True)
 sys.stdin.read()
 """
+CALLING = 'import socket; socket.getaddrinfo("localhost", 80)'
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +62,11 @@ class Heard:
 
 
 @contextmanager
-def probe(**env: str) -> Iterator[Heard]:
+def probe(capture: str = "ebpf", **env: str) -> Iterator[Heard]:
     """Run a probe whose messages arrive."""
     with run_dir() as folder, open_bus() as bus:
         subscriber = bus.subscriber([events_address(folder)], [NET_PACKET_DNS, TURN])
-        with started("probe", "--capture", "ebpf", "--run-dir", folder, **env) as process:
+        with started("probe", "--capture", capture, "--run-dir", folder, **env) as process:
             heard = Heard(process, subscriber)
             wait_until(heard.hears, "the probe")
             yield heard
@@ -109,19 +111,42 @@ def test_a_file_of_a_stranger_stops_no_probe(network: Hosts, tmp_path: Path, mak
         assert heard.process.wait(10) == 0
 
 
-def test_a_file_system_that_hangs_stops_no_capture(network: Hosts, tmp_path: Path) -> None:
-    """While the file system of a process replies to no request, the probe captures later queries.
-
-    The kernel keeps the process of the probe until the file system is gone; then the probe has ended.
-    """
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_file_system_that_hangs_stops_no_probe(network: Hosts, tmp_path: Path, how: signal.Signals) -> None:
+    """While the file system of a process does not reply, the probe captures later queries, and a signal ends it."""
     (tmp_path / "etc").mkdir()
-    with probe() as heard:
-        with hanging_file_system(tmp_path / "etc") as requests:
-            with asking(network, tmp_path, "first.test"), asking(network, tmp_path, "second.test"):
-                assert os.read(requests, 1 << 17)
-                wait_until(lambda: heard.hears("second.test"), "the query after the attack")
+    with probe() as heard, hanging_file_system(tmp_path / "etc") as requests:
+        with asking(network, tmp_path, "first.test"), asking(network, tmp_path, "second.test"):
+            assert os.read(requests, 1 << 17)
+            wait_until(lambda: heard.hears("second.test"), "the query after the attack")
+        heard.process.send_signal(how)
+        assert heard.process.wait(10) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, outside, zero, os.mkdir])
+def test_a_library_of_a_stranger_stops_no_probe(network: Hosts, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Whatever is in the place of the C library of a process, queries and calls are captured, and SIGTERM ends it."""
+    with other_root(tmp_path) as (_, library):
+        library.unlink()
+        make(library)
+        with probe("ebpf:getaddrinfo") as heard, asking(network, tmp_path, "later.test"):
+            wait_until(lambda: heard.hears("later.test"), "the query after the attack")
+            subprocess.run([sys.executable, "-c", CALLING], check=True, timeout=20)
+            wait_until(lambda: heard.hears("localhost"), "the call of getaddrinfo after the attack")
             heard.process.send_signal(signal.SIGTERM)
-        assert heard.process.wait(10) == 0
+            assert heard.process.wait(10) == 0
+
+
+def test_a_library_in_a_file_system_that_hangs_stops_no_capture(network: Hosts, tmp_path: Path) -> None:
+    """While the file system of a C library does not reply, the probe captures queries, and ends with it."""
+    with other_root(tmp_path) as (_, library), ExitStack() as until_unmounted:
+        requests = until_unmounted.enter_context(hanging_file_system(library.parent))
+        with probe("ebpf:getaddrinfo") as heard, asking(network, tmp_path, "later.test"):
+            assert os.read(requests, 1 << 17)
+            wait_until(lambda: heard.hears("later.test"), "the query after the attack")
+            heard.process.send_signal(signal.SIGTERM)
+            until_unmounted.close()
+            assert heard.process.wait(10) == 0
 
 
 def test_a_container_daemon_that_is_silent_stops_no_probe(network: Hosts, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, decode
 from live.counting import SIGNATURE
-from live.processes import run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.stopped import frozen
 from live.workers import Asker, asker, open_bus, response
 
@@ -26,6 +27,11 @@ pytestmark = pytest.mark.timeout(120)
 SENT = 3000
 BUSY = 1.0  # seconds for which the other workers stand still
 FILES, OF_FILE = 20, 3000
+WORKERS = ("probe", "cache", "signatures", "more-signatures")
+RECEIVERS = WORKERS[1:]
+VICTIMS = RECEIVERS[:2]
+ENDS = (signal.SIGTERM, signal.SIGKILL)
+Counted = dict[str, int]  # at one worker: events received and lost, and probes that vanished
 VICTIM = """
 import sys
 from dnstrail.bus import ZmqBus
@@ -41,7 +47,7 @@ while True:
 
 
 class Host:
-    """A cache, a signature worker that counts, and the live probe that both hear."""
+    """A cache, two signature workers that count, and the live probe that they hear."""
 
     def __init__(self, folder: Path, workers: dict[str, subprocess.Popen[str]], client: Asker) -> None:
         self.folder = folder
@@ -72,19 +78,20 @@ class Host:
         with suppress(subprocess.TimeoutExpired):
             self.workers[worker].wait(BUSY)
 
-    def counted_by_cache(self) -> dict[str, int]:
-        """Return what the cache received and lost."""
-        stats = self.client.ask("stats")["data"]
-        lost = stats["lost"]["bus"].get(NET_PACKET_DNS, 0)
-        vanished = stats["cache"].get("probes_vanished", 0)
-        return {"received": stats["image"].get("messages", 0), "lost": lost, "vanished": vanished}
+    def counted(self, worker: str, *, vanished: bool = False) -> Counted:
+        """Return the count of a receiver, once the end of its probe, or the silence of that probe, has reached it."""
+        if worker == "cache":
+            status = "silent" if vanished else "ended"
+            wait_until(lambda: self.client.ask("health")["data"]["status"] == status, f"status {status}")
+            return counted_by_cache(self.client)
+        return counted_by_signatures(self.workers[worker], vanished=vanished)
 
 
 @contextmanager
 def host() -> Iterator[Host]:
-    """Run a cache, a signature worker and a live probe."""
+    """Run a cache, two signature workers and a live probe."""
     with run_dir() as folder, asker(lookups_address(folder)) as client, listeners(folder) as workers:
-        tapped = ["--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", "2"]
+        tapped = ["--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", str(len(RECEIVERS))]
         with started("probe", "--run-dir", folder, *tapped) as probe:
             wait_until(lambda: client.ask("health")["data"]["turns"], "the probe")
             yield Host(folder, {**workers, "probe": probe}, client)
@@ -92,80 +99,89 @@ def host() -> Iterator[Host]:
 
 @contextmanager
 def listeners(folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """Run a cache, and a signature worker that counts."""
+    """Run a cache, and two signature workers that count."""
     (folder / "counting.py").write_text(SIGNATURE)
     counting = ["--signatures", folder / "counting.py", "--select", "COUNTED", "--no-cache"]
     with (
         started("cache", "--run-dir", folder, "--dnscache", "unmatched=accept") as cache,
-        started("signatures", "--run-dir", folder, *counting) as signatures,
+        started("signatures", "--run-dir", folder, *counting) as one,
+        started("signatures", "--run-dir", folder, *counting) as another,
     ):
-        yield {"cache": cache, "signatures": signatures}
+        yield dict(zip(RECEIVERS, (cache, one, another), strict=True))
 
 
-def counted_by_signatures(worker: subprocess.Popen[str]) -> dict[str, int]:
-    """End a signature worker; return what it received and lost, as it logs them."""
+def counted_by_cache(client: Asker) -> Counted:
+    """Return the count of the cache so far."""
+    stats = client.ask("stats")["data"]
+    lost = stats["lost"]["bus"].get(NET_PACKET_DNS, 0)
+    vanished = stats["cache"].get("probes_vanished", 0)
+    return {"received": stats["image"].get("messages", 0), "lost": lost, "vanished": vanished}
+
+
+def counted_by_signatures(worker: subprocess.Popen[str], *, vanished: bool = False) -> Counted:
+    """End a signature worker, if need be after it has connected anew; return the count that it logs."""
+    assert worker.stderr is not None
+    if vanished:
+        assert any("bus_reopened" in line for line in iter(worker.stderr.readline, ""))
     worker.terminate()
-    _, errors = worker.communicate(timeout=30)
-    last = next(entry for entry in map(json.loads, errors.splitlines()) if entry["event"] == "stopped")
-    return {"received": last.get("events", 0), "lost": last["lost"].get(NET_PACKET_DNS, 0)}
+    last = next(entry for entry in map(json.loads, worker.stderr) if entry["event"] == "stopped")
+    lost = last["lost"].get(NET_PACKET_DNS, 0)
+    return {"received": last.get("events", 0), "lost": lost, "vanished": last.get("reopened", 0)}
 
 
-def add_up(counted: dict[str, int], sent: int = SENT) -> bool:
-    """Whether what was received and lost adds up to what was sent."""
-    return counted["received"] + counted["lost"] == sent
-
-
-def test_a_live_probe_that_ends_waits_for_busy_subscribers():
-    """After SIGTERM every event that the probe published reaches a cache and a signature worker that stood still."""
+@functools.cache
+def ended(victim: str, how: signal.Signals) -> dict[str, Counted]:
+    """End a worker while the receivers stand still, and the probe after it; return the counts of the receivers."""
     with host() as running:
-        cache, signatures = running.workers["cache"], running.workers["signatures"]
-        with frozen(cache.pid, signatures.pid):
-            running.publish()
-            running.end("probe", signal.SIGTERM)
-        wait_until(lambda: running.client.ask("health")["data"]["status"] == "ended", "the last turn")
-        assert running.counted_by_cache() == {"received": SENT, "lost": 0, "vanished": 0}
-        assert counted_by_signatures(signatures) == {"received": SENT, "lost": 0}
-
-
-def test_a_probe_that_is_killed_is_counted():
-    """After SIGKILL what the cache did not receive is unknown, and the probe is reported as vanished."""
-    with host() as running:
-        with frozen(running.workers["cache"].pid):
-            running.publish()
-            running.end("probe", signal.SIGKILL)
-        wait_until(lambda: running.counted_by_cache()["vanished"] == 1, "the cache to miss the probe")
-        counted = running.counted_by_cache()
-        assert counted["received"] + counted["lost"] <= SENT
-        assert running.client.ask("health")["data"]["status"] == "silent"
-
-
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize(("victim", "left"), [("cache", "signatures"), ("signatures", "cache")])
-def test_the_end_of_one_subscriber_costs_the_other_nothing_uncounted(victim, left, how):
-    """A subscriber that stood still while another one ended counts all events of the probe."""
-    with host() as running:
-        with frozen(running.workers[left].pid):
+        left = [worker for worker in RECEIVERS if worker != victim]
+        with frozen(*(running.workers[worker].pid for worker in left)):
             running.publish()
             running.end(victim, how)
-        running.end("probe", signal.SIGTERM)
-        if left == "cache":
-            wait_until(lambda: add_up(running.counted_by_cache()), "the cache to have counted all")
-        else:
-            assert add_up(counted_by_signatures(running.workers[left]))
+        if victim != "probe":
+            running.end("probe", signal.SIGTERM)
+        running.workers["probe"].wait(PATIENCE)
+        vanished = (victim, how) == ("probe", signal.SIGKILL)
+        return {worker: running.counted(worker, vanished=vanished) for worker in left}
+
+
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_a_live_probe_that_ends_waits_for_busy_receivers(receiver):
+    """After SIGTERM every event that the probe published reaches each receiver, although it stood still."""
+    counted = ended("probe", signal.SIGTERM)[receiver]
+    assert counted == {"received": SENT, "lost": 0, "vanished": 0}, f"sent {SENT}; {receiver}: {counted}"
+
+
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_a_probe_that_is_killed_is_counted(receiver):
+    """After SIGKILL nobody knows what a receiver missed, so each receiver counts that the probe vanished."""
+    counted = ended("probe", signal.SIGKILL)[receiver]
+    assert counted["vanished"] == 1, f"sent {SENT}; {receiver}: {counted}"
+    assert counted["received"] + counted["lost"] <= SENT, f"sent {SENT}; {receiver}: {counted}"
+
+
+@pytest.mark.parametrize("how", ENDS)
+@pytest.mark.parametrize(
+    ("victim", "receiver"),
+    [(victim, receiver) for victim in VICTIMS for receiver in RECEIVERS if receiver != victim],
+)
+def test_the_end_of_a_receiver_costs_the_others_nothing_uncounted(victim, receiver, how):
+    """Each receiver that stood still while another one ended has received or counted all events of the probe."""
+    counted = ended(victim, how)[receiver]
+    assert counted["received"] + counted["lost"] == SENT, f"sent {SENT}; {receiver}: {counted}"
+    assert not counted["vanished"]
 
 
 def test_a_subscriber_that_is_killed_while_a_file_plays_costs_the_others_nothing(tmp_path):
-    """Each of many files reaches the cache and the signature worker whole, whenever the third subscriber is killed."""
+    """Each of many files reaches all receivers whole, whenever one more subscriber is killed."""
     capture = tmp_path / "responses.pcap"
     capture.write_bytes(pcap(*[(number, 0, packet(number)) for number in range(OF_FILE)]))
     with run_dir() as folder, asker(lookups_address(folder)) as client, listeners(folder) as workers:
         for number in range(FILES):
             play_and_kill(folder, capture, 1 + number % 10)
         seen = Host(folder, workers, client)
-        wait_until(lambda: add_up(seen.counted_by_cache(), FILES * OF_FILE), "the cache to have counted all")
-        assert client.ask("health")["data"]["status"] == "ended"
-        assert seen.counted_by_cache()["lost"] == 0
-        assert counted_by_signatures(workers["signatures"]) == {"received": FILES * OF_FILE, "lost": 0}
+        counted = {worker: seen.counted(worker) for worker in RECEIVERS}
+    all_of_them = {"received": FILES * OF_FILE, "lost": 0, "vanished": 0}
+    assert counted == dict.fromkeys(RECEIVERS, all_of_them), f"{FILES} files of {OF_FILE} packets: {counted}"
 
 
 def play_and_kill(folder: Path, capture: Path, messages: int) -> None:
@@ -173,7 +189,7 @@ def play_and_kill(folder: Path, capture: Path, messages: int) -> None:
     victim = [sys.executable, "-c", VICTIM, events_address(folder), str(messages)]
     with (
         subprocess.Popen(victim, stdout=subprocess.PIPE, text=True) as killed,
-        started("probe", "--run-dir", folder, "--capture", capture, "--subscribers", "3") as probe,
+        started("probe", "--run-dir", folder, "--capture", capture, "--subscribers", str(len(WORKERS))) as probe,
     ):
         assert killed.stdout.readline()
         killed.kill()

@@ -10,7 +10,7 @@ import pytest
 
 from dnstrail_probe.ebpf.source import EbpfSource
 from live.namespaces import live_or_skip
-from live.processes import run_dir, started, text_of, wait_until
+from live.processes import children_of, run_dir, started, text_of, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to lose")
 USER = 65533
@@ -25,8 +25,12 @@ def capturing(*arguments: str):
             os.chown(folder, USER, USER)
         with started("probe", "--run-dir", folder, *(word.format(folder=folder) for word in arguments)) as process:
             wait_until((folder / "events.sock").exists, "the socket")
-            lines = text_of(Path(f"/proc/{process.pid}/status")).splitlines()
-            yield dict(line.split(":\t", 1) for line in lines)
+            yield status_of(process.pid)
+
+
+def status_of(process: int) -> dict[str, str]:
+    """Return the status of a process."""
+    return dict(line.split(":\t", 1) for line in text_of(Path(f"/proc/{process}/status")).splitlines())
 
 
 def capabilities(status: dict[str, str]) -> set[int]:
@@ -44,11 +48,13 @@ def test_sources_that_need_nothing_keep_nothing(capture):
 
 @pytest.mark.parametrize("capture", ["ebpf", "ebpf:getaddrinfo"])
 def test_ebpf_keeps_two_capabilities(capture):
-    """The eBPF sources keep exactly the capabilities that they name."""
+    """The eBPF sources keep exactly the capabilities that they name, and their child that reads files keeps one."""
     live_or_skip()
     with capturing("--capture", capture) as status:
         assert capabilities(status) == {BITS[name] for name in EbpfSource.capabilities}
         assert status["NoNewPrivs"] == "1"
+        (child,) = map(status_of, children_of(int(status["Pid"])))
+        assert (capabilities(child), child["NoNewPrivs"]) == ({BITS["CAP_SYS_PTRACE"]}, "1")
 
 
 def test_the_probe_of_a_file_becomes_another_user():

@@ -30,7 +30,7 @@ _BITS = {
     "CAP_BPF": 39,
 }
 _IN_SYS_ADMIN = {"CAP_PERFMON", "CAP_BPF"}  # CAP_SYS_ADMIN implies them: until Linux 5.8 they were a part of it
-_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _CLEAR_ALL = 24, 38, 47, 4
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _RAISE, _CLEAR_ALL = 24, 38, 47, 2, 4
 _VERSION = 0x20080522  # of the header of capset(2), since Linux 2.6.26
 _LOW = 0xFFFFFFFF
 _SERVICE = "dnstrail"  # the system user of the units
@@ -46,10 +46,11 @@ def missing_capabilities(*names: str) -> list[str]:
     return [name for name in names if name not in held]
 
 
-def keep_capabilities(*names: str) -> None:
+def keep_capabilities(*names: str, inherited: bool = False) -> None:
     """Drop all other capabilities for good, in this thread and in those that it starts later; uid 0 regains none.
 
-    The capabilities named are in effect afterwards, as far as this thread holds them.
+    The capabilities named are in effect afterwards, as far as this thread holds them. With `inherited`, a program that
+    this thread executes has them as well, whatever its user.
 
     Raises:
         OSError: the kernel refused the change.
@@ -63,8 +64,11 @@ def keep_capabilities(*names: str) -> None:
                 call("prctl", _PR_CAPBSET_DROP, bit, 0, 0, 0)
     call("prctl", _PR_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0)
     low, high = kept & _LOW, kept >> 32
-    data = struct.pack("=6I", low, low, 0, high, high, 0)  # effective, permitted, inheritable; twice
-    call("capset", struct.pack("=Ii", _VERSION, 0), data)
+    data = (low, low, low * inherited, high, high, high * inherited)  # effective, permitted, inheritable; twice
+    call("capset", struct.pack("=Ii", _VERSION, 0), struct.pack("=6I", *data))
+    for name in names if inherited else ():
+        with suppress(OSError):  # this thread does not hold it
+            call("prctl", _PR_CAP_AMBIENT, _RAISE, _BITS[name], 0, 0)
 
 
 def _set_of(kind: str) -> int:

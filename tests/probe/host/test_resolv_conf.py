@@ -8,7 +8,8 @@ from ipaddress import ip_address
 import pytest
 
 from dnstrail_probe.host import resolv_conf
-from dnstrail_probe.host.resolv_conf import MAX_WAITING, ResolvConf, configured_in
+from dnstrail_probe.host.resolv_conf import MAX_WAITING, ResolvConf
+from dnstrail_probe.host.resolv_conf_child import configured_in
 from live.processes import wait_until
 
 SECOND = 10**9
@@ -180,11 +181,11 @@ def test_a_file_that_hangs_holds_up_nothing_else(resolvers, counters, monkeypatc
     """While a read hangs, no lookup waits, and processes beyond the bound are counted and not remembered."""
     hanging, release = threading.Event(), threading.Event()
 
-    def hang(_proc, _pid):
+    def hang(_reader, _pid):
         hanging.set()
         release.wait()
 
-    monkeypatch.setattr(resolv_conf, "_read", hang)
+    monkeypatch.setattr(resolv_conf.ResolvConfReader, "read", hang)
     assert resolvers.look(1, 1, 0, NOW) is None
     assert hanging.wait(10)
     for pid in range(2, 10_000):

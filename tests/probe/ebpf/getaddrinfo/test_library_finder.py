@@ -246,6 +246,23 @@ def test_a_forged_file_is_skipped(own, watches, finding, tmp_path):
         assert set(watches.places) == {own}
 
 
+def link_to_a_pipe(path):
+    """Make a link to a pipe that lies outside of the root."""
+    os.mkfifo(path.parents[2] / "pipe")
+    path.symlink_to(path.parents[2] / "pipe")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, link_to_a_pipe, os.mkdir])
+def test_a_library_that_is_no_file_is_skipped(own, watches, finding, tmp_path, make):
+    """A pipe without a writer in the place of a library is never opened, and the next process is examined."""
+    with other_root(tmp_path) as (pid, library):
+        library.unlink()
+        make(library)
+        finding.finder.examine(pid, NOW)
+        finding.finder.examine_all(NOW)
+        assert set(watches.places) == {own}
+
+
 def test_the_library_of_a_starting_container_is_watched(own, watches, finding, tmp_path):
     """A library is watched as soon as a process of the container's cgroup has the container's root."""
     cgroup = tmp_path / "cgroup"

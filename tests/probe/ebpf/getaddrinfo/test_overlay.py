@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail_probe.ebpf.getaddrinfo import overlay as overlay_module
 from dnstrail_probe.ebpf.getaddrinfo.overlay import layers, open_layer
 from dnstrail_probe.host.process_root import identity, open_below, open_root
 from live.getaddrinfo_program import make_root
@@ -85,14 +86,42 @@ def test_a_file_that_was_copied_up(overlay):
         assert identity(os.fstat(real)) != identity((folder / "lower" / "cat").stat())
 
 
-def test_a_file_that_was_replaced_in_its_layer(overlay):
-    """If the layer has another file at the path, the file of the overlay is used, and not the stranger."""
+def other_file(path):
+    """Put another file at a path."""
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+
+def pipe(path):
+    """Put a pipe without a writer at a path."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_to_a_pipe(path):
+    """Put a link to a pipe outside of the layer at a path."""
+    path.unlink()
+    os.mkfifo(path.parents[1] / "pipe")
+    path.symlink_to(path.parents[1] / "pipe")
+
+
+@pytest.mark.parametrize("replace", [other_file, pipe, link_to_a_pipe])
+def test_a_file_that_was_replaced_in_its_layer(overlay, replace):
+    """If the layer has something else at the path, the file of the overlay is used, and a pipe is never opened."""
     pid, folder = overlay
     with open_root(pid) as root, open_below(root, "/cat") as file:
-        shutil.copy(folder / "lower" / "cat", folder / "lower" / "copy")
-        (folder / "lower" / "copy").replace(folder / "lower" / "cat")
+        replace(folder / "lower" / "cat")
         with open_layer(pid, file) as (real, path):
             assert (real, path) == (file, "")
+
+
+def test_a_layer_that_is_a_pipe_is_not_opened(monkeypatch, tmp_path):
+    """A mount can name any path of the host as a layer: a pipe without a writer is refused, without waiting."""
+    os.mkfifo(tmp_path / "pipe")
+    mount = f"67 43 0:39 / / rw - overlay none ro,lowerdir={tmp_path}/pipe\n"
+    monkeypatch.setattr(overlay_module, "_mounts", lambda _: mount)
+    with (tmp_path / "file").open("w") as file, open_layer(1, file.fileno()) as (real, path):
+        assert (real, path) == (file.fileno(), "")
 
 
 def test_a_file_of_no_overlay_is_itself(tmp_path):
