@@ -14,6 +14,7 @@ from dnstrail.image.apply import apply_event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter
+from dnstrail_cache.doubt import EVERYBODY, losers
 from dnstrail_cache.health import TurnTimes
 from dnstrail_cache.state import CacheState
 
@@ -37,7 +38,7 @@ class Feeder:
         self._state = state
         self._report = report
         self._loss_reporter = LossReporter()
-        self._losses = -1
+        self._lost_on_bus = 0
         self._silent: set[str] = set()
 
     def drain(self) -> None:
@@ -86,6 +87,7 @@ class Feeder:
 
     def _end_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live
+        earlier = state.follower.last(turn.start)
         state.follower.turn(turn)
         self._listener.turn(turn)
         if turn.live:
@@ -93,25 +95,26 @@ class Feeder:
             if not was_live:  # the image holds nothing from before the first live turn
                 state.image.forget(state.now)
         now = state.clock.monotonic()
-        earlier = state.turn_times.get(turn.start)
-        state.turn_times[turn.start] = TurnTimes(now if earlier is None else earlier.first, now)
+        heard = state.turn_times.get(turn.start)
+        state.turn_times[turn.start] = TurnTimes(now if heard is None else heard.first, now)
         if len(state.turn_times) > len(state.probes):  # the follower has evicted a start
             state.turn_times = {probe.start: state.turn_times[probe.start] for probe in state.probes}
-        self._note_losses()
+        self._note_losses(turn, earlier)
         self._loss_reporter.note(state.follower.lost, now)
 
-    def _note_losses(self) -> None:
-        """Put all parties in doubt after a loss, here or at a probe, and after the start of a probe."""
+    def _note_losses(self, turn: Turn, earlier: Turn | None) -> None:
+        """Put in doubt who lost events at the probe; all parties after a loss on the bus, or the start of a probe."""
         state = self._state
-        losses = sum(state.follower.lost.values()) + len(state.probes)
-        losses += sum(sum(reasons.values()) for probe in state.probes for reasons in probe.lost.values())
-        if losses != self._losses:
-            self._losses = losses
+        lost = sum(state.follower.lost.values())
+        if earlier is None or lost != self._lost_on_bus:
+            self._lost_on_bus = lost
             self._doubt()
+        for cgroup in losers(turn, earlier):
+            self._doubt(turn.host, cgroup)
 
-    def _doubt(self) -> None:
-        """Put all parties in doubt: events were lost, or a probe has started."""
-        self._state.image.gap(max(self._state.now, self._state.image.now))
+    def _doubt(self, host: str = "", cgroup: int = EVERYBODY) -> None:
+        """Put a cgroup in doubt, all of a host, or all parties."""
+        self._state.image.gap(max(self._state.now, self._state.image.now), host, cgroup)
 
     def _note_silence(self) -> None:
         if self._listener.idle(self._state.clock.monotonic()):

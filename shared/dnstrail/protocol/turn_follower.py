@@ -43,6 +43,11 @@ class TurnFollower:
         """Return whether anything of a start was received, and is remembered."""
         return start in self._starts
 
+    def last(self, start: str) -> Turn | None:
+        """Return the last turn of a start that was received to its end, None without any."""
+        known = self._starts.get(start)
+        return None if known is None else known.last
+
     def batch(self, topic: str, batch: Batch) -> None:
         """Note a batch that was received."""
         start = self._start(batch.start)

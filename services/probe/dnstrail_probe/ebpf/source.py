@@ -50,7 +50,6 @@ class EbpfSource:
         self.counters: Counter[str] = Counter()
         self._clock = clock
         ports = options.ports
-        self._clock = clock
         self._programs = load_programs(options, getaddrinfo=getaddrinfo, sizes=sizes)
         self._cgroup_names: dict[int, str] = {}
         self._losses = CgroupLosses(self._programs.losses)

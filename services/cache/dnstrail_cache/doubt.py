@@ -1,0 +1,30 @@
+"""The parties that lost events at a probe: their unmatched answers are doubted (docs/capture.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dnstrail.protocol.batches import Turn
+
+_KERNEL = "kernel"
+_HARMLESS = frozenset({"owners_evicted"})  # these events lack their process, but none is lost
+EVERYBODY = 0  # stands for all cgroups of the host
+
+
+def losers(turn: Turn, earlier: Turn | None) -> Iterator[int]:
+    """Yield the cgroups that lost events since the last turn of the same start that was received.
+
+    EVERYBODY stands for all of them, where the source does not know whose events were lost.
+    """
+    before = {} if earlier is None else earlier.lost
+    for hop, reasons in turn.lost.items():
+        if hop == _KERNEL and turn.lost_by_cgroup:
+            continue
+        known = before.get(hop, {})
+        if any(lost > known.get(reason, 0) for reason, lost in reasons.items() if reason not in _HARMLESS):
+            yield EVERYBODY
+            return
+    of_cgroup = {} if earlier is None else {one.cgroup: one.lost for one in earlier.lost_by_cgroup}
+    for one in turn.lost_by_cgroup:
+        if one.lost > of_cgroup.get(one.cgroup, 0):
+            yield one.cgroup
