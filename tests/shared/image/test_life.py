@@ -29,13 +29,6 @@ def a(ttl: int, name: str = "a.com", address: str = "1.1.1.1") -> bytes:
     return response_to(name, f"{name} A {address}", ttl=ttl)
 
 
-def only(image: Image) -> Relation:
-    """Return the only relation of an image."""
-    [owned] = image.store.forward.out.values()
-    [relation] = owned.values()
-    return relation
-
-
 # TTL, grace, seconds since the sighting, and the state of a lookup at that time (None: not found).
 LIVES = [
     (10, 0, 0, "live"),
