@@ -32,7 +32,7 @@ class Case:
     went: Flow
     came: Flow
     reason: str = ""  # "": it matches
-    message: bytes = answer()  # noqa: RUF009 - a frozen value
+    message: bytes = answer()
     query: bytes = query()
     after: float = 0.02
 

@@ -14,7 +14,7 @@ PTR = "4.3.2.1.in-addr.arpa"
 
 def fed(talk: Talk, cgroup: int, *names: str, ttl: int = WEEK) -> None:
     """Feed answers that a party asked for."""
-    for name, payload in answers(names, ttl=ttl):
+    for _, payload in answers(names, ttl=ttl):
         talk.hear(0, payload, cgroup=cgroup)
 
 
