@@ -155,13 +155,17 @@ class Down:
         """Note the target of a relation by its freshness; return True if the bound on nodes leaves it out."""
         if kind in _ADDRESSES or (kind in _BINDINGS and address_text(target) is not None):
             known = addresses.get(target)
+            if known is None and self._size() >= nodes:
+                return True
             if known is None or rank < known:
                 addresses[target] = rank
-            return known is None and self._size() > nodes
+            return False
         known_name = self.names.get(target)
+        if known_name is None and self._size() >= nodes:
+            return True
         if known_name is None or -rank[0] > known_name:
             self.names[target] = -rank[0]
-        return known_name is None and self._size() > nodes
+        return False
 
     def _size(self) -> int:
         return len(self.near) + len(self.far) + len(self.names)

@@ -41,6 +41,9 @@ class Store:
         places = self.places
         root = places.find_or_add(answer.question, answer.party)
         record = root.find(answer.edges, doubted=answer.doubted)
+        if record is not None and live and record.ends + self._grace + self._history <= now:
+            self._remove(record)  # a sweep would have removed it
+            root, record = places.find_or_add(answer.question, answer.party), None
         if record is None:
             record = self._add_record(root, answer)
         else:

@@ -5,35 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from dnstrail.image.relation import Relation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders.dns_builders import T, response_to
-from dnstrail.image import Bounds, Image
-from model.consistent import assert_consistent
+from builders.dns_builders import response_to, t
+from dnstrail.image import Bounds, Circumstances, Image
 
 DAY = 86400
 
 
-def fed(*messages: tuple[float, bytes], grace: float = 0.0, history: float = 300.0, size: int = 5000) -> Image:
+def fed(
+    *messages: tuple[float, bytes], grace: float = 0.0, history: float = 300.0, size: int = 5000, live: bool = False
+) -> Image:
     """Return an image after some messages, with stamps in seconds after T."""
     image = Image(Bounds(grace=grace, history=history, size=size))
     for stamp, payload in messages:
-        image.feed(T + stamp, payload)
+        image.feed(t(stamp), payload, Circumstances(live=live))
     return image
 
 
 def a(ttl: int, name: str = "a.com", address: str = "1.1.1.1") -> bytes:
     """Return the answer to a question about a name: one address."""
     return response_to(name, f"{name} A {address}", ttl=ttl)
-
-
-def only(image: Image) -> Relation:
-    """Return the only relation of an image."""
-    [owned] = image.store.forward.out.values()
-    [relation] = owned.values()
-    return relation
 
 
 # TTL, grace, seconds since the sighting, and the state of a lookup at that time (None: not found).
@@ -63,7 +56,7 @@ def test_a_relation_is_live_then_in_grace_then_gone(
 ) -> None:
     """A relation is live before its sighting plus TTL, in grace for the seconds after that, and then not found."""
     image = fed((0, a(ttl)), grace=grace)
-    for found in (image.get(key, now=T + age), image.get(key, at=T + age)):
+    for found in (image.get(key, now=t(age)), image.get(key, at=t(age))):
         assert (found and found.state) == state
 
 
@@ -81,113 +74,116 @@ def test_every_message_moves_the_clock() -> None:
 
 @dataclass(frozen=True)
 class Second:
-    """A second sighting of a relation with TTL 10 and grace 5, and the expected life; times are seconds after T."""
+    """A second answer after one with TTL 10, grace 5; and when the relation is live, in seconds after T."""
 
     says: str
     stamp: float
     ttl: int
-    first: float
-    last: float
-    count: int
-    ends: float
+    live: list[tuple[float, float]]
 
 
 SECOND = [
-    Second("within the life", stamp=9, ttl=10, first=0, last=9, count=2, ends=19),
-    Second("within the grace", stamp=14.5, ttl=10, first=0, last=14.5, count=2, ends=24.5),
-    Second("at the end", stamp=15, ttl=10, first=15, last=15, count=1, ends=25),
-    Second("after the end", stamp=100, ttl=10, first=100, last=100, count=1, ends=110),
-    Second("a shorter TTL", stamp=2, ttl=1, first=0, last=2, count=2, ends=10),
-    Second("TTL 0", stamp=2, ttl=0, first=0, last=2, count=2, ends=10),
-    Second("TTL 0 within the grace", stamp=12, ttl=0, first=0, last=12, count=2, ends=12),
-    Second("at the same instant", stamp=0, ttl=20, first=0, last=0, count=2, ends=20),
-    Second("a late packet", stamp=-5, ttl=10, first=-5, last=0, count=2, ends=10),
-    Second("a late packet with a long life", stamp=-5, ttl=100, first=-5, last=0, count=2, ends=95),
-    Second("a late packet from before the life", stamp=-1000, ttl=10, first=-1000, last=0, count=2, ends=10),
+    Second("within the life", stamp=9, ttl=10, live=[(0, 24)]),
+    Second("within the grace", stamp=14.5, ttl=10, live=[(0, 29.5)]),
+    Second("at the end", stamp=15, ttl=10, live=[(0, 30)]),
+    Second("after the end", stamp=100, ttl=10, live=[(0, 15), (100, 115)]),
+    Second("a shorter TTL", stamp=2, ttl=1, live=[(0, 15)]),
+    Second("TTL 0", stamp=2, ttl=0, live=[(0, 15)]),
+    Second("TTL 0 within the grace", stamp=12, ttl=0, live=[(0, 17)]),
+    Second("at the same instant", stamp=0, ttl=20, live=[(0, 25)]),
+    Second("a late packet", stamp=-5, ttl=10, live=[(0, 15)]),
+    Second("a late packet with a long life", stamp=-5, ttl=100, live=[(0, 100)]),
+    Second("a late packet from before the life", stamp=-1000, ttl=10, live=[(0, 15)]),
 ]
 
 
 @pytest.mark.parametrize("second", SECOND, ids=lambda second: second.says)
-def test_a_second_sighting(second: Second) -> None:
-    """A sighting before the end extends a life and never shortens it; one at the end or later starts another life."""
-    relation = only(fed((0, a(10)), (second.stamp, a(second.ttl)), grace=5))
-    assert (relation.first_seen - T, relation.last_seen - T) == (second.first, second.last)
-    assert (relation.count, relation.ends - T) == (second.count, second.ends)
-
-
-def test_a_new_life_has_roots_of_its_own() -> None:
-    """A new life forgets the questions of the old life; one life keeps all its questions."""
-    by_w = response_to("w.com", "w.com CNAME c.net ttl=300", "c.net A 1.1.1.1 ttl=10")
-    same = fed((0, by_w), (9, a(10, "c.net")))
-    other = fed((0, by_w), (10, a(10, "c.net")))
-    roots = [next(iter(image.store.forward.out["c.net"].values())).roots for image in (same, other)]
-    assert [sorted(names) for names in roots] == [["c.net", "w.com"], ["c.net"]]
-    for image in (same, other):
-        assert_consistent(image)
+@pytest.mark.parametrize("address", ["1.1.1.1", "2.2.2.2"], ids=["the same answer", "another answer"])
+def test_each_answer_gives_a_life_of_its_own(second: Second, address: str) -> None:
+    """A relation is live by each answer for its own TTL; no answer prolongs or shortens the life by another."""
+    other = [] if address == "1.1.1.1" else [f"a.com A {address}"]
+    again = response_to("a.com", "a.com A 1.1.1.1", *other, ttl=second.ttl)
+    image = fed((0, a(10)), (second.stamp, again), grace=5)
+    for start, end in second.live:
+        assert image.get("1.1.1.1", at=t(start)) is not None
+        assert image.get("1.1.1.1", at=t(start) - 1) is None
+        assert image.get("1.1.1.1", at=t(end) - 1) is not None
+        assert image.get("1.1.1.1", at=t(end)) is None
+    assert image.get("1.1.1.1", now=t(second.live[-1][1]) - 1) is not None
+    assert image.get("1.1.1.1", now=t(second.live[-1][1])) is None
 
 
 def test_a_life_belongs_to_the_relation() -> None:
     """Two names with one address, and two addresses of one name, end independently."""
     image = fed((0, a(10)), (0, a(100, "b.com")), (0, a(100, "a.com", "2.2.2.2")))
-    assert image.get("1.1.1.1", now=T + 10).dns_queries == ["b.com"]
-    assert image.get("a.com", now=T + 10).ip_addresses == ["2.2.2.2"]
+    assert image.get("1.1.1.1", now=t(10)).dns_queries == ["b.com"]
+    assert image.get("a.com", now=t(10)).ip_addresses == ["2.2.2.2"]
 
 
 def test_the_state_belongs_to_the_whole_result() -> None:
     """A result is live if it would contain an address without grace, whatever else is in grace."""
     chain = response_to("a.com", "a.com CNAME b.com ttl=10", "b.com A 1.1.1.1 ttl=100")
     image = fed((0, chain), grace=60)
-    states = {key: image.get(key, now=T + 10).state for key in ("a.com", "b.com", "1.1.1.1")}
+    states = {key: image.get(key, now=t(10)).state for key in ("a.com", "b.com", "1.1.1.1")}
     assert states == {"a.com": "grace", "b.com": "live", "1.1.1.1": "live"}
-    assert image.get("1.1.1.1", now=T + 10).dns_queries == ["a.com", "b.com"]
+    assert image.get("1.1.1.1", now=t(10)).dns_queries == ["a.com", "b.com"]
 
 
 def test_a_pointer_has_its_grace() -> None:
     """A PTR relation is live, then in grace, then gone, like any other relation."""
     image = fed((0, response_to("4.3.2.1.in-addr.arpa PTR", "4.3.2.1.in-addr.arpa PTR h.com", ttl=10)), grace=5)
     for key in ("1.2.3.4", "h.com"):
-        states = [image.get(key, now=T + age) for age in (9, 10, 15)]
+        states = [image.get(key, now=t(age)) for age in (9, 10, 15)]
         assert [found and found.state for found in states] == ["live", "grace", None]
 
 
 def test_later_relations_are_unknown_in_the_past() -> None:
     """A lookup with `at` does not find a relation that was first seen later."""
     image = fed((0, a(100)), (50, a(100, "a.com", "2.2.2.2")))
-    assert image.get("a.com", at=T + 49.9).ip_addresses == ["1.1.1.1"]
-    assert image.get("a.com", at=T + 50).ip_addresses == ["2.2.2.2", "1.1.1.1"]
-    assert image.get("a.com", at=T - 0.1) is None
-    assert image.get("2.2.2.2", at=T) is None
+    assert image.get("a.com", at=t(49.9)).ip_addresses == ["1.1.1.1"]
+    assert image.get("a.com", at=t(50)).ip_addresses == ["2.2.2.2", "1.1.1.1"]
+    assert image.get("a.com", at=t(-0.1)) is None
+    assert image.get("2.2.2.2", at=t()) is None
 
 
 def test_later_questions_are_unknown_in_the_past() -> None:
     """The root of a lookup with `at` is a question that had been asked by then."""
     by_w = response_to("w.com", "w.com CNAME c.net", "c.net A 1.1.1.1")
     image = fed((0, by_w), (10, a(300, "c.net")))
-    assert [image.get("c.net", at=T + at).dns_root for at in (5, 10)] == ["w.com", "c.net"]
-    assert image.get("1.1.1.1", at=T + 5).dns_root == "w.com"
+    assert [image.get("c.net", at=t(at)).dns_root for at in (5, 10)] == ["w.com", "c.net"]
+    assert image.get("1.1.1.1", at=t(5)).dns_root == "w.com"
 
 
 def test_without_at_everything_received_counts() -> None:
     """A lookup with an earlier `now` uses everything received since; it tests only expiry."""
     image = fed((0, a(100)), (50, a(100, "b.com", "2.2.2.2")))
-    assert image.get("b.com", now=T) is not None
-    assert image.get("b.com", at=T) is None
+    assert image.get("b.com", now=t()) is not None
+    assert image.get("b.com", at=t()) is None
 
 
 def test_expired_relations_are_held_for_the_history() -> None:
     """An expired relation is found with `at` until it is swept, `history` seconds after its end."""
-    image = fed((0, a(10)), history=300)
+    image = fed((0, a(10)), history=300, live=True)
     for now, kept in ((10, True), (309.9, True), (310, False)):
-        image.sweep(T + now, 100)
-        assert (image.get("a.com", at=T + 5) is not None) is kept
-        assert image.remembers(T + 5) is kept
-    assert (image.store.relations, len(image)) == (0, 0)
+        image.advance(t(now))
+        image.sweep(100)
+        assert (image.get("a.com", at=t(5)) is not None) is kept
+        assert image.remembers(t(5)) is kept
+    assert (image.store.places.relations, len(image)) == (0, 0)
+
+
+def test_nothing_of_a_file_is_removed_by_time() -> None:
+    """The past of a file is found however long ago it ended."""
+    image = fed((0, a(10)), (10**6, a(10, "b.com", "2.2.2.2")), history=0)
+    image.sweep(100)
+    assert image.get("a.com", at=t(5)) is not None
+    assert image.forgotten is None
 
 
 REMEMBERED = {
     "nothing was forgotten": ([(0, a(10))], None),
     "swept": ([(0, a(10)), (1000, a(10, "b.com", "2.2.2.2"))], 10),
-    "a new life": ([(0, a(10)), (50, a(10))], 10),
+    "two lives": ([(0, a(10)), (50, a(10))], None),
     "evicted": ([(0, a(10)), (1, a(10, "b.com", "2.2.2.2")), (2, a(10, "c.com", "3.3.3.3"))], 10),
     "a shared relation survives": ([(0, a(10)), (1, a(20, "b.com")), (2, a(30, "c.com"))], 10),
 }
@@ -197,12 +193,12 @@ REMEMBERED = {
 def test_the_past_is_complete_from_the_last_eviction(
     messages: list[tuple[float, bytes]], forgotten: float | None
 ) -> None:
-    """The past is complete from the latest end of anything that was swept, evicted or started anew."""
-    image = fed(*messages, size=2)
+    """The past is complete from the latest end of anything that was swept or evicted."""
+    image = fed(*messages, size=2, live=True)
     if forgotten is None:
-        assert image.remembers(float("-inf"))
+        assert image.forgotten is None
     else:
-        assert (image.remembers(T + forgotten), image.remembers(T + forgotten - 0.001)) == (True, False)
+        assert (image.remembers(t(forgotten)), image.remembers(t(forgotten - 0.001))) == (True, False)
 
 
 KEYS = ["a.com", "b.com", "c.net", "d.org", "1.1.1.1", "1.1.1.2", "1.2.3.4"]
@@ -229,33 +225,17 @@ def test_sweeping_is_never_visible(steps: list, grace: float) -> None:
     """An image that sweeps after each message answers every lookup within its history like an image that does not."""
     bounds = Bounds(size=10**6, grace=grace, history=300.0)
     swept, left = Image(bounds), Image(bounds)
-    left.sweep = lambda now, steps: None  # nobody sweeps it
-    clock = T
+    left.store.sweep = lambda now, steps, *, live: None  # nobody sweeps it
+    clock = 0.0
     for ahead, (question, records), ttl in steps:
         clock += max(ahead, 0.0)
         payload = response_to(question, *(record.format(ttl) for record in records))
         for image in (swept, left):
-            image.feed(clock + min(ahead, 0.0), payload)
-        swept.sweep(swept.latest, 10**6)
-        assert_consistent(swept)
+            image.feed(t(clock + min(ahead, 0.0)), payload, Circumstances(live=True))
+        swept.sweep(10**6)
         for key in KEYS:
             assert swept.get(key) == left.get(key), key
             assert swept.trails(key) == left.trails(key), key
-            for at in (clock, clock - 50, clock - 299):
+            for at in (t(clock), t(clock - 50), t(clock - 299)):
                 if swept.remembers(at):
                     assert swept.get(key, at=at) == left.get(key, at=at), (key, at)
-
-
-def test_an_ended_root_starts_anew() -> None:
-    """A question that is answered again after all its relations ended has only its new answer, swept or not."""
-    bounds = Bounds(grace=0)
-    swept, left = Image(bounds), Image(bounds)
-    for image in (swept, left):
-        for name in "abcdefgh":  # they all end at once, and are more than one message sweeps
-            image.feed(T, a(10, name, "1.1.1.1"))
-        image.feed(T + 20, a(10, "z", "2.2.2.2"))
-    swept.sweep(swept.latest, 100)
-    for image in (swept, left):
-        image.feed(T + 20, a(10, "h", "1.1.1.1"))
-        first = image.trails("1.1.1.1").trails[0]
-        assert (first.dns_root, sum(asker.count for asker in first.asked)) == ("h", 1)

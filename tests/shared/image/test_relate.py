@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import permutations
 
 import dns.flags
 import pytest
 
-from builders.dns_builders import SECOND, A, asked, by_hand, record, relations_of, response_to, wire
+from builders.dns_builders import CNAME, SECOND, A, asked, by_hand, record, relations_of, response_to, wire
 from builders.hostile import ONE, QUESTION, P
-from dnstrail.image import Image
-from dnstrail.image.relate import MAX_TTL, life
+from dnstrail.captured import Flow
+from dnstrail.dns import decode
+from dnstrail.image import Circumstances, Image
+from dnstrail.image.relate import MAX_TTL, life, relate
 
 ADDRESS = record(P, A, ONE)
 V6 = "2001:db8::1"
@@ -222,3 +225,54 @@ def test_the_flags_of_a_response_do_not_matter() -> None:
     plain = relations_of(response_to("a A", "a A 1.1.1.1"))
     for flags in (dns.flags.TC, dns.flags.AA, *range(1, 12)):
         assert relations_of(response_to("a A", "a A 1.1.1.1", flags=flags)) == plain
+
+
+OWN_ONLY = {
+    "an address of the question": ("a A", ["a A 1.1.1.1"], ["a A 1.1.1.1 300"]),
+    "an alias and its address": ("a A", ["a CNAME b", "b A 6.6.6.6"], ["a CNAME b 300"]),
+    "a reverse name": ("4.3.2.1.in-addr.arpa PTR", ["4.3.2.1.in-addr.arpa PTR h"], ["1.2.3.4 PTR h 300"]),
+    "a reverse name through an alias": (
+        "4.3.2.1.in-addr.arpa PTR",
+        ["4.3.2.1.in-addr.arpa CNAME x", "x PTR h"],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("question", "records", "relations"), OWN_ONLY.values(), ids=OWN_ONLY)
+def test_of_some_answers_only_the_questions_own_records_count(question, records, relations) -> None:
+    """With `own_only` the records of other names make no relation."""
+    assert relations_of(response_to(question, *records), own_only=True)[1] == relations
+
+
+@pytest.mark.parametrize(
+    ("flags", "role", "egress", "kept"),
+    [
+        (0x8400, "forwarder", False, "own"),
+        (0x8400, "forwarder", True, "all"),
+        (0x8400, "client", False, "all"),
+        (0x8480, "forwarder", False, "all"),
+        (0x8180, "forwarder", False, "all"),
+        (0x8000, "forwarder", False, "all"),
+        (0x8600, "forwarder", False, "own"),
+    ],
+)
+def test_of_an_authoritative_answer_to_a_forwarder_only_own_records_count(flags, role, egress, kept) -> None:
+    """Where a forwarder receives an answer with AA and without RA, only the question's own records count."""
+    image = Image()
+    chain = record(P, CNAME, b"\x01b\x00"), record(b"\x01b\x00", A, bytes([6, 6, 6, 6]))
+    flow = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, role=role, egress=egress)
+    image.feed(0, by_hand(QUESTION, *chain, flags=flags), Circumstances(flow))
+    assert image.get("q.example", at=0).dns_queries == ["q.example", "b"]
+    assert (image.get("6.6.6.6", at=0) is None) is (kept == "own")
+    assert image.counters["foreign_record"] == int(kept == "own")
+
+
+@pytest.mark.parametrize("records", [3, 4])
+def test_the_first_relations_of_a_large_answer_count(records) -> None:
+    """Of one answer the first relations up to the bound count; the others are counted."""
+    lines = [f"a A 1.1.1.{number}" for number in range(records)]
+    counters: Counter[str] = Counter()
+    stated = relate(decode(response_to("a", *lines)), counters, 3)
+    assert [target for _, _, target in stated.edges] == ["1.1.1.0", "1.1.1.1", "1.1.1.2"]
+    assert counters["evicted_owned"] == records - 3

@@ -79,10 +79,10 @@ def _record(line: str, ttl: int) -> dns.rrset.RRset:
     return rr(owner, kind, VALUES.get(kind, "{}").format(text) if len(value) == 1 else text, ttl)
 
 
-def relations_of(payload: bytes) -> tuple[str, list[str], Counter[str]]:
+def relations_of(payload: bytes, *, own_only: bool = False) -> tuple[str, list[str], Counter[str]]:
     """Return the root of a message, its relations as text, and the counters."""
     counters: Counter[str] = Counter()
-    stated = relate(decode(payload), counters, 4096)
+    stated = relate(decode(payload), counters, 4096, own_only=own_only)
     edges = zip(stated.edges, stated.lives, strict=True)
     texts = [f"{owner} {Kind(kind).name} {target} {life // SECOND}" for (owner, kind, target), life in edges]
     return stated.question, texts, counters

@@ -34,6 +34,7 @@ def back(flow: Flow, **changes: Any) -> Flow:
 ADDRESSED = there()
 OWN = there(socket=7, namespace=1, egress=True)
 SERVERS = there(socket=9, namespace=1)
+_HOME = back(OWN)
 
 
 def query(name: str = "a.example", kind: int = A, id_: int = 1, flags: int = 0x0100, klass: int = 1) -> bytes:
@@ -72,7 +73,7 @@ class Talk:
         """Feed a query."""
         assert self.say(after, payload, flow, **whose) == FeedOutcome()
 
-    def hear(self, after: float, payload: bytes = answer(), flow: Flow | None = back(OWN), **whose: int) -> FeedOutcome:
+    def hear(self, after: float, payload: bytes = answer(), flow: Flow | None = _HOME, **whose: int) -> FeedOutcome:
         """Feed a response."""
         return self.say(after, payload, flow, **whose)
 

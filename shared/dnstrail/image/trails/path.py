@@ -53,8 +53,8 @@ def find_paths(view: View, held: View, roots: dict[str, Root], key: str, nodes: 
             cut = True
             continue
         leading = [record for record in records if _leads(record, key, asked=name == key)]
-        alive = name in live.nearer and any(_is_live(view, record, key if name == key else "") for record in records)
-        if alive and not any(_is_live(view, record) for record in leading):
+        alive = name in live.nearer and any(is_live(view, record, key if name == key else "") for record in records)
+        if alive and not any(is_live(view, record) for record in leading):
             leading = []  # the path is live by another answer
         found.append(Path(root, chain, leading or records, bool(leading), alive))
     return Paths([*found, *_pointers(view, held, key)], cut)
@@ -77,10 +77,10 @@ def _leads(record: Record, key: str, *, asked: bool) -> bool:
 
 def _held_records(held: View, root: Root) -> list[Record]:
     """Return the records of a root that are held; reverse records have paths of their own."""
-    return [record for record in root.records() if record.edges[0][1] != PTR and _is_live(held, record)]
+    return [record for record in root.records() if record.edges[0][1] != PTR and is_live(held, record)]
 
 
-def _is_live(view: View, record: Record, node: str = "") -> bool:
+def is_live(view: View, record: Record, node: str = "") -> bool:
     """Return whether a relation is live that a record states, and that touches a node if one is given."""
     if node:
         return view.is_live_at(record, node)

@@ -12,7 +12,7 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
 from dnstrail.image.record import Record, Root
 from dnstrail.image.trails.asker import Asker, askers
-from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths
+from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths, is_live
 from dnstrail.image.trails.rank import Ranked, rank, reasons
 from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
@@ -84,14 +84,14 @@ def find_trails(
         return None
     ranked = rank(found, view, key, connection, server_names)
     scope = min((one.scope for one in ranked), default=ANY_SCOPE)
-    trails = [_trail(view, one, connection.port, rival=place > 0) for place, one in enumerate(ranked[:limit])]
+    trails = [_trail(view, held, one, connection.port, rival=place > 0) for place, one in enumerate(ranked[:limit])]
     return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) > limit, view.exact and held.exact)
 
 
-def _trail(view: View, ranked: Ranked, port: int | None, *, rival: bool) -> Trail:
+def _trail(view: View, held: View, ranked: Ranked, port: int | None, *, rival: bool) -> Trail:
     path = ranked.path
     answers = [*answers_of(view, path)]
-    steps = [_step(view, owner, target) for owner, target in pairwise(path.nodes)]
+    steps = [_step(view, held, owner, target) for owner, target in pairwise(path.nodes)]
     stamps = [answer.stamp for answer in answers]
     totals = [record.total for record in path.records if record.total is not None]
     first = [total.first for total in totals if view.at is None or total.first_noted <= view.at]
@@ -109,12 +109,12 @@ def _trail(view: View, ranked: Ranked, port: int | None, *, rival: bool) -> Trai
     )
 
 
-def _step(view: View, owner: str, target: str) -> Step:
-    """Return one relation between two nodes, as all answers that the view knows state it."""
+def _step(view: View, held: View, owner: str, target: str) -> Step:
+    """Return one relation between two nodes, as all answers that the view knows state it, within what is held."""
     kind, stamp, end, count = 0, NEVER, NEVER, 0
     for record in newest_first(view.graph.out, owner):
         for place in record.owned_by(owner):
-            if record.edges[place][::2] == (owner, target):
+            if record.edges[place][::2] == (owner, target) and is_live(held, record):
                 seen = _seen(view, record, place)
                 kind = kind or record.edges[place][1]
                 stamp, end, count = max(stamp, seen[0]), max(end, seen[1]), count + seen[2]

@@ -1,0 +1,163 @@
+"""The places of query roots: whose they are, and who gives one up."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders.dns_builders import A, by_hand, record, response_to, t
+from builders.talk import OWN, Talk, answer, answers, back, query
+from dnstrail.image import Circumstances, Image
+
+WEEK = 7 * 86_400
+PTR = "4.3.2.1.in-addr.arpa"
+
+
+def fed(talk: Talk, cgroup: int, *names: str, ttl: int = WEEK) -> None:
+    """Feed answers that a party asked for."""
+    for _, payload in answers(names, ttl=ttl):
+        talk.hear(0, payload, cgroup=cgroup)
+
+
+def found(talk: Talk, *names: str) -> int:
+    """Return the number of names that are found, without using their roots."""
+    return sum(talk.image.get(name, at=talk.image.now) is not None for name in names)
+
+
+def large(name: str, count: int) -> bytes:
+    """Return an answer with many addresses."""
+    addresses = (b"\x0b" + number.to_bytes(3, "big") for number in range(count))
+    return by_hand(query(name)[12:], *(record(b"\xc0\x0c", A, packed, WEEK) for packed in addresses))
+
+
+def test_a_few_large_answers_do_not_empty_the_image_of_others() -> None:
+    """After 33 answers of 4,050 relations of one party, all earlier and all fresh names of others are found."""
+    talk = Talk("accept")
+    earlier = [f"early{number}" for number in range(1000)]
+    fresh = [f"fresh{number}" for number in range(300)]
+    fed(talk, 1, *earlier)
+    for number in range(33):
+        talk.hear(0, large(f"large{number}", 4050), cgroup=2)
+    fed(talk, 3, *fresh)
+    assert (found(talk, *earlier), found(talk, *fresh)) == (1000, 300)
+    assert talk.image.store.places.relations <= talk.image.bounds.most_relations
+
+
+def test_endless_fresh_names_of_one_party_leave_the_roots_of_others() -> None:
+    """A party with 60,000 fresh names keeps half of all places, and the names of others stay."""
+    talk = Talk("accept")
+    earlier = [f"early{number}" for number in range(2500)]
+    fed(talk, 1, *earlier)
+    fed(talk, 2, *(f"n{number}" for number in range(60_000)))
+    assert (found(talk, *earlier), len(talk.image)) == (2500, 5000)
+    fed(talk, 3, "another")
+    assert (found(talk, *earlier), found(talk, "another"), found(talk, "n57500")) == (2499, 1, 1)
+
+
+def test_a_party_with_more_than_half_of_all_places_gives_up_its_own() -> None:
+    """A party beyond half of all places gives up its least recently used root, whoever asks; up to half anybody's."""
+    talk = Talk("accept", size=4)
+    fed(talk, 1, "a")
+    fed(talk, 2, "b", "c", "d")
+    fed(talk, 3, "e")
+    assert talk.image.roots() == ["a", "c", "d", "e"]
+    fed(talk, 3, "f")
+    assert talk.image.roots() == ["c", "d", "e", "f"], "half of all places is not too many"
+    talk.image.get("d")
+    fed(talk, 2, "g")
+    assert talk.image.roots() == ["e", "f", "d", "g"]
+
+
+def test_a_party_with_more_than_half_of_all_relations_gives_up_its_own() -> None:
+    """A party beyond half of all relations gives up its own roots, although it holds few places."""
+    talk = Talk("accept", relations=100)
+    fed(talk, 1, *"abcde")
+    talk.hear(0, large("x", 45), cgroup=2)
+    talk.hear(0, large("y", 45), cgroup=2)
+    fed(talk, 1, *"fghijk")
+    assert talk.image.roots() == [*"abcde", "y", *"fghijk"]
+    assert talk.image.counters["evicted_relations"] == 1
+
+
+def test_the_root_that_was_answered_just_now_goes_last() -> None:
+    """A single answer beyond half of all relations is kept: nothing new is refused to keep something old."""
+    talk = Talk("accept", relations=100)
+    fed(talk, 1, *"abcde")
+    talk.hear(0, large("x", 98), cgroup=2)
+    assert talk.image.roots() == ["d", "e", "x"]
+    talk.hear(0, large("y", 150), cgroup=2)
+    assert talk.image.roots() == ["y"]
+
+
+def test_an_ended_root_of_the_party_goes_first() -> None:
+    """Among its own roots a party gives up one that has ended, even if it was used later."""
+    talk = Talk("accept", size=4, grace=0)
+    fed(talk, 1, "a")
+    fed(talk, 2, "b", "c")
+    talk.hear(1, answer("10.0.0.9", name="short", ttl=1), cgroup=2)
+    talk.hear(10, answer("10.0.0.8", name="d"), cgroup=2)
+    assert sorted(talk.image.roots()) == ["a", "b", "c", "d"]
+
+
+def test_a_root_belongs_to_the_party_that_asked_first() -> None:
+    """A root stays its first party's when another one asks for it, until it loses its place."""
+    talk = Talk("accept", size=4)
+    fed(talk, 1, "a", "b")
+    fed(talk, 2, "a", "b", "c", "d", "e")
+    assert talk.image.roots() == ["a", "b", "d", "e"]
+    fed(talk, 2, "f")
+    assert talk.image.roots() == ["a", "b", "e", "f"]
+
+
+@pytest.mark.parametrize("cgroup", [0, 5])
+def test_the_party_of_a_root_without_a_cgroup(cgroup: int) -> None:
+    """Without a cgroup the network namespace is the party."""
+    talk = Talk("accept", size=4)
+    fed(talk, 9, "a")
+    for number in range(9):
+        talk.hear(0, answer(name=f"n{number}"), back(OWN, namespace=4), cgroup=cgroup)
+    assert talk.image.roots() == ["a", "n6", "n7", "n8"]
+
+
+def test_hosts_are_parties_where_nothing_else_is_known() -> None:
+    """Without cgroup and namespace the host is the party: a busy host leaves the roots of another."""
+    image = Image(Talk(size=4).image.bounds, "accept")
+    for host, names in (("one", "ab"), ("two", "cdefghi")):
+        for name in names:
+            image.feed(t(0), answer(name=name), Circumstances(host=host))
+    assert image.roots() == ["a", "b", "h", "i"]
+
+
+def test_a_lookup_uses_the_root_by_whose_answer_it_was_found() -> None:
+    """A lookup of a shared address uses the root that it returns, and no other root of the address."""
+    talk = Talk("accept", size=3)
+    for name in "ab":
+        talk.hear(0, answer("192.0.2.1", name=name))
+    fed(talk, 1, "c")
+    assert talk.image.get("192.0.2.1").dns_root == "b"
+    assert talk.image.roots() == ["a", "c", "b"]
+    assert talk.image.get("a").dns_root == "a"
+    assert talk.image.roots() == ["c", "b", "a"]
+    talk.image.get_many(["c", "zz", "192.0.2.1"])
+    assert talk.image.roots() == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize("key", ["1.2.3.4", "host.example", PTR])
+def test_a_lookup_by_a_reverse_record_uses_its_root(key: str) -> None:
+    """With a reverse record alone a lookup has no question, and uses the root of the reverse answer."""
+    image = Image()
+    image.feed(t(0), response_to(f"{PTR} PTR", f"{PTR} PTR host.example"))
+    image.feed(t(0), response_to("a", "a A 1.1.1.1"))
+    assert image.get(key).dns_root == ""
+    assert image.roots() == ["a", "1.2.3.4"]
+
+
+def test_a_root_by_a_doubted_answer_is_used_only_if_it_is_returned() -> None:
+    """A lookup whose root is another one's does not use the root of a doubted answer."""
+    talk = Talk()
+    talk.image.gap(t(0), cgroup=1)
+    talk.ask(0, cgroup=1)
+    talk.hear(0, answer("192.0.2.1"), cgroup=1)
+    talk.hear(0, answer("192.0.2.1", name="doubted"), cgroup=1)
+    assert talk.image.roots() == ["a.example", "doubted"]
+    assert talk.image.get("192.0.2.1").dns_root == "a.example"
+    assert talk.image.roots() == ["doubted", "a.example"]

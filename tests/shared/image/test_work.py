@@ -1,0 +1,56 @@
+"""The work of one lookup is bounded: it is counted in relations that are read, not in seconds."""
+
+from __future__ import annotations
+
+from builders.dns_builders import t
+from builders.talk import answer
+from dnstrail.image import Bounds, Image
+from dnstrail.image.lookup import look_up
+
+DAY = 86_400
+ADDRESS = "1.1.1.1"
+
+
+def named(count: int, walked: int = 65_536) -> Image:
+    """Return an image with one address of many names, the last name the newest."""
+    image = Image(Bounds(size=10_000, walked=walked))
+    for number in range(count):
+        image.feed(t(number / 1000), answer(ADDRESS, name=f"n{number}", ttl=DAY))
+    return image
+
+
+def test_a_lookup_walks_a_bounded_number_of_relations() -> None:
+    """A lookup reads as many relations as its bound, the newest first, and is then truncated."""
+    for walked, truncated in ((1000, False), (30, True)):
+        image = named(100, walked)
+        found = image.get(ADDRESS)
+        assert found.truncated is truncated
+        assert found.dns_queries[:20] == [f"n{number}" for number in range(99, 79, -1)]
+        assert (len(found.dns_queries) == 100) is not truncated
+        view = image.view()
+        look_up(view, image.store.places.roots, ADDRESS, image.bounds.nodes)
+        assert view.budget >= -1
+
+
+def test_many_spellings_of_a_crowded_address_are_one_lookup() -> None:
+    """Of 1,000 spellings of an address with 9,000 names, `get_many` looks up one, within the work of one lookup."""
+    image = named(9000)
+    spellings = [" " * number + ADDRESS for number in range(998)]
+    views = []
+    view_of = image.view
+    image.view = lambda **times: views.append(view_of(**times)) or views[-1]
+    results = image.get_many([*spellings, "::ffff:1.1.1.1", "1.1.1.1.in-addr.arpa"])
+    assert len(results) == 1000
+    assert all(one is results[0] for one in results)
+    assert (len(results[0].dns_queries), results[0].truncated) == (4096, True)
+    [view] = views
+    assert view.budget >= image.bounds.walked - 2 * 4100 - 64
+
+
+def test_the_keys_of_a_request_share_one_budget() -> None:
+    """Different keys of one `get_many` walk no more than one lookup may; each reads its newest relations at least."""
+    image = named(100, 150)
+    image.feed(t(1), answer("1.1.1.2", name="z"))
+    first, second, third = image.get_many([ADDRESS, "n5", "1.1.1.2"])
+    assert (first.truncated, first.dns_root) == (False, "n99")
+    assert (second.dns_root, third.dns_root) == ("n5", "z")
