@@ -1,0 +1,102 @@
+"""The places of roots, and the choice of the root that is evicted (docs/limits.md, The image)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from model.naive_admission import Party
+from model.naive_answers import Answer, by_record
+
+NEVER = float("inf")
+
+
+class WrongEvictionError(AssertionError):
+    """The image evicted a root that was not next, or kept one that was."""
+
+
+@dataclass(eq=False)
+class Place:
+    """The place of one root: the party that asked first, and the answers that are held."""
+
+    root: str
+    party: Party
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def relations(self) -> int:
+        """Return the sum of the lengths of its records."""
+        return sum(len(relations) for _, _, relations in by_record(self.answers))
+
+    @property
+    def last_end(self) -> int:
+        """Return the end of its last relation, without the grace."""
+        return max(answer.last_end for answer in self.answers)
+
+
+class Places:
+    """The roots that hold a place, the least recently used first; bounds are optional."""
+
+    def __init__(self, size: float, relations: float) -> None:
+        self.size, self.relations = size, relations
+        self.by_root: dict[str, Place] = {}
+
+    def use(self, root: str) -> None:
+        """Make a root the most recently used."""
+        self.by_root[root] = self.by_root.pop(root)
+
+    def answered(self, root: str, party: Party) -> Place:
+        """Return the place of a root that is answered; a root without a place gets one."""
+        place = self.by_root.pop(root, None) or Place(root, party)
+        self.by_root[root] = place
+        return place
+
+    @property
+    def excess(self) -> str:
+        """Return the name of a bound that is exceeded, "" if none is."""
+        if len(self.by_root) > self.size:
+            return "size"
+        return "relations" if self._related() > self.relations else ""
+
+    @property
+    def greedy(self) -> set[Party]:
+        """Return the parties that hold more than half of the places or of the relations."""
+        return {party for party in self.parties if self._is_greedy(party)}
+
+    @property
+    def parties(self) -> set[Party]:
+        """Return the parties that hold a place."""
+        return {place.party for place in self.by_root.values()}
+
+    def next_to_go(self, new: str, ended: Callable[[Place], bool]) -> list[str]:
+        """Return the roots of which one must be evicted, the usual one first.
+
+        They are the greedy parties' own (or all), of these the ended ones (or the least recently used). The new root
+        goes for no other; if it has ended itself, it may.
+        """
+        greedy = self.greedy
+        asked = [place for place in self.by_root.values() if place.party in greedy or not greedy]
+        gone = [place.root for place in asked if ended(place)]
+        kept = [place for place in asked if place.root != new]
+        if set(gone) - {new}:
+            return sorted(gone, key=lambda root: root == new)
+        first = {party: next(one.root for one in kept if one.party == party) for party in {one.party for one in kept}}
+        oldest = [root for root in self.by_root if root in first.values()]
+        return [*(oldest if greedy else oldest[:1]), *gone]
+
+    def _is_greedy(self, party: Party) -> bool:
+        own = [place for place in self.by_root.values() if place.party == party]
+        return len(own) > self.size / 2 or sum(place.relations for place in own) > self.relations / 2
+
+    def _related(self) -> int:
+        return 0 if self.relations == NEVER else sum(place.relations for place in self.by_root.values())
+
+
+def chosen(candidates: list[str], kept: Collection[str] | None) -> str:
+    """Return the candidate that goes: one that the image did not keep, or (without an image) the usual one."""
+    if kept is None:
+        return candidates[0]
+    for root in candidates:
+        if root not in kept:
+            return root
+    raise WrongEvictionError(f"one of {candidates} goes next; the image kept {sorted(kept)}")
