@@ -101,7 +101,6 @@ class ImageMachine(RuleBasedStateMachine):
     @initialize(bounds=bounded | unbounded, live=st.booleans(), unmatched=st.sampled_from(["auto", "accept", "reject"]))
     def start(self, bounds: Bounds, live: bool, unmatched: str) -> None:
         self.pair = ImageAndModel(bounds, live=live, unmatched=unmatched)
-        self.pair.gap(START)
         self.clock = START
 
     @rule(

@@ -111,7 +111,7 @@ def random_episode(random: Random, messages: int) -> Episode:
     """Return an episode of about this many messages, with lookups of some keys between them, now and in the past."""
     bounds, clock = random_bounds(random), START
     habits, pool = random_habits(random, bounds), [recurring(random) for _ in range(random.choice((1, 3)))]
-    steps = [Step("gap", START)]
+    steps: list[Step] = []
     while sum(step.what == "feed" for step in steps) < messages:
         clock += random.choice(habits.ahead)
         payload = random.choice(pool).again(random) if random.random() < habits.repeating else message(random)

@@ -52,7 +52,9 @@ class ImageAndModel:
         host: str = "",
         asked: bool = False,
     ) -> None:
-        """Feed one message to both sides."""
+        """Feed one message to both sides; the first is a start, which puts all parties in doubt."""
+        if not self.counts["messages"]:
+            self.gap(stamp)
         self.advance(stamp)
         seen = Circumstances(flow=flow, process=process, live=self.live, asked=asked, host=host)
         outcome = self.image.feed(stamp, payload, seen)
@@ -125,7 +127,8 @@ class ImageAndModel:
         alike = set(held[: len(ended)]) == ended and held[len(ended) :] == others and len(held) == len(set(held))
         assert alike, f"roots\n image {held}\n model {sorted(ended)} {others}"
         image, model = self.image.counters, self.model.counters
-        assert image["evicted_owned"] == model["evicted_owned"], f"evicted_owned: {image}, {model}"
+        most = model["evicted_owned"] + model["beyond_owned"]  # an image may count what one answer has too many
+        assert model["evicted_owned"] <= image["evicted_owned"] <= most, f"evicted_owned: image {image}, model {model}"
         sums = [one["evicted_roots"] + one["evicted_relations"] for one in (image, model)]
         assert sums[0] == sums[1], f"evicted_roots: image {image}, model {model}"
 

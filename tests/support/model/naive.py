@@ -17,7 +17,7 @@ from model.naive_admission import NaiveAdmission, Party, Verdict, party_of
 from model.naive_answers import Answer, by_record, folded, has_late_sum, sums_at
 from model.naive_lookup import Live, answer, pointer_roots, roots_of, walked
 from model.naive_places import NEVER, Place, Places, chosen
-from model.naive_relate import stated_by
+from model.naive_relate import longest, stated_by
 from model.naive_wire import key_text, read_heading
 
 Result = dict[str, Any]
@@ -76,11 +76,13 @@ class NaiveModel:
             return Verdict(admitted=False)
         forwarder = flow is not None and flow.role == FORWARDER and not flow.egress
         root, stated = stated_by(payload, to_forwarder=forwarder)
-        targets = frozenset(one.relation[2] for one in stated)
+        most = int(min(self._owned, len(stated)))
+        counted = longest(stated[:most])
+        self.counters["beyond_owned"] += len(stated) - most
+        targets = frozenset(one.relation[2] for one in counted)
         verdict = self.admission.answered(stamp, payload, heading, flow, party, targets, live=live, asked=asked)
-        if verdict.admitted and stated:
-            stated = stated[: int(min(self._owned, len(stated)))]
-            ends = {relation: stamp + ns(ttl) for relation, ttl in stated}
+        if verdict.admitted and counted:
+            ends = {relation: stamp + ns(ttl) for relation, ttl in counted}
             noted = stamp if live else self.now or stamp
             self._keep(Answer(self._messages, root, stamp, noted, verdict.doubted, ends), party, kept)
         return verdict._replace(related=bool(stated))

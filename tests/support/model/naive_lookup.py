@@ -162,11 +162,12 @@ def addresses_by_rank(live: Live, found: list[tuple[str, LiveRelation]], like: S
 
 
 def in_an_order_of_answers(live: Live, addresses: list[str]) -> bool:
-    """Return whether each two neighbours stand in this order in some answer, or in no answer together."""
+    """Return whether some answers have each two neighbours at places of this order, or no answer has both."""
     for first, second in pairwise(addresses):
-        places = [[target for _, _, target in answer.ends] for answer in live.stated]
-        together = [place for place in places if first in place and second in place]
-        if together and not any(second in place[place.index(first) :] for place in together):
+        targets = [[target for _, _, target in answer.ends] for answer in live.stated]
+        earliest = min(names.index(first) for names in targets if first in names)
+        latest = max(place for names in targets for place, name in enumerate(names) if name == second)
+        if earliest > latest and any({first, second} <= set(names) for names in targets):
             return False
     return True
 

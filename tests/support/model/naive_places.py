@@ -69,20 +69,24 @@ class Places:
         return {place.party for place in self.by_root.values()}
 
     def next_to_go(self, new: str, ended: Callable[[Place], bool]) -> list[str]:
-        """Return the roots of which one must be evicted, the usual one first.
+        """Return the roots of which one must be evicted, the usual one first: a greedy party's own, or any.
 
-        They are the greedy parties' own (or all), of these the ended ones (or the least recently used). The new root
-        goes for no other; if it has ended itself, it may.
+        Of several greedy parties either may give up a root.
         """
-        greedy = self.greedy
-        asked = [place for place in self.by_root.values() if place.party in greedy or not greedy]
-        gone = [place.root for place in asked if ended(place)]
-        kept = [place for place in asked if place.root != new]
-        if set(gone) - {new}:
-            return sorted(gone, key=lambda root: root == new)
-        first = {party: next(one.root for one in kept if one.party == party) for party in {one.party for one in kept}}
-        oldest = [root for root in self.by_root if root in first.values()]
-        return [*(oldest if greedy else oldest[:1]), *gone]
+        candidates = [
+            self._next_of([place for place in self.by_root.values() if party in (None, place.party)], new, ended)
+            for party in self.greedy or {None}
+        ]
+        order = list(self.by_root)
+        return sorted(
+            (root for roots in candidates for root in roots), key=lambda root: (root == new, order.index(root))
+        )
+
+    def _next_of(self, own: list[Place], new: str, ended: Callable[[Place], bool]) -> list[str]:
+        """Return the ended roots of a party, without one the least recently used; a new root may go if it has ended."""
+        gone = [place.root for place in own if ended(place)]
+        kept = [place.root for place in own if place.root != new]
+        return gone if set(gone) - {new} else kept[:1] + gone
 
     def _is_greedy(self, party: Party) -> bool:
         own = [place for place in self.by_root.values() if place.party == party]

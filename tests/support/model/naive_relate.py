@@ -34,10 +34,7 @@ class Stated(NamedTuple):
 
 
 def stated_by(payload: bytes, *, to_forwarder: bool = False) -> tuple[str, list[Stated]]:
-    """Return the root of a message (an address for a reverse question) and the relations that it states, each once.
-
-    A relation that stands twice has the longer TTL.
-    """
+    """Return the root of a message (an address for a reverse question) and the relations that it states, in order."""
     heading, records = read_heading(payload), read_answers(payload)
     if heading is None or not records:
         return "", []
@@ -46,8 +43,8 @@ def stated_by(payload: bytes, *, to_forwarder: bool = False) -> tuple[str, list[
         records = [record for record in records if record.owner == question]
     address = reverse_address(question)
     if address is not None:
-        return address, longest(reverse_relations(address, question, records))
-    return name_text(question), longest(forward_relations(question, records)) if relatable(question) else []
+        return address, list(reverse_relations(address, question, records))
+    return name_text(question), list(forward_relations(question, records)) if relatable(question) else []
 
 
 def longest(stated: Iterable[Stated]) -> list[Stated]:
