@@ -62,7 +62,7 @@ class FuzzTarget:
         found = self.image.get(key, at=at)
         if found:
             assert_well_formed(found)
-            assert len(found.ip_addresses) + len(found.dns_queries) <= self._bounds.nodes + 1, key
+            assert len(found.ip_addresses) + len(found.dns_queries) <= self._bounds.nodes + 2, key
         if self._random.random() < 0.15:
             trails = self.image.trails(key, at=at)
             assert trails is None or len(trails.trails) <= MAX_TRAILS, key

@@ -83,7 +83,8 @@ def _explain(episode: Episode, again: str) -> None:
     print(f"\nDIFFERENCE, again by: {again}\n{short.bounds}, {source}, unmatched={short.unmatched}")
     for step in short.steps:
         when = "" if step.time is None else f" at START{(step.time - START) / SECOND:+.9g}"
-        where = " ".join(f"{one}" for one in (step.host, step.process, step.flow) if one)
+        cgroup = f"cgroup {step.process.cgroup_id}" if step.process else ""
+        where = " ".join(f"{one}" for one in (step.host, cgroup, step.flow or "") if one)
         print(f"{step.what}{when} {' '.join(step.keys)}{where} {_text(step)}")
     print(difference(short))
 

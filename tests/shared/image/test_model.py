@@ -11,16 +11,18 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
-from builders.dns_builders import by_hand, response_to, wire
+from builders.dns_builders import asked, by_hand, response_to, wire
 from builders.traffic import KEYS, NAMES, ODD, REVERSE
-from dnstrail.captured import Process
+from dnstrail.captured import Flow, Process
 from dnstrail.image import Bounds
 from model.consistent import assert_consistent
-from model.conversations import LOSSES, conversation
+from model.conversations import AT_ITS_SERVER, CLIENT, ENDPOINTS, LOSSES, Endpoint, conversation
 from model.episodes import AGO, LONG, REACHED, random_episode, run
 from model.image_vs_model import UNBOUND, ImageAndModel
 from model.instants import SECOND, START, ns
+from model.naive_admission import SHARE, SIGHTINGS
 
 owners = st.sampled_from([*NAMES * 3, *ODD])
 targets = st.sampled_from([*NAMES * 3, *ODD])
@@ -159,7 +161,7 @@ class ImageMachine(RuleBasedStateMachine):
 class TestImageMachine(ImageMachine.TestCase):
     """After any messages and lookups in any order, the image answers like the naive model."""
 
-    settings = settings(max_examples=settings().max_examples, stateful_step_count=20, report_multiple_bugs=False)
+    settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=20, report_multiple_bugs=False)
 
 
 def test_a_random_run_meets_every_bound_and_every_kind_of_lookup() -> None:
@@ -169,3 +171,59 @@ def test_a_random_run_meets_every_bound_and_every_kind_of_lookup() -> None:
         counts += run(random_episode(Random(number), 80))
     assert set(REACHED) <= counts.keys(), set(REACHED) - counts.keys()
     assert counts["messages"] > 1900
+
+
+@pytest.mark.parametrize("queries", [SIGHTINGS, SIGHTINGS + 1])
+def test_sightings_of_one_query(queries: int) -> None:
+    """Image and model hold equally many sightings of one query, and doubt the same answers beyond them."""
+    pair = started(CLIENT.query)
+    for place in range(queries):
+        feed(pair, CLIENT.query, 40 + place / 5, by_hand(asked(wire("a")), flags=0x0100))
+    for place in range(queries + 1):
+        feed(pair, CLIENT.response, 55 + place / 5, response_to("a", f"a A 10.0.0.{place}"))
+    assert pair.counts["matched"] == SIGHTINGS
+    assert pair.counts["doubted"] == (2 if queries > SIGHTINGS else 0)
+
+
+@pytest.mark.parametrize("end", [CLIENT, AT_ITS_SERVER], ids=["sent", "received"])
+def test_share_of_a_party(end: Endpoint) -> None:
+    """Beyond its share of waiting queries image and model evict the oldest, and doubt the same answers."""
+    pair = started(end.query)
+    for place in range(SHARE + 2):
+        query = by_hand(asked(wire("a")), flags=0x0100)
+        feed(pair, end.query, 40 + place / 1000, place.to_bytes(2, "big") + query[2:])
+    for place in range(4):
+        feed(pair, end.response, 42 + place / 5, place.to_bytes(2, "big") + response_to("a", f"a A 10.0.0.{place}")[2:])
+    for response in (CLIENT.response, AT_ITS_SERVER.response):
+        feed(pair, response, 43, response_to("b", f"b A 10.0.1.{response.socket}"))
+    assert pair.counts["matched"] == 2
+    assert pair.counts["doubted"] == 2 + 1  # the evicted queries, and an answer on the same side
+
+
+def started(flow: Flow) -> ImageAndModel:
+    """Return both sides, whose doubt after the start is over at 40 seconds."""
+    pair = ImageAndModel(Bounds(size=UNBOUND, owned=UNBOUND, relations=UNBOUND), live=True, unmatched="auto")
+    feed(pair, flow, 0, b"")
+    return pair
+
+
+def feed(pair: ImageAndModel, flow: Flow, seconds: float, payload: bytes) -> None:
+    """Feed one packet of the process behind a flow."""
+    process = next((end.process for end in ENDPOINTS if flow in (end.query, end.response)), None)
+    pair.feed(START + ns(seconds), payload, flow=flow, process=process)
+
+
+@pytest.mark.parametrize("bounds", [Bounds(nodes=5), Bounds(walked=5)], ids=["nodes", "walked"])
+def test_a_result_beyond_its_bound(bounds: Bounds) -> None:
+    """A result that exceeds a bound is truncated, and everything in it is in the whole result."""
+    pair = ImageAndModel(replace(bounds, size=UNBOUND, owned=UNBOUND, relations=UNBOUND), live=False)
+    for name, last in ((name, last) for last in range(9) for name in "abc"):
+        pair.feed(START, response_to(name, f"{name} CNAME x", f"x A 1.1.1.{last}"))
+    for key in ("a", "x"):
+        found, whole = pair.image.get(key), pair.model.get(key)
+        assert found is not None
+        assert whole is not None
+        assert found.truncated, key
+        assert set(found.ip_addresses) <= set(whole["ip_addresses"])
+        assert set(found.dns_queries) <= set(whole["dns_queries"])
+        assert len(found.ip_addresses) + len(found.dns_queries) <= 5 + 2  # with the key and the root

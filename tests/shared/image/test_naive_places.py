@@ -86,7 +86,7 @@ def test_order_of_eviction() -> None:
     ("steps", "kept", "evicted"),
     [
         pytest.param("a 1234", "123", 0, id="the first of one answer"),
-        pytest.param("a 1123", "12", 0, id="a relation that stands twice is stated twice"),
+        pytest.param("a 1123", "123", 0, id="a relation that stands twice counts once"),
         pytest.param("a 12, a 34", "34", 2, id="the oldest record goes"),
         pytest.param("a 1, a 23, a 1, a 4", "14", 2, id="a record that was seen again is not the oldest"),
         pytest.param("a 1, a 12, a 3", "123", 1, id="a relation counts in each record"),

@@ -14,7 +14,7 @@ from typing import Any
 from dnstrail.captured import FORWARDER, Flow, Process
 from model.instants import ns
 from model.naive_admission import NaiveAdmission, Party, Verdict, party_of
-from model.naive_answers import Answer, by_record, folded, has_late_sum, sums_at
+from model.naive_answers import ONE_BY_ONE, Answer, Record, by_record, folded, has_late_sum, sums_at
 from model.naive_lookup import Live, answer, pointer_roots, roots_of, walked
 from model.naive_places import NEVER, Place, Places, chosen
 from model.naive_relate import longest, stated_by
@@ -49,6 +49,7 @@ class NaiveModel:
         self.ever: list[Answer] = []
         self._grace, self._history, self._owned = ns(grace), ns(history), owned
         self._evicted: set[Answer] = set()
+        self._sightings: Counter[Record] = Counter()
         self._messages = 0
         self._changes = 0  # of anything that a lookup depends on
         self._tables: tuple[object, Live, Live] | None = None  # the tables of the last lookup
@@ -76,9 +77,9 @@ class NaiveModel:
             return Verdict(admitted=False)
         forwarder = flow is not None and flow.role == FORWARDER and not flow.egress
         root, stated = stated_by(payload, to_forwarder=forwarder)
-        most = int(min(self._owned, len(stated)))
-        counted = longest(stated[:most])
-        self.counters["beyond_owned"] += len(stated) - most
+        stated = longest(stated)
+        counted = stated[: int(min(self._owned, len(stated)))]
+        self.counters["beyond_owned"] += len(stated) - len(counted)
         targets = frozenset(one.relation[2] for one in counted)
         verdict = self.admission.answered(stamp, payload, heading, flow, party, targets, live=live, asked=asked)
         if verdict.admitted and counted:
@@ -133,9 +134,9 @@ class NaiveModel:
         Order and root of such a result are not exact; with a gap nothing is.
         """
         node = key_text(key)
-        sums = sums_at(self.ever, at, gap_of=self._grace if with_gap else None)
-        if node is None or not sums:
+        if node is None or not self._has_sums:
             return False
+        sums = sums_at(self.ever, at, gap_of=self._grace if with_gap else None)
         possible = [replace(one, ends=dict.fromkeys(one.ends, at + 1)) for one in sums]
         live = Live([*(one for one in self.ever if one.noted <= at), *possible], at, self._grace)
         return any(one in life.answers for life in walked(live, node) for one in possible)
@@ -143,7 +144,7 @@ class NaiveModel:
     def depends_on_sums(self, key: str, *, at: int | None = None, now: int | None = None) -> bool:
         """Return whether order or root of a lookup may depend on a sum that ended before."""
         node, instant = key_text(key), self._instant(at, now)
-        if node is None:
+        if node is None or not self._has_sums:
             return False
         answers = [one for one in self.ever if one not in self._evicted or at is not None]
         until = instant if at is not None else None
@@ -165,11 +166,16 @@ class NaiveModel:
         held = [one for place in self.places.by_root.values() for one in place.answers]
         return sorted(held, key=lambda one: one.number)
 
+    @property
+    def _has_sums(self) -> bool:
+        return max(self._sightings.values(), default=0) > ONE_BY_ONE
+
     def _keep(self, new: Answer, party: Party, kept: Collection[str] | None) -> None:
         """Hold one more answer, and evict what exceeds a bound."""
         place = self.places.answered(new.root, party)
         place.answers.append(new)
         self.ever.append(new)
+        self._sightings[new.record] += 1
         self._changes += 1
         while self._owned < NEVER and place.relations > self._owned:
             oldest = min(by_record(place.answers).values(), key=lambda sightings: sightings[-1].number)

@@ -36,19 +36,19 @@ def socket_of(flow: Flow) -> tuple[int, int] | None:
 
 
 class Verdict(NamedTuple):
-    """The decision on a message; `related` is whether it states relations."""
+    """The decision on a message; `related` is whether it states relations. None: either is right."""
 
     admitted: bool
     matched: bool = False
     doubted: bool = False
     copy: bool = False
-    conflict: bool = False
+    conflict: bool | None = False
     related: bool = False
 
 
 @dataclass(eq=False)
 class Sighting:
-    """One sighting of a query."""
+    """One sighting of a query; `targets` are those of the response that it admitted."""
 
     stamp: int
     payload: bytes
@@ -56,6 +56,7 @@ class Sighting:
     flow: Flow
     party: Party
     state: str = "waiting"  # or answered, or evicted
+    targets: frozenset[str] = frozenset()
 
     @property
     def side(self) -> tuple[Party, bool]:
@@ -113,7 +114,6 @@ class NaiveAdmission:
         self.unmatched = unmatched
         self.sightings: list[Sighting] = []
         self._packets: list[Packet] = []
-        self._targets: dict[tuple[object, ...], frozenset[str]] = {}  # of the first answer to a query
         self._doubts: list[tuple[int, str, int, tuple[Party, bool] | None]] = []  # stamp, host, cgroup, side
         self._latest = 0
 
@@ -130,8 +130,6 @@ class NaiveAdmission:
         alike = [one for one in self.sightings if one.query == new.query and abs(stamp - one.stamp) <= WINDOW]
         if any(one.payload == payload and abs(stamp - one.stamp) <= COPY for one in alike):
             return
-        if not alike:
-            self._targets.pop(new.query, None)
         self.sightings.append(new)
         waiting = [one for one in (*alike, new) if one.waits(self._latest)]
         if len(waiting) > SIGHTINGS:
@@ -160,7 +158,7 @@ class NaiveAdmission:
         if sighting is not None:
             sighting.state = "answered"
             packet.matched_at.append(socket_of(flow))
-            self._targets.setdefault(sighting.query, targets)
+            sighting.targets = targets
         if packet.kept:
             return Verdict(admitted=False, matched=sighting is not None, copy=True)
         matched = asked or sighting is not None
@@ -181,11 +179,14 @@ class NaiveAdmission:
         waiting = [one for one in self.sightings if one.state == "waiting" and one.is_asked_by(stamp, heading, flow)]
         return min(waiting, key=lambda one: one.stamp, default=None)
 
-    def _conflicts(self, stamp: int, heading: Heading, flow: Flow, targets: frozenset[str]) -> bool:
-        """Return whether this is a second response to an answered query that shares no target with the first."""
+    def _conflicts(self, stamp: int, heading: Heading, flow: Flow, targets: frozenset[str]) -> bool | None:
+        """Return whether this is a second response to an answered query that shares no target with the first.
+
+        Return None where only some of the sightings that it may belong to had such a response.
+        """
         answered = [one for one in self.sightings if one.state == "answered" and one.is_asked_by(stamp, heading, flow)]
-        first = [self._targets.get(one.query, frozenset()) for one in answered[-1:]]
-        return any(targets and one and one.isdisjoint(targets) for one in first)
+        disjoint = {bool(targets and one.targets) and one.targets.isdisjoint(targets) for one in answered}
+        return None if len(disjoint) > 1 else True in disjoint
 
     def _unmatched(self, stamp: int, flow: Flow | None, party: Party, *, live: bool) -> Verdict:
         if self.unmatched != "auto":

@@ -228,14 +228,15 @@ RESOLUTIONS = (
                 reply(
                     "q.com",
                     "A",
-                    rr("q.com", "CNAME", "r.com"),
                     rr("q.com", "CNAME", "l.com"),
-                    rr("r.com", "A", "4.4.4.4"),
+                    rr("q.com", "CNAME", "r.com"),
+                    rr("r.com", "CNAME", "s.com"),
                     rr("l.com", "A", "4.4.4.4"),
+                    rr("s.com", "A", "4.4.4.4"),
                 ),
             ),
         ),
-        (("4.4.4.4", None, found(["4.4.4.4"], ["q.com", "l.com", "r.com"], "q.com")),),
+        (("4.4.4.4", None, found(["4.4.4.4"], ["q.com", "l.com", "r.com", "s.com"], "q.com")),),
     ),
     Case(
         "tracee-B29",
