@@ -77,10 +77,10 @@ class NaiveModel:
             return Verdict(admitted=False)
         forwarder = flow is not None and flow.role == FORWARDER and not flow.egress
         root, stated = stated_by(payload, to_forwarder=forwarder)
-        stated = longest(stated)
-        counted = stated[: int(min(self._owned, len(stated)))]
+        relations = longest(stated)
+        counted = relations[: int(min(self._owned, len(relations)))]
         self.counters["beyond_owned"] += len(stated) - len(counted)
-        targets = frozenset(one.relation[2] for one in counted)
+        targets = frozenset(one.relation[2] for one in stated)
         verdict = self.admission.answered(stamp, payload, heading, flow, party, targets, live=live, asked=asked)
         if verdict.admitted and counted:
             ends = {relation: stamp + ns(ttl) for relation, ttl in counted}
