@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
 from builders.dns_builders import asked, by_hand, response_to, wire
@@ -118,6 +118,7 @@ class ImageMachine(RuleBasedStateMachine):
             stamp = self.clock - (ns(late) if self.pair.bounds.history else 0)
             self.pair.feed(stamp, payload, process=process, asked=True)
 
+    @precondition(lambda machine: machine.pair.bounds.owned == UNBOUND)
     @rule(payload=payloads, random=st.randoms(use_true_random=False))
     def talk(self, payload: bytes, random: Random) -> None:
         self.clock += SECOND // 2 + random.randint(1, ns(0.001))

@@ -97,11 +97,15 @@ class Habits:
 
 
 def random_habits(random: Random, bounds: Bounds) -> Habits:
-    """Return the habits of an episode; a packet is late only where it cannot be due for removal at once."""
+    """Return the habits of an episode.
+
+    A packet is late only where it cannot be due for removal at once. Clients talk only where all targets of an answer
+    count, so that it is clear which answers conflict.
+    """
     return Habits(
         ahead=random.choice((AHEAD, AHEAD[:6])),
         late=random.choice((LATE, (0,))) if bounds.history else (0,),
-        talking=random.random() < 0.4,
+        talking=bounds.owned == UNBOUND and random.random() < 0.5,
         parties=random.choice(((None,), (None, *map(_in_cgroup, (1, 1, 1, 2))))),
         repeating=random.choice((0.0, 0.0, 0.3, 0.97)),
     )

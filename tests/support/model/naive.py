@@ -16,7 +16,7 @@ from model.instants import ns
 from model.naive_admission import NaiveAdmission, Party, Verdict, party_of
 from model.naive_answers import ONE_BY_ONE, Answer, Record, by_record, folded, has_late_sum, sums_at
 from model.naive_lookup import Live, answer, pointer_roots, roots_of, walked
-from model.naive_places import NEVER, Place, Places, chosen
+from model.naive_places import NEVER, Place, Places
 from model.naive_relate import longest, stated_by
 from model.naive_wire import key_text, read_heading
 
@@ -181,12 +181,11 @@ class NaiveModel:
             oldest = min(by_record(place.answers).values(), key=lambda sightings: sightings[-1].number)
             self.counters["evicted_owned"] += len(oldest[0].ends)
             self._evict(place, oldest)
-        while bound := self.places.excess:
+        for bound, root in self.places.evictions(new.root, self._has_ended, kept):
             self.counters["evicted_roots" if bound == "size" else "evicted_relations"] += 1
             if len(self.places.parties) > 1 and self.places.greedy:
                 self.counters["evicted_greedy"] += 1
-            gone = self.places.by_root[chosen(self.places.next_to_go(new.root, self._has_ended), kept)]
-            self._evict(gone, gone.answers)
+            self._evict(self.places.by_root[root], self.places.by_root[root].answers)
 
     def _evict(self, place: Place, answers: list[Answer]) -> None:
         self._evicted.update(answers)

@@ -68,6 +68,37 @@ class Places:
         """Return the parties that hold a place."""
         return {place.party for place in self.by_root.values()}
 
+    def evictions(
+        self, new: str, ended: Callable[[Place], bool], kept: Collection[str] | None
+    ) -> list[tuple[str, str]]:
+        """Return the bounds that are exceeded, each with the root that goes for it: the usual ones without `kept`.
+
+        `kept` are the roots that an image kept; the same roots must go by some right choice.
+
+        Raises:
+            WrongEvictionError: No right choice evicts these roots.
+        """
+        order = self._order(new, ended, kept)
+        if order is None:
+            candidates = self.next_to_go(new, ended)
+            raise WrongEvictionError(f"one of {candidates} goes next; the image kept {sorted(kept or ())}")
+        return order
+
+    def _order(
+        self, new: str, ended: Callable[[Place], bool], kept: Collection[str] | None
+    ) -> list[tuple[str, str]] | None:
+        bound, before = self.excess, self.by_root
+        if not bound:
+            return [] if kept is None or set(before) <= set(kept) else None
+        candidates = self.next_to_go(new, ended)
+        for root in candidates[:1] if kept is None else [one for one in candidates if one not in kept]:
+            self.by_root = {name: place for name, place in before.items() if name != root}
+            rest = self._order(new, ended, kept)
+            self.by_root = before
+            if rest is not None:
+                return [(bound, root), *rest]
+        return None
+
     def next_to_go(self, new: str, ended: Callable[[Place], bool]) -> list[str]:
         """Return the roots of which one must be evicted, the usual one first: a greedy party's own, or any.
 
@@ -94,13 +125,3 @@ class Places:
 
     def _related(self) -> int:
         return 0 if self.relations == NEVER else sum(place.relations for place in self.by_root.values())
-
-
-def chosen(candidates: list[str], kept: Collection[str] | None) -> str:
-    """Return the candidate that goes: one that the image did not keep, or (without an image) the usual one."""
-    if kept is None:
-        return candidates[0]
-    for root in candidates:
-        if root not in kept:
-            return root
-    raise WrongEvictionError(f"one of {candidates} goes next; the image kept {sorted(kept)}")
