@@ -8,15 +8,16 @@ from builders.traffic import KEYS
 from dnstrail.captured import Flow
 from dnstrail.dns import Message, ServiceBinding
 from dnstrail.image import Circumstances, Image
-from dnstrail.image.admission import POLICIES, Admission
 from dnstrail.image.trails.trail import MAX_TRAILS
+from dnstrail.settings import UNMATCHED
 from model.consistent import assert_consistent
 from model.episodes import random_bounds
 from model.image_vs_model import assert_well_formed
+from model.instants import START, ns
 
 _CLIENTS = (bytes([10, 0, 0, 2]), bytes(10) + b"\xff\xff\x0a\x00\x00\x02", bytes(15) + b"\x01")
 _SERVERS = (bytes([10, 0, 0, 53]), bytes([1, 1, 1, 1]), b"")
-_PENDING = 16
+_STEPS = tuple(map(ns, (0, 0, 0.01, 0.5, 1, 40, -2, -40, 400)))  # of the time of the stream
 
 
 class FuzzTarget:
@@ -24,14 +25,15 @@ class FuzzTarget:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self.image = Image(random_bounds(random), Admission(random.choice(POLICIES), pending=_PENDING))
-        self._now = 1.6e9
+        self._bounds = random_bounds(random)
+        self.image = Image(self._bounds, random.choice(UNMATCHED))
+        self._now = START
         self._live = random.random() < 0.5
 
     def feed(self, payload: bytes, message: Message | None) -> None:
         """Feed a payload, sometimes after its own query, then look up some of its names and addresses."""
         random, live = self._random, self._live
-        self._now += random.choice((0, 0, 0.01, 0.5, 1, 40, -2, -40, 400))
+        self._now += random.choice(_STEPS)
         client, server = random.choice(_CLIENTS), random.choice(_SERVERS)
         more = {"socket": random.choice((0, 7)), "egress": random.random() < 0.5}
         if message and message.name and random.random() < 0.5:
@@ -45,9 +47,7 @@ class FuzzTarget:
 
     def check(self) -> None:
         """Assert the invariants of the image."""
-        assert_consistent(self.image)
-        assert len(self.image.admission) <= _PENDING
-        assert all(count >= 0 for count in self.image.counters.values())
+        assert_consistent(self.image, self._bounds)
 
     def _keys(self, message: Message | None) -> list[str]:
         """Return a common key, or one or two names and addresses of the message."""
@@ -58,11 +58,11 @@ class FuzzTarget:
         return self._random.choice(([message.name], [record.owner, target], [target]))
 
     def _ask(self, key: str) -> None:
-        at = self._now - self._random.choice((1, 50)) if self._random.random() < 0.2 else None
+        at = self._now - ns(self._random.choice((1, 50))) if self._random.random() < 0.2 else None
         found = self.image.get(key, at=at)
         if found:
             assert_well_formed(found)
-            assert len(found.ip_addresses) + len(found.dns_queries) <= 2 * self.image.bounds.nodes + 2, key
+            assert len(found.ip_addresses) + len(found.dns_queries) <= self._bounds.nodes + 2, key
         if self._random.random() < 0.15:
             trails = self.image.trails(key, at=at)
             assert trails is None or len(trails.trails) <= MAX_TRAILS, key

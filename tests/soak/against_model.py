@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 import dns.message
 
-from builders.dns_builders import T
-from model.episodes import Episode, Step, difference, random_episode, run, shortened
+from model.episodes import REACHED, Episode, Step, difference, random_episode, run, shortened
+from model.instants import SECOND, START
 
 LENGTHS = (5, 20, 20, 60, 60, 100, 200)  # messages of an episode
 REPORT = 10.0  # seconds between two lines
@@ -71,19 +71,21 @@ def _line(counts: Counter[str]) -> str:
 
 
 def _all_compared(counts: Counter[str]) -> bool:
-    wanted = ("gets", "exact", "evicted_roots", "evicted_owned", "evicted_relations")
-    missing = [name for name in wanted if not counts[name]]
+    missing = [name for name in REACHED if not counts[name]]
     if missing:
-        print(f"never compared: {', '.join(missing)}")
+        print(f"never reached: {', '.join(missing)}")
     return not missing
 
 
 def _explain(episode: Episode, again: str) -> None:
     short = shortened(episode)
-    print(f"\nDIFFERENCE, again by: {again}\n{short.bounds}, {'live' if short.live else 'a file'}")
+    source = "live" if short.live else "a file"
+    print(f"\nDIFFERENCE, again by: {again}\n{short.bounds}, {source}, unmatched={short.unmatched}")
     for step in short.steps:
-        when = "" if step.time is None else f" at T{step.time - T:+g}"
-        print(f"{step.what}{when} {step.key}{_text(step)}")
+        when = "" if step.time is None else f" at START{(step.time - START) / SECOND:+.9g}"
+        cgroup = f"cgroup {step.process.cgroup_id}" if step.process else ""
+        where = " ".join(f"{one}" for one in (step.host, cgroup, step.flow or "") if one)
+        print(f"{step.what}{when} {' '.join(step.keys)}{where} {_text(step)}")
     print(difference(short))
 
 

@@ -1,4 +1,4 @@
-"""The naive model against results that were worked out by hand."""
+"""The naive model against results that were worked out by hand from docs/lookups.md."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from model.instants import ns
 from model.naive import NaiveModel
 from scenarios.bounds import BOUNDED, Bounded
 from scenarios.scenarios import CASES, Case
@@ -16,7 +17,7 @@ def test_hand_worked_answers(case: Case) -> None:
     """After the messages of a case, the model gives the result of each lookup that was worked out by hand."""
     model = NaiveModel(case.grace)
     for stamp, payload in case.messages:
-        model.feed(stamp, payload)
+        model.feed(ns(stamp), payload)
     for key, at, expected in case.lookups:
         assert_found(model, key, at, expected)
 
@@ -29,9 +30,8 @@ def test_hand_worked_answers_within_bounds(case: Bounded) -> None:
         if isinstance(step, str):
             model.get(step)
         else:
-            model.feed(*step)
-            model.sweep(step[0])
-    assert len(model.lives) == case.kept
+            model.feed(ns(step[0]), step[1])
+    assert len(model.places.by_root) == case.places
     for key, expected in case.lookups:
         assert_found(model, key, None, expected)
 
@@ -44,7 +44,7 @@ def test_ids_are_unique() -> None:
 
 def assert_found(model: NaiveModel, key: str, at: float | None, expected: dict[str, Any] | None) -> None:
     """Assert that a result has the expected fields."""
-    got = model.get(key, at)
+    got = model.get(key, at=None if at is None else ns(at))
     if got is not None and expected is not None:
         got = {field: got[field] for field in expected}
     assert got == expected, (key, at)

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from dnstrail.image import Bounds, Image
+from dnstrail.image import Bounds, Circumstances, Image
+from model.image_vs_model import shown
+from model.instants import ns
 from scenarios.bounds import BOUNDED, Bounded
+from scenarios.lives import SPOKEN, Spoken
 from scenarios.scenarios import CASES, Case
 
 # Faults found in tracee, by number. Some concern other parts than the image: the tests that hold them are named.
@@ -21,7 +24,7 @@ def test_sequence_is_answered_as_designed(case: Case) -> None:
     """The image gives the result of every lookup of the sequence that the design demands."""
     image = Image(Bounds(grace=case.grace))
     for stamp, payload in case.messages:
-        image.feed(stamp, payload)
+        image.feed(ns(stamp), payload, Circumstances())
     for key, at, expected in case.lookups:
         assert_found(image, key, at, expected)
 
@@ -34,11 +37,19 @@ def test_bounded_sequence_is_answered_as_designed(case: Bounded) -> None:
         if isinstance(step, str):
             image.get(step)
         else:
-            image.feed(*step)
-    image.sweep(image.latest, 10**6)
-    assert image.store.relations == case.kept
+            image.feed(ns(step[0]), step[1], Circumstances())
+    assert len(image.roots()) == case.places
     for key, expected in case.lookups:
         assert_found(image, key, None, expected)
+
+
+@pytest.mark.parametrize("case", SPOKEN, ids=lambda case: case.says)
+def test_sentence_is_true(case: Spoken) -> None:
+    """The image gives the result that a sentence of the documentation demands."""
+    image = Image(Bounds(grace=case.options.get("grace", 0)))
+    for stamp, payload in case.messages:
+        image.feed(stamp, payload, Circumstances(live="live" in case.options))
+    assert not case.differs(shown(image.get(case.key, **case.instants)))
 
 
 def test_every_fault_has_its_sequence() -> None:
@@ -52,9 +63,7 @@ def test_every_fault_has_its_sequence() -> None:
 
 def assert_found(image: Image, key: str, at: float | None, expected: dict[str, Any] | None) -> None:
     """Assert that a result has the expected fields."""
-    found = image.get(key, at=at)
-    shown = None if found is None else found.fields
-    if expected is None or shown is None:
-        assert shown is expected, key
-    else:
-        assert {field: shown[field] for field in expected} == expected, key
+    got = shown(image.get(key, at=None if at is None else ns(at)))
+    if got is not None and expected is not None:
+        got = {field: got[field] for field in expected}
+    assert got == expected, key

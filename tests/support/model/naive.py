@@ -1,28 +1,34 @@
-"""A slow and obvious model of the image: it keeps every sighting and computes each lookup from scratch.
+"""A slow and obvious model of the image: it keeps every answer and computes each lookup from scratch.
 
-It is written from the design alone. `naive_wire`, `naive_relate`, `naive_life` and `naive_lookup` are its parts.
+It is written from docs/lookups.md, docs/limits.md and docs/capture.md alone, and reads messages by dnspython alone.
+`naive_wire`, `naive_relate`, `naive_admission`, `naive_answers`, `naive_places` and `naive_lookup` are its parts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
-from model.naive_life import Life, Place, Relation, Sighting, last_life
-from model.naive_lookup import Live, answer
-from model.naive_relate import Stated, stated_by
-from model.naive_wire import address_text, key_text
+from dnstrail.captured import FORWARDER, Flow, Process
+from model.instants import ns
+from model.naive_admission import NaiveAdmission, Party, Verdict, party_of
+from model.naive_answers import ONE_BY_ONE, Answer, Record, by_record, folded, has_late_sum, sums_at
+from model.naive_lookup import Live, answer, pointer_roots, roots_of, walked
+from model.naive_places import NEVER, Place, Places
+from model.naive_relate import longest, stated_by
+from model.naive_wire import key_text, read_heading
 
-NEVER = float("-inf")
-ALWAYS = float("inf")
+Result = dict[str, Any]
 
 
 class NaiveModel:
     """The model: feed it raw messages in the order of arrival, then look up keys. Bounds are optional.
 
-    `size`, `owned` and `relations` are the bounds on roots, on the relations of one owner, and on all
-    relations. Only `sweep` sweeps: a comparison with an image chooses moments that do not matter.
+    `grace` and `history` are seconds; instants are integer nanoseconds. Only `sweep` removes answers by time: removal
+    is never visible but through `forgotten`. An image may leave a choice open: `like` (a result) and `kept` (the roots
+    that still have a place) tell the model which of the right choices to make.
     """
 
     def __init__(
@@ -30,157 +36,185 @@ class NaiveModel:
         grace: float = 60.0,
         *,
         history: float = 300.0,
-        size: float = ALWAYS,
-        owned: float = ALWAYS,
-        relations: float = ALWAYS,
+        size: float = NEVER,
+        owned: float = NEVER,
+        relations: float = NEVER,
+        unmatched: str = "accept",
     ) -> None:
-        self.forgotten = NEVER
+        self.forgotten = -1
         self.counters: Counter[str] = Counter()
-        self.lives: dict[Relation, Life] = {}  # the present life of each relation that is held
-        self.places: dict[str, int] = {}  # root -> the message by which it got its place; least recently used first
-        self._grace = grace
-        self._history = history
-        self._size, self._owned, self._relations = size, owned, relations
-        self._sightings: dict[Relation, list[Sighting]] = {}
+        self.admission = NaiveAdmission(unmatched)
+        self.places = Places(size, relations)
+        self.now: int | None = None
+        self.ever: list[Answer] = []
+        self._grace, self._history, self._owned = ns(grace), ns(history), owned
+        self._evicted: set[Answer] = set()
+        self._sightings: Counter[Record] = Counter()
         self._messages = 0
         self._changes = 0  # of anything that a lookup depends on
-        self._latest: float | None = None
-        self._tables: tuple[tuple[int, float, float], Live, Live] | None = None  # the tables of the last lookup
+        self._tables: tuple[object, Live, Live] | None = None  # the tables of the last lookup
 
-    def feed(self, stamp: float, payload: bytes, *, live: bool = False) -> None:
-        """Apply one raw DNS message (a UDP body) of time `stamp`, in epoch seconds; any bytes are accepted."""
-        number = self._messages
+    def feed(
+        self,
+        stamp: int,
+        payload: bytes,
+        *,
+        flow: Flow | None = None,
+        process: Process | None = None,
+        live: bool = False,
+        asked: bool = False,
+        host: str = "",
+        kept: Collection[str] | None = None,
+    ) -> Verdict:
+        """Apply one raw DNS message; any bytes are accepted."""
         self._messages += 1
-        self._latest = stamp if self._latest is None else max(stamp, self._latest)
-        root, stated = stated_by(payload)
-        if not stated:
-            return
-        self._changes += 1
-        for one in stated:
-            place = number, *one.place
-            self._sight(one, Sighting(stamp, stamp if live else self._latest, stamp + one.ttl, place, root))
-        self.places[root] = self.places.pop(root, number)
-        self._bound_roots(self._latest)
-        if self._owned < ALWAYS:
-            for owner in {one.owner for one in stated}:
-                self._bound_owner(owner)
-        if self._relations < ALWAYS:
-            self._bound_relations()
+        self.advance(stamp)
+        heading, party = read_heading(payload), party_of(flow, process, host)
+        if heading is None or not (heading.is_query or heading.is_response):
+            return Verdict(admitted=False)
+        if heading.is_query:
+            self.admission.asked(stamp, payload, heading, flow, party)
+            return Verdict(admitted=False)
+        forwarder = flow is not None and flow.role == FORWARDER and not flow.egress
+        root, stated = stated_by(payload, to_forwarder=forwarder)
+        relations = longest(stated)
+        counted = relations[: int(min(self._owned, len(relations)))]
+        self.counters["beyond_owned"] += len(stated) - len(counted)
+        targets = frozenset(one.relation[2] for one in stated)
+        verdict = self.admission.answered(stamp, payload, heading, flow, party, targets, live=live, asked=asked)
+        if verdict.admitted and counted:
+            ends = {relation: stamp + ns(ttl) for relation, ttl in counted}
+            noted = stamp if live else self.now or stamp
+            self._keep(Answer(self._messages, root, stamp, noted, verdict.doubted, ends), party, kept)
+        return verdict._replace(related=bool(stated))
 
-    def get(self, key: str, at: float | None = None, *, now: float | None = None) -> dict[str, Any] | None:
-        """Look up a key as of `at`, or over everything received as of `now` (None: the greatest stamp so far).
+    def advance(self, now: int) -> None:
+        """Raise the clock of the stream."""
+        self.now = now if self.now is None else max(now, self.now)
 
-        Return None if nothing is found. Without `at` the lookup uses its root.
+    def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
+        """Note a loss."""
+        self.admission.gap(stamp, host, cgroup)
+
+    def get(
+        self, key: str, *, at: int | None = None, now: int | None = None, like: Result | None = None, used: str = ""
+    ) -> Result | None:
+        """Look up a key as of `at`, or over everything received as of `now` (None: the clock of the stream).
+
+        Return None if nothing is found. Without `at` the lookup uses its root. `used` is the root if
+        another answer is as good.
         """
         node = key_text(key)
-        instant = at if at is not None else now if now is not None else self._latest
-        if node is None or instant is None:
+        if node is None:
             return None
-        live, without_grace = self._tables_at(instant, ALWAYS if at is None else at)
-        found = answer(live, node)
-        if found is None:
+        live, without_grace = self._live(at, now)
+        roots = self.roots_of(key, at=at, now=now)
+        if not roots:
             return None
-        if at is None and found["dns_root"] in self.places:
-            self.places[found["dns_root"]] = self.places.pop(found["dns_root"])
-        strict = answer(without_grace, node)
-        wanted = "ip_addresses" if address_text(node) is None else "dns_queries"
-        return found | {"state": "live" if strict is not None and strict[wanted] else "grace"}
+        root = used if used in roots else roots[0]
+        if at is None:
+            self.places.use(root)
+        found, strict = answer(live, node, root, like), answer(without_grace, node)
+        lost = strict is None or (found["ip_addresses"] and not strict["ip_addresses"])
+        return found | {"state": "grace" if lost else "live"}
 
-    def sweep(self, now: float) -> None:
-        """Remove everything that expired `history` seconds before `now` or earlier."""
-        self._release_places(now)
-        self._drop(kept for kept, life in list(self.lives.items()) if self._expires(life) + self._history <= now)
+    def sweep(self) -> None:
+        """Remove every answer whose last relation ended `history` seconds ago or earlier (of a live source)."""
+        for place in list(self.places.by_root.values()) if self.now is not None else ():
+            self._remove(place, [one for one in place.answers if self._end(one) + self._history <= self.now])
 
-    def _sight(self, stated: Stated, seen: Sighting) -> None:
-        relation = stated.owner, stated.kind, stated.target
-        before = self.lives.get(relation)
-        self._sightings.setdefault(relation, []).append(seen)
-        self._live_on(relation)
-        if before is not None and seen.time >= self._expires(before):  # a new life has only its own roots
-            self.forgotten = max(self.forgotten, self._expires(before))
-            self._drop_places_without_relations()
+    def roots(self) -> tuple[set[str], list[str]]:
+        """Return the roots with a place: those that have ended, and the others, the least recently used first."""
+        ended = {place.root for place in self.places.by_root.values() if self._has_ended(place)}
+        return ended, [root for root in self.places.by_root if root not in ended]
 
-    def _live_on(self, relation: Relation) -> None:
-        """Compute the present life of a relation anew."""
-        life = last_life(relation, self._sightings[relation], self._grace)
-        if life is not None:
-            self.lives[relation] = life
+    def meets_a_sum(self, key: str, at: int, *, with_gap: bool = False) -> bool:
+        """Return whether a lookup at `at` may meet a sum with sightings before and after (and with a gap).
 
-    def _expires(self, life: Life) -> float:
-        return life.until + self._grace
+        Order and root of such a result are not exact; with a gap nothing is.
+        """
+        node = key_text(key)
+        if node is None or not self._has_sums:
+            return False
+        sums = sums_at(self.ever, at, gap_of=self._grace if with_gap else None)
+        possible = [replace(one, ends=dict.fromkeys(one.ends, at + 1)) for one in sums]
+        live = Live([*(one for one in self.ever if one.noted <= at), *possible], at, self._grace)
+        return any(one in life.answers for life in walked(live, node) for one in possible)
 
-    def _bound_roots(self, now: float) -> None:
-        """Enforce `size`: release ended roots, then evict the root least recently answered or looked up."""
-        if len(self.places) > self._size:
-            self._release_places(now)
-        while len(self.places) > self._size:
-            self._forget_root(next(iter(self.places)))
-            self.counters["evicted_roots"] += 1
+    def depends_on_sums(self, key: str, *, at: int | None = None, now: int | None = None) -> bool:
+        """Return whether order or root of a lookup may depend on a sum that ended before."""
+        node, instant = key_text(key), self._instant(at, now)
+        if node is None or not self._has_sums:
+            return False
+        answers = [one for one in self.ever if one not in self._evicted or at is not None]
+        until = instant if at is not None else None
+        exact = Live([one for one in answers if until is None or one.noted <= until], instant, self._grace)
+        rough = Live(folded(answers, until), instant, self._grace)
+        late = {one for many in by_record(answers).values() if has_late_sum(many) for one in many}
+        met = any(one in late for life in walked(exact, node) for one in life.answers)
+        return met or answer(exact, node) != answer(rough, node)
 
-    def _bound_owner(self, owner: str) -> None:
-        """Enforce `owned`: evict the first to expire, including expired relations that are still held."""
-        while len(owned := [kept for kept in self.lives if kept[0] == owner]) > self._owned:
-            self._drop([min(owned, key=self._first_to_expire)])
-            self.counters["evicted_owned"] += 1
+    def roots_of(self, key: str, *, at: int | None = None, now: int | None = None) -> list[str]:
+        """Return the questions whose answers a lookup of this key may be found by, the right one first."""
+        node = key_text(key) or ""
+        live, _ = self._live(at, now)
+        return roots_of(live, node) if node in live.touching else pointer_roots(live, node)
 
-    def _bound_relations(self) -> None:
-        """Enforce `relations` like the bound of an owner; a relation counts once for each of its roots."""
-        while self.weight() > self._relations:
-            self._drop([min(self.lives, key=self._first_to_expire)])
-            self.counters["evicted_relations"] += 1
+    @property
+    def held(self) -> list[Answer]:
+        """Return the answers that are held, in the order of arrival."""
+        held = [one for place in self.places.by_root.values() for one in place.answers]
+        return sorted(held, key=lambda one: one.number)
 
-    def weight(self) -> int:
-        """Return the number that the bound on relations limits."""
-        return sum(max(1, len(life.roots)) for life in self.lives.values())
+    @property
+    def _has_sums(self) -> bool:
+        return max(self._sightings.values(), default=0) > ONE_BY_ONE
 
-    def _first_to_expire(self, relation: Relation) -> tuple[float, Place]:
-        life = self.lives[relation]
-        return self._expires(life), life.place
-
-    def _tree(self, root: str) -> list[Relation]:
-        """Return the relations that answers to a root stated since it got its place."""
-        return [kept for kept, life in self.lives.items() if life.roots.get(root, -1) >= self.places[root]]
-
-    def _forget_root(self, root: str) -> None:
-        """Evict a root: its relations forget it, and relations without another placed root are removed."""
-        tree = self._tree(root)
-        for relation in tree:
-            sightings = self._sightings[relation]
-            sightings[:] = [seen._replace(root=None) if seen.root == root else seen for seen in sightings]
-            self._live_on(relation)
-        del self.places[root]
+    def _keep(self, new: Answer, party: Party, kept: Collection[str] | None) -> None:
+        """Hold one more answer, and evict what exceeds a bound."""
+        place = self.places.answered(new.root, party)
+        place.answers.append(new)
+        self.ever.append(new)
+        self._sightings[new.record] += 1
         self._changes += 1
-        held = {relation for other in self.places for relation in self._tree(other)}
-        self._drop(relation for relation in tree if relation not in held)
+        while self._owned < NEVER and place.relations > self._owned:
+            oldest = min(by_record(place.answers).values(), key=lambda sightings: sightings[-1].number)
+            self.counters["evicted_owned"] += len(oldest[0].ends)
+            self._evict(place, oldest)
+        for bound, root in self.places.evictions(new.root, self._has_ended, kept):
+            self.counters["evicted_roots" if bound == "size" else "evicted_relations"] += 1
+            if len(self.places.parties) > 1 and self.places.greedy:
+                self.counters["evicted_greedy"] += 1
+            self._evict(self.places.by_root[root], self.places.by_root[root].answers)
 
-    def _drop(self, relations: Iterable[Relation]) -> None:
-        for relation in relations:
-            self.forgotten = max(self.forgotten, self._expires(self.lives.pop(relation)))
-            del self._sightings[relation]
-            self._changes += 1
-        self._drop_places_without_relations()
+    def _evict(self, place: Place, answers: list[Answer]) -> None:
+        self._evicted.update(answers)
+        self._remove(place, answers)
 
-    def _drop_places_without_relations(self) -> None:
-        for root in [root for root in self.places if not self._tree(root)]:
-            del self.places[root]
+    def _remove(self, place: Place, answers: list[Answer]) -> None:
+        if not answers:
+            return
+        self.forgotten = max(self.forgotten, *map(self._end, answers))
+        place.answers = [one for one in place.answers if one not in answers]
+        if not place.answers:
+            del self.places.by_root[place.root]
+        self._changes += 1
 
-    def _release_places(self, now: float) -> None:
-        """Release the roots whose relations have all ended."""
-        for root in list(self.places):
-            if all(self._expires(self.lives[relation]) <= now for relation in self._tree(root)):
-                del self.places[root]
+    def _end(self, one: Answer) -> int:
+        return one.last_end + self._grace
 
-    def _tables_at(self, instant: float, noted: float) -> tuple[Live, Live]:
-        """Return the live relations at an instant by the sightings noted until then, with the grace and without it."""
-        moment = (self._changes, instant, noted)
+    def _has_ended(self, place: Place) -> bool:
+        return self.now is not None and max(map(self._end, place.answers)) <= self.now
+
+    def _instant(self, at: int | None, now: int | None) -> int:
+        return at if at is not None else now if now is not None else self.now or 0
+
+    def _live(self, at: int | None, now: int | None) -> tuple[Live, Live]:
+        """Return the live relations of a lookup, with the grace and without it."""
+        instant = self._instant(at, now)
+        moment = self._changes, instant, at is None
         if self._tables is None or self._tables[0] != moment:
-            lives = list(self.lives.values() if noted == ALWAYS else self._lives_at(noted))
-            live = Live(life for life in lives if instant < self._expires(life))
-            self._tables = (moment, live, Live(life for life in lives if instant < life.until))
-        return self._tables[1], self._tables[2]
-
-    def _lives_at(self, noted: float) -> Iterable[Life]:
-        for relation, sightings in self._sightings.items():
-            life = last_life(relation, (seen for seen in sightings if seen.noted <= noted), self._grace)
-            if life is not None and life.roots:
-                yield life
+            answers = self.held if at is None else [one for one in self.ever if one.noted <= at]
+            live, without_grace = (Live(answers, instant, grace, self.ever) for grace in (self._grace, 0))
+            self._tables = moment, live, without_grace
+        return self._tables[1:]

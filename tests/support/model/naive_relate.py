@@ -1,42 +1,59 @@
-"""The relations of one message, as the naive model understands the design."""
+"""The relations of one message, as the naive model understands docs/lookups.md."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import dns.name
 from dns.name import Name
 from dns.rdtypes.svcbbase import ParamKey
 
-from model.naive_wire import TTL_CAP, Record, address_text, name_text, read_message, relatable, reverse_address
+from model.naive_wire import (
+    TTL_CAP,
+    Record,
+    address_text,
+    name_text,
+    read_answers,
+    read_heading,
+    relatable,
+    reverse_address,
+)
 
 NAME_FIELD = {"CNAME": "target", "MX": "exchange", "SRV": "target", "SVCB": "target", "HTTPS": "target"}
 
-Place = tuple[int, int]  # index of the record, position among the hints of one record
+Relation = tuple[str, str, str]  # owner, kind, target
 Edge = tuple[Name, str, Name | str | None]  # owner, kind, target (a Name, or an address as text)
 
 
 class Stated(NamedTuple):
     """One relation as one message states it."""
 
-    owner: str
-    kind: str
-    target: str
+    relation: Relation
     ttl: int
-    place: Place
 
 
-def stated_by(payload: bytes) -> tuple[str, list[Stated]]:
-    """Return the root of a message (an address for a reverse question) and the relations that it states."""
-    message = read_message(payload)
-    if message is None:
+def stated_by(payload: bytes, *, to_forwarder: bool = False) -> tuple[str, list[Stated]]:
+    """Return the root of a message (an address for a reverse question) and the relations that it states, in order."""
+    heading, records = read_heading(payload), read_answers(payload)
+    if heading is None or not records:
         return "", []
-    question, records = message
+    question = heading.name
+    if to_forwarder and heading.of_an_owner:
+        records = [record for record in records if record.owner == question]
     address = reverse_address(question)
     if address is not None:
         return address, list(reverse_relations(address, question, records))
     return name_text(question), list(forward_relations(question, records)) if relatable(question) else []
+
+
+def longest(stated: Iterable[Stated]) -> list[Stated]:
+    """Return each relation once, at its first place, with its longest TTL."""
+    kept: dict[Relation, Stated] = {}
+    for one in stated:
+        first = kept.setdefault(one.relation, one)
+        kept[one.relation] = first._replace(ttl=max(first.ttl, one.ttl))
+    return list(kept.values())
 
 
 def record_edges(record: Record) -> list[Edge]:
@@ -67,9 +84,9 @@ def forward_relations(question: Name, records: list[Record]) -> Iterator[Stated]
             if record.owner in reached:
                 reached.update(target for _, _, target in edges)
     for record, edges in edges_of:
-        for position, (owner, kind, target) in enumerate(edges if record.owner in reached else []):
+        for owner, kind, target in edges if record.owner in reached else []:
             end = name_text(target) if isinstance(target, Name) else str(target)
-            yield Stated(name_text(owner), kind, end, record.ttl, (record.row, position))
+            yield Stated((name_text(owner), kind, end), record.ttl)
 
 
 def reverse_relations(address: str, question: Name, records: list[Record]) -> Iterator[Stated]:
@@ -87,4 +104,4 @@ def reverse_relations(address: str, question: Name, records: list[Record]) -> It
     for record in records:
         if record.kind == "PTR" and record.owner in ttl_to and relatable(record.rdata.target):
             ttl = min(ttl_to[record.owner], record.ttl)
-            yield Stated(address, "PTR", name_text(record.rdata.target), ttl, (record.row, 0))
+            yield Stated((address, "PTR", name_text(record.rdata.target)), ttl)

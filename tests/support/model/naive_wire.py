@@ -16,6 +16,8 @@ import dns.wire
 import idna
 from dns.name import Name
 
+RESPONSE = 1 << 4  # QR set and opcode QUERY, in the upper five bits of the flags
+AA, RA = 0x0400, 0x0080
 TTL_CAP = 7 * 24 * 3600
 TTL_SIGN_BIT = 2**31
 KINDS = ("A", "AAAA", "CNAME", "MX", "SRV", "SVCB", "HTTPS", "PTR")
@@ -25,11 +27,45 @@ REVERSE_SUFFIXES = ((b"in-addr", b"arpa"), (b"ip6", b"arpa"))
 class Record(NamedTuple):
     """One well-formed record of the answer section, of class IN and of a type that may make relations."""
 
-    row: int
     owner: Name
     kind: str
     ttl: int
     rdata: Any
+
+
+class Heading(NamedTuple):
+    """Header and question of a message; `end` is the place behind the question."""
+
+    id: int
+    flags: int
+    question: tuple[Name, int, int]  # name, type, class; dnspython compares names without case
+    answers: int
+    end: int
+
+    @property
+    def name(self) -> Name:
+        """Return the name in the question."""
+        return self.question[0]
+
+    @property
+    def is_query(self) -> bool:
+        """Return whether this is a query of class IN."""
+        return self.flags >> 11 == 0 and self.question[2] == dns.rdataclass.IN
+
+    @property
+    def is_response(self) -> bool:
+        """Return whether this is the response to a query of class IN."""
+        return self.flags >> 11 == RESPONSE and self.question[2] == dns.rdataclass.IN
+
+    @property
+    def counts(self) -> bool:
+        """Return whether the answers of this message can relate anything."""
+        return self.is_response and self.answers > 0
+
+    @property
+    def of_an_owner(self) -> bool:
+        """Return whether an authority answered that resolves nothing for others (AA set, RA clear)."""
+        return self.flags & (AA | RA) == AA
 
 
 @lru_cache(maxsize=4096)
@@ -94,24 +130,32 @@ def key_text(key: str) -> str | None:
     return reverse_address(name) if is_reverse(name) else name_text(name)
 
 
-def read_message(payload: bytes) -> tuple[Name, list[Record]] | None:
-    """Return the question and the usable answer records of a message that counts, None for any other."""
+def read_heading(payload: bytes) -> Heading | None:
+    """Return header and question of a message; None without exactly one readable question."""
     parser = dns.wire.Parser(payload)
     try:
-        _id, flags, questions, answers, _authority, _additional = parser.get_struct("!HHHHHH")
-        response, opcode = flags >> 15, (flags >> 11) & 15
-        if response != 1 or opcode != 0 or questions != 1 or answers == 0:
+        number, flags, questions, answers, _authority, _additional = parser.get_struct("!HHHHHH")
+        if questions != 1:
             return None
-        question = dns.name.from_wire_parser(parser)
-        _type, klass = parser.get_struct("!HH")
+        name = dns.name.from_wire_parser(parser)
+        return Heading(number, flags, (name, *parser.get_struct("!HH")), answers, parser.current)
     except dns.exception.DNSException:
         return None
-    return (question, list(read_records(parser, answers))) if klass == dns.rdataclass.IN else None
+
+
+def read_answers(payload: bytes) -> list[Record]:
+    """Return the usable answer records of a message that counts; none for any other."""
+    heading = read_heading(payload)
+    if heading is None or not heading.counts:
+        return []
+    parser = dns.wire.Parser(payload)
+    parser.seek(heading.end)
+    return list(read_records(parser, heading.answers))
 
 
 def read_records(parser: dns.wire.Parser, count: int) -> Iterator[Record]:
     """Yield the records before broken framing, without the records that dnspython refuses."""
-    for index in range(count):
+    for _ in range(count):
         try:
             owner = dns.name.from_wire_parser(parser)
             rdtype, klass, ttl, length = parser.get_struct("!HHIH")
@@ -126,7 +170,7 @@ def read_records(parser: dns.wire.Parser, count: int) -> Iterator[Record]:
                 with parser.restrict_to(length):
                     rdata = dns.rdata.from_wire_parser(klass, rdtype, parser)
                 ttl = 0 if ttl >= TTL_SIGN_BIT else min(ttl, TTL_CAP)
-                yield Record(index, owner, kind, ttl, rdata)
+                yield Record(owner, kind, ttl, rdata)
             except dns.exception.DNSException:
                 pass
         parser.seek(end)

@@ -17,14 +17,14 @@ Message = tuple[float, bytes]
 class Bounded:
     """Messages in order of arrival with lookups (keys alone) between them; then lookups, as of the end.
 
-    `kept` is the number of relations that are held in the end.
+    `places` is the number of roots that hold a place in the end.
     """
 
     id: str
     says: str
     steps: tuple[Message | str, ...]
     lookups: tuple[tuple[str, dict[str, Any] | None], ...]
-    kept: int
+    places: int
     size: int = 5000
     owned: int = 4096
 
@@ -55,7 +55,7 @@ BOUNDED = (
             ("1.1.1.1", found(["1.1.1.1"], ["b.com"], "b.com")),
             ("a.com", None),
         ),
-        kept=2,
+        places=2,
         size=2,
     ),
     Bounded(
@@ -63,7 +63,7 @@ BOUNDED = (
         "An evicted name is no longer a name of an address that it shared.",
         (resolves(0, "a.com"), resolves(1, "b.com"), "a.com", resolves(2, "c.com", "3.3.3.3")),
         (("1.1.1.1", ONLY_A), ("a.com", ONLY_A), ("b.com", None)),
-        kept=2,
+        places=2,
         size=2,
     ),
     Bounded(
@@ -75,7 +75,7 @@ BOUNDED = (
             resolves(2, "c.com", "3.3.3.3"),
         ),
         (("cdn.com", found(["1.1.1.1"], ["cdn.com"], "cdn.com")), ("www.com", None)),
-        kept=2,
+        places=2,
         size=2,
     ),
     Bounded(
@@ -83,7 +83,7 @@ BOUNDED = (
         "An address keeps its reverse name when the name that resolved to it is evicted.",
         (resolves(0, "good.com", "1.2.3.4"), (T + 1, PTR_1234), resolves(2, "c.com", "3.3.3.3")),
         (("1.2.3.4", HOST), ("host.example", HOST), ("good.com", None)),
-        kept=2,
+        places=2,
         size=2,
     ),
     Bounded(
@@ -96,7 +96,7 @@ BOUNDED = (
             resolves(3, "d.com", "4.4.4.4"),
         ),
         (("1.2.3.4", None), ("host.example", None)),
-        kept=2,
+        places=2,
         size=2,
     ),
     Bounded(
@@ -109,7 +109,7 @@ BOUNDED = (
             resolves(1003, "c.com", "3.3.3.3"),
         ),
         (("busy.com", found(["1.1.1.1"], ["busy.com"], "busy.com")), ("b.com", None)),
-        kept=2,
+        places=2,
         size=2,
     ),
     Bounded(
@@ -123,7 +123,7 @@ BOUNDED = (
             resolves(3, "c.com", "3.3.3.3"),
         ),
         (("a.com", ONLY_A), ("b.com", None), ("www.com", None)),
-        kept=2,
+        places=2,
         size=2,
     ),
     Bounded(
@@ -131,15 +131,16 @@ BOUNDED = (
         "A name whose addresses rotate without end has a bounded number of relations, and only live ones are found.",
         tuple(resolves(n * 100, "a.com", f"10.0.{n // 256}.{n % 256}", ttl=1) for n in range(300)),
         (("a.com", found(["10.0.1.43"], ["a.com"], "a.com")), ("10.0.1.42", None)),
-        kept=4,  # of one second each, 100 seconds apart, kept 300 seconds
+        places=1,
         size=1,
+        owned=3,
     ),
     Bounded(
         "tracee-B25-live",
-        "A name with more live addresses than its bound keeps those that expire last.",
+        "A name with more live answers than its bound keeps the newest.",
         tuple(resolves(n, "a.com", f"10.0.{n // 256}.{n % 256}") for n in range(300)),
         (("a.com", found(["10.0.1.43", "10.0.1.42", "10.0.1.41"], ["a.com"], "a.com")), ("10.0.1.40", None)),
-        kept=3,
+        places=1,
         size=1,
         owned=3,
     ),
@@ -152,7 +153,7 @@ BOUNDED = (
             ("10.0.3.230", found(["10.0.3.230"], ["h998.example"], "")),
             ("10.0.3.229", None),
         ),
-        kept=2,
+        places=2,
         size=2,
     ),
     Bounded(
@@ -160,7 +161,7 @@ BOUNDED = (
         "Answers without a relation hold no place, however many names they are about.",
         tuple(texts(number) for number in range(2000)),
         (("n1999.com", None), ("", None)),
-        kept=0,
+        places=0,
         size=2,
     ),
     Bounded(
@@ -168,7 +169,7 @@ BOUNDED = (
         "A lookup of the smallest alias of itself, 35 bytes of UDP, terminates.",
         ((T, by_hand(asked(wire("foo"), CNAME), record(QUESTION, CNAME, QUESTION))),),
         (("foo", found([], ["foo"], "foo")),),
-        kept=1,
+        places=1,
     ),
     Bounded(
         "tracee-B99",
@@ -180,6 +181,6 @@ BOUNDED = (
             (T + 1, by_hand(asked(wire("a.com")), record(QUESTION, A, bytes([1, 1, 1, 1])))),
         ),
         (("a.com", ONLY_A), ("1.1.1.1", ONLY_A), ("x.com", found([], ["x.com", "y.com"], "x.com"))),
-        kept=3,
+        places=2,
     ),
 )

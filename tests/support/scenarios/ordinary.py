@@ -52,7 +52,7 @@ LOOPS = (
         "tracee-B54",
         "A domain that is its own mail exchange is found without an address.",
         ((T, reply("cmmeiers.com", "MX", rr("cmmeiers.com", "MX", "10 cmmeiers.com"))),),
-        (("cmmeiers.com", None, found([], ["cmmeiers.com"], "cmmeiers.com", "grace")),),
+        (("cmmeiers.com", None, found([], ["cmmeiers.com"], "cmmeiers.com", "live")),),
     ),
     Case(
         "self-mx-with-address",
@@ -71,7 +71,7 @@ LOOPS = (
         "tracee-B10",
         "An alias of itself is found without an address.",
         ((T, reply("a.com", "A", rr("a.com", "CNAME", "a.com"))),),
-        (("a.com", None, found([], ["a.com"], "a.com", "grace")),),
+        (("a.com", None, found([], ["a.com"], "a.com", "live")),),
     ),
     Case(
         "tracee-B11",
@@ -228,14 +228,15 @@ RESOLUTIONS = (
                 reply(
                     "q.com",
                     "A",
-                    rr("q.com", "CNAME", "r.com"),
                     rr("q.com", "CNAME", "l.com"),
-                    rr("r.com", "A", "4.4.4.4"),
+                    rr("q.com", "CNAME", "r.com"),
+                    rr("r.com", "CNAME", "s.com"),
                     rr("l.com", "A", "4.4.4.4"),
+                    rr("s.com", "A", "4.4.4.4"),
                 ),
             ),
         ),
-        (("4.4.4.4", None, found(["4.4.4.4"], ["q.com", "l.com", "r.com"], "q.com")),),
+        (("4.4.4.4", None, found(["4.4.4.4"], ["q.com", "l.com", "r.com", "s.com"], "q.com")),),
     ),
     Case(
         "tracee-B29",

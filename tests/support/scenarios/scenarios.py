@@ -182,8 +182,8 @@ TIMES = (
         (("a.com", None, ONLY_A), ("a.com", 300.25, ONLY_A), ("a.com", 300.5, None)),
     ),
     Case(
-        "new-life",
-        "A relation that is seen again after its end has only its new root.",
+        "ended-question",
+        "A question whose answer has ended is no root, although another answer states its relation again.",
         (
             (T, reply("c.net", "A", rr("c.net", "A", "1.1.1.1", 10))),
             (
@@ -195,7 +195,7 @@ TIMES = (
             ("c.net", None, found(["1.1.1.1"], ["w.com", "c.net"], "w.com")),
             ("1.1.1.1", None, found(["1.1.1.1"], ["w.com", "c.net"], "w.com")),
             ("1.1.1.1", T + 30, None),
-            ("w.com", T + 30, found([], ["w.com", "c.net"], "w.com", "grace")),
+            ("w.com", T + 30, found([], ["w.com", "c.net"], "w.com", "live")),
         ),
     ),
     Case(
