@@ -14,7 +14,15 @@ from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.image.admission import Admission
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.lookups import RefusedError, Request, decode_request, encode_data, encode_error
+from dnstrail.protocol.lookups import (
+    BAD_REQUEST,
+    OVERLOADED,
+    RefusedError,
+    Request,
+    decode_request,
+    encode_data,
+    encode_error,
+)
 from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import TOPICS, Feeder
@@ -92,6 +100,7 @@ class _Worker:
     def _serve(self, served: ServedRequest) -> None:
         self._state.counters["requests"] += 1
         try:
+            _check(served)
             request = decode_request(served.body)
             complete = is_complete(request, self._state.follower)
             if complete is None:
@@ -111,10 +120,19 @@ class _Worker:
         if not complete:
             self._state.counters["incomplete"] += 1
         try:
-            served.reply(encode_data(answer(request, self._state), complete=complete))
+            reply = encode_data(answer(request, self._state), complete=complete)
         except RefusedError as refused:
             self._refuse(served, refused, complete=complete)
+            return
+        if not served.reply(reply):
+            unread = RefusedError(OVERLOADED, "earlier replies to this client wait to be read")
+            self._refuse(served, unread, complete=complete)
 
     def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
         self._state.counters[refused.code] += 1
         served.reply(encode_error(refused.code, str(refused), complete=complete))
+
+
+def _check(served: ServedRequest) -> None:
+    if served.fault:
+        raise RefusedError(BAD_REQUEST, served.fault)

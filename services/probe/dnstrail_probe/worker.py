@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -135,7 +136,10 @@ class _Probe:
 
     def _close_turn(self, *, ended: bool = False) -> None:
         now = int(self._clock.wall() * 1e9) if self._source.live else self._greatest
-        self._batches.close_turn(now, self._source.counters, lost=losses_of(self._source), ended=ended)
+        counters = self._source.counters
+        if disconnected := self._publisher.disconnected:
+            counters = counters + Counter(subscribers_disconnected=disconnected)
+        self._batches.close_turn(now, counters, lost=losses_of(self._source), ended=ended)
 
     def _flush(self) -> None:
         """Publish until the bus has taken everything, with a rest after each refusal: a bus may refuse at once."""
