@@ -16,11 +16,11 @@ COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 PREFIX = "/opt/dnstrail/bin/dnstrail"
 
 
-def service(unit):
+def service(unit, section="Service"):
     parser = configparser.ConfigParser(interpolation=None, delimiters="=")
     parser.optionxform = str
     parser.read(unit)
-    return parser["Service"]
+    return parser[section]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -36,6 +36,21 @@ def test_a_unit_starts_a_worker(unit):
     assert read["Type"] == "notify"
     assert int(read["WatchdogSec"]) > SILENCE
     assert read["Environment"] == f"DNSTRAIL_RUN_DIR=/run/{read['RuntimeDirectory']}"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_restarts_its_worker_each_time(unit):
+    """A worker that exceeds its memory limit comes back, however often that happens."""
+    read = service(unit)
+    assert (read["Restart"], int(read["RestartSec"])) == ("on-failure", 1)
+    assert service(unit, "Unit")["StartLimitIntervalSec"] == "0"
+    assert "OOMPolicy" not in read  # by default the end of the process ends the unit, with a failure
+
+
+def test_a_container_restarts_within_its_memory_limit():
+    """The compose file limits memory and swap of each container together, and restarts what ends."""
+    worker = COMPOSE.read_text().partition("x-worker:")[2].partition("services:")[0]
+    assert {"mem_limit: 1g", "memswap_limit: 1g", "restart: unless-stopped"} <= set(map(str.strip, worker.splitlines()))
 
 
 def test_only_the_probe_has_capabilities():

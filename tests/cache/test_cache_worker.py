@@ -340,10 +340,12 @@ def test_garbage_is_refused(client, folder, case):
     assert client.ask("version")["data"] == 1
 
 
-def test_endless_frames_are_dropped(client, folder):
-    """A request of very many frames gets no reply; the next one is answered."""
+def test_many_frames_are_refused(client, folder):
+    """A request of very many frames is refused; the next one is answered."""
     with asker(lookups_address(folder), zmq.DEALER) as other:
         other.socket.send_multipart([b"x"] * 5000)
+        refused = other.receive()
+        assert (refused["error"], refused["message"]) == ("bad_request", "5000 frames; 16 at most")
         other.send("version")
         assert other.receive()["data"] == 1
 

@@ -19,6 +19,7 @@ class SlowRequest:
 
     client = b"client"
     body = encode_request("version")
+    fault = ""
 
     def __init__(self, clock, seconds):
         self._clock = clock
@@ -26,6 +27,7 @@ class SlowRequest:
 
     def reply(self, _body):
         self._clock.monotonic_time += self._seconds
+        return True
 
 
 class Queue:

@@ -8,8 +8,8 @@ import zmq
 
 from dnstrail.image import Bounds
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Get
-from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.protocol.lookups import Get, RefusedError
+from dnstrail.protocol.turn_follower import _FAR_AHEAD, TurnFollower
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
 
@@ -56,6 +56,7 @@ class Served(NamedTuple):
     """A request as far as the queue uses it."""
 
     client: bytes
+    body: bytes = b""
 
 
 def counted(other, name):
@@ -207,6 +208,30 @@ def test_waiting_lookups_are_bounded(served, other, publishing):
     assert other.ask("get", key="a.com", after=[mark])["complete"] is True
 
 
+BODY = bytes(1 << 20)
+FULL = {
+    "one client": ([b"c"] * 2, [b"c"], "2 lookups of this client wait"),
+    "all clients": ([b"%d" % (number // 2) for number in range(32)], [b"other"], "32 lookups wait"),
+}
+
+
+@pytest.mark.parametrize(("waiting", "further", "message"), FULL.values(), ids=FULL)
+def test_the_bytes_of_waiting_lookups_are_bounded(waiting, further, message):
+    """A lookup that exceeds the bytes of its client, or of all, is refused until others have left the queue."""
+    turns = TurnFollower(("net_packet_dns",))
+    turns.turn(Turn("s", 0, {}, live=False, now=0))
+    pending = PendingLookups()
+    for client in waiting:
+        pending.add(PendingLookup(Served(client, BODY), Get(key="a", after=(("s", 1),)), 1.0))
+    refused = PendingLookup(Served(further[0], b"x"), Get(key="a", after=(("s", 1),)), 2.0)
+    with pytest.raises(RefusedError, match=message) as error:
+        pending.add(refused)
+    assert error.value.code == "overloaded"
+    assert len([*pending.take_ready(turns, 1.0)]) == len(waiting)
+    pending.add(refused)
+    assert len(pending) == 1
+
+
 def test_ready_lookups_leave_the_queue():
     """Lookups whose marks are reached, lost or out of patience leave the queue in order; the others stay."""
     turns = TurnFollower(("net_packet_dns",))
@@ -229,6 +254,8 @@ def test_ready_lookups_leave_the_queue():
         ([("s", 1)], None),
         ([("s", 0), ("s", 1)], None),
         ([("x", 0)], False),
+        ([("s", _FAR_AHEAD)], None),
+        ([("s", _FAR_AHEAD + 1)], False),
         ([("s", 1), ("x", 0)], False),
     ],
 )

@@ -266,6 +266,7 @@ class Refusing:
 
     def __init__(self):
         self.refusals = 0
+        self.disconnected = 0
         self.open = threading.Event()
 
     def publish(self, _topic, _body):
@@ -308,6 +309,7 @@ class Unconfirmed:
 
     def __init__(self, *, overflowed=False):
         self.overflowed, self.confirms, self.published, self.lingers = overflowed, False, [], None
+        self.disconnected = 0
 
     def publish(self, topic, body):
         self.published.append((topic, body))
@@ -490,7 +492,7 @@ def test_a_slow_subscriber_of_a_file_loses_nothing(folder):
 
         def stands_still():
             looks = source.looks
-            return looks > 1000 and not held.wait(0.3) and source.looks == looks
+            return looks > 500 and not held.wait(0.3) and source.looks == looks
 
         wait_until(stands_still, "the source to be held up")
         assert source.looks < len(chunks)

@@ -12,6 +12,8 @@ from dnstrail.protocol.turn_follower import TurnFollower
 
 MAX_PENDING = 1024
 MAX_PENDING_OF_CLIENT = 64
+MAX_PENDING_BYTES = 32 << 20
+MAX_PENDING_BYTES_OF_CLIENT = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,14 @@ class PendingLookup:
 class PendingLookups:
     """The waiting lookups in the order of their arrival. Each leaves the queue by its deadline.
 
-    The queue holds at most 1,024 lookups, and 64 of one client, so that no client takes the places of all others.
+    The queue holds at most 1,024 lookups of 32 MiB, and 64 of one client of 2 MiB, so that no client takes the places
+    of all others.
     """
 
     def __init__(self) -> None:
         self._waiting: list[PendingLookup] = []
         self._of_client: Counter[bytes] = Counter()
+        self._bytes_of_client: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -42,13 +46,16 @@ class PendingLookups:
         Raises:
             RefusedError: the queue is full, or the client has its share in it.
         """
-        client = lookup.served.client
-        if len(self._waiting) >= MAX_PENDING:
-            raise RefusedError(OVERLOADED, f"{MAX_PENDING} lookups wait for their events already")
-        if self._of_client[client] >= MAX_PENDING_OF_CLIENT:
-            raise RefusedError(OVERLOADED, f"{MAX_PENDING_OF_CLIENT} lookups of this client wait for their events")
+        client, size = lookup.served.client, len(lookup.served.body)
+        if len(self._waiting) >= MAX_PENDING or self._bytes_of_client.total() + size > MAX_PENDING_BYTES:
+            raise RefusedError(OVERLOADED, f"{len(self._waiting)} lookups wait for their events already")
+        if (
+            self._of_client[client] >= MAX_PENDING_OF_CLIENT
+            or self._bytes_of_client[client] + size > MAX_PENDING_BYTES_OF_CLIENT
+        ):
+            raise RefusedError(OVERLOADED, f"{self._of_client[client]} lookups of this client wait for their events")
         self._waiting.append(lookup)
-        self._of_client[client] += 1
+        self._count(lookup)
 
     def take_ready(self, follower: TurnFollower, now: float) -> Iterator[tuple[PendingLookup, bool]]:
         """Remove and yield the lookups that can be answered, each with whether all of its marks are reached."""
@@ -60,7 +67,14 @@ class PendingLookups:
             else:
                 yield lookup, bool(complete)
         self._waiting = waiting
-        self._of_client = Counter(lookup.served.client for lookup in waiting)
+        self._of_client.clear()
+        self._bytes_of_client.clear()
+        for lookup in waiting:
+            self._count(lookup)
+
+    def _count(self, lookup: PendingLookup) -> None:
+        self._of_client[lookup.served.client] += 1
+        self._bytes_of_client[lookup.served.client] += len(lookup.served.body)
 
 
 def is_complete(request: Request, follower: TurnFollower) -> bool | None:

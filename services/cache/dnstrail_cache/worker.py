@@ -14,7 +14,15 @@ from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import Batch
-from dnstrail.protocol.lookups import RefusedError, Request, decode_request, encode_data, encode_error
+from dnstrail.protocol.lookups import (
+    BAD_REQUEST,
+    OVERLOADED,
+    RefusedError,
+    Request,
+    decode_request,
+    encode_data,
+    encode_error,
+)
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
@@ -95,6 +103,7 @@ class _Worker:
     def _serve(self, served: ServedRequest) -> None:
         self._state.counters["requests"] += 1
         try:
+            _check(served)
             request = decode_request(served.body)
             complete = is_complete(request, self._state.follower)
             if complete is None:
@@ -114,10 +123,19 @@ class _Worker:
         if not complete:
             self._state.counters["incomplete"] += 1
         try:
-            served.reply(encode_data(answer(request, self._state), complete=complete))
+            reply = encode_data(answer(request, self._state), complete=complete)
         except RefusedError as refused:
             self._refuse(served, refused, complete=complete)
+            return
+        if not served.reply(reply):
+            unread = RefusedError(OVERLOADED, "earlier replies to this client wait to be read")
+            self._refuse(served, unread, complete=complete)
 
     def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
         self._state.counters[refused.code] += 1
         served.reply(encode_error(refused.code, str(refused), complete=complete))
+
+
+def _check(served: ServedRequest) -> None:
+    if served.fault:
+        raise RefusedError(BAD_REQUEST, served.fault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -135,10 +136,12 @@ class _Probe:
         self._publisher.linger(float("inf") if patient and not self._stop.is_set() else max(left, 0.0))
 
     def _close_turn(self, *, ended: bool = False) -> None:
-        live = self._source.live
+        live, counters = self._source.live, self._source.counters
+        if disconnected := self._publisher.disconnected:
+            counters = counters + Counter(subscribers_disconnected=disconnected)
         self._batches.close_turn(
             self._stream.now() if live else self._greatest,
-            self._source.counters,
+            counters,
             lost=losses_of(self._source),
             lost_by_cgroup=self._source.lost_by_cgroup,
             ended=ended,

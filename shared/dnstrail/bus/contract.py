@@ -34,6 +34,11 @@ class Publisher(Endpoint, Protocol):
         """Whether a subscriber ever had no room for a message, and missed it. A lossless publisher never overflows."""
         ...
 
+    @property
+    def disconnected(self) -> int:
+        """The number of connections that were closed because their subscriber sent too many messages."""
+        ...
+
     def linger(self, seconds: float) -> None:
         """Set for how long the publisher still delivers once it is closed."""
         ...
@@ -60,13 +65,21 @@ class Subscriber(Endpoint, Protocol):
 
 
 class ServedRequest(Protocol):
-    """A request that awaits its one reply. `client` identifies the connection over which it arrived."""
+    """A request that awaits its one reply. `client` identifies the connection over which it arrived.
+
+    `fault` states why the bus cannot read the request, whose body is then empty; else it is "".
+    """
 
     client: bytes
     body: bytes
+    fault: str
 
-    def reply(self, body: bytes) -> None:
-        """Send the reply; a client that has left is no error."""
+    def reply(self, body: bytes) -> bool:
+        """Send the reply; a client that has left is no error.
+
+        Return False if the client has not read its earlier replies, and the bus has no room: the caller may send a
+        short reply instead.
+        """
         ...
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
@@ -13,18 +12,24 @@ import zmq
 
 from dnstrail.bus.contract import Endpoint
 from dnstrail.bus.ipc import socket_path, sole_server
+from dnstrail.bus.subscriptions import Subscriptions
+from dnstrail.bus.unread_replies import LONG, UnreadReplies
 from dnstrail.errors import BusError
 
-_HIGH_WATER = 4000  # messages; a batch holds up to a few hundred events
-_MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected, also of a request
-_WAITING_REQUESTS = 64  # unread requests of one client; beyond them its socket has to wait
-_MAX_FRAMES = 16  # of a request, including its envelope; a longer one is dropped
+_HIGH_WATER = 1000  # messages that wait at either end; a batch of events has 512 KiB at most
+_UNREAD_EVENTS = 500  # messages that wait at a publisher for one subscriber
+_MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
+_MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
+_MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
+_MAX_ENVELOPE = 4096  # bytes that a client may put before its request
+_MAX_FRAMES = 16  # of a request
+_WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
+_CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
+_HANDSHAKE = 2.0  # seconds for a new connection to greet
 _HEARTBEAT = 2000  # ms between heartbeats; a peer that is silent for twice as long is disconnected
 _LINGER = 3000  # ms for which a closed sender of events or findings still delivers
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20, 1000  # ms, doubling from the first to the second
-
-_CHANGES = {b"\x01": 1, b"\x00": -1}  # the first byte of a subscription message (RFC 37/ZMTP)
 
 Frames = list[bytes]
 
@@ -61,7 +66,7 @@ class _Publisher(_End):
         super().__init__(socket, lock)
         self.overflowed = False
         self._lossless = lossless
-        self._subscribers: Counter[bytes] = Counter()
+        self._subscriptions = Subscriptions()
 
     def publish(self, topic: str, body: bytes) -> bool:
         frames = [topic.encode(), body]
@@ -77,13 +82,14 @@ class _Publisher(_End):
         self.socket.setsockopt(zmq.LINGER, -1 if math.isinf(seconds) else int(seconds * 1000))
 
     def subscribers(self, topic: str) -> int:
-        while (frames := self.receive_frames()) is not None:
-            change, subscribed = frames[0][:1], frames[0][1:]
-            if change in _CHANGES:
-                self._subscribers[subscribed] += _CHANGES[change]
-                if self._subscribers[subscribed] <= 0:
-                    del self._subscribers[subscribed]
-        return self._subscribers[topic.encode()]
+        with suppress(zmq.Again):
+            for _ in range(_CHANGES_AT_ONCE):
+                self._subscriptions.note(self.socket.recv(zmq.NOBLOCK, copy=False))
+        return self._subscriptions[topic.encode()]
+
+    @property
+    def disconnected(self) -> int:
+        return self._subscriptions.disconnected
 
 
 class _Subscriber(_End):
@@ -114,21 +120,47 @@ class _Subscriber(_End):
 class _ServedRequest:
     def __init__(self, server: _Server, frames: Frames) -> None:
         self._server = server
-        self._envelope = frames[:-1]
-        self.client = frames[0]  # which ROUTER puts before every request
-        self.body = frames[-1]
+        self.client, *sent = frames  # ROUTER puts the client before every request
+        self.fault = _fault_of(sent)
+        self.body = b"" if self.fault else sent[-1]
+        self._envelope = [self.client, *(_start_of(sent) if self.fault else sent[:-1])]
 
-    def reply(self, body: bytes) -> None:
-        with suppress(zmq.ZMQError):  # the client has left
-            self._server.socket.send_multipart([*self._envelope, body], zmq.NOBLOCK)
+    def reply(self, body: bytes) -> bool:
+        return self._server.send_reply(self.client, [*self._envelope, body])
+
+
+def _fault_of(sent: Frames) -> str:
+    """Return why a request cannot be read, or ""."""
+    if len(sent) > _MAX_FRAMES:
+        return f"{len(sent)} frames; {_MAX_FRAMES} at most"
+    if (size := sum(map(len, sent[:-1]))) > _MAX_ENVELOPE:
+        return f"{size} bytes before the request; {_MAX_ENVELOPE} at most"
+    return ""
+
+
+def _start_of(sent: Frames) -> Frames:
+    """Return what a REQ client puts before its request, so that it receives the refusal; [] for other clients."""
+    start = sent[: sent.index(b"") + 1] if b"" in sent[:2] else []
+    return start if sum(map(len, start)) <= _MAX_ENVELOPE else []
 
 
 class _Server(_End):
+    def __init__(self, socket: zmq.Socket[bytes], lock: int) -> None:
+        super().__init__(socket, lock)
+        self._unread = UnreadReplies()
+
     def receive(self) -> _ServedRequest | None:
         frames = self.receive_frames()
-        while frames is not None and len(frames) > _MAX_FRAMES:
-            frames = self.receive_frames()
         return None if frames is None else _ServedRequest(self, frames)
+
+    def send_reply(self, client: bytes, frames: Frames) -> bool:
+        size = len(frames[-1])
+        if not self._unread.has_room(client, size):
+            return False
+        with suppress(zmq.ZMQError):  # the client has left
+            tracker = self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False, track=True)
+            self._unread.add(client, size, tracker)
+        return True
 
 
 class _Requester(_End):
@@ -161,7 +193,8 @@ E = TypeVar("E", bound=_End)
 class ZmqBus:
     """One ZeroMQ context and the ends opened from it. It belongs to one thread.
 
-    Every socket has a high-water mark, a size limit and a linger time, so that no peer makes a worker grow or hang.
+    Every socket has a high-water mark, a size limit and a linger time, so that no peer makes a worker grow or hang. A
+    message whose frames never end is held until its end: the memory limit of the worker ends the worker.
     """
 
     def __init__(self) -> None:
@@ -172,6 +205,9 @@ class ZmqBus:
         socket = self._socket(zmq.XPUB, _LINGER)
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
+        socket.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
+        socket.setsockopt(zmq.RCVHWM, 1)  # libzmq reads all waiting subscriptions in one call, and a flood never ends
+        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION)
         if lossless:
             socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
             socket.setsockopt(zmq.LINGER, -1)  # deliver all of it, unless the bus is closed with `now`
@@ -193,6 +229,8 @@ class ZmqBus:
     def server(self, address: str) -> _Server:
         socket = self._socket(zmq.ROUTER)
         socket.setsockopt(zmq.RCVHWM, _WAITING_REQUESTS)
+        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST)
+        socket.copy_threshold = LONG  # the bus reports when it holds a longer reply no more
         return self._keep(_Server(socket, self._bind(socket, address)))
 
     def requester(self, address: str) -> _Requester:
@@ -234,6 +272,7 @@ class ZmqBus:
         socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
         socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE * 1000))
         if kind in (zmq.REQ, zmq.ROUTER):
             # Never on PUB and SUB: a full subscriber reads no PONG and is disconnected, and libzmq 4.3.5 then aborts
             # ("_input_stopped"). Turns are the heartbeat there.

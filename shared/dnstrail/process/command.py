@@ -104,6 +104,9 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         code = _closed()
     except (DnstrailError, OSError) as error:
         code = _report(error)
+    except MemoryError:  # a worker must not go on with a part of its state
+        click.echo("Error: no memory is left: the memory limit of this process is too low", err=True)
+        code = CANNOT_SERVE
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ from dnstrail.protocol.batches import TURN, Batch, Mark, Turn
 
 _REMEMBERED_GAPS = 4096
 _REMEMBERED_STARTS = 64
+_FAR_AHEAD = 10_000  # turns; no subscriber that is so far behind catches up while a lookup waits
 
 
 class _Start:
@@ -84,9 +85,11 @@ class TurnFollower:
         start.last = turn
 
     def reached(self, mark: Mark) -> bool | None:
-        """Return whether all of a turn was received: True, None (not yet), or False (it never will be)."""
+        """Return whether all of a turn was received: True, None (not yet), or False (never, or not for long)."""
         start = self._starts.get(mark[0])
-        if start is None or mark[1] in start.broken or (start.first is not None and mark[1] < start.first):
+        if start is None or mark[1] in start.broken or mark[1] > start.ended + _FAR_AHEAD:
+            return False
+        if start.first is not None and mark[1] < start.first:
             return False
         return True if mark[1] <= start.ended else None
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 import zmq
 
-from dnstrail.bus import zeromq
+from dnstrail.bus import unread_replies, zeromq
+from dnstrail.bus.subscriptions import MOST_CHANGES
 from live.workers import asker, open_bus, short_folder, wait_until
 
 TOPIC = "events"
 SMALL = bytes(4096)  # large enough that the kernel's own buffer holds few of them
 TOO_LONG = zeromq._MAX_MESSAGE + 1
+LONG = bytes(4 << 20)  # a reply
 
 
 @pytest.fixture
@@ -28,13 +32,13 @@ def test_a_live_publisher_holds_a_bounded_queue_for_a_subscriber_that_does_not_r
         subscriber.subscribe(TOPIC)
         subscriber.connect(address)
         wait_until(lambda: publisher.subscribers(TOPIC) == 1, "the subscription")
-        for _ in range(2 * zeromq._HIGH_WATER):
+        for _ in range(3 * zeromq._UNREAD_EVENTS):
             publisher.publish(TOPIC, SMALL)
         received = 0
         while subscriber.poll(200):
             subscriber.recv_multipart()
             received += 1
-    assert zeromq._HIGH_WATER <= received < 1.5 * zeromq._HIGH_WATER
+    assert zeromq._UNREAD_EVENTS <= received < 1.5 * zeromq._UNREAD_EVENTS
 
 
 def test_a_subscriber_receives_no_message_beyond_the_limit(address):
@@ -67,3 +71,83 @@ def test_a_server_receives_no_request_beyond_the_limit(address):
         hostile.socket.send(b"again")
         wait_until(lambda: arrives() and requests.count(len(b"again")) > 1, "the next request of the same client")
     assert TOO_LONG not in requests
+
+
+def test_a_subscriber_with_too_many_subscriptions_is_disconnected(address):
+    """One message beyond the bound ends the connection with all of its subscriptions; another subscriber stays."""
+    with open_bus() as bus, zmq.Context() as context, context.socket(zmq.SUB) as hostile:
+        publisher = bus.publisher(address, lossless=False)
+        honest = bus.subscriber([address], [TOPIC])
+        hostile.connect(address)
+        hostile.setsockopt(zmq.RECONNECT_STOP, zmq.RECONNECT_STOP_CONN_REFUSED)
+        with hostile.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            for number in range(MOST_CHANGES):
+                hostile.subscribe(f"{TOPIC} {number}")
+            last = f"{TOPIC} {MOST_CHANGES - 1}"
+            wait_until(lambda: publisher.subscribers(last) == 1, "the subscriptions within the bound")
+            assert publisher.disconnected == 0
+            hostile.subscribe(b"one more")
+            wait_until(lambda: publisher.subscribers(last) == 0, "the end of the connection")
+            assert monitor.poll(5000)
+            hostile.disable_monitor()
+        assert (publisher.disconnected, publisher.subscribers(TOPIC)) == (1, 1)
+        assert publisher.publish(TOPIC, SMALL)
+        bus.wait(honest, timeout=5)
+        assert honest.receive() == (TOPIC, SMALL)
+
+
+def test_a_publisher_receives_no_long_subscription(address):
+    """A subscription that is too long ends its connection, and does not count."""
+    longest = "x" * (zeromq._MAX_SUBSCRIPTION - len(b"\x09SUBSCRIBE"))  # ZMTP 3.1 puts this before it
+    with open_bus() as bus, zmq.Context() as context, context.socket(zmq.SUB) as hostile:
+        publisher = bus.publisher(address, lossless=False)
+        hostile.connect(address)
+        hostile.subscribe(longest)
+        wait_until(lambda: publisher.subscribers(longest) == 1, "the longest subscription")
+        hostile.subscribe(f"{longest}x")
+        wait_until(lambda: publisher.subscribers(longest) == 0, "the end of the connection")
+
+
+def test_a_client_that_reads_no_reply_costs_bounded_memory(address):
+    """Long replies are refused once too many bytes are unread, short replies are not, and another client is served."""
+    with open_bus() as bus, asker(address, zmq.DEALER) as deaf, asker(address, zmq.DEALER) as honest:
+        server = bus.server(address)
+        deaf.socket.rcvhwm = 1
+        deaf.socket.disconnect(address)
+        deaf.socket.connect(address)
+        request = request_of(bus, server, deaf)
+        sent = 0
+        while request.reply(LONG):
+            sent += 1
+            assert sent < 100
+        assert sent * len(LONG) <= unread_replies.MOST_UNREAD_OF_CLIENT + 4 * len(LONG)  # some are in the sockets
+        assert request.reply(b"short")
+        assert request_of(bus, server, honest).reply(LONG)
+        assert honest.socket.recv() == LONG
+        while deaf.socket.recv() != b"short":
+            pass
+        wait_until(lambda: request.reply(LONG), "room again")
+
+
+def test_clients_that_read_no_replies_cost_bounded_memory(address):
+    """Unread replies are bounded in all; a client with nothing unread still receives a short reply."""
+    with open_bus() as bus, ExitStack() as stack:
+        server = bus.server(address)
+        sent = 0
+        for _ in range(2 * unread_replies.MOST_UNREAD // unread_replies.MOST_UNREAD_OF_CLIENT):
+            deaf = stack.enter_context(asker(address, zmq.DEALER))
+            deaf.socket.rcvhwm = 1
+            deaf.socket.disconnect(address)
+            deaf.socket.connect(address)
+            request = request_of(bus, server, deaf)
+            while request.reply(LONG):
+                sent += len(LONG)
+            assert sent < 2 * unread_replies.MOST_UNREAD
+            assert request.reply(b"short")
+
+
+def request_of(bus, server, client):
+    """Send a request of a client, and return it as the server receives it."""
+    client.socket.send(b"request")
+    bus.wait(server, timeout=5)
+    return server.receive()

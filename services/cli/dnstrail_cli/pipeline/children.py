@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from signal import SIGABRT, Signals
 
 import structlog
 
@@ -25,8 +27,15 @@ class WorkerDied(DnstrailError):
         self.worker = worker
         self.code = code
         self.exit_code = code if code == USAGE else CANNOT_SERVE
-        ended = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
-        super().__init__(f"the {worker} worker {ended}: see its lines above")
+        super().__init__(f"the {worker} worker {_how(code)}: see its lines above")
+
+
+def _how(code: int) -> str:
+    """Return how a process ended; libraries abort if they receive no memory."""
+    if code >= 0:
+        return f"ended with {code}"
+    beyond = ", perhaps at its memory limit (--memory)" if -code == SIGABRT else ""
+    return f"was killed by {Signals(-code).name}{beyond}"
 
 
 class WorkerHung(DnstrailError):
@@ -40,10 +49,11 @@ class WorkerHung(DnstrailError):
 
 
 class Children:
-    """The worker processes of one run, by name. None of them outlives the run."""
+    """The worker processes of one run, by name. None of them outlives the run, or uses more than `memory` MiB."""
 
-    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, commands: Mapping[str, Sequence[str]], memory: int) -> None:
         self._commands = commands
+        self._memory = memory << 20
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._heartbeats: dict[str, HeartbeatMonitor] = {}
 
@@ -54,6 +64,7 @@ class Children:
             for worker, arguments in self._commands.items():
                 heartbeat = self._heartbeats[worker] = HeartbeatMonitor()
                 self._processes[worker] = _start(worker, arguments, heartbeat.descriptor)
+                _limit_memory(self._processes[worker].pid, self._memory)
             yield
         finally:
             self.stop()
@@ -98,6 +109,15 @@ def _start(worker: str, arguments: Sequence[str], heartbeat: int) -> subprocess.
     return subprocess.Popen(  # noqa: S603 - our own modules
         command, env=environment, stdout=2, start_new_session=True, pass_fds=[heartbeat]
     )
+
+
+def _limit_memory(process: int, limit: int) -> None:
+    """Limit the memory of a worker that was just started: it does not grow before that."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if most != resource.RLIM_INFINITY:
+        limit = min(limit, most)
+    with suppress(ProcessLookupError):  # it has ended already
+        resource.prlimit(process, resource.RLIMIT_DATA, (limit, limit))
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

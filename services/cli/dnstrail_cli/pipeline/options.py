@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from dnstrail_probe.options import CaptureOptions, capture_options
 
+MEMORY, LEAST_MEMORY = 1024, 256  # MiB for each worker
 T = TypeVar("T")
 
 
@@ -29,6 +30,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     output: tuple[str, ...]
     signatures: tuple[Path, ...]
     options: CaptureOptions
+    memory: int
     stay: bool = False
     speed: float | None = None
 
@@ -54,6 +56,14 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
     @click.option(
         "--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder of them."
     )
+    @click.option(
+        "--memory",
+        metavar="MIB",
+        type=click.IntRange(min=LEAST_MEMORY),
+        default=MEMORY,
+        show_default=True,
+        help="Memory limit of each worker; a worker that exceeds it ends the run.",
+    )
     @capture_options
     @wraps(command)
     def with_options(
@@ -63,9 +73,18 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         output: tuple[str, ...],
         signatures: tuple[Path, ...],
         options: CaptureOptions,
+        memory: int,
         **others: Any,
     ) -> T:
-        make_run = partial(Run, dnscache=dnscache, events=events, output=output, signatures=signatures, options=options)
+        make_run = partial(
+            Run,
+            dnscache=dnscache,
+            events=events,
+            output=output,
+            signatures=signatures,
+            options=options,
+            memory=memory,
+        )
         return command(*args, make_run=make_run, **others)
 
     return with_options

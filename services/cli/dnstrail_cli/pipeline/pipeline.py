@@ -18,6 +18,7 @@ from dnstrail.process.clock import Clock
 from dnstrail.process.privileges import User
 from dnstrail_cli.events.view import Emit, EventView
 from dnstrail_cli.pipeline.children import Children, WorkerDied
+from dnstrail_cli.pipeline.options import MEMORY
 from dnstrail_cli.pipeline.run_dir import hand_over
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
@@ -39,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
     speed: float | None = None
     options: tuple[str, ...] = ()  # --dns-ports and --evidence, for the probe
     user: User | None = None
+    memory: int = MEMORY
 
     @property
     def commands(self) -> dict[str, list[str]]:
@@ -74,7 +76,7 @@ class Pipeline:
         if plan.user is not None:
             hand_over(plan.run_dir, plan.user)
         self._view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache)
-        self.children = Children(plan.commands)
+        self.children = Children(plan.commands, plan.memory)
 
     @property
     def started(self) -> bool:

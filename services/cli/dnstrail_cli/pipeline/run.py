@@ -72,6 +72,7 @@ def make_plan(run: Run, run_dir: Path, clock: Clock) -> Plan:
         speed=run.speed,
         options=options_of(run.options),
         user=user,
+        memory=run.memory,
     )
 
 

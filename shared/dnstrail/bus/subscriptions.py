@@ -1,0 +1,65 @@
+"""The subscriptions at a publisher: their number by topic, and the bound on what one subscriber sends."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from contextlib import suppress
+
+import zmq
+
+_CHANGES = {b"\x01": 1, b"\x00": -1}  # the first byte of a subscription message (RFC 37/ZMTP)
+MOST_CHANGES = 256  # messages over one connection: subscriptions and their ends
+_NOBODY = -1
+
+
+class Subscriptions:
+    """The number of subscriptions by topic.
+
+    A subscriber that sends more than MOST_CHANGES messages over one connection is disconnected, which ends its
+    subscriptions. `disconnected` counts such connections.
+    """
+
+    def __init__(self) -> None:
+        self.disconnected = 0
+        self._by_topic: Counter[bytes] = Counter()
+        self._sent: dict[int, tuple[int, int]] = {}  # by descriptor: the inode of its connection, and its messages
+
+    def __getitem__(self, topic: bytes) -> int:
+        return self._by_topic[topic]
+
+    def note(self, message: zmq.Frame) -> None:
+        """Count a message of a subscriber, or one that the bus sends for a subscriber that has left."""
+        change, topic = message.bytes[:1], message.bytes[1:]
+        if change in _CHANGES:
+            self._by_topic[topic] += _CHANGES[change]
+            if self._by_topic[topic] <= 0:
+                del self._by_topic[topic]
+        descriptor = _descriptor(message)
+        if descriptor != _NOBODY:
+            with suppress(OSError):  # the connection has ended
+                self._limit(descriptor)
+
+    def _limit(self, descriptor: int) -> None:
+        connection = os.fstat(descriptor).st_ino
+        known, sent = self._sent.get(descriptor, (connection, 0))
+        sent = sent + 1 if known == connection else 1
+        self._sent[descriptor] = connection, sent
+        if sent > MOST_CHANGES:
+            _disconnect(descriptor)
+            self.disconnected += sent == MOST_CHANGES + 1
+
+
+def _descriptor(message: zmq.Frame) -> int:
+    """Return the descriptor of the connection that a message came from, or _NOBODY."""
+    try:
+        return int(message.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return _NOBODY
+
+
+def _disconnect(descriptor: int) -> None:
+    """Shut a connection down: the bus then closes it, as if the subscriber had left."""
+    with socket.socket(fileno=os.dup(descriptor)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
