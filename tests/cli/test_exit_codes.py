@@ -93,7 +93,8 @@ def test_a_second_cache_in_the_same_folder_exits_with_4():
 def test_a_capture_without_privilege_exits_with_4(arguments):
     """Without a privilege for its source the probe exits with 4, and so does the run around it."""
     with run_dir() as folder:
-        folder.chmod(0o777)
+        folder.parent.chmod(0o1777)
+        folder.chmod(0o1777)  # as /tmp
         command = [*unprivileged(), *DNSTRAIL, *arguments, "--run-dir", str(folder / "run")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 4, done.stderr

@@ -56,7 +56,9 @@ def test_a_signature_that_hangs_ends_the_run(tmp_path: Path) -> None:
 def test_a_worker_notifies_systemd(worker: str) -> None:
     """Each worker reports that it is ready, and then that its loop runs."""
     with run_dir() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        folder.chmod(0o755)  # the worker changes its user
         systemd.bind(str(folder / "notify"))
+        (folder / "notify").chmod(0o777)
         systemd.settimeout(30)
         options = ("--capture", f"dnstap:{folder}/dnstap.sock") if worker == "probe" else ()
         with started(worker, *options, "--run-dir", folder / "run", NOTIFY_SOCKET=str(folder / "notify")):

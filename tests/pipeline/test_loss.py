@@ -43,6 +43,8 @@ def test_frozen_workers_count_what_they_missed(folder):
     """At a stopped cache and a stopped signature worker, received and lost events add up to those sent."""
     (folder / "counting.py").write_text(SIGNATURE)
     signatures = ["--signatures", folder / "counting.py", "--select", "COUNTED"]
+    folder.chmod(0o755)  # the workers of root change their user
+    folder = folder / "run"
     found: list[dict] = []
     with open_bus() as bus:
         findings = bus.puller(findings_address(folder))

@@ -100,8 +100,9 @@ def host() -> Iterator[Host]:
 @contextmanager
 def listeners(folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Run a cache, and two signature workers that count."""
-    (folder / "counting.py").write_text(SIGNATURE)
-    counting = ["--signatures", folder / "counting.py", "--select", "COUNTED", "--no-cache"]
+    signature = folder.parent / "counting.py"  # a run-dir contains sockets alone
+    signature.write_text(SIGNATURE)
+    counting = ["--signatures", signature, "--select", "COUNTED", "--no-cache"]
     with (
         started("cache", "--run-dir", folder, "--dnscache", "unmatched=accept") as cache,
         started("signatures", "--run-dir", folder, *counting) as one,

@@ -54,7 +54,9 @@ def package(folder):
 @contextmanager
 def worker(folder, package, *options):
     """Yield the signature worker as a process that has a package on its path."""
-    command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--run-dir", str(folder), "--no-cache", *options]
+    folder.chmod(0o755)  # a worker of root changes its user
+    run_dir = folder / "run"
+    command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--run-dir", str(run_dir), "--no-cache", *options]
     environment = {**os.environ, "PYTHONPATH": str(package)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
@@ -68,7 +70,7 @@ def worker(folder, package, *options):
 def test_a_new_signature_is_one_file_and_one_entry_point(folder, package):
     """A module with an entry point is loaded by the worker and fires; its findings have an id of their own."""
     shell = Process(pid=7, name="sh", path="/bin/sh")
-    with worker(folder, package, "--select", "SHELL_ENDED") as process, probe(folder) as publishing:
+    with worker(folder, package, "--select", "SHELL_ENDED") as process, probe(folder / "run") as publishing:
         publishing.turn((SCHED_PROCESS_EXIT, Captured(5_000_000_000, process=shell)))
         finding = json.loads(process.stdout.readline())
     assert (finding["eventName"], finding["eventId"], finding["processId"]) == ("SHELL_ENDED", "6100", 7)
@@ -82,7 +84,7 @@ def test_a_file_needs_no_package(folder):
     path.write_text(MODULE)
     shell = Process(pid=7, name="sh", path="/bin/sh")
     options = ("--signatures", str(path), "--select", "SHELL_ENDED")
-    with worker(folder, folder / "empty", *options) as process, probe(folder) as publishing:
+    with worker(folder, folder / "empty", *options) as process, probe(folder / "run") as publishing:
         publishing.turn((SCHED_PROCESS_EXIT, Captured(5_000_000_000, process=shell)))
         assert json.loads(process.stdout.readline())["eventName"] == "SHELL_ENDED"
 

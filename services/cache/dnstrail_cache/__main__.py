@@ -8,16 +8,18 @@ from pathlib import Path
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.bus.ipc import events_address, lookups_address, socket_path
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
-from dnstrail.process.privileges import User, drop_privileges
+from dnstrail.process.privileges import drop_privileges
+from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
+from dnstrail.users import User
 from dnstrail_cache.worker import TOPICS, run
 
 # The image frees its parts by reference counts. Frequent collections over all of it would cost a third of the time.
@@ -51,18 +53,20 @@ def command(
     settings = parse_dnscache(dnscache)
     if not settings.enabled:
         raise SettingsError("dnscache none: the cache is disabled, so there is none to run")
+    address = serve or lookups_address(run_dir)
+    folder = socket_path(address).parent
+    drop_privileges(user_of_worker(user, folder), folder)
     stop = stop_on_signals()
     gc.freeze()
     gc.set_threshold(*_COLLECT)
     bus = ZmqBus()
     try:
-        server = bus.server(serve or lookups_address(run_dir))
+        server = bus.server(address)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], TOPICS)
         bounds = Bounds(
             size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
         )
         pusher = bus.pusher(findings) if findings else None
-        drop_privileges(user, run_dir)
         run(
             bus,
             subscriber,

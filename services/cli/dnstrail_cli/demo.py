@@ -15,12 +15,13 @@ from dnstrail.client import LookupClient
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import HELP, run_command
 from dnstrail.process.log import configure
+from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail_cli.events.sightings import Item
 from dnstrail_cli.events.table import EventTable
 from dnstrail_cli.lookups.tables import found_table, show
 from dnstrail_cli.lookups.trail_tree import trail_trees
-from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
+from dnstrail_cli.pipeline.pipeline import Plan, running
 from dnstrail_signatures.builtin.watched_name import WatchedName
 
 _ADDRESS = "192.0.2.10"
@@ -34,10 +35,9 @@ def command() -> None:
     stop = stop_on_signals()
     bus = ZmqBus()
     with tempfile.TemporaryDirectory(prefix="dnstrail-demo-") as folder:
-        plan = Plan(Path(folder), "demo", findings=(WatchedName.metadata.event_name,))
+        plan = Plan(Path(folder), "demo", findings=(WatchedName.metadata.event_name,), user=calling_user())
         try:
-            pipeline = Pipeline(plan, bus, findings.append, SystemClock())
-            with pipeline.running():
+            with running(plan, bus, findings.append, SystemClock()) as pipeline:
                 pipeline.work(stop, lambda: pipeline.ended)
                 if pipeline.ended:
                     pipeline.stats(stop)  # returns when the cache has applied everything

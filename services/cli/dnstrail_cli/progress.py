@@ -61,6 +61,12 @@ class Progress:
             self._bar = None
 
 
+def load_bar() -> None:
+    """Import all that a bar needs, for a process that becomes a user who may not be able to read the modules."""
+    if sys.stderr.isatty():
+        import rich.progress  # noqa: F401, PLC0415 - most runs have no bar
+
+
 def position_in(path: str, process: int | str = "self") -> int | None:
     """Return how far a process has read a file, from its descriptors in /proc (proc_pid_fdinfo(5)), or None."""
     folder = Path(f"/proc/{process}")

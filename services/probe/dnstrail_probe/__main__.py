@@ -7,13 +7,15 @@ from pathlib import Path
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import events_address
+from dnstrail.bus.ipc import events_address, socket_path
 from dnstrail.process.clock import StreamClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
-from dnstrail.process.privileges import User, drop_privileges
+from dnstrail.process.privileges import drop_privileges
+from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
+from dnstrail.users import User
 from dnstrail_probe.check import check_host
 from dnstrail_probe.check_report import show_report
 from dnstrail_probe.identity import UNKNOWN, host_identity
@@ -62,7 +64,8 @@ def command(
 ) -> None:
     """Capture DNS messages and publish them.
 
-    With --user, the probe of a capture file becomes this user once the file is open. A live source keeps its user.
+    As root, the probe becomes the user of --user once its source is open. With eBPF it keeps its user, since the socket
+    of Docker and the layers of images belong to root.
     """
     if check:
         report = check_host(options, run_dir)
@@ -70,13 +73,15 @@ def command(
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
     clock = StreamClock()
+    address = publish or events_address(run_dir)
+    folder = socket_path(address).parent
+    user = user_of_worker(user, folder)
     source: Source = best_source(_report, options, clock) if capture == AUTO else open_source(capture, options, clock)
     identity = host_identity() if source.live else UNKNOWN
-    address = publish or events_address(run_dir)
     if source.live:
         go_first()
-    else:
-        drop_privileges(user, run_dir)
+    if not source.capabilities:
+        drop_privileges(user, folder)
     give_up_privileges(source.capabilities, address)
     stop = stop_on_signals()  # not earlier: a signal must end the opening of a pipe that has no writer
     if speed is not None and not source.live:

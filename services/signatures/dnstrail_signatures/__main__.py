@@ -14,11 +14,13 @@ from dnstrail.errors import SettingsError
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
-from dnstrail.process.privileges import User, drop_privileges
+from dnstrail.process.privileges import drop_privileges
+from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.process.terminal import json_line
 from dnstrail.signature import Signature
 from dnstrail.tracee import signature_ids
+from dnstrail.users import User
 from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_names
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
@@ -40,7 +42,7 @@ _MILLISECONDS = 1000  # in a second
 @click.option(
     "--signatures",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),  # for the real user; `find` reports a file that cannot be read
     help="Load signatures from a file or a folder (repeatable).",
 )
 @click.option("--select", multiple=True, help="Run only the signature that reports this event (repeatable).")
@@ -74,6 +76,7 @@ def command(
         with private_stdout() as stdout:
             write_names(stdout, signatures, user)
         return
+    user = user_of_worker(user, run_dir)
     found = find(signatures, user.uid if user else None)
     drop_privileges(user, run_dir)
     loaded = load(found)

@@ -11,7 +11,8 @@ from typing import BinaryIO
 import msgspec
 
 from dnstrail.errors import SettingsError
-from dnstrail.process.privileges import User, drop_privileges
+from dnstrail.process.privileges import drop_privileges
+from dnstrail.users import User
 from dnstrail_signatures.load import find, load
 
 

@@ -33,10 +33,10 @@ def default_run_dir() -> Path:
     return Path(tempfile.gettempdir()) / f"dnstrail-{os.geteuid()}"
 
 
-def group_id() -> int:
-    """Return the id of the group that may use the sockets of this host, or -1 if it does not exist."""
+def group_id(group: str = GROUP) -> int:
+    """Return the id of a group, by default the one that may use the sockets of this host; -1 if it does not exist."""
     try:
-        return grp.getgrnam(GROUP).gr_gid
+        return grp.getgrnam(group).gr_gid
     except KeyError:
         return -1
 
@@ -73,8 +73,10 @@ def socket_path(address: str) -> Path:
 
 
 @contextmanager
-def sole_server(address: str) -> Iterator[int]:
+def sole_server(address: str, group: str = GROUP) -> Iterator[int]:
     """Prepare the bind of an ipc socket: make its folder, lock the address, restrict it to the user and the group.
+
+    A folder that exists keeps its group.
 
     Yields the descriptor of the lock. The server keeps it open until it closes the socket.
 
@@ -82,7 +84,7 @@ def sole_server(address: str) -> Iterator[int]:
         BusError: another process serves this address, or the folder is unusable.
     """
     path = socket_path(address)
-    lock = _lock(address, path)
+    lock = _lock(address, path, group)
     umask = os.umask(0o117)
     try:
         yield lock
@@ -96,9 +98,9 @@ def sole_server(address: str) -> Iterator[int]:
         os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
 
 
-def _lock(address: str, path: Path) -> int:
+def _lock(address: str, path: Path, group: str) -> int:
     try:
-        make_folder(address, path.parent)
+        make_folder(address, path.parent, group)
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise BusError(address, f"{error.strerror}: choose another folder with --run-dir") from error
@@ -110,8 +112,8 @@ def _lock(address: str, path: Path) -> int:
     return lock
 
 
-def make_folder(address: str, folder: Path) -> None:
-    """Make the folder of a socket for the group, if it is missing.
+def make_folder(address: str, folder: Path, group: str = GROUP) -> None:
+    """Make the folder of a socket for a group, if it is missing.
 
     Raises:
         BusError: the folder belongs to another user.
@@ -120,7 +122,7 @@ def make_folder(address: str, folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         with suppress(OSError):
-            os.chown(folder, -1, group_id())
+            os.chown(folder, -1, group_id(group))
     status = folder.stat()
     others_may_write = bool(status.st_mode & stat.S_IWOTH) if os.geteuid() == 0 else True
     if status.st_uid not in (0, os.geteuid()) and others_may_write:

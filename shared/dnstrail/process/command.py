@@ -26,7 +26,7 @@ from dnstrail.errors import (
 from dnstrail.process.terminal import escape_unprintable
 
 if TYPE_CHECKING:
-    from dnstrail.process.privileges import User
+    from dnstrail.users import User
 
 OK, NOT_FOUND, USAGE, NO_CACHE, CANNOT_SERVE = range(5)  # the exit codes of every command
 _INTERRUPTED = 130  # as a shell reports SIGINT
@@ -65,7 +65,7 @@ run_dir_option = click.option(
 
 
 def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
-    from dnstrail.process.privileges import User  # noqa: PLC0415 - imports dnspython, which help does without
+    from dnstrail.users import User  # noqa: PLC0415 - help does without
 
     if value is None:
         return None
@@ -76,7 +76,11 @@ def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | Non
 
 
 user_option = click.option(
-    "--user", metavar="UID:GID", callback=_convert_user, help="As root: switch to this user, before any signature runs."
+    "--user",
+    metavar="UID:GID",
+    callback=_convert_user,
+    help="As root: switch to this user (default: the owner of the run-dir if it is not root, else `dnstrail`, else an "
+    "unused id).",
 )
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 

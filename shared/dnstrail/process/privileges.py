@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import dns.rdata
 
@@ -16,6 +13,7 @@ from dnstrail.dns.names import lookup_key
 from dnstrail.errors import SettingsError
 from dnstrail.process.libc import call
 from dnstrail.process.signals import end_with_parent
+from dnstrail.users import User, caller_of_sudo, service_user
 
 _BITS = {
     "CAP_CHOWN": 0,
@@ -33,8 +31,6 @@ _IN_SYS_ADMIN = {"CAP_PERFMON", "CAP_BPF"}  # CAP_SYS_ADMIN implies them: until 
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _RAISE, _CLEAR_ALL = 24, 38, 47, 2, 4
 _VERSION = 0x20080522  # of the header of capset(2), since Linux 2.6.26
 _LOW = 0xFFFFFFFF
-_SERVICE = "dnstrail"  # the system user of the units
-UNUSED_IDS = range(60_706, 61_184)  # systemd, distributions and container managers assign none of them
 
 
 def missing_capabilities(*names: str) -> list[str]:
@@ -77,63 +73,33 @@ def _set_of(kind: str) -> int:
     return next((int(line.split()[1], 16) for line in lines if line.startswith(f"{kind}:")), 0)
 
 
-class User(NamedTuple):
-    """A user and a group by their ids."""
-
-    uid: int
-    gid: int
-
-
 def calling_user() -> User | None:
-    """Return the user to become without privileges; None if no change is possible.
-
-    It is the caller of sudo, else the user `dnstrail`, else a user id that nothing else uses. It is never `nobody`:
-    another process of nobody could read the sockets and end the workers.
-    """
-    if missing_capabilities("CAP_CHOWN", "CAP_SETUID", "CAP_SETGID"):
-        return None
-    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if uid.isdigit() and gid.isdigit() and int(uid):
-        return User(int(uid), int(gid))
-    try:
-        service = pwd.getpwnam(_SERVICE)
-    except KeyError:
-        return _unused_user()
-    return User(service.pw_uid, service.pw_gid)
-
-
-def _unused_user() -> User:
-    """Return the first of the reserved ids that is in no passwd or group entry, and that no process has.
+    """Return the user that an all-in-one run becomes; None if no change is possible.
 
     Raises:
-        SettingsError: all of them are in use.
+        SettingsError: no id is left for this user.
     """
-    running = _ids_of_processes()
-    for number in UNUSED_IDS:
-        if number not in running and not _has_entry(number):
-            return User(number, number)
-    first, last = UNUSED_IDS[0], UNUSED_IDS[-1]
-    raise SettingsError(f"every user id from {first} to {last} is in use: add a system user {_SERVICE}")
+    return caller_of_sudo() or service_user() if may_change_user() else None
 
 
-def _has_entry(number: int) -> bool:
-    """Return whether a user or a group has an id."""
-    for entry_of in (pwd.getpwuid, grp.getgrgid):
-        with suppress(KeyError):
-            entry_of(number)
-            return True
-    return False
+def may_change_user() -> bool:
+    """Return whether this process can become another user, and give its files away.
+
+    A user namespace can have one user alone: user_namespaces(7).
+    """
+    users = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines())
+    return users > 1 and not missing_capabilities("CAP_CHOWN", "CAP_SETUID", "CAP_SETGID")
 
 
-def _ids_of_processes() -> set[int]:
-    """Return the ids of users and groups that the processes of this host have."""
-    ids: set[int] = set()
-    for status in Path("/proc").glob("[0-9]*/status"):
-        with suppress(OSError):  # the process has ended
-            for line in status.read_text(encoding="utf-8", errors="replace").splitlines():
-                if line.startswith(("Uid:", "Gid:", "Groups:")):
-                    ids.update(map(int, line.split()[1:]))
-    return ids
+def share_signals(user: User) -> None:
+    """Make a user the real user of this process and of those that it starts; its rights stay.
+
+    That user may then signal them (kill(2)), and the kernel lets its processes end them with their parent.
+
+    Raises:
+        OSError: the kernel refused the change.
+    """
+    os.setresuid(user.uid, -1, -1)
 
 
 def drop_privileges(user: User | None, run_dir: Path | None = None) -> None:

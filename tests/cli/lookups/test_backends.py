@@ -74,7 +74,7 @@ def test_a_replay_has_a_folder_of_its_own():
     with short_folder() as folder, cache(folder) as address, probe(folder) as publishing:
         publishing.turn(seen(response("live.example", "live.example 600 A 192.0.2.99")))
         with run_dir() as temporary:
-            temporary.chmod(0o755)  # the workers of a run as root become another user
+            temporary.chmod(0o1777)  # as /tmp: a run of root becomes another user
             env = {"DNSTRAIL_RUN_DIR": str(folder), "TMPDIR": str(temporary)}
             done = dnstrail("replay", DEMO, "--events", "WATCHED_NAME", "--output", "json", **env)
             assert list(temporary.iterdir()) == []

@@ -11,6 +11,7 @@ from dnstrail.events import SCHED_PROCESS_EXIT, Event
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.batches import TURN
 from dnstrail_cli.events.view import EventView
+from dnstrail_cli.pipeline.children import Children
 from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
 from live.workers import asker, cache, open_bus, probe, short_folder, wait_until
 
@@ -27,7 +28,8 @@ def test_events_lost_on_the_way_to_the_output_are_in_the_stats():
         open_bus() as bus,
         asker(lookups) as client,
     ):
-        pipeline = Pipeline(Plan(folder, "ebpf", events=(SCHED_PROCESS_EXIT,)), bus, shown.append, SystemClock())
+        plan = Plan(folder, "ebpf", events=(SCHED_PROCESS_EXIT,))
+        pipeline = Pipeline(plan, Children({}), bus, shown.append, SystemClock())
         with probe(folder, live=True, subscribers=2) as publishing:
             publishing.lose_turn()
             publishing.turn(EXIT)

@@ -1,74 +1,115 @@
-"""The users and capabilities of all processes of a run that root starts."""
+"""The rights of every process of an all-in-one run that root starts."""
 
 from __future__ import annotations
 
 import os
+import pty
 import pwd
-import re
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from dnstrail.errors import SettingsError
-from dnstrail.process import privileges
-from dnstrail.process.privileges import UNUSED_IDS, User, calling_user
-from live.processes import children_of, command_line, dnstrail, run_dir, started, text_of, wait_until
+import dnstrail_probe
+from dnstrail_probe.ebpf.source import EbpfSource
+from live.namespaces import live_or_skip
+from live.processes import alive, dnstrail, run_dir, started, wait_until
+from live.rights import Rights, rights_of, show, workers_of
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
-NONE = "0" * 16
-FIRST = UNUSED_IDS[0]
+CALLER = 61000
+SUDO = {"SUDO_UID": str(CALLER), "SUDO_GID": str(CALLER)}
+CAPTURES = ("demo", "packet", "dnstap:{folder}/dnstap.sock", "ebpf", "ebpf:getaddrinfo")
+DEMO = Path(dnstrail_probe.__file__).parent / "sources/demo.pcap"
+NOBODY = pwd.getpwnam("nobody").pw_uid
 
 
 @contextmanager
-def rights(**env: str) -> Iterator[dict[str, dict[str, str]]]:
-    """Yield the status of each process of a run, by the name of its worker."""
+def running(capture: str, *options: str, **env: str) -> Iterator[dict[str, int]]:
+    """Yield the processes of a run that is ready, by their names."""
+    if capture.startswith("ebpf"):
+        live_or_skip()
     with run_dir() as folder:
         folder.chmod(0o755)
-        with started("--capture", "dnstap", "--run-dir", folder / "run", **env) as run:
-            names = ("probe", "cache", "signatures")
+        arguments = ("--capture", capture.format(folder=folder), "--run-dir", str(folder / "run"), *options)
+        with started(*arguments, **env) as run:
             assert run.stderr is not None
             wait_until(lambda: "dnstrail: ready\n" in iter(run.stderr.readline, ""), "the pipeline")
-            processes = {name: child for child in children_of(run.pid) for name in names if name in command_line(child)}
-            assert len(processes) == len(names)
-            found = {name: status_of(process) for name, process in {"dnstrail": run.pid, **processes}.items()}
-            for name, status in found.items():
-                sys.stdout.write(f"{name}: Uid {status['Uid']} CapEff {status['CapEff']}\n")
-            yield found
+            processes = workers_of(run.pid)
+            assert len(processes) == 4
+            yield processes
 
 
-def status_of(process: int) -> dict[str, str]:
-    """Return the fields of the status of a process."""
-    return dict(re.findall(r"^(\w+):\t(.*)$", text_of(Path(f"/proc/{process}/status")), re.MULTILINE))
+def uids(found: set[Rights]) -> set[int]:
+    """Return the user ids of all threads of a process."""
+    return {uid for rights in found for uid in rights.uids}
 
 
-@pytest.fixture
-def no_service_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the caller of sudo, and the user dnstrail of the host, from the view of this process."""
+@pytest.mark.parametrize("env", [{"SUDO_UID": "", "SUDO_GID": ""}, SUDO], ids=["root", "a caller of sudo"])
+@pytest.mark.parametrize("capture", CAPTURES)
+def test_only_the_probe_of_ebpf_keeps_rights(capture: str, env: dict[str, str]) -> None:
+    """All threads of all processes run as one user without rights; the probe of eBPF is root with two capabilities."""
+    with running(capture, "--stay", **env) as processes:
+        found = {name: rights_of(process) for name, process in processes.items()}
+        show(found)
+        probe = found.pop("probe")
+        if capture.startswith("ebpf"):
+            assert {name for rights in probe for name in rights.capabilities} == set(EbpfSource.capabilities)
+            assert all(rights.no_new_privileges for rights in probe)
+        else:
+            found["probe"] = probe
+        assert all(rights.none for threads in found.values() for rights in threads)
+        [user] = set.union(*map(uids, found.values()))
+        assert user == CALLER if env is SUDO else user != NOBODY
 
-    def entry(name: str) -> pwd.struct_passwd:
-        raise KeyError(name)
 
-    monkeypatch.delenv("SUDO_UID", raising=False)
-    monkeypatch.setattr(pwd, "getpwnam", entry)
+def test_without_rights_the_run_ends_its_root_probe() -> None:
+    """At SIGTERM the run, which has no rights, ends all workers."""
+    with running("ebpf", **SUDO) as processes:
+        os.kill(processes["dnstrail"], signal.SIGTERM)
+        wait_until(lambda: not any(map(alive, processes.values())), "the end of the workers")
 
 
-@pytest.mark.parametrize("caller", ["", "61000"], ids=["root", "a caller of sudo"])
-def test_the_workers_of_root_have_no_rights(caller: str) -> None:
-    """Cache and signatures run as the caller of sudo, else as one that is neither root nor nobody, without rights."""
-    with rights(SUDO_UID=caller, SUDO_GID=caller) as found:
-        assert found["probe"]["CapEff"] == found["probe"]["CapPrm"] == NONE  # it serves a dnstap socket
-        users = {found[name]["Uid"] for name in ("cache", "signatures")}
-        assert len(users) == 1
-        [user, *others] = users.pop().split()
-        assert others == [user] * 3
-        assert user == caller if caller else int(user) not in {0, pwd.getpwnam("nobody").pw_uid}
-        for name in ("cache", "signatures"):
-            status = found[name]
-            assert (status["CapEff"], status["CapPrm"], status["CapAmb"]) == (NONE, NONE, NONE)
-            assert (status["NoNewPrivs"], status["Groups"].strip()) == ("1", "")
+@pytest.mark.parametrize("env", [{"SUDO_UID": "", "SUDO_GID": ""}, SUDO], ids=["root", "a caller of sudo"])
+def test_without_rights_the_run_removes_its_private_folder(env: dict[str, str]) -> None:
+    """A run that made a folder for its sockets removes this folder, although it is not root any more."""
+    with run_dir() as folder:
+        folder.chmod(0o1777)
+        done = dnstrail("replay", DEMO, "--events", "WATCHED_NAME", TMPDIR=str(folder), **env)
+        assert (done.returncode, list(folder.iterdir())) == (0, []), done.stderr
+
+
+def test_without_rights_the_run_shows_its_progress() -> None:
+    """On a terminal, a bar appears while a file is read, although the user of the run may not read our modules."""
+    terminal, end = pty.openpty()
+    command = [sys.executable, "-m", "dnstrail_cli", "replay", str(DEMO), "--speed", "1", "--events", "WATCHED_NAME"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end, env={**os.environ, **SUDO}) as run:
+        os.close(end)
+        shown = b""
+        with suppress(OSError):  # the end of the terminal
+            while chunk := os.read(terminal, 65_536):
+                shown += chunk
+    os.close(terminal)
+    assert (run.returncode, b"reading demo.pcap" in shown) == (0, True), shown
+
+
+@pytest.mark.parametrize("capture", ["demo", "ebpf"])
+def test_workers_end_with_a_killed_run(capture: str) -> None:
+    """After kill -9 of the run, which has no rights, no worker is left."""
+    with running(capture, "--stay", **SUDO) as processes:
+        os.kill(processes["dnstrail"], signal.SIGKILL)
+        wait_until(lambda: not any(map(alive, processes.values())), "the end of the workers")
+
+
+def test_a_hung_root_probe_is_killed() -> None:
+    """If the root probe is stopped, the run, which has no rights, kills it."""
+    with running("ebpf", **SUDO) as processes:
+        os.kill(processes["probe"], signal.SIGSTOP)
+        wait_until(lambda: not any(map(alive, processes.values())), "the end of the run")
 
 
 def test_a_second_run_leaves_the_folder_of_the_first_as_it_is() -> None:
@@ -82,34 +123,3 @@ def test_a_second_run_leaves_the_folder_of_the_first_as_it_is() -> None:
             second = dnstrail("--capture", "demo", "--run-dir", sockets, SUDO_UID="61001", SUDO_GID="61001")
             assert (second.returncode, sockets.stat().st_uid) == (4, 61000)
             assert "another dnstrail serves here" in second.stderr
-
-
-@pytest.mark.usefixtures("no_service_user")
-def test_without_a_caller_an_id_is_chosen_that_nothing_else_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids that are in a passwd or group entry, or that a process has, are passed over."""
-    monkeypatch.setattr(privileges, "_ids_of_processes", lambda: {FIRST})
-    monkeypatch.setattr(privileges, "_has_entry", {FIRST + 1}.__contains__)
-    assert calling_user() == User(FIRST + 2, FIRST + 2)
-
-
-@pytest.mark.usefixtures("no_service_user")
-def test_without_an_unused_id_the_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If every reserved id is in use, the error names the user to add."""
-    monkeypatch.setattr(privileges, "_ids_of_processes", lambda: {*UNUSED_IDS})
-    with pytest.raises(SettingsError, match=r"add a system user dnstrail$"):
-        calling_user()
-
-
-def test_the_user_dnstrail_comes_before_an_unused_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a caller of sudo, the workers become the user dnstrail where there is one."""
-    monkeypatch.delenv("SUDO_UID", raising=False)
-    entry = pwd.struct_passwd(("dnstrail", "x", 990, 991, "", "/", "/bin/false"))
-    monkeypatch.setattr(pwd, "getpwnam", {"dnstrail": entry}.__getitem__)
-    assert calling_user() == User(990, 991)
-
-
-def test_the_ids_of_running_processes_are_found() -> None:
-    """The ids of this process are among those in use; so is the id of an entry."""
-    assert {os.getuid(), os.getgid()} <= privileges._ids_of_processes()
-    assert privileges._has_entry(pwd.getpwnam("nobody").pw_uid)
-    assert not privileges._has_entry(FIRST)

@@ -247,11 +247,11 @@ def test_a_path_at_which_no_socket_can_be_made(path):
 
 
 def test_words_and_paths_of_capture(monkeypatch):
-    """`dnstap` alone is the socket in the default run-dir; a file of that name is given by its path."""
+    """`dnstap` alone is a socket beside the default run-dir; a file of that name is given by its path."""
     with short_folder() as folder:
-        monkeypatch.setenv("DNSTRAIL_RUN_DIR", str(folder))
+        monkeypatch.setenv("DNSTRAIL_RUN_DIR", str(folder / "run"))
         source = open_source("dnstap")
-        assert (source.path, source.live) == (folder / "dnstap.sock", True)
+        assert (source.path, source.live) == (folder / "run-dnstap" / "dnstap.sock", True)
         source.close()
     assert [is_file(word) for word in ("dnstap", "dnstap:/x", "auto", "./dnstap", "a.fstrm")] == [False] * 3 + [
         True

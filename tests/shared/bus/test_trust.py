@@ -53,7 +53,7 @@ def place():
 def run_as(user, script, folder, *, host="/nowhere", caller=""):
     """Return what a script prints that runs as a user; `caller` is who called sudo."""
     command = [sys.executable, "-c", script, str(user), str(folder), str(host)]
-    environment = {**os.environ, "SUDO_UID": str(caller)}
+    environment = {**os.environ, "SUDO_UID": str(caller), "SUDO_GID": str(caller)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

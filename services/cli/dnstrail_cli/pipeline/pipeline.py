@@ -15,11 +15,12 @@ from dnstrail.bus.ipc import findings_address, lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail.process.clock import Clock
-from dnstrail.process.privileges import User
+from dnstrail.process.privileges import drop_privileges, share_signals
+from dnstrail.process.run_dir import check_run_dir, hand_over
+from dnstrail.users import User
 from dnstrail_cli.events.view import Emit, EventView
 from dnstrail_cli.pipeline.children import Children, WorkerDied
 from dnstrail_cli.pipeline.options import MEMORY
-from dnstrail_cli.pipeline.run_dir import hand_over
 
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _PATIENCE = 10.0  # seconds for an answer of the cache to this process
@@ -69,14 +70,12 @@ class Plan(msgspec.Struct, frozen=True):
 class Pipeline:
     """A run of a plan, whose events and findings go to `emit`. If a worker dies, the run ends and names it."""
 
-    def __init__(self, plan: Plan, bus: Bus, emit: Emit, clock: Clock) -> None:
+    def __init__(self, plan: Plan, children: Children, bus: Bus, emit: Emit, clock: Clock) -> None:
         self.plan = plan
+        self.children = children
         self._bus = bus
         self._clock = clock
-        if plan.user is not None:
-            hand_over(plan.run_dir, plan.user)
         self._view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache)
-        self.children = Children(plan.commands, plan.memory)
 
     @property
     def started(self) -> bool:
@@ -87,15 +86,6 @@ class Pipeline:
     def ended(self) -> bool:
         """True once the source has ended, and the signatures have handled all of its events."""
         return self._view.ended
-
-    @contextmanager
-    def running(self) -> Iterator[Pipeline]:
-        """Start the workers, and stop them at the end of the block, whatever happens in it."""
-        with self.children.running():
-            try:
-                yield self
-            finally:
-                self._view.close()
 
     def work(self, stop: threading.Event, until: Callable[[], bool]) -> None:
         """Pass events and findings on until a condition holds or the stop signal is set.
@@ -134,12 +124,39 @@ class Pipeline:
         self._view.wait(_POLL)
         self._view.take(self._clock)
 
+    def close(self) -> None:
+        """Stop listening."""
+        self._view.close()
+
     def _check(self, ended: dict[str, int]) -> None:
         last = self._view.last
         for worker, code in ended.items():
             finished = worker == "probe" and code == 0 and last is not None and last.ended
             if not finished:
                 raise WorkerDied(worker, code)
+
+
+@contextmanager
+def running(plan: Plan, bus: Bus, emit: Emit, clock: Clock) -> Iterator[Pipeline]:
+    """Start the workers of a plan, and stop them at the end of the block, whatever happens in it.
+
+    With a user in the plan, the run-dir belongs to this user, and this process becomes it before it receives anything.
+
+    Raises:
+        BusError: the run-dir is not safe, or another pipeline uses it.
+    """
+    check_run_dir(plan.run_dir, plan.user)
+    if plan.user is not None:
+        hand_over(plan.run_dir, plan.user)
+        share_signals(plan.user)  # so that the workers can be ended without rights
+    children = Children(plan.commands, plan.memory)
+    with children.running():
+        drop_privileges(plan.user)
+        pipeline = Pipeline(plan, children, bus, emit, clock)
+        try:
+            yield pipeline
+        finally:
+            pipeline.close()
 
 
 def _each(option: str, values: Iterable[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,12 +18,13 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
+from dnstrail.users import User
 from dnstrail_cli.events.output import Output, open_output, parse_output
 from dnstrail_cli.events.selection import select
 from dnstrail_cli.pipeline.options import Run
-from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
+from dnstrail_cli.pipeline.pipeline import Pipeline, Plan, running
 from dnstrail_cli.pipeline.signature_names import signature_names
-from dnstrail_cli.progress import Progress, position_in
+from dnstrail_cli.progress import Progress, load_bar, position_in
 from dnstrail_probe.options import options_of
 from dnstrail_probe.registry import is_file, open_source
 
@@ -32,13 +34,14 @@ def play(run: Run) -> None:
     configure("dnstrail", "warning")
     clock = SystemClock()
     output = open_output(parse_output(run.output), clock)
-    with _run_folder(run.run_dir) as run_dir:
-        plan = make_plan(run, run_dir, clock)
+    user = calling_user()
+    with _run_folder(run.run_dir, user) as run_dir:
+        plan = make_plan(run, run_dir, user, clock)
         stop = stop_on_signals()
+        load_bar()
         bus = ZmqBus()
         try:
-            pipeline = Pipeline(plan, bus, output.emit, clock)
-            with pipeline.running(), _released(output):
+            with running(plan, bus, output.emit, clock) as pipeline, _released(output):
                 _show_events(pipeline, output, stop)
                 if pipeline.ended:
                     _show_end(pipeline, output, stop)
@@ -49,7 +52,7 @@ def play(run: Run) -> None:
             bus.close()
 
 
-def make_plan(run: Run, run_dir: Path, clock: Clock) -> Plan:
+def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
     """Check the command line, and return the plan of its workers.
 
     Raises:
@@ -57,7 +60,6 @@ def make_plan(run: Run, run_dir: Path, clock: Clock) -> Plan:
         CaptureError: the capture file is missing, or is no capture.
     """
     settings = parse_dnscache(run.dnscache)
-    user = calling_user()
     selection = select(run.events, signature_names(run.signatures, user, clock))
     if is_file(run.capture) and not _is_stream(Path(run.capture)):
         open_source(run.capture).close()  # refused here, before any worker starts
@@ -125,13 +127,14 @@ def _show_end(pipeline: Pipeline, output: Output, stop: threading.Event) -> None
 
 
 @contextmanager
-def _run_folder(run_dir: Path | None) -> Iterator[Path]:
+def _run_folder(run_dir: Path | None, user: User | None) -> Iterator[Path]:
     """Yield the folder of the sockets: the one given, or a private one that is removed at the end."""
     if run_dir is not None:
         yield run_dir
         return
     with tempfile.TemporaryDirectory(prefix="dnstrail-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o711)  # workers of another user pass it; only this user can make a run-dir in it
+        if user is not None:
+            os.chown(folder, user.uid, user.gid)  # this process becomes the user, and removes the folder
         yield Path(folder) / "run"
 
 

@@ -13,8 +13,8 @@ import msgspec
 
 from dnstrail.errors import SettingsError
 from dnstrail.process.clock import Clock
-from dnstrail.process.privileges import User
 from dnstrail.process.signals import PARENT
+from dnstrail.users import User
 from dnstrail_signatures.names import Names
 
 PATIENCE = 20.0  # seconds for the names

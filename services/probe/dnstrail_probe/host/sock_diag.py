@@ -55,7 +55,7 @@ def open_sockets() -> Iterator[OpenSocket]:
 
 def namespace_cookie() -> int:
     """Return the cookie of the network namespace of the calling thread; 0 before Linux 5.14, which has no such call."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         try:
             return int.from_bytes(one.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
         except OSError:

@@ -24,6 +24,7 @@ from dnstrail_probe.formats.dnstap import read_dnstap
 from dnstrail_probe.formats.frame_stream import FrameStream
 from dnstrail_probe.source import PROBE, Captures, Opening
 
+WRITERS = "dnstrail-dnstap"  # the group of the resolvers: its members may write to the socket, and do nothing else
 MOST_WRITERS = 64
 _WAITING = 16  # connections that the kernel holds until they are accepted
 _AT_ONCE, _LEAST = 1 << 16, 1 << 12  # bytes of one read: in total, and at least from each writer that has some
@@ -31,8 +32,13 @@ _ANOTHER_FOLDER = "--capture dnstap:PATH, or --run-dir"
 
 
 def open_source(opening: Opening) -> DnstapSocket:
-    """Open the socket at the path in the argument; the default is dnstap.sock in the default run-dir."""
+    """Open the socket at the path in the argument; the default is dnstap.sock beside the default run-dir."""
     return DnstapSocket(opening.argument, opening.clock)
+
+
+def writers_folder(run_dir: Path) -> Path:
+    """Return the folder of the socket by default: its users need no access to the other sockets."""
+    return run_dir.with_name(f"{run_dir.name}-dnstap")
 
 
 class _Writer:
@@ -93,7 +99,7 @@ class DnstapSocket:
     )
 
     def __init__(self, path: str, clock: StreamClock) -> None:
-        self.path = Path(path) if path else default_run_dir() / "dnstap.sock"
+        self.path = Path(path) if path else writers_folder(default_run_dir()) / "dnstap.sock"
         self.name = f"dnstap socket {self.path}"
         self.counters: Counter[str] = Counter()
         self._clock = clock
@@ -189,7 +195,7 @@ def _bind(listening: socket.socket, path: Path) -> int:
     with suppress(OSError):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise SourceUnavailable("dnstap", f"{path} is no socket", f"--capture {path} reads a dnstap file")
-    with sole_server(f"ipc://{path.absolute()}") as lock:
+    with sole_server(f"ipc://{path.absolute()}", WRITERS) as lock:
         try:
             path.unlink(missing_ok=True)
             listening.bind(str(path))
@@ -199,8 +205,9 @@ def _bind(listening: socket.socket, path: Path) -> int:
 
 
 def _check_folder(host: Host) -> None:
-    """Raise OSError unless the run-dir exists and is writable, or can be made."""
-    existing = next(path for path in (host.run_dir, *host.run_dir.parents) if path.exists())
+    """Raise OSError unless the folder of the socket exists and is writable, or can be made."""
+    folder = writers_folder(host.run_dir)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
         raise OSError(f"{existing} is not writable")
 

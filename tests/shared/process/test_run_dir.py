@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dnstrail.errors import BusError
-from dnstrail.process.privileges import User
-from dnstrail_cli.pipeline.run_dir import hand_over
+from dnstrail.process.run_dir import check_run_dir, hand_over
+from dnstrail.users import User
 from live.processes import dnstrail, run_dir
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change owners")
@@ -69,3 +69,42 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
     with pytest.raises(BusError, match="no sockets"):
         hand_over(tmp_path, BOB)
     assert tmp_path.stat().st_uid == 0
+
+
+def stranger(path: Path) -> Path:
+    """Make a folder of another user."""
+    path.mkdir()
+    os.chown(path, ALICE.uid, ALICE.gid)
+    return path
+
+
+def open_to_all(path: Path) -> Path:
+    """Make a folder in which everybody can replace everything."""
+    path.mkdir()
+    path.chmod(0o777)
+    return path
+
+
+@pytest.mark.parametrize("below", ["", "run"], ids=["the folder itself", "a folder above"])
+@pytest.mark.parametrize("make", [stranger, open_to_all])
+@pytest.mark.parametrize("command", [("--capture", "demo"), ("cache",)], ids=["all in one", "a worker"])
+def test_a_folder_in_which_others_may_act_is_refused(command, make, below):
+    """A run in a folder that clients would not believe is refused at once with one line, and the folder is kept."""
+    with run_dir() as folder:
+        folder.chmod(0o1777)  # as /tmp
+        place = make(folder / "x")
+        before = place.stat()
+        done = dnstrail(*command, "--run-dir", place / below, SUDO_UID="", SUDO_GID="")
+        reason = f"{place} belongs to user {ALICE.uid}" if make is stranger else f"others may write to {place}"
+        assert done.returncode == 4
+        assert done.stderr == f"Error: {place / below}: {reason}: choose another folder with --run-dir\n"
+        assert (list(place.iterdir()), place.stat().st_uid) == ([], before.st_uid)
+
+
+def test_a_user_is_refused_a_folder_in_which_others_may_act():
+    """The same holds for a run of a user who is not root."""
+    with run_dir() as folder:
+        folder.chmod(0o755)
+        place = open_to_all(folder / "x")
+        with pytest.raises(BusError, match=f"others may write to {place}: choose another folder"):
+            check_run_dir(place, ALICE)
