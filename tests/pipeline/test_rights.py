@@ -68,7 +68,7 @@ def test_workers_started_one_by_one_become_one_user(first: str) -> None:
 
 @pytest.mark.parametrize("capture", WITHOUT_RIGHTS)
 def test_a_source_that_needs_nothing_keeps_nothing(capture: str) -> None:
-    """The probe of each source but eBPF has no right left, in any thread, once its socket is there."""
+    """The probe of each source except eBPF has no right left, in any thread, once its socket is there."""
     with (
         folder_of_root() as folder,
         worker(folder, "probe", "--capture", capture.format(folder=folder.parent)) as probe,

@@ -34,7 +34,7 @@ def command() -> None:
     findings: list[Item] = []
     stop = stop_on_signals()
     bus = ZmqBus()
-    with tempfile.TemporaryDirectory(prefix="dnstrail-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dnstrail-demo-", ignore_cleanup_errors=True) as folder:
         plan = Plan(Path(folder), "demo", findings=(WatchedName.metadata.event_name,), user=calling_user())
         try:
             with running(plan, bus, findings.append, SystemClock()) as pipeline:
