@@ -16,8 +16,8 @@ from dnstrail.bus.subscriptions import Subscriptions
 from dnstrail.bus.unread_replies import LONG, UnreadReplies
 from dnstrail.errors import BusError
 
-_HIGH_WATER = 1000  # messages that wait at either end; a batch of events has 512 KiB at most
-_UNREAD_EVENTS = 500  # messages that wait at a publisher for one subscriber
+_UNREAD = 1000  # messages that wait at their sender for one peer; a batch of events has 512 KiB at most
+_WAITING = 3000  # messages that wait at their receiver: with _UNREAD some seconds of a flood
 _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
@@ -205,7 +205,6 @@ class ZmqBus:
         socket = self._socket(zmq.XPUB, _LINGER)
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
-        socket.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
         socket.setsockopt(zmq.RCVHWM, 1)  # libzmq reads all waiting subscriptions in one call, and a flood never ends
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION)
         if lossless:
@@ -269,8 +268,8 @@ class ZmqBus:
     def _socket(self, kind: int, linger: int = 0) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)
         socket.setsockopt(zmq.LINGER, linger)
-        socket.setsockopt(zmq.SNDHWM, _HIGH_WATER)
-        socket.setsockopt(zmq.RCVHWM, _HIGH_WATER)
+        socket.setsockopt(zmq.SNDHWM, _UNREAD)
+        socket.setsockopt(zmq.RCVHWM, _WAITING)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
         socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE * 1000))
         if kind in (zmq.REQ, zmq.ROUTER):

@@ -32,13 +32,13 @@ def test_a_live_publisher_holds_a_bounded_queue_for_a_subscriber_that_does_not_r
         subscriber.subscribe(TOPIC)
         subscriber.connect(address)
         wait_until(lambda: publisher.subscribers(TOPIC) == 1, "the subscription")
-        for _ in range(3 * zeromq._UNREAD_EVENTS):
+        for _ in range(3 * zeromq._UNREAD):
             publisher.publish(TOPIC, SMALL)
         received = 0
         while subscriber.poll(200):
             subscriber.recv_multipart()
             received += 1
-    assert zeromq._UNREAD_EVENTS <= received < 1.5 * zeromq._UNREAD_EVENTS
+    assert zeromq._UNREAD <= received < 1.5 * zeromq._UNREAD
 
 
 def test_a_subscriber_receives_no_message_beyond_the_limit(address):
