@@ -80,7 +80,7 @@ def test_a_source_that_needs_nothing_keeps_nothing(capture: str) -> None:
 
 @pytest.mark.parametrize("capture", ["ebpf", "ebpf:getaddrinfo"])
 def test_ebpf_keeps_two_capabilities(capture: str) -> None:
-    """The probe of eBPF stays root with exactly the capabilities that it names, and its child that reads files with one."""
+    """The probe of eBPF stays root with exactly the capabilities that it names; its child that reads files has one."""
     live_or_skip()
     with folder_of_root() as folder, worker(folder, "probe", "--capture", capture) as probe:
         kept = set(EbpfSource.capabilities)

@@ -32,13 +32,13 @@ class Stated(msgspec.Struct, frozen=True, gc=False):
 
 def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
     """Return what a usual answer states, in one pass; None for any other answer, which is left to `relate`."""
-    if not header.ordinary or header.answer_count > most:
+    if not header.ordinary:
         return None
     read = read_usual_answer(wire, header)
     if read is None:
         return None
     question, edges, ttls = read
-    if len(edges) > 1 and len(set(edges)) < len(edges):
+    if len(edges) > 1 and (len(edges) > most or len(set(edges)) < len(edges)):
         return None
     rdtype = int.from_bytes(header.question[-2:], "big")
     return Stated(question, rdtype, tuple(edges), tuple([life(ttl) for ttl in ttls]))
@@ -71,16 +71,13 @@ def relate(message: Message, counters: Counter[str], most: int, *, own_only: boo
 
 
 def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: Counter[str]) -> Stated:
-    if len(found) > most:
-        counters["evicted_owned"] += len(found) - most
-        del found[most:]
-    if len(found) > 1:
-        lives: dict[Edge, int] = {}
-        for edge, ns in found:
-            if ns >= lives.get(edge, 0):
-                lives[edge] = ns
-        return Stated(question, rdtype, tuple(lives), tuple(lives.values()))
-    return Stated(question, rdtype, tuple(edge for edge, _ in found), tuple(ns for _, ns in found))
+    lives: dict[Edge, int] = {}
+    for edge, ns in found:
+        if ns >= lives.get(edge, 0):
+            lives[edge] = ns
+    if len(lives) > most:
+        counters["evicted_owned"] += len(lives) - most
+    return Stated(question, rdtype, tuple(lives)[:most], tuple(lives.values())[:most])
 
 
 def life(ttl: int) -> int:
