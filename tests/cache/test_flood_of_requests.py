@@ -10,6 +10,7 @@ from dnstrail.image import Image
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
+from dnstrail_cache.stream_clock import StreamClock
 from dnstrail_cache.worker import _Worker
 from live.workers import FakeClock
 
@@ -47,7 +48,7 @@ class Queue:
 def test_events_are_read_between_the_requests_of_a_flood(seconds, answered):
     """A step answers requests for 50 ms, or 256 of them; then the cache reads its events again."""
     clock = FakeClock()
-    state = CacheState(Image(), clock)
+    state = CacheState(Image(), clock, StreamClock(clock))
     events = Queue(())
     worker = _Worker(
         Queue(repeat(SlowRequest(clock, seconds))), Feeder(events, state, lambda *_: None), state, lambda: None

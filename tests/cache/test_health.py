@@ -10,6 +10,7 @@ from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.health import TurnTimes, status_of
 from dnstrail_cache.state import CacheState
+from dnstrail_cache.stream_clock import StreamClock
 from live.workers import FakeClock, Messages, response, seen
 
 NOW = 100.0
@@ -66,7 +67,7 @@ def clock():
 
 @pytest.fixture
 def state(clock):
-    return CacheState(Image(), clock)
+    return CacheState(Image(), clock, StreamClock(clock))
 
 
 @pytest.fixture
