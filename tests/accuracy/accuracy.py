@@ -22,7 +22,6 @@ from dnstrail.dns.names import lookup_key
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
 from dnstrail.image import Bounds, Image
-from dnstrail.image.admission import Admission
 from dnstrail.image.apply import TOPICS, apply_event
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources.capture_file import CaptureFileSource
@@ -99,7 +98,7 @@ class Naive:
 
 def measure(events: Events, rows: list[Row], *, server_names: bool) -> Figures:
     """Look every connection up as of its epoch, with the events up to that time."""
-    image, naive, found = Image(Bounds(grace=GRACE), Admission("accept")), Naive(), Figures()
+    image, naive, found = Image(Bounds(grace=GRACE), "accept"), Naive(), Figures()
     waiting = sorted(events, key=lambda capture: capture[1].timestamp)[::-1]
     for row in rows:
         while waiting and waiting[-1][1].timestamp <= row.epoch:
@@ -114,7 +113,7 @@ def measure(events: Events, rows: list[Row], *, server_names: bool) -> Figures:
 
 
 def _ask(image: Image, naive: Naive, row: Row, found: Figures) -> None:
-    counts, at = found.counts, row.epoch / _NANOSECONDS
+    counts, at = found.counts, row.epoch
     counts["connections"] += 1
     data = image.get(row.server, at=at)
     trails = image.trails(row.server, Connection(client=row.client, port=row.port), at=at)
@@ -131,12 +130,16 @@ def _ask(image: Image, naive: Naive, row: Row, found: Figures) -> None:
     best = trails.trails[0] if trails and trails.trails else None
     if row.name not in data.dns_queries:
         why = "had no answer before" if image.get(row.name, at=at) is None else "was answered with other addresses"
-        found.lines.append(f"{row.server}:{row.port} at {at:.3f}: {row.name} {why}; {data.dns_root} led there")
+        found.lines.append(
+            f"{row.server}:{row.port} at {at / _NANOSECONDS:.3f}: {row.name} {why}; {data.dns_root} led there"
+        )
     elif best is not None and best.dns_root == row.name:
         counts["best ranked"] += 1
     else:
         first = f"{best.dns_root} ({', '.join(best.reasons)})" if best else "nothing"
-        found.lines.append(f"{row.server}:{row.port} at {at:.3f}: {row.name}, but {first} was ranked first")
+        found.lines.append(
+            f"{row.server}:{row.port} at {at / _NANOSECONDS:.3f}: {row.name}, but {first} was ranked first"
+        )
 
 
 def _share(part: int, whole: int) -> str:

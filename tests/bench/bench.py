@@ -46,7 +46,7 @@ def main() -> None:
     image = Image(Bounds(size=10**6, grace=60))
     for message in messages:
         image.feed(*message)
-    keys = [*image.store.forward.out, *image.store.forward.into]
+    keys = [*image.store.graph.out, *image.store.graph.into]
     feeding = _median(lambda: _feed(messages)) / len(messages) * 1e6
     _line(
         "feed: dnspython alone / decode and relate",
@@ -119,11 +119,11 @@ def _line(title: str, ratio: float, detail: str) -> None:
     print(f"  {title:<52} {ratio:6.1f}   ({detail})")
 
 
-def _read(capture: str) -> list[tuple[float, bytes]]:
+def _read(capture: str) -> list[tuple[int, bytes]]:
     source = open_source(capture)
-    messages: list[tuple[float, bytes]] = []
+    messages: list[tuple[int, bytes]] = []
     while (captured := source.read(1)) is not None:
-        messages += [(event.timestamp / 10**9, event.payload) for _, event in captured]
+        messages += [(event.timestamp, event.payload) for _, event in captured]
     source.close()
     return messages
 
@@ -135,7 +135,7 @@ def _naive(payload: bytes) -> list[tuple[str, int, int, str]]:
     ]
 
 
-def _feed(messages: list[tuple[float, bytes]]) -> None:
+def _feed(messages: list[tuple[int, bytes]]) -> None:
     image = Image()
     for message in messages:
         image.feed(*message)

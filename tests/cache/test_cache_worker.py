@@ -53,6 +53,22 @@ def client(folder, clock):
 
 
 @pytest.fixture
+def small(folder):
+    """Yield a client and the probe of a cache of two roots."""
+    with (
+        cache(folder, bounds=Bounds(size=2, grace=0)) as address,
+        asker(address) as client,
+        probe(folder) as publishing,
+    ):
+        yield client, publishing
+
+
+def fed(*answers):
+    """Return answers, each given by its name, its TTL and its time."""
+    return [seen(response(name, f"{name} {ttl} A 192.0.2.1"), at) for name, ttl, at in answers]
+
+
+@pytest.fixture
 def publishing(folder, client):
     with probe(folder) as publishing:
         yield publishing
@@ -96,6 +112,7 @@ def test_trail(client, publishing):
         ],
         "first_seen": 1000.0,
         "last_seen": 1000.0,
+        "doubted": False,
         "asked": [
             {**nobody, "matched": False, "foreign": None, "first_seen": 1000.0, "last_seen": 1000.0, "count": 1},
         ],
@@ -127,13 +144,24 @@ def test_trail_for_a_connection(client, publishing):
     assert (last["trails"][0]["dns_root"], last["scope"]) == ("b.com", "any")
 
 
-def test_trail_of_the_past(client, publishing):
-    """A trail as of a time before the history of the cache has `history` false."""
-    short = response("x.com", "x.com 1 A 192.0.2.9")
-    mark = publishing.turn(seen(CHAIN, 1000.0), seen(short, 1000.0), seen(b"no DNS", 1110.0))
+def test_trail_of_the_past(small):
+    """A trail as of a time before the end of what was evicted has `history` false."""
+    client, publishing = small
+    mark = publishing.turn(*fed(("goes.com", 1, 1000.0), ("stays.com", 9999, 1000.0), ("more.com", 60, 1110.0)))
     asked = [client.ask("trail", key="192.0.2.1", at=at, after=[mark])["data"] for at in (1000.5, 1005.0)]
     assert [(data["history"], data["trails"][0]["state"]) for data in asked] == [(False, "live"), (True, "live")]
     assert client.ask("trail", key="192.0.2.1", at=900.0) == NOT_FOUND
+
+
+def test_trails_are_limited(client, publishing):
+    """A request bounds the number of its trails, and the reply says that there are more."""
+    mark = publishing.turn(*fed(("a.com", 60, 1000.0), ("b.com", 60, 1001.0)))
+    for limit, names in ((1, ["b.com"]), (2, ["b.com", "a.com"])):
+        data = client.ask("trail", key="192.0.2.1", limit=limit, after=[mark])["data"]
+        assert [trail["dns_root"] for trail in data["trails"]] == names
+        assert data["truncated"] is (limit == 1)
+    for limit in (0, 101, "1"):
+        assert client.ask("trail", key="192.0.2.1", limit=limit)["error"] == "bad_request"
 
 
 def test_rank(client, publishing):
@@ -260,27 +288,26 @@ def test_at_looks_into_the_past(client, publishing):
     assert client.ask("get", key="a.com")["data"]["ip_addresses"] == ["192.0.2.7"]
 
 
-def test_at_before_the_history(client, publishing):
-    """`history` is false if `at` lies before the end of a relation that was removed."""
-    stays = response("stays.com", "stays.com 9999 A 192.0.2.9")
-    goes = response("goes.com", "goes.com 5 A 192.0.2.8")
-    mark = publishing.turn(seen(stays, 1000.0), seen(goes, 1000.0), seen(b"no DNS", 2000.0))
+def test_at_before_the_history(small):
+    """`history` is false if `at` lies before the end of a relation that was evicted."""
+    client, publishing = small
+    mark = publishing.turn(*fed(("stays.com", 9999, 1000.0), ("goes.com", 5, 1000.0), ("more.com", 60, 2000.0)))
     for at, history in ((1004.9, False), (1005.0, True), (None, True)):
         data = client.ask("get", key="stays.com", at=at, after=[mark])["data"]
-        assert (data["ip_addresses"], data["history"]) == (["192.0.2.9"], history)
+        assert (data["ip_addresses"], data["history"]) == (["192.0.2.1"], history)
     assert client.ask("get", key="goes.com", at=1004.0) == NOT_FOUND
 
 
-def test_now_is_wall_time_with_a_live_probe(folder, client, clock):
-    """Relations from a live probe expire by wall time, without a further message."""
-    with probe(folder, live=True) as publishing:
+def test_now_is_the_clock_of_the_cache_with_a_live_probe(folder, client, clock):
+    """Relations from a live probe expire as time passes, without a further message."""
+    with probe(folder, live=True, clock=clock) as publishing:
         mark = publishing.turn(seen(CHAIN, clock.wall_time))
         assert client.ask("get", key="a.com", after=[mark])["ok"]
-        clock.wall_time += 29.9
+        clock.advance(29.9)
         assert client.ask("get", key="a.com")["ok"]
-        clock.wall_time += 0.1
+        clock.advance(0.1)
         assert client.ask("get", key="192.0.2.1") == NOT_FOUND
-        assert client.ask("health")["data"]["now"] == clock.wall_time
+        assert client.ask("health")["data"]["now"] == pytest.approx(clock.wall_time, abs=1e-3)
 
 
 def test_now_is_the_greatest_stamp_of_a_file(client, publishing, clock):

@@ -5,8 +5,8 @@ import pytest
 
 from dnstrail.captured import Captured, Flow
 from dnstrail.image import Bounds, Image
-from dnstrail.image.admission import Admission
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail_cache.cache_clock import SECOND
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages, asker, cache, probe, response, seen, short_folder, wait_until
@@ -40,14 +40,14 @@ def batch(sequence=0, *, start="s", turn=0, at=1000.0, payload=A_COM):
 
 
 def turn(number=0, last=-1, *, start="s", live=False):
-    return TURN, encode(Turn(start, number, {DNS: last} if last >= 0 else {}, live, 0))
+    return TURN, encode(Turn(start, number, {DNS: last} if last >= 0 else {}, live, 5000 * SECOND))
 
 
 def test_payloads_are_applied_with_their_own_time(feeder, state, messages):
     """A message counts at the probe's time stamp of its packet, not when it arrives."""
     messages.waiting += [batch(at=1000.25), turn(last=0)]
     feeder.drain()
-    assert state.now == state.image.latest == 1000.25
+    assert state.now == state.image.now == round(1000.25 * SECOND)
     assert state.image.get("a.com").ip_addresses == ["192.0.2.1"]
     assert state.follower.reached(("s", 0)) is True
 
@@ -71,7 +71,8 @@ def test_slow_messages_are_fewer_at_once(messages):
             self.monotonic_time += 0.01
             return self.monotonic_time
 
-    state = CacheState(Image(Bounds()), Slow())
+    clock = Slow()
+    state = CacheState(Image(), clock)
     feeder = Feeder(messages, state, lambda _conflict, _batch: None)
     messages.waiting += [batch(number) for number in range(100)]
     feeder.drain()
@@ -81,27 +82,27 @@ def test_slow_messages_are_fewer_at_once(messages):
 def test_an_empty_bus_changes_nothing(feeder, state):
     """Without messages the image stays empty."""
     feeder.drain()
-    assert (state.image.latest, state.now, len(state.image)) == (float("-inf"), float("-inf"), 0)
+    assert (state.now == state.image.now < 0, len(state.image)) == (True, 0)
 
 
 @pytest.mark.parametrize(
     ("live", "now"), [([False], 1000.0), ([True], 5000.0), ([False, True], 5000.0), ([True, False], 5000.0)]
 )
 def test_now_depends_on_the_probes(feeder, state, messages, live, now):
-    """With a live probe now is wall time, else the greatest time stamp so far."""
+    """With a live probe now is the clock of the cache, else the greatest time stamp so far."""
     messages.waiting += [batch(at=1000.0), *(turn(start=str(n), live=each) for n, each in enumerate(live))]
     feeder.drain()
-    assert state.now == now
+    assert state.now == now * SECOND
 
 
 def test_the_image_is_swept_by_the_clock_of_the_stream(feeder, state, messages, clock):
     """With a live probe the image is swept as time passes, even if no message arrives."""
-    messages.waiting += [batch(at=clock.wall_time), turn(last=0, live=True)]
+    messages.waiting += [turn(live=True), batch(at=clock.wall_time, turn=1), turn(1, last=0, live=True)]
     feeder.drain()
-    assert state.image.store.relations == 1
-    clock.wall_time += 60 + state.image.bounds.history
+    assert len(state.image) == 1
+    clock.advance(60 + state.image.bounds.history)
     feeder.drain()
-    assert state.image.store.relations == 0
+    assert len(state.image) == 0
 
 
 BAD = {
@@ -141,7 +142,7 @@ def test_bad_payloads_never_stop_the_feeder(feeder, state, messages):
     counters = state.image.counters
     assert counters["messages"] == len(payloads)
     assert counters["bad_message"] >= 2
-    assert state.image.get("a.com", now=0.0) is not None
+    assert state.image.get("a.com", now=0) is not None
 
 
 START = 5000  # s; the doubt after the start of a cache and of a probe ends 30 s later
@@ -154,7 +155,7 @@ def live(messages, clock):
 
     class Live:
         def __init__(self):
-            self.state = CacheState(Image(Bounds(), Admission("auto")), clock)
+            self.state = CacheState(Image(), clock)
             self.feeder = Feeder(messages, self.state, lambda _conflict, _batch: None)
             self.turns = self.batches = 0
             self.kernel = {}
@@ -165,6 +166,7 @@ def live(messages, clock):
             last = {DNS: self.batches - 1} if self.batches and start == "s" else {}
             self.kernel = kernel or self.kernel
             losses = {"kernel": self.kernel}
+            clock.advance(at - clock.wall_time)
             messages.waiting.append((TURN, encode(Turn(start, self.turns, last, True, at * 10**9, lost=losses))))
             self.feeder.drain()
             self.turns += start == "s"
@@ -172,6 +174,7 @@ def live(messages, clock):
         def admits(self, at):
             """Apply an answer without a query; whether it was admitted."""
             before = self.state.image.counters["not_admitted"]
+            clock.advance(at - clock.wall_time)
             event = Captured(at * 10**9, A_COM, TO_CLIENT)
             messages.waiting.append((DNS, encode(Batch("s", self.turns, self.batches, [event]))))
             self.batches += 1
@@ -211,7 +214,7 @@ def test_a_loss_at_a_probe_casts_doubt_for_30_seconds(live):
 
 def test_the_history_begins_with_the_first_live_turn(live):
     """The cache claims no history from before the first turn of a live probe."""
-    assert [live.state.image.remembers(START + after) for after in (-0.001, 0)] == [False, True]
+    assert [live.state.image.remembers(START * SECOND + after) for after in (-1, 0)] == [False, True]
 
 
 def test_a_worker_goes_on_after_bad_bus_messages():

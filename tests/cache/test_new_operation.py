@@ -26,7 +26,7 @@ class CountNames(Request, frozen=True, kw_only=True):
 
 @answer.register
 def _count_names(request: CountNames, state: CacheState) -> int:
-    return sum(name.endswith(request.suffix) for name in state.image.store.roots)
+    return sum(name.endswith(request.suffix) for name in state.image.roots())
 
 
 class Unanswered(Request, frozen=True):

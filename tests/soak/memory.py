@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from dnstrail.image import Bounds, Circumstances, Image
-from dnstrail.image.admission import Admission
 
-START = 1_700_000_000.0
+SECOND = 1_000_000_000  # ns
+START = 1_700_000_000 * SECOND
 RATE, MINUTES = 200, 60  # fresh names a second, minutes of the stream
 WARM = 10  # minutes after which memory may not grow any more
 GROWTH = 0.05
@@ -36,13 +36,13 @@ def fresh_names() -> bool:
     began = time.perf_counter()
     for minute in range(1, MINUTES + 1):
         for number in range((minute - 1) * 60 * RATE, minute * 60 * RATE):
-            image.feed(START + number / RATE, answer(number), Circumstances(live=True))
+            image.feed(START + number * SECOND // RATE, answer(number), Circumstances(live=True))
         image.get(f"www.n{number}.example.com")
         if minute in (1, 5) or not minute % 10:
             sizes[minute] = resident()
             rate = minute * 60 * RATE / (time.perf_counter() - began)
             print(
-                f"{minute:6} {sizes[minute] / 2**20:8.1f} {len(image):7,} {image.store.relations:10,}"
+                f"{minute:6} {sizes[minute] / 2**20:8.1f} {len(image):7,} {image.store.places.relations:10,}"
                 f" {image.counters['evicted_roots']:14,} {rate:11,.0f}"
             )
     growth = sizes[MINUTES] / sizes[WARM] - 1
@@ -60,11 +60,13 @@ def rotating_addresses() -> bool:
         question = name_wire(b"one", b"example", b"com")
         address = struct.pack("!L", 0x0A000000 + number)
         image.feed(
-            START + number, response(question, record(b"\xc0\x0c", 1, address, 86_400)), Circumstances(live=True)
+            START + number * SECOND,
+            response(question, record(b"\xc0\x0c", 1, address, 86_400)),
+            Circumstances(live=True),
         )
-        held = max(held, image.store.relations)
+        held = max(held, image.store.places.relations)
     evicted = sum(image.counters[name] for name in EVICTED)
-    kept, owned = image.store.relations, image.bounds.owned
+    kept, owned = image.store.places.relations, image.bounds.owned
     found = image.get("one.example.com")
     print(f"  held at most {held:,}, in the end {kept:,} (owned: {owned:,}), returned {len(found.ip_addresses):,}")
     print("  " + ", ".join(f"{name} {image.counters[name]:,}" for name in EVICTED))
@@ -81,7 +83,7 @@ def verdict(holds: bool) -> str:
 
 def new_image() -> Image:
     """Return an image with default bounds that accepts every response."""
-    return Image(Bounds(), Admission("accept"))
+    return Image(Bounds(), "accept")
 
 
 def resident() -> int:

@@ -36,13 +36,18 @@ class CacheClock:
         return difference
 
     def moment(self, wall: float) -> int:
-        """Return the time of the clock at a wall time (seconds)."""
+        """Return the time of the clock at a wall time (seconds), the last one if wall time stepped back.
+
+        A wall time that a step left out is the time of the last step.
+        """
         self.difference()
-        stamp = nanoseconds(wall)
+        stamp, until = nanoseconds(wall), self.now() + SECOND  # a client's clock may be a little ahead
         for since, difference in reversed(self._differences):
-            if stamp - difference >= since:
+            if since <= stamp - difference <= until:
                 return stamp - difference
-        return stamp - self._differences[0][1]
+            until = since
+        since, difference = self._differences[-1]
+        return max(stamp - difference, since)
 
     def note_turn(self, start: str, now: int) -> None:
         """Note that the end of a turn arrived, at which the clock of its probe showed `now`."""

@@ -27,12 +27,15 @@ class CacheState:
 
     image: Image
     clock: Clock
-    stream: CacheClock
+    stream: CacheClock = field(init=False)
     follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
     applied: int = 0
+
+    def __post_init__(self) -> None:
+        self.stream = CacheClock(self.clock)
 
     @property
     def probes(self) -> list[Turn]:

@@ -26,7 +26,6 @@ from dnstrail.protocol.lookups import (
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
-from dnstrail_cache.cache_clock import CacheClock
 from dnstrail_cache.feeder import TOPICS, Feeder
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.state import CacheState
@@ -56,7 +55,7 @@ def run(
 
     Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs.
     """
-    state = CacheState(Image(bounds, unmatched), clock, CacheClock(clock))
+    state = CacheState(Image(bounds, unmatched), clock)
     worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher, state.follower)), state, beat)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():

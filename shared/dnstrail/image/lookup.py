@@ -155,19 +155,20 @@ class Down:
         """Note the target of a relation by its freshness; return True if the bound on nodes leaves it out."""
         if kind in _ADDRESSES or (kind in _BINDINGS and address_text(target) is not None):
             known = addresses.get(target)
-            if known is None and self._size() >= nodes:
+            if known is None and self.size() >= nodes:
                 return True
             if known is None or rank < known:
                 addresses[target] = rank
             return False
         known_name = self.names.get(target)
-        if known_name is None and self._size() >= nodes:
+        if known_name is None and self.size() >= nodes:
             return True
         if known_name is None or -rank[0] > known_name:
             self.names[target] = -rank[0]
         return False
 
-    def _size(self) -> int:
+    def size(self) -> int:
+        """Return the number of names and addresses."""
         return len(self.near) + len(self.far) + len(self.names)
 
 
@@ -184,19 +185,21 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
     if origin is None:
         return _by_pointers(view, key, nodes, is_address=is_address)
     question, root = origin
-    up = Up(view, key, nodes)
-    names, addresses, cut = dict(up.freshness), [key], up.cut
-    if not is_address:
-        down = Down(view, key, nodes)
-        addresses, cut = down.addresses(), cut or down.cut
-        for name, fresh in down.names.items():
-            names[name] = max(fresh, names.get(name, NEVER))
-    head = up.chain(question)[:-1] if is_address else [*up.chain(question), key]
-    queries = _in_order(question, head, names)
-    if is_address:
-        pointers, cut_short = _pointer_names(view, key, nodes)
-        queries += [name for name in pointers if name not in names and name != question]
+    down = None if is_address else Down(view, key, nodes)
+    up = Up(view, key, nodes if down is None else nodes - down.size())
+    cut = up.cut or (down is not None and down.cut)
+    if down is None:
+        addresses = [key]
+        queries = _in_order(question, up.chain(question)[:-1], up.freshness)
+        pointers, cut_short = _pointer_names(view, key, nodes - len(queries))
+        queries += [name for name in pointers if name not in up.freshness and name != question]
         cut = cut or cut_short
+    else:
+        addresses, names = down.addresses(), up.freshness
+        for name, fresh in down.names.items():
+            if fresh > names.get(name, NEVER):
+                names[name] = fresh
+        queries = _in_order(question, [*up.chain(question), key], names)
     state = _state(view, roots, key, bool(addresses), nodes, is_address=is_address)
     return LookupResult(addresses, queries, question, state, cut, view.exact), root
 

@@ -52,6 +52,11 @@ class FakeClock:
         """Return at once: the monotonic time passes."""
         self.monotonic_time += seconds
 
+    def advance(self, seconds: float) -> None:
+        """Let wall time and monotonic time pass."""
+        self.wall_time += seconds
+        self.monotonic_time += seconds
+
 
 class SteppedClock(SystemClock):
     """The clock of the host, with a wall time that a test sets ahead by `step` seconds."""
@@ -169,9 +174,10 @@ def cache(
 class Probe:
     """The publishing side of a probe: a test publishes turn by turn."""
 
-    def __init__(self, publisher: Publisher, start: str, *, live: bool) -> None:
+    def __init__(self, publisher: Publisher, start: str, *, live: bool, clock: Clock | None = None) -> None:
         self.publisher = publisher
         self.start = start
+        self._clock = clock or SystemClock()
         self._batches = BatchPublisher(publisher, start, live=live)
 
     @property
@@ -187,7 +193,7 @@ class Probe:
         for event in events:
             name, captured = event if isinstance(event, tuple) else (NET_PACKET_DNS, event)
             self._batches.add(name, captured)
-        self._batches.close_turn(0, Counter(counters), ended=ended, difference=difference)
+        self._batches.close_turn(round(self._clock.wall() * 1e9), Counter(counters), ended=ended, difference=difference)
         wait_until(self._batches.flush, "the publisher")
         return mark
 
@@ -203,13 +209,19 @@ class Probe:
 
 @contextmanager
 def probe(
-    folder: Path, start: str = "start", *, live: bool = False, subscribers: int = 1, address: str = ""
+    folder: Path,
+    start: str = "start",
+    *,
+    live: bool = False,
+    subscribers: int = 1,
+    address: str = "",
+    clock: Clock | None = None,
 ) -> Iterator[Probe]:
     """Run a probe that has published its first, empty turn to its subscribers, and to a cache in the folder."""
     with open_bus() as bus:
         publisher = bus.publisher(address or events_address(folder), lossless=True)
         wait_until(lambda: publisher.subscribers(TURN) >= subscribers, "a subscription")
-        publishing = Probe(publisher, start, live=live)
+        publishing = Probe(publisher, start, live=live, clock=clock)
         first = publishing.turn()
         if socket_path(lookups_address(folder)).exists():
             with asker(lookups_address(folder)) as client:
