@@ -22,8 +22,8 @@ class Verdict(msgspec.Struct, gc=False):
 
     `matched` states that it answers a captured query, and `asker` is the process that sent that query. `doubted` states
     that it is unmatched, and counts only because events of its party were lost. `copy` marks a copy of a response that
-    was admitted, and `packet` is what all copies share. `again` states that it answers a query a second
-    time; `key` and `server` identify the query, which was sent at `asked`.
+    was admitted, and `packet` is what all copies share. `query` is the query whose wait it ended. `first` contains the
+    relations of the first answer if it answers a query again, else None.
     """
 
     party: PartyKey
@@ -32,11 +32,9 @@ class Verdict(msgspec.Struct, gc=False):
     asker: Process | None = None
     doubted: bool = False
     copy: bool = False
-    again: bool = False
-    key: Key = ()
-    asked: int = 0
-    server: Address = ANY
     packet: Packet | None = None
+    query: Query | None = None
+    first: tuple[Edge, ...] | None = None
 
 
 class Admission:
@@ -91,7 +89,6 @@ class Admission:
         key, client = _keys(flow, client_end, header.question, clients_own=not flow.egress)
         server = ANY if flow.socket and flow.egress else address_of(flow.source, flow.source_port)
         query = self.queries.find(key, client)
-        verdict.key, verdict.server = key if query is None else query.key, server
         packet, new = self._copies.find_or_add(hash((payload, client_end)), stamp)
         verdict.packet, verdict.copy = packet, packet.kept
         socket, reason = (flow.socket, flow.namespace), "unmatched_query"
@@ -102,14 +99,15 @@ class Admission:
             if not query.waits:
                 self.queries.drop(query)
             verdict.matched, verdict.admitted, verdict.asker = True, not packet.kept, query.asker
-            verdict.asked = query.ended
+            verdict.query = query
             if packet.kept:
-                self.first_answers.note(verdict.key, server, query.ended, packet.edges, stamp)
+                self.first_answers.note(query, packet.edges, stamp)
         if verdict.copy or verdict.matched:
             self.counters["copies" if verdict.copy else "matched"] += 1
             return verdict
-        verdict.again = new and self.first_answers.find(verdict.key, server, stamp) is not None
-        self.counters["unmatched_repeated" if verdict.again else reason] += 1
+        if new:
+            verdict.first = self.first_answers.find(key if query is None else query.key, server, stamp)
+        self.counters[reason if verdict.first is None else "unmatched_repeated"] += 1
         self._judge(verdict, stamp, circumstances, sent=not flow.socket or not flow.egress)
         return verdict
 
@@ -120,11 +118,9 @@ class Admission:
         """
         if verdict.admitted and verdict.packet is not None:
             verdict.packet.kept, verdict.packet.edges = True, edges
-        if verdict.again:
-            return conflicts(self.first_answers.find(verdict.key, verdict.server, stamp) or (), edges)
-        if verdict.matched and verdict.key:
-            self.first_answers.note(verdict.key, verdict.server, verdict.asked, edges, stamp)
-        return False
+        if verdict.query is not None:
+            self.first_answers.note(verdict.query, edges, stamp)
+        return verdict.first is not None and conflicts(verdict.first, edges)
 
     def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
         """Note that the party with this cgroup lost events, or all parties of the host (cgroup 0), or all (host "")."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Generic, TypeVar
 
 from dnstrail.image.answer import Edge
-from dnstrail.image.queries import COPY, REORDER, WINDOW, Address, Key, Socket
+from dnstrail.image.queries import COPY, REORDER, WINDOW, Address, Key, Query, Socket, may_answer
 
 _HELD = 32768  # entries of one half of a table
 _Entry = TypeVar("_Entry")
@@ -74,12 +74,12 @@ class Copies:
 class FirstAnswers:
     """The first answers to queries of at least the last 30 s, by the key of the query.
 
-    An entry contains the stamp of the query, the server, and the relations of the answer. Evictions cast no doubt: only
-    conflicts are found by this table.
+    An entry contains the stamp of the query, the sources that its response may come from, and the relations of the
+    answer. Evictions cast no doubt: only conflicts are found by this table.
     """
 
     def __init__(self) -> None:
-        self._answers: Halves[tuple[int, Address, tuple[Edge, ...]]] = Halves(WINDOW)
+        self._answers: Halves[tuple[int, tuple[Address, ...], tuple[Edge, ...]]] = Halves(WINDOW)
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -87,16 +87,17 @@ class FirstAnswers:
     def find(self, key: Key, server: Address, stamp: int) -> tuple[Edge, ...] | None:
         """Return the relations of the first answer to a query that this server answers again, None without."""
         first = self._answers.get(key)
-        if first is None or not -REORDER <= stamp - first[0] <= WINDOW or first[1] != server:
+        if first is None or not -REORDER <= stamp - first[0] <= WINDOW or not may_answer(server, first[1]):
             return None
         return first[2]
 
-    def note(self, key: Key, server: Address, asked: int, edges: tuple[Edge, ...], stamp: int) -> None:
-        """Note an answer to a query that was asked at `asked`; the first answer stays if it is asked again."""
-        first = self._answers.get(key)
-        if first is not None and abs(asked - first[0]) <= WINDOW and first[1] == server:
+    def note(self, query: Query, edges: tuple[Edge, ...], stamp: int) -> None:
+        """Note the answer that ended the last wait of a query; the first answer stays if it was asked again."""
+        asked, servers = query.ended
+        first = self._answers.get(query.key)
+        if first is not None and abs(asked - first[0]) <= WINDOW and first[1] == servers:
             edges = first[2]
-        self._answers.put(key, (asked, server, edges if len(edges) <= MAX_EDGES else ()), stamp)
+        self._answers.put(query.key, (asked, servers, edges if len(edges) <= MAX_EDGES else ()), stamp)
 
 
 def conflicts(first: tuple[Edge, ...], second: tuple[Edge, ...]) -> bool:

@@ -100,7 +100,7 @@ class Image:
             return _IGNORED
         if not verdict.admitted and not verdict.copy:
             self.counters["not_admitted"] += 1
-        if not verdict.admitted and not verdict.again:
+        if not verdict.admitted and verdict.first is None:
             return _IGNORED
         stated = self._relate(payload, header, circumstances.flow)
         conflict = self.admission.note(verdict, stamp, stated.edges)

@@ -28,7 +28,7 @@ class Query:
 
     `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
     alone. `waits` are the sightings that no response has ended yet: the stamp, a hash of the bytes, and the sources
-    that the response may come from. `ended` is the stamp of the last one that was ended.
+    that the response may come from. `ended` are stamp and sources of the last one that was ended.
     """
 
     __slots__ = ("asker", "client", "ended", "key", "latest", "side", "waits")
@@ -38,7 +38,8 @@ class Query:
         self.client = client
         self.side = side
         self.asker = asker
-        self.latest = self.ended = 0
+        self.latest = 0
+        self.ended: tuple[int, tuple[Address, ...]] = (0, (ANY,))
         self.waits: list[tuple[int, int, tuple[Address, ...]]] = []
 
     def is_copy(self, stamp: int, digest: int, servers: tuple[Address, ...]) -> bool:
@@ -54,9 +55,9 @@ class Query:
         for place, (sighted, _, servers) in enumerate(self.waits):
             if not -REORDER <= stamp - sighted <= WINDOW:
                 reason = "unmatched_late" if stamp > sighted else "unmatched_early"
-            elif server == ANY or server in servers or servers[0] == ANY:
+            elif may_answer(server, servers):
                 del self.waits[place]
-                self.ended = sighted
+                self.ended = sighted, servers
                 return ""
             else:
                 reason = "unmatched_wrong_server"
@@ -152,6 +153,11 @@ class Queries:
     def _note_evicted(self, side: Side, stamp: int) -> None:
         self.counters["pending_full"] += 1
         self._doubts.note(side, stamp)
+
+
+def may_answer(server: Address, servers: tuple[Address, ...]) -> bool:
+    """Return whether a response may come from this source; nothing is compared where a side is unknown."""
+    return server == ANY or server in servers or servers[0] == ANY
 
 
 def servers_of(flow: Flow) -> tuple[Address, ...]:
