@@ -23,11 +23,11 @@ from live.raw_peer import GREETING, connection, frame, peer, ready, send
 from live.workers import BOUND, asker, response
 
 pytestmark = pytest.mark.timeout(120)
-GROWTH = 100  # MiB that an attack may cost a worker
+GROWTH = 150  # MiB that an attack may cost a worker
 ENDLESS = frame(b"", more=True) * 32_768
 MEMORY = 256  # MiB for each worker of a run
 PAYLOADS = 8000  # of 60 KB
-CONNECTIONS = 500  # of one attacker
+CONNECTIONS = 1000  # more than the soft limit on descriptors that the workers start with
 ANSWER = response("a.com", *[f"a.com 600 A 192.0.{number // 250}.{number % 250}" for number in range(1500)])
 
 
@@ -85,24 +85,23 @@ class Workers:
 
 @pytest.fixture
 def workers() -> Iterator[Workers]:
-    """Yield a cache and a live probe that work, both with the usual limit on descriptors."""
-    with run_dir() as folder, limited_descriptors():
+    """Yield a cache and a live probe that work, both started with few descriptors."""
+    with run_dir() as folder, ExitStack() as stack:
         options = ("--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", "1")
-        cache = ("--dnscache", "unmatched=accept")
-        with (
-            started("cache", "--run-dir", folder, *cache) as cache_process,
-            started("probe", "--run-dir", folder, *options) as probe_process,
-            asker(lookups_address(folder)) as client,
-        ):
-            wait_until(lambda: client.ask("health")["data"]["turns"], "a turn of the probe")
-            yield Workers(folder, {"cache": cache_process, "probe": probe_process})
+        with descriptors(CONNECTIONS - 100):
+            cache = stack.enter_context(started("cache", "--run-dir", folder, "--dnscache", "unmatched=accept"))
+            probe = stack.enter_context(started("probe", "--run-dir", folder, *options))
+        client = stack.enter_context(asker(lookups_address(folder)))
+        wait_until(lambda: client.ask("health")["data"]["turns"], "a turn of the probe")
+        with descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1]):
+            yield Workers(folder, {"cache": cache, "probe": probe})
 
 
 @contextmanager
-def limited_descriptors() -> Iterator[None]:
-    """Lower the limit on descriptors for the processes that the block starts."""
+def descriptors(number: int) -> Iterator[None]:
+    """Set the soft limit on descriptors of this process, and of those that the block starts."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, before[1]), before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, before[1]))
     try:
         yield
     finally:

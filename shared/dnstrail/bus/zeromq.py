@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TypeVar
@@ -282,6 +283,7 @@ class ZmqBus:
         return socket
 
     def _bind(self, socket: zmq.Socket[bytes], address: str) -> int:
+        _raise_descriptor_limit()
         try:
             with sole_server(address) as lock:
                 socket.bind(address)
@@ -300,3 +302,9 @@ class ZmqBus:
             socket.close()
             raise
         socket.connect(address)
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many connections as possible: libzmq 4.3.5 aborts if no descriptor is left for one of them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
