@@ -62,6 +62,7 @@ class Image:
         self.counters: Counter[str] = Counter()
         self.store = Store(self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
+        self._last_evidence: Evidence | None = None
         self.now = _NEVER
         self.live = False
 
@@ -247,6 +248,14 @@ class Image:
             self.counters["cut_short"] += 1
         return relate(message, self.counters, self.bounds.owned, own_only=own_only)
 
+    def _share(self, evidence: Evidence) -> Evidence:
+        """Return the evidence of the answer before if it is the same, so that both share it."""
+        last = self._last_evidence
+        if last is not None and evidence == last:
+            return last
+        self._last_evidence = evidence
+        return evidence
+
     def _apply(self, stated: Stated, stamp: int, circumstances: Circumstances, verdict: Verdict) -> None:
         if not stated.edges:
             self.counters["unrelated"] += 1
@@ -259,7 +268,7 @@ class Image:
             lives=stated.lives,
             stamp=stamp,
             noted=stamp if live else self.now,
-            evidence=_evidence(stated.type, circumstances, verdict),
+            evidence=self._share(_evidence(stated.type, circumstances, verdict)),
             party=verdict.party,
             doubted=verdict.doubted,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from heapq import heappop, heappush
 
 import msgspec
@@ -41,7 +42,7 @@ def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
     if len(edges) > 1 and (len(edges) > most or len(set(edges)) < len(edges)):
         return None
     rdtype = int.from_bytes(header.question[-2:], "big")
-    return Stated(question, rdtype, tuple(edges), tuple([life(ttl) for ttl in ttls]))
+    return Stated(question, rdtype, tuple(edges), _lives(tuple(ttls)))
 
 
 def relate(message: Message, counters: Counter[str], most: int, *, own_only: bool = False) -> Stated:
@@ -78,6 +79,12 @@ def _stated(question: str, rdtype: int, found: list[Found], most: int, counters:
     if len(lives) > most:
         counters["evicted_owned"] += len(lives) - most
     return Stated(question, rdtype, tuple(lives)[:most], tuple(lives.values())[:most])
+
+
+@lru_cache(maxsize=4096)
+def _lives(ttls: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the lives that TTLs give. Answers with the same TTLs, as most have, share one tuple."""
+    return tuple(map(life, ttls))
 
 
 def life(ttl: int) -> int:
