@@ -119,5 +119,5 @@ def test_answers_without_their_queries_are_accepted():
         ]
         writer.send(START + framed(*answers))
         wait_until(lambda: client.ask("stats")["data"]["image"].get("related", 0) == 3, "the answers")
-        assert client.ask("stats")["data"]["admission"] == {"unmatched_accepted": 3}
+        assert client.ask("stats")["data"]["admission"] == {"unmatched_query": 3, "unmatched_accepted": 3}
         writer.close()
