@@ -12,6 +12,7 @@ from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.batches import TURN
 from dnstrail_cli.events.view import EventView
 from dnstrail_cli.pipeline.children import Children
+from dnstrail_cli.pipeline.options import MEMORY
 from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
 from live.workers import asker, cache, open_bus, probe, short_folder, wait_until
 
@@ -29,7 +30,7 @@ def test_events_lost_on_the_way_to_the_output_are_in_the_stats():
         asker(lookups) as client,
     ):
         plan = Plan(folder, "ebpf", events=(SCHED_PROCESS_EXIT,))
-        pipeline = Pipeline(plan, Children({}), bus, shown.append, SystemClock())
+        pipeline = Pipeline(plan, Children({}, MEMORY), bus, shown.append, SystemClock())
         with probe(folder, live=True, subscribers=2) as publishing:
             publishing.lose_turn()
             publishing.turn(EXIT)

@@ -63,8 +63,8 @@ class Children:
         try:
             for worker, arguments in self._commands.items():
                 heartbeat = self._heartbeats[worker] = HeartbeatMonitor()
-                self._processes[worker] = _start(worker, arguments, heartbeat.descriptor)
-                _limit_memory(self._processes[worker].pid, self._memory)
+                with _limited_memory(self._memory):
+                    self._processes[worker] = _start(worker, arguments, heartbeat.descriptor)
             yield
         finally:
             self.stop()
@@ -111,13 +111,18 @@ def _start(worker: str, arguments: Sequence[str], heartbeat: int) -> subprocess.
     )
 
 
-def _limit_memory(process: int, limit: int) -> None:
-    """Limit the memory of a worker that was just started: it does not grow before that."""
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    if most != resource.RLIM_INFINITY:
-        limit = min(limit, most)
-    with suppress(ProcessLookupError):  # it has ended already
-        resource.prlimit(process, resource.RLIMIT_DATA, (limit, limit))
+@contextmanager
+def _limited_memory(limit: int) -> Iterator[None]:
+    """Limit the memory of a process that is started in the block: it inherits the limit of this process.
+
+    To limit a process of another user takes CAP_SYS_RESOURCE, which containers lack: prlimit(2).
+    """
+    present, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (present, most))
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
