@@ -1,4 +1,4 @@
-"""One answer: the circumstances of its message, and the evidence that the image holds of it (docs/trails.md)."""
+"""One answer: the circumstances of its message, its evidence, and its relations (docs/image.md)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import msgspec
 from dnstrail.captured import Flow, Process
 
 Edge = tuple[str, int, str]  # one relation: owner, type, target
-PartyKey = tuple[str, str, int]  # what loses events together: host, the sort of it, and its number
+PartyKey = tuple[str, str, int]  # a party: its host, "cgroup" or "namespace" or "", and the number of this
 
 
 class Circumstances(msgspec.Struct, frozen=True, gc=False):
     """The context of one captured DNS message, as far as the source knows it.
 
-    `flow` and `process` belong to the packet. `live` states that the source watches the present, not a file. `foreign`
-    states that the server is none of the asker's configured resolvers; None means unknown. `asked` states that the
-    question was captured together with its answer, as by getaddrinfo: such an answer needs no matching query. `host`
-    is the host on which the packet was captured.
+    `flow` and `process` belong to the packet. `live` states that the source is live, and no file. `foreign` states
+    that the server is none of the asker's configured resolvers; None means unknown. `asked` states that the question
+    was captured together with its answer, as by getaddrinfo: such an answer needs no query. `host` is the host on which
+    the packet was captured.
     """
 
     flow: Flow | None = None
@@ -28,10 +28,10 @@ class Circumstances(msgspec.Struct, frozen=True, gc=False):
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
-    """Who asked a question, by which type, and which server answered; answers of the same circumstances share one.
+    """The asker of a question, its type, and the server that answered; answers with equal evidence share one object.
 
     `process` is the asker, never the server. `client` and `server` are packed addresses, b"" if unknown. `matched`
-    states that the query was captured. `foreign` has the meaning that it has in Circumstances.
+    states that the query was captured. `foreign` means the same as in Circumstances.
     """
 
     type: int
@@ -43,12 +43,11 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """An admitted response that states relations: `edges`, and along them their lives (ns, without grace).
+    """An admitted response that states relations: its `edges`, and the life of each one (ns, without grace).
 
-    `stamp` is the time of the packet (ns since the epoch). `noted` is the time at which the stream had reached it: the
-    stamp of a live source; in a file the greatest stamp so far, which a late packet does not turn back. `party` is who
-    asked, as admission names it. `doubted` states that admission could not match the answer because events of its
-    party were lost.
+    `stamp` is the time of the packet (ns since the epoch). `noted` is the time that the stream had reached when the
+    packet came: with a live source the stamp, in a file the greatest stamp so far. `party` asked the question.
+    `doubted` states that the answer matches no query, and counts because events of its party were lost.
     """
 
     question: str

@@ -7,15 +7,14 @@ from collections.abc import Iterable
 from dnstrail.image.kind import PTR
 from dnstrail.image.record import Record
 
-Node = Record | dict[Record, None]  # one record, or several, the last answered last
+Node = Record | dict[Record, None]  # the records of a node: one, or several with the last answered last
 Index = dict[str, Node]
 
 
 class Graph:
-    """Three indexes of the same records: by owner, by target, and by the name to which a reverse record points.
+    """Three indexes of the same records: by owner, by target of forward relations, and by target of PTR relations.
 
-    PTR relations have an index of targets of their own: anybody may point a reverse record at any name, and a lookup
-    of that name reads none of them.
+    PTR relations have an index of their own, because anybody may point a reverse record at any name. No walk reads it.
     """
 
     def __init__(self) -> None:
@@ -51,7 +50,7 @@ def newest_first(index: Index, node: str) -> Iterable[Record]:
 
 
 def _append(index: Index, node: str, record: Record) -> None:
-    """Make a record the last answered one at a node that has another one, or several."""
+    """Make a record the last answered one at a node that has other records."""
     records = index[node]
     if isinstance(records, Record):
         index[node] = {records: None, record: None}

@@ -52,8 +52,8 @@ class Image:
     """All answers that were seen, within bounds, indexed by the names and addresses that they relate.
 
     It is plain data: times come with the messages (ns since the epoch), and nothing is read or sent. `now` is the clock
-    of the stream: the greatest stamp so far, or what `advance` set. `counters` counts messages and resource records by
-    their outcome.
+    of the stream: the greatest stamp so far, or the time that `advance` set. `counters` counts messages and resource
+    records by their outcome.
     """
 
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
@@ -71,7 +71,7 @@ class Image:
 
     @property
     def forgotten(self) -> int | None:
-        """The latest end of anything that is no longer held, None before anything went."""
+        """The latest end of anything that was removed or evicted; None if nothing was."""
         return self.store.forgotten
 
     def roots(self) -> list[str]:
@@ -86,7 +86,7 @@ class Image:
     def feed(self, stamp: int, payload: bytes, circumstances: Circumstances = _UNKNOWN) -> FeedOutcome:
         """Apply one DNS message from its wire form, and return its outcome.
 
-        Any bytes are accepted: a message that does not count is counted by its reason, and nothing is raised.
+        Any bytes are accepted: a message without effect is counted by its reason, and nothing is raised.
         """
         self.now = max(self.now, stamp)
         self.live = circumstances.live
@@ -114,7 +114,7 @@ class Image:
     def get(self, key: str, *, now: int | None = None, at: int | None = None) -> LookupResult | None:
         """Look up a name or an address as of `now` (default: the clock), or as of the past time `at`.
 
-        A lookup without `at` is a use of the root by whose answer it was found.
+        A lookup without `at` is a use of the root whose answer found the result.
         """
         node = self._node(key)
         return self._look_up(self.view(now=now, at=at), node, at) if node else None
@@ -122,7 +122,7 @@ class Image:
     def get_many(
         self, keys: Iterable[str], *, now: int | None = None, at: int | None = None
     ) -> list[LookupResult | None]:
-        """Look up several keys as of one time and within the bounds of one lookup; each different key once."""
+        """Look up several keys as of one time, within the bounds of one lookup; a repeated key is looked up once."""
         view = self.view(now=now, at=at)
         known: dict[str | None, LookupResult | None] = {None: None}
         results = []
@@ -142,7 +142,7 @@ class Image:
         at: int | None = None,
         limit: int = MAX_TRAILS,
     ) -> Trails | None:
-        """Return the paths from questions to a key, the likeliest first, expired paths included; None without any."""
+        """Return the paths from questions to a key, the likeliest first, with expired ones; None if there are none."""
         node = lookup_key(key)
         if not node:
             return None
@@ -157,13 +157,13 @@ class Image:
         """Return the live names of an address, to be ordered for connections to it, as in `dst_dns`.
 
         They are the names of `get(address)`, except at a sinkhole address (0.0.0.0/8, 127.0.0.0/8, ::, ::1). A text
-        that is no address has none. Unlike `get` this is no use of a root.
+        that is no address has no names. Unlike `get`, this is not a use of a root.
         """
         view, roots, nodes = self.view(now=now, at=at), self.store.places.roots, self.bounds.nodes
         return AddressNames(view, self._held(now, at), roots, address_text(address) or "", nodes, self.server_names)
 
     def note_connection(self, stamp: int, connection: Connection, address: str) -> None:
-        """Note a connection to an address: it counts for the answer that it followed."""
+        """Count a connection to an address for the answer that it followed."""
         note_connection(self.store.graph, stamp, connection, address)
 
     def note_server_name(self, address: str, sighting: ServerNameSighting) -> None:
@@ -184,21 +184,21 @@ class Image:
         self.store.forget(end)
 
     def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
-        """Note that the party with this cgroup lost events, or all parties of the host (cgroup 0), or all (host "")."""
+        """Put the party of a cgroup in doubt, all parties of a host (cgroup 0), or all parties (host "", cgroup 0)."""
         self.admission.gap(stamp, host, cgroup)
 
     def sweep(self, steps: int) -> None:
-        """Remove what ended, in at most `steps` steps. Lookups show no difference but in `history`."""
+        """Handle at most `steps` deadlines, which removes ended answers. Only `history` of a lookup shows this."""
         self.store.sweep(self.now, steps, live=self.live)
 
     def _held(self, now: int | None, at: int | None) -> View:
-        """Return the view that also contains what has ended and is held still, whether a sweep has come by or not."""
+        """Return the view that also contains ended relations until the history is over, swept or not."""
         view = self.view(now=now, at=at)
         lasting = self.bounds.grace_ns + (self.bounds.history_ns if self.live else _ALWAYS)
         return View(view.graph, view.t, lasting, at, self.bounds.walked)
 
     def _node(self, key: str) -> str | None:
-        """Return a key in canonical form, in which the image holds it."""
+        """Return a key in its canonical form; None if it is neither a name nor an address."""
         graph = self.store.graph
         return key if key in graph.out or key in graph.into else lookup_key(key)
 
@@ -215,7 +215,7 @@ class Image:
         return found
 
     def _read(self, stamp: int, payload: bytes, circumstances: Circumstances) -> Header | None:
-        """Return the header of a response that counts. Count any other message by its reason; a query waits."""
+        """Return the header of a response that counts; None for any other message, which is counted by its reason."""
         try:
             header = read_header(payload)
         except BadMessage:
@@ -239,7 +239,7 @@ class Image:
                 return stated
         try:
             message = decode(payload)
-        except BadMessage:  # the question is whole, so this cannot be
+        except BadMessage:  # impossible, since the question is whole
             self.counters["bad_message"] += 1
             return Stated("")
         if message.skipped:
@@ -289,7 +289,7 @@ def _refusal(header: Header, flow: Flow | None) -> str:
 
 
 def _is_multicast(packed: bytes) -> bool:
-    """Return whether an address is one of a group (RFC 1112, RFC 4291): 224.0.0.0/4 or ff00::/8."""
+    """Return whether a packed address is multicast: 224.0.0.0/4 (RFC 1112) or ff00::/8 (RFC 4291)."""
     return packed[:1] == b"\xff" if len(packed) == 16 else packed[:1] in _GROUPS  # noqa: PLR2004 - IPv6
 
 

@@ -1,4 +1,4 @@
-"""The places of query roots: who holds how many, and who gives one up (docs/image.md)."""
+"""The places of query roots, and the root that gives up its place next (docs/image.md)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from dnstrail.image.record import Root
 class Places:
     """All roots, by name and in the order in which they give up their places.
 
-    A root is in two orders: that of all roots, and that of the party that asked for it first. `relations` is the sum
-    over all roots. A party that holds more than half of all places, or of all relations, gives up its own roots first.
+    A root is in two orders: the order of all roots, and the order of the party that asked for it first. `relations` is
+    the number of relations of all roots. A party that holds more than half of all places, or of all relations, gives up
+    its own roots first.
     """
 
     def __init__(self, size: int, relations: int) -> None:
@@ -24,10 +25,10 @@ class Places:
         self._half_relations = relations // 2
         self._order = Order[Root]()
         self._parties: dict[PartyKey, Party[Root]] = {}
-        self._grown: dict[Party[Root], None] = {}  # the parties that held more than half of something
+        self._grown: dict[Party[Root], None] = {}  # parties that held more than half since a check
 
     def __iter__(self) -> Iterator[Root]:
-        """Return the roots in the order in which they give up their places."""
+        """Yield the roots in the order in which they give up their places."""
         return iter(self._order)
 
     def find_or_add(self, name: str, party: PartyKey) -> Root:
@@ -44,7 +45,7 @@ class Places:
         return root
 
     def use(self, root: Root) -> None:
-        """Note that a root was answered, or that a lookup found its result by it. An answer revives an ended root."""
+        """Make a root the last used one: it was answered, or a lookup found its result by it."""
         everywhere, party = self._order, root.party
         if root.ended:
             everywhere.ended.append(root.in_all)
@@ -54,19 +55,19 @@ class Places:
             party.used.append(root.in_party)
 
     def end(self, root: Root) -> None:
-        """Note that all relations of a root have ended: it goes before the others."""
+        """Note that all relations of a root have ended: it goes before the roots that are live."""
         root.ended = True
         self.use(root)
 
     def add_relations(self, root: Root, number: int) -> None:
-        """Count relations that a root gained, or lost (negative)."""
+        """Add a number of relations to a root and to the total; a negative number removes them."""
         root.party.relations += number
         self.relations += number
         if root.party.relations > self._half_relations:
             self._grown[root.party] = None
 
     def next(self, answered: Root) -> Root:
-        """Return the root that gives up its place next: one that has ended, or another than `answered`."""
+        """Return the root that gives up its place next; `answered` is the last choice, unless it has ended."""
         everybody: Sequence[Order[Root]] = [self._order]
         for orders in (self._greedy(), everybody):
             for root in chain(chain.from_iterable(order.ended for order in orders), *(order.used for order in orders)):
@@ -75,7 +76,7 @@ class Places:
         return answered
 
     def remove(self, root: Root) -> None:
-        """Remove a root, and the party if it holds nothing else."""
+        """Remove a root, and its party if this was its only root."""
         del self.roots[root.name]
         party = root.party
         party.places -= 1

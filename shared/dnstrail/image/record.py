@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from dnstrail.image.answer import Edge, Evidence
 from dnstrail.image.order import Link, Party
 
-NOWHERE = -(1 << 40)  # the bucket of a record that is in none
+NOWHERE = -(1 << 40)  # the bucket of a record that is in no bucket
 MAX_SIGHTINGS = 16  # of one record that are held one by one
-_INDEXED = 16  # relations of a record; beyond it its edges are found by an index
+_INDEXED = 16  # edges of a record; a longer record finds its edges by an index
 _PLACES = [range(size) for size in range(_INDEXED + 1)]
 
 
 class Sighting:
     """One answer of a record. `lives` are in ns, along the edges of the record; `number` counts all answers.
 
-    `stamp` and `noted` have the meaning that they have in an Answer.
+    `stamp` and `noted` mean the same as in an Answer.
     """
 
     __slots__ = ("evidence", "lives", "noted", "number", "stamp")
@@ -34,10 +34,10 @@ class Sighting:
 
 
 class Sum:
-    """The older answers of a record: their number, times, and the latest end of each relation (without grace).
+    """The sum of the older answers of a record: count, times, and the latest end of each relation (without grace).
 
-    `gap` states that a relation ended between two of them, or that they arrived out of order. Without a gap the sum is
-    exact at any time about which relations were live.
+    `gap` states that a relation ended before the next answer came, or that answers came out of order. Without a gap the
+    sum is exact at any time about the relations that were live.
     """
 
     __slots__ = ("count", "ends", "first", "first_noted", "gap", "noted", "number", "stamp")
@@ -71,12 +71,12 @@ class Sum:
 
 
 class Record:
-    """The answers of one root that state the same edges; none of them, or all of them, are doubted.
+    """The answers of one root that state the same edges; either all of them are doubted, or none.
 
-    The newest MAX_SIGHTINGS answers are held one by one: `youngest` is the last that arrived, `elder` the others,
-    oldest first. `total` is the sum of those before them. `late` states that a stamp precedes that of an earlier
-    arrival. `ends` is the latest end of all relations, without grace. `due` is its next deadline, and `second` the
-    bucket of the wheel that contains it. `led` counts the connections that followed an answer, by port.
+    The newest MAX_SIGHTINGS answers are held one by one: `youngest` arrived last, and `elder` contains the others,
+    oldest first. `total` is the sum of all older answers. `late` states that an answer is older than one that arrived
+    before it. `ends` is the latest end of all relations, without grace. `due` is the next deadline, and `second` the
+    bucket of the wheel that contains the record. `led` counts the connections that followed an answer, by port.
     """
 
     __slots__ = (
@@ -130,19 +130,19 @@ class Record:
             yield from reversed(self.elder)
 
     def owned_by(self, node: str) -> Sequence[int]:
-        """Return the places of the edges with this owner, and maybe others: the caller compares the owner."""
+        """Return the places of the edges with this owner, perhaps among others: the caller compares the owner."""
         if len(self.edges) > _INDEXED:
             return self._index()[0].get(node, ())
         return _PLACES[len(self.edges)]
 
     def leading_to(self, node: str) -> Sequence[int]:
-        """Return the places of the edges with this target, and maybe others: the caller compares the target."""
+        """Return the places of the edges with this target, perhaps among others: the caller compares the target."""
         if len(self.edges) > _INDEXED:
             return self._index()[1].get(node, ())
         return _PLACES[len(self.edges)]
 
     def clear(self) -> None:
-        """Drop everything, so that nothing that still refers to this record keeps what it held."""
+        """Drop the content, so that a reference to this record keeps none of it in memory."""
         self.edges = ()
         self.elder = self.total = self.led = self._places = None
 
@@ -160,9 +160,9 @@ class Record:
 class Root:
     """A question that holds a place, with the records of its answers.
 
-    `latest` is the record of the last answer. `others` contains all records by their edges where there are several,
-    the last answered last. `relations` is the sum of the lengths of the records. `in_all` and `in_party` are the links
-    in the order of all roots and in that of the party; leaving breaks them.
+    `latest` is the record of the last answer. `others` contains all records by their edges if there are several, the
+    last answered last; else it is None. `relations` is the number of edges of all records. `in_all` is its link in the
+    order of all roots, and `in_party` its link in the order of its party. `ended` states that all relations have ended.
     """
 
     __slots__ = ("ended", "in_all", "in_party", "latest", "name", "others", "party", "relations")
@@ -184,7 +184,7 @@ class Root:
         return [] if self.latest is None else [self.latest]
 
     def find(self, edges: tuple[Edge, ...], *, doubted: bool) -> Record | None:
-        """Return the record that states exactly these edges, in whatever order, and make it the latest."""
+        """Return the record that states exactly these edges in any order, and make it the latest; None if none does."""
         latest = self.latest
         if latest is not None and latest.doubted == doubted and latest.edges == edges:
             return latest

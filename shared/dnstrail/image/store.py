@@ -11,15 +11,15 @@ from dnstrail.image.places import Places
 from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.wheel import Wheel
 
-_STEPS = 4  # deadlines that one answer handles; the rest waits for a sweep
-_SEARCH = 64  # deadlines that an eviction handles to find a root that has ended
+_STEPS = 4  # deadlines that one answer handles; the others wait for a sweep
+_SEARCH = 64  # deadlines that an eviction handles, to find roots that have ended
 
 
 class Store:
-    """Roots, records and their index; every record belongs to a root that holds a place.
+    """Roots, records and their indexes; every record belongs to a root that holds a place.
 
-    `forgotten` is the latest end of anything that is no longer held, None before anything went. `counters` counts
-    evictions. `answers` numbers the answers in the order of their arrival.
+    `forgotten` is the latest end of anything that was removed or evicted; None if nothing was. `counters` counts
+    evictions. `answers` is the number of answers so far, which numbers them in the order of their arrival.
     """
 
     def __init__(self, bounds: Bounds, counters: Counter[str]) -> None:
@@ -36,7 +36,7 @@ class Store:
         self._wheel = Wheel()
 
     def apply(self, answer: Answer, now: int, *, live: bool) -> Record:
-        """Add an answer, and return its record; evict what exceeds the bounds then."""
+        """Add an answer, and return its record. Then evict roots and records beyond the bounds."""
         self.answers += 1
         places = self.places
         root = places.find_or_add(answer.question, answer.party)
@@ -60,7 +60,7 @@ class Store:
         return record
 
     def sweep(self, now: int, steps: int, *, live: bool) -> None:
-        """Handle at most `steps` deadlines: roots end, and a live source's records are removed past the history."""
+        """Handle at most `steps` deadlines: roots end, and records of a live source are removed after the history."""
         for _ in range(steps):
             record = self._wheel.take(now)
             if record is None:
@@ -68,7 +68,7 @@ class Store:
             self._reach(record, now, live=live)
 
     def forget(self, end: int) -> None:
-        """Note that something is held no longer that was live until `end`."""
+        """Note that something was removed that was live until `end`."""
         self.forgotten = end if self.forgotten is None else max(self.forgotten, end)
 
     def _add_record(self, root: Root, answer: Answer) -> Record:
@@ -88,7 +88,7 @@ class Store:
         return Sighting(answer.noted, answer.stamp, self.answers, lives, earlier if earlier == evidence else evidence)
 
     def _reach(self, record: Record, now: int, *, live: bool) -> None:
-        """Handle the deadline of a record, or put it back where a later answer moved the deadline."""
+        """Handle the deadline of a record. Put the record back if a later answer moved the deadline."""
         ended = record.ends + self._grace
         if ended > now:
             self._wheel.put(record, ended, now)
@@ -97,14 +97,14 @@ class Store:
         if not root.ended and all(other.ends + self._grace <= now for other in root.records()):
             self.places.end(root)
         if not live:
-            return  # nothing of a file is removed by time
+            return  # time removes nothing from the image of a file
         if ended + self._history > now:
             self._wheel.put(record, ended + self._history, now)
         else:
             self._remove(record)
 
     def _thin_out(self, root: Root) -> None:
-        """Evict the oldest records of a root beyond its bound on relations; the last answered one stays."""
+        """Evict the oldest records of a root beyond its bound on relations; the last answered record stays."""
         for record in root.records()[:-1]:
             if root.relations <= self._owned:
                 return
@@ -112,7 +112,7 @@ class Store:
             self._remove(record)
 
     def _make_room(self, answered: Root, now: int, *, live: bool) -> None:
-        """Evict roots beyond the bounds on roots and relations; the root that was answered just now goes last."""
+        """Evict roots beyond the bounds on roots and on relations; the root that was answered just now goes last."""
         places = self.places
         while len(places.roots) > self._size:
             self._evict(answered, "evicted_roots", now, live=live)
@@ -120,7 +120,7 @@ class Store:
             self._evict(answered, "evicted_relations", now, live=live)
 
     def _evict(self, answered: Root, counter: str, now: int, *, live: bool) -> None:
-        """Evict one root, unless the search for ended roots makes room."""
+        """Evict one root, unless the search for ended roots has already removed one."""
         held = len(self.places.roots)
         self.sweep(now, _SEARCH, live=live)
         if len(self.places.roots) < held:
