@@ -49,6 +49,11 @@ class Ring(Generic[T]):
         link.older, link.newer = newest, end
         newest.newer = end.older = link
 
+    def oldest(self) -> T | None:
+        """Return the root at the oldest place, None if the ring is empty."""
+        link = self._end.newer
+        return None if link is None else link.root
+
     def __iter__(self) -> Iterator[T]:
         link = self._end.newer
         while link is not None and link.root is not None:

@@ -68,6 +68,10 @@ class Places:
 
     def next(self, answered: Root) -> Root:
         """Return the root that gives up its place next; `answered` is the last choice, unless it has ended."""
+        if not self._grown:
+            oldest = self._order.ended.oldest() or self._order.used.oldest()
+            if oldest is not None and oldest is not answered:
+                return oldest
         everybody: Sequence[Order[Root]] = [self._order]
         for orders in (self._greedy(), everybody):
             for root in chain(chain.from_iterable(order.ended for order in orders), *(order.used for order in orders)):

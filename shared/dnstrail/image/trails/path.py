@@ -12,6 +12,7 @@ from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.view import View
 
 STATES = LIVE, GRACE, EXPIRED = "live", "grace", "expired"
+MAX_PATHS = 512  # to one key, the last answered first; more are left out
 MAX_STEPS = 32  # of one path; resolvers follow about ten aliases
 
 
@@ -48,6 +49,9 @@ def find_paths(view: View, held: View, roots: dict[str, Root], key: str, nodes: 
         root = roots.get(name)
         if root is None or not (records := _held_records(held, root)):
             continue
+        if len(found) == MAX_PATHS:
+            cut = True
+            break
         chain = (live if name in live.nearer else remembered).chain(name)
         if len(chain) > MAX_STEPS + 1:
             cut = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 
 import msgspec
@@ -84,14 +86,15 @@ def find_trails(
         return None
     ranked = rank(found, view, key, connection, server_names)
     scope = min((one.scope for one in ranked), default=ANY_SCOPE)
-    trails = [_trail(view, held, one, connection.port, rival=place > 0) for place, one in enumerate(ranked[:limit])]
+    step = cache(lambda owner, target: _step(view, held, owner, target))  # many trails share their last steps
+    trails = [_trail(view, step, one, connection.port, rival=place > 0) for place, one in enumerate(ranked[:limit])]
     return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) > limit, view.exact and held.exact)
 
 
-def _trail(view: View, held: View, ranked: Ranked, port: int | None, *, rival: bool) -> Trail:
+def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: int | None, *, rival: bool) -> Trail:
     path = ranked.path
     answers = [*answers_of(view, path)]
-    steps = [_step(view, held, owner, target) for owner, target in pairwise(path.nodes)]
+    steps = [step(owner, target) for owner, target in pairwise(path.nodes)]
     stamps = [answer.stamp for answer in answers]
     totals = [record.total for record in path.records if record.total is not None]
     first = [total.first for total in totals if view.at is None or total.first_noted <= view.at]

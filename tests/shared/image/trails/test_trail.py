@@ -13,6 +13,7 @@ from builders.dns_builders import T, response_to, t
 from builders.traffic import KEYS, message
 from builders.trail_helpers import Asked, in_words, to_client
 from dnstrail.image import Bounds, Circumstances, Image
+from dnstrail.image.trails import path
 from dnstrail.image.trails.path import MAX_STEPS
 from dnstrail.image.trails.trail import MAX_TRAILS, Step, Trails
 from scenarios.trail_cases import CASES, Answered
@@ -129,6 +130,17 @@ def test_trails_are_bounded():
     assert found.trails[0].dns_root == f"n{MAX_TRAILS}"
     few = Asked().answer(0, "a").trails("1.1.1.1")
     assert few.truncated is False
+
+
+def test_the_paths_of_a_crowded_address_are_bounded(monkeypatch):
+    """Of more questions than the bound the last answered ones are ranked, and `truncated` is set."""
+    monkeypatch.setattr(path, "MAX_PATHS", 3)
+    asked = Asked()
+    for number in range(4):
+        asked.answer(number, f"n{number}", f"n{number} A 1.1.1.1")
+    found = asked.trails("1.1.1.1")
+    assert ([trail.dns_root for trail in found.trails], found.truncated) == (["n3", "n2", "n1"], True)
+    assert Asked().answer(0, "a").trails("1.1.1.1").truncated is False
 
 
 def test_endless_aliases_are_cut():
