@@ -204,9 +204,9 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
 def find_origin(view: View, roots: dict[str, Root], key: str, *, is_address: bool) -> Origin | None:
     """Return the origin of a key: the key itself, else the question of the answer that arrived last.
 
-    The key itself counts if it was asked, and one of its relations is live by an answer to that. Otherwise those answers
-    count by which a forward relation that touches the key is live. A doubted answer comes after all others. Return None
-    if there is none.
+    The key itself counts if it was asked, and one of its relations is live by an answer to that. Else the answers count
+    by which a forward relation that touches the key is live. A doubted answer comes after all others. Return None if
+    there is no such answer.
     """
     own = None if is_address else roots.get(key)
     doubted: Origin | None = None
