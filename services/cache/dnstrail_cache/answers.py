@@ -30,8 +30,8 @@ from dnstrail.protocol.lookups import (
 from dnstrail_cache.losses import losses_by_hop, worst_cgroups
 from dnstrail_cache.state import CacheState
 
-_MAX_NODES = 65536  # names and addresses in one reply: no request may delay all others
-_RANKING = 0.02  # seconds for all connections of one request, for the same reason
+_MAX_NODES = 65536  # names and addresses in one reply, since no request may delay all others
+_RANKING = 0.02  # seconds for all connections of one `rank` request, for the same reason
 
 
 @singledispatch
@@ -169,7 +169,7 @@ def _cut(data: dict[str, Any] | None, budget: int) -> dict[str, Any] | None:
 
 
 def _shown(trails: Trails, difference: float) -> dict[str, Any]:
-    """Return trails with their times in wall time, which is ahead of the stream by a difference (seconds)."""
+    """Return trails with their times in wall time: the time of the stream plus a difference (seconds)."""
     data: dict[str, Any] = msgspec.to_builtins(trails)
     for trail in data["trails"]:
         for one in (trail, *trail["asked"]):

@@ -1,4 +1,4 @@
-"""The clock of the cache, which never steps, and its differences to the probes' clocks and to wall time."""
+"""The clock of the cache, which never steps, and its differences to the clocks of probes and to wall time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import OrderedDict, deque
 from dnstrail.process.clock import Clock, StreamClock, nanoseconds
 
 SECOND = 1_000_000_000  # ns
-_STEPS = 64  # remembered changes of the difference to wall time
-_STARTS = 64  # remembered starts of probes
-_WINDOW = 30 * SECOND  # for which the smallest shift of a probe counts, and once more as long
+_STEPS = 64  # steps of wall time that are remembered
+_STARTS = 64  # starts of probes that are remembered
+_WINDOW = 30 * SECOND  # the smallest shift of a probe counts for one to two windows
 
 
 class CacheClock:
@@ -59,16 +59,16 @@ class CacheClock:
         shift.note(self.now(), self.now() - now)
 
     def shift_of(self, start: str) -> int:
-        """Return what has to be added to the times of a probe; 0 before its first turn."""
+        """Return the shift from the clock of a probe to this clock; 0 before its first turn."""
         shift = self._shifts.get(start)
         return 0 if shift is None else shift.least
 
 
 class _Shift:
-    """The smallest difference to the clock of one probe within the last window and the one before.
+    """The smallest difference to the clock of one probe within the present window and the window before.
 
-    A turn that was on its way for a while shows a greater difference, so the smallest one is nearest to the truth. Two
-    hosts drift apart slowly, so that a difference counts for a while only.
+    A turn that was delayed shows a greater difference, so the smallest difference is nearest to the truth. The clocks
+    of two hosts drift apart slowly, so a difference counts only for a while.
     """
 
     __slots__ = ("_before", "_since", "_young", "least")

@@ -1,4 +1,4 @@
-"""The parties that lost events at a probe: their unmatched answers are doubted (docs/capture.md)."""
+"""The cgroups that lost events at a probe: their unmatched answers are doubted (docs/capture.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVERYBODY = 0  # stands for all cgroups of the host
 def losers(turn: Turn, earlier: Turn | None) -> Iterator[int]:
     """Yield the cgroups that lost events since the last turn of the same start that was received.
 
-    EVERYBODY stands for all of them, where the source does not know whose events were lost.
+    EVERYBODY stands for all cgroups: the source does not know which of them lost events.
     """
     before = {} if earlier is None else earlier.lost
     for hop, reasons in turn.lost.items():

@@ -19,9 +19,9 @@ from dnstrail_cache.health import TurnTimes
 from dnstrail_cache.state import CacheState
 
 TOPICS = (*EVENT_TOPICS, TURN)
-_AT_ONCE = 0.02  # seconds; a batch may hold some hundred events
+_AT_ONCE = 0.02  # seconds for the messages of one step: lookups wait meanwhile
 _MESSAGES_AT_ONCE = 256
-_SWEPT_AT_ONCE = 512
+_SWEPT_AT_ONCE = 512  # deadlines of the image
 _AHEAD = 1_000_000  # ns by which a stamp may be ahead of its arrival without being counted
 
 
@@ -42,7 +42,7 @@ class Feeder:
         self._silent: set[str] = set()
 
     def drain(self) -> None:
-        """Apply the messages that have arrived, for a bounded time: lookups wait meanwhile."""
+        """Apply the messages that have arrived, for a bounded time, and remove what has ended."""
         state = self._state
         until = state.clock.monotonic() + _AT_ONCE
         for _ in range(_MESSAGES_AT_ONCE):
@@ -79,7 +79,7 @@ class Feeder:
                     self._report(event, batch)
 
     def _stamp(self, stamp: int) -> int:
-        """Return the stamp of an event that has arrived: it is not ahead of its arrival."""
+        """Return the stamp of an event, or the time of its arrival if the stamp is ahead of it."""
         now = self._state.now
         if stamp - now > _AHEAD:
             self._state.counters["stamp_ahead"] += 1
@@ -92,7 +92,7 @@ class Feeder:
         self._listener.turn(turn)
         if turn.live:
             state.stream.note_turn(turn.start, turn.now)
-            if not was_live:  # the image holds nothing from before the first live turn
+            if not was_live:  # the image knows nothing from before the first live turn
                 state.image.forget(state.now)
         now = state.clock.monotonic()
         heard = state.turn_times.get(turn.start)
@@ -103,7 +103,7 @@ class Feeder:
         self._loss_reporter.note(state.follower.lost, now)
 
     def _note_losses(self, turn: Turn, earlier: Turn | None) -> None:
-        """Put in doubt who lost events at the probe; all parties after a loss on the bus, or the start of a probe."""
+        """Put the losers at the probe in doubt; after a loss on the bus, or the start of a probe, all parties."""
         state = self._state
         lost = sum(state.follower.lost.values())
         if earlier is None or lost != self._lost_on_bus:

@@ -49,7 +49,7 @@ class CacheState:
 
     @property
     def now(self) -> int:
-        """The clock of the stream (ns): one that never steps with a live probe, else the greatest time stamp so far."""
+        """The time of the stream (ns): with a live probe of a clock that never steps, else the greatest stamp."""
         return self.stream.now() if self.live else self.image.now
 
     def moment(self, at: float | None) -> int | None:
@@ -59,7 +59,7 @@ class CacheState:
         return self.stream.moment(at) if self.live else nanoseconds(at)
 
     def wall(self, stamp: int) -> float:
-        """Return a time of the stream as it is shown, in seconds of wall time."""
+        """Return a time of the stream in seconds of wall time, to be shown."""
         return (stamp + (self.stream.difference() if self.live else 0)) / SECOND
 
     @property

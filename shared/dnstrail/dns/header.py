@@ -1,4 +1,4 @@
-"""The head of a message: its flags, its counts, and its question as bytes to compare (RFC 1035, section 4.1)."""
+"""The header of a message, and its question as bytes to compare (RFC 1035, section 4.1)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _class = struct.Struct("!H").unpack_from
 class Header(msgspec.Struct, frozen=True, gc=False):
     """The header of a message, and its question if there is exactly one.
 
-    `question` consists of the id of the message, the name in lower case, and the type: a query and its response have
-    the same. `cls` is its class, and `end` the offset behind it. They are empty in a message with another number of
-    questions. `ordinary` states that the name needs no escapes and no pointers.
+    `question` consists of the id of the message, the name in lower case, and the type. It is the same in a query and in
+    its response. `cls` is the class of the question, and `end` the offset after it. A message with another number of
+    questions has the defaults. `ordinary` states that the name needs no escapes and no pointers.
     """
 
     flags: int
@@ -34,17 +34,17 @@ class Header(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_response(self) -> bool:
-        """Return the flag QR."""
+        """True if the flag QR is set."""
         return bool(self.flags & _QR)
 
     @property
     def opcode(self) -> int:
-        """Return the OPCODE; 0 is QUERY."""
+        """The OPCODE; 0 is QUERY."""
         return self.flags >> 11 & 0xF
 
 
 def read_header(wire: bytes) -> Header:
-    """Read the header and the only question of a message; nothing behind them is read.
+    """Read the header and the only question of a message, and nothing after them.
 
     Raises:
         BadMessage: the header or the question is cut short.
@@ -57,7 +57,7 @@ def read_header(wire: bytes) -> Header:
     end = ordinary_name_end(wire, HEADER)
     ordinary = end != 0
     if ordinary:
-        name = wire[HEADER:end].lower()  # the length of a label is less than any upper-case letter
+        name = wire[HEADER:end].lower()  # lengths are less than any upper-case letter
     else:
         read = read_name(wire, HEADER, len(wire), {})
         end, name = read.end, read.text.encode()

@@ -9,9 +9,9 @@ from dnstrail.dns.name import POINTER, Known, Name, ordinary_text, read_name
 from dnstrail.dns.names import is_node, is_reverse, packed_address_text, reverse_address
 from dnstrail.errors import BadMessage
 
-_LENGTHS = {1: 4, 28: 16}  # of the addresses of A and AAAA
-_NAME_OFFSETS = {5: 0, 15: 2}  # of the targets of CNAME and MX
-_POINTERS = {12: 0}  # the same in the answer to a reverse question: of PTR
+_LENGTHS = {1: 4, 28: 16}  # bytes of the address in A and AAAA
+_NAME_OFFSETS = {5: 0, 15: 2}  # offset of the target in the RDATA of CNAME and MX
+_POINTERS = {12: 0}  # the same in the answer to a reverse question: PTR
 _fields = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, and length of the RDATA
 _SIZE = 12
 
@@ -21,15 +21,15 @@ UsualAnswer = tuple[str, list[tuple[str, int, str]], list[int]]
 def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
     """Return the name in the question, its relations (owner, type, target), and their TTLs as sent.
 
-    Every owner is a pointer to the question or to a target before, and every record is of class IN and of type A, AAAA,
-    CNAME or MX. The answer to a reverse question has PTR records of that name alone, and the address instead of the
-    name. Return None for any other answer, which `decode` reads.
+    In a usual answer every owner is a pointer to the question or to an earlier target, and every record is of class IN
+    and of type A, AAAA, CNAME or MX. The usual answer to a reverse question has only PTR records of that name; the
+    result contains the address instead of the name. Return None for any other answer, which `decode` reads.
 
-    Example, the answer to "a.com A": at offset 23, behind header and question, the bytes
+    Example, the answer to "a.com A": at offset 23, after header and question, the bytes
 
         c0 0c  00 01  00 01  00 00 01 2c  00 04  01 02 03 04
 
-    are owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
+    are the owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
     """
     at, question_end = header.end, header.end - 4
     question = ordinary_text(wire, HEADER, question_end)
@@ -70,7 +70,7 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
 
 
 def _read_before(known: Known, pointer: int, owners: dict[int, str]) -> str | None:
-    """Return the name at a pointer if it was read as part of another one, and is the question or a target itself."""
+    """Return the name at a pointer, if it was read as part of another name and is the question or a target."""
     name = known.get(pointer - POINTER)
     if name is None or name.text not in owners.values():
         return None

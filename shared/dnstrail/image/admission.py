@@ -41,7 +41,8 @@ class Admission:
     """The queries of the last 30 s, and a verdict for each response. Stamps (ns) come with the messages.
 
     `counters` counts verdicts (`matched`, `unmatched_accepted`, `unmatched_rejected`), `copies`, reasons
-    (`unmatched_*`) and evictions (`pending_full`). A start of capture is a loss of all parties: the owner calls `gap`.
+    (`unmatched_*`) and evictions (`pending_full`, `evicted_doubts`). The start of a capture is a loss of all parties:
+    the owner calls `gap`.
 
     Raises:
         SettingsError: `unmatched` is none of POLICIES.
@@ -58,7 +59,7 @@ class Admission:
         self._copies = Copies()
 
     def asked(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> None:
-        """Note a query."""
+        """Note a query; it waits for its response. A copy of a waiting query changes nothing."""
         flow = circumstances.flow
         if flow is None:
             return
@@ -75,7 +76,7 @@ class Admission:
         self.queries.note(query, stamp, digest, servers)
 
     def answered(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> Verdict:
-        """Return the verdict on a response. It ends the wait of its query, whatever it contains."""
+        """Return the verdict on a response. The response ends the wait of its query, whatever it contains."""
         flow = circumstances.flow
         verdict = Verdict(party_of(circumstances, flow))
         if circumstances.asked:
@@ -123,7 +124,7 @@ class Admission:
         return verdict.first is not None and conflicts(verdict.first, edges)
 
     def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
-        """Note that the party with this cgroup lost events, or all parties of the host (cgroup 0), or all (host "")."""
+        """Put the party of a cgroup in doubt, all parties of a host (cgroup 0), or all parties (host "", cgroup 0)."""
         if cgroup:
             for sent in (True, False):
                 self.doubts.note(((host, "cgroup", cgroup), sent), stamp)
@@ -144,8 +145,8 @@ class Admission:
 def _keys(flow: Flow, client: Address, question: bytes, *, clients_own: bool) -> tuple[Key, Key]:
     """Return the key of a query at its socket, and its key by the client's address.
 
-    A client's own socket identifies it alone, since NAT may change its address. A server's socket serves many clients
-    and needs their address, too. Without a socket both keys are the same.
+    The socket of a client identifies the client alone, since NAT may change its address. The socket of a server serves
+    many clients, and needs their address, too. Without a socket both keys are the same.
     """
     by_client = (flow.transport, client, question)
     if not flow.socket:

@@ -22,11 +22,10 @@ TOPICS = (NET_PACKET_DNS, NET_TCP_CONNECT, NET_SERVER_NAME)
 def apply_event(
     image: Image, topic: str, event: Captured, *, live: bool, stamp: int | None = None, host: str = ""
 ) -> FeedOutcome:
-    """Apply an event of one of TOPICS to the image; any other event changes nothing.
+    """Apply an event of one of TOPICS to the image, and return the outcome of a DNS message.
 
     `stamp` is the time of the event on the clock of the stream (ns), by default its own time stamp. `host` is the host
-    on which it was captured. Return the outcome of a DNS message, and the empty outcome for
-    every other event.
+    on which the event was captured. Other events of TOPICS return an empty outcome. Any other event changes nothing.
     """
     stamp = event.timestamp if stamp is None else stamp
     if topic == NET_PACKET_DNS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-_RELATIONS, _RELATIONS_A_ROOT = 1 << 17, 26
+_RELATIONS, _RELATIONS_A_ROOT = 1 << 17, 26  # in all at least, and for each place
 SECOND = 1_000_000_000  # ns
 
 
@@ -12,9 +12,9 @@ class Bounds(msgspec.Struct, frozen=True):
     """The bounds of the image.
 
     `size` bounds the query roots, and `relations` the relations of all roots; 0 selects a bound that fits `size`.
-    `owned` bounds the relations of one root and of one answer. `nodes` bounds the names and addresses of one result,
-    and `walked` the relations that one lookup reads. A relation is live for `grace` seconds past its TTL. With a live
-    source it is held for `history` seconds after that.
+    `owned` bounds the relations of one root, and of one answer. `nodes` bounds the names and addresses of one result,
+    and `walked` the relations that one lookup reads. A relation is live for `grace` seconds past its TTL. A live source
+    holds it for `history` seconds after that.
     """
 
     size: int = 5000

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from dnstrail.image.answer import Edge
 from dnstrail.image.queries import COPY, REORDER, WINDOW, Address, Key, Query, Socket, may_answer
 
-_HELD = 32768  # entries of one half of a table
+_HELD = 32768  # entries in one half of a table
 _Entry = TypeVar("_Entry")
 MAX_EDGES = 64  # of a first answer; a larger one is not held, and no conflict with it is found
 
@@ -15,7 +15,7 @@ MAX_EDGES = 64  # of a first answer; a larger one is not held, and no conflict w
 class Halves(Generic[_Entry]):
     """A bounded table of recent entries in two halves.
 
-    A half that is older than `window` (ns), or that holds _HELD entries, replaces the older half.
+    When the younger half is older than `window` (ns), or full, it replaces the older half.
     """
 
     def __init__(self, window: int) -> None:
@@ -28,7 +28,7 @@ class Halves(Generic[_Entry]):
         return len(self._young) + len(self._old)
 
     def get(self, key: object) -> _Entry | None:
-        """Return the entry of a key, None without."""
+        """Return the entry of a key, or None."""
         entry = self._young.get(key)
         return self._old.get(key) if entry is None else entry
 
@@ -40,10 +40,10 @@ class Halves(Generic[_Entry]):
 
 
 class Packet:
-    """One response, of which several copies may be captured.
+    """One response. Several copies of it may be captured.
 
-    `stamp` is that of its first copy. `sockets` are those at which a copy ended the wait of a query. `kept` states that
-    a copy was admitted, and `edges` are the relations that it states.
+    `stamp` is the stamp of the first copy. `sockets` contains the sockets at which a copy ended the wait of a query.
+    `kept` states that a copy was admitted, and `edges` contains its relations.
     """
 
     __slots__ = ("edges", "kept", "sockets", "stamp")
@@ -62,7 +62,7 @@ class Copies:
         self._packets: Halves[Packet] = Halves(COPY)
 
     def find_or_add(self, digest: int, stamp: int) -> tuple[Packet, bool]:
-        """Return a response that was captured a moment ago on whatever socket, or a new one, and whether it is new."""
+        """Return the response with a hash that was captured a moment ago at any socket, else a new one; True if new."""
         packet = self._packets.get(digest)
         if packet is not None and abs(stamp - packet.stamp) <= COPY:
             return packet, False

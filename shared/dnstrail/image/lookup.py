@@ -34,11 +34,11 @@ class LookupResult(msgspec.Struct, frozen=True):
         return msgspec.structs.asdict(self)
 
 
-_LEAST = 64  # records that every lookup reads, whatever others of the same request have read
+_LEAST = 64  # records that each lookup may read for its origin, whatever other lookups of its request have read
 
 
 class Origin(NamedTuple):
-    """The question of a result, "" with reverse records alone, and the root whose answer found it."""
+    """The question that led to a key, and the root whose answer found it."""
 
     question: str
     root: Root
@@ -47,8 +47,8 @@ class Origin(NamedTuple):
 class Up:
     """The names that lead to a key. `nearer` maps each name to the next node on its way, nearest names first.
 
-    `freshness` contains the last stamp of the live relations that lead from a name towards the key. `cut` states that
-    a bound ended the walk.
+    `freshness` contains for each name the last stamp of the live relations that lead from it towards the key. `cut`
+    states that a bound ended the walk.
     """
 
     __slots__ = ("cut", "freshness", "nearer")
@@ -90,7 +90,7 @@ class Up:
         return False
 
 
-Rank = tuple[int, int, int]  # of an address: its freshness (negative), the number of the answer, the place in that
+Rank = tuple[int, int, int]  # of an address: its freshness (negative), the number of the answer, its place there
 
 
 class Down:
@@ -116,7 +116,7 @@ class Down:
             self.far = {address: rank for address, rank in self.far.items() if address not in self.near}
 
     def addresses(self) -> list[str]:
-        """Return the addresses, near ones first, each group newest first, ties in the order of an answer."""
+        """Return the addresses, near ones first; each group newest first, ties in the order of an answer."""
         return [*sorted(self.near, key=self.near.__getitem__), *sorted(self.far, key=self.far.__getitem__)]
 
     def _descend(
@@ -128,7 +128,7 @@ class Down:
         addresses: dict[str, Rank],
         nodes: int,
     ) -> bool:
-        """Walk from the pending names; collect the targets of MX and SRV in `services` instead, if that is a list."""
+        """Walk from the pending names. If `services` is a list, add the targets of MX and SRV to it instead."""
         out = view.graph.out
         for node in pending:  # the list grows during the loop: breadth first
             for record in newest_first(out, node):
@@ -205,9 +205,11 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
 
 
 def find_origin(view: View, roots: dict[str, Root], key: str, *, is_address: bool) -> Origin | None:
-    """Return the key if it was asked and is live by an answer to that, else the last question that touches it.
+    """Return the origin of a key: the key itself, else the question of the answer that arrived last.
 
-    An answer that is doubted comes after all others. Return None if no live forward relation touches the key.
+    The key itself counts if it was asked, and one of its relations is live by an answer to that. Else the answers count
+    by which a forward relation that touches the key is live. A doubted answer comes after all others. Return None if
+    there is no such answer.
     """
     own = None if is_address else roots.get(key)
     doubted: Origin | None = None
@@ -237,7 +239,7 @@ def _last_touching(view: View, key: str, *, is_address: bool, doubted: bool) -> 
     for index in (view.graph.into,) if is_address else (view.graph.into, view.graph.out):
         for record in newest_first(index, key):
             if record.youngest.number <= best or (read > _LEAST and view.budget < 0):
-                break  # the numbers of all others are smaller
+                break  # all others have smaller numbers
             if record.doubted != doubted:
                 continue
             read += 1
@@ -249,7 +251,7 @@ def _last_touching(view: View, key: str, *, is_address: bool, doubted: bool) -> 
 
 
 def _last_number(view: View, record: Record, key: str) -> int:
-    """Return the number of the last answer by which a relation is live that touches the key, -1 without any."""
+    """Return the number of the last answer by which a relation of the key is live; -1 if there is none."""
     best = -1
     for places in (record.leading_to(key), record.owned_by(key)):
         for place in places:
@@ -270,7 +272,7 @@ def _in_order(question: str, chain: list[str], names: dict[str, int]) -> list[st
 
 
 def _by_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple[LookupResult, Root] | None:
-    """Look up a key that no live forward relation touches by its reverse records."""
+    """Look up a key by its reverse records, since no live forward relation touches it."""
     found: dict[str, tuple[int, str] | Rank] = {}
     best: tuple[int, int, Root] | None = None
     cut = False
@@ -294,7 +296,7 @@ def _by_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple
 
 
 def _pointers(view: View, key: str, *, is_address: bool) -> Iterator[tuple[Record, int, int]]:
-    """Yield the reverse records of an address, or those that point to a name: record, place and freshness."""
+    """Yield the live PTR relations of an address, or to a name: record, place and freshness."""
     for record in newest_first(view.graph.out if is_address else view.graph.pointed, key):
         for place in record.owned_by(key) if is_address else record.leading_to(key):
             owner, _, target = record.edges[place]

@@ -1,4 +1,4 @@
-"""The order in which query roots give up their places, of all roots and of each party (docs/image.md)."""
+"""The order in which query roots give up their places: of all roots, and of the roots of a party (docs/image.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Link(Generic[T]):
-    """A place in a ring, of one root. A link that is in no ring has no neighbours."""
+    """The link of one root in a ring. A link that is in no ring has no neighbours."""
 
     __slots__ = ("newer", "older", "root")
 
@@ -21,7 +21,7 @@ class Link(Generic[T]):
         self.older: Link[T] | None = None
 
     def remove(self) -> None:
-        """Take this link out of its ring, if it is in one."""
+        """Take this link out of its ring, if there is one."""
         newer, older = self.newer, self.older
         if newer is not None and older is not None:
             newer.older, older.newer = older, newer
@@ -39,7 +39,7 @@ class Ring(Generic[T]):
         end.newer = end.older = end
 
     def append(self, link: Link[T]) -> None:
-        """Move a link to the newest place of this ring, out of whatever ring it is in."""
+        """Move a link to the newest place of this ring, out of its present ring."""
         end = self._end
         newest, newer, older = end.older, link.newer, link.older
         if newest is link or newest is None:  # the end of a ring always has neighbours
@@ -62,7 +62,7 @@ class Ring(Generic[T]):
 
 
 class Order(Generic[T]):
-    """The places of some roots: those whose relations have all ended go first, then the least recently used."""
+    """Some roots in two rings: roots whose relations have all ended go first, then the least recently used."""
 
     __slots__ = ("ended", "used")
 
@@ -76,7 +76,7 @@ class Order(Generic[T]):
 
 
 class Party(Order[T]):
-    """Who asked for some roots; `places` and `relations` are what these roots hold."""
+    """The roots that one party asked for first; `places` and `relations` are their numbers."""
 
     __slots__ = ("key", "places", "relations")
 

@@ -1,4 +1,4 @@
-"""Parties: what loses events together, and the doubt that a loss casts on unmatched answers (docs/capture.md)."""
+"""Parties, which lose events together, and the doubt that a loss casts on unmatched answers (docs/capture.md)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dnstrail.image.bounds import SECOND
 
 Side = tuple[PartyKey, bool]  # a party; True: the queries that it sends, False: those that it receives
 DOUBT = 30 * SECOND
-MAX_DOUBTS = 16384  # sides of parties in doubt; beyond it the doubt of the oldest falls on all parties
-_MAX_HOSTS = 64  # the same of hosts
+MAX_DOUBTS = 16384  # sides of parties in doubt; beyond it all parties are in doubt instead of the oldest
+_MAX_HOSTS = 64  # hosts in doubt; beyond it all hosts are
 _NEVER = -(1 << 61)
 
 
 def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
-    """Return what a packet's process loses events with: its cgroup, else its network namespace, else its host."""
+    """Return the party of a packet's process: its cgroup, else its network namespace, else its host."""
     process, host = circumstances.process, circumstances.host
     if process is not None and process.cgroup_id:
         return (host, "cgroup", process.cgroup_id)
@@ -26,11 +26,11 @@ def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
 
 
 class Doubts:
-    """The parties that lost events within the last 30 s."""
+    """The parties in doubt: they lost events within the last 30 s. `counters` counts evictions."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self.counters = counters
-        self._hosts: dict[str, int] = {}  # the last loss of all parties of a host; "": of all hosts
+        self._hosts: dict[str, int] = {}  # the last loss of each host; "" stands for all hosts
         self._sides: OrderedDict[Side, int] = OrderedDict()
 
     def note_all(self, stamp: int, host: str = "") -> None:
@@ -39,7 +39,7 @@ class Doubts:
         self._hosts[host] = max(stamp, self._hosts.get(host, _NEVER))
 
     def note(self, side: Side, stamp: int) -> None:
-        """Put one side of a party in doubt; beyond MAX_DOUBTS all parties are."""
+        """Put one side of a party in doubt. Beyond MAX_DOUBTS put all parties in doubt instead of the oldest."""
         self._sides[side] = max(stamp, self._sides.get(side, _NEVER))
         self._sides.move_to_end(side)
         oldest = next(iter(self._sides.values()))

@@ -14,8 +14,8 @@ REORDER = SECOND  # by which the stamp of a response may precede its query
 COPY = SECOND // 10  # within which the same bytes between the same ends are copies of one packet
 MAX_SIGHTINGS = 64  # of one query that wait; beyond it the oldest is evicted
 SHARE = 1024  # queries that may wait on one side of a party
-ALL_SHARES = 16384  # the same on all sides, where there are more than 16
-_STEPS = 4  # queries of one side that one call may drop because they are too old
+ALL_SHARES = 16384  # queries that may wait on all sides; more than 16 sides have equal parts of it
+_STEPS = 4  # queries of one side that one call drops because they are too old
 
 Address = tuple[bytes, int]
 Key = tuple[object, ...]
@@ -50,7 +50,7 @@ class Query:
         return False
 
     def end_wait(self, stamp: int, server: Address) -> str:
-        """End the first wait that this response can end; return "", or the counter of the reason why there is none."""
+        """End the first wait that this response can end, and return ""; else return the counter of the reason."""
         reason = "unmatched_query"
         for place, (sighted, _, servers) in enumerate(self.waits):
             if not -REORDER <= stamp - sighted <= WINDOW:
@@ -65,10 +65,10 @@ class Query:
 
 
 class Queries:
-    """The waiting queries, on each side of a party within its share.
+    """The waiting queries. Each side of a party has a share.
 
-    Beyond a share the oldest query of that side is evicted, and the side is in doubt. A query without any wait is held
-    no longer.
+    Beyond a share the oldest query of that side is evicted, and the side is in doubt. A query whose waits have all
+    ended is dropped.
     """
 
     def __init__(self, doubts: Doubts, counters: Counter[str]) -> None:
@@ -84,7 +84,7 @@ class Queries:
     def find(self, key: Key, client: Key) -> Query | None:
         """Return the query of a response: by its socket, else the query without a socket of the same client.
 
-        Where `key` and `client` are the same, the response has no socket: any query of that client is returned.
+        If `key` and `client` are the same, the response has no socket. Any query of that client is returned then.
         """
         query = self._by_key.get(key)
         if query is None:
@@ -94,7 +94,7 @@ class Queries:
         return query
 
     def note(self, query: Query, stamp: int, digest: int, servers: tuple[Address, ...]) -> None:
-        """Note a sighting of a query that is new, or waits already."""
+        """Note a sighting of a new query, or of one that waits already."""
         self._by_client[query.client] = query
         side = self._sides.get(query.side)
         if side is None:
@@ -117,7 +117,7 @@ class Queries:
             self._evict(next(iter(self._sides)), stamp)
 
     def sender(self, stamp: int, client: Key) -> Process | None:
-        """Return the sender of a query that arrives, if it was captured at the sender's socket just before."""
+        """Return the sender of an arriving query, if the query was captured at the sender's socket just before."""
         sent = self._by_client.get(client)
         return sent.asker if sent is not None and abs(stamp - sent.latest) <= COPY else None
 
@@ -175,5 +175,5 @@ def servers_of(flow: Flow) -> tuple[Address, ...]:
 
 
 def address_of(packed: bytes, port: int) -> Address:
-    """Return an address and port as they are compared: IPv4-mapped IPv6 is IPv4."""
+    """Return an address and port in a form to compare: IPv4-mapped IPv6 becomes IPv4."""
     return (packed.removeprefix(V4_MAPPED), port) if packed else ANY

@@ -1,4 +1,4 @@
-"""The relations that the resource records of a response make (docs/lookups.md)."""
+"""The relations that a response states by its resource records (docs/lookups.md)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Found = tuple[Edge, int]  # a relation and its life in ns
 
 
 class Stated(msgspec.Struct, frozen=True, gc=False):
-    """What a response states: its question, and its relations with their lives (ns), each relation once."""
+    """The statement of a response: its question, and its relations with their lives (ns), each relation once."""
 
     question: str
     type: int = 0
@@ -32,7 +32,7 @@ class Stated(msgspec.Struct, frozen=True, gc=False):
 
 
 def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
-    """Return what a usual answer states, in one pass; None for any other answer, which is left to `relate`."""
+    """Return the statement of a usual answer, read in one pass; None for any other answer, which `relate` reads."""
     if not header.ordinary:
         return None
     read = read_usual_answer(wire, header)
@@ -48,7 +48,7 @@ def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
 def relate(message: Message, counters: Counter[str], most: int, *, own_only: bool = False) -> Stated:
     """Return the relations that the records of a response state, in their order; the first `most` count.
 
-    Where one is stated twice, its longer life counts. With `own_only` only the records of the question's own name
+    If a relation is stated twice, its longer life counts. With `own_only` only the records of the question's own name
     count. Records about another name are counted as `foreign_record`. Records of a reverse question that state no name
     of its address are counted as `unusable_record`.
     """
@@ -64,7 +64,7 @@ def relate(message: Message, counters: Counter[str], most: int, *, own_only: boo
         counters["foreign_record"] += len(message.answers) - len(records)
     found = []
     for record in records:
-        if record.type in _ADDRESSES and isinstance(record.target, str):  # always true; it narrows the type for mypy
+        if record.type in _ADDRESSES and isinstance(record.target, str):  # the latter is always true: it is for mypy
             found.append(((record.owner, record.type, record.target), life(record.ttl)))
         else:
             found += _edges(record)
@@ -117,7 +117,7 @@ def _reached(message: Message) -> list[Record]:
 
 
 def _names(record: Record) -> list[str]:
-    """Return the name to which a record leads, in a list that is otherwise empty."""
+    """Return a list with the name to which a record leads, or an empty list."""
     if record.type in _ADDRESSES or record.type == Kind.PTR:
         return []
     target = record.target.target if isinstance(record.target, ServiceBinding) else record.target
@@ -125,7 +125,7 @@ def _names(record: Record) -> list[str]:
 
 
 def _edges(record: Record) -> Iterator[Found]:
-    """Yield the relations of a record that is no address record."""
+    """Yield the relations of any record except an address record."""
     ns = life(record.ttl)
     for name in _names(record):
         yield (record.owner, record.type, name), ns

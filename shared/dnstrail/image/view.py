@@ -1,4 +1,4 @@
-"""The live relations at one time (docs/lookups.md)."""
+"""The view: the relations that are live at one time (docs/lookups.md)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dnstrail.image.graph import Graph
 from dnstrail.image.record import Record, Sighting, Sum
 
-NEVER = -(1 << 62)  # before every stamp, doubted ones too
-_DOUBT = 1 << 62  # a doubted stamp comes after every other
+NEVER = -(1 << 62)  # less than every freshness
+_DOUBT = 1 << 62  # is subtracted from a doubted stamp, so that it comes after every other
 
 
 class View:
-    """The relations that are live at `t`; with `at`, by the answers noted until then alone. Times are ns.
+    """The relations that are live at `t`; with `at`, only by the answers noted until then. Times are ns.
 
     `aged` turns True when the view meets a relation that is live by its grace. `exact` turns False when it meets a sum
-    of answers whose state at `at` is no longer known. `budget` is the number of relations that may still be read.
+    of answers that cannot state what was live at `at`. `budget` is the number of relations that may still be read.
     """
 
     __slots__ = ("aged", "at", "budget", "exact", "graph", "since", "t")
@@ -30,7 +30,7 @@ class View:
         self.exact = True
 
     def without_grace(self) -> View:
-        """Return a view of the same time without grace."""
+        """Return a view of the same time with grace 0."""
         return View(self.graph, self.t, 0, self.at, self.budget)
 
     def live(self, record: Record, place: int) -> Sighting | Sum | None:
@@ -47,7 +47,7 @@ class View:
         return next(self._elder(record, place), None)
 
     def freshness(self, record: Record, place: int) -> int:
-        """Return the last stamp by which a relation is live, NEVER without; a doubted one precedes all others."""
+        """Return the last stamp by which a relation is live, NEVER if none; a doubted one is less than all others."""
         youngest = record.youngest
         if record.late:
             stamp = max((one.stamp for one in self._all(record, place)), default=NEVER)
@@ -59,14 +59,14 @@ class View:
         return stamp - _DOUBT if record.doubted and stamp != NEVER else stamp
 
     def number(self, record: Record, place: int, freshness: int) -> int:
-        """Return the number of the last answer that gave a relation this freshness."""
+        """Return the number of the last arrived answer that gave a relation this freshness."""
         stamp = freshness + _DOUBT if record.doubted else freshness
         if record.youngest.stamp == stamp:
             return record.youngest.number
         return max((one.number for one in self._all(record, place) if one.stamp == stamp), default=0)
 
     def is_live_at(self, record: Record, node: str) -> bool:
-        """Return whether a relation is live that a record states and that touches a node."""
+        """Return whether the record states a live relation that touches a node."""
         for place, edge in enumerate(record.edges):
             if node in (edge[0], edge[2]) and self.live(record, place) is not None:
                 return True

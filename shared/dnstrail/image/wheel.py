@@ -9,26 +9,26 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.record import NOWHERE, Record
 
 _FINE = 600  # seconds ahead for which each second has a bucket
-_COARSE = 64  # seconds of a bucket beyond that: it is reached early, and its records are put back
-_SEARCHED = 64  # records of the present second among which one is sought that is due
+_COARSE = 64  # seconds of a bucket beyond that. It is reached early, and its records are put back
+_SEARCHED = 64  # records of the present second that are searched for one that is due
 
 
 class Wheel:
-    """Buckets of records. A record is in one bucket at most, and its bucket is never later than its deadline."""
+    """Buckets of records by second. A record is in one bucket at most, which is never later than its deadline."""
 
     def __init__(self) -> None:
         self._buckets: dict[int, set[Record]] = {}
         self._seconds: list[int] = []  # a heap of the keys
 
     def put(self, record: Record, due: int, now: int) -> None:
-        """Put a record into the bucket of a deadline (ns), out of a later one if it is there."""
+        """Put a record into the bucket of a deadline (ns), unless it is in an earlier bucket."""
         record.due = due
         second = due // SECOND
         if second - now // SECOND > _FINE:
             second -= second % _COARSE
         if record.second != NOWHERE:
             if record.second <= second:
-                return  # it is reached earlier, and put back then
+                return  # the record is put back when this bucket is reached
             self.discard(record)
         record.second = second
         bucket = self._buckets.get(second)
@@ -47,7 +47,7 @@ class Wheel:
             record.second = NOWHERE
 
     def take(self, now: int) -> Record | None:
-        """Take out a record whose bucket is over at `now`, or whose deadline is reached; None without any."""
+        """Take out a record whose second is over at `now`, or whose deadline is reached; None if there is none."""
         while self._seconds and self._seconds[0] * SECOND <= now:
             bucket = self._buckets[self._seconds[0]]
             if not bucket:

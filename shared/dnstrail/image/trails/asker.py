@@ -15,7 +15,7 @@ _NOBODY = Process()
 
 
 class Asker(msgspec.Struct, frozen=True):
-    """One client of one server, with the number and the times (s) of its answers. Unknown fields are "", 0 or None.
+    """One client of one server, with the number and times (s) of its answers. Unknown fields are "", 0 or None.
 
     `matched` states that the queries of all these answers were captured. `foreign` states that the server is none of
     the asker's configured resolvers.
@@ -35,7 +35,7 @@ class Asker(msgspec.Struct, frozen=True):
 
 
 def askers(answers: Iterable[Sighting]) -> list[Asker]:
-    """Return the askers of these answers, the one with the last answer first."""
+    """Return the askers of these answers, the last answered asker first."""
     groups: dict[tuple[object, ...], list[Sighting]] = {}
     for answer in answers:
         evidence = answer.evidence

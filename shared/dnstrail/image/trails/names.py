@@ -15,16 +15,16 @@ from dnstrail.image.trails.scope import ANY_SCOPE, scope_of
 from dnstrail.image.trails.server_names import ServerNameTable
 from dnstrail.image.view import View
 
-MAX_RANKED = 256  # names of one address that are ordered by their trails; where there are more, only the askers count
+MAX_RANKED = 256  # names of one address that are ordered by their trails; with more names only the askers count
 _SINKHOLE_NETWORKS = ("0.", "127.")  # 0.0.0.0/8 and 127.0.0.0/8, in canonical text
 _SINKHOLES = frozenset({"::", "::1"})
 
 
 class AddressNames:
-    """The live names of one address: in the order of a lookup (`plain`), and for one connection (`likeliest`).
+    """The live names of one address: in the order of a lookup (`plain`), or for one connection (`likeliest`).
 
-    A sinkhole address belongs to every blocked name at once. It therefore has only those names that the process of the
-    connection asked for itself, and no plain order. Walks are made once, however many connections share the address.
+    A sinkhole address belongs to every blocked name at once. It therefore has only the names that the process of the
+    connection asked for, and no plain order. All connections to the address share its walks.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class AddressNames:
         return len(self._live) > MAX_RANKED
 
     def likeliest(self, connection: Connection) -> list[str]:
-        """Return the names, the likeliest for a connection first; [] without any.
+        """Return the names, the likeliest for a connection first; [] if there are none.
 
-        Names on no trail follow in the plain order. At a crowded address only the questions of this connection's
-        process, container and client come first, in this order and the last question first.
+        Names that are on no trail follow in the plain order. At a crowded address only the questions of the process,
+        the container and the client of this connection come first: in this order, each with the last question first.
         """
         if self._sinkhole and not connection.process:
             return []

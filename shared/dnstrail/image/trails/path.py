@@ -1,4 +1,4 @@
-"""The paths that lead from questions to a key: live paths, and expired paths that the image still holds."""
+"""The paths that lead from questions to a key: live paths, and expired paths whose answers are still held."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MAX_STEPS = 32  # of one path; resolvers follow about ten aliases
 class Path(NamedTuple):
     """One path from a question to the key.
 
-    `nodes` leads from the question to the key, both included; it is the key alone where the key itself was asked.
-    `records` are the answers to the question that state a relation to the key, or all of them if none does. `own`
-    states that one does. `live` states that the whole path is live, by an answer to the question too. `pointer` states
+    `nodes` leads from the question to the key, both included; it is only the key if the key itself was asked.
+    `records` contains the answers to the question that state a relation to the key, or all of them if none does. `own`
+    states that one does. `live` states that the whole path is live, also by an answer to the question. `pointer` states
     that the path is one reverse record.
     """
 
@@ -65,7 +65,7 @@ def find_paths(view: View, held: View, roots: dict[str, Root], key: str, nodes: 
 
 
 def answers_of(view: View, path: Path) -> Iterator[Sighting]:
-    """Yield the answers of a path that are held one by one, and that were noted by the time of a view."""
+    """Yield the answers of a path that are held one by one, and were noted until the time of a view."""
     for record in path.records:
         for sighting in record.sightings():
             if view.at is None or sighting.noted <= view.at:
@@ -73,26 +73,26 @@ def answers_of(view: View, path: Path) -> Iterator[Sighting]:
 
 
 def _leads(record: Record, key: str, *, asked: bool) -> bool:
-    """Return whether a record states a relation to the key, or of the key where that was asked itself."""
+    """Return whether a record states a relation to the key, or, if the key was asked, a relation of it."""
     if asked and any(record.edges[place][0] == key for place in record.owned_by(key)):
         return True
     return any(record.edges[place][2] == key for place in record.leading_to(key))
 
 
 def _held_records(held: View, root: Root) -> list[Record]:
-    """Return the records of a root that are held; reverse records have paths of their own."""
+    """Return the held records of a root, except PTR records, which have paths of their own."""
     return [record for record in root.records() if record.edges[0][1] != PTR and is_live(held, record)]
 
 
 def is_live(view: View, record: Record, node: str = "") -> bool:
-    """Return whether a relation is live that a record states, and that touches a node if one is given."""
+    """Return whether a record states a live relation; with a node, one that touches it."""
     if node:
         return view.is_live_at(record, node)
     return any(view.live(record, place) is not None for place in range(len(record.edges)))
 
 
 def _pointers(view: View, held: View, key: str) -> list[Path]:
-    """Return the paths over reverse records; of a name only if no forward relation touches it."""
+    """Return the paths over reverse records; a name has some only if no live forward relation touches it."""
     graph = view.graph
     if key in graph.pointed and not _touches(view, key):
         index, forward = graph.pointed, False

@@ -1,4 +1,4 @@
-"""The likeliest of several paths for one connection; each criterion has its reason (docs/trails.md)."""
+"""The rank of several paths for one connection: the criteria and their reasons (docs/trails.md)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Ranked(NamedTuple):
     """A path with its evidence for one connection. Times are ns.
 
     `scope` is the place in SCOPES of the narrowest scope that an asker shares with the connection. `answered` is the
-    last answer to an asker of that scope. `named` is the last time at which this client sent the question as a server
-    name, 0 without. `answers` counts all answers of the path, and `led` the connections to this port that followed one.
-    `last_seen` is the time of the last answer, and `number` counts the answers until the last that arrived.
+    time of the last answer to an asker of that scope. `named` is the last time at which this client sent the question
+    as a server name, or 0. `answers` counts all answers of the path, and `led` the connections to this port that
+    followed them. `last_seen` is the time of the last answer, and `number` the number of the answer that arrived last.
     """
 
     path: Path
@@ -82,7 +82,7 @@ def _evidence(path: Path, view: View, connection: Connection, named: int) -> Ran
         total = record.total
         if total is not None and (view.at is None or total.first_noted <= view.at):
             answers += total.count
-            if last_seen == NEVER:  # nothing is known about the single answers by then
+            if last_seen == NEVER:  # no single answer is known by then
                 last_seen, number = total.first, total.number
         led += (record.led or {}).get(connection.port or 0, 0)
     return Ranked(path, min(scope, ANY_SCOPE), answered, named, max(answers, 1), led, last_seen, number)

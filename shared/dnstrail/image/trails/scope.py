@@ -12,9 +12,9 @@ from dnstrail.image.record import Record
 
 SCOPES = ("process", "container", "host", "any")  # the narrowest first
 ANY_SCOPE = len(SCOPES) - 1
-SOON = SECOND  # a program connects as soon as it has its answer, mostly within some milliseconds
-MAX_PORTS = 16  # of one record whose connections are counted
-_SEARCHED = 64  # records of an address, the last answered first, in which the answer before a connection is sought
+SOON = SECOND  # a program connects once it has its answer, mostly within some milliseconds
+MAX_PORTS = 16  # ports of one record whose connections are counted
+_SEARCHED = 64  # records of an address, the last answered first, among which a connection finds its answer
 _NOBODY = Process()
 
 
@@ -31,7 +31,7 @@ def scope_of(evidence: Evidence, connection: Connection) -> int:
 
 
 def note_connection(graph: Graph, stamp: int, connection: Connection, address: str) -> None:
-    """Count a connection for the answer that it followed within SOON: the last one of its narrowest scope."""
+    """Count a connection for the answer that it followed within SOON: the last answer of its narrowest scope."""
     best: tuple[int, int] | None = None
     found: Record | None = None
     for _, record in zip(range(_SEARCHED), newest_first(graph.into, address), strict=False):

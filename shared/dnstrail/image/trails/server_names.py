@@ -24,7 +24,7 @@ class ServerNameSighting(NamedTuple):
 
 
 class SeenServerName(msgspec.Struct, frozen=True):
-    """A server name of an address, its evidence, and the times (s) and number of its sightings that are still held."""
+    """A server name of an address, its evidence, and the times (s) and number of its sightings that are held."""
 
     name: str
     evidence: str
@@ -34,7 +34,7 @@ class SeenServerName(msgspec.Struct, frozen=True):
 
 
 class ServerNameTable:
-    """The newest sightings of server names by address, within both bounds; `counters` counts evictions."""
+    """The newest sightings of server names by address, within two bounds; `counters` counts evictions."""
 
     def __init__(self, counters: Counter[str]) -> None:
         self.counters = counters
@@ -58,7 +58,7 @@ class ServerNameTable:
             self._count_evicted(len(oldest))
 
     def last(self, address: str, client: str | None, port: int | None, before: int) -> dict[str, int]:
-        """Return the names that a client sent to a port of the address, each with its last time; None means any."""
+        """Return the names that a client sent to a port of an address, each with its last time; None means any."""
         found: dict[str, int] = {}
         for sighting in self._before(address, before):
             if client in (None, sighting.client) and port in (None, sighting.port):

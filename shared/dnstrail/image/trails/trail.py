@@ -24,7 +24,7 @@ MAX_TRAILS = 100
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One relation of a chain, with its age since the last sighting and its remaining life, both in seconds.
+    """One relation of a path, with its age since the last answer and its remaining life, both in seconds.
 
     `remaining` is negative past the TTL. `state` is "live", "grace", or "expired" (still held, past TTL and grace).
     """
@@ -39,11 +39,11 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Trail(msgspec.Struct, frozen=True):
-    """One path from a question to the key; `steps` is empty where the key itself was asked.
+    """One path from a question to the key; `steps` is empty if the key itself was asked.
 
     `rival` states that another path is likelier. `scope` is the narrowest scope that an asker shares with the
     connection, and `reasons` is the evidence as text. `asked` lists askers and servers, the last asker first. `doubted`
-    states that admission could not match the answers because events were lost.
+    states that the answers match no query, and count because events were lost.
     """
 
     dns_root: str
@@ -59,7 +59,7 @@ class Trail(msgspec.Struct, frozen=True):
 
 
 class Trails(msgspec.Struct, frozen=True):
-    """The trails to one key: `scope` is the narrowest that matched; `history` means the same as in a lookup."""
+    """The trails to one key. `scope` is the narrowest one of them; `history` means the same as in a lookup."""
 
     key: str
     scope: str
@@ -79,7 +79,7 @@ def find_trails(
     server_names: ServerNameTable,
     limit: int = MAX_TRAILS,
 ) -> Trails | None:
-    """Return the trails to a key, the likeliest first, expired trails included; None if nothing touches the key."""
+    """Return the trails to a key, the likeliest first, with expired ones; None if nothing touches the key."""
     found, cut = find_paths(view, held, roots, key, nodes)
     named = server_names.of(key, view.t)
     if not found and not named:
@@ -113,7 +113,7 @@ def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: i
 
 
 def _step(view: View, held: View, owner: str, target: str) -> Step:
-    """Return one relation between two nodes, as all answers that the view knows state it, within what is held."""
+    """Return the relation between two nodes, by all held answers that the view knows."""
     kind, stamp, end, count = 0, NEVER, NEVER, 0
     for record in newest_first(view.graph.out, owner):
         for place in record.owned_by(owner):
@@ -144,7 +144,7 @@ def _seen(view: View, record: Record, place: int) -> tuple[int, int, int]:
 
 
 def _state_of(view: View, path: Path) -> str:
-    """Return the best state of a relation that the records of a path state; of the key alone if that was asked."""
+    """Return the best state of the relations in the records of a path; if the key was asked, of its own relations."""
     asked = path.nodes[0] if len(path.nodes) == 1 else ""
     ends = (
         _seen(view, record, place)[1]
