@@ -40,12 +40,13 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
     offsets = _POINTERS if reverse else _NAME_OFFSETS
     known: Known = {HEADER: Name(question, question_end - HEADER, question_end)}
     owners = {POINTER + HEADER: source}
+    reached = {source}  # the question and the targets before
     edges: list[tuple[str, int, str]] = []
     ttls: list[int] = []
     try:
         for _ in range(header.answer_count):
             pointer, rdtype, cls, ttl, length = _fields(wire, at)
-            owner = owners.get(pointer) or _read_before(known, pointer, owners)
+            owner = owners.get(pointer) or _read_before(known, pointer, owners, reached)
             start = at + _SIZE
             at = start + length
             if owner is None or cls != IN or at > len(wire):
@@ -60,6 +61,7 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
                     return None
                 if not reverse:
                     owners[POINTER + start] = target
+                    reached.add(target)
             else:
                 return None
             edges.append((owner, rdtype, target))
@@ -69,10 +71,10 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
     return source, edges, ttls
 
 
-def _read_before(known: Known, pointer: int, owners: dict[int, str]) -> str | None:
-    """Return the name at a pointer, if it was read as part of another name and is the question or a target."""
+def _read_before(known: Known, pointer: int, owners: dict[int, str], reached: set[str]) -> str | None:
+    """Return the name at a pointer if it was read as part of another one, and is the question or a target itself."""
     name = known.get(pointer - POINTER)
-    if name is None or name.text not in owners.values():
+    if name is None or name.text not in reached:
         return None
     owners[pointer] = name.text
     return name.text
