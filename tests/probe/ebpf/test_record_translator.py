@@ -174,15 +174,19 @@ def test_server_names_come_from_tcp_and_only_if_they_are_wanted(tmp_path, counte
     """
     attribution, options = Attribution(str(tmp_path), BOOT), CaptureOptions(server_names=server_names)
     translator = RecordTranslator(
-        ports=options.ports, attribution=attribution, assembly=Assembly(options, counters), counters=counters
+        ports=options.ports,
+        attribution=attribution,
+        assembly=Assembly(options, counters),
+        counters=counters,
+        epoch=EPOCH,
     )
     sent = {"egress": 1, "sport": 4000, "dport": 8080, "protocol": records.TCP, "pid": 0}
     opening = bytes(TCP(sport=4000, dport=8080, seq=9, flags="S"))
     segment = bytes(TCP(sport=4000, dport=8080, seq=10, flags="PA") / REQUEST)
-    found = translator.events(packet(opening, **sent), EPOCH) + translator.events(packet(segment, **sent), EPOCH)
+    found = translator.events(packet(opening, **sent)) + translator.events(packet(segment, **sent))
     names = [event.args["server_name"] for name, event in found if name == NET_SERVER_NAME]
     assert names == ["bank.test"] * server_names
-    datagram = translator.events(packet(REQUEST, **{**sent, "protocol": records.UDP}), EPOCH)
+    datagram = translator.events(packet(REQUEST, **{**sent, "protocol": records.UDP}))
     assert NET_SERVER_NAME not in dict(datagram)
     translator.close()
     attribution.close()

@@ -31,13 +31,17 @@ class Watching:
         self.events += self.source.read(0.01) or []
 
     def until(self, condition: Callable[[], object], what: str) -> None:
-        """Read events until a condition holds."""
+        """Read events until a condition holds; a failure shows the counters of the source."""
 
         def holds() -> object:
             self.look()
             return condition()
 
-        wait_until(holds, what)
+        try:
+            wait_until(holds, what)
+        except AssertionError as failure:
+            failure.add_note(f"counters: {dict(self.source.counters)}")
+            raise
 
     def named(self, name: str) -> list[Captured]:
         """Return the events of one name."""
