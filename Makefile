@@ -1,18 +1,21 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
+COMPILED := $(VENV)-compiled
+SOURCES := pyproject.toml deploy/setup.sh deploy/compile_hook.py \
+	$(shell find shared services -type f -not -path '*/__pycache__/*')
 DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test test-corpus test-docker check bench accuracy model fuzz soak packages clean
+.PHONY: help run demo test test-compiled test-corpus test-docker check bench accuracy model fuzz soak packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run ## watch this host until Ctrl-C, from the best source that it permits (ARGS="..." for options)
+run: $(VENV)/.run $(COMPILED)/.run ## watch this host until Ctrl-C, from the best source that it permits (ARGS="..." for options)
 	@deploy/setup-live.sh
-	$(BIN)/dnstrail --stay $(ARGS)
+	$(COMPILED)/bin/dnstrail --stay $(ARGS)
 
 demo: $(VENV)/.run ## play the bundled capture: a lookup, its trails and a finding (no root needed)
 	@$(BIN)/python -m dnstrail_cli.demo
@@ -21,6 +24,13 @@ test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the
 	@deploy/setup-live.sh --tests
 	@deploy/setup-encrypted.sh
 	$(BIN)/python -m pytest $(ARGS)
+
+test-compiled: ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
+	@deploy/setup-compiler.sh $(VENV)
+	@$(MAKE) --no-print-directory $(COMPILED)/.dev
+	$(COMPILED)/bin/dnstrail --version | grep compiled
+	$(COMPILED)/bin/python -m pytest tests/shared/dns tests/shared/image tests/cache $(ARGS)
+	$(COMPILED)/bin/python tests/soak/against_model.py --messages 20000
 
 test-corpus: $(VENV)/.dev ## replay every capture of the corpus, and compare the answers of the largest with the model
 	DNSTRAIL_ALL_CAPTURES=1 $(BIN)/python -m pytest tests/pipeline/test_replay_corpus.py tests/pipeline/test_get_against_model.py $(ARGS)
@@ -52,10 +62,11 @@ accuracy: $(VENV)/.dev ## measure over the corpus how often the name of a connec
 	$(BIN)/python tests/accuracy/accuracy.py $(ARGS)
 
 packages: $(VENV)/.dev ## build the distribution and install it in every supported way, in folders of its own
+	@deploy/setup-compiler.sh $(VENV)
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) .encrypted dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) .encrypted dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh
@@ -65,3 +76,11 @@ $(VENV)/.run: pyproject.toml deploy/setup.sh
 $(VENV)/.dev: pyproject.toml deploy/setup.sh
 	deploy/setup.sh $(VENV) '.[dev]'
 	@touch $@ $(VENV)/.run
+
+$(COMPILED)/.run: $(SOURCES)
+	deploy/setup.sh --compiled $(COMPILED) .
+	@touch $@
+
+$(COMPILED)/.dev: $(SOURCES)
+	deploy/setup.sh --compiled $(COMPILED) '.[dev]'
+	@touch $@ $(COMPILED)/.run

@@ -1,8 +1,15 @@
 #!/bin/sh
-# Make a virtual environment that contains dnstrail: setup.sh VENV REQUIREMENT.
+# Make a virtual environment that contains dnstrail: setup.sh [--compiled] VENV REQUIREMENT. It contains a link to this
+# checkout; with --compiled it contains a copy, compiled by mypyc if a C compiler and the headers of Python exist.
 # PYTHON names the interpreter; without it, the first Python 3.11 or newer that can make an environment is used. As root
 # on Debian or Ubuntu, missing packages are installed.
 set -eu
+editable=--editable
+if [ "$1" = --compiled ]; then
+    shift
+    editable=
+    export DNSTRAIL_MYPYC=1
+fi
 venv=$1 requirement=$2
 
 usable() {
@@ -34,4 +41,5 @@ if [ ! -x "$venv/bin/python" ]; then
     echo "setup: making $venv with $python" >&2
     "$python" -m venv "$venv"
 fi
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$requirement"
+# shellcheck disable=SC2086 # no word without --editable
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check $editable "$requirement"

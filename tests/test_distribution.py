@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.image import store
+from live.processes import dnstrail
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = {
@@ -28,6 +31,19 @@ def test_every_package_is_named_wherever_it_has_to_be():
     assert {ROOT / path for path in PROJECT["tool"]["mypy"]["mypy_path"]} == {package.parent for package in PACKAGES}
     assert set(PROJECT["tool"]["mypy"]["packages"]) == names
     assert set(PROJECT["tool"]["importlinter"]["root_packages"]) == names
+
+
+def test_every_compiled_module_exists():
+    """The modules that mypyc compiles are in the tree, each named once."""
+    hook = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]
+    assert len(set(hook["modules"])) == len(hook["modules"])
+    assert all((ROOT / hook["folder"] / module).is_file() for module in hook["modules"])
+
+
+def test_version_names_the_form():
+    """`dnstrail --version` says whether the image that this installation loads is compiled."""
+    form = "pure" if store.__file__.endswith(".py") else "compiled"
+    assert dnstrail("--version").stdout.strip().endswith(f"({form})")
 
 
 def test_wheel_holds_every_file(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from dnstrail import __version__
+from dnstrail.build_form import build_form
 from dnstrail.process.command import HELP, RUN_DIR_HELP, default_run_dir, examples, run_command
 from dnstrail_cli.lazy_group import LazyCommand, LazyGroup
 from dnstrail_cli.pipeline.options import Run, run_options
@@ -55,7 +56,7 @@ class _Dnstrail(LazyGroup):
 
 
 @click.group(cls=_Dnstrail, table=_COMMANDS, invoke_without_command=True, epilog=_EXAMPLES, context_settings=HELP)
-@click.version_option(__version__, prog_name="dnstrail")
+@click.version_option(f"{__version__} ({build_form()})", prog_name="dnstrail")
 @capture_option
 @click.option("--stay", is_flag=True, help="Keep answering lookups after a capture file has ended.")
 @run_options

@@ -30,7 +30,8 @@ def apply_event(
     stamp = event.timestamp if stamp is None else stamp
     if topic == NET_PACKET_DNS:
         foreign, asked = event.args.get("foreign"), GETADDRINFO in event.args
-        circumstances = Circumstances(event.flow, event.process, live, foreign, asked, host)
+        known = foreign if isinstance(foreign, bool) else None  # whoever publishes may send any value
+        circumstances = Circumstances(event.flow, event.process, live, known, asked, host)
         return image.feed(stamp, event.payload, circumstances)
     if topic == NET_TCP_CONNECT:
         _apply_connection(image, stamp, event)

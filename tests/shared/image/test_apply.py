@@ -47,6 +47,13 @@ def test_a_message_is_stored_with_its_circumstances(image):
     assert (one.process_id, one.client, one.foreign) == (70, CLIENT, True)
 
 
+def test_a_foreign_of_a_wrong_type_is_unknown():
+    """An argument `foreign` that is no bool is stored as unknown."""
+    image = Image()
+    apply_event(image, NET_PACKET_DNS, event(0, ANSWER, to_client(socket=7), APP, foreign=7), live=True)
+    assert image.store.places.roots["a"].latest.youngest.evidence.foreign is None
+
+
 def test_a_getaddrinfo_answer_has_its_process():
     """An answer from getaddrinfo is admitted under `reject`, too, and stored with its process."""
     image = Image(unmatched="reject")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.dns_builders import response_to, t
+from builders.interpreted import INTERPRETED
 from dnstrail.image import Bounds, Circumstances, Image
 
 DAY = 86400
@@ -220,6 +221,7 @@ STEPS = st.lists(
 )
 
 
+@INTERPRETED
 @given(STEPS, st.sampled_from([0.0, 7.0, 60.0]))
 def test_sweeping_is_never_visible(steps: list, grace: float) -> None:
     """An image that sweeps after each message answers every lookup within its history like an image that does not."""

@@ -20,7 +20,9 @@ NOW = 1_700_000_000 * SECOND + 1
 def record() -> Record:
     """Return a record as far as the wheel uses it."""
     evidence = Evidence(1, None, b"", b"", matched=False, foreign=None)
-    return Record(Root("a", Party(())), (("a", 1, "1.1.1.1"),), Sighting(0, 0, 1, (1,), evidence), doubted=False)
+    return Record(
+        Root("a", Party(("", "", 0))), (("a", 1, "1.1.1.1"),), Sighting(0, 0, 1, (1,), evidence), doubted=False
+    )
 
 
 @pytest.mark.parametrize("ahead", [0, 1, SECOND - 1, SECOND, 599 * SECOND, 601 * SECOND, 7 * 86_400 * SECOND])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builders.dns_builders import t
+from builders.interpreted import INTERPRETED
 from builders.talk import answer
 from dnstrail.image import Bounds, Image
 from dnstrail.image.lookup import look_up
@@ -32,6 +33,7 @@ def test_a_lookup_walks_a_bounded_number_of_relations() -> None:
         assert view.budget >= -1
 
 
+@INTERPRETED
 def test_many_spellings_of_a_crowded_address_are_one_lookup() -> None:
     """Of 1,000 spellings of an address with 9,000 names, `get_many` looks up one, within the work of one lookup."""
     image = named(9000)

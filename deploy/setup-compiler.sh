@@ -1,0 +1,16 @@
+#!/bin/sh
+# Install the C compiler and the headers of Python that compiling needs, as root on Debian or Ubuntu. The Python is
+# that of a virtual environment: setup-compiler.sh VENV.
+set -eu
+[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
+packages=
+command -v cc >/dev/null || packages="gcc libc6-dev"
+headers=$("$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+[ -e "$headers/Python.h" ] || packages="$packages python3-dev" # of the system's Python; every other one contains its own
+[ -n "$packages" ] || exit 0
+echo "setup: installing $packages" >&2
+{
+    apt-get update -q
+    # shellcheck disable=SC2086 # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $packages
+} >&2
