@@ -30,7 +30,7 @@ def event(after: float, payload: bytes = b"", flow: Flow | None = None, process:
 @pytest.fixture
 def image():
     """Return an image with one address that a process asked for."""
-    image = Image()
+    image = Image(unmatched="accept")
     apply_event(image, NET_PACKET_DNS, event(0, ANSWER, to_client(socket=7), APP, foreign=True), live=True)
     return image
 
