@@ -15,6 +15,7 @@ from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
 from dnstrail.image.parties import Doubts
+from dnstrail.image.queries import Query
 from dnstrail.image.trails.server_names import ServerNameTable
 
 DAY = 86_400
@@ -131,7 +132,7 @@ def first_answers(count: int) -> tuple[int, Counter[str]]:
     talk = Talk("accept")
     table = talk.image.admission.first_answers
     for number in range(count):
-        table.note((number,), (b"", 0), t(0), ())
+        table.note(Query((number,), (number,), (("", "", 0), True), None), (), t(0))
     return len(table), Counter()
 
 

@@ -85,7 +85,6 @@ def test_every_deadline_is_met(steps: list[tuple[str, int, int]]) -> None:
                 now += seconds * SECOND // 10
                 while (taken := wheel.take(now)) is not None:
                     left = due.pop(records.index(taken))
-                    assert left <= now + 65 * SECOND
                     if left > now:
                         due[records.index(taken)] = left
                         wheel.put(taken, left, now)
