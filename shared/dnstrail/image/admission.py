@@ -9,7 +9,7 @@ import msgspec
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.header import Header
 from dnstrail.errors import SettingsError
-from dnstrail.image.answer import Circumstances, Edge, PartyKey
+from dnstrail.image.answer import CGROUP, Circumstances, Edge, PartyKey
 from dnstrail.image.copies import Copies, FirstAnswers, Packet, conflicts
 from dnstrail.image.parties import Doubts, party_of
 from dnstrail.image.queries import ANY, Address, Key, Queries, Query, address_of, servers_of
@@ -127,7 +127,7 @@ class Admission:
         """Put the party of a cgroup in doubt, all parties of a host (cgroup 0), or all parties (host "", cgroup 0)."""
         if cgroup:
             for sent in (True, False):
-                self.doubts.note(((host, "cgroup", cgroup), sent), stamp)
+                self.doubts.note(((host, CGROUP, cgroup), sent), stamp)
         else:
             self.doubts.note_all(stamp, host)
 

@@ -15,7 +15,7 @@ from dnstrail.dns.header import IN, Header, read_header
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
-from dnstrail.image.answer import Answer, Circumstances, Evidence
+from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, PartyKey
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.lookup import LookupResult, look_up
 from dnstrail.image.relate import Stated, relate, relate_usual
@@ -269,7 +269,7 @@ class Image:
             stamp=stamp,
             noted=stamp if live else self.now,
             evidence=self._share(_evidence(stated.type, circumstances, verdict)),
-            party=verdict.party,
+            party=_party(circumstances, verdict),
             doubted=verdict.doubted,
         )
         self.store.apply(answer, self.now, live=live)
@@ -294,6 +294,12 @@ def _is_multicast(packed: bytes) -> bool:
 
 
 _GROUPS = frozenset(bytes([first]) for first in range(224, 240))
+
+
+def _party(circumstances: Circumstances, verdict: Verdict) -> PartyKey:
+    """Return the party that asked: that of the asker, who need not own the socket at which the answer was captured."""
+    asker = verdict.asker
+    return verdict.party if asker is None or not asker.cgroup_id else (circumstances.host, CGROUP, asker.cgroup_id)
 
 
 def _evidence(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> Evidence:

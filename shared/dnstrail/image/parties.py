@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 
 from dnstrail.captured import Flow
-from dnstrail.image.answer import Circumstances, PartyKey
+from dnstrail.image.answer import CGROUP, Circumstances, PartyKey
 from dnstrail.image.bounds import SECOND
 
 Side = tuple[PartyKey, bool]  # a party; True: the queries that it sends, False: those that it receives
@@ -19,7 +19,7 @@ def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
     """Return the party of a packet's process: its cgroup, else its network namespace, else its host."""
     process, host = circumstances.process, circumstances.host
     if process is not None and process.cgroup_id:
-        return (host, "cgroup", process.cgroup_id)
+        return (host, CGROUP, process.cgroup_id)
     if flow is not None and flow.namespace:
         return (host, "namespace", flow.namespace)
     return (host, "", 0)
