@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builders.dns_builders import A, by_hand, record, response_to, t
-from builders.talk import OWN, Talk, answer, answers, back, query
+from builders.talk import OWN, SERVERS, Talk, answer, answers, back, query
 from dnstrail.image import Circumstances, Image
 
 WEEK = 7 * 86_400
@@ -161,3 +161,16 @@ def test_a_root_by_a_doubted_answer_is_used_only_if_it_is_returned() -> None:
     assert talk.image.roots() == ["a.example", "doubted"]
     assert talk.image.get("192.0.2.1").dns_root == "a.example"
     assert talk.image.roots() == ["doubted", "a.example"]
+
+
+def test_a_root_belongs_to_the_party_of_its_asker() -> None:
+    """An answer that is first captured at a forwarder's socket takes a place of the asker, not of the forwarder."""
+    talk = Talk("reject", size=4)
+    for name in ("a", "b", "c", "d"):
+        talk.ask(0, query(name), OWN, cgroup=5, pid=70)
+        talk.ask(0, query(name), SERVERS, cgroup=9, pid=80)
+        assert talk.hear(0.01, answer(name=name), back(SERVERS), cgroup=9, pid=80).admitted
+        assert not talk.hear(0.01, answer(name=name), back(OWN), cgroup=5, pid=70).admitted
+    assert {(root.party.key, root.name) for root in talk.image.store.places} == {
+        (("", "cgroup", 5), name) for name in ("a", "b", "c", "d")
+    }
