@@ -23,7 +23,7 @@ class Watched:
     def __init__(self, ahead: float = 0.0, grace: float = 0.0) -> None:
         self.clock = FakeClock(WALL)
         self.messages = Messages()
-        self.state = CacheState(Image(Bounds(grace=grace)), self.clock, CacheClock(self.clock))
+        self.state = CacheState(Image(Bounds(grace=grace)), self.clock)
         self._feeder = Feeder(self.messages, self.state, lambda *_: None)
         self._ahead = ahead
         self._turns = self._batches = 0
