@@ -38,8 +38,8 @@ def test_options_bound_the_image(option, kept):
 @pytest.mark.parametrize(("option", "relations"), [("history=0", 0), ("history=99999999999", 1)])
 def test_history_bounds_how_long_an_ended_relation_is_held(option, relations):
     """With a live probe a relation is removed `history` seconds after its end."""
-    with a_cache(option, live=True) as (probe, client):
-        mark = probe.turn(seen(response("a.com", "a.com 10 A 192.0.2.1"), 1000.0))
+    with a_cache(f"grace=0,{option}", live=True) as (probe, client):
+        mark = probe.turn(seen(response("a.com", "a.com 0 A 192.0.2.1"), 1000.0))
         client.ask("version", after=[mark])
 
         def held():
