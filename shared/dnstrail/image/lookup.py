@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from dnstrail.dns.names import address_text
+from dnstrail.image.answer import Edge
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import FAR
 from dnstrail.image.record import Record, Root
@@ -69,17 +70,22 @@ class Up:
     def _climb(self, view: View, pending: list[str], nodes: int) -> bool:
         nearer, freshness, into = self.nearer, self.freshness, view.graph.into
         for node in pending:  # the list grows during the loop: breadth first
+            read: dict[Edge, int] = {}
             for record in newest_first(into, node):
+                latest = view.latest(record)
                 for place in record.leading_to(node):
-                    owner, _, target = record.edges[place]
+                    edge = owner, _, target = record.edges[place]
                     if target != node:
                         continue
                     view.budget -= 1
                     if view.budget < 0:
                         return True
+                    if read.get(edge, NEVER) > latest:
+                        continue  # a later answer makes it fresher
                     fresh = view.freshness(record, place)
                     if fresh == NEVER:
                         continue
+                    read[edge] = fresh
                     if owner not in nearer:
                         if len(nearer) > nodes:
                             return True
@@ -131,17 +137,22 @@ class Down:
         """Walk from the pending names. If `services` is a list, add the targets of MX and SRV to it instead."""
         out = view.graph.out
         for node in pending:  # the list grows during the loop: breadth first
+            read: dict[Edge, int] = {}
             for record in newest_first(out, node):
+                latest = view.latest(record)
                 for place in record.owned_by(node):
-                    owner, kind, target = record.edges[place]
+                    edge = owner, kind, target = record.edges[place]
                     if owner != node:
                         continue
                     view.budget -= 1
                     if view.budget < 0:
                         return True
+                    if read.get(edge, NEVER) > latest:
+                        continue  # a later answer makes it fresher
                     fresh = view.freshness(record, place)
                     if fresh == NEVER:
                         continue
+                    read[edge] = fresh
                     if self._note(kind, target, (-fresh, view.number(record, place, fresh), place), addresses, nodes):
                         return True
                     if target in self.names and services is not None and kind in FAR:

@@ -8,6 +8,7 @@ from dnstrail.image.graph import Graph
 from dnstrail.image.record import Record, Sighting, Sum
 
 NEVER = -(1 << 62)  # less than every freshness
+_ALWAYS = 1 << 62
 _DOUBT = 1 << 62  # is subtracted from a doubted stamp, so that it comes after every other
 
 
@@ -57,6 +58,13 @@ class View:
             seen = self.live(record, place)
             stamp = NEVER if seen is None else seen.stamp
         return stamp - _DOUBT if record.doubted and stamp != NEVER else stamp
+
+    def latest(self, record: Record) -> int:
+        """Return a freshness that no relation of a record exceeds: one that is fresher elsewhere need not be read."""
+        if record.late:
+            return _ALWAYS
+        stamp = record.youngest.stamp
+        return stamp - _DOUBT if record.doubted else stamp
 
     def number(self, record: Record, place: int, freshness: int) -> int:
         """Return the number of the last arrived answer that gave a relation this freshness."""
