@@ -68,32 +68,18 @@ class Up:
         return nodes
 
     def _climb(self, view: View, pending: list[str], nodes: int) -> bool:
-        nearer, freshness, into = self.nearer, self.freshness, view.graph.into
+        nearer, freshness = self.nearer, self.freshness
         for node in pending:  # the list grows during the loop: breadth first
-            read: dict[Edge, int] = {}
-            for record in newest_first(into, node):
-                latest = view.latest(record)
-                for place in record.leading_to(node):
-                    edge = owner, _, target = record.edges[place]
-                    if target != node:
-                        continue
-                    view.budget -= 1
-                    if view.budget < 0:
+            for record, place, fresh in _relations(view, node, into=True):
+                owner = record.edges[place][0]
+                if owner not in nearer:
+                    if len(nearer) > nodes:
                         return True
-                    if read.get(edge, NEVER) > latest:
-                        continue  # a later answer makes it fresher
-                    fresh = view.freshness(record, place)
-                    if fresh == NEVER:
-                        continue
-                    read[edge] = fresh
-                    if owner not in nearer:
-                        if len(nearer) > nodes:
-                            return True
-                        nearer[owner] = node
-                        pending.append(owner)
-                    if fresh > freshness.get(owner, NEVER):
-                        freshness[owner] = fresh
-        return False
+                    nearer[owner] = node
+                    pending.append(owner)
+                if fresh > freshness.get(owner, NEVER):
+                    freshness[owner] = fresh
+        return view.budget < 0
 
 
 Rank = tuple[int, int, int]  # of an address: its freshness (negative), the number of the answer, its place there
@@ -135,32 +121,17 @@ class Down:
         nodes: int,
     ) -> bool:
         """Walk from the pending names. If `services` is a list, add the targets of MX and SRV to it instead."""
-        out = view.graph.out
         for node in pending:  # the list grows during the loop: breadth first
-            read: dict[Edge, int] = {}
-            for record in newest_first(out, node):
-                latest = view.latest(record)
-                for place in record.owned_by(node):
-                    edge = owner, kind, target = record.edges[place]
-                    if owner != node:
-                        continue
-                    view.budget -= 1
-                    if view.budget < 0:
-                        return True
-                    if read.get(edge, NEVER) > latest:
-                        continue  # a later answer makes it fresher
-                    fresh = view.freshness(record, place)
-                    if fresh == NEVER:
-                        continue
-                    read[edge] = fresh
-                    if self._note(kind, target, (-fresh, view.number(record, place, fresh), place), addresses, nodes):
-                        return True
-                    if target in self.names and services is not None and kind in FAR:
-                        services.append(target)
-                    elif target in self.names and target not in seen:
-                        seen.add(target)
-                        pending.append(target)
-        return False
+            for record, place, fresh in _relations(view, node, into=False):
+                _, kind, target = record.edges[place]
+                if self._note(kind, target, (-fresh, view.number(record, place, fresh), place), addresses, nodes):
+                    return True
+                if target in self.names and services is not None and kind in FAR:
+                    services.append(target)
+                elif target in self.names and target not in seen:
+                    seen.add(target)
+                    pending.append(target)
+        return view.budget < 0
 
     def _note(self, kind: int, target: str, rank: Rank, addresses: dict[str, Rank], nodes: int) -> bool:
         """Note the target of a relation by its freshness; return True if the bound on nodes leaves it out."""
@@ -184,6 +155,31 @@ class Down:
 
 
 _ADDRESSES, _BINDINGS = frozenset({1, 28}), frozenset({64, 65})  # A and AAAA; SVCB and HTTPS
+
+
+def _relations(view: View, node: str, *, into: bool) -> Iterator[tuple[Record, int, int]]:
+    """Yield the live forward relations into a node, or out of it: record, place and freshness.
+
+    A relation that several answers state comes from the latest ones. The budget of the view bounds how many are read;
+    it is negative if that bound left some out.
+    """
+    end = 2 if into else 0
+    read: dict[Edge, int] = {}
+    for record in newest_first(view.graph.into if into else view.graph.out, node):
+        latest = view.latest(record)
+        for place in record.leading_to(node) if into else record.owned_by(node):
+            edge = record.edges[place]
+            if edge[end] != node:
+                continue
+            view.budget -= 1
+            if view.budget < 0:
+                return
+            if read.get(edge, NEVER) > latest:
+                continue
+            fresh = view.freshness(record, place)
+            if fresh != NEVER:
+                read[edge] = fresh
+                yield record, place, fresh
 
 
 def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
