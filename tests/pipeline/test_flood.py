@@ -50,7 +50,10 @@ def network() -> Iterator[Hosts]:
 
 
 def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_path, capsys):
-    """99 % reach the cache and a signature worker; received and counted losses add up to the number sent."""
+    """99 % reach the cache and a signature worker; received and counted losses add up to the number sent, or more.
+
+    The losses of the kernel also contain events of other processes of this host.
+    """
     counting = tmp_path / "counting.py"
     counting.write_text(SIGNATURE)
     options = [
@@ -73,7 +76,7 @@ def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_
         counted = {arg["name"]: arg["value"] for arg in finding["args"]}["received"]
         at_probe = lost(stats, "kernel", "probe")
         wait_until(
-            lambda: counted + at_probe + lost(run.stats(), "workers") == sent,
+            lambda: counted + at_probe + lost(run.stats(), "workers") >= sent,
             "the signature worker to report its losses",
         )
     with capsys.disabled():
@@ -82,7 +85,7 @@ def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_
             f"coverage {finding['coverage']}\n"
         )
     assert received(stats) >= 0.99 * sent
-    assert received(stats) + at_probe + lost(stats, "bus", "decoder") == sent
+    assert received(stats) + at_probe + lost(stats, "bus", "decoder") >= sent
     assert counted >= 0.99 * sent
 
 
@@ -109,7 +112,7 @@ def test_a_signature_that_wants_none_of_a_flood(network, tmp_path, capsys):
         )
     assert received(stats) >= 0.99 * sent
     assert lost(stats, "kernel", "probe", "workers") <= 0.01 * sent
-    assert received(stats) + lost(stats, "kernel", "probe", "bus", "decoder") == sent
+    assert received(stats) + lost(stats, "kernel", "probe", "bus", "decoder") >= sent
 
 
 def flood_with_exits(network: Hosts, pool: ThreadPoolExecutor) -> int:
