@@ -24,7 +24,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def main() -> int:
-    """Run both and print their tables; return 1 if a bound did not hold."""
+    """Run both without the collector, as the cache runs, and print their tables; return 1 if a bound did not hold."""
+    gc.disable()
     return 0 if all([fresh_names(), rotating_addresses()]) else 1
 
 
@@ -87,8 +88,7 @@ def new_image() -> Image:
 
 
 def resident() -> int:
-    """Return the resident set of this process in bytes, after a collection."""
-    gc.collect()
+    """Return the resident set of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 

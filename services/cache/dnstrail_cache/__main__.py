@@ -22,8 +22,6 @@ from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
 from dnstrail_cache.worker import TOPICS, run
 
-# The image frees its parts by reference counts. Frequent collections over all of it would cost a third of the time.
-_COLLECT = (50_000, 20, 100)
 _EXAMPLES = examples(
     "dnstrail cache",
     "dnstrail cache --dnscache size=20000,grace=120",
@@ -57,8 +55,7 @@ def command(
     folder = socket_path(address).parent
     drop_privileges(user_of_worker(user, folder), folder)
     stop = stop_on_signals()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT)
+    gc.disable()  # the cache makes no reference cycles, and a collection over its image delays all lookups
     bus = ZmqBus()
     try:
         server = bus.server(address)

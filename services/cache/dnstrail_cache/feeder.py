@@ -70,20 +70,22 @@ class Feeder:
                 self._doubt()
             self._state.follower.batch(topic, batch)
             self._state.applied += len(batch.events)
-            live = self._state.live
-            shift = self._state.stream.shift_of(batch.start) if live else 0
-            for event in batch.events:
-                stamp = self._stamp(event.timestamp + shift) if live else event.timestamp
-                outcome = apply_event(self._state.image, topic, event, live=live, stamp=stamp, host=batch.host)
-                if outcome.conflict:
-                    self._report(event, batch)
+            self._apply_events(topic, batch)
 
-    def _stamp(self, stamp: int) -> int:
-        """Return the stamp of an event, or the time of its arrival if the stamp is ahead of it."""
-        now = self._state.now
-        if stamp - now > _AHEAD:
-            self._state.counters["stamp_ahead"] += 1
-        return min(stamp, now)
+    def _apply_events(self, topic: str, batch: Batch) -> None:
+        """Apply the events of a batch that has just arrived: no stamp of a live event is ahead of now."""
+        state, image, host = self._state, self._state.image, batch.host
+        live, now = state.live, state.now
+        shift = state.stream.shift_of(batch.start) if live else 0
+        for event in batch.events:
+            stamp = event.timestamp + shift
+            if live and stamp > now:
+                if stamp - now > _AHEAD:
+                    state.counters["stamp_ahead"] += 1
+                stamp = now
+            outcome = apply_event(image, topic, event, live=live, stamp=stamp, host=host)
+            if outcome.conflict:
+                self._report(event, batch)
 
     def _end_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live

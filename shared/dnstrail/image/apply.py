@@ -17,6 +17,7 @@ from dnstrail.image.image import FeedOutcome, Image
 from dnstrail.image.trails.server_names import ServerNameSighting
 
 TOPICS = (NET_PACKET_DNS, NET_TCP_CONNECT, NET_SERVER_NAME)
+_NO_OUTCOME = FeedOutcome()
 
 
 def apply_event(
@@ -29,7 +30,8 @@ def apply_event(
     """
     stamp = event.timestamp if stamp is None else stamp
     if topic == NET_PACKET_DNS:
-        foreign, asked = event.args.get("foreign"), GETADDRINFO in event.args
+        args = event.args
+        foreign, asked = (args.get("foreign"), GETADDRINFO in args) if args else (None, False)
         known = foreign if isinstance(foreign, bool) else None  # whoever publishes may send any value
         circumstances = Circumstances(event.flow, event.process, live, known, asked, host)
         return image.feed(stamp, event.payload, circumstances)
@@ -37,7 +39,7 @@ def apply_event(
         _apply_connection(image, stamp, event)
     elif topic == NET_SERVER_NAME:
         _apply_server_name(image, stamp, event)
-    return FeedOutcome()
+    return _NO_OUTCOME
 
 
 def _apply_connection(image: Image, stamp: int, event: Captured) -> None:

@@ -54,6 +54,10 @@ class Ring(Generic[T]):
         link = self._end.newer
         return None if link is None else link.root
 
+    def close(self) -> None:
+        """Give up an empty ring: its end is its own neighbour, and this cycle would hold it in memory."""
+        self._end.remove()
+
     def __iter__(self) -> Iterator[T]:
         link = self._end.newer
         while link is not None and link.root is not None:
@@ -73,6 +77,11 @@ class Order(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         yield from self.ended
         yield from self.used
+
+    def close(self) -> None:
+        """Give up both rings, which are empty."""
+        self.used.close()
+        self.ended.close()
 
 
 class Party(Order[T]):

@@ -82,11 +82,12 @@ class Places:
     def remove(self, root: Root) -> None:
         """Remove a root, and its party if this was its only root."""
         del self.roots[root.name]
+        root.leave()
         party = root.party
         party.places -= 1
         if not party.places:
             del self._parties[party.key]
-        root.leave()
+            party.close()
 
     def _greedy(self) -> list[Party[Root]]:
         """Return the parties that hold more than half of all places, or of all relations."""
