@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -34,7 +34,7 @@ class LookupResult(msgspec.Struct, frozen=True):
         return msgspec.structs.asdict(self)
 
 
-_LEAST = 64  # records that every lookup reads, whatever others of the same request have read
+_LEAST: Final = 64  # records that every lookup reads, whatever others of the same request have read
 
 
 class Origin(NamedTuple):
@@ -171,7 +171,8 @@ class Down:
         return len(self.near) + len(self.far) + len(self.names)
 
 
-_ADDRESSES, _BINDINGS = frozenset({1, 28}), frozenset({64, 65})  # A and AAAA; SVCB and HTTPS
+_ADDRESSES: Final = frozenset({1, 28})  # A and AAAA
+_BINDINGS: Final = frozenset({64, 65})  # SVCB and HTTPS
 
 
 def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:

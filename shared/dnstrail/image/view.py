@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from dnstrail.image.graph import Graph
 from dnstrail.image.record import Record, Sighting, Sum
 
-NEVER = -(1 << 62)  # before every stamp, doubted ones too
-_DOUBT = 1 << 62  # a doubted stamp comes after every other
+NEVER: Final = -(1 << 62)  # before every stamp, doubted ones too
+_DOUBT: Final = 1 << 62  # a doubted stamp comes after every other
 
 
 class View:
