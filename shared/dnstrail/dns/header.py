@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 import msgspec
 
 from dnstrail.dns.name import ordinary_name_end, read_name
 from dnstrail.errors import BadMessage
 
-HEADER = 12  # bytes
-IN = 1
-_QR = 0x8000
-_header = struct.Struct("!2H2H").unpack_from
-_class = struct.Struct("!H").unpack_from
+HEADER: Final = 12  # bytes
+IN: Final = 1
+_QR: Final = 0x8000
+_header: Final = struct.Struct("!2H2H").unpack_from
+_class: Final = struct.Struct("!H").unpack_from
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):

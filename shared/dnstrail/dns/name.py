@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import cast
+from typing import Final, cast
 
 import msgspec
 
 from dnstrail.dns.names import PLAIN, ROOT, label_text
 from dnstrail.errors import BadMessage
 
-MAX_NAME = 255  # bytes on the wire, with the byte of the root
-MAX_POINTERS = 16  # in one name, as in dnspython
-POINTER = 0xC000  # POINTER + offset is a pointer to the offset
-_POINTER_BYTE = POINTER >> 8
-_RESERVED = 0x40  # the lowest byte that is not the length of a label (RFC 1035, 4.1.4: 0x40 and 0x80 are reserved)
+MAX_NAME: Final = 255  # bytes on the wire, with the byte of the root
+MAX_POINTERS: Final = 16  # in one name, as in dnspython
+POINTER: Final = 0xC000  # POINTER + offset is a pointer to the offset
+_POINTER_BYTE: Final = POINTER >> 8
+_RESERVED: Final = 0x40  # the lowest byte that is no length of a label (RFC 1035, 4.1.4: 0x40 and 0x80 are reserved)
 
 # Ordinary labels have at most 32 bytes, so that no length equals a character, and nothing to escape. One match finds
 # their end, and one translation makes their text: the length of each label becomes the dot before it.
-_LENGTHS = bytes(range(1, 33))
+_LENGTHS: Final = bytes(range(1, 33))
 _LABEL = b"|".join(b"%s[%sA-Z]{%d}" % (re.escape(bytes([length])), re.escape(PLAIN), length) for length in _LENGTHS)
 _Match = Callable[[bytes, int, int], re.Match[bytes]]
 # Greedy, not possessive: before Python 3.11.5 a possessive group of alternatives may match what no alternative does.
-_ordinary_labels = cast(_Match, re.compile(b"(?:%s){0,127}" % _LABEL).match)  # always matches, if only no label
-_ordinary_name = re.compile(b"(?:%s){1,127}\0" % _LABEL).match
-_DOTTED = bytes(range(256)).lower().translate(bytes.maketrans(_LENGTHS, b"." * len(_LENGTHS)))
+_ordinary_labels: Final = cast(_Match, re.compile(b"(?:%s){0,127}" % _LABEL).match)  # always matches, if only no label
+_ordinary_name: Final = re.compile(b"(?:%s){1,127}\0" % _LABEL).match
+_DOTTED: Final = bytes(range(256)).lower().translate(bytes.maketrans(_LENGTHS, b"." * len(_LENGTHS)))
 
 
 class Name(msgspec.Struct, frozen=True, gc=False):
@@ -61,13 +61,13 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
     at = _ordinary_labels(wire, start, end).end()
     last = wire[at] if at < end else _RESERVED
     if last == 0 and at - start < MAX_NAME:
-        name = known[start] = Name(wire[start + 1 : at].translate(_DOTTED).decode() or ROOT, at + 1 - start, at + 1)
+        name = known[start] = Name(wire[start:at].translate(_DOTTED).decode()[1:] or ROOT, at + 1 - start, at + 1)
         return name
     if last >= _POINTER_BYTE and at + 1 < end:
         target = (last << 8 | wire[at + 1]) - POINTER
         rest = known.get(target) or _read_rest(wire, target, known)
         if rest and rest.end <= start and rest.pointers < MAX_POINTERS and at - start + rest.length <= MAX_NAME:
-            text = wire[start + 1 : at].translate(_DOTTED).decode()
+            text = wire[start:at].translate(_DOTTED).decode()[1:]
             if rest.length > 1:
                 text = f"{text}.{rest.text}" if text else rest.text
             name = known[start] = Name(text or ROOT, at - start + rest.length, at + 2, rest.pointers + 1, rest.end)
@@ -86,7 +86,7 @@ def ordinary_name_end(wire: bytes, start: int) -> int:
 
 def ordinary_text(wire: bytes, start: int, end: int) -> str:
     """Return the text of an ordinary name without pointers; `end` is the offset behind its root."""
-    return wire[start + 1 : end - 1].translate(_DOTTED).decode() or ROOT
+    return wire[start : end - 1].translate(_DOTTED).decode()[1:] or ROOT
 
 
 def _read_rest(wire: bytes, target: int, known: Known) -> Name | None:

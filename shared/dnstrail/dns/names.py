@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
 import dns.exception
 import dns.name
 
-ROOT = "."
-V4_MAPPED = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6 form (RFC 4291, section 2.5.5.2)
+ROOT: Final = "."
+V4_MAPPED: Final = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6 form (RFC 4291, section 2.5.5.2)
 # Bytes that dnspython's text form of a label leaves as they are, without upper case.
-PLAIN = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
-_ESCAPED = [dns.name.Name((bytes([c]),)).to_text() for c in range(256)]
-_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
-_MAX_TEXT = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
-_V4_SUFFIX = ".in-addr.arpa"
-_V6_SUFFIX = ".ip6.arpa"
-_PACKED_LENGTHS = (4, 16)
-_NIBBLES = frozenset("0123456789abcdef")
-_OCTETS = frozenset(map(str, range(256)))
+PLAIN: Final = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
+_ESCAPED: Final = [dns.name.Name((bytes([c]),)).to_text() for c in range(256)]
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_MAX_TEXT: Final = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
+_V4_SUFFIX: Final = ".in-addr.arpa"
+_V6_SUFFIX: Final = ".ip6.arpa"
+_PACKED_LENGTHS: Final = (4, 16)
+_NIBBLES: Final = frozenset("0123456789abcdef")
+_OCTETS: Final = frozenset(map(str, range(256)))
 
 
 def label_text(label: bytes) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 from dnstrail.dns.header import HEADER, IN, Header
 from dnstrail.dns.name import POINTER, Known, Name, ordinary_text, read_name
 from dnstrail.dns.names import is_node, is_reverse, packed_address_text, reverse_address
 from dnstrail.errors import BadMessage
 
-_LENGTHS = {1: 4, 28: 16}  # bytes of the address in A and AAAA
-_NAME_OFFSETS = {5: 0, 15: 2}  # offset of the target in the RDATA of CNAME and MX
-_POINTERS = {12: 0}  # the same in the answer to a reverse question: PTR
-_fields = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, and length of the RDATA
-_SIZE = 12
+_LENGTHS: Final = {1: 4, 28: 16}  # bytes of the address in A and AAAA
+_NAME_OFFSETS: Final = {5: 0, 15: 2}  # offset of the target in the RDATA of CNAME and MX
+_POINTERS: Final = {12: 0}  # the same in the answer to a reverse question: PTR
+_fields: Final = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, length of the RDATA
+_SIZE: Final = 12
 
 UsualAnswer = tuple[str, list[tuple[str, int, str]], list[int]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 import msgspec
 
@@ -14,7 +15,7 @@ from dnstrail.image.copies import Copies, FirstAnswers, Packet, conflicts
 from dnstrail.image.parties import Doubts, party_of
 from dnstrail.image.queries import ANY, Address, Key, Queries, Query, address_of, servers_of
 
-POLICIES = ("auto", "accept", "reject")
+POLICIES: Final = ("auto", "accept", "reject")
 
 
 class Verdict(msgspec.Struct, gc=False):

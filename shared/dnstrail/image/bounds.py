@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-_RELATIONS, _RELATIONS_A_ROOT = 1 << 17, 26  # in all at least, and for each place
-SECOND = 1_000_000_000  # ns
+_RELATIONS: Final = 1 << 17  # in all at least
+_RELATIONS_A_ROOT: Final = 26
+SECOND: Final = 1_000_000_000  # ns
 
 
 class Bounds(msgspec.Struct, frozen=True):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from dnstrail.image.answer import Edge
 from dnstrail.image.queries import COPY, REORDER, WINDOW, Address, Key, Query, Socket, may_answer
 
-_HELD = 32768  # entries in one half of a table
+_HELD: Final = 32768  # entries in one half of a table
 _Entry = TypeVar("_Entry")
-MAX_EDGES = 64  # of a first answer; a larger one is not held, and no conflict with it is found
+MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no conflict with it is found
 
 
 class Halves(Generic[_Entry]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -26,12 +26,13 @@ from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTab
 from dnstrail.image.trails.trail import MAX_TRAILS, Trails, find_trails
 from dnstrail.image.view import View
 
-_NEVER = -(1 << 61)
-_AA, _RA = 0x0400, 0x0080
-_LLMNR = 5355  # the port of RFC 4795
-_UNKNOWN = Circumstances()
-_ANYBODY = Connection()
-_ALWAYS = 1 << 60  # ns: nothing of a file is removed by time
+_NEVER: Final = -(1 << 61)
+_AA: Final = 0x0400
+_RA: Final = 0x0080
+_LLMNR: Final = 5355  # the port of RFC 4795
+_UNKNOWN: Final = Circumstances()
+_ANYBODY: Final = Connection()
+_ALWAYS: Final = 1 << 60  # ns: nothing of a file is removed by time
 
 
 class FeedOutcome(NamedTuple):
@@ -45,7 +46,7 @@ class FeedOutcome(NamedTuple):
     conflict: bool = False
 
 
-_IGNORED = FeedOutcome()
+_IGNORED: Final = FeedOutcome()
 
 
 class Image:
@@ -293,7 +294,7 @@ def _is_multicast(packed: bytes) -> bool:
     return packed[:1] == b"\xff" if len(packed) == 16 else packed[:1] in _GROUPS  # noqa: PLR2004 - IPv6
 
 
-_GROUPS = frozenset(bytes([first]) for first in range(224, 240))
+_GROUPS: Final = frozenset(bytes([first]) for first in range(224, 240))
 
 
 def _party(circumstances: Circumstances, verdict: Verdict) -> PartyKey:

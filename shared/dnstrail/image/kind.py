@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 
 class Kind(IntEnum):
@@ -18,5 +19,7 @@ class Kind(IntEnum):
     HTTPS = 65
 
 
-MX, SRV, PTR = int(Kind.MX), int(Kind.SRV), int(Kind.PTR)
-FAR = frozenset({MX, SRV})  # kinds that lead to the addresses of other services, not of the name itself
+MX: Final = int(Kind.MX)
+SRV: Final = int(Kind.SRV)
+PTR: Final = int(Kind.PTR)
+FAR: Final = frozenset({MX, SRV})  # kinds that lead to the addresses of other services, not of the name itself

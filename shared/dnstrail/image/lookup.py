@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -35,7 +35,7 @@ class LookupResult(msgspec.Struct, frozen=True):
         return msgspec.structs.asdict(self)
 
 
-_LEAST = 64  # records that each lookup may read for its origin, whatever other lookups of its request have read
+_LEAST: Final = 64  # records that each lookup may read for its origin, whatever other lookups of its request have read
 
 
 class Origin(NamedTuple):

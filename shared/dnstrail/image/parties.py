@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from typing import Final
 
 from dnstrail.captured import Flow
 from dnstrail.image.answer import CGROUP, Circumstances, PartyKey
 from dnstrail.image.bounds import SECOND
 
 Side = tuple[PartyKey, bool]  # a party; True: the queries that it sends, False: those that it receives
-DOUBT = 30 * SECOND
-MAX_DOUBTS = 16384  # sides of parties in doubt; beyond it all parties are in doubt instead of the oldest
-_MAX_HOSTS = 64  # hosts in doubt; beyond it all hosts are
-_NEVER = -(1 << 61)
+DOUBT: Final = 30 * SECOND
+MAX_DOUBTS: Final = 16384  # sides of parties in doubt; beyond it all parties are in doubt instead of the oldest
+_MAX_HOSTS: Final = 64  # hosts in doubt; beyond it all hosts are
+_NEVER: Final = -(1 << 61)
 
 
 def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from typing import Final
 
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.names import V4_MAPPED
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.parties import Doubts, Side
 
-WINDOW = 30 * SECOND  # for which a query waits
-REORDER = SECOND  # by which the stamp of a response may precede its query
-COPY = SECOND // 10  # within which the same bytes between the same ends are copies of one packet
-MAX_SIGHTINGS = 64  # of one query that wait; beyond it the oldest is evicted
-SHARE = 1024  # queries that may wait on one side of a party
-ALL_SHARES = 16384  # queries that may wait on all sides; more than 16 sides have equal parts of it
-_STEPS = 4  # queries of one side that one call drops because they are too old
+WINDOW: Final = 30 * SECOND  # for which a query waits
+REORDER: Final = SECOND  # by which the stamp of a response may precede its query
+COPY: Final = SECOND // 10  # within which the same bytes between the same ends are copies of one packet
+MAX_SIGHTINGS: Final = 64  # of one query that wait; beyond it the oldest is evicted
+SHARE: Final = 1024  # queries that may wait on one side of a party
+ALL_SHARES: Final = 16384  # queries that may wait on all sides; more than 16 sides have equal parts of it
+_STEPS: Final = 4  # queries of one side that one call drops because they are too old
 
 Address = tuple[bytes, int]
 Key = tuple[object, ...]

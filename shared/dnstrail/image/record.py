@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from dnstrail.image.answer import Edge, Evidence
 from dnstrail.image.order import Link, Party
 
-NOWHERE = -(1 << 40)  # the bucket of a record that is in no bucket
-MAX_SIGHTINGS = 16  # of one record that are held one by one
-_INDEXED = 16  # edges of a record; a longer record finds its edges by an index
-_PLACES = [range(size) for size in range(_INDEXED + 1)]
+NOWHERE: Final = -(1 << 40)  # the bucket of a record that is in no bucket
+MAX_SIGHTINGS: Final = 16  # of one record that are held one by one
+_INDEXED: Final = 16  # edges of a record; a longer record finds its edges by an index
+_PLACES: Final = [range(size) for size in range(_INDEXED + 1)]
 
 
 class Sighting:

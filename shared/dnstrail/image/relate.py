@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from heapq import heappop, heappush
+from typing import Final
 
 import msgspec
 
@@ -17,8 +18,8 @@ from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.kind import Kind
 
-MAX_TTL = 7 * 24 * 3600
-_ADDRESSES = frozenset({int(Kind.A), int(Kind.AAAA)})
+MAX_TTL: Final = 7 * 24 * 3600
+_ADDRESSES: Final = frozenset({int(Kind.A), int(Kind.AAAA)})
 Found = tuple[Edge, int]  # a relation and its life in ns
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from dnstrail.image.answer import Answer
 from dnstrail.image.bounds import Bounds
@@ -11,8 +12,8 @@ from dnstrail.image.places import Places
 from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.wheel import Wheel
 
-_STEPS = 4  # deadlines that one answer handles; the others wait for a sweep
-_SEARCH = 64  # deadlines that an eviction handles, to find roots that have ended
+_STEPS: Final = 4  # deadlines that one answer handles; the others wait for a sweep
+_SEARCH: Final = 64  # deadlines that an eviction handles, to find roots that have ended
 
 
 class Store:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from dnstrail.image.graph import Graph
 from dnstrail.image.record import Record, Sighting, Sum
 
-NEVER = -(1 << 62)  # less than every freshness
-_ALWAYS = 1 << 62
-_DOUBT = 1 << 62  # is subtracted from a doubted stamp, so that it comes after every other
+NEVER: Final = -(1 << 62)  # less than every freshness
+_ALWAYS: Final = 1 << 62
+_DOUBT: Final = 1 << 62  # is subtracted from a doubted stamp, so that it comes after every other
 
 
 class View:

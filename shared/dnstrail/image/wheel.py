@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from itertools import islice
+from typing import Final
 
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.record import NOWHERE, Record
 
-_FINE = 600  # seconds ahead for which each second has a bucket
-_COARSE = 64  # seconds of a bucket beyond that. It is reached early, and its records are put back
-_SEARCHED = 64  # records of the present second that are searched for one that is due
+_FINE: Final = 600  # seconds ahead for which each second has a bucket
+_COARSE: Final = 64  # seconds of a bucket beyond that. It is reached early, and its records are put back
+_SEARCHED: Final = 64  # records of the present second that are searched for one that is due
 
 
 class Wheel:
