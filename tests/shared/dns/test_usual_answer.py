@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing, suppress
 from random import Random
 
 import pytest
@@ -130,11 +131,7 @@ def test_both_readers_agree_on_hostile_messages(case):
 @pytest.mark.parametrize("path", CAPTURES[::5], ids=lambda path: path.name)
 def test_both_readers_agree_on_captures(path):
     """Every response of real captures is read alike."""
-    try:
-        source = open_source(str(path))
+    with suppress(CaptureError), closing(open_source(str(path))) as source:  # some are broken on purpose
         while (captured := source.read(100)) is not None:
             for _, event in captured:
                 stated(event.payload)
-        source.close()
-    except CaptureError:
-        pass  # some are broken on purpose
