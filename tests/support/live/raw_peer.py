@@ -36,10 +36,16 @@ def connection(path: Path, sent: bytes = b"") -> Iterator[socket.socket]:
         yield peer
 
 
+def finish_handshake(connected: socket.socket) -> None:
+    """Wait for the first byte of the other end's READY: libzmq refuses frames that come before it has sent READY."""
+    assert all(connected.recv(1) for _ in range(len(GREETING) + 1)), "the other end closed the connection"
+
+
 @contextmanager
 def peer(path: Path, kind: bytes) -> Iterator[socket.socket]:
     """Connect as a socket of a kind; a thread reads and discards everything that arrives."""
     with connection(path, GREETING + ready(kind)) as connected:
+        finish_handshake(connected)
         thread = threading.Thread(target=_discard, args=(connected,), daemon=True)
         thread.start()
         try:
