@@ -49,7 +49,7 @@ def test_a_message_is_stored_with_its_circumstances(image):
 
 def test_a_foreign_of_a_wrong_type_is_unknown():
     """An argument `foreign` that is no bool is stored as unknown."""
-    image = Image()
+    image = Image(unmatched="accept")
     apply_event(image, NET_PACKET_DNS, event(0, ANSWER, to_client(socket=7), APP, foreign=7), live=True)
     assert image.store.places.roots["a"].latest.youngest.evidence.foreign is None
 
