@@ -73,16 +73,16 @@ def test_repeated_keys_share_the_bound(state, monkeypatch):
     """The results of a key that `get_many` repeats are cut beyond the bound, and marked as truncated."""
     monkeypatch.setattr(answers, "_MAX_NODES", 12)
     found = answers.answer(GetMany(keys=("192.0.2.1",) * 4), state)
-    assert [len(data["dns_queries"]) for data in found] == [4, 4, 1, 1]
-    assert [data["truncated"] for data in found] == [False, False, True, True]
-    assert [data["dns_root"] for data in found] == ["n3.com"] * 4
+    assert [len(data.dns_queries) for data in found] == [4, 4, 1, 1]
+    assert [data.truncated for data in found] == [False, False, True, True]
+    assert [data.dns_root for data in found] == ["n3.com"] * 4
 
 
 def test_the_spellings_of_a_key_are_one_lookup(state):
     """A key that `get_many` repeats in 1,000 spellings is one lookup, and counts as 1,000 hits."""
     spellings = [" " * number + "192.0.2.1" for number in range(998)]
     found = answers.answer(GetMany(keys=(*spellings, "::ffff:192.0.2.1", "1.2.0.192.in-addr.arpa")), state)
-    assert [data["dns_root"] for data in found] == ["n3.com"] * 1000
+    assert [data.dns_root for data in found] == ["n3.com"] * 1000
     assert all(data == found[0] for data in found)
     assert state.counters == {"hits": 1000}
 

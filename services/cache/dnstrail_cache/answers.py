@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from functools import singledispatch
-from typing import Any
+from typing import Any, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from dnstrail.image import LookupResult, Trails
+from dnstrail.image import Trail as FoundTrail
+from dnstrail.image.trails.asker import Asker
 from dnstrail.image.trails.names import AddressNames
+from dnstrail.image.trails.server_names import SeenServerName
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
@@ -30,6 +33,7 @@ from dnstrail.protocol.lookups import (
 from dnstrail_cache.losses import losses_by_hop, worst_cgroups
 from dnstrail_cache.state import CacheState
 
+Seen = TypeVar("Seen", FoundTrail, Asker, SeenServerName)
 _MAX_NODES = 65536  # names and addresses in one reply, since no request may delay all others
 _RANKING = 0.02  # seconds for all connections of one `rank` request, for the same reason
 
@@ -45,27 +49,26 @@ def answer(request: Request, _state: CacheState) -> Any:
 
 
 @answer.register
-def _get(request: Get, state: CacheState) -> dict[str, Any]:
-    found = state.image.get(request.key, now=state.now, at=state.moment(request.at))
-    data = _data(found, state)
-    if data is None:
+def _get(request: Get, state: CacheState) -> LookupResult:
+    found = _counted(state.image.get(request.key, now=state.now, at=state.moment(request.at)), state)
+    if found is None:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
-    return data
+    return found
 
 
 @answer.register
-def _get_many(request: GetMany, state: CacheState) -> list[dict[str, Any] | None]:
+def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None]:
     """Look up all keys as of one moment; the reply has a bounded number of names and addresses."""
-    results: list[dict[str, Any] | None] = []
+    results: list[LookupResult | None] = []
     budget = _MAX_NODES
     for found in state.image.get_many(request.keys, now=state.now, at=state.moment(request.at)):
-        results.append(_cut(_data(found, state), budget))
+        results.append(_cut(_counted(found, state), budget))
         budget -= _size(results[-1])
     return results
 
 
 @answer.register
-def _trail(request: Trail, state: CacheState) -> dict[str, Any]:
+def _trail(request: Trail, state: CacheState) -> Trails:
     at = state.moment(request.at)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
@@ -150,36 +153,34 @@ def _likeliest(names: AddressNames, to: ConnectionTo, state: CacheState) -> list
     return names.likeliest(to.connection)
 
 
-def _data(found: LookupResult | None, state: CacheState) -> dict[str, Any] | None:
+def _counted(found: LookupResult | None, state: CacheState) -> LookupResult | None:
     state.counters["misses" if found is None else "hits"] += 1
-    return None if found is None else found.fields
+    return found
 
 
-def _size(data: dict[str, Any] | None) -> int:
-    return len(data["dns_queries"]) + len(data["ip_addresses"]) if data else 0
+def _size(found: LookupResult | None) -> int:
+    return len(found.dns_queries) + len(found.ip_addresses) if found else 0
 
 
-def _cut(data: dict[str, Any] | None, budget: int) -> dict[str, Any] | None:
+def _cut(found: LookupResult | None, budget: int) -> LookupResult | None:
     """Return a result with about `budget` names and addresses at most, and at least one of each."""
-    if data is None or _size(data) <= budget:
-        return data
+    if found is None or _size(found) <= budget:
+        return found
     most = max(budget // 2, 1)
-    lists = {name: data[name][:most] for name in ("ip_addresses", "dns_queries")}
-    return {**data, **lists, "truncated": True}
+    addresses, names = found.ip_addresses[:most], found.dns_queries[:most]
+    return replace(found, ip_addresses=addresses, dns_queries=names, truncated=True)
 
 
-def _shown(trails: Trails, difference: float) -> dict[str, Any]:
-    """Return trails with their times in wall time: the time of the stream plus a difference (seconds)."""
-    data: dict[str, Any] = msgspec.to_builtins(trails)
-    for trail in data["trails"]:
-        for one in (trail, *trail["asked"]):
-            _shift(one, difference)
-    for named in data["server_names"]:
-        _shift(named, difference)
-    return data
+def _shown(trails: Trails, difference: float) -> Trails:
+    """Return trails with their times in wall time, which is ahead of the stream by a difference (seconds)."""
+    if not difference:
+        return trails
+    shown = [
+        replace(_shifted(trail, difference), asked=[_shifted(one, difference) for one in trail.asked])
+        for trail in trails.trails
+    ]
+    return replace(trails, trails=shown, server_names=[_shifted(one, difference) for one in trails.server_names])
 
 
-def _shift(times: dict[str, Any], difference: float) -> None:
-    if difference:
-        times["first_seen"] += difference
-        times["last_seen"] += difference
+def _shifted(seen: Seen, difference: float) -> Seen:
+    return replace(seen, first_seen=seen.first_seen + difference, last_seen=seen.last_seen + difference)

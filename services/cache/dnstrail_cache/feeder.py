@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -19,8 +19,9 @@ from dnstrail_cache.health import TurnTimes
 from dnstrail_cache.state import CacheState
 
 TOPICS = (*EVENT_TOPICS, TURN)
-_AT_ONCE = 0.02  # seconds for the messages of one step: lookups wait meanwhile
+_AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
+_EVENTS_AT_ONCE = 16  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
 _AHEAD = 1_000_000  # ns by which a stamp may be ahead of its arrival without being counted
 
@@ -40,26 +41,38 @@ class Feeder:
         self._loss_reporter = LossReporter()
         self._lost_on_bus = 0
         self._silent: set[str] = set()
+        self._applying: Iterator[bool] = iter(())  # the rest of the batch at hand
 
-    def drain(self) -> None:
-        """Apply the messages that have arrived, for a bounded time, and remove what has ended."""
-        state = self._state
-        until = state.clock.monotonic() + _AT_ONCE
+    def drain(self, seconds: float = _AT_ONCE) -> bool:
+        """Apply what has arrived, for a bounded time, and remove what has ended; return whether more may wait.
+
+        Lookups wait meanwhile. The next call continues a batch that takes longer.
+        """
+        state, more = self._state, True
+        until = state.clock.monotonic() + seconds
         for _ in range(_MESSAGES_AT_ONCE):
-            message = self._subscriber.receive()
-            if message is None:
-                self._note_silence()
-                break
-            try:
-                self._apply(*message)
-            except BadMessage:
-                state.counters["bad_bus_message"] += 1
-            if state.clock.monotonic() >= until:
+            more = self._apply_next()
+            if not more or state.clock.monotonic() >= until:
                 break
         self._count_vanished()
         if state.live:
             state.image.advance(state.now)
         state.image.sweep(_SWEPT_AT_ONCE)
+        return more
+
+    def _apply_next(self) -> bool:
+        """Apply the next events of the batch at hand, or else the next message; return False if there is none."""
+        try:
+            if next(self._applying, False):
+                return True
+            message = self._subscriber.receive()
+            if message is None:
+                self._note_silence()
+                return False
+            self._apply(*message)
+        except BadMessage:
+            self._state.counters["bad_bus_message"] += 1
+        return True
 
     def _apply(self, topic: str, body: bytes) -> None:
         if topic == TURN:
@@ -69,15 +82,18 @@ class Feeder:
             if not self._state.follower.knows(batch.start):
                 self._doubt()
             self._state.follower.batch(topic, batch)
-            self._state.applied += len(batch.events)
-            self._apply_events(topic, batch)
+            self._applying = self._apply_events(topic, batch)
+            next(self._applying, False)
 
-    def _apply_events(self, topic: str, batch: Batch) -> None:
-        """Apply the events of a batch that has just arrived: no stamp of a live event is ahead of now."""
+    def _apply_events(self, topic: str, batch: Batch) -> Iterator[bool]:
+        """Apply the events of a batch that has just arrived, and pause after each few of them.
+
+        No stamp of a live event is ahead of the arrival of its batch.
+        """
         state, image, host = self._state, self._state.image, batch.host
         live, now = state.live, state.now
         shift = state.stream.shift_of(batch.start) if live else 0
-        for event in batch.events:
+        for number, event in enumerate(batch.events, 1):
             stamp = event.timestamp + shift
             if live and stamp > now:
                 if stamp - now > _AHEAD:
@@ -86,6 +102,9 @@ class Feeder:
             outcome = apply_event(image, topic, event, live=live, stamp=stamp, host=host)
             if outcome.conflict:
                 self._report(event, batch)
+            if number % _EVENTS_AT_ONCE == 0:
+                yield True
+        state.applied += len(batch.events)
 
     def _end_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live

@@ -33,7 +33,8 @@ class PendingLookups:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[PendingLookup] = []
+        self._waiting: list[PendingLookup] = []  # the earliest deadline first
+        self._received = 0  # what the follower had received when the marks were checked last
         self._of_client: Counter[bytes] = Counter()
         self._bytes_of_client: Counter[bytes] = Counter()
 
@@ -59,6 +60,9 @@ class PendingLookups:
 
     def take_ready(self, follower: TurnFollower, now: float) -> Iterator[tuple[PendingLookup, bool]]:
         """Remove and yield the lookups that can be answered, each with whether all of its marks are reached."""
+        if not self._waiting or (follower.received == self._received and now < self._waiting[0].deadline):
+            return
+        self._received = follower.received
         waiting: list[PendingLookup] = []
         for lookup in self._waiting:
             complete = is_complete(lookup.request, follower)

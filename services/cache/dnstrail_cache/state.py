@@ -45,7 +45,7 @@ class CacheState:
     @property
     def live(self) -> bool:
         """True if one of the probes captures live traffic."""
-        return any(probe.live for probe in self.probes)
+        return self.follower.live
 
     @property
     def now(self) -> int:

@@ -35,6 +35,7 @@ _POLL = 0.05  # seconds between two checks of the stop signal
 _SOON = 0.005  # the same while lookups wait
 _REQUESTS_AT_ONCE = 256
 _AT_ONCE = 0.05  # seconds for the requests of one step: events wait meanwhile
+_EVENTS = 0.001, 0.02  # seconds for the events of one step, at least and at most: requests wait meanwhile
 
 __all__ = ["TOPICS", "run"]
 
@@ -59,7 +60,8 @@ def run(
     worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher, state.follower)), state, beat)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
-        bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
+        if not worker.behind:
+            bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         worker.step()
     structlog.get_logger().info("stopped", **state.image.counters)
@@ -76,19 +78,30 @@ def _report_to(pusher: Pusher | None, follower: TurnFollower) -> Callable[[Captu
 
 
 class _Worker:
-    """The answering half of the loop. Every request gets exactly one reply, at once or by its deadline."""
+    """The answering half of the loop. Every request gets exactly one reply, at once or by its deadline.
+
+    `behind` states that more events may wait. They get as much time as the requests of the step before, and at least a
+    millisecond.
+    """
 
     def __init__(self, server: Server, feeder: Feeder, state: CacheState, beat: Callable[[], None]) -> None:
         self.pending = PendingLookups()
+        self.behind = False
+        self._events = _EVENTS[0]  # seconds for the events of the next step
         self._server = server
         self._feeder = feeder
         self._state = state
         self._beat = beat
 
     def step(self) -> None:
-        """Apply the events first, so that a lookup finds all that arrived before it; then answer the lookups."""
-        self._feeder.drain()
-        for lookup, complete in self.pending.take_ready(self._state.follower, self._state.clock.monotonic()):
+        """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones."""
+        self.behind = self._feeder.drain(self._events)
+        began = self._state.clock.monotonic()
+        self._answer_waiting(began)
+        self._events = min(max(self._state.clock.monotonic() - began, _EVENTS[0]), _EVENTS[1])
+
+    def _answer_waiting(self, now: float) -> None:
+        for lookup, complete in self.pending.take_ready(self._state.follower, now):
             self._answer(lookup.served, lookup.request, complete=complete)
         until = self._state.clock.monotonic() + _AT_ONCE
         for _ in range(_REQUESTS_AT_ONCE):

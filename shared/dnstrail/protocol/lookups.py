@@ -36,6 +36,7 @@ OVERLOADED = "overloaded"
 SCHEMA = '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string"}'
 OPERATIONS: dict[str, type[Request]] = {}  # every subclass of Request, by the name of its operation
 
+_ENCODE = msgspec.msgpack.Encoder().encode
 _Short = Annotated[str, msgspec.Meta(max_length=256)]
 _ProcessId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 _Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
@@ -199,8 +200,8 @@ def encode_request(op: str, **fields: object) -> bytes:
 
 
 def encode_data(data: object, *, complete: bool = True) -> bytes:
-    """Encode a reply with data; `complete` is False if a mark was not reached."""
-    return msgpack.packb({"v": VERSION, "ok": True, "data": data, "complete": complete})
+    """Encode a reply with data, plain or Structs; `complete` is False if a mark was not reached."""
+    return _ENCODE({"v": VERSION, "ok": True, "data": data, "complete": complete})
 
 
 def encode_error(code: str, message: str, *, complete: bool = True) -> bytes:

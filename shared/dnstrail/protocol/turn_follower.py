@@ -33,12 +33,17 @@ class TurnFollower:
     A turn is reached only if everything of it was received, in every topic: after a loss it is never reached. `lost`
     counts events by topic, and `turn` messages. If a probe does not count its events, each lost batch counts as one
     event. Memory is bounded, however many probes start and however much is lost.
+
+    `live` states that the source of one of the remembered starts is live. `received` counts batches and turns: what is
+    reached changes only with it.
     """
 
     def __init__(self, topics: tuple[str, ...]) -> None:
         self._topics = topics
         self._starts: OrderedDict[str, _Start] = OrderedDict()
         self.lost: Counter[str] = Counter()
+        self.live = False
+        self.received = 0
 
     def knows(self, start: str) -> bool:
         """Return whether anything of a start was received, and is remembered."""
@@ -83,6 +88,7 @@ class TurnFollower:
             start.next[topic] = max(turn.last.get(topic, -1) + 1, start.next.get(topic, 0))
         start.ended = max(start.ended, turn.turn)
         start.last = turn
+        self._note_live()
 
     def reached(self, mark: Mark) -> bool | None:
         """Return whether all of a turn was received: True, None (not yet), or False (never, or not for long)."""
@@ -107,12 +113,18 @@ class TurnFollower:
         """The last turn of every probe start."""
         return [start.last for start in self._starts.values() if start.last]
 
+    def _note_live(self) -> None:
+        self.live = any(probe.live for probe in self.probes)
+
     def _start(self, name: str) -> _Start:
+        """Return a start of which something is received just now."""
+        self.received += 1
         start = self._starts.get(name)
         if start is None:
             start = self._starts[name] = _Start()
             while len(self._starts) > _REMEMBERED_STARTS:
                 self._starts.popitem(last=False)
+                self._note_live()
         else:
             self._starts.move_to_end(name)
         return start
