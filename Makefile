@@ -25,7 +25,7 @@ test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the
 	@deploy/setup-encrypted.sh
 	$(BIN)/python -m pytest $(ARGS)
 
-test-compiled: ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
+test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)
 	@$(MAKE) --no-print-directory $(COMPILED)/.dev
 	$(COMPILED)/bin/dnstrail --version | grep compiled
