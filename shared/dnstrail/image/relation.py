@@ -64,10 +64,14 @@ class Root:
 
 
 class RootSighting(NamedTuple):
-    """The answers of one root that stated a relation: first and last stamp, numbers of first and last message."""
+    """The answers of one root that stated a relation: first and last stamp, numbers of first and last message.
+
+    `ends` is the greatest stamp + TTL that these answers gave.
+    """
 
     first: float
     last: float
+    ends: float
     since: int
     message: int
     root: Root
@@ -159,15 +163,15 @@ class Relation:
             self.before = Relation(self.owner, self.kind, self.target)
         self.before.add(eldest, remembered=self._remembers(eldest))
 
-    def forget(self, root: Root) -> bool:
-        """Drop a root of this relation; return False if it is none of its roots."""
+    def forget(self, root: Root) -> RootSighting | None:
+        """Drop a root of this relation, and return its sighting; None if it is none of its roots."""
         seen = self.roots.get(root.name)
         if seen is None or seen.root is not root:
-            return False
+            return None
         del self.roots[root.name]
         if self.before is not None:
             self.before.roots.pop(root.name, None)
-        return True
+        return seen
 
     def forget_all(self) -> None:
         """Drop everything, so that a deadline that still refers to this relation does not keep it in memory."""
@@ -175,7 +179,10 @@ class Relation:
         self.roots, self.sightings, self.before = _NO_ROOTS, _NO_SIGHTINGS, None
 
     def as_of(self, at: float, grace: float) -> tuple[Relation | None, bool]:
-        """Return the relation as of `at` (None: it had no sighting yet), and whether that is exact."""
+        """Return the relation as of `at`, and whether that is exact.
+
+        The relation is None if it had no sighting yet, or if each root that had stated it by then is forgotten.
+        """
         if at >= self.last_noted:
             return self, True
         if at < self.first_noted:
@@ -189,7 +196,7 @@ class Relation:
                 if sighting.stamp >= past.ends + grace:
                     past.begin()
                 past.add(sighting, remembered=self._remembers(sighting))
-        return past, exact
+        return past if past.roots else None, exact
 
     def _remembers(self, sighting: Sighting) -> bool:
         """Return whether the root of a sighting is still a root of this relation, and was one then."""
@@ -218,15 +225,15 @@ class Relation:
         if noted > self.last_noted:
             self.last_noted = noted
         if remembered:
-            self._remember(root, stamp, order[0])
+            self._remember(root, stamp, ends, order[0])
 
-    def _remember(self, root: Root, stamp: float, message: int) -> None:
+    def _remember(self, root: Root, stamp: float, ends: float, message: int) -> None:
         known = self.roots.get(root.name)
         if known is None:
-            self.roots[root.name] = RootSighting(stamp, stamp, message, message, root)
+            self.roots[root.name] = RootSighting(stamp, stamp, ends, message, message, root)
         else:
-            first, last = min(known.first, stamp), max(known.last, stamp)
-            self.roots[root.name] = RootSighting(first, last, known.since, message, root)
+            first, last, ends = min(known.first, stamp), max(known.last, stamp), max(known.ends, ends)
+            self.roots[root.name] = RootSighting(first, last, ends, known.since, message, root)
 
     def copy(self) -> Relation:
         """Return the sum of all sightings as a relation of its own."""

@@ -102,7 +102,7 @@ class Store:
         relation = self._table(edge.kind).find_or_add(edge)
         new = not relation.count
         if not new and sighting.stamp >= relation.ends + self.bounds.grace:
-            self._forget(relation)
+            self._forget(relation.ends)
             self._detach(relation, keep=sighting.root)
             relation.begin(restarted=sighting.noted)
         held = len(relation.roots)
@@ -124,7 +124,7 @@ class Store:
             _, root = self.roots.popitem(last=False)
             self.counters["evicted_roots"] += 1
             for relation in root.relations:
-                self.held -= relation.forget(root)
+                self._forget_root(relation, root)
                 if not self._is_held(relation):
                     self._remove(relation)
             root.forget()
@@ -166,7 +166,7 @@ class Store:
         del self.roots[root.name]
         for relation in root.relations:  # a late packet may have revived one: bound its roots, too
             if len(relation.roots) > self.bounds.size:
-                self.held -= relation.forget(root)
+                self._forget_root(relation, root)
 
     def _has_ended(self, root: Root, now: float) -> bool:
         grace = self.bounds.grace
@@ -186,7 +186,7 @@ class Store:
             excess, steps = excess - 1, steps - 1
 
     def _remove(self, relation: Relation) -> None:
-        self._forget(relation)
+        self._forget(relation.ends)
         self._detach(relation)
         self._table(relation.kind).remove(relation)
         if relation.owner in self._crowded and relation.owner not in self._table(relation.kind).out:
@@ -202,8 +202,15 @@ class Store:
             if not seen.root.relations and seen.root is not keep and self.roots.get(name) is seen.root:
                 del self.roots[name]
 
-    def _forget(self, relation: Relation) -> None:
-        self.forgotten = max(self.forgotten, relation.ends + self.bounds.grace)
+    def _forget_root(self, relation: Relation, root: Root) -> None:
+        """Drop a root of a relation that other roots may keep: the past is complete once its answers have ended."""
+        seen = relation.forget(root)
+        if seen:
+            self.held -= 1
+            self._forget(seen.ends)
+
+    def _forget(self, ends: float) -> None:
+        self.forgotten = max(self.forgotten, ends + self.bounds.grace)
 
     def _table(self, kind: Kind) -> Edges:
         return self.pointers if kind == Kind.PTR else self.forward

@@ -87,7 +87,7 @@ class View:
         return [relation for relation in relations if self.t < relation.ends + self.grace]
 
     def _past(self, relation: Relation) -> Relation | None:
-        """Return a relation as of `seen_by`; None if it had not been seen by then."""
+        """Return a relation as of `seen_by`; None if no root that is held had stated it by then."""
         if relation not in self._pasts:
             self._pasts[relation] = relation.as_of(self.seen_by, self._lasting)
         past, exact = self._pasts[relation]

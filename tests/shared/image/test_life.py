@@ -29,6 +29,11 @@ def a(ttl: int, name: str = "a.com", address: str = "1.1.1.1") -> bytes:
     return response_to(name, f"{name} A {address}", ttl=ttl)
 
 
+def via(name: str, ttl: int) -> bytes:
+    """Return the answer to a question about a name: an alias that ends at once, and the address of its target."""
+    return response_to(name, f"{name} CNAME c.net ttl=0", f"c.net A 1.1.1.1 ttl={ttl}")
+
+
 def only(image: Image) -> Relation:
     """Return the only relation of an image."""
     [owned] = image.store.forward.out.values()
@@ -189,7 +194,12 @@ REMEMBERED = {
     "swept": ([(0, a(10)), (1000, a(10, "b.com", "2.2.2.2"))], 10),
     "a new life": ([(0, a(10)), (50, a(10))], 10),
     "evicted": ([(0, a(10)), (1, a(10, "b.com", "2.2.2.2")), (2, a(10, "c.com", "3.3.3.3"))], 10),
-    "a shared relation survives": ([(0, a(10)), (1, a(20, "b.com")), (2, a(30, "c.com"))], 10),
+    "a shared address survives": ([(0, a(10)), (1, a(20, "b.com")), (2, a(30, "c.com"))], 10),
+    "a shared relation survives": ([(0, via("w.com", 40)), (1, a(99, "c.net")), (2, a(5))], 40),
+    "a shared relation survives, stated again": (
+        [(0, via("w.com", 40)), (1, via("w.com", 10)), (2, a(99, "c.net")), (3, a(5))],
+        40,
+    ),
 }
 
 
@@ -203,6 +213,27 @@ def test_the_past_is_complete_from_the_last_eviction(
         assert image.remembers(float("-inf"))
     else:
         assert (image.remembers(T + forgotten), image.remembers(T + forgotten - 0.001)) == (True, False)
+
+
+def test_an_evicted_root_leaves_no_relation_in_the_past() -> None:
+    """A relation that outlives the root of its first answer has no life from before its second answer."""
+    image = fed((0, via("w.com", 40)), (0, response_to("b.com", "b.com CNAME c.net")), (20, a(99, "c.net")), size=2)
+    assert image.counters["evicted_roots"] == 1
+    found = image.get("b.com", at=T + 10)
+    assert (found.dns_queries, found.ip_addresses, image.remembers(T + 10)) == (["b.com", "c.net"], [], False)
+    assert image.get("1.1.1.1", at=T + 10) is None
+    found = image.get("b.com", at=T + 40)
+    assert (found.dns_root, found.ip_addresses, image.remembers(T + 40)) == ("b.com", ["1.1.1.1"], True)
+
+
+def test_the_past_is_complete_from_the_end_of_a_root_that_is_one_too_many() -> None:
+    """A relation that a late packet revived drops an ended root beyond `size`; its past is complete from then on."""
+    revived = [(0, via("v.com", 10)), (0, via("w.com", 10)), (20, a(5, "z.com")), (5, via("x.com", 100))]
+    image = fed(*revived, size=2)
+    assert (image.get("1.1.1.1", at=T + 50).dns_root, image.remembers(T + 50)) == ("x.com", True)
+    image.feed(T + 200, a(5, "z.com"))
+    assert image.counters["evicted_roots"] == 0
+    assert (image.remembers(T + 105), image.remembers(T + 104.9)) == (True, False)
 
 
 KEYS = ["a.com", "b.com", "c.net", "d.org", "1.1.1.1", "1.1.1.2", "1.2.3.4"]

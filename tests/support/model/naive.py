@@ -142,10 +142,15 @@ class NaiveModel:
         return [kept for kept, life in self.lives.items() if life.roots.get(root, -1) >= self.places[root]]
 
     def _forget_root(self, root: str) -> None:
-        """Evict a root: its relations forget it, and relations without another placed root are removed."""
+        """Evict a root: its relations forget it, and relations without another placed root are removed.
+
+        The past is complete from the end of its answers on, also for the relations that other roots keep.
+        """
         tree = self._tree(root)
         for relation in tree:
             sightings = self._sightings[relation]
+            ended = max(seen.until for seen in sightings if seen.root == root) + self._grace
+            self.forgotten = max(self.forgotten, ended)
             sightings[:] = [seen._replace(root=None) if seen.root == root else seen for seen in sightings]
             self._live_on(relation)
         del self.places[root]
