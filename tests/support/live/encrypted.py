@@ -17,6 +17,7 @@ from live.processes import run_dir, wait_until
 
 SECRET, SECRET_ADDRESS = "secret.test", "192.0.2.88"  # a name that only encrypted DNS resolves
 TLS_PORT, HTTPS_PORT, HTTP1_PORT = 853, 443, 8443
+_NAME = "dnsdist.test"  # in the certificate
 _BACKEND_PORT = 5353  # no DNS port of the probe
 _FOLDER = Path(__file__).parents[3] / ".encrypted"
 _ROOT = _FOLDER / "root"
@@ -36,9 +37,11 @@ tap = newFrameStreamUnixLogger('{socket}')
 addAction(AllRule(), DnstapLogAction('dnsdist.test', tap))
 addResponseAction(AllRule(), DnstapLogResponseAction('dnsdist.test', tap))
 """
-# A host with its own /etc and /run; the script then becomes its only resolver.
+# A host with its own /etc and /run; the script then becomes its only resolver. The resolver gives up root before it
+# loads the module of TLS, so it sees the unpacked files at a place that everyone can read.
 _CLIENT = """
 set -e
+mount --bind "$4" "$1/libraries"
 mount -t tmpfs none "$1/mount"
 cp -a /etc "$1/mount/etc"
 mount --bind "$1/mount/etc" /etc
@@ -48,6 +51,8 @@ rm -f /etc/resolv.conf
 echo 'hosts: tls' > /etc/nsswitch.conf
 printf '[global]\\nresolvers=%s\\n' "$2" > /etc/nss-tls.conf
 cp --remove-destination "$1/certificate.pem" /etc/ssl/certs/ca-certificates.crt
+export LD_LIBRARY_PATH="$1/libraries" GIO_EXTRA_MODULES="$1/libraries/gio/modules"
+export GIO_USE_PROXY_RESOLVER=dummy GIO_USE_VFS=local
 exec "$3"
 """
 
@@ -61,7 +66,7 @@ def encrypted_or_skip() -> None:
 @contextmanager
 def dnsdist(hosts: Hosts, folder: Path, tap: Path | None = None) -> Iterator[None]:
     """Run a server that serves DNS over TLS and HTTPS alone; it writes dnstap to `tap`."""
-    make_certificate(folder, "dnsdist.test", SERVER)
+    make_certificate(folder, _NAME, SERVER)
     places = {"backend": _BACKEND_PORT, "server": SERVER, "https": HTTPS_PORT, "tls": TLS_PORT, "folder": folder}
     text = _DNSDIST.format(**places) + (_DNSTAP.format(socket=tap) if tap else "")
     (folder / "dnsdist.conf").write_text(text)
@@ -89,8 +94,8 @@ def encrypted_client(hosts: Hosts) -> Iterator[list[str]]:
         folder.chmod(0o755)
         stack.enter_context(dnsdist(hosts, folder))
         stack.enter_context(_http1(hosts, folder))
-        (folder / "mount").mkdir()
-        (folder / "modules").mkdir()
+        for place in ("mount", "modules", "libraries"):
+            (folder / place).mkdir()
         (folder / "modules" / _MODULE).symlink_to(_LIBRARIES / _MODULE)  # only this file: all others are the host's
         resolver = stack.enter_context(_resolver(hosts, folder))
         within = ["nsenter", "--mount", "--net", f"--target={resolver.pid}"]
@@ -102,9 +107,12 @@ def encrypted_client(hosts: Hosts) -> Iterator[list[str]]:
 
 @contextmanager
 def _http1(hosts: Hosts, folder: Path) -> Iterator[None]:
-    """Run nghttpx between dnsdist, which speaks HTTP/2, and nss-tls, which speaks HTTP/1; both sides are encrypted."""
+    """Run nghttpx between dnsdist, which speaks HTTP/2, and nss-tls, which speaks HTTP/1; both sides are encrypted.
+
+    It verifies dnsdist by name, because nghttpx 1.52 rejects the certificate of an IP address.
+    """
     command = [_ROOT / "usr/sbin/nghttpx", "--conf=/dev/null", "-n1", "--no-ocsp", f"--frontend={SERVER},{HTTP1_PORT}"]
-    command += [f"--backend={SERVER},{HTTPS_PORT};/;proto=h2;tls", f"--cacert={folder / 'certificate.pem'}"]
+    command += [f"--backend={SERVER},{HTTPS_PORT};/;proto=h2;tls;sni={_NAME}", f"--cacert={folder / 'certificate.pem'}"]
     command += [f"--errorlog-file={folder / 'nghttpx.log'}", folder / "key.pem", folder / "certificate.pem"]
     with _running(hosts.server, folder / "nghttpx.out", *command):
         yield
@@ -112,21 +120,9 @@ def _http1(hosts: Hosts, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _resolver(hosts: Hosts, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    settings = ("GIO_USE_PROXY_RESOLVER=dummy", "GIO_USE_VFS=local", f"GIO_EXTRA_MODULES={_LIBRARIES / 'gio/modules'}")
     url = f"https://{SERVER}:{HTTP1_PORT}/dns-query"
-    command = [
-        "env",
-        *settings,
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        _CLIENT,
-        "sh",
-        folder,
-        url,
-        _ROOT / "usr/sbin/nss-tlsd",
-    ]
+    arguments = (folder, url, _ROOT / "usr/sbin/nss-tlsd", _LIBRARIES)
+    command = ("unshare", "--mount", "sh", "-c", _CLIENT, "sh", *arguments)
     with _running(hosts.client, folder / "nss-tlsd.log", *command) as process:
         yield process
 
