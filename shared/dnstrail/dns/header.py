@@ -48,13 +48,22 @@ def read_header(wire: bytes) -> Header:
     """Read the header and the only question of a message, and nothing after them.
 
     Raises:
-        BadMessage: the header or the question is cut short.
+        BadMessage: the header, or the question of a response, is cut short. A query without a whole question has none.
     """
     if len(wire) < HEADER:
         raise BadMessage("shorter than a header")
     _, flags, questions, answers = _header(wire)
     if questions != 1:
         return Header(flags, questions, answers)
+    try:
+        return _with_question(wire, flags, answers)
+    except BadMessage:
+        if flags & _QR:
+            raise
+        return Header(flags, 1, answers)
+
+
+def _with_question(wire: bytes, flags: int, answers: int) -> Header:
     end = ordinary_name_end(wire, HEADER)
     ordinary = end != 0
     if ordinary:

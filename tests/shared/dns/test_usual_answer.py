@@ -37,7 +37,7 @@ def stated(payload: bytes) -> Stated | None:
     if usual is not None:
         decoded, counters = decode(payload), Counter()
         assert usual == relate(decoded, counters, MOST)
-        assert (decoded.skipped, decoded.damaged, counters) == (0, False, {})
+        assert (decoded.skipped, decoded.damaged, counters) == (0, False, Counter())
     return usual
 
 

@@ -28,6 +28,7 @@ MESSAGES = {
     "an authoritative answer without recursion": (by_hand(QUESTION, ADDRESS, flags=0x8400), None),
     "a query": (by_hand(QUESTION, counts="1 0 0", flags=0x0100), "query"),
     "a query with answers": (by_hand(QUESTION, ADDRESS, flags=0x0100), "query"),
+    "a query whose question is cut short": (by_hand(QUESTION[:5], counts="1 0 0", flags=0x0100), "other_query"),
     "IQUERY": (by_hand(QUESTION, ADDRESS, flags=0x8980), "opcode"),
     "UPDATE": (by_hand(QUESTION, ADDRESS, flags=0xA980), "opcode"),
     "multicast DNS without a question": (
