@@ -92,11 +92,8 @@ class FirstAnswers:
         return first[2]
 
     def note(self, query: Query, edges: tuple[Edge, ...], stamp: int) -> None:
-        """Note the answer that ended the last wait of a query; the first answer stays if it was asked again."""
+        """Note the answer that ended the last wait of a query; each query sent again has a first answer of its own."""
         asked, servers = query.ended
-        first = self._answers.get(query.key)
-        if first is not None and abs(asked - first[0]) <= WINDOW and first[1] == servers:
-            edges = first[2]
         self._answers.put(query.key, (asked, servers, edges if len(edges) <= MAX_EDGES else ()), stamp)
 
 
