@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgpack
+import msgspec
 import pytest
 
 from dnstrail.captured import Captured, Flow
@@ -77,6 +80,40 @@ def test_slow_messages_are_fewer_at_once(messages):
     messages.waiting += [batch(number) for number in range(100)]
     feeder.drain()
     assert 0 < state.image.counters["messages"] < 10
+
+
+class Ticking(FakeClock):
+    """A clock on which a millisecond passes at each look at it."""
+
+    def monotonic(self):
+        self.monotonic_time += 0.001
+        return self.monotonic_time
+
+
+def test_a_long_batch_is_applied_in_steps(messages):
+    """A call ends in the middle of a batch; the next calls apply its other events, and only then its turn."""
+    state = CacheState(Image(), Ticking())
+    feeder = Feeder(messages, state, lambda _conflict, _batch: None)
+    messages.waiting += [turn(), (DNS, encode(Batch("s", 1, 0, [seen(A_COM, 1000.0)] * 500))), turn(1, last=0)]
+    applied = []
+    while feeder.drain(0.002):
+        applied.append(state.image.counters["messages"])
+        assert (state.follower.reached(("s", 1)) is True) <= (applied[-1] == 500)
+    assert max(after - before for before, after in pairwise([0, *applied, 500])) < 100
+    assert state.image.counters["messages"] == state.applied == 500
+    assert state.follower.reached(("s", 1)) is True
+
+
+def test_a_bad_event_ends_its_batch_alone(feeder, state, messages):
+    """A bad event in the middle of a long batch is counted; the messages after the batch are applied."""
+    wire = msgspec.msgpack.decode(encode(Batch("s", 0, 0, [seen(A_COM, 1000.0)] * 100)))
+    wire[3][2][50] = ["bad"]
+    messages.waiting += [(DNS, msgspec.msgpack.encode(wire)), batch(1), turn(last=1)]
+    while feeder.drain():
+        pass
+    assert state.counters == {"bad_bus_message": 1}
+    assert state.image.counters["messages"] == 50 + 1
+    assert state.follower.reached(("s", 0)) is True
 
 
 def test_an_empty_bus_changes_nothing(feeder, state):

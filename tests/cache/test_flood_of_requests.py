@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import repeat
+from typing import ClassVar
 
 import pytest
 
@@ -58,3 +59,23 @@ def test_events_are_read_between_the_requests_of_a_flood(seconds, answered):
     assert state.counters["requests"] == answered
     worker.step()
     assert (state.counters["requests"], events.reads) == (2 * answered, 2)
+
+
+@pytest.mark.parametrize(("seconds", "share"), [(0.0, 0.0005), (0.005, 0.005), (1.0, 0.02)])
+def test_events_get_as_much_time_as_the_requests_before(seconds, share):
+    """The events of a step get the time of the requests of the step before, within bounds."""
+
+    class Drained(Feeder):
+        shares: ClassVar[list[float]] = []
+
+        def drain(self, seconds):
+            self.shares.append(round(seconds, 6))
+            return super().drain(seconds)
+
+    clock = FakeClock()
+    state = CacheState(Image(), clock)
+    feeder = Drained(Queue(()), state, lambda *_: None)
+    worker = _Worker(Queue([SlowRequest(clock, seconds)]), feeder, state, lambda: None)
+    for _ in range(3):
+        worker.step()
+    assert feeder.shares[-3:] == [0.0005, share, 0.0005]

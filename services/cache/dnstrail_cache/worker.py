@@ -35,7 +35,7 @@ _POLL = 0.05  # seconds between two checks of the stop signal
 _SOON = 0.005  # the same while lookups wait
 _REQUESTS_AT_ONCE = 256
 _AT_ONCE = 0.05  # seconds for the requests of one step: events wait meanwhile
-_EVENTS = 0.001, 0.02  # seconds for the events of one step, at least and at most: requests wait meanwhile
+_EVENTS = 0.0005, 0.02  # seconds for the events of one step, at least and at most: requests wait meanwhile
 
 __all__ = ["TOPICS", "run"]
 
@@ -80,8 +80,7 @@ def _report_to(pusher: Pusher | None, follower: TurnFollower) -> Callable[[Captu
 class _Worker:
     """The answering half of the loop. Every request gets exactly one reply, at once or by its deadline.
 
-    `behind` states that more events may wait. They get as much time as the requests of the step before, and at least a
-    millisecond.
+    `behind` states that more events may wait. They get as much time as the requests of the step before, within bounds.
     """
 
     def __init__(self, server: Server, feeder: Feeder, state: CacheState, beat: Callable[[], None]) -> None:

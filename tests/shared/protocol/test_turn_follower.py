@@ -247,6 +247,20 @@ def test_memory_is_bounded_however_many_probes_come() -> None:
     assert followed.shown(3, "s0") == "lll"
 
 
+def test_a_stream_is_live_while_one_remembered_start_is() -> None:
+    """A turn of a file does not end it; the eviction of the only live start does."""
+    followed = TurnFollower((DNS,))
+    seen = []
+    for start, live in (("file", False), ("live", True), ("other file", False)):
+        followed.turn(Turn(start, 0, {}, live=live, now=0))
+        seen.append(followed.live)
+    assert seen == [False, True, True]
+    for number in range(64):
+        assert followed.live == (number < 64 - 1)
+        followed.batch(DNS, Batch(f"s{number}", 0, 0, []))
+    assert not followed.live
+
+
 def test_memory_is_bounded_however_much_is_lost() -> None:
     """The gaps of one start are kept up to a bound, the latest ones first."""
     followed = Followed("|")
