@@ -10,7 +10,7 @@ import pytest
 from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured
-from dnstrail.process.clock import SystemClock
+from dnstrail.process.clock import StreamClock
 from dnstrail_probe.sources.capture_file import CaptureFileSource
 from dnstrail_probe.sources.dnstap_socket import DnstapSocket
 from live import encrypted
@@ -68,7 +68,7 @@ def test_names_that_dnsdist_serves_are_known(network, how):
 def test_what_was_encrypted_is_told(network):
     """Of dnsdist's messages each tells by what it came, who the client was, and which server told it."""
     encrypted_or_skip()
-    with run_dir() as folder, closing(DnstapSocket(str(folder / "dnstap.sock"), SystemClock())) as source:
+    with run_dir() as folder, closing(DnstapSocket(str(folder / "dnstap.sock"), StreamClock())) as source:
         with dnsdist(network, folder, folder / "dnstap.sock"):
             assert encrypted.ask(network, SECRET, "+https") == SECRET_ADDRESS
             events: list[Captured] = []

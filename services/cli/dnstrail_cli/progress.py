@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -98,7 +99,14 @@ def _start_bar(path: str, console: Console | None) -> Bar:
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    size = Path(path).stat().st_size if Path(path).is_file() else None
-    bar.add_task(escape_unprintable(Path(path).name), total=size)
+    bar.add_task(escape_unprintable(Path(path).name), total=_size(path))
     bar.start()
     return bar
+
+
+def _size(path: str) -> int | None:
+    """Return the size of a file; None if it has none, or if this user may not see it."""
+    with suppress(OSError):
+        found = os.stat(path)  # noqa: PTH116 - as above
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+    return None
