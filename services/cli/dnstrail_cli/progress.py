@@ -7,6 +7,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,11 @@ class Progress:
 def load_bar() -> None:
     """Import all that a bar needs, for a process that becomes a user who may not be able to read the modules."""
     if sys.stderr.isatty():
-        import rich.progress  # noqa: F401, PLC0415 - most runs have no bar
+        from rich.console import Console  # noqa: PLC0415 - most runs have no bar
+
+        bar = _start_bar("", Console(file=StringIO(), force_terminal=True))  # rich imports parts of itself only now
+        bar.refresh()
+        bar.stop()
 
 
 def position_in(path: str, process: int | str = "self") -> int | None:

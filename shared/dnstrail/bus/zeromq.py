@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 import zmq
+import zmq.utils.garbage  # long messages need it, when this process may not be able to read it any more
 
 from dnstrail.bus.contract import Endpoint
 from dnstrail.bus.ipc import socket_path, sole_server
