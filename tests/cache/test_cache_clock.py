@@ -6,8 +6,9 @@ import pytest
 
 from dnstrail.captured import Captured
 from dnstrail.image import Bounds, Image
+from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail_cache.cache_clock import SECOND, CacheClock
+from dnstrail_cache.cache_clock import CacheClock
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages, response

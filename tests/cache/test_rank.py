@@ -6,11 +6,11 @@ import pytest
 
 from dnstrail.captured import Flow, Process
 from dnstrail.image import Circumstances, Image
+from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails import names
 from dnstrail.image.trails.path import find_paths
 from dnstrail.protocol.lookups import ConnectionTo, GetMany, Rank
 from dnstrail_cache import answers
-from dnstrail_cache.cache_clock import SECOND
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, response
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
+from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import Clock, StreamClock, nanoseconds
 
-SECOND = 1_000_000_000  # ns
 _STEPS = 64  # steps of wall time that are remembered
 _STARTS = 64  # starts of probes that are remembered
 _WINDOW = 30 * SECOND  # the smallest shift of a probe counts for one to two windows

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from dnstrail.image import Image
 from dnstrail.image.apply import TOPICS
+from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.cache_clock import SECOND, CacheClock
+from dnstrail_cache.cache_clock import CacheClock
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
 
 

@@ -12,7 +12,7 @@ from dnstrail.errors import BadMessage
 
 HEADER: Final = 12  # bytes
 IN: Final = 1
-_QR: Final = 0x8000
+QR: Final = 0x8000
 _header: Final = struct.Struct("!2H2H").unpack_from
 _class: Final = struct.Struct("!H").unpack_from
 
@@ -36,7 +36,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_response(self) -> bool:
         """True if the flag QR is set."""
-        return bool(self.flags & _QR)
+        return bool(self.flags & QR)
 
     @property
     def opcode(self) -> int:
@@ -58,7 +58,7 @@ def read_header(wire: bytes) -> Header:
     try:
         return _with_question(wire, flags, answers)
     except BadMessage:
-        if flags & _QR:
+        if flags & QR:
             raise
         return Header(flags, 1, answers)
 

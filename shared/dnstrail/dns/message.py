@@ -6,15 +6,13 @@ import struct
 
 import msgspec
 
+from dnstrail.dns.header import HEADER, IN, QR
 from dnstrail.dns.name import MAX_POINTERS, POINTER, Known, read_name
 from dnstrail.dns.names import packed_address_text
 from dnstrail.dns.rdata import TYPES, A, read_rdata
 from dnstrail.dns.service_binding import ServiceBinding
 from dnstrail.errors import BadMessage
 
-IN = 1
-HEADER = 12  # bytes
-_QR = 0x8000
 _header = struct.Struct("!4H").unpack_from
 _question = struct.Struct("!2H").unpack_from  # behind its name
 _record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDATA
@@ -53,7 +51,7 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def is_response(self) -> bool:
         """Return the flag QR."""
-        return bool(self.flags & _QR)
+        return bool(self.flags & QR)
 
     @property
     def opcode(self) -> int:
@@ -75,7 +73,7 @@ def decode(wire: bytes) -> Message:
     if len(wire) < HEADER:
         raise BadMessage("shorter than a header")
     id_, flags, questions, answers = _header(wire)
-    if questions != 1 or not flags & _QR:
+    if questions != 1 or not flags & QR:
         return Message(wire, id_, flags, questions, answers)
     known: Known = {}
     name, rdtype, cls, at = read_question(wire, known)

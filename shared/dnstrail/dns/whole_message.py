@@ -9,7 +9,7 @@ import dns.exception
 import dns.message
 import dns.rdata
 
-from dnstrail.dns.message import HEADER
+from dnstrail.dns.header import HEADER
 from dnstrail.errors import BadMessage
 
 MAX_RECORDS = 512  # questions and records of one message that are parsed whole

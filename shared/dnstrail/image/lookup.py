@@ -283,7 +283,7 @@ def _by_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple
     found: dict[str, tuple[int, str] | Rank] = {}
     best: tuple[int, int, Root] | None = None
     cut = False
-    for record, place, fresh in _pointers(view, key, is_address=is_address):
+    for record, place, fresh in reverse_records(view, key, is_address=is_address):
         if view.budget < 0 or len(found) >= nodes:
             cut = True
             break
@@ -302,7 +302,7 @@ def _by_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple
     return LookupResult(addresses, names, "", "grace" if grace else "live", cut, view.exact), best[2]
 
 
-def _pointers(view: View, key: str, *, is_address: bool) -> Iterator[tuple[Record, int, int]]:
+def reverse_records(view: View, key: str, *, is_address: bool) -> Iterator[tuple[Record, int, int]]:
     """Yield the live PTR relations of an address, or to a name: record, place and freshness."""
     for record in newest_first(view.graph.out if is_address else view.graph.pointed, key):
         for place in record.owned_by(key) if is_address else record.leading_to(key):
@@ -323,7 +323,7 @@ def _pointer_names(view: View, address: str, nodes: int) -> tuple[list[str], boo
 
 
 def _points(view: View, key: str, *, is_address: bool) -> bool:
-    return next(_pointers(view, key, is_address=is_address), None) is not None
+    return next(reverse_records(view, key, is_address=is_address), None) is not None
 
 
 def _state(view: View, roots: dict[str, Root], key: str, addresses: bool, nodes: int, *, is_address: bool) -> str:

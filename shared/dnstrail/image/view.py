@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dnstrail.image.graph import Graph
@@ -46,13 +46,13 @@ class View:
                 return youngest
         if record.elder is None:
             return None
-        return next(self._elder(record, place), None)
+        return next(self._live_by(record, place, reversed(record.elder)), None)
 
     def freshness(self, record: Record, place: int) -> int:
         """Return the last stamp by which a relation is live, NEVER if none; a doubted one is less than all others."""
         youngest = record.youngest
         if record.late:
-            stamp = max((one.stamp for one in self._all(record, place)), default=NEVER)
+            stamp = max((one.stamp for one in self._live_by(record, place, record.sightings())), default=NEVER)
         elif (self.at is None or youngest.noted <= self.at) and youngest.stamp + youngest.lives[place] > self.t:
             stamp = youngest.stamp
         else:
@@ -72,7 +72,8 @@ class View:
         stamp = freshness + _DOUBT if record.doubted else freshness
         if record.youngest.stamp == stamp:
             return record.youngest.number
-        return max((one.number for one in self._all(record, place) if one.stamp == stamp), default=0)
+        answers = self._live_by(record, place, record.sightings())
+        return max((one.number for one in answers if one.stamp == stamp), default=0)
 
     def is_live_at(self, record: Record, node: str) -> bool:
         """Return whether the record states a live relation that touches a node."""
@@ -81,15 +82,9 @@ class View:
                 return True
         return False
 
-    def _all(self, record: Record, place: int) -> Iterator[Sighting | Sum]:
-        youngest = record.youngest
-        if (self.at is None or youngest.noted <= self.at) and youngest.end(place) > self.since:
-            self.aged = self.aged or youngest.end(place) <= self.t
-            yield youngest
-        yield from self._elder(record, place)
-
-    def _elder(self, record: Record, place: int) -> Iterator[Sighting | Sum]:
-        for sighting in reversed(record.elder or ()):
+    def _live_by(self, record: Record, place: int, sightings: Iterable[Sighting]) -> Iterator[Sighting | Sum]:
+        """Yield the answers by which a relation is live: of these sightings, then the sum of the oldest ones."""
+        for sighting in sightings:
             if self.at is None or sighting.noted <= self.at:
                 end = sighting.end(place)
                 if end > self.since:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dnstrail.dns.names import address_text
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import PTR
-from dnstrail.image.lookup import Up
+from dnstrail.image.lookup import Up, reverse_records
 from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.view import View
 
@@ -93,20 +94,13 @@ def is_live(view: View, record: Record, node: str = "") -> bool:
 
 def _pointers(view: View, held: View, key: str) -> list[Path]:
     """Return the paths over reverse records; a name has some only if no live forward relation touches it."""
-    graph = view.graph
-    if key in graph.pointed and not _touches(view, key):
-        index, forward = graph.pointed, False
-    elif key in graph.out and key not in graph.pointed:
-        index, forward = graph.out, True
-    else:
+    is_address = address_text(key) is not None
+    if not is_address and _touches(view, key):
         return []
     found = []
-    for record in newest_first(index, key):
-        for place in record.owned_by(key) if forward else record.leading_to(key):
-            owner, kind, target = record.edges[place]
-            if kind == PTR and key == (owner if forward else target) and held.live(record, place) is not None:
-                nodes = [owner, target]
-                found.append(Path(record.root, nodes, [record], True, view.live(record, place) is not None, True))
+    for record, place, _ in reverse_records(held, key, is_address=is_address):
+        owner, _, target = record.edges[place]
+        found.append(Path(record.root, [owner, target], [record], True, view.live(record, place) is not None, True))
     return found
 
 
