@@ -88,6 +88,7 @@ def test_ebpf_keeps_two_capabilities(capture: str) -> None:
         found = rights_of(probe)
         show({capture: found})
         assert all(rights.no_new_privileges and not rights.groups for rights in found)
+        wait_until(lambda: children_of(probe), "the child, which the probe starts after its socket is there")
         (reader,) = children_of(probe)
         assert capabilities(reader) == {"CAP_SYS_PTRACE"}
         assert all(rights.no_new_privileges for rights in rights_of(reader))

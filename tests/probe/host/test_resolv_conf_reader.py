@@ -96,7 +96,7 @@ def test_children_that_hang_are_bounded(tmp_path, monkeypatch):
     with reading(tmp_path, counters) as reader:
         with hanging_file_system(folder) as requests:
             for number in range(1, MAX_HANGING + 1):
-                hang(reader, monkeypatch, requests)
+                hang(reader, monkeypatch, requests, number)
                 assert counters["resolv_conf_unread"] == number
             assert reader.read(1) is None
             assert counters["resolv_conf_unread"] == MAX_HANGING + 1
@@ -105,15 +105,16 @@ def test_children_that_hang_are_bounded(tmp_path, monkeypatch):
         assert reader.read(1) == SERVERS
 
 
-def hang(reader: ResolvConfReader, monkeypatch: pytest.MonkeyPatch, requests: int) -> None:
-    """Let a child hang in a file system, and let the reader lose patience once it does."""
+def hang(reader: ResolvConfReader, monkeypatch: pytest.MonkeyPatch, requests: int, number: int) -> None:
+    """Let the child of this number hang in a file system, and let the reader lose patience once it does."""
 
     class Impatient:
         register = staticmethod(lambda *_: None)
 
         def poll(self, _: float) -> bool:
             """Wait until the child hangs: the file system has taken the first request, and the others wait for it."""
-            if len(readers()) == 1:
+            wait_until(lambda: len(readers()) == number, "the command line of the child, which it gets after execve")
+            if number == 1:
                 assert os.read(requests, 1 << 17)
             calls = [Path(f"/proc/{pid}/syscall") for pid in readers()]
             wait_until(lambda: all(text_of(call).startswith(OPENAT2) for call in calls), "the child to hang")
