@@ -13,7 +13,7 @@ from dnstrail_probe.ebpf.program_text import program_text
 from dnstrail_probe.host.cgroups import cgroup_id, cgroups, find_cgroup2
 
 PROGRAMS = Path(records.__file__).parent / "programs"
-SIZES = {"u64": 8, "u32": 4, "u16": 2, "u8": 1, "char": 1}
+SIZES = {"u64": 8, "u32": 4, "s32": 4, "u16": 2, "u8": 1, "char": 1}
 
 
 def size_of(struct: str, file: str) -> int:

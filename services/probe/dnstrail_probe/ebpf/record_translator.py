@@ -28,7 +28,7 @@ from dnstrail_probe.host.process_table import ProcessEntry
 from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.packets.tcp_header import TcpHeader, read_tcp
+from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.source import Captures
 
 _RESOLV_CONF = ("CAP_SYS_PTRACE",)  # the capability that opens the root of another process
@@ -85,7 +85,7 @@ class RecordTranslator:
         self._counters["packets"] += 1
         header = None
         if packet.protocol == records.TCP:
-            segment = "tcp_out_of_window" if packet.far_off else read_tcp(payload)
+            segment = records.read_segment(packet, payload)
             if isinstance(segment, str):
                 self._counters[segment] += 1
                 return []

@@ -5,12 +5,16 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from dnstrail_probe.packets.tcp_header import TcpHeader, read_tcp
+
 PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED, CONNECTED, NOT_CONNECTED, RESOLVED = range(1, 11)
 TCP, UDP = 6, 17
 PARTS, PART = 20, 64
+FARTHEST = 16 << 20  # bytes from the next byte that a socket expects; a window is hardly ever larger
 
 _KIND = 8  # position of the kind: after the time, as a little-endian number below 256
-_PACKET = struct.Struct("<Q2I4Q4I4H5B3x16s16s16s16s")
+_UNPLACED = -(1 << 31)
+_PACKET = struct.Struct("<Q2I4Q4I4H4Bi16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<3Q3IH2B16s16s")
@@ -42,7 +46,7 @@ class PacketRecord(NamedTuple):
     protocol: int
     egress: int
     error: int
-    far_off: int
+    distance: int
     saddr: bytes
     daddr: bytes
     meant: bytes
@@ -123,6 +127,12 @@ def read_packet(record: bytes) -> tuple[PacketRecord, bytes]:
     """Return a packet and its payload."""
     packet = PacketRecord._make(_PACKET.unpack_from(record))
     return packet, record[_PACKET.size : _PACKET.size + packet.captured]
+
+
+def read_segment(packet: PacketRecord, payload: bytes) -> tuple[TcpHeader, bytes] | str:
+    """Return the header and the payload of a TCP segment, or the counter of the reason why it has none."""
+    distance = None if packet.distance == _UNPLACED else packet.distance
+    return "tcp_out_of_window" if abs(distance or 0) > FARTHEST else read_tcp(payload, distance)
 
 
 def datagrams(packet: PacketRecord, payload: bytes) -> list[bytes]:

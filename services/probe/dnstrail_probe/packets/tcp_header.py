@@ -21,6 +21,7 @@ class TcpHeader(msgspec.Struct, frozen=True, gc=False):
     flags: int = 0
     window: int = 0  # before scaling
     scale: int | None = None  # the option of a SYN; None: not offered
+    distance: int | None = None  # from the next byte that the receiving socket expects; None: unknown
 
     @property
     def syn(self) -> bool:
@@ -47,8 +48,13 @@ class TcpHeader(msgspec.Struct, frozen=True, gc=False):
         """The sequence number of the first byte of data; a SYN takes one number itself."""
         return (self.sequence + self.syn) % _MODULUS
 
+    @property
+    def expected(self) -> int:
+        """The sequence number of the next byte that the receiver expects; `first` if it is unknown."""
+        return (self.first - (self.distance or 0)) % _MODULUS
 
-def read_tcp(data: bytes) -> tuple[TcpHeader, bytes] | str:
+
+def read_tcp(data: bytes, distance: int | None = None) -> tuple[TcpHeader, bytes] | str:
     """Return the header and the payload of a segment, or the reason why it has none."""
     if len(data) < _HEADER.size:
         return "tcp_header_cut"
@@ -57,7 +63,7 @@ def read_tcp(data: bytes) -> tuple[TcpHeader, bytes] | str:
     if size < _HEADER.size:
         return "bad_tcp_header"
     scale = _window_scale(data[_HEADER.size : size]) if flags & _SYN else None
-    return TcpHeader(sequence, acknowledged, flags, window, scale), data[size:]
+    return TcpHeader(sequence, acknowledged, flags, window, scale, distance), data[size:]
 
 
 def _window_scale(options: bytes) -> int | None:

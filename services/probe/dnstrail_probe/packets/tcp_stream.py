@@ -54,7 +54,8 @@ class Stream(Generic[T]):
     """The bytes of a stream from `first` on, in order: each byte reaches the reader once.
 
     Positions are sequence numbers that do not wrap around. Segments after a gap are held until the gap is filled or
-    given up.
+    given up. Of bytes that arrive twice, those count that begin at the next expected byte, as in the kernel; else those
+    that arrived first.
     """
 
     def __init__(self, first: int, reader: Reader[T]) -> None:
@@ -94,9 +95,9 @@ class Stream(Generic[T]):
         self._arrivals += 1
         start = self._next + self.distance(sequence)
         arrival = Arrival(self._arrivals, timestamp)
-        if start == self._next and not self._ahead:
-            self._next += len(data)
-            return self.reader.take(data, arrival), ""
+        if start == self._next:
+            overlap = bool(self._ahead) and self._ahead[0].position < start + len(data)
+            return self._take(data, arrival) + self._drain(), "tcp_overlap" if overlap else ""
         fresh = self._fresh(_Piece(start, data, arrival))
         self._ahead = sorted(self._ahead + fresh)
         size = sum(len(piece.data) for piece in fresh)
@@ -111,7 +112,7 @@ class Stream(Generic[T]):
         return self._drain()
 
     def _fresh(self, piece: _Piece) -> list[_Piece]:
-        """Return the parts of a piece that are new: bytes that arrive twice count as they first arrived."""
+        """Return the parts of a piece that are new: neither read nor held."""
         at, fresh = max(piece.position, self._next), []
         for held in self._ahead:
             if held.position >= piece.end:
@@ -124,17 +125,22 @@ class Stream(Generic[T]):
         return fresh
 
     def _drain(self) -> list[tuple[int, T]]:
+        """Take the pieces that the next expected byte has reached."""
         found: list[tuple[int, T]] = []
         drained = 0
         for piece in self._ahead:
-            if piece.position != self._next:
+            if piece.position > self._next:
                 break
-            self._next = piece.end
             drained += 1
             self._ahead_bytes -= len(piece.data)
-            found += self.reader.take(piece.data, piece.arrival)
+            if piece.end > self._next:
+                found += self._take(piece.data[self._next - piece.position :], piece.arrival)
         del self._ahead[:drained]
         return found
+
+    def _take(self, data: bytes, arrival: Arrival) -> list[tuple[int, T]]:
+        self._next += len(data)
+        return self.reader.take(data, arrival)
 
 
 def _part(piece: _Piece, start: int, end: int) -> _Piece:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dnstrail.captured import Captured, Flow
-from dnstrail_probe.packets.tcp_direction import Direction
+from dnstrail_probe.packets.tcp_direction import WINDOW, Direction
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Reader, Stream
 
@@ -62,7 +62,7 @@ class Streams(Generic[T]):
             found += self._end(key) + self._end(back)
             direction = other = None
         if direction is None and (segment.payload or header.syn):
-            stream = Stream(header.first, self._reader(header.syn))
+            stream = Stream(header.expected, self._reader(header.syn))
             direction = self._directions[key] = Direction(stream, segment, header)
         if direction is not None:
             found += self._advance(key, direction, segment, header)
@@ -97,9 +97,12 @@ class Streams(Generic[T]):
     def _starts_anew(self, known: list[Direction[T]], header: TcpHeader) -> bool:
         """Return true if a segment that the known directions do not take belongs to a new connection.
 
-        A SYN begins one after the end of the connection before. After an idle time a SYN always does, and any segment
-        does unless the connection before was seen from its start and not to its end.
+        An open socket has no other; but if it expects this segment, those before were lost, and the stream begins anew.
+        Where the socket is unknown, a SYN begins a connection after the end of the one before. After an idle time a SYN
+        always does, and any segment does unless the connection before was seen from its start and not to its end.
         """
+        if not known or header.distance is not None:
+            return bool(known) and header.distance == 0 and not header.syn
         over = all(direction.closed for direction in known)
         idle = self._now - max(direction.seen for direction in known) > REUSE
         started = any(direction.started for direction in known)
@@ -175,9 +178,15 @@ def _keys(flow: Flow) -> tuple[_Key, _Key]:
 
 
 def _takes(direction: Direction[T] | None, other: Direction[T] | None, header: TcpHeader, *, data: bool) -> bool:
-    """Return true if the receiver takes a segment; the first of a direction acknowledges the other direction."""
+    """Return true if the receiver takes a segment.
+
+    The first of a direction acknowledges the other direction. If its socket is open, it is no SYN, and lies near the
+    next byte that the socket expects.
+    """
     if direction is not None:
         return direction.takes(header, data=data)
+    if header.distance is not None and (header.syn or not -WINDOW <= header.distance < WINDOW):
+        return False
     opens = header.syn and not header.ack
     return opens or other is None or not other.started or other.acknowledges(header)
 

@@ -4,7 +4,7 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define EXTENSIONS 8 // IPv6 extension headers that are followed
-#define FARTHEST (16 << 20) // bytes from the next expected byte of a socket; a window is hardly ever larger
+#define UNPLACED ((s32)(1U << 31)) // the distance of a segment if it is unknown
 #define BEGINNING 16384 // bytes of a connection that are searched for the name of its server
 
 // program_text.py repeats this part for each size: the verifier requires constant sizes, and bcc allows no map calls
@@ -82,22 +82,21 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
 #endif
 }
 
-// True for a segment that the socket drops, far from the next byte that it expects. User space follows the windows, but
-// the socket of an accepted connection has seen no SYN.
-static __always_inline int is_far_off(struct __sk_buff *skb, u32 offset)
+// The distance of a segment from the next byte that its socket expects. User space follows the windows, but the socket
+// of an accepted connection has seen no SYN.
+static __always_inline s32 distance_of(struct __sk_buff *skb, u32 offset)
 {
     struct bpf_sock *socket = skb->sk;
     if (socket)
         socket = bpf_sk_fullsock(socket);
     if (!socket || (socket->state != BPF_TCP_ESTABLISHED && socket->state != BPF_TCP_FIN_WAIT1 &&
                     socket->state != BPF_TCP_FIN_WAIT2))
-        return 0;
+        return UNPLACED;
     struct bpf_tcp_sock *tcp = bpf_tcp_sock(socket);
     u32 sequence;
     if (!tcp || bpf_skb_load_bytes(skb, offset + 4, &sequence, sizeof(sequence)))
-        return 0;
-    s32 distance = bpf_ntohl(sequence) - tcp->rcv_nxt;
-    return distance > FARTHEST || distance < -FARTHEST;
+        return UNPLACED;
+    return bpf_ntohl(sequence) - tcp->rcv_nxt;
 }
 
 // The payload of a record is a UDP payload, or a TCP segment with its header: user space follows the windows of both
@@ -107,8 +106,8 @@ static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 
     if (head->protocol == UDP) {
         offset += 8;
         head->datagram_size = skb->gso_size;
-    } else if (!head->egress) {
-        head->far_off = is_far_off(skb, offset);
+    } else {
+        head->distance = head->egress ? UNPLACED : distance_of(skb, offset);
     }
     if (skb->len <= offset)
         return 1;

@@ -27,8 +27,8 @@ struct packet {
     u64 cookie, netns, cgroup, noted;
     u32 pid, tid, uid, processor;
     u16 sport, dport, meant_port, datagram_size; // the size: of each datagram, if the packet holds several (UDP_SEGMENT, GRO)
-    u8 family, protocol, egress, error, far_off; // error: an errno
-    u8 pad[3];
+    u8 family, protocol, egress, error; // error: an errno
+    s32 distance; // of an arriving TCP segment from the next byte that its socket expects; or UNPLACED
     u8 saddr[16], daddr[16], meant[16];
     char comm[16];
 };
