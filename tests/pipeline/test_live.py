@@ -191,7 +191,7 @@ def test_the_packet_source_captures_the_same_names(network):
 
 def test_twenty_thousand_responses_a_second_are_related_or_counted(network, capsys):
     """Of 20,000 responses a second 99 % are related, and every other one is counted at its hop."""
-    rate, seconds = 20_000, 10
+    rate, seconds = 20_000, 5
     with pipeline("--dnscache", "enable,unmatched=accept", "--events", "DNS_DATA_SOURCE", "--output", "json") as run:
         sender = Path(__file__).parents[1] / "support/live/flood.py"
         command = ["ip", "netns", "exec", network.server, sys.executable, str(sender)]
