@@ -1,0 +1,86 @@
+"""The report: tables for people, and one JSON object for programs."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from join import Joined
+from verdict import MEASURES, SEEN, TRAIL, TRAIL_AT, mechanism, right
+
+_WIDTH = 150
+Counts = dict[str, Counter[str]]  # by group
+
+
+def count(all_joined: Iterable[Joined], group: Callable[[Joined], str]) -> Counts:
+    """Count connections, and those named rightly, by group."""
+    found: Counts = defaultdict(Counter)
+    for joined in all_joined:
+        counts = found[group(joined)]
+        counts["connections"] += 1
+        counts["names"] += len(joined.event.names) if joined.event else 0
+        counts.update(right(joined))
+    return dict(sorted(found.items()))
+
+
+def client_of(joined: Joined) -> str:
+    """Return the name of the client that connected."""
+    return joined.job.client.name if joined.job else "unknown"
+
+
+def show(title: str, counts: Counts) -> None:
+    """Print a table with a line for each group, and their sum."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for name in ("connections", *MEASURES, "names"):
+        table.add_column(name, justify="right")
+    for group, one in counts.items():
+        table.add_row(group, *_cells(one))
+    table.add_row("all", *_cells(sum(counts.values(), Counter())), style="bold")
+    Console(width=_WIDTH).print(table)
+
+
+def show_mechanisms(all_joined: list[Joined]) -> None:
+    """Print why trails put another name first, with the clients."""
+    for measure in (TRAIL, TRAIL_AT):
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        for joined in all_joined:
+            if measure not in right(joined):
+                found[mechanism(joined, measure)][client_of(joined)] += 1
+        print(f"\nAnother name comes first in `{measure}`")
+        for why, clients in sorted(found.items(), key=lambda item: -item[1].total()):
+            print(f"{clients.total():6} {why}")
+            print(f"       {', '.join(f'{client} {number}' for client, number in clients.most_common(8))}")
+
+
+def as_json(all_joined: Iterable[Joined]) -> list[dict[str, Any]]:
+    """Return one map for each connection."""
+    return [
+        {
+            "client": client_of(joined),
+            "process": joined.event.process if joined.event else 0,
+            "host": joined.job.host if joined.job else -1,
+            "fetched": joined.job.names if joined.job else [],
+            "meant": joined.meant,
+            "opened": joined.connection.opened,
+            "source": joined.connection.source,
+            "source_port": joined.connection.source_port,
+            "address": joined.connection.address,
+            "port": joined.connection.port,
+            "right": sorted(right(joined)),
+            "wrong": {one: mechanism(joined, one) for one in (TRAIL, TRAIL_AT) if one not in right(joined)},
+            "event": asdict(joined.event) if joined.event else None,
+        }
+        for joined in all_joined
+    ]
+
+
+def _cells(counts: Counter[str]) -> list[str]:
+    whole, seen = counts["connections"], max(counts[SEEN], 1)
+    shares = [f"{counts[name]} ({100 * counts[name] / max(whole, 1):.1f} %)" for name in MEASURES]
+    return [str(whole), *shares, f"{counts['names'] / seen:.1f}"]
