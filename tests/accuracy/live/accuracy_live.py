@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from report import as_json, client_of, count, show, show_mechanisms
 def main() -> int:
     """Measure and print. The figures are no reason to fail."""
     given = read_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that namespaces and processes end
     if os.geteuid() != 0:
         print("accuracy-live: needs root, for namespaces and eBPF", file=sys.stderr)
         return 1

@@ -12,9 +12,10 @@ NETWORK, NETWORK6 = "10.98.0.0/16", "fd98::/64"  # every address of both is serv
 UNREACHABLE6, SILENT6 = "fd98:1::/64", "fd98:2::/64"  # broken: refused by a router, and without any reply
 SHARED, SHARED6 = "10.98.255.1", "fd98::ff:1"
 _ALIASED, _DUAL, _HTTPS = 0.35, 0.4, 0.3  # shares of the names
-_UNREACHABLE, _SILENT = 0.15, 0.03  # shares of the names with IPv6
-_NEIGHBOUR = 0.1  # share of the names that use the addresses of the name before
-_EDGES = 5  # aliases that several shared names lead to
+_UNREACHABLE, _SILENT = 0.15, 0.05  # shares of the addresses of IPv6
+_HOSTED, _NAMES_OF_HOSTER = 0.5, 40  # share of the other names that hosters serve, and one hoster for so many names
+MOST_NAMES = 10_000
+_EDGES = 3  # owners of the addresses of a hoster, to which aliases lead
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,26 @@ class Site:
 
 
 def draw_sites(seed: int, names: int, shared: float) -> list[Site]:
-    """Draw names; `shared` is the share of the names on one address."""
+    """Draw names; `shared` is the share of the names on one address.
+
+    Half of the other names are on the few addresses of a hoster, which serves some twenty of them.
+    """
     random = Random(f"sites {seed}")
-    places = list(range(names))
-    together = set(random.sample(places, round(shared * names)))
+    together = set(random.sample(range(names), round(shared * names)))
+    hosters = [
+        _addresses(random, 200 + number // 80, number % 80) for number in range(max(1, names // _NAMES_OF_HOSTER))
+    ]
     sites: list[Site] = []
-    for place in places:
-        addresses = _shared_addresses(random) if place in together else _own_addresses(random, place, sites)
+    for place in range(names):
+        hoster, addresses = -1, _addresses(random, 1 + place // 80, place % 80)
+        if place in together:
+            hoster, addresses = len(hosters), _shared_addresses(random)
+        elif random.random() < _HOSTED:
+            hoster = random.randrange(len(hosters))
+            addresses = hosters[hoster]
         name = f"n{place}.site{random.randrange(40)}.{ZONE}"
-        aliases = _aliases(random, place, shared=place in together)
-        sites.append(Site(name, aliases, addresses, random.randint(1, 60), random.random() < _HTTPS))
+        ttl, https = random.randint(1, 60), random.random() < _HTTPS
+        sites.append(Site(name, _aliases(random, place, hoster), addresses, ttl, https))
     return _one_owner_one_answer(sites)
 
 
@@ -51,23 +62,22 @@ def _shared_addresses(random: Random) -> tuple[str, ...]:
     return (SHARED, SHARED6) if random.random() < _DUAL else (SHARED,)
 
 
-def _own_addresses(random: Random, place: int, before: list[Site]) -> tuple[str, ...]:
-    if before and SHARED not in before[-1].addresses and random.random() < _NEIGHBOUR:
-        return before[-1].addresses
-    found = [f"10.98.{1 + place // 80}.{1 + place % 80 * 3 + more}" for more in range(random.choice((1, 1, 1, 2, 3)))]
+def _addresses(random: Random, block: int, number: int) -> tuple[str, ...]:
+    """Draw addresses that no other block and number have."""
+    found = [f"10.98.{block}.{1 + 3 * number + more}" for more in range(random.choice((1, 1, 1, 2, 3)))]
     if random.random() < _DUAL:
         chance = random.random()
         network = UNREACHABLE6 if chance < _UNREACHABLE else SILENT6 if chance < _UNREACHABLE + _SILENT else NETWORK6
-        found.append(f"{network.removesuffix('/64')}{place + 1:x}")
+        found.append(f"{network.removesuffix('/64')}{block:x}:{number + 1:x}")
     return tuple(found)
 
 
-def _aliases(random: Random, place: int, *, shared: bool) -> tuple[str, ...]:
+def _aliases(random: Random, place: int, hoster: int) -> tuple[str, ...]:
     if random.random() >= _ALIASED:
         return ()
     steps = [f"n{place}.step{number}.cdn.{ZONE}" for number in range(random.choice((1, 1, 2, 3)))]
-    if shared and random.random() < 0.5:
-        steps[-1] = f"edge{random.randrange(_EDGES)}.cdn.{ZONE}"
+    if hoster >= 0 and random.random() < 0.5:
+        steps[-1] = f"edge{random.randrange(_EDGES)}.hoster{hoster}.{ZONE}"
     return tuple(steps)
 
 

@@ -10,6 +10,7 @@ from clients import Client
 from internet import Site
 
 _PLAIN = 0.2  # share of the URLs without TLS
+_TOGETHER = 0.5  # share of the processes whose names have one address, if as many have it: a page and its parts
 _REPEATS = 0.3  # share of the processes that fetch a URL again: some clients remember its address
 
 
@@ -43,7 +44,7 @@ def draw_jobs(
     fetched = 0
     while fetched < connections:
         for client in random.sample(clients, len(clients)):
-            names = [site.name for site in random.sample(sites, random.randint(min(2, client.most), client.most))]
+            names = _names(random, sites, random.randint(min(2, client.most), client.most))
             urls = [f"{client.scheme or _scheme(random)}://{name}/" for name in names]
             if len(urls) > 1 and random.random() < _REPEATS:
                 urls.append(urls[0])
@@ -52,6 +53,13 @@ def draw_jobs(
             if fetched >= connections:
                 break
     return jobs
+
+
+def _names(random: Random, sites: list[Site], count: int) -> list[str]:
+    first = random.choice(sites)
+    of_address = [site for site in sites if site.addresses[0] == first.addresses[0]]
+    together = random.random() < _TOGETHER and len(of_address) >= count
+    return [site.name for site in random.sample(of_address if together else sites, count)]
 
 
 def _scheme(random: Random) -> str:

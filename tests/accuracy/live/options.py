@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clients import CLIENTS
+from internet import MOST_NAMES
 from resolvers import RESOLVERS
 
 ALL = "all"
@@ -19,7 +20,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="accuracy-live", description="Measure live how often a connection is named.")
     add = parser.add_argument
     add("--seed", type=int, default=1, help="draws names, addresses and URLs (default: 1)")
-    add("--names", type=int, default=500, help="names of the made-up internet (default: 500)")
+    add("--names", type=_names, default=500, help="names of the made-up internet (default: 500)")
     add("--shared", type=_share, default=0.1, help="share of the names on one address (default: 0.1)")
     add("--connections", type=int, default=600, help="URLs to fetch (default: 600)")
     add("--rate", type=float, default=10.0, help="URLs a second (default: 10)")
@@ -29,6 +30,12 @@ def read_options() -> argparse.Namespace:
     add("--clients", type=_some_of(names), default=small, metavar="NAME,...", help=clients)
     add("--json", type=Path, metavar="FILE", help="write each connection with the answers about it")
     return parser.parse_args()
+
+
+def _names(text: str) -> int:
+    if not 10 <= int(text) <= MOST_NAMES:
+        raise argparse.ArgumentTypeError(f"10 to {MOST_NAMES} names have addresses of their own")
+    return int(text)
 
 
 def _share(text: str) -> float:
