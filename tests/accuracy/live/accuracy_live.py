@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 
-from measure import measure
+from measure import MissingError, measure
 from options import read_options
-from report import as_json, client_of, count, show, show_mechanisms
+from report import as_json, show_measured
 
 
 def main() -> int:
@@ -26,25 +26,16 @@ def main() -> int:
     if os.geteuid() != 0:
         print("accuracy-live: needs root, for namespaces and eBPF", file=sys.stderr)
         return 1
-    found = measure(given)
-    named = [joined for joined in found.joined if joined.meant]
-    resolver = dict(enumerate(found.resolvers))
+    try:
+        found = measure(given)
+    except MissingError as error:
+        print(f"accuracy-live: {error}", file=sys.stderr)
+        return 1
     print(f"seed {given.seed}, {given.names} names, {100 * given.shared:.0f} % of them on one address")
-    if found.left_out:
-        print(f"left out, since they are missing here: {', '.join(found.left_out)}")
-    show("By client", count(named, client_of))
-    show("\nBy resolver", count(named, lambda joined: resolver[joined.job.host] if joined.job else "unknown"))
-    show_mechanisms(named)
-    exchangeable = sum(joined.exchangeable for joined in named)
-    print(f"\nConnections that could be those of another event of the same moment, address and port: {exchangeable}")
-    print(f"Connections that stated no name, and count nowhere: {len(found.joined) - len(named)}")
-    print(
-        f"Clients that were ended after too long a time: {found.killed}; losses of dnstrail: {found.losses or 'none'}"
-    )
+    show_measured(found)
     if given.json:
-        given.json.write_text(
-            json.dumps({"options": {**vars(given), "json": str(given.json)}, "connections": as_json(found.joined)})
-        )
+        options = {**vars(given), "json": str(given.json)}
+        given.json.write_text(json.dumps({"options": options, "connections": as_json(found.joined)}))
     return 0
 
 

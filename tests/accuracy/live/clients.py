@@ -63,15 +63,9 @@ def _git(urls: list[str], _folder: Path) -> list[str]:
 
 
 def _apt(urls: list[str], folder: Path) -> list[str]:
-    options = [
-        "-o",
-        "APT::Sandbox::User=root",
-        "-o",
-        "Acquire::Retries=0",
-        "-o",
-        f"Acquire::https::CAInfo={folder}/../ca.pem",
-    ]
-    return ["/usr/lib/apt/apt-helper", *options, "download-file", f"{urls[0]}page", str(folder / "page")]
+    options = ("APT::Sandbox::User=root", "Acquire::Retries=0", f"Acquire::https::CAInfo={folder.parent}/ca.pem")
+    words = [word for option in options for word in ("-o", option)]
+    return ["/usr/lib/apt/apt-helper", *words, "download-file", f"{urls[0]}page", str(folder / "page")]
 
 
 def _ssh(urls: list[str], _folder: Path) -> list[str]:
@@ -79,18 +73,18 @@ def _ssh(urls: list[str], _folder: Path) -> list[str]:
     return ["ssh", *options, "-l", "nobody", _host_of(urls[0]), "true"]
 
 
-def _chromium(urls: list[str], folder: Path) -> list[str]:
-    options = (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--ignore-certificate-errors",
-        "--virtual-time-budget=2000",
-    )
+def _chromium(resolver: str) -> Command:
+    """Return the command of a browser with a resolver: its own, or the one of the C library."""
     quiet = ("--disable-background-networking", "--disable-component-update", "--no-first-run", "--disable-sync")
-    page = folder / "page.html"
-    page.write_text("".join(f'<img src="{url}page">' for url in urls))
-    return ["chromium", *options, *quiet, f"--user-data-dir={folder}/profile", "--dump-dom", str(page)]
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--ignore-certificate-errors", resolver, *quiet)
+
+    def command(urls: list[str], folder: Path) -> list[str]:
+        page = folder / "page.html"
+        page.write_text("".join(f'<img src="{url}page">' for url in urls))
+        profile = (f"--user-data-dir={folder}/profile", "--virtual-time-budget=2000")
+        return ["chromium", *options, *profile, "--dump-dom", str(page)]
+
+    return command
 
 
 def _python(library: str, how: str) -> Command:
@@ -157,5 +151,6 @@ CLIENTS = [
     _large("go-in-turn", "go", 4, _go("go", "in-turn")),
     _large("java-client", "javac", 8, _java("client", "at-once")),
     _large("java-url", "javac", 4, _java("url", "in-turn")),
-    _large("chromium", "chromium", 6, _chromium),
+    _large("chromium", "chromium", 6, _chromium("--enable-features=AsyncDns")),
+    _large("chromium-libc", "chromium", 6, _chromium("--disable-features=AsyncDns")),
 ]

@@ -10,8 +10,8 @@ from jobs import Job
 from observer import Observed
 from wire import Connection
 
-_CLOSE = 100_000  # ns
-_BEFORE, _AFTER = 500_000_000, 2_000_000  # ns: an event comes so long before its SYN, or after it (two clocks)
+_BEFORE, _AFTER = 100_000_000, 1_000_000  # ns: so long before its SYN an event comes at most, or after it (two clocks)
+_CLOSE = 100_000  # ns: most events come less before their SYN
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ from traffic import run_jobs
 from wire import watching
 
 
+class MissingError(Exception):
+    """Something is missing on this host without which nothing can be measured."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """The connections of one measurement. `left_out` names what could not run; `losses` are dnstrail's."""
@@ -37,18 +41,24 @@ class Measured:
 
 
 def measure(given: argparse.Namespace) -> Measured:
-    """Run everything to its end."""
+    """Run everything to its end.
+
+    Raises:
+        MissingError: the server, or every client or resolver, is missing.
+    """
     with _folder() as folder, ExitStack() as stack:
         sites = draw_sites(given.seed, given.names, given.shared)
         gateway = stack.enter_context(server(folder))
-        stack.enter_context(servers(gateway, folder, sites))
         resolvers = [name for name in given.resolver if gateway.has(RESOLVERS[name][0])]
-        hosts = stack.enter_context(client_hosts(folder, gateway, len(resolvers)))
-        for host, name in zip(hosts, resolvers, strict=True):
-            stack.enter_context(RESOLVERS[name][1](host, folder))
         asked = [client for client in CLIENTS if client.name in given.clients]
         absent = missing(asked, gateway)
         chosen = [client for client in asked if client.name not in absent]
+        if not (gateway.has("nginx") and gateway.has("unbound") and chosen and resolvers):
+            raise MissingError("nginx, unbound, or every client or resolver is missing: deploy/setup-accuracy.sh")
+        stack.enter_context(servers(gateway, folder, sites))
+        hosts = stack.enter_context(client_hosts(folder, gateway, len(resolvers)))
+        for host, name in zip(hosts, resolvers, strict=True):
+            stack.enter_context(RESOLVERS[name][1](host, folder))
         build(chosen, gateway, folder)
         jobs = draw_jobs(given.seed, chosen, sites, len(hosts), given.connections, given.rate)
         left_out = sorted(absent | {*given.resolver} - {*resolvers})

@@ -120,6 +120,7 @@ class Observer:
             "container": event.container_id or None,
             "client": event.arg("src") or None,
             "port": event.arg("dst_port"),
+            "source_port": event.arg("src_port") or None,
         }
         try:
             found = self._dns.client.ask("trail", after=[event.mark], key=event.arg("dst"), **asked, **at)

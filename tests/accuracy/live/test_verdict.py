@@ -8,7 +8,7 @@ import pytest
 
 from join import Joined
 from observer import Observed
-from verdict import DST_DNS, IN_SET, SEEN, TRAIL, TRAIL_AT, mechanism, right
+from verdict import DST_DNS, IN_SET, LAST, SEEN, TRAIL, TRAIL_AT, mechanism, right
 from wire import Connection
 
 SECOND = 1_000_000_000
@@ -28,10 +28,11 @@ def joined(names: list[str], trails: list[dict[str, Any]], trails_at: list[dict[
 
 def test_each_measure_reads_its_own_answer():
     """`dst_dns`, `trail` and `trail --at` are judged each by its own first name."""
-    true, other = trail(TRUE), trail("other.example")
+    true, other = trail(TRUE, 1.5), trail("other.example", 1.6)
     assert right(joined([TRUE, "other.example"], [other, true], [other])) == {SEEN, IN_SET, DST_DNS}
     assert right(joined(["other.example"], [true, other], [other])) == {SEEN, IN_SET, TRAIL}
     assert right(joined([], [other], [true])) == {SEEN, TRAIL_AT}
+    assert right(joined([], [trail("other.example", 1.0), true], [])) == {SEEN, IN_SET, LAST}
 
 
 def test_a_connection_without_an_event_is_right_nowhere():

@@ -7,7 +7,8 @@ from typing import Any
 from join import Joined
 
 SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS = "seen", "in the set", "trail", "trail --at", "dst_dns[0]"
-MEASURES = (SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS)
+LAST = "last question"  # the baseline: whoever asked it
+MEASURES = (SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS, LAST)
 Trails = list[dict[str, Any]]
 
 
@@ -16,7 +17,9 @@ def right(joined: Joined) -> set[str]:
     event, meant = joined.event, joined.meant
     if event is None:
         return set()
-    first = {TRAIL: _first(event.trails), TRAIL_AT: _first(event.trails_at), DST_DNS: event.names[:1]}
+    by_time = sorted(event.trails, key=lambda trail: -trail["last_seen"])
+    first = {TRAIL: _first(event.trails), TRAIL_AT: _first(event.trails_at), LAST: _first(by_time)}
+    first[DST_DNS] = event.names[:1]
     known = {*event.names, *(trail["dns_root"] for trail in event.trails)}
     return {SEEN, *[IN_SET] * (meant in known), *(measure for measure, name in first.items() if name == [meant])}
 
