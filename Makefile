@@ -7,7 +7,7 @@ DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test test-compiled test-corpus test-docker check bench accuracy model fuzz soak packages clean
+.PHONY: help run demo test test-compiled test-corpus test-docker check bench accuracy accuracy-live model fuzz soak packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -23,6 +23,7 @@ demo: $(VENV)/.run ## play the bundled capture: a lookup, its trails and a findi
 test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel
 	@deploy/setup-live.sh --tests
 	@deploy/setup-encrypted.sh
+	@deploy/setup-accuracy.sh $(VENV)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
@@ -61,12 +62,17 @@ soak: $(VENV)/.dev ## an hour of fresh names, and a name with 200,000 addresses:
 accuracy: $(VENV)/.dev ## measure over the corpus how often the name of a connection is found
 	$(BIN)/python tests/accuracy/accuracy.py $(ARGS)
 
+accuracy-live: $(VENV)/.dev ## measure with real clients in network namespaces how often a connection is named, as root (ARGS="--help")
+	@deploy/setup-live.sh --tests
+	@deploy/setup-accuracy.sh $(VENV) $(if $(findstring --clients all,$(ARGS)),--all)
+	$(BIN)/python tests/accuracy/live/accuracy_live.py $(ARGS)
+
 packages: $(VENV)/.dev ## build the distribution and install it in every supported way, in folders of its own
 	@deploy/setup-compiler.sh $(VENV)
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(COMPILED) .encrypted dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) .encrypted .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh

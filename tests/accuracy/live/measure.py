@@ -1,0 +1,83 @@
+"""One measurement: the made-up internet and the client hosts, the jobs, and what was seen of them."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clients import CLIENTS, missing
+from compiled_clients import build
+from hosts import Host, client_hosts, server
+from internet import draw_sites
+from jobs import Job, draw_jobs
+from join import Joined, join
+from live.processes import wait_until
+from observer import observing
+from resolvers import RESOLVERS
+from servers import PORTS, servers
+from traffic import run_jobs
+from wire import watching
+
+
+class MissingError(Exception):
+    """Something is missing on this host without which nothing can be measured."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The connections of one measurement. `left_out` names what could not run; `losses` are dnstrail's."""
+
+    joined: list[Joined]
+    killed: int
+    losses: dict[str, Any]
+    resolvers: list[str]
+    left_out: list[str]
+
+
+def measure(given: argparse.Namespace) -> Measured:
+    """Run everything to its end.
+
+    Raises:
+        MissingError: the server, or every client or resolver, is missing.
+    """
+    with _folder() as folder, ExitStack() as stack:
+        sites = draw_sites(given.seed, given.names, given.shared)
+        gateway = stack.enter_context(server(folder))
+        resolvers = [name for name in given.resolver if gateway.has(RESOLVERS[name][0])]
+        asked = [client for client in CLIENTS if client.name in given.clients]
+        absent = missing(asked, gateway)
+        chosen = [client for client in asked if client.name not in absent]
+        if not (gateway.has("nginx") and gateway.has("unbound") and chosen and resolvers):
+            raise MissingError("nginx, unbound, or every client or resolver is missing: deploy/setup-accuracy.sh")
+        stack.enter_context(servers(gateway, folder, sites))
+        hosts = stack.enter_context(client_hosts(folder, gateway, len(resolvers)))
+        for host, name in zip(hosts, resolvers, strict=True):
+            stack.enter_context(RESOLVERS[name][1](host, folder))
+        build(chosen, gateway, folder)
+        jobs = draw_jobs(given.seed, chosen, sites, len(hosts), given.connections, given.rate)
+        left_out = sorted(absent | {*given.resolver} - {*resolvers})
+        return Measured(*_run(jobs, hosts, folder), resolvers, left_out)
+
+
+def _run(jobs: list[Job], hosts: list[Host], folder: Path) -> tuple[list[Joined], int, dict[str, Any]]:
+    with observing(PORTS) as observer, watching(hosts) as wire:
+        killed = run_jobs(jobs, hosts, folder)
+        last = max((connection.opened for connection in wire.connections), default=0)
+        wait_until(lambda: observer.reached > last, "the events of all connections")
+        return join(wire.connections, observer.observed, jobs, hosts), killed, observer.losses()
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="dt-accuracy-", dir="/tmp"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,154 @@
+"""The observer: dnstrail's probe and cache as processes, and their answers about each connection event."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import events_address, lookups_address, socket_path
+from dnstrail.client import DnsDataSource
+from dnstrail.connection_names import DST_DNS, ConnectionEnricher
+from dnstrail.errors import DataNotFound
+from dnstrail.events import NET_TCP_CONNECT, Event
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.listener import Listener
+from dnstrail.protocol.turn_follower import TurnFollower
+from live.processes import run_dir, started, wait_until
+
+_KEPT = ("dns_root", "scope", "state", "first_seen", "last_seen", "reasons")  # of each trail
+_PATIENCE = 5.0  # seconds for a lookup on a busy machine
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A connection event and the answers about it.
+
+    `source_port` is 0 where the event has none. `names` is its `dst_dns`. `trails` are those at the time of the
+    request, and `trails_at` those as of the event.
+    """
+
+    stamp: int
+    process: int
+    parent: int
+    mount_namespace: int
+    source_port: int
+    address: str
+    port: int
+    names: list[str]
+    trails: list[dict[str, Any]]
+    trails_at: list[dict[str, Any]]
+
+
+class Observer:
+    """A subscriber that asks about each connection to these ports as soon as it receives the event."""
+
+    def __init__(self, folder: Path, ports: tuple[int, ...]) -> None:
+        self.observed: list[Observed] = []
+        self.reached = 0  # the wall time up to which all events were received, in ns
+        self._ports = ports
+        self._bus = ZmqBus()
+        self._dns = DnsDataSource(lookups_address(folder), timeout=_PATIENCE, bus=self._bus)
+        self._names = ConnectionEnricher(self._dns)
+        self._subscriber = self._bus.subscriber([events_address(folder)], (NET_TCP_CONNECT, TURN))
+        self._listener = Listener(self._subscriber)
+        self._turns = TurnFollower((NET_TCP_CONNECT,))
+
+    def run(self, stop: threading.Event) -> None:
+        """Handle events until the stop signal is set."""
+        while not stop.is_set():
+            self._bus.wait(self._subscriber, timeout=0.05)
+            while (message := self._subscriber.receive()) is not None:
+                self._handle(*message)
+            self._listener.idle(time.monotonic())
+
+    def ready(self) -> bool:
+        """Return true once this subscriber and the cache receive turns."""
+        return self.reached > 0 and self._dns.client.request("health")["data"]["probes"] > 0
+
+    def losses(self) -> dict[str, Any]:
+        """Return the losses of all hops, and the ranks that were cut short."""
+        stats = self._dns.client.request("stats")["data"]
+        lost = {**stats["lost"], "rank_cut_short": stats["cache"].get("rank_cut_short", 0)}
+        return {hop: counts for hop, counts in {**lost, "observer": dict(self._turns.lost)}.items() if counts}
+
+    def close(self) -> None:
+        """Close all sockets."""
+        self._dns.close()
+        self._bus.close(now=True)
+
+    def _handle(self, topic: str, body: bytes) -> None:
+        if topic == TURN:
+            turn = decode(body, Turn)
+            self._turns.turn(turn)
+            self._listener.turn(turn)
+            self.reached = turn.now + turn.difference
+        elif topic == NET_TCP_CONNECT:  # and no longer topic that begins with it
+            self._batch(topic, decode(body, Batch))
+
+    def _batch(self, topic: str, batch: Batch) -> None:
+        self._turns.batch(topic, batch)
+        mark, difference = (batch.start, batch.turn), self._turns.difference(batch.start)
+        events = [Event(topic, captured, mark, batch.host, difference=difference) for captured in batch.events]
+        for event in self._names.fill([event for event in events if event.arg("dst_port") in self._ports]):
+            self.observed.append(self._answers(event))
+
+    def _answers(self, event: Event) -> Observed:
+        process = event.process
+        return Observed(
+            event.timestamp,
+            process.pid,
+            process.parent_pid,
+            process.mount_namespace,
+            event.arg("src_port") or 0,
+            str(event.arg("dst")),
+            event.arg("dst_port"),
+            event.args[DST_DNS],
+            self._trails(event),
+            self._trails(event, at=event.timestamp / 1e9),
+        )
+
+    def _trails(self, event: Event, **at: float) -> list[dict[str, Any]]:
+        """Return the trails of the event's connection."""
+        asked = {
+            "process": event.process_id or None,
+            "container": event.container_id or None,
+            "client": event.arg("src") or None,
+            "port": event.arg("dst_port"),
+            "source_port": event.arg("src_port") or None,
+        }
+        try:
+            found = self._dns.client.ask("trail", after=[event.mark], key=event.arg("dst"), **asked, **at)
+        except DataNotFound:
+            return []
+        return [{name: trail[name] for name in _KEPT} for trail in found["trails"]]
+
+
+@contextmanager
+def observing(ports: tuple[int, ...]) -> Iterator[Observer]:
+    """Run probe, cache and observer; yield the observer once it receives turns."""
+    with run_dir() as above, ExitStack() as stack:
+        above.chmod(0o755)
+        folder = above / "run"
+        workers = [
+            stack.enter_context(started(*words, "--run-dir", folder, DNSTRAIL_RUN_DIR=str(folder)))
+            for words in (("probe", "--capture", "ebpf"), ("cache",))
+        ]
+        for address in (events_address(folder), lookups_address(folder)):
+            wait_until(socket_path(address).exists, f"{address}")
+        observer, stop = Observer(folder, ports), threading.Event()
+        thread = threading.Thread(target=observer.run, args=(stop,))
+        thread.start()
+        try:
+            wait_until(observer.ready, "the first turn")
+            yield observer
+            assert all(worker.poll() is None for worker in workers), "a worker of dnstrail has ended"
+        finally:
+            stop.set()
+            thread.join()
+            observer.close()

@@ -1,0 +1,103 @@
+"""The report: tables for people, and one JSON object for programs."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from join import Joined
+from measure import Measured
+from verdict import MEASURES, SEEN, TRAIL, TRAIL_AT, mechanism, right
+
+_WIDTH = 150
+Counts = dict[str, Counter[str]]  # by group
+
+
+def show_measured(found: Measured) -> None:
+    """Print all tables and notes."""
+    if found.left_out:
+        print(f"left out, since they are missing here: {', '.join(found.left_out)}")
+    named = [joined for joined in found.joined if joined.meant]
+    resolver = dict(enumerate(found.resolvers))
+    _show("By client", _count(named, _client_of))
+    _show("\nBy resolver", _count(named, lambda joined: resolver[joined.job.host] if joined.job else "unknown"))
+    _show_mechanisms(named)
+    exchangeable = sum(joined.exchangeable for joined in named)
+    print(f"\nConnections that could be those of another event of the same moment, address and port: {exchangeable}")
+    print(f"Connections that stated no name, and count nowhere: {len(found.joined) - len(named)}")
+    print(f"Clients that were ended after too long a time: {found.killed}")
+    print(f"Losses of dnstrail: {found.losses or 'none'}")
+
+
+def as_json(all_joined: Iterable[Joined]) -> list[dict[str, Any]]:
+    """Return one map for each connection."""
+    return [
+        {
+            "client": _client_of(joined),
+            "process": joined.event.process if joined.event else 0,
+            "host": joined.job.host if joined.job else -1,
+            "fetched": joined.job.names if joined.job else [],
+            "meant": joined.meant,
+            "opened": joined.connection.opened,
+            "source": joined.connection.source,
+            "source_port": joined.connection.source_port,
+            "address": joined.connection.address,
+            "port": joined.connection.port,
+            "right": sorted(right(joined)),
+            "wrong": {one: mechanism(joined, one) for one in (TRAIL, TRAIL_AT) if one not in right(joined)},
+            "event": asdict(joined.event) if joined.event else None,
+        }
+        for joined in all_joined
+    ]
+
+
+def _count(all_joined: Iterable[Joined], group: Callable[[Joined], str]) -> Counts:
+    """Count connections, and those named rightly, by group."""
+    found: Counts = defaultdict(Counter)
+    for joined in all_joined:
+        counts = found[group(joined)]
+        counts["connections"] += 1
+        counts["names"] += len(joined.event.names) if joined.event else 0
+        counts.update(right(joined))
+    return dict(sorted(found.items()))
+
+
+def _client_of(joined: Joined) -> str:
+    """Return the name of the client that connected."""
+    return joined.job.client.name if joined.job else "unknown"
+
+
+def _show(title: str, counts: Counts) -> None:
+    """Print a table with a line for each group, and their sum."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for name in ("connections", *MEASURES, "names"):
+        table.add_column(name, justify="right")
+    for group, one in counts.items():
+        table.add_row(group, *_cells(one))
+    table.add_row("all", *_cells(sum(counts.values(), Counter())), style="bold")
+    Console(width=_WIDTH).print(table)
+
+
+def _show_mechanisms(all_joined: list[Joined]) -> None:
+    """Print why trails put another name first, with the clients."""
+    for measure in (TRAIL, TRAIL_AT):
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        for joined in all_joined:
+            if measure not in right(joined):
+                found[mechanism(joined, measure)][_client_of(joined)] += 1
+        print(f"\nAnother name comes first in `{measure}`")
+        for why, clients in sorted(found.items(), key=lambda item: -item[1].total()):
+            print(f"{clients.total():6} {why}")
+            print(f"       {', '.join(f'{client} {number}' for client, number in clients.most_common(8))}")
+
+
+def _cells(counts: Counter[str]) -> list[str]:
+    whole, seen = counts["connections"], max(counts[SEEN], 1)
+    shares = [f"{counts[name]} ({100 * counts[name] / max(whole, 1):.1f} %)" for name in MEASURES]
+    return [str(whole), *shares, f"{counts['names'] / seen:.1f}"]
