@@ -47,8 +47,9 @@ check: $(VENV)/.dev ## check style, types and layers (ruff, mypy, import-linter)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure costs, as ratios within one run
-	$(BIN)/python tests/bench/bench.py $(ARGS)
+bench: $(VENV)/.dev ## measure costs, of the compiled form too if it is installed (ARGS="growth memory_million" for these sections)
+	@test ! -d $(COMPILED) || $(MAKE) --no-print-directory $(COMPILED)/.dev
+	$(BIN)/python tests/bench/bench.py --compiled $(COMPILED) $(ARGS)
 
 model: $(VENV)/.dev ## compare the image with the reference model over random messages (ARGS="--messages 1000000 --seed 1")
 	$(BIN)/python tests/soak/against_model.py $(ARGS)

@@ -330,6 +330,17 @@ class Unconfirmed:
         return sum(turn.ended for turn in self.turns)
 
 
+@pytest.mark.parametrize(("live", "seconds"), [(True, 0.5), (False, 0)])
+def test_the_events_of_a_busy_live_source_gather(clock, live, seconds):
+    """A live source that always has events gets a turn each five milliseconds at most; a file is not slowed."""
+    publisher = Unconfirmed()
+    publisher.confirms = True
+    began = clock.monotonic()
+    run(Listed(*([events(0)] * 100), live=live), publisher, StreamClock(clock), threading.Event(), 0)
+    assert len(publisher.turns) == 102
+    assert clock.monotonic() - began == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize("overflowed", [True, False])
 def test_a_live_probe_that_ends_lingers_for_a_bounded_time(clock, overflowed):
     """A live probe waits two seconds for a subscriber, and repeats its last turn only if one had no room."""
@@ -346,7 +357,7 @@ def test_a_probe_whose_subscribers_have_everything_ends_at_once(clock):
     publisher = Unconfirmed()
     publisher.confirms = True
     began = clock.monotonic()
-    run(Listed(events(0, 2), live=True), publisher, StreamClock(clock), threading.Event(), 0)
+    run(Listed(live=True), publisher, StreamClock(clock), threading.Event(), 0)
     assert (clock.monotonic(), publisher.ends) == (began, 1)
 
 

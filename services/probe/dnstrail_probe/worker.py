@@ -19,7 +19,7 @@ from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.source import Source
 
 HEARTBEAT = 0.1  # seconds between turns when nothing is captured
-_POLL = 0.005  # the longest time in seconds for which a batch stays open
+_POLL = 0.005  # seconds for which a turn of a live source gathers events, and the longest wait for the first one
 _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between two counts of the subscribers
 _REST = 0.005  # seconds before a message that the bus refused is offered again
@@ -92,10 +92,14 @@ class _Probe:
         self._log.info("ready", source=self._source.name, subscribers=subscribers, start=self._batches.start)
 
     def publish_all(self) -> None:
-        """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle."""
+        """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle.
+
+        A turn costs each subscriber more than an event. The events of a busy live source therefore gather for a moment.
+        """
         beat = self._clock.monotonic()
         while not self._stop.is_set():
             self._beat()
+            looked = self._clock.monotonic()
             captured = self._source.read(_POLL)
             if captured is None:
                 return
@@ -108,6 +112,8 @@ class _Probe:
                 self._publisher.subscribers(TURN)  # lets the bus handle new subscriptions
                 beat = self._clock.monotonic()
                 self._loss_reporter.note(_flat(losses_of(self._source)), beat)
+                if self._source.live and beat < looked + _POLL:
+                    self._clock.sleep(looked + _POLL - beat)
 
     def end(self) -> None:
         """Publish the last turn, wait until it was received, and log how the source ended."""

@@ -14,12 +14,15 @@ import zmq.utils.garbage  # long messages need it, when this process may not be 
 
 from dnstrail.bus.contract import Endpoint
 from dnstrail.bus.ipc import socket_path, sole_server
+from dnstrail.bus.received_messages import ReceivedMessages
 from dnstrail.bus.subscriptions import Subscriptions
 from dnstrail.bus.unread_replies import LONG, UnreadReplies
 from dnstrail.errors import BusError
 
-_UNREAD = 1000  # messages that wait at their sender for one peer; a batch of events has 512 KiB at most
-_WAITING = 3000  # messages that wait at their receiver: with _UNREAD some seconds of a flood
+_UNREAD = 1000  # messages that wait at their sender for one peer
+_WAITING = 3000  # messages that wait at their receiver
+_UNREAD_EVENTS = 200  # the same for events, whose batches have 512 KiB at most: 100 MiB
+_WAITING_EVENTS = 400  # 200 MiB
 _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
@@ -98,13 +101,14 @@ class _Subscriber(_End):
     def __init__(self, connect: Callable[[Iterable[str]], zmq.Socket[bytes]], topics: Iterable[str]) -> None:
         self._connect = connect
         self._topics = [*topics]
+        self.received = ReceivedMessages()
         super().__init__(connect(self._topics))
 
     def receive(self) -> tuple[str, bytes] | None:
-        frames = self.receive_frames()
-        if frames is None:
-            return None
-        return frames[0].decode(errors="replace"), frames[-1]
+        while self.received.has_room and (frames := self.receive_frames()) is not None:
+            self.received.add(frames[0], frames[-1])
+        message = self.received.take()
+        return None if message is None else (message[0].decode(errors="replace"), message[1])
 
     def subscribe(self, topic: str) -> None:
         self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
@@ -208,6 +212,7 @@ class ZmqBus:
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
         socket.setsockopt(zmq.RCVHWM, 1)  # libzmq reads all waiting subscriptions in one call, and a flood never ends
+        socket.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION)
         if lossless:
             socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
@@ -219,6 +224,7 @@ class ZmqBus:
 
         def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
             socket = self._socket(zmq.SUB)
+            socket.setsockopt(zmq.RCVHWM, _WAITING_EVENTS)
             for topic in topics:
                 socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
             for address in publishers:
@@ -252,8 +258,10 @@ class ZmqBus:
 
     def wait(self, *ends: Endpoint, timeout: float) -> None:
         poller = zmq.Poller()
-        for end in ends:
-            poller.register(self._ends[end].socket, zmq.POLLIN)
+        for end in map(self._ends.__getitem__, ends):
+            if isinstance(end, _Subscriber) and end.received:
+                return
+            poller.register(end.socket, zmq.POLLIN)
         poller.poll(int(timeout * 1000))
 
     def close(self, *, now: bool = False) -> None:

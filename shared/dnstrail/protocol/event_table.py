@@ -122,10 +122,14 @@ class EventTable:
 
 
 class ReceivedEvents(Sequence[Captured]):
-    """The events of a batch that was received. Each is decoded when it is read, and raises BadMessage if it is bad."""
+    """The events of a batch that was received. Each is decoded when it is read, and raises BadMessage if it is bad.
+
+    Events of one thread share the object of their process.
+    """
 
     def __init__(self, wire: WireEvents) -> None:
         self._raw = wire.events
+        self._threads: dict[tuple[int, int], Process] = {}  # by the index of the process, and the thread
         try:
             self._processes = [_joined(entry, wire.containers) for entry in wire.processes]
         except IndexError as error:
@@ -169,12 +173,16 @@ class ReceivedEvents(Sequence[Captured]):
     def _decoded(self, raw: msgspec.Raw) -> Captured:
         try:
             event = _DECODE(raw)
-            process = self._processes[event.process] if event.process >= 0 else None
+            index, thread = event.process, event.thread
+            process = None if index < 0 else self._threads.get((index, thread)) or self._thread(index, thread)
         except (msgspec.DecodeError, ValueError, RecursionError, IndexError) as error:
             raise BadMessage(f"bad event: {error}") from error
-        if process is not None and event.thread:
-            process = msgspec.structs.replace(process, thread_id=event.thread)
         return Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
+
+    def _thread(self, index: int, thread: int) -> Process:
+        process = msgspec.structs.replace(self._processes[index], thread_id=thread)
+        self._threads[index, thread] = process
+        return process
 
 
 def _joined(entry: WireProcess, containers: list[tuple[str, str, str]]) -> Process:

@@ -79,6 +79,18 @@ def only(events: list[tuple[str, Captured]]) -> tuple[str, Captured]:
     return event
 
 
+def test_packets_of_one_thread_share_their_process_until_it_changes(translator):
+    """The process of a packet is made anew only if something in it changed, as by an exec."""
+    payload = response_to("a.example", "a.example A 192.0.2.1")
+    translator.events(process(records.EXEC, SECOND, "usr/bin/dig"))
+    first, again = (only(translator.events(packet(payload)))[1].process for _ in range(2))
+    assert again is first
+    translator.events(process(records.EXEC, 2 * SECOND, "usr/bin/curl"))
+    assert first.path == "/usr/bin/dig"
+    assert only(translator.events(packet(payload)))[1].process.path == "/usr/bin/curl"
+    assert only(translator.events(packet(payload, tid=PID + 2)))[1].process.thread_id == PID + 2
+
+
 def test_a_packet_has_the_process_of_its_exec(translator):
     """A packet carries the program, the namespaces and the start of its process, and its own time and processor."""
     translator.events(process(records.EXEC, SECOND, "/usr/bin/dig"))

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 import pytest
 import zmq
 
-from dnstrail.bus import unread_replies, zeromq
+from dnstrail.bus import received_messages, unread_replies, zeromq
 from dnstrail.bus.subscriptions import MOST_CHANGES
-from live.workers import asker, open_bus, short_folder, wait_until
+from live.workers import BOUND, asker, open_bus, short_folder, wait_until
 
 TOPIC = "events"
-SMALL = bytes(4096)  # large enough that the kernel's own buffer holds few of them
+LARGEST = bytes(512 << 10)  # a batch
 TOO_LONG = zeromq._MAX_MESSAGE + 1
 LONG = bytes(4 << 20)  # a reply
 
@@ -24,21 +24,39 @@ def address():
         yield f"ipc://{folder}/end.sock"
 
 
-def test_a_live_publisher_holds_a_bounded_queue_for_a_subscriber_that_does_not_read(address):
-    """The publisher keeps as many messages as its high-water mark for such a subscriber, and drops the rest."""
+def test_a_live_publisher_holds_bounded_bytes_for_a_subscriber_that_does_not_read(address):
+    """The publisher keeps 100 MiB of the largest batches for such a subscriber, and drops the rest."""
     with open_bus() as bus, zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
         publisher = bus.publisher(address, lossless=False)
         subscriber.setsockopt(zmq.RCVHWM, 1)
         subscriber.subscribe(TOPIC)
         subscriber.connect(address)
         wait_until(lambda: publisher.subscribers(TOPIC) == 1, "the subscription")
-        for _ in range(3 * zeromq._UNREAD):
-            publisher.publish(TOPIC, SMALL)
+        for _ in range(3 * zeromq._UNREAD_EVENTS):
+            publisher.publish(TOPIC, LARGEST)
         received = 0
         while subscriber.poll(200):
-            subscriber.recv_multipart()
-            received += 1
-    assert zeromq._UNREAD <= received < 1.5 * zeromq._UNREAD
+            received += len(subscriber.recv_multipart()[-1])
+    assert 100 << 20 <= received < 110 << 20
+
+
+def test_a_subscriber_that_lags_holds_bounded_bytes(address, monkeypatch):
+    """A subscriber takes messages from its socket up to a number of bytes; none is lost, and their order stays."""
+    monkeypatch.setattr(received_messages, "MOST_RECEIVED", 4 * len(LARGEST))
+    with open_bus() as bus:
+        publisher = bus.publisher(address, lossless=True)
+        subscriber = bus.subscriber([address], [TOPIC])
+        wait_until(lambda: publisher.subscribers(TOPIC) == 1, "the subscription")
+        for number in range(12):
+            assert publisher.publish(TOPIC, bytes([number]) + LARGEST)
+        bus.wait(subscriber, timeout=BOUND)
+        received = []
+        while len(received) < 12:
+            bus.wait(subscriber, timeout=BOUND)
+            if (message := subscriber.receive()) is not None:
+                received.append(message[1][0])
+                assert subscriber.received.size <= 5 * len(LARGEST)
+    assert received == [*range(12)]
 
 
 def test_a_subscriber_receives_no_message_beyond_the_limit(address):
@@ -91,9 +109,9 @@ def test_a_subscriber_with_too_many_subscriptions_is_disconnected(address):
             assert monitor.poll(5000)
             hostile.disable_monitor()
         assert (publisher.disconnected, publisher.subscribers(TOPIC)) == (1, 1)
-        assert publisher.publish(TOPIC, SMALL)
+        assert publisher.publish(TOPIC, LARGEST)
         bus.wait(honest, timeout=5)
-        assert honest.receive() == (TOPIC, SMALL)
+        assert honest.receive() == (TOPIC, LARGEST)
 
 
 def test_a_publisher_receives_no_long_subscription(address):

@@ -34,6 +34,14 @@ def test_processes_and_containers_travel_once() -> None:
     assert [*decode(body, Batch).events] == batch
 
 
+def test_events_of_one_thread_share_their_process() -> None:
+    """The process of a received event is made once for each thread, not once for each event."""
+    threads = [Process(7, "sh", thread_id=thread) for thread in (70, 71, 70)]
+    first, other, again = [event.process for event in received(*(Captured(0, process=one) for one in threads)).events]
+    assert (first, other) == tuple(threads[:2])
+    assert again is first
+
+
 def test_events_are_a_sequence() -> None:
     """The events of a received batch have a length, places and slices, and equal the list of them."""
     events = [Captured(number, process=SHELL) for number in range(5)]

@@ -130,21 +130,14 @@ class Attribution:
     ) -> Process:
         container = self.container_of(cgroup, stamp)
         container_name = self._names.of(container)
-        return Process(
-            pid=pid,
-            name=name,
-            path=entry.path,
-            parent_pid=entry.parent,
-            user_id=user,
-            container_id=container,
-            thread_id=thread,
-            cgroup_id=cgroup,
-            container_name=container_name.name,
-            container_image=container_name.image,
-            mount_namespace=entry.mount_namespace,
-            pid_namespace=entry.pid_namespace,
-            start_time=self._boot + entry.started if entry.started else 0,
+        fields = (
+            *(pid, name, entry.path, entry.parent, user, container, thread, cgroup),
+            *(container_name.name, container_name.image, entry.mount_namespace, entry.pid_namespace),
+            self._boot + entry.started if entry.started else 0,
         )
+        if entry.reported is None or entry.reported[0] != fields:
+            entry.reported = fields, Process(*fields)
+        return entry.reported[1]
 
     def _entry_of(self, record: records.PacketRecord | records.GetaddrinfoRecord) -> ProcessEntry:
         """Return the process that had the pid when the program noted it: by its events, else by /proc."""

@@ -24,11 +24,9 @@ from dnstrail.events import (
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
-from dnstrail_probe.host.process_table import ProcessEntry
 from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.source import Captures
 
 _RESOLV_CONF = ("CAP_SYS_PTRACE",)  # the capability that opens the root of another process
@@ -93,29 +91,26 @@ class RecordTranslator:
         process, entry = self._attribution.process_of(packet)
         if process is None:
             self._counters["unattributed"] += 1
-        captured = Captured(packet.ts + self._epoch, payload, None, process, processor=packet.processor)
-        on_dns_port = bool(self._ports & {packet.sport, packet.dport, packet.meant_port})
-        if header and not on_dns_port and self._assembly.server_names:
+        if header and self._assembly.server_names and not self._on_dns_port(packet):
             flow = _flow(packet, "")
-            return self._assembly.first_bytes(msgspec.structs.replace(captured, flow=flow), flow, header)
-        return self._message(packet, captured, entry, header)
-
-    def _message(
-        self, packet: records.PacketRecord, captured: Captured, entry: ProcessEntry | None, header: TcpHeader | None
-    ) -> Captures:
-        """Return the DNS messages that a packet completes."""
-        client = is_client(
-            egress=bool(packet.egress),
-            to_server=packet.dport in self._ports or (bool(packet.egress) and packet.meant_port in self._ports),
-            from_server=packet.sport in self._ports,
-            payload=captured.payload,
-        )
+            captured = Captured(packet.ts + self._epoch, payload, flow, process, processor=packet.processor)
+            return self._assembly.first_bytes(captured, flow, header)
+        client = self._is_client(packet, payload)
         flow = _flow(packet, note_role(entry, client=client))
-        captured = msgspec.structs.replace(captured, flow=flow, args=self._args(packet, flow, captured.process))
+        args = self._args(packet, flow, process)
+        captured = Captured(packet.ts + self._epoch, payload, flow, process, args, packet.processor)
         found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answers(packet, found)
         return found
+
+    def _on_dns_port(self, packet: records.PacketRecord) -> bool:
+        return packet.sport in self._ports or packet.dport in self._ports or packet.meant_port in self._ports
+
+    def _is_client(self, packet: records.PacketRecord, payload: bytes) -> bool:
+        egress = bool(packet.egress)
+        to_server = packet.dport in self._ports or (egress and packet.meant_port in self._ports)
+        return is_client(egress=egress, to_server=to_server, from_server=packet.sport in self._ports, payload=payload)
 
     def _getaddrinfo_call(self, record: bytes) -> Captures:
         if self._getaddrinfo is None:

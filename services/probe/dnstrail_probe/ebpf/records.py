@@ -137,8 +137,8 @@ def read_segment(packet: PacketRecord, payload: bytes) -> tuple[TcpHeader, bytes
 
 def datagrams(packet: PacketRecord, payload: bytes) -> list[bytes]:
     """Return the payload of each datagram of a UDP packet; the kernel passes up to 128 of one size as one packet."""
-    size = packet.datagram_size or len(payload)
-    return [payload[at : at + size] for at in range(0, len(payload), size)]
+    size = packet.datagram_size
+    return [payload[at : at + size] for at in range(0, len(payload), size)] if size else [payload]
 
 
 def read_process(record: bytes) -> ProcessRecord:

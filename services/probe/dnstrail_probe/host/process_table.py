@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
+
+from dnstrail.captured import Process
 
 REMEMBERED = 60_000_000_000  # ns for which an ended process is kept
 MAX_PROCESSES = 65536
@@ -17,7 +20,8 @@ class ProcessEntry:
 
     `started` is the start in ns of the boot time clock, as the kernel states it; 0 if unknown. Other unknown values are
     0 or "". `asks` and `answers` are the DNS roles that it has had. `proc_read` is set once /proc was read
-    for missing values.
+    for missing values. `reported` is the process as its last event contains it, and the fields of this: the events of
+    one thread share the object.
     """
 
     pid: int
@@ -34,6 +38,7 @@ class ProcessEntry:
     asks: bool = False
     answers: bool = False
     proc_read: bool = False
+    reported: tuple[tuple[Any, ...], Process] | None = None
 
 
 class ProcessTable:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+
+from figures import Figure
+from live_events import of_capture
 
 from dnstrail.bus import ZmqBus
 from dnstrail.captured import NET_PACKET_DNS, Captured, Flow, Process
@@ -31,33 +33,21 @@ class _Refusing(_Wanting):
     selected_events = (EventSelector(name=NET_PACKET_DNS, origin="container"),)
 
 
-class BatchCosts(NamedTuple):
-    """The CPU time of one event, in microseconds."""
-
-    written: float
-    received: float
-    read: float
-    wanted: float
-    skipped: float
-
-
-def batch_costs(payloads: list[bytes]) -> BatchCosts:
+def measure(capture: str) -> Iterator[Figure]:
     """Measure batches of EVENTS responses to PROCESSES processes of the host."""
+    payloads = [event.payload for event in of_capture(capture) if is_response(event.payload)]
     processes = [Process(number, "app", "/usr/bin/app", start_time=10**18) for number in range(1, PROCESSES + 1)]
-    responses = [payload for payload in payloads if is_response(payload)]
     events = [
-        Captured(10**18 + number, responses[number % len(responses)], _FLOW, processes[number % PROCESSES])
+        Captured(10**18 + number, payloads[number % len(payloads)], _FLOW, processes[number % PROCESSES])
         for number in range(EVENTS)
     ]
     batch = Batch("s", 0, 0, events)
     body = encode(batch)
-    return BatchCosts(
-        _cost(lambda: encode(batch)),
-        _cost(lambda: decode(body, Batch)),
-        _cost(lambda: [*decode(body, Batch).events]),
-        _worker_cost(_Wanting, body),
-        _worker_cost(_Refusing, body),
-    )
+    yield Figure("an event, written", _cost(lambda: encode(batch)), "us")
+    yield Figure("an event, received", _cost(lambda: decode(body, Batch)), "us")
+    yield Figure("an event, read", _cost(lambda: [*decode(body, Batch).events]), "us")
+    yield Figure("an event that a signature wants", _worker_cost(_Wanting, body), "us")
+    yield Figure("an event that no signature wants", _worker_cost(_Refusing, body), "us")
 
 
 def _worker_cost(cls: type[Signature], body: bytes) -> float:

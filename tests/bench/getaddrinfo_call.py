@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import Counter
+from collections.abc import Iterator
+
+from figures import Figure
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.ebpf.getaddrinfo.library_thread import LibraryThread
@@ -15,12 +18,13 @@ COUNT = 1500  # calls a second; past 2,000 some are only counted, and cost less
 RUNS = 5
 
 
-def call_cost() -> tuple[float, float] | str:
-    """Return the time of a call with and without uprobes in microseconds, or the reason why it cannot be measured."""
+def measure(_capture: str) -> Iterator[Figure]:
+    """Measure a call without uprobes, and then with them."""
     try:
         programs = Programs(frozenset({53}), getaddrinfo=True)
     except SourceUnavailable as error:
-        return str(error)
+        yield Figure(f"not measured: {error}", None)
+        return
     try:
         alone = _median()
         libraries = LibraryThread(programs.watch_getaddrinfo, Counter(), EbpfSource.capabilities)
@@ -28,7 +32,8 @@ def call_cost() -> tuple[float, float] | str:
         libraries.close()
     finally:
         programs.close()
-    return probed, alone
+    yield Figure("a call with uprobes", probed, "us")
+    yield Figure("a call with uprobes, against one without", probed / alone, "times")
 
 
 def _median() -> float:
