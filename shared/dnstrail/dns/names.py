@@ -16,6 +16,7 @@ V4_MAPPED: Final = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6 for
 PLAIN: Final = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
 _ESCAPED: Final = [dns.name.Name((bytes([c]),)).to_text() for c in range(256)]
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+_USUAL_KEY: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")  # a name in our form, or an address
 _MAX_TEXT: Final = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
 _V4_SUFFIX: Final = ".in-addr.arpa"
 _V6_SUFFIX: Final = ".ip6.arpa"
@@ -84,6 +85,8 @@ def lookup_key(key: str) -> str | None:
     Accept addresses in any spelling (`[2606:4700::1]`, `::ffff:1.1.1.1`, ` 1.1.1.1`), reverse names, and names in any
     case, with a trailing dot, with dnspython's escapes, or in Unicode (IDNA).
     """
+    if len(key) <= _MAX_TEXT and _USUAL_KEY.fullmatch(key) and not key[-1].isdigit() and not key.endswith(".arpa"):
+        return key
     key = key.strip()
     if address := address_text(key):
         return address

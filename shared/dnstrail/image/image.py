@@ -17,13 +17,15 @@ from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
 from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, PartyKey
 from dnstrail.image.bounds import Bounds
-from dnstrail.image.lookup import LookupResult, look_up
+from dnstrail.image.lookup import look_up
 from dnstrail.image.relate import Stated, relate, relate_usual
+from dnstrail.image.result import LookupResult
 from dnstrail.image.store import Store
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.scope import note_connection
 from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTable
 from dnstrail.image.trails.trail import MAX_TRAILS, Trails, find_trails
+from dnstrail.image.usual_lookup import MOST, look_up_usual
 from dnstrail.image.view import View
 
 _NEVER: Final = -(1 << 61)
@@ -64,6 +66,8 @@ class Image:
         self.store = Store(self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
         self._last_evidence: Evidence | None = None
+        self._grace = self.bounds.grace_ns
+        self._usual = min(MOST, self.bounds.nodes, self.bounds.walked)
         self.now = _NEVER
         self.live = False
 
@@ -117,6 +121,11 @@ class Image:
 
         A lookup without `at` is a use of the root whose answer found the result.
         """
+        if at is None:
+            usual = look_up_usual(self.store.graph, key, self.now if now is None else now, self._usual)
+            if usual is not None:
+                self.store.places.use(usual[1])
+                return usual[0]
         node = self._node(key)
         return self._look_up(self.view(now=now, at=at), node, at) if node else None
 
@@ -125,12 +134,12 @@ class Image:
     ) -> list[LookupResult | None]:
         """Look up several keys as of one time, within the bounds of one lookup; a repeated key is looked up once."""
         view = self.view(now=now, at=at)
-        known: dict[str | None, LookupResult | None] = {None: None}
+        known: dict[str | None, LookupResult | None] = {None: None, "": None}
         results = []
         for key in keys:
             node = self._node(key)
             if node not in known:
-                known[node] = self._look_up(view, node or "", at)
+                known[node] = self._look_up_next(view, node or "", at)
             results.append(known[node])
         return results
 
@@ -174,7 +183,7 @@ class Image:
     def view(self, *, now: int | None = None, at: int | None = None) -> View:
         """Return the relations that are live at `now`, or that were live at `at`."""
         when = self.now if now is None else now
-        return View(self.store.graph, when if at is None else at, self.bounds.grace_ns, at, self.bounds.walked)
+        return View(self.store.graph, when if at is None else at, self._grace, at, self.bounds.walked)
 
     def remembers(self, at: int) -> bool:
         """Return whether everything that was live at `at` is still held."""
@@ -202,6 +211,17 @@ class Image:
         """Return a key in its canonical form; None if it is neither a name nor an address."""
         graph = self.store.graph
         return key if key in graph.out or key in graph.into else lookup_key(key)
+
+    def _look_up_next(self, view: View, node: str, at: int | None) -> LookupResult | None:
+        """Look up one of several nodes, within the budget of the view."""
+        if at is None:
+            usual = look_up_usual(self.store.graph, node, view.t, min(self._usual, view.budget))
+            if usual is not None:
+                found, root = usual
+                self.store.places.use(root)
+                view.budget -= len(found.dns_queries) + len(found.ip_addresses)
+                return found
+        return self._look_up(view, node, at)
 
     def _look_up(self, view: View, node: str, at: int | None) -> LookupResult | None:
         view.aged, view.exact = False, True

@@ -19,7 +19,10 @@ class Kind(IntEnum):
     HTTPS = 65
 
 
+CNAME: Final = int(Kind.CNAME)
 MX: Final = int(Kind.MX)
 SRV: Final = int(Kind.SRV)
 PTR: Final = int(Kind.PTR)
+ADDRESSES: Final = frozenset({int(Kind.A), int(Kind.AAAA)})
+BINDINGS: Final = frozenset({int(Kind.SVCB), int(Kind.HTTPS)})
 FAR: Final = frozenset({MX, SRV})  # kinds that lead to the addresses of other services, not of the name itself

@@ -10,8 +10,10 @@ from dnstrail.image.order import Link, Party
 
 NOWHERE: Final = -(1 << 40)  # the bucket of a record that is in no bucket
 MAX_SIGHTINGS: Final = 16  # of one record that are held one by one
-_INDEXED: Final = 16  # edges of a record; a longer record finds its edges by an index
-_PLACES: Final = [range(size) for size in range(_INDEXED + 1)]
+DOUBT: Final = (1 << 62) - 1  # is subtracted from a doubted stamp, so that it comes after every other
+LATE: Final = (1 << 62) - 1  # more than every freshness
+INDEXED: Final = 16  # edges of a record; a longer record finds its edges by an index
+_PLACES: Final = [range(size) for size in range(INDEXED + 1)]
 
 
 class Sighting:
@@ -76,8 +78,10 @@ class Record:
 
     The newest MAX_SIGHTINGS answers are held one by one: `youngest` arrived last, and `elder` contains the others,
     oldest first. `total` is the sum of all older answers. `late` states that an answer is older than one that arrived
-    before it. `ends` is the latest end of all relations, without grace. `due` is the next deadline, and `second` the
-    bucket of the wheel that contains the record. `led` counts the connections that followed an answer, by port.
+    before it. `latest` is a freshness that no relation exceeds: the stamp of the last answer, less DOUBT if it is
+    doubted, or LATE. `ends` is the latest end of all relations, without grace. `due` is the next deadline, and
+    `second` the bucket of the wheel that contains the record. `led` counts the connections that followed an answer, by
+    port.
     """
 
     __slots__ = (
@@ -88,6 +92,7 @@ class Record:
         "elder",
         "ends",
         "late",
+        "latest",
         "led",
         "root",
         "second",
@@ -103,6 +108,7 @@ class Record:
         self.elder: list[Sighting] | None = None
         self.total: Sum | None = None
         self.late = False
+        self.latest = youngest.stamp - DOUBT if doubted else youngest.stamp
         self.ends = youngest.stamp + max(youngest.lives)
         self.due = self.ends
         self.second = NOWHERE
@@ -116,6 +122,7 @@ class Record:
         self.elder.append(self.youngest)
         self.late = self.late or sighting.stamp < self.youngest.stamp
         self.youngest = sighting
+        self.latest = LATE if self.late else sighting.stamp - DOUBT if self.doubted else sighting.stamp
         self.ends = max(self.ends, sighting.stamp + max(sighting.lives))
         if len(self.elder) >= MAX_SIGHTINGS:
             oldest = self.elder.pop(0)
@@ -132,13 +139,13 @@ class Record:
 
     def owned_by(self, node: str) -> Sequence[int]:
         """Return the places of the edges with this owner, perhaps among others: the caller compares the owner."""
-        if len(self.edges) > _INDEXED:
+        if len(self.edges) > INDEXED:
             return self._index()[0].get(node, ())
         return _PLACES[len(self.edges)]
 
     def leading_to(self, node: str) -> Sequence[int]:
         """Return the places of the edges with this target, perhaps among others: the caller compares the target."""
-        if len(self.edges) > _INDEXED:
+        if len(self.edges) > INDEXED:
             return self._index()[1].get(node, ())
         return _PLACES[len(self.edges)]
 

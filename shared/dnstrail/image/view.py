@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dnstrail.image.graph import Graph
-from dnstrail.image.record import Record, Sighting, Sum
+from dnstrail.image.record import DOUBT, Record, Sighting, Sum
 
 NEVER: Final = -(1 << 62)  # less than every freshness
-_ALWAYS: Final = 1 << 62
-_DOUBT: Final = 1 << 62  # is subtracted from a doubted stamp, so that it comes after every other
 
 
 class View:
@@ -52,24 +50,17 @@ class View:
         """Return the last stamp by which a relation is live, NEVER if none; a doubted one is less than all others."""
         youngest = record.youngest
         if record.late:
-            stamp = max((one.stamp for one in self._live_by(record, place, record.sightings())), default=NEVER)
-        elif (self.at is None or youngest.noted <= self.at) and youngest.stamp + youngest.lives[place] > self.t:
-            stamp = youngest.stamp
+            stamp = max([one.stamp for one in self._live_by(record, place, record.sightings())], default=NEVER)
+        elif youngest.stamp + youngest.lives[place] > self.t and (self.at is None or youngest.noted <= self.at):
+            return record.latest
         else:
             seen = self.live(record, place)
             stamp = NEVER if seen is None else seen.stamp
-        return stamp - _DOUBT if record.doubted and stamp != NEVER else stamp
-
-    def latest(self, record: Record) -> int:
-        """Return a freshness that no relation of a record exceeds: one that is fresher elsewhere need not be read."""
-        if record.late:
-            return _ALWAYS
-        stamp = record.youngest.stamp
-        return stamp - _DOUBT if record.doubted else stamp
+        return stamp - DOUBT if record.doubted and stamp != NEVER else stamp
 
     def number(self, record: Record, place: int, freshness: int) -> int:
         """Return the number of the last arrived answer that gave a relation this freshness."""
-        stamp = freshness + _DOUBT if record.doubted else freshness
+        stamp = freshness + DOUBT if record.doubted else freshness
         if record.youngest.stamp == stamp:
             return record.youngest.number
         answers = self._live_by(record, place, record.sightings())

@@ -8,9 +8,10 @@ from typing import NamedTuple
 from dnstrail.dns.names import address_text
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import PTR
-from dnstrail.image.lookup import Up, reverse_records
+from dnstrail.image.pointers import reverse_records
 from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.view import View
+from dnstrail.image.walk import Up
 
 STATES = LIVE, GRACE, EXPIRED = "live", "grace", "expired"
 MAX_PATHS = 512  # to one key, the last answered first; more are left out

@@ -1,0 +1,27 @@
+"""The result of a lookup (docs/lookups.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class LookupResult(msgspec.Struct, frozen=True, gc=False):
+    """The result of a lookup; it contains only names and addresses that live relations connect with the key.
+
+    `truncated` states that a bound left some out. `history` is False if the lookup is for a past time that the image
+    does not remember wholly.
+    """
+
+    ip_addresses: list[str]
+    dns_queries: list[str]
+    dns_root: str
+    state: str = "live"
+    truncated: bool = False
+    history: bool = True
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a reply."""
+        return msgspec.structs.asdict(self)
