@@ -64,9 +64,10 @@ def _of_name(view: View, question: str, key: str, nodes: int) -> tuple[list[str]
 def _in_order(first: list[str], freshness: dict[str, int]) -> list[str]:
     """Return the first names, then the others, newest first; each name once."""
     names = dict.fromkeys(first)
-    if freshness:
-        names.update(dict.fromkeys([name for _, name in sorted([(-fresh, name) for name, fresh in freshness.items()])]))
-    return [*names]
+    others = [name for name in freshness if name not in names]
+    if len(others) > 1:
+        others = [name for _, name in sorted([(-freshness[name], name) for name in others])]
+    return [*names, *others]
 
 
 def find_origin(view: View, roots: dict[str, Root], key: str, *, is_address: bool) -> Root | None:
