@@ -24,8 +24,10 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
     root = find_origin(view, roots, key, is_address=is_address)
     if root is None:
         return look_up_pointers(view, key, nodes, is_address=is_address)
-    find = _of_address if is_address else _of_name
-    addresses, queries, cut = find(view, root.name, key, nodes)
+    if is_address:
+        addresses, queries, cut = _of_address(view, root.name, key, nodes)
+    else:
+        addresses, queries, cut = _of_name(view, root.name, key, nodes)
     state = _state(view, roots, key, bool(addresses), nodes, is_address=is_address)
     return LookupResult(addresses, queries, root.name, state, cut, view.exact), root
 

@@ -1,11 +1,11 @@
-"""The usual lookup: one record touches the key, and states one chain of aliases to addresses (docs/image.md)."""
+"""The usual lookup: the only record that touches the key gives the whole result (docs/image.md)."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from dnstrail.image.graph import Graph, Index
-from dnstrail.image.kind import ADDRESSES, CNAME, FAR
+from dnstrail.image.kind import ADDRESSES, CNAME, FAR, PTR
 from dnstrail.image.record import Record, Root
 from dnstrail.image.result import LookupResult
 
@@ -18,12 +18,22 @@ def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResu
     No other record may touch a node of the walk. All relations of the record, `most` at most, must be live by its last
     answer without grace.
     """
-    out, into = graph.out, graph.into
-    above = into.get(key)
-    record = out.get(key, above)
+    above = graph.into.get(key)
+    record = graph.out.get(key, above)
     if not isinstance(record, Record) or (above is not None and above is not record):
         return None
-    chain = _chain(record, out, t, most)
+    youngest = record.youngest
+    if record.late or len(record.edges) > most or youngest.stamp + min(youngest.lives) <= t:
+        return None
+    if record.edges[0][1] == PTR:
+        return LookupResult([key], sorted([target for _, _, target in record.edges]), ""), record.root
+    return _along_chain(graph, record, key)
+
+
+def _along_chain(graph: Graph, record: Record, key: str) -> tuple[LookupResult, Root] | None:
+    """Return the result by a record that states one chain; None if another record touches a node of the walk."""
+    out, into = graph.out, graph.into
+    chain = _chain(record, out)
     if chain is None:
         return None
     names, addresses, far = chain
@@ -43,19 +53,16 @@ def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResu
     return LookupResult(addresses, names, names[0]), record.root
 
 
-def _chain(record: Record, out: Index, t: int, most: int) -> tuple[list[str], list[str], list[str]] | None:
-    """Return the aliases, addresses, and services of a record that states one chain and is live at `t`; else None.
+def _chain(record: Record, out: Index) -> tuple[list[str], list[str], list[str]] | None:
+    """Return the aliases, addresses and services of a record that states one chain; None for any other record.
 
-    The aliases begin with the question. The services are targets of MX and SRV to which nothing else leads.
+    The aliases begin with the question. The services are targets of MX and SRV that own no relation.
     """
-    youngest, edges = record.youngest, record.edges
-    if record.late or len(edges) > most or youngest.stamp + min(youngest.lives) <= t:
-        return None
     last = record.root.name
     names: list[str] = [last]
     addresses: list[str] = []
     far: list[str] = []
-    for owner, kind, target in edges:
+    for owner, kind, target in record.edges:
         if owner != last:
             return None
         if kind in ADDRESSES:
