@@ -50,7 +50,8 @@ def answer(request: Request, _state: CacheState) -> Any:
 
 @answer.register
 def _get(request: Get, state: CacheState) -> LookupResult:
-    found = _counted(state.image.get(request.key, now=state.now, at=state.moment(request.at)), state)
+    found = state.image.get(request.key, now=state.now, at=state.moment(request.at))
+    _count(found, state)
     if found is None:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
     return found
@@ -59,12 +60,10 @@ def _get(request: Get, state: CacheState) -> LookupResult:
 @answer.register
 def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None]:
     """Look up all keys as of one moment; the reply has a bounded number of names and addresses."""
-    results: list[LookupResult | None] = []
-    budget = _MAX_NODES
-    for found in state.image.get_many(request.keys, now=state.now, at=state.moment(request.at)):
-        results.append(_cut(_counted(found, state), budget))
-        budget -= _size(results[-1])
-    return results
+    results = state.image.get_many(request.keys, now=state.now, at=state.moment(request.at))
+    for found in results:
+        _count(found, state)
+    return results if sum(map(_size, results)) <= _MAX_NODES else _shortened(results)
 
 
 @answer.register
@@ -153,13 +152,22 @@ def _likeliest(names: AddressNames, to: ConnectionTo, state: CacheState) -> list
     return names.likeliest(to.connection)
 
 
-def _counted(found: LookupResult | None, state: CacheState) -> LookupResult | None:
+def _count(found: LookupResult | None, state: CacheState) -> None:
     state.counters["misses" if found is None else "hits"] += 1
-    return found
 
 
 def _size(found: LookupResult | None) -> int:
     return len(found.dns_queries) + len(found.ip_addresses) if found else 0
+
+
+def _shortened(results: list[LookupResult | None]) -> list[LookupResult | None]:
+    """Return the results in their order until the bound of a reply is reached, and at least a part of the others."""
+    budget = _MAX_NODES
+    shortened: list[LookupResult | None] = []
+    for found in results:
+        shortened.append(_cut(found, budget))
+        budget -= _size(shortened[-1])
+    return shortened
 
 
 def _cut(found: LookupResult | None, budget: int) -> LookupResult | None:

@@ -24,8 +24,10 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
     root = find_origin(view, roots, key, is_address=is_address)
     if root is None:
         return look_up_pointers(view, key, nodes, is_address=is_address)
-    find = _of_address if is_address else _of_name
-    addresses, queries, cut = find(view, root.name, key, nodes)
+    if is_address:
+        addresses, queries, cut = _of_address(view, root.name, key, nodes)
+    else:
+        addresses, queries, cut = _of_name(view, root.name, key, nodes)
     state = _state(view, roots, key, bool(addresses), nodes, is_address=is_address)
     return LookupResult(addresses, queries, root.name, state, cut, view.exact), root
 
@@ -64,9 +66,10 @@ def _of_name(view: View, question: str, key: str, nodes: int) -> tuple[list[str]
 def _in_order(first: list[str], freshness: dict[str, int]) -> list[str]:
     """Return the first names, then the others, newest first; each name once."""
     names = dict.fromkeys(first)
-    if freshness:
-        names.update(dict.fromkeys([name for _, name in sorted([(-fresh, name) for name, fresh in freshness.items()])]))
-    return [*names]
+    others = [name for name in freshness if name not in names]
+    if len(others) > 1:
+        others = [name for _, name in sorted([(-freshness[name], name) for name in others])]
+    return [*names, *others]
 
 
 def find_origin(view: View, roots: dict[str, Root], key: str, *, is_address: bool) -> Root | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from dnstrail.image.answer import Edge, Evidence
@@ -131,11 +131,11 @@ class Record:
             else:
                 self.total.add(oldest, grace)
 
-    def sightings(self) -> Iterator[Sighting]:
-        """Yield the answers that are held one by one, the last arrival first."""
-        yield self.youngest
-        if self.elder is not None:
-            yield from reversed(self.elder)
+    def sightings(self) -> list[Sighting]:
+        """Return the answers that are held one by one, the last arrival first."""
+        if self.elder is None:
+            return [self.youngest]
+        return [self.youngest, *reversed(self.elder)]
 
     def owned_by(self, node: str) -> Sequence[int]:
         """Return the places of the edges with this owner, perhaps among others: the caller compares the owner."""

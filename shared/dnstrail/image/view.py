@@ -66,6 +66,15 @@ class View:
         answers = self._live_by(record, place, record.sightings())
         return max((one.number for one in answers if one.stamp == stamp), default=0)
 
+    def is_live(self, record: Record) -> bool:
+        """Return whether the record states a live relation."""
+        if self.at is None:
+            return record.ends > self.since
+        for place in range(len(record.edges)):  # noqa: SIM110 - a generator costs more than the test
+            if self.live(record, place) is not None:
+                return True
+        return False
+
     def is_live_at(self, record: Record, node: str) -> bool:
         """Return whether the record states a live relation that touches a node."""
         for place, edge in enumerate(record.edges):

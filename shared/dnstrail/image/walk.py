@@ -96,7 +96,9 @@ class Down:
 
     def addresses(self) -> list[str]:
         """Return the addresses, near ones first; each group newest first, ties in the order of an answer."""
-        near = sorted(self.near, key=self.near.__getitem__)
+        near = [*self.near]
+        if len(near) > 1:
+            near.sort(key=self.near.__getitem__)
         if self.far:
             near += [address for address in sorted(self.far, key=self.far.__getitem__) if address not in self.near]
         return near

@@ -73,15 +73,34 @@ def test_every_node_of_a_chain_is_usual(key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "key"),
+    [
+        (("a MX c", "a MX b", "a SRV b"), "a"),
+        (("a CNAME b", "b A 1.1.1.1", "b MX d"), "a"),
+        (("a CNAME b", "b MX d"), "d"),
+        (("a A 1.1.1.1", "a AAAA ::ffff:1.1.1.1"), "a"),
+        (("1.1.1.1.in-addr.arpa PTR y", "1.1.1.1.in-addr.arpa PTR x"), "1.1.1.1"),
+    ],
+)
+def test_services_mapped_addresses_and_reverse_records_are_usual(lines: tuple[str, ...], key: str) -> None:
+    """A record with services behind which nothing is, with one address in two forms, or with PTR relations is usual."""
+    usual, general = both(told(lines), key)
+    assert usual is not None
+    assert usual == general
+
+
+@pytest.mark.parametrize(
     ("answers", "key"),
     [
         ((("a CNAME b", "b CNAME b"),), "a"),
         ((("a CNAME a", "a A 1.1.1.1"),), "a"),
         ((("a CNAME b", "b CNAME a"),), "b"),
-        ((("a A 1.1.1.1", "a AAAA ::ffff:1.1.1.1"),), "a"),
         ((("a A 1.1.1.1", "a CNAME b", "b A 1.1.1.1"),), "a"),
         ((("a CNAME b", "a CNAME c", "b A 1.1.1.1"),), "1.1.1.1"),
         ((("a MX b", "b A 1.1.1.1"),), "a"),
+        ((("a MX a", "a A 1.1.1.1"),), "a"),
+        ((("a MX b",), ("b A 1.1.1.1",)), "a"),
+        ((("a HTTPS 0 b",),), "a"),
         ((("a A 1.1.1.1",), ("b CNAME a",)), "a"),
         ((("a A 1.1.1.1",), ("b CNAME a",)), "1.1.1.1"),
         ((CHAIN, ("b CNAME d", "d A 1.1.1.9")), "a"),

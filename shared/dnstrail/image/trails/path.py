@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from dnstrail.dns.names import address_text
@@ -44,7 +43,8 @@ class Paths(NamedTuple):
 
 def find_paths(view: View, held: View, roots: dict[str, Root], key: str, nodes: int) -> Paths:
     """Return one path to the key for each question: over relations of `view`, else over those of `held`."""
-    live, remembered = Up(view, key, nodes), Up(held, key, nodes)
+    remembered = Up(held, key, nodes)
+    live = Up(view, key, nodes) if held.aged else remembered  # without a relation past its TTL both walks are the same
     found: list[Path] = []
     cut = live.cut or remembered.cut
     for name in remembered.nearer:
@@ -59,38 +59,41 @@ def find_paths(view: View, held: View, roots: dict[str, Root], key: str, nodes: 
             cut = True
             continue
         leading = [record for record in records if _leads(record, key, asked=name == key)]
-        alive = name in live.nearer and any(is_live(view, record, key if name == key else "") for record in records)
-        if alive and not any(is_live(view, record) for record in leading):
+        alive = name in live.nearer and _is_alive(view, records, key if name == key else "")
+        if alive and leading and not _is_alive(view, leading):
             leading = []  # the path is live by another answer
         found.append(Path(root, chain, leading or records, bool(leading), alive))
     return Paths([*found, *_pointers(view, held, key)], cut)
 
 
-def answers_of(view: View, path: Path) -> Iterator[Sighting]:
-    """Yield the answers of a path that are held one by one, and were noted until the time of a view."""
+def answers_of(view: View, path: Path) -> list[Sighting]:
+    """Return the answers of a path that are held one by one, and were noted until the time of a view."""
+    at = view.at
+    answers: list[Sighting] = []
     for record in path.records:
-        for sighting in record.sightings():
-            if view.at is None or sighting.noted <= view.at:
-                yield sighting
+        answers += record.sightings()
+    return answers if at is None else [one for one in answers if one.noted <= at]
 
 
 def _leads(record: Record, key: str, *, asked: bool) -> bool:
     """Return whether a record states a relation to the key, or, if the key was asked, a relation of it."""
-    if asked and any(record.edges[place][0] == key for place in record.owned_by(key)):
-        return True
-    return any(record.edges[place][2] == key for place in record.leading_to(key))
+    for place in record.leading_to(key):
+        if record.edges[place][2] == key:
+            return True
+    return asked and any(record.edges[place][0] == key for place in record.owned_by(key))
 
 
 def _held_records(held: View, root: Root) -> list[Record]:
     """Return the held records of a root, except PTR records, which have paths of their own."""
-    return [record for record in root.records() if record.edges[0][1] != PTR and is_live(held, record)]
+    return [record for record in root.records() if record.edges[0][1] != PTR and held.is_live(record)]
 
 
-def is_live(view: View, record: Record, node: str = "") -> bool:
+def _is_alive(view: View, records: list[Record], node: str = "") -> bool:
     """Return whether a record states a live relation; with a node, one that touches it."""
-    if node:
-        return view.is_live_at(record, node)
-    return any(view.live(record, place) is not None for place in range(len(record.edges)))
+    for record in records:  # noqa: SIM110 - runs for each path, and a generator costs more than the test
+        if view.is_live_at(record, node) if node else view.is_live(record):
+            return True
+    return False
 
 
 def _pointers(view: View, held: View, key: str) -> list[Path]:

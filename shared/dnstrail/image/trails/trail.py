@@ -14,7 +14,7 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
 from dnstrail.image.record import Record, Root
 from dnstrail.image.trails.asker import Asker, askers
-from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths, is_live
+from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths
 from dnstrail.image.trails.rank import Ranked, rank, reasons
 from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
@@ -93,7 +93,7 @@ def find_trails(
 
 def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: int | None, *, rival: bool) -> Trail:
     path = ranked.path
-    answers = [*answers_of(view, path)]
+    answers = answers_of(view, path)
     steps = [step(owner, target) for owner, target in pairwise(path.nodes)]
     stamps = [answer.stamp for answer in answers]
     totals = [record.total for record in path.records if record.total is not None]
@@ -117,7 +117,7 @@ def _step(view: View, held: View, owner: str, target: str) -> Step:
     kind, stamp, end, count = 0, NEVER, NEVER, 0
     for record in newest_first(view.graph.out, owner):
         for place in record.owned_by(owner):
-            if record.edges[place][::2] == (owner, target) and is_live(held, record):
+            if record.edges[place][::2] == (owner, target) and held.is_live(record):
                 seen = _seen(view, record, place)
                 kind = kind or record.edges[place][1]
                 stamp, end, count = max(stamp, seen[0]), max(end, seen[1]), count + seen[2]
