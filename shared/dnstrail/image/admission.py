@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-import msgspec
-
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.header import Header
 from dnstrail.errors import SettingsError
@@ -18,8 +16,8 @@ from dnstrail.image.queries import ANY, Address, Key, Queries, Query, address_of
 POLICIES: Final = ("auto", "accept", "reject")
 
 
-class Verdict(msgspec.Struct, gc=False):
-    """The decision on a response.
+class Verdict:
+    """The decision on a response of a party.
 
     `matched` states that it answers a captured query, and `asker` is the process that sent that query. `doubted` states
     that it is unmatched, and counts only because events of its party were lost. `copy` marks a copy of a response that
@@ -79,7 +77,8 @@ class Admission:
     def answered(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> Verdict:
         """Return the verdict on a response. The response ends the wait of its query, whatever it contains."""
         flow = circumstances.flow
-        verdict = Verdict(party_of(circumstances, flow))
+        verdict = Verdict()
+        verdict.party = party_of(circumstances, flow)
         if circumstances.asked:
             self.counters["matched"] += 1
             verdict.admitted = verdict.matched = True
@@ -97,7 +96,7 @@ class Admission:
         if query is not None and socket not in packet.sockets:
             reason = query.end_wait(stamp, server)
         if query is not None and not reason:
-            packet.sockets.append(socket)
+            packet.sockets += (socket,)
             if not query.waits:
                 self.queries.drop(query)
             verdict.matched, verdict.admitted, verdict.asker = True, not packet.kept, query.asker

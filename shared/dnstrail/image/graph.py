@@ -25,17 +25,23 @@ class Graph:
     def add(self, record: Record) -> None:
         """Add a record, or make it the last answered one at each of its nodes."""
         out, targets = self.out, self.pointed if record.edges[0][1] == PTR else self.into
+        before = ""
         for owner, _, target in record.edges:
-            if out.setdefault(owner, record) is not record:
-                _append(out, owner, record)
+            if owner is not before:  # the addresses of a name follow each other
+                before = owner
+                if out.setdefault(owner, record) is not record:
+                    _append(out, owner, record)
             if targets.setdefault(target, record) is not record:
                 _append(targets, target, record)
 
     def remove(self, record: Record) -> None:
         """Remove a record from all its nodes."""
         out, targets = self.out, self.pointed if record.edges[0][1] == PTR else self.into
+        before = ""
         for owner, _, target in record.edges:
-            _remove(out, owner, record)
+            if owner is not before:
+                before = owner
+                _remove(out, owner, record)
             _remove(targets, target, record)
 
 

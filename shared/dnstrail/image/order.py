@@ -20,7 +20,7 @@ class Link(Generic[T]):
         self.newer: Link[T] | None = None
         self.older: Link[T] | None = None
 
-    def remove(self) -> None:
+    def remove_link(self) -> None:
         """Take this link out of its ring, if there is one."""
         newer, older = self.newer, self.older
         if newer is not None and older is not None:
@@ -56,7 +56,7 @@ class Ring(Generic[T]):
 
     def close(self) -> None:
         """Give up an empty ring: its end is its own neighbour, and this cycle would hold it in memory."""
-        self._end.remove()
+        self._end.remove_link()
 
     def __iter__(self) -> Iterator[T]:
         link = self._end.newer

@@ -48,10 +48,10 @@ class Places:
         """Make a root the last used one: it was answered, or a lookup found its result by it."""
         everywhere, party = self._order, root.party
         if root.ended:
-            everywhere.ended.append(root.in_all)
+            everywhere.ended.append(root)
             party.ended.append(root.in_party)
         else:
-            everywhere.used.append(root.in_all)
+            everywhere.used.append(root)
             party.used.append(root.in_party)
 
     def end(self, root: Root) -> None:

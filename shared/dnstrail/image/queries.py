@@ -7,6 +7,7 @@ from typing import Final
 
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.names import V4_MAPPED
+from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.parties import Doubts, Side
 
@@ -21,7 +22,8 @@ _STEPS: Final = 4  # queries of one side that one call drops because they are to
 Address = tuple[bytes, int]
 Key = tuple[object, ...]
 Socket = tuple[int, int]  # cookie and network namespace
-ANY: Address = (b"", 0)  # a server that is unknown, or not compared
+ANY: Final[Address] = (b"", 0)  # a server that is unknown, or not compared
+_ANY_SERVER: Final = (ANY,)
 
 
 class Query:
@@ -29,10 +31,11 @@ class Query:
 
     `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
     alone. `waits` are the sightings that no response has ended yet: the stamp, a hash of the bytes, and the sources
-    that the response may come from. `ended` are stamp and sources of the last one that was ended.
+    that the response may come from. `ended` are stamp and sources of the last one that was ended, and `edges` the
+    relations of the response that ended it. `waiting` are the queries that wait on the same side of the party.
     """
 
-    __slots__ = ("asker", "client", "ended", "key", "latest", "side", "waits")
+    __slots__ = ("asker", "client", "edges", "ended", "key", "latest", "side", "waiting", "waits")
 
     def __init__(self, key: Key, client: Key, side: Side, asker: Process | None) -> None:
         self.key = key
@@ -40,7 +43,9 @@ class Query:
         self.side = side
         self.asker = asker
         self.latest = 0
-        self.ended: tuple[int, tuple[Address, ...]] = (0, (ANY,))
+        self.ended: tuple[int, tuple[Address, ...]] = (0, _ANY_SERVER)
+        self.edges: tuple[Edge, ...] = ()
+        self.waiting: OrderedDict[Query, None] | None = None
         self.waits: list[tuple[int, int, tuple[Address, ...]]] = []
 
     def is_copy(self, stamp: int, digest: int, servers: tuple[Address, ...]) -> bool:
@@ -97,22 +102,22 @@ class Queries:
     def note(self, query: Query, stamp: int, digest: int, servers: tuple[Address, ...]) -> None:
         """Note a sighting of a new query, or of one that waits already."""
         self._by_client[query.client] = query
-        side = self._sides.get(query.side)
-        if side is None:
-            side = self._sides[query.side] = OrderedDict()
+        waiting = self._waiting(query.side)
         if query.waits:
             self._repeat(query, stamp)
-            side.move_to_end(query)
+            waiting.move_to_end(query)
         else:
             self._by_key[query.key] = query
-            side[query] = None
+            query.waiting = waiting
+            waiting[query] = None
         query.waits.append((stamp, digest, servers))
         query.latest = max(query.latest, stamp)
-        self._sides.move_to_end(query.side)
-        self._drop_old(next(iter(self._sides.values())), stamp)
-        self._drop_old(side, stamp)
+        oldest = next(iter(self._sides.values()))
+        self._drop_old(oldest, stamp)
+        if oldest is not waiting:
+            self._drop_old(waiting, stamp)
         share = SHARE if len(self._sides) <= ALL_SHARES // SHARE else max(ALL_SHARES // len(self._sides), 1)
-        while len(side) > share:
+        while len(waiting) > share:
             self._evict(query.side, stamp)
         while len(self._sides) > ALL_SHARES:
             self._evict(next(iter(self._sides)), stamp)
@@ -127,10 +132,21 @@ class Queries:
         del self._by_key[query.key]
         if self._by_client.get(query.client) is query:
             del self._by_client[query.client]
-        side = self._sides[query.side]
-        del side[query]
-        if not side:
-            del self._sides[query.side]
+        waiting = query.waiting
+        if waiting is not None:  # always true: it is for mypy
+            del waiting[query]
+            if not waiting:
+                del self._sides[query.side]
+            query.waiting = None
+
+    def _waiting(self, side: Side) -> OrderedDict[Query, None]:
+        """Return the waiting queries of a side, which becomes the last one that asked."""
+        waiting = self._sides.get(side)
+        if waiting is None:
+            waiting = self._sides[side] = OrderedDict()
+        else:
+            self._sides.move_to_end(side)
+        return waiting
 
     def _repeat(self, query: Query, stamp: int) -> None:
         """Drop the sightings that are too old for another one; beyond MAX_SIGHTINGS evict the oldest."""
@@ -169,10 +185,13 @@ def servers_of(flow: Flow) -> tuple[Address, ...]:
     At the server's socket nothing is compared: its packets are captured after their source was rewritten.
     """
     if flow.socket and not flow.egress:
-        return (ANY,)
-    sent = address_of(flow.destination, flow.destination_port)
-    meant = address_of(flow.meant, flow.meant_port or flow.destination_port)
-    return (sent,) if meant in (ANY, sent) else (meant, sent)
+        return _ANY_SERVER
+    port, meant_port = flow.destination_port, flow.meant_port
+    sent = address_of(flow.destination, port)
+    if not flow.meant or (flow.meant == flow.destination and meant_port in (0, port)):
+        return (sent,)
+    meant = address_of(flow.meant, meant_port or port)
+    return (sent,) if meant == sent else (meant, sent)
 
 
 def address_of(packed: bytes, port: int) -> Address:
