@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 from dnstrail.captured import Flow, Process
@@ -10,6 +9,7 @@ from dnstrail.dns.header import Header
 from dnstrail.errors import SettingsError
 from dnstrail.image.answer import CGROUP, Circumstances, Edge, PartyKey
 from dnstrail.image.copies import Copies, FirstAnswers, Packet, conflicts
+from dnstrail.image.counts import Counts
 from dnstrail.image.parties import Doubts, party_of
 from dnstrail.image.queries import ANY, Address, Key, Queries, Query, address_of, servers_of
 
@@ -51,7 +51,7 @@ class Admission:
         if unmatched not in POLICIES:
             raise SettingsError(f"dnscache unmatched: {unmatched!r} is none of {', '.join(POLICIES)}")
         self.unmatched = unmatched
-        self.counters: Counter[str] = Counter()
+        self.counters: Counts = Counts()
         self.doubts = Doubts(self.counters)
         self.queries = Queries(self.doubts, self.counters)
         self.first_answers = FirstAnswers()
@@ -62,16 +62,18 @@ class Admission:
         flow = circumstances.flow
         if flow is None:
             return
-        key, client = _keys(flow, address_of(flow.source, flow.source_port), header.question, clients_own=flow.egress)
-        query = self.queries.find(key, client)
+        sent = flow.egress
+        key, client = _keys(flow, address_of(flow.source, flow.source_port), header.question, clients_own=sent)
+        query = self.queries.waiting(key)
         servers, digest = servers_of(flow), hash(payload)
-        if query is None or query.key != key:
-            side = party_of(circumstances, flow), not flow.socket or flow.egress
-            query = Query(key, client, side, self.queries.sender(stamp, client))
+        sender = circumstances.process if sent else None
+        if query is None:
+            side = self.queries.side((party_of(circumstances, flow), sent or not flow.socket))
+            query = Query(key, client, side, sender or self.queries.sender(stamp, client))
         elif query.is_copy(stamp, digest, servers):
             return
-        if flow.egress and circumstances.process is not None:
-            query.asker = circumstances.process
+        elif sender is not None:
+            query.asker = sender
         self.queries.note(query, stamp, digest, servers)
 
     def answered(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> Verdict:

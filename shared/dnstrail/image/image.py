@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -17,6 +16,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
 from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, PartyKey
 from dnstrail.image.bounds import Bounds
+from dnstrail.image.counts import Counts
 from dnstrail.image.lookup import LookupResult, look_up
 from dnstrail.image.record import Sighting
 from dnstrail.image.relate import relate, relate_usual
@@ -64,7 +64,7 @@ class Image:
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
         self.bounds = bounds or Bounds()
         self.admission = Admission(unmatched)
-        self.counters: Counter[str] = Counter()
+        self.counters: Counts = Counts()
         self.store = Store(self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
         self._last_evidence: Evidence | None = None

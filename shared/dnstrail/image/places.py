@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
 
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.order import Order, Party
@@ -68,16 +67,9 @@ class Places:
 
     def next(self, answered: Root) -> Root:
         """Return the root that gives up its place next; `answered` is the last choice, unless it has ended."""
-        if not self._grown:
-            oldest = self._order.ended.oldest() or self._order.used.oldest()
-            if oldest is not None and oldest is not answered:
-                return oldest
-        everybody: Sequence[Order[Root]] = [self._order]
-        for orders in (self._greedy(), everybody):
-            for root in chain(chain.from_iterable(order.ended for order in orders), *(order.used for order in orders)):
-                if root is not answered or root.ended:
-                    return root
-        return answered
+        orders: list[Order[Root]] = [*self._greedy()] if self._grown else []
+        found = _first(orders, answered) if orders else None
+        return found or _first([self._order], answered) or answered
 
     def remove(self, root: Root) -> None:
         """Remove a root, and its party if this was its only root."""
@@ -95,3 +87,18 @@ class Places:
             if party.places <= self._half_places and party.relations <= self._half_relations:
                 del self._grown[party]
         return list(self._grown)
+
+
+def _first(orders: list[Order[Root]], answered: Root) -> Root | None:
+    """Return the first root of some orders: one that has ended, else the least recently used but `answered`."""
+    for order in orders:
+        root = order.ended.oldest()
+        if root is not None:
+            return root
+    for order in orders:
+        root = order.used.oldest()
+        if root is answered:
+            root = order.used.second()
+        if root is not None:
+            return root
+    return None

@@ -170,7 +170,8 @@ class Root(Link["Root"]):
     __slots__ = ("ended", "in_party", "latest", "name", "others", "party", "relations")
 
     def __init__(self, name: str, party: Party[Root]) -> None:
-        super().__init__(self)
+        self.root = self
+        self.newer = self.older = None
         self.name = name
         self.party = party
         self.ended = False
@@ -222,6 +223,5 @@ class Root(Link["Root"]):
 
     def leave(self) -> None:
         """Leave both orders; no reference leads back to this root afterwards."""
-        self.remove_link()
-        self.in_party.remove_link()
-        self.root = self.in_party.root = None
+        super().leave()
+        self.in_party.leave()

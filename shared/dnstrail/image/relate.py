@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from heapq import heappop, heappush
@@ -32,7 +31,7 @@ def relate_usual(wire: bytes, header: Header, most: int) -> Answer | None:
     return Answer(question, header.asked.type, tuple(edges), _lives(tuple(ttls)))
 
 
-def relate(message: Message, counters: Counter[str], most: int, *, own_only: bool = False) -> Answer:
+def relate(message: Message, counters: dict[str, int], most: int, *, own_only: bool = False) -> Answer:
     """Return the relations that the records of a response state, in their order; the first `most` count.
 
     If a relation is stated twice, its longer life counts. With `own_only` only the records of the question's own name
@@ -58,7 +57,7 @@ def relate(message: Message, counters: Counter[str], most: int, *, own_only: boo
     return _stated(message.name, message.type, found, most, counters)
 
 
-def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: Counter[str]) -> Answer:
+def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: dict[str, int]) -> Answer:
     lives: dict[Edge, int] = {}
     for edge, ns in found:
         if ns >= lives.get(edge, 0):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
 from dnstrail.image.answer import Answer, PartyKey
 from dnstrail.image.bounds import Bounds
+from dnstrail.image.counts import Counts
 from dnstrail.image.graph import Graph
 from dnstrail.image.places import Places
 from dnstrail.image.record import Record, Root, Sighting
@@ -23,7 +23,7 @@ class Store:
     evictions. `answers` is the number of answers so far, which numbers them in the order of their arrival.
     """
 
-    def __init__(self, bounds: Bounds, counters: Counter[str]) -> None:
+    def __init__(self, bounds: Bounds, counters: Counts) -> None:
         self.counters = counters
         self.graph = Graph()
         self.places = Places(bounds.size, bounds.most_relations)
