@@ -12,11 +12,11 @@ from dnstrail.errors import BadMessage
 HEADER: Final = 12  # bytes
 IN: Final = 1
 QR: Final = 0x8000
-_QUESTIONS: Final = 16384  # in one half of the table
+_QUESTIONS: Final = 4096  # in one half of the table
 
 
 class Question:
-    """A question: its name in lower case and its type as bytes to compare, its type, class, and the offset behind it.
+    """A question: its bytes to compare, with the name in lower case; its type, its class, and the offset behind it.
 
     `name` is the name as text if it is ordinary: it needs no escapes, and has no pointers. Else it is "". `owner` owns
     the relations of a usual answer: it is the name, or the address that a reverse name encodes; "" if there is none.
@@ -37,7 +37,7 @@ class Question:
 class Header:
     """The header of a message, and its question if there is exactly one.
 
-    `question` consists of the id of the message, and of the name and the type in it. It is the same in a query and in
+    `question` consists of the id of the message and of its question. It is the same in a query and in
     its response. A message with another number of questions has b"".
     """
 
@@ -77,7 +77,8 @@ def read_header(wire: bytes) -> Header:
     questions, answers = wire[4] << 8 | wire[5], wire[6] << 8 | wire[7]
     if questions != 1:
         return Header(flags, questions, answers, b"", _NO_QUESTION)
-    asked = _known.get(wire[HEADER : wire.find(0, HEADER) + 5])  # an ordinary name contains no other byte 0
+    end = wire.find(0, HEADER) + 5  # an ordinary name contains no other byte 0
+    asked = _known.get(wire[HEADER:end]) if end > HEADER else None
     if asked is None:
         try:
             asked = _read_question(wire)
@@ -100,7 +101,8 @@ def _read_question(wire: bytes) -> Question:
     if end + 4 > len(wire):
         raise BadMessage("the question is cut short")
     rdtype, cls = wire[end] << 8 | wire[end + 1], wire[end + 2] << 8 | wire[end + 3]
-    asked = Question(name + wire[end : end + 2], rdtype, cls, end + 4, text)
+    key, raw = name + wire[end : end + 4], wire[HEADER : end + 4]
+    asked = Question(raw if key == raw else key, rdtype, cls, end + 4, text)
     if ordinary:
-        _known.put(wire[HEADER : end + 4], asked)
+        _known.put(raw, asked)
     return asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.order import Order, Party
@@ -18,7 +19,7 @@ class Places:
     """
 
     def __init__(self, size: int, relations: int) -> None:
-        self.roots: dict[str, Root] = {}
+        self.roots: dict[str, Root] = _with_hashes()
         self.relations = 0
         self._half_places = size // 2
         self._half_relations = relations // 2
@@ -87,6 +88,13 @@ class Places:
             if party.places <= self._half_places and party.relations <= self._half_relations:
                 del self._grown[party]
         return list(self._grown)
+
+
+def _with_hashes() -> dict[Any, Any]:
+    """Return an empty dict that has contained another key than text. It stores hashes, so it grows without the keys."""
+    table: dict[Any, Any] = {None: None}
+    del table[None]
+    return table
 
 
 def _first(orders: list[Order[Root]], answered: Root) -> Root | None:
