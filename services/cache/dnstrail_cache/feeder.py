@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 import structlog
 
 from dnstrail.bus import Subscriber
-from dnstrail.captured import Captured
+from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.errors import BadMessage
+from dnstrail.image import Circumstances
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
-from dnstrail.image.apply import apply_event
+from dnstrail.image.apply import apply_event, apply_message
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.event_table import rows_of
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.doubt import EVERYBODY, losers
@@ -90,18 +92,22 @@ class Feeder:
 
         No stamp of a live event is ahead of the arrival of its batch.
         """
-        state, image, host = self._state, self._state.image, batch.host
+        state, image = self._state, self._state.image
         live, now = state.live, state.now
         shift = state.stream.shift_of(batch.start) if live else 0
-        for number, event in enumerate(batch.events, 1):
+        seen = Circumstances(live=live, host=batch.host)
+        for number, (event, process) in enumerate(rows_of(batch.events), 1):
             stamp = event.timestamp + shift
             if live and stamp > now:
                 if stamp - now > _AHEAD:
                     state.counters["stamp_ahead"] += 1
                 stamp = now
-            outcome = apply_event(image, topic, event, live=live, stamp=stamp, host=host)
-            if outcome.conflict:
-                self._report(event, batch)
+            if topic == NET_PACKET_DNS:
+                seen.flow, seen.process = event.flow, process
+                if apply_message(image, stamp, event.payload, event.args, seen).conflict:
+                    self._report(batch.events[number - 1], batch)
+            else:
+                apply_event(image, topic, batch.events[number - 1], live=live, stamp=stamp)
             if number % _EVENTS_AT_ONCE == 0:
                 yield True
         state.applied += len(batch.events)

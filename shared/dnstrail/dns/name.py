@@ -14,7 +14,7 @@ from dnstrail.errors import BadMessage
 MAX_NAME: Final = 255  # bytes on the wire, with the byte of the root
 MAX_POINTERS: Final = 16  # in one name, as in dnspython
 POINTER: Final = 0xC000  # POINTER + offset is a pointer to the offset
-_POINTER_BYTE: Final = POINTER >> 8
+POINTER_BYTE: Final = POINTER >> 8  # the least first byte of a pointer
 _RESERVED: Final = 0x40  # the lowest byte that is no length of a label (RFC 1035, 4.1.4: 0x40 and 0x80 are reserved)
 
 # Ordinary labels have at most 32 bytes, so that no length equals a character, and nothing to escape. One match finds
@@ -63,7 +63,7 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
     if last == 0 and at - start < MAX_NAME:
         name = known[start] = Name(wire[start:at].translate(_DOTTED).decode()[1:] or ROOT, at + 1 - start, at + 1)
         return name
-    if last >= _POINTER_BYTE and at + 1 < end:
+    if last >= POINTER_BYTE and at + 1 < end:
         target = (last << 8 | wire[at + 1]) - POINTER
         rest = known.get(target) or _read_rest(wire, target, known)
         if rest and rest.end <= start and rest.pointers < MAX_POINTERS and at - start + rest.length <= MAX_NAME:
@@ -84,9 +84,11 @@ def ordinary_name_end(wire: bytes, start: int) -> int:
     return found.end() if found and found.end() - start <= MAX_NAME else 0
 
 
-def ordinary_text(wire: bytes, start: int, end: int) -> str:
-    """Return the text of an ordinary name without pointers; `end` is the offset behind its root."""
-    return wire[start : end - 1].translate(_DOTTED).decode()[1:] or ROOT
+def ordinary_text(labels: bytes) -> str:
+    """Return the text of ordinary labels, "" for any other bytes."""
+    if _ordinary_labels(labels, 0, len(labels)).end() < len(labels):
+        return ""
+    return labels.translate(_DOTTED).decode()[1:]
 
 
 def _read_rest(wire: bytes, target: int, known: Known) -> Name | None:
@@ -111,7 +113,7 @@ def _walk(wire: bytes, start: int, known: Known) -> Name | None:
         elif first < _RESERVED:
             steps.append((at, wire[at + 1 : at + 1 + first]))
             at += 1 + first
-        elif first >= _POINTER_BYTE and at + 1 < len(wire):
+        elif first >= POINTER_BYTE and at + 1 < len(wire):
             steps.append((at, b""))
             at = (first << 8 | wire[at + 1]) - POINTER
     rest = known[at]

@@ -5,26 +5,32 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from dnstrail.dns.halves import Halves
 from dnstrail.dns.header import HEADER, IN, Header
-from dnstrail.dns.name import POINTER, Known, Name, ordinary_text, read_name
-from dnstrail.dns.names import is_node, is_reverse, packed_address_text, reverse_address
-from dnstrail.errors import BadMessage
+from dnstrail.dns.name import MAX_NAME, POINTER, POINTER_BYTE, ordinary_text
+from dnstrail.dns.names import is_node, packed_address_text
 
-_LENGTHS: Final = {1: 4, 28: 16}  # bytes of the address in A and AAAA
+_A: Final = 1
+_AAAA: Final = 28
 _NAME_OFFSETS: Final = {5: 0, 15: 2}  # offset of the target in the RDATA of CNAME and MX
 _POINTERS: Final = {12: 0}  # the same in the answer to a reverse question: PTR
 _fields: Final = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, length of the RDATA
 _SIZE: Final = 12
+_MAX_NAMES: Final = 15  # of one answer: none of them then has more pointers than dnspython follows
+_TARGETS: Final = 4096  # in one half of the table
 
 UsualAnswer = tuple[str, list[tuple[str, int, str]], list[int]]
+_Names = list[tuple[int, int, str]]  # the names that were read: the offset and length of their labels, and their text
+_targets: Final[Halves[str]] = Halves(_TARGETS)  # by their labels, and the name to which a pointer behind these leads
 
 
 def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
     """Return the name in the question, its relations (owner, type, target), and their TTLs as sent.
 
     In a usual answer every owner is a pointer to the question or to an earlier target, and every record is of class IN
-    and of type A, AAAA, CNAME or MX. The usual answer to a reverse question has only PTR records of that name; the
-    result contains the address instead of the name. Return None for any other answer, which `decode` reads.
+    and of type A, AAAA, CNAME or MX. No target occurs twice. The usual answer to a reverse question has only PTR
+    records of that name; the result contains the address instead of the name. Return None for any other answer, which
+    `decode` reads.
 
     Example, the answer to "a.com A": at offset 23, after header and question, the bytes
 
@@ -32,50 +38,82 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
 
     are the owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
     """
-    at, question_end = header.end, header.end - 4
-    question = ordinary_text(wire, HEADER, question_end)
-    reverse = is_reverse(question)
-    source = reverse_address(question) if reverse else question
-    if source is None or (not reverse and not is_node(question)):
-        return None
+    asked = header.asked
+    at, size, owner, before, reverse = asked.end, len(wire), asked.owner, POINTER + HEADER, asked.reverse
     offsets = _POINTERS if reverse else _NAME_OFFSETS
-    known: Known = {HEADER: Name(question, question_end - HEADER, question_end)}
-    owners = {POINTER + HEADER: source}
-    reached = {source}  # the question and the targets before
+    names: _Names = [(HEADER, len(asked.name) + 1, asked.name)]
     edges: list[tuple[str, int, str]] = []
     ttls: list[int] = []
-    try:
-        for _ in range(header.answer_count):
-            pointer, rdtype, cls, ttl, length = _fields(wire, at)
-            owner = owners.get(pointer) or _read_before(known, pointer, owners, reached)
-            start = at + _SIZE
-            at = start + length
-            if owner is None or cls != IN or at > len(wire):
+    targets: set[str] = set()
+    for _ in range(header.answer_count):
+        start = at + _SIZE
+        if start > size:
+            return None
+        pointer, rdtype, cls, ttl, length = _fields(wire, at)
+        at = start + length
+        if pointer != before:
+            owner, before = "" if reverse else _read_before(names, pointer - POINTER), pointer
+        if not owner or cls != IN or at > size:
+            return None
+        if not reverse and ((rdtype == _A and length == 4) or (rdtype == _AAAA and length == 16)):  # noqa: PLR2004
+            target = packed_address_text(wire[start:at])
+        else:
+            offset = offsets.get(rdtype)
+            target = "" if offset is None else _read_target(wire, start + offset, at, names)
+            if not target:
                 return None
-            if _LENGTHS.get(rdtype) == length and not reverse:
-                target = packed_address_text(wire[start:at])
-            elif rdtype in offsets:
-                start += offsets[rdtype]
-                name = read_name(wire, start, at, known)
-                target = name.text
-                if name.end != at or not is_node(target):
-                    return None
-                if not reverse:
-                    owners[POINTER + start] = target
-                    reached.add(target)
-            else:
-                return None
-            edges.append((owner, rdtype, target))
-            ttls.append(ttl)
-    except (BadMessage, struct.error):
-        return None
-    return source, edges, ttls
+        edges.append((owner, rdtype, target))
+        ttls.append(ttl)
+        targets.add(target)
+    return (asked.owner, edges, ttls) if len(targets) == len(edges) else None
 
 
-def _read_before(known: Known, pointer: int, owners: dict[int, str], reached: set[str]) -> str | None:
-    """Return the name at a pointer if it was read as part of another one, and is the question or a target itself."""
-    name = known.get(pointer - POINTER)
-    if name is None or name.text not in reached:
-        return None
-    owners[pointer] = name.text
-    return name.text
+def _read_target(wire: bytes, start: int, end: int, names: _Names) -> str:
+    """Return the name that fills the bytes from `start` to `end`, and add it to `names`; "" for an unusual one."""
+    if start >= end or len(names) >= _MAX_NAMES:
+        return ""
+    behind, rest = end - 1, ""
+    if wire[behind - 1] >= POINTER_BYTE and behind > start:
+        behind -= 1
+        rest = _name_at(names, (wire[behind] << 8 | wire[behind + 1]) - POINTER)
+        if not rest:
+            return ""
+    elif wire[behind] != 0:
+        return ""
+    key = wire[start:behind], rest
+    target = _targets.get(key)
+    if target is None:
+        target = _joined(*key)
+        if target:
+            _targets.put(key, target)
+    names.append((start, behind - start, target))
+    return target
+
+
+def _joined(labels: bytes, rest: str) -> str:
+    """Return the name of ordinary labels before another name; "" if it can be no target of a relation."""
+    text = ordinary_text(labels)
+    if labels and not text:
+        return ""
+    name = f"{text}.{rest}" if text and rest else text or rest
+    return name if name and len(name) + 2 <= MAX_NAME and is_node(name) else ""
+
+
+def _name_at(names: _Names, at: int) -> str:
+    """Return the name at an offset if it was read, perhaps as part of another one; else ""."""
+    for start, length, text in reversed(names):
+        offset = at - start
+        if offset == 0:
+            return text
+        if 0 < offset < length and text[offset - 1] == ".":
+            return text[offset:]
+    return ""
+
+
+def _read_before(names: _Names, at: int) -> str:
+    """Return the name at an offset if it is the question or an earlier target, else ""."""
+    name = _name_at(names, at)
+    for _, _, text in names:
+        if text == name:
+            return text
+    return ""

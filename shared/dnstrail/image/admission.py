@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
-
-import msgspec
 
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.header import Header
 from dnstrail.errors import SettingsError
 from dnstrail.image.answer import CGROUP, Circumstances, Edge, PartyKey
 from dnstrail.image.copies import Copies, FirstAnswers, Packet, conflicts
+from dnstrail.image.counts import Counts
 from dnstrail.image.parties import Doubts, party_of
 from dnstrail.image.queries import ANY, Address, Key, Queries, Query, address_of, servers_of
 
 POLICIES: Final = ("auto", "accept", "reject")
 
 
-class Verdict(msgspec.Struct, gc=False):
-    """The decision on a response.
+class Verdict:
+    """The decision on a response of a party.
 
     `matched` states that it answers a captured query, and `asker` is the process that sent that query. `doubted` states
     that it is unmatched, and counts only because events of its party were lost. `copy` marks a copy of a response that
@@ -53,7 +51,7 @@ class Admission:
         if unmatched not in POLICIES:
             raise SettingsError(f"dnscache unmatched: {unmatched!r} is none of {', '.join(POLICIES)}")
         self.unmatched = unmatched
-        self.counters: Counter[str] = Counter()
+        self.counters: Counts = Counts()
         self.doubts = Doubts(self.counters)
         self.queries = Queries(self.doubts, self.counters)
         self.first_answers = FirstAnswers()
@@ -64,22 +62,25 @@ class Admission:
         flow = circumstances.flow
         if flow is None:
             return
-        key, client = _keys(flow, address_of(flow.source, flow.source_port), header.question, clients_own=flow.egress)
-        query = self.queries.find(key, client)
+        sent = flow.egress
+        key, client = _keys(flow, address_of(flow.source, flow.source_port), header.question, clients_own=sent)
+        query = self.queries.waiting(key)
         servers, digest = servers_of(flow), hash(payload)
-        if query is None or query.key != key:
-            side = party_of(circumstances, flow), not flow.socket or flow.egress
-            query = Query(key, client, side, self.queries.sender(stamp, client))
+        sender = circumstances.process if sent else None
+        if query is None:
+            side = self.queries.side((party_of(circumstances, flow), sent or not flow.socket))
+            query = Query(key, client, side, sender or self.queries.sender(stamp, client))
         elif query.is_copy(stamp, digest, servers):
             return
-        if flow.egress and circumstances.process is not None:
-            query.asker = circumstances.process
+        elif sender is not None:
+            query.asker = sender
         self.queries.note(query, stamp, digest, servers)
 
     def answered(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> Verdict:
         """Return the verdict on a response. The response ends the wait of its query, whatever it contains."""
         flow = circumstances.flow
-        verdict = Verdict(party_of(circumstances, flow))
+        verdict = Verdict()
+        verdict.party = party_of(circumstances, flow)
         if circumstances.asked:
             self.counters["matched"] += 1
             verdict.admitted = verdict.matched = True
@@ -97,7 +98,7 @@ class Admission:
         if query is not None and socket not in packet.sockets:
             reason = query.end_wait(stamp, server)
         if query is not None and not reason:
-            packet.sockets.append(socket)
+            packet.sockets += (socket,)
             if not query.waits:
                 self.queries.drop(query)
             verdict.matched, verdict.admitted, verdict.asker = True, not packet.kept, query.asker

@@ -11,7 +11,7 @@ CGROUP = "cgroup"  # the sort of a party that is a cgroup
 PartyKey = tuple[str, str, int]  # a party: its host, "cgroup" or "namespace" or "", and the number of this
 
 
-class Circumstances(msgspec.Struct, frozen=True, gc=False):
+class Circumstances:
     """The context of one captured DNS message, as far as the source knows it.
 
     `flow` and `process` belong to the packet. `live` states that the source is live, and no file. `foreign` states
@@ -20,12 +20,23 @@ class Circumstances(msgspec.Struct, frozen=True, gc=False):
     the packet was captured.
     """
 
-    flow: Flow | None = None
-    process: Process | None = None
-    live: bool = False
-    foreign: bool | None = None
-    asked: bool = False
-    host: str = ""
+    __slots__ = ("asked", "flow", "foreign", "host", "live", "process")
+
+    def __init__(
+        self,
+        flow: Flow | None = None,
+        process: Process | None = None,
+        live: bool = False,
+        foreign: bool | None = None,
+        asked: bool = False,
+        host: str = "",
+    ) -> None:
+        self.flow = flow
+        self.process = process
+        self.live = live
+        self.foreign = foreign
+        self.asked = asked
+        self.host = host
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
@@ -43,19 +54,18 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     foreign: bool | None
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """An admitted response that states relations: its `edges`, and the life of each one (ns, without grace).
+class Answer:
+    """A response that states relations: its question, that question's type, its `edges`, and the life of each (ns).
 
-    `stamp` is the time of the packet (ns since the epoch). `noted` is the time that the stream had reached when the
-    packet came: with a live source the stamp, in a file the greatest stamp so far. `party` asked the question.
-    `doubted` states that the answer matches no query, and counts because events of its party were lost.
+    Each edge occurs once. A life is without grace.
     """
 
-    question: str
-    edges: tuple[Edge, ...]
-    lives: tuple[int, ...]
-    stamp: int
-    noted: int
-    evidence: Evidence
-    party: PartyKey
-    doubted: bool
+    __slots__ = ("edges", "lives", "question", "type")
+
+    def __init__(
+        self, question: str, rdtype: int = 0, edges: tuple[Edge, ...] = (), lives: tuple[int, ...] = ()
+    ) -> None:
+        self.question = question
+        self.type = rdtype
+        self.edges = edges
+        self.lives = lives

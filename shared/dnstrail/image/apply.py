@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dnstrail.captured import (
     GETADDRINFO,
     NET_PACKET_DNS,
@@ -30,16 +32,23 @@ def apply_event(
     """
     stamp = event.timestamp if stamp is None else stamp
     if topic == NET_PACKET_DNS:
-        args = event.args
-        foreign, asked = (args.get("foreign"), GETADDRINFO in args) if args else (None, False)
-        known = foreign if isinstance(foreign, bool) else None  # whoever publishes may send any value
-        circumstances = Circumstances(event.flow, event.process, live, known, asked, host)
-        return image.feed(stamp, event.payload, circumstances)
+        circumstances = Circumstances(event.flow, event.process, live, host=host)
+        return apply_message(image, stamp, event.payload, event.args, circumstances)
     if topic == NET_TCP_CONNECT:
         _apply_connection(image, stamp, event)
     elif topic == NET_SERVER_NAME:
         _apply_server_name(image, stamp, event)
     return _NO_OUTCOME
+
+
+def apply_message(
+    image: Image, stamp: int, payload: bytes, args: dict[str, Any], circumstances: Circumstances
+) -> FeedOutcome:
+    """Apply a DNS message to the image; the arguments of its event complete its circumstances."""
+    foreign = args.get("foreign") if args else None
+    circumstances.foreign = foreign if isinstance(foreign, bool) else None  # whoever publishes may send any value
+    circumstances.asked = bool(args) and GETADDRINFO in args
+    return image.feed(stamp, payload, circumstances)
 
 
 def _apply_connection(image: Image, stamp: int, event: Captured) -> None:

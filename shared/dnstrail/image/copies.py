@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, Generic, TypeVar
+from typing import Final
 
+from dnstrail.dns.halves import Halves
 from dnstrail.image.answer import Edge
 from dnstrail.image.queries import COPY, REORDER, WINDOW, Address, Key, Query, Socket, may_answer
 
 _HELD: Final = 32768  # entries in one half of a table
-_Entry = TypeVar("_Entry")
 MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no conflict with it is found
-
-
-class Halves(Generic[_Entry]):
-    """A bounded table of recent entries in two halves.
-
-    When the younger half is older than `window` (ns), or full, it replaces the older half.
-    """
-
-    def __init__(self, window: int) -> None:
-        self._window = window
-        self._until = 0
-        self._young: dict[object, _Entry] = {}
-        self._old: dict[object, _Entry] = {}
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
-    def get(self, key: object) -> _Entry | None:
-        """Return the entry of a key, or None."""
-        entry = self._young.get(key)
-        return self._old.get(key) if entry is None else entry
-
-    def put(self, key: object, entry: _Entry, stamp: int) -> None:
-        """Set the entry of a key."""
-        if stamp > self._until or len(self._young) >= _HELD:
-            self._old, self._young, self._until = self._young, {}, stamp + self._window
-        self._young[key] = entry
 
 
 class Packet:
@@ -50,7 +23,7 @@ class Packet:
 
     def __init__(self, stamp: int) -> None:
         self.stamp = stamp
-        self.sockets: list[Socket] = []
+        self.sockets: tuple[Socket, ...] = ()
         self.kept = False
         self.edges: tuple[Edge, ...] = ()
 
@@ -59,7 +32,7 @@ class Copies:
     """The responses of at least the last tenth of a second, by a hash of their bytes and their client."""
 
     def __init__(self) -> None:
-        self._packets: Halves[Packet] = Halves(COPY)
+        self._packets: Halves[Packet] = Halves(_HELD, COPY)
 
     def find_or_add(self, digest: int, stamp: int) -> tuple[Packet, bool]:
         """Return the response with a hash that was captured a moment ago at any socket, else a new one; True if new."""
@@ -72,29 +45,29 @@ class Copies:
 
 
 class FirstAnswers:
-    """The first answers to queries of at least the last 30 s, by the key of the query.
+    """The queries of at least the last 30 s that were answered, with the relations of their first answers.
 
-    An entry contains the stamp of the query, the sources that its response may come from, and the relations of the
-    answer. Evictions cast no doubt: only conflicts are found by this table.
+    Evictions cast no doubt: only conflicts are found by this table.
     """
 
     def __init__(self) -> None:
-        self._answers: Halves[tuple[int, tuple[Address, ...], tuple[Edge, ...]]] = Halves(WINDOW)
+        self._queries: Halves[Query] = Halves(_HELD, WINDOW)
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self._queries)
 
     def find(self, key: Key, server: Address, stamp: int) -> tuple[Edge, ...] | None:
         """Return the relations of the first answer to a query that this server answers again, None without."""
-        first = self._answers.get(key)
-        if first is None or not -REORDER <= stamp - first[0] <= WINDOW or not may_answer(server, first[1]):
+        query = self._queries.get(key)
+        if query is None:
             return None
-        return first[2]
+        asked, servers = query.ended
+        return query.edges if -REORDER <= stamp - asked <= WINDOW and may_answer(server, servers) else None
 
     def note(self, query: Query, edges: tuple[Edge, ...], stamp: int) -> None:
         """Note the answer that ended the last wait of a query; each query sent again has a first answer of its own."""
-        asked, servers = query.ended
-        self._answers.put(query.key, (asked, servers, edges if len(edges) <= MAX_EDGES else ()), stamp)
+        query.edges = edges if len(edges) <= MAX_EDGES else ()
+        self._queries.put(query.key, query, stamp)
 
 
 def conflicts(first: tuple[Edge, ...], second: tuple[Edge, ...]) -> bool:

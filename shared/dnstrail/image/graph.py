@@ -6,9 +6,10 @@ from collections.abc import Iterable
 
 from dnstrail.image.kind import PTR
 from dnstrail.image.record import Record
+from dnstrail.image.shards import Shards
 
 Node = Record | dict[Record, None]  # the records of a node: one, or several with the last answered last
-Index = dict[str, Node]
+Index = Shards[Node]
 
 
 class Graph:
@@ -18,25 +19,29 @@ class Graph:
     """
 
     def __init__(self) -> None:
-        self.out: Index = {}
-        self.into: Index = {}
-        self.pointed: Index = {}
+        self.out = Shards[Node]()
+        self.into = Shards[Node]()
+        self.pointed = Shards[Node]()
 
     def add(self, record: Record) -> None:
         """Add a record, or make it the last answered one at each of its nodes."""
         out, targets = self.out, self.pointed if record.edges[0][1] == PTR else self.into
+        before = ""
         for owner, _, target in record.edges:
-            if out.setdefault(owner, record) is not record:
-                _append(out, owner, record)
-            if targets.setdefault(target, record) is not record:
-                _append(targets, target, record)
+            if owner is not before:  # the addresses of a name follow each other
+                before = owner
+                _put(out.part(owner), owner, record)
+            _put(targets.part(target), target, record)
 
     def remove(self, record: Record) -> None:
         """Remove a record from all its nodes."""
         out, targets = self.out, self.pointed if record.edges[0][1] == PTR else self.into
+        before = ""
         for owner, _, target in record.edges:
-            _remove(out, owner, record)
-            _remove(targets, target, record)
+            if owner is not before:
+                before = owner
+                _remove(out.part(owner), owner, record)
+            _remove(targets.part(target), target, record)
 
 
 def newest_first(index: Index, node: str) -> Iterable[Record]:
@@ -49,22 +54,24 @@ def newest_first(index: Index, node: str) -> Iterable[Record]:
     return reversed(records)
 
 
-def _append(index: Index, node: str, record: Record) -> None:
-    """Make a record the last answered one at a node that has other records."""
-    records = index[node]
+def _put(nodes: dict[str, Node], node: str, record: Record) -> None:
+    """Make a record the last answered one at a node."""
+    records = nodes.setdefault(node, record)
+    if records is record:
+        return
     if isinstance(records, Record):
-        index[node] = {records: None, record: None}
+        nodes[node] = {records: None, record: None}
     elif next(reversed(records)) is not record:
         records.pop(record, None)
         records[record] = None
 
 
-def _remove(index: Index, node: str, record: Record) -> None:
-    records = index.pop(node, None)
+def _remove(nodes: dict[str, Node], node: str, record: Record) -> None:
+    records = nodes.pop(node, None)
     if records is record or records is None:
         return
     if isinstance(records, dict):
         records.pop(record, None)
         if len(records) == 1:
             records = records.popitem()[0]
-    index[node] = records
+    nodes[node] = records

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
@@ -11,14 +10,16 @@ import msgspec
 from dnstrail.captured import FORWARDER, Flow
 from dnstrail.connection import Connection
 from dnstrail.dns import decode
-from dnstrail.dns.header import IN, Header, read_header
+from dnstrail.dns.header import IN, QR, Header, read_header
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
 from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, PartyKey
 from dnstrail.image.bounds import Bounds
+from dnstrail.image.counts import Counts
 from dnstrail.image.lookup import look_up
-from dnstrail.image.relate import Stated, relate, relate_usual
+from dnstrail.image.record import Sighting
+from dnstrail.image.relate import relate, relate_usual
 from dnstrail.image.result import LookupResult
 from dnstrail.image.store import Store
 from dnstrail.image.trails.names import AddressNames
@@ -31,7 +32,9 @@ from dnstrail.image.view import View
 _NEVER: Final = -(1 << 61)
 _AA: Final = 0x0400
 _RA: Final = 0x0080
+_OPCODE: Final = 0x7800
 _LLMNR: Final = 5355  # the port of RFC 4795
+_GROUPS: Final = 224  # the least first byte of a multicast address
 _UNKNOWN: Final = Circumstances()
 _ANYBODY: Final = Connection()
 _ALWAYS: Final = 1 << 60  # ns: nothing of a file is removed by time
@@ -49,6 +52,7 @@ class FeedOutcome(NamedTuple):
 
 
 _IGNORED: Final = FeedOutcome()
+_ADMITTED: Final = FeedOutcome(admitted=True)
 
 
 class Image:
@@ -62,7 +66,7 @@ class Image:
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
         self.bounds = bounds or Bounds()
         self.admission = Admission(unmatched)
-        self.counters: Counter[str] = Counter()
+        self.counters: Counts = Counts()
         self.store = Store(self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
         self._last_evidence: Evidence | None = None
@@ -108,13 +112,14 @@ class Image:
             self.counters["not_admitted"] += 1
         if not verdict.admitted and verdict.first is None:
             return _IGNORED
-        stated = self._relate(payload, header, circumstances.flow)
-        conflict = self.admission.note(verdict, stamp, stated.edges)
-        if conflict:
-            self.counters["answer_conflict"] += 1
+        answer = self._relate(payload, header, circumstances.flow)
+        conflict = self.admission.note(verdict, stamp, answer.edges)
         if verdict.admitted:
-            self._apply(stated, stamp, circumstances, verdict)
-        return FeedOutcome(verdict.admitted, conflict)
+            self._apply(answer, stamp, circumstances, verdict)
+        if not conflict:
+            return _ADMITTED if verdict.admitted else _IGNORED
+        self.counters["answer_conflict"] += 1
+        return FeedOutcome(verdict.admitted, conflict=True)
 
     def get(self, key: str, *, now: int | None = None, at: int | None = None) -> LookupResult | None:
         """Look up a name or an address as of `now` (default: the clock), or as of the past time `at`.
@@ -250,19 +255,19 @@ class Image:
             self.admission.asked(stamp, header, payload, circumstances)
         return None
 
-    def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Stated:
-        """Decode a response that counts, and return what it states."""
+    def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Answer:
+        """Decode a response that counts, and return the answer in it."""
         authoritative = header.flags & (_AA | _RA) == _AA
         own_only = authoritative and flow is not None and flow.role == FORWARDER and not flow.egress
         if not own_only:
-            stated = relate_usual(payload, header, self.bounds.owned)
-            if stated is not None:
-                return stated
+            usual = relate_usual(payload, header, self.bounds.owned)
+            if usual is not None:
+                return usual
         try:
             message = decode(payload)
         except BadMessage:  # impossible, since the question is whole
             self.counters["bad_message"] += 1
-            return Stated("")
+            return Answer("")
         if message.skipped:
             self.counters["bad_record"] += message.skipped
         if message.damaged:
@@ -277,44 +282,36 @@ class Image:
         self._last_evidence = evidence
         return evidence
 
-    def _apply(self, stated: Stated, stamp: int, circumstances: Circumstances, verdict: Verdict) -> None:
-        if not stated.edges:
+    def _apply(self, answer: Answer, stamp: int, circumstances: Circumstances, verdict: Verdict) -> None:
+        if not answer.edges:
             self.counters["unrelated"] += 1
             return
         self.counters["related"] += 1
         live = circumstances.live
-        answer = Answer(
-            question=stated.question,
-            edges=stated.edges,
-            lives=stated.lives,
-            stamp=stamp,
-            noted=stamp if live else self.now,
-            evidence=self._share(_evidence(stated.type, circumstances, verdict)),
-            party=_party(circumstances, verdict),
-            doubted=verdict.doubted,
-        )
-        self.store.apply(answer, self.now, live=live)
+        evidence = self._share(_evidence(answer.type, circumstances, verdict))
+        sighting = Sighting(stamp if live else self.now, stamp, self.store.answers + 1, answer.lives, evidence)
+        self.store.apply(answer, sighting, _party(circumstances, verdict), self.now, doubted=verdict.doubted, live=live)
 
 
 def _refusal(header: Header, flow: Flow | None) -> str:
     """Return the counter of a message that changes nothing in the image, "" for a response that counts."""
     if flow is not None and (_LLMNR in (flow.source_port, flow.destination_port) or _is_multicast(flow.destination)):
         return "multicast"
-    if header.opcode != 0:
+    flags = header.flags
+    if flags & _OPCODE:
         return "opcode"
-    if not header.is_response:
-        return "query" if header.question_count == 1 and header.cls == IN else "other_query"
+    if not flags & QR:
+        return "query" if header.question_count == 1 and header.asked.cls == IN else "other_query"
     if header.question_count != 1:
         return "question_count"
-    return "" if header.cls == IN else "class"
+    return "" if header.asked.cls == IN else "class"
 
 
 def _is_multicast(packed: bytes) -> bool:
     """Return whether a packed address is multicast: 224.0.0.0/4 (RFC 1112) or ff00::/8 (RFC 4291)."""
-    return packed[:1] == b"\xff" if len(packed) == 16 else packed[:1] in _GROUPS  # noqa: PLR2004 - IPv6
-
-
-_GROUPS: Final = frozenset(bytes([first]) for first in range(224, 240))
+    if not packed or packed[0] < _GROUPS:
+        return False
+    return packed[0] == 0xFF if len(packed) == 16 else packed[0] < _GROUPS + 16  # noqa: PLR2004 - IPv6
 
 
 def _party(circumstances: Circumstances, verdict: Verdict) -> PartyKey:

@@ -1,4 +1,4 @@
-"""The order in which query roots give up their places: of all roots, and of the roots of a party (docs/image.md)."""
+"""Rings, and the order in which query roots give up their places: of all roots, and of a party (docs/image.md)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Link(Generic[T]):
-    """The link of one root in a ring. A link that is in no ring has no neighbours."""
+    """The link of one root, or of something else, in a ring. A link that is in no ring has no neighbours."""
 
     __slots__ = ("newer", "older", "root")
 
@@ -20,12 +20,17 @@ class Link(Generic[T]):
         self.newer: Link[T] | None = None
         self.older: Link[T] | None = None
 
-    def remove(self) -> None:
+    def remove_link(self) -> None:
         """Take this link out of its ring, if there is one."""
         newer, older = self.newer, self.older
         if newer is not None and older is not None:
             newer.older, older.newer = older, newer
             self.newer = self.older = None
+
+    def leave(self) -> None:
+        """Leave the ring for good: no cycle of references holds the root in memory."""
+        self.remove_link()
+        self.root = None
 
 
 class Ring(Generic[T]):
@@ -54,9 +59,15 @@ class Ring(Generic[T]):
         link = self._end.newer
         return None if link is None else link.root
 
+    def second(self) -> T | None:
+        """Return the root after the oldest of a ring that is not empty, None if there is no other."""
+        link = self._end.newer
+        after = None if link is None else link.newer
+        return None if after is None else after.root
+
     def close(self) -> None:
         """Give up an empty ring: its end is its own neighbour, and this cycle would hold it in memory."""
-        self._end.remove()
+        self._end.remove_link()
 
     def __iter__(self) -> Iterator[T]:
         link = self._end.newer

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from typing import Final
 
 from dnstrail.captured import Flow
 from dnstrail.image.answer import CGROUP, Circumstances, PartyKey
 from dnstrail.image.bounds import SECOND
+from dnstrail.image.counts import Counts
 
-Side = tuple[PartyKey, bool]  # a party; True: the queries that it sends, False: those that it receives
+SideKey = tuple[PartyKey, bool]  # a party; True: the queries that it sends, False: those that it receives
 DOUBT: Final = 30 * SECOND
 MAX_DOUBTS: Final = 16384  # sides of parties in doubt; beyond it all parties are in doubt instead of the oldest
 _MAX_HOSTS: Final = 64  # hosts in doubt; beyond it all hosts are
@@ -29,17 +30,17 @@ def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
 class Doubts:
     """The parties in doubt: they lost events within the last 30 s. `counters` counts evictions."""
 
-    def __init__(self, counters: Counter[str]) -> None:
+    def __init__(self, counters: Counts) -> None:
         self.counters = counters
         self._hosts: dict[str, int] = {}  # the last loss of each host; "" stands for all hosts
-        self._sides: OrderedDict[Side, int] = OrderedDict()
+        self._sides: OrderedDict[SideKey, int] = OrderedDict()
 
     def note_all(self, stamp: int, host: str = "") -> None:
         """Put all parties of a host in doubt, or all parties (host "")."""
         host = host if host in self._hosts or len(self._hosts) < _MAX_HOSTS else ""
         self._hosts[host] = max(stamp, self._hosts.get(host, _NEVER))
 
-    def note(self, side: Side, stamp: int) -> None:
+    def note(self, side: SideKey, stamp: int) -> None:
         """Put one side of a party in doubt. Beyond MAX_DOUBTS put all parties in doubt instead of the oldest."""
         self._sides[side] = max(stamp, self._sides.get(side, _NEVER))
         self._sides.move_to_end(side)
@@ -51,7 +52,7 @@ class Doubts:
             self._sides.popitem(last=False)
             oldest = next(iter(self._sides.values()))
 
-    def is_doubted(self, side: Side, stamp: int) -> bool:
+    def is_doubted(self, side: SideKey, stamp: int) -> bool:
         """Return whether a side of a party is in doubt at a stamp."""
         hosts = self._hosts
         last = max(hosts.get("", _NEVER), hosts.get(side[0][0], _NEVER), self._sides.get(side, _NEVER))

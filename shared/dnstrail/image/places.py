@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator
+from typing import Any
 
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.order import Order, Party
@@ -19,7 +19,7 @@ class Places:
     """
 
     def __init__(self, size: int, relations: int) -> None:
-        self.roots: dict[str, Root] = {}
+        self.roots: dict[str, Root] = _with_hashes()
         self.relations = 0
         self._half_places = size // 2
         self._half_relations = relations // 2
@@ -48,10 +48,10 @@ class Places:
         """Make a root the last used one: it was answered, or a lookup found its result by it."""
         everywhere, party = self._order, root.party
         if root.ended:
-            everywhere.ended.append(root.in_all)
+            everywhere.ended.append(root)
             party.ended.append(root.in_party)
         else:
-            everywhere.used.append(root.in_all)
+            everywhere.used.append(root)
             party.used.append(root.in_party)
 
     def end(self, root: Root) -> None:
@@ -68,16 +68,9 @@ class Places:
 
     def next(self, answered: Root) -> Root:
         """Return the root that gives up its place next; `answered` is the last choice, unless it has ended."""
-        if not self._grown:
-            oldest = self._order.ended.oldest() or self._order.used.oldest()
-            if oldest is not None and oldest is not answered:
-                return oldest
-        everybody: Sequence[Order[Root]] = [self._order]
-        for orders in (self._greedy(), everybody):
-            for root in chain(chain.from_iterable(order.ended for order in orders), *(order.used for order in orders)):
-                if root is not answered or root.ended:
-                    return root
-        return answered
+        orders: list[Order[Root]] = [*self._greedy()] if self._grown else []
+        found = _first(orders, answered) if orders else None
+        return found or _first([self._order], answered) or answered
 
     def remove(self, root: Root) -> None:
         """Remove a root, and its party if this was its only root."""
@@ -95,3 +88,25 @@ class Places:
             if party.places <= self._half_places and party.relations <= self._half_relations:
                 del self._grown[party]
         return list(self._grown)
+
+
+def _with_hashes() -> dict[Any, Any]:
+    """Return an empty dict that has contained another key than text. It stores hashes, so it grows without the keys."""
+    table: dict[Any, Any] = {None: None}
+    del table[None]
+    return table
+
+
+def _first(orders: list[Order[Root]], answered: Root) -> Root | None:
+    """Return the first root of some orders: one that has ended, else the least recently used but `answered`."""
+    for order in orders:
+        root = order.ended.oldest()
+        if root is not None:
+            return root
+    for order in orders:
+        root = order.used.oldest()
+        if root is answered:
+            root = order.used.second()
+        if root is not None:
+            return root
+    return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
 from typing import Final
 
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.names import V4_MAPPED
+from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.parties import Doubts, Side
+from dnstrail.image.counts import Counts
+from dnstrail.image.order import Link, Ring
+from dnstrail.image.parties import Doubts, SideKey
 
 WINDOW: Final = 30 * SECOND  # for which a query waits
 REORDER: Final = SECOND  # by which the stamp of a response may precede its query
@@ -21,26 +23,48 @@ _STEPS: Final = 4  # queries of one side that one call drops because they are to
 Address = tuple[bytes, int]
 Key = tuple[object, ...]
 Socket = tuple[int, int]  # cookie and network namespace
-ANY: Address = (b"", 0)  # a server that is unknown, or not compared
+ANY: Final[Address] = (b"", 0)  # a server that is unknown, or not compared
+_ANY_SERVER: Final = (ANY,)
 
 
-class Query:
+class Side(Link["Side"]):
+    """The queries that wait on one side of a party, the longest waiting first; `size` is their number."""
+
+    __slots__ = ("key", "queries", "size")
+
+    def __init__(self, key: SideKey) -> None:
+        super().__init__(self)
+        self.key = key
+        self.queries = Ring[Query]()
+        self.size = 0
+
+    def close(self) -> None:
+        """Give up an empty side: no cycle of references holds it in memory."""
+        self.leave()
+        self.queries.close()
+
+
+class Query(Link["Query"]):
     """One query with all its retransmissions.
 
     `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
     alone. `waits` are the sightings that no response has ended yet: the stamp, a hash of the bytes, and the sources
-    that the response may come from. `ended` are stamp and sources of the last one that was ended.
+    that the response may come from. `ended` are stamp and sources of the last one that was ended, and `edges` the
+    relations of the response that ended it. `side` is the side of the party on which it waits.
     """
 
-    __slots__ = ("asker", "client", "ended", "key", "latest", "side", "waits")
+    __slots__ = ("asker", "client", "edges", "ended", "key", "latest", "side", "waits")
 
     def __init__(self, key: Key, client: Key, side: Side, asker: Process | None) -> None:
+        self.root = self
+        self.newer = self.older = None
         self.key = key
         self.client = client
         self.side = side
         self.asker = asker
         self.latest = 0
-        self.ended: tuple[int, tuple[Address, ...]] = (0, (ANY,))
+        self.ended: tuple[int, tuple[Address, ...]] = (0, _ANY_SERVER)
+        self.edges: tuple[Edge, ...] = ()
         self.waits: list[tuple[int, int, tuple[Address, ...]]] = []
 
     def is_copy(self, stamp: int, digest: int, servers: tuple[Address, ...]) -> bool:
@@ -72,15 +96,21 @@ class Queries:
     ended is dropped.
     """
 
-    def __init__(self, doubts: Doubts, counters: Counter[str]) -> None:
+    def __init__(self, doubts: Doubts, counters: Counts) -> None:
         self.counters = counters
         self._doubts = doubts
         self._by_key: dict[Key, Query] = {}
         self._by_client: dict[Key, Query] = {}
-        self._sides: OrderedDict[Side, OrderedDict[Query, None]] = OrderedDict()
+        self._sides: dict[SideKey, Side] = {}
+        self._order = Ring[Side]()  # the side that asked last is the newest
+        self._spare: Side | None = None
 
     def __len__(self) -> int:
         return len(self._by_key)
+
+    def waiting(self, key: Key) -> Query | None:
+        """Return the query that waits with a key."""
+        return self._by_key.get(key)
 
     def find(self, key: Key, client: Key) -> Query | None:
         """Return the query of a response: by its socket, else the query without a socket of the same client.
@@ -94,28 +124,37 @@ class Queries:
                 return None
         return query
 
+    def side(self, key: SideKey) -> Side:
+        """Return a side, for a query that is noted next."""
+        side = self._sides.get(key)
+        if side is None:
+            side, self._spare = self._spare or Side(key), None
+            side.key = key
+            self._sides[key] = side
+        return side
+
     def note(self, query: Query, stamp: int, digest: int, servers: tuple[Address, ...]) -> None:
         """Note a sighting of a new query, or of one that waits already."""
         self._by_client[query.client] = query
-        side = self._sides.get(query.side)
-        if side is None:
-            side = self._sides[query.side] = OrderedDict()
+        side = query.side
         if query.waits:
             self._repeat(query, stamp)
-            side.move_to_end(query)
         else:
             self._by_key[query.key] = query
-            side[query] = None
+            side.size += 1
+        side.queries.append(query)
+        self._order.append(side)
         query.waits.append((stamp, digest, servers))
         query.latest = max(query.latest, stamp)
-        self._sides.move_to_end(query.side)
-        self._drop_old(next(iter(self._sides.values())), stamp)
+        oldest = self._order.oldest()
+        if oldest is not None and oldest is not side:
+            self._drop_old(oldest, stamp)
         self._drop_old(side, stamp)
         share = SHARE if len(self._sides) <= ALL_SHARES // SHARE else max(ALL_SHARES // len(self._sides), 1)
-        while len(side) > share:
-            self._evict(query.side, stamp)
+        while side.size > share:
+            self._evict(side, stamp)
         while len(self._sides) > ALL_SHARES:
-            self._evict(next(iter(self._sides)), stamp)
+            self._evict(self._order.oldest(), stamp)
 
     def sender(self, stamp: int, client: Key) -> Process | None:
         """Return the sender of an arriving query, if the query was captured at the sender's socket just before."""
@@ -127,10 +166,16 @@ class Queries:
         del self._by_key[query.key]
         if self._by_client.get(query.client) is query:
             del self._by_client[query.client]
-        side = self._sides[query.side]
-        del side[query]
-        if not side:
-            del self._sides[query.side]
+        query.leave()
+        side = query.side
+        side.size -= 1
+        if not side.size:
+            del self._sides[side.key]
+            if self._spare is None:
+                side.remove_link()
+                self._spare = side
+            else:
+                side.close()
 
     def _repeat(self, query: Query, stamp: int) -> None:
         """Drop the sightings that are too old for another one; beyond MAX_SIGHTINGS evict the oldest."""
@@ -139,21 +184,24 @@ class Queries:
             del query.waits[0]
             self._note_evicted(query.side, stamp)
 
-    def _drop_old(self, side: OrderedDict[Query, None], stamp: int) -> None:
+    def _drop_old(self, side: Side, stamp: int) -> None:
         """Drop a few queries of a side that are too old."""
         for _ in range(_STEPS):
-            oldest = next(iter(side), None)
+            oldest = side.queries.oldest()
             if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
                 return
             self.drop(oldest)
 
-    def _evict(self, side: Side, stamp: int) -> None:
-        self.drop(next(iter(self._sides[side])))
-        self._note_evicted(side, stamp)
+    def _evict(self, side: Side | None, stamp: int) -> None:
+        """Evict the query of a side that waits longest, and note the loss."""
+        query = None if side is None else side.queries.oldest()
+        if side is not None and query is not None:  # always true: it is for mypy
+            self._note_evicted(side, stamp)
+            self.drop(query)
 
     def _note_evicted(self, side: Side, stamp: int) -> None:
         self.counters["pending_full"] += 1
-        self._doubts.note(side, stamp)
+        self._doubts.note(side.key, stamp)
 
 
 def may_answer(server: Address, servers: tuple[Address, ...]) -> bool:
@@ -169,10 +217,13 @@ def servers_of(flow: Flow) -> tuple[Address, ...]:
     At the server's socket nothing is compared: its packets are captured after their source was rewritten.
     """
     if flow.socket and not flow.egress:
-        return (ANY,)
-    sent = address_of(flow.destination, flow.destination_port)
-    meant = address_of(flow.meant, flow.meant_port or flow.destination_port)
-    return (sent,) if meant in (ANY, sent) else (meant, sent)
+        return _ANY_SERVER
+    port, meant_port = flow.destination_port, flow.meant_port
+    sent = address_of(flow.destination, port)
+    if not flow.meant or (flow.meant == flow.destination and meant_port in (0, port)):
+        return (sent,)
+    meant = address_of(flow.meant, meant_port or port)
+    return (sent,) if meant == sent else (meant, sent)
 
 
 def address_of(packed: bytes, port: int) -> Address:

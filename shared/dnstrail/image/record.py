@@ -165,24 +165,26 @@ class Record:
         return self._places
 
 
-class Root:
+class Root(Link["Root"]):
     """A question that holds a place, with the records of its answers.
 
     `latest` is the record of the last answer. `others` contains all records by their edges if there are several, the
-    last answered last; else it is None. `relations` is the number of edges of all records. `in_all` is its link in the
-    order of all roots, and `in_party` its link in the order of its party. `ended` states that all relations have ended.
+    last answered last; else it is None. `relations` is the number of edges of all records. A root is its own link in
+    the order of all roots; `in_party` is its link in the order of its party. `ended` states that all relations have
+    ended.
     """
 
-    __slots__ = ("ended", "in_all", "in_party", "latest", "name", "others", "party", "relations")
+    __slots__ = ("ended", "in_party", "latest", "name", "others", "party", "relations")
 
     def __init__(self, name: str, party: Party[Root]) -> None:
+        self.root = self
+        self.newer = self.older = None
         self.name = name
         self.party = party
         self.ended = False
         self.relations = 0
         self.latest: Record | None = None
         self.others: dict[tuple[frozenset[Edge], bool], Record] | None = None
-        self.in_all: Link[Root] = Link(self)
         self.in_party: Link[Root] = Link(self)
 
     def records(self) -> list[Record]:
@@ -228,6 +230,5 @@ class Root:
 
     def leave(self) -> None:
         """Leave both orders; no reference leads back to this root afterwards."""
-        self.in_all.remove()
-        self.in_party.remove()
-        self.in_all.root = self.in_party.root = None
+        super().leave()
+        self.in_party.leave()

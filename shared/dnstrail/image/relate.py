@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from heapq import heappop, heappush
 from typing import Final
 
-import msgspec
-
 from dnstrail.dns import Message, Record, ServiceBinding
 from dnstrail.dns.header import Header
 from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
 from dnstrail.dns.usual_answer import read_usual_answer
-from dnstrail.image.answer import Edge
+from dnstrail.image.answer import Answer, Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.kind import Kind
 
@@ -23,30 +20,18 @@ _ADDRESSES: Final = frozenset({int(Kind.A), int(Kind.AAAA)})
 Found = tuple[Edge, int]  # a relation and its life in ns
 
 
-class Stated(msgspec.Struct, frozen=True, gc=False):
-    """The statement of a response: its question, and its relations with their lives (ns), each relation once."""
-
-    question: str
-    type: int = 0
-    edges: tuple[Edge, ...] = ()
-    lives: tuple[int, ...] = ()
-
-
-def relate_usual(wire: bytes, header: Header, most: int) -> Stated | None:
-    """Return the statement of a usual answer, read in one pass; None for any other answer, which `relate` reads."""
-    if not header.ordinary:
-        return None
+def relate_usual(wire: bytes, header: Header, most: int) -> Answer | None:
+    """Return a usual answer, read in one pass; None for any other answer, which `relate` reads."""
     read = read_usual_answer(wire, header)
     if read is None:
         return None
     question, edges, ttls = read
-    if len(edges) > 1 and (len(edges) > most or len(set(edges)) < len(edges)):
+    if len(edges) > most:
         return None
-    rdtype = int.from_bytes(header.question[-2:], "big")
-    return Stated(question, rdtype, tuple(edges), _lives(tuple(ttls)))
+    return Answer(question, header.asked.type, tuple(edges), _lives(tuple(ttls)))
 
 
-def relate(message: Message, counters: Counter[str], most: int, *, own_only: bool = False) -> Stated:
+def relate(message: Message, counters: dict[str, int], most: int, *, own_only: bool = False) -> Answer:
     """Return the relations that the records of a response state, in their order; the first `most` count.
 
     If a relation is stated twice, its longer life counts. With `own_only` only the records of the question's own name
@@ -72,14 +57,14 @@ def relate(message: Message, counters: Counter[str], most: int, *, own_only: boo
     return _stated(message.name, message.type, found, most, counters)
 
 
-def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: Counter[str]) -> Stated:
+def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: dict[str, int]) -> Answer:
     lives: dict[Edge, int] = {}
     for edge, ns in found:
         if ns >= lives.get(edge, 0):
             lives[edge] = ns
     if len(lives) > most:
         counters["evicted_owned"] += len(lives) - most
-    return Stated(question, rdtype, tuple(lives)[:most], tuple(lives.values())[:most])
+    return Answer(question, rdtype, tuple(lives)[:most], tuple(lives.values())[:most])
 
 
 @lru_cache(maxsize=4096)

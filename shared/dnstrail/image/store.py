@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
-from dnstrail.image.answer import Answer
+from dnstrail.image.answer import Answer, PartyKey
 from dnstrail.image.bounds import Bounds
+from dnstrail.image.counts import Counts
 from dnstrail.image.graph import Graph
 from dnstrail.image.places import Places
 from dnstrail.image.record import Record, Root, Sighting
@@ -23,7 +23,7 @@ class Store:
     evictions. `answers` is the number of answers so far, which numbers them in the order of their arrival.
     """
 
-    def __init__(self, bounds: Bounds, counters: Counter[str]) -> None:
+    def __init__(self, bounds: Bounds, counters: Counts) -> None:
         self.counters = counters
         self.graph = Graph()
         self.places = Places(bounds.size, bounds.most_relations)
@@ -36,19 +36,27 @@ class Store:
         self._history = bounds.history_ns
         self._wheel = Wheel()
 
-    def apply(self, answer: Answer, now: int, *, live: bool) -> Record:
-        """Add an answer, and return its record. Then evict roots and records beyond the bounds."""
-        self.answers += 1
+    def apply(
+        self, answer: Answer, sighting: Sighting, party: PartyKey, now: int, *, doubted: bool, live: bool
+    ) -> None:
+        """Add an admitted answer of a party. Then evict roots and records beyond the bounds.
+
+        A doubted answer matches no query, and counts because events of its party were lost.
+        """
+        self.answers = sighting.number
         places = self.places
-        root = places.find_or_add(answer.question, answer.party)
-        record = root.find(answer.edges, doubted=answer.doubted)
+        root = places.find_or_add(answer.question, party)
+        record = root.find(answer.edges, doubted=doubted)
         if record is not None and live and record.ends + self._grace + self._history <= now:
             self._remove(record)  # a sweep would have removed it
-            root, record = places.find_or_add(answer.question, answer.party), None
+            root, record = places.find_or_add(answer.question, party), None
         if record is None:
-            record = self._add_record(root, answer)
+            record = Record(root, answer.edges, sighting, doubted=doubted)
+            root.add(record)
+            places.add_relations(root, len(record.edges))
         else:
-            record.add(self._sighting(answer, record), self._grace)
+            _align(sighting, answer, record)
+            record.add(sighting, self._grace)
         self.graph.add(record)
         due = record.ends + self._grace
         root.ended = root.ended and due <= now
@@ -56,9 +64,9 @@ class Store:
         self._wheel.put(record, due, now)
         if root.relations > self._owned:
             self._thin_out(root)
-        self._make_room(root, now, live=live)
+        if len(places.roots) > self._size or places.relations > self._relations:
+            self._make_room(root, now, live=live)
         self.sweep(now, _STEPS, live=live)
-        return record
 
     def sweep(self, now: int, steps: int, *, live: bool) -> None:
         """Handle at most `steps` deadlines: roots end, and records of a live source are removed after the history."""
@@ -71,22 +79,6 @@ class Store:
     def forget(self, end: int) -> None:
         """Note that something was removed that was live until `end`."""
         self.forgotten = end if self.forgotten is None else max(self.forgotten, end)
-
-    def _add_record(self, root: Root, answer: Answer) -> Record:
-        sighting = Sighting(answer.noted, answer.stamp, self.answers, answer.lives, answer.evidence)
-        record = Record(root, answer.edges, sighting, doubted=answer.doubted)
-        root.add(record)
-        self.places.add_relations(root, len(record.edges))
-        return record
-
-    def _sighting(self, answer: Answer, record: Record) -> Sighting:
-        """Return the sighting of a repeated answer, its lives along the edges of the record."""
-        lives = answer.lives
-        if answer.edges != record.edges:
-            life = dict(zip(answer.edges, lives, strict=True))
-            lives = tuple(life[edge] for edge in record.edges)
-        earlier, evidence = record.youngest.evidence, answer.evidence
-        return Sighting(answer.noted, answer.stamp, self.answers, lives, earlier if earlier == evidence else evidence)
 
     def _reach(self, record: Record, now: int, *, live: bool) -> None:
         """Handle the deadline of a record. Put the record back if a later answer moved the deadline."""
@@ -142,3 +134,12 @@ class Store:
         if root.latest is None:
             self.places.remove(root)
         record.clear()
+
+
+def _align(sighting: Sighting, answer: Answer, record: Record) -> None:
+    """Put the lives of a repeated answer along the edges of its record, and share the evidence of the answer before."""
+    if len(answer.edges) > 1 and answer.edges != record.edges:
+        life = dict(zip(answer.edges, answer.lives, strict=True))
+        sighting.lives = tuple(life[edge] for edge in record.edges)
+    if sighting.evidence == record.youngest.evidence:
+        sighting.evidence = record.youngest.evidence

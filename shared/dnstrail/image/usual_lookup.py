@@ -19,7 +19,7 @@ def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResu
     answer without grace.
     """
     above = graph.into.get(key)
-    record = graph.out.get(key, above)
+    record = graph.out.get(key) or above
     if not isinstance(record, Record) or (above is not None and above is not record):
         return None
     youngest = record.youngest
@@ -39,14 +39,14 @@ def _along_chain(graph: Graph, record: Record, key: str) -> tuple[LookupResult, 
     names, addresses, far = chain
     place = names.index(key) if key in names else len(names)
     for name in names[:place]:
-        if into.get(name, record) is not record:
+        if (into.get(name) or record) is not record:
             return None
     if place == len(names):
         result = LookupResult([], [*names, key], names[0]) if key in far else LookupResult([key], names, names[0])
         return result, record.root
     below = names[place + 1 :]
     for name in below:
-        if out.get(name, record) is not record:
+        if (out.get(name) or record) is not record:
             return None
     if below or far:
         names[place + 1 :] = sorted({*below, *far})

@@ -21,7 +21,7 @@ class WireProcess(msgspec.Struct, frozen=True, array_like=True, gc=False):
     container: int = _NOBODY
 
 
-class _WireEvent(msgspec.Struct, frozen=True, array_like=True):
+class WireEvent(msgspec.Struct, frozen=True, array_like=True):
     """An event. `process` is an index of the table of processes, -1 if the process is unknown."""
 
     process: int
@@ -52,7 +52,7 @@ def _refuse_extension(code: int, _data: memoryview) -> None:
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE = msgspec.msgpack.Decoder(_WireEvent, ext_hook=_refuse_extension).decode
+_DECODE = msgspec.msgpack.Decoder(WireEvent, ext_hook=_refuse_extension).decode
 _HEAD = msgspec.msgpack.Decoder(_Head).decode
 
 
@@ -154,6 +154,11 @@ class ReceivedEvents(Sequence[Captured]):
     def __hash__(self) -> int:
         return hash(len(self))
 
+    def rows(self) -> Iterator[tuple[WireEvent, Process | None]]:
+        """Yield each event as the batch states it, with its process."""
+        for raw in self._raw:
+            yield self._row(raw)
+
     def of_origin(self, origins: Container[str]) -> list[Captured]:
         """Return the events whose process is on the host ("host") or in a container ("container"), as is wanted.
 
@@ -171,18 +176,28 @@ class ReceivedEvents(Sequence[Captured]):
             raise BadMessage(f"bad event: {error}") from error
 
     def _decoded(self, raw: msgspec.Raw) -> Captured:
+        event, process = self._row(raw)
+        return Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
+
+    def _row(self, raw: msgspec.Raw) -> tuple[WireEvent, Process | None]:
         try:
             event = _DECODE(raw)
             index, thread = event.process, event.thread
-            process = None if index < 0 else self._threads.get((index, thread)) or self._thread(index, thread)
+            return event, None if index < 0 else self._threads.get((index, thread)) or self._thread(index, thread)
         except (msgspec.DecodeError, ValueError, RecursionError, IndexError) as error:
             raise BadMessage(f"bad event: {error}") from error
-        return Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
 
     def _thread(self, index: int, thread: int) -> Process:
         process = msgspec.structs.replace(self._processes[index], thread_id=thread)
         self._threads[index, thread] = process
         return process
+
+
+def rows_of(events: Sequence[Captured]) -> Iterator[tuple[Captured | WireEvent, Process | None]]:
+    """Return the events of a batch with their processes; those of a received batch as its `rows`."""
+    if isinstance(events, ReceivedEvents):
+        return events.rows()
+    return ((event, event.process) for event in events)
 
 
 def _joined(entry: WireProcess, containers: list[tuple[str, str, str]]) -> Process:

@@ -18,25 +18,28 @@ from builders.traffic import message
 from dnstrail.dns import decode
 from dnstrail.dns.header import IN, read_header
 from dnstrail.errors import BadMessage, CaptureError
-from dnstrail.image.relate import Stated, relate, relate_usual
+from dnstrail.image.answer import Answer
+from dnstrail.image.relate import relate, relate_usual
 from dnstrail_probe.registry import open_source
 
 MX = 15
 MOST = 4096
 
 
-def stated(payload: bytes) -> Stated | None:
+def stated(payload: bytes) -> Answer | None:
     """Return what the one pass states, and assert that the decoder states the same; None if it leaves the answer."""
     try:
         header = read_header(payload)
     except BadMessage:
         return None
-    if not header.is_response or header.question_count != 1 or header.cls != IN or header.answer_count == 0:
+    if not header.is_response or header.question_count != 1 or header.asked.cls != IN or header.answer_count == 0:
         return None
     usual = relate_usual(payload, header, MOST)
     if usual is not None:
         decoded, counters = decode(payload), Counter()
-        assert usual == relate(decoded, counters, MOST)
+        answer = relate(decoded, counters, MOST)
+        for field in ("question", "type", "edges", "lives"):
+            assert getattr(usual, field) == getattr(answer, field)
         assert (decoded.skipped, decoded.damaged, counters) == (0, False, Counter())
     return usual
 
@@ -60,6 +63,9 @@ USUAL = {
     "an IPv6 address that is IPv4": [record(P, AAAA, bytes(10) + b"\xff\xff" + ONE)],
     "an alias and its address": [ALIAS, record(TARGET, A, ONE)],
     "an alias that ends in the question": [record(P, CNAME, b"\x01w" + P), record(TARGET, A, ONE)],
+    "an alias that is the end of the question": [record(P, CNAME, pointer(14)), record(pointer(14), A, ONE)],
+    "a pointer to a pointer": [record(P, CNAME, pointer(14)), record(TARGET, A, ONE)],
+    "14 exchanges": [record(P, MX, b"\x00\x0a\x01" + bytes([97 + number]) + P) for number in range(14)],
     "an exchange": [record(P, MX, b"\x00\x0a" + wire("m.example"))],
     "a TTL of 2^31": [record(P, A, ONE, 2**31)],
 }
@@ -78,6 +84,8 @@ UNUSUAL = {
     "an alias to a literal": [record(P, CNAME, wire("1.1.1.1"))],
     "an alias to a reverse name": [record(P, CNAME, wire("1.in-addr.arpa"))],
     "an alias to the root": [record(P, CNAME, b"\x00")],
+    "15 exchanges": [record(P, MX, b"\x00\x0a\x01" + bytes([97 + number]) + P) for number in range(15)],
+    "an alias within a pointer": [record(P, CNAME, b"\x01w" + P), record(P, CNAME, pointer(HEAD + 15))],
     "an exchange of one byte": [record(P, MX, b"\x00")],
     "a record cut short": [ADDRESS[:-1]],
 }

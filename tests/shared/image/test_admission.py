@@ -171,7 +171,7 @@ def test_old_queries_go():
         talk.ask(40, query(id_=id_), ADDRESSED)
     assert talk.waiting <= 30
     queries = talk.image.admission.queries
-    assert max(len(queries._by_key), len(queries._by_client), sum(map(len, queries._sides.values()))) <= 30
+    assert max(len(queries._by_key), len(queries._by_client), sum(side.size for side in queries._sides.values())) <= 30
 
 
 @pytest.mark.parametrize("step", [0.0, 0.001, 1.0, -1.0])

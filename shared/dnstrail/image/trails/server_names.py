@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from typing import NamedTuple
 
 import msgspec
@@ -36,7 +36,7 @@ class SeenServerName(msgspec.Struct, frozen=True):
 class ServerNameTable:
     """The newest sightings of server names by address, within two bounds; `counters` counts evictions."""
 
-    def __init__(self, counters: Counter[str]) -> None:
+    def __init__(self, counters: dict[str, int]) -> None:
         self.counters = counters
         self._sightings: OrderedDict[str, deque[ServerNameSighting]] = OrderedDict()
         self._held = 0
