@@ -16,6 +16,7 @@ from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
 from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, PartyKey
+from dnstrail.image.binder import Binder
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.lookup import LookupResult, look_up
 from dnstrail.image.relate import Stated, relate, relate_usual
@@ -62,6 +63,7 @@ class Image:
         self.admission = Admission(unmatched)
         self.counters: Counter[str] = Counter()
         self.store = Store(self.bounds, self.counters)
+        self.binder = Binder(self.store.graph, self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
         self._last_evidence: Evidence | None = None
         self.now = _NEVER
@@ -149,7 +151,11 @@ class Image:
             return None
         view, held = self.view(now=now, at=at), self._held(now, at)
         roots, nodes = self.store.places.roots, self.bounds.nodes
-        found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit)
+        if connection.process and connection.starts is None:
+            starts = self.binder.processes.starts_of(connection.process, view.t)
+            connection = msgspec.structs.replace(connection, starts=starts)
+        binding = self.binder.find(node, connection, view.t)
+        found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit, binding)
         if found is None or at is None or self.remembers(at):
             return found
         return msgspec.structs.replace(found, history=False)
@@ -274,6 +280,8 @@ class Image:
             doubted=verdict.doubted,
         )
         self.store.apply(answer, self.now, live=live)
+        if answer.evidence.process is not None:
+            self.binder.answered(answer, stamp if verdict.query is None else verdict.query.ended[0], circumstances.host)
 
 
 def _refusal(header: Header, flow: Flow | None) -> str:

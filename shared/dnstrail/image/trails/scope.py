@@ -9,6 +9,7 @@ from dnstrail.image.answer import Evidence
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.graph import Graph, newest_first
 from dnstrail.image.record import Record
+from dnstrail.image.trails.sinkhole import is_sinkhole
 
 SCOPES = ("process", "container", "host", "any")  # the narrowest first
 ANY_SCOPE = len(SCOPES) - 1
@@ -21,13 +22,36 @@ _NOBODY = Process()
 def scope_of(evidence: Evidence, connection: Connection) -> int:
     """Return the place in SCOPES of the narrowest scope that an asker shares with a connection."""
     process = evidence.process or _NOBODY
-    if connection.process and process.pid == connection.process:
+    if connection.process and process.pid == connection.process and _is_one_of(process, connection.starts):
         return 0
     if connection.container and process.container_id == connection.container:
         return 1
     if connection.client and known_address(evidence.client) == connection.client:
         return 2
     return ANY_SCOPE
+
+
+def _is_one_of(process: Process, starts: frozenset[int] | None) -> bool:
+    return starts is None or process.start_time in starts
+
+
+def last_question(graph: Graph, stamp: int, connection: Connection, address: str, grace: int) -> str:
+    """Return the last question of the narrowest scope whose answer was live at a time, "" if there is none.
+
+    Only the process itself gives a sinkhole address a name. The last answers are searched alone.
+    """
+    best: tuple[bool, int, int] | None = None
+    name, widest = "", 0 if is_sinkhole(address) else ANY_SCOPE
+    for _, record in zip(range(_SEARCHED), newest_first(graph.into, address), strict=False):
+        places = [place for place in record.leading_to(address) if record.edges[place][2] == address]
+        for sighting in record.sightings():
+            if not places or not sighting.stamp <= stamp < max(map(sighting.end, places)) + grace:
+                continue
+            scope = scope_of(sighting.evidence, connection)
+            rank = not record.doubted, -scope, sighting.number
+            if scope <= widest and (best is None or rank > best):
+                best, name = rank, record.root.name
+    return name
 
 
 def note_connection(graph: Graph, stamp: int, connection: Connection, address: str) -> None:
