@@ -113,6 +113,11 @@ class Event:
         return SOURCE
 
     @property
+    def time(self) -> tuple[str, int] | None:
+        """The start id of the probe and the time on its clock, as lookups name the time of an event; None without."""
+        return None if self.mark is None else (self.mark[0], self.captured.timestamp)
+
+    @property
     def timestamp(self) -> int:
         """The wall time of the event in nanoseconds since the epoch."""
         return self.captured.timestamp + self.difference

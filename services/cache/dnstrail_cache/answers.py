@@ -51,9 +51,11 @@ def answer(request: Request, _state: CacheState) -> Any:
 
 @answer.register
 def _get(request: Get, state: CacheState) -> LookupResult:
-    found = _counted(state.image.get(request.key, now=state.now, at=state.moment(request.at, request.event)), state)
+    at = state.moment(request.at, request.event)
+    found = _counted(state.image.get(request.key, now=state.now, at=at), state)
     if found is None:
-        raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
+        remembered = at is None or state.image.remembers(at)
+        raise RefusedError(DATA_NOT_FOUND, "requested data was not found", history=remembered)
     return found
 
 

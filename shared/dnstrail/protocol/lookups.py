@@ -47,10 +47,14 @@ _Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TRAILS)]
 
 
 class RefusedError(DnstrailError):
-    """A request that the cache refuses; `code` is one of the error codes of this module."""
+    """A request that the cache refuses; `code` is one of the error codes of this module.
 
-    def __init__(self, code: str, message: str) -> None:
+    `history` is False if the cache no longer knows everything about the time of the request.
+    """
+
+    def __init__(self, code: str, message: str, *, history: bool = True) -> None:
         self.code = code
+        self.history = history
         super().__init__(message)
 
 
@@ -217,10 +221,11 @@ def encode_data(data: object, *, complete: bool = True) -> bytes:
     return _ENCODE({"v": VERSION, "ok": True, "data": data, "complete": complete})
 
 
-def encode_error(code: str, message: str, *, complete: bool = True) -> bytes:
-    """Encode a refusal; it contains `complete` only where a mark was not reached."""
+def encode_error(code: str, message: str, *, complete: bool = True, history: bool = True) -> bytes:
+    """Encode a refusal; it contains `complete` and `history` only where they are false."""
     refusal = {"v": VERSION, "ok": False, "error": code, "message": message}
-    return msgpack.packb(refusal if complete else {**refusal, "complete": False})
+    flags = {"complete": complete, "history": history}
+    return msgpack.packb({**refusal, **{name: flag for name, flag in flags.items() if not flag}})
 
 
 def decode_request(body: bytes) -> Request:

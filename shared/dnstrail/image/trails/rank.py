@@ -8,7 +8,7 @@ from dnstrail.connection import Connection
 from dnstrail.image.bindings import BY_LAST, BY_PARENT, BY_PROCESS, BY_THREAD, Binding
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails.path import Path, answers_of
-from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES, SOON, scope_of
+from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES, SOON, led_to, scope_of
 from dnstrail.image.trails.server_names import ServerNameTable
 from dnstrail.image.view import NEVER, View
 
@@ -104,7 +104,7 @@ def _evidence(path: Path, view: View, connection: Connection, named: int) -> Ran
             answers += total.count
             if last_seen == NEVER:  # no single answer is known by then
                 last_seen, number = total.first, total.number
-        led += (record.led or {}).get(connection.port or 0, 0)
+        led += led_to(record, connection.port or 0, view.at)
     return Ranked(path, min(scope, ANY_SCOPE), answered, named, max(answers, 1), led, last_seen, number)
 
 

@@ -15,6 +15,7 @@ SCOPES = ("process", "container", "host", "any")  # the narrowest first
 ANY_SCOPE = len(SCOPES) - 1
 SOON = SECOND  # a program connects once it has its answer, mostly within some milliseconds
 MAX_PORTS = 16  # ports of one record whose connections are counted
+MAX_LED = 16  # connections to one port whose stamps are held; older ones are only counted
 _SEARCHED = 64  # records of an address, the last answered first, among which a connection finds its answer
 _NOBODY = Process()
 
@@ -73,4 +74,16 @@ def note_connection(graph: Graph, stamp: int, connection: Connection, address: s
     if found.led is None:
         found.led = {}
     if port in found.led or len(found.led) < MAX_PORTS:
-        found.led[port] = found.led.get(port, 0) + 1
+        stamps = found.led.setdefault(port, [0])
+        stamps.append(stamp)
+        if len(stamps) > MAX_LED + 1:
+            del stamps[1]
+            stamps[0] += 1
+
+
+def led_to(record: Record, port: int, at: int | None) -> int:
+    """Return the number of connections to a port that had followed an answer of a record by then."""
+    if record.led is None or port not in record.led:
+        return 0
+    older, *stamps = record.led[port]
+    return older + sum(at is None or stamp <= at for stamp in stamps)
