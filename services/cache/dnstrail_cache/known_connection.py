@@ -7,6 +7,7 @@ from typing import NamedTuple
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
 from dnstrail.image.binder import connection_of
+from dnstrail.image.bindings import Binding
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail_cache.state import CacheState
 
@@ -25,8 +26,16 @@ class KnownConnection(NamedTuple):
 
 def find_connection(to: ConnectionTo, at: int | None, state: CacheState) -> KnownConnection:
     """Return a connection as the image knows it: as of the time at which it was bound, else as of its event."""
-    binding = state.image.binder.bindings.of_socket((to.host, to.socket)) if to.socket else None
-    if binding is not None and binding.opening.address == address_text(to.address):
-        return KnownConnection(connection_of(binding.opening), binding.name, binding.stamp)
     moment = at if at is not None or to.event is None else state.moment(None, to.event)
-    return KnownConnection(to.connection, "", moment)
+    binding = _binding_of(to, moment, state)
+    if binding is None:
+        return KnownConnection(to.connection, "", moment)
+    return KnownConnection(connection_of(binding.opening), binding.name, binding.stamp)
+
+
+def _binding_of(to: ConnectionTo, at: int | None, state: CacheState) -> Binding | None:
+    binder, address = state.image.binder, address_text(to.address) or ""
+    if not to.socket:
+        return binder.find(address, to.connection, state.now if at is None else at)
+    binding = binder.bindings.of_socket((to.host, to.socket))
+    return binding if binding is not None and binding.opening.address == address else None

@@ -9,6 +9,7 @@ from dnstrail.captured import (
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     SCHED_PROCESS_EXEC,
@@ -69,7 +70,12 @@ def _apply_connection(image: Image, stamp: int, event: Captured, host: str) -> N
 
 
 def _apply_outcome(image: Image, stamp: int, event: Captured, host: str) -> None:
-    image.binder.concluded(socket_key(event, host), stamp, connected=event.args.get("connected") is True)
+    source = (_client(event), event.flow.source_port) if event.flow else ("", 0)
+    image.binder.concluded(socket_key(event, host), stamp, source, connected=event.args.get("connected") is True)
+
+
+def _apply_close(image: Image, stamp: int, event: Captured, host: str) -> None:
+    image.binder.bindings.close(socket_key(event, host), stamp)
 
 
 def _apply_server_name(image: Image, stamp: int, event: Captured, _host: str) -> None:
@@ -104,6 +110,7 @@ def _client(event: Captured) -> str:
 _APPLY: Final[dict[str, Callable[[Image, int, Captured, str], None]]] = {
     NET_TCP_CONNECT: _apply_connection,
     NET_TCP_CONNECT_RESULT: _apply_outcome,
+    NET_TCP_CLOSE: _apply_close,
     NET_SERVER_NAME: _apply_server_name,
     SCHED_PROCESS_FORK: _apply_fork,
     SCHED_PROCESS_EXEC: _apply_exec,

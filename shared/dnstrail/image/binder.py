@@ -94,11 +94,12 @@ class Binder:
             self.waiting.ended(owner)
             self.bindings.end_process(owner, stamp)
 
-    def concluded(self, socket: SocketKey, stamp: int, *, connected: bool) -> None:
-        """Note the outcome of the attempt of a socket. An attempt that failed is no open connection."""
+    def concluded(self, socket: SocketKey, stamp: int, source: tuple[str, int], *, connected: bool) -> None:
+        """Note the outcome of the attempt of a socket, and its source. An attempt that failed is no open connection."""
         binding = self.bindings.of_socket(socket)
         if binding is None:
             return
+        binding.client, binding.client_port = source
         if binding.attempt is not None:
             binding.attempt.connected = connected
         if connected and binding.question is not None:

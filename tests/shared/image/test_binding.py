@@ -6,7 +6,8 @@ import pytest
 
 from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
 from builders.dns_builders import t
-from dnstrail.captured import Process
+from dnstrail.captured import NET_TCP_CONNECT, Process
+from dnstrail.connection import Connection
 
 FIRST, SECOND, MAIN = thread(APP, 71), thread(APP, 72), thread(APP, 70)
 CHILD = Process(80, "child", parent_pid=70, thread_id=80, start_time=t(-50))
@@ -227,3 +228,77 @@ def test_a_doubted_answer_is_no_candidate(host):
     host.asks(1, "sure", by=STRANGER)
     host.hears(2, "forged")
     assert host.opens(3) == "sure"
+
+
+# As long as the connection is open
+
+DESCRIBED = pytest.mark.parametrize(
+    "described", [{"process": 70, "port": 443}, {"source_port": 50000}, {"source_port": 50000, "client": "10.0.0.2"}]
+)
+
+
+@pytest.fixture
+def opened():
+    """Return a host whose answers are gone after ten seconds, with one open connection."""
+    host = Host(grace=1, history=4).asks(0, "one", ttl=5)
+    assert host.connects(1) == "one"
+    host.concludes(1.1)
+    host.image.advance(t(100))
+    host.image.sweep(100)
+    assert len(host.image) == 0
+    return host
+
+
+@DESCRIBED
+def test_an_open_connection_keeps_its_name(opened, described):
+    """A binding outlives TTL, grace and history: a trail for the connection has its name, and nothing else."""
+    assert opened.bound(100, **described) == "one"
+    [trail] = opened.image.trails(SHARED, Connection(**described), now=t(100)).trails
+    assert (trail.state, trail.steps, trail.asked, trail.rival) == ("expired", [], [], False)
+
+
+def test_an_open_connection_names_only_itself(opened):
+    """A description that fits other connections as well finds no binding, nor does that of another connection."""
+    for described in ({}, {"port": 443}, {"process": 70}, {"client": "10.0.0.2"}, {"process": 71, "port": 443}):
+        assert opened.bound(100, **described) == ""
+    assert opened.bound(100, source_port=50001) == opened.bound(100, process=70, port=80) == ""
+
+
+@DESCRIBED
+@pytest.mark.parametrize("end", ["closes", "exits"])
+def test_the_end_removes_the_binding(opened, described, end):
+    """A close, or the end of the process, removes the binding; the past keeps it until the history is over."""
+    getattr(opened, end)(101)
+    assert opened.bound(102, **described) == ""
+    assert opened.bound(100.9, past=True, **described) == "one"
+    opened.connects(106, OTHER)
+    assert len(opened.image.binder.bindings) == 1
+    assert opened.bound(100.9, past=True, **described) == ""
+
+
+def test_a_failed_attempt_is_no_open_connection(host):
+    """A connection that was refused is open no longer."""
+    host.asks(0, "one")
+    host.connects(1)
+    host.concludes(1.1, connected=False)
+    assert [*host.image.binder.bindings] == []
+    assert host.bound(2, process=70, port=443) == ""
+
+
+def test_a_socket_that_connects_again_has_one_connection(host):
+    """A second connect of a socket ends its connection before."""
+    host.asks(0, "one", OTHER).asks(0.1, "two")
+    host.connects(1, OTHER)
+    host.apply(NET_TCP_CONNECT, 2, host.flow(SHARED, 443), APP, dst=SHARED, dst_port=443)
+    assert [binding.name for binding in host.image.binder.bindings] == ["two"]
+
+
+def test_the_connection_that_ended_first_is_evicted_first():
+    """Beyond the bound ended connections give way before open ones."""
+    host = Host(connections=2)
+    host.opens(0)
+    host.opens(1)
+    host.closes(2)
+    host.opens(3)
+    assert [binding.stamp for binding in host.image.binder.bindings] == [t(0), t(3)]
+    assert host.image.counters["evicted_bindings"] == 1

@@ -5,10 +5,13 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
+from msgspec.structs import replace
+
 from builders.dns_builders import AAAA, A, by_hand, record, t
 from builders.talk import back, packed, query, there
 from dnstrail.captured import (
     NET_PACKET_DNS,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     SCHED_PROCESS_EXEC,
@@ -75,8 +78,12 @@ class Host:
 
     def concludes(self, after: float, socket: int = 0, *, connected: bool = True) -> None:
         """State the outcome of a connection, by default of the last one."""
-        flow = self.flow(SHARED, 443, socket or self.socket)
+        flow = replace(self.flow(SHARED, 443, socket), source=packed("10.0.0.2"), source_port=50000)
         self.apply(NET_TCP_CONNECT_RESULT, after, flow, APP, dst=SHARED, dst_port=443, connected=connected, error="")
+
+    def closes(self, after: float) -> None:
+        """Close the last connection."""
+        self.apply(NET_TCP_CLOSE, after, self.flow(SHARED, 443), APP, dst=SHARED, dst_port=443)
 
     def opens(self, after: float, address: str = SHARED, by: Process = APP) -> str:
         """Let a process connect with success; return the name that the connection means."""

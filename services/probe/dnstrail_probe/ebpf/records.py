@@ -6,6 +6,7 @@ import struct
 from typing import NamedTuple
 
 PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED, CONNECTED, NOT_CONNECTED, RESOLVED = range(1, 11)
+CLOSED = 11
 TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 
