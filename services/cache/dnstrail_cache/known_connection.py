@@ -30,7 +30,7 @@ def find_connection(to: ConnectionTo, at: int | None, state: CacheState) -> Know
     binding = _binding_of(to, moment, state)
     if binding is None:
         return KnownConnection(to.connection, "", moment)
-    return KnownConnection(connection_of(binding.opening), binding.name, binding.stamp)
+    return KnownConnection(connection_of(binding.opening), binding.meant(binding.stamp).name, binding.stamp)
 
 
 def _binding_of(to: ConnectionTo, at: int | None, state: CacheState) -> Binding | None:

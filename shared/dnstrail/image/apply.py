@@ -78,12 +78,13 @@ def _apply_close(image: Image, stamp: int, event: Captured, host: str) -> None:
     image.binder.bindings.close(socket_key(event, host), stamp)
 
 
-def _apply_server_name(image: Image, stamp: int, event: Captured, _host: str) -> None:
+def _apply_server_name(image: Image, stamp: int, event: Captured, host: str) -> None:
     name, evidence = str(event.args.get("server_name", "")), str(event.args.get("evidence", ""))
     address = known_address(event.flow.destination) if event.flow else ""
     if event.flow and address and name:
         port = event.flow.destination_port
         image.note_server_name(address, ServerNameSighting(stamp, name, evidence, _client(event), port))
+        image.binder.bindings.note_said(socket_key(event, host), stamp, name, evidence)
 
 
 def _apply_fork(image: Image, _stamp: int, event: Captured, host: str) -> None:

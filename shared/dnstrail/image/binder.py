@@ -16,6 +16,7 @@ from dnstrail.image.bindings import (
     UNKNOWN,
     Binding,
     Bindings,
+    Meaning,
     Opening,
     SocketKey,
 )
@@ -107,6 +108,12 @@ class Binder:
             binding.question = binding.attempt = None
         if not connected:
             self.bindings.close(socket, stamp)
+
+    def meaning(self, address: str, connection: Connection, at: int) -> Meaning | None:
+        """Return the name of a connection that was open at a time; None if none is known."""
+        binding = self.find(address, connection, at)
+        found = None if binding is None else binding.meant(at)
+        return found if found is not None and found.name else None
 
     def find(self, address: str, connection: Connection, at: int) -> Binding | None:
         """Return the last connection to an address that was open at a time and has all these properties.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -15,6 +15,15 @@ from dnstrail.image.waiting import Attempt, Question
 SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
 _Key = TypeVar("_Key")
 BY_THREAD, BY_PROCESS, BY_PARENT, BY_LAST, UNKNOWN = "thread", "process", "parent", "last", ""
+SAID = ("sni", "host")  # the connection itself sent the name
+
+
+class Meaning(NamedTuple):
+    """The name that a connection means, how it was found, and the time of the connection."""
+
+    name: str
+    by: str
+    stamp: int
 
 
 class Opening(msgspec.Struct, frozen=True, gc=False):
@@ -43,10 +52,11 @@ class Binding:
     """A connection and the name that it means, "" if none is known.
 
     `by` states how the name was found. `stamp` is the time of the connection, and `ended` the time of its close or of
-    the end of its process. `question` is the question that it spent.
+    the end of its process. `question` is the question that it spent. `said` is the name that it sent itself, the
+    evidence of this, and its time.
     """
 
-    __slots__ = ("attempt", "by", "client", "client_port", "ended", "name", "opening", "question", "stamp")
+    __slots__ = ("attempt", "by", "client", "client_port", "ended", "name", "opening", "question", "said", "stamp")
 
     def __init__(self, stamp: int, opening: Opening, name: str, by: str) -> None:
         self.stamp = stamp
@@ -58,6 +68,13 @@ class Binding:
         self.ended: int | None = None
         self.question: Question | None = None
         self.attempt: Attempt | None = None
+        self.said: tuple[str, str, int] | None = None
+
+    def meant(self, at: int) -> Meaning:
+        """Return the name as of a time: the one that the connection had sent by then is the truth about it."""
+        if self.said is not None and self.said[2] <= at:
+            return Meaning(*self.said[:2], self.stamp)
+        return Meaning(self.name, self.by, self.stamp)
 
     def is_open(self, at: int) -> bool:
         """Return whether the connection was open at a time."""
@@ -110,6 +127,12 @@ class Bindings:
     def to(self, address: str) -> Iterable[Binding]:
         """Return the connections to an address, the last opened first."""
         return reversed(self._by_address.get(address, {}))
+
+    def note_said(self, socket: SocketKey, stamp: int, name: str, evidence: str) -> None:
+        """Note the name that the connection of a socket sent; its first one counts."""
+        binding = self._by_socket.get(socket)
+        if binding is not None and binding.said is None and evidence in SAID:
+            binding.said = name, evidence, stamp
 
     def close(self, socket: SocketKey, stamp: int) -> None:
         """End the connection of a socket."""

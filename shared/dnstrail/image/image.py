@@ -154,8 +154,8 @@ class Image:
         if connection.process and connection.starts is None:
             starts = self.binder.processes.starts_of(connection.process, view.t)
             connection = msgspec.structs.replace(connection, starts=starts)
-        binding = self.binder.find(node, connection, view.t)
-        found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit, binding)
+        meaning = self.binder.meaning(node, connection, view.t)
+        found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit, meaning)
         if found is None or at is None or self.remembers(at):
             return found
         return msgspec.structs.replace(found, history=False)

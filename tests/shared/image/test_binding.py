@@ -6,7 +6,7 @@ import pytest
 
 from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
 from builders.dns_builders import t
-from dnstrail.captured import NET_TCP_CONNECT, Process
+from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, Process
 from dnstrail.connection import Connection
 
 FIRST, SECOND, MAIN = thread(APP, 71), thread(APP, 72), thread(APP, 70)
@@ -302,3 +302,40 @@ def test_the_connection_that_ended_first_is_evicted_first():
     host.opens(3)
     assert [binding.stamp for binding in host.image.binder.bindings] == [t(0), t(3)]
     assert host.image.counters["evicted_bindings"] == 1
+
+
+# Server names
+
+
+def says(host, after, name, evidence="sni"):
+    """Let the last connection send a server name."""
+    host.apply(NET_SERVER_NAME, after, host.flow(SHARED, 443), APP, server_name=name, evidence=evidence)
+
+
+def test_a_name_that_the_connection_sent_is_the_truth(host):
+    """From the time on at which the connection sent a name, a trail names it so, and states why."""
+    host.asks(0, "one").asks(0.1, "true").opens(1)
+    says(host, 2, "true")
+    described = {"process": 70, "port": 443}
+    assert host.bound(1.5, past=True, **described) == "one"
+    first, *others = host.image.trails(SHARED, Connection(**described), now=t(3)).trails
+    assert (first.dns_root, first.reasons[0]) == ("true", "the connection itself sent this server name (sni)")
+    assert [trail.dns_root for trail in others] == ["one"]
+
+
+def test_a_sent_name_needs_no_answer(host):
+    """A name that the connection sent comes first even if nobody asked for it."""
+    host.asks(0, "one").opens(1)
+    says(host, 2, "unasked", "host")
+    trails = host.image.trails(SHARED, Connection(process=70, port=443), now=t(3)).trails
+    assert [(trail.dns_root, trail.rival) for trail in trails] == [("unasked", False), ("one", True)]
+
+
+def test_the_names_of_earlier_connections_change_no_binding(host):
+    """A connection means what its process asked, whatever names its process sent to this port before."""
+    host.asks(0, "old").opens(1)
+    says(host, 1.1, "old")
+    host.closes(2)
+    host.asks(3, "old", by=STRANGER).asks(4, "new")
+    assert host.opens(5) == "new"
+    assert host.bound(5, process=70, port=443) == "new"

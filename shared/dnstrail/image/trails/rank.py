@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dnstrail.connection import Connection
-from dnstrail.image.bindings import BY_LAST, BY_PARENT, BY_PROCESS, BY_THREAD, Binding
+from dnstrail.image.bindings import BY_LAST, BY_PARENT, BY_PROCESS, BY_THREAD, SAID, Meaning
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails.path import Path, answers_of
 from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES, SOON, led_to, scope_of
@@ -17,6 +17,7 @@ BOUND = {
     BY_PROCESS: "bound to the connection: the oldest question of its process",
     BY_PARENT: "bound to the connection: the oldest question of the parent process",
     BY_LAST: "bound to the connection: the last question of the narrowest scope",
+    **{evidence: f"the connection itself sent this server name ({evidence})" for evidence in SAID},
 }
 
 
@@ -56,7 +57,7 @@ def rank(
     key: str,
     connection: Connection,
     server_names: ServerNameTable,
-    binding: Binding | None = None,
+    meaning: Meaning | None = None,
 ) -> list[Ranked]:
     """Return the paths to a key as of a view, the likeliest first.
 
@@ -67,8 +68,8 @@ def rank(
     """
     named = server_names.last(key, connection.client, connection.port, view.t)
     ranked = [_evidence(path, view, connection, named.get(path.root.name, 0)) for path in paths]
-    if binding is not None and binding.name:
-        ranked = [one._replace(bound=binding.by) if one.path.root.name == binding.name else one for one in ranked]
+    if meaning is not None:
+        ranked = [one._replace(bound=meaning.by) if one.path.root.name == meaning.name else one for one in ranked]
     return sorted(ranked, key=lambda one: _place(one, view.t), reverse=True)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import msgspec
 
 from dnstrail.connection import Connection
-from dnstrail.image.bindings import Binding
+from dnstrail.image.bindings import Meaning
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
@@ -79,21 +79,20 @@ def find_trails(
     connection: Connection,
     server_names: ServerNameTable,
     limit: int = MAX_TRAILS,
-    binding: Binding | None = None,
+    meaning: Meaning | None = None,
 ) -> Trails | None:
     """Return the trails to a key, the likeliest first, with expired ones; None if nothing touches the key.
 
-    `binding` is the connection to explain, if it is known. Its name has a trail even if its answers were removed.
+    `meaning` is the name of the connection to explain, if it is known. It has a trail even if its answers were removed.
     """
     found, cut = find_paths(view, held, roots, key, nodes)
     named = server_names.of(key, view.t)
-    bound = binding if binding is not None and binding.name else None
-    if not found and not named and bound is None:
+    if not found and not named and meaning is None:
         return None
-    ranked = rank(found, view, key, connection, server_names, bound)
+    ranked = rank(found, view, key, connection, server_names, meaning)
     scope = min((one.scope for one in ranked), default=ANY_SCOPE)
     step = cache(lambda owner, target: _step(view, held, owner, target))  # many trails share their last steps
-    gone = [_bound_trail(bound)] if bound is not None and not any(one.bound for one in ranked) else []
+    gone = [_bound_trail(meaning)] if meaning is not None and not any(one.bound for one in ranked) else []
     shown = enumerate(ranked[: limit - len(gone)], len(gone))
     trails = gone + [_trail(view, step, one, connection.port, rival=place > 0) for place, one in shown]
     return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) + len(gone) > limit, view.exact and held.exact)
@@ -120,10 +119,10 @@ def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: i
     )
 
 
-def _bound_trail(binding: Binding) -> Trail:
-    """Return the trail of a connection whose answers are no longer held."""
-    seen = binding.stamp / SECOND
-    return Trail(binding.name, EXPIRED, False, SCOPES[ANY_SCOPE], [BOUND[binding.by]], [], seen, seen, [])
+def _bound_trail(meaning: Meaning) -> Trail:
+    """Return the trail of a name without held answers."""
+    seen = meaning.stamp / SECOND
+    return Trail(meaning.name, EXPIRED, False, SCOPES[ANY_SCOPE], [BOUND[meaning.by]], [], seen, seen, [])
 
 
 def _step(view: View, held: View, owner: str, target: str) -> Step:
