@@ -14,6 +14,7 @@ SCHED_PROCESS_FORK = "sched_process_fork"
 NET_TCP_CONNECT = "net_tcp_connect"
 NET_UDP_CONNECT = "net_udp_connect"  # connect() on a UDP socket: QUIC, and much else
 NET_TCP_CONNECT_RESULT = "net_tcp_connect_result"  # the outcome of a TCP connect
+NET_TCP_CLOSE = "net_tcp_close"  # the end of a TCP connection
 NET_SERVER_NAME = "net_server_name"  # the TLS server name or HTTP host that a client sent
 DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # emitted by the cache: a second answer to one query, with other targets
 PUBLISHED = (  # the names that are topics of the bus
@@ -24,6 +25,7 @@ PUBLISHED = (  # the names that are topics of the bus
     NET_TCP_CONNECT,
     NET_UDP_CONNECT,
     NET_TCP_CONNECT_RESULT,
+    NET_TCP_CLOSE,
     NET_SERVER_NAME,
     DNS_ANSWER_CONFLICT,
 )
@@ -39,7 +41,8 @@ class Flow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `socket` and `namespace` (the cookies of the socket and of its network namespace), `egress` (the packet left by this
     socket), `meant` and `meant_port` (the destination before any NAT), and `role` (client, server or forwarder).
 
-    An unknown value is 0, b"" or "". A connection attempt has no source address yet.
+    An unknown value is 0, b"" or "". A connection attempt of a live source has no source
+    address yet.
     """
 
     source: bytes

@@ -16,28 +16,46 @@ from dnstrail.bus.ipc import default_run_dir, lookups_address, socket_path, why_
 from dnstrail.bus.trust import FolderState, distrust, folder_state
 from dnstrail.errors import BadMessage, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Mark, unpack
-from dnstrail.protocol.lookups import DATA_NOT_FOUND, KEY_NOT_SUPPORTED, SCHEMA, ConnectionTo, encode_request
+from dnstrail.protocol.lookups import (
+    DATA_NOT_FOUND,
+    KEY_NOT_SUPPORTED,
+    SCHEMA,
+    ConnectionTo,
+    EventTime,
+    encode_request,
+)
 
 _TRIES = 2  # a cache that restarts may lose a request on its way
 _PATIENCE = 5.0  # seconds that a cache which is behind may take to catch up
 _WAITED = 0.1  # seconds after which an incomplete reply shows that the cache waited for its events
 _FIELDS = ("ip_addresses", "dns_queries", "dns_root")
 _MARKS: ContextVar[tuple[Mark, ...]] = ContextVar("marks", default=())
+_EVENT: ContextVar[EventTime | None] = ContextVar("event", default=None)
 
 Monotonic = Callable[[], float]
 
 
 @contextmanager
-def lookups_after(*marks: Mark) -> Iterator[None]:
+def lookups_after(*marks: Mark, event: EventTime | None = None) -> Iterator[None]:
     """Bind lookups to the events at hand: within the block, none of this thread answers from before these marks.
 
-    Other threads keep their own marks. A thread that asks about an event of its own passes `after=[event.mark]`.
+    With `event` they answer as of the time of this event, if they name no time. Other threads keep their own marks. A
+    thread that asks about an event of its own passes `after=[event.mark]`, and `at`.
     """
-    token = _MARKS.set(marks)
+    mark_token, event_token = _MARKS.set(marks), _EVENT.set(event)
     try:
         yield
     finally:
-        _MARKS.reset(token)
+        _EVENT.reset(event_token)
+        _MARKS.reset(mark_token)
+
+
+class FoundData(dict[str, Any]):
+    """The fields of the schema. `history` is False if the cache no longer knows everything about the time asked."""
+
+    def __init__(self, fields: Mapping[str, Any], *, history: bool = True) -> None:
+        super().__init__(fields)
+        self.history = history
 
 
 class LookupClient:
@@ -90,7 +108,7 @@ class LookupClient:
                     return _decode_reply(reply, fields.get("key"))
         raise Unavailable(self.address, self.timeout, *why_unanswered(self.address))
 
-    def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: object) -> Any:
+    def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: Any) -> Any:
         """Return the data of a reply. A cache that is behind the marks is asked again, for `patience` seconds.
 
         After that the last reply counts.
@@ -157,8 +175,9 @@ class LookupClient:
 class DnsDataSource:
     """The data source ("tracee", "dns"): names and addresses as one cache relates them.
 
-    No lookup answers from before the events at hand. Their marks are `after`, or else the marks of `lookups_after`. The
-    data source itself holds no marks, so that threads may share it.
+    No lookup answers from before the events at hand. Their marks are `after`, or else the marks of `lookups_after`. A
+    lookup answers as of `at` (seconds since the epoch), else as of the event of `lookups_after`, else as of now. The
+    data source itself holds neither, so that threads may share it.
     """
 
     def __init__(
@@ -172,24 +191,30 @@ class DnsDataSource:
     ) -> None:
         self.client = LookupClient(address, timeout=timeout, bus=bus, monotonic=monotonic, beat=beat)
 
-    def get(self, key: object, *, after: Iterable[Mark] | None = None) -> dict[str, Any]:
+    def get(self, key: object, *, after: Iterable[Mark] | None = None, at: float | None = None) -> FoundData:
         """Look up a name or an address.
 
         Returns:
-            `{"ip_addresses": list[str], "dns_queries": list[str], "dns_root": str}` (docs/lookups.md).
+            `{"ip_addresses": list[str], "dns_queries": list[str], "dns_root": str}` (docs/lookups.md). Its attribute
+            `history` is False if the cache no longer knows everything about the time of the lookup.
 
         Raises:
-            DataNotFound: nothing live touches the key.
+            DataNotFound: nothing live touches the key; it has the same attribute.
             KeyNotSupported: the key is no string.
             Unavailable: no cache answered in time.
         """
         if not isinstance(key, str):
             raise KeyNotSupported(key)
-        return _schema_fields(self.client.ask("get", after=_marks(after), key=key))
+        return _schema_fields(self.client.ask("get", after=_marks(after), key=key, **_time(at)))
 
     def get_many(
-        self, keys: Iterable[str], *, after: Iterable[Mark] | None = None, patience: float = _PATIENCE
-    ) -> list[dict[str, Any] | None]:
+        self,
+        keys: Iterable[str],
+        *,
+        after: Iterable[Mark] | None = None,
+        at: float | None = None,
+        patience: float = _PATIENCE,
+    ) -> list[FoundData | None]:
         """Look up at most 1,024 keys in one request; None stands where `get` would raise DataNotFound.
 
         `patience`: seconds that a cache which is behind the events at hand may take to catch up.
@@ -204,7 +229,7 @@ class DnsDataSource:
             if not isinstance(key, str):
                 raise KeyNotSupported(key)
         encodable = [_encodable(key) for key in asked]
-        found = self.client.ask("get_many", after=_marks(after), patience=patience, keys=encodable)
+        found = self.client.ask("get_many", after=_marks(after), patience=patience, keys=encodable, **_time(at))
         return [None if data is None else _schema_fields(data) for data in _list_of(len(asked), found)]
 
     def rank(
@@ -249,11 +274,19 @@ def _marks(after: Iterable[Mark] | None) -> Iterable[Mark]:
     return _MARKS.get() if after is None else after
 
 
-def _schema_fields(data: Any) -> dict[str, Any]:
+def _time(at: float | None) -> dict[str, Any]:
+    """Return the time of a lookup as fields of its request."""
+    if at is not None:
+        return {"at": at}
+    event = _EVENT.get()
+    return {} if event is None else {"event": event}
+
+
+def _schema_fields(data: Any) -> FoundData:
     """Return the fields of the schema alone."""
     if not isinstance(data, dict) or not data.keys() >= set(_FIELDS):
         raise LookupRefused("bad_reply", "a result without the fields of the schema")
-    return {field: data[field] for field in _FIELDS}
+    return FoundData({field: data[field] for field in _FIELDS}, history=data.get("history") is not False)
 
 
 def _list_of(count: int | None, data: Any) -> list[Any]:
@@ -278,7 +311,7 @@ def _decode_reply(body: bytes, key: object) -> dict[str, Any]:
         return reply
     code = str(reply.get("error"))
     if code == DATA_NOT_FOUND:
-        raise DataNotFound(key, complete=reply.get("complete") is not False)
+        raise DataNotFound(key, complete=reply.get("complete") is not False, history=reply.get("history") is not False)
     if code == KEY_NOT_SUPPORTED:
         raise KeyNotSupported(key)
     raise LookupRefused(code, str(reply.get("message")))

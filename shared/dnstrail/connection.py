@@ -8,11 +8,14 @@ import msgspec
 class Connection(msgspec.Struct, frozen=True):
     """The client side of a connection, as far as it is known. An unknown field is None and excludes nothing.
 
-    `process` is a process id, `container` a container id, `client` the client's address in canonical text, and `port`
-    the port at the server.
+    `process` is a process id, `container` a container id, `client` the client's address in canonical text, `port` the
+    port at the server, and `source_port` the port of the client. `starts` contains the starts (ns) of the processes
+    that `process` may mean: a pid is used again.
     """
 
     process: int | None = None
     container: str | None = None
     client: str | None = None
     port: int | None = None
+    source_port: int | None = None
+    starts: frozenset[int] | None = None

@@ -1,4 +1,4 @@
-"""The names of connections: `dst_dns` of connection events, from `rank` lookups for each batch."""
+"""The names of connections as of their events: `dst_dns`, from `rank` lookups for each batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ConnectionEnricher:
 
     def fill(self, events: list[Event]) -> list[Event]:
         """Return the events of one batch, with the names of the connections among them."""
-        connections = {place: to for place, event in enumerate(events) if (to := _destination(event)) is not None}
+        connections = {place: to for place, event in enumerate(events) if (to := connection_to(event)) is not None}
         mark = events[0].mark if events else None
         names = self._names(list(dict.fromkeys(connections.values())), [] if mark is None else [mark])
         return [
@@ -59,8 +59,8 @@ class ConnectionEnricher:
         return names
 
 
-def _destination(event: Event) -> ConnectionTo | None:
-    """Return the destination and the client of a connection event; None for any other event."""
+def connection_to(event: Event) -> ConnectionTo | None:
+    """Return the connection of a connection event as a request contains it; None for any other event."""
     address, port = event.arg("dst"), event.arg("dst_port")
     if event.event_name not in _CONNECTS or not isinstance(address, str):
         return None
@@ -71,6 +71,10 @@ def _destination(event: Event) -> ConnectionTo | None:
             container=event.container_id or None,
             client=event.arg("src") or None,
             port=port if isinstance(port, int) else None,
+            source_port=event.arg("src_port") or None,
+            host=event.host_name,
+            socket=event.captured.flow.socket if event.captured.flow else 0,
+            event=event.time,
         )
     except DnstrailError:  # the destination is no address
         return None

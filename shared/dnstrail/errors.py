@@ -50,11 +50,16 @@ class DataSourceError(DnstrailError):
 
 
 class DataNotFound(DataSourceError):
-    """Nothing is known under this key; `complete` is False if the cache had not seen all that it was to wait for."""
+    """Nothing is known under this key.
 
-    def __init__(self, key: object = None, *, complete: bool = True) -> None:
+    `complete` is False if the cache had not seen all that it was to wait for, and `history` is False if it no longer
+    knows everything about the time of the lookup.
+    """
+
+    def __init__(self, key: object = None, *, complete: bool = True, history: bool = True) -> None:
         self.key = key
         self.complete = complete
+        self.history = history
         super().__init__("requested data was not found")
 
 

@@ -15,6 +15,7 @@ from dnstrail.captured import (
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
@@ -39,6 +40,7 @@ __all__ = [
     "NET_PACKET_DNS_REQUEST",
     "NET_PACKET_DNS_RESPONSE",
     "NET_SERVER_NAME",
+    "NET_TCP_CLOSE",
     "NET_TCP_CONNECT",
     "NET_TCP_CONNECT_RESULT",
     "NET_UDP_CONNECT",
@@ -111,6 +113,11 @@ class Event:
     def source(self) -> str:
         """The source of the event in the sense of an event selector."""
         return SOURCE
+
+    @property
+    def time(self) -> tuple[str, int] | None:
+        """The start id of the probe and the time on its clock, as lookups name the time of an event; None without."""
+        return None if self.mark is None else (self.mark[0], self.captured.timestamp)
 
     @property
     def timestamp(self) -> int:

@@ -193,3 +193,18 @@ def test_a_late_turn_does_not_shift_a_probe():
         fake.advance(1)
         clock.note_turn("s", clock.now() - 501 * SECOND)
     assert clock.shift_of("s") == 501 * SECOND, "the drift of two hosts is followed"
+
+
+def test_the_time_of_an_event_is_that_of_its_application():
+    """An event has the time with which it was applied, although the shift of its probe was corrected since."""
+    clock = FakeClock()
+    stream = CacheClock(clock)
+    now = stream.now()
+    stream.note_turn("s", now - 500)
+    applied = now - 100 + stream.shift_of("s")
+    clock.advance(1)
+    stream.note_turn("s", now + SECOND - 300)
+    assert stream.shift_of("s") == 300
+    assert stream.event_time("s", now - 100) == applied == now + 400
+    assert stream.event_time("s", now + 2 * SECOND) == now + 2 * SECOND + 300
+    assert stream.event_time("unknown", 7) == 7

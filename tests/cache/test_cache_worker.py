@@ -295,7 +295,7 @@ def test_at_before_the_history(small):
     for at, history in ((1004.9, False), (1005.0, True), (None, True)):
         data = client.ask("get", key="stays.com", at=at, after=[mark])["data"]
         assert (data["ip_addresses"], data["history"]) == (["192.0.2.1"], history)
-    assert client.ask("get", key="goes.com", at=1004.0) == NOT_FOUND
+    assert client.ask("get", key="goes.com", at=1004.0) == {**NOT_FOUND, "history": False}
 
 
 def test_now_is_the_clock_of_the_cache_with_a_live_probe(folder, client, clock):

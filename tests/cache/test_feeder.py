@@ -6,7 +6,7 @@ import msgpack
 import msgspec
 import pytest
 
-from dnstrail.captured import Captured, Flow
+from dnstrail.captured import Captured, Flow, Process
 from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail_cache.cache_clock import SECOND
@@ -269,3 +269,39 @@ def test_a_worker_goes_on_after_bad_bus_messages():
         stats = client.ask("stats")["data"]
         assert stats["cache"]["bad_bus_message"] == len(BAD)
         assert stats["lost"]["total"] == 0
+
+
+def test_a_connection_is_applied_after_the_answers_before_it(feeder, state, messages):
+    """The connections of a turn are applied in the order of their stamps, after its answers, and before its end."""
+    app = Process(70, "app", thread_id=70)
+    flow = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000)
+
+    def connection(at, socket):
+        to = Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", socket)
+        return Captured(round(at * SECOND), b"", to, app, {"dst": "192.0.2.1", "dst_port": 443})
+
+    def answered(name, at):
+        return Captured(round(at * SECOND), response(name, f"{name} 60 A 192.0.2.1"), flow, app)
+
+    connects = encode(Batch("s", 0, 0, [connection(1000.3, 2), connection(1000.1, 1)]))
+    names = encode(Batch("s", 0, 0, [answered("a.com", 1000.0), answered("b.com", 1000.2)]))
+    messages.waiting += [("net_tcp_connect", connects), (DNS, names)]
+    feeder.drain()
+    bindings = state.image.binder.bindings
+    assert len(bindings) == 0
+    messages.waiting.append((TURN, encode(Turn("s", 0, {DNS: 0, "net_tcp_connect": 0}, False, 5000 * SECOND))))
+    feeder.drain()
+    assert [bindings.of_socket(("", socket)).name for socket in (1, 2)] == ["a.com", "b.com"]
+
+
+def test_too_many_connections_are_applied_early(feeder, state, messages):
+    """Beyond 8,192 connections whose turn has not ended, all are applied, and counted."""
+    event = Captured(SECOND, b"", Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", 1), None, {})
+    batches = [encode(Batch("s", 0, number, [event] * 1024)) for number in range(8)]
+    messages.waiting += [("net_tcp_connect", body) for body in batches]
+    while feeder.drain():
+        pass
+    assert state.counters["applied_early"] == 0
+    messages.waiting.append(("net_tcp_connect", encode(Batch("s", 0, 8, [event]))))
+    feeder.drain()
+    assert state.counters["applied_early"] == 8193

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from builders.binding_helpers import SHARED, Host
+from builders.dns_builders import t
 from dnstrail.captured import Flow, Process
 from dnstrail.image import Circumstances, Image
 from dnstrail.image.bounds import SECOND
@@ -139,3 +141,29 @@ def test_a_crowded_address_is_counted(state, monkeypatch):
     asked_by(state, 7, "mine.com", "192.0.2.1", stamp=1000.5)
     assert rank(state, (1, 7), (1, 8), (2, 7))[0] == ["mine.com", *FOUR]
     assert state.counters == {"rank_crowded": 2}
+
+
+def test_a_bound_connection_is_ranked_as_of_its_time(state):
+    """However late it is asked, a connection has its name first, then the others, as of its own time."""
+    host, later = Host(), response("z.com", f"z.com 60 A {SHARED}")
+    host.asks(0, "one").asks(0.1, "two", by=Process(9, thread_id=9))
+    assert host.opens(1) == "one"
+    host.image.feed(t(2), later)
+    state.image = host.image
+    event = ("s", t(1))
+    bound = ConnectionTo(address=f"::ffff:{SHARED}", socket=host.socket, event=event)
+    unknown = ConnectionTo(address=SHARED, socket=99, event=event)
+    now = ConnectionTo(address=SHARED)
+    found = answers.answer(Rank(connections=(bound, unknown, now)), state)
+    assert found == [["one", "two"], ["two", "one"], ["z.com", "two", "one"]]
+
+
+def test_a_connection_beyond_the_time_has_its_bound_name(state, clock):
+    """A connection that is not ranked for lack of time has its bound name first."""
+    host = Host().asks(0, "one").asks(0.1, "two", by=Process(9, thread_id=9))
+    host.opens(1)
+    state.image = host.image
+    clock.step = 0.015
+    asked = [ConnectionTo(address=SHARED, process=number, socket=host.socket) for number in range(3)]
+    assert answers.answer(Rank(connections=tuple(asked)), state) == [["one", "two"]] * 3
+    assert state.counters == {"rank_cut_short": 2}

@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any
 
+import communityid
 import pytest
+from msgspec.structs import replace
 
 from dnstrail.captured import Captured
-from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT
+from dnstrail.events import NET_TCP_CLOSE, NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT
 from dnstrail_probe.ebpf import loader
 from live.ebpf_source import Watching, watching
 from live.namespaces import SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
@@ -69,10 +72,15 @@ def result(seen: Watching, pid: int) -> dict[str, Any]:
     seen.until(lambda: seen.of(pid, NET_TCP_CONNECT_RESULT), "the result")
     [attempt], [found] = seen.of(pid, NET_TCP_CONNECT), seen.of(pid, NET_TCP_CONNECT_RESULT)
     assert found.process.path == os.path.realpath(sys.executable)
-    assert (found.process, found.flow) == (attempt.process, attempt.flow)
+    assert (found.process, replace(found.flow, source=b"", source_port=0)) == (attempt.process, attempt.flow)
     assert found.timestamp > attempt.timestamp
-    assert found.args == {**attempt.args, "connected": found.args["connected"], "error": found.args["error"]}
-    return found.args
+    assert found.args == {**found.args, **attempt.args}
+    return outcome(found)
+
+
+def outcome(event: Captured) -> dict[str, Any]:
+    """Return the arguments of a result without those that join it to its flow."""
+    return {name: event.args[name] for name in ("dst", "dst_port", "connected", "error")}
 
 
 def expected(address: str, port: int, error: str | None) -> dict[str, Any]:
@@ -149,8 +157,45 @@ def test_second_connection_of_a_socket(network, seen):
     with network.start_on_client(sys.executable, "-c", again, SERVER) as process:
         assert process.wait(20) == 0
     seen.until(lambda: len(seen.of(process.pid, NET_TCP_CONNECT_RESULT)) >= 2, "the results")
-    found = [event.args for event in seen.of(process.pid, NET_TCP_CONNECT_RESULT)]
+    found = [outcome(event) for event in seen.of(process.pid, NET_TCP_CONNECT_RESULT)]
     assert found == [expected(SERVER, CLOSED, "ECONNREFUSED"), expected(SERVER, OPEN, None)]
+
+
+# Connects, and states its own end of the connection; closes it on request, or never.
+STAYING = """
+import socket, sys
+sock = socket.create_connection((sys.argv[1], 53))
+print(*sock.getsockname()[:2], flush=True)
+sys.stdin.readline()
+sock.close()
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+@TARGETS
+def test_a_connection_ends(network, seen, target, end):
+    """An open connection has its source and its Community ID from the result on; its end is one event."""
+    with network.start_on_client(sys.executable, "-c", STAYING, SERVERS[target]) as process:
+        address, port = process.stdout.readline().split()
+        seen.until(lambda: seen.of(process.pid, NET_TCP_CONNECT_RESULT), "the result")
+        assert not seen.of(process.pid, NET_TCP_CLOSE)
+        if end == "close":
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "closed\n"
+        else:
+            process.kill()
+        seen.until(lambda: seen.of(process.pid, NET_TCP_CLOSE), "the end")
+        process.kill()
+    [result], [closed] = seen.of(process.pid, NET_TCP_CONNECT_RESULT), seen.of(process.pid, NET_TCP_CLOSE)
+    source, to = (ip_address(text.removeprefix("::ffff:")).packed for text in (address, SERVERS[target]))
+    assert (result.flow.source, result.flow.source_port) == (source, int(port))
+    flow = communityid.FlowTuple.make_tcp(source, to, int(port), OPEN)
+    assert result.args["community_id"] == communityid.CommunityID().calc(flow)
+    assert (closed.flow.socket, closed.flow.source_port) == (result.flow.socket, int(port))
+    assert closed.timestamp > result.timestamp
 
 
 def test_accepted_connections_have_no_result(network, seen):

@@ -70,6 +70,7 @@ def test_connections_have_the_names_behind_them(network):
             assert network.on_client(sys.executable, "-c", connect).returncode == 0
             wait_until(lambda number=number: len(connections(run)) >= number, f"connection {number}")
         reported = [{arg["name"]: arg["value"] for arg in event["args"]} for event in connections(run)]
+        assert len({args.pop("socket") for args in reported}) == 23
         assert reported == [{"dst": GOOGLE, "dst_port": 81, "dst_dns": ["google.com"]}] * 23
         stats = run.stats()
         assert stats["admission"]["copies"] >= 23  # each answer is seen on the sockets of both ends

@@ -236,6 +236,43 @@ def test_a_lookup_carries_the_marks_of_its_call(address, bus, marks_sent):
     ]
 
 
+def test_a_lookup_has_the_time_of_its_call(address, bus):
+    """`at` goes before the time of the event of `lookups_after`; without both a lookup names no time."""
+    sent = []
+    reply = msgpack.packb({"v": 1, "ok": True, "data": A_COM})
+
+    def answer(body):
+        request = msgpack.unpackb(body)
+        sent.append((request["key"], request.get("at"), request.get("event")))
+        return reply
+
+    with answering(address, answer):
+        source = DnsDataSource(address, bus=bus, timeout=BOUND)
+        source.get("a")
+        with lookups_after(("s", 3), event=("s", 10**18)):
+            source.get("b")
+            source.get("c", at=5.5)
+            with lookups_after(("s", 4)):
+                source.get("d")
+    assert sent == [("a", None, None), ("b", None, ["s", 10**18]), ("c", 5.5, None), ("d", None, None)]
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_the_caller_learns_of_a_lost_history(replying, history):
+    """A result has the three fields of the schema alone, and an attribute that states whether the past is known."""
+    found = replying(msgpack.packb({"v": 1, "ok": True, "data": {**A_COM, "history": history}})).get("a.com")
+    assert (found, found.history) == (A_COM, history)
+
+
+@pytest.mark.parametrize("history", [True, False])
+def test_a_miss_tells_of_a_lost_history(replying, history):
+    """A key that is not found may have been known at that time: the error states it."""
+    refusal = {"v": 1, "ok": False, "error": "data_not_found", "message": "", **({} if history else {"history": False})}
+    with pytest.raises(DataNotFound) as raised:
+        replying(msgpack.packb(refusal)).get("a.com", at=1.0)
+    assert raised.value.history is history
+
+
 def test_threads_that_share_a_data_source_have_their_own_marks(address, bus, marks_sent):
     """However the lookups of several threads interleave, each carries the marks of its own thread."""
     source = DnsDataSource(address, bus=bus, timeout=BOUND)

@@ -25,6 +25,8 @@ from live.workers import (
     wait_until_seen,
 )
 
+AT = 1001 * 10**9  # the time of each connection, in ns
+
 
 @pytest.fixture
 def folder():
@@ -39,8 +41,8 @@ def bus():
 
 
 def connection(address, mark=None, name=NET_TCP_CONNECT, *, process=None, source=b"", port=443):
-    flow = Flow(source, 0, ip_address(address).packed, port, "tcp", egress=True)
-    return Event(name, Captured(1, b"", flow, process, {"dst": address, "dst_port": port}), mark)
+    flow = Flow(source, 0, ip_address(address).packed, port, "tcp", socket=9, egress=True)
+    return Event(name, Captured(AT, b"", flow, process, {"dst": address, "dst_port": port}), mark, "web")
 
 
 def test_connections_have_the_names_of_their_addresses(folder, bus):
@@ -62,7 +64,7 @@ def test_connections_have_the_names_of_their_addresses(folder, bus):
 def test_each_connection_has_the_name_that_its_process_asked_for(folder, bus):
     """Two processes that connect to one address in one batch each have their own question first."""
     asked = [
-        Captured(10**12, response(name, f"{name} 60 A 192.0.2.1"), to_client(number), Process(70 + number))
+        Captured(1000 * 10**9, response(name, f"{name} 60 A 192.0.2.1"), to_client(number), Process(70 + number))
         for number, name in enumerate(("a.com", "b.com"))
     ]
     with cache(folder) as address, probe(folder) as publishing:
@@ -83,7 +85,7 @@ def test_a_sinkhole_names_only_the_connection_of_its_asker(folder, bus, sinkhole
     kind = "AAAA" if ":" in sinkhole else "A"
     blocked = response("ads.test", f"ads.test 60 {kind} {sinkhole}", rdtype=kind)
     with cache(folder) as address, probe(folder) as publishing:
-        mark = publishing.turn(Captured(10**12, blocked, to_client(0), Process(70)))
+        mark = publishing.turn(Captured(1000 * 10**9, blocked, to_client(0), Process(70)))
         names = ConnectionEnricher(DnsDataSource(address, bus=bus, timeout=BOUND))
         found = names.fill([connection(sinkhole, mark, process=Process(pid)) for pid in (70, 71, 0)])
     assert [event.arg("dst_dns") for event in found] == [["ads.test"], [], []]
@@ -114,9 +116,9 @@ def test_a_batch_is_one_request(folder, bus, requests):
     ]
     names.fill(events)
     known = {"address": "192.0.2.1", "process": 70, "container": "c1", "client": "10.0.0.2", "port": 443}
-    assert requests == [
-        {"v": 1, "op": "rank", "after": [["s", 5]], "connections": [known, {"address": "2001:db8::1", "port": 853}]}
-    ]
+    known |= {"host": "web", "socket": 9, "event": ["s", AT]}
+    other = {"address": "2001:db8::1", "port": 853, "host": "web", "socket": 9, "event": ["s", AT]}
+    assert requests == [{"v": 1, "op": "rank", "after": [["s", 5]], "connections": [known, other]}]
 
 
 def test_many_connections_are_several_requests(folder, bus, requests):

@@ -397,7 +397,7 @@ def test_a_lookup_never_answers_from_before_its_event(folder, findings):
         probe(folder, subscribers=2) as publishing,
     ):
         for name in names:
-            publishing.turn(exited(Process(1, name)), seen(response(name, f"{name} 60 A 192.0.2.1")))
+            publishing.turn(exited(Process(1, name)), seen(response(name, f"{name} 60 A 192.0.2.1"), 4.0))
         publishing.turn(ended=True)
         wait_until(lambda: findings and "signal" in findings[-1])
     assert [finding["args"][0]["value"] for finding in findings[:-1]] == names
@@ -416,10 +416,37 @@ def test_a_lookup_waits_for_the_end_of_the_turn_of_its_event(folder, findings):
         _, ended = exited()
         assert publish(SCHED_PROCESS_EXIT, encode(Batch(start, turn, 0, [ended])))
         wait_until(lambda: client.ask("stats")["data"]["cache"].get("parked"))
-        assert publish(NET_PACKET_DNS, encode(Batch(start, turn, 0, [seen(GOOGLE)])))
+        assert publish(NET_PACKET_DNS, encode(Batch(start, turn, 0, [seen(GOOGLE, 4.0)])))
         assert publish(TURN, encode(Turn(start, turn, {SCHED_PROCESS_EXIT: 0, NET_PACKET_DNS: 0}, False, 0)))
         wait_until(lambda: findings)
     assert [message.get("eventName") for message in findings] == ["DNS_DATA_SOURCE"]
+
+
+def test_a_late_signature_asks_as_of_its_event(folder, findings):
+    """A lookup of a signature answers as of its event, however late the worker is; `at` selects another time."""
+
+    class Asks(Signature):
+        metadata = SignatureMetadata("A-1", "1", "Asks", "ASKED")
+        selected_events = (EventSelector(name=SCHED_PROCESS_EXIT),)
+
+        def on_event(self, event):
+            dns = self.ctx.get_data_source("tracee", "dns")
+            [many] = dns.get_many(["192.0.2.1"])
+            self.report(event, found=[dns.get("192.0.2.1")["dns_root"], many["dns_root"], *self.later(dns)])
+
+        @staticmethod
+        def later(dns):
+            return [dns.get("192.0.2.1", at=9.0)["dns_root"]]
+
+    answers = [seen(response(name, f"{name} 60 A 192.0.2.1"), at) for name, at in (("a.com", 4.0), ("b.com", 6.0))]
+    with (
+        cache(folder) as lookups,
+        signatures(folder, findings, Asks, lookups=lookups),
+        probe(folder, subscribers=2) as publishing,
+    ):
+        publishing.turn(*answers, exited(), ended=True)
+        wait_until(lambda: findings and "signal" in findings[-1])
+    assert findings[0]["args"][0]["value"] == ["a.com", "a.com", "b.com"]
 
 
 def test_a_watched_name_is_found(folder, findings, tmp_path, monkeypatch):

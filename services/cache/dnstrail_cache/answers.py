@@ -30,6 +30,7 @@ from dnstrail.protocol.lookups import (
     Trail,
     Version,
 )
+from dnstrail_cache.known_connection import KnownConnection, find_connection
 from dnstrail_cache.losses import losses_by_hop, worst_cgroups
 from dnstrail_cache.state import CacheState
 
@@ -50,17 +51,20 @@ def answer(request: Request, _state: CacheState) -> Any:
 
 @answer.register
 def _get(request: Get, state: CacheState) -> LookupResult:
-    found = state.image.get(request.key, now=state.now, at=state.moment(request.at))
+    at = state.moment(request.at, request.event)
+    found = state.image.get(request.key, now=state.now, at=at)
     _count(found, state)
     if found is None:
-        raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
+        remembered = at is None or state.image.remembers(at)
+        raise RefusedError(DATA_NOT_FOUND, "requested data was not found", history=remembered)
     return found
 
 
 @answer.register
 def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None]:
     """Look up all keys as of one moment; the reply has a bounded number of names and addresses."""
-    results = state.image.get_many(request.keys, now=state.now, at=state.moment(request.at))
+    at = state.moment(request.at, request.event)
+    results = state.image.get_many(request.keys, now=state.now, at=at)
     for found in results:
         _count(found, state)
     return results if sum(map(_size, results)) <= _MAX_NODES else _shortened(results)
@@ -79,23 +83,27 @@ def _trail(request: Trail, state: CacheState) -> Trails:
 def _rank(request: Rank, state: CacheState) -> list[list[str]]:
     """Rank the names of each different connection once, for a bounded time; the reply has a bounded number of names.
 
-    After that time a connection gets the names of its address in the order of a lookup if the address was looked up for
-    an earlier connection, and none otherwise.
+    After that time a connection gets the name to which it is bound, then the names of its address in the order of a
+    lookup if the address was looked up for an earlier connection.
     """
-    of_address: dict[str, AddressNames] = {}
+    walks: dict[tuple[str, int | None], AddressNames] = {}
+    plain: dict[str, list[str]] = {}
     ranked: dict[ConnectionTo, list[str]] = {}
     replies: list[list[str]] = []
-    now, at = state.now, state.moment(request.at)
+    at = state.moment(request.at)
     budget, until = _MAX_NODES, state.clock.monotonic() + _RANKING
     for to in request.connections:
+        known = find_connection(to, at, state)
         if to not in ranked and budget > 0 and state.clock.monotonic() < until:
-            if to.address not in of_address:
-                of_address[to.address] = state.image.names_of_address(to.address, now=now, at=at)
-            ranked[to] = _likeliest(of_address[to.address], to, state)
+            walk = to.address, known.at
+            if walk not in walks:
+                walks[walk] = state.image.names_of_address(to.address, now=state.now, at=known.at)
+            plain[to.address] = walks[walk].plain
+            ranked[to] = _likeliest(walks[walk], known, state)
         elif to not in ranked:
             state.counters["rank_cut_short"] += 1
-        plain = of_address[to.address].plain if to.address in of_address else []
-        replies.append(ranked.get(to, plain)[:budget])
+        names = ranked[to] if to in ranked else known.first(plain.get(to.address, []))
+        replies.append(names[:budget])
         budget -= len(replies[-1])
     return replies
 
@@ -146,10 +154,10 @@ def _lost(request: Lost, state: CacheState) -> None:
     state.losses.note(request.worker, request.lost)
 
 
-def _likeliest(names: AddressNames, to: ConnectionTo, state: CacheState) -> list[str]:
+def _likeliest(names: AddressNames, known: KnownConnection, state: CacheState) -> list[str]:
     if names.crowded:
         state.counters["rank_crowded"] += 1
-    return names.likeliest(to.connection)
+    return names.likeliest(known.connection, known.bound)
 
 
 def _count(found: LookupResult | None, state: CacheState) -> None:

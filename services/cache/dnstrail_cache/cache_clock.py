@@ -56,12 +56,17 @@ class CacheClock:
             shift = self._shifts[start] = _Shift()
             if len(self._shifts) > _STARTS:
                 self._shifts.popitem(last=False)
-        shift.note(self.now(), self.now() - now)
+        shift.note(self.now(), now)
 
     def shift_of(self, start: str) -> int:
         """Return the shift from the clock of a probe to this clock; 0 before its first turn."""
         shift = self._shifts.get(start)
         return 0 if shift is None else shift.least
+
+    def event_time(self, start: str, stamp: int) -> int:
+        """Return the time on this clock that the events of a probe at one time had when they were applied."""
+        shift = self._shifts.get(start)
+        return stamp if shift is None else stamp + shift.at(stamp)
 
 
 class _Shift:
@@ -71,16 +76,24 @@ class _Shift:
     of two hosts drift apart slowly, so a difference counts only for a while.
     """
 
-    __slots__ = ("_before", "_since", "_young", "least")
+    __slots__ = ("_before", "_changes", "_since", "_young", "least")
 
     def __init__(self) -> None:
         self._since: int | None = None
         self._young = self._before = self.least = 0
+        self._changes: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # after a turn, shift
 
-    def note(self, now: int, difference: int) -> None:
+    def note(self, now: int, turn: int) -> None:
+        difference = now - turn
         if self._since is None:
             self._since, self._young, self._before = now, difference, difference
         elif now - self._since > _WINDOW:
             self._since, self._before, self._young = now, self._young, difference
         self._young = min(self._young, difference)
         self.least = min(self._young, self._before)
+        if self.least != self._changes[-1][1]:
+            self._changes.append((turn, self.least))
+
+    def at(self, stamp: int) -> int:
+        """Return the shift that was applied to events of a time; at the end of a turn the earlier one."""
+        return next((shift for since, shift in reversed(self._changes) if since < stamp), self._changes[0][1])

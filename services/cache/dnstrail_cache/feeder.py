@@ -18,6 +18,7 @@ from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.doubt import EVERYBODY, losers
 from dnstrail_cache.health import TurnTimes
+from dnstrail_cache.held_events import HeldEvent, HeldEvents
 from dnstrail_cache.state import CacheState
 
 TOPICS = (*EVENT_TOPICS, TURN)
@@ -31,6 +32,9 @@ _AHEAD = 1_000_000  # ns by which a stamp may be ahead of its arrival without be
 class Feeder:
     """Applies messages of the bus to a state, in the order of their arrival.
 
+    Connections and processes are held until their turn has ended, and are then applied in the order of their stamps:
+    the answers before a connection may arrive in a later batch of the turn.
+
     Nothing that a probe sends raises here: a bad message is counted. `report` receives each answer that conflicts with
     another, and its batch.
     """
@@ -43,7 +47,8 @@ class Feeder:
         self._loss_reporter = LossReporter()
         self._lost_on_bus = 0
         self._silent: set[str] = set()
-        self._applying: Iterator[bool] = iter(())  # the rest of the batch at hand
+        self._applying: Iterator[bool] = iter(())  # the rest of the batch or of the turn at hand
+        self._held = HeldEvents()
 
     def drain(self, seconds: float = _AT_ONCE) -> bool:
         """Apply what has arrived, for a bounded time, and remove what has ended; return whether more may wait.
@@ -78,14 +83,16 @@ class Feeder:
 
     def _apply(self, topic: str, body: bytes) -> None:
         if topic == TURN:
-            self._end_turn(decode(body, Turn))
+            self._applying = self._end_turn(decode(body, Turn))
         elif topic in EVENT_TOPICS:
             batch = decode(body, Batch)
             if not self._state.follower.knows(batch.start):
                 self._doubt()
             self._state.follower.batch(topic, batch)
             self._applying = self._apply_events(topic, batch)
-            next(self._applying, False)
+        else:
+            return
+        next(self._applying, False)
 
     def _apply_events(self, topic: str, batch: Batch) -> Iterator[bool]:
         """Apply the events of a batch that has just arrived, and pause after each few of them.
@@ -107,12 +114,28 @@ class Feeder:
                 if apply_message(image, stamp, event.payload, event.args, seen).conflict:
                     self._report(batch.events[number - 1], batch)
             else:
-                apply_event(image, topic, batch.events[number - 1], live=live, stamp=stamp)
+                self._hold(batch.start, HeldEvent(stamp, topic, batch.events[number - 1], batch.host))
             if number % _EVENTS_AT_ONCE == 0:
                 yield True
         state.applied += len(batch.events)
 
-    def _end_turn(self, turn: Turn) -> None:
+    def _hold(self, start: str, event: HeldEvent) -> None:
+        for early in self._held.add(start, event):
+            self._state.counters["applied_early"] += 1
+            self._apply_held(early)
+
+    def _apply_held(self, held: HeldEvent) -> None:
+        apply_event(self._state.image, *held[1:3], live=self._state.live, stamp=held.stamp, host=held.host)
+
+    def _end_turn(self, turn: Turn) -> Iterator[bool]:
+        """Apply the events that were held until the turn ends, and pause after each few of them; then note the end."""
+        for number, held in enumerate(self._held.take(turn.start), 1):
+            self._apply_held(held)
+            if number % _EVENTS_AT_ONCE == 0:
+                yield True
+        self._note_turn(turn)
+
+    def _note_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live
         earlier = state.follower.last(turn.start)
         state.follower.turn(turn)

@@ -10,6 +10,7 @@ from dnstrail.image.apply import TOPICS
 from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.lookups import EventTime
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_cache.cache_clock import CacheClock
@@ -53,8 +54,10 @@ class CacheState:
         """The time of the stream (ns): with a live probe of a clock that never steps, else the greatest stamp."""
         return self.stream.now() if self.live else self.image.now
 
-    def moment(self, at: float | None) -> int | None:
-        """Return a time of a request (seconds of wall time) on the clock of the stream."""
+    def moment(self, at: float | None, event: EventTime | None = None) -> int | None:
+        """Return a time of a request (seconds of wall time, or the time of an event) on the clock of the stream."""
+        if at is None and event is not None:
+            return min(self.stream.event_time(*event), self.now) if self.live else event[1]
         if at is None:
             return None
         return self.stream.moment(at) if self.live else nanoseconds(at)

@@ -144,7 +144,7 @@ class _Worker:
 
     def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
         self._state.counters[refused.code] += 1
-        served.reply(encode_error(refused.code, str(refused), complete=complete))
+        served.reply(encode_error(refused.code, str(refused), complete=complete, history=refused.history))
 
 
 def _check(served: ServedRequest) -> None:

@@ -184,9 +184,9 @@ class SignatureWorker:
             Event(topic, captured, mark, batch.host, coverage=coverage, difference=difference) for captured in wanted
         ]
         named = self._names.fill(events)
-        with lookups_after(mark):
-            for event in named:
-                self._beat()
+        for event in named:
+            self._beat()
+            with lookups_after(mark, event=event.time):
                 self.engine.on_event(event)
                 for derived in derived_events(event, self._derived):
                     self.engine.on_event(derived)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from dnstrail.captured import (
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
     Captured,
-    Process,
 )
-from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
+from dnstrail.image.binder import connection_of
+from dnstrail.image.bindings import Opening, SocketKey
 from dnstrail.image.image import FeedOutcome, Image
 from dnstrail.image.trails.server_names import ServerNameSighting
 
-TOPICS = (NET_PACKET_DNS, NET_TCP_CONNECT, NET_SERVER_NAME)
 _NO_OUTCOME = FeedOutcome()
 
 
@@ -29,15 +34,15 @@ def apply_event(
 
     `stamp` is the time of the event on the clock of the stream (ns), by default its own time stamp. `host` is the host
     on which the event was captured. Other events of TOPICS return an empty outcome. Any other event changes nothing.
+    Connections and processes are applied in the order of their stamps, after the messages with earlier stamps.
     """
     stamp = event.timestamp if stamp is None else stamp
     if topic == NET_PACKET_DNS:
         circumstances = Circumstances(event.flow, event.process, live, host=host)
         return apply_message(image, stamp, event.payload, event.args, circumstances)
-    if topic == NET_TCP_CONNECT:
-        _apply_connection(image, stamp, event)
-    elif topic == NET_SERVER_NAME:
-        _apply_server_name(image, stamp, event)
+    apply = _APPLY.get(topic)
+    if apply is not None:
+        apply(image, stamp, event, host)
     return _NO_OUTCOME
 
 
@@ -51,22 +56,72 @@ def apply_message(
     return image.feed(stamp, payload, circumstances)
 
 
-def _apply_connection(image: Image, stamp: int, event: Captured) -> None:
-    process, port = event.process or Process(), event.args.get("dst_port")
-    address = address_text(str(event.args.get("dst", "")))
-    if address is not None and isinstance(port, int):
-        connection = Connection(process.pid or None, process.container_id or None, _client(event) or None, port)
-        image.note_connection(stamp, connection, address)
+def socket_key(event: Captured, host: str) -> SocketKey:
+    """Return the key of the socket of a connection event: its cookie, else the ends of the connection."""
+    flow = event.flow
+    if flow is None:
+        return (host,)
+    if flow.socket:
+        return host, flow.socket
+    return host, flow.source, flow.source_port, flow.destination, flow.destination_port
 
 
-def _apply_server_name(image: Image, stamp: int, event: Captured) -> None:
+def _apply_connection(image: Image, stamp: int, event: Captured, host: str) -> None:
+    port, address = event.args.get("dst_port"), address_text(str(event.args.get("dst", "")))
+    if address is None or not isinstance(port, int):
+        return
+    client_port = event.flow.source_port if event.flow else 0
+    opening = Opening(socket_key(event, host), address, port, host, event.process, _client(event), client_port)
+    image.note_connection(stamp, connection_of(opening), address)
+    image.binder.connect(stamp, opening)
+
+
+def _apply_outcome(image: Image, stamp: int, event: Captured, host: str) -> None:
+    source = (_client(event), event.flow.source_port) if event.flow else ("", 0)
+    image.binder.concluded(socket_key(event, host), stamp, source, connected=event.args.get("connected") is True)
+
+
+def _apply_close(image: Image, stamp: int, event: Captured, host: str) -> None:
+    image.binder.bindings.close(socket_key(event, host), stamp)
+
+
+def _apply_server_name(image: Image, stamp: int, event: Captured, host: str) -> None:
     name, evidence = str(event.args.get("server_name", "")), str(event.args.get("evidence", ""))
     address = known_address(event.flow.destination) if event.flow else ""
     if event.flow and address and name:
         port = event.flow.destination_port
         image.note_server_name(address, ServerNameSighting(stamp, name, evidence, _client(event), port))
+        image.binder.bindings.note_said(socket_key(event, host), stamp, name, evidence)
+
+
+def _apply_fork(image: Image, _stamp: int, event: Captured, host: str) -> None:
+    child = event.args.get("child_pid")
+    if event.process is not None and isinstance(child, int):
+        image.binder.forked(host, event.process, child)
+
+
+def _apply_exec(image: Image, _stamp: int, event: Captured, host: str) -> None:
+    if event.process is not None:
+        image.binder.executed(host, event.process)
+
+
+def _apply_exit(image: Image, stamp: int, event: Captured, host: str) -> None:
+    if event.process is not None:
+        image.binder.exited(host, event.process, stamp)
 
 
 def _client(event: Captured) -> str:
     """Return the address of the client, "" if it is unknown."""
     return known_address(event.flow.source) if event.flow else ""
+
+
+_APPLY: Final[dict[str, Callable[[Image, int, Captured, str], None]]] = {
+    NET_TCP_CONNECT: _apply_connection,
+    NET_TCP_CONNECT_RESULT: _apply_outcome,
+    NET_TCP_CLOSE: _apply_close,
+    NET_SERVER_NAME: _apply_server_name,
+    SCHED_PROCESS_FORK: _apply_fork,
+    SCHED_PROCESS_EXEC: _apply_exec,
+    SCHED_PROCESS_EXIT: _apply_exit,
+}
+TOPICS = (NET_PACKET_DNS, *_APPLY)

@@ -17,7 +17,8 @@ class Bounds(msgspec.Struct, frozen=True):
     `size` bounds the query roots, and `relations` the relations of all roots; 0 selects a bound that fits `size`.
     `owned` bounds the relations of one root, and of one answer. `nodes` bounds the names and addresses of one result,
     and `walked` the relations that one lookup reads. A relation is live for `grace` seconds past its TTL. A live source
-    holds it for `history` seconds after that.
+    holds it for `history` seconds after that. `connections` bounds the open connections, `questions` the questions that
+    wait for one, and `processes` the pids whose processes are known.
     """
 
     size: int = 5000
@@ -27,6 +28,9 @@ class Bounds(msgspec.Struct, frozen=True):
     owned: int = 4096
     nodes: int = 4096
     walked: int = 65536
+    connections: int = 32768
+    questions: int = 16384
+    processes: int = 32768
 
     @property
     def most_relations(self) -> int:

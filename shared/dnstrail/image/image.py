@@ -15,6 +15,7 @@ from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
 from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, PartyKey
+from dnstrail.image.binder import Binder
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.lookup import look_up
@@ -68,6 +69,7 @@ class Image:
         self.admission = Admission(unmatched)
         self.counters: Counts = Counts()
         self.store = Store(self.bounds, self.counters)
+        self.binder = Binder(self.store.graph, self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
         self._last_evidence: Evidence | None = None
         self._grace = self.bounds.grace_ns
@@ -163,7 +165,11 @@ class Image:
             return None
         view, held = self.view(now=now, at=at), self._held(now, at)
         roots, nodes = self.store.places.roots, self.bounds.nodes
-        found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit)
+        if connection.process and connection.starts is None:
+            starts = self.binder.processes.starts_of(connection.process, view.t)
+            connection = msgspec.structs.replace(connection, starts=starts)
+        meaning = self.binder.meaning(node, connection, view.t)
+        found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit, meaning)
         if found is None or at is None or self.remembers(at):
             return found
         return msgspec.structs.replace(found, history=False)
@@ -291,6 +297,9 @@ class Image:
         evidence = self._share(_evidence(answer.type, circumstances, verdict))
         sighting = Sighting(stamp if live else self.now, stamp, self.store.answers + 1, answer.lives, evidence)
         self.store.apply(answer, sighting, _party(circumstances, verdict), self.now, doubted=verdict.doubted, live=live)
+        if evidence.process is not None and not verdict.doubted:
+            asked = stamp if verdict.query is None else verdict.query.ended[0]
+            self.binder.answered(answer, sighting, asked, circumstances.host)
 
 
 def _refusal(header: Header, flow: Flow | None) -> str:

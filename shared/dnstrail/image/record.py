@@ -80,8 +80,8 @@ class Record:
     oldest first. `total` is the sum of all older answers. `late` states that an answer is older than one that arrived
     before it. `latest` is a freshness that no relation exceeds: the stamp of the last answer, less DOUBT if it is
     doubted, or LATE. `ends` is the latest end of all relations, without grace. `due` is the next deadline, and
-    `second` the bucket of the wheel that contains the record. `led` counts the connections that followed an answer, by
-    port.
+    `second` the bucket of the wheel that contains the record. `led` contains, by port, the connections that followed
+    an answer: the number of the older ones, then the stamps of the last ones.
     """
 
     __slots__ = (
@@ -112,7 +112,7 @@ class Record:
         self.ends = youngest.stamp + max(youngest.lives)
         self.due = self.ends
         self.second = NOWHERE
-        self.led: dict[int, int] | None = None
+        self.led: dict[int, list[int]] | None = None
         self._places: tuple[dict[str, list[int]], dict[str, list[int]]] | None = None
 
     def add(self, sighting: Sighting, grace: int) -> None:

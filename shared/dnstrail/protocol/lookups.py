@@ -40,14 +40,21 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 _Short = Annotated[str, msgspec.Meta(max_length=256)]
 _ProcessId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 _Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+_Nanoseconds = Annotated[int, msgspec.Meta(ge=-(1 << 62), lt=1 << 62)]
+_Cookie = Annotated[int, msgspec.Meta(ge=0)]
+EventTime = tuple[_Short, _Nanoseconds]  # (start id of a probe, time of an event on the clock of this probe)
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TRAILS)]
 
 
 class RefusedError(DnstrailError):
-    """A request that the cache refuses; `code` is one of the error codes of this module."""
+    """A request that the cache refuses; `code` is one of the error codes of this module.
 
-    def __init__(self, code: str, message: str) -> None:
+    `history` is False if the cache no longer knows everything about the time of the request.
+    """
+
+    def __init__(self, code: str, message: str, *, history: bool = True) -> None:
         self.code = code
+        self.history = history
         super().__init__(message)
 
 
@@ -81,10 +88,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_na
 
 
 class Get(Request, frozen=True, kw_only=True):
-    """One key; `at` selects the image of a past time. Replies with the related names and addresses."""
+    """One key; `at` or `event` selects the image of a past time. Replies with the related names and addresses."""
 
     key: Any = None  # a string; another type is refused with an error code of its own
     at: float | None = None
+    event: EventTime | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,6 +105,7 @@ class GetMany(Request, frozen=True, kw_only=True):
 
     keys: tuple[Any, ...]
     at: float | None = None
+    event: EventTime | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,6 +124,7 @@ class Trail(Request, frozen=True, kw_only=True):
     container: _Short | None = None
     client: _Short | None = None
     port: _Port | None = None
+    source_port: _Port | None = None
     limit: _Limit = MAX_TRAILS
 
     def __post_init__(self) -> None:
@@ -126,17 +136,24 @@ class Trail(Request, frozen=True, kw_only=True):
     @property
     def connection(self) -> Connection:
         """The connection to explain."""
-        return _connection(self.process, self.container, self.client, self.port)
+        return _connection(self.process, self.container, self.client, self.port, self.source_port)
 
 
 class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A connection in a `rank` request: its destination, and what is known of its client."""
+    """A connection in a `rank` request: its destination, and what is known of its client.
+
+    `host` and `socket` (the cookie) identify it to the cache. `event` is the time of its event.
+    """
 
     address: _Short
     process: _ProcessId | None = None
     container: _Short | None = None
     client: _Short | None = None
     port: _Port | None = None
+    source_port: _Port | None = None
+    host: _Short = ""
+    socket: _Cookie = 0
+    event: EventTime | None = None
 
     def __post_init__(self) -> None:
         _check_address("address", self.address)
@@ -145,7 +162,7 @@ class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     @property
     def connection(self) -> Connection:
         """The connection without its destination."""
-        return _connection(self.process, self.container, self.client, self.port)
+        return _connection(self.process, self.container, self.client, self.port, self.source_port)
 
 
 class Rank(Request, frozen=True, kw_only=True):
@@ -204,10 +221,11 @@ def encode_data(data: object, *, complete: bool = True) -> bytes:
     return _ENCODE({"v": VERSION, "ok": True, "data": data, "complete": complete})
 
 
-def encode_error(code: str, message: str, *, complete: bool = True) -> bytes:
-    """Encode a refusal; it contains `complete` only where a mark was not reached."""
+def encode_error(code: str, message: str, *, complete: bool = True, history: bool = True) -> bytes:
+    """Encode a refusal; it contains `complete` and `history` only where they are false."""
     refusal = {"v": VERSION, "ok": False, "error": code, "message": message}
-    return msgpack.packb(refusal if complete else {**refusal, "complete": False})
+    flags = {"complete": complete, "history": history}
+    return msgpack.packb({**refusal, **{name: flag for name, flag in flags.items() if not flag}})
 
 
 def decode_request(body: bytes) -> Request:
@@ -244,8 +262,10 @@ def _decode_map(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _connection(process: int | None, container: str | None, client: str | None, port: int | None) -> Connection:
-    return Connection(process, container, None if client is None else address_text(client), port)
+def _connection(
+    process: int | None, container: str | None, client: str | None, port: int | None, source_port: int | None
+) -> Connection:
+    return Connection(process, container, None if client is None else address_text(client), port, source_port)
 
 
 def _check_key(key: object) -> None:

@@ -9,6 +9,7 @@ from dnstrail.events import (
     DERIVED,
     DNS_ANSWER_CONFLICT,
     NET_PACKET_DNS,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
@@ -27,6 +28,7 @@ _ORDERS = {
     NET_TCP_CONNECT: _CONNECT,
     NET_UDP_CONNECT: _CONNECT,
     NET_TCP_CONNECT_RESULT: _CONNECT,
+    NET_TCP_CLOSE: _CONNECT,
 }
 _TYPES = {
     "src_port": "u16",
@@ -43,6 +45,7 @@ _TYPES_OF_EVENTS = {
     (NET_TCP_CONNECT, "dst_port"): "int",
     (NET_UDP_CONNECT, "dst_port"): "int",
     (NET_TCP_CONNECT_RESULT, "dst_port"): "int",
+    (NET_TCP_CLOSE, "dst_port"): "int",
     **{(name, "metadata"): "trace.PktMeta" for name in DERIVED},
 }
 

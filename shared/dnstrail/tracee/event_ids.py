@@ -19,6 +19,7 @@ EVENT_IDS = MappingProxyType(
         "net_tcp_connect_result": 7001,
         "net_server_name": 7002,
         "dns_answer_conflict": 7003,
+        "net_tcp_close": 7004,
     }
 )
 BUILTIN_IDS = MappingProxyType({"DNS_DATA_SOURCE": 6000, "WATCHED_NAME": 6001})

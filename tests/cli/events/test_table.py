@@ -24,6 +24,7 @@ from dnstrail.connection_names import DST_DNS
 from dnstrail.events import (
     NET_PACKET_DNS,
     NET_SERVER_NAME,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
@@ -94,6 +95,7 @@ WORDS = {
         event(NET_TCP_CONNECT_RESULT, **TCP, connected=False, error="ECONNREFUSED"),
         "-> 192.0.2.10:443 failed (ECONNREFUSED)",
     ),
+    "a connection that was closed": (event(NET_TCP_CLOSE, **TCP), "-> 192.0.2.10:443 closed"),
     "a connection given up": (
         event(NET_TCP_CONNECT_RESULT, **TCP, connected=False, error=""),
         "-> 192.0.2.10:443 given up",

@@ -15,6 +15,7 @@ from dnstrail.captured import Captured
 from dnstrail.events import (
     NET_PACKET_DNS,
     NET_SERVER_NAME,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT_RESULT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
@@ -24,6 +25,7 @@ from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import Assembly
+from dnstrail_probe.packets.community_id import community_id
 
 SECOND = 10**9
 EPOCH = 1_700_000_000 * SECOND  # of the monotonic clock
@@ -140,8 +142,20 @@ def test_the_result_of_a_connection_names_its_error(translator, kind, error, arg
     """The result of a connection carries the name of its error, or its number if it has no name."""
     record = packet(b"", kind=kind, error=error, protocol=records.TCP, daddr=SERVER, dport=443, sport=0)
     name, event = only(translator.events(record))
-    assert (name, event.args) == (NET_TCP_CONNECT_RESULT, {"dst": "192.0.2.53", "dst_port": 443, **args})
+    to = {"dst": "192.0.2.53", "dst_port": 443, "socket": event.flow.socket}
+    assert (name, event.args) == (NET_TCP_CONNECT_RESULT, {**to, **args})
     assert event.flow.source == b""
+
+
+@pytest.mark.parametrize("kind", [records.CONNECTED, records.NOT_CONNECTED, records.CLOSED])
+def test_a_connection_can_be_joined_to_its_flow(translator, kind):
+    """From the result on, a connection carries its source, the cookie of its socket, and its Community ID."""
+    client = bytes([192, 0, 2, 2])
+    record = packet(b"", kind=kind, protocol=records.TCP, saddr=client, sport=40000, daddr=SERVER, dport=443)
+    name, event = only(translator.events(record))
+    assert name == (NET_TCP_CLOSE if kind == records.CLOSED else NET_TCP_CONNECT_RESULT)
+    assert (event.flow.source, event.flow.source_port) == (client, 40000)
+    assert event.args["community_id"] == community_id("tcp", client, 40000, bytes([192, 0, 2, 53]), 443)
 
 
 def test_a_packet_without_owner_is_counted(translator, counters):

@@ -24,7 +24,7 @@ def test_the_first_syn_is_a_connection():
         NET_TCP_CONNECT,
         5,
         b"",
-        {"dst": "198.51.100.7", "dst_port": 443},
+        {"dst": "198.51.100.7", "dst_port": 443, "community_id": event.args["community_id"]},
     )
     assert (event.flow.source_text, event.flow.source_port, event.flow.transport) == ("192.0.2.1", 4000, "tcp")
 

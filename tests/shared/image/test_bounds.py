@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from builders.binding_helpers import APP, SHARED, SHARED6, Host, thread
 from builders.dns_builders import response_to, t
 from builders.talk import OWN, Talk, answer, back, query, there
 from builders.trail_helpers import CLIENT
@@ -158,6 +159,41 @@ def server_names_of_an_address(count: int) -> tuple[int, Counter[str]]:
     return len(table), table.counters
 
 
+def connections(count: int) -> tuple[int, Counter[str]]:
+    host = Host(connections=50)
+    for number in range(count):
+        host.opens(number / 1000)
+    return len(host.image.binder.bindings), host.image.counters
+
+
+def processes(count: int) -> tuple[int, Counter[str]]:
+    host = Host(processes=50)
+    for number in range(count):
+        host.execs(0, Process(number + 1, start_time=t(0)))
+    return len(host.image.binder.processes), host.image.counters
+
+
+def waiting_questions(count: int) -> tuple[int, Counter[str]]:
+    host = Host(questions=50)
+    for number in range(count):
+        host.asks(0, f"n{number}", SHARED, by=Process(number + 1, start_time=t(0)))
+    return len(host.image.binder.waiting), host.image.counters
+
+
+def names_that_a_process_asked(count: int) -> tuple[int, Counter[str]]:
+    host = Host()
+    for number in range(count):
+        host.asks(0, f"n{number}", SHARED)
+    return len(host.image.binder.waiting), host.image.counters
+
+
+def questions_for_one_name(count: int) -> tuple[int, Counter[str]]:
+    host = Host()
+    for number in range(count):
+        host.asks(0, "a", SHARED, by=thread(APP, number + 1))
+    return len(host.image.binder.waiting), host.image.counters
+
+
 @dataclass(frozen=True)
 class Table:
     """A table, its bound, and the counter of what exceeds it.
@@ -189,6 +225,11 @@ TABLES = [
     Table(doubts, 16_384, "evicted_doubts"),
     Table(first_answers, 32_768, halves=True),
     Table(targets_of_a_first_answer, 64, emptied=True),
+    Table(connections, 50, "evicted_bindings"),
+    Table(processes, 50, "evicted_processes"),
+    Table(waiting_questions, 50, "evicted_questions"),
+    Table(names_that_a_process_asked, 256, "evicted_questions"),
+    Table(questions_for_one_name, 64, "evicted_questions"),
     Table(server_names, 65_536, "evicted_server_names"),
     Table(server_names_of_an_address, 64, "evicted_server_names"),
 ]
@@ -270,6 +311,24 @@ def is_fresh(after: float) -> bool:
     return "answered within the last second" in trail.reasons
 
 
+def is_for_another_name(after: float) -> bool:
+    host = Host().asks(0, "one", SHARED, SHARED6).asks(0.01, "two", SHARED, by=thread(APP, 71))
+    host.connects(0.1, SHARED6, by=thread(APP, 72))
+    return host.connects(0.1 + after, SHARED, by=thread(APP, 72)) == "two"
+
+
+def is_another_attempt(after: float) -> bool:
+    host = Host().asks(0, "one").asks(0.01, "last", by=Process(90, "other", thread_id=90, start_time=t(-9)))
+    host.connects(1)
+    host.connects(1 + after)
+    return host.binding.by == "thread"
+
+
+def is_one_question(after: float) -> bool:
+    host = Host().asks(0, "one", SHARED).asks(after, "one", SHARED6)
+    return len(host.image.binder.waiting) == 1
+
+
 @dataclass(frozen=True)
 class Window:
     """A window of time: what holds within it and no longer past it, and the seconds after which it ends."""
@@ -290,6 +349,9 @@ WINDOWS = [
     Window(is_remembered, 300.0),
     Window(is_held_for_a_week, 7.0 * DAY + 60),
     Window(is_fresh, 1.0),
+    Window(is_for_another_name, 0.1),
+    Window(is_another_attempt, 10.0),
+    Window(is_one_question, 1.0),
 ]
 
 
@@ -309,6 +371,7 @@ def test_the_bound_on_relations_follows_the_size(size: int, relations: int) -> N
 def test_the_default_bounds_are_as_documented() -> None:
     """A result has 4,096 nodes, a lookup walks 65,536 relations, and a root holds 4,096, unless stated otherwise."""
     assert (Bounds().nodes, Bounds().walked, Bounds().owned) == (4096, 65_536, 4096)
+    assert (Bounds().connections, Bounds().questions, Bounds().processes) == (32_768, 16_384, 32_768)
 
 
 def test_a_sweep_takes_no_more_than_its_steps() -> None:

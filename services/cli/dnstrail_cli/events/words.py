@@ -18,6 +18,7 @@ from dnstrail.dns import is_response
 from dnstrail.events import (
     NET_PACKET_DNS,
     NET_SERVER_NAME,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
@@ -180,6 +181,10 @@ def _result(event: Event) -> Words:
     return Words(f"{_endpoint(event)} {escape_unprintable(failed)}", style=PROBLEM)
 
 
+def _close(event: Event) -> Words:
+    return Words(f"{_endpoint(event)} closed", style=CONNECTION)
+
+
 def _server_name(event: Event) -> Words:
     called = f"{_endpoint(event)} called {event.arg('server_name')} ({event.arg('evidence')})"
     return Words(escape_unprintable(called), style=CONNECTION)
@@ -211,6 +216,7 @@ _WORDS: dict[str, Callable[[Event], Words]] = {
     NET_TCP_CONNECT: _connection,
     NET_UDP_CONNECT: _connection,
     NET_TCP_CONNECT_RESULT: _result,
+    NET_TCP_CLOSE: _close,
     NET_SERVER_NAME: _server_name,
     SCHED_PROCESS_EXEC: _exec,
     SCHED_PROCESS_EXIT: _exit,

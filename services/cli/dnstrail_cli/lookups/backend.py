@@ -62,7 +62,8 @@ class CacheBackend:
     def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | None:
         """Ask for the trails of a key."""
         try:
-            found: dict[str, Any] = self.request("trail", key=_text(key), at=at, **msgspec.structs.asdict(connection))
+            described = {name: value for name, value in msgspec.structs.asdict(connection).items() if name != "starts"}
+            found: dict[str, Any] = self.request("trail", key=_text(key), at=at, **described)
         except DataNotFound:
             return None
         return found

@@ -65,6 +65,7 @@ def get(ctx: click.Context, keys: tuple[str, ...], at: float | None, as_json: bo
 @json_option
 @click.option("--client", metavar="ADDRESS", help="Client of the connection to explain: its address.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Server port of the connection to explain.")
+@click.option("--source-port", type=click.IntRange(0, 65535), help="Client port of the connection to explain.")
 @click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Process of the connection to explain: its id.")
 @click.option("--container", metavar="ID", help="Container of the connection to explain: its id.")
 @backend_options
@@ -76,6 +77,7 @@ def trail(
     as_json: bool,
     client: str | None,
     port: int | None,
+    source_port: int | None,
     process: int | None,
     container: str | None,
     backend: Backend,
@@ -85,7 +87,7 @@ def trail(
     Each tree leads from a question to the key, the likeliest one first. Exit codes: 0 found, 1 not found, 2 wrong usage
     or no capture file, 3 no cache answers.
     """
-    found = backend.trail(key, Connection(process, container, _address(client), port), at)
+    found = backend.trail(key, Connection(process, container, _address(client), port, source_port), at)
     if found is None:
         click.echo(f"{escape_unprintable(key)}: not found", err=True)
         ctx.exit(NOT_FOUND)

@@ -148,7 +148,11 @@ def socket_offsets(btf: Btf) -> dict[str, int]:
     Raises:
         KeyError: this kernel lacks one of the members.
     """
+    common = btf.offset("sock", "__sk_common")
     return {
-        "SOCK_COOKIE": btf.offset("sock", "__sk_common") + btf.offset("sock_common", "skc_cookie"),
+        "SOCK_COOKIE": common + btf.offset("sock_common", "skc_cookie"),
         "SOCK_ERROR": btf.offset("sock", "sk_err"),
+        "SOCK_SADDR": common + btf.offset("sock_common", "skc_rcv_saddr"),
+        "SOCK_SADDR6": common + btf.offset("sock_common", "skc_v6_rcv_saddr"),
+        "SOCK_SPORT": btf.offset("inet_sock", "inet_sport"),
     }

@@ -14,6 +14,7 @@ from dnstrail.dns.names import V4_MAPPED
 from dnstrail.events import (
     GETADDRINFO,
     NET_PACKET_DNS,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
@@ -27,6 +28,7 @@ from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
 from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.packets.assembly import Assembly
+from dnstrail_probe.packets.connection_args import connection_args
 from dnstrail_probe.source import Captures
 
 _RESOLV_CONF = ("CAP_SYS_PTRACE",)  # the capability that opens the root of another process
@@ -61,6 +63,7 @@ class RecordTranslator:
             records.CONNECT: self._connection,
             records.CONNECTED: self._connection,
             records.NOT_CONNECTED: self._connection,
+            records.CLOSED: self._connection,
             records.RESOLVED: self._getaddrinfo_call,
             records.EXEC: self._exec,
             records.FORK: self._fork,
@@ -136,9 +139,11 @@ class RecordTranslator:
         packet, _ = records.read_packet(record)
         process, _ = self._attribution.process_of(packet)
         flow = _flow(packet, "")
-        args: dict[str, object] = {"dst": flow.destination_text, "dst_port": flow.destination_port}
+        args = connection_args(flow)
         topic = NET_TCP_CONNECT if packet.protocol == records.TCP else NET_UDP_CONNECT
-        if packet.kind != records.CONNECT:
+        if packet.kind == records.CLOSED:
+            topic = NET_TCP_CLOSE
+        elif packet.kind != records.CONNECT:
             topic = NET_TCP_CONNECT_RESULT
             args["connected"] = packet.kind == records.CONNECTED
             args["error"] = errno.errorcode.get(packet.error, str(packet.error)) if packet.error else ""
@@ -186,8 +191,9 @@ def _datagrams(packet: records.PacketRecord, captured: Captured) -> Captures:
 def _flow(packet: records.PacketRecord, role: str) -> Flow:
     size = 4 if packet.family == 4 else 16  # noqa: PLR2004 - the family as the program states it
     connecting = packet.kind != records.PACKET
+    source = _address(packet.saddr, size) if connecting else packet.saddr[:size]
     return Flow(
-        source=b"" if connecting else packet.saddr[:size],
+        source=b"" if connecting and not packet.sport else source,
         source_port=packet.sport,
         destination=_address(packet.daddr, size) if connecting else packet.daddr[:size],
         destination_port=packet.dport,

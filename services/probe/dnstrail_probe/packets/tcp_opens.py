@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from dnstrail.captured import Captured, Flow
-from dnstrail.dns.names import packed_address_text
 from dnstrail.events import NET_TCP_CONNECT
+from dnstrail_probe.packets.connection_args import connection_args
 from dnstrail_probe.packets.packet import IpPacket
 from dnstrail_probe.source import Captures
 
@@ -39,5 +39,4 @@ class TcpOpens:
             self._opened.popitem(last=False)
         ports = int.from_bytes(header[:2]), int.from_bytes(header[2:4])
         flow = Flow(packet.source, ports[0], packet.destination, ports[1], "tcp")
-        args = {"dst": packed_address_text(packet.destination), "dst_port": ports[1]}
-        return [(NET_TCP_CONNECT, Captured(timestamp, b"", flow, args=args))]
+        return [(NET_TCP_CONNECT, Captured(timestamp, b"", flow, args=connection_args(flow)))]

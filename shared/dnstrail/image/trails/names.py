@@ -13,11 +13,10 @@ from dnstrail.image.trails.path import Path, find_paths
 from dnstrail.image.trails.rank import rank
 from dnstrail.image.trails.scope import ANY_SCOPE, scope_of
 from dnstrail.image.trails.server_names import ServerNameTable
+from dnstrail.image.trails.sinkhole import is_sinkhole
 from dnstrail.image.view import View
 
 MAX_RANKED = 256  # names of one address that are ordered by their trails; with more names only the askers count
-_SINKHOLE_NETWORKS = ("0.", "127.")  # 0.0.0.0/8 and 127.0.0.0/8, in canonical text
-_SINKHOLES = frozenset({"::", "::1"})
 
 
 class AddressNames:
@@ -36,7 +35,7 @@ class AddressNames:
         self._address = address
         self._nodes = nodes
         self._server_names = server_names
-        self._sinkhole = _is_sinkhole(address)
+        self._sinkhole = is_sinkhole(address)
         found = look_up(view, roots, address, nodes) if address else None
         self._live = found[0].dns_queries if found else []
 
@@ -50,19 +49,20 @@ class AddressNames:
         """True if there are too many names to order them by their trails."""
         return len(self._live) > MAX_RANKED
 
-    def likeliest(self, connection: Connection) -> list[str]:
+    def likeliest(self, connection: Connection, bound: str = "") -> list[str]:
         """Return the names, the likeliest for a connection first; [] if there are none.
 
+        `bound` is the name that the connection is bound to; it comes before all others.
         Names that are on no trail follow in the plain order. At a crowded address only the questions of the process,
         the container and the client of this connection come first: in this order, each with the last question first.
         """
-        if self._sinkhole and not connection.process:
-            return []
-        if len(self.plain) == 1 or not self._live:
-            return self.plain
-        first = self._asked(connection) if self.crowded else self._along_trails(connection)
-        live = frozenset(self._live)
-        return list(dict.fromkeys([*(name for name in first if name in live), *self.plain]))
+        first = [bound] if bound else []
+        if (self._sinkhole and not connection.process) or not self._live:
+            return first
+        if len(self.plain) != 1:
+            live, asked = frozenset(self._live), self._asked if self.crowded else self._along_trails
+            first += [name for name in asked(connection) if name in live]
+        return list(dict.fromkeys([*first, *self.plain]))
 
     def _asked(self, connection: Connection) -> Iterator[str]:
         found = []
@@ -83,8 +83,3 @@ class AddressNames:
     @cached_property
     def _paths(self) -> list[Path]:
         return find_paths(self._view, self._held, self._roots, self._address, self._nodes).found
-
-
-def _is_sinkhole(address: str) -> bool:
-    """Return whether resolvers answer with this address to block a name: it is unspecified or a loopback address."""
-    return address.startswith(_SINKHOLE_NETWORKS) or address in _SINKHOLES

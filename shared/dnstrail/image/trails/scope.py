@@ -9,11 +9,13 @@ from dnstrail.image.answer import Evidence
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.graph import Graph, newest_first
 from dnstrail.image.record import Record
+from dnstrail.image.trails.sinkhole import is_sinkhole
 
 SCOPES = ("process", "container", "host", "any")  # the narrowest first
 ANY_SCOPE = len(SCOPES) - 1
 SOON = SECOND  # a program connects once it has its answer, mostly within some milliseconds
 MAX_PORTS = 16  # ports of one record whose connections are counted
+MAX_LED = 16  # connections to one port whose stamps are held; older ones are only counted
 _SEARCHED = 64  # records of an address, the last answered first, among which a connection finds its answer
 _NOBODY = Process()
 
@@ -21,13 +23,36 @@ _NOBODY = Process()
 def scope_of(evidence: Evidence, connection: Connection) -> int:
     """Return the place in SCOPES of the narrowest scope that an asker shares with a connection."""
     process = evidence.process or _NOBODY
-    if connection.process and process.pid == connection.process:
+    if connection.process and process.pid == connection.process and _is_one_of(process, connection.starts):
         return 0
     if connection.container and process.container_id == connection.container:
         return 1
     if connection.client and known_address(evidence.client) == connection.client:
         return 2
     return ANY_SCOPE
+
+
+def _is_one_of(process: Process, starts: frozenset[int] | None) -> bool:
+    return starts is None or process.start_time in starts
+
+
+def last_question(graph: Graph, stamp: int, connection: Connection, address: str, grace: int) -> str:
+    """Return the last question of the narrowest scope whose answer was live at a time, "" if there is none.
+
+    Only the process itself gives a sinkhole address a name. The last answers are searched alone.
+    """
+    best: tuple[bool, int, int] | None = None
+    name, widest = "", 0 if is_sinkhole(address) else ANY_SCOPE
+    for _, record in zip(range(_SEARCHED), newest_first(graph.into, address), strict=False):
+        places = [place for place in record.leading_to(address) if record.edges[place][2] == address]
+        for sighting in record.sightings():
+            if not places or not sighting.stamp <= stamp < max(map(sighting.end, places)) + grace:
+                continue
+            scope = scope_of(sighting.evidence, connection)
+            rank = not record.doubted, -scope, sighting.number
+            if scope <= widest and (best is None or rank > best):
+                best, name = rank, record.root.name
+    return name
 
 
 def note_connection(graph: Graph, stamp: int, connection: Connection, address: str) -> None:
@@ -49,4 +74,16 @@ def note_connection(graph: Graph, stamp: int, connection: Connection, address: s
     if found.led is None:
         found.led = {}
     if port in found.led or len(found.led) < MAX_PORTS:
-        found.led[port] = found.led.get(port, 0) + 1
+        stamps = found.led.setdefault(port, [0])
+        stamps.append(stamp)
+        if len(stamps) > MAX_LED + 1:
+            del stamps[1]
+            stamps[0] += 1
+
+
+def led_to(record: Record, port: int, at: int | None) -> int:
+    """Return the number of connections to a port that had followed an answer of a record by then."""
+    if record.led is None or port not in record.led:
+        return 0
+    older, *stamps = record.led[port]
+    return older + sum(at is None or stamp <= at for stamp in stamps)

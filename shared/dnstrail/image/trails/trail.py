@@ -9,13 +9,14 @@ from itertools import pairwise
 import msgspec
 
 from dnstrail.connection import Connection
+from dnstrail.image.bindings import Meaning
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
 from dnstrail.image.record import Record, Root
 from dnstrail.image.trails.asker import Asker, askers
 from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths
-from dnstrail.image.trails.rank import Ranked, rank, reasons
+from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
 from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
 from dnstrail.image.view import NEVER, View
@@ -39,7 +40,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Trail(msgspec.Struct, frozen=True):
-    """One path from a question to the key; `steps` is empty if the key itself was asked.
+    """One path from a question to the key; `steps` is empty if the key itself was asked, or its answers were removed.
 
     `rival` states that another path is likelier. `scope` is the narrowest scope that an asker shares with the
     connection, and `reasons` is the evidence as text. `asked` lists askers and servers, the last asker first. `doubted`
@@ -78,17 +79,23 @@ def find_trails(
     connection: Connection,
     server_names: ServerNameTable,
     limit: int = MAX_TRAILS,
+    meaning: Meaning | None = None,
 ) -> Trails | None:
-    """Return the trails to a key, the likeliest first, with expired ones; None if nothing touches the key."""
+    """Return the trails to a key, the likeliest first, with expired ones; None if nothing touches the key.
+
+    `meaning` is the name of the connection to explain, if it is known. It has a trail even if its answers were removed.
+    """
     found, cut = find_paths(view, held, roots, key, nodes)
     named = server_names.of(key, view.t)
-    if not found and not named:
+    if not found and not named and meaning is None:
         return None
-    ranked = rank(found, view, key, connection, server_names)
+    ranked = rank(found, view, key, connection, server_names, meaning)
     scope = min((one.scope for one in ranked), default=ANY_SCOPE)
     step = cache(lambda owner, target: _step(view, held, owner, target))  # many trails share their last steps
-    trails = [_trail(view, step, one, connection.port, rival=place > 0) for place, one in enumerate(ranked[:limit])]
-    return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) > limit, view.exact and held.exact)
+    gone = [_bound_trail(meaning)] if meaning is not None and not any(one.bound for one in ranked) else []
+    shown = enumerate(ranked[: limit - len(gone)], len(gone))
+    trails = gone + [_trail(view, step, one, connection.port, rival=place > 0) for place, one in shown]
+    return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) + len(gone) > limit, view.exact and held.exact)
 
 
 def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: int | None, *, rival: bool) -> Trail:
@@ -110,6 +117,12 @@ def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: i
         asked=askers(answers),
         doubted=ranked.doubted,
     )
+
+
+def _bound_trail(meaning: Meaning) -> Trail:
+    """Return the trail of a name without held answers."""
+    seen = meaning.stamp / SECOND
+    return Trail(meaning.name, EXPIRED, False, SCOPES[ANY_SCOPE], [BOUND[meaning.by]], [], seen, seen, [])
 
 
 def _step(view: View, held: View, owner: str, target: str) -> Step:

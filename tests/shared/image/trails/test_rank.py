@@ -200,3 +200,15 @@ def test_addresses_are_compared_in_one_form():
     found = Asked().answer(0, "a", flow=mapped).trails(ADDRESS, client=CLIENT)
     assert found.scope == "host"
     assert re.fullmatch(r"last answered 0\.000 s before", found.trails[0].reasons[-1])
+
+
+def test_the_past_counts_its_own_connections():
+    """With `at` only the connections that had been opened by then count for a question."""
+    asked = Asked().answer(0, "a")
+    connect(asked, 0.5)
+    connect(asked, 0.8)
+    reasons = [asked.image.trails(ADDRESS, Connection(client=CLIENT, port=443), at=t(at)) for at in (0.6, 0.9)]
+    assert [found.trails[0].reasons[-2] for found in reasons] == [
+        "1 answers led to 1 connections to port 443",
+        "1 answers led to 2 connections to port 443",
+    ]

@@ -5,16 +5,26 @@
 #define STATE_SYN_SENT 2
 #define STATE_CLOSE 7
 
-static __always_inline void report_result(void *sock, u64 cookie, int after)
+// Reports the outcome of an attempt, or the end of a connection, with the source that the kernel chose.
+static __always_inline void report_change(void *sock, u64 cookie, u32 kind)
 {
     int error = 0;
     struct owner *owner = owners.lookup(&cookie);
     if (!owner || !owner->family)
         return; // its connect was not seen
-    if (after == STATE_CLOSE)
+    struct packet *event = note_connection(owner, cookie, bpf_ktime_get_ns(), kind, TCP);
+    if (!event)
+        return;
+    if (kind == NOT_CONNECTED)
         READ(error, sock, SOCK_ERROR);
-    u32 kind = after == STATE_ESTABLISHED ? CONNECTED : NOT_CONNECTED;
-    report_connection(owner, cookie, bpf_ktime_get_ns(), kind, TCP, error);
+    event->error = error;
+    READ(event->sport, sock, SOCK_SPORT);
+    event->sport = bpf_ntohs(event->sport);
+    if (event->family == 4)
+        bpf_probe_read_kernel(event->saddr, 4, (char *)sock + SOCK_SADDR);
+    else
+        bpf_probe_read_kernel(event->saddr, 16, (char *)sock + SOCK_SADDR6);
+    events.ringbuf_submit(event, NO_WAKEUP);
 }
 
 RAW_TRACEPOINT_PROBE(inet_sock_set_state)
@@ -25,8 +35,10 @@ RAW_TRACEPOINT_PROBE(inet_sock_set_state)
     if (after != STATE_CLOSE && (after != STATE_ESTABLISHED || before != STATE_SYN_SENT))
         return 0;
     READ(cookie, sock, SOCK_COOKIE);
-    if (before == STATE_SYN_SENT)
-        report_result(sock, cookie, after);
+    if (after == STATE_ESTABLISHED)
+        report_change(sock, cookie, CONNECTED);
+    else
+        report_change(sock, cookie, before == STATE_SYN_SENT ? NOT_CONNECTED : CLOSED);
     if (after == STATE_CLOSE)
         remove_owner(&cookie);
     return 0;

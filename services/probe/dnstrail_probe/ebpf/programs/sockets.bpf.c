@@ -20,7 +20,7 @@ struct place {
     u32 protocol, port;
 };
 
-// A packet; or a connection attempt or its result, both without source address and payload.
+// A packet; or a connection attempt, its result, or the end of the connection: without payload, an attempt without source.
 struct packet {
     u64 ts;
     u32 kind, captured;
@@ -162,13 +162,13 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
     return 1;
 }
 
-static __always_inline void
-report_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol, u8 error)
+static __always_inline struct packet *
+note_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
 {
     struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
     if (!event) {
         lose(LOST, owner->cgroup);
-        return;
+        return 0;
     }
     __builtin_memset(event, 0, sizeof(*event));
     copy_owner(event, owner);
@@ -180,9 +180,8 @@ report_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protoco
     event->family = owner->family;
     event->protocol = protocol;
     event->egress = 1;
-    event->error = error;
     __builtin_memcpy(event->daddr, owner->meant, sizeof(event->daddr));
-    events.ringbuf_submit(event, NO_WAKEUP);
+    return event;
 }
 
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
@@ -192,8 +191,11 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
     note_target(ctx, &owner, family);
     enter_owner(&cookie, &owner);
     // UDP: not DNS ports, whose packets are reported, and not port 0, by which programs only ask for the route.
-    if (ctx->protocol == TCP || (ctx->protocol == UDP && owner.meant_port && !owner.dns))
-        report_connection(&owner, cookie, owner.noted, CONNECT, ctx->protocol, 0);
+    if (ctx->protocol == TCP || (ctx->protocol == UDP && owner.meant_port && !owner.dns)) {
+        struct packet *event = note_connection(&owner, cookie, owner.noted, CONNECT, ctx->protocol);
+        if (event)
+            events.ringbuf_submit(event, NO_WAKEUP);
+    }
     return 1;
 }
 

@@ -1,0 +1,167 @@
+"""The name that each connection means, decided when the connection is applied (docs/trails.md)."""
+
+from __future__ import annotations
+
+from dnstrail.captured import Process
+from dnstrail.connection import Connection
+from dnstrail.dns.names import address_text
+from dnstrail.image.answer import Answer
+from dnstrail.image.bindings import (
+    BY_LAST,
+    BY_PARENT,
+    BY_PROCESS,
+    BY_THREAD,
+    UNKNOWN,
+    Binding,
+    Bindings,
+    Meaning,
+    Opening,
+    SocketKey,
+)
+from dnstrail.image.bounds import Bounds
+from dnstrail.image.counts import Counts
+from dnstrail.image.graph import Graph
+from dnstrail.image.kind import Kind
+from dnstrail.image.processes import Identity, Processes, identity_of
+from dnstrail.image.record import Sighting
+from dnstrail.image.trails.scope import last_question
+from dnstrail.image.trails.sinkhole import is_sinkhole
+from dnstrail.image.waiting import Attempt, Question, WaitingQuestions, candidate
+
+_ADDRESSES = (Kind.A, Kind.AAAA)
+_HINTS = (Kind.SVCB, Kind.HTTPS)  # their targets are names, or addresses that they hint at
+
+
+class Binder:
+    """The processes, the questions that wait for a connection, and the connections with their names.
+
+    A connection spends the question of its own thread, else the oldest of its process, else the oldest of the parent
+    process. Without any it means the last question of the narrowest scope, and spends nothing.
+    """
+
+    def __init__(self, graph: Graph, bounds: Bounds, counters: Counts) -> None:
+        self.processes = Processes(bounds.processes, counters)
+        self.waiting = WaitingQuestions(bounds.questions, counters)
+        self.bindings = Bindings(bounds.connections, bounds.history_ns, counters)
+        self._graph = graph
+        self._grace = bounds.grace_ns
+
+    def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
+        """Note the addresses that an answer gave to its asker. `asked` is the stamp of the query (ns)."""
+        process, stamp = sighting.evidence.process, sighting.stamp
+        owner = identity_of(host, process)
+        if process is None or owner is None:
+            return
+        given = [
+            (target, (stamp, stamp + life + self._grace))
+            for (_, kind, target), life in zip(answer.edges, answer.lives, strict=True)
+            if kind in _ADDRESSES or (kind in _HINTS and address_text(target) is not None)
+        ]
+        if given:
+            self.processes.note(owner)
+            self.waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
+
+    def connect(self, stamp: int, opening: Opening) -> Binding:
+        """Bind a connection to the name that it means, as of its time."""
+        owner = opening.identity
+        if owner is not None:
+            self.processes.note(owner)
+        question, by = self._candidate(stamp, opening, owner)
+        if question is not None:
+            binding = Binding(stamp, opening, question.name, by)
+            binding.question, binding.attempt = question, Attempt(stamp, opening.address, opening.thread)
+            self.waiting.spend(question, binding.attempt)
+        else:
+            name = self._last_question(stamp, opening)
+            binding = Binding(stamp, opening, name, BY_LAST if name else UNKNOWN)
+        self.bindings.add(binding)
+        return binding
+
+    def forked(self, host: str, parent: Process, child: int) -> None:
+        """Note a child of a process."""
+        if (owner := identity_of(host, parent)) is not None:
+            self.processes.note(owner)
+            self.processes.forked(owner, child)
+
+    def executed(self, host: str, process: Process) -> None:
+        """Note that a process runs a program."""
+        if (owner := identity_of(host, process)) is not None:
+            self.processes.note(owner)
+
+    def exited(self, host: str, process: Process, stamp: int) -> None:
+        """Note the end of a process, and of its connections."""
+        if (owner := identity_of(host, process)) is not None:
+            self.processes.ended(owner)
+            self.waiting.ended(owner)
+            self.bindings.end_process(owner, stamp)
+
+    def concluded(self, socket: SocketKey, stamp: int, source: tuple[str, int], *, connected: bool) -> None:
+        """Note the outcome of the attempt of a socket, and its source. An attempt that failed is no open connection."""
+        binding = self.bindings.of_socket(socket)
+        if binding is None:
+            return
+        binding.client, binding.client_port = source
+        if binding.attempt is not None:
+            binding.attempt.connected = connected
+        if connected and binding.question is not None:
+            self.waiting.drop_reached(binding.question.owner, binding.name)
+            binding.question = binding.attempt = None
+        if not connected:
+            self.bindings.close(socket, stamp)
+
+    def meaning(self, address: str, connection: Connection, at: int) -> Meaning | None:
+        """Return the name of a connection that was open at a time; None if none is known."""
+        binding = self.find(address, connection, at)
+        found = None if binding is None else binding.meant(at)
+        return found if found is not None and found.name else None
+
+    def find(self, address: str, connection: Connection, at: int) -> Binding | None:
+        """Return the last connection to an address that was open at a time and has all these properties.
+
+        The process and the port, or the source port, must be among them: else other connections may be meant.
+        """
+        if connection.source_port is None and (not connection.process or connection.port is None):
+            return None
+        found = (one for one in self.bindings.to(address) if one.is_open(at) and _is_meant(one, connection))
+        return next(found, None)
+
+    def _candidate(self, stamp: int, opening: Opening, owner: Identity | None) -> tuple[Question | None, str]:
+        """Return the question that a connection spends, and how it was found."""
+        address, process = opening.address, opening.process
+        if owner is None or process is None:
+            return None, UNKNOWN
+        question = candidate(self.waiting.of(owner), address, stamp, opening.thread)
+        if question is not None:
+            return question, BY_THREAD if opening.thread in question.threads else BY_PROCESS
+        parent = None if is_sinkhole(address) else self.processes.parent_of(opening.host, process)
+        if parent is None:
+            return None, UNKNOWN
+        return candidate(self.waiting.of(parent), address, stamp, 0), BY_PARENT
+
+    def _last_question(self, stamp: int, opening: Opening) -> str:
+        return last_question(self._graph, stamp, connection_of(opening), opening.address, self._grace)
+
+
+def _is_meant(binding: Binding, connection: Connection) -> bool:
+    opening, asked = binding.opening, connection
+    process = opening.process or Process()
+    return (
+        asked.process in (None, process.pid)
+        and (not asked.process or asked.starts is None or process.start_time in asked.starts)
+        and asked.container in (None, process.container_id)
+        and asked.port in (None, opening.port)
+        and asked.source_port in (None, binding.client_port)
+        and asked.client in (None, binding.client or asked.client)
+    )
+
+
+def connection_of(opening: Opening) -> Connection:
+    """Return the client side of a connection, as trails rank by it."""
+    process = opening.process or Process()
+    return Connection(
+        process=process.pid or None,
+        container=process.container_id or None,
+        client=opening.client or None,
+        port=opening.port,
+        starts=frozenset({process.start_time}) if process.pid else None,
+    )

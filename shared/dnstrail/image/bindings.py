@@ -1,0 +1,173 @@
+"""The connections that are open, each bound to the name that it means (docs/trails.md)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from dnstrail.captured import Process
+from dnstrail.image.counts import Counts
+from dnstrail.image.processes import Identity, identity_of
+from dnstrail.image.waiting import Attempt, Question
+
+SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
+_Key = TypeVar("_Key")
+BY_THREAD, BY_PROCESS, BY_PARENT, BY_LAST, UNKNOWN = "thread", "process", "parent", "last", ""
+SAID = ("sni", "host")  # the connection itself sent the name
+
+
+class Meaning(NamedTuple):
+    """The name that a connection means, how it was found, and the time of the connection."""
+
+    name: str
+    by: str
+    stamp: int
+
+
+class Opening(msgspec.Struct, frozen=True, gc=False):
+    """A connection attempt as its event states it; unknown values are 0, "" or None."""
+
+    socket: SocketKey
+    address: str
+    port: int
+    host: str = ""
+    process: Process | None = None
+    client: str = ""
+    client_port: int = 0
+
+    @property
+    def identity(self) -> Identity | None:
+        """The identity of the connecting process."""
+        return identity_of(self.host, self.process)
+
+    @property
+    def thread(self) -> int:
+        """The connecting thread, 0 if unknown."""
+        return self.process.thread_id if self.process else 0
+
+
+class Binding:
+    """A connection and the name that it means, "" if none is known.
+
+    `by` states how the name was found. `stamp` is the time of the connection, and `ended` the time of its close or of
+    the end of its process. `question` is the question that it spent. `said` is the name that it sent itself, the
+    evidence of this, and its time.
+    """
+
+    __slots__ = ("attempt", "by", "client", "client_port", "ended", "name", "opening", "question", "said", "stamp")
+
+    def __init__(self, stamp: int, opening: Opening, name: str, by: str) -> None:
+        self.stamp = stamp
+        self.opening = opening
+        self.name = name
+        self.by = by
+        self.client = opening.client
+        self.client_port = opening.client_port
+        self.ended: int | None = None
+        self.question: Question | None = None
+        self.attempt: Attempt | None = None
+        self.said: tuple[str, str, int] | None = None
+
+    def meant(self, at: int) -> Meaning:
+        """Return the name as of a time: the one that the connection had sent by then is the truth about it."""
+        if self.said is not None and self.said[2] <= at:
+            return Meaning(*self.said[:2], self.stamp)
+        return Meaning(self.name, self.by, self.stamp)
+
+    def is_open(self, at: int) -> bool:
+        """Return whether the connection was open at a time."""
+        return self.stamp <= at and (self.ended is None or at < self.ended)
+
+
+class Bindings:
+    """The open connections, and for `history` ns the ended ones, which lookups of a past time still find.
+
+    Beyond `most` connections the one that ended first is evicted, else the one opened first; counted as
+    `evicted_bindings`.
+    """
+
+    def __init__(self, most: int, history: int, counters: Counts) -> None:
+        self.counters = counters
+        self._most = most
+        self._history = history
+        self._by_socket: OrderedDict[SocketKey, Binding] = OrderedDict()
+        self._by_address: dict[str, dict[Binding, None]] = {}
+        self._by_process: dict[Identity, dict[Binding, None]] = {}
+        self._ended: deque[Binding] = deque()
+        self._held = 0
+
+    def __len__(self) -> int:
+        return self._held
+
+    def __iter__(self) -> Iterator[Binding]:
+        """Yield the connections that are open, the first opened first."""
+        return (binding for binding in self._by_socket.values() if binding.ended is None)
+
+    def add(self, binding: Binding) -> None:
+        """Add a connection. A socket that connects again has ended its connection before."""
+        self.forget(binding.stamp)
+        before = self._by_socket.pop(binding.opening.socket, None)
+        if before is not None:
+            self._end(before, binding.stamp)
+        self._by_socket[binding.opening.socket] = binding
+        self._by_address.setdefault(binding.opening.address, {})[binding] = None
+        if (owner := binding.opening.identity) is not None:
+            self._by_process.setdefault(owner, {})[binding] = None
+        self._held += 1
+        while self._held > self._most:
+            self.counters["evicted_bindings"] += 1
+            self._remove(self._ended.popleft() if self._ended else next(iter(self._by_socket.values())))
+
+    def of_socket(self, socket: SocketKey) -> Binding | None:
+        """Return the last connection of a socket, ended or not."""
+        return self._by_socket.get(socket)
+
+    def to(self, address: str) -> Iterable[Binding]:
+        """Return the connections to an address, the last opened first."""
+        return reversed(self._by_address.get(address, {}))
+
+    def note_said(self, socket: SocketKey, stamp: int, name: str, evidence: str) -> None:
+        """Note the name that the connection of a socket sent; its first one counts."""
+        binding = self._by_socket.get(socket)
+        if binding is not None and binding.said is None and evidence in SAID:
+            binding.said = name, evidence, stamp
+
+    def close(self, socket: SocketKey, stamp: int) -> None:
+        """End the connection of a socket."""
+        binding = self._by_socket.get(socket)
+        if binding is not None:
+            self._end(binding, stamp)
+
+    def end_process(self, owner: Identity, stamp: int) -> None:
+        """End all connections of a process."""
+        for binding in self._by_process.get(owner, {}):
+            self._end(binding, stamp)
+
+    def forget(self, now: int) -> None:
+        """Remove the connections whose history is over."""
+        while self._ended and (self._ended[0].ended or 0) + self._history <= now:
+            self._remove(self._ended.popleft())
+
+    def _end(self, binding: Binding, stamp: int) -> None:
+        if binding.ended is None:
+            binding.ended = stamp
+            binding.question = binding.attempt = None
+            self._ended.append(binding)
+
+    def _remove(self, binding: Binding) -> None:
+        opening = binding.opening
+        self._held -= 1
+        if self._by_socket.get(opening.socket) is binding:
+            del self._by_socket[opening.socket]
+        _discard(self._by_address, opening.address, binding)
+        if (owner := opening.identity) is not None:
+            _discard(self._by_process, owner, binding)
+
+
+def _discard(index: dict[_Key, dict[Binding, None]], key: _Key, binding: Binding) -> None:
+    del index[key][binding]
+    if not index[key]:
+        del index[key]

@@ -1,0 +1,97 @@
+"""Processes by pid and start: a process that gets the pid of an ended one is another process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from dnstrail.captured import Process
+from dnstrail.image.counts import Counts
+
+Identity = tuple[str, int, int]  # host, pid, and start in ns (0 if unknown)
+MAX_LIVES = 4  # processes of one pid that are remembered, the last started ones
+_MAX_HOSTS = 64  # hosts among which a pid without a host is searched
+
+
+class Life(NamedTuple):
+    """One process that had a pid. `parent` is None if its fork was not seen; `start` is 0 until an event states it."""
+
+    start: int
+    parent: Identity | None = None
+    ended: bool = False
+
+
+class Processes:
+    """The processes that had each pid of a host, the last started one last.
+
+    Fed by fork, exec, exit, and by all events with a process. Beyond `most` pids the pid least recently noted is
+    evicted, and counted as `evicted_processes`.
+    """
+
+    def __init__(self, most: int, counters: Counts) -> None:
+        self.counters = counters
+        self._most = most
+        self._lives: OrderedDict[tuple[str, int], list[Life]] = OrderedDict()
+        self._hosts: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    def note(self, identity: Identity) -> None:
+        """Note a process that runs; a start that is later than those known is another process."""
+        host, pid, start = identity
+        lives = self._of(host, pid)
+        last = lives[-1] if lives else None
+        if last is None or start > last.start > 0:
+            lives.append(Life(start))
+            del lives[:-MAX_LIVES]
+        elif not last.start:  # its fork stated no start
+            lives[-1] = last._replace(start=start)
+
+    def forked(self, parent: Identity, pid: int) -> None:
+        """Note a child of a process: whatever had its pid has ended."""
+        lives = self._of(parent[0], pid)
+        lives.append(Life(0, parent))
+        del lives[:-MAX_LIVES]
+
+    def ended(self, identity: Identity) -> None:
+        """Note the end of a process."""
+        self.note(identity)
+        lives = self._lives[identity[:2]]
+        for place, life in enumerate(lives):
+            if life.start == identity[2]:
+                lives[place] = life._replace(ended=True)
+
+    def parent_of(self, host: str, process: Process) -> Identity | None:
+        """Return the parent of a process: the process that forked it, else the one that has the pid of its parent."""
+        for life in self._lives.get((host, process.pid), ()):
+            if life.parent is not None and life.start in (0, process.start_time):
+                return life.parent
+        lives = self._lives.get((host, process.parent_pid))
+        if not lives or lives[-1].ended or lives[-1].start > process.start_time:
+            return None
+        return host, process.parent_pid, lives[-1].start
+
+    def starts_of(self, pid: int, at: int) -> frozenset[int] | None:
+        """Return the start of the process that had a pid at a time, on each host; None if no such process is known."""
+        found = [lives for host in self._hosts if (lives := self._lives.get((host, pid)))]
+        return frozenset(next((life.start for life in lives[::-1] if life.start <= at), 0) for lives in found) or None
+
+    def _of(self, host: str, pid: int) -> list[Life]:
+        key = host, pid
+        lives = self._lives.get(key)
+        if lives is None:
+            lives = self._lives[key] = []
+            if len(self._hosts) < _MAX_HOSTS:
+                self._hosts[host] = None
+            if len(self._lives) > self._most:
+                self._lives.popitem(last=False)
+                self.counters["evicted_processes"] += 1
+        else:
+            self._lives.move_to_end(key)
+        return lives
+
+
+def identity_of(host: str, process: Process | None) -> Identity | None:
+    """Return the identity of a process, None if its pid is unknown."""
+    return (host, process.pid, process.start_time) if process is not None and process.pid else None

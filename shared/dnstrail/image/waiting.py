@@ -1,0 +1,191 @@
+"""The questions of each process that wait for a connection: candidates for the name that a connection means."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from dnstrail.image.bounds import SECOND
+from dnstrail.image.counts import Counts
+from dnstrail.image.processes import Identity
+
+MAX_NAMES = 256  # names of one process with questions that are held
+MAX_OF_NAME = 64  # questions of one process for one name
+TOGETHER = SECOND  # within which queries of several types for one name are one question
+STAGGER = SECOND // 10  # no client tries the next address earlier, unless the attempt before failed (RFC 8305)
+PATIENCE = 10 * SECOND  # after which an attempt leads to no other one
+AGAIN, WAITING, MAYBE, REPEATED = range(4)  # readiness of a question for a connection, the likeliest first
+
+
+class Attempt:
+    """A connection that a question led to: `connected` is None until its outcome is known."""
+
+    __slots__ = ("address", "connected", "stamp", "thread")
+
+    def __init__(self, stamp: int, address: str, thread: int) -> None:
+        self.stamp = stamp
+        self.address = address
+        self.thread = thread
+        self.connected: bool | None = None
+
+
+class Question:
+    """A name that a process asked. Queries of several types for one name (A, AAAA, HTTPS) are one question.
+
+    `asked` is the time of its first query. `threads` sent its queries. `given` contains the addresses of its answers,
+    each with the time of the answer and the end. A question without attempts waits for its first connection.
+    """
+
+    __slots__ = ("asked", "attempts", "given", "name", "owner", "threads", "types")
+
+    def __init__(self, owner: Identity, name: str, asked: int) -> None:
+        self.owner = owner
+        self.name = name
+        self.asked = asked
+        self.threads: set[int] = set()
+        self.types: set[int] = set()
+        self.given: dict[str, tuple[int, int]] = {}
+        self.attempts: list[Attempt] = []
+
+    @property
+    def reached(self) -> bool:
+        """True if a connection to one of its addresses succeeded."""
+        return any(attempt.connected for attempt in self.attempts)
+
+    def gave(self, address: str, stamp: int) -> bool:
+        """Return whether an answer had given an address by then, and the address was live."""
+        since, until = self.given.get(address, (stamp, stamp))
+        return since <= stamp < until
+
+    def readiness(self, address: str, stamp: int) -> int | None:
+        """Return the readiness for a connection to an address; None if the question is no candidate.
+
+        A client tries the addresses of one name in turn, until one connects.
+        """
+        if not self.gave(address, stamp):
+            return None
+        if not self.attempts:
+            return WAITING
+        last = self.attempts[-1]
+        if self.reached or stamp - last.stamp > PATIENCE:
+            return None
+        if any(attempt.address == address for attempt in self.attempts):
+            return REPEATED
+        return MAYBE if last.connected is None and stamp - last.stamp < STAGGER else AGAIN
+
+
+class WaitingQuestions:
+    """The questions of each process that no connection has reached yet.
+
+    Beyond `most` questions, those of ended processes are evicted first, then the oldest of the process least recently
+    answered. Evictions are counted as `evicted_questions`.
+    """
+
+    def __init__(self, most: int, counters: Counts) -> None:
+        self.counters = counters
+        self._most = most
+        self._held = 0
+        self._of: OrderedDict[Identity, dict[str, list[Question]]] = OrderedDict()
+        self._ended: OrderedDict[Identity, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._held
+
+    def answered(
+        self,
+        owner: Identity,
+        thread: int,
+        name: str,
+        rdtype: int,
+        asked: int,
+        given: Iterable[tuple[str, tuple[int, int]]],
+    ) -> None:
+        """Note the addresses that an answer gave to the process that asked."""
+        names = self._of.get(owner)
+        if names is None:
+            names = self._of[owner] = {}
+        else:
+            self._of.move_to_end(owner)
+        questions = names.setdefault(name, [])
+        question = _same(questions, rdtype, asked, thread)
+        if question is None:
+            question = Question(owner, name, asked)
+            questions.append(question)
+            self._held += 1
+        question.asked = min(question.asked, asked)
+        if thread:
+            question.threads.add(thread)
+        question.types.add(rdtype)
+        question.given.update(given)
+        if len(questions) > MAX_OF_NAME:
+            self._evict(question)
+        elif len(names) > MAX_NAMES:
+            self._evict(next(iter(names.values()))[0])
+        if self._held > self._most:
+            self._evict(next(self.of(next(iter(self._ended or self._of)))))
+
+    def of(self, owner: Identity) -> Iterator[Question]:
+        """Yield the questions of a process."""
+        return chain.from_iterable(self._of.get(owner, {}).values())
+
+    def spend(self, question: Question, attempt: Attempt) -> None:
+        """Spend a question for a connection, with those by which the same thread asked the same name before."""
+        for other in self._of.get(question.owner, {}).get(question.name, ()):
+            if other is question or (not other.attempts and other.threads & question.threads):
+                other.attempts.append(attempt)
+
+    def drop_reached(self, owner: Identity, name: str) -> None:
+        """Drop the questions of a process for a name whose connections succeeded."""
+        for question in [*self._of.get(owner, {}).get(name, ())]:
+            if question.reached:
+                self._drop(question)
+
+    def ended(self, owner: Identity) -> None:
+        """Note the end of a process. Its children may still use its questions, which are evicted first."""
+        if owner in self._of:
+            self._ended[owner] = None
+
+    def _evict(self, question: Question) -> None:
+        self.counters["evicted_questions"] += 1
+        self._drop(question)
+
+    def _drop(self, question: Question) -> None:
+        names = self._of[question.owner]
+        names[question.name].remove(question)
+        self._held -= 1
+        if not names[question.name]:
+            del names[question.name]
+        if not names:
+            del self._of[question.owner]
+            self._ended.pop(question.owner, None)
+
+
+def candidate(questions: Iterable[Question], address: str, stamp: int, thread: int) -> Question | None:
+    """Return the question of a process that a connection most likely means: of its thread, else the oldest.
+
+    A thread that asked another name after an attempt failed has given up the name before. `thread` is 0 for a
+    connection of another process.
+    """
+    ready = [(readiness, each) for each in questions if (readiness := each.readiness(address, stamp)) is not None]
+    latest = max(
+        (each.asked for readiness, each in ready if readiness == WAITING and thread in each.threads), default=0
+    )
+    order = [(*_order(each, readiness, thread, latest), place) for place, (readiness, each) in enumerate(ready)]
+    return ready[min(order)[-1]][1] if order else None
+
+
+def _order(question: Question, readiness: int, thread: int, latest: int) -> tuple[bool, int, int]:
+    own = thread in question.threads and readiness != REPEATED
+    if readiness == AGAIN:
+        last = question.attempts[-1]
+        own = own or last.thread == thread
+        if last.connected is False and last.stamp < latest:
+            readiness = MAYBE
+    return not own, readiness, question.asked
+
+
+def _same(questions: list[Question], rdtype: int, asked: int, thread: int) -> Question | None:
+    """Return the question to which a query of another type belongs; one of the same thread comes first."""
+    found = [each for each in questions if rdtype not in each.types and abs(asked - each.asked) <= TOGETHER]
+    return min(found, key=lambda each: thread not in each.threads, default=None)

@@ -1,0 +1,129 @@
+"""The names that connections of real processes mean, on the real kernel; all names share one address."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dnstrail.bus.ipc import lookups_address
+from live.namespaces import SERVER, Hosts, hosts, live_or_skip
+from live.pipelines import Run, pipeline
+from live.processes import wait_until
+from live.workers import asker
+
+pytestmark = pytest.mark.timeout(180)
+OPEN = 53  # the port on which the server of the namespaces listens
+LINE = ("--output", "json", "--events", "net_tcp_connect,net_tcp_close")
+# Two threads ask a name each, and connect in the opposite order.
+THREADS = """
+import socket, sys, threading
+asked, first = threading.Barrier(2), threading.Event()
+def run(name, waits):
+    address = socket.gethostbyname(name)
+    asked.wait()
+    if waits:
+        first.wait()
+    socket.create_connection((address, 53)).close()
+    first.set()
+threads = [threading.Thread(target=run, args=(name, name == sys.argv[1])) for name in sys.argv[1:]]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+# Asks a name, and starts a child with the process id of the program that asked before.
+ASKS = "import socket, sys; socket.gethostbyname(sys.argv[1])"
+RECYCLES = """
+import ctypes, os, signal, socket, struct, sys
+pid, address = int(sys.argv[1]), sys.argv[2]
+wanted = (ctypes.c_int * 1)(pid)
+values = 0, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, ctypes.addressof(wanted), 1, 0
+arguments = ctypes.create_string_buffer(struct.pack("11Q", *values))
+libc = ctypes.CDLL(None, use_errno=True)
+found = libc.syscall(435, ctypes.byref(arguments), 88)
+if found == 0:
+    connect = "import socket, sys; socket.create_connection((sys.argv[1], 53)).close()"
+    os.execv(sys.executable, [sys.executable, "-c", connect, address])
+if found < 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.waitpid(found, 0)
+"""
+# Connects to a name, and stays connected until its input ends.
+STAYS = """
+import socket, sys
+sock = socket.create_connection((socket.gethostbyname(sys.argv[1]), 53))
+print(sock.getsockname()[1], flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts that only these tests use; every name below google.com has the same address."""
+    live_or_skip()
+    with hosts() as both:
+        yield both
+
+
+def names(run: Run, pid: int) -> list[str]:
+    """Return the first name of each connection of a process, in the order of the connections."""
+    found = [event for event in run.named("net_tcp_connect") if event["processId"] == pid]
+    return [dict(arguments(event))["dst_dns"][0] for event in sorted(found, key=lambda event: event["timestamp"])]
+
+
+def arguments(event: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the arguments of an event by name."""
+    for argument in event["args"]:
+        yield argument["name"], argument["value"]
+
+
+def connections(run: Run, pid: int, count: int) -> list[str]:
+    """Wait for the connections of a process, and return their first names."""
+    wait_until(lambda: len([one for one in run.named("net_tcp_connect") if one["processId"] == pid]) >= count, "events")
+    return names(run, pid)
+
+
+def test_a_thread_connects_to_what_it_asked(network):
+    """Two threads ask two names of one address and connect in the opposite order: each connection has its name."""
+    with pipeline(*LINE) as run:
+        for number in range(10):
+            asked = f"a{number}.google.com", f"b{number}.google.com"
+            with network.start_on_client(sys.executable, "-c", THREADS, *asked) as process:
+                assert process.wait(20) == 0, process.stdout and process.stdout.read()
+            assert connections(run, process.pid, 2) == [asked[1], asked[0]]
+
+
+def test_a_recycled_process_id_inherits_nothing(network):
+    """A process with the id of an ended process does not mean what that process asked."""
+    with pipeline(*LINE) as run:
+        with network.start_on_client(sys.executable, "-c", ASKS, "dead.google.com") as dead:
+            assert dead.wait(20) == 0
+        assert network.on_client(sys.executable, "-c", ASKS, "last.google.com").returncode == 0
+        done = network.on_client(sys.executable, "-c", RECYCLES, str(dead.pid), SERVER)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert connections(run, dead.pid, 1) == ["last.google.com"]
+
+
+def test_an_open_connection_keeps_its_name(network):
+    """A connection is named long after TTL, grace and history are over, until its process is killed."""
+    with pipeline(*LINE, "--dnscache", "grace=0.1,history=0.1") as run, asker(lookups_address(run.folder)) as client:
+        with network.start_on_client(sys.executable, "-c", STAYS, "stays.google.com") as process:
+            port = int(process.stdout.readline())
+
+            def first(**connection: Any) -> str:
+                reply = client.ask("trail", key=SERVER, **connection)
+                trails = reply["data"]["trails"] if reply["ok"] else []
+                return trails[0]["dns_root"] if trails and trails[0]["reasons"][0].startswith("bound") else ""
+
+            described: tuple[dict[str, int], ...] = ({"source_port": port}, {"process": process.pid, "port": OPEN})
+            wait_until(lambda: all(first(**one) for one in described), "the connection")
+            gone = "stays.google.com"
+            wait_until(lambda: not client.ask("get", key=gone)["ok"], "the end of the answer")
+            ended = client.ask("health")["data"]["now"]
+            wait_until(lambda: client.ask("health")["data"]["now"] > ended + 10 * (0.1 + 0.1), "ten times as long")
+            assert [first(**one) for one in described] == [gone, gone]
+            process.kill()
+        wait_until(lambda: not any(first(**one) for one in described), "the end of the process")

@@ -1,0 +1,341 @@
+"""The name that a connection means, by the mechanisms of real clients; many names share one address."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
+from builders.dns_builders import t
+from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, Process
+from dnstrail.connection import Connection
+
+FIRST, SECOND, MAIN = thread(APP, 71), thread(APP, 72), thread(APP, 70)
+CHILD = Process(80, "child", parent_pid=70, thread_id=80, start_time=t(-50))
+STRANGER = Process(90, "stranger", parent_pid=1, thread_id=90, start_time=t(-200))
+
+
+@pytest.fixture
+def host():
+    return Host()
+
+
+def test_a_thread_connects_to_what_it_asked(host):
+    """Two threads ask two names of one address and connect in the opposite order: each means its own question."""
+    host.asks(0, "one", by=FIRST).asks(0.01, "two", by=SECOND)
+    assert [host.opens(0.1, by=SECOND), host.opens(0.2, by=FIRST)] == ["two", "one"]
+
+
+def test_a_process_connects_in_the_order_of_asking(host):
+    """A resolver thread asks, and the main thread connects: the oldest question of the process comes first."""
+    for number in range(4):
+        host.asks(number / 100, f"n{number}", by=thread(APP, 100 + number))
+    assert [host.opens(1 + number / 100, by=MAIN) for number in range(4)] == ["n0", "n1", "n2", "n3"]
+
+
+def test_the_order_is_the_order_of_asking(host):
+    """The question asked first is the oldest, even if its answer came last."""
+    host.asks(0, "one", by=FIRST, answered=0.05).asks(0.01, "two", by=SECOND)
+    assert [host.opens(0.1, by=MAIN), host.opens(0.11, by=MAIN)] == ["one", "two"]
+
+
+def test_an_answer_that_has_not_come_is_no_candidate(host):
+    """A connection never means a question whose answer came later, whatever was applied first."""
+    host.asks(0, "slow", by=FIRST, answered=0.5).asks(0.01, "quick", by=SECOND)
+    assert [host.opens(0.1, by=MAIN), host.opens(0.6, by=MAIN)] == ["quick", "slow"]
+
+
+def test_a_spent_question_is_no_candidate(host):
+    """One question leads to one connection; another connection means the last question of its process."""
+    host.asks(0, "one").asks(0.01, "two")
+    assert [host.opens(after) for after in (0.1, 0.2, 0.3)] == ["one", "two", "two"]
+
+
+def test_a_question_ends_with_its_answer(host):
+    """A question past TTL and grace is no candidate."""
+    host.asks(0, "old", by=FIRST, ttl=5).asks(50, "new", by=SECOND)
+    assert host.opens(66, by=MAIN) == "new"
+
+
+def test_only_the_address_of_the_answer_counts(host):
+    """A question is a candidate for the addresses of its own answers."""
+    host.asks(0, "one", OTHER).asks(0.01, "two")
+    assert [host.opens(0.1), host.opens(0.2, OTHER)] == ["two", "one"]
+
+
+def test_a_child_connects_to_what_its_parent_asked(host):
+    """A child without questions means the oldest question of its parent, as in Chromium."""
+    host.asks(0, "one").asks(0.01, "two")
+    assert [host.opens(after, by=CHILD) for after in (0.1, 0.2)] == ["one", "two"]
+
+
+def test_the_forker_is_the_parent(host):
+    """A child means the questions of the process that forked it, also after that process has ended."""
+    host.asks(0, "one").asks(0.01, "other", by=STRANGER)
+    host.forks(0.05, 81)
+    host.exits(0.06)
+    orphan = Process(81, "orphan", parent_pid=1, thread_id=81, start_time=t(0.05))
+    assert host.opens(0.1, by=orphan) == "one"
+
+
+def test_without_a_candidate_the_last_question_counts(host):
+    """A connection of a process that asked nothing means the last question, that of the narrowest scope first."""
+    near = Process(91, "near", container_id="c1", thread_id=91, start_time=t(-9))
+    neighbour = Process(92, "neighbour", container_id="c1", thread_id=92, start_time=t(-9))
+    host.asks(0, "in.container", by=near).asks(1, "last", by=STRANGER)
+    assert host.opens(2, by=neighbour) == "in.container"
+    assert host.opens(2, by=CHILD) == "last"
+    assert host.binding.by == "last"
+
+
+def test_nothing_is_known_of_an_unknown_address(host):
+    """A connection to an address that nobody asked for is bound to no name."""
+    assert host.opens(0, OTHER) == ""
+    assert list(host.image.binder.bindings)
+
+
+# Several attempts for one name
+
+
+def test_both_families_are_one_question(host):
+    """Happy Eyeballs: the second attempt, to the other family, spends no other name."""
+    host.asks(0, "one", SHARED, SHARED6, by=FIRST).asks(0.01, "two", SHARED, SHARED6, by=SECOND)
+    names = [host.connects(after, SHARED6, MAIN) for after in (0.1, 0.11)]
+    names += [host.connects(after, SHARED, MAIN) for after in (0.35, 0.36)]
+    assert names == ["one", "two", "one", "two"]
+
+
+def test_a_working_connection_needs_no_other(host):
+    """After a connection succeeded, another one of its process means another name."""
+    host.asks(0, "one", SHARED, SHARED6, by=FIRST).asks(0.01, "two", by=SECOND)
+    assert [host.opens(0.1, SHARED6, MAIN), host.opens(0.5, SHARED, MAIN)] == ["one", "two"]
+
+
+def test_a_failed_attempt_is_followed_by_the_next_address(host):
+    """After an attempt failed, the next address of the same name is tried at once."""
+    host.asks(0, "one", SHARED, SHARED6, by=FIRST).asks(0.01, "two", by=SECOND)
+    assert host.connects(0.1, SHARED6, MAIN) == "one"
+    host.concludes(0.101, connected=False)
+    assert [host.opens(0.102, by=MAIN), host.opens(0.2, by=MAIN)] == ["one", "two"]
+
+
+def test_an_attempt_at_once_is_for_another_name(host):
+    """No client tries the second family within 100 ms while the first attempt runs."""
+    host.asks(0, "one", SHARED, SHARED6, by=FIRST).asks(0.01, "two", by=SECOND)
+    assert [host.connects(0.1, SHARED6, MAIN), host.connects(0.15, SHARED, MAIN)] == ["one", "two"]
+
+
+def test_a_thread_that_asks_another_name_has_given_up(host):
+    """After a failed attempt a thread asks another name: its next connection means this name."""
+    host.asks(0, "one", SHARED, SHARED6)
+    assert host.connects(0.1, SHARED6) == "one"
+    host.concludes(0.101, connected=False)
+    host.asks(0.2, "two")
+    assert host.connects(0.3) == "two"
+
+
+def test_parallel_connections_mean_one_name(host):
+    """A client opens several connections for one answer: while none has succeeded they mean this name."""
+    host.asks(0, "last.of.another", by=STRANGER).asks(0.1, "one")
+    assert [host.connects(after) for after in (0.2, 0.201, 0.202)] == ["one"] * 3
+
+
+def test_a_name_asked_again_is_one_question(host):
+    """A thread that asks a name twice before it connects has one question."""
+    host.asks(0, "one").asks(0.1, "one").asks(0.2, "two")
+    assert [host.opens(0.3), host.opens(0.4)] == ["one", "two"]
+
+
+def test_two_threads_ask_one_name(host):
+    """Two threads that ask the same name have a question each."""
+    host.asks(0, "one", by=FIRST).asks(0.01, "one", by=SECOND).asks(0.02, "two", by=thread(APP, 73))
+    assert [host.opens(after, by=MAIN) for after in (0.1, 0.2, 0.3)] == ["one", "one", "two"]
+
+
+def test_families_asked_by_two_threads_are_one_question(host):
+    """A and AAAA that two threads ask for one name, as in Go, are one question."""
+    host.asks(0, "one", SHARED, by=FIRST).asks(0.0001, "one", SHARED6, by=SECOND).asks(0.01, "two", SHARED, SHARED6)
+    assert [host.opens(0.1, SHARED6, MAIN), host.opens(0.2, SHARED6, thread(APP, 73))] == ["two", "one"]
+
+
+# Processes
+
+
+def test_a_recycled_pid_inherits_no_question(host):
+    """A process with the pid of an ended process does not mean what that process asked."""
+    again = Process(70, "again", parent_pid=7, thread_id=70, start_time=t(1))
+    host.asks(0, "dead", OTHER, SHARED).asks(0.5, "other", by=STRANGER)
+    host.exits(0.6)
+    assert host.opens(1.1, by=again) == "other"
+
+
+def test_a_child_of_a_recycled_pid_inherits_no_question(host):
+    """A child of a process with the pid of an ended one does not mean what the ended one asked."""
+    again = Process(70, "again", parent_pid=7, thread_id=70, start_time=t(1))
+    late = Process(95, "late", parent_pid=70, thread_id=95, start_time=t(2))
+    host.asks(0, "dead").asks(0.5, "last", by=STRANGER)
+    host.execs(1, again)  # the exit was lost
+    assert host.opens(2.1, by=late) == "last"
+
+
+def test_a_forked_process_has_a_pid_anew(host):
+    """A fork states that the process that had the pid before has ended."""
+    host.asks(0, "dead").asks(0.5, "last", by=STRANGER)
+    host.forks(1, 70, by=STRANGER)
+    late = Process(95, "late", parent_pid=70, thread_id=95, start_time=t(2))
+    assert host.opens(2.1, by=late) == "last"
+
+
+def test_a_recycled_pid_inherits_no_connection(host):
+    """A trail for a pid never names the connection of an ended process that had it."""
+    host.asks(0, "dead", by=MAIN).asks(0.5, "other", by=STRANGER)
+    host.opens(0.1)
+    host.execs(1, Process(70, "again", thread_id=70, start_time=t(1)))
+    assert host.bound(2, process=70, port=443) == ""
+    assert host.bound(0.2, process=70, port=443, past=True) == "dead"
+
+
+def test_the_questions_of_the_dead_are_evicted_first():
+    """Beyond the bound the questions of an ended process give way, although others are older."""
+    host = Host(questions=3)
+    host.asks(0, "old", by=STRANGER).asks(1, "dead.1").asks(2, "dead.2")
+    host.exits(2.5)
+    host.asks(3, "new", by=CHILD)
+    assert host.image.counters["evicted_questions"] == 1
+    assert host.opens(4, by=STRANGER) == "old"
+
+
+def test_hosts_have_processes_of_their_own():
+    """A process of another host with the same pid and start is another process."""
+    host = Host()
+    host.asks(0, "one").asks(0.1, "two")
+    assert host.image.binder.waiting.of(("elsewhere", 70, APP.start_time)) is not None
+    assert [*host.image.binder.waiting.of(("elsewhere", 70, APP.start_time))] == []
+    assert len([*host.image.binder.waiting.of(("", 70, APP.start_time))]) == 2
+
+
+# Sinkholes, doubt
+
+
+def test_only_its_own_process_names_a_sinkhole(host):
+    """A connection to a sinkhole address means only what its own process asked."""
+    host.asks(0, "blocked", "127.0.0.1")
+    assert [host.opens(0.1, "127.0.0.1", by) for by in (STRANGER, CHILD, APP)] == ["", "", "blocked"]
+
+
+def test_a_doubted_answer_is_no_candidate(host):
+    """An answer without its query names a connection only where no other answer does."""
+    host.image.gap(t(0))
+    host.asks(1, "sure", by=STRANGER)
+    host.hears(2, "forged")
+    assert host.opens(3) == "sure"
+
+
+# As long as the connection is open
+
+DESCRIBED = pytest.mark.parametrize(
+    "described", [{"process": 70, "port": 443}, {"source_port": 50000}, {"source_port": 50000, "client": "10.0.0.2"}]
+)
+
+
+@pytest.fixture
+def opened():
+    """Return a host whose answers are gone after ten seconds, with one open connection."""
+    host = Host(grace=1, history=4).asks(0, "one", ttl=5)
+    assert host.connects(1) == "one"
+    host.concludes(1.1)
+    host.image.advance(t(100))
+    host.image.sweep(100)
+    assert len(host.image) == 0
+    return host
+
+
+@DESCRIBED
+def test_an_open_connection_keeps_its_name(opened, described):
+    """A binding outlives TTL, grace and history: a trail for the connection has its name, and nothing else."""
+    assert opened.bound(100, **described) == "one"
+    [trail] = opened.image.trails(SHARED, Connection(**described), now=t(100)).trails
+    assert (trail.state, trail.steps, trail.asked, trail.rival) == ("expired", [], [], False)
+
+
+def test_an_open_connection_names_only_itself(opened):
+    """A description that fits other connections as well finds no binding, nor does that of another connection."""
+    for described in ({}, {"port": 443}, {"process": 70}, {"client": "10.0.0.2"}, {"process": 71, "port": 443}):
+        assert opened.bound(100, **described) == ""
+    assert opened.bound(100, source_port=50001) == opened.bound(100, process=70, port=80) == ""
+
+
+@DESCRIBED
+@pytest.mark.parametrize("end", ["closes", "exits"])
+def test_the_end_removes_the_binding(opened, described, end):
+    """A close, or the end of the process, removes the binding; the past keeps it until the history is over."""
+    getattr(opened, end)(101)
+    assert opened.bound(102, **described) == ""
+    assert opened.bound(100.9, past=True, **described) == "one"
+    opened.connects(106, OTHER)
+    assert len(opened.image.binder.bindings) == 1
+    assert opened.bound(100.9, past=True, **described) == ""
+
+
+def test_a_failed_attempt_is_no_open_connection(host):
+    """A connection that was refused is open no longer."""
+    host.asks(0, "one")
+    host.connects(1)
+    host.concludes(1.1, connected=False)
+    assert [*host.image.binder.bindings] == []
+    assert host.bound(2, process=70, port=443) == ""
+
+
+def test_a_socket_that_connects_again_has_one_connection(host):
+    """A second connect of a socket ends its connection before."""
+    host.asks(0, "one", OTHER).asks(0.1, "two")
+    host.connects(1, OTHER)
+    host.apply(NET_TCP_CONNECT, 2, host.flow(SHARED, 443), APP, dst=SHARED, dst_port=443)
+    assert [binding.name for binding in host.image.binder.bindings] == ["two"]
+
+
+def test_the_connection_that_ended_first_is_evicted_first():
+    """Beyond the bound ended connections give way before open ones."""
+    host = Host(connections=2)
+    host.opens(0)
+    host.opens(1)
+    host.closes(2)
+    host.opens(3)
+    assert [binding.stamp for binding in host.image.binder.bindings] == [t(0), t(3)]
+    assert host.image.counters["evicted_bindings"] == 1
+
+
+# Server names
+
+
+def says(host, after, name, evidence="sni"):
+    """Let the last connection send a server name."""
+    host.apply(NET_SERVER_NAME, after, host.flow(SHARED, 443), APP, server_name=name, evidence=evidence)
+
+
+def test_a_name_that_the_connection_sent_is_the_truth(host):
+    """From the time on at which the connection sent a name, a trail names it so, and states why."""
+    host.asks(0, "one").asks(0.1, "true").opens(1)
+    says(host, 2, "true")
+    described = {"process": 70, "port": 443}
+    assert host.bound(1.5, past=True, **described) == "one"
+    first, *others = host.image.trails(SHARED, Connection(**described), now=t(3)).trails
+    assert (first.dns_root, first.reasons[0]) == ("true", "the connection itself sent this server name (sni)")
+    assert [trail.dns_root for trail in others] == ["one"]
+
+
+def test_a_sent_name_needs_no_answer(host):
+    """A name that the connection sent comes first even if nobody asked for it."""
+    host.asks(0, "one").opens(1)
+    says(host, 2, "unasked", "host")
+    trails = host.image.trails(SHARED, Connection(process=70, port=443), now=t(3)).trails
+    assert [(trail.dns_root, trail.rival) for trail in trails] == [("unasked", False), ("one", True)]
+
+
+def test_the_names_of_earlier_connections_change_no_binding(host):
+    """A connection means what its process asked, whatever names its process sent to this port before."""
+    host.asks(0, "old").opens(1)
+    says(host, 1.1, "old")
+    host.closes(2)
+    host.asks(3, "old", by=STRANGER).asks(4, "new")
+    assert host.opens(5) == "new"
+    assert host.bound(5, process=70, port=443) == "new"
