@@ -27,8 +27,11 @@ def show_measured(found: Measured) -> None:
     _show("By client", _count(named, _client_of))
     _show("\nBy resolver", _count(named, lambda joined: resolver[joined.job.host] if joined.job else "unknown"))
     _show_mechanisms(named)
+    late = sorted(joined.event.late / 1e6 for joined in named if joined.event) or [0.0]
+    middle, last = late[len(late) // 2], late[len(late) * 99 // 100]
+    print(f"\nAnswers came {middle:.0f} ms after the event (median), and {last:.0f} ms (99 % of them)")
     exchangeable = sum(joined.exchangeable for joined in named)
-    print(f"\nConnections that could be those of another event of the same moment, address and port: {exchangeable}")
+    print(f"Connections that could be those of another event of the same moment, address and port: {exchangeable}")
     print(f"Connections that stated no name, and count nowhere: {len(found.joined) - len(named)}")
     print(f"Clients that were ended after too long a time: {found.killed}")
     print(f"Losses of dnstrail: {found.losses or 'none'}")

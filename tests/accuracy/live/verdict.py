@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from join import Joined
+from observer import Trails
 
 SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS = "seen", "in the set", "trail", "trail --at", "dst_dns[0]"
 LAST = "last question"  # the baseline: whoever asked it
 MEASURES = (SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS, LAST)
-Trails = list[dict[str, Any]]
+_ALL = 100  # trails of a reply
 
 
 def right(joined: Joined) -> set[str]:
@@ -18,28 +19,29 @@ def right(joined: Joined) -> set[str]:
     if event is None:
         return set()
     by_time = sorted(event.trails, key=lambda trail: -trail["last_seen"])
-    first = {TRAIL: _first(event.trails), TRAIL_AT: _first(event.trails_at), LAST: _first(by_time)}
-    first[DST_DNS] = event.names[:1]
-    known = {*event.names, *(trail["dns_root"] for trail in event.trails)}
-    return {SEEN, *[IN_SET] * (meant in known), *(measure for measure, name in first.items() if name == [meant])}
+    first = {TRAIL: event.first, TRAIL_AT: event.first_at, LAST: by_time}
+    found = {measure: [trail["dns_root"] for trail in trails[:1]] for measure, trails in first.items()}
+    found[DST_DNS] = event.names[:1]
+    known = {*event.names, *(trail["dns_root"] for trail in (*event.first, *event.trails))}
+    return {SEEN, *[IN_SET] * (meant in known), *(measure for measure, name in found.items() if name == [meant])}
 
 
 def mechanism(joined: Joined, measure: str) -> str:
-    """Return why the first trail is not the true name, as far as the trails show it."""
+    """Return why the first trail is not the true name, as far as the trails as of the event show it."""
     event = joined.event
     if event is None:
         return "no event"
-    trails = event.trails if measure == TRAIL else event.trails_at
-    true, now = _of(joined.meant, trails), _of(joined.meant, event.trails)
-    if true is not None:
-        return _outranked(trails[0], true)
-    if now is not None and now["first_seen"] * 1e9 > event.stamp:
-        return "time: the first answer to the true name counts as later than the event"
-    return "not in the set: no answer to the true name gave this address"
-
-
-def _first(trails: Trails) -> list[str]:
-    return [trail["dns_root"] for trail in trails[:1]]
+    first = event.first if measure == TRAIL else event.first_at
+    true = _of(joined.meant, event.trails)
+    if measure == TRAIL and first and first[0]["last_seen"] * 1e9 > event.stamp:
+        return "late: the first was asked after the event, and before the request"
+    if true is not None and first:
+        return _outranked(first[0], true)
+    if joined.meant not in event.names:
+        return "not in the set: no answer to the true name gave this address"
+    if len(event.trails) >= _ALL:
+        return f"beyond: {_ALL} trails come first, which is all that a reply contains"
+    return "time: by the clock of the cache, the answer to the true name came after the event"
 
 
 def _of(name: str, trails: Trails) -> dict[str, Any] | None:
