@@ -69,7 +69,7 @@ def _run(jobs: list[Job], hosts: list[Host], folder: Path, capture: str) -> tupl
     with observing(PORTS, capture) as observer, watching(hosts) as wire:
         killed = run_jobs(jobs, hosts, folder)
         last = max((connection.opened for connection in wire.connections), default=0)
-        wait_until(lambda: observer.done(last), "the events of all connections")
+        wait_until(lambda: observer.reached > last, "the events of all connections")
         return join(wire.connections, observer.observed, jobs, hosts), killed, observer.losses()
 
 

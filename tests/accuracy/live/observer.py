@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,13 +26,11 @@ Trails = list[dict[str, Any]]
 _PATIENCE = 5.0  # seconds for a lookup on a busy machine
 
 
-@dataclass
+@dataclass(frozen=True)
 class Observed:
-    """A connection event and the answers about it.
+    """A connection event and the answers about it, which came `late` ns after it.
 
-    `source_port` is 0 where the event has none. `names` is its `dst_dns`, `first` the first trail at the time of the
-    request, and `first_at` the first one as of the event. They came `late` ns after the event. `trails` is asked for
-    when nothing else waits: all trails as of the event, to explain the others.
+    `source_port` is 0 where the event has none. `names` is its `dst_dns`, and `trails` are those as of the event.
     """
 
     stamp: int
@@ -44,8 +41,6 @@ class Observed:
     address: str
     port: int
     names: list[str]
-    first: Trails
-    first_at: Trails
     trails: Trails
     late: int
 
@@ -56,7 +51,6 @@ class Observer:
     def __init__(self, folder: Path, ports: tuple[int, ...]) -> None:
         self.observed: list[Observed] = []
         self.reached = 0  # the wall time up to which all events were received, in ns
-        self._unexplained: deque[tuple[Event, Observed]] = deque()
         self._ports = ports
         self._bus = ZmqBus()
         self._dns = DnsDataSource(lookups_address(folder), timeout=_PATIENCE, bus=self._bus)
@@ -68,17 +62,10 @@ class Observer:
     def run(self, stop: threading.Event) -> None:
         """Handle events until the stop signal is set."""
         while not stop.is_set():
-            self._bus.wait(self._subscriber, timeout=0 if self._unexplained else 0.05)
+            self._bus.wait(self._subscriber, timeout=0.05)
             while (message := self._subscriber.receive()) is not None:
                 self._handle(*message)
             self._listener.idle(time.monotonic())
-            if self._unexplained:
-                event, observed = self._unexplained.popleft()
-                observed.trails = self._trails(event, at=event.timestamp / 1e9)
-
-    def done(self, stamp: int) -> bool:
-        """Return true once all events until a time (ns) are answered and explained."""
-        return self.reached > stamp and not self._unexplained
 
     def ready(self) -> bool:
         """Return true once this subscriber and the cache receive turns."""
@@ -109,9 +96,7 @@ class Observer:
         mark, difference = (batch.start, batch.turn), self._turns.difference(batch.start)
         events = [Event(topic, captured, mark, batch.host, difference=difference) for captured in batch.events]
         for event in self._names.fill([event for event in events if event.arg("dst_port") in self._ports]):
-            observed = self._answers(event)
-            self.observed.append(observed)
-            self._unexplained.append((event, observed))
+            self.observed.append(self._answers(event))
 
     def _answers(self, event: Event) -> Observed:
         process = event.process
@@ -124,15 +109,14 @@ class Observer:
             str(event.arg("dst")),
             event.arg("dst_port"),
             event.args[DST_DNS],
-            self._trails(event, limit=1),
-            self._trails(event, limit=1, at=event.timestamp / 1e9),
-            [],
+            self._trails(event),
             time.time_ns() - event.timestamp,
         )
 
-    def _trails(self, event: Event, **more: float) -> Trails:
-        """Return the trails of the event's connection."""
+    def _trails(self, event: Event) -> Trails:
+        """Return the trails of the event's connection, as of the event."""
         asked = {
+            "at": event.timestamp / 1e9,
             "process": event.process_id or None,
             "container": event.container_id or None,
             "client": event.arg("src") or None,
@@ -140,7 +124,7 @@ class Observer:
             "source_port": event.arg("src_port") or None,
         }
         try:
-            found = self._dns.client.ask("trail", after=[event.mark], key=event.arg("dst"), **asked, **more)
+            found = self._dns.client.ask("trail", after=[event.mark], key=event.arg("dst"), **asked)
         except DataNotFound:
             return []
         return [{name: trail[name] for name in _KEPT} for trail in found["trails"]]

@@ -8,7 +8,7 @@ import pytest
 
 from join import Joined
 from observer import Observed, Trails
-from verdict import DST_DNS, IN_SET, LAST, SEEN, TRAIL, TRAIL_AT, mechanism, right
+from verdict import DST_DNS, IN_SET, LAST, SEEN, TRAIL, mechanism, right
 from wire import Connection
 
 SECOND = 1_000_000_000
@@ -20,27 +20,27 @@ def trail(name: str, last: float = 1.0, scope: str = "process", state: str = "li
     return {"dns_root": name, "scope": scope, "state": state, "first_seen": last, "last_seen": last, "reasons": []}
 
 
-def joined(names: list[str], first: Trails, first_at: Trails, trails: Trails) -> Joined:
+def joined(names: list[str], trails: Trails) -> Joined:
     """Return a connection two seconds after the epoch, which meant TRUE."""
-    event = Observed(2 * SECOND, 7, 1, 101, 0, "10.98.0.1", 443, names, first, first_at, trails, 0)
+    event = Observed(2 * SECOND, 7, 1, 101, 0, "10.98.0.1", 443, names, trails, 0)
     return Joined(Connection(2 * SECOND, "10.97.1.2", 1, "10.98.0.1", 443, TRUE), event, None)
 
 
 def test_each_measure_reads_its_own_answer():
-    """`dst_dns`, `trail`, `trail --at` and the last question are judged each by its own first name."""
-    true, other = trail(TRUE, 1.5), trail(OTHER, 1.6)
-    assert right(joined([TRUE, OTHER], [other], [other], [other, true])) == {SEEN, IN_SET, DST_DNS}
-    assert right(joined([OTHER, TRUE], [true], [other], [other, true])) == {SEEN, IN_SET, TRAIL}
-    assert right(joined([OTHER, TRUE], [other], [true], [other, true])) == {SEEN, IN_SET, TRAIL_AT}
-    assert right(joined([OTHER], [other], [other], [trail(OTHER, 1.4), true])) == {SEEN, IN_SET, LAST}
-    assert right(joined([OTHER], [other], [other], [other])) == {SEEN}
+    """`dst_dns`, `trail` and the last question are judged each by its own first name."""
+    true, earlier, later = trail(TRUE, 1.5), trail(OTHER, 1.4), trail(OTHER, 1.6)
+    assert right(joined([TRUE, OTHER], [later, true])) == {SEEN, IN_SET, DST_DNS}
+    assert right(joined([OTHER, TRUE], [true, later])) == {SEEN, IN_SET, TRAIL}
+    assert right(joined([OTHER], [earlier, true])) == {SEEN, IN_SET, LAST}
+    assert right(joined([TRUE], [])) == {SEEN, IN_SET, DST_DNS}
+    assert right(joined([OTHER], [later])) == {SEEN}
 
 
 def test_a_connection_without_an_event_is_right_nowhere():
     """A connection that dnstrail did not see counts as wrong by every measure."""
     unseen = Joined(Connection(0, "10.97.1.2", 1, "10.98.0.1", 443, TRUE), None, None)
     assert right(unseen) == set()
-    assert mechanism(unseen, TRAIL) == "no event"
+    assert mechanism(unseen) == "no event"
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,15 @@ def test_a_connection_without_an_event_is_right_nowhere():
         (trail(OTHER, 1.5), trail(TRUE, 1.0, state="grace"), "state"),
         (trail(OTHER, 1.5), trail(TRUE, 1.0), "order"),
         (trail(OTHER, 0.5), trail(TRUE, 1.0), "rank"),
-        (trail(OTHER, 2.5), trail(TRUE, 1.0), "late"),
     ],
 )
 def test_the_mechanism_is_the_first_difference_of_the_trails(first, true, why):
-    """A true name that is not first differs from the first in scope, state or order, or the request came late."""
-    assert mechanism(joined([TRUE], [first], [], [first, true]), TRAIL).startswith(f"{why}:")
+    """A true name that is not first differs from the first in scope, state or order."""
+    assert mechanism(joined([TRUE], [first, true])).startswith(f"{why}:")
 
 
 def test_a_true_name_without_a_trail_is_unknown_or_late_or_beyond_the_reply():
     """A true name that no trail as of the event shows is in no answer, in a later one, or beyond the reply."""
-    other, many = [trail(OTHER)], [trail(OTHER)] * 100
-    assert mechanism(joined([OTHER], other, other, other), TRAIL_AT).startswith("not in the set:")
-    assert mechanism(joined([TRUE], other, other, other), TRAIL_AT).startswith("time:")
-    assert mechanism(joined([TRUE], other, other, many), TRAIL_AT).startswith("beyond:")
+    assert mechanism(joined([OTHER], [trail(OTHER)])).startswith("not in the set:")
+    assert mechanism(joined([TRUE], [trail(OTHER)])).startswith("time:")
+    assert mechanism(joined([TRUE], [trail(OTHER)] * 100)).startswith("beyond:")

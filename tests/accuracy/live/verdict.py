@@ -7,9 +7,9 @@ from typing import Any
 from join import Joined
 from observer import Trails
 
-SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS = "seen", "in the set", "trail", "trail --at", "dst_dns[0]"
+SEEN, IN_SET, TRAIL, DST_DNS = "seen", "in the set", "trail", "dst_dns[0]"
 LAST = "last question"  # the baseline: whoever asked it
-MEASURES = (SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS, LAST)
+MEASURES = (SEEN, IN_SET, TRAIL, DST_DNS, LAST)
 _ALL = 100  # trails of a reply
 
 
@@ -18,25 +18,25 @@ def right(joined: Joined) -> set[str]:
     event, meant = joined.event, joined.meant
     if event is None:
         return set()
-    by_time = sorted(event.trails, key=lambda trail: -trail["last_seen"])
-    first = {TRAIL: event.first, TRAIL_AT: event.first_at, LAST: by_time}
-    found = {measure: [trail["dns_root"] for trail in trails[:1]] for measure, trails in first.items()}
-    found[DST_DNS] = event.names[:1]
-    known = {*event.names, *(trail["dns_root"] for trail in (*event.first, *event.trails))}
-    return {SEEN, *[IN_SET] * (meant in known), *(measure for measure, name in found.items() if name == [meant])}
+    last = max(event.trails, key=lambda trail: trail["last_seen"], default=None)
+    holds = {
+        SEEN: True,
+        IN_SET: meant in event.names or _of(meant, event.trails) is not None,
+        TRAIL: _of(meant, event.trails[:1]) is not None,
+        DST_DNS: event.names[:1] == [meant],
+        LAST: last is not None and last["dns_root"] == meant,
+    }
+    return {measure for measure, true in holds.items() if true}
 
 
-def mechanism(joined: Joined, measure: str) -> str:
-    """Return why the first trail is not the true name, as far as the trails as of the event show it."""
+def mechanism(joined: Joined) -> str:
+    """Return why the first trail is not the true name, as far as the trails show it."""
     event = joined.event
     if event is None:
         return "no event"
-    first = event.first if measure == TRAIL else event.first_at
     true = _of(joined.meant, event.trails)
-    if measure == TRAIL and first and first[0]["last_seen"] * 1e9 > event.stamp:
-        return "late: the first was asked after the event, and before the request"
-    if true is not None and first:
-        return _outranked(first[0], true)
+    if true is not None:
+        return _outranked(event.trails[0], true)
     if joined.meant not in event.names:
         return "not in the set: no answer to the true name gave this address"
     if len(event.trails) >= _ALL:
