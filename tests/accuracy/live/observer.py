@@ -14,7 +14,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address, socket_path
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import DST_DNS, ConnectionEnricher
-from dnstrail.errors import DataNotFound
+from dnstrail.errors import DataNotFound, Unavailable
 from dnstrail.events import NET_TCP_CONNECT, Event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import Listener
@@ -23,7 +23,7 @@ from live.processes import run_dir, started, wait_until
 
 _KEPT = ("dns_root", "scope", "state", "first_seen", "last_seen", "reasons")  # of each trail
 Trails = list[dict[str, Any]]
-_PATIENCE = 5.0  # seconds for a lookup on a busy machine
+_PATIENCE = 20.0  # seconds for a lookup on a busy machine
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,10 @@ class Observer:
 
     def ready(self) -> bool:
         """Return true once this subscriber and the cache receive turns."""
-        return self.reached > 0 and self._dns.client.request("health")["data"]["probes"] > 0
+        try:
+            return self.reached > 0 and self._dns.client.request("health")["data"]["probes"] > 0
+        except Unavailable:
+            return False
 
     def losses(self) -> dict[str, Any]:
         """Return the losses of all hops, and the ranks that were cut short."""
