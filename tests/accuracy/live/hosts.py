@@ -80,7 +80,7 @@ def server(folder: Path) -> Iterator[Host]:
             _ip(host, family, "route", "add", "local", network, "dev", "lo")
         _ip(host, "-6", "route", "add", "unreachable", UNREACHABLE6)
         _ip(host, "-6", "route", "add", "blackhole", SILENT6)
-        _sysctl(host, "net.ipv6.conf.all.forwarding", "1")
+        _set(host, "ipv6/conf/all/forwarding", "1")
         yield host
 
 
@@ -103,7 +103,7 @@ def _client(folder: Path, gateway: Host, number: int) -> Iterator[Host]:
             _ip(one, "link", "set", link, "up")
         _ip(host, "route", "add", "default", "via", f"10.97.{number}.1")
         _ip(host, "-6", "route", "add", "default", "via", f"fd97::{number:x}:1")
-        _sysctl(host, "net.ipv4.tcp_syn_retries", _SILENT_TRIES)
+        _set(host, "ipv4/tcp_syn_retries", _SILENT_TRIES)
         host.write("/etc/ssl/certs/ca-certificates.crt", (folder / "ca.pem").read_text())
         yield host
 
@@ -129,5 +129,5 @@ def _ip(host: Host, *arguments: str) -> None:
     subprocess.run(["ip", "-n", host.namespace, *arguments], check=True, capture_output=True)
 
 
-def _sysctl(host: Host, name: str, value: str) -> None:
-    subprocess.run(host.command("sysctl", "-q", "-w", f"{name}={value}"), check=True, capture_output=True)
+def _set(host: Host, setting: str, value: str) -> None:
+    subprocess.run(host.command("sh", "-c", 'echo "$1" > "$2"', "sh", value, f"/proc/sys/net/{setting}"), check=True)

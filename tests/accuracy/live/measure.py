@@ -62,11 +62,11 @@ def measure(given: argparse.Namespace) -> Measured:
         build(chosen, gateway, folder)
         jobs = draw_jobs(given.seed, chosen, sites, len(hosts), given.connections, given.rate)
         left_out = sorted(absent | {*given.resolver} - {*resolvers})
-        return Measured(*_run(jobs, hosts, folder), resolvers, left_out)
+        return Measured(*_run(jobs, hosts, folder, given.capture), resolvers, left_out)
 
 
-def _run(jobs: list[Job], hosts: list[Host], folder: Path) -> tuple[list[Joined], int, dict[str, Any]]:
-    with observing(PORTS) as observer, watching(hosts) as wire:
+def _run(jobs: list[Job], hosts: list[Host], folder: Path, capture: str) -> tuple[list[Joined], int, dict[str, Any]]:
+    with observing(PORTS, capture) as observer, watching(hosts) as wire:
         killed = run_jobs(jobs, hosts, folder)
         last = max((connection.opened for connection in wire.connections), default=0)
         wait_until(lambda: observer.reached > last, "the events of all connections")

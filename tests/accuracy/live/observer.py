@@ -14,7 +14,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address, socket_path
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import DST_DNS, ConnectionEnricher
-from dnstrail.errors import DataNotFound
+from dnstrail.errors import DataNotFound, Unavailable
 from dnstrail.events import NET_TCP_CONNECT, Event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import Listener
@@ -22,15 +22,15 @@ from dnstrail.protocol.turn_follower import TurnFollower
 from live.processes import run_dir, started, wait_until
 
 _KEPT = ("dns_root", "scope", "state", "first_seen", "last_seen", "reasons")  # of each trail
-_PATIENCE = 5.0  # seconds for a lookup on a busy machine
+Trails = list[dict[str, Any]]
+_PATIENCE = 20.0  # seconds for a lookup on a busy machine
 
 
 @dataclass(frozen=True)
 class Observed:
-    """A connection event and the answers about it.
+    """A connection event and the answers about it, which came `late` ns after it.
 
-    `source_port` is 0 where the event has none. `names` is its `dst_dns`. `trails` are those at the time of the
-    request, and `trails_at` those as of the event.
+    `source_port` is 0 where the event has none. `names` is its `dst_dns`, and `trails` are those as of the event.
     """
 
     stamp: int
@@ -41,8 +41,8 @@ class Observed:
     address: str
     port: int
     names: list[str]
-    trails: list[dict[str, Any]]
-    trails_at: list[dict[str, Any]]
+    trails: Trails
+    late: int
 
 
 class Observer:
@@ -69,7 +69,10 @@ class Observer:
 
     def ready(self) -> bool:
         """Return true once this subscriber and the cache receive turns."""
-        return self.reached > 0 and self._dns.client.request("health")["data"]["probes"] > 0
+        try:
+            return self.reached > 0 and self._dns.client.request("health")["data"]["probes"] > 0
+        except Unavailable:
+            return False
 
     def losses(self) -> dict[str, Any]:
         """Return the losses of all hops, and the ranks that were cut short."""
@@ -110,12 +113,13 @@ class Observer:
             event.arg("dst_port"),
             event.args[DST_DNS],
             self._trails(event),
-            self._trails(event, at=event.timestamp / 1e9),
+            time.time_ns() - event.timestamp,
         )
 
-    def _trails(self, event: Event, **at: float) -> list[dict[str, Any]]:
-        """Return the trails of the event's connection."""
+    def _trails(self, event: Event) -> Trails:
+        """Return the trails of the event's connection, as of the event."""
         asked = {
+            "at": event.timestamp / 1e9,
             "process": event.process_id or None,
             "container": event.container_id or None,
             "client": event.arg("src") or None,
@@ -123,21 +127,21 @@ class Observer:
             "source_port": event.arg("src_port") or None,
         }
         try:
-            found = self._dns.client.ask("trail", after=[event.mark], key=event.arg("dst"), **asked, **at)
+            found = self._dns.client.ask("trail", after=[event.mark], key=event.arg("dst"), **asked)
         except DataNotFound:
             return []
         return [{name: trail[name] for name in _KEPT} for trail in found["trails"]]
 
 
 @contextmanager
-def observing(ports: tuple[int, ...]) -> Iterator[Observer]:
+def observing(ports: tuple[int, ...], capture: str) -> Iterator[Observer]:
     """Run probe, cache and observer; yield the observer once it receives turns."""
     with run_dir() as above, ExitStack() as stack:
         above.chmod(0o755)
         folder = above / "run"
         workers = [
             stack.enter_context(started(*words, "--run-dir", folder, DNSTRAIL_RUN_DIR=str(folder)))
-            for words in (("probe", "--capture", "ebpf"), ("cache",))
+            for words in (("probe", "--capture", capture), ("cache",))
         ]
         for address in (events_address(folder), lookups_address(folder)):
             wait_until(socket_path(address).exists, f"{address}")

@@ -11,6 +11,7 @@ from internet import MOST_NAMES
 from resolvers import RESOLVERS
 
 ALL = "all"
+_CAPTURES = ("ebpf", "ebpf:getaddrinfo")
 
 
 def read_options() -> argparse.Namespace:
@@ -28,6 +29,7 @@ def read_options() -> argparse.Namespace:
     add("--resolver", type=_some_of([*RESOLVERS]), default=[*RESOLVERS], metavar="NAME,...", help=resolvers)
     clients = f"all, or some of {', '.join(names)} (default: all but the large ones)"
     add("--clients", type=_some_of(names), default=small, metavar="NAME,...", help=clients)
+    add("--capture", choices=_CAPTURES, default=_CAPTURES[0], help="the source of dnstrail (default: %(default)s)")
     add("--json", type=Path, metavar="FILE", help="write each connection with the answers about it")
     return parser.parse_args()
 

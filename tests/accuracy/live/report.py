@@ -12,7 +12,7 @@ from rich.table import Table
 
 from join import Joined
 from measure import Measured
-from verdict import MEASURES, SEEN, TRAIL, TRAIL_AT, mechanism, right
+from verdict import MEASURES, SEEN, TRAIL, mechanism, right
 
 _WIDTH = 150
 Counts = dict[str, Counter[str]]  # by group
@@ -27,8 +27,11 @@ def show_measured(found: Measured) -> None:
     _show("By client", _count(named, _client_of))
     _show("\nBy resolver", _count(named, lambda joined: resolver[joined.job.host] if joined.job else "unknown"))
     _show_mechanisms(named)
+    late = sorted(joined.event.late / 1e6 for joined in named if joined.event) or [0.0]
+    middle, last = late[len(late) // 2], late[len(late) * 99 // 100]
+    print(f"\nAnswers came {middle:.0f} ms after the event (median), and {last:.0f} ms (99 % of them)")
     exchangeable = sum(joined.exchangeable for joined in named)
-    print(f"\nConnections that could be those of another event of the same moment, address and port: {exchangeable}")
+    print(f"Connections that could be those of another event of the same moment, address and port: {exchangeable}")
     print(f"Connections that stated no name, and count nowhere: {len(found.joined) - len(named)}")
     print(f"Clients that were ended after too long a time: {found.killed}")
     print(f"Losses of dnstrail: {found.losses or 'none'}")
@@ -49,7 +52,7 @@ def as_json(all_joined: Iterable[Joined]) -> list[dict[str, Any]]:
             "address": joined.connection.address,
             "port": joined.connection.port,
             "right": sorted(right(joined)),
-            "wrong": {one: mechanism(joined, one) for one in (TRAIL, TRAIL_AT) if one not in right(joined)},
+            "wrong": "" if TRAIL in right(joined) else mechanism(joined),
             "event": asdict(joined.event) if joined.event else None,
         }
         for joined in all_joined
@@ -86,15 +89,14 @@ def _show(title: str, counts: Counts) -> None:
 
 def _show_mechanisms(all_joined: list[Joined]) -> None:
     """Print why trails put another name first, with the clients."""
-    for measure in (TRAIL, TRAIL_AT):
-        found: dict[str, Counter[str]] = defaultdict(Counter)
-        for joined in all_joined:
-            if measure not in right(joined):
-                found[mechanism(joined, measure)][_client_of(joined)] += 1
-        print(f"\nAnother name comes first in `{measure}`")
-        for why, clients in sorted(found.items(), key=lambda item: -item[1].total()):
-            print(f"{clients.total():6} {why}")
-            print(f"       {', '.join(f'{client} {number}' for client, number in clients.most_common(8))}")
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for joined in all_joined:
+        if TRAIL not in right(joined):
+            found[mechanism(joined)][_client_of(joined)] += 1
+    print("\nAnother name comes first in `trail`")
+    for why, clients in sorted(found.items(), key=lambda item: -item[1].total()):
+        print(f"{clients.total():6} {why}")
+        print(f"       {', '.join(f'{client} {number}' for client, number in clients.most_common(8))}")
 
 
 def _cells(counts: Counter[str]) -> list[str]:

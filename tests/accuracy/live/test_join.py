@@ -23,7 +23,7 @@ def connection(opened: int, port: int = 1, name: str = "a.example", host: Host =
 
 def event(stamp: float, process: int, *, port: int = 0, host: Host = HOSTS[0], parent: int = 1) -> Observed:
     """Return an event at a time in ms."""
-    nothing: dict[str, Any] = {"names": [], "trails": [], "trails_at": []}
+    nothing: dict[str, Any] = {"names": [], "trails": [], "late": 0}
     return Observed(round(stamp * MILLISECOND), process, parent, host.mount_namespace, port, ADDRESS, 443, **nothing)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from join import Joined
+from observer import Trails
 
-SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS = "seen", "in the set", "trail", "trail --at", "dst_dns[0]"
+SEEN, IN_SET, TRAIL, DST_DNS = "seen", "in the set", "trail", "dst_dns[0]"
 LAST = "last question"  # the baseline: whoever asked it
-MEASURES = (SEEN, IN_SET, TRAIL, TRAIL_AT, DST_DNS, LAST)
-Trails = list[dict[str, Any]]
+MEASURES = (SEEN, IN_SET, TRAIL, DST_DNS, LAST)
+_ALL = 100  # trails of a reply
 
 
 def right(joined: Joined) -> set[str]:
@@ -17,29 +18,30 @@ def right(joined: Joined) -> set[str]:
     event, meant = joined.event, joined.meant
     if event is None:
         return set()
-    by_time = sorted(event.trails, key=lambda trail: -trail["last_seen"])
-    first = {TRAIL: _first(event.trails), TRAIL_AT: _first(event.trails_at), LAST: _first(by_time)}
-    first[DST_DNS] = event.names[:1]
-    known = {*event.names, *(trail["dns_root"] for trail in event.trails)}
-    return {SEEN, *[IN_SET] * (meant in known), *(measure for measure, name in first.items() if name == [meant])}
+    last = max(event.trails, key=lambda trail: trail["last_seen"], default=None)
+    holds = {
+        SEEN: True,
+        IN_SET: meant in event.names or _of(meant, event.trails) is not None,
+        TRAIL: _of(meant, event.trails[:1]) is not None,
+        DST_DNS: event.names[:1] == [meant],
+        LAST: last is not None and last["dns_root"] == meant,
+    }
+    return {measure for measure, true in holds.items() if true}
 
 
-def mechanism(joined: Joined, measure: str) -> str:
+def mechanism(joined: Joined) -> str:
     """Return why the first trail is not the true name, as far as the trails show it."""
     event = joined.event
     if event is None:
         return "no event"
-    trails = event.trails if measure == TRAIL else event.trails_at
-    true, now = _of(joined.meant, trails), _of(joined.meant, event.trails)
+    true = _of(joined.meant, event.trails)
     if true is not None:
-        return _outranked(trails[0], true)
-    if now is not None and now["first_seen"] * 1e9 > event.stamp:
-        return "time: the first answer to the true name counts as later than the event"
-    return "not in the set: no answer to the true name gave this address"
-
-
-def _first(trails: Trails) -> list[str]:
-    return [trail["dns_root"] for trail in trails[:1]]
+        return _outranked(event.trails[0], true)
+    if joined.meant not in event.names:
+        return "not in the set: no answer to the true name gave this address"
+    if len(event.trails) >= _ALL:
+        return f"beyond: {_ALL} trails come first, which is all that a reply contains"
+    return "time: by the clock of the cache, the answer to the true name came after the event"
 
 
 def _of(name: str, trails: Trails) -> dict[str, Any] | None:
