@@ -40,9 +40,8 @@ def unit(worker: str) -> str:
 
 def is_found(host: SystemdHost) -> bool:
     """Let a process in a unit of its own resolve the name, and return whether the cache knows its address."""
-    host.run(
-        *["systemd-run", "--quiet", "--wait", "--collect", "dig", "+tries=1", "+time=1", "@127.0.0.1", "unit.example"]
-    )
+    query = ["dig", "+tries=1", "+time=1", "@127.0.0.1", "unit.example"]
+    host.run("systemd-run", "--quiet", "--wait", "--collect", *query)
     found = host.run("/opt/dnstrail/bin/dnstrail", "get", "--json", "unit.example")
     return found.returncode == 0 and json.loads(found.stdout)["ip_addresses"] == ["192.0.2.77"]
 
@@ -70,7 +69,7 @@ def test_a_killed_worker_comes_back(host, worker):
     wait_until(lambda: is_found(host), "the address in the cache")
 
 
-@pytest.mark.parametrize("worker", WORKERS)
+@pytest.mark.parametrize("worker", ["cache", "probe"])
 def test_a_hung_worker_is_replaced(host, worker):
     """Systemd ends a worker whose main loop stands still, and starts it again."""
     override = ["systemctl", "edit", "--runtime", "--stdin", unit(worker)]
