@@ -31,6 +31,9 @@ _MAX_FRAMES = 16  # of a request
 _WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
 _CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
 _HANDSHAKE = 2.0  # seconds for a new connection to greet
+_HANDSHAKE_OF_CLIENT = (
+    30.0  # the same at a server. A plain REQ socket sends a request no second time if a stall is longer
+)
 _HEARTBEAT = 2000  # ms between heartbeats; a peer that is silent for twice as long is disconnected
 _LINGER = 3000  # ms for which a closed sender of events or findings still delivers
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
@@ -236,6 +239,7 @@ class ZmqBus:
     def server(self, address: str) -> _Server:
         socket = self._socket(zmq.ROUTER)
         socket.setsockopt(zmq.RCVHWM, _WAITING_REQUESTS)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE_OF_CLIENT * 1000))
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST)
         socket.copy_threshold = LONG  # the bus reports when it holds a longer reply no more
         return self._keep(_Server(socket, self._bind(socket, address)))

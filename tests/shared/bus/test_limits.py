@@ -8,7 +8,9 @@ import pytest
 import zmq
 
 from dnstrail.bus import received_messages, unread_replies, zeromq
+from dnstrail.bus.ipc import socket_path
 from dnstrail.bus.subscriptions import MOST_CHANGES
+from live.raw_peer import GREETING, connection, finish_handshake, frame, ready
 from live.workers import BOUND, asker, open_bus, short_folder, wait_until
 
 TOPIC = "events"
@@ -169,3 +171,18 @@ def request_of(bus, server, client):
     client.socket.send(b"request")
     bus.wait(server, timeout=5)
     return server.receive()
+
+
+def test_a_client_whose_handshake_is_late_is_served(address, monkeypatch):
+    """A server waits longer for a greeting than other sockets: a plain REQ socket repeats no request that it lost."""
+    monkeypatch.setattr(zeromq, "_HANDSHAKE", 0.2)
+    with open_bus() as bus:
+        server = bus.server(address)
+        bus.publisher(f"{address}2", lossless=False)
+        with connection(socket_path(address), GREETING) as late, connection(socket_path(f"{address}2")) as other:
+            finish_handshake(late)
+            while other.recv(64):  # until the publisher closes the connection
+                pass
+            late.sendall(ready(b"REQ") + frame(b"", more=True) + frame(b"x"))
+            bus.wait(server, timeout=BOUND)
+            assert server.receive().body == b"x"

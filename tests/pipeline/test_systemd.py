@@ -1,0 +1,81 @@
+"""The units under a real systemd: they start, answer, and come back after a kill and after a hang."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live.namespaces import live_or_skip, skip
+from live.processes import wait_until
+from live.systemd_host import SystemdHost, systemd_host
+
+pytestmark = pytest.mark.timeout(180)
+WORKERS = ("cache", "signatures", "probe")
+DNSMASQ = "--keep-in-foreground --no-resolv --no-hosts --conf-file=/dev/null --pid-file= --bind-interfaces"
+WATCHDOG = "[Service]\nWatchdogSec=3\n"  # seconds; the unit has 30
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory) -> Iterator[SystemdHost]:
+    """Yield a host on which the units are started."""
+    live_or_skip("nsenter", "unshare", "systemd-sysusers", "dig")
+    if not Path("/lib/systemd/systemd").exists():
+        skip("systemd is not installed")
+    with systemd_host(tmp_path_factory.mktemp("host")) as booted:
+        assert booted.run("systemd-sysusers").returncode == 0
+        done = booted.run("systemctl", "start", *map(unit, WORKERS), timeout=90)
+        assert done.returncode == 0, done.stderr + booted.run("journalctl", "--no-pager", "--lines=50").stdout
+        serve = f"systemd-run --quiet --collect dnsmasq {DNSMASQ} --listen-address=127.0.0.1"
+        assert booted.run(*serve.split(), "--address=/unit.example/192.0.2.77").returncode == 0
+        yield booted
+
+
+def unit(worker: str) -> str:
+    """Return the unit of a worker."""
+    return f"dnstrail-{worker}.service"
+
+
+def is_found(host: SystemdHost) -> bool:
+    """Let a process in a unit of its own resolve the name, and return whether the cache knows its address."""
+    query = ["dig", "+tries=1", "+time=1", "@127.0.0.1", "unit.example"]
+    host.run("systemd-run", "--quiet", "--wait", "--collect", *query)
+    found = host.run("/opt/dnstrail/bin/dnstrail", "get", "--json", "unit.example")
+    return found.returncode == 0 and json.loads(found.stdout)["ip_addresses"] == ["192.0.2.77"]
+
+
+def is_replaced(host: SystemdHost, worker: str, process: str) -> bool:
+    """Return whether a worker runs again, as another process."""
+    running = host.show(unit(worker), "SubState") == "running"
+    return running and host.show(unit(worker), "MainPID") not in (process, "0")
+
+
+def test_the_units_work_together(host):
+    """Each worker starts at once and stays, the probe has both subscribers, and a lookup finds what was resolved."""
+    wait_until(lambda: is_found(host), "the address in the cache")
+    assert [host.show(unit(worker), "NRestarts") for worker in WORKERS] == ["0", "0", "0"]
+    ready = host.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit('probe')}", "--grep=ready").stdout
+    assert [json.loads(line)["subscribers"] for line in ready.splitlines() if line[0] == "{"] == [2]
+
+
+@pytest.mark.parametrize("worker", WORKERS)
+def test_a_killed_worker_comes_back(host, worker):
+    """Systemd starts a worker that was killed again, and the cache learns new answers."""
+    process = host.show(unit(worker), "MainPID")
+    host.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit(worker))
+    wait_until(lambda: is_replaced(host, worker, process), "the worker")
+    wait_until(lambda: is_found(host), "the address in the cache")
+
+
+@pytest.mark.parametrize("worker", ["cache", "probe"])
+def test_a_hung_worker_is_replaced(host, worker):
+    """Systemd ends a worker whose main loop stands still, and starts it again."""
+    override = ["systemctl", "edit", "--runtime", "--stdin", unit(worker)]
+    assert host.run(*override, text=WATCHDOG).returncode == 0
+    assert host.run("systemctl", "restart", unit(worker)).returncode == 0
+    process = host.show(unit(worker), "MainPID")
+    host.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", unit(worker))
+    wait_until(lambda: is_replaced(host, worker, process), "the worker")
+    wait_until(lambda: is_found(host), "the address in the cache")
