@@ -28,8 +28,9 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
+from dnstrail_signatures.selected_events import origins_of, topics_of
 from dnstrail_signatures.time_budget import OFFENCES, TimeBudget
-from dnstrail_signatures.worker import SOURCE_COMPLETE, origins_of, push_to, run, topics_of
+from dnstrail_signatures.worker import SOURCE_COMPLETE, push_to, run
 from live.workers import BOUND, asker, cache, open_bus, probe, response, running, seen, short_folder, wait_until
 
 GOOGLE = response("google.com", "google.com 60 A 192.0.2.1")
