@@ -115,7 +115,10 @@ def test_the_lag_of_a_member_is_what_the_cache_received_after_it():
             clock.advance(2.5)
             mark = publishing.turn(*[EXIT] * 3)
             wait_until_seen(client, mark)
-        client.ask("join", group="g", worker="a", progress=[behind], work={"handled": 30, "twice": 2})
+        faults = {"S-1": {"errors": 3, "muted": 1}}
+        client.ask(
+            "join", group="g", worker="a", progress=[behind], work={"handled": 30, "twice": 2, "signatures": faults}
+        )
         client.ask("join", group="g", worker="b", work={"handled": 10})
         groups = client.ask("stats")["data"]["groups"]
     [members] = [group["members"] for group in groups.values()]
@@ -126,6 +129,7 @@ def test_the_lag_of_a_member_is_what_the_cache_received_after_it():
         "handover_lost_turns": 0,
         "lag_events": 3,
         "lag_seconds": 2.5,
+        "signatures": {"S-1": {"errors": 3, "muted": 1}},
     }
     assert members["b"]["share"] == 0.25
 

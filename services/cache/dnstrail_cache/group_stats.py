@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec import to_builtins
+
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import Turn
 from dnstrail_cache.groups import Group, GroupKey, Membership
@@ -35,6 +37,7 @@ def _member(member: Membership, total: int, turns: dict[str, Turn]) -> dict[str,
         "handover_lost_turns": member.work.handover_lost,
         "lag_events": events,
         "lag_seconds": round(max(seconds, 0.0), 3),
+        "signatures": {name: to_builtins(faults) for name, faults in member.work.signatures.items()},
     }
 
 

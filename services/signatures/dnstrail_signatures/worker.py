@@ -29,7 +29,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
-from dnstrail.protocol.members import Work
+from dnstrail.protocol.members import Work, faults
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import Finding, Signal, Signature
 from dnstrail.tracee import derived_events, finding_map, signature_ids
@@ -192,7 +192,8 @@ class SignatureWorker:
 
     @property
     def _work(self) -> Work:
-        return Work(**self._counters)
+        engine = self.engine
+        return Work(**self._counters, signatures=faults(engine.errors, engine.budget.exceeded, engine.budget.missed))
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
         self.turns.batch(topic, batch)
@@ -212,10 +213,11 @@ class SignatureWorker:
 
     def _handle(self, topic: str, batch: Batch, actors: ActorFilter | None) -> int:
         """Pass the events on whose origins are selected and whose actors are wanted; return their number."""
-        mark = (batch.start, batch.turn)
-        coverage = self.coverage.of(batch.start)
         wanted = self._select(topic, batch, actors)
+        if not wanted:
+            return 0
         self._counters["handled"] += len(wanted)
+        mark, coverage = (batch.start, batch.turn), self.coverage.of(batch.start)
         difference, batch_place = self.turns.difference(batch.start), (topic, batch.sequence)
         events = [
             Event(

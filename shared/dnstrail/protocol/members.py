@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import msgspec
@@ -11,6 +12,7 @@ from dnstrail.protocol.batches import Count
 EXPIRY = 3.0  # seconds without a renewal after which a membership expires
 RENEWAL = 1.0  # seconds between two renewals
 MAX_STARTS = 64  # starts of probes in one `join`
+MAX_SIGNATURES = 64  # whose faults one worker reports
 MAX_NAME = 128  # characters of the name of a worker, a group or a start
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
@@ -31,12 +33,30 @@ class Progress(msgspec.Struct, frozen=True, array_like=True):
     time: int = 0
 
 
+class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The events that a signature failed to handle, took too long for, or did not receive while it was muted."""
+
+    errors: Count = 0
+    over_budget: Count = 0
+    muted: Count = 0
+
+
 class Work(msgspec.Struct, frozen=True):
-    """The events that a worker has handled, and those that another worker handles, too; the turns that were lost."""
+    """The events that a worker has handled, and those that another worker handles, too; the turns that were lost.
+
+    `signatures` holds the faults by the id of the signature, of at most MAX_SIGNATURES signatures.
+    """
 
     handled: Count = 0
     twice: Count = 0
     handover_lost: Count = 0
+    signatures: Annotated[dict[Name, Faults], msgspec.Meta(max_length=MAX_SIGNATURES)] = {}
+
+
+def faults(errors: Counter[str], over_budget: Counter[str], muted: Counter[str]) -> dict[str, Faults]:
+    """Return the faults of the signatures that have most of them."""
+    worst = (errors + over_budget + muted).most_common(MAX_SIGNATURES)
+    return {name[:MAX_NAME] or "unnamed": Faults(errors[name], over_budget[name], muted[name]) for name, _ in worst}
 
 
 class Member(msgspec.Struct, frozen=True):
