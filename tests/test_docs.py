@@ -46,6 +46,7 @@ COMPLETE = {  # of each operation the least request that is complete
     "trail": {"key": "192.0.2.10"},
     "rank": {"connections": [{"address": "192.0.2.10"}]},
     "lost": {"worker": "test", "lost": {}},
+    "join": {"group": "test", "worker": "test"},
 }
 HARD_WORDS = re.compile(
     r"(?:^|[.:!?]\s+)(?:What|Whether|Of)\b|\b(?:tells?|told|lest|but for|so-and-so|likewise|somebody|lets? go)\b"

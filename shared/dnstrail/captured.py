@@ -30,6 +30,7 @@ PUBLISHED = (  # the names that are topics of the bus
     DNS_ANSWER_CONFLICT,
 )
 GETADDRINFO = "getaddrinfo"  # an argument of a net_packet_dns that getaddrinfo() returned: the call's result code
+ASKER_SEEN = "asker_seen"  # an argument of a net_packet_dns: true if it was also captured nearer to its asker
 
 CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
 

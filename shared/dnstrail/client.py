@@ -108,6 +108,22 @@ class LookupClient:
                     return _decode_reply(reply, fields.get("key"))
         raise Unavailable(self.address, self.timeout, *why_unanswered(self.address))
 
+    def send(self, op: str, **fields: object) -> bool:
+        """Send a request without waiting for its reply; return whether it could be sent."""
+        with self._turn:
+            requester = self._connected()
+            return requester is not None and requester.send(encode_request(op, **fields))
+
+    def reply(self) -> dict[str, Any] | None:
+        """Return the reply to the request of `send`, or None if none has arrived.
+
+        Raises:
+            LookupRefused: the cache refuses the request, or its reply is unusable.
+        """
+        with self._turn:
+            body = self._requester.reply() if self._requester else None
+        return None if body is None else _decode_reply(body, None)
+
     def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: Any) -> Any:
         """Return the data of a reply. A cache that is behind the marks is asked again, for `patience` seconds.
 

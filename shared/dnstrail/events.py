@@ -11,6 +11,7 @@ import msgspec
 from dns.message import Message as WholeMessage
 
 from dnstrail.captured import (
+    ASKER_SEEN,
     DNS_ANSWER_CONFLICT,
     GETADDRINFO,
     NET_PACKET_DNS,
@@ -98,7 +99,8 @@ class Event:
     `mark` is (start id of the probe, turn). A lookup that carries it answers from this event or from a later state.
     `coverage` is the part of the probe's events of the last seconds that was received: 1 if none was lost, None before
     anything is known. `difference` is wall time minus the clock of the probe in ns: `captured` contains times of that
-    clock, which never steps. A finding is an event too: its data are its `args`.
+    clock, which never steps. A finding is an event too: its data are its `args`. `place` is the place of the event
+    among all events of the run of its probe: topic, batch, and position in the batch.
     """
 
     event_name: str
@@ -108,6 +110,12 @@ class Event:
     args: dict[str, Any] = field(default_factory=dict)
     coverage: float | None = None
     difference: int = 0
+    place: tuple[str | int, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The identity of the event: the same for every worker that handles it; "" if it did not come by the bus."""
+        return "/".join(map(str, (self.mark[0], *self.place))) if self.mark and self.place else ""
 
     @property
     def source(self) -> str:
@@ -153,6 +161,20 @@ class Event:
     def origin(self) -> str:
         """The origin in the sense of an event selector: "container" or "host"."""
         return CONTAINER if self.container_id else HOST
+
+    @property
+    def role(self) -> str:
+        """The role of the process in this DNS exchange: "client", "server", "forwarder" (both), or "" if unknown."""
+        flow = self.captured.flow
+        return flow.role if flow else ""
+
+    @property
+    def at_asker(self) -> bool:
+        """Whether this capture of a DNS message is the nearest to its asker: the client's end, or the only one.
+
+        A forwarder and a server on the host of the client capture a question and its answer again.
+        """
+        return not self.captured.args.get(ASKER_SEEN, False)
 
     def arg(self, name: str) -> Any:
         """Return an argument by its name in tracee (`src`, `dst`, `src_port`, `dst_port`, ...), or None."""

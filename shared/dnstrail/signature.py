@@ -54,11 +54,15 @@ class EventSelector:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A report of a signature: its data, and the event that led to it."""
+    """A report of a signature: its data, and the event that led to it.
+
+    `id` follows from the signature and the event: two workers that handle one event report findings with one id.
+    """
 
     data: dict[str, Any]
     event: Event
     metadata: SignatureMetadata
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

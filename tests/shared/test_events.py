@@ -8,7 +8,7 @@ import pytest
 from builders.costly import COSTLY, calls_in
 from builders.dns_builders import A, asked, by_hand, record, response_to, wire
 from builders.hostile import ONE, QUESTION, P
-from dnstrail.captured import Captured
+from dnstrail.captured import ASKER_SEEN, Captured, Flow
 from dnstrail.dns import Record
 from dnstrail.dns.whole_message import MAX_READS, MAX_RECORDS
 from dnstrail.events import NET_PACKET_DNS, Event, Question
@@ -90,3 +90,12 @@ def test_dnspython_does_not_remember_every_type() -> None:
     for klass in range(1000, 1020):
         assert event(by_hand(QUESTION, *[record(P, 4000 + n, ONE, klass=klass) for n in range(500)])).dns
     assert len(dns.rdata._rdata_classes) < 5000
+
+
+def test_a_capture_is_at_the_asker_unless_the_probe_states_otherwise():
+    """The client's end, or the only capture, is at the asker."""
+    flow = Flow(b"\x7f\0\0\1", 53, b"\x7f\0\0\1", 4000, role="client")
+    client = Event(NET_PACKET_DNS, Captured(1, flow=flow))
+    server = Event(NET_PACKET_DNS, Captured(1, args={ASKER_SEEN: True}))
+    assert (client.at_asker, client.role) == (True, "client")
+    assert (server.at_asker, server.role) == (False, "")

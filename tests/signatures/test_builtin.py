@@ -9,7 +9,7 @@ import pytest
 
 from builders.costly import COSTLY, calls_in
 from builders.dns_builders import reply, rr
-from dnstrail.captured import Captured, Process
+from dnstrail.captured import ASKER_SEEN, Captured, Process
 from dnstrail.datasource import DataSources
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import DataNotFound, SettingsError, Unavailable
@@ -155,6 +155,16 @@ def test_watched_names_are_reported(watch_list, question, records, watched):
     expected = {"watched_name": watched, **answer(ADDRESSES, [key])}
     assert [finding.data for finding in found] == ([expected] if watched else [])
     assert bool(known.asked) == bool(watched)
+
+
+def test_a_watched_name_is_reported_at_its_asker_alone(watch_list):
+    """A capture that has another one nearer to its asker is not reported again."""
+    watch_list("evil.com")
+    running, found = engine(WatchedName, Known(**{"evil.com": answer(ADDRESSES, ["evil.com"])}))
+    payload = response("evil.com", "evil.com 60 A 192.0.2.1")
+    for args in ({}, {ASKER_SEEN: True}):
+        running.on_event(Event(NET_PACKET_DNS, Captured(1, payload, args=args), ("s", 1)))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize(

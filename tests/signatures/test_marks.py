@@ -12,7 +12,8 @@ from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.worker import run, topics_of
+from dnstrail_signatures.selected_events import topics_of
+from dnstrail_signatures.worker import run
 from live.workers import BOUND, answering, probe, running, short_folder, wait_until
 
 RESULT = {"ip_addresses": [], "dns_queries": ["x"], "dns_root": "x"}

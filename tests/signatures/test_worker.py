@@ -25,12 +25,28 @@ from dnstrail.events import (
     SIGNATURE_MUTED,
 )
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.listener import Listener
+from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
+from dnstrail_signatures.ownership import Owners, Span
+from dnstrail_signatures.selected_events import origins_of, topics_of
 from dnstrail_signatures.time_budget import OFFENCES, TimeBudget
-from dnstrail_signatures.worker import SOURCE_COMPLETE, origins_of, push_to, run, topics_of
-from live.workers import BOUND, asker, cache, open_bus, probe, response, running, seen, short_folder, wait_until
+from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, push_to, run
+from live.workers import (
+    BOUND,
+    Messages,
+    asker,
+    cache,
+    open_bus,
+    probe,
+    response,
+    running,
+    seen,
+    short_folder,
+    wait_until,
+)
 
 GOOGLE = response("google.com", "google.com 60 A 192.0.2.1")
 PING = Process(pid=4242, name="ping", path="/usr/bin/ping", parent_pid=4000, user_id=1000, container_id="c0ffee")
@@ -507,3 +523,40 @@ def test_connections_have_the_names_behind_them(folder, findings):
         wait_until(lambda: len(findings) >= 2)
     names = [{arg["name"]: arg["value"] for arg in found["args"]}["names"] for found in findings]
     assert names == [["google.com"], []]
+
+
+class Reports:
+    """A membership that handles everything, and keeps what the worker reports."""
+
+    waits, worker = False, "me"
+
+    def __init__(self):
+        self.owners = Owners("me", {"s": {"me": Span(0)}})
+        self.work = None
+
+    def receive(self, start, turn, now):
+        pass
+
+    def handle(self, turn):
+        pass
+
+    def since(self, start, turn, actor):
+        return 7
+
+    def step(self, now, work):
+        self.work = work
+
+
+def test_the_faults_of_each_signature_are_reported_to_the_group():
+    """The cache receives errors, events over the budget and missed events by signature, and the events handled."""
+    seconds, reports, found = count(step=1), Reports(), []
+    budget = TimeBudget(0.5, processor=lambda: next(seconds), monotonic=lambda: 0.0)
+    listener = Listener(Messages())
+    worker = SignatureWorker(listener, [Broken, Reporter], None, found.append, {}, budget, reports, lambda: None)
+    events = [exited()[1]] * (OFFENCES + 2)
+    worker.on_message(SCHED_PROCESS_EXIT, encode(Batch("s", 0, 0, events)), 0.0)
+    assert reports.work.handled == OFFENCES + 2
+    faults = Faults(errors=OFFENCES, over_budget=OFFENCES, muted=2)
+    assert reports.work.signatures == {"B-1": faults, "R-1": Faults(0, OFFENCES, 2)}
+    assert {finding["since"] for finding in found} == {7}
+    assert len({finding["findingId"] for finding in found}) == OFFENCES

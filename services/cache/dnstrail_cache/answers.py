@@ -20,6 +20,7 @@ from dnstrail.protocol.lookups import (
     Get,
     GetMany,
     Health,
+    Join,
     Keys,
     Lost,
     Rank,
@@ -30,6 +31,8 @@ from dnstrail.protocol.lookups import (
     Trail,
     Version,
 )
+from dnstrail.protocol.members import Members
+from dnstrail_cache.group_stats import group_stats
 from dnstrail_cache.known_connection import KnownConnection, find_connection
 from dnstrail_cache.losses import losses_by_hop, worst_cgroups
 from dnstrail_cache.state import CacheState
@@ -128,10 +131,11 @@ def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
     return {
         "image": state.image_counters,
         "admission": state.admission_counters,
-        "cache": dict(state.counters),
+        "cache": {**state.counters, **state.groups.counters},
         "lost": losses_by_hop(state.probes, state.follower.lost, state.image.counters, state.losses.total),
         "lost_by_cgroup": worst_cgroups(state.probes),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in state.probes},
+        "groups": group_stats(state.groups.living(state.clock.monotonic()), state.probes),
     }
 
 
@@ -152,6 +156,11 @@ def _health(_request: Health, state: CacheState) -> dict[str, Any]:
 @answer.register
 def _lost(request: Lost, state: CacheState) -> None:
     state.losses.note(request.worker, request.lost)
+
+
+@answer.register
+def _join(request: Join, state: CacheState) -> Members:
+    return state.groups.join(request, state.clock.monotonic())
 
 
 def _likeliest(names: AddressNames, known: KnownConnection, state: CacheState) -> list[str]:

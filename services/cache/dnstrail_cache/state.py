@@ -14,6 +14,7 @@ from dnstrail.protocol.lookups import EventTime
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_cache.cache_clock import CacheClock
+from dnstrail_cache.groups import Groups
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
 
 
@@ -24,12 +25,13 @@ class CacheState:
     The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
     `turn_times` holds the arrival times of the turns of each probe. `applied` counts events. `stream` is the clock of a
-    live stream.
+    live stream. `groups` holds the memberships of signature workers.
     """
 
     image: Image
     clock: Clock
     stream: CacheClock = field(init=False)
+    groups: Groups = field(init=False)
     follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
@@ -38,6 +40,7 @@ class CacheState:
 
     def __post_init__(self) -> None:
         self.stream = CacheClock(self.clock)
+        self.groups = Groups(self.clock.monotonic())
 
     @property
     def probes(self) -> list[Turn]:

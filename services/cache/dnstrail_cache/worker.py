@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgpack
 import structlog
+from msgspec.structs import replace
 
 from dnstrail.bus import Bus, Pusher, ServedRequest, Server, Subscriber
 from dnstrail.captured import Captured
@@ -17,6 +18,7 @@ from dnstrail.protocol.batches import Batch
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     OVERLOADED,
+    Join,
     RefusedError,
     Request,
     decode_request,
@@ -115,7 +117,7 @@ class _Worker:
         self._state.counters["requests"] += 1
         try:
             _check(served)
-            request = decode_request(served.body)
+            request = _of_user(served, decode_request(served.body))
             complete = is_complete(request, self._state.follower)
             if complete is None:
                 self._park(served, request)
@@ -145,6 +147,11 @@ class _Worker:
     def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
         self._state.counters[refused.code] += 1
         served.reply(encode_error(refused.code, str(refused), complete=complete, history=refused.history))
+
+
+def _of_user(served: ServedRequest, request: Request) -> Request:
+    """Return a request with the user of its connection, where that matters."""
+    return replace(request, user=served.user) if isinstance(request, Join) else request
 
 
 def _check(served: ServedRequest) -> None:

@@ -21,10 +21,12 @@ from dnstrail.process.terminal import json_line
 from dnstrail.signature import Signature
 from dnstrail.tracee import signature_ids
 from dnstrail.users import User
+from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_names
+from dnstrail_signatures.selected_events import topics_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
-from dnstrail_signatures.worker import push_to, run, topics_of
+from dnstrail_signatures.worker import push_to, run
 
 _EXAMPLES = examples(
     "dnstrail signatures",
@@ -54,6 +56,12 @@ _MILLISECONDS = 1000  # in a second
     show_default=True,
     help="Milliseconds of processor time that a signature may take for one event.",
 )
+@click.option(
+    "--group",
+    default=GROUP,
+    show_default=True,
+    help="The workers with which this one shares the events; none: it handles all of them.",
+)
 @user_option
 @run_dir_option
 @log_level_option
@@ -66,6 +74,7 @@ def command(
     select: tuple[str, ...],
     names: bool,
     budget: float,
+    group: str,
     user: User | None,
     run_dir: Path,
     log_level: str,
@@ -86,10 +95,11 @@ def command(
     try:
         beat = Heartbeat().beat
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus, beat=beat)
+        membership = None if dns is None or group == ALONE else join(bus, dns.client.address, group, chosen, stop, beat)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings), stop, beat) if findings else _print
         allowed = TimeBudget(budget / _MILLISECONDS)
-        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, budget=allowed, beat=beat)
+        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, budget=allowed, membership=membership, beat=beat)
     finally:
         bus.close()
 

@@ -16,6 +16,7 @@ from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.events import Event
 from dnstrail.signature import ANY, EventSelector, Finding, Signal, Signature, SignatureContext
+from dnstrail_signatures.finding_ids import FindingIds
 from dnstrail_signatures.time_budget import TimeBudget
 
 MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
@@ -46,6 +47,7 @@ class Engine:
         self._any_name: _Selecting = []
         self._sink = sink
         self._depth = 0
+        self._ids = FindingIds()
         self._logged: set[tuple[str, str]] = set()
         self._log = structlog.get_logger()
         for cls in classes:
@@ -121,7 +123,7 @@ class Engine:
     def _on_finding(self, finding: Finding) -> None:
         # Findings travel as JSON. Data that cannot is refused here, as an error of the signature that reported it.
         data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
-        finding = replace(finding, data=data)
+        finding = replace(finding, data=data, id=self._ids.of(finding))
         self.counters["findings"] += 1
         begun = self.budget.begin()
         try:
@@ -147,6 +149,7 @@ class Engine:
                     args=finding.data,
                     coverage=cause.coverage,
                     difference=cause.difference,
+                    place=("finding", finding.id),
                 )
             )
         finally:

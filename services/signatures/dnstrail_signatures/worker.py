@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, cast
@@ -11,58 +12,40 @@ from typing import Any, cast
 import msgpack
 import structlog
 
+from dnstrail.actor import actor_of
 from dnstrail.bus import Bus, Pusher, Subscriber
+from dnstrail.captured import Captured
 from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import (
     DERIVED,
-    NAMES,
-    NET_PACKET_DNS,
-    ORIGINS,
-    PUBLISHED,
     SIGNATURE_ERRORS,
     SIGNATURE_MUTED,
-    SOURCE,
     Event,
 )
-from dnstrail.events import topics_of as topics_of_events
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
-from dnstrail.protocol.event_table import ReceivedEvents
+from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
+from dnstrail.protocol.members import Work, faults
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail.signature import ANY, Finding, Signal, Signature
+from dnstrail.signature import Finding, Signal, Signature
 from dnstrail.tracee import derived_events, finding_map, signature_ids
 from dnstrail_signatures.coverage import Coverage
 from dnstrail_signatures.engine import Engine
+from dnstrail_signatures.handover import Moved, ShareOfHost, lost_turns
+from dnstrail_signatures.membership import Membership
+from dnstrail_signatures.ownership import Owners
+from dnstrail_signatures.recent import Received, RecentBatches
+from dnstrail_signatures.selected_events import origins_of, selected_names, topics_of
 from dnstrail_signatures.time_budget import TimeBudget
 
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
+_SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 Deliver = Callable[[dict[str, Any]], None]
-
-
-def topics_of(classes: Iterable[type[Signature]]) -> tuple[str, ...]:
-    """Return the topics that these signatures need: those of the events that they select, and the ends of turns."""
-    return (*topics_of_events(_selected(classes)), TURN)
-
-
-def _selected(classes: Iterable[type[Signature]]) -> set[str]:
-    """Return the names of the events that some of these signatures select. A wildcard selects no derived event."""
-    selectors = [selector for cls in classes for selector in cls.selected_events]
-    selected = {selector.name for selector in selectors if selector.source in (*ANY, SOURCE)}
-    wildcard = PUBLISHED if selected.intersection(ANY) else ()
-    return selected.intersection(NAMES).union(wildcard)
-
-
-def origins_of(classes: Iterable[type[Signature]], topic: str) -> frozenset[str]:
-    """Return the origins of the events that some of these signatures select under a topic: "host", "container"."""
-    names = {topic, *ANY, *(DERIVED if topic == NET_PACKET_DNS else ())}
-    selectors = [selector for cls in classes for selector in cls.selected_events]
-    chosen = {one.origin for one in selectors if one.source in (*ANY, SOURCE) and one.name in names}
-    return frozenset(ORIGINS if chosen.intersection(ANY) else chosen)
 
 
 def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:
@@ -89,30 +72,35 @@ def run(
     *,
     ids: Mapping[str, int] | None = None,
     budget: TimeBudget | None = None,
+    membership: Membership | None = None,
     beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
-    signatures that run are numbered. `budget` bounds the time of each signature and event. `beat` is called while the
-    loop runs.
+    signatures that run are numbered. `budget` bounds the time of each signature and event. `membership` is the group
+    with which the worker shares the events; None: it handles all of them. `beat` is called while the loop runs.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
-    worker = SignatureWorker(Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), beat)
+    worker = SignatureWorker(Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat)
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
     while not stop.is_set():
         beat()
-        bus.wait(subscriber, timeout=_POLL)
-        while not stop.is_set() and (message := subscriber.receive()) is not None:
-            worker.on_message(*message)
+        if worker.waits:
+            bus.wait(timeout=_SOON)
+        else:
+            bus.wait(subscriber, timeout=_POLL)
+        while not stop.is_set() and not worker.waits and (message := subscriber.receive()) is not None:
+            worker.on_message(*message, time.monotonic())
         worker.on_idle(time.monotonic())
     worker.close()
     engine = worker.engine
     log.info(
         "stopped",
         **engine.counters,
+        **worker.recent.counters,
         lost=dict(worker.turns.lost),
         errors_by_signature=dict(engine.errors),
         over_budget_by_signature=dict(engine.budget.exceeded),
@@ -131,6 +119,7 @@ class SignatureWorker:
         deliver: Deliver,
         ids: Mapping[str, int],
         budget: TimeBudget,
+        membership: Membership | None,
         beat: Callable[[], None],
     ) -> None:
         self._listener = listener
@@ -138,24 +127,33 @@ class SignatureWorker:
         self.engine = Engine(chosen, sources, self._on_finding, budget)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
+        self.recent = RecentBatches()
+        self._membership = membership
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
         self._beat = beat
         self._ids = ids
-        self._derived = _selected(chosen).intersection(DERIVED)
+        self._derived = selected_names(chosen).intersection(DERIVED)
         self._origins = {topic: origins_of(chosen, topic) for topic in topics_of(chosen)}
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._completed: set[str] = set()
+        self._counters: Counter[str] = Counter()
 
-    def on_message(self, topic: str, body: bytes) -> None:
+    @property
+    def waits(self) -> bool:
+        """Whether the next message has to wait for the members of the group."""
+        return self._membership is not None and self._membership.waits
+
+    def on_message(self, topic: str, body: bytes, now: float) -> None:
         """Handle one message from the bus."""
         self._beat()
         try:
             if topic == TURN:
-                self._on_turn(decode(body, Turn))
+                self._on_turn(decode(body, Turn), now)
             else:
-                self._on_batch(topic, decode(body, Batch))
+                self._on_batch(topic, decode(body, Batch), body, now)
+            self._share_work(now)
         except BadMessage as error:
             self.engine.counters["bad_bus_message"] += 1
             structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
@@ -164,24 +162,74 @@ class SignatureWorker:
         """Note that nothing waits to be received."""
         if self._listener.idle(now):
             self.engine.counters["reopened"] += 1
+        self.recent.expire(now)
+        self._share_work(now)
 
     def close(self) -> None:
         """Close the signatures, and report the last losses."""
+        if self._membership is not None:
+            self._membership.leave()
         self.engine.close()
         self._losses.close(self._all_losses())
 
-    def _on_batch(self, topic: str, batch: Batch) -> None:
+    def _share_work(self, now: float) -> None:
+        """Renew the membership; after a change of owners, handle what others left behind."""
+        if self._membership is None:
+            return
+        before = self._membership.step(now, self._work)
+        if before is not None:
+            self._take_over(before, self._membership)
+
+    def _take_over(self, before: Owners, group: Membership) -> None:
+        """Handle the recent events that this worker owns now and did not own before."""
+        self._counters["handover_lost"] += lost_turns(before, group, self.recent)
+        for each in self.recent:
+            old, new = before.share(each.start, each.turn), group.owners.share(each.start, each.turn)
+            if old.members != new.members:
+                batch = decode(each.body, Batch)
+                self._counters["twice"] += len(self._select(each.topic, batch, Moved(old, new, batch.host)))
+                self._handle(each.topic, batch, Moved(new, old, batch.host))
+
+    @property
+    def _work(self) -> Work:
+        engine = self.engine
+        return Work(**self._counters, signatures=faults(engine.errors, engine.budget.exceeded, engine.budget.missed))
+
+    def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
         self.turns.batch(topic, batch)
         self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
-        mark = (batch.start, batch.turn)
-        coverage = self.coverage.of(batch.start)
-        received = cast("ReceivedEvents", batch.events)  # as `decode` makes it
-        wanted = received.of_origin(self._origins.get(topic, frozenset()))
-        if len(wanted) < len(received):
-            self.engine.counters["skipped"] += len(received) - len(wanted)
-        difference = self.turns.difference(batch.start)
+        handled = self._handle(topic, batch, self._share_of(topic, batch, body, now))
+        if handled < len(batch.events):
+            self.engine.counters["skipped"] += len(batch.events) - handled
+
+    def _share_of(self, topic: str, batch: Batch, body: bytes, now: float) -> ShareOfHost | None:
+        """Return the actors whose events this worker handles, None for all; keep the batch for later owners."""
+        if self._membership is None:
+            return None
+        self._membership.receive(batch.start, batch.turn, now)
+        self.recent.add(Received(now, topic, batch.start, batch.turn, body))
+        share = self._membership.owners.share(batch.start, batch.turn)
+        return None if share.whole else ShareOfHost(share, batch.host)
+
+    def _handle(self, topic: str, batch: Batch, actors: ActorFilter | None) -> int:
+        """Pass the events on whose origins are selected and whose actors are wanted; return their number."""
+        wanted = self._select(topic, batch, actors)
+        if not wanted:
+            return 0
+        self._counters["handled"] += len(wanted)
+        mark, coverage = (batch.start, batch.turn), self.coverage.of(batch.start)
+        difference, batch_place = self.turns.difference(batch.start), (topic, batch.sequence)
         events = [
-            Event(topic, captured, mark, batch.host, coverage=coverage, difference=difference) for captured in wanted
+            Event(
+                topic,
+                captured,
+                mark,
+                batch.host,
+                coverage=coverage,
+                difference=difference,
+                place=(*batch_place, place),
+            )
+            for place, captured in wanted
         ]
         named = self._names.fill(events)
         for event in named:
@@ -190,12 +238,21 @@ class SignatureWorker:
                 self.engine.on_event(event)
                 for derived in derived_events(event, self._derived):
                     self.engine.on_event(derived)
+        return len(wanted)
 
-    def _on_turn(self, turn: Turn) -> None:
+    def _select(self, topic: str, batch: Batch, actors: ActorFilter | None) -> list[tuple[int, Captured]]:
+        received = cast("ReceivedEvents", batch.events)  # as `decode` makes it
+        return received.select(self._origins.get(topic, frozenset()), actors)
+
+    def _on_turn(self, turn: Turn, now: float) -> None:
+        if self._membership is not None:
+            self.recent.begin(turn.start, turn.turn)
+            self._membership.receive(turn.start, turn.turn, now)
+            self._membership.handle(turn)
         self.turns.turn(turn)
         self._listener.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
-        self._losses.note(self._all_losses(), time.monotonic())
+        self._losses.note(self._all_losses(), now)
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
             with lookups_after((turn.start, turn.turn)):
@@ -211,4 +268,9 @@ class SignatureWorker:
         return {**self.turns.lost, **{reason: count for reason, count in of_signatures.items() if count}}
 
     def _on_finding(self, finding: Finding) -> None:
-        self._deliver(finding_map(finding, self._ids))
+        self._deliver(finding_map(finding, self._ids, self._since(finding.event)))
+
+    def _since(self, event: Event) -> int | None:
+        if self._membership is None or event.mark is None:
+            return None
+        return self._membership.since(*event.mark, actor_of(event.captured, event.host_name))

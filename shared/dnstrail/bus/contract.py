@@ -74,6 +74,11 @@ class ServedRequest(Protocol):
     body: bytes
     fault: str
 
+    @property
+    def user(self) -> int | None:
+        """The user id of the process at the other end; None if the bus does not know it."""
+        ...
+
     def reply(self, body: bytes) -> bool:
         """Send the reply; a client that has left is no error.
 
@@ -99,6 +104,14 @@ class Requester(Endpoint, Protocol):
 
         A later request never receives the reply to an earlier one.
         """
+        ...
+
+    def send(self, body: bytes) -> bool:
+        """Send a request without waiting; False if it cannot be sent now. It replaces an unanswered one."""
+        ...
+
+    def reply(self) -> bytes | None:
+        """Return the reply to the request that was sent last, or None if none has arrived."""
         ...
 
 

@@ -127,12 +127,20 @@ class _Subscriber(_End):
 
 
 class _ServedRequest:
-    def __init__(self, server: _Server, frames: Frames) -> None:
+    def __init__(self, server: _Server, client: zmq.Frame, sent: Frames) -> None:
         self._server = server
-        self.client, *sent = frames  # ROUTER puts the client before every request
+        self._first = client  # ROUTER puts the client before every request
+        self.client = client.bytes
         self.fault = _fault_of(sent)
         self.body = b"" if self.fault else sent[-1]
         self._envelope = [self.client, *(_start_of(sent) if self.fault else sent[:-1])]
+
+    @property
+    def user(self) -> int | None:
+        """The user at the other end of a unix socket, as the kernel states it: `host:user:group:process`."""
+        with suppress(zmq.ZMQError, ValueError, IndexError):
+            return int(str(self._first.get("Peer-Address")).rsplit(":", 3)[1])
+        return None
 
     def reply(self, body: bytes) -> bool:
         return self._server.send_reply(self.client, [*self._envelope, body])
@@ -159,8 +167,11 @@ class _Server(_End):
         self._unread = UnreadReplies()
 
     def receive(self) -> _ServedRequest | None:
-        frames = self.receive_frames()
-        return None if frames is None else _ServedRequest(self, frames)
+        try:
+            client = self.socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+        return _ServedRequest(self, client, self.socket.recv_multipart())
 
     def send_reply(self, client: bytes, frames: Frames) -> bool:
         size = len(frames[-1])
@@ -181,6 +192,13 @@ class _Requester(_End):
             return self.socket.recv()
         except zmq.Again:
             return None
+
+    def send(self, body: bytes) -> bool:
+        return self.send_frames([body], zmq.NOBLOCK)
+
+    def reply(self) -> bytes | None:
+        frames = self.receive_frames()
+        return None if frames is None else frames[-1]
 
 
 class _Pusher(_End):

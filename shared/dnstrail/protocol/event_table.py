@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import msgspec
 
@@ -39,6 +39,27 @@ class _Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     process: int
 
 
+class _Addressed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The part of an event by which its client is known."""
+
+    process: int
+    timestamp: int
+    payload: bytes = b""
+    flow: Flow | None = None
+
+
+class ActorFilter(Protocol):
+    """The actors whose events are wanted (dnstrail/actor.py)."""
+
+    def owns_process(self, process: Process) -> bool:
+        """Return whether the events of a process are wanted."""
+        ...
+
+    def owns_client(self, flow: Flow | None, payload: bytes) -> bool:
+        """Return whether an event without a process is wanted."""
+        ...
+
+
 class WireEvents(msgspec.Struct, frozen=True, array_like=True):
     """Events, and what they share: containers (id, name, image), and processes without thread and container."""
 
@@ -54,6 +75,7 @@ def _refuse_extension(code: int, _data: memoryview) -> None:
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(WireEvent, ext_hook=_refuse_extension).decode
 _HEAD = msgspec.msgpack.Decoder(_Head).decode
+_DECODE_ADDRESSED = msgspec.msgpack.Decoder(_Addressed).decode
 
 
 class EventTable:
@@ -159,19 +181,25 @@ class ReceivedEvents(Sequence[Captured]):
         for raw in self._raw:
             yield self._row(raw)
 
-    def of_origin(self, origins: Container[str]) -> list[Captured]:
-        """Return the events whose process is on the host ("host") or in a container ("container"), as is wanted.
+    def select(self, origins: Container[str], actors: ActorFilter | None = None) -> list[tuple[int, Captured]]:
+        """Return the places and events whose origin ("host" or "container") and whose actor are wanted.
 
-        The others are not decoded.
+        The others are not decoded; of an event without a process, the flow alone.
         """
-        found = ["container" if process.container_id else "host" for process in self._processes]
-        unwanted = {index for index, origin in enumerate(found) if origin not in origins}
+        unwanted = {index for index, process in enumerate(self._processes) if _origin(process) not in origins}
         if "host" not in origins:
             unwanted.add(_NOBODY)
-        if not unwanted:
-            return [*self]
+        if actors is not None:
+            unwanted.update(index for index, process in enumerate(self._processes) if not actors.owns_process(process))
+        elif not unwanted:
+            return [*enumerate(self)]
         try:
-            return [self._decoded(raw) for raw in self._raw if _HEAD(raw).process not in unwanted]
+            return [
+                (place, self._decoded(raw))
+                for place, raw in enumerate(self._raw)
+                if (process := _HEAD(raw).process) not in unwanted
+                and (process >= 0 or actors is None or actors.owns_client(*_client_of(raw)))
+            ]
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadMessage(f"bad event: {error}") from error
 
@@ -198,6 +226,15 @@ def rows_of(events: Sequence[Captured]) -> Iterator[tuple[Captured | WireEvent, 
     if isinstance(events, ReceivedEvents):
         return events.rows()
     return ((event, event.process) for event in events)
+
+
+def _origin(process: Process) -> str:
+    return "container" if process.container_id else "host"
+
+
+def _client_of(raw: msgspec.Raw) -> tuple[Flow | None, bytes]:
+    event = _DECODE_ADDRESSED(raw)
+    return event.flow, event.payload
 
 
 def _joined(entry: WireProcess, containers: list[tuple[str, str, str]]) -> Process:

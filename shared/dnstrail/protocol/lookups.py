@@ -17,6 +17,7 @@ from dnstrail.dns.names import address_text
 from dnstrail.errors import BadMessage, DnstrailError
 from dnstrail.events import NAMES, SIGNATURE_ERRORS, SIGNATURE_MUTED
 from dnstrail.protocol.batches import TURN, Count, Mark, unpack
+from dnstrail.protocol.members import MAX_STARTS, Name, Progress, Work
 
 VERSION = 1
 MAX_MESSAGE = 1 << 20  # bytes
@@ -209,6 +210,20 @@ class Lost(Request, frozen=True, kw_only=True):
             raise RefusedError(BAD_REQUEST, "lost without the name of a worker")
         if unknown := self.lost.keys() - {*NAMES, TURN, SIGNATURE_ERRORS, SIGNATURE_MUTED}:
             raise RefusedError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
+
+
+class Join(Request, frozen=True, kw_only=True):
+    """A worker's membership in a group, for three seconds. Replies with all members of the group.
+
+    `user` is the user of the connection: the cache sets it, whatever the request contains.
+    """
+
+    group: Name
+    worker: Name
+    progress: Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MAX_STARTS)] = ()
+    work: Work = Work()
+    leave: bool = False
+    user: int | None = None
 
 
 def encode_request(op: str, **fields: object) -> bytes:

@@ -18,11 +18,14 @@ def event_map(event: Event, *, parse_arguments: bool = False) -> dict[str, Any]:
     return _map(event, event.event_name, event_id(event.event_name, BUILTIN_IDS), args)
 
 
-def finding_map(finding: Finding, signatures: Mapping[str, int] = BUILTIN_IDS) -> dict[str, Any]:
+def finding_map(
+    finding: Finding, signatures: Mapping[str, int] = BUILTIN_IDS, since: int | None = None
+) -> dict[str, Any]:
     """Return a finding as the event that it becomes.
 
     Its data are the arguments. `triggeredBy` is the event that led to it. `coverage` is the part of the events of the
     last seconds that had reached the signature by then. `signatures` holds the ids of the events of all signatures.
+    `since` is the wall time (ns) since when the worker has received all events of the actor, None if it is unknown.
     """
     cause, metadata = finding.event, finding.metadata
     args = finding_args(finding.data)
@@ -35,7 +38,12 @@ def finding_map(finding: Finding, signatures: Mapping[str, int] = BUILTIN_IDS) -
         }
         args.append({"name": "triggeredBy", "type": "unknown", "value": triggered_by})
     shaped = _map(cause, metadata.event_name, event_id(metadata.event_name, signatures), args)
-    own = {"networkNamespace": shaped.pop("networkNamespace"), "coverage": cause.coverage}
+    own = {
+        "networkNamespace": shaped.pop("networkNamespace"),
+        "coverage": cause.coverage,
+        "findingId": finding.id,
+        "since": since,
+    }
     shaped["metadata"] = {
         "Version": metadata.version,
         "Description": metadata.description,

@@ -226,3 +226,13 @@ def test_a_record_of_an_unknown_kind_is_ignored(translator):
 def test_calls_of_getaddrinfo_are_ignored_unless_they_are_watched(translator):
     """Without GetaddrinfoCalls the record of a call yields no event."""
     assert translator.events(packet(b"", kind=records.RESOLVED)) == []
+
+
+def test_a_server_on_the_host_of_the_client_has_seen_its_asker(translator):
+    """The capture at the client lacks `asker_seen`; the one at the server has it."""
+    query = response_to("a.test")[:2] + b"\1\0" + response_to("a.test")[4:]
+    asked = {"sport": 4000, "dport": 53, "saddr": CLIENT, "daddr": SERVER}
+    _, sent = only(translator.events(packet(query, **asked, egress=1)))
+    _, received = only(translator.events(packet(query, **asked, cookie=78, pid=PID + 1)))
+    assert (sent.flow.role, sent.args) == ("client", {})
+    assert (received.flow.role, received.args) == ("server", {"asker_seen": True})

@@ -55,13 +55,13 @@ def test_unwanted_origins_are_not_decoded() -> None:
     """Events of other origins are skipped by their process alone, even if the rest of them is bad."""
     events = [Captured(0, process=SHELL), Captured(1, process=ON_HOST), Captured(2), Captured(3, process=OTHER)]
     found = received(*events).events
-    assert [event.timestamp for event in found.of_origin({"container"})] == [0, 3]
-    assert [event.timestamp for event in found.of_origin({"host"})] == [1, 2]
-    assert found.of_origin({"host", "container"}) == events
+    assert [event.timestamp for _, event in found.select({"container"})] == [0, 3]
+    assert [event.timestamp for _, event in found.select({"host"})] == [1, 2]
+    assert [event for _, event in found.select({"host", "container"})] == events
     bad = decode(wire([-1, "no time"]), Batch).events
-    assert bad.of_origin({"container"}) == []
+    assert bad.select({"container"}) == []
     with pytest.raises(BadMessage):
-        bad.of_origin({"host"})
+        bad.select({"host"})
 
 
 def test_further_elements_of_an_event_are_ignored() -> None:

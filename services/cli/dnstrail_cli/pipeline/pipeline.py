@@ -56,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
         if self.findings:
             workers["signatures"] = [
                 *unprivileged,
+                *("--group", "none"),
                 *_each("--select", self.findings),
                 *_each("--signatures", map(str, self.signatures)),
                 *([] if self.cache else ["--no-cache"]),

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.captured import CLIENT, Captured, Flow, Process
+from dnstrail.captured import ASKER_SEEN, CLIENT, Captured, Flow, Process
 from dnstrail.dns.names import V4_MAPPED
 from dnstrail.events import (
     GETADDRINFO,
@@ -25,6 +25,7 @@ from dnstrail.events import (
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
+from dnstrail_probe.host.askers import Askers
 from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.packets.assembly import Assembly
@@ -58,6 +59,7 @@ class RecordTranslator:
         self._counters = counters
         self._getaddrinfo = getaddrinfo
         self._resolvers = ResolvConf(counters, _RESOLV_CONF)
+        self._askers = Askers()
         self._translators: dict[int, Callable[[bytes], Captures]] = {
             records.PACKET: self._packet,
             records.CONNECT: self._connection,
@@ -105,7 +107,17 @@ class RecordTranslator:
         found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answers(packet, found)
-        return found
+        return [self._nearest(name, event, client=client) for name, event in found]
+
+    def _nearest(self, name: str, event: Captured, *, client: bool) -> tuple[str, Captured]:
+        """Return an event, with `asker_seen` if the message was also captured nearer to its asker."""
+        process = event.process.pid if event.process else 0
+        flow = event.flow
+        if name != NET_PACKET_DNS or flow is None:
+            return name, event
+        if not self._askers.seen(flow, process, event.payload, event.timestamp, client=client):
+            return name, event
+        return name, msgspec.structs.replace(event, args={**event.args, ASKER_SEEN: True})
 
     def _on_dns_port(self, packet: records.PacketRecord) -> bool:
         return packet.sport in self._ports or packet.dport in self._ports or packet.meant_port in self._ports

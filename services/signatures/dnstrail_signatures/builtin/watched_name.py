@@ -21,7 +21,7 @@ _first_label = re.compile(r"(?:[^.\\]|\\.)*\.?", re.DOTALL).match  # a backslash
 
 
 class WatchedName(Signature):
-    """Reports the addresses of a watched name, or of a name below one, as the cache holds them.
+    """Reports the addresses of a watched name, or of a name below one, as the cache holds them: once for a question.
 
     The list is a file with one name on each line; `#` starts a comment. The environment variable DNSTRAIL_WATCH_LIST
     names a list other than the one that ships with dnstrail.
@@ -59,7 +59,7 @@ class WatchedName(Signature):
 
     def on_event(self, event: Event) -> None:
         """Check the question of an answer, and all aliases of it, against the list."""
-        if event.question is None or not event.answers:
+        if event.question is None or not event.answers or not event.at_asker:
             return
         name = event.question.name
         watched = self._find(_reached(name, event.answers))

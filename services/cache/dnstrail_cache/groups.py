@@ -1,0 +1,115 @@
+"""The groups of signature workers: who is a member, and what each has handled (docs/signatures.md)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
+from dnstrail.protocol.members import EXPIRY, Member, Members, Progress, Work
+
+MAX_MEMBERS = 64  # of one group, with those that have left
+MAX_GROUPS = 64
+MAX_GROUPS_OF_USER = 8
+REMEMBERED = 20.0  # seconds for which a member that has left is reported
+
+GroupKey = tuple[int | None, str]  # the user of its members, and its name
+
+
+@dataclass(slots=True)
+class Membership:
+    """One member: what it reported last, and when (monotonic)."""
+
+    renewed: float
+    progress: tuple[Progress, ...] = ()
+    work: Work = field(default_factory=Work)
+    left: bool = False
+
+
+@dataclass(slots=True)
+class Group:
+    """The members of one group by name. `epoch` counts their changes."""
+
+    epoch: int = 0
+    members: dict[str, Membership] = field(default_factory=dict)
+
+
+class Groups:
+    """All groups, in bounded memory.
+
+    A group belongs to one user: the processes of another user are never members of it, so that they cannot take its
+    work away. A living member never gives way to a new one.
+    """
+
+    def __init__(self, started: float) -> None:
+        self.counters: Counter[str] = Counter()
+        self._started = started
+        self._groups: dict[GroupKey, Group] = {}
+
+    def join(self, request: Join, now: float) -> Members:
+        """Begin, renew or end a membership, and return all members of its group.
+
+        Raises:
+            RefusedError: there are too many groups or members.
+        """
+        group = self._group((request.user, request.group), now)
+        member = group.members.get(request.worker)
+        if member is None:
+            member = self._admit(group, request.worker, now)
+        if member.left != request.leave:
+            group.epoch += 1
+        member.renewed, member.left = now, request.leave
+        member.progress, member.work = request.progress, request.work
+        members = tuple(Member(name, one.progress, one.left) for name, one in group.members.items())
+        return Members(group.epoch, now - self._started >= EXPIRY, members)
+
+    def living(self, now: float) -> Iterator[tuple[GroupKey, Group]]:
+        """Yield the groups that have members, those that have left among them."""
+        for key in [*self._groups]:
+            self._expire(key, now)
+        yield from self._groups.items()
+
+    def _group(self, key: GroupKey, now: float) -> Group:
+        self._expire(key, now)
+        if key not in self._groups:
+            self._make_room(key[0], now)
+            self._groups[key] = Group()
+        return self._groups[key]
+
+    def _make_room(self, user: int | None, now: float) -> None:
+        if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
+            for key in [*self._groups]:
+                self._expire(key, now)
+        if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
+            self.counters["join_refused"] += 1
+            raise RefusedError(OVERLOADED, f"{len(self._groups)} groups of signature workers; no room for another")
+
+    def _of_user(self, user: int | None) -> int:
+        return sum(of == user for of, _ in self._groups)
+
+    def _admit(self, group: Group, name: str, now: float) -> Membership:
+        if len(group.members) >= MAX_MEMBERS:
+            left = next((one for one, member in group.members.items() if member.left), None)
+            if left is None:
+                self.counters["join_refused"] += 1
+                raise RefusedError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
+            del group.members[left]
+        group.epoch += 1
+        member = group.members[name] = Membership(now)
+        return member
+
+    def _expire(self, key: GroupKey, now: float) -> None:
+        """End the memberships that were not renewed, and forget those that ended long ago."""
+        group = self._groups.get(key)
+        if group is None:
+            return
+        for name, member in [*group.members.items()]:
+            if not member.left and now - member.renewed >= EXPIRY:
+                member.left = True
+                group.epoch += 1
+                self.counters["members_expired"] += 1
+            if now - member.renewed >= REMEMBERED:
+                del group.members[name]
+        if not group.members:
+            del self._groups[key]

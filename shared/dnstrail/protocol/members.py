@@ -1,0 +1,78 @@
+"""The members of a group of signature workers, as the cache keeps them (operation `join`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import msgspec
+
+from dnstrail.protocol.batches import Count
+
+EXPIRY = 3.0  # seconds without a renewal after which a membership expires
+RENEWAL = 1.0  # seconds between two renewals
+MAX_STARTS = 64  # starts of probes in one `join`
+MAX_SIGNATURES = 64  # whose faults one worker reports
+MAX_NAME = 128  # characters of the name of a worker, a group or a start
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True):
+    """The events of one start of a probe that a worker has handled.
+
+    `first` is the turn from which it handles its share, None while that is open. `last` is the last turn that it has
+    handled, -1 before the first. `published` counts the events of the start until then, and `time` is the clock of the
+    probe then, in ns.
+    """
+
+    start: Name
+    first: Count | None
+    last: Annotated[int, msgspec.Meta(ge=-1, lt=1 << 53)]
+    published: Count = 0
+    time: int = 0
+
+
+class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The events that a signature failed to handle, took too long for, or did not receive while it was muted."""
+
+    errors: Count = 0
+    over_budget: Count = 0
+    muted: Count = 0
+
+
+class Work(msgspec.Struct, frozen=True):
+    """The events that a worker has handled, and those that another worker handles, too; the turns that were lost.
+
+    `signatures` holds the faults by the id of the signature, of at most MAX_SIGNATURES signatures.
+    """
+
+    handled: Count = 0
+    twice: Count = 0
+    handover_lost: Count = 0
+    signatures: Annotated[dict[Name, Faults], msgspec.Meta(max_length=MAX_SIGNATURES)] = {}
+
+
+def faults(errors: Counter[str], over_budget: Counter[str], muted: Counter[str]) -> dict[str, Faults]:
+    """Return the faults of the signatures that have most of them."""
+    worst = (errors + over_budget + muted).most_common(MAX_SIGNATURES)
+    return {name[:MAX_NAME] or "unnamed": Faults(errors[name], over_budget[name], muted[name]) for name, _ in worst}
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A member of a group. One that has left handles nothing beyond the `last` turns of its progress."""
+
+    worker: str
+    progress: tuple[Progress, ...] = ()
+    left: bool = False
+
+
+class Members(msgspec.Struct, frozen=True):
+    """The reply to `join`: the members, and the number of changes among them so far.
+
+    `settled` is False while members may be missing, since the cache has just started.
+    """
+
+    epoch: int
+    settled: bool
+    members: tuple[Member, ...]

@@ -1,0 +1,170 @@
+"""The groups of signature workers at the cache: memberships expire, are bounded, and belong to one user."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
+from dnstrail.protocol.lookups import Join, RefusedError
+from dnstrail.protocol.members import EXPIRY, Progress, Work
+from dnstrail_cache.group_stats import group_stats
+from dnstrail_cache.groups import MAX_GROUPS, MAX_GROUPS_OF_USER, MAX_MEMBERS, REMEMBERED, Groups
+from live.workers import FakeClock, asker, cache, probe, short_folder, wait_until_seen
+
+BEGIN = 100.0
+EXIT = SCHED_PROCESS_EXIT, Captured(1, process=Process(1))
+
+
+def join(groups, worker, now=BEGIN, *, group="g", user=1000, leave=False, progress=()):
+    return groups.join(Join(group=group, worker=worker, user=user, leave=leave, progress=progress), now)
+
+
+def living(members):
+    return {member.worker for member in members.members if not member.left}
+
+
+@pytest.fixture
+def groups():
+    return Groups(BEGIN)
+
+
+def test_the_members_of_a_group_are_reported(groups):
+    """A reply contains all members of the group with their progress, and counts their changes."""
+    join(groups, "a", progress=(Progress("s", 0, 7),))
+    reply = join(groups, "b")
+    assert living(reply) == {"a", "b"}
+    assert reply.members[0].progress == (Progress("s", 0, 7),)
+    assert (reply.epoch, join(groups, "b").epoch) == (2, 2)
+
+
+def test_a_membership_expires_and_is_remembered_for_a_while(groups):
+    """A member that does not renew has left after three seconds; its last progress is reported for 20 seconds."""
+    join(groups, "a", progress=(Progress("s", 0, 7),))
+    assert living(join(groups, "b", BEGIN + EXPIRY - 0.01)) == {"a", "b"}
+    reply = join(groups, "b", BEGIN + EXPIRY)
+    assert living(reply) == {"b"}
+    assert reply.members[0].progress == (Progress("s", 0, 7),)
+    assert groups.counters["members_expired"] == 1
+    assert len(join(groups, "b", BEGIN + REMEMBERED).members) == 1
+
+
+def test_a_member_can_leave_and_return(groups):
+    """A member that leaves has left at once, and is a member again when it renews."""
+    join(groups, "a")
+    join(groups, "a", leave=True)
+    assert living(join(groups, "b")) == {"b"}
+    assert living(join(groups, "a")) == {"a", "b"}
+
+
+def test_a_cache_that_has_just_started_says_so(groups):
+    """For three seconds members may be missing, since each of them renews once in a second."""
+    assert not join(groups, "a", BEGIN + EXPIRY - 0.01).settled
+    assert join(groups, "a", BEGIN + EXPIRY).settled
+
+
+def test_100_000_names_take_no_work_away(groups):
+    """A living member never gives way to another name: further names are refused and counted, in bounded memory."""
+    join(groups, "honest")
+    refused = 0
+    for number in range(100_000):
+        try:
+            join(groups, f"name {number}")
+        except RefusedError:
+            refused += 1
+    assert refused == groups.counters["join_refused"] == 100_000 - (MAX_MEMBERS - 1)
+    assert "honest" in living(join(groups, "honest"))
+    assert len(join(groups, "honest").members) == MAX_MEMBERS
+
+
+def test_one_that_has_left_gives_way_to_a_new_member(groups):
+    """A full group takes a new member in the place of one that has left."""
+    for number in range(MAX_MEMBERS):
+        join(groups, f"name {number}")
+    join(groups, "name 5", leave=True)
+    assert "new" in living(join(groups, "new"))
+    assert len(join(groups, "new").members) == MAX_MEMBERS
+
+
+def test_a_stranger_is_no_member_of_the_group_of_another_user(groups):
+    """The members of a group are processes of one user: another user cannot own any of its actors."""
+    join(groups, "worker", user=991)
+    join(groups, "stranger", user=1000)
+    assert living(join(groups, "worker", user=991)) == {"worker"}
+
+
+@pytest.mark.parametrize(
+    ("most", "users"), [(MAX_GROUPS_OF_USER, [1]), (MAX_GROUPS, range(1000))], ids=["of a user", "in all"]
+)
+def test_groups_are_bounded(groups, most, users):
+    """A user has at most 8 groups, and all users have 64; a group without members makes room."""
+    for number in range(most):
+        join(groups, "a", group=f"g{number}", user=users[number % len(users)])
+    with pytest.raises(RefusedError):
+        join(groups, "a", group="more", user=users[0])
+    assert groups.counters["join_refused"] == 1
+    assert living(join(groups, "a", BEGIN + REMEMBERED, group="more", user=users[0])) == {"a"}
+
+
+def test_the_lag_of_a_member_is_what_the_cache_received_after_it():
+    """`stats` shows the share of each member, and its lag in events and seconds."""
+    with short_folder() as folder, cache(folder) as address, asker(address) as client:
+        with probe(folder, live=True, clock=(clock := FakeClock(wall=1000.0))) as publishing:
+            behind = (publishing.start, 0, 0, 0, 1_000_000_000_000)
+            clock.advance(2.5)
+            mark = publishing.turn(*[EXIT] * 3)
+            wait_until_seen(client, mark)
+        faults = {"S-1": {"errors": 3, "muted": 1}}
+        client.ask(
+            "join", group="g", worker="a", progress=[behind], work={"handled": 30, "twice": 2, "signatures": faults}
+        )
+        client.ask("join", group="g", worker="b", work={"handled": 10})
+        groups = client.ask("stats")["data"]["groups"]
+    [members] = [group["members"] for group in groups.values()]
+    assert members["a"] == {
+        "share": 0.75,
+        "handled": 30,
+        "handled_twice": 2,
+        "handover_lost_turns": 0,
+        "lag_events": 3,
+        "lag_seconds": 2.5,
+        "signatures": {"S-1": {"errors": 3, "muted": 1}},
+    }
+    assert members["b"]["share"] == 0.25
+
+
+def test_the_user_of_a_connection_is_the_one_that_the_kernel_states():
+    """A request cannot claim another user."""
+    with short_folder() as folder, cache(folder) as address, asker(address) as client:
+        client.ask("join", group="g", worker="a", user=os.geteuid() + 1)
+        assert [*client.ask("stats")["data"]["groups"]] == [f"g of user {os.geteuid()}"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"group": "g"},
+        {"group": "", "worker": "a"},
+        {"group": "g" * 129, "worker": "a"},
+        {"group": "g", "worker": "a" * 129},
+        {"group": "g", "worker": "a", "progress": [["s", 0, 0, 0, 0]] * 65},
+        {"group": "g", "worker": "a", "progress": [["s", -1, 0, 0, 0]]},
+        {"group": "g", "worker": "a", "work": {"handled": -1}},
+    ],
+    ids=["no worker", "no group", "long group", "long worker", "many starts", "bad turn", "bad count"],
+)
+def test_a_bad_join_is_refused(fields):
+    """A request outside its limits is refused, and makes no group."""
+    with short_folder() as folder, cache(folder) as address, asker(address) as client:
+        assert client.ask("join", **fields)["error"] == "bad_request"
+        assert client.ask("stats")["data"]["groups"] == {}
+
+
+def test_members_that_have_left_are_counted_apart(groups):
+    """The shares are those of living members."""
+    join(groups, "a")
+    groups.join(Join(group="g", worker="b", user=1, work=Work(handled=5)), BEGIN)
+    join(groups, "a", leave=True)
+    stats = group_stats(groups.living(BEGIN), [])
+    assert stats["g of user 1000"] == {"epoch": 2, "left": 1, "members": {}}

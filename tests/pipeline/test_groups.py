@@ -1,0 +1,106 @@
+"""Signature workers of one group, as processes: they share the events of a probe, and none is missed or found twice."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+
+import pytest
+
+from live.groups import CLIENTS, events, group, numbers
+from live.processes import run_dir, wait_until
+from live.workers import probe
+
+TURN = 10  # events
+EVENTS = 1600
+
+
+@pytest.fixture
+def folder():
+    with run_dir() as folder:
+        yield folder
+
+
+def play(publishing, first, count):
+    """Publish events in turns; return after the last one."""
+    for begin in range(first, first + count, TURN):
+        publishing.turn(*events(begin, TURN))
+
+
+def test_three_workers_share_the_clients(folder):
+    """Each event is found once, the events of one client by one worker, and no worker has less than 15 %."""
+    with group(folder, 3) as workers, probe(folder, live=True, subscribers=4) as publishing:
+        play(publishing, 0, EVENTS)
+        found = workers.await_findings(EVENTS)
+        clients = [{number % CLIENTS for number in numbers(workers.findings(one)).values()} for one in range(3)]
+        assert sorted(numbers(found).values()) == [*range(EVENTS)]
+        assert len(found) == EVENTS
+        assert sum(map(len, clients)) == CLIENTS
+        assert min(map(len, clients)) >= 0.15 * CLIENTS
+        wait_until(lambda: {one["lag_events"] for one in workers.members().values()} == {0}, "no lag")
+        assert sum(one["handled"] for one in workers.members().values()) == EVENTS
+
+
+def test_the_events_of_a_killed_worker_are_handled_by_others(folder):
+    """A worker that is killed in the middle leaves no event behind: its successors handle those after its last mark."""
+    with group(folder, 3) as workers, probe(folder, live=True, subscribers=4) as publishing:
+        play(publishing, 0, EVENTS // 2)
+        wait_until(lambda: workers.count(0), "a finding")
+        workers.processes[0].send_signal(signal.SIGKILL)
+        play(publishing, EVENTS // 2, EVENTS // 2)
+        found = numbers(workers.await_findings(EVENTS))
+        assert sorted(found.values()) == [*range(EVENTS)]
+        workers.await_members(2)
+
+
+def test_a_worker_that_joins_takes_its_share_over(folder):
+    """A fourth worker handles events of its own after some time, and no event is missed meanwhile."""
+    with group(folder, 3) as workers, probe(folder, live=True, subscribers=4) as publishing:
+        played = 0
+
+        def play_more():
+            nonlocal played
+            play(publishing, played, TURN)
+            played += TURN
+            return workers.count(3)
+
+        play_more()
+        workers.start()
+        wait_until(play_more, "a finding of the fourth worker")
+        found = numbers(workers.await_findings(played))
+        assert sorted(found.values()) == [*range(played)]
+
+
+def test_a_worker_that_leaves_hands_over_at_once(folder):
+    """A worker that ends reports its last turn: the others handle what comes after it, and nothing twice."""
+    with group(folder, 2) as workers, probe(folder, live=True, subscribers=3) as publishing:
+        play(publishing, 0, 600)
+        workers.await_findings(600)
+        workers.processes[0].terminate()
+        workers.processes[0].wait()
+        play(publishing, 600, 600)
+        found = workers.await_findings(1200)
+        assert sorted(numbers(found).values()) == [*range(1200)]
+        assert len(found) == 1200
+
+
+def test_workers_without_a_group_handle_all_events(folder):
+    """With `--group none` a worker handles every event, and is no member."""
+    with group(folder, 1) as workers:
+        workers.start("--group", "none")
+        with probe(folder, live=True, subscribers=3) as publishing:
+            play(publishing, 0, 100)
+            wait_until(lambda: workers.count(0) + workers.count(1) == 200, "the findings of both")
+        assert len(numbers(workers.all_findings())) == 100
+        assert len(workers.members()) == 1
+
+
+def test_two_groups_each_handle_all_events(folder):
+    """Each group handles every event, with findings of the same ids."""
+    with group(folder, 1) as workers:
+        workers.start("--group", "second")
+        workers.await_members(2)
+        with probe(folder, live=True, subscribers=3) as publishing:
+            play(publishing, 0, 100)
+            wait_until(lambda: workers.count(0) + workers.count(1) == 200, "the findings of both")
+        assert set(Counter(finding["findingId"] for finding in workers.all_findings()).values()) == {2}
