@@ -503,7 +503,7 @@ def test_a_slow_subscriber_of_a_file_loses_nothing(folder):
 
         def stands_still():
             looks = source.looks
-            return looks > 500 and not held.wait(0.3) and source.looks == looks
+            return looks > 100 and not held.wait(0.3) and source.looks == looks
 
         wait_until(stands_still, "the source to be held up")
         assert source.looks < len(chunks)
