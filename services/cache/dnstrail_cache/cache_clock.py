@@ -63,6 +63,11 @@ class CacheClock:
         shift = self._shifts.get(start)
         return 0 if shift is None else shift.least
 
+    def delay_of(self, start: str) -> int:
+        """Return by how much the last turn of a probe was slower than its fastest turn (ns)."""
+        shift = self._shifts.get(start)
+        return 0 if shift is None else shift.last - shift.least
+
 
 class _Shift:
     """The smallest difference to the clock of one probe within the present window and the window before.
@@ -71,13 +76,14 @@ class _Shift:
     of two hosts drift apart slowly, so a difference counts only for a while.
     """
 
-    __slots__ = ("_before", "_since", "_young", "least")
+    __slots__ = ("_before", "_since", "_young", "last", "least")
 
     def __init__(self) -> None:
         self._since: int | None = None
-        self._young = self._before = self.least = 0
+        self._young = self._before = self.least = self.last = 0
 
     def note(self, now: int, difference: int) -> None:
+        self.last = difference
         if self._since is None:
             self._since, self._young, self._before = now, difference, difference
         elif now - self._since > _WINDOW:

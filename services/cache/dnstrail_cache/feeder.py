@@ -104,7 +104,7 @@ class Feeder:
                 self._report(event, batch)
             if number % _EVENTS_AT_ONCE == 0:
                 yield True
-        state.applied += len(batch.events)
+        state.applied[topic] += len(batch.events)
 
     def _end_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live

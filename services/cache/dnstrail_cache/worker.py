@@ -51,13 +51,16 @@ def run(
     unmatched: str = "auto",
     pusher: Pusher | None = None,
     beat: Callable[[], None] = lambda: None,
+    observe: Callable[[CacheState], None] = lambda _: None,
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
-    Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs.
+    Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs, and
+    `observe` once before it.
     """
     state = CacheState(Image(bounds, unmatched), clock)
     worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher, state.follower)), state, beat)
+    observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
         if not worker.behind:
@@ -101,7 +104,7 @@ class _Worker:
 
     def _answer_waiting(self, now: float) -> None:
         for lookup, complete in self.pending.take_ready(self._state.follower, now):
-            self._answer(lookup.served, lookup.request, complete=complete)
+            self._answer(lookup.served, lookup.request, lookup.deadline - PATIENCE, complete=complete)
         until = self._state.clock.monotonic() + _AT_ONCE
         for _ in range(_REQUESTS_AT_ONCE):
             served = self._server.receive()
@@ -113,24 +116,30 @@ class _Worker:
 
     def _serve(self, served: ServedRequest) -> None:
         self._state.counters["requests"] += 1
+        began = self._state.clock.monotonic()
         try:
             _check(served)
             request = decode_request(served.body)
             complete = is_complete(request, self._state.follower)
             if complete is None:
-                self._park(served, request)
+                self._park(served, request, began)
                 return
         except RefusedError as refused:
             self._refuse(served, refused)
             return
-        self._answer(served, request, complete=complete)
+        self._answer(served, request, began, complete=complete)
 
-    def _park(self, served: ServedRequest, request: Request) -> None:
-        self.pending.add(PendingLookup(served, request, self._state.clock.monotonic() + PATIENCE))
+    def _park(self, served: ServedRequest, request: Request, began: float) -> None:
+        self.pending.add(PendingLookup(served, request, began + PATIENCE))
         self._state.counters["parked"] += 1
 
-    def _answer(self, served: ServedRequest, request: Request, *, complete: bool) -> None:
+    def _answer(self, served: ServedRequest, request: Request, began: float, *, complete: bool) -> None:
+        """Answer a request that arrived at `began`."""
         self._beat()
+        self._reply(served, request, complete=complete)
+        self._state.note_answered(request, self._state.clock.monotonic() - began)
+
+    def _reply(self, served: ServedRequest, request: Request, *, complete: bool) -> None:
         if not complete:
             self._state.counters["incomplete"] += 1
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, cast
@@ -90,16 +91,18 @@ def run(
     ids: Mapping[str, int] | None = None,
     budget: TimeBudget | None = None,
     beat: Callable[[], None] = lambda: None,
+    observe: Callable[[SignatureWorker], None] = lambda _: None,
 ) -> None:
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
     signatures that run are numbered. `budget` bounds the time of each signature and event. `beat` is called while the
-    loop runs.
+    loop runs, and `observe` once before it.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
     worker = SignatureWorker(Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), beat)
+    observe(worker)
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
     while not stop.is_set():
@@ -121,7 +124,10 @@ def run(
 
 
 class SignatureWorker:
-    """The state of one run: the engine, and what was received and lost on the way to it."""
+    """The state of one run: the engine, and what was received and lost on the way to it.
+
+    `received` counts events by name. `heard` is the time of the last turn on the monotonic clock.
+    """
 
     def __init__(
         self,
@@ -138,6 +144,8 @@ class SignatureWorker:
         self.engine = Engine(chosen, sources, self._on_finding, budget)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
+        self.received: Counter[str] = Counter()
+        self.heard: float | None = None
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
         self._beat = beat
@@ -172,6 +180,7 @@ class SignatureWorker:
 
     def _on_batch(self, topic: str, batch: Batch) -> None:
         self.turns.batch(topic, batch)
+        self.received[topic] += len(batch.events)
         self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
         mark = (batch.start, batch.turn)
         coverage = self.coverage.of(batch.start)
@@ -195,7 +204,8 @@ class SignatureWorker:
         self.turns.turn(turn)
         self._listener.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
-        self._losses.note(self._all_losses(), time.monotonic())
+        self.heard = time.monotonic()
+        self._losses.note(self._all_losses(), self.heard)
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
             with lookups_after((turn.start, turn.turn)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -29,6 +29,7 @@ from dnstrail.image.view import View
 _NEVER: Final = -(1 << 61)
 _AA: Final = 0x0400
 _RA: Final = 0x0080
+_RCODE: Final = 0x000F
 _LLMNR: Final = 5355  # the port of RFC 4795
 _UNKNOWN: Final = Circumstances()
 _ANYBODY: Final = Connection()
@@ -54,7 +55,8 @@ class Image:
 
     It is plain data: times come with the messages (ns since the epoch), and nothing is read or sent. `now` is the clock
     of the stream: the greatest stamp so far, or the time that `advance` set. `counters` counts messages and resource
-    records by their outcome.
+    records by their outcome. `on_response` receives each response that reached the sender of its query: the flow, the
+    rcode, and the time since the query (ns).
     """
 
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
@@ -63,6 +65,7 @@ class Image:
         self.counters: Counter[str] = Counter()
         self.store = Store(self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
+        self.on_response: Callable[[Flow, int, int], None] | None = None
         self._last_evidence: Evidence | None = None
         self.now = _NEVER
         self.live = False
@@ -96,6 +99,8 @@ class Image:
         if header is None:
             return _IGNORED
         verdict = self.admission.answered(stamp, header, payload, circumstances)
+        if self.on_response is not None and verdict.query is not None and verdict.query.side[1]:
+            self._report(header, circumstances.flow, stamp - verdict.query.ended[0])
         if header.answer_count == 0:
             self.counters["no_answer"] += 1
             self.admission.note(verdict, stamp, ())
@@ -229,6 +234,10 @@ class Image:
         if reason == "query":
             self.admission.asked(stamp, header, payload, circumstances)
         return None
+
+    def _report(self, header: Header, flow: Flow | None, waited: int) -> None:
+        if self.on_response is not None and flow is not None:
+            self.on_response(flow, header.flags & _RCODE, waited)
 
     def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Stated:
         """Decode a response that counts, and return what it states."""

@@ -145,6 +145,8 @@ class Queries:
             oldest = next(iter(side), None)
             if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
                 return
+            if oldest.side[1] and not oldest.ended[0]:
+                self.counters["unanswered"] += 1
             self.drop(oldest)
 
     def _evict(self, side: Side, stamp: int) -> None:

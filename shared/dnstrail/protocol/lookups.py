@@ -194,6 +194,11 @@ class Lost(Request, frozen=True, kw_only=True):
             raise RefusedError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
 
 
+def operation_of(request: Request) -> str:
+    """Return the name of the operation of a request."""
+    return str(type(request).__struct_config__.tag)
+
+
 def encode_request(op: str, **fields: object) -> bytes:
     """Encode a request."""
     return msgpack.packb({"v": VERSION, "op": op, **fields})
