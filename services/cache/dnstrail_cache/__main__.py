@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _EXAMPLES = examples(
     "dnstrail cache",
     "dnstrail cache --dnscache size=20000,grace=120",
+    "dnstrail cache --state /var/lib/dnstrail/state",
     "dnstrail cache --run-dir /run/dnstrail --user 990:990",
 )
 
@@ -42,6 +43,11 @@ _EXAMPLES = examples(
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--serve", help="Address at which to answer lookups (default: lookups.sock in the run-dir).")
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="As in `dnstrail --dnscache help`.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),
+    help="File that keeps the image over a restart, with live probes (default: none).",
+)
 @click.option("--findings", help="Address that receives dns_answer_conflict events (default: only count them).")
 @metrics_option
 @user_option
@@ -51,6 +57,7 @@ def command(
     subscribe: tuple[str, ...],
     serve: str | None,
     dnscache: tuple[str, ...],
+    state: Path | None,
     findings: str | None,
     metrics: tuple[str, int] | None,
     user: User | None,
@@ -86,6 +93,7 @@ def command(
             pusher=bus.pusher(findings) if findings else None,
             beat=watched.beat,
             observe=partial(observer, watched.observe),
+            state_file=None if state is None else state.absolute(),
         )
 
 

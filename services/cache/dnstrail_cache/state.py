@@ -27,7 +27,8 @@ class CacheState:
     The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
     `turn_times` holds the arrival times of the turns of each probe. `applied` counts events by name. `stream` is the
-    clock of a live stream. `answering` contains the times from a request to its reply, by operation.
+    clock of a live stream. `answering` contains the times from a request to its reply, by operation. `restored` is true
+    for a cache that goes on from a file of state.
     """
 
     image: Image
@@ -37,6 +38,7 @@ class CacheState:
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
+    restored: bool = False
     applied: Counter[str] = field(default_factory=Counter)
     answering: dict[str, Histogram] = field(default_factory=dict)
 
@@ -50,8 +52,8 @@ class CacheState:
 
     @property
     def live(self) -> bool:
-        """True if one of the probes captures live traffic."""
-        return self.follower.live
+        """True if one of the probes captures live traffic, or did so before a restart."""
+        return self.restored or self.follower.live
 
     @property
     def now(self) -> int:

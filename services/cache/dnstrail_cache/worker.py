@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import msgpack
 import structlog
@@ -28,6 +29,7 @@ from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import TOPICS, Feeder
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.snapshots import Snapshots
 from dnstrail_cache.state import CacheState
 
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
@@ -52,21 +54,29 @@ def run(
     pusher: Pusher | None = None,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[CacheState], None] = lambda _: None,
+    state_file: Path | None = None,
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
     Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs, and
-    `observe` once before it.
+    `observe` once before it. The image goes on from `state_file`, and is saved there.
     """
     state = CacheState(Image(bounds, unmatched), clock)
     worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher, state.follower)), state, beat)
     observe(state)
+    snapshots = None if state_file is None else Snapshots(state_file, state)
+    if snapshots is not None:
+        snapshots.load()
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
         if not worker.behind:
             bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         worker.step()
+        if snapshots is not None:
+            snapshots.step()
+    if snapshots is not None:
+        snapshots.close()
     structlog.get_logger().info("stopped", **state.image.counters)
 
 

@@ -18,7 +18,7 @@ _PORTS = 1 << 16
 
 
 class Watched(NamedTuple):
-    """What a worker calls: `beat` while its main loop runs, and `observe` before it. Both may do nothing."""
+    """The calls of a worker: `beat` while its main loop runs, and `observe` before it. Both may do nothing."""
 
     beat: Beat
     observe: Observe

@@ -154,7 +154,7 @@ def test_a_client_that_does_not_read_is_disconnected(server, clock, board):
 
 
 def test_a_thousand_connections_delay_no_scrape(server):
-    """Of 1,000 connections that send nothing 16 stay open, and a scrape between them is answered."""
+    """A server keeps 16 of 1,000 connections that send nothing, and a scrape between them is answered."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 IMAGE = "dnstrail-host-files"  # folders to mount on, and the folders of the sockets as deploy/Dockerfile makes them
 GROUP, CACHE_USER = 990, 990
 _SHARED = ("/usr", "/bin", "/lib", "/lib64", "/etc/ssl", "/etc/ld.so.cache")
-_RUN_DIRS = (("run/dnstrail", CACHE_USER), ("run/dnstrail-probe", 0))
+_RUN_DIRS = (("run/dnstrail", CACHE_USER), ("run/dnstrail-probe", 0), ("var/lib/dnstrail", CACHE_USER))
 
 
 @contextmanager
