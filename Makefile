@@ -24,6 +24,7 @@ test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the
 	@deploy/setup-live.sh --tests
 	@deploy/setup-encrypted.sh
 	@deploy/setup-accuracy.sh $(VENV)
+	@deploy/setup-prometheus.sh
 	$(BIN)/python -m pytest $(ARGS)
 
 test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
@@ -73,7 +74,7 @@ packages: $(VENV)/.dev ## build the distribution and install it in every support
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(COMPILED) .encrypted .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) .encrypted .clients .prometheus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh

@@ -13,9 +13,11 @@ import yaml
 from dnstrail.bus.ipc import events_address
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
+from live.compose import workers_of_compose
 from live.namespaces import skip
 
 UNITS = sorted((Path(__file__).parents[1] / "deploy/systemd").glob("*.service"))
+METRICS = UNITS[0].parent / "metrics"
 COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 SYSUSERS = Path(__file__).parents[1] / "deploy/systemd/dnstrail.sysusers"
 USERS = {"probe": "dnstrail-probe", "cache": "dnstrail", "signatures": "dnstrail-signatures"}
@@ -83,14 +85,14 @@ def test_each_open_line_of_the_probe_has_its_reason():
 
 def test_the_containers_have_users_and_few_rights():
     """The compose file gives cache and signatures users of the image and no capability, and limits every container."""
-    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    services = workers_of_compose()
     image = (COMPOSE.parent / "deploy/Dockerfile").read_text()
     made = {user: number for number, user in USER_OF_IMAGE.findall(image)}
     ids = {name: made[USERS[name]] for name in ("cache", "signatures")}
     assert {name: services[name]["user"].split(":")[0] for name in services} == {"probe": "0", **ids}
     assert {name for name in services if "cap_add" in services[name]} == {"probe"}
     assert re.search(r"^USER dnstrail", image, re.MULTILINE)
-    for container in services.values():
+    for container in yaml.safe_load(COMPOSE.read_text())["services"].values():
         assert container["cap_drop"] == ["ALL"]
         assert container["security_opt"] == ["no-new-privileges:true"]
         assert container["read_only"]
@@ -108,8 +110,45 @@ def test_a_unit_restarts_its_worker_each_time(unit):
 
 def test_a_container_restarts_within_its_memory_limit():
     """The compose file limits memory and swap of each container together, and restarts what ends."""
-    worker = COMPOSE.read_text().partition("x-worker:")[2].partition("services:")[0]
-    assert {"mem_limit: 1g", "memswap_limit: 1g", "restart: unless-stopped"} <= set(map(str.strip, worker.splitlines()))
+    for container in yaml.safe_load(COMPOSE.read_text())["services"].values():
+        assert (container["mem_limit"], container["memswap_limit"]) == ("1g", "1g")
+        assert container["restart"] == "unless-stopped"
+
+
+def test_the_network_of_the_containers_leads_nowhere():
+    """The workers are in one internal network, and only loopback ports of the host lead to Prometheus and Grafana."""
+    compose = yaml.safe_load(COMPOSE.read_text())
+    assert compose["networks"] == {"metrics": {"internal": True}}
+    for worker in workers_of_compose().values():
+        assert worker["networks"] == ["metrics"]
+        assert "ports" not in worker
+    published = [port for service in compose["services"].values() for port in service.get("ports", ())]
+    assert [port.split(":")[0] for port in published] == ["127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_the_metrics_of_a_unit_are_local(unit, tmp_path):
+    """With its drop-in for metrics a unit serves on a loopback port of its own, and is exposed little more."""
+    drop_in = METRICS / f"{unit.stem}.conf"
+    options = service(drop_in)
+    ports = {service(METRICS / f"{other.stem}.conf")["Environment"] for other in UNITS}
+    assert len(ports) == len(UNITS)
+    assert re.fullmatch(r"DNSTRAIL_METRICS=\d+", options["Environment"])
+    assert options["IPAddressAllow"] == "localhost"
+    if not shutil.which("systemd-analyze"):
+        skip("systemd-analyze is not installed")
+    together = tmp_path / unit.name
+    together.write_text(f"{unit.read_text()}\n{drop_in.read_text()}")
+    command = [
+        "systemd-analyze",
+        "security",
+        "--no-pager",
+        "--offline=true",
+        f"--threshold={EXPOSURE + 1}",
+        str(together),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_only_the_probe_has_capabilities():

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +15,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address, socket_path
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
+from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.heartbeat import Heartbeat
@@ -20,11 +25,16 @@ from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
+from dnstrail_cache.state import CacheState
 from dnstrail_cache.worker import TOPICS, run
+
+if TYPE_CHECKING:
+    from dnstrail.metrics.board import Observe
 
 _EXAMPLES = examples(
     "dnstrail cache",
     "dnstrail cache --dnscache size=20000,grace=120",
+    "dnstrail cache --state /var/lib/dnstrail/state",
     "dnstrail cache --run-dir /run/dnstrail --user 990:990",
 )
 
@@ -33,7 +43,13 @@ _EXAMPLES = examples(
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--serve", help="Address at which to answer lookups (default: lookups.sock in the run-dir).")
 @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="As in `dnstrail --dnscache help`.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, dir_okay=False, readable=False),
+    help="File that keeps the image over a restart, with live probes (default: none).",
+)
 @click.option("--findings", help="Address that receives dns_answer_conflict events (default: only count them).")
+@metrics_option
 @user_option
 @run_dir_option
 @log_level_option
@@ -41,13 +57,16 @@ def command(
     subscribe: tuple[str, ...],
     serve: str | None,
     dnscache: tuple[str, ...],
+    state: Path | None,
     findings: str | None,
+    metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
     log_level: str,
 ) -> None:
     """Keep the image of names and addresses, and answer lookups."""
     configure("cache", log_level)
+    observer = _observer(metrics)
     settings = parse_dnscache(dnscache)
     if not settings.enabled:
         raise SettingsError("dnscache none: the cache is disabled, so there is none to run")
@@ -57,13 +76,12 @@ def command(
     stop = stop_on_signals()
     gc.disable()  # the cache makes no reference cycles, and a collection over its image delays all lookups
     bus = ZmqBus()
-    try:
+    with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         server = bus.server(address)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], TOPICS)
         bounds = Bounds(
             size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
         )
-        pusher = bus.pusher(findings) if findings else None
         run(
             bus,
             subscriber,
@@ -72,11 +90,20 @@ def command(
             bounds,
             stop,
             unmatched=settings.unmatched,
-            pusher=pusher,
-            beat=Heartbeat().beat,
+            pusher=bus.pusher(findings) if findings else None,
+            beat=watched.beat,
+            observe=partial(observer, watched.observe),
+            state_file=None if state is None else state.absolute(),
         )
-    finally:
-        bus.close()
+
+
+def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, CacheState], None]:
+    """Return how the metrics of the worker are observed. This is imported before the change of user."""
+    if metrics is None:
+        return lambda _observe, _state: None
+    from dnstrail_cache.metrics import observe_cache  # noqa: PLC0415 - imports prometheus_client, for metrics alone
+
+    return observe_cache
 
 
 def main() -> None:

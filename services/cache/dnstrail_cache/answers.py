@@ -145,7 +145,7 @@ def _health(_request: Health, state: CacheState) -> dict[str, Any]:
     probes = state.probes
     return {
         "status": state.status,
-        "fed": state.applied > 0,
+        "fed": state.applied.total() > 0,
         "probes": len(probes),
         "turns": {probe.start: probe.turn for probe in probes},
         "ended": bool(probes) and all(probe.ended for probe in probes),

@@ -68,6 +68,11 @@ class CacheClock:
         shift = self._shifts.get(start)
         return stamp if shift is None else stamp + shift.at(stamp)
 
+    def delay_of(self, start: str) -> int:
+        """Return by how much the last turn of a probe was slower than its fastest turn (ns)."""
+        shift = self._shifts.get(start)
+        return 0 if shift is None else shift.last - shift.least
+
 
 class _Shift:
     """The smallest difference to the clock of one probe within the present window and the window before.
@@ -76,15 +81,15 @@ class _Shift:
     of two hosts drift apart slowly, so a difference counts only for a while.
     """
 
-    __slots__ = ("_before", "_changes", "_since", "_young", "least")
+    __slots__ = ("_before", "_changes", "_since", "_young", "last", "least")
 
     def __init__(self) -> None:
         self._since: int | None = None
-        self._young = self._before = self.least = 0
+        self._young = self._before = self.least = self.last = 0
         self._changes: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # after a turn, shift
 
     def note(self, now: int, turn: int) -> None:
-        difference = now - turn
+        self.last = difference = now - turn
         if self._since is None:
             self._since, self._young, self._before = now, difference, difference
         elif now - self._since > _WINDOW:

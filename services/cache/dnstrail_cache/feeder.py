@@ -117,7 +117,7 @@ class Feeder:
                 self._hold(batch.start, HeldEvent(stamp, topic, batch.events[number - 1], batch.host))
             if number % _EVENTS_AT_ONCE == 0:
                 yield True
-        state.applied += len(batch.events)
+        state.applied[topic] += len(batch.events)
 
     def _hold(self, start: str, event: HeldEvent) -> None:
         for early in self._held.add(start, event):

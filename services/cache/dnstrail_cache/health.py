@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dnstrail.protocol.batches import Turn
 
-OK, WAITING, SILENT, ENDED, VANISHED = "ok", "waiting", "silent", "ended", "vanished"
+STATUSES = OK, WAITING, SILENT, ENDED, VANISHED = "ok", "waiting", "silent", "ended", "vanished"
 SILENCE = 2.0  # seconds without a turn; a probe sends one at least every 0.1 s
 
 

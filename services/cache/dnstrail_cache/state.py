@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from dnstrail.image import Image
 from dnstrail.image.apply import TOPICS
 from dnstrail.image.bounds import SECOND
+from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.lookups import EventTime
+from dnstrail.protocol.lookups import EventTime, Request, operation_of
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_cache.cache_clock import CacheClock
 from dnstrail_cache.groups import Groups
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
+
+_ANSWERING = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
 
 
 @dataclass(slots=True)
@@ -24,8 +27,9 @@ class CacheState:
 
     The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
-    `turn_times` holds the arrival times of the turns of each probe. `applied` counts events. `stream` is the clock of a
-    live stream. `groups` holds the memberships of signature workers.
+    `turn_times` holds the arrival times of the turns of each probe. `applied` counts events by name. `stream` is the
+    clock of a live stream. `groups` holds the memberships of signature workers. `answering` contains the times from a
+    request to its reply, by operation. `restored` is true for a cache that goes on from a file of state.
     """
 
     image: Image
@@ -36,7 +40,9 @@ class CacheState:
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
-    applied: int = 0
+    restored: bool = False
+    applied: Counter[str] = field(default_factory=Counter)
+    answering: dict[str, Histogram] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stream = CacheClock(self.clock)
@@ -49,8 +55,8 @@ class CacheState:
 
     @property
     def live(self) -> bool:
-        """True if one of the probes captures live traffic."""
-        return self.follower.live
+        """True if one of the probes captures live traffic, or did so before a restart."""
+        return self.restored or self.follower.live
 
     @property
     def now(self) -> int:
@@ -65,6 +71,13 @@ class CacheState:
             return None
         return self.stream.moment(at) if self.live else nanoseconds(at)
 
+    def note_answered(self, request: Request, seconds: float) -> None:
+        """Note how long a request waited for its reply."""
+        operation = operation_of(request)
+        if operation not in self.answering:
+            self.answering[operation] = Histogram(_ANSWERING)
+        self.answering[operation].observe(seconds)
+
     def wall(self, stamp: int) -> float:
         """Return a time of the stream in seconds of wall time, to be shown."""
         return (stamp + (self.stream.difference() if self.live else 0)) / SECOND
@@ -78,6 +91,12 @@ class CacheState:
     def silent_probes(self) -> list[str]:
         """The starts of probes that stopped without their last turn."""
         return [probe.start for probe in silent_probes(self.probes, self.turn_times, self.clock.monotonic())]
+
+    @property
+    def lag(self) -> float:
+        """The seconds by which the cache is behind the live probe that it is most behind."""
+        running = (probe.start for probe in self.probes if probe.live and not probe.ended)
+        return max(map(self.stream.delay_of, running), default=0) / SECOND
 
     @property
     def image_counters(self) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import msgpack
 import structlog
@@ -30,6 +31,7 @@ from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import TOPICS, Feeder
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.snapshots import Snapshots
 from dnstrail_cache.state import CacheState
 
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
@@ -53,19 +55,30 @@ def run(
     unmatched: str = "auto",
     pusher: Pusher | None = None,
     beat: Callable[[], None] = lambda: None,
+    observe: Callable[[CacheState], None] = lambda _: None,
+    state_file: Path | None = None,
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
-    Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs.
+    Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs, and
+    `observe` once before it. The image goes on from `state_file`, and is saved there.
     """
     state = CacheState(Image(bounds, unmatched), clock)
     worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher, state.follower)), state, beat)
+    observe(state)
+    snapshots = None if state_file is None else Snapshots(state_file, state)
+    if snapshots is not None:
+        snapshots.load()
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
         if not worker.behind:
             bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         worker.step()
+        if snapshots is not None:
+            snapshots.step()
+    if snapshots is not None:
+        snapshots.close()
     structlog.get_logger().info("stopped", **state.image.counters)
 
 
@@ -103,7 +116,7 @@ class _Worker:
 
     def _answer_waiting(self, now: float) -> None:
         for lookup, complete in self.pending.take_ready(self._state.follower, now):
-            self._answer(lookup.served, lookup.request, complete=complete)
+            self._answer(lookup.served, lookup.request, lookup.deadline - PATIENCE, complete=complete)
         until = self._state.clock.monotonic() + _AT_ONCE
         for _ in range(_REQUESTS_AT_ONCE):
             served = self._server.receive()
@@ -115,24 +128,30 @@ class _Worker:
 
     def _serve(self, served: ServedRequest) -> None:
         self._state.counters["requests"] += 1
+        began = self._state.clock.monotonic()
         try:
             _check(served)
             request = _of_user(served, decode_request(served.body))
             complete = is_complete(request, self._state.follower)
             if complete is None:
-                self._park(served, request)
+                self._park(served, request, began)
                 return
         except RefusedError as refused:
             self._refuse(served, refused)
             return
-        self._answer(served, request, complete=complete)
+        self._answer(served, request, began, complete=complete)
 
-    def _park(self, served: ServedRequest, request: Request) -> None:
-        self.pending.add(PendingLookup(served, request, self._state.clock.monotonic() + PATIENCE))
+    def _park(self, served: ServedRequest, request: Request, began: float) -> None:
+        self.pending.add(PendingLookup(served, request, began + PATIENCE))
         self._state.counters["parked"] += 1
 
-    def _answer(self, served: ServedRequest, request: Request, *, complete: bool) -> None:
+    def _answer(self, served: ServedRequest, request: Request, began: float, *, complete: bool) -> None:
+        """Answer a request that arrived at `began`."""
         self._beat()
+        self._reply(served, request, complete=complete)
+        self._state.note_answered(request, self._state.clock.monotonic() - began)
+
+    def _reply(self, served: ServedRequest, request: Request, *, complete: bool) -> None:
         if not complete:
             self._state.counters["incomplete"] += 1
         try:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, socket_path
+from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import StreamClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.heartbeat import Heartbeat
@@ -16,6 +21,7 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.users import User
+from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.check import check_host
 from dnstrail_probe.check_report import show_report
 from dnstrail_probe.identity import UNKNOWN, host_identity
@@ -25,6 +31,9 @@ from dnstrail_probe.registry import AUTO, best_source, capture_option, open_sour
 from dnstrail_probe.source import Source
 from dnstrail_probe.sources.paced import PacedSource
 from dnstrail_probe.worker import run
+
+if TYPE_CHECKING:
+    from dnstrail.metrics.board import Observe
 
 _CHECK = "Show what this host can and cannot do, with remedies; exit 1 if no live source can be opened."
 _NOTHING_LIVE = 1
@@ -45,6 +54,7 @@ _EXAMPLES = examples(
 @click.option("--check", is_flag=True, help=_CHECK)
 @click.option("--json", "as_json", is_flag=True, help="With --check: one JSON object.")
 @capture_options
+@metrics_option
 @user_option
 @run_dir_option
 @log_level_option
@@ -58,6 +68,7 @@ def command(
     check: bool,
     as_json: bool,
     options: CaptureOptions,
+    metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
     log_level: str,
@@ -72,6 +83,7 @@ def command(
         show_report(report, as_json=as_json)
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
+    observer = _observer(metrics)
     clock = StreamClock()
     address = publish or events_address(run_dir)
     folder = socket_path(address).parent
@@ -86,17 +98,25 @@ def command(
     stop = stop_on_signals()  # not earlier: a signal must end the opening of a pipe that has no writer
     if speed is not None and not source.live:
         source = PacedSource(source, clock.clock, speed, stop.wait)
+    beat = Heartbeat().beat if source.live else _no_beat
     bus = ZmqBus()
-    try:
+    with closing(bus), closing(source), serving_metrics(metrics, beat) as watched:
         publisher = bus.publisher(address, lossless=not source.live)
         expected = (0 if source.live else 1) if subscribers is None else subscribers
-        if source.live:
-            run(source, publisher, clock, stop, expected, identity, Heartbeat().beat)
-        else:  # a read of a pipe may take any time
-            run(source, publisher, clock, stop, expected, identity)
-    finally:
-        source.close()
-        bus.close()
+        run(source, publisher, clock, stop, expected, identity, watched.beat, partial(observer, watched.observe))
+
+
+def _no_beat() -> None:
+    """Send no heartbeat: a read of a pipe may take any time."""
+
+
+def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, Source, BatchPublisher], None]:
+    """Return how the metrics of the worker are observed. This is imported before the change of user."""
+    if metrics is None:
+        return lambda _observe, _source, _batches: None
+    from dnstrail_probe.metrics import observe_probe  # noqa: PLC0415 - imports prometheus_client, for metrics alone
+
+    return observe_probe
 
 
 def main() -> None:

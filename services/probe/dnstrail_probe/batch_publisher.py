@@ -21,7 +21,8 @@ class BatchPublisher:
 
     Invariant: messages leave in the order in which their turns were closed, each exactly once, and no turn number or
     sequence is used twice. A batch has at most MOST_EVENTS events and MOST_BYTES. An event that fits in no batch
-    is lost, and each turn counts such losses as `event_refused`.
+    is lost, and each turn counts such losses as `event_refused`. `published` counts events by name, and `refused` the
+    events that are lost here.
     """
 
     def __init__(self, publisher: Publisher, start: str, *, live: bool, identity: HostIdentity = UNKNOWN) -> None:
@@ -30,10 +31,10 @@ class BatchPublisher:
         self._publisher = publisher
         self._live = live
         self._identity = identity
-        self._refused = 0
+        self.refused = 0
         self._open: dict[str, list[EventTable]] = {}
         self._last: dict[str, int] = {}
-        self._published: Counter[str] = Counter()
+        self.published: Counter[str] = Counter()
         self._outbox: list[tuple[str, bytes]] = []
         self._last_end = b""
 
@@ -44,7 +45,7 @@ class BatchPublisher:
             return
         tables.append(EventTable())
         if not tables[-1].add(event, _MOST_OF_EVENTS):
-            self._refused += 1
+            self.refused += 1
 
     def close_turn(
         self,
@@ -60,11 +61,11 @@ class BatchPublisher:
         for topic, tables in self._open.items():
             for table in filter(len, tables):
                 self._outbox.append((topic, encode(self._batch(topic, table))))
-                self._published[topic] += len(table)
+                self.published[topic] += len(table)
         self._open.clear()
         losses = {hop: dict(reasons) for hop, reasons in (lost or {}).items()}
-        if self._refused:
-            losses.setdefault(PROBE, {})["event_refused"] = self._refused
+        if self.refused:
+            losses.setdefault(PROBE, {})["event_refused"] = self.refused
         end = self._end(now, counters, losses, lost_by_cgroup, ended=ended, difference=difference)
         self._last_end = encode(end)
         self._outbox.append((TURN, self._last_end))
@@ -89,7 +90,7 @@ class BatchPublisher:
             turn=self.turn,
             sequence=sequence,
             events=events.wire,
-            before=dict(self._published),
+            before=dict(self.published),
             host=self._identity.host,
         )
 
@@ -111,7 +112,7 @@ class BatchPublisher:
             now=now,
             ended=ended,
             counters=dict(counters),
-            published=dict(self._published),
+            published=dict(self.published),
             lost=lost,
             host=self._identity.host,
             machine_id=self._identity.machine_id,

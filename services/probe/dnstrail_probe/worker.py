@@ -34,17 +34,19 @@ def run(
     expected: int,
     identity: HostIdentity = UNKNOWN,
     beat: Callable[[], None] = lambda: None,
+    observe: Callable[[Source, BatchPublisher], None] = lambda _source, _batches: None,
 ) -> None:
     """Publish all events of a source until it ends or the stop signal is set.
 
     The first event is published when `expected` subscribers are there; a live source waits for a bounded time. The last
     turn states that the source has ended. The probe then waits until its subscribers have received this turn: of a file
-    for as long as they need, else for LINGER. `beat` is called while the loop runs.
+    for as long as they need, else for LINGER. `beat` is called while the loop runs, and `observe` once before it.
 
     Raises:
         CaptureError: nothing in a capture file could be read.
     """
     probe = _Probe(source, publisher, clock, stop, identity, beat)
+    observe(source, probe.batches)
     probe.await_subscribers(expected)
     probe.begin()
     probe.publish_all()
@@ -69,7 +71,7 @@ class _Probe:
         self._clock = clock.clock
         self._stop = stop
         self._beat = beat
-        self._batches = BatchPublisher(publisher, secrets.token_hex(8), live=source.live, identity=identity)
+        self.batches = BatchPublisher(publisher, secrets.token_hex(8), live=source.live, identity=identity)
         self._greatest = 0
         self._loss_reporter = LossReporter()
         self._log = structlog.get_logger()
@@ -85,11 +87,11 @@ class _Probe:
     def begin(self) -> None:
         """Publish an empty turn, so that subscribers learn of the start before its first event."""
         self._close_turn()
-        self._batches.flush()
+        self.batches.flush()
         if not self._source.live:
             self._stop.wait(HEARTBEAT)
         subscribers = self._publisher.subscribers(TURN)
-        self._log.info("ready", source=self._source.name, subscribers=subscribers, start=self._batches.start)
+        self._log.info("ready", source=self._source.name, subscribers=subscribers, start=self.batches.start)
 
     def publish_all(self) -> None:
         """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle.
@@ -105,7 +107,7 @@ class _Probe:
                 return
             for topic, event in captured:
                 self._greatest = max(self._greatest, event.timestamp)
-                self._batches.add(topic, event)
+                self.batches.add(topic, event)
             if captured or self._clock.monotonic() - beat >= HEARTBEAT:
                 self._close_turn()
                 self._flush()
@@ -121,21 +123,21 @@ class _Probe:
         self._linger()
         if self._source.damage:
             self._log.warning(self._source.damage, source=self._source.name, published="everything before the damage")
-        self._log.info("source_ended", source=self._source.name, turns=self._batches.turn, **self._source.counters)
+        self._log.info("source_ended", source=self._source.name, turns=self.batches.turn, **self._source.counters)
 
     def _linger(self) -> None:
         """Wait until all subscribers that confirm have the last turn; offer it again to those that had no room."""
         patient = not self._source.live and not self._stop.is_set()
         deadline = beat = self._clock.monotonic()
         deadline += LINGER
-        while not (self._batches.flush() and confirmed(self._publisher, self._batches.start)):
+        while not (self.batches.flush() and confirmed(self._publisher, self.batches.start)):
             now = self._clock.monotonic()
             if patient and not self._stop.is_set():
                 deadline = now + LINGER
             elif now >= deadline:
                 break
             elif self._publisher.overflowed and now - beat >= HEARTBEAT:
-                self._batches.repeat_end()
+                self.batches.repeat_end()
                 beat = now
             self._clock.sleep(_REST)
         left = deadline - self._clock.monotonic()
@@ -145,7 +147,7 @@ class _Probe:
         live, counters = self._source.live, self._source.counters
         if disconnected := self._publisher.disconnected:
             counters = counters + Counter(subscribers_disconnected=disconnected)
-        self._batches.close_turn(
+        self.batches.close_turn(
             self._stream.now() if live else self._greatest,
             counters,
             lost=losses_of(self._source),
@@ -156,7 +158,7 @@ class _Probe:
 
     def _flush(self) -> None:
         """Publish until the bus has taken everything, with a rest after each refusal: a bus may refuse at once."""
-        while not self._batches.flush() and not self._stop.wait(_REST):
+        while not self.batches.flush() and not self._stop.wait(_REST):
             pass
 
 

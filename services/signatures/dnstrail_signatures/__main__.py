@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +14,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import SettingsError
+from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
@@ -26,7 +30,10 @@ from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_names
 from dnstrail_signatures.selected_events import topics_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
-from dnstrail_signatures.worker import push_to, run
+from dnstrail_signatures.worker import SignatureWorker, push_to, run
+
+if TYPE_CHECKING:
+    from dnstrail.metrics.board import Observe
 
 _EXAMPLES = examples(
     "dnstrail signatures",
@@ -62,6 +69,7 @@ _MILLISECONDS = 1000  # in a second
     show_default=True,
     help="The workers with which this one shares the events; none: it handles all of them.",
 )
+@metrics_option
 @user_option
 @run_dir_option
 @log_level_option
@@ -75,6 +83,7 @@ def command(
     names: bool,
     budget: float,
     group: str,
+    metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
     log_level: str,
@@ -85,23 +94,43 @@ def command(
         with private_stdout() as stdout:
             write_names(stdout, signatures, user)
         return
+    observer = _observer(metrics)
     user = user_of_worker(user, run_dir)
     found = find(signatures, user.uid if user else None)
     drop_privileges(user, run_dir)
     loaded = load(found)
     chosen, ids = _choose(loaded, select), signature_ids(cls.metadata.event_name for cls in loaded)
     stop = stop_on_signals()
+    allowed = TimeBudget(budget / _MILLISECONDS)
     bus = ZmqBus()
-    try:
-        beat = Heartbeat().beat
+    with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
+        beat = watched.beat
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus, beat=beat)
         membership = None if dns is None or group == ALONE else join(bus, dns.client.address, group, chosen, stop, beat)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings), stop, beat) if findings else _print
-        allowed = TimeBudget(budget / _MILLISECONDS)
-        run(bus, subscriber, chosen, dns, deliver, stop, ids=ids, budget=allowed, membership=membership, beat=beat)
-    finally:
-        bus.close()
+        run(
+            bus,
+            subscriber,
+            chosen,
+            dns,
+            deliver,
+            stop,
+            ids=ids,
+            budget=allowed,
+            membership=membership,
+            beat=beat,
+            observe=partial(observer, watched.observe),
+        )
+
+
+def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, SignatureWorker], None]:
+    """Return how the metrics of the worker are observed. This is imported before the change of user."""
+    if metrics is None:
+        return lambda _observe, _worker: None
+    from dnstrail_signatures.metrics import observe_signatures  # noqa: PLC0415 - imports prometheus_client, for metrics alone
+
+    return observe_signatures
 
 
 def main() -> None:

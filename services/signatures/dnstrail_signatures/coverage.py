@@ -115,6 +115,12 @@ class Coverage:
         together.add(probe.open)
         return together.coverage
 
+    @property
+    def least(self) -> float | None:
+        """The least coverage of all probes that have not ended; None before the first turn of each."""
+        running = [start for start, probe in self._probes.items() if probe.known is not None and not probe.known.ended]
+        return min((coverage for start in running if (coverage := self.of(start)) is not None), default=None)
+
     def _probe(self, start: str) -> _Probe:
         probe = self._probes.setdefault(start, _Probe())
         self._probes.move_to_end(start)

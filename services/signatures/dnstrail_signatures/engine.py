@@ -29,7 +29,7 @@ class Engine:
 
     No signature can stop the worker or another signature: an error is counted (`errors` by signature id), and logged
     the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
-    while.
+    while. `findings` counts findings by signature id.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Engine:
         self.budget = budget or TimeBudget()
         self.counters: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
+        self.findings: Counter[str] = Counter()
         self.signatures: list[Signature] = []
         self._by_name: dict[str, _Selecting] = {}
         self._any_name: _Selecting = []
@@ -125,6 +126,7 @@ class Engine:
         data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
         finding = replace(finding, data=data, id=self._ids.of(finding))
         self.counters["findings"] += 1
+        self.findings[finding.metadata.id] += 1
         begun = self.budget.begin()
         try:
             self._hand_on(finding)

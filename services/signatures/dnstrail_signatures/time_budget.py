@@ -38,6 +38,7 @@ class TimeBudget:
     ) -> None:
         self.exceeded: Counter[str] = Counter()  # events over the budget, by signature id
         self.missed: Counter[str] = Counter()  # events that a muted signature did not receive, by signature id
+        self.spent: dict[str, float] = {}  # seconds of processor time, by signature id
         self._seconds = seconds
         self._processor = processor
         self._monotonic = monotonic
@@ -67,7 +68,10 @@ class TimeBudget:
         spent = self._processor() - begun.at
         own = spent - self._elsewhere
         self._elsewhere = begun.elsewhere + spent
-        if signature is not None and own > self._seconds:
+        if signature is None:
+            return
+        self.spent[signature] = self.spent.get(signature, 0.0) + own
+        if own > self._seconds:
             self._note_offence(signature, own)
 
     def _note_offence(self, signature: str, spent: float) -> None:

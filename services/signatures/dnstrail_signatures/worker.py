@@ -74,16 +74,19 @@ def run(
     budget: TimeBudget | None = None,
     membership: Membership | None = None,
     beat: Callable[[], None] = lambda: None,
+    observe: Callable[[SignatureWorker], None] = lambda _: None,
 ) -> None:
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
     signatures that run are numbered. `budget` bounds the time of each signature and event. `membership` is the group
-    with which the worker shares the events; None: it handles all of them. `beat` is called while the loop runs.
+    with which the worker shares the events; None: it handles all of them. `beat` is called while the loop runs, and
+    `observe` once before it.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
     worker = SignatureWorker(Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat)
+    observe(worker)
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
     while not stop.is_set():
@@ -109,7 +112,10 @@ def run(
 
 
 class SignatureWorker:
-    """The state of one run: the engine, and what was received and lost on the way to it."""
+    """The state of one run: the engine, and what was received and lost on the way to it.
+
+    `received` counts events by name. `heard` is the time of the last turn on the monotonic clock.
+    """
 
     def __init__(
         self,
@@ -129,6 +135,8 @@ class SignatureWorker:
         self.coverage = Coverage()
         self.recent = RecentBatches()
         self._membership = membership
+        self.received: Counter[str] = Counter()
+        self.heard: float | None = None
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
         self._beat = beat
@@ -197,6 +205,7 @@ class SignatureWorker:
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
         self.turns.batch(topic, batch)
+        self.received[topic] += len(batch.events)
         self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
         handled = self._handle(topic, batch, self._share_of(topic, batch, body, now))
         if handled < len(batch.events):
@@ -252,6 +261,7 @@ class SignatureWorker:
         self.turns.turn(turn)
         self._listener.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
+        self.heard = now
         self._losses.note(self._all_losses(), now)
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)

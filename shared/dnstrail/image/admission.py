@@ -40,8 +40,8 @@ class Admission:
     """The queries of the last 30 s, and a verdict for each response. Stamps (ns) come with the messages.
 
     `counters` counts verdicts (`matched`, `unmatched_accepted`, `unmatched_rejected`), `copies`, reasons
-    (`unmatched_*`) and evictions (`pending_full`, `evicted_doubts`). The start of a capture is a loss of all parties:
-    the owner calls `gap`.
+    (`unmatched_*`), queries without a response (`unanswered`) and evictions (`pending_full`, `evicted_doubts`). The
+    start of a capture is a loss of all parties: the owner calls `gap`.
 
     Raises:
         SettingsError: `unmatched` is none of POLICIES.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -34,6 +34,7 @@ _NEVER: Final = -(1 << 61)
 _AA: Final = 0x0400
 _RA: Final = 0x0080
 _OPCODE: Final = 0x7800
+_RCODE: Final = 0x000F
 _LLMNR: Final = 5355  # the port of RFC 4795
 _GROUPS: Final = 224  # the least first byte of a multicast address
 _UNKNOWN: Final = Circumstances()
@@ -61,7 +62,8 @@ class Image:
 
     It is plain data: times come with the messages (ns since the epoch), and nothing is read or sent. `now` is the clock
     of the stream: the greatest stamp so far, or the time that `advance` set. `counters` counts messages and resource
-    records by their outcome.
+    records by their outcome. `on_response` receives each response that reached the sender of its query: the flow, the
+    rcode, and the time since the query (ns).
     """
 
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
@@ -71,6 +73,7 @@ class Image:
         self.store = Store(self.bounds, self.counters)
         self.binder = Binder(self.store.graph, self.bounds, self.counters)
         self.server_names = ServerNameTable(self.counters)
+        self.on_response: Callable[[Flow, int, int], None] | None = None
         self._last_evidence: Evidence | None = None
         self._grace = self.bounds.grace_ns
         self._usual = min(MOST, self.bounds.nodes, self.bounds.walked)
@@ -106,6 +109,8 @@ class Image:
         if header is None:
             return _IGNORED
         verdict = self.admission.answered(stamp, header, payload, circumstances)
+        if self.on_response is not None and verdict.query is not None and verdict.query.side.key[1]:
+            self._report(header, circumstances.flow, stamp - verdict.query.ended[0])
         if header.answer_count == 0:
             self.counters["no_answer"] += 1
             self.admission.note(verdict, stamp, ())
@@ -260,6 +265,10 @@ class Image:
         if reason == "query":
             self.admission.asked(stamp, header, payload, circumstances)
         return None
+
+    def _report(self, header: Header, flow: Flow | None, waited: int) -> None:
+        if self.on_response is not None and flow is not None:
+            self.on_response(flow, header.flags & _RCODE, waited)
 
     def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Answer:
         """Decode a response that counts, and return the answer in it."""

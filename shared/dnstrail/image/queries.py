@@ -190,6 +190,8 @@ class Queries:
             oldest = side.queries.oldest()
             if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
                 return
+            if oldest.side.key[1] and not oldest.ended[0]:
+                self.counters["unanswered"] += 1
             self.drop(oldest)
 
     def _evict(self, side: Side | None, stamp: int) -> None:

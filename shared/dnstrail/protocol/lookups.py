@@ -226,6 +226,11 @@ class Join(Request, frozen=True, kw_only=True):
     user: int | None = None
 
 
+def operation_of(request: Request) -> str:
+    """Return the name of the operation of a request."""
+    return str(type(request).__struct_config__.tag)
+
+
 def encode_request(op: str, **fields: object) -> bytes:
     """Encode a request."""
     return msgpack.packb({"v": VERSION, "op": op, **fields})

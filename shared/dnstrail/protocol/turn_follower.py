@@ -99,6 +99,15 @@ class TurnFollower:
             return False
         return True if mark[1] <= start.ended else None
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many events of each topic are received or counted as lost, by start: to be resumed."""
+        return {name: dict(start.before) for name, start in self._starts.items() if start.before}
+
+    def resume(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Go on after a restart: what a start has published since these counts is counted as lost."""
+        for name, before in counts.items():
+            self._start(name).before.update(before)
+
     def missed(self, start: str) -> int:
         """Return the number of events of a start that were lost on the bus."""
         return self._starts[start].missed if start in self._starts else 0

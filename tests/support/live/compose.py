@@ -18,14 +18,15 @@ ROOT = Path(__file__).parents[3]
 IMAGE = "dnstrail-host-files"  # folders to mount on, and the folders of the sockets as deploy/Dockerfile makes them
 GROUP, CACHE_USER = 990, 990
 _SHARED = ("/usr", "/bin", "/lib", "/lib64", "/etc/ssl", "/etc/ld.so.cache")
-_RUN_DIRS = (("run/dnstrail", CACHE_USER), ("run/dnstrail-probe", 0))
+_RUN_DIRS = (("run/dnstrail", CACHE_USER), ("run/dnstrail-probe", 0), ("var/lib/dnstrail", CACHE_USER))
 
 
 @contextmanager
 def composed(daemon: Daemon, folder: Path) -> Iterator[dict[str, int]]:
     """Run the services of the compose file; yield the main process of each, by name."""
     _import_image(daemon, folder)
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    services = workers_of_compose()
+    daemon.docker("network", "create", "--internal", "metrics")
     names = sorted(services, key=lambda name: name == "probe")  # subscribers first
     try:
         for name in names:
@@ -37,8 +38,14 @@ def composed(daemon: Daemon, folder: Path) -> Iterator[dict[str, int]]:
         daemon.docker("rm", "--force", *names)
 
 
+def workers_of_compose() -> dict[str, Any]:
+    """Return the services of the compose file that run without a profile."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return {name: service for name, service in services.items() if "profiles" not in service}
+
+
 def _options(service: dict[str, Any]) -> list[str]:
-    options = ["--user", service["user"], "--network", service["network_mode"], "--memory", service["mem_limit"]]
+    options = ["--user", service["user"], "--network", *service["networks"], "--memory", service["mem_limit"]]
     options += ["--read-only"] * service["read_only"]
     options += [word for key in ("pid", "uts") if key in service for word in (f"--{key}", service[key])]
     lists = {"cap_drop": "--cap-drop", "cap_add": "--cap-add", "security_opt": "--security-opt", "tmpfs": "--tmpfs"}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +16,43 @@ from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
 from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail_cli.lookups.options import cache_option, json_option
 
-_STATS_EXAMPLES = examples("dnstrail stats", "dnstrail stats --json | jq .lost")
+_STATS_EXAMPLES = examples("dnstrail stats", "dnstrail stats --watch", "dnstrail stats --json | jq .lost")
 _HEALTH_EXAMPLES = examples("dnstrail health", "dnstrail health || systemctl status dnstrail-probe")
+
+
+_EVERY = 1.0  # seconds between two looks of --watch
 
 
 @click.command(epilog=_STATS_EXAMPLES)
 @json_option
+@click.option("--watch", is_flag=True, help="Show the counters that are not 0, and their rates, every second.")
 @cache_option
 @run_dir_option
-def stats(as_json: bool, cache: str | None, run_dir: Path) -> None:
+def stats(as_json: bool, watch: bool, cache: str | None, run_dir: Path) -> None:
     """Show the counters of the cache and the probes, with all losses."""
-    _show("stats", _request("stats", cache, run_dir), as_json=as_json)
+    if not watch:
+        _show("stats", _request("stats", cache, run_dir), as_json=as_json)
+        return
+    with _requests("stats", cache, run_dir) as request:
+        _watch(request, as_json=as_json)
+
+
+def _watch(request: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
+    """Show the counters every second until the command is interrupted."""
+    counters = _every_second(request)
+    if as_json:
+        for data in counters:
+            click.echo(json_line(data))
+        return
+    from dnstrail_cli.lookups.live_table import show_live  # noqa: PLC0415 - imports rich, which JSON does without
+
+    show_live(counters, time.monotonic)
+
+
+def _every_second(request: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for _ in repeat(None):
+        yield request()
+        time.sleep(_EVERY)
 
 
 @click.command(epilog=_HEALTH_EXAMPLES)
@@ -53,14 +84,17 @@ def _fault(data: dict[str, Any]) -> str:
 
 
 def _request(op: str, cache: str | None, run_dir: Path) -> dict[str, Any]:
+    with _requests(op, cache, run_dir) as request:
+        return request()
+
+
+@contextmanager
+def _requests(op: str, cache: str | None, run_dir: Path) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Yield a function that sends a request to the cache, and returns the data of its reply."""
     from dnstrail_cli.lookups.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
 
-    backend = CacheBackend(cache, run_dir)
-    try:
-        data: dict[str, Any] = backend.request(op)
-    finally:
-        backend.close()
-    return data
+    with closing(CacheBackend(cache, run_dir)) as backend:
+        yield partial(backend.request, op)
 
 
 def _show(title: str, data: dict[str, Any], *, as_json: bool) -> None:

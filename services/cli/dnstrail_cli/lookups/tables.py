@@ -42,13 +42,14 @@ def found_table(key: str, data: dict[str, Any] | None) -> RenderableType:
 def counters_table(title: str, counters: dict[str, Any]) -> RenderableType:
     """Return counters as a table; the name of a nested counter holds the names of the maps around it."""
     table = Table("counter", "value", title=title, title_justify="left", box=None, pad_edge=False)
-    for name, value in sorted(_flat(counters)):
+    for name, value in sorted(flat_counters(counters)):
         table.add_row(Text(escape_unprintable(name)), Text(escape_unprintable(str(value))))
     return table
 
 
-def _flat(counters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat_counters(counters: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return all counters, each with the names of the maps around it in its name."""
     flat: list[tuple[str, Any]] = []
     for name, value in counters.items():
-        flat += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
+        flat += flat_counters(value, f"{prefix}{name}.") if isinstance(value, dict) else [(prefix + name, value)]
     return flat

@@ -1,0 +1,191 @@
+"""Snapshots: the cache saves its state every minute and at its end, and goes on from it when it starts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from queue import Empty, Full, Queue
+
+import structlog
+
+from dnstrail.image.saved import SavedRecord, restore, saved_records
+from dnstrail_cache.state import CacheState
+from dnstrail_cache.state_file import Header, StateRefused, StateWriter, blocks_of, read_state
+
+EVERY = 60.0  # seconds between the beginnings of two snapshots
+AT_ONCE = 0.002  # seconds of one step: events and lookups wait meanwhile
+_WAITING = 64  # pieces that wait for a slow disk; beyond them the snapshot pauses
+_PATIENCE = 2.0  # seconds for the thread of a snapshot that is abandoned
+_LOOK = 0.2  # seconds between two looks of the thread at the stop signal
+
+
+class Snapshots:
+    """The saved state of a cache of live probes, in a file.
+
+    The main loop encodes a few records in each step, and a thread writes them: no disk delays the loop. A root that
+    changes meanwhile is saved as it is when its turn comes: each answer stands by itself. `counters` of the state count
+    `state_saved` and `state_failed`.
+    """
+
+    def __init__(self, path: Path, state: CacheState) -> None:
+        self._path = path
+        self._state = state
+        self._due = state.clock.monotonic() + EVERY
+        self._pieces: Iterator[bytes] | None = None
+        self._piece = b""  # is encoded, but the thread has no room for it
+        self._writer: _Writer | None = None
+
+    def load(self) -> None:
+        """Restore the state of the file. A file that is refused is logged, and the cache begins empty."""
+        try:
+            found = read_state(self._path)
+        except StateRefused as refused:
+            self._state.counters["state_refused"] += 1
+            structlog.get_logger().warning("state_refused", file=str(refused.path), reason=refused.reason)
+            return
+        if found is not None:
+            header, records = found
+            expired = go_on(self._state, header, records)
+            roots = len(self._state.image)
+            structlog.get_logger().info("state_restored", records=len(records) - expired, expired=expired, roots=roots)
+
+    def step(self) -> None:
+        """Encode some records if a snapshot is due or has begun."""
+        if self._writer is None:
+            if self._state.live and self._state.clock.monotonic() >= self._due:
+                self._due = self._state.clock.monotonic() + EVERY
+                self._pieces, self._writer = pieces_of(self._state), _Writer(self._path)
+            return
+        if self._pieces is not None and not self._writer.ended:
+            self._encode(self._pieces, self._writer)
+        if self._writer.ended:
+            self._note(self._writer.error)
+            self._pieces, self._piece, self._writer = None, b"", None
+
+    def close(self) -> None:
+        """Save the state as it is now, before the cache ends. A cache that heard no live probe keeps the old file."""
+        if self._writer is not None:
+            self._writer.abandon()
+        if self._state.follower.live:
+            self._note(save(self._path, pieces_of(self._state), "last"))
+
+    def _encode(self, pieces: Iterator[bytes], writer: _Writer) -> None:
+        until = self._state.clock.monotonic() + AT_ONCE
+        while self._state.clock.monotonic() < until:
+            if self._piece and not writer.offer(self._piece):
+                return
+            self._piece = b""
+            piece = next(pieces, None)
+            if piece is None:
+                self._pieces = None
+                writer.finish()
+                return
+            self._piece = piece
+
+    def _note(self, error: str) -> None:
+        self._state.counters["state_failed" if error else "state_saved"] += 1
+        if error:
+            structlog.get_logger().error("state_not_saved", file=str(self._path), reason=error)
+
+
+def pieces_of(state: CacheState) -> Iterator[bytes]:
+    """Return the bytes of a file of the present state, in pieces, each made when it is asked for."""
+    difference = state.stream.difference()
+    forgotten = state.image.forgotten
+    header = Header(None if forgotten is None else forgotten + difference, state.follower.counts())
+    return blocks_of(header, _records(state, [*state.image.store.places.roots], difference))
+
+
+def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> int:
+    """Restore a saved state, and return how many records have expired.
+
+    The cache counts as live from now on, since only live probes have a state. It knows nothing of the time for which it
+    did not run: lookups of the past have `history` false, all parties are in doubt, and what the probes have published
+    meanwhile is counted as lost.
+    """
+    state.restored = True
+    now, difference = state.stream.now(), state.stream.difference()
+    state.image.live = True
+    state.image.advance(now)
+    expired = restore(state.image, records, -difference)
+    state.image.forget(now if header.forgotten is None else max(now, header.forgotten - difference))
+    state.image.gap(now)
+    state.follower.resume(header.counts)
+    return expired
+
+
+def save(path: Path, pieces: Iterable[bytes], ending: str = "new") -> str:
+    """Write a file at once, and return why that failed, or ""."""
+    writer = None
+    try:
+        writer = StateWriter(path, ending)
+        for piece in pieces:
+            writer.write(piece)
+        writer.finish()
+    except OSError as error:
+        if writer is not None:
+            writer.abandon()
+        return error.strerror or str(error)
+    return ""
+
+
+def _records(state: CacheState, roots: list[str], difference: int) -> Iterator[SavedRecord]:
+    for root in roots:
+        yield from saved_records(state.image, root, difference)
+
+
+class _Writer:
+    """A thread that writes the pieces of one snapshot. `ended` is true at its end, and `error` states what failed."""
+
+    def __init__(self, path: Path) -> None:
+        self.error = ""
+        self._path = path
+        self._pieces: Queue[bytes | None] = Queue(_WAITING)
+        self._whole = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshot", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def offer(self, piece: bytes) -> bool:
+        """Pass a piece on; return False if there is no room for it."""
+        try:
+            self._pieces.put_nowait(piece)
+        except Full:
+            return False
+        return True
+
+    def finish(self) -> None:
+        """State that there is no further piece."""
+        self._whole = True
+
+    def abandon(self) -> None:
+        """Remove the new file, and wait a moment for the thread."""
+        self._stop.set()
+        self._thread.join(_PATIENCE)
+
+    def _run(self) -> None:
+        self.error = save(self._path, self._taken())
+
+    def _taken(self) -> Iterator[bytes]:
+        """Yield the pieces until the last one.
+
+        Raises:
+            OSError: the snapshot is abandoned.
+        """
+        while True:
+            if self._stop.is_set():
+                raise InterruptedError("the snapshot was abandoned")
+            whole = self._whole  # before the look: the last piece may come in between
+            try:
+                piece = self._pieces.get(timeout=0 if whole else _LOOK)
+            except Empty:
+                if whole:
+                    return
+                continue
+            if piece:
+                yield piece

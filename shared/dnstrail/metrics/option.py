@@ -1,0 +1,82 @@
+"""The option `--metrics` of a worker, and the server that it starts."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from dnstrail.metrics.board import Observe
+
+Beat = Callable[[], None]
+LOOPBACK = "127.0.0.1"
+_PORTS = 1 << 16
+
+
+class Watched(NamedTuple):
+    """The calls of a worker: `beat` while its main loop runs, and `observe` before it. Both may do nothing."""
+
+    beat: Beat
+    observe: Observe
+
+
+def _convert(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Return address and port. A port alone is one of the loopback interface; a name is refused, not resolved."""
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    host = host.strip("[]") or LOOPBACK
+    try:
+        address = str(ipaddress.ip_address(host))
+    except ValueError as error:
+        raise click.BadParameter(f"{host!r} is no address") from error
+    if not port.isascii() or not port.isdigit() or int(port) >= _PORTS:
+        raise click.BadParameter(f"{port!r} is no port")
+    import dnstrail.metrics.server  # noqa: F401, PLC0415 - not needed without the option, and not readable later
+
+    return address, int(port)
+
+
+metrics_option = click.option(
+    "--metrics",
+    metavar="[ADDRESS:]PORT",
+    envvar="DNSTRAIL_METRICS",
+    callback=_convert,
+    help="Serve /metrics, /healthz and /readyz over HTTP here (default: do not; without ADDRESS: 127.0.0.1).",
+)
+
+
+@contextmanager
+def serving_metrics(address: tuple[str, int] | None, beat: Beat) -> Iterator[Watched]:
+    """Serve the metrics of a worker until the end of the block; `beat` is its heartbeat. None: serve none.
+
+    The thread has the rights that this thread has now.
+
+    Raises:
+        BusError: the address cannot be bound.
+    """
+    if address is None:
+        yield Watched(beat, lambda _collect, _unready: None)
+        return
+    import structlog  # noqa: PLC0415 - help does without
+
+    from dnstrail.metrics.board import Board  # noqa: PLC0415 - imported above
+    from dnstrail.metrics.server import MetricsServer  # noqa: PLC0415 - imported above
+
+    board = Board()
+    server = MetricsServer(address, board)
+
+    def both() -> None:
+        beat()
+        board.turn()
+
+    server.start()
+    structlog.get_logger().info("metrics_served", address=address[0], port=server.port)
+    try:
+        yield Watched(both, board.observe)
+    finally:
+        server.close()

@@ -1,0 +1,201 @@
+"""The cache is restarted under load: what was resolved before and after is found, and the rest is counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
+from builders.talk import answer, query
+from dnstrail.bus.ipc import lookups_address
+from live.processes import run_dir, started, wait_until
+from live.workers import asker
+
+pytestmark = pytest.mark.timeout(180)
+_AT_ONCE = 5  # names that a resolver reports together
+USER = 60999  # of the cache, if root runs the test
+_PAUSE = 0.01  # seconds between them: a few hundred names a second
+
+
+class Resolver(threading.Thread):
+    """A resolver that resolves a few hundred new names a second, until it is stopped; `resolved` is their number."""
+
+    def __init__(self, socket: Path) -> None:
+        super().__init__(daemon=True)
+        self.resolved = 0
+        self.stop = threading.Event()
+        self._writer = Writer(socket)
+
+    def run(self) -> None:
+        """Report queries and answers by dnstap."""
+        self._writer.send(START)
+        for number in count(0, _AT_ONCE):
+            self._writer.send(framed(*(frame for one in range(_AT_ONCE) for frame in resolve(number + one))))
+            self.resolved = number + _AT_ONCE
+            if self.stop.wait(_PAUSE):
+                break
+        self._writer.socket.close()
+
+
+def resolve(number: int) -> tuple[bytes, bytes]:
+    """Return a query and its answer in dnstap."""
+    now, id_ = int(time.time()), number & 0xFFFF
+    ends = {**WHOLE, "query_time_sec": now, "response_time_sec": now}
+    asked = tap("CLIENT_QUERY", query_message=query(name_of(number), id_=id_), **ends)
+    answered = tap(response_message=answer(name=name_of(number), id_=id_, ttl=600), **ends)
+    return asked, answered
+
+
+def name_of(number: int) -> str:
+    """Return the name with this number."""
+    return f"n{number}.example"
+
+
+def state_options(run_dir: Path) -> tuple[str | Path, ...]:
+    """Return the options of a cache with a folder for its state that belongs to its user."""
+    folder = run_dir.parent / "state"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0:
+        os.chown(folder, USER, USER)
+    return ("--state", folder / "image", *user_option())
+
+
+def user_option() -> tuple[str, ...]:
+    """Return the option that makes workers of root one user."""
+    return () if os.geteuid() else ("--user", f"{USER}:{USER}")
+
+
+class Pipeline:
+    """A probe that goes on while its cache is ended and started."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder = folder
+        self._stack = stack
+        self.cache = self.start_cache()
+        probe = (
+            "probe",
+            *user_option(),
+            "--run-dir",
+            folder,
+            "--capture",
+            f"dnstap:{folder}/dnstap.sock",
+            "--subscribers",
+            "1",
+        )
+        stack.enter_context(started(*probe))
+        wait_until((folder / "dnstap.sock").exists, "the socket")
+        self.resolver = Resolver(folder / "dnstap.sock")
+        self.resolver.start()
+        stack.callback(self.resolver.join)
+        stack.callback(self.resolver.stop.set)
+
+    def start_cache(self) -> subprocess.Popen[str]:
+        """Start a cache that keeps its state."""
+        options = ("--dnscache", "size=50000", *state_options(self.folder), "--run-dir", self.folder)
+        return self._stack.enter_context(started("cache", *options))
+
+    def ask(self, op: str, **fields: object) -> dict:
+        """Send a request to the present cache."""
+        with asker(lookups_address(self.folder)) as client:
+            return client.ask(op, **fields)
+
+    def restart(self, how: signal.Signals) -> None:
+        """End the cache, and start it again once further names are resolved; wait until it hears the probe."""
+        self.cache.send_signal(how)
+        self.cache.wait(30)
+        self.more()
+        self.cache = self.start_cache()
+        wait_until(lambda: self.ask("health")["data"]["probes"], "the probe")
+
+    def more(self) -> int:
+        """Wait until further names are resolved; return how many are."""
+        before = self.resolver.resolved
+        wait_until(lambda: self.resolver.resolved > before + 200, "further names")
+        return self.resolver.resolved
+
+    def wait_for(self, number: int) -> None:
+        """Wait until the cache has a name."""
+        wait_until(lambda: self.ask("get", key=name_of(number))["ok"], "the name")
+
+    def found(self, numbers: range) -> set[int]:
+        """Return the numbers of the names that are found."""
+        held: set[int] = set()
+        for first in range(numbers.start, numbers.stop, 500):
+            part = numbers[first - numbers.start : first - numbers.start + 500]
+            data = self.ask("get_many", keys=[name_of(number) for number in part])["data"]
+            held |= {number for number, one in zip(part, data, strict=True) if one}
+        return held
+
+
+@contextmanager
+def pipeline() -> Iterator[Pipeline]:
+    """Run a probe, a cache with state, and a resolver."""
+    with run_dir() as folder, ExitStack() as stack:
+        folder.parent.chmod(0o755)
+        yield Pipeline(folder, stack)
+
+
+def check(running: Pipeline, before: int, restart: Callable[[], None]) -> tuple[set[int], int, int]:
+    """Restart the cache; return the names that are missing, the events counted as lost, and when it was back."""
+    restart()
+    back = running.resolver.resolved
+    running.wait_for(running.more())
+    running.resolver.stop.set()
+    running.resolver.join()
+    last = running.resolver.resolved
+    running.wait_for(last - 1)
+    missing = set(range(last)) - running.found(range(last))
+    lost = running.ask("stats")["data"]["lost"]["bus"].get("net_packet_dns", 0)
+    assert not {number for number in missing if number < before or number > back + 500}
+    return missing, lost, back
+
+
+def test_a_restart_loses_nothing_that_was_live():
+    """Every name from before and after a restart is found, and each event of a missing name is counted."""
+    with pipeline() as running:
+        running.wait_for(running.more() - 1)
+        before = running.more()
+        running.wait_for(before - 1)
+
+        def restart() -> None:
+            running.restart(signal.SIGTERM)
+
+        missing, lost, _ = check(running, before, restart)
+        assert missing
+        assert 2 * len(missing) <= lost <= 2 * len(missing) + 2 * _AT_ONCE
+
+
+def test_a_crash_loses_at_most_what_is_counted():
+    """After kill -9 the cache goes on from its last snapshot; each later event that is missing is counted."""
+    with pipeline() as running:
+        before = running.more()
+        running.wait_for(before - 1)
+        running.restart(signal.SIGTERM)
+        running.wait_for(running.more())
+
+        def restart() -> None:
+            running.restart(signal.SIGKILL)
+
+        missing, lost, _ = check(running, before, restart)
+        assert missing
+        assert 2 * len(missing) <= lost
+
+
+def test_damage_is_refused_in_one_line():
+    """A cache whose file is damaged says so in one line of its log, and serves."""
+    with run_dir() as folder:
+        options = state_options(folder)
+        (folder.parent / "state/image").write_bytes(b"damaged")
+        with started("cache", *options, "--run-dir", folder) as cache:
+            lines = [json.loads(cache.stderr.readline()) for _ in range(2)]
+            assert [line["event"] for line in lines] == ["state_refused", "ready"]

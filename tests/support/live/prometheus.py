@@ -1,0 +1,99 @@
+"""A real Prometheus, as deploy/setup-prometheus.sh unpacks it, and the queries of the dashboard."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from live.namespaces import skip
+from live.processes import wait_until
+
+_ROOT = Path(__file__).parents[3]
+ALERTS = _ROOT / "deploy/prometheus/alerts.yml"
+CONFIG = _ROOT / "deploy/prometheus/prometheus.yml"
+_BIN = _ROOT / ".prometheus/root/usr/bin"
+_CONFIG = """
+global: {{scrape_interval: 200ms, evaluation_interval: 200ms}}
+rule_files: [alerts.yml]
+scrape_configs: [{{job_name: dnstrail, static_configs: [{{targets: {targets}}}]}}]
+"""
+
+
+def promtool_or_skip() -> Path:
+    """Return the path of promtool."""
+    return _unpacked("promtool")
+
+
+def _unpacked(name: str) -> Path:
+    if not (_BIN / name).exists():
+        skip(f"no {name} here: deploy/setup-prometheus.sh unpacks it")
+    return _BIN / name
+
+
+def dashboard_queries() -> list[str]:
+    """Return the queries of all panels of the dashboard."""
+    panels = json.loads((_ROOT / "deploy/grafana/dnstrail.json").read_text())["panels"]
+    return [target["expr"] for panel in panels for target in panel.get("targets", ())]
+
+
+class Prometheus:
+    """A running Prometheus."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api/v1"
+
+    def get(self, path: str, **parameters: str) -> Any:
+        """Return the data of a reply."""
+        url = f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            return json.load(reply)["data"]
+
+    def query(self, expression: str) -> list[Any]:
+        """Return the result of a query."""
+        found: list[Any] = self.get("query", query=expression)["result"]
+        return found
+
+    def firing(self) -> set[str]:
+        """Return the names of the alerts that fire."""
+        return {one["labels"]["alertname"] for one in self.get("alerts")["alerts"] if one["state"] == "firing"}
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def prometheus(folder: Path, targets: list[str]) -> Iterator[Prometheus]:
+    """Run Prometheus over these targets, with the alerts of deploy/, which fire at once here."""
+    program, port = _unpacked("prometheus"), _free_port()
+    (folder / "prometheus.yml").write_text(_CONFIG.format(targets=json.dumps(targets)))
+    lines = [line for line in ALERTS.read_text().splitlines() if not line.strip().startswith("for:")]
+    (folder / "alerts.yml").write_text("\n".join(lines))
+    command = [program, "--config.file", folder / "prometheus.yml", "--storage.tsdb.path", folder / "data"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log, cwd=folder
+        )
+    started = Prometheus(port)
+
+    def answers() -> bool:
+        try:
+            return bool(started.get("targets")["activeTargets"])
+        except OSError:
+            return False
+
+    try:
+        wait_until(answers, "Prometheus")
+        yield started
+    finally:
+        process.terminate()
+        process.wait(30)
