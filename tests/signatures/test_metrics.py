@@ -48,8 +48,8 @@ def values(worker):
 
 def hear(worker, number, *stamps, live=True, lost=0):
     batch = Batch("s", number, number + lost, [Captured(stamp) for stamp in stamps])
-    worker.on_message(SCHED_PROCESS_EXIT, encode(batch))
-    worker.on_message(TURN, encode(Turn("s", number, {SCHED_PROCESS_EXIT: number + lost}, live, 5)))
+    worker.on_message(SCHED_PROCESS_EXIT, encode(batch), 5.0)
+    worker.on_message(TURN, encode(Turn("s", number, {SCHED_PROCESS_EXIT: number + lost}, live, 5)), 5.0)
 
 
 def test_findings_errors_and_times_count_by_signature(worker):

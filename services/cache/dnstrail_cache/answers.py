@@ -75,7 +75,7 @@ def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None]:
 
 @answer.register
 def _trail(request: Trail, state: CacheState) -> Trails:
-    at = state.moment(request.at)
+    at = state.moment(request.at, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
         raise RefusedError(DATA_NOT_FOUND, "requested data was not found")

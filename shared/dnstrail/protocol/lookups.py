@@ -121,6 +121,7 @@ class Trail(Request, frozen=True, kw_only=True):
 
     key: Any = None
     at: float | None = None
+    event: EventTime | None = None
     process: _ProcessId | None = None
     container: _Short | None = None
     client: _Short | None = None

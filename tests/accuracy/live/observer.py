@@ -119,7 +119,7 @@ class Observer:
     def _trails(self, event: Event) -> Trails:
         """Return the trails of the event's connection, as of the event."""
         asked = {
-            "at": event.timestamp / 1e9,
+            "event": event.time,
             "process": event.process_id or None,
             "container": event.container_id or None,
             "client": event.arg("src") or None,
