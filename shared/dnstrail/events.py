@@ -12,6 +12,7 @@ from dns.message import Message as WholeMessage
 
 from dnstrail.captured import (
     DNS_ANSWER_CONFLICT,
+    DNS_SOCKET_CLOSE,
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
@@ -34,6 +35,7 @@ from dnstrail.errors import BadMessage
 __all__ = [
     "DERIVED",
     "DNS_ANSWER_CONFLICT",
+    "DNS_SOCKET_CLOSE",
     "GETADDRINFO",
     "NAMES",
     "NET_PACKET_DNS",
