@@ -16,6 +16,7 @@ NET_UDP_CONNECT = "net_udp_connect"  # connect() on a UDP socket: QUIC, and much
 NET_TCP_CONNECT_RESULT = "net_tcp_connect_result"  # the outcome of a TCP connect
 NET_TCP_CLOSE = "net_tcp_close"  # the end of a TCP connection
 NET_SERVER_NAME = "net_server_name"  # the TLS server name or HTTP host that a client sent
+DNS_SOCKET_CLOSE = "dns_socket_close"  # a process closed a UDP socket by which it asked names
 DNS_ANSWER_CONFLICT = "dns_answer_conflict"  # emitted by the cache: a second answer to one query, with other targets
 PUBLISHED = (  # the names that are topics of the bus
     NET_PACKET_DNS,
@@ -27,6 +28,7 @@ PUBLISHED = (  # the names that are topics of the bus
     NET_TCP_CONNECT_RESULT,
     NET_TCP_CLOSE,
     NET_SERVER_NAME,
+    DNS_SOCKET_CLOSE,
     DNS_ANSWER_CONFLICT,
 )
 GETADDRINFO = "getaddrinfo"  # an argument of a net_packet_dns that getaddrinfo() returned: the call's result code

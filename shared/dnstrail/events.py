@@ -13,6 +13,7 @@ from dns.message import Message as WholeMessage
 from dnstrail.captured import (
     ASKER_SEEN,
     DNS_ANSWER_CONFLICT,
+    DNS_SOCKET_CLOSE,
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
@@ -35,6 +36,7 @@ from dnstrail.errors import BadMessage
 __all__ = [
     "DERIVED",
     "DNS_ANSWER_CONFLICT",
+    "DNS_SOCKET_CLOSE",
     "GETADDRINFO",
     "NAMES",
     "NET_PACKET_DNS",

@@ -268,7 +268,7 @@ def test_a_connection_has_its_process_and_its_destination(network, seen, version
     pid = ask(network, sys.executable, "-c", client, server)
     seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
     [event] = seen.of(pid, NET_TCP_CONNECT)
-    assert event.args == {"dst": server, "dst_port": 81}
+    assert event.args == {"dst": server, "dst_port": 81, "socket": event.flow.socket}
     assert event.process.path == os.path.realpath(sys.executable)
 
 
@@ -277,7 +277,8 @@ def test_a_mapped_address_is_ipv4(network, seen):
     client = "import socket, sys; socket.socket(socket.AF_INET6).connect_ex(('::ffff:' + sys.argv[1], 81))"
     pid = ask(network, sys.executable, "-c", client, SERVER)
     seen.until(lambda: seen.of(pid, NET_TCP_CONNECT), "the connection")
-    assert seen.of(pid, NET_TCP_CONNECT)[0].args == {"dst": SERVER, "dst_port": 81}
+    args = seen.of(pid, NET_TCP_CONNECT)[0].args
+    assert (args["dst"], args["dst_port"]) == (SERVER, 81)
 
 
 @TRANSPORTS
@@ -302,7 +303,7 @@ def test_udp_connection(network, seen, target):
     pid = ask(network, sys.executable, "-c", client, target)
     seen.until(lambda: seen.of(pid, SCHED_PROCESS_EXIT), "the end")
     [event] = seen.of(pid, NET_UDP_CONNECT)
-    assert event.args == {"dst": target.removeprefix("::ffff:"), "dst_port": 443}
+    assert event.args == {"dst": target.removeprefix("::ffff:"), "dst_port": 443, "socket": event.flow.socket}
     assert (event.flow.transport, event.process.path) == ("udp", os.path.realpath(sys.executable))
     assert not seen.of(pid, NET_TCP_CONNECT)
 

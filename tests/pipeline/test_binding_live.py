@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.events import DNS_SOCKET_CLOSE, NET_PACKET_DNS
+from live.ebpf_source import watching
 from live.namespaces import SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
 from live.processes import wait_until
 from live.workers import asker
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
+]
 OPEN = 53  # the port on which the server of the namespaces listens
 LINE = ("--output", "json", "--events", "net_tcp_connect,net_tcp_close")
 # Two threads ask a name each, and connect in the opposite order.
@@ -94,6 +99,16 @@ def test_a_thread_connects_to_what_it_asked(network):
             with network.start_on_client(sys.executable, "-c", THREADS, *asked) as process:
                 assert process.wait(20) == 0, process.stdout and process.stdout.read()
             assert connections(run, process.pid, 2) == [asked[1], asked[0]]
+
+
+def test_a_lookup_ends_with_the_close_of_its_socket(network):
+    """The close of the socket by which a thread asked follows its answers, and has the same thread."""
+    with watching() as seen, network.start_on_client(sys.executable, "-c", ASKS, "closes.google.com") as process:
+        seen.until(lambda: seen.of(process.pid, DNS_SOCKET_CLOSE), "the close")
+        [close], asked = seen.of(process.pid, DNS_SOCKET_CLOSE), seen.of(process.pid, NET_PACKET_DNS)
+        assert close.timestamp > max(event.timestamp for event in asked)
+        assert {event.flow.socket for event in asked} == {close.flow.socket}
+        assert close.process == asked[0].process
 
 
 def test_a_recycled_process_id_inherits_nothing(network):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from dnstrail.captured import (
+    DNS_SOCKET_CLOSE,
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
@@ -85,6 +86,11 @@ def _apply_close(image: Image, stamp: int, event: Captured, host: str) -> None:
     image.binder.bindings.close(socket_key(event, host), stamp)
 
 
+def _apply_dns_close(image: Image, stamp: int, event: Captured, host: str) -> None:
+    if event.process is not None:
+        image.binder.returned(host, event.process, stamp)
+
+
 def _apply_server_name(image: Image, stamp: int, event: Captured, host: str) -> None:
     name, evidence = str(event.args.get("server_name", "")), str(event.args.get("evidence", ""))
     address = known_address(event.flow.destination) if event.flow else ""
@@ -119,6 +125,7 @@ _APPLY: Final[dict[str, Callable[[Image, int, Captured, str], None]]] = {
     NET_TCP_CONNECT: _apply_connection,
     NET_TCP_CONNECT_RESULT: _apply_outcome,
     NET_TCP_CLOSE: _apply_close,
+    DNS_SOCKET_CLOSE: _apply_dns_close,
     NET_SERVER_NAME: _apply_server_name,
     SCHED_PROCESS_FORK: _apply_fork,
     SCHED_PROCESS_EXEC: _apply_exec,

@@ -24,6 +24,7 @@ from dnstrail.image.graph import Graph
 from dnstrail.image.kind import Kind
 from dnstrail.image.processes import Identity, Processes, identity_of
 from dnstrail.image.record import Sighting
+from dnstrail.image.resolver_pools import ResolverPools
 from dnstrail.image.trails.scope import last_question
 from dnstrail.image.trails.sinkhole import is_sinkhole
 from dnstrail.image.waiting import Attempt, Question, WaitingQuestions, candidate
@@ -42,6 +43,7 @@ class Binder:
     def __init__(self, graph: Graph, bounds: Bounds, counters: Counts) -> None:
         self.processes = Processes(bounds.processes, counters)
         self.waiting = WaitingQuestions(bounds.questions, counters)
+        self.pools = ResolverPools(counters)
         self.bindings = Bindings(bounds.connections, bounds.history_ns, counters)
         self._graph = graph
         self._grace = bounds.grace_ns
@@ -76,6 +78,12 @@ class Binder:
             binding = Binding(stamp, opening, name, BY_LAST if name else UNKNOWN)
         self.bindings.add(binding)
         return binding
+
+    def returned(self, host: str, process: Process, stamp: int) -> None:
+        """Note that a thread has all answers to its questions: it closed the socket by which it asked."""
+        if (owner := identity_of(host, process)) is not None:
+            self.waiting.returned(owner, process.thread_id, stamp)
+            self.pools.returned(owner, process.thread_id)
 
     def forked(self, host: str, parent: Process, child: int) -> None:
         """Note a child of a process."""
@@ -130,13 +138,15 @@ class Binder:
         address, process = opening.address, opening.process
         if owner is None or process is None:
             return None, UNKNOWN
-        question = candidate(self.waiting.of(owner), address, stamp, opening.thread)
+        pool = self.pools.has(owner)
+        question = candidate(self.waiting.of(owner), address, stamp, opening.thread, pool=pool)
         if question is not None:
             return question, BY_THREAD if opening.thread in question.threads else BY_PROCESS
         parent = None if is_sinkhole(address) else self.processes.parent_of(opening.host, process)
         if parent is None:
             return None, UNKNOWN
-        return candidate(self.waiting.of(parent), address, stamp, 0), BY_PARENT
+        pool = self.pools.has(parent)
+        return candidate(self.waiting.of(parent), address, stamp, 0, pool=pool), BY_PARENT
 
     def _last_question(self, stamp: int, opening: Opening) -> str:
         return last_question(self._graph, stamp, connection_of(opening), opening.address, self._grace)

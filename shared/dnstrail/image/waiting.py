@@ -15,6 +15,7 @@ MAX_OF_NAME = 64  # questions of one process for one name
 TOGETHER = SECOND  # within which queries of several types for one name are one question
 STAGGER = SECOND // 10  # no client tries the next address earlier, unless the attempt before failed (RFC 8305)
 PATIENCE = 10 * SECOND  # after which an attempt leads to no other one
+UNKNOWN = 1 << 62
 AGAIN, WAITING, MAYBE, REPEATED = range(4)  # readiness of a question for a connection, the likeliest first
 
 
@@ -34,15 +35,17 @@ class Question:
     """A name that a process asked. Queries of several types for one name (A, AAAA, HTTPS) are one question.
 
     `asked` is the time of its first query. `threads` sent its queries. `given` contains the addresses of its answers,
-    each with the time of the answer and the end. A question without attempts waits for its first connection.
+    each with the time of the answer and the end. `returned` is the time at which its thread had read the answers, if
+    that is known. A question without attempts waits for its first connection.
     """
 
-    __slots__ = ("asked", "attempts", "given", "name", "owner", "threads", "types")
+    __slots__ = ("asked", "attempts", "given", "name", "owner", "returned", "threads", "types")
 
     def __init__(self, owner: Identity, name: str, asked: int) -> None:
         self.owner = owner
         self.name = name
         self.asked = asked
+        self.returned = UNKNOWN
         self.threads: set[int] = set()
         self.types: set[int] = set()
         self.given: dict[str, tuple[int, int]] = {}
@@ -135,6 +138,12 @@ class WaitingQuestions:
             if other is question or (not other.attempts and other.threads & question.threads):
                 other.attempts.append(attempt)
 
+    def returned(self, owner: Identity, thread: int, stamp: int) -> None:
+        """Note that a thread has read its answers: its call returns now."""
+        for question in self.of(owner):
+            if thread in question.threads and question.asked < stamp < question.returned:
+                question.returned = stamp
+
     def drop_reached(self, owner: Identity, name: str) -> None:
         """Drop the questions of a process for a name whose connections succeeded."""
         for question in [*self._of.get(owner, {}).get(name, ())]:
@@ -161,28 +170,38 @@ class WaitingQuestions:
             self._ended.pop(question.owner, None)
 
 
-def candidate(questions: Iterable[Question], address: str, stamp: int, thread: int) -> Question | None:
+def candidate(
+    questions: Iterable[Question], address: str, stamp: int, thread: int, *, pool: bool = False
+) -> Question | None:
     """Return the question of a process that a connection most likely means: of its thread, else the oldest.
 
+    In a process with a pool of resolver threads the oldest is the question whose thread returned first.
     A thread that asked another name after an attempt failed has given up the name before. `thread` is 0 for a
     connection of another process.
     """
-    ready = [(readiness, each) for each in questions if (readiness := each.readiness(address, stamp)) is not None]
-    latest = max(
-        (each.asked for readiness, each in ready if readiness == WAITING and thread in each.threads), default=0
-    )
-    order = [(*_order(each, readiness, thread, latest), place) for place, (readiness, each) in enumerate(ready)]
-    return ready[min(order)[-1]][1] if order else None
+    held = [*questions]
+    pool = pool or _share_threads(held, stamp)
+    ready = [(readiness, each) for each in held if (readiness := each.readiness(address, stamp)) is not None]
+    own = (each.asked for readiness, each in ready if readiness == WAITING and thread in each.threads)
+    latest = max(own, default=0)
+    orders = [_order(each, readiness, thread, latest, pool=pool) for readiness, each in ready]
+    return ready[orders.index(min(orders))][1] if orders else None
 
 
-def _order(question: Question, readiness: int, thread: int, latest: int) -> tuple[bool, int, int]:
+def _share_threads(questions: Iterable[Question], stamp: int) -> bool:
+    """Return whether a thread had asked several of these questions by then."""
+    threads = [thread for each in questions if each.asked <= stamp for thread in each.threads]
+    return len(threads) > len(set(threads))
+
+
+def _order(question: Question, readiness: int, thread: int, latest: int, *, pool: bool) -> tuple[bool, int, int, int]:
     own = thread in question.threads and readiness != REPEATED
     if readiness == AGAIN:
         last = question.attempts[-1]
         own = own or last.thread == thread
         if last.connected is False and last.stamp < latest:
             readiness = MAYBE
-    return not own, readiness, question.asked
+    return not own, readiness, question.returned if pool else 0, question.asked
 
 
 def _same(questions: list[Question], rdtype: int, asked: int, thread: int) -> Question | None:

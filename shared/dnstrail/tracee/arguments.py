@@ -8,6 +8,7 @@ from dnstrail.captured import Flow
 from dnstrail.events import (
     DERIVED,
     DNS_ANSWER_CONFLICT,
+    DNS_SOCKET_CLOSE,
     NET_PACKET_DNS,
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
@@ -29,6 +30,7 @@ _ORDERS = {
     NET_UDP_CONNECT: _CONNECT,
     NET_TCP_CONNECT_RESULT: _CONNECT,
     NET_TCP_CLOSE: _CONNECT,
+    DNS_SOCKET_CLOSE: _CONNECT,
 }
 _TYPES = {
     "src_port": "u16",
@@ -46,6 +48,7 @@ _TYPES_OF_EVENTS = {
     (NET_UDP_CONNECT, "dst_port"): "int",
     (NET_TCP_CONNECT_RESULT, "dst_port"): "int",
     (NET_TCP_CLOSE, "dst_port"): "int",
+    (DNS_SOCKET_CLOSE, "dst_port"): "int",
     **{(name, "metadata"): "trace.PktMeta" for name in DERIVED},
 }
 

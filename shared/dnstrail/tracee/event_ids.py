@@ -20,6 +20,7 @@ EVENT_IDS = MappingProxyType(
         "net_server_name": 7002,
         "dns_answer_conflict": 7003,
         "net_tcp_close": 7004,
+        "dns_socket_close": 7005,
     }
 )
 BUILTIN_IDS = MappingProxyType({"DNS_DATA_SOURCE": 6000, "WATCHED_NAME": 6001})

@@ -13,6 +13,7 @@ from scapy.layers.inet import TCP
 from builders.dns_builders import response_to
 from dnstrail.captured import Captured
 from dnstrail.events import (
+    DNS_SOCKET_CLOSE,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
     NET_TCP_CLOSE,
@@ -156,6 +157,15 @@ def test_a_connection_can_be_joined_to_its_flow(translator, kind):
     assert name == (NET_TCP_CLOSE if kind == records.CLOSED else NET_TCP_CONNECT_RESULT)
     assert (event.flow.source, event.flow.source_port) == (client, 40000)
     assert event.args["community_id"] == community_id("tcp", client, 40000, bytes([192, 0, 2, 53]), 443)
+
+
+def test_the_end_of_a_lookup_is_reported_for_clients(translator):
+    """The close of a UDP socket that asked is an event of a client, and none of a process that serves DNS."""
+    record = packet(b"", kind=records.DNS_CLOSED, daddr=SERVER, dport=53, sport=0)
+    name, event = only(translator.events(record))
+    assert (name, event.args["dst_port"], event.process.pid) == (DNS_SOCKET_CLOSE, 53, PID)
+    translator._attribution.processes.at(PID, 5 * SECOND).answers = True
+    assert translator.events(record) == []
 
 
 def test_a_packet_without_owner_is_counted(translator, counters):

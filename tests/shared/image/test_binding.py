@@ -38,6 +38,30 @@ def test_the_order_is_the_order_of_asking(host):
     assert [host.opens(0.1, by=MAIN), host.opens(0.11, by=MAIN)] == ["one", "two"]
 
 
+def test_a_thread_for_each_lookup_keeps_the_order_of_asking(host):
+    """A client with a thread for each lookup, as libcurl, connects in the order of asking."""
+    host.asks(0, "one", by=FIRST).asks(0.01, "two", by=SECOND)
+    host.returns(0.05, SECOND)
+    host.returns(0.06, FIRST)
+    assert [host.opens(0.1, by=MAIN), host.opens(0.11, by=MAIN)] == ["one", "two"]
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["it asked before", "it asks now"])
+def test_a_pool_hands_over_in_the_order_of_returning(host, before):
+    """A client with a pool of threads, as Node, connects in the order in which the threads have their answers."""
+    if before:
+        for after in (0, 1):
+            host.asks(after, "before", OTHER, by=FIRST)
+            host.returns(after + 0.5, FIRST)
+            assert host.opens(after + 0.6, OTHER, MAIN) == "before"
+    host.asks(2, "one", by=FIRST).asks(2.01, "two", by=SECOND)
+    host.returns(2.05, SECOND)
+    host.returns(2.06, FIRST)
+    if not before:
+        host.asks(2.061, "three", by=SECOND, answered=0.5)
+    assert [host.opens(2.1, by=MAIN), host.opens(2.11, by=MAIN)] == ["two", "one"]
+
+
 def test_an_answer_that_has_not_come_is_no_candidate(host):
     """A connection never means a question whose answer came later, whatever was applied first."""
     host.asks(0, "slow", by=FIRST, answered=0.5).asks(0.01, "quick", by=SECOND)

@@ -17,6 +17,7 @@ from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
 from dnstrail.image.parties import Doubts
 from dnstrail.image.queries import Query
+from dnstrail.image.resolver_pools import ResolverPools
 from dnstrail.image.trails.server_names import ServerNameTable
 
 DAY = 86_400
@@ -194,6 +195,13 @@ def questions_for_one_name(count: int) -> tuple[int, Counter[str]]:
     return len(host.image.binder.waiting), host.image.counters
 
 
+def threads_that_asked(count: int) -> tuple[int, Counter[str]]:
+    pools = ResolverPools(Counter())
+    for number in range(count):
+        pools.returned(("", 70, 0), number)
+    return len(pools), pools.counters
+
+
 @dataclass(frozen=True)
 class Table:
     """A table, its bound, and the counter of what exceeds it.
@@ -230,6 +238,7 @@ TABLES = [
     Table(waiting_questions, 50, "evicted_questions"),
     Table(names_that_a_process_asked, 256, "evicted_questions"),
     Table(questions_for_one_name, 64, "evicted_questions"),
+    Table(threads_that_asked, 4096, "evicted_resolver_threads"),
     Table(server_names, 65_536, "evicted_server_names"),
     Table(server_names_of_an_address, 64, "evicted_server_names"),
 ]

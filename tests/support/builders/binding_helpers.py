@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from builders.dns_builders import AAAA, A, by_hand, record, t
 from builders.talk import back, packed, query, there
 from dnstrail.captured import (
+    DNS_SOCKET_CLOSE,
     NET_PACKET_DNS,
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
@@ -80,6 +81,10 @@ class Host:
         """State the outcome of a connection, by default of the last one."""
         flow = replace(self.flow(SHARED, 443, socket), source=packed("10.0.0.2"), source_port=50000)
         self.apply(NET_TCP_CONNECT_RESULT, after, flow, APP, dst=SHARED, dst_port=443, connected=connected, error="")
+
+    def returns(self, after: float, by: Process) -> None:
+        """Let a thread close the socket by which it asked: it has its answers."""
+        self.apply(DNS_SOCKET_CLOSE, after, there(socket=10**6, namespace=1, egress=True), by)
 
     def closes(self, after: float) -> None:
         """Close the last connection."""

@@ -16,6 +16,7 @@ from rich.cells import cell_len, set_cell_size
 from dnstrail.connection_names import DST_DNS
 from dnstrail.dns import is_response
 from dnstrail.events import (
+    DNS_SOCKET_CLOSE,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
     NET_TCP_CLOSE,
@@ -217,6 +218,7 @@ _WORDS: dict[str, Callable[[Event], Words]] = {
     NET_UDP_CONNECT: _connection,
     NET_TCP_CONNECT_RESULT: _result,
     NET_TCP_CLOSE: _close,
+    DNS_SOCKET_CLOSE: _close,
     NET_SERVER_NAME: _server_name,
     SCHED_PROCESS_EXEC: _exec,
     SCHED_PROCESS_EXIT: _exit,

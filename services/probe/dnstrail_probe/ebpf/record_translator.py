@@ -12,6 +12,7 @@ import msgspec
 from dnstrail.captured import ASKER_SEEN, CLIENT, Captured, Flow, Process
 from dnstrail.dns.names import V4_MAPPED
 from dnstrail.events import (
+    DNS_SOCKET_CLOSE,
     GETADDRINFO,
     NET_PACKET_DNS,
     NET_TCP_CLOSE,
@@ -66,6 +67,7 @@ class RecordTranslator:
             records.CONNECTED: self._connection,
             records.NOT_CONNECTED: self._connection,
             records.CLOSED: self._connection,
+            records.DNS_CLOSED: self._dns_close,
             records.RESOLVED: self._getaddrinfo_call,
             records.EXEC: self._exec,
             records.FORK: self._fork,
@@ -160,6 +162,15 @@ class RecordTranslator:
             args["connected"] = packet.kind == records.CONNECTED
             args["error"] = errno.errorcode.get(packet.error, str(packet.error)) if packet.error else ""
         return [(topic, Captured(packet.ts + self._epoch, b"", flow, process, args, packet.processor))]
+
+    def _dns_close(self, record: bytes) -> Captures:
+        packet, _ = records.read_packet(record)
+        process, entry = self._attribution.process_of(packet)
+        if entry is None or entry.answers:  # a server or a forwarder, whose questions are not for connections
+            return []
+        flow = _flow(packet, "")
+        args = {"dst": flow.destination_text, "dst_port": flow.destination_port, "socket": flow.socket}
+        return [(DNS_SOCKET_CLOSE, Captured(packet.ts + self._epoch, b"", flow, process, args, packet.processor))]
 
     def _exec(self, record: bytes) -> Captures:
         process = self._attribution.executed(record)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dnstrail_probe.packets.tcp_header import TcpHeader, read_tcp
 
 PACKET, EXEC, EXIT, FORK, CONNECT, CGROUP_MADE, CGROUP_REMOVED, CONNECTED, NOT_CONNECTED, RESOLVED = range(1, 11)
-CLOSED = 11
+CLOSED, DNS_CLOSED = 11, 12
 TCP, UDP = 6, 17
 PARTS, PART = 20, 64
 FARTHEST = 16 << 20  # bytes from the next byte that a socket expects; a window is hardly ever larger

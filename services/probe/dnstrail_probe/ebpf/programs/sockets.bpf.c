@@ -20,7 +20,8 @@ struct place {
     u32 protocol, port;
 };
 
-// A packet; or a connection attempt, its result, or the end of the connection: without payload, an attempt without source.
+// A packet; or, without payload: a connection attempt, its result, its end, or the end of a UDP socket used for DNS. Only
+// a packet, the result and the end have a source.
 struct packet {
     u64 ts;
     u32 kind, captured;
@@ -89,6 +90,28 @@ int on_create(struct bpf_sock *ctx)
     return 1;
 }
 
+static __always_inline struct packet *
+note_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
+{
+    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
+    if (!event) {
+        lose(LOST, owner->cgroup);
+        return 0;
+    }
+    __builtin_memset(event, 0, sizeof(*event));
+    copy_owner(event, owner);
+    event->ts = now;
+    event->kind = kind;
+    event->processor = bpf_get_smp_processor_id();
+    event->cookie = cookie;
+    event->dport = owner->meant_port;
+    event->family = owner->family;
+    event->protocol = protocol;
+    event->egress = 1;
+    __builtin_memcpy(event->daddr, owner->meant, sizeof(event->daddr));
+    return event;
+}
+
 int on_release(struct bpf_sock *ctx)
 {
     u64 cookie = bpf_get_socket_cookie(ctx);
@@ -96,6 +119,12 @@ int on_release(struct bpf_sock *ctx)
     if (ctx->protocol == TCP && ctx->state != BPF_TCP_CLOSE)
         return 1;
 #endif
+    struct owner *owner = owners.lookup(&cookie);
+    if (owner && owner->dns && ctx->protocol == UDP) { // the C library closes its socket once it has its answers
+        struct packet *event = note_connection(owner, cookie, bpf_ktime_get_ns(), DNS_CLOSED, UDP);
+        if (event)
+            events.ringbuf_submit(event, NO_WAKEUP);
+    }
     remove_owner(&cookie);
     return 1;
 }
@@ -160,28 +189,6 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
     if (ctx->sk)
         inherit(&owner, ctx->sk->src_port);
     return 1;
-}
-
-static __always_inline struct packet *
-note_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
-{
-    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
-    if (!event) {
-        lose(LOST, owner->cgroup);
-        return 0;
-    }
-    __builtin_memset(event, 0, sizeof(*event));
-    copy_owner(event, owner);
-    event->ts = now;
-    event->kind = kind;
-    event->processor = bpf_get_smp_processor_id();
-    event->cookie = cookie;
-    event->dport = owner->meant_port;
-    event->family = owner->family;
-    event->protocol = protocol;
-    event->egress = 1;
-    __builtin_memcpy(event->daddr, owner->meant, sizeof(event->daddr));
-    return event;
 }
 
 static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
