@@ -18,8 +18,8 @@ from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, Party
 from dnstrail.image.binder import Binder
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
-from dnstrail.image.lookup import look_up
-from dnstrail.image.record import Sighting
+from dnstrail.image.lookup import look_up, look_up_by_walks
+from dnstrail.image.record import Root, Sighting
 from dnstrail.image.relate import relate, relate_usual
 from dnstrail.image.result import LookupResult
 from dnstrail.image.store import Store
@@ -139,19 +139,22 @@ class Image:
                 self.store.places.use(usual[1])
                 return usual[0]
         node = self._node(key)
-        return self._look_up(self.view(now=now, at=at), node, at) if node else None
+        if not node:
+            return None
+        view, roots = self.view(now=now, at=at), self.store.places.roots
+        return self._result(look_up_by_walks(view, roots, node, self.bounds.nodes), at)
 
     def get_many(
         self, keys: Iterable[str], *, now: int | None = None, at: int | None = None
     ) -> list[LookupResult | None]:
         """Look up several keys as of one time, within the bounds of one lookup; a repeated key is looked up once."""
-        view = self.view(now=now, at=at)
-        known: dict[str | None, LookupResult | None] = {None: None, "": None}
+        view, roots = self.view(now=now, at=at), self.store.places.roots
+        known: dict[str, LookupResult | None] = {"": None}
         results = []
         for key in keys:
-            node = self._node(key)
+            node = self._node(key) or ""
             if node not in known:
-                known[node] = self._look_up_next(view, node or "", at)
+                known[node] = self._result(look_up(view, roots, node, self.bounds.nodes), at)
             results.append(known[node])
         return results
 
@@ -228,20 +231,8 @@ class Image:
         graph = self.store.graph
         return key if key in graph.out or key in graph.into else lookup_key(key)
 
-    def _look_up_next(self, view: View, node: str, at: int | None) -> LookupResult | None:
-        """Look up one of several nodes, within the budget of the view."""
-        if at is None:
-            usual = look_up_usual(self.store.graph, node, view.t, min(self._usual, view.budget))
-            if usual is not None:
-                found, root = usual
-                self.store.places.use(root)
-                view.budget -= len(found.dns_queries) + len(found.ip_addresses)
-                return found
-        return self._look_up(view, node, at)
-
-    def _look_up(self, view: View, node: str, at: int | None) -> LookupResult | None:
-        view.aged, view.exact = False, True
-        looked_up = look_up(view, self.store.places.roots, node, self.bounds.nodes)
+    def _result(self, looked_up: tuple[LookupResult, Root] | None, at: int | None) -> LookupResult | None:
+        """Return the result of a lookup. Without `at`, its root is used."""
         if looked_up is None:
             return None
         found, root = looked_up

@@ -9,6 +9,7 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.pointers import look_up_pointers, reverse_records
 from dnstrail.image.record import Record, Root
 from dnstrail.image.result import LookupResult
+from dnstrail.image.usual_lookup import MOST, look_up_usual
 from dnstrail.image.view import NEVER, View
 from dnstrail.image.walk import Down, Up
 
@@ -20,6 +21,17 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
 
     Return None if nothing live touches the key.
     """
+    if view.at is None:
+        usual = look_up_usual(view.graph, key, view.t, min(MOST, nodes, view.budget))
+        if usual is not None:
+            view.budget -= len(usual[0].dns_queries) + len(usual[0].ip_addresses)
+            return usual
+    return look_up_by_walks(view, roots, key, nodes)
+
+
+def look_up_by_walks(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
+    """Look up any key as `look_up` does, also where a shorter path exists."""
+    view.aged, view.exact = False, True
     is_address = address_text(key) is not None
     root = find_origin(view, roots, key, is_address=is_address)
     if root is None:

@@ -11,7 +11,7 @@ import pytest
 from builders.dns_builders import response_to, t
 from builders.traffic import KEYS, NAMES, message
 from dnstrail.image import Bounds, Circumstances, Image
-from dnstrail.image.lookup import look_up
+from dnstrail.image.lookup import look_up_by_walks
 from dnstrail.image.usual_lookup import MOST, look_up_usual
 from model.episodes import AHEAD, LATE
 
@@ -22,7 +22,7 @@ def both(image: Image, key: str) -> tuple[object, object]:
     """Return the results of both ways, with the root by which they were found."""
     usual = look_up_usual(image.store.graph, key, image.now, MOST)
     view = image.view()
-    general = look_up(view, image.store.places.roots, key, image.bounds.nodes)
+    general = look_up_by_walks(view, image.store.places.roots, key, image.bounds.nodes)
     return usual, general
 
 
