@@ -84,10 +84,13 @@ def ordinary_name_end(wire: bytes, start: int) -> int:
     return found.end() if found and found.end() - start <= MAX_NAME else 0
 
 
+def is_ordinary(labels: bytes) -> bool:
+    """Return whether bytes are ordinary labels."""
+    return _ordinary_labels(labels, 0, len(labels)).end() == len(labels)
+
+
 def ordinary_text(labels: bytes) -> str:
-    """Return the text of ordinary labels, "" for any other bytes."""
-    if _ordinary_labels(labels, 0, len(labels)).end() < len(labels):
-        return ""
+    """Return the text of ordinary labels."""
     return labels.translate(_DOTTED).decode()[1:]
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from dnstrail.dns.halves import Halves
 from dnstrail.dns.header import HEADER, IN, Header
-from dnstrail.dns.name import MAX_NAME, POINTER, POINTER_BYTE, ordinary_text
+from dnstrail.dns.name import MAX_NAME, POINTER, POINTER_BYTE, is_ordinary, ordinary_text
 from dnstrail.dns.names import is_node, packed_address_text
 
 _A: Final = 1
@@ -92,9 +92,9 @@ def _read_target(wire: bytes, start: int, end: int, names: _Names) -> str:
 
 def _joined(labels: bytes, rest: str) -> str:
     """Return the name of ordinary labels before another name; "" if it can be no target of a relation."""
-    text = ordinary_text(labels)
-    if labels and not text:
+    if not is_ordinary(labels):
         return ""
+    text = ordinary_text(labels)
     name = f"{text}.{rest}" if text and rest else text or rest
     return name if name and len(name) + 2 <= MAX_NAME and is_node(name) else ""
 

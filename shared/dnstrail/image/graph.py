@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dnstrail.image.kind import PTR
 from dnstrail.image.record import Record
-from dnstrail.image.shards import Shards
+from dnstrail.image.shards import MASK, Shards
 
 Node = Record | dict[Record, None]  # the records of a node: one, or several with the last answered last
 Index = Shards[Node]
@@ -25,23 +25,27 @@ class Graph:
 
     def add(self, record: Record) -> None:
         """Add a record, or make it the last answered one at each of its nodes."""
-        out, targets = self.out, self.pointed if record.edges[0][1] == PTR else self.into
+        out, targets = self.out.parts, (self.pointed if record.edges[0][1] == PTR else self.into).parts
         before = ""
         for owner, _, target in record.edges:
             if owner is not before:  # the addresses of a name follow each other
                 before = owner
-                _put(out.part(owner), owner, record)
-            _put(targets.part(target), target, record)
+                nodes = out[hash(owner) & MASK]
+                if nodes.setdefault(owner, record) is not record:
+                    _append(nodes, owner, record)
+            nodes = targets[hash(target) & MASK]
+            if nodes.setdefault(target, record) is not record:
+                _append(nodes, target, record)
 
     def remove(self, record: Record) -> None:
         """Remove a record from all its nodes."""
-        out, targets = self.out, self.pointed if record.edges[0][1] == PTR else self.into
+        out, targets = self.out.parts, (self.pointed if record.edges[0][1] == PTR else self.into).parts
         before = ""
         for owner, _, target in record.edges:
             if owner is not before:
                 before = owner
-                _remove(out.part(owner), owner, record)
-            _remove(targets.part(target), target, record)
+                _remove(out[hash(owner) & MASK], owner, record)
+            _remove(targets[hash(target) & MASK], target, record)
 
 
 def newest_first(index: Index, node: str) -> Iterable[Record]:
@@ -54,11 +58,9 @@ def newest_first(index: Index, node: str) -> Iterable[Record]:
     return reversed(records)
 
 
-def _put(nodes: dict[str, Node], node: str, record: Record) -> None:
-    """Make a record the last answered one at a node."""
-    records = nodes.setdefault(node, record)
-    if records is record:
-        return
+def _append(nodes: dict[str, Node], node: str, record: Record) -> None:
+    """Make a record the last answered one at a node that has other records."""
+    records = nodes[node]
     if isinstance(records, Record):
         nodes[node] = {records: None, record: None}
     elif next(reversed(records)) is not record:

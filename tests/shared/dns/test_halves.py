@@ -13,7 +13,7 @@ from dnstrail.image.relate import relate_usual
 
 def entries(table: Halves[int]) -> int:
     """Return the number of entries in memory, the dropped ones included."""
-    return len(table) + sum(map(len, table._dropped))
+    return len(table) + len(table._dropped)
 
 
 def test_a_full_half_replaces_the_older_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 
 import pytest
@@ -172,6 +173,23 @@ def test_old_queries_go():
     assert talk.waiting <= 30
     queries = talk.image.admission.queries
     assert max(len(queries._by_key), len(queries._by_client), sum(side.size for side in queries._sides.values())) <= 30
+
+
+def test_parties_whose_queries_are_gone_leave_memory():
+    """No cycle of references holds a query that was dropped, or its party: the cache has no garbage collector."""
+    talk, collected = Talk(), gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for n in range(50):
+            talk.ask(0, query(id_=n), replace(OWN, namespace=n + 1, socket=n + 1))
+        for n in range(60):
+            talk.ask(40, query(id_=n), replace(OWN, namespace=99, socket=99))
+        assert len(talk.image.admission.queries._sides) == 1
+        assert not gc.collect()
+    finally:
+        if collected:
+            gc.enable()
 
 
 @pytest.mark.parametrize("step", [0.0, 0.001, 1.0, -1.0])

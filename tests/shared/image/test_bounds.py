@@ -16,7 +16,7 @@ from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
 from dnstrail.image.parties import Doubts
-from dnstrail.image.queries import Query
+from dnstrail.image.queries import Query, Side
 from dnstrail.image.resolver_pools import ResolverPools
 from dnstrail.image.trails.server_names import ServerNameTable
 
@@ -132,9 +132,9 @@ def doubts(count: int) -> tuple[int, Counter[str]]:
 
 def first_answers(count: int) -> tuple[int, Counter[str]]:
     talk = Talk("accept")
-    table = talk.image.admission.first_answers
+    table, side = talk.image.admission.first_answers, Side((("", "", 0), True))
     for number in range(count):
-        table.note(Query((number,), (number,), (("", "", 0), True), None), (), t(0))
+        table.note(Query((number,), (number,), side, None), (), t(0))
     return len(table), Counter()
 
 
