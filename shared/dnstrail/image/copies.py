@@ -8,6 +8,7 @@ from dnstrail.image.answer import Edge
 from dnstrail.image.queries import COPY, REORDER, WINDOW, Address, Key, Query, Socket, may_answer
 
 _HELD: Final = 32768  # entries in one half of a table
+_FREED: Final = 2  # entries of a replaced half that are freed with each new one: all of them at once take 20 ms
 _Entry = TypeVar("_Entry")
 MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no conflict with it is found
 
@@ -15,7 +16,8 @@ MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no con
 class Halves(Generic[_Entry]):
     """A bounded table of recent entries in two halves.
 
-    When the younger half is older than `window` (ns), or full, it replaces the older half.
+    When the younger half is older than `window` (ns), or full, it replaces the older half, whose entries are then freed
+    in small steps.
     """
 
     def __init__(self, window: int) -> None:
@@ -23,6 +25,7 @@ class Halves(Generic[_Entry]):
         self._until = 0
         self._young: dict[object, _Entry] = {}
         self._old: dict[object, _Entry] = {}
+        self._replaced: list[dict[object, _Entry]] = []
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
@@ -35,8 +38,19 @@ class Halves(Generic[_Entry]):
     def put(self, key: object, entry: _Entry, stamp: int) -> None:
         """Set the entry of a key."""
         if stamp > self._until or len(self._young) >= _HELD:
+            self._replaced.append(self._old)
             self._old, self._young, self._until = self._young, {}, stamp + self._window
         self._young[key] = entry
+        if self._replaced:
+            self._free()
+
+    def _free(self) -> None:
+        """Free a few entries of replaced halves, and a half that is empty."""
+        half = self._replaced[-1]
+        for _ in range(min(_FREED, len(half))):
+            half.popitem()
+        if not half:
+            self._replaced.pop()
 
 
 class Packet:
