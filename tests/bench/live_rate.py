@@ -58,8 +58,8 @@ def measure(capture: str) -> Iterator[Figure]:
     answered = [event.payload for event in of_capture(capture) if is_answered(event.payload)]
     yield Figure("against those that dnspython parses on one core", best.rate * parse_cost(answered) / 1e6, "times")
     yield Figure("seconds behind at this rate", best.behind, "s")
-    for worker, cost in zip(("probe", "cache"), best.costs, strict=True):
-        yield Figure(f"CPU of the {worker} for a response at this rate", cost, "us")
+    for worker, cost in zip(("probe", "cache"), outcome.costs, strict=True):
+        yield Figure(f"CPU of the {worker} for a response at the last rate", cost, "us")
     if failed:
         yield Figure("the next rate", failed.rate)
         yield Figure("the next rate: lost", failed.lost)
