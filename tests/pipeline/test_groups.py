@@ -47,6 +47,7 @@ def test_the_events_of_a_killed_worker_are_handled_by_others(folder):
         play(publishing, 0, EVENTS // 2)
         wait_until(lambda: workers.count(0), "a finding")
         workers.processes[0].send_signal(signal.SIGKILL)
+        publishing.publisher.linger(1.0)  # nobody reads what waits for the killed one
         play(publishing, EVENTS // 2, EVENTS // 2)
         found = numbers(workers.await_findings(EVENTS))
         assert sorted(found.values()) == [*range(EVENTS)]

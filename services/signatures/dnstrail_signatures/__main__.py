@@ -27,7 +27,8 @@ from dnstrail.tracee import signature_ids
 from dnstrail.users import User
 from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.load import find, load
-from dnstrail_signatures.names import private_stdout, write_names
+from dnstrail_signatures.names import private_stdout, write_list, write_names
+from dnstrail_signatures.new_signature import write_signature
 from dnstrail_signatures.selected_events import topics_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.worker import SignatureWorker, push_to, run
@@ -39,6 +40,7 @@ _EXAMPLES = examples(
     "dnstrail signatures",
     "dnstrail signatures --signatures ./my_signature.py --select MY_EVENT",
     "dnstrail signatures --no-cache | jq .eventName",
+    "dnstrail signatures --list",
 )
 _MILLISECONDS = 1000  # in a second
 
@@ -56,6 +58,8 @@ _MILLISECONDS = 1000  # in a second
 )
 @click.option("--select", multiple=True, help="Run only the signature that reports this event (repeatable).")
 @click.option("--names", is_flag=True, help="Print the events that the signatures report as one JSON line, and exit.")
+@click.option("--list", "listed", is_flag=True, help="Print the signatures, one on each line, and exit.")
+@click.option("--new", metavar="NAME", help="Write a signature NAME.py and its test into this folder, and exit.")
 @click.option(
     "--budget",
     type=click.FloatRange(min=0, min_open=True),
@@ -81,6 +85,8 @@ def command(
     signatures: tuple[Path, ...],
     select: tuple[str, ...],
     names: bool,
+    listed: bool,
+    new: str | None,
     budget: float,
     group: str,
     metrics: tuple[str, int] | None,
@@ -93,6 +99,12 @@ def command(
     if names:
         with private_stdout() as stdout:
             write_names(stdout, signatures, user)
+        return
+    if new is not None:
+        click.echo("\n".join(map(str, write_signature(Path(), new))))
+        return
+    if listed:
+        write_list(signatures, user)
         return
     observer = _observer(metrics)
     user = user_of_worker(user, run_dir)

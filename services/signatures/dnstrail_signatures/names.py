@@ -1,4 +1,4 @@
-"""The names of the events that signatures report, for a process that must not run signatures itself."""
+"""The names of signatures and of the events that they report, for people and for a process that runs no signature."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import click
 import msgspec
 
 from dnstrail.errors import SettingsError
 from dnstrail.process.privileges import drop_privileges
+from dnstrail.process.terminal import escape_unprintable
 from dnstrail.users import User
 from dnstrail_signatures.load import find, load
 
@@ -40,3 +42,16 @@ def write_names(stdout: BinaryIO, paths: Iterable[Path], user: User | None) -> N
     except SettingsError as error:
         reply = Names(error=str(error))
     stdout.write(msgspec.json.encode(reply) + b"\n")
+
+
+def write_list(paths: Iterable[Path], user: User | None) -> None:
+    """Print event, id, version and name of each signature on one line. The signatures are run as the user.
+
+    Raises:
+        SettingsError: a signature file does not load.
+    """
+    found = find(paths, user.uid if user else None)
+    drop_privileges(user)
+    described = [(one.event_name, one.id, one.version, one.name) for one in (cls.metadata for cls in load(found))]
+    for fields in described:
+        click.echo("\t".join(map(escape_unprintable, fields)))

@@ -197,8 +197,9 @@ class _Requester(_End):
         return self.send_frames([body], zmq.NOBLOCK)
 
     def reply(self) -> bytes | None:
-        frames = self.receive_frames()
-        return None if frames is None else frames[-1]
+        with suppress(zmq.ZMQError):  # nothing has arrived, or nothing was sent
+            return self.socket.recv(zmq.NOBLOCK)
+        return None
 
 
 class _Pusher(_End):

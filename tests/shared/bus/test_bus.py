@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import suppress
@@ -383,3 +384,39 @@ def test_a_bus_waits_only_for_its_own_ends(bus, address):
     """Waiting for an end of another bus is an error, not a wait that never ends."""
     with open_bus() as other, pytest.raises(KeyError):
         bus.wait(other.puller(address), timeout=BOUND)
+
+
+def test_a_request_can_be_sent_without_waiting(bus, address):
+    """A reply is read when it has arrived, and the server knows the user of the connection from the kernel."""
+    server, requester = bus.server(address), bus.requester(address)
+    assert requester.reply() is None
+    assert requester.send(b"first")
+    served = receive(bus, server)
+    assert (served.body, served.user) == (b"first", os.geteuid())
+    assert requester.reply() is None
+    served.reply(b"reply")
+    assert receive_reply(requester) == b"reply"
+
+
+def receive_reply(requester):
+    """Wait for the reply to the last request."""
+    replies = []
+
+    def arrived():
+        replies.append(requester.reply())
+        return replies[-1] is not None
+
+    wait_until(arrived, "a reply")
+    return replies[-1]
+
+
+def test_a_request_replaces_an_unanswered_one(bus, address):
+    """After a second request the late reply to the first is dropped."""
+    server, requester = bus.server(address), bus.requester(address)
+    requester.send(b"first")
+    first = receive(bus, server)
+    requester.send(b"second")
+    second = receive(bus, server)
+    first.reply(b"late")
+    second.reply(b"in time")
+    assert receive_reply(requester) == b"in time"

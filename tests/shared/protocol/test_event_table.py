@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import msgpack
+import msgspec
 import pytest
 
+from dnstrail.actor import actor_of_client
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import Batch, decode, encode
+from dnstrail.protocol.event_table import EventTable, ReceivedEvents
 
 SHELL = Process(7, "sh", "/bin/sh", 1, 0, "c1", 70, 9, "web", "nginx", 3, 4, 5)
 OTHER = Process(8, "sh", "/bin/sh", container_id="c1", container_name="web", container_image="nginx")
@@ -87,3 +90,31 @@ def test_a_bad_process_is_refused(process: object) -> None:
     """A batch with a bad process, or one of a container that it does not contain, raises BadMessage."""
     with pytest.raises(BadMessage):
         decode(wire(processes=[process]), Batch)
+
+
+class OfBerta:
+    """Wants the process berta and the client 10.0.0.2."""
+
+    def owns_process(self, process):
+        return process.name == "berta"
+
+    def owns_client(self, flow, payload):
+        return actor_of_client(flow, payload) == "0a000002"
+
+
+def test_events_of_other_actors_are_skipped_without_being_decoded():
+    """The place of each event in its batch is kept; a bad event of another process does no harm."""
+    client, server = bytes((10, 0, 0, 2)), bytes((8, 8, 8, 8))
+    query, answer = bytes(12), b"\0\0\x80" + bytes(9)
+    events = [
+        Captured(0, process=Process(1, "anton")),
+        Captured(1, process=Process(2, "berta")),
+        Captured(2, query, Flow(client, 4000, server, 53)),
+        Captured(3, answer, Flow(server, 53, client, 4000)),
+        Captured(4, query, Flow(server, 53, client, 4000)),
+        Captured(5),
+    ]
+    wire = EventTable(events).wire
+    wire.events[0] = msgspec.Raw(msgspec.msgpack.encode((0, "no time")))
+    found = ReceivedEvents(wire).select({"host", "container"}, OfBerta())
+    assert found == [(place, events[place]) for place in (1, 2, 3)]
