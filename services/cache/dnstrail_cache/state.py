@@ -15,6 +15,7 @@ from dnstrail.protocol.lookups import Request, operation_of
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_cache.cache_clock import CacheClock
+from dnstrail_cache.dumps import Dumps
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
 
 _ANSWERING = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
@@ -28,7 +29,7 @@ class CacheState:
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
     `turn_times` holds the arrival times of the turns of each probe. `applied` counts events by name. `stream` is the
     clock of a live stream. `answering` contains the times from a request to its reply, by operation. `restored` is true
-    for a cache that goes on from a file of state.
+    for a cache that goes on from a file of state. `dumps` holds the dumps that go on.
     """
 
     image: Image
@@ -38,6 +39,7 @@ class CacheState:
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
+    dumps: Dumps = field(default_factory=Dumps)
     restored: bool = False
     applied: Counter[str] = field(default_factory=Counter)
     answering: dict[str, Histogram] = field(default_factory=dict)
