@@ -12,9 +12,12 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_cache.cache_clock import SECOND
 from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.metrics import cache_metrics
+from dnstrail_cache.resolvers import Resolvers
+from dnstrail_cache.snapshots import EVERY, Snapshots
 from dnstrail_cache.state import CacheState
 from dnstrail_cache.worker import _Worker
-from live.workers import FakeClock, Messages, response
+from live.workers import FakeClock, Messages, response, short_folder, wait_until
 
 DNS = "net_packet_dns"
 NAMES = 60  # three times the places of the image
@@ -105,7 +108,7 @@ def _requests(name: str, turn: int) -> list[bytes]:
         encode_request("rank", connections=[{"address": "192.0.2.1", "process": 2}]),
         encode_request("rank", connections=[{"address": "no address"}]),
         encode_request("lost", worker="w", lost={}),
-        *(encode_request(op) for op in ("schema", "keys", "version", "stats", "health", "no such operation")),
+        *(encode_request(op) for op in ("schema", "keys", "version", "stats", "health", "dump", "no such operation")),
         b"\xc1",
         b"\x91" * 100,
     ]
@@ -140,3 +143,29 @@ def test_no_event_and_no_request_needs_the_collector():
     assert running.state.image.counters["evicted_roots"] > NAMES
     assert min(counters[name] for name in ("hits", "misses", "bad_request", "parked", "bad_bus_message")) > 0
     assert running.requests.replies + len(running.worker.pending) == (ROUNDS + 1) * NAMES * requests
+
+
+def test_no_snapshot_and_no_scrape_needs_the_collector():
+    """Snapshots, whole and refused, and metrics leave no cycle."""
+    running, resolvers = Running(), Resolvers()
+    kept: list[CacheState] = []
+    running.round()
+    with short_folder() as folder:
+        snapshots = Snapshots(folder / "state", running.state)
+
+        def once():
+            running.clock.advance(EVERY)
+            wait_until(lambda: snapshots.step() or snapshots._writer is None)
+            snapshots.close()
+            kept.append(CacheState(Image(), running.clock))  # a cache never drops its image
+            Snapshots(folder / "state", kept[-1]).load()
+            (folder / "state").write_bytes(b"damaged")
+            Snapshots(folder / "state", kept[-1]).load()
+            cache_metrics(running.state, resolvers)
+
+        once()
+        with collector_off() as garbage:
+            for _ in range(ROUNDS):
+                once()
+    assert [type(one).__name__ for one in garbage] == []
+    assert running.state.counters["state_saved"] >= ROUNDS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -222,3 +224,22 @@ def test_a_cache_that_heard_no_probe_keeps_the_file(path, clock):
     assert path.read_bytes() == before
     clock.advance(100)
     assert found(new, "a.com") is None
+
+
+def test_a_full_disk_leaves_the_old_file(path, clock):
+    """If the disk takes no further byte, the old file stays whole, the new one is removed, and this is counted."""
+    state = new_state(clock)
+    hear(state, 0, "a.com")
+    saved(path, state)
+    before = path.read_bytes()
+    hear(state, 1, *(f"{number}.com" for number in range(50)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+    try:
+        with capture_logs() as logs:
+            saved(path, state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [(line["event"], line["reason"]) for line in logs] == [("state_not_saved", "File too large")]
+    assert (state.counters["state_saved"], state.counters["state_failed"]) == (1, 1)
+    assert [file.read_bytes() for file in path.parent.iterdir()] == [before]

@@ -17,6 +17,7 @@ from dnstrail.protocol.lookups import (
     DATA_NOT_FOUND,
     SCHEMA,
     ConnectionTo,
+    Dump,
     Get,
     GetMany,
     Health,
@@ -32,6 +33,7 @@ from dnstrail.protocol.lookups import (
     Version,
 )
 from dnstrail.protocol.members import Members
+from dnstrail_cache.dumps import Page
 from dnstrail_cache.group_stats import group_stats
 from dnstrail_cache.known_connection import KnownConnection, find_connection
 from dnstrail_cache.losses import losses_by_hop, worst_cgroups
@@ -151,6 +153,16 @@ def _health(_request: Health, state: CacheState) -> dict[str, Any]:
         "ended": bool(probes) and all(probe.ended for probe in probes),
         "now": state.wall(state.now) if probes and state.image.counters["messages"] else None,
     }
+
+
+@answer.register
+def _dump(request: Dump, state: CacheState) -> Page:
+    """Return one page. All addresses are unix sockets, so that a dump never leaves the host."""
+    difference = state.stream.difference() if state.live else 0
+    page = state.dumps.page(state.image, request.cursor, difference, state.clock.monotonic)
+    if page is None:
+        raise RefusedError(BAD_REQUEST, "no dump has this cursor: it ended, or too many others began; begin again")
+    return page
 
 
 @answer.register

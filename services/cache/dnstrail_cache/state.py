@@ -15,6 +15,7 @@ from dnstrail.protocol.lookups import EventTime, Request, operation_of
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_cache.cache_clock import CacheClock
+from dnstrail_cache.dumps import Dumps
 from dnstrail_cache.groups import Groups
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
 
@@ -29,7 +30,8 @@ class CacheState:
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
     `turn_times` holds the arrival times of the turns of each probe. `applied` counts events by name. `stream` is the
     clock of a live stream. `groups` holds the memberships of signature workers. `answering` contains the times from a
-    request to its reply, by operation. `restored` is true for a cache that goes on from a file of state.
+    request to its reply, by operation. `restored` is true for a cache that goes on from a file of state. `dumps` holds
+    the dumps that go on.
     """
 
     image: Image
@@ -40,6 +42,7 @@ class CacheState:
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
+    dumps: Dumps = field(default_factory=Dumps)
     restored: bool = False
     applied: Counter[str] = field(default_factory=Counter)
     answering: dict[str, Histogram] = field(default_factory=dict)

@@ -21,12 +21,15 @@ def _worker(name: str, summary: str) -> LazyCommand:
 
 
 _LOOKUP, _COUNTERS = "dnstrail_cli.lookups.lookup", "dnstrail_cli.lookups.counters"
+_DUMP = "dnstrail_cli.lookups.dump"
 _COMMANDS = {
     "get": LazyCommand(_LOOKUP, "get", "Look up names and addresses."),
     "trail": LazyCommand(_LOOKUP, "trail", "Show how a name or an address was reached, with evidence."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
     "health": LazyCommand(_COUNTERS, "health", "Exit with 0 if the cache hears a probe and has applied an event."),
+    "dump": LazyCommand(_DUMP, "dump", "Print the answers that a running cache holds, one record on each line."),
+    "load": LazyCommand(_DUMP, "load", "Make a file of state for a cache from a dump."),
     "probe": _worker("probe", "Capture DNS messages and publish them."),
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),

@@ -26,6 +26,7 @@ MAX_KEYS = 1024
 MAX_MARKS = 64
 MAX_TRAILS = 100
 MAX_NESTING = 4
+MAX_CURSOR = 40  # characters
 MAX_WORKER = 128  # characters of a worker's name
 
 DATA_NOT_FOUND = "data_not_found"
@@ -197,6 +198,12 @@ class Stats(Request, frozen=True):
 
 class Health(Request, frozen=True):
     """The state of the cache and of the probes that feed it."""
+
+
+class Dump(Request, frozen=True, kw_only=True):
+    """The records of the image, page by page: `cursor` is that of the page before, "" for the first page."""
+
+    cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR)] = ""
 
 
 class Lost(Request, frozen=True, kw_only=True):

@@ -1,0 +1,96 @@
+"""`dnstrail dump` and `dnstrail load`: the records of a running cache as JSON lines, and a file of state from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from dnstrail.errors import SettingsError
+from dnstrail.process.command import examples, run_dir_option
+from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail_cli.lookups.options import cache_option
+
+if TYPE_CHECKING:
+    from dnstrail.image.saved import SavedRecord
+    from dnstrail_cli.lookups.backend import CacheBackend
+
+MOST_LINE = 16 << 20  # bytes of a line
+_DUMP_EXAMPLES = examples("dnstrail dump > image.ndjson", "dnstrail dump --cof | jq 'select(.rrtype == \"A\")'")
+_LOAD_EXAMPLES = examples("dnstrail load --state /var/lib/dnstrail/image image.ndjson")
+
+
+@click.command(epilog=_DUMP_EXAMPLES)
+@click.option("--cof", is_flag=True, help="Print one relation on each line, in the Passive DNS Common Output Format.")
+@cache_option
+@run_dir_option
+def dump(cof: bool, cache: str | None, run_dir: Path) -> None:
+    """Print the answers that a running cache holds, one record on each line.
+
+    A dump needs many requests. Records that change meanwhile are printed as they are then.
+    """
+    import msgspec  # noqa: PLC0415 - help does without
+
+    from dnstrail_cli.lookups.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail_cli.lookups.cof import cof_lines  # noqa: PLC0415 - as above
+
+    with closing(CacheBackend(cache, run_dir)) as backend:
+        for record in _records(backend):
+            for line in cof_lines(record) if cof else [record]:
+                click.echo(json_line(msgspec.to_builtins(line)))  # bytes as base64
+
+
+@click.command(epilog=_LOAD_EXAMPLES)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="File to write, for a stopped cache.",
+)
+@click.argument("file", type=click.File("rb", lazy=False), default="-")
+def load(state: Path, file: BinaryIO) -> None:
+    """Make a file of state for a cache from a dump.
+
+    The cache reads the file when it starts with the same --state. No request changes a running cache, since each member
+    of the group may send requests.
+    """
+    from dnstrail_cache.snapshots import save  # noqa: PLC0415 - imports the cache, which help does without
+    from dnstrail_cache.state_file import Header, blocks_of  # noqa: PLC0415 - as above
+
+    records = [*_lines(file)]
+    fault = save(state, blocks_of(Header(), records))
+    if fault:
+        raise SettingsError(f"--state {state}: {fault}")
+    owner = state.absolute().parent.stat()
+    if os.geteuid() == 0:
+        os.chown(state, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    click.echo(f"{len(records)} records", err=True)
+
+
+def _records(backend: CacheBackend) -> Iterator[dict[str, Any]]:
+    cursor = ""
+    while True:
+        page = backend.request("dump", cursor=cursor)
+        yield from page["records"]
+        cursor = page["next"]
+        if not cursor:
+            return
+
+
+def _lines(file: BinaryIO) -> Iterator[SavedRecord]:
+    import msgspec  # noqa: PLC0415 - help does without
+
+    from dnstrail.image.saved import SavedRecord  # noqa: PLC0415 - as above
+
+    decoder = msgspec.json.Decoder(SavedRecord)
+    number = 0
+    while line := file.readline(MOST_LINE):
+        number += 1
+        try:
+            yield decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SettingsError(f"line {number}: {escape_unprintable(str(error))}") from error
