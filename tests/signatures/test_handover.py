@@ -46,7 +46,7 @@ class Members:
         return None
 
     def step(self, now, work):
-        self.work, before, self.before = work, self.before, None
+        self.work, before, self.before = work(), self.before, None
         return before
 
 

@@ -71,9 +71,9 @@ def turn(number, start="s", now=0):
 
 def step(me, cache, reply, now):
     """Send a renewal that is due, and read its reply."""
-    me.step(now, Work())
+    me.step(now, Work)
     cache.replies.append(reply)
-    return me.step(now + 0.001, Work())
+    return me.step(now + 0.001, Work)
 
 
 def spans(me, start="s"):
@@ -145,7 +145,7 @@ def test_nothing_changes_while_the_cache_is_away(me, cache):
     me.receive("s", 0, NOW)
     step(me, cache, members(("b", False)), NOW)
     cache.sent.clear()
-    assert all(me.step(NOW + seconds * RENEWAL, Work()) is None for seconds in range(1, 100))
+    assert all(me.step(NOW + seconds * RENEWAL, Work) is None for seconds in range(1, 100))
     assert len(cache.sent) == 99
     assert spans(me) == {"me": Span(0), "b": Span(0)}
 
@@ -164,10 +164,10 @@ def test_a_worker_without_a_cache_goes_on_alone(me, cache, away):
     """After three seconds without a reply a worker handles all events."""
     cache.away = away
     me.receive("s", 0, NOW)
-    me.step(NOW, Work())
-    assert me.step(NOW + EXPIRY - 0.01, Work()) is None
+    me.step(NOW, Work)
+    assert me.step(NOW + EXPIRY - 0.01, Work) is None
     assert me.waits
-    me.step(NOW + EXPIRY, Work())
+    me.step(NOW + EXPIRY, Work)
     assert not me.waits
     assert me.owners.share("s", 0).whole
 

@@ -544,7 +544,7 @@ class Reports:
         return 7
 
     def step(self, now, work):
-        self.work = work
+        self.work = work()
 
 
 def test_the_faults_of_each_signature_are_reported_to_the_group():

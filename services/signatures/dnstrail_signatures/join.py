@@ -31,7 +31,7 @@ def join(
     membership = Membership(client, group_name(group, classes), worker_name("signatures"), time.monotonic())
     while membership.waits and not stop.is_set():
         beat()
-        membership.step(time.monotonic(), Work())
+        membership.step(time.monotonic(), Work)
         bus.wait(timeout=_LOOK)
     return membership
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -64,7 +65,7 @@ class Membership:
         self._unsettled_since = now
         self._refused = False
         self._began: deque[tuple[Owners, dict[str, int]]] = deque(maxlen=_CHANGES)
-        self._work = Work()
+        self._work: Callable[[], Work] = Work
 
     @property
     def waits(self) -> bool:
@@ -92,7 +93,7 @@ class Membership:
         if turn.start in self._starts:
             self._starts[turn.start].turn = turn
 
-    def step(self, now: float, work: Work) -> Owners | None:
+    def step(self, now: float, work: Callable[[], Work]) -> Owners | None:
         """Read the reply of the cache, and renew the membership when it is time; return the owners before a change."""
         self._work = work
         acted = self._read(now)
@@ -126,7 +127,7 @@ class Membership:
             Progress(name, start.first, start.last, _published(start.turn), start.turn.now if start.turn else 0)
             for name, start in self._starts.items()
         ]
-        request = {"group": self._group, "worker": self.worker, "progress": progress, "work": self._work}
+        request = {"group": self._group, "worker": self.worker, "progress": progress, "work": self._work()}
         fields: dict[str, object] = msgspec.to_builtins(request)
         return fields
 

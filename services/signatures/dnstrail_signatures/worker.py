@@ -198,7 +198,6 @@ class SignatureWorker:
                 self._counters["twice"] += len(self._select(each.topic, batch, Moved(old, new, batch.host)))
                 self._handle(each.topic, batch, Moved(new, old, batch.host))
 
-    @property
     def _work(self) -> Work:
         engine = self.engine
         return Work(**self._counters, signatures=faults(engine.errors, engine.budget.exceeded, engine.budget.missed))
