@@ -123,7 +123,7 @@ def test_trail(client, publishing):
 
 
 def test_trail_for_a_connection(client, publishing):
-    """A trail for a connection begins with the name that it sent, then ranks the questions of its process first."""
+    """A trail for a connection ranks the name that it sent first, then the questions of its process."""
     to_client = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
     to_site = Flow(bytes([10, 0, 0, 2]), 50000, bytes([192, 0, 2, 1]), 443, "tcp")
     process = Process(70, "app", container_id="c1")
@@ -136,7 +136,8 @@ def test_trail_for_a_connection(client, publishing):
     who = {"process": 70, "container": "c1", "client": "::ffff:10.0.0.2", "port": 443}
     data = client.ask("trail", key="192.0.2.1", after=[mark], **who)["data"]
     assert [trail["dns_root"] for trail in data["trails"]] == ["x.com", "www.a.com", "b.com"]
-    assert (data["scope"], data["trails"][0]["steps"]) == ("process", [])
+    assert data["trails"][0]["reasons"] == ["the connection itself sent this server name (sni)"]
+    assert data["scope"] == "process"
     assert "1 answers led to 1 connections to port 443" in data["trails"][1]["reasons"]
     (called,) = data["server_names"]
     assert called == {"name": "x.com", "evidence": "sni", "first_seen": 1002.0, "last_seen": 1002.0, "count": 1}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Answer
+from dnstrail.image.arrivals import Arrivals
 from dnstrail.image.bindings import (
     BY_LAST,
     BY_PARENT,
@@ -43,25 +46,22 @@ class Binder:
     def __init__(self, graph: Graph, bounds: Bounds, counters: Counts) -> None:
         self.processes = Processes(bounds.processes, counters)
         self.waiting = WaitingQuestions(bounds.questions, counters)
+        self.arrivals = Arrivals(counters)
         self.pools = ResolverPools(counters)
         self.bindings = Bindings(bounds.connections, bounds.history_ns, counters)
         self._graph = graph
         self._grace = bounds.grace_ns
+        self._most = bounds.questions
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
-        """Note the addresses that an answer gave to its asker. `asked` is the stamp of the query (ns)."""
-        process, stamp = sighting.evidence.process, sighting.stamp
-        owner = identity_of(host, process)
-        if process is None or owner is None:
-            return
-        given = [
-            (target, (stamp, stamp + life + self._grace))
-            for (_, kind, target), life in zip(answer.edges, answer.lives, strict=True)
-            if kind in _ADDRESSES or (kind in _HINTS and address_text(target) is not None)
-        ]
-        if given:
-            self.processes.note(owner)
-            self.waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
+        """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
+        process = sighting.evidence.process
+        if process is not None and process.pid:
+            owner = host, process.pid, process.start_time
+            if self.arrivals.add(owner, (answer, sighting, asked)):
+                self.processes.note(owner)
+            if len(self.arrivals) + len(self.waiting) > self._most:
+                self._evict()
 
     def connect(self, stamp: int, opening: Opening) -> Binding:
         """Bind a connection to the name that it means, as of its time."""
@@ -82,8 +82,7 @@ class Binder:
     def returned(self, host: str, process: Process, stamp: int) -> None:
         """Note that a thread has all answers to its questions: it closed the socket by which it asked."""
         if (owner := identity_of(host, process)) is not None:
-            self.waiting.returned(owner, process.thread_id, stamp)
-            self.pools.returned(owner, process.thread_id)
+            self.arrivals.add(owner, (process.thread_id, stamp))
 
     def forked(self, host: str, parent: Process, child: int) -> None:
         """Note a child of a process."""
@@ -100,6 +99,7 @@ class Binder:
         """Note the end of a process, and of its connections."""
         if (owner := identity_of(host, process)) is not None:
             self.processes.ended(owner)
+            self._questions(owner)
             self.waiting.ended(owner)
             self.bindings.end_process(owner, stamp)
 
@@ -138,15 +138,43 @@ class Binder:
         address, process = opening.address, opening.process
         if owner is None or process is None:
             return None, UNKNOWN
-        pool = self.pools.has(owner)
-        question = candidate(self.waiting.of(owner), address, stamp, opening.thread, pool=pool)
+        questions = self._questions(owner)
+        question = candidate(questions, address, stamp, opening.thread, pool=self.pools.has(owner))
         if question is not None:
             return question, BY_THREAD if opening.thread in question.threads else BY_PROCESS
         parent = None if is_sinkhole(address) else self.processes.parent_of(opening.host, process)
         if parent is None:
             return None, UNKNOWN
-        pool = self.pools.has(parent)
-        return candidate(self.waiting.of(parent), address, stamp, 0, pool=pool), BY_PARENT
+        questions = self._questions(parent)
+        return candidate(questions, address, stamp, 0, pool=self.pools.has(parent)), BY_PARENT
+
+    def _questions(self, owner: Identity) -> Iterable[Question]:
+        """Return the questions of a process, with what has arrived since the last call."""
+        for arrival in self.arrivals.take(owner):
+            if len(arrival) == 3:  # noqa: PLR2004 - an answer
+                self._ask(owner, *arrival)
+            else:
+                self.waiting.returned(owner, *arrival)
+                self.pools.returned(owner, arrival[0])
+        return self.waiting.of(owner)
+
+    def _ask(self, owner: Identity, answer: Answer, sighting: Sighting, asked: int) -> None:
+        """Add the addresses that an answer gave to the question of its process."""
+        given = [
+            (target, (sighting.stamp, sighting.stamp + life + self._grace))
+            for (_, kind, target), life in zip(answer.edges, answer.lives, strict=True)
+            if kind in _ADDRESSES or (kind in _HINTS and address_text(target) is not None)
+        ]
+        process = sighting.evidence.process
+        if given and process is not None:
+            self.waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
+
+    def _evict(self) -> None:
+        """Evict a question of an ended process, else the arrival that waited longest."""
+        if len(self.arrivals) and not self.waiting.has_ended:
+            self.arrivals.evict_oldest()
+        else:
+            self.waiting.evict()
 
     def _last_question(self, stamp: int, opening: Opening) -> str:
         return last_question(self._graph, stamp, connection_of(opening), opening.address, self._grace)

@@ -126,7 +126,7 @@ class WaitingQuestions:
         elif len(names) > MAX_NAMES:
             self._evict(next(iter(names.values()))[0])
         if self._held > self._most:
-            self._evict(next(self.of(next(iter(self._ended or self._of)))))
+            self.evict()
 
     def of(self, owner: Identity) -> Iterator[Question]:
         """Yield the questions of a process."""
@@ -149,6 +149,15 @@ class WaitingQuestions:
         for question in [*self._of.get(owner, {}).get(name, ())]:
             if question.reached:
                 self._drop(question)
+
+    @property
+    def has_ended(self) -> bool:
+        """True if there are questions of ended processes."""
+        return bool(self._ended)
+
+    def evict(self) -> None:
+        """Evict one question."""
+        self._evict(next(self.of(next(iter(self._ended or self._of)))))
 
     def ended(self, owner: Identity) -> None:
         """Note the end of a process. Its children may still use its questions, which are evicted first."""

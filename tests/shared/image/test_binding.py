@@ -6,8 +6,9 @@ import pytest
 
 from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
 from builders.dns_builders import t
-from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, Process
+from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Process
 from dnstrail.connection import Connection
+from dnstrail.image.apply import apply_event
 
 FIRST, SECOND, MAIN = thread(APP, 71), thread(APP, 72), thread(APP, 70)
 CHILD = Process(80, "child", parent_pid=70, thread_id=80, start_time=t(-50))
@@ -228,13 +229,18 @@ def test_the_questions_of_the_dead_are_evicted_first():
     assert host.opens(4, by=STRANGER) == "old"
 
 
+def connection(host, after):
+    """Return the event of a connection of APP."""
+    return Captured(t(after), b"", host.flow(SHARED, 443, 9), APP, {"dst": SHARED, "dst_port": 443})
+
+
 def test_hosts_have_processes_of_their_own():
     """A process of another host with the same pid and start is another process."""
     host = Host()
     host.asks(0, "one").asks(0.1, "two")
-    assert host.image.binder.waiting.of(("elsewhere", 70, APP.start_time)) is not None
-    assert [*host.image.binder.waiting.of(("elsewhere", 70, APP.start_time))] == []
-    assert len([*host.image.binder.waiting.of(("", 70, APP.start_time))]) == 2
+    apply_event(host.image, NET_TCP_CONNECT, connection(host, 1), live=True, host="elsewhere")
+    binding = host.image.binder.bindings.of_socket(("elsewhere", 9))
+    assert (binding.name, binding.by) == ("two", "last")
 
 
 # Sinkholes, doubt

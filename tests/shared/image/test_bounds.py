@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from builders.binding_helpers import APP, SHARED, SHARED6, Host, thread
+from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
 from builders.dns_builders import response_to, t
 from builders.talk import OWN, Talk, answer, back, query, there
 from builders.trail_helpers import CLIENT
@@ -178,13 +178,21 @@ def waiting_questions(count: int) -> tuple[int, Counter[str]]:
     host = Host(questions=50)
     for number in range(count):
         host.asks(0, f"n{number}", SHARED, by=Process(number + 1, start_time=t(0)))
-    return len(host.image.binder.waiting), host.image.counters
+    return len(host.image.binder.arrivals), host.image.counters
+
+
+def answers_of_a_process(count: int) -> tuple[int, Counter[str]]:
+    host = Host()
+    for number in range(count):
+        host.asks(0, f"n{number}", SHARED)
+    return len(host.image.binder.arrivals), host.image.counters
 
 
 def names_that_a_process_asked(count: int) -> tuple[int, Counter[str]]:
     host = Host()
     for number in range(count):
         host.asks(0, f"n{number}", SHARED)
+    host.connects(1, OTHER)
     return len(host.image.binder.waiting), host.image.counters
 
 
@@ -192,6 +200,7 @@ def questions_for_one_name(count: int) -> tuple[int, Counter[str]]:
     host = Host()
     for number in range(count):
         host.asks(0, "a", SHARED, by=thread(APP, number + 1))
+    host.connects(1, OTHER)
     return len(host.image.binder.waiting), host.image.counters
 
 
@@ -238,6 +247,7 @@ TABLES = [
     Table(waiting_questions, 50, "evicted_questions"),
     Table(names_that_a_process_asked, 256, "evicted_questions"),
     Table(questions_for_one_name, 64, "evicted_questions"),
+    Table(answers_of_a_process, 1024, "evicted_questions"),
     Table(threads_that_asked, 4096, "evicted_resolver_threads"),
     Table(server_names, 65_536, "evicted_server_names"),
     Table(server_names_of_an_address, 64, "evicted_server_names"),
@@ -335,6 +345,7 @@ def is_another_attempt(after: float) -> bool:
 
 def is_one_question(after: float) -> bool:
     host = Host().asks(0, "one", SHARED).asks(after, "one", SHARED6)
+    host.connects(2, OTHER)
     return len(host.image.binder.waiting) == 1
 
 

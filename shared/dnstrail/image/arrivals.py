@@ -1,0 +1,63 @@
+"""The answers of each process, as they arrived, until a connection asks what its process has asked."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+from dnstrail.image.answer import Answer
+from dnstrail.image.counts import Counts
+from dnstrail.image.processes import Identity
+from dnstrail.image.record import Sighting
+
+MAX_OF_PROCESS = 1024  # answers and ends of lookups of one process that are held
+# An answer, its sighting and the stamp of its query; or a thread that returned, and when.
+Arrival = tuple[Answer, Sighting, int] | tuple[int, int]
+
+
+class Arrivals:
+    """What arrived for each process, in order. Most processes never connect: nothing else is done for their answers.
+
+    Evictions are counted as `evicted_questions`.
+    """
+
+    def __init__(self, counters: Counts) -> None:
+        self.counters = counters
+        self._of: OrderedDict[Identity, deque[Arrival]] = OrderedDict()
+        self._held = 0
+
+    def __len__(self) -> int:
+        return self._held
+
+    def add(self, owner: Identity, arrival: Arrival) -> bool:
+        """Add what arrived last, and return whether nothing of the process was held.
+
+        Beyond the bound of the process its oldest arrival is evicted.
+        """
+        arrived = self._of.get(owner)
+        new = arrived is None
+        if arrived is None:
+            arrived = self._of[owner] = deque()
+        arrived.append(arrival)
+        self._held += 1
+        if len(arrived) > MAX_OF_PROCESS:
+            self._evict(arrived)
+        return new
+
+    def take(self, owner: Identity) -> Iterable[Arrival]:
+        """Return what arrived for a process since the last call, and hold it no longer."""
+        arrived = self._of.pop(owner, None)
+        self._held -= len(arrived or ())
+        return arrived or ()
+
+    def evict_oldest(self) -> None:
+        """Evict an arrival of the process whose arrivals have waited longest."""
+        owner = next(iter(self._of))
+        self._evict(self._of[owner])
+        if not self._of[owner]:
+            del self._of[owner]
+
+    def _evict(self, arrived: deque[Arrival]) -> None:
+        arrived.popleft()
+        self._held -= 1
+        self.counters["evicted_questions"] += 1
