@@ -8,14 +8,13 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.record import Record, Root
 from dnstrail.image.result import LookupResult
 from dnstrail.image.view import NEVER, View
-from dnstrail.image.walk import Rank
 
 _LEAST: Final = 64  # live relations that are read, whatever other lookups of the request have read
 
 
 def look_up_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> tuple[LookupResult, Root] | None:
     """Look up a key by its reverse records; return None if it has no live ones."""
-    ranks: dict[str, Rank] = {}
+    ranks: dict[str, tuple[int, int, int]] = {}  # freshness (negative), number of the answer, place there
     last, root = (NEVER, 0), None
     relations = reverse_records(view, key, is_address=is_address)
     cut = view.budget < 0
@@ -26,8 +25,9 @@ def look_up_pointers(view: View, key: str, nodes: int, *, is_address: bool) -> t
         owner, _, target = record.edges[place]
         other = target if is_address else owner
         number = view.number(record, place, fresh)
-        rank = -fresh, number, place
-        ranks[other] = min(rank, ranks.get(other, rank))
+        known = ranks.get(other)
+        if known is None or (-fresh, -number) < (known[0], -known[1]):
+            ranks[other] = -fresh, number, place
         if root is None or (fresh, number) > last:
             last, root = (fresh, number), record.root
     if root is None:

@@ -12,7 +12,8 @@ from dnstrail.image.kind import ADDRESSES, BINDINGS, FAR
 from dnstrail.image.record import INDEXED, Record
 from dnstrail.image.view import NEVER, View
 
-Rank = tuple[int, int, int]  # of an address: its freshness (negative), the number of the answer, its place there
+# The order of an address: its freshness (negative), the number of the answer, its place there, and the relation.
+Rank = tuple[int, int, int, Edge]
 
 
 class Up:
@@ -152,12 +153,13 @@ class Down:
         left: frozenset[int],
     ) -> None:
         """Rank the target of a relation if it is an address, and else add it to the names of a walk."""
-        _, kind, target = record.edges[place]
+        edge = record.edges[place]
+        _, kind, target = edge
         if kind in ADDRESSES or (kind in BINDINGS and address_text(target) is not None):
             number = record.youngest.number if fresh == record.latest else view.number(record, place, fresh)
-            rank, known = (-fresh, number, place), addresses.get(target)
-            if known is None or rank < known:
-                addresses[target] = rank
+            rank, known = (-fresh, number, place, edge), addresses.get(target)
+            if known is None or (rank > known if known[0] == -fresh and known[3] == edge else rank < known):
+                addresses[target] = rank  # of one relation by equally fresh answers, the last answer counts
         elif kind in left:
             self._services.append(target)
         elif target not in self._seen:
