@@ -6,13 +6,14 @@ from typing import Final, Generic, TypeVar
 
 _Entry = TypeVar("_Entry")
 _ALWAYS: Final = 1 << 62
+_DROPPED: Final = 2  # entries of replaced halves that go with each new one: 32,768 at once take 20 ms
 
 
 class Halves(Generic[_Entry]):
     """A bounded table of recent entries in two halves.
 
     When the younger half is older than `window` (ns), or has `held` entries, it replaces the older half. The entries
-    of that are dropped one by one, each with a new entry. Without stamps only the number of entries counts.
+    of that are dropped in small steps. Without stamps only the number of entries counts.
     """
 
     def __init__(self, held: int, window: int = _ALWAYS) -> None:
@@ -21,7 +22,7 @@ class Halves(Generic[_Entry]):
         self._until = 0
         self._young: dict[object, _Entry] = {}
         self._old: dict[object, _Entry] = {}
-        self._dropped: dict[object, _Entry] = {}
+        self._replaced: list[dict[object, _Entry]] = []
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
@@ -34,7 +35,14 @@ class Halves(Generic[_Entry]):
     def put(self, key: object, entry: _Entry, stamp: int = 0) -> None:
         """Set the entry of a key."""
         if stamp > self._until or len(self._young) >= self._held:
-            self._dropped, self._old, self._young, self._until = self._old, self._young, {}, stamp + self._window
+            self._replaced.append(self._old)
+            self._old, self._young, self._until = self._young, {}, stamp + self._window
         self._young[key] = entry
-        if self._dropped:
-            self._dropped.popitem()
+        if self._replaced:
+            self._drop(self._replaced[-1])
+
+    def _drop(self, half: dict[object, _Entry]) -> None:
+        for _ in range(min(_DROPPED, len(half))):
+            half.popitem()
+        if not half:
+            self._replaced.pop()

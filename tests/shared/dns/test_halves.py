@@ -11,11 +11,6 @@ from dnstrail.dns.header import read_header
 from dnstrail.image.relate import relate_usual
 
 
-def entries(table: Halves[int]) -> int:
-    """Return the number of entries in memory, the dropped ones included."""
-    return len(table) + len(table._dropped)
-
-
 def test_a_full_half_replaces_the_older_one() -> None:
     """The last entries are held, at least as many as one half, and never more than two."""
     table: Halves[int] = Halves(10)
@@ -38,15 +33,28 @@ def test_a_half_older_than_the_window_replaces_the_older_one() -> None:
     assert (table.get("a"), table.get("b"), table.get("c")) == (None, 2, 3)
 
 
-def test_dropped_entries_leave_in_small_steps() -> None:
-    """No new entry frees a whole half, and memory stays bounded."""
-    table: Halves[int] = Halves(1000)
-    before = 0
-    for number in range(10_000):
-        table.put(number, number)
-        assert before - entries(table) <= 1
-        before = entries(table)
-        assert before <= 3000
+class Entry:
+    """An entry that counts its end."""
+
+    def __init__(self, freed: list[int]) -> None:
+        self.freed = freed
+
+    def __del__(self) -> None:
+        self.freed.append(1)
+
+
+@pytest.mark.parametrize("spacing", [0, 400])
+def test_a_table_frees_its_entries_in_small_steps(spacing: int) -> None:
+    """A new entry frees two old ones at most, whether a half is full or its window is over; memory stays bounded."""
+    freed: list[int] = []
+    most, count = 0, 150_000
+    table: Halves[Entry] = Halves(32_768, 1_000_000)
+    for number in range(count):
+        before = len(freed)
+        table.put(number, Entry(freed), number * spacing)
+        most = max(most, len(freed) - before)
+    assert most == 2
+    assert count - len(freed) < 110_000
 
 
 @pytest.mark.parametrize(

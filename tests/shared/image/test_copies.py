@@ -6,33 +6,9 @@ import pytest
 
 from builders.talk import ADDRESSED, OWN, SERVERS, Talk, answer, back, there
 from dnstrail.image import FeedOutcome
-from dnstrail.image.copies import Halves
 
 PROXY = there(socket=11, namespace=2)
 FIRST, SECOND = answer("192.0.2.1"), answer("192.0.2.2")
-
-
-class Entry:
-    """An entry that counts its end."""
-
-    def __init__(self, freed):
-        self.freed = freed
-
-    def __del__(self):
-        self.freed.append(1)
-
-
-@pytest.mark.parametrize("spacing", [0, 400])
-def test_a_table_frees_its_entries_in_small_steps(spacing):
-    """A new entry frees two old ones at most, whether a half is full or its window is over; memory stays bounded."""
-    freed, most, count = [], 0, 150_000
-    table = Halves(1_000_000)
-    for number in range(count):
-        before = len(freed)
-        table.put(number, Entry(freed), number * spacing)
-        most = max(most, len(freed) - before)
-    assert most == 2
-    assert count - len(freed) < 110_000
 
 
 def count_of(talk: Talk) -> int:
