@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
-from dnstrail.image.binder import connection_of
-from dnstrail.image.bindings import Binding
+from dnstrail.image.binding.binder import connection_of
+from dnstrail.image.binding.bindings import Binding
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail_cache.state import CacheState
 

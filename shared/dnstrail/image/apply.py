@@ -20,8 +20,8 @@ from dnstrail.captured import (
 )
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
-from dnstrail.image.binder import connection_of
-from dnstrail.image.bindings import Opening, SocketKey
+from dnstrail.image.binding.binder import connection_of
+from dnstrail.image.binding.bindings import Opening, SocketKey
 from dnstrail.image.image import FeedOutcome, Image
 from dnstrail.image.trails.server_names import ServerNameSighting
 

@@ -10,21 +10,22 @@ import msgspec
 from dnstrail.captured import FORWARDER, Flow
 from dnstrail.connection import Connection
 from dnstrail.dns import decode
-from dnstrail.dns.header import IN, QR, Header, read_header
+from dnstrail.dns.header import Header, read_header
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
 from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, PartyKey
-from dnstrail.image.binder import Binder
+from dnstrail.image.binding.binder import Binder
+from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.lookup import look_up, look_up_by_walks
 from dnstrail.image.record import Root, Sighting
+from dnstrail.image.refusal import refusal
 from dnstrail.image.relate import relate, relate_usual
 from dnstrail.image.result import LookupResult
 from dnstrail.image.store import Store
 from dnstrail.image.trails.names import AddressNames
-from dnstrail.image.trails.scope import note_connection
 from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTable
 from dnstrail.image.trails.trail import MAX_TRAILS, Trails, find_trails
 from dnstrail.image.usual_lookup import MOST, look_up_usual
@@ -33,10 +34,7 @@ from dnstrail.image.view import View
 _NEVER: Final = -(1 << 61)
 _AA: Final = 0x0400
 _RA: Final = 0x0080
-_OPCODE: Final = 0x7800
 _RCODE: Final = 0x000F
-_LLMNR: Final = 5355  # the port of RFC 4795
-_GROUPS: Final = 224  # the least first byte of a multicast address
 _UNKNOWN: Final = Circumstances()
 _ANYBODY: Final = Connection()
 _ALWAYS: Final = 1 << 60  # ns: nothing of a file is removed by time
@@ -249,7 +247,7 @@ class Image:
         except BadMessage:
             self.counters["bad_message"] += 1
             return None
-        reason = _refusal(header, circumstances.flow)
+        reason = refusal(header, circumstances.flow)
         if not reason:
             return header
         self.counters[reason] += 1
@@ -300,27 +298,6 @@ class Image:
         if evidence.process is not None and not verdict.doubted:
             asked = stamp if verdict.query is None else verdict.query.ended[0]
             self.binder.answered(answer, sighting, asked, circumstances.host)
-
-
-def _refusal(header: Header, flow: Flow | None) -> str:
-    """Return the counter of a message that changes nothing in the image, "" for a response that counts."""
-    if flow is not None and (_LLMNR in (flow.source_port, flow.destination_port) or _is_multicast(flow.destination)):
-        return "multicast"
-    flags = header.flags
-    if flags & _OPCODE:
-        return "opcode"
-    if not flags & QR:
-        return "query" if header.question_count == 1 and header.asked.cls == IN else "other_query"
-    if header.question_count != 1:
-        return "question_count"
-    return "" if header.asked.cls == IN else "class"
-
-
-def _is_multicast(packed: bytes) -> bool:
-    """Return whether a packed address is multicast: 224.0.0.0/4 (RFC 1112) or ff00::/8 (RFC 4291)."""
-    if not packed or packed[0] < _GROUPS:
-        return False
-    return packed[0] == 0xFF if len(packed) == 16 else packed[0] < _GROUPS + 16  # noqa: PLR2004 - IPv6
 
 
 def _party(circumstances: Circumstances, verdict: Verdict) -> PartyKey:

@@ -15,9 +15,9 @@ from builders.trail_helpers import CLIENT
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
+from dnstrail.image.binding.resolver_pools import ResolverPools
 from dnstrail.image.parties import Doubts
 from dnstrail.image.queries import Query, Side
-from dnstrail.image.resolver_pools import ResolverPools
 from dnstrail.image.trails.server_names import ServerNameTable
 
 DAY = 86_400

@@ -25,7 +25,7 @@ from dnstrail.captured import (
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import apply_event
-from dnstrail.image.bindings import Binding
+from dnstrail.image.binding.bindings import Binding
 
 SHARED, SHARED6, OTHER = "192.0.2.1", "2001:db8::1", "192.0.2.2"
 APP = Process(70, "app", parent_pid=7, thread_id=70, start_time=t(-100))

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from dnstrail.connection import Connection
+from dnstrail.image.binding.scope import ANY_SCOPE, scope_of
+from dnstrail.image.binding.sinkhole import is_sinkhole
 from dnstrail.image.graph import newest_first
 from dnstrail.image.lookup import look_up
 from dnstrail.image.record import Root
 from dnstrail.image.trails.path import Path, find_paths
 from dnstrail.image.trails.rank import rank
-from dnstrail.image.trails.scope import ANY_SCOPE, scope_of
 from dnstrail.image.trails.server_names import ServerNameTable
-from dnstrail.image.trails.sinkhole import is_sinkhole
 from dnstrail.image.view import View
 
 MAX_RANKED = 256  # names of one address that are ordered by their trails; with more names only the askers count

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dnstrail.connection import Connection
-from dnstrail.image.bindings import BY_LAST, BY_PARENT, BY_PROCESS, BY_THREAD, SAID, Meaning
+from dnstrail.image.binding.bindings import BY_LAST, BY_PARENT, BY_PROCESS, BY_THREAD, SAID, Meaning
+from dnstrail.image.binding.scope import ANY_SCOPE, SCOPES, SOON, led_to, scope_of
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails.path import Path, answers_of
-from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES, SOON, led_to, scope_of
 from dnstrail.image.trails.server_names import ServerNameTable
 from dnstrail.image.view import NEVER, View
 

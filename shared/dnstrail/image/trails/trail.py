@@ -9,7 +9,8 @@ from itertools import pairwise
 import msgspec
 
 from dnstrail.connection import Connection
-from dnstrail.image.bindings import Meaning
+from dnstrail.image.binding.bindings import Meaning
+from dnstrail.image.binding.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
@@ -17,7 +18,6 @@ from dnstrail.image.record import Record, Root
 from dnstrail.image.trails.asker import Asker, askers
 from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths
 from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
-from dnstrail.image.trails.scope import ANY_SCOPE, SCOPES
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
 from dnstrail.image.view import NEVER, View
 

@@ -9,9 +9,9 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from dnstrail.captured import Process
+from dnstrail.image.binding.processes import Identity, identity_of
+from dnstrail.image.binding.waiting import Attempt, Question
 from dnstrail.image.counts import Counts
-from dnstrail.image.processes import Identity, identity_of
-from dnstrail.image.waiting import Attempt, Question
 
 SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
 _Key = TypeVar("_Key")

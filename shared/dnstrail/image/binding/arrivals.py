@@ -6,8 +6,8 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 
 from dnstrail.image.answer import Answer
+from dnstrail.image.binding.processes import Identity
 from dnstrail.image.counts import Counts
-from dnstrail.image.processes import Identity
 from dnstrail.image.record import Sighting
 
 MAX_OF_PROCESS = 1024  # answers and ends of lookups of one process that are held

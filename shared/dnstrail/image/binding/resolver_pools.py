@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from dnstrail.image.binding.processes import Identity
 from dnstrail.image.counts import Counts
-from dnstrail.image.processes import Identity
 
 MAX_THREADS = 4096  # threads that asked, of all processes; beyond it the one that returned longest ago is evicted
 

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from dnstrail.image.binding.processes import Identity
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
-from dnstrail.image.processes import Identity
 
 MAX_NAMES = 256  # names of one process with questions that are held
 MAX_OF_NAME = 64  # questions of one process for one name

@@ -8,8 +8,8 @@ from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Answer
-from dnstrail.image.arrivals import Arrivals
-from dnstrail.image.bindings import (
+from dnstrail.image.binding.arrivals import Arrivals
+from dnstrail.image.binding.bindings import (
     BY_LAST,
     BY_PARENT,
     BY_PROCESS,
@@ -21,16 +21,16 @@ from dnstrail.image.bindings import (
     Opening,
     SocketKey,
 )
+from dnstrail.image.binding.processes import Identity, Processes, identity_of
+from dnstrail.image.binding.resolver_pools import ResolverPools
+from dnstrail.image.binding.scope import last_question
+from dnstrail.image.binding.sinkhole import is_sinkhole
+from dnstrail.image.binding.waiting import Attempt, Question, WaitingQuestions, candidate
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.graph import Graph
 from dnstrail.image.kind import Kind
-from dnstrail.image.processes import Identity, Processes, identity_of
 from dnstrail.image.record import Sighting
-from dnstrail.image.resolver_pools import ResolverPools
-from dnstrail.image.trails.scope import last_question
-from dnstrail.image.trails.sinkhole import is_sinkhole
-from dnstrail.image.waiting import Attempt, Question, WaitingQuestions, candidate
 
 _ADDRESSES = (Kind.A, Kind.AAAA)
 _HINTS = (Kind.SVCB, Kind.HTTPS)  # their targets are names, or addresses that they hint at

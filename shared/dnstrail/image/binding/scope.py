@@ -6,10 +6,10 @@ from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import known_address
 from dnstrail.image.answer import Evidence
+from dnstrail.image.binding.sinkhole import is_sinkhole
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.graph import Graph, newest_first
 from dnstrail.image.record import Record
-from dnstrail.image.trails.sinkhole import is_sinkhole
 
 SCOPES = ("process", "container", "host", "any")  # the narrowest first
 ANY_SCOPE = len(SCOPES) - 1
