@@ -25,7 +25,7 @@ test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the
 	@deploy/setup-encrypted.sh
 	@deploy/setup-accuracy.sh $(VENV)
 	@deploy/setup-prometheus.sh
-	$(BIN)/python -m pytest $(ARGS)
+	@tests/run.sh $(BIN)/python $(ARGS)
 
 test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)
