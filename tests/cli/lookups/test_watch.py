@@ -62,7 +62,7 @@ def test_without_a_terminal_each_table_is_printed(capsys):
 @pytest.mark.parametrize("option", ["--json", None])
 def test_watching_goes_on_until_it_is_interrupted(option):
     """The command prints counters again and again, and ends with Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts jobs in the background with SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     with short_folder() as folder, cache(folder):
         options = [option] if option else []
         with started("stats", "--watch", *options, "--run-dir", folder) as watching:
