@@ -52,7 +52,7 @@ def families():
     resolvers = Resolvers()
     resolvers.note(there(), 0, 1)
     source = SimpleNamespace(losses={}, counters=Counter(packets=1))
-    worker = SignatureWorker(Listener(Messages()), [Quiet], None, print, {}, TimeBudget(), lambda: None)
+    worker = SignatureWorker(Listener(Messages()), [Quiet], None, print, {}, TimeBudget(), None, lambda: None)
     yield from cache_metrics(state, resolvers)
     yield from probe_metrics(source, BatchPublisher(SimpleNamespace(), "s", live=True))
     yield from signature_metrics(worker)
