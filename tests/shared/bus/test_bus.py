@@ -111,7 +111,7 @@ def test_a_lossless_publisher_gives_back_what_it_cannot_send(bus, address):
 
 
 def test_closing_a_lossless_publisher_delivers_what_it_accepted(bus, address):
-    """Accepted messages arrive even if the publisher closes before they are read: as many as a subscriber has room for."""
+    """Accepted messages arrive, if the subscriber has room, even if the publisher closes before they are read."""
     with open_bus() as other:
         publisher = other.publisher(address, lossless=True)
         subscriber = bus.subscriber([address], ["t"])
