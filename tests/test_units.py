@@ -144,7 +144,7 @@ def test_the_metrics_of_a_unit_are_local(unit, tmp_path):
         "security",
         "--no-pager",
         "--offline=true",
-        f"--threshold={EXPOSURE + 1}",
+        f"--threshold={EXPOSURE + 3}",
         str(together),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from live.systemd_host import SystemdHost, systemd_host
 pytestmark = pytest.mark.timeout(180)
 WORKERS = ("cache", "signatures", "probe")
 DNSMASQ = "--keep-in-foreground --no-resolv --no-hosts --conf-file=/dev/null --pid-file= --bind-interfaces"
+EDITS = 256  # the first systemd with `systemctl edit --stdin`
 WATCHDOG = "[Service]\nWatchdogSec=3\n"  # seconds; the unit has 30
 
 
@@ -24,6 +26,9 @@ def host(tmp_path_factory) -> Iterator[SystemdHost]:
     live_or_skip("nsenter", "unshare", "systemd-sysusers", "dig")
     if not Path("/lib/systemd/systemd").exists():
         skip("systemd is not installed")
+    version = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    if int(version) < EDITS:
+        pytest.skip(f"systemd {version} cannot edit a unit from stdin")
     with systemd_host(tmp_path_factory.mktemp("host")) as booted:
         assert booted.run("systemd-sysusers").returncode == 0
         done = booted.run("systemctl", "start", *map(unit, WORKERS), timeout=90)

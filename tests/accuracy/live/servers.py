@@ -54,11 +54,10 @@ http {{
     server {{
         listen 80 backlog=1024;
         listen [::]:80 backlog=1024;
-        listen 443 ssl backlog=1024;
-        listen [::]:443 ssl backlog=1024;
+        listen 443 ssl http2 backlog=1024;
+        listen [::]:443 ssl http2 backlog=1024;
         listen 22;
         listen [::]:22;
-        http2 on;
         ssl_certificate {folder}/certificate.pem;
         ssl_certificate_key {folder}/key.pem;
         location / {{ try_files $uri /page; }}
