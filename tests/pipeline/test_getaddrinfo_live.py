@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dns.message
 import pytest
@@ -17,7 +18,7 @@ from live.ebpf_source import Watching, watching
 from live.encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_or_skip
 from live.getaddrinfo_program import LEFT, NESTED, build, make_root, resolving
 from live.namespaces import GOOGLE, SENDER, SERVER, Hosts, dnsmasq, hosts, live_or_skip
-from live.pipelines import pipeline
+from live.pipelines import Run, pipeline
 from live.processes import run_dir, wait_until
 from live.workers import asker
 
@@ -287,11 +288,22 @@ def test_the_result_of_a_call_is_in_the_image(network, folder):
             str(folder / "by-gcc"),
             True,
         )
-        found = [event for event in run.named("net_packet_dns") if event["processId"] == asks.process.pid]
+        wait_until(lambda: len(events_of(run, asks.process.pid)) >= 2, "the events, which are printed later")
+        found = events_of(run, asks.process.pid)
         assert len(found) == 2
         args = {arg["name"]: arg["value"] for arg in found[0]["args"]}
         assert args["getaddrinfo"] == "success"
         assert args["proto_dns"]["questions"][0]["name"] == "hidden.test"
+
+
+def events_of(run: Run, process: int) -> list[dict[str, Any]]:
+    """Return the DNS events of a process."""
+    return [event for event in run.named("net_packet_dns") if event["processId"] == process]
+
+
+def secrets(run: Run) -> list[dict[str, Any]]:
+    """Return the events that contain the name."""
+    return [event for event in run.named("net_packet_dns") if SECRET in str(event["args"])]
 
 
 def test_a_name_behind_encrypted_dns(network, folder):
@@ -309,7 +321,8 @@ def test_a_name_behind_encrypted_dns(network, folder):
         assert cache.ask("get", key=SECRET_ADDRESS)["data"]["dns_root"] == SECRET
         assert cache.ask("trail", key=SECRET_ADDRESS, process=asks.process.pid)["data"]["scope"] == "process"
         # Other programs of the host can send DNS meanwhile. No packet has this name.
-        (found,) = (event for event in run.named("net_packet_dns") if SECRET in str(event["args"]))
+        wait_until(lambda: secrets(run), "the event, which is printed after it is in the image")
+        (found,) = secrets(run)
         assert (found["processId"], found["processName"]) == (asks.process.pid, "by-gcc")
 
 
