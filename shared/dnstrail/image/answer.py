@@ -1,8 +1,6 @@
-"""One answer: the circumstances of its message, its evidence, and its relations (docs/image.md)."""
+"""One answer: the circumstances of its message, and its relations (docs/image.md)."""
 
 from __future__ import annotations
-
-import msgspec
 
 from dnstrail.captured import Flow, Process
 
@@ -37,21 +35,6 @@ class Circumstances:
         self.foreign = foreign
         self.asked = asked
         self.host = host
-
-
-class Evidence(msgspec.Struct, frozen=True, gc=False):
-    """The asker of a question, its type, and the server that answered; answers with equal evidence share one object.
-
-    `process` is the asker, never the server. `client` and `server` are packed addresses, b"" if unknown. `matched`
-    states that the query was captured. `foreign` means the same as in Circumstances.
-    """
-
-    type: int
-    process: Process | None
-    client: bytes
-    server: bytes
-    matched: bool
-    foreign: bool | None
 
 
 class Answer:

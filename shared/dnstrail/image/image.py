@@ -14,11 +14,12 @@ from dnstrail.dns.header import Header, read_header
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
-from dnstrail.image.answer import CGROUP, Answer, Circumstances, Evidence, PartyKey
+from dnstrail.image.answer import CGROUP, Answer, Circumstances, PartyKey
 from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
+from dnstrail.image.evidence import Evidence
 from dnstrail.image.lookup import look_up, look_up_by_walks
 from dnstrail.image.record import Root, Sighting
 from dnstrail.image.refusal import refusal

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from dnstrail.image.answer import Edge, Evidence
+from dnstrail.image.answer import Edge
+from dnstrail.image.evidence import Evidence
 from dnstrail.image.order import Link, Party
 
 NOWHERE: Final = -(1 << 40)  # the bucket of a record that is in no bucket

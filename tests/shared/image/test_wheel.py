@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders.dns_builders import SECOND
-from dnstrail.image.answer import Evidence
+from dnstrail.image.evidence import Evidence
 from dnstrail.image.order import Party
 from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.wheel import Wheel

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import known_address
-from dnstrail.image.answer import Evidence
 from dnstrail.image.binding.sinkhole import is_sinkhole
 from dnstrail.image.bounds import SECOND
+from dnstrail.image.evidence import Evidence
 from dnstrail.image.graph import Graph, newest_first
 from dnstrail.image.record import Record
 
