@@ -54,8 +54,8 @@ def _worker_cost(cls: type[Signature], body: bytes) -> float:
     bus = ZmqBus()
     try:
         listener = Listener(bus.subscriber([], [NET_PACKET_DNS]))
-        worker = SignatureWorker(listener, [cls], None, lambda _: None, {}, TimeBudget(), lambda: None)
-        return _cost(lambda: worker.on_message(NET_PACKET_DNS, body))
+        worker = SignatureWorker(listener, [cls], None, lambda _: None, {}, TimeBudget(), None, lambda: None)
+        return _cost(lambda: worker.on_message(NET_PACKET_DNS, body, 0.0))
     finally:
         bus.close(now=True)
 

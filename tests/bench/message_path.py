@@ -66,7 +66,7 @@ def _worker_cost(events: list[Captured]) -> float:
         messages.waiting += [(NET_PACKET_DNS, body), (TURN, end)]
         feeder.drain()
     cost = (time.thread_time() - began) / len(events) * 1e6
-    assert state.applied == len(events)
+    assert state.applied.total() == len(events)
     return cost
 
 
