@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +26,6 @@ def host(tmp_path_factory) -> Iterator[SystemdHost]:
     live_or_skip("nsenter", "unshare", "systemd-sysusers", "dig")
     if not Path("/lib/systemd/systemd").exists():
         skip("systemd is not installed")
-    if sys.base_prefix == "/usr":
-        pytest.skip("the host that boots needs a Python outside of /usr")
     version = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     if int(version) < EDITS:
         pytest.skip(f"systemd {version} cannot edit a unit from stdin")
@@ -47,9 +44,12 @@ def unit(worker: str) -> str:
 
 
 def is_found(host: SystemdHost) -> bool:
-    """Let a process in a unit of its own resolve the name, and return whether the cache knows its address."""
+    """Let a process in a unit of its own resolve the name, and return whether the cache knows its address by now.
+
+    Nothing waits for the process: `systemd-run --wait` needs D-Bus, which a bare host lacks.
+    """
     query = ["dig", "+tries=1", "+time=1", "@127.0.0.1", "unit.example"]
-    host.run("systemd-run", "--quiet", "--wait", "--collect", *query)
+    host.run("systemd-run", "--quiet", "--collect", *query)
     found = host.run("/opt/dnstrail/bin/dnstrail", "get", "--json", "unit.example")
     return found.returncode == 0 and json.loads(found.stdout)["ip_addresses"] == ["192.0.2.77"]
 
