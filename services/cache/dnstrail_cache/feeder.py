@@ -114,7 +114,8 @@ class Feeder:
                 if apply_message(image, stamp, event.payload, event.args, seen).conflict:
                     self._report(batch.events[number - 1], batch)
             else:
-                self._hold(batch.start, HeldEvent(stamp, topic, batch.events[number - 1], batch.host))
+                whole = Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
+                self._hold(batch.start, HeldEvent(stamp, topic, whole, batch.host))
             if number % _EVENTS_AT_ONCE == 0:
                 yield True
         state.applied[topic] += len(batch.events)
