@@ -14,12 +14,12 @@ import msgspec
 from dnstrail.bus import Bus, Requester, ZmqBus
 from dnstrail.bus.ipc import default_run_dir, lookups_address, socket_path, why_unanswered
 from dnstrail.bus.trust import FolderState, distrust, folder_state
+from dnstrail.datasource import DnsIdentity
 from dnstrail.errors import BadMessage, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Mark, unpack
 from dnstrail.protocol.lookups import (
     DATA_NOT_FOUND,
     KEY_NOT_SUPPORTED,
-    SCHEMA,
     ConnectionTo,
     EventTime,
     encode_request,
@@ -188,7 +188,7 @@ class LookupClient:
         return now - began >= _WAITED and now < deadline
 
 
-class DnsDataSource:
+class DnsDataSource(DnsIdentity):
     """The data source ("tracee", "dns"): names and addresses as one cache relates them.
 
     No lookup answers from before the events at hand. Their marks are `after`, or else the marks of `lookups_after`. A
@@ -260,26 +260,6 @@ class DnsDataSource:
         asked = [msgspec.to_builtins(connection) for connection in connections]
         names = self.client.ask("rank", after=_marks(after), patience=patience, connections=asked)
         return [_list_of(None, each) for each in _list_of(len(asked), names)]
-
-    def schema(self) -> str:
-        """Return the shape of a result as JSON."""
-        return SCHEMA
-
-    def keys(self) -> list[str]:
-        """Return the types of key that `get` accepts."""
-        return ["string"]
-
-    def version(self) -> int:
-        """Return the version of the schema."""
-        return 1
-
-    def namespace(self) -> str:
-        """Return the namespace, as in tracee."""
-        return "tracee"
-
-    def id(self) -> str:
-        """Return the id, as in tracee."""
-        return "dns"
 
     def close(self) -> None:
         """Close the connection."""

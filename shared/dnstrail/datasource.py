@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from dnstrail.errors import SettingsError
+from dnstrail.protocol.lookups import SCHEMA
 
 
 class DataSource(Protocol):
@@ -38,6 +39,30 @@ class DataSource(Protocol):
     def id(self) -> str:
         """Return the name within the namespace."""
         ...
+
+
+class DnsIdentity:
+    """The identity of the data source ("tracee", "dns"): what it states about itself."""
+
+    def schema(self) -> str:
+        """Return the shape of a result as JSON."""
+        return SCHEMA
+
+    def keys(self) -> list[str]:
+        """Return the types of key that `get` accepts."""
+        return ["string"]
+
+    def version(self) -> int:
+        """Return the version of the schema."""
+        return 1
+
+    def namespace(self) -> str:
+        """Return the namespace, as in tracee."""
+        return "tracee"
+
+    def id(self) -> str:
+        """Return the id, as in tracee."""
+        return "dns"
 
 
 class DataSources:

@@ -10,17 +10,16 @@ import dns.rrset
 import structlog
 
 from dnstrail.captured import Captured, Process
-from dnstrail.datasource import DataSources
+from dnstrail.datasource import DataSources, DnsIdentity
 from dnstrail.errors import DataNotFound, KeyNotSupported
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.protocol.lookups import SCHEMA
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext
 
 _START = ("test", 0)  # the mark of all events
 _SECOND = 1_000_000_000
 
 
-class FakeDns:
+class FakeDns(DnsIdentity):
     """The data source ("tracee", "dns") with the results of a test by key. `asked` holds the keys of the lookups."""
 
     def __init__(self, results: Mapping[str, dict[str, Any]]) -> None:
@@ -40,26 +39,6 @@ class FakeDns:
         if key not in self.results:
             raise DataNotFound(key)
         return self.results[key]
-
-    def schema(self) -> str:
-        """Return the shape of a result as JSON."""
-        return SCHEMA
-
-    def keys(self) -> list[str]:
-        """Return the types of key that `get` accepts."""
-        return ["string"]
-
-    def version(self) -> int:
-        """Return the version of the schema."""
-        return 1
-
-    def namespace(self) -> str:
-        """Return the namespace, as in tracee."""
-        return "tracee"
-
-    def id(self) -> str:
-        """Return the id, as in tracee."""
-        return "dns"
 
 
 class SignatureRun:
