@@ -108,8 +108,9 @@ class Image:
         if header is None:
             return _IGNORED
         verdict = self.admission.answered(stamp, header, payload, circumstances)
-        if self.on_response is not None and verdict.query is not None and verdict.query.side.key[1]:
-            self._report(header, circumstances.flow, stamp - verdict.query.ended[0])
+        query, flow = verdict.query, circumstances.flow
+        if self.on_response is not None and query is not None and flow is not None and query.side.key[1]:
+            self.on_response(flow, header.flags & _RCODE, stamp - query.ended[0])
         if header.answer_count == 0:
             self.counters["no_answer"] += 1
             self.admission.note(verdict, stamp, ())
@@ -255,10 +256,6 @@ class Image:
         if reason == "query":
             self.admission.asked(stamp, header, payload, circumstances)
         return None
-
-    def _report(self, header: Header, flow: Flow | None, waited: int) -> None:
-        if self.on_response is not None and flow is not None:
-            self.on_response(flow, header.flags & _RCODE, waited)
 
     def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Answer:
         """Decode a response that counts, and return the answer in it."""
