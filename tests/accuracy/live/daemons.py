@@ -10,6 +10,18 @@ from pathlib import Path
 from hosts import Host
 from live.processes import wait_until
 
+# How the configuration of each unbound begins; its options for `server` follow.
+UNBOUND = """
+server:
+    directory: "{folder}"
+    username: ""
+    chroot: ""
+    pidfile: ""
+    use-syslog: no
+    do-daemonize: no
+    num-threads: 1
+"""
+
 
 @contextmanager
 def daemon(host: Host, log: Path, ready: Callable[[], object], *command: str | Path) -> Iterator[None]:

@@ -6,22 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from daemons import daemon
+from daemons import UNBOUND, daemon
 from hosts import Host
 from internet import READY, RESOLVER
 from live.namespaces import dnsmasq
 from live.processes import wait_until
 
 Resolver = Callable[[Host, Path], AbstractContextManager[None]]
-_UNBOUND = """
-server:
-    directory: "{folder}"
-    username: ""
-    chroot: ""
-    pidfile: ""
-    use-syslog: no
-    do-daemonize: no
-    num-threads: 1
+_UNBOUND = (
+    UNBOUND
+    + """\
     interface: 127.0.0.1
     module-config: "iterator"
     outgoing-interface: {address}
@@ -31,6 +25,7 @@ forward-zone:
     name: "."
     forward-addr: {resolver}
 """
+)
 
 
 @contextmanager

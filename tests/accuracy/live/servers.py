@@ -7,21 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from authority import make_certificates
-from daemons import daemon
+from daemons import UNBOUND, daemon
 from hosts import Host
 from internet import READY, RESOLVER, ZONE, Site
 from zone import zone_file
 
 PORTS = (80, 443, 22)
-_UNBOUND = """
-server:
-    directory: "{folder}"
-    username: ""
-    chroot: ""
-    pidfile: ""
-    use-syslog: no
-    do-daemonize: no
-    num-threads: 1
+_UNBOUND = (
+    UNBOUND
+    + """\
     interface: {address}
     access-control: 0.0.0.0/0 allow
     module-config: "iterator"
@@ -36,6 +30,7 @@ auth-zone:
     for-downstream: no
     for-upstream: yes
 """
+)
 _NGINX = """
 daemon off;
 worker_processes 1;
