@@ -31,6 +31,7 @@ from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.connection_args import connection_args
+from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.source import Captures
 
 _RESOLV_CONF = ("CAP_SYS_PTRACE",)  # the capability that opens the root of another process
@@ -98,10 +99,8 @@ class RecordTranslator:
         process, entry = self._attribution.process_of(packet)
         if process is None:
             self._counters["unattributed"] += 1
-        if header and self._assembly.server_names and not self._on_dns_port(packet):
-            flow = _flow(packet, "")
-            captured = Captured(packet.ts + self._epoch, payload, flow, process, processor=packet.processor)
-            return self._assembly.first_bytes(captured, flow, header)
+        if self._assembly.server_names and not self._on_dns_port(packet):
+            return self._first_bytes(packet, payload, header, process)
         client = self._is_client(packet, payload)
         flow = _flow(packet, note_role(entry, client=client))
         args = self._args(packet, flow, process)
@@ -110,6 +109,17 @@ class RecordTranslator:
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answers(packet, found)
         return [self._nearest(name, event, client=client) for name, event in found]
+
+    def _first_bytes(
+        self, packet: records.PacketRecord, payload: bytes, header: TcpHeader | None, process: Process | None
+    ) -> Captures:
+        """Return the server names that the first bytes of a connection complete."""
+        flow = _flow(packet, "")
+        captured = Captured(packet.ts + self._epoch, payload, flow, process, processor=packet.processor)
+        if header:
+            return self._assembly.first_bytes(captured, flow, header)
+        datagrams = (msgspec.structs.replace(captured, payload=one) for one in records.datagrams(packet, payload))
+        return [event for datagram in datagrams for event in self._assembly.first_datagram(datagram)]
 
     def _nearest(self, name: str, event: Captured, *, client: bool) -> tuple[str, Captured]:
         """Return an event, with `asker_seen` if the message was also captured nearer to its asker."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +15,7 @@ from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.dns_over_tcp import DnsMessages
 from dnstrail_probe.packets.fragments import Fragments
 from dnstrail_probe.packets.packet import Datagram, IpPacket, Segment, ip_packet, transport
+from dnstrail_probe.packets.server_names.quic_version import may_be_initial
 from dnstrail_probe.packets.server_names.reader import ServerNameReader
 from dnstrail_probe.packets.server_names.server_name import ServerName
 from dnstrail_probe.packets.tcp_header import TcpHeader
@@ -19,6 +23,9 @@ from dnstrail_probe.packets.tcp_opens import TcpOpens
 from dnstrail_probe.packets.tcp_streams import Streams
 from dnstrail_probe.packets.tunnels import TUNNELS, inner_frame
 from dnstrail_probe.source import PROBE, Captures
+
+if TYPE_CHECKING:
+    from dnstrail_probe.packets.server_names.quic_hellos import QuicHellos
 
 LOSSES = {"tcp_evicted": PROBE, "fragment_evicted": PROBE}  # counters of what was lost, and the hop
 _DEEPEST = 4  # tunnels within tunnels that are opened
@@ -40,6 +47,7 @@ class Assembly:
         self._connects = TcpOpens() if connects else None
         self._dns = Streams(counters, lambda from_start: DnsMessages(counters, from_start=from_start))
         self._names = Streams(counters, lambda _: ServerNameReader(counters))
+        self._quic = _quic_hellos(counters) if options.server_names else None
         self.server_names = options.server_names
 
     def frame(self, timestamp: int, linktype: int, frame: bytes, depth: int = 0) -> Captures:
@@ -61,14 +69,26 @@ class Assembly:
         """Return the server names that a TCP segment completes; its data are the payload of `segment`."""
         return _names(self._names.add(segment, flow, header))
 
+    def first_datagram(self, datagram: Captured) -> Captures:
+        """Return the server names that a UDP datagram completes, if it begins a QUIC connection."""
+        if not may_be_initial(datagram.payload):
+            return []
+        if self._quic is None:
+            return self._passed_over("quic_not_read")
+        return _names(self._quic.add(datagram))
+
     def advance(self, now: int) -> Captures:
         """Return the events that need not wait any longer at this time, in ns since the epoch."""
         self._fragments.expire(now)
+        if self._quic:
+            self._quic.expire(now)
         return _messages(self._dns.expire(now)) + _names(self._names.expire(now))
 
     def finish(self) -> Captures:
         """Return the events that are complete at the end of the source."""
         self._fragments.finish()
+        if self._quic:
+            self._quic.finish()
         return _messages(self._dns.finish()) + _names(self._names.finish())
 
     def _whole(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
@@ -89,8 +109,7 @@ class Assembly:
     def _datagram(self, timestamp: int, datagram: Datagram) -> Captures:
         if not datagram.payload:
             return self._passed_over("empty_payload")
-        flow = Flow(datagram.source, datagram.source_port, datagram.destination, datagram.destination_port)
-        return [(NET_PACKET_DNS, Captured(timestamp, datagram.payload, flow))]
+        return [(NET_PACKET_DNS, Captured(timestamp, datagram.payload, _udp_flow(datagram)))]
 
     def _other_port(self, timestamp: int, found: Datagram | Segment, depth: int) -> Captures:
         if isinstance(found, Datagram) and found.destination_port in TUNNELS and depth < _DEEPEST:
@@ -98,14 +117,28 @@ class Assembly:
             if inner is not None:
                 return self.frame(timestamp, *inner, depth + 1)
         self._counters["other_port"] += 1
-        if not self.server_names or isinstance(found, Datagram):
+        if not self.server_names:
             return []
+        if isinstance(found, Datagram):
+            return self.first_datagram(Captured(timestamp, found.payload, _udp_flow(found)))
         flow = _tcp_flow(found)
         return self.first_bytes(Captured(timestamp, found.payload, flow), flow, found.header)
 
     def _passed_over(self, reason: str) -> Captures:
         self._counters[reason] += 1
         return []
+
+
+def _quic_hellos(counters: Counter[str]) -> QuicHellos | None:
+    """Return the reader of QUIC; None if the extra `quic` is not installed."""
+    if find_spec("cryptography") is None:
+        return None
+    hellos: QuicHellos = import_module("dnstrail_probe.packets.server_names.quic_hellos").QuicHellos(counters)
+    return hellos
+
+
+def _udp_flow(datagram: Datagram) -> Flow:
+    return Flow(datagram.source, datagram.source_port, datagram.destination, datagram.destination_port)
 
 
 def _tcp_flow(segment: Segment) -> Flow:

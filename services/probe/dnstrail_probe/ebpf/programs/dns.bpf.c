@@ -1,11 +1,13 @@
 // Captures DNS packets on every socket of the host, with the process that owns the socket. All programs return 1:
-// 0 would drop the packet. FIRST_BYTES adds the first bytes of the connections that processes open.
+// 0 would drop the packet. FIRST_BYTES adds the first bytes of the connections that processes open, by TCP or QUIC.
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 #define EXTENSIONS 8 // IPv6 extension headers that are followed
 #define UNPLACED ((s32)(1U << 31)) // the distance of a segment if it is unknown
 #define BEGINNING 16384 // bytes of a connection that are searched for the name of its server
+#define INITIALS 262144 // bytes of QUIC's Initial datagrams that one socket may send: it can open many connections
+#define LEAST_INITIAL 1200
 
 // program_text.py repeats this part for each size: the verifier requires constant sizes, and bcc allows no map calls
 // in macros.
@@ -211,12 +213,35 @@ static __always_inline int is_rewritten(struct __sk_buff *skb, u8 protocol)
 }
 
 #if FIRST_BYTES
-BPF_TABLE("lru_hash", u64, u32, sent, 16384); // bytes sent so far, by the cookie of a connection that a process opened
+BPF_TABLE("lru_hash", u64, u32, sent, 16384); // bytes sent so far, by the cookie of a socket that opens connections
+
+// A datagram that begins with an Initial packet of version 1 or 2 of QUIC.
+static __always_inline int is_initial(struct __sk_buff *skb, struct headers *found)
+{
+    u8 start[5];
+    if (skb->len < found->offset + 8 + LEAST_INITIAL ||
+        bpf_skb_load_bytes(skb, found->offset + 8, start, sizeof(start)))
+        return 0;
+    u32 version = start[1] << 24 | start[2] << 16 | start[3] << 8 | start[4];
+    if (!(version == 1 && (start[0] & 0xf0) == 0xc0) && !(version == 0x6b3343cf && (start[0] & 0xf0) == 0xd0))
+        return 0;
+    u64 cookie = bpf_get_socket_cookie(skb);
+    u32 length = skb->len, *before = sent.lookup(&cookie);
+    if (!before)
+        sent.update(&cookie, &length);
+    else if (*before < INITIALS)
+        *before += length;
+    else
+        return 0;
+    return 1;
+}
 
 static __always_inline int is_beginning(struct __sk_buff *skb, struct headers *found)
 {
+    if (found->protocol == UDP)
+        return is_initial(skb, found);
     u8 tcp[14];
-    if (found->protocol != TCP || bpf_skb_load_bytes(skb, found->offset, tcp, sizeof(tcp)))
+    if (bpf_skb_load_bytes(skb, found->offset, tcp, sizeof(tcp)))
         return 0;
     u64 cookie = bpf_get_socket_cookie(skb);
     u32 none = 0, *before = sent.lookup(&cookie), header = found->offset + (tcp[12] >> 4) * 4;

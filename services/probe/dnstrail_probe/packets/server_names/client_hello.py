@@ -20,8 +20,22 @@ def read_client_hello(data: bytes | bytearray) -> bytes | None:
         Unreadable: the stream does not begin with a ClientHello.
     """
     message = _handshake(data)
-    if message is None:
-        return None
+    return None if message is None else _checked(message)
+
+
+def read_handshake(data: bytes | bytearray) -> bytes | None:
+    """Do as `read_client_hello` with a handshake that is not split into records, as in QUIC.
+
+    Raises:
+        Unreadable: the handshake does not begin with a ClientHello.
+    """
+    if data[0:1] not in (b"", bytes([_CLIENT_HELLO])):
+        raise Unreadable
+    end = _MESSAGE_HEADER + int.from_bytes(data[1:4])
+    return _checked(bytes(data[_MESSAGE_HEADER:end])) if len(data) >= max(end, _MESSAGE_HEADER) else None
+
+
+def _checked(message: bytes) -> bytes:
     try:
         return _server_name(message)
     except IndexError:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from dnstrail_probe.packets.server_names.client_hello import Unreadable, read_client_hello
 from dnstrail_probe.packets.server_names.http_request import may_be_request, read_request
-from dnstrail_probe.packets.server_names.server_name import HOST, SNI, ServerName, server_name
+from dnstrail_probe.packets.server_names.server_name import HOST, SNI, ServerName, counted_name
 from dnstrail_probe.packets.tcp_stream import Arrival
 
 FIRST_BYTES = 16 << 10  # bytes of a stream that are searched
@@ -60,7 +60,7 @@ class ServerNameReader:
         if stated is None:
             return []
         self._end()
-        return self._checked(stated, SNI)
+        return counted_name(stated, SNI, self._counters)
 
     def _requests(self) -> list[ServerName]:
         found: list[ServerName] = []
@@ -71,19 +71,12 @@ class ServerNameReader:
             request = read_request(self._buffer)
             if request is None:
                 break
-            found += self._checked(request.host, HOST)
+            found += counted_name(request.host, HOST, self._counters)
             if request.end < 0:
                 self._end()
             self._skip = max(0, request.end - len(self._buffer))
             del self._buffer[: request.end]
         return found
-
-    def _checked(self, stated: bytes, evidence: str) -> list[ServerName]:
-        found = server_name(stated, evidence) if stated else "server_name_none"
-        if isinstance(found, str):
-            self._counters[found] += 1
-            return []
-        return [found]
 
     def _give_up(self) -> None:
         """End the search, and count an incomplete message."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 import msgspec
 
@@ -33,3 +34,12 @@ def server_name(stated: bytes, evidence: str) -> ServerName | str:
     if len(text) > _LONGEST or not _NAME.fullmatch(text):
         return "server_name_invalid"
     return ServerName(text, evidence)
+
+
+def counted_name(stated: bytes, evidence: str, counters: Counter[str]) -> list[ServerName]:
+    """Return the name that a client stated, if it stated a valid one; else count the reason."""
+    found = server_name(stated, evidence) if stated else "server_name_none"
+    if isinstance(found, str):
+        counters[found] += 1
+        return []
+    return [found]

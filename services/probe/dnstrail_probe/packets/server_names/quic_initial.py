@@ -1,0 +1,116 @@
+"""The handshake bytes in the Initial packets of a QUIC client (RFC 9000, section 17.2.2; RFC 9001, section 5).
+
+Anybody can read them: their keys follow from the connection id that stands in the packet.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dnstrail_probe.packets.server_names.quic_keys import SAMPLE, InitialKeys, Undecryptable
+from dnstrail_probe.packets.server_names.quic_version import Version, version_at
+
+_MOST_PACKETS = 4  # Initial packets of one datagram that are decrypted
+_LONGEST_NUMBER = 4
+_LONGEST_CONNECTION_ID = 20
+_PADDING, _PING, _ACK, _ACK_ECN, _CRYPTO = 0, 1, 2, 3, 6
+
+
+class Initial(msgspec.Struct, frozen=True):
+    """One Initial packet: the id that the client chose, and the handshake bytes of each frame with their offset."""
+
+    connection_id: bytes
+    frames: list[tuple[int, bytes]]
+
+
+class _Packet(msgspec.Struct, frozen=True):
+    """A protected packet, and the places in its datagram of its start, its number and its end."""
+
+    connection_id: bytes
+    start: int
+    number: int
+    end: int
+
+
+def read_initials(datagram: bytes) -> list[Initial]:
+    """Return the first Initial packets of a datagram.
+
+    Raises:
+        Undecryptable: one of them is malformed, or its keys do not open it.
+    """
+    found: list[Initial] = []
+    at = 0
+    try:
+        while at < len(datagram) and len(found) < _MOST_PACKETS and (version := version_at(datagram, at)):
+            packet = _packet_at(datagram, at)
+            found.append(Initial(packet.connection_id, _frames(_opened(datagram, packet, version))))
+            at = packet.end
+    except IndexError:
+        raise Undecryptable from None
+    return found
+
+
+def _packet_at(datagram: bytes, start: int) -> _Packet:
+    at = start + 5
+    size = datagram[at]
+    connection_id = datagram[at + 1 : at + 1 + size]
+    at += 1 + size
+    at += 1 + datagram[at]  # the client's own id
+    token, at = _integer(datagram, at)
+    length, number = _integer(datagram, at + token)
+    end = number + length
+    if end > len(datagram) or length < _LONGEST_NUMBER + SAMPLE or size > _LONGEST_CONNECTION_ID:
+        raise Undecryptable
+    return _Packet(connection_id, start, number, end)
+
+
+def _opened(datagram: bytes, packet: _Packet, version: Version) -> bytes:
+    """Return the payload of a packet, whose header is protected, too (RFC 9001, section 5.4.1)."""
+    keys = InitialKeys(packet.connection_id, version)
+    sample = packet.number + _LONGEST_NUMBER
+    mask = keys.mask(datagram[sample : sample + SAMPLE])
+    first = datagram[packet.start] ^ (mask[0] & 0x0F)
+    payload = packet.number + (first & 3) + 1
+    number = bytes(a ^ b for a, b in zip(datagram[packet.number : payload], mask[1:], strict=False))
+    header = bytes([first]) + datagram[packet.start + 1 : packet.number] + number
+    return keys.open(int.from_bytes(number), datagram[payload : packet.end], header)
+
+
+def _frames(payload: bytes) -> list[tuple[int, bytes]]:
+    """Return the CRYPTO frames of a packet, up to a frame that no Initial packet contains."""
+    found: list[tuple[int, bytes]] = []
+    at = 0
+    while at < len(payload):
+        kind = payload[at]
+        at += 1
+        if kind == _CRYPTO:
+            offset, at = _integer(payload, at)
+            length, at = _integer(payload, at)
+            found.append((offset, payload[at : at + length]))
+            at += length
+        elif kind in (_ACK, _ACK_ECN):
+            at = _after_ack(payload, at, ecn=kind == _ACK_ECN)
+        elif kind not in (_PADDING, _PING):
+            break
+    return found
+
+
+def _after_ack(payload: bytes, at: int, *, ecn: bool) -> int:
+    """Return the place behind an ACK frame (RFC 9000, section 19.3)."""
+    _, at = _integer(payload, at)  # the largest number
+    _, at = _integer(payload, at)  # the delay
+    ranges, at = _integer(payload, at)
+    for _ in range(1 + 2 * ranges + (3 if ecn else 0)):
+        _, at = _integer(payload, at)  # past the end of the payload it raises
+    return at
+
+
+def _integer(data: bytes, at: int) -> tuple[int, int]:
+    """Return an integer of variable length, and the place behind it (RFC 9000, section 16).
+
+    Raises:
+        IndexError: the data end before it does.
+    """
+    size = 1 << (data[at] >> 6)
+    data[at + size - 1]
+    return int.from_bytes(data[at : at + size]) & ((1 << (8 * size - 2)) - 1), at + size
