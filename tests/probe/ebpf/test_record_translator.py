@@ -69,7 +69,7 @@ def process(kind: int, stamp: int, path: str = "", status: int = 0, started: int
 
 def packet(payload: bytes, **changes: object) -> bytes:
     """Return a record of a packet: a response that reached the process, unless something else is given."""
-    values: dict[str, object] = dict.fromkeys(records.PacketRecord._fields, 0)
+    values: dict[str, object] = dict.fromkeys(records.PacketRecord.__struct_fields__, 0)
     values |= {"ts": 5 * SECOND, "noted": 5 * SECOND, "kind": records.PACKET, "captured": len(payload), "pid": PID}
     values |= {"cookie": 77, "sport": 53, "dport": 4000, "family": 4, "protocol": records.UDP, "processor": 2}
     values |= {"saddr": SERVER, "daddr": CLIENT, "meant": b"", "comm": b"dig", "tid": PID + 1, "uid": 1000}

@@ -6,10 +6,10 @@ from functools import partial
 
 from dnstrail.captured import Process
 from dnstrail_probe.ebpf import records
-from dnstrail_probe.ebpf.records import text
+from dnstrail_probe.ebpf.records import command_name, text
 from dnstrail_probe.host.cgroups import cgroups, is_roots
 from dnstrail_probe.host.containers import Containers
-from dnstrail_probe.host.docker import ContainerNames
+from dnstrail_probe.host.docker import NAMELESS, ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
 from dnstrail_probe.host.procfs import executable, read_process
 
@@ -45,7 +45,7 @@ class Attribution:
             pid=record.pid,
             stamp=record.ts,
             cgroup=record.cgroup,
-            name=text(record.comm),
+            name=command_name(record.comm),
             user=record.uid,
             thread=record.tid,
         )
@@ -129,7 +129,7 @@ class Attribution:
         self, entry: ProcessEntry, *, pid: int, stamp: int, cgroup: int, name: str, user: int, thread: int
     ) -> Process:
         container = self.container_of(cgroup, stamp)
-        container_name = self._names.of(container)
+        container_name = self._names.of(container) if container else NAMELESS
         fields = (
             *(pid, name, entry.path, entry.parent, user, container, thread, cgroup),
             *(container_name.name, container_name.image, entry.mount_namespace, entry.pid_namespace),

@@ -215,25 +215,26 @@ class RecordTranslator:
 
 
 def _datagrams(packet: records.PacketRecord, captured: Captured) -> Captures:
-    datagrams = records.datagrams(packet, captured.payload)
-    if len(datagrams) == 1:
+    if not packet.datagram_size:  # the usual packet is one datagram
         return [(NET_PACKET_DNS, captured)]
-    return [(NET_PACKET_DNS, msgspec.structs.replace(captured, payload=payload)) for payload in datagrams]
+    payloads = records.datagrams(packet.datagram_size, captured.payload)
+    return [(NET_PACKET_DNS, msgspec.structs.replace(captured, payload=payload)) for payload in payloads]
 
 
 def _flow(packet: records.PacketRecord, role: str) -> Flow:
     size = 4 if packet.family == 4 else 16  # noqa: PLR2004 - the family as the program states it
-    connecting = packet.kind != records.PACKET
-    source = _address(packet.saddr, size) if connecting else packet.saddr[:size]
+    source, destination = packet.saddr[:size], packet.daddr[:size]
+    if packet.kind != records.PACKET:
+        source, destination = _address(packet.saddr, size) if packet.sport else b"", _address(packet.daddr, size)
     return Flow(
-        source=b"" if connecting and not packet.sport else source,
+        source=source,
         source_port=packet.sport,
-        destination=_address(packet.daddr, size) if connecting else packet.daddr[:size],
+        destination=destination,
         destination_port=packet.dport,
         transport="udp" if packet.protocol == records.UDP else "tcp",
         socket=packet.cookie,
         namespace=packet.netns,
-        egress=bool(packet.egress),
+        egress=packet.egress != 0,
         meant=_address(packet.meant, size) if packet.meant_port else b"",
         meant_port=packet.meant_port,
         role=role,

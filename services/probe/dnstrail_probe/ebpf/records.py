@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NamedTuple
+
+import msgspec
 
 from dnstrail_probe.packets.tcp_header import TcpHeader, read_tcp
 
@@ -22,10 +25,11 @@ _OWNER = struct.Struct("<3Q3IH2B16s16s")
 _PLACE = struct.Struct("<Q2I")
 _RESOLVED = struct.Struct("<Q2I2Q2I2i2I16s256s")
 _ANSWER = struct.Struct("<I16s")
+_COMMANDS = 1024  # names of commands that are remembered as text
 _ADDRESS = {2: 4, 10: 16}  # AF_INET, AF_INET6 -> bytes
 
 
-class PacketRecord(NamedTuple):
+class PacketRecord(msgspec.Struct, frozen=True, gc=False):
     """`struct packet`: times in ns of the monotonic clock, addresses padded to 16 bytes."""
 
     ts: int
@@ -126,7 +130,7 @@ def kind_of(record: bytes) -> int:
 
 def read_packet(record: bytes) -> tuple[PacketRecord, bytes]:
     """Return a packet and its payload."""
-    packet = PacketRecord._make(_PACKET.unpack_from(record))
+    packet = PacketRecord(*_PACKET.unpack_from(record))
     return packet, record[_PACKET.size : _PACKET.size + packet.captured]
 
 
@@ -136,10 +140,9 @@ def read_segment(packet: PacketRecord, payload: bytes) -> tuple[TcpHeader, bytes
     return "tcp_out_of_window" if abs(distance or 0) > FARTHEST else read_tcp(payload, distance)
 
 
-def datagrams(packet: PacketRecord, payload: bytes) -> list[bytes]:
+def datagrams(size: int, payload: bytes) -> list[bytes]:
     """Return the payload of each datagram of a UDP packet; the kernel passes up to 128 of one size as one packet."""
-    size = packet.datagram_size
-    return [payload[at : at + size] for at in range(0, len(payload), size)] if size else [payload]
+    return [payload[at : at + size] for at in range(0, len(payload), size)]
 
 
 def read_process(record: bytes) -> ProcessRecord:
@@ -191,3 +194,9 @@ def pack_place(netns: int, protocol: int, port: int) -> bytes:
 def text(raw: bytes) -> str:
     """Return the text of a C string; bytes that are not UTF-8 are escaped."""
     return raw.partition(b"\0")[0].decode(errors="backslashreplace")
+
+
+@lru_cache(maxsize=_COMMANDS)
+def command_name(raw: bytes) -> str:
+    """Return the text of a `comm`; most packets have one of few."""
+    return text(raw)

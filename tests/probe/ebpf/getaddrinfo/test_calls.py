@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import dns.message
+import msgspec
 import pytest
 
 from builders.dns_builders import response_to
@@ -44,7 +45,8 @@ def _entry(address: str) -> bytes:
 
 def packet(stamp: int, pid: int = PID) -> records.PacketRecord:
     """Return the head of a packet that reached a process."""
-    return records.PacketRecord._make([0] * len(records.PacketRecord._fields))._replace(ts=stamp, pid=pid)
+    nothing = records.PacketRecord(*[0] * len(records.PacketRecord.__struct_fields__))
+    return msgspec.structs.replace(nothing, ts=stamp, pid=pid)
 
 
 def names(responses: list[bytes]) -> list[str]:
