@@ -16,6 +16,7 @@ from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.events import Event
 from dnstrail.signature import ANY, EventSelector, Finding, Signal, Signature, SignatureContext
+from dnstrail_signatures.detection.state import StatefulSignature
 from dnstrail_signatures.finding_ids import FindingIds
 from dnstrail_signatures.time_budget import TimeBudget
 
@@ -54,6 +55,12 @@ class Engine:
         for cls in classes:
             self._start(cls, data_sources)
         self._index()
+
+    @property
+    def evicted(self) -> dict[str, int]:
+        """The entries that signatures gave up at the bounds of their state, by signature id."""
+        stateful = [one for one in self.signatures if isinstance(one, StatefulSignature)]
+        return {one.metadata.id: one.evicted for one in stateful if one.evicted}
 
     def on_event(self, event: Event) -> None:
         """Pass an event to the signatures that select it."""
