@@ -7,7 +7,7 @@ DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test test-compiled test-corpus test-docker check bench accuracy accuracy-live model fuzz soak packages clean
+.PHONY: help run demo test test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz soak packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -51,6 +51,9 @@ check: $(VENV)/.dev ## check style, types and layers (ruff, mypy, import-linter)
 bench: $(VENV)/.dev ## measure costs, of the compiled form too if it is installed (ARGS="growth memory_million" for these sections)
 	@test ! -d $(COMPILED) || $(MAKE) --no-print-directory $(COMPILED)/.dev
 	$(BIN)/python tests/bench/bench.py --compiled $(COMPILED) $(ARGS)
+
+detections: $(VENV)/.dev ## pass the corpus through the built-in signatures, and compare their findings with the expected ones
+	$(BIN)/python tests/detections/detections.py $(ARGS)
 
 model: $(VENV)/.dev ## compare the image with the reference model over random messages (ARGS="--messages 1000000 --seed 1")
 	$(BIN)/python tests/soak/against_model.py $(ARGS)

@@ -274,9 +274,9 @@ def test_every_environment_variable_is_documented() -> None:
 
 
 def test_every_event_is_documented() -> None:
-    """capture.md lists every event, and signatures.md every built-in signature."""
+    """capture.md lists every event, and detections.md every built-in signature."""
     assert sorted(codes(cells[0])[0] for cells in rows(DOCS / "capture.md", "Events")) == sorted(NAMES)
-    built_in = {codes(cells[0])[0] for cells in rows(DOCS / "signatures.md", "Built-in signatures")}
+    built_in = {codes(cells[0])[0] for cells in rows(DOCS / "detections.md", "Detections")}
     assert built_in == {cls.metadata.event_name for cls in load(find())}
 
 
@@ -337,6 +337,14 @@ def test_language_is_plain(page: Path) -> None:
     """A page keeps the language rules of CONTRIBUTING that a program can check."""
     plain = re.sub(r"`[^`\n]+`|\"[^\"\n]+\"|\*[^*\n]+\*", "", prose(page))
     assert [line for line in plain.splitlines() if HARD_WORDS.search(line)] == []
+
+
+def test_page_of_the_detections_is_current(tmp_path: Path) -> None:
+    """docs/detections.md is what deploy/make_detections_page.py writes."""
+    made = tmp_path / "detections.md"
+    script = ROOT / "deploy/make_detections_page.py"
+    subprocess.run([sys.executable, str(script), str(made)], check=True, timeout=TIMEOUT)
+    assert made.read_text() == (DOCS / "detections.md").read_text(), f"run {script} docs/detections.md"
 
 
 def test_picture_of_the_demo_is_current(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import msgspec
 import structlog
 
 from dnstrail.datasource import DataSource, DataSources
@@ -86,14 +87,23 @@ class SignatureContext:
         return self.data_sources.get(namespace, id_)
 
 
+class NoSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings of a signature that has none."""
+
+
 class Signature:
     """The base class of all signatures. Set `metadata` and `selected_events`, and override what is needed.
+
+    `settings` holds the thresholds of the signature: a frozen Struct that its file declares. A signature with
+    `enabled` False runs only where a user names it.
 
     A method may raise: the worker counts and logs the error, and goes on with the next event.
     """
 
     metadata: ClassVar[SignatureMetadata]
     selected_events: ClassVar[tuple[EventSelector, ...]] = ()
+    enabled: ClassVar[bool] = True
+    settings: msgspec.Struct = NoSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Keep what is needed of the context. A signature that raises here is left out of the run."""

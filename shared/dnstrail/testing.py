@@ -79,6 +79,13 @@ def dns_response(question: str, *records: str, process: Process | None = None, a
     return event(NET_PACKET_DNS, message.to_wire(), process=process, at=at)
 
 
+def dns_query(question: str, *, process: Process | None = None, at: float = 0.0) -> Event:
+    """Return the event of a DNS query, at epoch seconds. `question` is "name" or "name TYPE"."""
+    name, _, kind = question.partition(" ")
+    message = dns.message.make_query(f"{name.rstrip('.')}.", kind or "A")
+    return event(NET_PACKET_DNS, message.to_wire(), process=process, at=at)
+
+
 def event(
     name: str,
     payload: bytes = b"",

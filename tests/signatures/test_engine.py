@@ -113,12 +113,13 @@ def test_signatures_receive_an_event_in_the_order_in_which_they_started(engine):
     assert order == ["a", "b", "c", "d", "b", "d"]
 
 
-def test_an_event_that_nobody_selects_asks_no_selector(engine, monkeypatch):
-    """An event is looked up by its name: the selectors of signatures that want other events are not asked."""
+def test_the_selectors_are_asked_once_for_a_kind_of_event(engine, monkeypatch):
+    """The signatures that select an event are remembered by its name and origin."""
     running = engine(*(made(f"S{number}", {"name": SCHED_PROCESS_EXIT}) for number in range(50)))
+    running.on_event(event(NET_PACKET_DNS))
     monkeypatch.setattr(EventSelector, "selects", raising)
     running.on_event(event(NET_PACKET_DNS))
-    assert running.counters == {"events": 1}
+    assert running.counters == {"events": 2}
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def _choose(classes: list[type[Signature]], names: tuple[str, ...]) -> list[type
         raise SettingsError(
             f"--select: no signature reports {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
         )
-    return [cls for cls in classes if not names or cls.metadata.event_name in names]
+    return [cls for cls in classes if (cls.metadata.event_name in names if names else cls.enabled)]
 
 
 def _print(message: dict[str, Any]) -> None:

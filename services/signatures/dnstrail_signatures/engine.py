@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from traceback import walk_tb
 from typing import ParamSpec
@@ -15,17 +15,17 @@ import structlog
 from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.events import Event
-from dnstrail.signature import ANY, EventSelector, Finding, Signal, Signature, SignatureContext
+from dnstrail.signature import Finding, Signal, Signature, SignatureContext
+from dnstrail_signatures.detection.state import StatefulSignature
 from dnstrail_signatures.finding_ids import FindingIds
 from dnstrail_signatures.time_budget import TimeBudget
 
 MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
 _Args = ParamSpec("_Args")
-_Selecting = list[tuple[Signature, tuple[EventSelector, ...]]]
 
 
 class Engine:
-    """The signatures of one worker, indexed by the names of the events that they select.
+    """The signatures of one worker. Those that select an event follow from its name and origin, and are remembered.
 
     No signature can stop the worker or another signature: an error is counted (`errors` by signature id), and logged
     the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
@@ -44,8 +44,7 @@ class Engine:
         self.errors: Counter[str] = Counter()
         self.findings: Counter[str] = Counter()
         self.signatures: list[Signature] = []
-        self._by_name: dict[str, _Selecting] = {}
-        self._any_name: _Selecting = []
+        self._selecting: dict[tuple[str, str], tuple[Signature, ...]] = {}  # by name and origin of an event
         self._sink = sink
         self._depth = 0
         self._ids = FindingIds()
@@ -53,14 +52,22 @@ class Engine:
         self._log = structlog.get_logger()
         for cls in classes:
             self._start(cls, data_sources)
-        self._index()
+
+    @property
+    def evicted(self) -> dict[str, int]:
+        """The entries that signatures gave up at the bounds of their state, by signature id."""
+        stateful = [one for one in self.signatures if isinstance(one, StatefulSignature)]
+        return {one.metadata.id: one.evicted for one in stateful if one.evicted}
 
     def on_event(self, event: Event) -> None:
         """Pass an event to the signatures that select it."""
         self.counters["events"] += 1
-        for signature, selectors in self._by_name.get(event.event_name, self._any_name):
-            if any(selector.selects(event) for selector in selectors):
-                self._pass(signature, event)
+        kind = event.event_name, event.origin
+        selecting = self._selecting.get(kind)
+        if selecting is None:
+            selecting = self._selecting[kind] = tuple(self._selecting_now(event))
+        if selecting:
+            self._pass(selecting, event)
 
     def on_signal(self, signal: Signal) -> None:
         """Pass a signal to all signatures."""
@@ -83,25 +90,21 @@ class Engine:
             return
         self.signatures.append(signature)
 
-    def _index(self) -> None:
-        """Note for each event name which signatures select it, in the order in which they started."""
-        selected = [(signature, selector) for signature in self.signatures for selector in signature.selected_events]
-        for name in {selector.name for _, selector in selected}.difference(ANY):
-            self._by_name[name] = self._selecting((*ANY, name))
-        self._any_name = self._selecting(ANY)
+    def _selecting_now(self, event: Event) -> Iterator[Signature]:
+        """Yield the signatures that select an event, in the order in which they started."""
+        for signature in self.signatures:
+            if any(selector.selects(event) for selector in signature.selected_events):
+                yield signature
 
-    def _selecting(self, names: tuple[str, ...]) -> _Selecting:
-        chosen = ((one, tuple(each for each in one.selected_events if each.name in names)) for one in self.signatures)
-        return [(signature, selectors) for signature, selectors in chosen if selectors]
-
-    def _pass(self, signature: Signature, event: Event) -> None:
-        """Pass an event to a signature, within its time budget."""
-        name = signature.metadata.id
-        if self.budget.mutes(name):
-            return
+    def _pass(self, signatures: Iterable[Signature], event: Event) -> None:
+        """Pass an event to signatures, each within its time budget."""
         begun = self.budget.begin()
-        self._guard(signature, signature.on_event, event)
-        self.budget.end(begun, name)
+        for signature in signatures:
+            name = signature.metadata.id
+            if not self.budget.mutes(name):
+                self._guard(signature, signature.on_event, event)
+                begun = self.budget.charge(begun, name)
+        self.budget.resume(begun)
 
     def _guard(
         self, signature: Signature, call: Callable[_Args, None], *args: _Args.args, **kwargs: _Args.kwargs

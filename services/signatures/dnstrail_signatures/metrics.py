@@ -39,6 +39,7 @@ def signature_metrics(worker: SignatureWorker) -> list[Metric]:
         "dnstrail_signature_seconds": ("Processor time of a signature.", budget.spent),
         "dnstrail_signature_over_budget": ("Events for which a signature exceeded its budget.", budget.exceeded),
         "dnstrail_signature_muted": ("Events that a muted signature did not receive.", budget.missed),
+        "dnstrail_signature_evicted": ("Entries that a signature gave up at the bounds of its state.", engine.evicted),
     }
     lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN]}
     return [

@@ -14,14 +14,18 @@ import msgspec
 from dnstrail.errors import SettingsError
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail.signature import Signature
 from dnstrail.users import User
 from dnstrail_signatures.load import find, load
 
+_STATES = {True: "on", False: "off"}  # of a signature that no user names
+
 
 class Names(msgspec.Struct, frozen=True):
-    """The reply: the names, or the error that a signature file caused."""
+    """The reply: the names, those of the enabled signatures, or the error that a signature file caused."""
 
     names: tuple[str, ...] = ()
+    enabled: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -38,20 +42,30 @@ def write_names(stdout: BinaryIO, paths: Iterable[Path], user: User | None) -> N
     try:
         found = find(paths, user.uid if user else None)
         drop_privileges(user)
-        reply = Names(tuple(cls.metadata.event_name for cls in load(found)))
+        reply = _names(load(found))
     except SettingsError as error:
         reply = Names(error=str(error))
     stdout.write(msgspec.json.encode(reply) + b"\n")
 
 
+def _names(classes: list[type[Signature]]) -> Names:
+    return Names(
+        tuple(cls.metadata.event_name for cls in classes),
+        tuple(cls.metadata.event_name for cls in classes if cls.enabled),
+    )
+
+
 def write_list(paths: Iterable[Path], user: User | None) -> None:
-    """Print event, id, version and name of each signature on one line. The signatures are run as the user.
+    """Print event, id, version, name, and on or off of each signature on one line. The signatures are run as the user.
 
     Raises:
         SettingsError: a signature file does not load.
     """
     found = find(paths, user.uid if user else None)
     drop_privileges(user)
-    described = [(one.event_name, one.id, one.version, one.name) for one in (cls.metadata for cls in load(found))]
+    described = [
+        (cls.metadata.event_name, cls.metadata.id, cls.metadata.version, cls.metadata.name, _STATES[cls.enabled])
+        for cls in load(found)
+    ]
     for fields in described:
         click.echo("\t".join(map(escape_unprintable, fields)))

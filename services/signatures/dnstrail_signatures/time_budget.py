@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -15,8 +15,7 @@ WINDOW = 60.0  # seconds
 MUTED_FOR = 60.0  # seconds; not for good, so that costly messages of a stranger do not end a detection
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(NamedTuple):
     """A measurement that has begun: its time, and the time that was spent elsewhere before it."""
 
     at: float
@@ -63,16 +62,24 @@ class TimeBudget:
         self._elsewhere = 0.0
         return begun
 
-    def end(self, begun: Begun, signature: str | None = None) -> None:
-        """End a measurement, and charge it to a signature; None: it belongs to none."""
-        spent = self._processor() - begun.at
+    def charge(self, begun: Begun, signature: str) -> Begun:
+        """Charge a measurement to a signature, and begin the next one with the same look at the clock."""
+        now = self._processor()
+        spent = now - begun.at
         own = spent - self._elsewhere
-        self._elsewhere = begun.elsewhere + spent
-        if signature is None:
-            return
+        self._elsewhere = 0.0
         self.spent[signature] = self.spent.get(signature, 0.0) + own
         if own > self._seconds:
             self._note_offence(signature, own)
+        return Begun(now, begun.elsewhere + spent)
+
+    def resume(self, begun: Begun) -> None:
+        """Go on with the measurement around one that was charged just now."""
+        self._elsewhere = begun.elsewhere
+
+    def end(self, begun: Begun) -> None:
+        """End a measurement that belongs to no signature."""
+        self._elsewhere = begun.elsewhere + self._processor() - begun.at
 
     def _note_offence(self, signature: str, spent: float) -> None:
         """Count an event over the budget; mute the signature if it is the last of OFFENCES within WINDOW."""

@@ -108,6 +108,7 @@ def run(
         errors_by_signature=dict(engine.errors),
         over_budget_by_signature=dict(engine.budget.exceeded),
         muted_by_signature=dict(engine.budget.missed),
+        evicted_by_signature=engine.evicted,
     )
 
 

@@ -23,7 +23,26 @@ EVENT_IDS = MappingProxyType(
         "dns_socket_close": 7005,
     }
 )
-BUILTIN_IDS = MappingProxyType({"DNS_DATA_SOURCE": 6000, "WATCHED_NAME": 6001})
+BUILTIN_IDS = MappingProxyType(
+    {
+        "DNS_DATA_SOURCE": 6000,
+        "WATCHED_NAME": 6001,
+        "DNS_TUNNEL": 6002,
+        "DNS_RARE_TYPE": 6003,
+        "DNS_TXT_CODE": 6004,
+        "DNS_TUNNEL_TOOL": 6005,
+        "DNS_REBINDING": 6006,
+        "DNS_GENERATED_NAME": 6007,
+        "DNS_CHUNKS": 6008,
+        "DNS_REVERSE_SWEEP": 6009,
+        "DNS_FOREIGN_RESOLVER": 6010,
+        "ENCRYPTED_DNS": 6011,
+        "DNS_NEW_DOMAIN": 6012,
+        "DNS_FIRST_DOMAIN": 6013,
+        "CONNECTION_WITHOUT_DNS": 6014,
+        "STALE_ADDRESS": 6015,
+    }
+)
 FIRST_OTHER = 6100  # the ids before it are left to signatures that ship with dnstrail
 
 

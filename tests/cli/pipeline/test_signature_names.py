@@ -14,9 +14,10 @@ from dnstrail.errors import SettingsError
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.privileges import User
 from dnstrail_cli.pipeline.signature_names import PATIENCE, signature_names
+from dnstrail_signatures.load import find, load
 from live.processes import dnstrail, run_dir
 
-BUILTIN = ("DNS_DATA_SOURCE", "WATCHED_NAME")
+BUILTIN = tuple(cls.metadata.event_name for cls in load(find()))
 USER = User(61_000, 61_000)
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 SIGNATURE = """
@@ -66,8 +67,18 @@ def write(folder: Path, statement: str = "pass", name: str = "MINE") -> Path:
 def test_the_names_are_those_of_installed_signatures_and_files(folder):
     """The names of a file follow those of installed signatures; a file that prints does not disturb."""
     path = write(folder, "print('loaded', flush=True)")
-    assert signature_names((), None, SystemClock()) == BUILTIN
-    assert signature_names([path], None, SystemClock()) == (*BUILTIN, "MINE")
+    assert signature_names((), None, SystemClock()).names == BUILTIN
+    assert signature_names([path], None, SystemClock()).names == (*BUILTIN, "MINE")
+
+
+def test_a_signature_that_is_off_has_a_name_and_is_not_enabled(folder):
+    """The names hold a signature that runs only where a user names it, and the enabled names do not."""
+    path = write(folder, "pass")
+    path.write_text(path.read_text().replace("    selected_events", "    enabled = False\n    selected_events"))
+    found = signature_names([path], None, SystemClock())
+    assert "MINE" in found.names
+    assert "MINE" not in found.enabled
+    assert "WATCHED_NAME" in found.enabled
 
 
 def test_this_process_imports_no_signature(folder):
@@ -131,12 +142,13 @@ def test_a_file_that_only_root_can_read_is_read_before_the_change_of_user(folder
     path = write(folder)
     path.chmod(0o600)
     folder.chmod(0o700)
-    assert signature_names([path], USER, SystemClock()) == (*BUILTIN, "MINE")
+    assert signature_names([path], USER, SystemClock()).names == (*BUILTIN, "MINE")
 
 
 def test_the_worker_prints_the_names_as_one_line(folder):
     """`dnstrail signatures --names` prints one JSON line on stdout, whatever the files print."""
     command = [sys.executable, "-m", "dnstrail_signatures", "--names", "--signatures", str(write(folder, "print('x')"))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"names": [*BUILTIN, "MINE"], "error": ""}
+    reply = json.loads(done.stdout)
+    assert (reply["names"], reply["error"]) == ([*BUILTIN, "MINE"], "")
     assert done.stderr == "x\n"

@@ -18,10 +18,11 @@ class Selection(msgspec.Struct, frozen=True):
     findings: tuple[str, ...]
 
 
-def select(names: Iterable[str], findings: tuple[str, ...]) -> Selection:
-    """Return the selection of all `--events` flags; without any: DNS packets, answer conflicts and every finding.
+def select(names: Iterable[str], findings: tuple[str, ...], enabled: tuple[str, ...]) -> Selection:
+    """Return the selection of all `--events` flags; without any: DNS packets, answer conflicts and enabled findings.
 
-    `findings` are the events that the signatures report, those of the files among them.
+    `findings` are the events that the signatures report, those of the files among them. `enabled` are those of the
+    signatures that run although no user names them.
 
     Raises:
         SettingsError: a name is unknown; the text lists the known names.
@@ -29,7 +30,7 @@ def select(names: Iterable[str], findings: tuple[str, ...]) -> Selection:
     chosen = [name.strip() for given in names for name in given.split(",")] or [
         NET_PACKET_DNS,
         DNS_ANSWER_CONFLICT,
-        *findings,
+        *enabled,
     ]
     for name in chosen:
         if name not in NAMES and name not in findings:

@@ -98,5 +98,5 @@ def _complete_event_names(_ctx: click.Context, _param: click.Parameter, incomple
     from dnstrail_cli.pipeline.signature_names import signature_names  # noqa: PLC0415
 
     before, comma, last = incomplete.rpartition(",")
-    known = (*NAMES, *signature_names((), calling_user(), SystemClock()))
+    known = (*NAMES, *signature_names((), calling_user(), SystemClock()).names)
     return [CompletionItem(f"{before}{comma}{name}") for name in known if name.startswith(last)]

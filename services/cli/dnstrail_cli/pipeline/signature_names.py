@@ -22,8 +22,10 @@ MAX_REPLY = 65_536  # bytes
 _CHUNK = 4_096
 
 
-def signature_names(paths: Iterable[Path], user: User | None, clock: Clock) -> tuple[str, ...]:
-    """Return the names of the events of all signatures; the process that finds them runs as this user.
+def signature_names(paths: Iterable[Path], user: User | None, clock: Clock) -> Names:
+    """Return the names of the events of all signatures, and of the enabled ones.
+
+    The process that finds them runs as this user.
 
     Raises:
         SettingsError: a signature file does not load, or the signatures take too long or print too much.
@@ -49,7 +51,7 @@ def signature_names(paths: Iterable[Path], user: User | None, clock: Clock) -> t
         raise SettingsError("the signatures did not load: see the lines above") from error
     if found.error:
         raise SettingsError(found.error)
-    return found.names
+    return found
 
 
 def _read(process: subprocess.Popen[bytes], clock: Clock) -> bytes:

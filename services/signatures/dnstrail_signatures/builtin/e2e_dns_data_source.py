@@ -1,4 +1,11 @@
-"""The example of tracee's page on the DNS data source: when ping exits, the cache must contain google.com."""
+"""The example of tracee's page on the DNS data source: when ping exits, the cache must contain google.com.
+
+Sees: the exit of /usr/bin/ping after it resolved google.com.
+Cannot see: another ping.
+False positives: it is an end-to-end test. Every such ping is reported.
+MITRE: none.
+Settings: none.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,12 @@
-"""A watch list of names: reports each answer that leads to one of them, directly or through an alias."""
+"""A watch list of names: an answer leads to one of them, or to a name below one, directly or through an alias.
+
+Sees: every listed name that is resolved, once for a question; lists of a million names cost nothing for each event.
+Cannot see: names that are asked through encrypted DNS, and questions without an answer.
+False positives: those of the list.
+MITRE: T1071.004.
+Settings: `file` holds one name on each line, and `#` starts a comment; "" selects the file in DNSTRAIL_WATCH_LIST, else
+the list that ships with dnstrail.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +15,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
+
+import msgspec
 
 from dnstrail.datasource import DataSource
 from dnstrail.dns import Record
@@ -20,12 +30,14 @@ WATCH_LIST = "DNSTRAIL_WATCH_LIST"
 _first_label = re.compile(r"(?:[^.\\]|\\.)*\.?", re.DOTALL).match  # a backslash escapes a dot within a label
 
 
-class WatchedName(Signature):
-    """Reports the addresses of a watched name, or of a name below one, as the cache holds them: once for a question.
+class WatchedNameSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The list."""
 
-    The list is a file with one name on each line; `#` starts a comment. The environment variable DNSTRAIL_WATCH_LIST
-    names a list other than the one that ships with dnstrail.
-    """
+    file: str = ""
+
+
+class WatchedName(Signature):
+    """Reports the addresses of a watched name, or of a name below one, as the cache holds them: once for a question."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
         id="DNSTRAIL-1",
@@ -38,11 +50,13 @@ class WatchedName(Signature):
             "Severity": 2,
             "Category": "command-and-control",
             "Technique": "Application Layer Protocol: DNS",
+            "external_id": "T1071.004",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (
         EventSelector(source="tracee", name=NET_PACKET_DNS, origin="*"),
     )
+    settings: WatchedNameSettings = WatchedNameSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Read the list and find the data source.
@@ -55,7 +69,15 @@ class WatchedName(Signature):
         if source is None:
             raise SettingsError("data source tracee/dns is not registered: this run has no cache")
         self.dns: DataSource = source
-        self.watched = read_watch_list(Path(own)) if (own := os.environ.get(WATCH_LIST)) else _SHIPPED
+        self.watched = self._read()
+
+    def reload(self) -> None:
+        """Read the list again. The old one stays where the new one is wrong.
+
+        Raises:
+            SettingsError: The list cannot be read.
+        """
+        self.watched = self._read()
 
     def on_event(self, event: Event) -> None:
         """Check the question of an answer, and all aliases of it, against the list."""
@@ -70,6 +92,10 @@ class WatchedName(Signature):
         except DataNotFound:
             return
         self.report(event, watched_name=watched, **found)
+
+    def _read(self) -> frozenset[str]:
+        own = self.settings.file or os.environ.get(WATCH_LIST)
+        return read_watch_list(Path(own)) if own else _SHIPPED
 
     def _find(self, names: Iterable[str]) -> str | None:
         """Return the first watched name that is one of these names or above one, or None."""
@@ -103,10 +129,19 @@ def _reached(name: str, answers: Iterable[Record]) -> dict[str, None]:
 
 def _with_parents(name: str) -> Iterator[str]:
     """Yield a name and each name above it, without the root."""
+    if "\\" not in name:
+        yield from _usual_with_parents(name)
+        return
     while name:
         yield name
         label = _first_label(name)
         name = name[label.end() :] if label else ""
+
+
+def _usual_with_parents(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.partition(".")[2]
 
 
 def read_watch_list(path: Path) -> frozenset[str]:
@@ -116,17 +151,21 @@ def read_watch_list(path: Path) -> frozenset[str]:
         SettingsError: The file cannot be read, or a line is not a name.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as lines:
+            return frozenset(_names(path, lines))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"watch list {path}: {error}") from error
-    names: set[str] = set()
+
+
+def _names(path: Path, lines: Iterable[str]) -> Iterator[str]:
+    """Yield the names in the lines of a watch list."""
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
-        name = lookup_key(text)
-        if text and name is None:
+        name = lookup_key(text) if text else None
+        if name:
+            yield name
+        elif text:
             raise SettingsError(f"watch list {path}, line {number}: {text!r} is not a domain name")
-        names.update([name] if name else [])
-    return frozenset(names)
 
 
 _SHIPPED = read_watch_list(Path(__file__).with_name("watch_list.txt"))  # while this file can be read: see load.find

@@ -14,8 +14,10 @@ from dnstrail.datasource import DataSources
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import DataNotFound, SettingsError, Unavailable
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
+from dnstrail.testing import dns_query
+from dnstrail_signatures.builtin.dns_rare_type import DnsRareType, DnsRareTypeSettings
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
-from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName, read_watch_list
+from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName, WatchedNameSettings, read_watch_list
 from dnstrail_signatures.engine import Engine
 from live.workers import response
 
@@ -256,3 +258,36 @@ def test_a_watched_address_is_found_by_its_reverse_name(watch_list):
     running, found = engine(WatchedName, Known(**{"192.0.2.1": answer([], ["a.com"])}))
     running.on_event(answered("1.2.0.192.in-addr.arpa", "1.2.0.192.in-addr.arpa 60 PTR a.com."))
     assert [finding.data["watched_name"] for finding in found] == ["192.0.2.1"]
+
+
+def test_a_list_is_read_again(watch_list):
+    """A reload replaces the list; a list that is wrong leaves the old one in place."""
+    watch_list("evil.com")
+    running, _ = engine(WatchedName, Known())
+    signature = running.signatures[0]
+    watch_list("worse.com")
+    signature.reload()
+    assert signature.watched == {"worse.com"}
+    watch_list("a..b")
+    with pytest.raises(SettingsError):
+        signature.reload()
+    assert signature.watched == {"worse.com"}
+
+
+def test_the_settings_name_a_list(tmp_path, watch_list):
+    """A list of the settings comes before the one of the environment."""
+    watch_list("evil.com")
+    own = tmp_path / "own.txt"
+    own.write_text("own.com\n")
+    cls = type("Own", (WatchedName,), {"settings": WatchedNameSettings(str(own))})
+    assert engine(cls, Known())[0].signatures[0].watched == {"own.com"}
+
+
+def test_a_worker_reports_what_signatures_evicted():
+    """The entries that a signature gave up at a bound are in the metrics, by its id."""
+    cls = type("Small", (DnsRareType,), {"settings": DnsRareTypeSettings(subjects=3)})
+    running, _ = engine(cls, Known())
+    assert running.evicted == {}
+    for place in range(10):
+        running.on_event(dns_query(f"t{place}.com NULL"))
+    assert running.evicted == {"DNSTRAIL-3": 7}

@@ -1,0 +1,70 @@
+"""A foreign resolver: an answer from a server that the program is not configured to ask.
+
+Sees: programs that bring a resolver of their own, and changed settings, by live eBPF capture (`foreign`).
+Cannot see: captures from files, and resolvers behind encrypted DNS (ENCRYPTED_DNS sees some of those).
+False positives: `dig @server`, VPN clients, programs with a fixed resolver, and resolvers that ask authorities.
+MITRE: T1071.004.
+Settings: a program and server are reported again after `quiet` seconds; `known` servers are left out; `subjects` bounds
+the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.messages import response_of
+from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.state import StatefulSignature
+
+
+class DnsForeignResolverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The servers that are left out."""
+
+    known: tuple[str, ...] = ()
+    quiet: float = 86400.0
+    subjects: int = 4096
+
+
+class DnsForeignResolver(StatefulSignature):
+    """Reports a program and a server, once in a time."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-10",
+        version="1",
+        name="Foreign resolver",
+        event_name="DNS_FOREIGN_RESOLVER",
+        description="A program was answered by a server that it is not configured to ask.",
+        tags=("dns",),
+        properties={
+            "Severity": 1,
+            "Category": "command-and-control",
+            "Technique": "Application Layer Protocol: DNS",
+            "external_id": "T1071.004",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    enabled = False
+    settings: DnsForeignResolverSettings = DnsForeignResolverSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        self._once = Once(self.settings.subjects, self.settings.quiet)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return what was reported."""
+        return (self._once.table,)
+
+    def on_event(self, event: Event) -> None:
+        """Report a foreign answer."""
+        if not event.arg("foreign") or (question := response_of(event)) is None:
+            return
+        server = str(event.arg("src"))
+        if server not in self.settings.known and self._once.first((party_of(event), server), event.timestamp):
+            self.report(event, server=server, example=question.name)

@@ -1,0 +1,133 @@
+"""Generated names: a burst of names that do not exist, then a like one that resolves and that the program connects to.
+
+Sees: malware that tries generated domains until one of them answers.
+Cannot see: generators that meet their domain within few tries, and names below one registered domain.
+False positives: a program that checks many domains of a list, of which some are gone.
+MITRE: T1568.002.
+Settings: `names` distinct registered domains that do not exist, within `seconds`, of one program; then a domain of a
+like length that resolves, and a connection to its address, within `seconds`; reported again after `quiet` seconds;
+`subjects` bounds the state.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, ClassVar
+
+import msgspec
+
+from dnstrail.dns.rdata import AAAA, A
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.messages import NXDOMAIN, rcode_of, response_of
+from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.registered_domain import registered_domain
+from dnstrail_signatures.detection.state import StatefulSignature
+
+_SECOND = 1_000_000_000
+_SHORTEST = 6  # characters of a label that can be a generated one
+
+
+class DnsGeneratedNameSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The gate for names that do not exist."""
+
+    names: int = 10
+    seconds: float = 300.0
+    quiet: float = 3600.0
+    subjects: int = 4096
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """A domain like those that do not exist, the length of the burst before it, and the time of its answer."""
+
+    domain: str
+    missing: tuple[str, ...]
+    at: int
+
+
+class DnsGeneratedName(StatefulSignature):
+    """Reports the connection to the domain that exists."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-7",
+        version="1",
+        name="Generated domain found",
+        event_name="DNS_GENERATED_NAME",
+        description="After many domains that do not exist, a program connected to a like one that does.",
+        tags=("dns",),
+        properties={
+            "Severity": 3,
+            "Category": "command-and-control",
+            "Technique": "Dynamic Resolution: Domain Generation Algorithms",
+            "external_id": "T1568.002",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (
+        EventSelector(name=NET_PACKET_DNS),
+        EventSelector(name=NET_TCP_CONNECT),
+        EventSelector(name=NET_UDP_CONNECT),
+    )
+    settings: DnsGeneratedNameSettings = DnsGeneratedNameSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        most = self.settings.subjects
+        self._missing: BoundedTable[str, deque[tuple[int, str]]] = BoundedTable(most)
+        self._resolved: BoundedTable[tuple[str, str], Resolved] = BoundedTable(most)
+        self._once = Once(most, self.settings.quiet)
+        self._nanoseconds = round(self.settings.seconds * _SECOND)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the domains that do not exist by program, the addresses of those that do, and what was reported."""
+        return self._missing, self._resolved, self._once.table
+
+    def on_event(self, event: Event) -> None:
+        """Note the outcome of a question, or check a connection."""
+        if event.event_name != NET_PACKET_DNS:
+            self._on_connect(event)
+        elif (question := response_of(event)) is not None and question.type in (A, AAAA):
+            self._on_answer(event, registered_domain(question.name))
+
+    def _on_answer(self, event: Event, domain: str) -> None:
+        party = party_of(event)
+        if rcode_of(event) == NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
+            missing = self._missing.of(party, lambda: deque(maxlen=self.settings.names))
+            if all(domain != known for _, known in missing):
+                missing.append((event.timestamp, domain))
+        elif event.answers and domain:
+            self._on_found(event, party, domain)
+
+    def _on_found(self, event: Event, party: str, domain: str) -> None:
+        """Note the addresses of a domain that is like the last ones that do not exist."""
+        missing = self._missing.get(party)
+        if missing is None or len(missing) < self.settings.names:
+            return
+        names = tuple(name for _, name in missing)
+        if event.timestamp - missing[0][0] > self._nanoseconds or domain in names or not _alike(domain, names):
+            return
+        for record in event.answers:
+            if record.type in (A, AAAA):
+                self._resolved.put((party, str(record.target)), Resolved(domain, names, event.timestamp))
+
+    def _on_connect(self, event: Event) -> None:
+        party, address = party_of(event), str(event.arg("dst"))
+        found = self._resolved.pop((party, address))
+        if found is None or event.timestamp - found.at > self._nanoseconds:
+            return
+        if self._once.first((party, found.domain), event.timestamp):
+            self.report(event, domain=found.domain, address=address, missing=list(found.missing))
+
+
+def _alike(domain: str, others: tuple[str, ...]) -> bool:
+    """Return whether the first label of a domain is about as long as those of others, and has no other characters."""
+    label, _, suffix = domain.partition(".")
+    labels = [other.partition(".")[0] for other in others]
+    lengths = [*map(len, labels)]
+    return (
+        any(other.partition(".")[2] == suffix for other in others)
+        and min(lengths) - 1 <= len(label) <= max(lengths) + 1
+        and ("-" in label) <= any("-" in other for other in labels)
+    )

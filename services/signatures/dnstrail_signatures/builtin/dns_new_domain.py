@@ -1,0 +1,96 @@
+"""A newly observed registered domain: answered now, and never before as far as this worker knows.
+
+Sees: the first answer below a registered domain, after a time to learn.
+Cannot see: a domain that another worker of the group saw before (run it with `--group none`), and new names below a
+known domain.
+False positives: everything that is new and harmless. It helps to rank other findings, and to search.
+MITRE: T1583.001.
+Settings: nothing is reported within the first `learn` seconds, unless `file` holds the domains of an earlier run; the
+domains are written there at the end; `domains` bounds the state.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from dnstrail.errors import SettingsError
+from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.first_seen import FirstSeen
+from dnstrail_signatures.detection.messages import response_of
+from dnstrail_signatures.detection.registered_domain import registered_domain
+from dnstrail_signatures.detection.state import StatefulSignature
+
+
+class DnsNewDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time to learn, and the file that outlives a run."""
+
+    learn: float = 86400.0
+    file: str = ""
+    domains: int = 100_000
+
+
+class DnsNewDomain(StatefulSignature):
+    """Reports the first answer below a registered domain."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-12",
+        version="1",
+        name="Newly observed domain",
+        event_name="DNS_NEW_DOMAIN",
+        description="A registered domain was answered for the first time.",
+        tags=("dns",),
+        properties={
+            "Severity": 0,
+            "Category": "resource-development",
+            "Technique": "Acquire Infrastructure: Domains",
+            "external_id": "T1583.001",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    enabled = False
+    settings: DnsNewDomainSettings = DnsNewDomainSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Read the domains of an earlier run.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        super().init(ctx)
+        self._file = Path(self.settings.file) if self.settings.file else None
+        known = self._read()
+        self._seen = FirstSeen(self.settings.domains, 0.0 if known else self.settings.learn, known)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the domains that were seen."""
+        return (self._seen.table,)
+
+    def on_event(self, event: Event) -> None:
+        """Report the domain of an answer if it is new."""
+        question = response_of(event)
+        if question is None or not event.answers:
+            return
+        domain = registered_domain(question.name)
+        if domain and self._seen.is_new(domain, event.timestamp):
+            self.report(event, domain=domain, name=question.name)
+
+    def close(self) -> None:
+        """Write the domains for the next run."""
+        if self._file is None:
+            return
+        new = self._file.with_name(f"{self._file.name}.new")
+        new.write_text("".join(f"{domain}\n" for domain in self._seen.table))
+        new.replace(self._file)
+
+    def _read(self) -> list[str]:
+        if self._file is None or not self._file.exists():
+            return []
+        try:
+            return self._file.read_text().split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"known domains {self._file}: {error}") from error

@@ -1,0 +1,73 @@
+"""A query of a type that no ordinary program uses: NULL and the private type of iodine.
+
+Sees: tunnels that carry raw bytes in NULL or type 65399 records, from their first query.
+Cannot see: tunnels over TXT, MX, CNAME or A.
+False positives: researchers, and trust anchor telemetry of resolvers (`_ta-` names are left out).
+MITRE: T1071.004.
+Settings: `types` are the numbers of the types; a program and domain are reported again after `quiet` seconds;
+`subjects` bounds the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.messages import query_of
+from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.registered_domain import registered_domain
+from dnstrail_signatures.detection.state import StatefulSignature
+
+_TRUST_ANCHOR = "_ta-"  # RFC 8145
+
+
+class DnsRareTypeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The types that are reported."""
+
+    types: tuple[int, ...] = (10, 65399)
+    quiet: float = 3600.0
+    subjects: int = 4096
+
+
+class DnsRareType(StatefulSignature):
+    """Reports a query of such a type, once for a program and a domain."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-3",
+        version="1",
+        name="Query of a rare type",
+        event_name="DNS_RARE_TYPE",
+        description="A program asked for a record type that tunnels use and ordinary programs do not.",
+        tags=("dns",),
+        properties={
+            "Severity": 2,
+            "Category": "command-and-control",
+            "Technique": "Application Layer Protocol: DNS",
+            "external_id": "T1071.004",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    settings: DnsRareTypeSettings = DnsRareTypeSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        self._once = Once(self.settings.subjects, self.settings.quiet)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return what was reported."""
+        return (self._once.table,)
+
+    def on_event(self, event: Event) -> None:
+        """Report a query of one of the types."""
+        question = query_of(event)
+        if question is None or question.type not in self.settings.types or question.name.startswith(_TRUST_ANCHOR):
+            return
+        domain = registered_domain(question.name) or question.name
+        if self._once.first((party_of(event), domain, question.type), event.timestamp):
+            self.report(event, domain=domain, type=question.type, example=question.name)

@@ -1,0 +1,120 @@
+"""DNS rebinding: a name leads to a public address, then to an inner one, and the program connects to the inner one.
+
+Sees: a public name that changes to an address of the host or of the site, followed by a connection there.
+Cannot see: an inner address without a public one before it, and a connection by another program than the one that
+asked.
+False positives: names with both kinds of addresses on purpose (split horizon, VPN).
+MITRE: T1090.
+Settings: the inner answer comes within `seconds` of the public one, with a TTL of at most `ttl` seconds, and the
+connection within `seconds` of it; `subjects` bounds the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from dnstrail.dns.rdata import AAAA, A
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.inner_address import is_inner
+from dnstrail_signatures.detection.messages import response_of
+from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.state import StatefulSignature
+
+_SECOND = 1_000_000_000
+
+
+class DnsRebindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The times of the three steps."""
+
+    seconds: float = 300.0
+    ttl: int = 60
+    subjects: int = 4096
+
+
+class Public(msgspec.Struct, frozen=True):
+    """The last public address of a name, and the time of its answer."""
+
+    address: str
+    at: int
+
+
+class Rebound(msgspec.Struct, frozen=True):
+    """A name that led to an inner address after a public one, and the time of the later answer."""
+
+    name: str
+    public: str
+    at: int
+
+
+class DnsRebinding(StatefulSignature):
+    """Reports the connection to the inner address."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-6",
+        version="1",
+        name="DNS rebinding",
+        event_name="DNS_REBINDING",
+        description="A name changed from a public to an inner address, and the program connected there.",
+        tags=("dns",),
+        properties={
+            "Severity": 3,
+            "Category": "initial-access",
+            "Technique": "Proxy",
+            "external_id": "T1090",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (
+        EventSelector(name=NET_PACKET_DNS),
+        EventSelector(name=NET_TCP_CONNECT),
+        EventSelector(name=NET_UDP_CONNECT),
+    )
+    settings: DnsRebindingSettings = DnsRebindingSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        self._public: BoundedTable[tuple[str, str], Public] = BoundedTable(self.settings.subjects)
+        self._rebound: BoundedTable[tuple[str, str], Rebound] = BoundedTable(self.settings.subjects)
+        self._nanoseconds = round(self.settings.seconds * _SECOND)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the public addresses of names, and the inner ones that came after them."""
+        return self._public, self._rebound
+
+    def on_event(self, event: Event) -> None:
+        """Note the addresses of an answer, or check a connection."""
+        if event.event_name == NET_PACKET_DNS:
+            self._on_answer(event)
+        else:
+            self._on_connect(event)
+
+    def _on_answer(self, event: Event) -> None:
+        question = response_of(event)
+        if question is None or question.type not in (A, AAAA):
+            return
+        addresses = {str(one.target): one.ttl for one in event.answers if one.type in (A, AAAA)}
+        if not addresses:
+            return
+        party, name, at = party_of(event), question.name, event.timestamp
+        outer = next((address for address in addresses if not is_inner(address)), None)
+        if outer is not None:
+            self._public.put((party, name), Public(outer, at))
+        public = self._public.get((party, name))
+        if public is None or at - public.at > self._nanoseconds:
+            return
+        for address, ttl in addresses.items():
+            if is_inner(address) and ttl <= self.settings.ttl:
+                self._rebound.put((party, address), Rebound(name, public.address, at))
+
+    def _on_connect(self, event: Event) -> None:
+        subject = party_of(event), str(event.arg("dst"))
+        rebound = self._rebound.get(subject)
+        if rebound is None:
+            return
+        self._rebound.pop(subject)
+        if event.timestamp - rebound.at <= self._nanoseconds:
+            self.report(event, name=rebound.name, public_address=rebound.public, inner_address=subject[1])

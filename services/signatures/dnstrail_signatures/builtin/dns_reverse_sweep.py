@@ -1,0 +1,76 @@
+"""A sweep by reverse names: one program asks for the names of many addresses in a short time.
+
+Sees: scanners that list hosts by their reverse names (`nmap -sL`).
+Cannot see: slow sweeps, and sweeps through encrypted DNS.
+False positives: monitoring, log analysis, mail servers, and tools that print names of addresses (`netstat`, `tcpdump`).
+MITRE: T1018.
+Settings: `names` distinct reverse names within `seconds`; reported again after `quiet` seconds; `subjects` bounds the
+state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from dnstrail.dns.names import is_reverse
+from dnstrail.dns.rdata import PTR
+from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.burst import Bursts, Gate
+from dnstrail_signatures.detection.messages import query_of
+from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.state import StatefulSignature
+
+
+class DnsReverseSweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The gate for reverse names."""
+
+    names: int = 30
+    seconds: float = 10.0
+    quiet: float = 3600.0
+    subjects: int = 1024
+
+
+class DnsReverseSweep(StatefulSignature):
+    """Reports a program when the gate is reached."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-9",
+        version="1",
+        name="Sweep by reverse names",
+        event_name="DNS_REVERSE_SWEEP",
+        description="A program asked for the names of many addresses in a short time.",
+        tags=("dns",),
+        properties={
+            "Severity": 1,
+            "Category": "discovery",
+            "Technique": "Remote System Discovery",
+            "external_id": "T1018",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    settings: DnsReverseSweepSettings = DnsReverseSweepSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        own = self.settings
+        self._bursts = Bursts(Gate(own.names, own.names, own.seconds), own.subjects)
+        self._once = Once(own.subjects, own.quiet)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the reverse names that were asked lately, and what was reported."""
+        return self._bursts.table, self._once.table
+
+    def on_event(self, event: Event) -> None:
+        """Add a reverse name to those of its program."""
+        question = query_of(event)
+        if question is None or question.type != PTR or not is_reverse(question.name):
+            return
+        party, at = party_of(event), event.timestamp
+        if self._bursts.reached(party, question.name, at) and self._once.first(party, at):
+            self.report(event, names=self.settings.names, example=question.name)

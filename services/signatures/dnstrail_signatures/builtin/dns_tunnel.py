@@ -1,0 +1,83 @@
+"""A tunnel through DNS: one program asks many long, distinct names below one registered domain.
+
+Sees: tunnels of any tool and record type, while data flows upwards (iodine, dnscat2, dns2tcp, exfiltration scripts).
+Cannot see: slow tunnels (fewer queries within the time), short names, data that flows downwards alone, queries through
+encrypted DNS, and a source that captures answers alone.
+False positives: reputation services that ask by long names (`known` leaves the usual ones out), content networks and
+telemetry with generated names.
+MITRE: T1071.004.
+Settings: `queries` of at least `octets` octets below the registered domain, `distinct` of them distinct, within
+`seconds`; reported again after `quiet` seconds; `known` registered domains are left out; `subjects` bounds the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.burst import Bursts, Gate
+from dnstrail_signatures.detection.messages import query_of
+from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.registered_domain import octets_below, registered_domain
+from dnstrail_signatures.detection.state import StatefulSignature
+
+
+class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The gate, and the domains that are left out."""
+
+    queries: int = 25
+    distinct: int = 15
+    octets: int = 50
+    seconds: float = 300.0
+    quiet: float = 3600.0
+    subjects: int = 4096
+    known: tuple[str, ...] = ("mcafee.com", "sophosxl.net", "spamhaus.org", "e5.sk", "avast.com", "trendmicro.com")
+
+
+class DnsTunnel(StatefulSignature):
+    """Reports a program and a registered domain when the gate is reached."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-2",
+        version="1",
+        name="DNS tunnel by long names",
+        event_name="DNS_TUNNEL",
+        description="A program asked many long, distinct names below one registered domain.",
+        tags=("dns",),
+        properties={
+            "Severity": 3,
+            "Category": "command-and-control",
+            "Technique": "Application Layer Protocol: DNS",
+            "external_id": "T1071.004",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    settings: DnsTunnelSettings = DnsTunnelSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        own = self.settings
+        self._bursts = Bursts(Gate(own.queries, own.distinct, own.seconds), own.subjects)
+        self._once = Once(own.subjects, own.quiet)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the long names that were asked lately, and what was reported."""
+        return self._bursts.table, self._once.table
+
+    def on_event(self, event: Event) -> None:
+        """Add a long name to those of its program and domain."""
+        question = query_of(event)
+        if question is None or len(question.name) < self.settings.octets:
+            return
+        domain = registered_domain(question.name)
+        if not domain or domain in self.settings.known or octets_below(question.name, domain) < self.settings.octets:
+            return
+        subject = party_of(event), domain
+        if self._bursts.reached(subject, question.name, event.timestamp) and self._once.first(subject, event.timestamp):
+            self.report(event, domain=domain, queries=self.settings.queries, example=question.name)

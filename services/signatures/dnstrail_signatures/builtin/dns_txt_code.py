@@ -1,0 +1,124 @@
+"""TXT records that carry code: a command in plain text, or several random-looking texts of one domain.
+
+Sees: stagers that fetch a script by TXT queries, in plain text or in base64.
+Cannot see: code in short or hexadecimal texts, in other types, or fetched through encrypted DNS.
+False positives: a program that checks many keys below one domain, and records that quote a command.
+MITRE: T1059.
+Settings: `texts` distinct texts of at least `octets` octets and `entropy` bits an octet, of one registered domain,
+within `seconds`; `commands` are looked for in every text, without regard to case; reported again after `quiet` seconds;
+`subjects` bounds the state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import msgspec
+from dns.rdatatype import TXT
+
+from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.burst import Bursts, Gate
+from dnstrail_signatures.detection.messages import response_of
+from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.registered_domain import registered_domain
+from dnstrail_signatures.detection.state import StatefulSignature
+
+_DECLARATIONS = ("v=", "k=rsa", "p=")  # SPF, DKIM, DMARC and the like
+
+
+class DnsTxtCodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The gate for random-looking texts, and the commands."""
+
+    texts: int = 5
+    octets: int = 100
+    entropy: float = 5.0
+    seconds: float = 300.0
+    quiet: float = 3600.0
+    subjects: int = 4096
+    commands: tuple[str, ...] = (
+        "powershell",
+        "invoke-expression",
+        "iex(",
+        "iex (",
+        "cmd.exe",
+        "/bin/sh",
+        "/bin/bash",
+        "frombase64string",
+        "wscript.shell",
+        "#!/",
+    )
+
+
+class DnsTxtCode(StatefulSignature):
+    """Reports TXT answers with a command, or a domain whose texts reach the gate."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-4",
+        version="1",
+        name="Code in TXT records",
+        event_name="DNS_TXT_CODE",
+        description="TXT answers carry a command, or several random-looking texts of one domain.",
+        tags=("dns",),
+        properties={
+            "Severity": 3,
+            "Category": "execution",
+            "Technique": "Command and Scripting Interpreter",
+            "external_id": "T1059",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    settings: DnsTxtCodeSettings = DnsTxtCodeSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        own = self.settings
+        self._bursts = Bursts(Gate(own.texts, own.texts, own.seconds), own.subjects)
+        self._once = Once(own.subjects, own.quiet)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the texts that were answered lately, and what was reported."""
+        return self._bursts.table, self._once.table
+
+    def on_event(self, event: Event) -> None:
+        """Read the texts of an answer to a TXT question."""
+        question = response_of(event)
+        if question is None or question.type != TXT:
+            return
+        domain = registered_domain(question.name) or question.name
+        subject, at = (party_of(event), domain), event.timestamp
+        reason = next((reason for text in _texts(event) if (reason := self._reason(subject, text, at))), "")
+        if reason and self._once.first(subject, at):
+            self.report(event, domain=domain, reason=reason, example=question.name)
+
+    def _reason(self, subject: tuple[str, str], text: bytes, at: int) -> str:
+        """Return why a text is code, or ""."""
+        readable = text.decode("ascii", "replace").lower()
+        command = next((command for command in self.settings.commands if command in readable), "")
+        if command:
+            return f"command {command}"
+        if len(text) < self.settings.octets or readable.startswith(_DECLARATIONS):
+            return ""
+        if entropy(text) < self.settings.entropy or not self._bursts.reached(subject, hash(text), at):
+            return ""
+        return f"{self.settings.texts} random-looking texts"
+
+
+def entropy(text: bytes) -> float:
+    """Return the Shannon entropy of some octets, in bits an octet."""
+    shares = [count / len(text) for count in Counter(text).values()]
+    return -sum(share * math.log2(share) for share in shares)
+
+
+def _texts(event: Event) -> Iterator[bytes]:
+    """Yield the texts in the answers of a DNS message, each with its strings joined."""
+    message = event.dns
+    for rrset in message.answer if message is not None else ():
+        if rrset.rdtype == TXT:
+            yield from (b"".join(rdata.strings) for rdata in rrset)

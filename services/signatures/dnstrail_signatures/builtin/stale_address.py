@@ -1,0 +1,106 @@
+"""A stale address: a program connects to an address that its name has left, long after the answer expired.
+
+Sees: programs that keep an address of the past, such as one of a service that failed over.
+Cannot see: names that were asked once only, and addresses that another name also gave.
+False positives: pools that answer with a part of their addresses in turn.
+MITRE: T1584.001.
+Settings: the connection comes `seconds` after the last answer with the address expired, and after a later answer
+without it; reported again after `quiet` seconds; `subjects` bounds the state.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from dnstrail.dns.rdata import AAAA, A
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.messages import response_of
+from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.state import StatefulSignature
+
+_SECOND = 1_000_000_000
+_Answer = dict[str, int]  # the addresses of a name, and when each expires (ns)
+
+
+class StaleAddressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time for which an expired address is tolerated."""
+
+    seconds: float = 900.0
+    quiet: float = 3600.0
+    subjects: int = 4096
+
+
+class Left(msgspec.Struct, frozen=True):
+    """An address that a name has left, and when its last answer expired."""
+
+    name: str
+    expired: int
+
+
+class StaleAddress(StatefulSignature):
+    """Reports the connection to the address."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-15",
+        version="1",
+        name="Stale address",
+        event_name="STALE_ADDRESS",
+        description="A program connected to an address that its name has left.",
+        tags=("dns",),
+        properties={
+            "Severity": 0,
+            "Category": "resource-development",
+            "Technique": "Compromise Infrastructure: Domains",
+            "external_id": "T1584.001",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (
+        EventSelector(name=NET_PACKET_DNS),
+        EventSelector(name=NET_TCP_CONNECT),
+        EventSelector(name=NET_UDP_CONNECT),
+    )
+    enabled = False
+    settings: StaleAddressSettings = StaleAddressSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        own = self.settings
+        self._answers: BoundedTable[tuple[str, str, int], _Answer] = BoundedTable(own.subjects)
+        self._left: BoundedTable[tuple[str, str], Left] = BoundedTable(own.subjects)
+        self._once = Once(own.subjects, own.quiet)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the last answers of names, the addresses that they left, and what was reported."""
+        return self._answers, self._left, self._once.table
+
+    def on_event(self, event: Event) -> None:
+        """Note the addresses of an answer, or check a connection."""
+        if event.event_name != NET_PACKET_DNS:
+            self._on_connect(event)
+        elif (question := response_of(event)) is not None and question.type in (A, AAAA):
+            self._on_answer(event, question.name, question.type)
+
+    def _on_answer(self, event: Event, name: str, kind: int) -> None:
+        party, at = party_of(event), event.timestamp
+        now = {str(one.target): at + one.ttl * _SECOND for one in event.answers if one.type in (A, AAAA)}
+        if not now:
+            return
+        before = self._answers.get((party, name, kind)) or {}
+        self._answers.put((party, name, kind), now)
+        for address in now:
+            self._left.pop((party, address))
+        for address in before.keys() - now.keys():
+            self._left.put((party, address), Left(name, before[address]))
+
+    def _on_connect(self, event: Event) -> None:
+        subject, at = (party_of(event), str(event.arg("dst"))), event.timestamp
+        left = self._left.get(subject)
+        if left is None or at - left.expired < self.settings.seconds * _SECOND or not self._once.first(subject, at):
+            return
+        self.report(event, name=left.name, address=subject[1], expired=left.expired)

@@ -1,0 +1,79 @@
+"""The cost of the built-in signatures for an event, and of a watch list of a million names."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from figures import Figure
+from live_events import of_capture
+
+from dnstrail.captured import NET_PACKET_DNS, SCHED_PROCESS_EXIT, Captured
+from dnstrail.datasource import DataSources
+from dnstrail.events import Event
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail.testing import FakeDns
+from dnstrail_signatures.builtin.watched_name import WatchedName, read_watch_list
+from dnstrail_signatures.engine import Engine
+from dnstrail_signatures.load import find, load
+
+EVENTS, NAMES, LOOKUPS = 24_000, 1_000_000, 100_000
+
+
+class _Elsewhere(Signature):
+    """A signature that selects an event that does not come."""
+
+    metadata = SignatureMetadata("B-1", "1", "Elsewhere", "ELSEWHERE")
+    selected_events = (EventSelector(name=SCHED_PROCESS_EXIT),)
+
+
+def measure(capture: str) -> Iterator[Figure]:
+    """Measure an engine with the messages of a capture, each decoded as its first signature wants it."""
+    captured = of_capture(capture)[:EVENTS]
+    shipped = load(find())
+    yield Figure(
+        "a DNS event, all built-ins that are on", _cost([cls for cls in shipped if cls.enabled], captured), "us"
+    )
+    yield Figure("a DNS event, all built-ins", _cost(shipped, captured), "us")
+    yield Figure("a DNS event that none of 50 signatures wants", _cost([_Elsewhere] * 50, captured), "us")
+    yield Figure("one look at the clock of the time budget", _cost_of_clock(), "us")
+    yield from _watch_list()
+
+
+def _cost(classes: Iterable[type[Signature]], captured: list[Captured]) -> float:
+    engine = Engine(classes, DataSources(FakeDns({})), lambda _finding: None)
+    events = [Event(NET_PACKET_DNS, one, ("s", 0), place=(place,)) for place, one in enumerate(captured)]
+    began = time.thread_time()
+    for event in events:
+        engine.on_event(event)
+    return (time.thread_time() - began) / len(events) * 1e6
+
+
+def _cost_of_clock() -> float:
+    began = time.thread_time()
+    for _ in range(LOOKUPS):
+        time.thread_time()
+    return (time.thread_time() - began) / LOOKUPS * 1e6
+
+
+def _watch_list() -> Iterator[Figure]:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.writelines(f"host{number:06x}.bad{number % 9973}.example-{number % 7}.com\n" for number in range(NAMES))
+        file.flush()
+        before, began = _resident(), time.thread_time()
+        signature = WatchedName()
+        signature.watched = read_watch_list(Path(file.name))
+        yield Figure("a watch list of a million names: load", time.thread_time() - began, "s")
+        yield Figure("a watch list of a million names: memory", (_resident() - before) / 2**20, "MiB")
+    began = time.thread_time()
+    for _ in range(LOOKUPS):
+        signature._find({"www.shop.example.com": None})
+    yield Figure("a watch list of a million names: a name", (time.thread_time() - began) / LOOKUPS * 1e6, "us")
+
+
+def _resident() -> int:
+    """Return the resident memory of this process in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,117 @@
+"""The signatures of new and of odd behaviour: sweeps, foreign resolvers, new domains."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from builders.detection_events import CURL, OTHER, answered, findings, queries, started
+from dnstrail.captured import Captured, Flow
+from dnstrail.errors import SettingsError
+from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.testing import dns_query, dns_response
+from dnstrail_signatures.builtin.dns_first_domain import DnsFirstDomain
+from dnstrail_signatures.builtin.dns_foreign_resolver import DnsForeignResolver
+from dnstrail_signatures.builtin.dns_new_domain import DnsNewDomain
+from dnstrail_signatures.builtin.dns_reverse_sweep import DnsReverseSweep
+
+DAY = 86400.0
+
+
+def test_many_reverse_names_in_a_short_time_are_a_sweep():
+    """Thirty addresses within ten seconds are reported once an hour; slow or repeated questions are not."""
+    names = [f"{place}.2.0.192.in-addr.arpa PTR" for place in range(60)]
+    assert len(findings(DnsReverseSweep, queries(names, each=0.1))) == 1
+    assert findings(DnsReverseSweep, queries(names, each=1.0)) == []
+    assert findings(DnsReverseSweep, queries(names[:1] * 99, each=0.1)) == []
+    assert findings(DnsReverseSweep, queries([f"a{place}.com" for place in range(99)], each=0.1)) == []
+
+
+def test_the_state_of_sweeps_is_bounded():
+    """Beyond the bound of programs, one is evicted and counted."""
+    run = started(DnsReverseSweep, subjects=3)
+    for place in range(10):
+        run.event(dns_query("1.2.0.192.in-addr.arpa PTR", process=replace(CURL, path=f"/bin/{place}")))
+    assert run.signature.evicted == 7
+
+
+def foreign(server, *, is_foreign=True):
+    payload = dns_response("a.com", "a.com 60 A 192.0.2.1").captured.payload
+    flow = Flow(bytes(server), 53, bytes([10, 0, 0, 1]), 4000)
+    return Event(NET_PACKET_DNS, Captured(0, payload, flow, CURL, {"foreign": is_foreign}))
+
+
+def test_a_foreign_resolver_is_reported_once():
+    """An answer of a foreign server is reported once a day; a configured or known server is not."""
+    [found] = findings(DnsForeignResolver, [foreign([8, 8, 8, 8])] * 3)
+    assert found == {"server": "8.8.8.8", "example": "a.com"}
+    assert findings(DnsForeignResolver, [foreign([8, 8, 8, 8], is_foreign=False)]) == []
+    assert findings(DnsForeignResolver, [foreign([8, 8, 8, 8])], known=("8.8.8.8",)) == []
+
+
+def test_the_resolvers_that_were_reported_are_bounded():
+    """Beyond the bound of subjects, one is evicted and counted."""
+    run = started(DnsForeignResolver, subjects=3)
+    for place in range(10):
+        run.event(foreign([192, 0, 2, place]))
+    assert run.signature.evicted == 7
+
+
+def test_a_domain_is_new_once_after_the_time_to_learn():
+    """A domain of the first day is usual; a later one is reported with its first name."""
+    events = [
+        answered("a.usual.com", "192.0.2.1"),
+        answered("b.usual.com", "192.0.2.1", at=DAY),
+        answered("a.new.com", "192.0.2.1", at=DAY),
+        answered("b.new.com", "192.0.2.1", at=DAY + 1),
+        dns_response("empty.com", process=CURL, at=DAY),
+    ]
+    assert findings(DnsNewDomain, events) == [{"domain": "new.com", "name": "a.new.com"}]
+
+
+def test_domains_outlive_a_run_in_their_file(tmp_path):
+    """A second run with the file knows the domains of the first, and has nothing to learn."""
+    file = str(tmp_path / "domains.txt")
+    first = started(DnsNewDomain, file=file)
+    first.event(answered("a.usual.com", "192.0.2.1"))
+    first.close()
+    later = [answered("b.usual.com", "192.0.2.1"), answered("a.new.com", "192.0.2.1")]
+    assert findings(DnsNewDomain, later, file=file) == [{"domain": "new.com", "name": "a.new.com"}]
+
+
+def test_a_file_of_domains_that_cannot_be_read_is_refused(tmp_path):
+    """A folder in its place is an error that names it."""
+    with pytest.raises(SettingsError, match=str(tmp_path)):
+        started(DnsNewDomain, file=str(tmp_path))
+
+
+def test_the_domains_are_bounded():
+    """Beyond the bound of domains, the one that was used longest ago is evicted and counted."""
+    run = started(DnsNewDomain, domains=3)
+    for place in range(10):
+        run.event(answered(f"a{place}.com", "192.0.2.1"))
+    assert run.signature.evicted == 7
+
+
+def test_a_program_that_asks_a_new_domain_is_reported():
+    """Each program has its own domains; browsers and clients without a path are left out."""
+    events = [
+        *queries(["a.usual.com"]),
+        dns_query("b.usual.com", process=CURL, at=7 * DAY),
+        dns_query("a.new.com", process=CURL, at=7 * DAY),
+        dns_query("a.usual.com", process=OTHER, at=7 * DAY),
+        dns_query("a.other.com", process=replace(CURL, path="/usr/lib/firefox/firefox"), at=7 * DAY),
+        dns_query("a.third.com", at=7 * DAY),
+    ]
+    assert [(found["program"], found["domain"]) for found in findings(DnsFirstDomain, events)] == [
+        ("/usr/bin/curl", "new.com"),
+        ("/usr/bin/wget", "usual.com"),
+    ]
+
+
+def test_the_domains_of_programs_are_bounded():
+    """Beyond the bound of subjects, one is evicted and counted."""
+    run = started(DnsFirstDomain, subjects=3)
+    for place in range(10):
+        run.event(dns_query(f"a{place}.com", process=CURL))
+    assert run.signature.evicted == 7

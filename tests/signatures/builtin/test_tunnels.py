@@ -1,0 +1,163 @@
+"""The signatures of tunnels and of exfiltration: what makes each fire, and what does not."""
+
+from __future__ import annotations
+
+import base64
+import random
+
+import pytest
+from msgspec.structs import replace
+
+from builders.detection_events import CURL, OTHER, findings, queries, started
+from dnstrail.testing import dns_query, dns_response
+from dnstrail_signatures.builtin.dns_chunks import DnsChunks
+from dnstrail_signatures.builtin.dns_rare_type import DnsRareType
+from dnstrail_signatures.builtin.dns_tunnel import DnsTunnel
+from dnstrail_signatures.builtin.dns_tunnel_tool import DnsTunnelTool
+from dnstrail_signatures.builtin.dns_txt_code import DnsTxtCode
+
+LONG = [f"{place:052x}.t.example.com" for place in range(25)]
+CHUNKS = [f"{place}-mzxw6ytboi2dcnbsmzxw6ytb.t.example.com" for place in range(30)]
+RANDOM = random.Random(20261125)
+TEXTS = [base64.b64encode(RANDOM.randbytes(180)).decode() for _ in range(5)]
+
+
+def texts(*strings, name="l.evil.example.com", process=CURL):
+    return [
+        dns_response(f"{place}.{name} TXT", f'{place}.{name} 60 TXT "{text}"', process=process, at=place)
+        for place, text in enumerate(strings)
+    ]
+
+
+def test_many_long_names_below_one_domain_are_a_tunnel():
+    """The finding names the domain and an example, and comes once an hour for a program."""
+    [found] = findings(DnsTunnel, queries([*LONG, *LONG]))
+    assert found == {"domain": "example.com", "queries": 25, "example": LONG[-1]}
+
+
+@pytest.mark.parametrize(
+    ("names", "each"),
+    [
+        (LONG[:24], 1.0),
+        ([f"{place:048x}.example.com" for place in range(60)], 1.0),
+        (LONG[:14] * 4, 1.0),
+        (LONG * 3, 13.0),
+        ([f"{place:052x}.t{place}.com" for place in range(60)], 1.0),
+        ([f"{place:052x}.avts.mcafee.com" for place in range(60)], 1.0),
+        ([".".join(f"{place:032x}") + ".ip6.arpa PTR" for place in range(60)], 1.0),
+    ],
+    ids=["too few", "too short", "too few distinct", "too slow", "many domains", "a known service", "reverse names"],
+)
+def test_other_long_names_are_no_tunnel(names, each):
+    """Few, short, repeated or slow names, those of many domains, known services and reverse names are silent."""
+    assert findings(DnsTunnel, queries(names, each=each)) == []
+
+
+def test_programs_do_not_add_up_to_a_tunnel():
+    """Two programs that each ask half of the names are silent."""
+    assert findings(DnsTunnel, [*queries(LONG[::2]), *queries(LONG[1::2], process=OTHER)]) == []
+
+
+def test_a_client_for_each_query_is_seen_as_a_whole():
+    """A script that starts a new process for each query reaches the gate."""
+    each = [dns_query(name, process=replace(CURL, pid=place + 1), at=place) for place, name in enumerate(LONG)]
+    assert len(findings(DnsTunnel, each)) == 1
+
+
+def test_the_state_of_tunnels_is_bounded():
+    """Beyond the bound of subjects, the one that was used longest ago is evicted and counted."""
+    run = started(DnsTunnel, subjects=3)
+    for name in [f"{place:052x}.t{place}.com" for place in range(10)]:
+        run.event(dns_query(name, process=CURL))
+    assert (len(run.signature.tables()[0]), run.signature.evicted) == (3, 7)
+
+
+def test_numbered_chunks_are_exfiltration():
+    """Thirty numbered payloads below one domain are reported; ordinary numbered hosts are not."""
+    [found] = findings(DnsChunks, queries(CHUNKS))
+    assert found["domain"] == "example.com"
+    assert findings(DnsChunks, queries([f"{place}-web.example.com" for place in range(99)])) == []
+    assert findings(DnsChunks, queries(CHUNKS[:29])) == []
+    assert findings(DnsChunks, queries([CHUNKS[0]] * 99)) == []
+
+
+def test_the_state_of_chunks_is_bounded():
+    """Beyond the bound of subjects, one is evicted and counted."""
+    run = started(DnsChunks, subjects=3)
+    for place in range(10):
+        run.event(dns_query(f"1-mzxw6ytboi2dcnbsmzxw6ytb.t{place}.com", process=CURL))
+    assert run.signature.evicted == 7
+
+
+@pytest.mark.parametrize(("kind", "fires"), [("NULL", True), ("TYPE65399", True), ("TXT", False), ("HTTPS", False)])
+def test_rare_types_are_reported(kind, fires):
+    """Queries of NULL and of the private type of iodine are reported, once for a domain."""
+    asked = queries([f"{place}.t.example.com {kind}" for place in range(3)])
+    assert len(findings(DnsRareType, asked)) == fires
+
+
+def test_trust_anchor_telemetry_is_no_rare_type():
+    """The names by which resolvers report their trust anchors are left out."""
+    assert findings(DnsRareType, queries(["_ta-4f66.example NULL"])) == []
+
+
+@pytest.mark.parametrize("cls", [DnsRareType, DnsTunnelTool])
+def test_what_was_reported_is_bounded(cls):
+    """Beyond the bound of subjects, one is evicted and counted."""
+    run = started(cls, subjects=3)
+    for place in range(10):
+        run.event(dns_query(f"x.=auth.t{place}.com NULL", process=CURL))
+    assert (len(run.findings), run.signature.evicted) == (10, 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [
+        ("zi03aA-Aaahhh-Drink-mal-ein-J-germeister-.t.example.com", "iodine"),
+        ("aaaaao1kqa.=auth.t.example.com", "dns2tcp"),
+        ("hvp1kf5bahnzaa.=connect.t.example.com", "dns2tcp"),
+        ("dnscat.0123456789abcdef", "dnscat2"),
+        ("aaa.stage.1234.t.example.com", "cobalt_strike"),
+        ("post.stage.123456.t.example.com", "cobalt_strike"),
+        ("author.example.com", None),
+        ("stage.example.com", None),
+        ("mydnscat.example.com", None),
+    ],
+)
+def test_marks_of_tools_are_reported(name, tool):
+    """A mark is reported with its tool; an ordinary name that looks alike is not."""
+    assert [found["tool"] for found in findings(DnsTunnelTool, queries([name, name]))] == ([tool] if tool else [])
+
+
+def test_a_command_in_a_text_is_code():
+    """One TXT answer with a command is reported."""
+    [found] = findings(DnsTxtCode, texts("$x = IEX(New-Object Net.WebClient)"))
+    assert (found["domain"], found["reason"]) == ("example.com", "command iex(")
+
+
+def test_random_texts_of_one_domain_are_code():
+    """Five texts in base64 are reported; four, or those of many domains, are not."""
+    [found] = findings(DnsTxtCode, texts(*TEXTS))
+    assert found["reason"] == "5 random-looking texts"
+    assert findings(DnsTxtCode, texts(*TEXTS[:4])) == []
+    assert findings(DnsTxtCode, [texts(text, name=f"{text[:3]}x{p}.com")[0] for p, text in enumerate(TEXTS)]) == []
+
+
+@pytest.mark.parametrize("prefix", ["v=DKIM1; k=rsa; p=", "k=rsa; p=", "p="])
+def test_keys_are_no_code(prefix):
+    """The keys of DKIM are random, too, and declare themselves."""
+    assert findings(DnsTxtCode, texts(*(prefix + text[:200] for text in TEXTS))) == []
+
+
+def test_short_and_plain_texts_are_no_code():
+    """Site verifications and policies are short, or not random."""
+    plain = [f"v=spf1 ip4:192.0.2.{place} include:_spf.example.com ~all" for place in range(9)]
+    assert findings(DnsTxtCode, texts(*plain, *(text[:64] for text in TEXTS))) == []
+
+
+def test_the_state_of_texts_is_bounded():
+    """Beyond the bound of subjects, one is evicted and counted."""
+    run = started(DnsTxtCode, subjects=3)
+    for place in range(10):
+        run.event(texts(TEXTS[0], name=f"t{place}.com")[0])
+    assert run.signature.evicted == 7

@@ -1,0 +1,63 @@
+"""The state of detections: bounded tables, gates over time, repeats and novelty."""
+
+from __future__ import annotations
+
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.burst import Bursts, Gate
+from dnstrail_signatures.detection.first_seen import FirstSeen
+from dnstrail_signatures.detection.once import Once
+
+SECOND = 10**9
+
+
+def test_the_entry_used_longest_ago_is_evicted():
+    """Beyond its bound a table evicts the entry that was used longest ago, and counts it."""
+    table = BoundedTable(2)
+    for key in ("a", "b"):
+        table.put(key, key)
+    assert table.get("a") == "a"
+    table.put("c", "c")
+    assert ([*table], len(table), table.evicted) == (["a", "c"], 2, 1)
+    assert (table.get("b"), table.pop("b"), table.of("c", list)) == (None, None, "c")
+
+
+def test_a_gate_needs_enough_values_in_its_time():
+    """The gate is reached with the last value that makes it complete; then the subject begins anew."""
+    bursts = Bursts(Gate(3, 2, 10.0), 8)
+    reached = [bursts.reached("s", value, at * SECOND) for at, value in enumerate(["a", "a", "b", "c", "d", "e"])]
+    assert reached == [False, False, True, False, False, True]
+
+
+def test_a_gate_is_not_reached_by_slow_or_repeated_values():
+    """Values outside of the time do not count, nor do repeated ones count as distinct."""
+    slow, same = Bursts(Gate(3, 3, 10.0), 8), Bursts(Gate(3, 2, 10.0), 8)
+    assert not any(slow.reached("s", place, place * 6 * SECOND) for place in range(20))
+    assert not any(same.reached("s", "a", place) for place in range(20))
+
+
+def test_subjects_do_not_share_a_gate():
+    """Each subject has its own values, and the subjects are bounded."""
+    bursts = Bursts(Gate(2, 2, 10.0), 4)
+    assert not any(bursts.reached(subject, 1, 0) for subject in range(20))
+    assert (len(bursts.table), bursts.table.evicted) == (4, 16)
+
+
+def test_a_subject_is_reported_again_after_its_time():
+    """A subject is first once, and again when the time is over; the subjects are bounded."""
+    once = Once(2, 10.0)
+    assert [once.first("s", at * SECOND) for at in (0, 5, 9, 10, 15)] == [True, False, False, True, False]
+    assert all(once.first(subject, 0) for subject in range(9))
+    assert once.table.evicted == 8
+
+
+def test_nothing_is_new_while_it_learns():
+    """A subject is new once, after the time to learn; a known one never is; the subjects are bounded."""
+    seen = FirstSeen(3, 10.0, ["known"])
+    assert [seen.is_new(subject, at * SECOND) for subject, at in (("a", 0), ("known", 11), ("b", 11), ("b", 12))] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert seen.is_new("c", 12 * SECOND)
+    assert seen.table.evicted == 1
