@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import msgspec
 import structlog
 
 from dnstrail.datasource import DataSource, DataSources
@@ -89,11 +90,15 @@ class SignatureContext:
 class Signature:
     """The base class of all signatures. Set `metadata` and `selected_events`, and override what is needed.
 
+    A signature with settings sets `settings` to their defaults: a msgspec Struct that is frozen. Before `init`, the
+    worker gives the instance the settings that the settings file states under its id (docs/settings.md).
+
     A method may raise: the worker counts and logs the error, and goes on with the next event.
     """
 
     metadata: ClassVar[SignatureMetadata]
     selected_events: ClassVar[tuple[EventSelector, ...]] = ()
+    settings: ClassVar[msgspec.Struct | None] = None
 
     def init(self, ctx: SignatureContext) -> None:
         """Keep what is needed of the context. A signature that raises here is left out of the run."""

@@ -16,6 +16,7 @@ from dnstrail.client import DnsDataSource
 from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
@@ -30,6 +31,7 @@ from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_list, write_names
 from dnstrail_signatures.new_signature import write_signature
 from dnstrail_signatures.selected_events import topics_of
+from dnstrail_signatures.signature_settings import settings_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.worker import SignatureWorker, push_to, run
 
@@ -46,6 +48,7 @@ _MILLISECONDS = 1000  # in a second
 
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
+@config_option("signatures", expose=True)
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
 @click.option("--no-cache", is_flag=True, help="Run without the DNS data source.")
@@ -78,6 +81,7 @@ _MILLISECONDS = 1000  # in a second
 @run_dir_option
 @log_level_option
 def command(
+    config: ConfigFile,
     subscribe: tuple[str, ...],
     cache: str | None,
     no_cache: bool,
@@ -98,7 +102,7 @@ def command(
     configure("signatures", log_level)
     if names:
         with private_stdout() as stdout:
-            write_names(stdout, signatures, user)
+            write_names(stdout, signatures, config, user)
         return
     if new is not None:
         click.echo("\n".join(map(str, write_signature(Path(), new))))
@@ -111,6 +115,7 @@ def command(
     found = find(signatures, user.uid if user else None)
     drop_privileges(user, run_dir)
     loaded = load(found)
+    settings = settings_of(config, loaded)
     chosen, ids = _choose(loaded, select), signature_ids(cls.metadata.event_name for cls in loaded)
     stop = stop_on_signals()
     allowed = TimeBudget(budget / _MILLISECONDS)
@@ -130,6 +135,7 @@ def command(
             stop,
             ids=ids,
             budget=allowed,
+            settings=settings,
             membership=membership,
             beat=beat,
             observe=partial(observer, watched.observe),

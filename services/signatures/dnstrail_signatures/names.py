@@ -12,10 +12,12 @@ import click
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.process.config_file import ConfigFile
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.users import User
 from dnstrail_signatures.load import find, load
+from dnstrail_signatures.signature_settings import settings_of
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -33,12 +35,15 @@ def private_stdout() -> Iterator[BinaryIO]:
         yield stdout
 
 
-def write_names(stdout: BinaryIO, paths: Iterable[Path], user: User | None) -> None:
-    """Write the reply as one JSON line. The signatures are run as the user."""
+def write_names(stdout: BinaryIO, paths: Iterable[Path], config: ConfigFile, user: User | None) -> None:
+    """Write the reply as one JSON line, without disabled signatures. The signatures are run as the user."""
     try:
         found = find(paths, user.uid if user else None)
         drop_privileges(user)
-        reply = Names(tuple(cls.metadata.event_name for cls in load(found)))
+        loaded = load(found)
+        settings = settings_of(config, loaded)
+        enabled = [cls.metadata for cls in loaded if settings[cls.metadata.id].common.enabled]
+        reply = Names(tuple(metadata.event_name for metadata in enabled))
     except SettingsError as error:
         reply = Names(error=str(error))
     stdout.write(msgspec.json.encode(reply) + b"\n")

@@ -40,6 +40,7 @@ from dnstrail_signatures.membership import Membership
 from dnstrail_signatures.ownership import Owners
 from dnstrail_signatures.recent import Received, RecentBatches
 from dnstrail_signatures.selected_events import origins_of, selected_names, topics_of
+from dnstrail_signatures.signature_settings import Settings
 from dnstrail_signatures.time_budget import TimeBudget
 
 SOURCE_COMPLETE = "source_complete"
@@ -72,6 +73,7 @@ def run(
     *,
     ids: Mapping[str, int] | None = None,
     budget: TimeBudget | None = None,
+    settings: Settings | None = None,
     membership: Membership | None = None,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[SignatureWorker], None] = lambda _: None,
@@ -79,13 +81,16 @@ def run(
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
-    signatures that run are numbered. `budget` bounds the time of each signature and event. `membership` is the group
+    signatures that run are numbered. `budget` bounds the time of each signature and event, and `settings` are those of
+    the signatures. `membership` is the group
     with which the worker shares the events; None: it handles all of them. `beat` is called while the loop runs, and
     `observe` once before it.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
-    worker = SignatureWorker(Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat)
+    worker = SignatureWorker(
+        Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat, settings
+    )
     observe(worker)
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
@@ -108,6 +113,7 @@ def run(
         errors_by_signature=dict(engine.errors),
         over_budget_by_signature=dict(engine.budget.exceeded),
         muted_by_signature=dict(engine.budget.missed),
+        suppressed_by_signature=dict(engine.suppressed),
     )
 
 
@@ -127,10 +133,11 @@ class SignatureWorker:
         budget: TimeBudget,
         membership: Membership | None,
         beat: Callable[[], None],
+        settings: Settings | None = None,
     ) -> None:
         self._listener = listener
         sources = DataSources(*([dns] if dns else []))
-        self.engine = Engine(chosen, sources, self._on_finding, budget)
+        self.engine = Engine(chosen, sources, self._on_finding, budget, settings)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
         self.recent = RecentBatches()
@@ -200,7 +207,13 @@ class SignatureWorker:
 
     def _work(self) -> Work:
         engine = self.engine
-        return Work(**self._counters, signatures=faults(engine.errors, engine.budget.exceeded, engine.budget.missed))
+        signatures = faults(
+            errors=engine.errors,
+            over_budget=engine.budget.exceeded,
+            muted=engine.budget.missed,
+            suppressed=engine.suppressed,
+        )
+        return Work(**self._counters, signatures=signatures)
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
         self.turns.batch(topic, batch)

@@ -60,7 +60,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         CaptureError: the capture file is missing, or is no capture.
     """
     settings = parse_dnscache(run.dnscache)
-    selection = select(run.events, signature_names(run.signatures, user, clock))
+    selection = select(run.events, signature_names(run.signatures, user, clock, run.config))
     if is_file(run.capture) and not _is_stream(Path(run.capture)):
         open_source(run.capture).close()  # refused here, before any worker starts
     return Plan(
@@ -75,6 +75,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         options=options_of(run.options),
         user=user,
         memory=run.memory,
+        config=run.config,
     )
 
 
