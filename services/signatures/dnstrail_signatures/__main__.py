@@ -12,7 +12,6 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
-from dnstrail.client import DnsDataSource
 from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
@@ -30,6 +29,7 @@ from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_list, write_names
 from dnstrail_signatures.new_signature import write_signature
+from dnstrail_signatures.patient_lookups import PatientDns
 from dnstrail_signatures.selected_events import topics_of
 from dnstrail_signatures.signature_settings import settings_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
@@ -120,9 +120,15 @@ def command(
     stop = stop_on_signals()
     allowed = TimeBudget(budget / _MILLISECONDS)
     bus = ZmqBus()
+
+    def pause(seconds: float) -> bool:
+        """Keep the events in memory that arrive while a lookup waits."""
+        subscriber.fill()
+        return stop.wait(seconds)
+
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         beat = watched.beat
-        dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus, beat=beat)
+        dns = None if no_cache else PatientDns(cache or lookups_address(run_dir), bus=bus, beat=beat, pause=pause)
         membership = None if dns is None or group == ALONE else join(bus, dns.client.address, group, chosen, stop, beat)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings), stop, beat) if findings else _print

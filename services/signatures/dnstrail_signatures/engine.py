@@ -14,6 +14,7 @@ import structlog
 
 from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
+from dnstrail.errors import Unavailable
 from dnstrail.events import Event
 from dnstrail.signature import (
     ANY,
@@ -41,6 +42,7 @@ class Engine:
     No signature can stop the worker or another signature: an error is counted (`errors` by signature id), and logged
     the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
     while. `findings` counts findings by signature id, and `suppressed` those that the settings suppress.
+    `unavailable` counts the events that a signature gave up, since no cache answered its lookup.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Engine:
         self.errors: Counter[str] = Counter()
         self.findings: Counter[str] = Counter()
         self.suppressed: Counter[str] = Counter()
+        self.unavailable: Counter[str] = Counter()
         self._settings = settings or {}
         self.signatures: list[Signature] = []
         self._by_name: dict[str, _Selecting] = {}
@@ -127,18 +130,22 @@ class Engine:
     ) -> None:
         try:
             call(*args, **kwargs)
+        except Unavailable as error:
+            self.counters["unavailable"] += 1
+            self.unavailable[signature.metadata.id] += 1
+            self._log_once("signature_unavailable", signature, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
             self.counters["errors"] += 1
-            self._note_error(signature, error)
+            self.errors[signature.metadata.id] += 1
+            self._log_once("signature_failed", signature, error)
 
-    def _note_error(self, signature: Signature, error: BaseException) -> None:
-        """Count an error, and log the first one of each place: an error of every event must not fill the log."""
+    def _log_once(self, event: str, signature: Signature, error: BaseException) -> None:
+        """Log the first error of each place: an error of every event must not fill the log."""
         name, place = signature.metadata.id, _place(type(signature), error)
-        self.errors[name] += 1
         if (name, place) not in self._logged:
             self._logged.add((name, place))
             text = f"{type(error).__name__}: {error}"
-            self._log.error("signature_failed", signature=name, error=text, at=place)
+            self._log.error(event, signature=name, error=text, at=place)
 
     def _on_finding(self, finding: Finding) -> None:
         settings = self._settings_of(finding.metadata.id).common

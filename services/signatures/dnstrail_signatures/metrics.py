@@ -39,6 +39,7 @@ def signature_metrics(worker: SignatureWorker) -> list[Metric]:
         "dnstrail_signature_seconds": ("Processor time of a signature.", budget.spent),
         "dnstrail_signature_over_budget": ("Events for which a signature exceeded its budget.", budget.exceeded),
         "dnstrail_signature_muted": ("Events that a muted signature did not receive.", budget.missed),
+        "dnstrail_signature_unavailable": ("Events given up, since no cache answered a lookup.", engine.unavailable),
         "dnstrail_signature_suppressed": ("Findings that the settings suppress.", engine.suppressed),
     }
     lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN]}

@@ -21,8 +21,10 @@ from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import (
     DERIVED,
+    NAMES_UNAVAILABLE,
     SIGNATURE_ERRORS,
     SIGNATURE_MUTED,
+    SIGNATURE_UNAVAILABLE,
     Event,
 )
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
@@ -114,6 +116,7 @@ def run(
         over_budget_by_signature=dict(engine.budget.exceeded),
         muted_by_signature=dict(engine.budget.missed),
         suppressed_by_signature=dict(engine.suppressed),
+        unavailable_by_signature=dict(engine.unavailable),
     )
 
 
@@ -212,6 +215,7 @@ class SignatureWorker:
             over_budget=engine.budget.exceeded,
             muted=engine.budget.missed,
             suppressed=engine.suppressed,
+            unavailable=engine.unavailable,
         )
         return Work(**self._counters, signatures=signatures)
 
@@ -286,6 +290,8 @@ class SignatureWorker:
         of_signatures = {
             SIGNATURE_ERRORS: self.engine.counters["errors"],
             SIGNATURE_MUTED: self.engine.budget.missed.total(),
+            SIGNATURE_UNAVAILABLE: self.engine.unavailable.total(),
+            NAMES_UNAVAILABLE: self._names.unnamed,
         }
         return {**self.turns.lost, **{reason: count for reason, count in of_signatures.items() if count}}
 

@@ -36,13 +36,15 @@ class Progress(msgspec.Struct, frozen=True, array_like=True):
 class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     """The events that a signature failed to handle, took too long for, or did not receive while it was muted.
 
-    `suppressed` counts its findings that the settings suppress.
+    `suppressed` counts its findings that the settings suppress, and `unavailable` the events that it gave up, since no
+    cache answered a lookup of it in time.
     """
 
     errors: Count = 0
     over_budget: Count = 0
     muted: Count = 0
     suppressed: Count = 0
+    unavailable: Count = 0
 
 
 class Work(msgspec.Struct, frozen=True):
