@@ -173,7 +173,7 @@ def test_the_signature_of_a_page_fires_once(page: Path, cache_folder: Path) -> N
 def test_every_block_is_marked(page: Path) -> None:
     """Every block names its language, and a command that no test runs states the reason."""
     for block in blocks(page):
-        assert block.language in ("sh", "python", "text"), block.text
+        assert block.language in ("sh", "python", "text", "toml"), block.text
         assert block.language != "python" or block.mark.startswith((CACHE, FILE, *TESTED_ELSEWHERE)), block.text
         if block.mark.startswith(NOT_RUN):
             assert len(block.mark.removeprefix(NOT_RUN).split()) >= 3, f"no reason: {block.text}"

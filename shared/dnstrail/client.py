@@ -221,7 +221,7 @@ class DnsDataSource(DnsIdentity):
         """
         if not isinstance(key, str):
             raise KeyNotSupported(key)
-        return _schema_fields(self.client.ask("get", after=_marks(after), key=key, **_time(at)))
+        return _schema_fields(self._ask("get", after=_marks(after), key=key, **_time(at)))
 
     def get_many(
         self,
@@ -245,7 +245,7 @@ class DnsDataSource(DnsIdentity):
             if not isinstance(key, str):
                 raise KeyNotSupported(key)
         encodable = [_encodable(key) for key in asked]
-        found = self.client.ask("get_many", after=_marks(after), patience=patience, keys=encodable, **_time(at))
+        found = self._ask("get_many", after=_marks(after), patience=patience, keys=encodable, **_time(at))
         return [None if data is None else _schema_fields(data) for data in _list_of(len(asked), found)]
 
     def rank(
@@ -258,12 +258,15 @@ class DnsDataSource(DnsIdentity):
             Unavailable: no cache answered in time.
         """
         asked = [msgspec.to_builtins(connection) for connection in connections]
-        names = self.client.ask("rank", after=_marks(after), patience=patience, connections=asked)
+        names = self._ask("rank", after=_marks(after), patience=patience, connections=asked)
         return [_list_of(None, each) for each in _list_of(len(asked), names)]
 
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
+
+    def _ask(self, op: str, **fields: Any) -> Any:
+        return self.client.ask(op, **fields)
 
 
 def _marks(after: Iterable[Mark] | None) -> Iterable[Mark]:

@@ -21,19 +21,23 @@ class ConnectionEnricher:
     """Adds `dst_dns` to connection events: the names of the destination as the cache ranks them.
 
     Every connection event gets the argument, [] where no name is known or no cache answers. A cache that is away
-    delays the stream of events once in five seconds, and by one lookup.
+    delays the stream of events once in five seconds, and by one lookup. `unnamed` counts the connection events whose
+    names no cache reported.
     """
 
     def __init__(self, dns: DnsDataSource | None, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._dns = dns
         self._monotonic = monotonic
         self._resting_until = float("-inf")
+        self.unnamed = 0
 
     def fill(self, events: list[Event]) -> list[Event]:
         """Return the events of one batch, with the names of the connections among them."""
         connections = {place: to for place, event in enumerate(events) if (to := connection_to(event)) is not None}
         mark = events[0].mark if events else None
         names = self._names(list(dict.fromkeys(connections.values())), [] if mark is None else [mark])
+        if self._dns is not None:
+            self.unnamed += sum(connection not in names for connection in connections.values())
         return [
             replace(event, args={**event.args, DST_DNS: names.get(connections.get(place), [])})
             if event.event_name in _CONNECTS

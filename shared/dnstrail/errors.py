@@ -87,6 +87,17 @@ class Unavailable(DataSourceError):
         super().__init__(f"no cache answered at {address} within {seconds:g} s: {self.remedy}")
 
 
+class Forgotten(Unavailable):
+    """The cache answers, but not about the time of the lookup: it did not receive the event, or knows it no longer."""
+
+    def __init__(self, key: object) -> None:
+        self.key = key
+        self.reason = "forgotten"
+        DataSourceError.__init__(
+            self, "the cache does not know the time of the event: it did not receive it, or knows it no longer"
+        )
+
+
 class LookupRefused(DataSourceError):
     """The cache refused the request; `code` is the error code on the wire (bad_request, overloaded, ...)."""
 

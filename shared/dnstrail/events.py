@@ -39,6 +39,7 @@ __all__ = [
     "DNS_SOCKET_CLOSE",
     "GETADDRINFO",
     "NAMES",
+    "NAMES_UNAVAILABLE",
     "NET_PACKET_DNS",
     "NET_PACKET_DNS_REQUEST",
     "NET_PACKET_DNS_RESPONSE",
@@ -54,6 +55,7 @@ __all__ = [
     "SCHED_PROCESS_FORK",
     "SIGNATURE_ERRORS",
     "SIGNATURE_MUTED",
+    "SIGNATURE_UNAVAILABLE",
     "SOURCE",
     "Event",
     "Executable",
@@ -69,6 +71,9 @@ DERIVED = (NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE)  # derived from net_
 NAMES = (*PUBLISHED, *DERIVED)
 SIGNATURE_ERRORS = "signature_errors"  # events that a signature failed to handle, among the losses of a worker
 SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not receive, among the losses of a worker
+
+SIGNATURE_UNAVAILABLE = "signature_unavailable"  # events that a signature gave up for want of a lookup, among them
+NAMES_UNAVAILABLE = "names_unavailable"  # connection events whose names no cache reported in time, among them
 
 
 def topics_of(names: Iterable[str]) -> tuple[str, ...]:

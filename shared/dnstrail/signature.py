@@ -94,8 +94,9 @@ class NoSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Signature:
     """The base class of all signatures. Set `metadata` and `selected_events`, and override what is needed.
 
-    `settings` holds the thresholds of the signature: a frozen Struct that its file declares. A signature with
-    `enabled` False runs only where a user names it.
+    `settings` holds the thresholds of the signature: a frozen Struct that its file declares. Before `init`, the worker
+    gives the instance the settings that the settings file states under its id (docs/settings.md). A signature with
+    `enabled` False runs only where a user names it, or where the settings file enables it.
 
     A method may raise: the worker counts and logs the error, and goes on with the next event.
     """

@@ -483,8 +483,8 @@ def test_a_watched_name_is_found(folder, findings, tmp_path, monkeypatch):
     assert (args["watched_name"], args["dns_root"], args["ip_addresses"]) == ("evil.com", "shop.com", ["192.0.2.6"])
 
 
-def test_without_a_cache_a_lookup_is_an_error_of_its_signature(folder, findings):
-    """A signature whose lookup nobody answers fails and is counted; another signature reports."""
+def test_without_a_cache_a_lookup_is_given_up(folder, findings):
+    """An event whose lookup nobody answers is counted as given up; another signature reports."""
 
     def target(bus, stop):
         dns = DnsDataSource(f"ipc://{folder}/nobody.sock", bus=bus, timeout=0.05)
@@ -495,7 +495,7 @@ def test_without_a_cache_a_lookup_is_an_error_of_its_signature(folder, findings)
         publishing.turn(exited(), ended=True)
         wait_until(lambda: findings and "signal" in findings[-1])
     assert [message.get("eventName") for message in findings] == ["REPORTED", None]
-    assert findings[-1]["errors"] == 1
+    assert findings[-1]["unavailable"] == 1
 
 
 class Connections(Reporter):

@@ -17,7 +17,16 @@ from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import SystemClock
-from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.command import (
+    HELP,
+    check_dnscache,
+    examples,
+    log_level_option,
+    run_command,
+    run_dir_option,
+    user_option,
+)
+from dnstrail.process.config_file import config_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
@@ -40,9 +49,12 @@ _EXAMPLES = examples(
 
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
+@config_option("cache")
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--serve", help="Address at which to answer lookups (default: lookups.sock in the run-dir).")
-@click.option("--dnscache", multiple=True, metavar="OPTIONS", help="As in `dnstrail --dnscache help`.")
+@click.option(
+    "--dnscache", multiple=True, metavar="OPTIONS", callback=check_dnscache, help="As in `dnstrail --dnscache help`."
+)
 @click.option(
     "--state",
     type=click.Path(path_type=Path, dir_okay=False, readable=False),

@@ -10,7 +10,8 @@ import click
 
 from dnstrail import __version__
 from dnstrail.build_form import build_form
-from dnstrail.process.command import HELP, RUN_DIR_HELP, default_run_dir, examples, run_command
+from dnstrail.process.command import HELP, RUN_DIR, RUN_DIR_HELP, default_run_dir, examples, run_command
+from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail_cli.lazy_group import LazyCommand, LazyGroup
 from dnstrail_cli.pipeline.options import Run, run_options
 from dnstrail_probe.registry import capture_option
@@ -55,18 +56,25 @@ class _Dnstrail(LazyGroup):
 
             click.echo(DNSCACHE_HELP)
             ctx.exit()
+        ctx.meta[str(self.name)] = bool(self.make_parser(ctx).parse_args(args=[*args])[1])
         return super().parse_args(ctx, args)
 
 
 @click.group(cls=_Dnstrail, table=_COMMANDS, invoke_without_command=True, epilog=_EXAMPLES, context_settings=HELP)
 @click.version_option(f"{__version__} ({build_form()})", prog_name="dnstrail")
+@config_option("dnstrail", expose=True)
 @capture_option
 @click.option("--stay", is_flag=True, help="Keep answering lookups after a capture file has ended.")
 @run_options
-@click.option("--run-dir", type=click.Path(path_type=Path, readable=False), help=RUN_DIR_HELP)
+@click.option("--run-dir", envvar=RUN_DIR, type=click.Path(path_type=Path, readable=False), help=RUN_DIR_HELP)
 @click.pass_context
 def main_command(
-    ctx: click.Context, capture: str, stay: bool, make_run: Callable[..., Run], run_dir: Path | None
+    ctx: click.Context,
+    config: ConfigFile,
+    capture: str,
+    stay: bool,
+    make_run: Callable[..., Run],
+    run_dir: Path | None,
 ) -> None:
     """Watch DNS, keep an image of names and addresses, and run signatures.
 
@@ -76,7 +84,7 @@ def main_command(
     if ctx.invoked_subcommand is None:
         from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - a command of its own does without the pipeline
 
-        play(make_run(capture=capture, run_dir=run_dir or default_run_dir(), stay=stay))
+        play(make_run(capture=capture, run_dir=run_dir or default_run_dir(), stay=stay, config=config.argument))
 
 
 def main() -> None:

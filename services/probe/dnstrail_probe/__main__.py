@@ -15,6 +15,7 @@ from dnstrail.bus.ipc import events_address, socket_path
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import StreamClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.config_file import config_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
@@ -47,6 +48,7 @@ _EXAMPLES = examples(
 
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
+@config_option("probe")
 @capture_option
 @click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
 @click.option("--subscribers", type=int, help="Subscribers to wait for first (default: 1 for a file, 0 live).")

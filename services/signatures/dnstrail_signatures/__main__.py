@@ -12,24 +12,25 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
-from dnstrail.client import DnsDataSource
 from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.process.terminal import json_line
-from dnstrail.signature import Signature
 from dnstrail.tracee import signature_ids
 from dnstrail.users import User
 from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_list, write_names
 from dnstrail_signatures.new_signature import write_signature
+from dnstrail_signatures.patient_lookups import PatientDns
 from dnstrail_signatures.selected_events import topics_of
+from dnstrail_signatures.signature_settings import settings_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.worker import SignatureWorker, push_to, run
 
@@ -46,6 +47,7 @@ _MILLISECONDS = 1000  # in a second
 
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
+@config_option("signatures", expose=True)
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
 @click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
 @click.option("--no-cache", is_flag=True, help="Run without the DNS data source.")
@@ -78,6 +80,7 @@ _MILLISECONDS = 1000  # in a second
 @run_dir_option
 @log_level_option
 def command(
+    config: ConfigFile,
     subscribe: tuple[str, ...],
     cache: str | None,
     no_cache: bool,
@@ -98,7 +101,7 @@ def command(
     configure("signatures", log_level)
     if names:
         with private_stdout() as stdout:
-            write_names(stdout, signatures, user)
+            write_names(stdout, signatures, config, user)
         return
     if new is not None:
         click.echo("\n".join(map(str, write_signature(Path(), new))))
@@ -111,13 +114,22 @@ def command(
     found = find(signatures, user.uid if user else None)
     drop_privileges(user, run_dir)
     loaded = load(found)
-    chosen, ids = _choose(loaded, select), signature_ids(cls.metadata.event_name for cls in loaded)
+    _check_selection(select, {cls.metadata.event_name for cls in loaded})
+    settings = settings_of(config, loaded, select)
+    chosen = [cls for cls in loaded if settings[cls.metadata.id].common.enabled]
+    ids = signature_ids(cls.metadata.event_name for cls in loaded)
     stop = stop_on_signals()
     allowed = TimeBudget(budget / _MILLISECONDS)
     bus = ZmqBus()
+
+    def pause(seconds: float) -> bool:
+        """Keep the events in memory that arrive while a lookup waits."""
+        subscriber.fill()
+        return stop.wait(seconds)
+
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         beat = watched.beat
-        dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus, beat=beat)
+        dns = None if no_cache else PatientDns(cache or lookups_address(run_dir), bus=bus, beat=beat, pause=pause)
         membership = None if dns is None or group == ALONE else join(bus, dns.client.address, group, chosen, stop, beat)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
         deliver = push_to(bus.pusher(findings), stop, beat) if findings else _print
@@ -130,6 +142,7 @@ def command(
             stop,
             ids=ids,
             budget=allowed,
+            settings=settings,
             membership=membership,
             beat=beat,
             observe=partial(observer, watched.observe),
@@ -150,14 +163,11 @@ def main() -> None:
     run_command(command, "dnstrail signatures")
 
 
-def _choose(classes: list[type[Signature]], names: tuple[str, ...]) -> list[type[Signature]]:
-    known = {cls.metadata.event_name for cls in classes}
-    unknown = set(names) - known
-    if unknown:
+def _check_selection(names: tuple[str, ...], known: set[str]) -> None:
+    if unknown := set(names) - known:
         raise SettingsError(
             f"--select: no signature reports {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
         )
-    return [cls for cls in classes if (cls.metadata.event_name in names if names else cls.enabled)]
 
 
 def _print(message: dict[str, Any]) -> None:

@@ -14,12 +14,16 @@ import structlog
 
 from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
+from dnstrail.errors import Unavailable
 from dnstrail.events import Event
-from dnstrail.signature import Finding, Signal, Signature, SignatureContext
+from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.state import StatefulSignature
 from dnstrail_signatures.finding_ids import FindingIds
+from dnstrail_signatures.signature_settings import CommonSettings, Settings, SignatureSettings
 from dnstrail_signatures.time_budget import TimeBudget
 
+_SEVERITY = "Severity"  # the property of tracee's metadata
+_DEFAULT = SignatureSettings()
 MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
 _Args = ParamSpec("_Args")
 
@@ -29,7 +33,8 @@ class Engine:
 
     No signature can stop the worker or another signature: an error is counted (`errors` by signature id), and logged
     the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
-    while. `findings` counts findings by signature id.
+    while. `findings` counts findings by signature id, and `suppressed` those that the settings suppress.
+    `unavailable` counts the events that a signature gave up, since no cache answered its lookup.
     """
 
     def __init__(
@@ -38,11 +43,15 @@ class Engine:
         data_sources: DataSources,
         sink: Callable[[Finding], None],
         budget: TimeBudget | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.budget = budget or TimeBudget()
         self.counters: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.findings: Counter[str] = Counter()
+        self.suppressed: Counter[str] = Counter()
+        self.unavailable: Counter[str] = Counter()
+        self._settings = settings or {}
         self.signatures: list[Signature] = []
         self._selecting: dict[tuple[str, str], tuple[Signature, ...]] = {}  # by name and origin of an event
         self._sink = sink
@@ -81,7 +90,12 @@ class Engine:
 
     def _start(self, cls: type[Signature], data_sources: DataSources) -> None:
         try:
+            settings = self._settings_of(cls.metadata.id)
+            if not settings.common.enabled:
+                return
             signature = cls()
+            if settings.own is not None:
+                vars(signature)["settings"] = settings.own
             log = self._log.bind(signature=cls.metadata.id)
             signature.init(SignatureContext(self._on_finding, data_sources, log))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
@@ -111,23 +125,31 @@ class Engine:
     ) -> None:
         try:
             call(*args, **kwargs)
+        except Unavailable as error:
+            self.counters["unavailable"] += 1
+            self.unavailable[signature.metadata.id] += 1
+            self._log_once("signature_unavailable", signature, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
             self.counters["errors"] += 1
-            self._note_error(signature, error)
+            self.errors[signature.metadata.id] += 1
+            self._log_once("signature_failed", signature, error)
 
-    def _note_error(self, signature: Signature, error: BaseException) -> None:
-        """Count an error, and log the first one of each place: an error of every event must not fill the log."""
+    def _log_once(self, event: str, signature: Signature, error: BaseException) -> None:
+        """Log the first error of each place: an error of every event must not fill the log."""
         name, place = signature.metadata.id, _place(type(signature), error)
-        self.errors[name] += 1
         if (name, place) not in self._logged:
             self._logged.add((name, place))
             text = f"{type(error).__name__}: {error}"
-            self._log.error("signature_failed", signature=name, error=text, at=place)
+            self._log.error(event, signature=name, error=text, at=place)
 
     def _on_finding(self, finding: Finding) -> None:
+        settings = self._settings_of(finding.metadata.id).common
+        if settings.suppresses(finding.event):
+            self.suppressed[finding.metadata.id] += 1
+            return
         # Findings travel as JSON. Data that cannot is refused here, as an error of the signature that reported it.
         data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
-        finding = replace(finding, data=data, id=self._ids.of(finding))
+        finding = replace(finding, data=data, id=self._ids.of(finding), metadata=_rated(finding.metadata, settings))
         self.counters["findings"] += 1
         self.findings[finding.metadata.id] += 1
         begun = self.budget.begin()
@@ -135,6 +157,9 @@ class Engine:
             self._hand_on(finding)
         finally:
             self.budget.end(begun)
+
+    def _settings_of(self, signature: str) -> SignatureSettings:
+        return self._settings.get(signature, _DEFAULT)
 
     def _hand_on(self, finding: Finding) -> None:
         """Deliver a finding, and pass it to the signatures that select it."""
@@ -159,6 +184,13 @@ class Engine:
             )
         finally:
             self._depth -= 1
+
+
+def _rated(metadata: SignatureMetadata, settings: CommonSettings) -> SignatureMetadata:
+    """Return the metadata of a finding with the severity of the settings, if they state one."""
+    if settings.severity is None:
+        return metadata
+    return replace(metadata, properties={**metadata.properties, _SEVERITY: settings.severity})
 
 
 def _place(cls: type[Signature], error: BaseException) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import stat
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -17,6 +15,7 @@ import msgspec
 import structlog
 
 from dnstrail.errors import SettingsError
+from dnstrail.process.trusted_file import read_trusted
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 
 GROUP = "dnstrail.signatures"
@@ -50,7 +49,7 @@ def find(paths: Iterable[Path] = (), owner: int | None = None) -> Found:
     for entry in installed:
         if entry.value.startswith(_OWN):
             import_module(entry.value.partition(":")[0])
-    owners = {0, os.geteuid()} | (set() if owner is None else {owner})
+    owners = set() if owner is None else {owner}
     return Found(installed, tuple(SignatureFile(file, _read(file, owners)) for path in paths for file in _files(path)))
 
 
@@ -125,40 +124,6 @@ def _check_selected_events(cls: type[Signature]) -> None:
 
 
 def _read(path: Path, owners: set[int]) -> bytes:
-    """Return the content of a signature file, which nobody but root and this user may write or replace.
-
-    The file is opened once, so that the content is that of the file which was checked.
-    """
     if path.suffix != ".py":
         raise SettingsError(f"signature file {path}: not a Python file")
-    try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise SettingsError(f"signature file {path}: not a regular file")
-            _refuse_if_writable(path, path, status, owners)
-            for folder in {*path.absolute().parents, *path.resolve().parents}:
-                _refuse_if_writable(path, folder, folder.stat(), owners)
-            return file.read()
-    except OSError as error:
-        raise SettingsError(f"signature file {path}: {error.strerror}") from error
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a path without waiting for the writer of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _refuse_if_writable(path: Path, place: Path, status: os.stat_result, owners: set[int]) -> None:
-    """Refuse a signature file if others may write a place: the file, or a folder in which it could be replaced.
-
-    In a sticky folder such as /tmp nobody can replace the file of another user.
-    """
-    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    if stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX:
-        writable = 0
-    if writable or status.st_uid not in owners:
-        raise SettingsError(
-            f"signature file {path}: others may write it or its folder; refused: {place} must belong to root or to "
-            "this user, and only its owner may write it"
-        )
+    return read_trusted(path, "signature file", owners)

@@ -40,6 +40,8 @@ def signature_metrics(worker: SignatureWorker) -> list[Metric]:
         "dnstrail_signature_over_budget": ("Events for which a signature exceeded its budget.", budget.exceeded),
         "dnstrail_signature_muted": ("Events that a muted signature did not receive.", budget.missed),
         "dnstrail_signature_evicted": ("Entries that a signature gave up at the bounds of its state.", engine.evicted),
+        "dnstrail_signature_unavailable": ("Events given up, since no cache answered a lookup.", engine.unavailable),
+        "dnstrail_signature_suppressed": ("Findings that the settings suppress.", engine.suppressed),
     }
     lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN]}
     return [

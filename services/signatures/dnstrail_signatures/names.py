@@ -12,11 +12,13 @@ import click
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.process.config_file import ConfigFile
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.signature import Signature
 from dnstrail.users import User
 from dnstrail_signatures.load import find, load
+from dnstrail_signatures.signature_settings import Settings, settings_of
 
 _STATES = {True: "on", False: "off"}  # of a signature that no user names
 
@@ -37,21 +39,23 @@ def private_stdout() -> Iterator[BinaryIO]:
         yield stdout
 
 
-def write_names(stdout: BinaryIO, paths: Iterable[Path], user: User | None) -> None:
-    """Write the reply as one JSON line. The signatures are run as the user."""
+def write_names(stdout: BinaryIO, paths: Iterable[Path], config: ConfigFile, user: User | None) -> None:
+    """Write the reply as one JSON line, and which of them are enabled. The signatures are run as the user."""
     try:
         found = find(paths, user.uid if user else None)
         drop_privileges(user)
-        reply = _names(load(found))
+        loaded = load(found)
+        reply = _names(loaded, settings_of(config, loaded))
     except SettingsError as error:
         reply = Names(error=str(error))
     stdout.write(msgspec.json.encode(reply) + b"\n")
 
 
-def _names(classes: list[type[Signature]]) -> Names:
+def _names(classes: list[type[Signature]], settings: Settings) -> Names:
+    described = [cls.metadata for cls in classes]
     return Names(
-        tuple(cls.metadata.event_name for cls in classes),
-        tuple(cls.metadata.event_name for cls in classes if cls.enabled),
+        tuple(one.event_name for one in described),
+        tuple(one.event_name for one in described if settings[one.id].common.enabled),
     )
 
 

@@ -21,8 +21,10 @@ from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import (
     DERIVED,
+    NAMES_UNAVAILABLE,
     SIGNATURE_ERRORS,
     SIGNATURE_MUTED,
+    SIGNATURE_UNAVAILABLE,
     Event,
 )
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
@@ -40,6 +42,7 @@ from dnstrail_signatures.membership import Membership
 from dnstrail_signatures.ownership import Owners
 from dnstrail_signatures.recent import Received, RecentBatches
 from dnstrail_signatures.selected_events import origins_of, selected_names, topics_of
+from dnstrail_signatures.signature_settings import Settings
 from dnstrail_signatures.time_budget import TimeBudget
 
 SOURCE_COMPLETE = "source_complete"
@@ -72,6 +75,7 @@ def run(
     *,
     ids: Mapping[str, int] | None = None,
     budget: TimeBudget | None = None,
+    settings: Settings | None = None,
     membership: Membership | None = None,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[SignatureWorker], None] = lambda _: None,
@@ -79,13 +83,16 @@ def run(
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
-    signatures that run are numbered. `budget` bounds the time of each signature and event. `membership` is the group
+    signatures that run are numbered. `budget` bounds the time of each signature and event, and `settings` are those of
+    the signatures. `membership` is the group
     with which the worker shares the events; None: it handles all of them. `beat` is called while the loop runs, and
     `observe` once before it.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
-    worker = SignatureWorker(Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat)
+    worker = SignatureWorker(
+        Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat, settings
+    )
     observe(worker)
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
@@ -109,6 +116,8 @@ def run(
         over_budget_by_signature=dict(engine.budget.exceeded),
         muted_by_signature=dict(engine.budget.missed),
         evicted_by_signature=engine.evicted,
+        suppressed_by_signature=dict(engine.suppressed),
+        unavailable_by_signature=dict(engine.unavailable),
     )
 
 
@@ -128,10 +137,11 @@ class SignatureWorker:
         budget: TimeBudget,
         membership: Membership | None,
         beat: Callable[[], None],
+        settings: Settings | None = None,
     ) -> None:
         self._listener = listener
         sources = DataSources(*([dns] if dns else []))
-        self.engine = Engine(chosen, sources, self._on_finding, budget)
+        self.engine = Engine(chosen, sources, self._on_finding, budget, settings)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
         self.recent = RecentBatches()
@@ -201,7 +211,14 @@ class SignatureWorker:
 
     def _work(self) -> Work:
         engine = self.engine
-        return Work(**self._counters, signatures=faults(engine.errors, engine.budget.exceeded, engine.budget.missed))
+        signatures = faults(
+            errors=engine.errors,
+            over_budget=engine.budget.exceeded,
+            muted=engine.budget.missed,
+            suppressed=engine.suppressed,
+            unavailable=engine.unavailable,
+        )
+        return Work(**self._counters, signatures=signatures)
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
         self.turns.batch(topic, batch)
@@ -274,6 +291,8 @@ class SignatureWorker:
         of_signatures = {
             SIGNATURE_ERRORS: self.engine.counters["errors"],
             SIGNATURE_MUTED: self.engine.budget.missed.total(),
+            SIGNATURE_UNAVAILABLE: self.engine.unavailable.total(),
+            NAMES_UNAVAILABLE: self._names.unnamed,
         }
         return {**self.turns.lost, **{reason: count for reason, count in of_signatures.items() if count}}
 

@@ -51,6 +51,10 @@ class Subscriber(Endpoint, Protocol):
         """Return the next message, or None if none has arrived."""
         ...
 
+    def fill(self) -> None:
+        """Take what has arrived into memory, within a bound: a caller that cannot handle it yet makes room for more."""
+        ...
+
     def subscribe(self, topic: str) -> None:
         """Subscribe to a further topic. The publishers count this subscription after all earlier ones."""
         ...

@@ -108,10 +108,13 @@ class _Subscriber(_End):
         super().__init__(connect(self._topics))
 
     def receive(self) -> tuple[str, bytes] | None:
-        while self.received.has_room and (frames := self.receive_frames()) is not None:
-            self.received.add(frames[0], frames[-1])
+        self.fill()
         message = self.received.take()
         return None if message is None else (message[0].decode(errors="replace"), message[1])
+
+    def fill(self) -> None:
+        while self.received.has_room and (frames := self.receive_frames()) is not None:
+            self.received.add(frames[0], frames[-1])
 
     def subscribe(self, topic: str) -> None:
         self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())

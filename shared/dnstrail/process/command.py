@@ -32,6 +32,7 @@ OK, NOT_FOUND, USAGE, NO_CACHE, CANNOT_SERVE = range(5)  # the exit codes of eve
 _INTERRUPTED = 130  # as a shell reports SIGINT
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}  # context settings of every command
 _COMPLETION = "_DNSTRAIL_COMPLETE"  # set by the shell that asks for completions
+RUN_DIR = "DNSTRAIL_RUN_DIR"
 RUN_DIR_HELP = "Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder)."
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _CODES: dict[type[DnstrailError], int] = {
@@ -58,6 +59,7 @@ def default_run_dir() -> Path:
 
 run_dir_option = click.option(
     "--run-dir",
+    envvar=RUN_DIR,
     type=click.Path(path_type=Path, readable=False),  # the code that opens a socket there reports what is wrong
     default=default_run_dir,
     help=RUN_DIR_HELP,
@@ -82,6 +84,20 @@ user_option = click.option(
     help="As root: switch to this user (default: the owner of the run-dir if it is not root, else `dnstrail`, else an "
     "unused id).",
 )
+
+
+def check_dnscache(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values of `--dnscache`, which make settings together.
+
+    Raises:
+        SettingsError: an option is unknown, or its value is not accepted.
+    """
+    from dnstrail.settings import parse_dnscache  # noqa: PLC0415 - help does without
+
+    parse_dnscache(values)
+    return values
+
+
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 
 

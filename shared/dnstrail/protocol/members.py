@@ -34,11 +34,17 @@ class Progress(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The events that a signature failed to handle, took too long for, or did not receive while it was muted."""
+    """The events that a signature failed to handle, took too long for, or did not receive while it was muted.
+
+    `suppressed` counts its findings that the settings suppress, and `unavailable` the events that it gave up, since no
+    cache answered a lookup of it in time.
+    """
 
     errors: Count = 0
     over_budget: Count = 0
     muted: Count = 0
+    suppressed: Count = 0
+    unavailable: Count = 0
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -53,10 +59,13 @@ class Work(msgspec.Struct, frozen=True):
     signatures: Annotated[dict[Name, Faults], msgspec.Meta(max_length=MAX_SIGNATURES)] = {}
 
 
-def faults(errors: Counter[str], over_budget: Counter[str], muted: Counter[str]) -> dict[str, Faults]:
-    """Return the faults of the signatures that have most of them."""
-    worst = (errors + over_budget + muted).most_common(MAX_SIGNATURES)
-    return {name[:MAX_NAME] or "unnamed": Faults(errors[name], over_budget[name], muted[name]) for name, _ in worst}
+def faults(**counters: Counter[str]) -> dict[str, Faults]:
+    """Return the faults of the signatures that have most of them; each counter counts one field by signature."""
+    worst = sum(counters.values(), Counter[str]()).most_common(MAX_SIGNATURES)
+    return {
+        name[:MAX_NAME] or "unnamed": Faults(**{field: counted[name] for field, counted in counters.items()})
+        for name, _ in worst
+    }
 
 
 class Member(msgspec.Struct, frozen=True):

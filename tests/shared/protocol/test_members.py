@@ -12,14 +12,14 @@ from dnstrail.protocol.members import MAX_NAME, MAX_SIGNATURES, Faults, Work, fa
 
 def test_the_faults_of_a_signature_are_reported_together():
     """Errors, events over the budget and missed events stand under the id of their signature."""
-    found = faults(Counter(a=1), Counter(a=2, b=3), Counter(b=4))
+    found = faults(errors=Counter(a=1), over_budget=Counter(a=2, b=3), muted=Counter(b=4))
     assert found == {"a": Faults(1, 2, 0), "b": Faults(0, 3, 4)}
 
 
 def test_the_reported_signatures_are_bounded():
     """Those with most faults are reported; a long id is cut."""
     errors = Counter({f"{number}" + "x" * 2 * MAX_NAME: number for number in range(1, 2 * MAX_SIGNATURES)})
-    found = faults(errors, Counter(), Counter())
+    found = faults(errors=errors)
     assert len(found) == MAX_SIGNATURES
     assert min(fault.errors for fault in found.values()) == MAX_SIGNATURES
     assert {len(name) for name in found} == {MAX_NAME}

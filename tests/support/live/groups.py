@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -61,12 +61,12 @@ def events(first: int, count: int) -> list[Captured]:
 class Group:
     """Signature workers on one run-dir. Each writes its findings to a file of its own."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, stack: ExitStack, signature: str = SIGNATURE) -> None:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
         self._stack = stack
         self._signature = folder.parent / "answered.py"
-        self._signature.write_text(SIGNATURE)
+        self._signature.write_text(signature)
         self._signature.chmod(0o644)
         self._client = LookupClient(lookups_address(folder))
         stack.callback(self._client.close)
@@ -134,10 +134,10 @@ def numbers(findings: list[dict]) -> dict[str, int]:
 
 
 @contextmanager
-def group(folder: Path, workers: int) -> Iterator[Group]:
-    """Run a cache and some signature workers, all of which are members."""
-    with started("cache", "--run-dir", folder), ExitStack() as stack:
-        made = Group(folder, stack)
+def group(folder: Path, workers: int, *, signature: str = SIGNATURE, cache: bool = True) -> Iterator[Group]:
+    """Run a cache, unless the test runs it, and some signature workers, all of which are members."""
+    with started("cache", "--run-dir", folder) if cache else nullcontext(), ExitStack() as stack:
+        made = Group(folder, stack, signature)
         for _ in range(workers):
             made.start()
         wait_until((folder / "lookups.sock").exists, "the cache")

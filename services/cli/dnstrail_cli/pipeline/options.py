@@ -11,6 +11,7 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
+from dnstrail.process.command import check_dnscache
 from dnstrail_probe.options import CaptureOptions, capture_options
 
 MEMORY, LEAST_MEMORY = 1024, 256  # MiB for each worker
@@ -31,6 +32,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     signatures: tuple[Path, ...]
     options: CaptureOptions
     memory: int
+    config: str
     stay: bool = False
     speed: float | None = None
 
@@ -38,7 +40,13 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 def run_options(command: Callable[..., T]) -> Callable[..., T]:
     """Add the options of a run to a command, which receives them as `make_run`: a `Run` that lacks only its source."""
 
-    @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="Options of the cache; `help` lists them.")
+    @click.option(
+        "--dnscache",
+        multiple=True,
+        metavar="OPTIONS",
+        callback=check_dnscache,
+        help="Options of the cache; `help` lists them.",
+    )
     @click.option(
         "--events",
         multiple=True,

@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 
 from dnstrail.bus import Bus
-from dnstrail.bus.ipc import findings_address, lookups_address
+from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail.process.clock import Clock
+from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.privileges import drop_privileges, share_signals
 from dnstrail.process.run_dir import check_run_dir, hand_over
 from dnstrail.users import User
@@ -42,27 +43,33 @@ class Plan(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()  # --dns-ports and --evidence, for the probe
     user: User | None = None
     memory: int = MEMORY
+    config: str = NO_FILE
 
     @property
     def commands(self) -> dict[str, list[str]]:
-        """The arguments of each worker, in the order of their starts: a subscriber starts before its publisher."""
-        common = ["--run-dir", str(self.run_dir), "--log-level", _LOG_LEVEL]
-        unprivileged = [*common, "--findings", findings_address(self.run_dir)]
+        """The arguments of each worker, in the order of their starts: a subscriber starts before its publisher.
+
+        They name all sockets, so that those in the settings file do not count.
+        """
+        common = ["--config", self.config, "--run-dir", str(self.run_dir), "--log-level", _LOG_LEVEL]
+        events, lookups = events_address(self.run_dir), lookups_address(self.run_dir)
+        unprivileged = [*common, "--findings", findings_address(self.run_dir), "--subscribe", events]
         if self.user is not None:
             unprivileged += ["--user", f"{self.user.uid}:{self.user.gid}"]
         workers: dict[str, list[str]] = {}
         if self.cache:
-            workers["cache"] = [*unprivileged, *_each("--dnscache", self.dnscache)]
+            workers["cache"] = [*unprivileged, "--serve", lookups, *_each("--dnscache", self.dnscache)]
         if self.findings:
             workers["signatures"] = [
                 *unprivileged,
-                *("--group", "none"),
+                *("--group", "none", "--cache", lookups),
                 *_each("--select", self.findings),
                 *_each("--signatures", map(str, self.signatures)),
                 *([] if self.cache else ["--no-cache"]),
             ]
         listeners = len(workers) + 1  # and this process
-        workers["probe"] = [*common, "--capture", self.capture, "--subscribers", str(listeners), *self.options]
+        workers["probe"] = [*common, "--publish", events, "--capture", self.capture, *self.options]
+        workers["probe"] += ["--subscribers", str(listeners)]
         workers["probe"] += [] if self.user is None else ["--user", f"{self.user.uid}:{self.user.gid}"]
         workers["probe"] += [] if self.speed is None else ["--speed", str(self.speed)]
         return workers

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dnstrail.process.command import examples
+from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail_cli.pipeline.options import Run, run_options
 from dnstrail_probe.registry import complete_capture, convert_capture_file
 
@@ -20,6 +21,7 @@ _EXAMPLES = examples(
 
 
 @click.command(epilog=_EXAMPLES)
+@config_option("replay", expose=True)
 @click.argument("file", callback=convert_capture_file, shell_complete=complete_capture)
 @click.option(
     "--speed",
@@ -32,11 +34,13 @@ _EXAMPLES = examples(
     type=click.Path(path_type=Path, readable=False),
     help="Folder of the sockets (default: a private one, removed at the end).",
 )
-def replay(file: str, speed: float | None, make_run: Callable[..., Run], run_dir: Path | None) -> None:
+def replay(
+    config: ConfigFile, file: str, speed: float | None, make_run: Callable[..., Run], run_dir: Path | None
+) -> None:
     """Play a capture file through the real pipeline.
 
     FILE is a pcap, pcapng or dnstap file, or - for stdin.
     """
     from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - help does without the pipeline
 
-    play(make_run(capture=file, run_dir=run_dir, speed=speed))
+    play(make_run(capture=file, run_dir=run_dir, speed=speed, config=config.argument))

@@ -60,7 +60,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         CaptureError: the capture file is missing, or is no capture.
     """
     settings = parse_dnscache(run.dnscache)
-    found = signature_names(run.signatures, user, clock)
+    found = signature_names(run.signatures, user, clock, run.config)
     selection = select(run.events, found.names, found.enabled)
     if is_file(run.capture) and not _is_stream(Path(run.capture)):
         open_source(run.capture).close()  # refused here, before any worker starts
@@ -76,6 +76,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         options=options_of(run.options),
         user=user,
         memory=run.memory,
+        config=run.config,
     )
 
 

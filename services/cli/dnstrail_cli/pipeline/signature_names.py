@@ -13,6 +13,7 @@ import msgspec
 
 from dnstrail.errors import SettingsError
 from dnstrail.process.clock import Clock
+from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.signals import PARENT
 from dnstrail.users import User
 from dnstrail_signatures.names import Names
@@ -22,15 +23,16 @@ MAX_REPLY = 65_536  # bytes
 _CHUNK = 4_096
 
 
-def signature_names(paths: Iterable[Path], user: User | None, clock: Clock) -> Names:
+def signature_names(paths: Iterable[Path], user: User | None, clock: Clock, config: str = NO_FILE) -> Names:
     """Return the names of the events of all signatures, and of the enabled ones.
 
     The process that finds them runs as this user.
 
     Raises:
-        SettingsError: a signature file does not load, or the signatures take too long or print too much.
+        SettingsError: a signature file or the settings are wrong, or the signatures take too long or print too
+            much.
     """
-    command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--names", "--log-level", "error"]
+    command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--names", "--log-level", "error", "--config", config]
     command += [word for path in paths for word in ("--signatures", str(path))]
     command += [] if user is None else ["--user", f"{user.uid}:{user.gid}"]
     process = subprocess.Popen(  # noqa: S603 - our own module

@@ -31,6 +31,7 @@ from dnstrail_probe.host.resolv_conf import ResolvConf
 from dnstrail_probe.host.roles import is_client, note_role
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.connection_args import connection_args
+from dnstrail_probe.packets.server_names.quic_version import may_be_initial
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.source import Captures
 
@@ -99,7 +100,7 @@ class RecordTranslator:
         process, entry = self._attribution.process_of(packet)
         if process is None:
             self._counters["unattributed"] += 1
-        if self._assembly.server_names and not self._on_dns_port(packet):
+        if self._assembly.server_names and (header or may_be_initial(payload)) and not self._on_dns_port(packet):
             return self._first_bytes(packet, payload, header, process)
         client = self._is_client(packet, payload)
         flow = _flow(packet, note_role(entry, client=client))
@@ -118,8 +119,9 @@ class RecordTranslator:
         captured = Captured(packet.ts + self._epoch, payload, flow, process, processor=packet.processor)
         if header:
             return self._assembly.first_bytes(captured, flow, header)
-        datagrams = (msgspec.structs.replace(captured, payload=one) for one in records.datagrams(packet, payload))
-        return [event for datagram in datagrams for event in self._assembly.first_datagram(datagram)]
+        return [
+            event for _, datagram in _datagrams(packet, captured) for event in self._assembly.first_datagram(datagram)
+        ]
 
     def _nearest(self, name: str, event: Captured, *, client: bool) -> tuple[str, Captured]:
         """Return an event, with `asker_seen` if the message was also captured nearer to its asker."""
