@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dnstrail.client import DnsDataSource, LookupClient
+    from dnstrail.connection import Connection
     from dnstrail.errors import DataNotFound
     from dnstrail.events import Event
     from dnstrail.signature import EventSelector, Finding, Signature, SignatureMetadata
 
 __version__ = "0.1.0"
 __all__ = [
+    "Connection",
     "DataNotFound",
     "DnsDataSource",
     "Event",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Connection": "connection",
     "DataNotFound": "errors",
     "DnsDataSource": "client",
     "Event": "events",

@@ -14,6 +14,7 @@ import msgspec
 from dnstrail.bus import Bus, Requester, ZmqBus
 from dnstrail.bus.ipc import default_run_dir, lookups_address, socket_path, why_unanswered
 from dnstrail.bus.trust import FolderState, distrust, folder_state
+from dnstrail.connection import Connection
 from dnstrail.datasource import DnsIdentity
 from dnstrail.errors import BadMessage, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Mark, unpack
@@ -207,8 +208,15 @@ class DnsDataSource(DnsIdentity):
     ) -> None:
         self.client = LookupClient(address, timeout=timeout, bus=bus, monotonic=monotonic, beat=beat)
 
-    def get(self, key: object, *, after: Iterable[Mark] | None = None, at: float | None = None) -> FoundData:
-        """Look up a name or an address.
+    def get(
+        self,
+        key: object,
+        *,
+        after: Iterable[Mark] | None = None,
+        at: float | None = None,
+        connection: Connection | None = None,
+    ) -> FoundData:
+        """Look up a name or an address. The name of `connection`, if it is open to this address, comes first.
 
         Returns:
             `{"ip_addresses": list[str], "dns_queries": list[str], "dns_root": str}` (docs/lookups.md). Its attribute
@@ -221,7 +229,8 @@ class DnsDataSource(DnsIdentity):
         """
         if not isinstance(key, str):
             raise KeyNotSupported(key)
-        return _schema_fields(self._ask("get", after=_marks(after), key=key, **_time(at)))
+        fields = {**_time(at), **(connection.fields if connection else {})}
+        return _schema_fields(self._ask("get", after=_marks(after), key=key, **fields))
 
     def get_many(
         self,

@@ -19,3 +19,10 @@ class Connection(msgspec.Struct, frozen=True):
     port: int | None = None
     source_port: int | None = None
     starts: frozenset[int] | None = None
+
+    @property
+    def fields(self) -> dict[str, int | str]:
+        """The known fields, as a request contains them."""
+        known = msgspec.structs.asdict(self)
+        del known["starts"]
+        return {name: value for name, value in known.items() if value is not None}

@@ -27,8 +27,8 @@ class FakeDns(DnsIdentity):
         self.results = dict(results)
         self.asked: list[object] = []
 
-    def get(self, key: object) -> dict[str, Any]:
-        """Return the result of a key.
+    def get(self, key: object, **_about: object) -> dict[str, Any]:
+        """Return the result of a key, whatever the time and the connection of the lookup.
 
         Raises:
             DataNotFound: the test gave no result for the key.

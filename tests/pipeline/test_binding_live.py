@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from dnstrail.events import DNS_SOCKET_CLOSE, NET_PACKET_DNS
 from live.ebpf_source import watching
 from live.namespaces import SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
-from live.processes import wait_until
+from live.processes import dnstrail, wait_until
 from live.workers import asker
 
 pytestmark = [
@@ -140,5 +141,13 @@ def test_an_open_connection_keeps_its_name(network):
             ended = client.ask("health")["data"]["now"]
             wait_until(lambda: client.ask("health")["data"]["now"] > ended + 10 * (0.1 + 0.1), "ten times as long")
             assert [first(**one) for one in described] == [gone, gone]
+            looked_up = [client.ask("get", key=SERVER, **one)["data"] for one in described]
+            assert [(one["dns_root"], one["state"]) for one in looked_up] == [(gone, "expired")] * 2
+            listed = dnstrail("connections", "--json", "--process", str(process.pid), "--run-dir", run.folder)
+            [shown] = map(json.loads, listed.stdout.splitlines())
+            assert (shown["name"], shown["client_port"], shown["state"]) == (gone, port, "expired")
+            assert shown["connected"]
+            assert shown["age"] > 10 * (0.1 + 0.1)
             process.kill()
         wait_until(lambda: not any(first(**one) for one in described), "the end of the process")
+        assert dnstrail("connections", "--process", str(process.pid), "--run-dir", run.folder).returncode == 1

@@ -13,7 +13,9 @@ import pytest
 
 from dnstrail.bus import ipc
 from dnstrail.bus.ipc import lookups_address, socket_path
+from dnstrail.captured import NET_TCP_CONNECT, Captured, Flow, Process
 from dnstrail.client import DnsDataSource, LookupClient, lookups_after
+from dnstrail.connection import Connection
 from dnstrail.datasource import DataSources
 from dnstrail.errors import DataNotFound, DataSourceError, KeyNotSupported, LookupRefused, SettingsError, Unavailable
 from dnstrail.protocol.lookups import ConnectionTo
@@ -86,6 +88,25 @@ def test_get_returns_the_three_fields(known, bus):
 def test_get_takes_a_key_in_any_form(known, bus, key):
     """Names and addresses are found in every spelling."""
     assert DnsDataSource(known, bus=bus).get(key) == A_COM
+
+
+def test_get_finds_the_name_of_an_open_connection(folder, bus):
+    """With a connection, `get` has its name first, also as the only name once the answers have been removed."""
+    flow = Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", 7, 1, egress=True)
+    arguments = {"dst": "192.0.2.1", "dst_port": 443}
+    connects = Captured(round(1001e9), b"", flow, Process(70, start_time=1), arguments)
+    with cache(folder) as address, probe(folder) as publishing, asker(address) as plain:
+        source = DnsDataSource(address, bus=bus)
+        publishing.turn(seen(response("a.com", "a.com 60 A 192.0.2.1")), (NET_TCP_CONNECT, connects))
+        later = seen(response("b.com", "b.com 60 A 192.0.2.1"), at=2000.0)
+        wait_until_seen(plain, publishing.turn(later))
+        mine, other = Connection(process=70, port=443), Connection(process=71, port=443)
+        assert source.get("192.0.2.1", connection=mine)["dns_queries"] == ["a.com", "b.com"]
+        assert source.get("192.0.2.1", connection=other)["dns_queries"] == ["b.com"]
+        wait_until_seen(plain, publishing.turn(seen(response("c.com", "c.com 60 A 192.0.2.3"), at=9000.0)))
+        assert source.get("192.0.2.1", connection=mine)["dns_root"] == "a.com"
+        with pytest.raises(DataNotFound):
+            source.get("192.0.2.1", connection=other)
 
 
 @pytest.mark.parametrize("key", ["c.com", "", "192.0.2.9", "a" * 64 + ".com", "\udcff", "a\ud800.com"])

@@ -16,6 +16,7 @@ from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     DATA_NOT_FOUND,
     SCHEMA,
+    Connections,
     ConnectionTo,
     Dump,
     Get,
@@ -37,6 +38,7 @@ from dnstrail_cache.dumps import Page
 from dnstrail_cache.group_stats import group_stats
 from dnstrail_cache.known_connection import KnownConnection, find_connection
 from dnstrail_cache.losses import losses_by_hop, worst_cgroups
+from dnstrail_cache.open_connections import ConnectionPage, page_of_connections
 from dnstrail_cache.state import CacheState
 
 Seen = TypeVar("Seen", FoundTrail, Asker, SeenServerName)
@@ -57,7 +59,7 @@ def answer(request: Request, _state: CacheState) -> Any:
 @answer.register
 def _get(request: Get, state: CacheState) -> LookupResult:
     at = state.moment(request.at, request.event)
-    found = state.image.get(request.key, now=state.now, at=at)
+    found = state.image.get(request.key, now=state.now, at=at, connection=request.described)
     _count(found, state)
     if found is None:
         remembered = at is None or state.image.remembers(at)
@@ -111,6 +113,11 @@ def _rank(request: Rank, state: CacheState) -> list[list[str]]:
         replies.append(names[:budget])
         budget -= len(replies[-1])
     return replies
+
+
+@answer.register
+def _connections(request: Connections, state: CacheState) -> ConnectionPage:
+    return page_of_connections(request, state)
 
 
 @answer.register

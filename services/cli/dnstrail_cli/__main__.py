@@ -26,6 +26,11 @@ _DUMP = "dnstrail_cli.lookups.dump"
 _COMMANDS = {
     "get": LazyCommand(_LOOKUP, "get", "Look up names and addresses."),
     "trail": LazyCommand(_LOOKUP, "trail", "Show how a name or an address was reached, with evidence."),
+    "connections": LazyCommand(
+        "dnstrail_cli.lookups.connections",
+        "connections",
+        "Show the open connections with their processes and names.",
+    ),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
     "health": LazyCommand(_COUNTERS, "health", "Exit with 0 if the cache hears a probe and has applied an event."),
@@ -42,6 +47,7 @@ _EXAMPLES = examples(
     "tcpdump -w - port 53 | dnstrail --capture -",
     "dnstrail get example.com 192.0.2.1",
     "dnstrail trail 192.0.2.1 --at 'yesterday 14:00'",
+    "dnstrail connections --watch",
     "dnstrail replay traffic.pcap --speed 10",
 )
 

@@ -20,7 +20,7 @@ from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
-from dnstrail.image.lookup import look_up, look_up_by_walks
+from dnstrail.image.lookup import look_up, look_up_by_walks, put_first
 from dnstrail.image.record import Root, Sighting
 from dnstrail.image.refusal import refusal
 from dnstrail.image.relate import relate, relate_usual
@@ -128,12 +128,15 @@ class Image:
         self.counters["answer_conflict"] += 1
         return FeedOutcome(verdict.admitted, conflict=True)
 
-    def get(self, key: str, *, now: int | None = None, at: int | None = None) -> LookupResult | None:
+    def get(
+        self, key: str, *, now: int | None = None, at: int | None = None, connection: Connection | None = None
+    ) -> LookupResult | None:
         """Look up a name or an address as of `now` (default: the clock), or as of the past time `at`.
 
-        A lookup without `at` is a use of the root whose answer found the result.
+        A lookup without `at` is a use of the root whose answer found the result. The name of the connection, if it is
+        known and open, comes first, also if its answers are gone.
         """
-        if at is None:
+        if at is None and connection is None:
             usual = look_up_usual(self.store.graph, key, self.now if now is None else now, self._usual)
             if usual is not None:
                 self.store.places.use(usual[1])
@@ -141,8 +144,13 @@ class Image:
         node = self._node(key)
         if not node:
             return None
-        view, roots = self.view(now=now, at=at), self.store.places.roots
-        return self._result(look_up_by_walks(view, roots, node, self.bounds.nodes), at)
+        view, roots, nodes = self.view(now=now, at=at), self.store.places.roots, self.bounds.nodes
+        found = self._result(look_up_by_walks(view, roots, node, nodes), at)
+        meaning = None if connection is None else self.binder.meaning(node, connection, view.t)
+        if meaning is None:
+            return found
+        found = put_first(found, meaning.name, self.view(now=now, at=at), node, nodes)
+        return found if at is None or self.remembers(at) else msgspec.structs.replace(found, history=False)
 
     def get_many(
         self, keys: Iterable[str], *, now: int | None = None, at: int | None = None
@@ -173,9 +181,7 @@ class Image:
             return None
         view, held = self.view(now=now, at=at), self._held(now, at)
         roots, nodes = self.store.places.roots, self.bounds.nodes
-        if connection.process and connection.starts is None:
-            starts = self.binder.processes.starts_of(connection.process, view.t)
-            connection = msgspec.structs.replace(connection, starts=starts)
+        connection = self.binder.identified(connection, view.t)
         meaning = self.binder.meaning(node, connection, view.t)
         found = find_trails(view, held, roots, node, nodes, connection, self.server_names, limit, meaning)
         if found is None or at is None or self.remembers(at):

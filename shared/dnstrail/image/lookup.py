@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from dnstrail.dns.names import address_text
 from dnstrail.image.graph import newest_first
 from dnstrail.image.pointers import look_up_pointers, reverse_records
 from dnstrail.image.record import Record, Root
-from dnstrail.image.result import LookupResult
+from dnstrail.image.result import EXPIRED, LookupResult
 from dnstrail.image.usual_lookup import MOST, look_up_usual
 from dnstrail.image.view import NEVER, View
 from dnstrail.image.walk import Down, Up
@@ -42,6 +44,18 @@ def look_up_by_walks(view: View, roots: dict[str, Root], key: str, nodes: int) -
         addresses, queries, cut = _of_name(view, root.name, key, nodes)
     state = _state(view, roots, key, bool(addresses), nodes, is_address=is_address)
     return LookupResult(addresses, queries, root.name, state, cut, view.exact), root
+
+
+def put_first(found: LookupResult | None, name: str, view: View, key: str, nodes: int) -> LookupResult:
+    """Return the result of an address with the name of a connection to it first, as its root.
+
+    The live chain from the name to the address follows. Without one the state is "expired".
+    """
+    chain = Up(view, key, nodes).chain(name)
+    if found is None:
+        return LookupResult([key], [name], name, EXPIRED, history=view.exact)
+    queries = [*dict.fromkeys([name, *chain[:-1], *found.dns_queries])]
+    return replace(found, dns_queries=queries, dns_root=name, state=found.state if chain else EXPIRED)
 
 
 def _of_address(view: View, question: str, key: str, nodes: int) -> tuple[list[str], list[str], bool]:

@@ -6,10 +6,13 @@ from typing import Any
 
 import msgspec
 
+STATES = LIVE, GRACE, EXPIRED = "live", "grace", "expired"  # of a relation, a trail, or a result
+
 
 class LookupResult(msgspec.Struct, frozen=True, gc=False):
     """The result of a lookup; it contains only names and addresses that live relations connect with the key.
 
+    The name of an open connection is contained even if its relations have ended: `state` is then "expired".
     `truncated` states that a bound left some out. `history` is False if the lookup is for a past time that the image
     does not remember wholly.
     """

@@ -36,7 +36,7 @@ UNSUPPORTED_VERSION = "unsupported_version"
 OVERLOADED = "overloaded"
 
 SCHEMA = '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string"}'
-OPERATIONS: dict[str, type[Request]] = {}  # every subclass of Request, by the name of its operation
+OPERATIONS: dict[str, type[Request]] = {}  # every public subclass of Request, by the name of its operation
 
 _ENCODE = msgspec.msgpack.Encoder().encode
 _Short = Annotated[str, msgspec.Meta(max_length=256)]
@@ -68,7 +68,7 @@ def _name_of_operation(class_name: str) -> str:
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_name_of_operation):
     """A request that passed all checks of its operation, so that it can be answered as it is.
 
-    A subclass is one operation. It names the fields of the request and checks what their types cannot express.
+    A public subclass is one operation. It names the fields of the request and checks what their types cannot express.
     Fields that it does not name are ignored, so that later versions may add some. `after` holds the marks of the
     events at hand: the cache answers once it has applied all of these turns.
     """
@@ -77,7 +77,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_na
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        OPERATIONS[_name_of_operation(cls.__name__)] = cls
+        if not cls.__name__.startswith("_"):
+            OPERATIONS[_name_of_operation(cls.__name__)] = cls
 
     def __post_init__(self) -> None:
         """Check the request.
@@ -89,8 +90,30 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_na
             raise RefusedError(BAD_REQUEST, f"{len(self.after)} marks; {MAX_MARKS} at most")
 
 
-class Get(Request, frozen=True, kw_only=True):
-    """One key; `at` or `event` selects the image of a past time. Replies with the related names and addresses."""
+class _AboutConnection(Request, frozen=True, kw_only=True):
+    """The operations that accept the client side of a connection, as far as it is known."""
+
+    process: _ProcessId | None = None
+    container: _Short | None = None
+    client: _Short | None = None
+    port: _Port | None = None
+    source_port: _Port | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_address("client", self.client)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection as it is described."""
+        return _connection(self.process, self.container, self.client, self.port, self.source_port)
+
+
+class Get(_AboutConnection, frozen=True, kw_only=True):
+    """One key; `at` or `event` selects the image of a past time. Replies with the related names and addresses.
+
+    The name of the connection comes first.
+    """
 
     key: Any = None  # a string; another type is refused with an error code of its own
     at: float | None = None
@@ -100,6 +123,12 @@ class Get(Request, frozen=True, kw_only=True):
         super().__post_init__()
         _check_key(self.key)
         _check_time(self.at)
+
+    @property
+    def described(self) -> Connection | None:
+        """The connection, None if nothing of it is known."""
+        connection = self.connection
+        return connection if connection.fields else None
 
 
 class GetMany(Request, frozen=True, kw_only=True):
@@ -117,29 +146,18 @@ class GetMany(Request, frozen=True, kw_only=True):
         _check_time(self.at)
 
 
-class Trail(Request, frozen=True, kw_only=True):
+class Trail(_AboutConnection, frozen=True, kw_only=True):
     """One key, and the connection to explain. Replies with at most `limit` ranked paths from questions to the key."""
 
     key: Any = None
     at: float | None = None
     event: EventTime | None = None
-    process: _ProcessId | None = None
-    container: _Short | None = None
-    client: _Short | None = None
-    port: _Port | None = None
-    source_port: _Port | None = None
     limit: _Limit = MAX_TRAILS
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_key(self.key)
         _check_time(self.at)
-        _check_address("client", self.client)
-
-    @property
-    def connection(self) -> Connection:
-        """The connection to explain."""
-        return _connection(self.process, self.container, self.client, self.port, self.source_port)
 
 
 class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -178,6 +196,19 @@ class Rank(Request, frozen=True, kw_only=True):
         super().__post_init__()
         _check_count("connections", len(self.connections))
         _check_time(self.at)
+
+
+class Connections(Request, frozen=True, kw_only=True):
+    """The open connections, page by page, of one process or container if it is named.
+
+    `container` is the name of a container, or the beginning of its id. `cursor` is that of the page before, "" for the
+    first page. With `rivals` each connection has the other names of its address.
+    """
+
+    process: _ProcessId | None = None
+    container: _Short | None = None
+    rivals: bool = False
+    cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR, pattern=r"^([0-9]{1,19} [0-9]{1,19})?\Z")] = ""
 
 
 class Schema(Request, frozen=True):

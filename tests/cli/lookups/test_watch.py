@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import partial
 
 import pytest
 from rich.console import Console
 
-from dnstrail_cli.lookups.live_table import numbers, rate_table, show_live
+from dnstrail_cli.lookups.live_table import numbers, rate_table, rate_tables, show_live
 from live.processes import started
 from live.workers import FakeClock, cache, short_folder
 
@@ -55,7 +56,7 @@ def test_without_a_terminal_each_table_is_printed(capsys):
             clock.advance(2)
             yield {"image": {"roots": number}}
 
-    show_live(looks(), clock.monotonic)
+    show_live(partial(rate_tables, looks(), clock.monotonic))
     assert "5.0" in capsys.readouterr().out.splitlines()[-1]
 
 

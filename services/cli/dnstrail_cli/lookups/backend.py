@@ -26,7 +26,7 @@ from dnstrail_probe.options import STDIN_PATH, CaptureOptions
 class Backend(Protocol):
     """The lookups of the command line. Both forms return the same maps for the same traffic."""
 
-    def get(self, keys: Sequence[str], at: float | None) -> list[dict[str, Any] | None]:
+    def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | None]:
         """Return the data of each key, in order; None where a key is not found."""
 
     def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | None:
@@ -52,21 +52,18 @@ class CacheBackend:
         except BusError as error:  # the address is wrong: no cache was asked
             raise SettingsError(str(error)) from error
 
-    def get(self, keys: Sequence[str], at: float | None) -> list[dict[str, Any] | None]:
-        """Ask for all keys in one request."""
+    def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | None]:
+        """Ask for all keys in one request; with a connection, for each key in one of its own."""
         if len(keys) > MAX_KEYS:
             raise SettingsError(f"{len(keys)} keys; {MAX_KEYS} at most in one command")
+        if connection.fields:
+            return [self._found("get", key, at, connection) for key in keys]
         found: list[dict[str, Any] | None] = self.request("get_many", keys=[*map(_text, keys)], at=at)
         return found
 
     def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | None:
         """Ask for the trails of a key."""
-        try:
-            described = {name: value for name, value in msgspec.structs.asdict(connection).items() if name != "starts"}
-            found: dict[str, Any] = self.request("trail", key=_text(key), at=at, **described)
-        except DataNotFound:
-            return None
-        return found
+        return self._found("trail", key, at, connection)
 
     def answers(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Refuse: the key - needs a capture file."""
@@ -76,6 +73,13 @@ class CacheBackend:
     def request(self, op: str, **fields: object) -> Any:
         """Return the data of a reply; fields that are None are left out of the request."""
         return self._client.request(op, **{name: value for name, value in fields.items() if value is not None})["data"]
+
+    def _found(self, op: str, key: str, at: float | None, connection: Connection) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = self.request(op, key=_text(key), at=at, **connection.fields)
+        except DataNotFound:
+            return None
+        return found
 
     def close(self) -> None:
         """Close the connection."""
@@ -95,9 +99,9 @@ class CaptureBackend:
         self._progress = Progress(path, SystemClock(), lambda: position_in(path))
         self._lookup = CaptureLookup(path, settings, options, self._progress.tick)
 
-    def get(self, keys: Sequence[str], at: float | None) -> list[dict[str, Any] | None]:
+    def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | None]:
         """Return the data of each key as of `at`, or of the end."""
-        found = [self._lookup.get(key, at) for key in keys]
+        found = [self._lookup.get(key, at, connection) for key in keys]
         self._finish()
         return [None if one is None else one.fields for one in found]
 

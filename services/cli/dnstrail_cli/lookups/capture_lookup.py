@@ -79,10 +79,10 @@ class CaptureLookup:
         else:
             apply_event(self._image, topic, event, live=False)
 
-    def get(self, key: str, at: float | None) -> LookupResult | None:
+    def get(self, key: str, at: float | None, connection: Connection | None = None) -> LookupResult | None:
         """Return the result of a lookup as of `at`, or of the end; times must not go back."""
         self.advance(at)
-        return self._image.get(key, at=None if at is None else _due(at))
+        return self._image.get(key, at=None if at is None else _due(at), connection=connection)
 
     def trails(self, key: str, connection: Connection, at: float | None) -> Trails | None:
         """Return the trails of a key as of `at`, or of the end; times must not go back."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,6 @@ from dnstrail_cli.lookups.options import cache_option, json_option
 
 _STATS_EXAMPLES = examples("dnstrail stats", "dnstrail stats --watch", "dnstrail stats --json | jq .lost")
 _HEALTH_EXAMPLES = examples("dnstrail health", "dnstrail health || systemctl status dnstrail-probe")
-
-
-_EVERY = 1.0  # seconds between two looks of --watch
 
 
 @click.command(epilog=_STATS_EXAMPLES)
@@ -39,20 +35,13 @@ def stats(as_json: bool, watch: bool, cache: str | None, run_dir: Path) -> None:
 
 def _watch(request: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     """Show the counters every second until the command is interrupted."""
-    counters = _every_second(request)
-    if as_json:
-        for data in counters:
-            click.echo(json_line(data))
-        return
-    from dnstrail_cli.lookups.live_table import show_live  # noqa: PLC0415 - imports rich, which JSON does without
+    from dnstrail_cli.lookups.live_table import every_second, rate_tables, show_live  # noqa: PLC0415 - imports rich
 
-    show_live(counters, time.monotonic)
-
-
-def _every_second(request: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for _ in repeat(None):
-        yield request()
-        time.sleep(_EVERY)
+    counters = every_second(request)
+    if not as_json:
+        show_live(partial(rate_tables, counters, time.monotonic))
+    for data in counters:
+        click.echo(json_line(data))
 
 
 @click.command(epilog=_HEALTH_EXAMPLES)

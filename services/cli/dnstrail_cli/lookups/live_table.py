@@ -1,9 +1,11 @@
-"""The live table of `dnstrail stats --watch`: counters and their rates."""
+"""Tables that take each other's place on a terminal, for `--watch`, and the table of counters and their rates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -13,23 +15,40 @@ from rich.text import Text
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail_cli.lookups.tables import flat_counters
 
-_AROUND = 3  # lines of the table that are no counters
+T = TypeVar("T")
+_AROUND = 3  # lines of a table that are no rows
+_EVERY = 1.0  # seconds between two looks
 
 
-def show_live(counters: Iterable[dict[str, Any]], monotonic: Callable[[], float]) -> None:
-    """Show each set of counters in place of the one before it; without a terminal, one below the other."""
+def every_second(look: Callable[[], T]) -> Iterator[T]:
+    """Yield what a function returns, every second."""
+    for _ in repeat(None):
+        yield look()
+        time.sleep(_EVERY)
+
+
+def show_live(tables: Callable[[int], Iterable[Table]]) -> None:
+    """Show each table in place of the one before it; without a terminal, one below the other.
+
+    `tables` receives the number of rows that fit.
+    """
     console = Console(markup=False, highlight=False, emoji=False)
-    earlier: dict[str, float] = {}
-    then = monotonic()
     with Live(console=console, auto_refresh=False) as live:
-        for data in counters:
-            now, present = monotonic(), numbers(data)
-            table = rate_table(present, earlier, now - then, console.height - _AROUND)
-            earlier, then = present, now
+        for table in tables(console.height - _AROUND):
             if console.is_terminal:
                 live.update(table, refresh=True)
             else:
                 console.print(table)
+
+
+def rate_tables(counters: Iterable[dict[str, Any]], monotonic: Callable[[], float], most: int) -> Iterator[Table]:
+    """Yield a table of the rates between each set of counters and the one before."""
+    earlier: dict[str, float] = {}
+    then = monotonic()
+    for data in counters:
+        now, present = monotonic(), numbers(data)
+        yield rate_table(present, earlier, now - then, most)
+        earlier, then = present, now
 
 
 def numbers(counters: dict[str, Any]) -> dict[str, float]:

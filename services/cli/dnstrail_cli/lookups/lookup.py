@@ -11,7 +11,7 @@ from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import escape_unprintable, json_line
-from dnstrail_cli.lookups.options import at_option, backend_options, json_option
+from dnstrail_cli.lookups.options import at_option, backend_options, connection_options, json_option
 from dnstrail_probe.options import STDIN
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _GET_EXAMPLES = examples(
     "dnstrail get --json --at -2h30m 192.0.2.1 | jq .dns_root",
     "dnstrail get --capture traffic.pcap --at 2026-11-01T12:00:00Z example.com",
     "tcpdump -w - port 53 | dnstrail get --capture - example.com",
+    "dnstrail get 192.0.2.1 --process 4711 --port 443",
     "dnstrail get --capture traffic.pcap - < keys.jsonl",
 )
 _TRAIL_EXAMPLES = examples(
@@ -37,19 +38,27 @@ _TRAIL_EXAMPLES = examples(
 @click.argument("keys", nargs=-1, required=True, metavar="KEY...")
 @at_option
 @json_option
+@connection_options
 @backend_options
 @click.pass_context
-def get(ctx: click.Context, keys: tuple[str, ...], at: float | None, as_json: bool, backend: Backend) -> None:
+def get(
+    ctx: click.Context,
+    keys: tuple[str, ...],
+    at: float | None,
+    as_json: bool,
+    connection: Connection,
+    backend: Backend,
+) -> None:
     """Look up names and addresses.
 
-    With --capture FILE and the one key "-", reads lines {"key": ..., "at": epoch}, sorted by "at", from stdin and
-    writes one JSON line for each. Exit codes: 0 found, 1 a key was not found, 2 wrong usage or no capture file, 3 no
-    cache answers.
+    The name of the connection to an address comes first, also if its answers are gone. With --capture FILE and the one
+    key "-", reads lines {"key": ..., "at": epoch}, sorted by "at", from stdin and writes one JSON line for each. Exit
+    codes: 0 found, 1 a key was not found, 2 wrong usage or no capture file, 3 no cache answers.
     """
     if STDIN in keys:
         _answer_stdin(keys, backend)
         return
-    found = backend.get(keys, at)
+    found = backend.get(keys, at, connection)
     for key, data in zip(keys, found, strict=True):
         if as_json:
             click.echo(json_line({"key": key, "found": data is not None, **(data or {})}))
@@ -63,31 +72,18 @@ def get(ctx: click.Context, keys: tuple[str, ...], at: float | None, as_json: bo
 @click.argument("key")
 @at_option
 @json_option
-@click.option("--client", metavar="ADDRESS", help="Client of the connection to explain: its address.")
-@click.option("--port", type=click.IntRange(0, 65535), help="Server port of the connection to explain.")
-@click.option("--source-port", type=click.IntRange(0, 65535), help="Client port of the connection to explain.")
-@click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Process of the connection to explain: its id.")
-@click.option("--container", metavar="ID", help="Container of the connection to explain: its id.")
+@connection_options
 @backend_options
 @click.pass_context
 def trail(
-    ctx: click.Context,
-    key: str,
-    at: float | None,
-    as_json: bool,
-    client: str | None,
-    port: int | None,
-    source_port: int | None,
-    process: int | None,
-    container: str | None,
-    backend: Backend,
+    ctx: click.Context, key: str, at: float | None, as_json: bool, connection: Connection, backend: Backend
 ) -> None:
     """Show how a name or an address was reached, with evidence.
 
     Each tree leads from a question to the key, the likeliest one first. Exit codes: 0 found, 1 not found, 2 wrong usage
     or no capture file, 3 no cache answers.
     """
-    found = backend.trail(key, Connection(process, container, _address(client), port, source_port), at)
+    found = backend.trail(key, connection, at)
     if found is None:
         click.echo(f"{escape_unprintable(key)}: not found", err=True)
         ctx.exit(NOT_FOUND)
@@ -112,12 +108,3 @@ def _show_found(key: str, data: dict[str, object] | None) -> None:
     from dnstrail_cli.lookups.tables import found_table, show  # noqa: PLC0415 - imports rich, which JSON does without
 
     show(found_table(key, data))
-
-
-def _address(client: str | None) -> str | None:
-    from dnstrail.dns.names import address_text  # noqa: PLC0415 - imports the decoder, which help does without
-
-    address = None if client is None else address_text(client)
-    if client is not None and address is None:
-        raise SettingsError(f"--client: {client!r} is no address")
-    return address

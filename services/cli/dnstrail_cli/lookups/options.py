@@ -1,4 +1,4 @@
-"""The options that lookups share: the time, the format of the output, and the backend."""
+"""The options that lookups share: the time, the format of the output, the connection, and the backend."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import run_dir_option
 from dnstrail_cli.lookups.timestamps import convert_moment
@@ -30,6 +31,30 @@ at_option = click.option(
 cache_option = click.option(
     "--cache", metavar="ADDRESS", help="Address of the cache (default: lookups.sock in the run-dir)."
 )
+
+
+def connection_options(command: Callable[..., T]) -> Callable[..., T]:
+    """Add the options that describe a connection, and call the command with it."""
+
+    @click.option("--client", metavar="ADDRESS", help="Client of the connection to explain: its address.")
+    @click.option("--port", type=click.IntRange(0, 65535), help="Server port of the connection to explain.")
+    @click.option("--source-port", type=click.IntRange(0, 65535), help="Client port of the connection to explain.")
+    @click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Process of the connection to explain: its id.")
+    @click.option("--container", metavar="ID", help="Container of the connection to explain: its id.")
+    @wraps(command)
+    def with_connection(
+        *args: Any,
+        client: str | None,
+        port: int | None,
+        source_port: int | None,
+        process: int | None,
+        container: str | None,
+        **others: Any,
+    ) -> T:
+        connection = Connection(process, container, _address(client), port, source_port)
+        return command(*args, connection=connection, **others)
+
+    return with_connection
 
 
 def backend_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -65,6 +90,15 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
             backend.close()
 
     return with_backend
+
+
+def _address(client: str | None) -> str | None:
+    from dnstrail.dns.names import address_text  # noqa: PLC0415 - imports the decoder, which help does without
+
+    address = None if client is None else address_text(client)
+    if client is not None and address is None:
+        raise SettingsError(f"--client: {client!r} is no address")
+    return address
 
 
 def _open(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
@@ -109,6 +111,7 @@ class Binder:
         if binding is None:
             return
         binding.client, binding.client_port = source
+        binding.connected = connected
         if binding.attempt is not None:
             binding.attempt.connected = connected
         if connected and binding.question is not None:
@@ -130,8 +133,15 @@ class Binder:
         """
         if connection.source_port is None and (not connection.process or connection.port is None):
             return None
-        found = (one for one in self.bindings.to(address) if one.is_open(at) and _is_meant(one, connection))
+        asked = self.identified(connection, at)
+        found = (one for one in self.bindings.to(address) if one.is_open(at) and _is_meant(one, asked))
         return next(found, None)
+
+    def identified(self, connection: Connection, at: int) -> Connection:
+        """Return a connection with the start of its process at a time: a pid is used again."""
+        if not connection.process or connection.starts is not None:
+            return connection
+        return replace(connection, starts=self.processes.starts_of(connection.process, at))
 
     def _candidate(self, stamp: int, opening: Opening, owner: Identity | None) -> tuple[Question | None, str]:
         """Return the question that a connection spends, and how it was found."""

@@ -53,11 +53,25 @@ class Binding:
     """A connection and the name that it means, "" if none is known.
 
     `by` states how the name was found. `stamp` is the time of the connection, and `ended` the time of its close or of
-    the end of its process. `question` is the question that it spent. `said` is the name that it sent itself, the
-    evidence of this, and its time.
+    the end of its process. `connected` states that its success was seen. `question` is the question that it spent.
+    `said` is the name that it sent itself, the evidence of this, and its time. `number` is its place among all
+    connections that were added.
     """
 
-    __slots__ = ("attempt", "by", "client", "client_port", "ended", "name", "opening", "question", "said", "stamp")
+    __slots__ = (
+        "attempt",
+        "by",
+        "client",
+        "client_port",
+        "connected",
+        "ended",
+        "name",
+        "number",
+        "opening",
+        "question",
+        "said",
+        "stamp",
+    )
 
     def __init__(self, stamp: int, opening: Opening, name: str, by: str) -> None:
         self.stamp = stamp
@@ -66,6 +80,8 @@ class Binding:
         self.by = by
         self.client = opening.client
         self.client_port = opening.client_port
+        self.connected = False
+        self.number = 0
         self.ended: int | None = None
         self.question: Question | None = None
         self.attempt: Attempt | None = None
@@ -86,7 +102,7 @@ class Bindings:
     """The open connections, and for `history` ns the ended ones, which lookups of a past time still find.
 
     Beyond `most` connections the one that ended first is evicted, else the one opened first; counted as
-    `evicted_bindings`.
+    `evicted_bindings`. `added` is the number of the last connection that was added.
     """
 
     def __init__(self, most: int, history: int, counters: Counts) -> None:
@@ -98,17 +114,20 @@ class Bindings:
         self._by_process: dict[Identity, dict[Binding, None]] = {}
         self._ended: deque[Binding] = deque()
         self._held = 0
+        self.added = 0
 
     def __len__(self) -> int:
         return self._held
 
-    def __iter__(self) -> Iterator[Binding]:
-        """Yield the connections that are open, the first opened first."""
-        return (binding for binding in self._by_socket.values() if binding.ended is None)
+    def open_after(self, number: int) -> Iterator[Binding]:
+        """Yield the connections that are open and have a greater number, the first added first."""
+        return (one for one in self._by_socket.values() if one.number > number and one.ended is None)
 
     def add(self, binding: Binding) -> None:
         """Add a connection. A socket that connects again has ended its connection before."""
         self.forget(binding.stamp)
+        self.added += 1
+        binding.number = self.added
         before = self._by_socket.pop(binding.opening.socket, None)
         if before is not None:
             self._end(before, binding.stamp)

@@ -12,7 +12,6 @@ from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.view import View
 from dnstrail.image.walk import Up
 
-STATES = LIVE, GRACE, EXPIRED = "live", "grace", "expired"
 MAX_PATHS = 512  # to one key, the last answered first; more are left out
 MAX_STEPS = 32  # of one path; resolvers follow about ten aliases
 

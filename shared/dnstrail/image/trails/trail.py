@@ -15,8 +15,9 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
 from dnstrail.image.record import Record, Root
+from dnstrail.image.result import EXPIRED, GRACE, LIVE, STATES
 from dnstrail.image.trails.asker import Asker, askers
-from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths
+from dnstrail.image.trails.path import Path, answers_of, find_paths
 from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
 from dnstrail.image.view import NEVER, View
@@ -164,6 +165,17 @@ def _state_of(view: View, path: Path) -> str:
         for record in path.records
         for place, edge in enumerate(record.edges)
         if asked in ("", edge[0], edge[2])
+    )
+    return _state(view, max(ends, default=NEVER))
+
+
+def state_of_answers(view: View, root: Root, address: str) -> str:
+    """Return the state of what the held answers of a root state about an address."""
+    ends = (
+        _seen(view, record, place)[1]
+        for record in root.records()
+        for place in record.leading_to(address)
+        if record.edges[place][2] == address
     )
     return _state(view, max(ends, default=NEVER))
 

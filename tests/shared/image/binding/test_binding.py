@@ -9,6 +9,7 @@ from builders.dns_builders import t
 from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Process
 from dnstrail.connection import Connection
 from dnstrail.image.apply import apply_event
+from dnstrail.image.result import LookupResult
 
 FIRST, SECOND, MAIN = thread(APP, 71), thread(APP, 72), thread(APP, 70)
 CHILD = Process(80, "child", parent_pid=70, thread_id=80, start_time=t(-50))
@@ -115,7 +116,7 @@ def test_without_a_candidate_the_last_question_counts(host):
 def test_nothing_is_known_of_an_unknown_address(host):
     """A connection to an address that nobody asked for is bound to no name."""
     assert host.opens(0, OTHER) == ""
-    assert list(host.image.binder.bindings)
+    assert list(host.image.binder.bindings.open_after(0))
 
 
 # Several attempts for one name
@@ -287,6 +288,55 @@ def test_an_open_connection_keeps_its_name(opened, described):
     assert (trail.state, trail.steps, trail.asked, trail.rival) == ("expired", [], [], False)
 
 
+@DESCRIBED
+def test_a_lookup_finds_an_open_connection(opened, described):
+    """A lookup of the address with the connection finds its name ten times as long as all that held the answer."""
+    connection, late = Connection(**described), t(10 * (5 + 1 + 4) + 1)
+    found = opened.image.get(SHARED, now=late, connection=connection)
+    assert found == LookupResult([SHARED], ["one"], "one", "expired")
+    assert opened.image.get(SHARED, now=late) is None
+    assert opened.image.get("one", now=late, connection=connection) is None
+
+
+@pytest.mark.parametrize("described", [{"process": 71, "port": 443}, {"port": 443}, {"source_port": 1}])
+def test_a_lookup_for_another_connection_is_as_before(opened, described):
+    """The connection of another process, or an ambiguous one, changes nothing in a lookup."""
+    opened.asks(99, "two")
+    connection = Connection(**described)
+    assert opened.image.get(SHARED, now=t(100), connection=connection) == opened.image.get(SHARED, now=t(100))
+
+
+def test_a_lookup_puts_the_name_of_the_connection_first(host):
+    """The bound name is the root, the live chain from it follows, and then the other names."""
+    host.asks(0, "one").asks(0.1, "two")
+    assert host.opens(1) == "one"
+    assert host.image.get(SHARED, now=t(2)).dns_queries == ["two", "one"]
+    found = host.image.get(SHARED, now=t(2), connection=Connection(source_port=50000))
+    assert (found.dns_root, found.dns_queries, found.state) == ("one", ["one", "two"], "live")
+
+
+def test_a_lookup_after_the_close_finds_nothing(opened):
+    """The close removes the name from lookups of now, and leaves it in lookups of before."""
+    opened.closes(101)
+    connection = Connection(source_port=50000)
+    assert opened.image.get(SHARED, now=t(102), connection=connection) is None
+    past = opened.image.get(SHARED, at=t(100.5), connection=connection)
+    assert (past.dns_root, past.history) == ("one", True)
+    before = opened.image.get(SHARED, at=t(3), connection=connection)
+    assert (before.dns_root, before.history) == ("one", False)
+
+
+def test_a_lookup_for_a_recycled_pid_finds_nothing(opened):
+    """A process with the pid of an ended one has no part in its connection."""
+    opened.exits(101)
+    again = Process(70, "other", parent_pid=7, thread_id=70, start_time=t(102))
+    opened.execs(102, again)
+    connection = Connection(process=70, port=443)
+    assert opened.image.get(SHARED, now=t(103), connection=connection) is None
+    assert opened.connects(104, by=again) == ""
+    assert opened.image.get(SHARED, now=t(105), connection=connection) is None
+
+
 def test_an_open_connection_names_only_itself(opened):
     """A description that fits other connections as well finds no binding, nor does that of another connection."""
     for described in ({}, {"port": 443}, {"process": 70}, {"client": "10.0.0.2"}, {"process": 71, "port": 443}):
@@ -311,7 +361,7 @@ def test_a_failed_attempt_is_no_open_connection(host):
     host.asks(0, "one")
     host.connects(1)
     host.concludes(1.1, connected=False)
-    assert [*host.image.binder.bindings] == []
+    assert [*host.image.binder.bindings.open_after(0)] == []
     assert host.bound(2, process=70, port=443) == ""
 
 
@@ -320,7 +370,7 @@ def test_a_socket_that_connects_again_has_one_connection(host):
     host.asks(0, "one", OTHER).asks(0.1, "two")
     host.connects(1, OTHER)
     host.apply(NET_TCP_CONNECT, 2, host.flow(SHARED, 443), APP, dst=SHARED, dst_port=443)
-    assert [binding.name for binding in host.image.binder.bindings] == ["two"]
+    assert [binding.name for binding in host.image.binder.bindings.open_after(0)] == ["two"]
 
 
 def test_the_connection_that_ended_first_is_evicted_first():
@@ -330,7 +380,7 @@ def test_the_connection_that_ended_first_is_evicted_first():
     host.opens(1)
     host.closes(2)
     host.opens(3)
-    assert [binding.stamp for binding in host.image.binder.bindings] == [t(0), t(3)]
+    assert [binding.stamp for binding in host.image.binder.bindings.open_after(0)] == [t(0), t(3)]
     assert host.image.counters["evicted_bindings"] == 1
 
 

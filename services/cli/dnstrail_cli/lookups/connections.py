@@ -1,0 +1,96 @@
+"""`dnstrail connections`: the open connections, each with its process and the name that it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
+from dnstrail.process.terminal import json_line
+from dnstrail_cli.lookups.options import cache_option, json_option
+
+if TYPE_CHECKING:
+    from dnstrail_cli.lookups.backend import CacheBackend
+
+_EXAMPLES = examples(
+    "dnstrail connections",
+    "dnstrail connections --process 4711 --rivals",
+    "dnstrail connections --container web --watch",
+    "dnstrail connections --json | jq 'select(.name == \"\")'",
+)
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Only the connections of this process id.")
+@click.option("--container", metavar="ID", help="Only those of this container: its name, or the beginning of its id.")
+@click.option("--rivals", is_flag=True, help="Show the other names of each address, the likeliest first.")
+@click.option("--watch", is_flag=True, help="Show the connections again every second.")
+@json_option
+@cache_option
+@run_dir_option
+@click.pass_context
+def connections(
+    ctx: click.Context,
+    process: int | None,
+    container: str | None,
+    rivals: bool,
+    watch: bool,
+    as_json: bool,
+    cache: str | None,
+    run_dir: Path,
+) -> None:
+    """Show the open TCP connections, each with its process and its name.
+
+    The cache knows the connections that were made since it runs. Exit codes: 0 ok, 1 nothing is open of the process or
+    container that was named, 3 no cache answers.
+    """
+    from dnstrail_cli.lookups.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+
+    with closing(CacheBackend(cache, run_dir)) as backend:
+        look = partial(open_connections, backend, process=process, container=container, rivals=rivals)
+        if watch:
+            _watch(look, rivals=rivals, as_json=as_json)
+        found = look()
+    _show(found, rivals=rivals, as_json=as_json)
+    if not found and (process is not None or container is not None):
+        ctx.exit(NOT_FOUND)
+
+
+def open_connections(backend: CacheBackend, **asked: object) -> list[dict[str, Any]]:
+    """Return all pages of the open connections."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = backend.request("connections", cursor=cursor, **asked)
+        found += page["connections"]
+        cursor = page["next"]
+        if not cursor:
+            return found
+
+
+def _watch(look: partial[list[dict[str, Any]]], *, rivals: bool, as_json: bool) -> None:
+    """Show the connections every second until the command is interrupted."""
+    from dnstrail_cli.lookups.connection_table import connection_table  # noqa: PLC0415 - imports rich
+    from dnstrail_cli.lookups.live_table import every_second, show_live  # noqa: PLC0415 - as above
+
+    looks: Iterator[list[dict[str, Any]]] = every_second(look)
+    if not as_json:
+        show_live(lambda most: (connection_table(found, most, rivals=rivals) for found in looks))
+    for found in looks:
+        _show(found, rivals=rivals, as_json=as_json)
+
+
+def _show(found: list[dict[str, Any]], *, rivals: bool, as_json: bool) -> None:
+    if as_json:
+        for connection in found:
+            click.echo(json_line(connection))
+        return
+    from dnstrail_cli.lookups.connection_table import connection_table  # noqa: PLC0415 - imports rich
+    from dnstrail_cli.lookups.tables import show  # noqa: PLC0415 - as above
+
+    show(connection_table(found, len(found), rivals=rivals))

@@ -1,0 +1,102 @@
+"""`dnstrail connections`: the table, its pages and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from rich.console import Console
+
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.protocol.batches import unpack
+from dnstrail.protocol.lookups import encode_data
+from dnstrail_cli.lookups.connection_table import age_text, connection_table
+from live.processes import dnstrail, started
+from live.workers import answering, short_folder
+
+ONE = {
+    "host": "h", "process_id": 70, "process_name": "app", "executable": "/bin/app", "container_id": "",
+    "container_name": "", "client": "10.0.0.2", "client_port": 50000, "address": "192.0.2.1", "port": 443,
+    "name": "one.example", "bound": "thread", "state": "live", "connected": True, "since": 1.0, "age": 42.0,
+    "rivals": [],
+}  # fmt: skip
+
+
+def connections_of(*pages):
+    """Return a cache that answers `connections` with these pages, and no process 71."""
+
+    def reply(body):
+        asked = unpack(body)
+        if asked.get("process") == 71:
+            return encode_data({"connections": [], "next": ""})
+        place = int(asked["cursor"].split()[0] if asked["cursor"] else 0)
+        following = f"{place + 1} {len(pages)}" if place + 1 < len(pages) else ""
+        return encode_data({"connections": pages[place], "next": following})
+
+    return reply
+
+
+def drawn(found, most=10, *, rivals=False):
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(connection_table(found, most, rivals=rivals))
+    return [line.split() for line in shown.get().splitlines()]
+
+
+def test_the_table_names_each_connection():
+    """A row has age, process, container, name, address and state; unknown values are dashes."""
+    v6 = {**ONE, "address": "2001:db8::1", "container_id": "abcdef0123456789", "name": "", "state": "", "process_id": 0}
+    assert drawn([ONE, {**v6, "connected": False}])[1:] == [
+        ["42s", "app(70)", "-", "one.example", "192.0.2.1:443", "live"],
+        ["42s", "-", "abcdef012345", "-", "[2001:db8::1]:443", "no", "name,", "attempted"],
+    ]
+
+
+def test_rivals_are_a_column_on_request():
+    """With rivals, the other names are in a column of their own."""
+    assert drawn([{**ONE, "rivals": ["two", "three"]}], rivals=True)[1][-2:] == ["two", "three"]
+
+
+def test_the_last_opened_are_shown():
+    """If the terminal has too few lines, the connections opened last are shown, with the number of the others."""
+    lines = drawn([{**ONE, "name": name} for name in ("a", "b", "c")], 1)
+    assert (lines[1][3], lines[2][0]) == ("c", "2")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(-1, "0s"), (59.4, "59s"), (60, "1m"), (7200, "2h"), (200000, "2d")])
+def test_an_age_has_its_largest_unit(seconds, text):
+    """An age is shown in its largest whole unit."""
+    assert age_text(seconds) == text
+
+
+def test_all_pages_are_shown_and_escaped():
+    """The command asks for all pages, and shows control bytes of strangers as text."""
+    hostile = {**ONE, "name": "\x1b[31m[red]", "process_name": "a\nb"}
+    with short_folder() as folder, answering(lookups_address(folder), connections_of([ONE], [hostile])):
+        done = dnstrail("connections", "--run-dir", folder, COLUMNS="200")
+        as_json = dnstrail("connections", "--json", "--run-dir", folder)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
+    assert "\\x1b[31m[red]" in done.stdout
+    assert "\x1b" not in done.stdout + as_json.stdout
+    assert [json.loads(line) for line in as_json.stdout.splitlines()] == [ONE, hostile]
+
+
+@pytest.mark.parametrize(("options", "code"), [([], 0), (["--process", "70"], 0), (["--process", "71"], 1)])
+def test_nothing_of_a_named_process_is_code_1(options, code):
+    """The command exits with 1 if the process that it names has no open connection."""
+    with short_folder() as folder, answering(lookups_address(folder), connections_of([ONE])):
+        assert dnstrail("connections", *options, "--run-dir", folder).returncode == code
+
+
+def test_watching_goes_on_until_it_is_interrupted():
+    """With --watch the connections are shown again and again, until Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    with (
+        short_folder() as folder,
+        answering(lookups_address(folder), connections_of([ONE])),
+        started("connections", "--watch", "--json", "--run-dir", folder) as watching,
+    ):
+        assert [json.loads(watching.stdout.readline()) for _ in range(2)] == [ONE, ONE]
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 130
