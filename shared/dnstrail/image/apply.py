@@ -71,8 +71,9 @@ def _apply_connection(image: Image, stamp: int, event: Captured, host: str) -> N
     port, address = event.args.get("dst_port"), address_text(str(event.args.get("dst", "")))
     if address is None or not isinstance(port, int):
         return
-    client_port = event.flow.source_port if event.flow else 0
-    opening = Opening(socket_key(event, host), address, port, host, event.process, _client(event), client_port)
+    client_port, namespace = (event.flow.source_port, event.flow.namespace) if event.flow else (0, 0)
+    key = socket_key(event, host)
+    opening = Opening(key, address, port, host, event.process, _client(event), client_port, namespace)
     image.note_connection(stamp, connection_of(opening), address)
     image.binder.connect(stamp, opening)
 

@@ -15,7 +15,7 @@ from builders.trail_helpers import CLIENT
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
-from dnstrail.image.binding.resolver_pools import ResolverPools
+from dnstrail.image.binding.namespaces import Namespaces
 from dnstrail.image.parties import Doubts
 from dnstrail.image.queries import Query, Side
 from dnstrail.image.trails.server_names import ServerNameTable
@@ -204,11 +204,11 @@ def questions_for_one_name(count: int) -> tuple[int, Counter[str]]:
     return len(host.image.binder.waiting), host.image.counters
 
 
-def threads_that_asked(count: int) -> tuple[int, Counter[str]]:
-    pools = ResolverPools(Counter())
+def namespaces(count: int) -> tuple[int, Counter[str]]:
+    found = Namespaces(Counter())
     for number in range(count):
-        pools.returned(("", 70, 0), number)
-    return len(pools), pools.counters
+        found.connected("", number, SHARED6)
+    return len(found), found.counters
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ TABLES = [
     Table(names_that_a_process_asked, 256, "evicted_questions"),
     Table(questions_for_one_name, 64, "evicted_questions"),
     Table(answers_of_a_process, 1024, "evicted_questions"),
-    Table(threads_that_asked, 4096, "evicted_resolver_threads"),
+    Table(namespaces, 4096, "evicted_namespaces"),
     Table(server_names, 65_536, "evicted_server_names"),
     Table(server_names_of_an_address, 64, "evicted_server_names"),
 ]

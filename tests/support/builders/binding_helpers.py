@@ -71,10 +71,13 @@ class Host:
         payload = by_hand(query(name)[12:], record(b"\xc0\x0c", A, packed(address), 60))
         self.dns(after, payload, back(self._asking()), by)
 
-    def connects(self, after: float, address: str = SHARED, by: Process = APP, *, port: int = 443) -> str:
+    def connects(
+        self, after: float, address: str = SHARED, by: Process = APP, *, port: int = 443, namespace: int = 1
+    ) -> str:
         """Let a process connect; return the name that the connection means."""
         self.socket = next(self._sockets)
-        self.apply(NET_TCP_CONNECT, after, self.flow(address, port), by, dst=address, dst_port=port)
+        flow = replace(self.flow(address, port), namespace=namespace)
+        self.apply(NET_TCP_CONNECT, after, flow, by, dst=address, dst_port=port)
         return self.binding.name
 
     def concludes(self, after: float, socket: int = 0, *, connected: bool = True) -> None:

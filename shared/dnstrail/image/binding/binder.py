@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
-from dnstrail.image.answer import Answer
+from dnstrail.image.answer import Answer, Circumstances
 from dnstrail.image.binding.arrivals import Arrivals
 from dnstrail.image.binding.bindings import (
+    BY_DAEMON,
     BY_LAST,
     BY_PARENT,
     BY_PROCESS,
@@ -23,9 +24,9 @@ from dnstrail.image.binding.bindings import (
     Opening,
     SocketKey,
 )
+from dnstrail.image.binding.namespaces import Namespaces
 from dnstrail.image.binding.processes import Identity, Processes, identity_of
-from dnstrail.image.binding.resolver_pools import ResolverPools
-from dnstrail.image.binding.scope import last_question
+from dnstrail.image.binding.scope import SOON, last_question
 from dnstrail.image.binding.sinkhole import is_sinkhole
 from dnstrail.image.binding.waiting import Attempt, Question, WaitingQuestions, candidate
 from dnstrail.image.bounds import Bounds
@@ -41,19 +42,25 @@ _HINTS = (Kind.SVCB, Kind.HTTPS)  # their targets are names, or addresses that t
 class Binder:
     """The processes, the questions that wait for a connection, and the connections with their names.
 
-    A connection spends the question of its own thread, else the oldest of its process, else the oldest of the parent
-    process. Without any it means the last question of the narrowest scope, and spends nothing.
+    A connection spends the question of its own thread, else the oldest of its process, else of the parent process, else
+    of a daemon that asks for others. Without any it means the last question of the narrowest scope, and spends nothing.
     """
 
     def __init__(self, graph: Graph, bounds: Bounds, counters: Counts) -> None:
         self.processes = Processes(bounds.processes, counters)
         self.waiting = WaitingQuestions(bounds.questions, counters)
         self.arrivals = Arrivals(counters)
-        self.pools = ResolverPools(counters)
+        self.namespaces = Namespaces(counters)
         self.bindings = Bindings(bounds.connections, bounds.history_ns, counters)
         self._graph = graph
         self._grace = bounds.grace_ns
         self._most = bounds.questions
+
+    def asked(self, circumstances: Circumstances) -> None:
+        """Note the network namespace in which a process sent a query."""
+        flow, process = circumstances.flow, circumstances.process
+        if flow is not None and flow.egress and process is not None:
+            self.namespaces.asked(circumstances.host, flow.namespace, process)
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
         """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
@@ -114,6 +121,8 @@ class Binder:
         binding.connected = connected
         if binding.attempt is not None:
             binding.attempt.connected = connected
+        if connected:
+            self.namespaces.connected(binding.opening.host, binding.opening.namespace, binding.opening.address)
         if connected and binding.question is not None:
             self.waiting.drop_reached(binding.question.owner, binding.name)
             binding.question = binding.attempt = None
@@ -145,18 +154,32 @@ class Binder:
 
     def _candidate(self, stamp: int, opening: Opening, owner: Identity | None) -> tuple[Question | None, str]:
         """Return the question that a connection spends, and how it was found."""
-        address, process = opening.address, opening.process
+        process = opening.process
         if owner is None or process is None:
             return None, UNKNOWN
-        questions = self._questions(owner)
-        question = candidate(questions, address, stamp, opening.thread, pool=self.pools.has(owner))
+        question = self._first(self._questions(owner), stamp, opening, opening.thread)
         if question is not None:
             return question, BY_THREAD if opening.thread in question.threads else BY_PROCESS
-        parent = None if is_sinkhole(address) else self.processes.parent_of(opening.host, process)
-        if parent is None:
+        if is_sinkhole(opening.address):
             return None, UNKNOWN
-        questions = self._questions(parent)
-        return candidate(questions, address, stamp, 0, pool=self.pools.has(parent)), BY_PARENT
+        parent = self.processes.parent_of(opening.host, process)
+        if parent is not None:
+            question = self._first(self._questions(parent), stamp, opening)
+        return (self._of_daemon(stamp, opening), BY_DAEMON) if question is None else (question, BY_PARENT)
+
+    def _of_daemon(self, stamp: int, opening: Opening) -> Question | None:
+        """Return the question of a daemon that a connection of another process spends: it was answered within SOON."""
+        for daemon in self.namespaces.of(opening.host, opening.namespace).daemons.values():
+            questions = self._questions(daemon)
+            recent = (one for one in questions if one.attempts or one.was_given(opening.address, stamp, SOON))
+            question = self._first(recent, stamp, opening, opening.thread)
+            if question is not None:
+                return question
+        return None
+
+    def _first(self, questions: Iterable[Question], stamp: int, opening: Opening, thread: int = 0) -> Question | None:
+        ipv6 = self.namespaces.of(opening.host, opening.namespace).uses_ipv6
+        return candidate(questions, opening.address, stamp, thread, ipv6=ipv6)
 
     def _questions(self, owner: Identity) -> Iterable[Question]:
         """Return the questions of a process, with what has arrived since the last call."""
@@ -165,7 +188,6 @@ class Binder:
                 self._ask(owner, *arrival)
             else:
                 self.waiting.returned(owner, *arrival)
-                self.pools.returned(owner, arrival[0])
         return self.waiting.of(owner)
 
     def _ask(self, owner: Identity, answer: Answer, sighting: Sighting, asked: int) -> None:

@@ -15,7 +15,7 @@ from dnstrail.image.counts import Counts
 
 SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of the connection
 _Key = TypeVar("_Key")
-BY_THREAD, BY_PROCESS, BY_PARENT, BY_LAST, UNKNOWN = "thread", "process", "parent", "last", ""
+BY_THREAD, BY_PROCESS, BY_PARENT, BY_DAEMON, BY_LAST, UNKNOWN = "thread", "process", "parent", "daemon", "last", ""
 SAID = ("sni", "host")  # the connection itself sent the name
 
 
@@ -37,6 +37,7 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     process: Process | None = None
     client: str = ""
     client_port: int = 0
+    namespace: int = 0
 
     @property
     def identity(self) -> Identity | None:

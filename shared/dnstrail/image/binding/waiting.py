@@ -61,6 +61,15 @@ class Question:
         since, until = self.given.get(address, (stamp, stamp))
         return since <= stamp < until
 
+    def was_given(self, address: str, stamp: int, within: int) -> bool:
+        """Return whether an answer gave an address at most so long before."""
+        given = self.given.get(address)
+        return given is not None and stamp - given[0] <= within
+
+    def gave_ipv6(self, stamp: int) -> bool:
+        """Return whether it waits for its first connection, and an answer had given an address of IPv6 by then."""
+        return not self.attempts and any(":" in address and self.gave(address, stamp) for address in self.given)
+
     def readiness(self, address: str, stamp: int) -> int | None:
         """Return the readiness for a connection to an address; None if the question is no candidate.
 
@@ -180,37 +189,33 @@ class WaitingQuestions:
 
 
 def candidate(
-    questions: Iterable[Question], address: str, stamp: int, thread: int, *, pool: bool = False
+    questions: Iterable[Question], address: str, stamp: int, thread: int, *, ipv6: bool = False
 ) -> Question | None:
     """Return the question of a process that a connection most likely means: of its thread, else the oldest.
 
-    In a process with a pool of resolver threads the oldest is the question whose thread returned first.
-    A thread that asked another name after an attempt failed has given up the name before. `thread` is 0 for a
-    connection of another process.
+    The oldest is the one whose thread returned first, else the one that was asked first. A thread that asked another
+    name after an attempt failed has given up the name before. `thread` is 0 for a connection of another process.
+    `ipv6` states that clients begin with IPv6 where a name has it.
     """
-    held = [*questions]
-    pool = pool or _share_threads(held, stamp)
-    ready = [(readiness, each) for each in held if (readiness := each.readiness(address, stamp)) is not None]
+    ready = [(readiness, each) for each in questions if (readiness := each.readiness(address, stamp)) is not None]
     own = (each.asked for readiness, each in ready if readiness == WAITING and thread in each.threads)
     latest = max(own, default=0)
-    orders = [_order(each, readiness, thread, latest, pool=pool) for readiness, each in ready]
+    later = ipv6 and ":" not in address
+    orders = [
+        (*_likelihood(each, readiness, thread, latest), later and each.gave_ipv6(stamp), each.returned, each.asked)
+        for readiness, each in ready
+    ]
     return ready[orders.index(min(orders))][1] if orders else None
 
 
-def _share_threads(questions: Iterable[Question], stamp: int) -> bool:
-    """Return whether a thread had asked several of these questions by then."""
-    threads = [thread for each in questions if each.asked <= stamp for thread in each.threads]
-    return len(threads) > len(set(threads))
-
-
-def _order(question: Question, readiness: int, thread: int, latest: int, *, pool: bool) -> tuple[bool, int, int, int]:
+def _likelihood(question: Question, readiness: int, thread: int, latest: int) -> tuple[bool, int]:
     own = thread in question.threads and readiness != REPEATED
     if readiness == AGAIN:
         last = question.attempts[-1]
         own = own or last.thread == thread
         if last.connected is False and last.stamp < latest:
             readiness = MAYBE
-    return not own, readiness, question.returned if pool else 0, question.asked
+    return not own, readiness
 
 
 def _same(questions: list[Question], rdtype: int, asked: int, thread: int) -> Question | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dnstrail.connection import Connection
-from dnstrail.image.binding.bindings import BY_LAST, BY_PARENT, BY_PROCESS, BY_THREAD, SAID, Meaning
+from dnstrail.image.binding.bindings import BY_DAEMON, BY_LAST, BY_PARENT, BY_PROCESS, BY_THREAD, SAID, Meaning
 from dnstrail.image.binding.scope import ANY_SCOPE, SCOPES, SOON, led_to, scope_of
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails.path import Path, answers_of
@@ -16,6 +16,7 @@ BOUND = {
     BY_THREAD: "bound to the connection: its thread asked",
     BY_PROCESS: "bound to the connection: the oldest question of its process",
     BY_PARENT: "bound to the connection: the oldest question of the parent process",
+    BY_DAEMON: "bound to the connection: the oldest question of a daemon that asks for others",
     BY_LAST: "bound to the connection: the last question of the narrowest scope",
     **{evidence: f"the connection itself sent this server name ({evidence})" for evidence in SAID},
 }

@@ -40,28 +40,39 @@ def test_the_order_is_the_order_of_asking(host):
     assert [host.opens(0.1, by=MAIN), host.opens(0.11, by=MAIN)] == ["one", "two"]
 
 
-def test_a_thread_for_each_lookup_keeps_the_order_of_asking(host):
-    """A client with a thread for each lookup, as libcurl, connects in the order of asking."""
-    host.asks(0, "one", by=FIRST).asks(0.01, "two", by=SECOND)
+def test_a_process_connects_in_the_order_in_which_its_threads_return(host):
+    """The oldest question is the one whose thread had its answers first, then those whose threads did not return."""
+    host.asks(0, "one", by=FIRST).asks(0.01, "two", by=SECOND).asks(0.02, "three", by=thread(APP, 73))
     host.returns(0.05, SECOND)
     host.returns(0.06, FIRST)
-    assert [host.opens(0.1, by=MAIN), host.opens(0.11, by=MAIN)] == ["one", "two"]
+    assert [host.opens(0.1 + number / 100, by=MAIN) for number in range(3)] == ["two", "one", "three"]
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["it asked before", "it asks now"])
-def test_a_pool_hands_over_in_the_order_of_returning(host, before):
-    """A client with a pool of threads, as Node, connects in the order in which the threads have their answers."""
-    if before:
-        for after in (0, 1):
-            host.asks(after, "before", OTHER, by=FIRST)
-            host.returns(after + 0.5, FIRST)
-            assert host.opens(after + 0.6, OTHER, MAIN) == "before"
-    host.asks(2, "one", by=FIRST).asks(2.01, "two", by=SECOND)
-    host.returns(2.05, SECOND)
-    host.returns(2.06, FIRST)
-    if not before:
-        host.asks(2.061, "three", by=SECOND, answered=0.5)
-    assert [host.opens(2.1, by=MAIN), host.opens(2.11, by=MAIN)] == ["two", "one"]
+def test_a_program_begins_with_ipv6_where_it_works(host):
+    """A connection over IPv4 means a question without IPv6 addresses, once IPv6 has worked in its network namespace."""
+    host.asks(0, "other", SHARED6)
+    assert host.opens(0.1, SHARED6) == "other"
+    host.asks(1, "dual", SHARED, SHARED6, by=FIRST).asks(1.01, "plain", by=SECOND)
+    assert [host.opens(1.1, by=MAIN), host.opens(1.11, SHARED6, by=MAIN)] == ["plain", "dual"]
+
+
+def test_a_program_begins_with_either_family_where_ipv6_does_not_work(host):
+    """Without a connection over IPv6 the oldest question comes first, whatever addresses it has."""
+    host.asks(0, "other", SHARED6)
+    host.connects(0.1, SHARED6)
+    host.concludes(0.2, connected=False)
+    host.asks(1, "dual", SHARED, SHARED6, by=FIRST).asks(1.01, "plain", by=SECOND)
+    assert [host.opens(1.1, by=MAIN), host.opens(1.11, by=MAIN)] == ["dual", "plain"]
+
+
+def test_a_later_attempt_may_use_ipv4(host):
+    """A name whose IPv6 address failed is tried over IPv4, before another name."""
+    host.asks(0, "other", SHARED6)
+    assert host.opens(0.1, SHARED6) == "other"
+    host.asks(1, "dual", SHARED, SHARED6, by=FIRST).asks(1.01, "plain", by=SECOND)
+    assert host.connects(1.1, SHARED6, by=MAIN) == "dual"
+    host.concludes(1.11, connected=False)
+    assert [host.opens(1.12, by=MAIN), host.opens(1.13, by=MAIN)] == ["dual", "plain"]
 
 
 def test_an_answer_that_has_not_come_is_no_candidate(host):

@@ -1,0 +1,63 @@
+"""The network namespaces of connections: the daemons that ask for their programs, and whether IPv6 works in them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from dnstrail.captured import Process
+from dnstrail.image.binding.processes import Identity
+from dnstrail.image.counts import Counts
+
+DAEMONS: Final = ("nscd", "systemd-resolve")  # the C library asks them over a socket of their own (nsswitch.conf)
+MAX_NAMESPACES: Final = 4096  # beyond it the one that was noted longest ago is evicted
+
+
+class Namespace:
+    """One network namespace: the last daemon of each name, and whether a connection over IPv6 has succeeded."""
+
+    __slots__ = ("daemons", "uses_ipv6")
+
+    def __init__(self) -> None:
+        self.daemons: dict[str, Identity] = {}
+        self.uses_ipv6 = False
+
+
+_UNKNOWN: Final = Namespace()
+
+
+class Namespaces:
+    """The namespaces with a daemon or with IPv6, by host and number. Evictions are counted as `evicted_namespaces`."""
+
+    def __init__(self, counters: Counts) -> None:
+        self.counters = counters
+        self._of: OrderedDict[tuple[str, int], Namespace] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def of(self, host: str, number: int) -> Namespace:
+        """Return a namespace, or one without daemons and IPv6."""
+        return self._of.get((host, number), _UNKNOWN)
+
+    def asked(self, host: str, number: int, process: Process) -> None:
+        """Note that a process of a namespace asks, which matters if it is a daemon."""
+        if process.name in DAEMONS:
+            self._noted(host, number).daemons[process.name] = (host, process.pid, process.start_time)
+
+    def connected(self, host: str, number: int, address: str) -> None:
+        """Note that a connection to an address succeeded."""
+        if ":" in address:
+            self._noted(host, number).uses_ipv6 = True
+
+    def _noted(self, host: str, number: int) -> Namespace:
+        key = host, number
+        found = self._of.get(key)
+        if found is None:
+            found = self._of[key] = Namespace()
+            if len(self._of) > MAX_NAMESPACES:
+                self._of.popitem(last=False)
+                self.counters["evicted_namespaces"] += 1
+        else:
+            self._of.move_to_end(key)
+        return found
