@@ -15,6 +15,7 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
 from dnstrail.image.record import Record, Root
+from dnstrail.image.shards import Shards
 from dnstrail.image.trails.asker import Asker, askers
 from dnstrail.image.trails.path import EXPIRED, GRACE, LIVE, STATES, Path, answers_of, find_paths
 from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
@@ -73,7 +74,7 @@ class Trails(msgspec.Struct, frozen=True):
 def find_trails(
     view: View,
     held: View,
-    roots: dict[str, Root],
+    roots: Shards[Root],
     key: str,
     nodes: int,
     connection: Connection,
