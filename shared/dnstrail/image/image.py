@@ -80,7 +80,7 @@ class Image:
         self.live = False
 
     def __len__(self) -> int:
-        return len(self.store.places.roots)
+        return self.store.places.held
 
     @property
     def forgotten(self) -> int | None:
@@ -89,7 +89,7 @@ class Image:
 
     def roots(self) -> list[str]:
         """Return the questions that hold a place, in the order in which they give it up; sweep first."""
-        self.sweep(len(self.store.places.roots) + 1)
+        self.sweep(self.store.places.held + 1)
         return [root.name for root in self.store.places]
 
     def advance(self, now: int) -> None:

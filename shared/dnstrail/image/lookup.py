@@ -11,6 +11,7 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.pointers import look_up_pointers, reverse_records
 from dnstrail.image.record import Record, Root
 from dnstrail.image.result import EXPIRED, LookupResult
+from dnstrail.image.shards import Shards
 from dnstrail.image.usual_lookup import MOST, look_up_usual
 from dnstrail.image.view import NEVER, View
 from dnstrail.image.walk import Down, Up
@@ -18,7 +19,7 @@ from dnstrail.image.walk import Down, Up
 _LEAST: Final = 64  # records that each lookup may read for its origin, whatever other lookups of its request have read
 
 
-def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
+def look_up(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
     """Look up a key in canonical form, and return the result with the root by whose answer it was found.
 
     Return None if nothing live touches the key.
@@ -31,7 +32,7 @@ def look_up(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[L
     return look_up_by_walks(view, roots, key, nodes)
 
 
-def look_up_by_walks(view: View, roots: dict[str, Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
+def look_up_by_walks(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
     """Look up any key as `look_up` does, also where a shorter path exists."""
     view.aged, view.exact = False, True
     is_address = address_text(key) is not None
@@ -98,7 +99,7 @@ def _in_order(first: list[str], freshness: dict[str, int]) -> list[str]:
     return [*names, *others]
 
 
-def find_origin(view: View, roots: dict[str, Root], key: str, *, is_address: bool) -> Root | None:
+def find_origin(view: View, roots: Shards[Root], key: str, *, is_address: bool) -> Root | None:
     """Return the root of a key: the key itself, else the question of the answer that arrived last.
 
     The key itself counts if it was asked, and one of its relations is live by an answer to that. Else the answers count
@@ -151,7 +152,7 @@ def _last_number(view: View, record: Record, key: str, *, owned: bool) -> int:
     return best
 
 
-def _state(view: View, roots: dict[str, Root], key: str, addresses: bool, nodes: int, *, is_address: bool) -> str:
+def _state(view: View, roots: Shards[Root], key: str, addresses: bool, nodes: int, *, is_address: bool) -> str:
     """Return "grace" if the lookup without grace would find nothing, or no address where it now finds some."""
     if not view.aged:
         return "live"

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.order import Order, Party
 from dnstrail.image.record import Root
+from dnstrail.image.shards import MASK, Shards
 
 
 class Places:
     """All roots, by name and in the order in which they give up their places.
 
-    A root is in two orders: the order of all roots, and the order of the party that asked for it first. `relations` is
-    the number of relations of all roots. A party that holds more than half of all places, or of all relations, gives up
-    its own roots first.
+    A root is in two orders: the order of all roots, and the order of the party that asked for it first. `held` is the
+    number of roots, and `relations` that of their relations. A party that holds more than half of all places, or of all
+    relations, gives up its own roots first.
     """
 
     def __init__(self, size: int, relations: int) -> None:
-        self.roots: dict[str, Root] = _with_hashes()
+        self.roots = Shards[Root]()
+        self.held = 0
         self.relations = 0
         self._half_places = size // 2
         self._half_relations = relations // 2
@@ -33,12 +34,14 @@ class Places:
 
     def find_or_add(self, name: str, party: PartyKey) -> Root:
         """Return the root of a question; a new root belongs to this party."""
-        root = self.roots.get(name)
+        roots = self.roots.parts[hash(name) & MASK]
+        root = roots.get(name)
         if root is None:
             owner = self._parties.get(party)
             if owner is None:
                 owner = self._parties[party] = Party(party)
-            root = self.roots[name] = Root(name, owner)
+            root = roots[name] = Root(name, owner)
+            self.held += 1
             owner.places += 1
             if owner.places > self._half_places:
                 self._grown[owner] = None
@@ -75,6 +78,7 @@ class Places:
     def remove(self, root: Root) -> None:
         """Remove a root, and its party if this was its only root."""
         del self.roots[root.name]
+        self.held -= 1
         root.leave()
         party = root.party
         party.places -= 1
@@ -88,13 +92,6 @@ class Places:
             if party.places <= self._half_places and party.relations <= self._half_relations:
                 del self._grown[party]
         return list(self._grown)
-
-
-def _with_hashes() -> dict[Any, Any]:
-    """Return an empty dict that has contained another key than text. It stores hashes, so it grows without the keys."""
-    table: dict[Any, Any] = {None: None}
-    del table[None]
-    return table
 
 
 def _first(orders: list[Order[Root]], answered: Root) -> Root | None:

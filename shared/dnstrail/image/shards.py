@@ -26,6 +26,9 @@ class Shards(Generic[V]):
     def __getitem__(self, name: str) -> V:
         return self.parts[hash(name) & MASK][name]
 
+    def __delitem__(self, name: str) -> None:
+        del self.parts[hash(name) & MASK][name]
+
     def __contains__(self, name: object) -> bool:
         return name in self.parts[hash(name) & MASK]
 

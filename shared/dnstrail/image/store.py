@@ -64,7 +64,7 @@ class Store:
         self._wheel.put(record, due, now)
         if root.relations > self._owned:
             self._thin_out(root)
-        if len(places.roots) > self._size or places.relations > self._relations:
+        if places.held > self._size or places.relations > self._relations:
             self._make_room(root, now, live=live)
         self.sweep(now, _STEPS, live=live)
 
@@ -107,16 +107,16 @@ class Store:
     def _make_room(self, answered: Root, now: int, *, live: bool) -> None:
         """Evict roots beyond the bounds on roots and on relations; the root that was answered just now goes last."""
         places = self.places
-        while len(places.roots) > self._size:
+        while places.held > self._size:
             self._evict(answered, "evicted_roots", now, live=live)
-        while places.relations > self._relations and len(places.roots) > 1:
+        while places.relations > self._relations and places.held > 1:
             self._evict(answered, "evicted_relations", now, live=live)
 
     def _evict(self, answered: Root, counter: str, now: int, *, live: bool) -> None:
         """Evict one root, unless the search for ended roots has already removed one."""
-        held = len(self.places.roots)
+        held = self.places.held
         self.sweep(now, _SEARCH, live=live)
-        if len(self.places.roots) < held:
+        if self.places.held < held:
             return
         root = self.places.next(answered)
         self.counters[counter] += 1

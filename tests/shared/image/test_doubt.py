@@ -98,7 +98,7 @@ def test_doubted_and_undoubted_answers_are_different_records():
     talk.ask(0, cgroup=1)
     talk.hear(0.1, answer("192.0.2.1", ttl=10), cgroup=1)
     talk.hear(1, answer("192.0.2.1", ttl=300), cgroup=1)
-    [root] = talk.image.store.places.roots.values()
+    [root] = talk.image.store.places
     assert [(record.doubted, len(list(record.sightings()))) for record in root.records()] == [(False, 1), (True, 1)]
     states = [talk.image.trails("192.0.2.1", now=t(now)).trails[0].doubted for now in (5, 20)]
     assert states == [False, False], "one path, and not all of its answers are doubted"

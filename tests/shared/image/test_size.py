@@ -268,7 +268,7 @@ def test_churn_leaves_nothing_behind(operations: list, size: int, grace: float) 
                 image.sweep(what[0])
         assert len(image) <= size
         assert sorted(image.roots()) == sorted(image.store.places.roots)
-        roots = image.store.places.roots.values()
+        roots = [*image.store.places]
         assert image.store.places.relations == sum(len(record.edges) for root in roots for record in root.records())
         assert deadlines(image) == sum(len(root.records()) for root in roots)
     image.live = True

@@ -11,6 +11,7 @@ from dnstrail.image.binding.sinkhole import is_sinkhole
 from dnstrail.image.graph import newest_first
 from dnstrail.image.lookup import look_up
 from dnstrail.image.record import Root
+from dnstrail.image.shards import Shards
 from dnstrail.image.trails.path import Path, find_paths
 from dnstrail.image.trails.rank import rank
 from dnstrail.image.trails.server_names import ServerNameTable
@@ -27,7 +28,7 @@ class AddressNames:
     """
 
     def __init__(
-        self, view: View, held: View, roots: dict[str, Root], address: str, nodes: int, server_names: ServerNameTable
+        self, view: View, held: View, roots: Shards[Root], address: str, nodes: int, server_names: ServerNameTable
     ) -> None:
         self._view = view
         self._held = held

@@ -9,6 +9,7 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import PTR
 from dnstrail.image.pointers import reverse_records
 from dnstrail.image.record import Record, Root, Sighting
+from dnstrail.image.shards import Shards
 from dnstrail.image.view import View
 from dnstrail.image.walk import Up
 
@@ -40,7 +41,7 @@ class Paths(NamedTuple):
     cut: bool
 
 
-def find_paths(view: View, held: View, roots: dict[str, Root], key: str, nodes: int) -> Paths:
+def find_paths(view: View, held: View, roots: Shards[Root], key: str, nodes: int) -> Paths:
     """Return one path to the key for each question: over relations of `view`, else over those of `held`."""
     remembered = Up(held, key, nodes)
     live = Up(view, key, nodes) if held.aged else remembered  # without a relation past its TTL both walks are the same

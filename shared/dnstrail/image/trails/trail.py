@@ -16,6 +16,7 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import Kind
 from dnstrail.image.record import Record, Root
 from dnstrail.image.result import EXPIRED, GRACE, LIVE, STATES
+from dnstrail.image.shards import Shards
 from dnstrail.image.trails.asker import Asker, askers
 from dnstrail.image.trails.path import Path, answers_of, find_paths
 from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
@@ -74,7 +75,7 @@ class Trails(msgspec.Struct, frozen=True):
 def find_trails(
     view: View,
     held: View,
-    roots: dict[str, Root],
+    roots: Shards[Root],
     key: str,
     nodes: int,
     connection: Connection,
