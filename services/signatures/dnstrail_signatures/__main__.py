@@ -25,13 +25,14 @@ from dnstrail.process.terminal import json_line
 from dnstrail.signature import Signature
 from dnstrail.tracee import signature_ids
 from dnstrail.users import User
+from dnstrail_signatures.delivery import offer_to, push_to
 from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_list, write_names
 from dnstrail_signatures.new_signature import write_signature
 from dnstrail_signatures.selected_events import topics_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
-from dnstrail_signatures.worker import SignatureWorker, push_to, run
+from dnstrail_signatures.worker import SignatureWorker, run
 
 if TYPE_CHECKING:
     from dnstrail.metrics.board import Observe
@@ -120,19 +121,20 @@ def command(
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus, beat=beat)
         membership = None if dns is None or group == ALONE else join(bus, dns.client.address, group, chosen, stop, beat)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
-        deliver = push_to(bus.pusher(findings), stop, beat) if findings else _print
+        pusher = bus.pusher(findings) if findings else None
         run(
             bus,
             subscriber,
             chosen,
             dns,
-            deliver,
+            push_to(pusher, stop, beat) if pusher else _print,
             stop,
             ids=ids,
             budget=allowed,
             membership=membership,
             beat=beat,
             observe=partial(observer, watched.observe),
+            offer=offer_to(pusher) if pusher else None,
         )
 
 

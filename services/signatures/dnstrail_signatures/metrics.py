@@ -40,7 +40,7 @@ def signature_metrics(worker: SignatureWorker) -> list[Metric]:
         "dnstrail_signature_over_budget": ("Events for which a signature exceeded its budget.", budget.exceeded),
         "dnstrail_signature_muted": ("Events that a muted signature did not receive.", budget.missed),
     }
-    lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN]}
+    lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN], "findings": worker.undelivered}
     return [
         build_info("signatures"),
         counters("dnstrail_events", "Events that this worker received.", "event", worker.received),
