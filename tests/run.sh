@@ -5,7 +5,7 @@ set -u
 python=$1
 shift
 [ $# = 0 ] || exec "$python" -m pytest "$@"
-modules="tests/shared tests/probe tests/cache tests/signatures tests/accuracy"
+modules="tests/shared tests/probe tests/cache tests/signatures tests/findings tests/accuracy"
 commands="tests/cli $(echo tests/test_*.py)"
 logs=$(mktemp -d)
 

@@ -19,11 +19,16 @@ from dnstrail.image import Image
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import Get
+from dnstrail.protocol.losses import LossReporter
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_cache.health import STATUSES
 from dnstrail_cache.metrics import cache_metrics
 from dnstrail_cache.resolvers import Resolvers
 from dnstrail_cache.state import CacheState
+from dnstrail_findings.explainer import Explainer
+from dnstrail_findings.metrics import findings_metrics
+from dnstrail_findings.targets import make_outputs, parse_target
+from dnstrail_findings.worker import FindingsWorker
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import probe_metrics
 from dnstrail_signatures.metrics import signature_metrics
@@ -56,6 +61,8 @@ def families():
     yield from cache_metrics(state, resolvers)
     yield from probe_metrics(source, BatchPublisher(SimpleNamespace(), "s", live=True))
     yield from signature_metrics(worker)
+    outputs = make_outputs([parse_target("stdout")])
+    yield from findings_metrics(FindingsWorker(outputs, Explainer(None), LossReporter()))
     yield from PROCESS_COLLECTOR.collect()
 
 

@@ -84,11 +84,11 @@ def test_each_open_line_of_the_probe_has_its_reason():
 
 
 def test_the_containers_have_users_and_few_rights():
-    """The compose file gives cache and signatures users of the image and no capability, and limits every container."""
+    """The compose file gives all but the probe users of the image and no capability, and limits every container."""
     services = workers_of_compose()
     image = (COMPOSE.parent / "deploy/Dockerfile").read_text()
     made = {user: number for number, user in USER_OF_IMAGE.findall(image)}
-    ids = {name: made[USERS[name]] for name in ("cache", "signatures")}
+    ids = {name: made[USERS.get(name, f"dnstrail-{name}")] for name in ("cache", "signatures", "findings")}
     assert {name: services[name]["user"].split(":")[0] for name in services} == {"probe": "0", **ids}
     assert {name for name in services if "cap_add" in services[name]} == {"probe"}
     assert re.search(r"^USER dnstrail", image, re.MULTILINE)

@@ -37,6 +37,7 @@ __all__ = [
     "DERIVED",
     "DNS_ANSWER_CONFLICT",
     "DNS_SOCKET_CLOSE",
+    "FINDINGS_LOST",
     "GETADDRINFO",
     "NAMES",
     "NAMES_UNAVAILABLE",
@@ -70,6 +71,7 @@ NET_PACKET_DNS_RESPONSE = "net_packet_dns_response"
 DERIVED = (NET_PACKET_DNS_REQUEST, NET_PACKET_DNS_RESPONSE)  # derived from net_packet_dns where they are wanted
 NAMES = (*PUBLISHED, *DERIVED)
 SIGNATURE_ERRORS = "signature_errors"  # events that a signature failed to handle, among the losses of a worker
+FINDINGS_LOST = "findings_lost"  # findings that no receiver or no output took, among the losses of a worker
 SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not receive, among the losses of a worker
 
 SIGNATURE_UNAVAILABLE = "signature_unavailable"  # events that a signature gave up for want of a lookup, among them

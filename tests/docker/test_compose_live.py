@@ -15,7 +15,7 @@ from live.processes import wait_until
 from live.rights import rights_of, show
 
 pytestmark = pytest.mark.timeout(180)
-USERS = {"cache": 990, "signatures": 991}
+USERS = {"cache": 990, "signatures": 991, "findings": 992}
 KEPT = {"CAP_BPF", "CAP_SYS_PTRACE"}
 
 
@@ -29,7 +29,7 @@ def daemon() -> Iterator[Daemon]:
 
 
 def test_only_the_container_of_the_probe_has_rights(daemon: Daemon, tmp_path: Path) -> None:
-    """The cache hears the probe, both others are not root, and no container can get further rights."""
+    """The cache hears the probe, the others are not root, and no container can get further rights."""
     with composed(daemon, tmp_path) as containers:
 
         def heard() -> bool:

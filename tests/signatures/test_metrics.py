@@ -70,6 +70,7 @@ def test_losses_lower_the_coverage(worker):
     hear(worker, 1, 2, lost=1)
     found = values(worker)
     assert found["dnstrail_lost_total", "bus"] == 1
+    assert found["dnstrail_lost_total", "findings"] == 0
     assert found["dnstrail_coverage_ratio",] == pytest.approx(2 / 3)
 
 

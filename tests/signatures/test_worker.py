@@ -15,6 +15,7 @@ from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
 from dnstrail.events import (
+    FINDINGS_LOST,
     NET_PACKET_DNS,
     NET_PACKET_DNS_REQUEST,
     NET_PACKET_DNS_RESPONSE,
@@ -30,10 +31,11 @@ from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
+from dnstrail_signatures.delivery import offer_to, push_to
 from dnstrail_signatures.ownership import Owners, Span
 from dnstrail_signatures.selected_events import origins_of, topics_of
 from dnstrail_signatures.time_budget import OFFENCES, TimeBudget
-from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, push_to, run
+from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, run
 from live.workers import (
     BOUND,
     Messages,
@@ -294,6 +296,35 @@ def test_an_undelivered_finding_is_logged_at_the_stop(folder):
         push_to(pusher, stop)({"eventName": "X"})
         pusher.socket.linger = 0
     assert logs == [{"event": "finding_lost", "finding": "X", "log_level": "warning"}]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_live_finding_never_waits_for_its_receiver(findings, live):
+    """A live source offers a finding once, and counts it if there is no room; a file waits for its receiver."""
+    worker = SignatureWorker(
+        Listener(Messages()),
+        [Reporter],
+        None,
+        findings.append,
+        {"REPORTED": 6000},
+        TimeBudget(),
+        None,
+        lambda: None,
+        offer=lambda _: False,
+    )
+    worker.on_message(TURN, encode(Turn("s", 0, {}, live, 0)), 1.0)
+    worker.on_message(SCHED_PROCESS_EXIT, encode(Batch("s", 1, 0, [exited()[1]] * 3)), 1.0)
+    assert (worker.undelivered, len(findings)) == ((3, 0) if live else (0, 3))
+    assert worker._all_losses().get(FINDINGS_LOST, 0) == (3 if live else 0)
+
+
+def test_an_offer_to_a_full_receiver_is_refused_at_once(folder):
+    """Without a receiver the queue of the bus takes some findings, and then refuses further ones."""
+    with open_bus() as bus:
+        pusher = bus.pusher(findings_address(folder))
+        offer = offer_to(pusher)
+        assert sum(offer({"eventName": "X"}) for _ in range(2000)) < 2000
+        pusher.socket.linger = 0
 
 
 def test_the_end_of_the_source_is_signalled_once(folder, findings):

@@ -24,6 +24,7 @@ from dnstrail.process.signals import stop_on_signals
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee import signature_ids
 from dnstrail.users import User
+from dnstrail_signatures.delivery import offer_to, push_to
 from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_list, write_names
@@ -32,7 +33,7 @@ from dnstrail_signatures.patient_lookups import PatientDns
 from dnstrail_signatures.selected_events import topics_of
 from dnstrail_signatures.signature_settings import settings_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
-from dnstrail_signatures.worker import SignatureWorker, push_to, run
+from dnstrail_signatures.worker import SignatureWorker, run
 
 if TYPE_CHECKING:
     from dnstrail.metrics.board import Observe
@@ -132,13 +133,13 @@ def command(
         dns = None if no_cache else PatientDns(cache or lookups_address(run_dir), bus=bus, beat=beat, pause=pause)
         membership = None if dns is None or group == ALONE else join(bus, dns.client.address, group, chosen, stop, beat)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
-        deliver = push_to(bus.pusher(findings), stop, beat) if findings else _print
+        pusher = bus.pusher(findings) if findings else None
         run(
             bus,
             subscriber,
             chosen,
             dns,
-            deliver,
+            push_to(pusher, stop, beat) if pusher else _print,
             stop,
             ids=ids,
             budget=allowed,
@@ -146,6 +147,7 @@ def command(
             membership=membership,
             beat=beat,
             observe=partial(observer, watched.observe),
+            offer=offer_to(pusher) if pusher else None,
         )
 
 

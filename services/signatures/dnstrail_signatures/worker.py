@@ -7,13 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
-import msgpack
 import structlog
 
 from dnstrail.actor import actor_of
-from dnstrail.bus import Bus, Pusher, Subscriber
+from dnstrail.bus import Bus, Subscriber
 from dnstrail.captured import Captured
 from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
@@ -21,6 +20,7 @@ from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import (
     DERIVED,
+    FINDINGS_LOST,
     NAMES_UNAVAILABLE,
     SIGNATURE_ERRORS,
     SIGNATURE_MUTED,
@@ -36,6 +36,7 @@ from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import Finding, Signal, Signature
 from dnstrail.tracee import derived_events, finding_map, signature_ids
 from dnstrail_signatures.coverage import Coverage
+from dnstrail_signatures.delivery import Deliver, Offer
 from dnstrail_signatures.engine import Engine
 from dnstrail_signatures.handover import Moved, ShareOfHost, lost_turns
 from dnstrail_signatures.membership import Membership
@@ -48,21 +49,6 @@ from dnstrail_signatures.time_budget import TimeBudget
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
-Deliver = Callable[[dict[str, Any]], None]
-
-
-def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:
-    """Return a function that delivers over the bus. It waits for a slow receiver until the stop signal is set."""
-
-    def deliver(message: dict[str, Any]) -> None:
-        body = msgpack.packb(message)
-        while not pusher.push(body, wait=_POLL):
-            if stop.is_set():
-                structlog.get_logger().warning("finding_lost", finding=message.get("eventName"))
-                return
-            beat()
-
-    return deliver
 
 
 def run(
@@ -79,6 +65,7 @@ def run(
     membership: Membership | None = None,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[SignatureWorker], None] = lambda _: None,
+    offer: Offer | None = None,
 ) -> None:
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
@@ -86,12 +73,12 @@ def run(
     signatures that run are numbered. `budget` bounds the time of each signature and event, and `settings` are those of
     the signatures. `membership` is the group
     with which the worker shares the events; None: it handles all of them. `beat` is called while the loop runs, and
-    `observe` once before it.
+    `observe` once before it. `offer` delivers the findings of a live source, which never wait for their receiver.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
     worker = SignatureWorker(
-        Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat, settings
+        Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat, settings, offer
     )
     observe(worker)
     log = structlog.get_logger()
@@ -124,7 +111,8 @@ def run(
 class SignatureWorker:
     """The state of one run: the engine, and what was received and lost on the way to it.
 
-    `received` counts events by name. `heard` is the time of the last turn on the monotonic clock.
+    `received` counts events by name. `heard` is the time of the last turn on the monotonic clock. `undelivered` counts
+    findings of a live source for which the receiver had no room.
     """
 
     def __init__(
@@ -138,6 +126,7 @@ class SignatureWorker:
         membership: Membership | None,
         beat: Callable[[], None],
         settings: Settings | None = None,
+        offer: Offer | None = None,
     ) -> None:
         self._listener = listener
         sources = DataSources(*([dns] if dns else []))
@@ -148,8 +137,10 @@ class SignatureWorker:
         self._membership = membership
         self.received: Counter[str] = Counter()
         self.heard: float | None = None
+        self.undelivered = 0
         self._names = ConnectionEnricher(dns)
         self._deliver = deliver
+        self._offer = offer
         self._beat = beat
         self._ids = ids
         self._derived = selected_names(chosen).intersection(DERIVED)
@@ -287,17 +278,22 @@ class SignatureWorker:
             self._deliver({"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters})
 
     def _all_losses(self) -> dict[str, int]:
-        """Return the losses that the cache adds to its stats: events lost on the way, or by a signature."""
+        """Return the losses that the cache adds to its stats: lost events, and findings that were not delivered."""
         of_signatures = {
             SIGNATURE_ERRORS: self.engine.counters["errors"],
             SIGNATURE_MUTED: self.engine.budget.missed.total(),
             SIGNATURE_UNAVAILABLE: self.engine.unavailable.total(),
             NAMES_UNAVAILABLE: self._names.unnamed,
+            FINDINGS_LOST: self.undelivered,
         }
         return {**self.turns.lost, **{reason: count for reason, count in of_signatures.items() if count}}
 
     def _on_finding(self, finding: Finding) -> None:
-        self._deliver(finding_map(finding, self._ids, self._since(finding.event)))
+        found = finding_map(finding, self._ids, self._since(finding.event))
+        if self._offer is None or not self.turns.live:
+            self._deliver(found)
+        elif not self._offer(found):
+            self.undelivered += 1
 
     def _since(self, event: Event) -> int | None:
         if self._membership is None or event.mark is None:

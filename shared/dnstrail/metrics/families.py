@@ -35,6 +35,14 @@ def gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(name, text, value=value)
 
 
+def gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    """Return a gauge for each value of a label, whose number the caller bounds."""
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
 def counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     """Return a counter for each value of a label; beyond MOST_SERIES the later ones are added up."""
     family = CounterMetricFamily(name, text, labels=[label])

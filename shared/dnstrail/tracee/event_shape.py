@@ -26,6 +26,7 @@ def finding_map(
     Its data are the arguments. `triggeredBy` is the event that led to it. `coverage` is the part of the events of the
     last seconds that had reached the signature by then. `signatures` holds the ids of the events of all signatures.
     `since` is the wall time (ns) since when the worker has received all events of the actor, None if it is unknown.
+    `mark` is the moment of the event, by which a lookup about it is answered.
     """
     cause, metadata = finding.event, finding.metadata
     args = finding_args(finding.data)
@@ -43,6 +44,7 @@ def finding_map(
         "coverage": cause.coverage,
         "findingId": finding.id,
         "since": since,
+        "mark": _mark(cause),
     }
     shaped["metadata"] = {
         "Version": metadata.version,
@@ -51,6 +53,14 @@ def finding_map(
         "Properties": {**metadata.properties, "signatureID": metadata.id, "signatureName": metadata.name},
     }
     return shaped | own
+
+
+def _mark(event: Event) -> dict[str, Any] | None:
+    """Return the moment of an event: start and turn of its probe, and the time on the clock of the probe."""
+    if event.mark is None:
+        return None
+    start, turn = event.mark
+    return {"start": start, "turn": turn, "time": event.captured.timestamp}
 
 
 def _map(event: Event, name: str, number: int, args: list[Argument]) -> dict[str, Any]:

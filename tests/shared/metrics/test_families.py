@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail import __version__
-from dnstrail.metrics.families import MOST_SERIES, OTHER, build_info, counters, histograms, one_of
+from dnstrail.metrics.families import MOST_SERIES, OTHER, build_info, counters, gauges, histograms, one_of
 from dnstrail.metrics.histogram import Histogram
 
 
@@ -32,6 +32,14 @@ def test_histograms_are_added():
     other.observe(2.0)
     one.add(other)
     assert (one.counts, one.total, one.count) == ([1, 1], 2.5, 2)
+
+
+def test_a_gauge_has_a_value_for_each_label():
+    """Each label has its own value."""
+    assert samples(gauges("dnstrail_x", "X.", "label", {"a": 1, "b": 0})) == {
+        ("dnstrail_x", "a"): 1,
+        ("dnstrail_x", "b"): 0,
+    }
 
 
 def test_the_series_of_a_family_are_bounded():

@@ -16,9 +16,14 @@ from live.docker_daemon import Daemon
 
 ROOT = Path(__file__).parents[3]
 IMAGE = "dnstrail-host-files"  # folders to mount on, and the folders of the sockets as deploy/Dockerfile makes them
-GROUP, CACHE_USER = 990, 990
+GROUP, CACHE_USER, FINDINGS_USER = 990, 990, 992
 _SHARED = ("/usr", "/bin", "/lib", "/lib64", "/etc/ssl", "/etc/ld.so.cache")
-_RUN_DIRS = (("run/dnstrail", CACHE_USER), ("run/dnstrail-probe", 0), ("var/lib/dnstrail", CACHE_USER))
+_RUN_DIRS = (
+    ("run/dnstrail", CACHE_USER),
+    ("run/dnstrail-probe", 0),
+    ("run/dnstrail-findings", FINDINGS_USER),
+    ("var/lib/dnstrail", CACHE_USER),
+)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The worker that receives findings, and writes each of them once to every output."""

@@ -1,0 +1,135 @@
+"""What explains a finding: the likeliest path to its address or name, the rivals of this path, and what to run next."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from dnstrail.dns.names import address_text
+from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
+from dnstrail_findings.cause import Cause
+from dnstrail_findings.finding import Finding
+from dnstrail_findings.formats.values import escaped, timestamp
+
+MOST_PATHS = 4  # of one finding
+REST = 10.0  # seconds without a lookup after one that no cache answered
+PATIENCE = 0.5  # seconds for a cache that is behind the event
+
+
+class _Step(msgspec.Struct):
+    owner: str
+    kind: str
+    target: str
+
+
+class _Path(msgspec.Struct):
+    dns_root: str
+    state: str
+    scope: str
+    rival: bool
+    reasons: list[str]
+    steps: list[_Step]
+
+
+class _Trails(msgspec.Struct):
+    trails: Annotated[list[_Path], msgspec.Meta(min_length=1)]
+
+
+class Lookups(Protocol):
+    """The lookups of a cache."""
+
+    def ask(self, op: str, *, after: Any, patience: float, **fields: Any) -> Any:
+        """Return the data of a reply."""
+        ...
+
+
+class Explainer:
+    """Asks the cache for the trail of a finding, as of its event. Without a cache a finding has no trail.
+
+    A cache that does not answer is left alone for REST seconds: `unexplained` counts the findings meanwhile.
+    """
+
+    def __init__(self, lookups: Lookups | None) -> None:
+        self.counters: Counter[str] = Counter(unexplained=0)
+        self._lookups = lookups
+        self._quiet_until = float("-inf")
+
+    def explain(self, finding: Finding, now: float) -> None:
+        """Add `trail` and `next` to what explains a finding."""
+        key = _key(finding.cause)
+        finding.explained["trail"] = self._trail(finding, key, now) if key else None
+        finding.explained["next"] = _next(finding, key)
+
+    def _trail(self, finding: Finding, key: str, now: float) -> dict[str, Any] | None:
+        mark = finding.shape.mark
+        if self._lookups is None or mark is None:
+            return None
+        if now < self._quiet_until:
+            self.counters["unexplained"] += 1
+            return None
+        try:
+            found = self._lookups.ask(
+                "trail",
+                after=[(mark.start, mark.turn)],
+                patience=PATIENCE,
+                key=key,
+                event=(mark.start, mark.time),
+                limit=MOST_PATHS,
+                **_connection(finding),
+            )
+            return _likeliest(key, msgspec.convert(found, _Trails))
+        except DataNotFound:
+            return None
+        except (DataSourceError, msgspec.ValidationError) as error:
+            self._quiet_until = now + REST if isinstance(error, Unavailable) else self._quiet_until
+            self.counters["unexplained"] += 1
+            return None
+
+
+def _key(cause: Cause) -> str:
+    """Return the address to which a cause leads, else the name that was asked, else ""."""
+    if cause.message is None:
+        return address_text(cause.server.address) or ""
+    found = next((answer.ip for answer in cause.message.answers if answer.ip), "")
+    return found or (escaped(cause.question.name) if cause.question else "")
+
+
+def _connection(finding: Finding) -> dict[str, Any]:
+    shape, client = finding.shape, finding.cause.client
+    port = 0 if finding.cause.message else finding.cause.server.port
+    known = {
+        "process": shape.process_id,
+        "container": shape.container.id,
+        "client": address_text(client.address),
+        "port": port,
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _likeliest(key: str, found: _Trails) -> dict[str, Any]:
+    first, *others = found.trails
+    steps = first.steps
+    path = " ".join([steps[0].owner, *(f"{step.kind} {step.target}" for step in steps)]) if steps else key
+    return {
+        "key": key,
+        "path": path,
+        "dns_root": first.dns_root,
+        "state": first.state,
+        "scope": first.scope,
+        "reasons": first.reasons,
+        "rivals": [*dict.fromkeys(other.dns_root for other in others if other.rival)],
+    }
+
+
+def _next(finding: Finding, key: str) -> list[str]:
+    """Return commands that show more about a finding."""
+    shape, question = finding.shape, finding.cause.question
+    at = f"--at {timestamp(shape.timestamp)}"
+    process = f" --process {shape.process_id}" if shape.process_id else ""
+    commands = [f"dnstrail trail {shlex.quote(key)} {at}{process}"] if key else []
+    if question and question.name and escaped(question.name) != key:
+        commands.append(f"dnstrail get {shlex.quote(escaped(question.name))} {at}")
+    return commands

@@ -1,0 +1,1 @@
+"""The formats: each module encodes a finding as one line."""

@@ -1,0 +1,155 @@
+"""A finding as an alert of the Elastic Common Schema (ECS 9)."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+from dnstrail.dns.names import address_text
+from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, NET_UDP_CONNECT
+from dnstrail.process.terminal import json_line
+from dnstrail_findings.cause import Cause, End
+from dnstrail_findings.dns_message import Answer, DnsMessage
+from dnstrail_findings.finding import Finding
+from dnstrail_findings.formats.attack import FRAMEWORK, attack_of
+from dnstrail_findings.formats.values import (
+    MOST_ANSWERS,
+    addresses,
+    escaped,
+    flags,
+    host_names,
+    response_code,
+    timestamp,
+    without_empty,
+)
+
+VERSION = "9.4.0"
+RISK_SCORES = (0, 21, 47, 73)  # by severity, as Elastic's rules have them
+TRANSPORTS = {NET_TCP_CONNECT: "tcp", NET_TCP_CONNECT_RESULT: "tcp", NET_UDP_CONNECT: "udp"}
+
+
+def encode(finding: Finding) -> bytes:
+    """Return the alert."""
+    return json_line(without_empty(_document(finding))).encode()
+
+
+def _document(finding: Finding) -> dict[str, Any]:
+    shape, cause = finding.shape, finding.cause
+    return {
+        "@timestamp": timestamp(shape.timestamp),
+        "ecs": {"version": VERSION},
+        "message": f"{finding.title} on {shape.host_name}" if shape.host_name else finding.title,
+        "event": _event(finding),
+        "rule": _rule(finding),
+        "threat": _threat(finding),
+        "host": {"name": shape.host_name, "hostname": shape.host_name},
+        "container": {
+            "id": shape.container.id,
+            "name": shape.container.name,
+            "image": {"name": shape.container.image},
+        },
+        **_who(finding),
+        **_ends(cause),
+        "network": _network(cause),
+        "dns": _dns(cause.message) if cause.message else {},
+        "related": {"ip": addresses(finding), "hosts": host_names(finding)},
+        "dnstrail": {
+            "coverage": shape.coverage,
+            "since": timestamp(shape.since) if shape.since else None,
+            "data": finding.data if finding.cause.args is not finding.data else {},
+            **finding.explained,
+        },
+    }
+
+
+def _event(finding: Finding) -> dict[str, Any]:
+    severity = finding.severity
+    return {
+        "kind": "alert",
+        "category": ["intrusion_detection", "network"],
+        "type": ["info"],
+        "action": finding.shape.event_name,
+        "code": finding.signature_id,
+        "id": finding.id,
+        "module": "dnstrail",
+        "dataset": "dnstrail.finding",
+        "severity": severity,
+        "risk_score": None if severity is None else RISK_SCORES[severity],
+    }
+
+
+def _rule(finding: Finding) -> dict[str, Any]:
+    metadata = finding.shape.metadata
+    known = {"version": metadata.version, "description": metadata.description} if metadata else {}
+    return {"id": finding.signature_id, "name": finding.title, **known}
+
+
+def _threat(finding: Finding) -> dict[str, Any]:
+    attack = attack_of(finding)
+    if not any((*attack.tactic, *attack.technique)):
+        return {}
+    technique: dict[str, Any] = {"id": [attack.technique.id], "name": [attack.technique.name]}
+    if attack.parent:
+        technique = {"id": [attack.parent], "subtechnique": technique}
+    tactic = {"id": [attack.tactic.id], "name": [attack.tactic.name]}
+    return {"framework": FRAMEWORK, "tactic": tactic, "technique": technique}
+
+
+def _who(finding: Finding) -> dict[str, Any]:
+    shape = finding.shape
+    if not shape.process_id:
+        return {}
+    process = {
+        "pid": shape.process_id,
+        "name": shape.process_name,
+        "executable": shape.executable.path,
+        "parent": {"pid": shape.parent_process_id or None},
+        "thread": {"id": shape.thread_id or None},
+    }
+    return {"process": process, "user": {"id": str(shape.user_id)}}
+
+
+def _ends(cause: Cause) -> dict[str, Any]:
+    client, server = _end(cause.client), _end(cause.server)
+    named = {**server, "domain": cause.names[0]} if cause.names else server
+    return {"client": client, "source": client, "server": named, "destination": named}
+
+
+def _end(end: End) -> dict[str, Any]:
+    address = address_text(end.address)
+    return {} if address is None else {"address": address, "ip": address, "port": end.port or None}
+
+
+def _network(cause: Cause) -> dict[str, Any]:
+    address = address_text(cause.server.address)
+    return {
+        "transport": TRANSPORTS.get(cause.name, ""),
+        "protocol": "dns" if cause.message else "",
+        "type": "" if address is None else f"ipv{ip_address(address).version}",
+        "community_id": cause.text("community_id"),
+    }
+
+
+def _dns(message: DnsMessage) -> dict[str, Any]:
+    question = message.questions[0] if message.questions else None
+    answers = message.answers[:MOST_ANSWERS]
+    return {
+        "id": str(message.id),
+        "type": "answer" if message.qr else "query",
+        "op_code": message.op_code.upper(),
+        "header_flags": flags(message),
+        "response_code": response_code(message) if message.qr else "",
+        "question": {"name": escaped(question.name), "type": question.type, "class": question.cls} if question else {},
+        "answers": [_answer(answer) for answer in answers],
+        "resolved_ip": [answer.ip for answer in answers if answer.ip],
+    }
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "name": escaped(answer.name),
+        "type": answer.type,
+        "class": answer.cls,
+        "ttl": answer.ttl,
+        "data": escaped(answer.data),
+    }

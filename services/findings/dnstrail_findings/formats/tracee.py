@@ -1,0 +1,11 @@
+"""A finding in tracee's shape, with what explains it."""
+
+from __future__ import annotations
+
+from dnstrail.process.terminal import json_line
+from dnstrail_findings.finding import Finding
+
+
+def encode(finding: Finding) -> bytes:
+    """Return the map that arrived, with `trail` and `next`."""
+    return json_line({**finding.map, **finding.explained}).encode()

@@ -1,0 +1,153 @@
+"""An output: a bounded queue, and the thread that writes its lines."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+from dnstrail_findings.backlog import Backlog, MemoryBacklog
+from dnstrail_findings.finding import Finding
+from dnstrail_findings.line_queue import LineQueue
+from dnstrail_findings.writer import EndedError, RefusedError, Writer
+
+FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds without a try after a failure, doubling from the first to the second
+MAX_LINE = 1 << 20  # bytes
+PATIENCE = 6.0  # seconds for which a stopped output still writes; a writer needs less for one batch
+LOSSES = ("queue_full", "too_long", "refused", "spool_full", "spool_lost", "unsent")
+Encode = Callable[[Finding], bytes]
+
+
+class Output:
+    """One output. No receiver delays the worker: a finding that finds no room is lost, and counted.
+
+    `counters` counts findings `written`, and those lost, by reason (LOSSES); and `failures` of the writer, after which
+    the same lines are tried again. `on_end` is called when the receiver wants no more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encode: Encode,
+        writer: Writer,
+        backlog: Backlog | None = None,
+        counters: Counter[str] | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        rest: float = FIRST_REST,
+    ) -> None:
+        self.name = name
+        self.counters: Counter[str] = Counter() if counters is None else counters
+        self.ended = False
+        self.error: BaseException | None = None
+        self._encode = encode
+        self._writer = writer
+        self._backlog: Backlog = MemoryBacklog() if backlog is None else backlog
+        self._queue = LineQueue()
+        self._monotonic = monotonic
+        self._first_rest = rest
+        self._rest = 0.0
+        self._due = float("-inf")
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @property
+    def lost(self) -> int:
+        """The number of findings that were lost."""
+        return sum(self.counters[reason] for reason in LOSSES)
+
+    @property
+    def waiting(self) -> int:
+        """The number of findings that wait."""
+        return len(self._queue) + len(self._backlog)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def add(self, finding: Finding) -> None:
+        """Take a finding, or count it as lost."""
+        line = self._encode(finding)
+        if len(line) > MAX_LINE:
+            self.counters["too_long"] += 1
+        elif not self._queue.add(line):
+            self.counters["queue_full"] += 1
+
+    def close(self) -> None:
+        """Write what waits, and end the thread. Count as lost what could not be written in time."""
+        self._closing.set()
+        self._queue.close()
+        self._thread.join(PATIENCE)
+        self.counters["unsent"] += len(self._queue) + self._backlog.at_risk
+        if not self._thread.is_alive():
+            self._backlog.close()
+            self._writer.close()
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._step()
+            self._write_rest()
+        except EndedError:
+            self.ended = True
+        except BaseException as error:  # noqa: BLE001 - the main loop raises it
+            self.error = error
+
+    def _step(self) -> None:
+        pause = max(self._due - self._monotonic(), 0.0) if len(self._backlog) else None
+        if self._backlog.has_room:
+            self._fetch(pause)
+        else:
+            self._closing.wait(pause)
+        if self._monotonic() >= self._due:
+            self._write_first()
+
+    def _fetch(self, wait: float | None) -> None:
+        lines = self._queue.take(self._writer.most, self._writer.most_bytes, wait)
+        if lines:
+            self._backlog.add(lines)
+
+    def _write_first(self) -> bool:
+        """Write the oldest batch; return False if there is none, or if it failed."""
+        lines = self._backlog.first()
+        if not lines:
+            return False
+        try:
+            self._writer.write(lines)
+        except RefusedError as error:
+            self.counters["refused"] += len(lines)
+            structlog.get_logger().warning("findings_refused", output=self.name, error=str(error), findings=len(lines))
+        except OSError as error:
+            self._fail(error)
+            return False
+        else:
+            self.counters["written"] += len(lines)
+        self._backlog.done()
+        self._recover()
+        return True
+
+    def _write_rest(self) -> None:
+        """Write what waits. After a failure a spool still takes what waits in the queue."""
+        goes_on = True
+        end = self._monotonic() + PATIENCE
+        while self._backlog.has_room and len(self._queue):
+            self._fetch(0)
+            goes_on = goes_on and self._monotonic() < end and self._write_first()
+        while goes_on and self._monotonic() < end:
+            goes_on = self._write_first()
+
+    def _fail(self, error: OSError) -> None:
+        if not self._rest:
+            reason = f"{type(error).__name__}: {error}"
+            structlog.get_logger().warning("output_failed", output=self.name, error=reason)
+        self.counters["failures"] += 1
+        self._rest = min(self._rest * 2, LONGEST_REST) or self._first_rest
+        self._due = self._monotonic() + self._rest
+
+    def _recover(self) -> None:
+        if self._rest:
+            structlog.get_logger().info("output_recovered", output=self.name, **self.counters)
+        self._rest, self._due = 0.0, float("-inf")

@@ -1,0 +1,190 @@
+"""The option `--to`: an output by its kind, its place, its format and its bounds."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from dnstrail.errors import SettingsError
+from dnstrail_findings.finding import Finding
+from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
+from dnstrail_findings.output import Encode, Output
+from dnstrail_findings.spool import Spool
+from dnstrail_findings.writer import Writer
+from dnstrail_findings.writers.log_file import LogFile
+from dnstrail_findings.writers.stdout import Stdout
+from dnstrail_findings.writers.syslog import LONGEST_DATAGRAM, TCP, UDP, UNIX, Syslog, SyslogServer
+from dnstrail_findings.writers.webhook import Webhook, parse_url
+
+FORMATS: dict[str, Encode] = {
+    "tracee": tracee.encode,
+    "ecs": ecs.encode,
+    "ocsf": ocsf.encode,
+    "text": text.encode,
+}
+MOST_OUTPUTS = 16
+MIB = 1 << 20
+SIZE = 64  # MiB of a file, and of a spool
+FILES = 5
+HELP = (
+    "Write findings to stdout, file:PATH[,size=MIB][,files=N], syslog[:/SOCKET|:udp://HOST:PORT|:tcp://HOST:PORT] or "
+    f"webhook:URL[,token=FILE][,spool=FOLDER[,size=MIB]]; each with [,format={'|'.join(FORMATS)}] (repeatable; "
+    "default: stdout)."
+)
+_OPTIONS = {
+    "stdout": ("format",),
+    "file": ("format", "size", "files"),
+    "syslog": ("format",),
+    "webhook": ("format", "token", "spool", "size"),
+}
+_OPTION = re.compile(r",(\w+)=([^,]*)$", re.ASCII)
+_SERVER = re.compile(rf"({UDP}|{TCP})://(?:\[([0-9a-fA-F:.]+)\]|([^\s/:\[\]]+)):(\d{{1,5}})", re.ASCII)
+_MOST_DIGITS = 6
+_PORTS = 1 << 16
+_LONGEST_TOKEN = 8192  # bytes of the file
+
+
+@dataclass(frozen=True)
+class Target:
+    """An output as it was requested. `token` is read when the option is, before the worker changes its user."""
+
+    kind: str
+    place: str
+    options: dict[str, str] = field(default_factory=dict)
+    token: str = field(default="", repr=False)
+
+
+def parse_target(value: str) -> Target:
+    """Return the output that a value of `--to` names.
+
+    Raises:
+        SettingsError: The value names no output.
+    """
+    kind, separator, rest = value.partition(":")
+    if not separator:
+        kind, _, _ = value.partition(",")
+        rest = value.removeprefix(kind)
+    if kind not in _OPTIONS:
+        raise SettingsError(f"--to {kind}: write one of {', '.join(_OPTIONS)}")
+    place, options = _split(kind, rest)
+    target = Target(kind, place, options, _read_token(options["token"]) if "token" in options else "")
+    _check(target)
+    return target
+
+
+def make_outputs(targets: Iterable[Target]) -> list[Output]:
+    """Return an output for each target; a second one of a kind has a number in its name.
+
+    Raises:
+        SettingsError: A spool cannot be used, or there are too many outputs.
+    """
+    asked = [*targets]
+    if len(asked) > MOST_OUTPUTS:
+        raise SettingsError(f"--to: {len(asked)} outputs are too many; {MOST_OUTPUTS} at most")
+    kinds: Counter[str] = Counter()
+    outputs = []
+    for target in asked:
+        kinds[target.kind] += 1
+        number = kinds[target.kind]
+        outputs.append(_output(target, target.kind if number == 1 else f"{target.kind}-{number}"))
+    return outputs
+
+
+def _output(target: Target, name: str) -> Output:
+    counters: Counter[str] = Counter()
+    folder = target.options.get("spool")
+    spool = None if folder is None else Spool(Path(folder), _number(target, "size", SIZE) * MIB, counters)
+    return Output(name, _encoder(target), _writer(target), spool, counters)
+
+
+def _writer(target: Target) -> Writer:
+    match target.kind:
+        case "file":
+            return LogFile(Path(target.place), _number(target, "size", SIZE) * MIB, _number(target, "files", FILES))
+        case "syslog":
+            return Syslog(_server(target.place))
+        case "webhook":
+            return Webhook(parse_url(target.place), token=target.token, is_json=_format(target) != "text")
+        case _:
+            return Stdout()
+
+
+def _encoder(target: Target) -> Encode:
+    encode = FORMATS[_format(target)]
+    if target.kind != "syslog":
+        return encode
+    longest = None if _server(target.place).transport == TCP else LONGEST_DATAGRAM
+    return partial(_syslog, encode, longest)
+
+
+def _syslog(encode: Encode, longest: int | None, finding: Finding) -> bytes:
+    """Return a message; one that is too long for a datagram has the line for people."""
+    message = syslog_message.message(finding, encode(finding))
+    return message if longest is None or len(message) <= longest else _syslog(text.encode, None, finding)
+
+
+def _split(kind: str, rest: str) -> tuple[str, dict[str, str]]:
+    """Return the place and the options behind it. A place may contain commas, and an option may not."""
+    options: dict[str, str] = {}
+    while (found := _OPTION.search(rest)) and found[1] in _OPTIONS[kind]:
+        options[found[1]] = found[2]
+        rest = rest[: found.start()]
+    return rest, options
+
+
+def _check(target: Target) -> None:
+    """Refuse a target whose parts cannot be used."""
+    checks: dict[str, Callable[[str], object]] = {"file": _path, "syslog": _server, "webhook": parse_url}
+    if target.kind in checks:
+        checks[target.kind](target.place)
+    elif target.place:
+        raise SettingsError(f"--to {target.kind}: {target.place!r} is unknown")
+    _format(target)
+    for name in ("size", "files"):
+        _number(target, name, 1)
+    if target.kind == "webhook" and "size" in target.options and "spool" not in target.options:
+        raise SettingsError("--to webhook: size= is the size of a spool; name its folder with spool=FOLDER")
+
+
+def _path(place: str) -> None:
+    if not place:
+        raise SettingsError("--to file: write file:PATH")
+
+
+def _server(place: str) -> SyslogServer:
+    if not place or place.startswith("/"):
+        return SyslogServer(UNIX, place or "/dev/log")
+    found = _SERVER.fullmatch(place)
+    if found is None or not 0 < int(found[4]) < _PORTS:
+        raise SettingsError(f"--to syslog: {place!r}: write udp://HOST:PORT, tcp://HOST:PORT or the path of a socket")
+    return SyslogServer(found[1], found[2] or found[3], int(found[4]))
+
+
+def _format(target: Target) -> str:
+    name = target.options.get("format", "text" if target.kind == "syslog" else "tracee")
+    if name not in FORMATS:
+        raise SettingsError(f"--to {target.kind}: format={name}: write one of {', '.join(FORMATS)}")
+    return name
+
+
+def _number(target: Target, name: str, default: int) -> int:
+    value = target.options.get(name, str(default))
+    if not (value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS and int(value)):
+        raise SettingsError(f"--to {target.kind}: {name}={value}: write a whole number from 1 on")
+    return int(value)
+
+
+def _read_token(path: str) -> str:
+    """Return the value of the field Authorization: the first line of a file."""
+    try:
+        with Path(path).open("rb") as stream:
+            token = stream.read(_LONGEST_TOKEN).partition(b"\n")[0].strip().decode("ascii")
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"--to webhook: token={path}: {error}") from error
+    if not token.isprintable() or not token:
+        raise SettingsError(f"--to webhook: token={path}: its first line is no text")
+    return token

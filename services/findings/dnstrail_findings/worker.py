@@ -1,0 +1,122 @@
+"""The worker of findings: receives them, drops second reports, explains them, and gives each to every output."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from dnstrail.bus import Bus, Puller
+from dnstrail.errors import BadMessage
+from dnstrail.events import FINDINGS_LOST
+from dnstrail.protocol.losses import LossReporter
+from dnstrail_findings.explainer import Explainer, Lookups
+from dnstrail_findings.finding import read_finding
+from dnstrail_findings.output import Output
+from dnstrail_findings.seen_ids import SeenIds
+
+_POLL = 0.1  # seconds between two checks of the stop signal
+_AT_ONCE = 4000  # messages between two checks: as many as wait at the bus
+
+
+def run(
+    bus: Bus,
+    puller: Puller,
+    outputs: Sequence[Output],
+    stop: threading.Event,
+    *,
+    lookups: Lookups | None = None,
+    report: Callable[[Mapping[str, int]], bool] = lambda _: True,
+    beat: Callable[[], None] = lambda: None,
+    observe: Callable[[FindingsWorker], None] = lambda _: None,
+) -> None:
+    """Write findings to the outputs until the stop signal is set, or no output is left.
+
+    `lookups` explain findings. `report` sends the number of lost findings to the cache. `beat` is called while the loop
+    runs, and `observe` once before it.
+
+    Raises:
+        Exception: The thread of an output failed by a fault of dnstrail.
+    """
+    worker = FindingsWorker(outputs, Explainer(lookups), LossReporter(report))
+    observe(worker)
+    for output in outputs:
+        output.start()
+    log = structlog.get_logger()
+    log.info("ready", outputs=[output.name for output in outputs])
+    try:
+        while not stop.is_set() and worker.goes_on:
+            worker.check()
+            beat()
+            bus.wait(puller, timeout=_POLL)
+            for _ in range(_AT_ONCE):  # after the stop signal, too: these have arrived
+                if (body := puller.receive()) is None:
+                    break
+                beat()
+                worker.on_finding(body, time.monotonic())
+            worker.on_idle(time.monotonic())
+    finally:
+        worker.close()
+    worker.check()
+    log.info("stopped", **worker.counters, outputs={output.name: dict(output.counters) for output in outputs})
+
+
+class FindingsWorker:
+    """The state of one run. `counters` counts findings `received`, `duplicate` and `unreadable`."""
+
+    def __init__(self, outputs: Sequence[Output], explainer: Explainer, losses: LossReporter) -> None:
+        self.outputs = outputs
+        self.explainer = explainer
+        self.counters: Counter[str] = Counter(received=0, duplicate=0, unreadable=0)
+        self._losses = losses
+        self._seen = SeenIds()
+
+    @property
+    def goes_on(self) -> bool:
+        """True while an output wants findings."""
+        return any(not output.ended for output in self.outputs)
+
+    def check(self) -> None:
+        """Raise the error that ended the thread of an output.
+
+        Raises:
+            Exception: It is a fault of dnstrail.
+        """
+        for output in self.outputs:
+            if output.error is not None:
+                raise output.error
+
+    def on_finding(self, body: bytes, now: float) -> None:
+        """Handle one message from the bus."""
+        try:
+            finding = read_finding(body)
+        except BadMessage as error:
+            self.counters["unreadable"] += 1
+            structlog.get_logger().warning("bad_bus_message", error=str(error))
+            return
+        if finding is None:
+            return
+        self.counters["received"] += 1
+        if not self._seen.add(finding.id):
+            self.counters["duplicate"] += 1
+            return
+        self.explainer.explain(finding, now)
+        for output in self.outputs:
+            output.add(finding)
+
+    def on_idle(self, now: float) -> None:
+        """Report the losses."""
+        self._losses.note(self._lost(), now)
+
+    def close(self) -> None:
+        """Close the outputs, and report the last losses."""
+        for output in self.outputs:
+            output.close()
+        self._losses.close(self._lost())
+
+    def _lost(self) -> dict[str, int]:
+        lost = sum(output.lost for output in self.outputs)
+        return {FINDINGS_LOST: lost} if lost else {}

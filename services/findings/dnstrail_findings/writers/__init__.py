@@ -1,0 +1,1 @@
+"""The writers: each module writes lines to one kind of receiver."""

@@ -1,0 +1,147 @@
+"""Batches of findings to a webhook: each is the body of one POST request."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from dnstrail import __version__
+from dnstrail.errors import SettingsError
+from dnstrail_findings.writer import RefusedError
+
+PATIENCE = 5.0  # seconds for a connection, and for a request with its answer
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r\n]", re.ASCII)
+_STATUS_BYTES = len("HTTP/1.1 200 ")
+_CHUNK = 1 << 16  # bytes
+_REFUSED = frozenset({400, 413, 415, 422})  # the same request would be refused again (RFC 9110, section 15.5)
+_OK = range(200, 300)
+_PORTS = {"https": 443, "http": 80}
+
+
+class Url(NamedTuple):
+    """The parts of a URL that a request needs."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+
+def parse_url(text: str) -> Url:
+    """Return the parts of the URL of a webhook.
+
+    Raises:
+        SettingsError: It is no URL, or names another scheme than https; http is for an address of this host.
+    """
+    refused = f"--to webhook: {text!r}"
+    if not re.fullmatch(r"[!-~]+", text):
+        raise SettingsError(f"{refused} is no URL")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise SettingsError(f"{refused}: {error}") from error
+    if not host or parts.scheme not in _PORTS or "@" in parts.netloc or parts.fragment:
+        raise SettingsError(f"{refused}: write https://HOST[:PORT]/PATH; a secret stands in the file of token=FILE")
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        raise SettingsError(f"{refused}: http is for {', '.join(_LOOPBACK)} alone; use https")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Url(parts.scheme, host, port or _PORTS[parts.scheme], target)
+
+
+class Webhook:
+    """Posts JSON arrays of findings, or lines of text.
+
+    Only the status of an answer is read, and never more than its first bytes. Each request has a connection of its own,
+    whose server has a valid certificate. A redirect counts as a failure.
+    """
+
+    most = 100
+    most_bytes = 1 << 20
+
+    def __init__(self, url: Url, *, token: str = "", is_json: bool = True, patience: float = PATIENCE) -> None:
+        self._url = url
+        self._is_json = is_json
+        self._patience = patience
+        self._context = ssl.create_default_context() if url.scheme == "https" else None
+        self._headers = {
+            "Content-Type": "application/json" if is_json else "text/plain; charset=utf-8",
+            "User-Agent": f"dnstrail/{__version__}",
+            "Connection": "close",
+            **({"Authorization": token} if token else {}),
+        }
+
+    def write(self, lines: Sequence[bytes]) -> None:
+        """Post lines.
+
+        Raises:
+            OSError: The server did not accept them in time.
+            RefusedError: The server refuses them for good.
+        """
+        body = b"[%s]" % b",\n".join(lines) if self._is_json else b"".join(line + b"\n" for line in lines)
+        try:
+            with closing(self._connection()) as connection:
+                status = self._post(connection, body)
+        except HTTPException as error:
+            raise OSError(f"{type(error).__name__}: {error}") from error
+        if status in _REFUSED:
+            raise RefusedError(f"status {status}")
+        if status not in _OK:
+            raise OSError(f"status {status}")
+
+    def close(self) -> None:
+        """Do nothing: no connection stays open."""
+
+    def _connection(self) -> HTTPConnection:
+        host, port = self._url.host, self._url.port
+        if self._context is None:
+            return HTTPConnection(host, port, timeout=self._patience)
+        return HTTPSConnection(host, port, timeout=self._patience, context=self._context)
+
+    def _post(self, connection: HTTPConnection, body: bytes) -> int:
+        connection.connect()
+        left = _countdown(self._patience)
+        connection.sock.settimeout(left())
+        connection.putrequest("POST", self._url.target, skip_accept_encoding=True)
+        for name, value in {**self._headers, "Content-Length": str(len(body))}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        with suppress(ConnectionError):  # a server may refuse a body that it does not read
+            for start in range(0, len(body), _CHUNK):
+                connection.sock.settimeout(left())
+                connection.sock.sendall(body[start : start + _CHUNK])
+        answer = b""
+        while len(answer) < _STATUS_BYTES:
+            connection.sock.settimeout(left())
+            received = connection.sock.recv(_STATUS_BYTES - len(answer))
+            if not received:
+                break
+            answer += received
+        return _status(answer)
+
+
+def _countdown(seconds: float) -> Callable[[], float]:
+    """Return a function that returns the seconds that are left, and raises TimeoutError when none are."""
+    end = time.monotonic() + seconds
+
+    def left() -> float:
+        remaining = end - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError("no answer in time")
+        return remaining
+
+    return left
+
+
+def _status(answer: bytes) -> int:
+    found = _STATUS.match(answer)
+    if found is None:
+        raise OSError("the answer is no HTTP/1.1")
+    return int(found[1])

@@ -1,0 +1,107 @@
+"""Findings as they arrive from the bus."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from builders.findings import METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of
+from dnstrail.errors import BadMessage
+from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT
+from dnstrail.signature import SignatureMetadata
+from dnstrail_findings.finding import LONG, read_finding
+from dnstrail_findings.seen_ids import MOST, SeenIds
+
+
+def test_a_finding_has_the_values_of_its_cause() -> None:
+    """A finding about a response names its signature, its ends and its question."""
+    found = finding_of()
+    assert (found.id, found.signature_id, found.title, found.severity) == ("f1", "DT-9", "Relay resolved", 3)
+    assert found.data == {"relay": "relay.example"}
+    assert (found.cause.name, found.cause.client, found.cause.server) == (
+        NET_PACKET_DNS,
+        ("192.0.2.100", 40008),
+        ("192.0.2.53", 53),
+    )
+    assert found.cause.question.name == "shop.example"
+    assert [answer.data for answer in found.cause.message.answers] == ["relay.example", "198.51.100.66"]
+    assert (found.shape.mark.start, found.shape.mark.turn, found.shape.mark.time) == ("s", 5, STAMP)
+
+
+def test_a_finding_about_a_connection_has_its_names() -> None:
+    """The server of a connection has the names of `dst_dns`."""
+    cause = finding_of(connection()).cause
+    assert (cause.name, cause.server, cause.names) == (
+        NET_TCP_CONNECT,
+        ("198.51.100.66", 443),
+        ["shop.example", "other.example"],
+    )
+
+
+def test_an_event_of_the_cache_is_its_own_cause() -> None:
+    """An event without a signature has the name of the event, no severity, and its arguments."""
+    found = read_finding(msgpack.packb({"timestamp": 5, "eventName": "x", "args": [{"name": "src", "value": "::1"}]}))
+    assert (found.title, found.signature_id, found.severity, found.id) == ("x", "x", None, "")
+    assert found.cause.client == ("::1", 0)
+
+
+def test_values_of_the_wrong_type_count_as_unknown() -> None:
+    """Data of a signature may have any type: a value that is no address and no port is unknown."""
+    metadata = SignatureMetadata("X", "1", "x", "X", properties={"Severity": "high", "Category": 7})
+    found = read_finding(body_of(connection(), metadata=metadata, src=5, dst=["a"], proto_dns={"QR": "yes"}))
+    assert (found.severity, found.text_of("Category")) == (None, "")
+    own = read_finding(
+        msgpack.packb({"timestamp": 5, "eventName": "x", "args": [{"name": "dst", "value": 7}, {"name": "dst_port"}]})
+    )
+    assert own.cause.server == ("", 0)
+
+
+def test_a_signal_is_no_finding() -> None:
+    """The signal at the end of a source is skipped."""
+    assert read_finding(msgpack.packb({"signal": "source_complete"})) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xc1",
+        msgpack.packb([1]),
+        msgpack.packb({"timestamp": 1}),
+        msgpack.packb({"timestamp": -1, "eventName": "x"}),
+        msgpack.packb({"timestamp": 1 << 63, "eventName": "x"}),
+        msgpack.packb({"timestamp": 1, "eventName": b"x"}),
+        msgpack.packb({"timestamp": 1, "eventName": "x", "args": 5}),
+        msgpack.packb({"timestamp": 1, "eventName": "x", "since": -1}),
+    ],
+)
+def test_garbage_is_refused(body: bytes) -> None:
+    """Bytes that are no finding raise an error that names the reason."""
+    with pytest.raises(BadMessage):
+        read_finding(body)
+
+
+def test_the_records_of_a_long_message_are_left_out() -> None:
+    """A stranger cannot make a finding long: the records of a long one are left out, and the rest stays."""
+    cause = cause_of(dns_answer())
+    short = read_finding(body_of(cause, text="x" * 1000))
+    long = read_finding(body_of(cause, text="x" * LONG))
+    assert len(short.cause.message.answers) == 2
+    assert len(long.cause.message.answers) == 0
+    assert (long.cause.server, long.cause.question.name) == (("192.0.2.53", 53), "shop.example")
+    assert (long.title, len(long.data["text"])) == (METADATA.name, LONG)
+
+
+def test_a_second_report_is_known_by_its_id() -> None:
+    """An id is new once; findings without an id are always new."""
+    seen = SeenIds()
+    assert [seen.add(each) for each in ("a", "b", "a", "", "")] == [True, True, False, True, True]
+
+
+def test_the_ids_are_bounded() -> None:
+    """Beyond the bound the oldest id is forgotten, and is new again."""
+    seen = SeenIds()
+    for number in range(MOST + 1):
+        seen.add(str(number))
+    assert not seen.add("1")
+    assert seen.add("0")

@@ -1,0 +1,155 @@
+"""The spool keeps batches over a restart, within its bytes."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from builders.findings import finding_of
+from builders.writers import Numbered, Script
+from dnstrail.errors import SettingsError
+from dnstrail_findings import spool as module
+from dnstrail_findings.output import Output
+from dnstrail_findings.spool import Spool
+from live.workers import wait_until
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def opened(folder: Path, size: int = 1000) -> tuple[Spool, Counter[str]]:
+    counters: Counter[str] = Counter()
+    return Spool(folder, size, counters), counters
+
+
+def test_batches_come_back_in_order(folder) -> None:
+    """Batches are read in the order in which they were added, and `done` removes the oldest."""
+    spool, _ = opened(folder)
+    spool.add([b"a", b"b"])
+    spool.add([b"c"])
+    assert (len(spool), spool.first()) == (3, [b"a", b"b"])
+    spool.done()
+    assert spool.first() == [b"c"]
+    spool.done()
+    assert (len(spool), [*spool.first()]) == (0, [])
+
+
+def test_a_restart_finds_the_spool(folder) -> None:
+    """Batches of an earlier process come first, and a file that was not finished is removed."""
+    spool, _ = opened(folder)
+    spool.add([b"a", b"b"])
+    spool.close()
+    (folder / "0000000000000001-1.tmp").write_bytes(b"half")
+    spool, _ = opened(folder)
+    spool.add([b"c"])
+    assert (len(spool), spool.first()) == (3, [b"a", b"b"])
+    spool.done()
+    assert spool.first() == [b"c"]
+    assert [path.suffix for path in folder.iterdir() if path.name != "lock"] == [".lines"]
+
+
+def test_the_bytes_are_bounded(folder) -> None:
+    """Beyond its bytes the oldest batches are removed and counted."""
+    spool, counters = opened(folder, 100)
+    for number in range(10):
+        spool.add([b"%d" % number * 29])
+    assert (counters["spool_full"], len(spool)) == (7, 3)
+    assert spool.first() == [b"7" * 29]
+    assert sum(path.stat().st_size for path in folder.glob("*.lines")) <= 100
+
+
+def test_the_files_are_bounded(folder, monkeypatch) -> None:
+    """Beyond its files the oldest batches are removed and counted."""
+    monkeypatch.setattr(module, "MOST_FILES", 3)
+    spool, counters = opened(folder)
+    for _ in range(5):
+        spool.add([b"x"])
+    assert (counters["spool_full"], len(spool)) == (2, 3)
+
+
+def test_what_somebody_removed_is_counted(folder) -> None:
+    """A batch that is gone, cut or replaced by a link is counted once, and the next one follows."""
+    spool, counters = opened(folder)
+    for name in (b"a", b"b", b"c", b"d"):
+        spool.add([name, name])
+    gone, cut, linked, _ = sorted(folder.glob("*.lines"))
+    gone.unlink()
+    cut.write_bytes(b"b\n")
+    linked.unlink()
+    linked.symlink_to("/etc/passwd")
+    assert (spool.first(), counters["spool_lost"]) == ([b"b"], 3)
+    assert (spool.first(), counters["spool_lost"]) == ([b"b"], 3)
+    spool.done()
+    assert (spool.first(), counters["spool_lost"]) == ([b"d", b"d"], 5)
+
+
+def test_a_fifo_in_the_spool_is_left_out(folder) -> None:
+    """A FIFO, a folder or a link with the name of a batch is no batch."""
+    folder.mkdir(mode=0o700)
+    os.mkfifo(folder / "0000000000000001-1.lines")
+    (folder / "0000000000000002-1.lines").mkdir()
+    (folder / "0000000000000003-1.lines").symlink_to("/etc/passwd")
+    assert len(opened(folder)[0]) == 0
+
+
+def test_a_spool_that_others_may_write_is_refused(tmp_path) -> None:
+    """A folder of others, a link and a file are refused with an error that names them."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "file").touch()
+    for name in ("open", "link", "file", "missing/deep"):
+        with pytest.raises(SettingsError, match=name):
+            opened(tmp_path / name)
+
+
+def test_a_spool_has_one_owner(folder) -> None:
+    """Two outputs cannot use one spool at the same time."""
+    spool, _ = opened(folder)
+    with pytest.raises(SettingsError, match="another output"):
+        opened(folder)
+    spool.close()
+    opened(folder)
+
+
+def test_a_full_disk_holds_one_batch(folder, monkeypatch) -> None:
+    """A batch that cannot be written waits in memory, leaves no file behind, and comes after the older ones."""
+    spool, counters = opened(folder)
+    spool.add([b"a"])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        spool.add([b"b", b"c"])
+    assert (counters["spool_failed"], spool.has_room, spool.at_risk, len(spool)) == (1, False, 2, 3)
+    assert [path.suffix for path in folder.iterdir() if path.name != "lock"] == [".lines"]
+    spool.done()
+    assert spool.first() == [b"b", b"c"]
+    spool.done()
+    assert spool.has_room
+
+
+def test_a_spool_takes_what_a_receiver_does_not(folder) -> None:
+    """While a receiver is away, all findings reach the spool; a restarted output delivers each of them once."""
+    script = Script()
+    script.fault = OSError("away")
+    spool, counters = opened(folder, 1 << 20)
+    made = Output("test", Numbered(), script, spool, counters)
+    made.start()
+    for _ in range(50):
+        made.add(finding_of())
+    wait_until(lambda: len(spool) == 50, "all findings in the spool")
+    made.close()
+    assert (made.lost, script.written) == (0, [])
+    script.fault = None
+    again, counters = opened(folder, 1 << 20)
+    made = Output("test", Numbered(), script, again, counters)
+    made.start()
+    wait_until(lambda: counters["written"] == 50, "all findings")
+    made.close()
+    assert script.written == [b"%d" % number for number in range(1, 51)]
+    assert [path.name for path in folder.iterdir()] == ["lock"]

@@ -1,0 +1,205 @@
+"""The webhook, and servers that hang, redirect, flood, refuse or lie."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from dnstrail.errors import SettingsError
+from dnstrail_findings.writer import RefusedError
+from dnstrail_findings.writers.webhook import Webhook, parse_url
+from live.certificate import make_certificate
+from live.webhook_server import OK, read_request, serving
+from live.workers import BOUND
+
+LINES = [b'{"a": 1}', b'{"b": 2}']
+
+
+def until_closed(connection: socket.socket) -> None:
+    """Read until the client closes the connection."""
+    with suppress(OSError):
+        while connection.recv(1 << 16):
+            pass
+
+
+def test_a_batch_is_one_request() -> None:
+    """A batch is an array of JSON in one POST, with the token and a length."""
+    with serving(OK) as server:
+        Webhook(server.url, token="Bearer s3cret").write(LINES)
+        head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert json.loads(body) == [{"a": 1}, {"b": 2}]
+    assert head.startswith(b"POST /in?x=1 HTTP/1.1\r\n")
+    assert b"Authorization: Bearer s3cret" in head
+    assert b"Content-Type: application/json" in head
+    assert b"Connection: close" in head
+
+
+def test_text_is_posted_as_lines() -> None:
+    """Lines of text are no JSON."""
+    with serving(OK) as server:
+        Webhook(server.url, is_json=False).write([b"a", b"b"])
+        assert server.requests[0].endswith(b"\r\n\r\na\nb\n")
+
+
+@pytest.mark.parametrize("status", [b"301", b"302", b"307", b"100", b"401", b"404", b"429", b"500", b"503"])
+def test_other_answers_are_tried_again(status: bytes) -> None:
+    """A redirect is not followed; like an error of the server it is a failure, and the batch is tried again."""
+    with serving(OK) as target:
+        location = b"Location: http://127.0.0.1:%d/\r\n" % target.port
+        with serving(b"HTTP/1.1 %s X\r\n%s\r\n" % (status, location)) as server:
+            with pytest.raises(OSError, match=f"status {status.decode()}"):
+                Webhook(server.url).write(LINES)
+            assert len(server.requests) == 1
+        assert target.requests == []
+
+
+@pytest.mark.parametrize("status", [400, 413, 415, 422])
+def test_a_refusal_is_final(status: int) -> None:
+    """A batch that would be refused again is not tried again."""
+    with serving(b"HTTP/1.1 %d No\r\n\r\n" % status) as server, pytest.raises(RefusedError, match=str(status)):
+        Webhook(server.url).write(LINES)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1",
+        b"HTTP/2 200 OK\r\n",
+        b"HTTP/1.1 2000 OK\r\n",
+        b"garbage garbage\r\n",
+        b"\0" * 100,
+        b"SSH-2.0-x\r\n",
+    ],
+)
+def test_an_answer_that_is_no_http_is_a_failure(answer: bytes) -> None:
+    """Garbage counts as no acceptance."""
+    with serving(answer) as server, pytest.raises(OSError, match="no HTTP"):
+        Webhook(server.url).write(LINES)
+
+
+def test_a_server_that_never_answers_is_given_up() -> None:
+    """A server that takes the request and stays silent costs bounded time."""
+    with serving(until_closed) as server, pytest.raises(TimeoutError):
+        Webhook(server.url, patience=0.1).write(LINES)
+
+
+def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
+    """A server cannot prolong a request by one byte at a time."""
+    closed = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with suppress(OSError):
+            for byte in b"HTTP/1.1 2":
+                connection.sendall(bytes([byte]))
+                closed.wait(0.05)
+        until_closed(connection)
+
+    with serving(drip) as server, pytest.raises(TimeoutError):
+        Webhook(server.url, patience=0.2).write(LINES)
+    closed.set()
+
+
+def test_a_server_that_does_not_read_is_given_up() -> None:
+    """A server that accepts a connection and reads nothing costs bounded time."""
+    ended = threading.Event()
+    with serving(lambda _: ended.wait(BOUND) and None) as server:
+        with pytest.raises(OSError, match=r"timed out|no answer"):
+            Webhook(server.url, patience=0.1).write([b"x" * (64 << 20)])
+        ended.set()
+
+
+def test_a_gigabyte_of_answer_is_not_read() -> None:
+    """Only the status of an answer is read, however long the answer is."""
+    sent = 0
+
+    def flood(connection: socket.socket) -> None:
+        nonlocal sent
+        read_request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n")
+        with suppress(OSError):
+            while sent < 1 << 30:
+                sent += connection.send(b"x" * (1 << 16))
+
+    with serving(flood) as server:
+        Webhook(server.url).write(LINES)
+    assert sent < 64 << 20  # what the buffers of the kernel hold
+
+
+def test_a_refusal_before_the_end_of_the_body_counts() -> None:
+    """A server may answer before it has read the body, and close."""
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.sendall(b"HTTP/1.1 413 Too Large\r\n\r\n")
+        until_closed(connection)
+
+    with serving(refuse) as server, pytest.raises(RefusedError, match="413"):
+        Webhook(server.url).write([b"x" * (1 << 20)])
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory) -> Path:
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    folder: Path = tmp_path_factory.mktemp("tls")
+    make_certificate(folder, "localhost", "127.0.0.1")
+    return folder
+
+
+def over_tls(folder: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return context
+
+
+def test_a_trusted_certificate_is_accepted(certificates, monkeypatch) -> None:
+    """A server whose certificate is in SSL_CERT_FILE is trusted."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "certificate.pem"))
+    with serving(OK, over_tls(certificates)) as server:
+        Webhook(parse_url(f"https://127.0.0.1:{server.port}/")).write(LINES)
+        assert server.requests[0].endswith(b'[{"a": 1},\n{"b": 2}]')
+
+
+def test_another_certificate_is_refused(certificates) -> None:
+    """A server with a certificate that nobody vouches for receives nothing."""
+    with serving(OK, over_tls(certificates)) as server:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            Webhook(parse_url(f"https://127.0.0.1:{server.port}/")).write(LINES)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "siem.example/in",
+        "ftp://siem.example/",
+        "http://siem.example/",
+        "https://user:pw@siem.example/",
+        "https://siem.example:99999/",
+        "https:///in",
+        "https://siem.example/a b",
+        "https://siem.example/\r\nX: y",
+        "https://siem.example/#x",
+        "https://[::1/",
+        "https://s\u00ecem.example/",
+    ],
+)
+def test_other_urls_are_refused(text: str) -> None:
+    """A URL without https, with a password, or with other characters is refused; http is for this host alone."""
+    with pytest.raises(SettingsError, match="--to webhook"):
+        parse_url(text)
+
+
+def test_a_url_has_its_parts() -> None:
+    """Port and path have defaults, and an IPv6 address stands in brackets."""
+    assert parse_url("https://siem.example") == ("https", "siem.example", 443, "/")
+    assert parse_url("http://[::1]:8080/a?b=c") == ("http", "::1", 8080, "/a?b=c")

@@ -1,0 +1,205 @@
+"""The worker of findings over a real bus, and as a process with outputs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from builders.findings import body_of, cause_of, dns_answer
+from builders.writers import Script
+from dnstrail.bus import Pusher
+from dnstrail.bus.ipc import findings_address
+from dnstrail.events import FINDINGS_LOST
+from dnstrail_findings import output as output_module
+from dnstrail_findings.formats import tracee
+from dnstrail_findings.metrics import findings_metrics
+from dnstrail_findings.output import Output
+from dnstrail_findings.worker import FindingsWorker, run
+from live.processes import dnstrail, run_dir, started, text_of
+from live.webhook_server import OK, Server, serving
+from live.workers import open_bus, running, short_folder, wait_until
+
+PATIENCE = 20.0  # seconds for a push to a worker that starts
+
+
+class Sink:
+    """A running worker with one output, and the end that pushes to it."""
+
+    def __init__(self, script: Script, pusher: Pusher) -> None:
+        self.script = script
+        self.output = Output("test", tracee.encode, script, rest=0.001)
+        self.reported: list[dict[str, int]] = []
+        self.worker: FindingsWorker | None = None
+        self._pusher = pusher
+
+    def push(self, *bodies: bytes) -> None:
+        """Send messages as a signature worker does."""
+        for body in bodies:
+            assert self._pusher.push(body, wait=PATIENCE)
+
+    @property
+    def written(self) -> list[str]:
+        """The ids of the findings that were written."""
+        return [json.loads(line)["findingId"] for line in self.script.written]
+
+    def values(self) -> dict[tuple[str, ...], float]:
+        """Return the metrics by name and label."""
+        assert self.worker is not None
+        samples = (sample for family in findings_metrics(self.worker) for sample in family.samples)
+        return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
+
+
+@contextmanager
+def sink() -> Iterator[Sink]:
+    with short_folder() as folder, open_bus() as bus:
+        made = Sink(Script(), bus.pusher(findings_address(folder)))
+
+        def target(bus_: object, stop: threading.Event) -> None:
+            run(
+                bus_,
+                bus_.puller(findings_address(folder)),
+                [made.output],
+                stop,
+                report=lambda lost: made.reported.append(dict(lost)) or True,
+                observe=lambda worker: setattr(made, "worker", worker),
+            )
+
+        with running(target):
+            yield made
+
+
+def test_each_finding_is_written_once() -> None:
+    """A second report with the same id, a signal and garbage are not written, and the last is counted."""
+    with sink() as made:
+        made.push(body_of(id_="a"), body_of(id_="b"), body_of(id_="a"), b"\xc1garbage", b"\x81\xa6signal\xa1x")
+        made.push(body_of(id_="c"))
+        wait_until(lambda: made.written == ["a", "b", "c"], "all findings")
+        values = made.values()
+    assert values["dnstrail_findings_handled_total", "received"] == 4
+    assert values["dnstrail_findings_handled_total", "duplicate"] == 1
+    assert values["dnstrail_findings_handled_total", "unreadable"] == 1
+    assert values["dnstrail_output_written_total", "test"] == 3
+
+
+def test_what_an_output_loses_is_reported(monkeypatch) -> None:
+    """Findings that an output lost are in the metrics, and are reported to the cache."""
+    monkeypatch.setattr(output_module, "MAX_LINE", 100)
+    with sink() as made:
+        made.push(body_of())
+        wait_until(lambda: made.reported == [{FINDINGS_LOST: 1}], "the report")
+        assert made.values()["dnstrail_output_lost_total", "test"] == 1
+        assert made.values()["dnstrail_output_waiting", "test"] == 0
+
+
+def test_a_fault_of_an_output_ends_the_worker() -> None:
+    """A fault in a thread is raised by the main loop, so that the worker is started anew."""
+
+    def fail() -> None:
+        with sink() as made:
+            made.script.fault = ValueError("a fault")
+            made.push(body_of())
+            wait_until(lambda: made.output.error is not None, "the fault")
+
+    with pytest.raises(ValueError, match="a fault"):
+        fail()
+
+
+def push_to_process(folder: Path, *ids: str) -> None:
+    """Send findings to the process that binds the socket of a folder."""
+    wait_until((folder / "findings.sock").exists, "the socket")
+    with open_bus() as bus:
+        pusher = bus.pusher(findings_address(folder))
+        for name in ids:
+            assert pusher.push(body_of(cause_of(dns_answer()), name), wait=PATIENCE)
+
+
+@contextmanager
+def anybodys_folder() -> Iterator[Path]:
+    """Make a folder in which the user of the worker can make files."""
+    with short_folder() as folder:
+        folder.chmod(0o777)
+        yield folder
+
+
+def stop(process: subprocess.Popen[str]) -> str:
+    process.send_signal(signal.SIGTERM)
+    return process.communicate(timeout=30)[1]
+
+
+def received(server: Server) -> list[str]:
+    bodies = [request.partition(b"\r\n\r\n")[2] for request in server.requests]
+    return [each["finding_info"]["uid"] for body in bodies for each in json.loads(body)]
+
+
+def test_a_killed_sink_delivers_its_spool_after_a_restart() -> None:
+    """Findings that a webhook did not take survive kill -9 in the spool, and each is delivered once afterwards."""
+    ids = [f"f{number}" for number in range(40)]
+    with run_dir() as folder, anybodys_folder() as place, serving(OK) as server:
+        spool = place / "spool"
+        options = ("--no-cache", "--run-dir", folder, "--to")
+        away = f"webhook:http://127.0.0.1:1/,format=ocsf,spool={spool}"
+        with started("findings", *options, away) as process:
+            push_to_process(folder, *ids)
+            wait_until(lambda: spooled(spool) == len(ids), "all findings in the spool")
+            process.kill()
+            (folder / "findings.sock").unlink()
+        back = f"webhook:http://127.0.0.1:{server.port}/,format=ocsf,spool={spool}"
+        with started("findings", *options, back) as process:
+            wait_until(lambda: len(received(server)) >= len(ids), "the findings of the spool")
+            push_to_process(folder, "new")
+            wait_until(lambda: len(received(server)) > len(ids), "the new finding")
+            stop(process)
+        assert received(server) == [*ids, "new"]
+        assert spooled(spool) == 0
+
+
+def spooled(folder: Path) -> int:
+    names = [path.stem for path in folder.glob("*.lines")] if folder.is_dir() else []
+    return sum(int(name.partition("-")[2]) for name in names)
+
+
+def test_a_process_writes_to_several_outputs() -> None:
+    """One process writes each finding to a file and to stdout, in their formats, and logs its counters at the end."""
+    with run_dir() as folder, anybodys_folder() as place:
+        file = place / "findings.jsonl"
+        outputs = ("--to", f"file:{file}", "--to", "stdout,format=text")
+        with started("findings", "--no-cache", "--run-dir", folder, *outputs) as process:
+            push_to_process(folder, "a", "b")
+            wait_until(lambda: text_of(file).count("\n") == 2, "both findings")
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=30)
+    assert [line.split()[3] for line in out.splitlines()] == ["id=a", "id=b"]
+    stopped = json.loads(err.splitlines()[-1])
+    assert (stopped["event"], stopped["received"], stopped["outputs"]["file"]["written"]) == ("stopped", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("kafka:x", "write one of"),
+        ("webhook:http://siem.example/", "https"),
+        ("webhook:https://a/,spool=/proc/x", "spool"),
+    ],
+)
+def test_a_wrong_output_ends_the_command(value: str, reason: str) -> None:
+    """A wrong output exits with 2 and one line that names the reason."""
+    with run_dir() as folder:
+        done = dnstrail("findings", "--run-dir", folder, "--to", value)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_reader_of_stdout_ends_the_worker() -> None:
+    """If stdout is the only output, and its reader has gone, the worker ends with 0."""
+    with run_dir() as folder, started("findings", "--no-cache", "--run-dir", folder) as process:
+        process.stdout.close()
+        push_to_process(folder, "a")
+        assert process.wait(30) == 0
