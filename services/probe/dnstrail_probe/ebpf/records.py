@@ -104,7 +104,7 @@ class GetaddrinfoRecord(NamedTuple):
 
 
 class OwnerRecord(NamedTuple):
-    """`struct owner`."""
+    """`struct owner`. `use` is 1 for a socket that asks names, else 0."""
 
     noted: int
     netns: int
@@ -114,7 +114,7 @@ class OwnerRecord(NamedTuple):
     uid: int
     meant_port: int
     family: int
-    dns: int
+    use: int
     meant: bytes
     comm: bytes
 
