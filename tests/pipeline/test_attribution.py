@@ -19,12 +19,14 @@ from dnstrail.dns import is_response
 from dnstrail.events import (
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
+    NET_UDP_CLOSE,
     NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
 )
 from dnstrail_probe.ebpf import loader
+from dnstrail_probe.packets.community_id import community_id
 from live.clients import FORKED, STAYING, WAITING
 from live.ebpf_source import Watching, cgroup, question_of, watching
 from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
@@ -293,19 +295,28 @@ def test_a_query_to_a_mapped_address(network, seen, transport):
 
 @pytest.mark.parametrize("target", [*SERVERS.values(), f"::ffff:{SERVER}"], ids=["v4", "v6", "mapped"])
 def test_udp_connection(network, seen, target):
-    """connect() on a UDP socket is an event of its process, except to DNS ports and port 0."""
+    """The first datagram of a connected UDP socket is an event of its process, unless it goes to a DNS port."""
     client = (
-        "import socket, sys\n"
-        "for port in (53, 0, 443):\n"
+        "import contextlib, socket, sys\n"
+        "for port, datagrams in ((53, 1), (0, 0), (442, 0), (443, 2)):\n"
         "    with socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else 2, socket.SOCK_DGRAM) as sock:\n"
         "        sock.connect((sys.argv[1], port))\n"
+        "        source = sock.getsockname()[1]\n"
+        "        for _ in range(datagrams):\n"
+        "            with contextlib.suppress(ConnectionRefusedError): sock.send(b'x')\n"
+        "print(source)\n"
     )
-    pid = ask(network, sys.executable, "-c", client, target)
-    seen.until(lambda: seen.of(pid, SCHED_PROCESS_EXIT), "the end")
-    [event] = seen.of(pid, NET_UDP_CONNECT)
-    assert event.args == {"dst": target.removeprefix("::ffff:"), "dst_port": 443, "socket": event.flow.socket}
-    assert (event.flow.transport, event.process.path) == ("udp", os.path.realpath(sys.executable))
-    assert not seen.of(pid, NET_TCP_CONNECT)
+    with network.start_on_client(sys.executable, "-c", client, target) as process:
+        source = int(process.communicate(timeout=20)[0])
+    seen.until(lambda: seen.of(process.pid, NET_UDP_CLOSE), "the end")
+    [event], [closed] = seen.of(process.pid, NET_UDP_CONNECT), seen.of(process.pid, NET_UDP_CLOSE)
+    to = {"dst": target.removeprefix("::ffff:"), "dst_port": 443, "socket": event.flow.socket}
+    ends = event.flow.source, source, event.flow.destination, 443
+    assert event.args == {**to, "community_id": community_id("udp", *ends)}
+    assert closed.args == to
+    assert (event.flow.source_port, event.flow.transport) == (source, "udp")
+    assert event.process.path == os.path.realpath(sys.executable)
+    assert not seen.of(process.pid, NET_TCP_CONNECT)
 
 
 def test_a_fork_is_an_event_of_the_forking_process(network, seen):

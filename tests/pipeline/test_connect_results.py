@@ -129,6 +129,13 @@ def test_a_connection_without_reply_times_out(network, seen):
     assert result(seen, pid) == expected(SERVER, CLOSED, "ETIMEDOUT")
 
 
+def test_a_connection_without_a_route_fails(network, seen):
+    """A connection that the kernel refuses at once has failed, without an error."""
+    pid, error = connect(network, "2001:db8::1", OPEN)
+    assert os.strerror(error) == "Network is unreachable"
+    assert result(seen, pid) == expected("2001:db8::1", OPEN, "")
+
+
 def test_a_connection_is_given_up_by_its_process(network, seen):
     """A connection whose process ends first has failed, without an error."""
     with rule(network, SERVER, "-t", "filter", "INPUT", "-p", "tcp", "--sport", str(CLOSED), "-j", "DROP"):

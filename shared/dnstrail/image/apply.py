@@ -13,10 +13,13 @@ from dnstrail.captured import (
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
+    NET_UDP_CLOSE,
+    NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
     Captured,
+    Flow,
 )
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
@@ -26,6 +29,7 @@ from dnstrail.image.image import FeedOutcome, Image
 from dnstrail.image.trails.server_names import ServerNameSighting
 
 _NO_OUTCOME = FeedOutcome()
+_UNKNOWN = Flow(b"", 0, b"", 0, "tcp")
 
 
 def apply_event(
@@ -71,9 +75,18 @@ def _apply_connection(image: Image, stamp: int, event: Captured, host: str) -> N
     port, address = event.args.get("dst_port"), address_text(str(event.args.get("dst", "")))
     if address is None or not isinstance(port, int):
         return
-    client_port, namespace = (event.flow.source_port, event.flow.namespace) if event.flow else (0, 0)
-    key = socket_key(event, host)
-    opening = Opening(key, address, port, host, event.process, _client(event), client_port, namespace)
+    flow = event.flow or _UNKNOWN
+    opening = Opening(
+        socket=socket_key(event, host),
+        address=address,
+        port=port,
+        host=host,
+        process=event.process,
+        client=_client(event),
+        client_port=flow.source_port,
+        namespace=flow.namespace,
+        transport=flow.transport,
+    )
     image.note_connection(stamp, connection_of(opening), address)
     image.binder.connect(stamp, opening)
 
@@ -126,6 +139,8 @@ _APPLY: Final[dict[str, Callable[[Image, int, Captured, str], None]]] = {
     NET_TCP_CONNECT: _apply_connection,
     NET_TCP_CONNECT_RESULT: _apply_outcome,
     NET_TCP_CLOSE: _apply_close,
+    NET_UDP_CONNECT: _apply_connection,
+    NET_UDP_CLOSE: _apply_close,
     DNS_SOCKET_CLOSE: _apply_dns_close,
     NET_SERVER_NAME: _apply_server_name,
     SCHED_PROCESS_FORK: _apply_fork,

@@ -13,6 +13,7 @@ from dnstrail.events import (
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
+    NET_UDP_CLOSE,
     NET_UDP_CONNECT,
     Event,
 )
@@ -30,6 +31,7 @@ _ORDERS = {
     NET_UDP_CONNECT: _CONNECT,
     NET_TCP_CONNECT_RESULT: _CONNECT,
     NET_TCP_CLOSE: _CONNECT,
+    NET_UDP_CLOSE: _CONNECT,
     DNS_SOCKET_CLOSE: _CONNECT,
 }
 _TYPES = {
@@ -48,6 +50,7 @@ _TYPES_OF_EVENTS = {
     (NET_UDP_CONNECT, "dst_port"): "int",
     (NET_TCP_CONNECT_RESULT, "dst_port"): "int",
     (NET_TCP_CLOSE, "dst_port"): "int",
+    (NET_UDP_CLOSE, "dst_port"): "int",
     (DNS_SOCKET_CLOSE, "dst_port"): "int",
     **{(name, "metadata"): "trace.PktMeta" for name in DERIVED},
 }

@@ -21,6 +21,7 @@ EVENT_IDS = MappingProxyType(
         "dns_answer_conflict": 7003,
         "net_tcp_close": 7004,
         "dns_socket_close": 7005,
+        "net_udp_close": 7006,
     }
 )
 BUILTIN_IDS = MappingProxyType(

@@ -27,6 +27,7 @@ from dnstrail.events import (
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
+    NET_UDP_CLOSE,
     NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
@@ -95,6 +96,7 @@ WORDS = {
         event(NET_TCP_CONNECT_RESULT, **TCP, connected=False, error="ECONNREFUSED"),
         "-> 192.0.2.10:443 failed (ECONNREFUSED)",
     ),
+    "a UDP connection that was closed": (event(NET_UDP_CLOSE, **TCP), "-> 192.0.2.10:443/udp closed"),
     "a connection that was closed": (event(NET_TCP_CLOSE, **TCP), "-> 192.0.2.10:443 closed"),
     "a connection given up": (
         event(NET_TCP_CONNECT_RESULT, **TCP, connected=False, error=""),

@@ -91,7 +91,7 @@ def test_an_owner_is_packed_as_the_programs_read_it():
         uid=6,
         meant_port=53,
         family=4,
-        dns=1,
+        use=1,
         meant=ip_address("192.0.2.1").packed,
         comm=b"dig",
     )

@@ -18,6 +18,8 @@ from dnstrail.events import (
     NET_SERVER_NAME,
     NET_TCP_CLOSE,
     NET_TCP_CONNECT_RESULT,
+    NET_UDP_CLOSE,
+    NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
 )
@@ -157,6 +159,14 @@ def test_a_connection_can_be_joined_to_its_flow(translator, kind):
     assert name == (NET_TCP_CLOSE if kind == records.CLOSED else NET_TCP_CONNECT_RESULT)
     assert (event.flow.source, event.flow.source_port) == (client, 40000)
     assert event.args["community_id"] == community_id("tcp", client, 40000, bytes([192, 0, 2, 53]), 443)
+
+
+@pytest.mark.parametrize(("kind", "topic"), [(records.CONNECT, NET_UDP_CONNECT), (records.CLOSED, NET_UDP_CLOSE)])
+def test_a_connection_over_udp_has_events_of_its_own(translator, kind, topic):
+    """The first datagram of a connected UDP socket, and its close, are events of UDP."""
+    record = packet(b"", kind=kind, daddr=SERVER, dport=443, sport=40000)
+    name, event = only(translator.events(record))
+    assert (name, event.args["dst_port"], event.flow.transport) == (topic, 443, "udp")
 
 
 def test_the_end_of_a_lookup_is_reported_for_clients(translator):

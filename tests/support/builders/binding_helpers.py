@@ -15,6 +15,7 @@ from dnstrail.captured import (
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
@@ -71,13 +72,11 @@ class Host:
         payload = by_hand(query(name)[12:], record(b"\xc0\x0c", A, packed(address), 60))
         self.dns(after, payload, back(self._asking()), by)
 
-    def connects(
-        self, after: float, address: str = SHARED, by: Process = APP, *, port: int = 443, namespace: int = 1
-    ) -> str:
-        """Let a process connect; return the name that the connection means."""
+    def connects(self, after: float, address: str = SHARED, by: Process = APP, *, port: int = 443, **flow: Any) -> str:
+        """Let a process connect, with these fields of its flow; return the name that the connection means."""
         self.socket = next(self._sockets)
-        flow = replace(self.flow(address, port), namespace=namespace)
-        self.apply(NET_TCP_CONNECT, after, flow, by, dst=address, dst_port=port)
+        topic = NET_UDP_CONNECT if flow.get("transport") == "udp" else NET_TCP_CONNECT
+        self.apply(topic, after, replace(self.flow(address, port), **flow), by, dst=address, dst_port=port)
         return self.binding.name
 
     def concludes(self, after: float, socket: int = 0, *, connected: bool = True) -> None:

@@ -22,6 +22,7 @@ from dnstrail.events import (
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
+    NET_UDP_CLOSE,
     NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
@@ -193,7 +194,7 @@ def _server_name(event: Event) -> Words:
 
 def _endpoint(event: Event) -> str:
     address, port = str(event.arg("dst") or "?"), event.arg("dst_port")
-    udp = "/udp" if event.event_name == NET_UDP_CONNECT else ""
+    udp = "/udp" if event.event_name in (NET_UDP_CONNECT, NET_UDP_CLOSE) else ""
     return escape_unprintable(f"-> [{address}]:{port}{udp}" if ":" in address else f"-> {address}:{port}{udp}")
 
 
@@ -218,6 +219,7 @@ _WORDS: dict[str, Callable[[Event], Words]] = {
     NET_UDP_CONNECT: _connection,
     NET_TCP_CONNECT_RESULT: _result,
     NET_TCP_CLOSE: _close,
+    NET_UDP_CLOSE: _close,
     DNS_SOCKET_CLOSE: _close,
     NET_SERVER_NAME: _server_name,
     SCHED_PROCESS_EXEC: _exec,

@@ -72,7 +72,7 @@ def _owner(netns: int, socket: OpenSocket, entry: ProcessEntry, *, noted: int, p
         uid=entry.user,
         meant_port=socket.destination_port,
         family=4 if len(socket.destination) == 4 else 6,  # noqa: PLR2004 - bytes of an IPv4 address
-        dns=int(socket.destination_port in ports),
+        use=int(socket.destination_port in ports),
         meant=socket.destination if socket.destination_port else b"",
         comm=entry.name.encode(errors="replace")[:15],
     )

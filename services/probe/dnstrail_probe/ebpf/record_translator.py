@@ -18,6 +18,7 @@ from dnstrail.events import (
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
+    NET_UDP_CLOSE,
     NET_UDP_CONNECT,
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
@@ -168,7 +169,7 @@ class RecordTranslator:
         args = connection_args(flow)
         topic = NET_TCP_CONNECT if packet.protocol == records.TCP else NET_UDP_CONNECT
         if packet.kind == records.CLOSED:
-            topic = NET_TCP_CLOSE
+            topic = NET_TCP_CLOSE if packet.protocol == records.TCP else NET_UDP_CLOSE
         elif packet.kind != records.CONNECT:
             topic = NET_TCP_CONNECT_RESULT
             args["connected"] = packet.kind == records.CONNECTED

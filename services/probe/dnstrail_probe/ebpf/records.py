@@ -108,7 +108,7 @@ class GetaddrinfoRecord(NamedTuple):
 
 
 class OwnerRecord(NamedTuple):
-    """`struct owner`."""
+    """`struct owner`. `use` is 1 for a socket that asks names, else 0."""
 
     noted: int
     netns: int
@@ -118,7 +118,7 @@ class OwnerRecord(NamedTuple):
     uid: int
     meant_port: int
     family: int
-    dns: int
+    use: int
     meant: bytes
     comm: bytes
 

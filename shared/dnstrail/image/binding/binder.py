@@ -44,6 +44,7 @@ class Binder:
 
     A connection spends the question of its own thread, else the oldest of its process, else of the parent process, else
     of a daemon that asks for others. Without any it means the last question of the narrowest scope, and spends nothing.
+    So does a connection over UDP: a client tries QUIC and TCP for one question.
     """
 
     def __init__(self, graph: Graph, bounds: Bounds, counters: Counts) -> None:
@@ -77,7 +78,7 @@ class Binder:
         owner = opening.identity
         if owner is not None:
             self.processes.note(owner)
-        question, by = self._candidate(stamp, opening, owner)
+        question, by = (None, UNKNOWN) if opening.transport == "udp" else self._candidate(stamp, opening, owner)
         if question is not None:
             binding = Binding(stamp, opening, question.name, by)
             binding.question, binding.attempt = question, Attempt(stamp, opening.address, opening.thread)

@@ -38,6 +38,7 @@ class Opening(msgspec.Struct, frozen=True, gc=False):
     client: str = ""
     client_port: int = 0
     namespace: int = 0
+    transport: str = "tcp"
 
     @property
     def identity(self) -> Identity | None:

@@ -6,7 +6,7 @@ import pytest
 
 from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
 from builders.dns_builders import t
-from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, Captured, Process
+from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CLOSE, Captured, Process
 from dnstrail.connection import Connection
 from dnstrail.image.apply import apply_event
 from dnstrail.image.result import LookupResult
@@ -73,6 +73,23 @@ def test_a_later_attempt_may_use_ipv4(host):
     assert host.connects(1.1, SHARED6, by=MAIN) == "dual"
     host.concludes(1.11, connected=False)
     assert [host.opens(1.12, by=MAIN), host.opens(1.13, by=MAIN)] == ["dual", "plain"]
+
+
+def test_a_connection_over_udp_spends_no_question(host):
+    """A client tries QUIC and TCP for one question: over UDP it means the last one, and leaves it to TCP."""
+    host.asks(0, "one")
+    assert [host.connects(0.1, transport="udp"), host.opens(0.2)] == ["one", "one"]
+    host.asks(1, "two")
+    assert [host.connects(1.1, transport="udp"), host.opens(1.2)] == ["two", "two"]
+
+
+def test_a_connection_over_udp_ends_with_its_socket(host):
+    """A connection over UDP is found by its source port at once, and until its close."""
+    host.asks(0, "one")
+    host.connects(1, transport="udp", source_port=40000)
+    assert host.bound(2, source_port=40000) == "one"
+    host.apply(NET_UDP_CLOSE, 3, host.flow(SHARED, 443), APP)
+    assert [host.bound(4, source_port=40000), host.bound(2, source_port=40000, past=True)] == ["", "one"]
 
 
 def test_an_answer_that_has_not_come_is_no_candidate(host):

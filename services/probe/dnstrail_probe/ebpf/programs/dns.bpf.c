@@ -209,7 +209,34 @@ static __always_inline int is_rewritten(struct __sk_buff *skb, u8 protocol)
         return IS_DNS(meant);
     u64 cookie = bpf_get_socket_cookie(skb);
     struct owner *owner = owners.lookup(&cookie);
-    return owner && owner->dns;
+    return owner && owner->use == ASKS;
+}
+
+// A connection over UDP is reported with its first datagram, and with the source that the socket has.
+static __always_inline void note_datagram(struct __sk_buff *skb)
+{
+    struct bpf_sock *socket = skb->sk;
+    if (!socket || !socket->dst_port)
+        return; // not connected
+    u64 cookie = bpf_get_socket_cookie(skb);
+    struct owner *owner = owners.lookup(&cookie);
+    if (!owner || owner->use != UNSENT)
+        return;
+    owner->use = SENT;
+    struct packet *event = note_connection(owner, cookie, bpf_ktime_get_ns(), CONNECT, UDP);
+    if (!event)
+        return;
+    event->sport = socket->src_port;
+    u32 *source = (u32 *)event->saddr;
+    if (event->family == 4) {
+        source[0] = socket->src_ip4;
+    } else {
+        source[0] = socket->src_ip6[0];
+        source[1] = socket->src_ip6[1];
+        source[2] = socket->src_ip6[2];
+        source[3] = socket->src_ip6[3];
+    }
+    events.ringbuf_submit(event, NO_WAKEUP);
 }
 
 #if FIRST_BYTES
@@ -267,6 +294,8 @@ static __always_inline int capture(struct __sk_buff *skb, u8 egress)
     if (!read_headers(skb, &found))
         return 1;
     if (!IS_DNS(found.sport) && !IS_DNS(found.dport) && !(egress && is_rewritten(skb, found.protocol))) {
+        if (egress && found.protocol == UDP)
+            note_datagram(skb);
         if (!egress || !is_beginning(skb, &found))
             return 1;
         most = BEGINNING;

@@ -5,12 +5,16 @@
 
 // program_text.py defines IS_DNS(port): comparisons with constants cost less than a map.
 
+// UNSENT: a UDP socket that connected, and has sent nothing yet. The C library connects such sockets to put addresses in
+// order. SENT: its connection was reported.
+enum use { OTHER, ASKS, UNSENT, SENT };
+
 struct owner {
     u64 noted; // time of the entry: process ids are reused, so the id alone does not identify a process
     u64 netns, cgroup;
     u32 pid, tid, uid;
     u16 meant_port;
-    u8 family, dns;
+    u8 family, use;
     u8 meant[16];
     char comm[16];
 };
@@ -21,7 +25,7 @@ struct place {
 };
 
 // A packet; or, without payload: a connection attempt, its result, its end, or the end of a UDP socket used for DNS. Only
-// a packet, the result and the end have a source.
+// a packet, the result and the end of TCP, and the attempt of UDP have a source.
 struct packet {
     u64 ts;
     u32 kind, captured;
@@ -112,19 +116,27 @@ note_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
     return event;
 }
 
+static __always_inline void report(struct owner *owner, u64 cookie, u32 kind, u8 protocol)
+{
+    struct packet *event = note_connection(owner, cookie, bpf_ktime_get_ns(), kind, protocol);
+    if (event)
+        events.ringbuf_submit(event, NO_WAKEUP);
+}
+
 int on_release(struct bpf_sock *ctx)
 {
     u64 cookie = bpf_get_socket_cookie(ctx);
+    struct owner *owner = owners.lookup(&cookie);
 #ifdef SOCK_COOKIE // results.bpf.c removes the owner when the connection ends, which can be long after this
     if (ctx->protocol == TCP && ctx->state != BPF_TCP_CLOSE)
         return 1;
+    if (owner && owner->meant_port && ctx->protocol == TCP) // no route, or no address: no state led to the result
+        report(owner, cookie, NOT_CONNECTED, TCP);
 #endif
-    struct owner *owner = owners.lookup(&cookie);
-    if (owner && owner->dns && ctx->protocol == UDP) { // the C library closes its socket once it has its answers
-        struct packet *event = note_connection(owner, cookie, bpf_ktime_get_ns(), DNS_CLOSED, UDP);
-        if (event)
-            events.ringbuf_submit(event, NO_WAKEUP);
-    }
+    if (owner && owner->use == ASKS && ctx->protocol == UDP) // the C library closes its socket once it has its answers
+        report(owner, cookie, DNS_CLOSED, UDP);
+    if (owner && owner->use == SENT)
+        report(owner, cookie, CLOSED, UDP);
     remove_owner(&cookie);
     return 1;
 }
@@ -176,16 +188,18 @@ static __always_inline void note_target(struct bpf_sock_addr *ctx, struct owner 
     owner->family = family;
     __builtin_memcpy(owner->meant, address, sizeof(owner->meant));
     owner->meant_port = bpf_ntohs(ctx->user_port);
-    owner->dns = IS_DNS(owner->meant_port);
+    owner->use = IS_DNS(owner->meant_port) ? ASKS : OTHER;
     note_current(owner);
 }
 
 static __always_inline int on_send(struct bpf_sock_addr *ctx, u8 family)
 {
     u64 cookie = bpf_get_socket_cookie(ctx);
-    struct owner owner = {};
+    struct owner owner = {}, *connected = owners.lookup(&cookie);
     note_target(ctx, &owner, family);
-    enter_owner(&cookie, &owner);
+    // A socket that is connected to an IPv4-mapped address passes here, too.
+    if (owner.use == ASKS || !connected || connected->use < UNSENT)
+        enter_owner(&cookie, &owner);
     if (ctx->sk)
         inherit(&owner, ctx->sk->src_port);
     return 1;
@@ -196,13 +210,12 @@ static __always_inline int on_connect(struct bpf_sock_addr *ctx, u8 family)
     u64 cookie = bpf_get_socket_cookie(ctx);
     struct owner owner = {};
     note_target(ctx, &owner, family);
-    enter_owner(&cookie, &owner);
     // UDP: not DNS ports, whose packets are reported, and not port 0, by which programs only ask for the route.
-    if (ctx->protocol == TCP || (ctx->protocol == UDP && owner.meant_port && !owner.dns)) {
-        struct packet *event = note_connection(&owner, cookie, owner.noted, CONNECT, ctx->protocol);
-        if (event)
-            events.ringbuf_submit(event, NO_WAKEUP);
-    }
+    if (ctx->protocol == UDP && owner.meant_port && owner.use != ASKS)
+        owner.use = UNSENT;
+    enter_owner(&cookie, &owner);
+    if (ctx->protocol == TCP)
+        report(&owner, cookie, CONNECT, TCP);
     return 1;
 }
 
