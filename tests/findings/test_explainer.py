@@ -11,9 +11,11 @@ import pytest
 
 from builders.findings import CURL, STAMP, cause_of, connection, dns_answer, finding_of
 from dnstrail.captured import Captured
+from dnstrail.client import LookupClient
 from dnstrail.errors import DataNotFound, LookupRefused, Unavailable
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
 from dnstrail_findings.explainer import REST, Explainer
+from live.workers import BOUND, cache, open_bus, probe, response, short_folder
 
 STEPS = [
     {"owner": "shop.example", "kind": "CNAME", "target": "relay.example"},
@@ -131,3 +133,19 @@ def test_what_the_cache_does_not_know_is_no_fault() -> None:
     explainer, found = Explainer(Cache(DataNotFound("x"))), finding_of(cause_of(dns_answer()))
     explainer.explain(found, 0.0)
     assert (found.explained["trail"], explainer.counters["unexplained"]) == (None, 0)
+
+
+def test_a_real_cache_explains_a_finding() -> None:
+    """The trail of a finding that arrives at once is the trail as of its event, and not of an earlier image."""
+    with short_folder() as folder, cache(folder) as address, probe(folder) as publishing, open_bus() as bus:
+        explainer = Explainer(LookupClient(address, bus=bus, timeout=BOUND))
+        for number in range(20):
+            at, target = STAMP + number * 2 * 10**9, f"198.51.100.{number}"
+            payload = dns_answer(f"n{number}.example", address=target)
+            found = finding_of(cause_of(payload, mark=publishing.next_mark, at=at))
+            publishing.turn(Captured(at, payload))
+            publishing.turn(Captured(at + 10**9, response("late.example", f"late.example 60 A {target}")))
+            explainer.explain(found, 0.0)
+            assert found.explained["trail"]["path"] == f"n{number}.example CNAME relay.example A {target}"
+            assert "late.example" not in found.explained["trail"]["rivals"]
+        assert explainer.counters["unexplained"] == 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from dnstrail.bus.ipc import socket_path
 from dnstrail.errors import SettingsError
 from dnstrail_findings.finding import Finding
 from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
@@ -16,6 +17,7 @@ from dnstrail_findings.output import Encode, Output
 from dnstrail_findings.spool import Spool
 from dnstrail_findings.writer import Writer
 from dnstrail_findings.writers.log_file import LogFile
+from dnstrail_findings.writers.publisher import FindingPublisher
 from dnstrail_findings.writers.stdout import Stdout
 from dnstrail_findings.writers.syslog import LONGEST_DATAGRAM, TCP, UDP, UNIX, Syslog, SyslogServer
 from dnstrail_findings.writers.webhook import Webhook, parse_url
@@ -31,7 +33,8 @@ MIB = 1 << 20
 SIZE = 64  # MiB of a file, and of a spool
 FILES = 5
 HELP = (
-    "Write findings to stdout, file:PATH[,size=MIB][,files=N], syslog[:/SOCKET|:udp://HOST:PORT|:tcp://HOST:PORT] or "
+    "Write findings to stdout, file:PATH[,size=MIB][,files=N], syslog[:/SOCKET|:udp://HOST:PORT|:tcp://HOST:PORT], "
+    "pub:ADDRESS or "
     f"webhook:URL[,token=FILE][,spool=FOLDER[,size=MIB]]; each with [,format={'|'.join(FORMATS)}] (repeatable; "
     "default: stdout)."
 )
@@ -39,6 +42,7 @@ _OPTIONS = {
     "stdout": ("format",),
     "file": ("format", "size", "files"),
     "syslog": ("format",),
+    "pub": ("format",),
     "webhook": ("format", "token", "spool", "size"),
 }
 _OPTION = re.compile(r",(\w+)=([^,]*)$", re.ASCII)
@@ -62,6 +66,7 @@ def parse_target(value: str) -> Target:
     """Return the output that a value of `--to` names.
 
     Raises:
+        BusError: It names no address of the bus.
         SettingsError: The value names no output.
     """
     kind, separator, rest = value.partition(":")
@@ -80,6 +85,7 @@ def make_outputs(targets: Iterable[Target]) -> list[Output]:
     """Return an output for each target; a second one of a kind has a number in its name.
 
     Raises:
+        BusError: An address cannot be bound.
         SettingsError: A spool cannot be used, or there are too many outputs.
     """
     asked = [*targets]
@@ -107,6 +113,8 @@ def _writer(target: Target) -> Writer:
             return LogFile(Path(target.place), _number(target, "size", SIZE) * MIB, _number(target, "files", FILES))
         case "syslog":
             return Syslog(_server(target.place))
+        case "pub":
+            return FindingPublisher(target.place)
         case "webhook":
             return Webhook(parse_url(target.place), token=target.token, is_json=_format(target) != "text")
         case _:
@@ -138,7 +146,12 @@ def _split(kind: str, rest: str) -> tuple[str, dict[str, str]]:
 
 def _check(target: Target) -> None:
     """Refuse a target whose parts cannot be used."""
-    checks: dict[str, Callable[[str], object]] = {"file": _path, "syslog": _server, "webhook": parse_url}
+    checks: dict[str, Callable[[str], object]] = {
+        "file": _path,
+        "syslog": _server,
+        "pub": socket_path,
+        "webhook": parse_url,
+    }
     if target.kind in checks:
         checks[target.kind](target.place)
     elif target.place:

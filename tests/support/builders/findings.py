@@ -11,6 +11,7 @@ import msgpack
 
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, Event
+from dnstrail.protocol.batches import Mark
 from dnstrail.signature import Finding as Report
 from dnstrail.signature import SignatureMetadata
 from dnstrail.tracee import finding_map
@@ -50,12 +51,14 @@ def dns_answer(name: str = "shop.example", *, address: str = "198.51.100.66") ->
     return message.to_wire()
 
 
-def cause_of(payload: bytes, process: Process = CURL, host: str = "web-1", start: str = "s") -> Event:
+def cause_of(
+    payload: bytes, process: Process = CURL, host: str = "web-1", mark: Mark = ("s", 5), at: int = STAMP
+) -> Event:
     """Return the event of a DNS message."""
     ends = [ipaddress.ip_address(text).packed for text in ("192.0.2.53", "192.0.2.100")]
     flow = Flow(ends[0], 53, ends[1], 40008)
-    captured = Captured(STAMP, payload, flow, process)
-    return Event(NET_PACKET_DNS, captured, (start, 5), host, coverage=0.5, place=(NET_PACKET_DNS, 1, 2))
+    captured = Captured(at, payload, flow, process)
+    return Event(NET_PACKET_DNS, captured, mark, host, coverage=0.5, place=(NET_PACKET_DNS, 1, 2))
 
 
 def connection(process: Process = CURL) -> Event:
