@@ -50,10 +50,12 @@ def through_iodine(network: Hosts, folder: Path) -> None:
     """Send pings through a tunnel of iodine."""
     server = [str(IODINE.with_name("iodined")), "-f", "-c", "-P", "secret", "-l", SENDER, INSIDE, DOMAIN]
     client = [str(IODINE), "-f", "-r", "-m", "700", "-P", "secret", SENDER, DOMAIN]
-    with _running(network.server, folder / "iodined", server, "Listening"):
-        with _running(network.client, folder / "iodine", client, "setup complete"):
-            done = network.on_client("ping", "-c30", "-i0.02", "-s200", "-W10", INSIDE, timeout=40)
-            assert done.returncode == 0, done.stdout
+    with (
+        _running(network.server, folder / "iodined", server, "Listening"),
+        _running(network.client, folder / "iodine", client, "setup complete"),
+    ):
+        done = network.on_client("ping", "-c30", "-i0.02", "-s200", "-W10", INSIDE, timeout=40)
+        assert done.returncode == 0, done.stdout
 
 
 def through_dns2tcp(network: Hosts, folder: Path, octets: int = 8000) -> None:
@@ -63,11 +65,13 @@ def through_dns2tcp(network: Hosts, folder: Path, octets: int = 8000) -> None:
     file.write_text(f"{settings}resources = echo:127.0.0.1:{_PORT}\n")
     server = [str(DNS2TCP.with_name("dns2tcpd")), "-F", "-d", "1", "-f", str(file)]
     client = [str(DNS2TCP), "-z", DOMAIN, "-k", "secret", "-r", "echo", "-l", str(_ENTRY), "-d", "1", SENDER]
-    with _running(network.server, folder / "echo", ["python3", "-c", _SINK.format(port=_PORT)], "ready"):
-        with _running(network.server, folder / "dns2tcpd", server, "Starting Server"):
-            with _running(network.client, folder / "dns2tcpc", client, "Listening on port"):
-                done = network.on_client("python3", "-c", _SEND.format(port=_ENTRY, octets=octets), timeout=60)
-                assert done.returncode == 0, done.stderr + (folder / "dns2tcpc").read_text()
+    with (
+        _running(network.server, folder / "echo", ["python3", "-c", _SINK.format(port=_PORT)], "ready"),
+        _running(network.server, folder / "dns2tcpd", server, "Starting Server"),
+        _running(network.client, folder / "dns2tcpc", client, "Listening on port"),
+    ):
+        done = network.on_client("python3", "-c", _SEND.format(port=_ENTRY, octets=octets), timeout=60)
+        assert done.returncode == 0, done.stderr + (folder / "dns2tcpc").read_text()
 
 
 @contextmanager
