@@ -23,6 +23,7 @@ demo: $(VENV)/.run ## play the bundled capture: a lookup, its trails and a findi
 test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the live kernel
 	@deploy/setup-live.sh --tests
 	@deploy/setup-encrypted.sh
+	@deploy/setup-tunnels.sh
 	@deploy/setup-accuracy.sh $(VENV)
 	@deploy/setup-prometheus.sh
 	@tests/run.sh $(BIN)/python $(ARGS)
@@ -77,7 +78,7 @@ packages: $(VENV)/.dev ## build the distribution and install it in every support
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(COMPILED) .encrypted .clients .prometheus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) .encrypted .tunnels .clients .prometheus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh
