@@ -17,7 +17,7 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.users import User
 from dnstrail_signatures.load import find, load
-from dnstrail_signatures.signature_settings import settings_of
+from dnstrail_signatures.signature_settings import enabled, settings_of
 
 
 class Names(msgspec.Struct, frozen=True):
@@ -42,8 +42,7 @@ def write_names(stdout: BinaryIO, paths: Iterable[Path], config: ConfigFile, use
         drop_privileges(user)
         loaded = load(found)
         settings = settings_of(config, loaded)
-        enabled = [cls.metadata for cls in loaded if settings[cls.metadata.id].common.enabled]
-        reply = Names(tuple(metadata.event_name for metadata in enabled))
+        reply = Names(tuple(cls.metadata.event_name for cls in enabled(loaded, settings)))
     except SettingsError as error:
         reply = Names(error=str(error))
     stdout.write(msgspec.json.encode(reply) + b"\n")
