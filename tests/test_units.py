@@ -56,6 +56,12 @@ def test_the_users_of_the_units_exist():
     assert len(set(USERS.values())) == len(UNITS)
 
 
+def test_the_signatures_are_reloaded_by_their_signal():
+    """`systemctl reload` sends SIGHUP to the main process of the signature worker."""
+    unit = next(service(unit) for unit in UNITS if unit.stem == "dnstrail-signatures")
+    assert unit["ExecReload"].split() == ["/bin/kill", "-HUP", "$MAINPID"]
+
+
 def test_subscribers_find_the_probe():
     """The units of cache and signatures subscribe to the socket of the unit of the probe."""
     probe = next(service(unit) for unit in UNITS if unit.stem == "dnstrail-probe")

@@ -19,7 +19,7 @@ from dnstrail.process.config_file import ConfigFile
 from dnstrail.signature import EventSelector
 from dnstrail.testing import SignatureRun, dns_response
 from dnstrail_signatures.engine import Engine
-from dnstrail_signatures.signature_settings import settings_of
+from dnstrail_signatures.signature_settings import enabled, settings_of
 from live.processes import dnstrail
 
 
@@ -90,9 +90,7 @@ def test_a_test_of_a_signature_passes_settings():
 
 def test_a_disabled_signature_does_not_start():
     """A signature with `enabled = false` is not started; the others are."""
-    found, engine = findings("[signature.T-1]\nenabled = false\n", QUESTION)
-    assert found == []
-    assert [signature.metadata.id for signature in engine.signatures] == ["T-2"]
+    assert enabled([Every, Plain], loaded("[signature.T-1]\nenabled = false\n")) == [Plain]
 
 
 def test_a_signature_may_be_off_until_it_is_enabled():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -12,7 +13,6 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
-from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.config_file import ConfigFile, config_option
@@ -20,18 +20,16 @@ from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
-from dnstrail.process.signals import stop_on_signals
+from dnstrail.process.signals import reload_on_signal, stop_on_signals
 from dnstrail.process.terminal import json_line
-from dnstrail.tracee import signature_ids
 from dnstrail.users import User
+from dnstrail_signatures.chosen import Choice
 from dnstrail_signatures.delivery import offer_to, push_to
 from dnstrail_signatures.join import ALONE, GROUP, join
-from dnstrail_signatures.load import find, load
 from dnstrail_signatures.names import private_stdout, write_list, write_names
 from dnstrail_signatures.new_signature import write_signature
 from dnstrail_signatures.patient_lookups import PatientDns
 from dnstrail_signatures.selected_events import topics_of
-from dnstrail_signatures.signature_settings import settings_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.worker import SignatureWorker, run
 
@@ -112,39 +110,40 @@ def command(
         return
     observer = _observer(metrics)
     user = user_of_worker(user, run_dir)
-    found = find(signatures, user.uid if user else None)
+    choice = Choice(signatures, select, config)
+    found = choice.find(user.uid if user else None)
     drop_privileges(user, run_dir)
-    loaded = load(found)
-    _check_selection(select, {cls.metadata.event_name for cls in loaded})
-    settings = settings_of(config, loaded, select)
-    chosen = [cls for cls in loaded if settings[cls.metadata.id].common.enabled]
-    ids = signature_ids(cls.metadata.event_name for cls in loaded)
-    stop = stop_on_signals()
+    chosen = choice.choose(found)
+    stop, reload = stop_on_signals(), reload_on_signal()
     allowed = TimeBudget(budget / _MILLISECONDS)
     bus = ZmqBus()
 
     def pause(seconds: float) -> bool:
-        """Keep the events in memory that arrive while a lookup waits."""
-        subscriber.fill()
+        """Keep the events in memory that arrive while a lookup waits; signatures have threads of their own, too."""
+        if threading.current_thread() is threading.main_thread():
+            subscriber.fill()
         return stop.wait(seconds)
 
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         beat = watched.beat
         dns = None if no_cache else PatientDns(cache or lookups_address(run_dir), bus=bus, beat=beat, pause=pause)
-        membership = None if dns is None or group == ALONE else join(bus, dns.client.address, group, chosen, stop, beat)
-        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen))
+        rejoin = None if dns is None or group == ALONE else partial(join, bus, dns.client.address, group, stop, beat)
+        membership = rejoin(chosen.classes) if rejoin else None
+        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen.classes))
         pusher = bus.pusher(findings) if findings else None
         run(
             bus,
             subscriber,
-            chosen,
+            chosen.classes,
             dns,
             push_to(pusher, stop, beat) if pusher else _print,
             stop,
-            ids=ids,
+            ids=chosen.ids,
             budget=allowed,
-            settings=settings,
+            settings=chosen.settings,
             membership=membership,
+            rejoin=rejoin,
+            reload=(reload, choice.again),
             beat=beat,
             observe=partial(observer, watched.observe),
             offer=offer_to(pusher) if pusher else None,
@@ -163,13 +162,6 @@ def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, SignatureWo
 def main() -> None:
     """Run the command."""
     run_command(command, "dnstrail signatures")
-
-
-def _check_selection(names: tuple[str, ...], known: set[str]) -> None:
-    if unknown := set(names) - known:
-        raise SettingsError(
-            f"--select: no signature reports {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
-        )
 
 
 def _print(message: dict[str, Any]) -> None:

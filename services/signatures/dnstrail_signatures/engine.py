@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from traceback import walk_tb
-from typing import ParamSpec
+from typing import NamedTuple, ParamSpec
 
 import msgspec
 import structlog
 
 from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
-from dnstrail.errors import Unavailable
+from dnstrail.errors import SettingsError, Unavailable
 from dnstrail.events import Event
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.state import StatefulSignature
@@ -24,8 +24,16 @@ from dnstrail_signatures.time_budget import TimeBudget
 
 _SEVERITY = "Severity"  # the property of tracee's metadata
 _DEFAULT = SignatureSettings()
+RELOAD = "reload"  # the signal to signatures that run on after a reload
 MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
 _Args = ParamSpec("_Args")
+
+
+class Prepared(NamedTuple):
+    """Signatures that were started, or run already, and their settings: to go on with."""
+
+    signatures: tuple[Signature, ...]
+    settings: Settings
 
 
 class Engine:
@@ -59,8 +67,10 @@ class Engine:
         self._ids = FindingIds()
         self._logged: set[tuple[str, str]] = set()
         self._log = structlog.get_logger()
+        self._data_sources = data_sources
+        self._left_out: set[type[Signature]] = set()
         for cls in classes:
-            self._start(cls, data_sources)
+            self._start(cls)
 
     @property
     def evicted(self) -> dict[str, int]:
@@ -83,26 +93,71 @@ class Engine:
         for signature in self.signatures:
             self._guard(signature, signature.on_signal, signal)
 
+    @property
+    def by_signature(self) -> dict[str, Counter[str]]:
+        """The counters of what the worker reports of its signatures, by signature id."""
+        return {
+            "errors": self.errors,
+            "over_budget": self.budget.exceeded,
+            "muted": self.budget.missed,
+            "suppressed": self.suppressed,
+            "unavailable": self.unavailable,
+            "evicted": Counter(self.evicted),
+        }
+
     def close(self) -> None:
         """Close all signatures."""
         for signature in self.signatures:
             self._guard(signature, signature.close)
 
-    def _start(self, cls: type[Signature], data_sources: DataSources) -> None:
+    def prepare(self, classes: Iterable[type[Signature]], settings: Settings) -> Prepared:
+        """Start what runs not yet with these settings, in a thread beside the events; a signature left out stays so.
+
+        Raises:
+            SettingsError: a signature does not start.
+        """
+        running = {type(signature): signature for signature in self.signatures}
+        prepared: list[Signature] = []
+        for cls in classes:
+            one, own = running.get(cls), settings[cls.metadata.id].own
+            try:
+                prepared.append(one if one is not None and one.settings == own else self._started(cls, own))
+            except (Exception, SystemExit) as error:
+                if cls in self._left_out:
+                    continue
+                for begun in prepared:
+                    if begun not in self.signatures:
+                        self._guard(begun, begun.close)
+                text = f"signature {cls.metadata.id} does not start: {type(error).__name__}: {error}"
+                raise SettingsError(text) from error
+        return Prepared(tuple(prepared), settings)
+
+    def adopt(self, prepared: Prepared) -> None:
+        """Go on with other signatures, and signal the reload to those that stay."""
+        before, self.signatures = self.signatures, [*prepared.signatures]
+        self._settings = prepared.settings
+        self._selecting.clear()
+        for signature in before:
+            if signature in self.signatures:
+                self._guard(signature, signature.on_signal, Signal(RELOAD))
+            else:
+                self._guard(signature, signature.close)
+
+    def _start(self, cls: type[Signature]) -> None:
         try:
-            settings = self._settings_of(cls.metadata.id)
-            if not settings.common.enabled:
-                return
-            signature = cls()
-            if settings.own is not None:
-                vars(signature)["settings"] = settings.own
-            log = self._log.bind(signature=cls.metadata.id)
-            signature.init(SignatureContext(self._on_finding, data_sources, log))
+            self.signatures.append(self._started(cls, self._settings_of(cls.metadata.id).own))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
+            self._left_out.add(cls)
             self.counters["not_started"] += 1
             self._log.error("signature_not_started", signature=cls.__name__, error=str(error), at=_place(cls, error))
-            return
-        self.signatures.append(signature)
+
+    def _started(self, cls: type[Signature], own: msgspec.Struct | None) -> Signature:
+        signature = cls()
+        if own is not None:
+            vars(signature)["settings"] = own
+        log = self._log.bind(signature=cls.metadata.id)
+        signature.init(SignatureContext(self._on_finding, self._data_sources, log))
+        return signature
 
     def _selecting_now(self, event: Event) -> Iterator[Signature]:
         """Yield the signatures that select an event, in the order in which they started."""

@@ -22,9 +22,9 @@ def join(
     bus: Bus,
     cache: str,
     group: str,
-    classes: Iterable[type[Signature]],
     stop: threading.Event,
-    beat: Callable[[], None] = lambda: None,
+    beat: Callable[[], None],
+    classes: Iterable[type[Signature]],
 ) -> Membership:
     """Return the membership of a worker, once the cache has replied or the worker has to go on alone."""
     client = LookupClient(cache, bus=bus, beat=beat)

@@ -53,15 +53,20 @@ def find(paths: Iterable[Path] = (), owner: int | None = None) -> Found:
     return Found(installed, tuple(SignatureFile(file, _read(file, owners)) for path in paths for file in _files(path)))
 
 
-def load(found: Found) -> list[type[Signature]]:
+def load(found: Found, known: dict[SignatureFile, list[type[Signature]]] | None = None) -> list[type[Signature]]:
     """Return all signature classes: those of entry points, then those in files. This runs the code of strangers.
 
-    An installed signature that does not load is logged and left out. A given file that does not load is an error.
+    An installed signature that does not load is logged and left out. A given file that does not load is an error. The
+    classes of files that are `known` are not loaded again, and those of others become known.
 
     Raises:
         SettingsError: A given file does not load.
     """
-    return [*_installed(found.installed), *(cls for file in found.files for cls in _from_file(file))]
+    known = {} if known is None else known
+    for file in found.files:
+        if file not in known:
+            known[file] = _from_file(file)
+    return [*_installed(found.installed), *(cls for file in found.files for cls in known[file])]
 
 
 def _installed(entries: Iterable[EntryPoint]) -> list[type[Signature]]:
@@ -80,12 +85,13 @@ def _files(path: Path) -> list[Path]:
 
 def _from_file(file: SignatureFile) -> list[type[Signature]]:
     name = f"dnstrail_signature_{file.path.stem}_{abs(hash(file.path)):x}"
-    module = sys.modules[name] = ModuleType(name)
+    before, module = sys.modules.get(name), ModuleType(name)
+    sys.modules[name] = module
     module.__file__ = str(file.path)
     try:
         exec(compile(file.content, file.path, "exec"), module.__dict__)  # noqa: S102 - running it is its purpose
     except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        sys.modules.pop(name) if before is None else sys.modules.update({name: before})
         raise SettingsError(f"signature file {file.path}: {type(error).__name__}: {error}") from error
     return _signatures(member for _, member in inspect.getmembers(module) if _is_of(member, name))
 

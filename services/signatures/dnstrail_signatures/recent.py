@@ -47,6 +47,12 @@ class RecentBatches:
             self.counters["buffer_overflow"] += 1
             self._drop()
 
+    def clear(self) -> None:
+        """Drop all batches: they were handled for another group."""
+        self._batches.clear()
+        self._bytes = 0
+        self._first.clear()
+
     def begin(self, start: str, turn: int) -> None:
         """Note the first turn of a start that is received."""
         self._first.setdefault(start, turn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dnstrail.bus import Subscriber
 from dnstrail.events import DERIVED, NAMES, NET_PACKET_DNS, ORIGINS, PUBLISHED, SOURCE
 from dnstrail.events import topics_of as topics_of_events
 from dnstrail.protocol.batches import TURN
@@ -13,6 +14,15 @@ from dnstrail.signature import ANY, Signature
 def topics_of(classes: Iterable[type[Signature]]) -> tuple[str, ...]:
     """Return the topics that these signatures need: those of the events that they select, and the ends of turns."""
     return (*topics_of_events(selected_names(classes)), TURN)
+
+
+def subscribe_instead(subscriber: Subscriber, before: set[str], now: set[str]) -> bool:
+    """Subscribe to other topics than before; return whether there are any."""
+    for topic in now - before:
+        subscriber.subscribe(topic)
+    for topic in before - now:
+        subscriber.unsubscribe(topic)
+    return now != before
 
 
 def selected_names(classes: Iterable[type[Signature]]) -> set[str]:

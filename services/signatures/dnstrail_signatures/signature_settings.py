@@ -68,6 +68,11 @@ def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected
     return {id_: _settings_of(config, id_, cls, selected) for id_, cls in signatures.items()}
 
 
+def enabled(classes: Iterable[type[Signature]], settings: Settings) -> list[type[Signature]]:
+    """Return the signatures that the settings do not disable."""
+    return [cls for cls in classes if settings[cls.metadata.id].common.enabled]
+
+
 def _settings_of(config: ConfigFile, id_: str, cls: type[Signature], selected: Collection[str]) -> SignatureSettings:
     table, default = config.table(SIGNATURE, id_), cls.settings
     fields = default.__struct_fields__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -18,15 +18,7 @@ from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import (
-    DERIVED,
-    FINDINGS_LOST,
-    NAMES_UNAVAILABLE,
-    SIGNATURE_ERRORS,
-    SIGNATURE_MUTED,
-    SIGNATURE_UNAVAILABLE,
-    Event,
-)
+from dnstrail.events import DERIVED, Event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
 from dnstrail.protocol.listener import Listener
@@ -35,20 +27,27 @@ from dnstrail.protocol.members import Work, faults
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import Finding, Signal, Signature
 from dnstrail.tracee import derived_events, finding_map, signature_ids
+from dnstrail_signatures.batch_events import events_of
+from dnstrail_signatures.chosen import Chosen
 from dnstrail_signatures.coverage import Coverage
 from dnstrail_signatures.delivery import Deliver, Offer
 from dnstrail_signatures.engine import Engine
 from dnstrail_signatures.handover import Moved, ShareOfHost, lost_turns
+from dnstrail_signatures.join import group_name
 from dnstrail_signatures.membership import Membership
 from dnstrail_signatures.ownership import Owners
 from dnstrail_signatures.recent import Received, RecentBatches
-from dnstrail_signatures.selected_events import origins_of, selected_names, topics_of
+from dnstrail_signatures.reload import Reloaded, Reloader
+from dnstrail_signatures.selected_events import origins_of, selected_names, subscribe_instead, topics_of
 from dnstrail_signatures.signature_settings import Settings
 from dnstrail_signatures.time_budget import TimeBudget
+from dnstrail_signatures.worker_losses import all_losses
 
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
+Rejoin = Callable[[Iterable[type[Signature]]], Membership]
+Reload = tuple[threading.Event, Callable[[], Chosen]]
 
 
 def run(
@@ -63,6 +62,8 @@ def run(
     budget: TimeBudget | None = None,
     settings: Settings | None = None,
     membership: Membership | None = None,
+    rejoin: Rejoin | None = None,
+    reload: Reload | None = None,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[SignatureWorker], None] = lambda _: None,
     offer: Offer | None = None,
@@ -72,7 +73,8 @@ def run(
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
     signatures that run are numbered. `budget` bounds the time of each signature and event, and `settings` are those of
     the signatures. `membership` is the group
-    with which the worker shares the events; None: it handles all of them. `beat` is called while the loop runs, and
+    with which the worker shares the events; None: it handles all of them. `rejoin` joins the group of other signatures.
+    `reload` is the signal to reload, and chooses the signatures anew. `beat` is called while the loop runs, and
     `observe` once before it. `offer` delivers the findings of a live source, which never wait for their receiver.
     """
     chosen = list(classes)
@@ -83,8 +85,11 @@ def run(
     observe(worker)
     log = structlog.get_logger()
     log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
+    reloader = None if reload is None else Reloader(*reload, worker.engine)
     while not stop.is_set():
         beat()
+        if reloader is not None and (reloaded := reloader.step()) is not None:
+            worker.adopt(reloaded, subscriber, rejoin)
         if worker.waits:
             bus.wait(timeout=_SOON)
         else:
@@ -99,12 +104,7 @@ def run(
         **engine.counters,
         **worker.recent.counters,
         lost=dict(worker.turns.lost),
-        errors_by_signature=dict(engine.errors),
-        over_budget_by_signature=dict(engine.budget.exceeded),
-        muted_by_signature=dict(engine.budget.missed),
-        evicted_by_signature=engine.evicted,
-        suppressed_by_signature=dict(engine.suppressed),
-        unavailable_by_signature=dict(engine.unavailable),
+        **{f"{name}_by_signature": dict(counted) for name, counted in engine.by_signature.items()},
     )
 
 
@@ -143,12 +143,34 @@ class SignatureWorker:
         self._offer = offer
         self._beat = beat
         self._ids = ids
-        self._derived = selected_names(chosen).intersection(DERIVED)
-        self._origins = {topic: origins_of(chosen, topic) for topic in topics_of(chosen)}
+        self._select_events(chosen)
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._completed: set[str] = set()
         self._counters: Counter[str] = Counter()
+
+    def adopt(self, reloaded: Reloaded, subscriber: Subscriber, rejoin: Rejoin | None) -> None:
+        """Go on with other signatures and settings. The events before were handled by the earlier ones."""
+        chosen = reloaded.chosen.classes
+        self.engine.adopt(reloaded.prepared)
+        if subscribe_instead(subscriber, {*self._origins}, {*topics_of(chosen)}):
+            self.turns.follow(tuple(topic for topic in topics_of(chosen) if topic != TURN))
+        if (
+            self._membership is not None
+            and rejoin is not None
+            and group_name("", chosen) != group_name("", self._chosen)
+        ):
+            self._membership.leave()
+            self._membership = rejoin(chosen)
+            self.recent.clear()
+        self._ids = reloaded.chosen.ids
+        self._select_events(chosen)
+        structlog.get_logger().info("reloaded", signatures=[one.metadata.id for one in self.engine.signatures])
+
+    def _select_events(self, chosen: Sequence[type[Signature]]) -> None:
+        self._chosen = chosen
+        self._derived = selected_names(chosen).intersection(DERIVED)
+        self._origins = {topic: origins_of(chosen, topic) for topic in topics_of(chosen)}
 
     @property
     def waits(self) -> bool:
@@ -201,15 +223,7 @@ class SignatureWorker:
                 self._handle(each.topic, batch, Moved(new, old, batch.host))
 
     def _work(self) -> Work:
-        engine = self.engine
-        signatures = faults(
-            errors=engine.errors,
-            over_budget=engine.budget.exceeded,
-            muted=engine.budget.missed,
-            suppressed=engine.suppressed,
-            unavailable=engine.unavailable,
-        )
-        return Work(**self._counters, signatures=signatures)
+        return Work(**self._counters, signatures=faults(**self.engine.by_signature))
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
         self.turns.batch(topic, batch)
@@ -235,19 +249,7 @@ class SignatureWorker:
             return 0
         self._counters["handled"] += len(wanted)
         mark, coverage = (batch.start, batch.turn), self.coverage.of(batch.start)
-        difference, batch_place = self.turns.difference(batch.start), (topic, batch.sequence)
-        events = [
-            Event(
-                topic,
-                captured,
-                mark,
-                batch.host,
-                coverage=coverage,
-                difference=difference,
-                place=(*batch_place, place),
-            )
-            for place, captured in wanted
-        ]
+        events = events_of(topic, batch, wanted, coverage, self.turns.difference(batch.start))
         named = self._names.fill(events)
         for event in named:
             self._beat()
@@ -278,15 +280,7 @@ class SignatureWorker:
             self._deliver({"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters})
 
     def _all_losses(self) -> dict[str, int]:
-        """Return the losses that the cache adds to its stats: lost events, and findings that were not delivered."""
-        of_signatures = {
-            SIGNATURE_ERRORS: self.engine.counters["errors"],
-            SIGNATURE_MUTED: self.engine.budget.missed.total(),
-            SIGNATURE_UNAVAILABLE: self.engine.unavailable.total(),
-            NAMES_UNAVAILABLE: self._names.unnamed,
-            FINDINGS_LOST: self.undelivered,
-        }
-        return {**self.turns.lost, **{reason: count for reason, count in of_signatures.items() if count}}
+        return all_losses(self.turns.lost, self.engine, self._names.unnamed, self.undelivered)
 
     def _on_finding(self, finding: Finding) -> None:
         found = finding_map(finding, self._ids, self._since(finding.event))

@@ -24,15 +24,24 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class ConfigFile(NamedTuple):
-    """A settings file that was read: its path, None if there is none, and its tables."""
+    """A settings file that was read: its path, None if there is none, its tables, and the value of `--config`."""
 
     path: Path | None = None
     tables: Mapping[str, Any] = {}
+    given: str | None = None
 
     @property
     def argument(self) -> str:
         """The value of `--config` that makes another process read the same file."""
         return NO_FILE if self.path is None else str(self.path)
+
+    def again(self) -> ConfigFile:
+        """Return the file as it is now.
+
+        Raises:
+            SettingsError: as `read_config` does; a file that was used must still exist.
+        """
+        return find_config(self.given) if self.path is None else read_config(self.path)
 
     def table(self, *names: str) -> dict[str, Any]:
         """Return a table, {} if the file does not have it.
@@ -76,7 +85,7 @@ def find_config(given: str | None, default: Path = DEFAULT) -> ConfigFile:
         SettingsError: as `read_config` does.
     """
     if given == NO_FILE:
-        return ConfigFile()
+        return ConfigFile(given=given)
     if given is not None:
         return read_config(Path(given).absolute())
     try:

@@ -1,4 +1,4 @@
-"""The end of a worker process: on SIGINT and SIGTERM, and with the process that started it."""
+"""The signals of a worker process: it ends on SIGINT and SIGTERM, and with the process that started it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def stop_on_signals() -> threading.Event:
     if not end_with_parent():
         stop.set()
     return stop
+
+
+def reload_on_signal() -> threading.Event:
+    """Return the signal to reload: set on SIGHUP."""
+    reload = threading.Event()
+    signal.signal(signal.SIGHUP, lambda _signum, _frame: reload.set())
+    return reload
 
 
 def end_with_parent() -> bool:

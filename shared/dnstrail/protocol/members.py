@@ -37,7 +37,7 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     """The events that a signature failed to handle, took too long for, or did not receive while it was muted.
 
     `suppressed` counts its findings that the settings suppress, and `unavailable` the events that it gave up, since no
-    cache answered a lookup of it in time.
+    cache answered a lookup of it in time. `evicted` counts entries that it gave up at the bounds of its state.
     """
 
     errors: Count = 0
@@ -45,6 +45,7 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     muted: Count = 0
     suppressed: Count = 0
     unavailable: Count = 0
+    evicted: Count = 0
 
 
 class Work(msgspec.Struct, frozen=True):

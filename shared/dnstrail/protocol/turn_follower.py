@@ -99,6 +99,14 @@ class TurnFollower:
             return False
         return True if mark[1] <= start.ended else None
 
+    def follow(self, topics: tuple[str, ...]) -> None:
+        """Follow other topics: those of a start count from the end of its turn at hand, when they are in effect."""
+        self._topics = topics
+        for start in self._starts.values():
+            start.first = None
+            for topic in start.before.keys() - {*topics}:
+                del start.before[topic]
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Return how many events of each topic are received or counted as lost, by start: to be resumed."""
         return {name: dict(start.before) for name, start in self._starts.items() if start.before}

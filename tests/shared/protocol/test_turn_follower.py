@@ -291,3 +291,14 @@ def test_a_gap_of_any_length_is_lost_as_a_whole() -> None:
         assert followed.reached(("s", turn)) is False, turn
     assert followed.reached(("s", 2**52)) is True
     assert followed.lost == {TURN: 2**52 - 1}
+
+
+def test_a_topic_that_is_followed_later_loses_nothing_from_before() -> None:
+    """Events of a further topic count from the end of the turn at hand; losses of the others count throughout."""
+    follower = TurnFollower((DNS,))
+    follower.turn(Turn("start", 0, {DNS: 0, EXEC: 4}, live=True, now=0, published={DNS: 1, EXEC: 5}))
+    follower.follow((DNS, EXEC))
+    follower.turn(Turn("start", 1, {DNS: 1, EXEC: 6}, live=True, now=0, published={DNS: 3, EXEC: 7}))
+    assert follower.lost == {DNS: 2}
+    follower.turn(Turn("start", 2, {DNS: 1, EXEC: 7}, live=True, now=0, published={DNS: 3, EXEC: 9}))
+    assert follower.lost == {DNS: 2, EXEC: 2}

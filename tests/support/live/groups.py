@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -65,9 +65,9 @@ class Group:
         self.folder = folder
         self.processes: list[subprocess.Popen[bytes]] = []
         self._stack = stack
-        self._signature = folder.parent / "answered.py"
-        self._signature.write_text(signature)
-        self._signature.chmod(0o644)
+        self.signature = folder.parent / "answered.py"
+        self.signature.write_text(signature)
+        self.signature.chmod(0o644)
         self._client = LookupClient(lookups_address(folder))
         stack.callback(self._client.close)
 
@@ -75,7 +75,7 @@ class Group:
         """Start a worker."""
         number = len(self.processes)
         command = [sys.executable, "-P", "-m", "dnstrail_signatures", "--run-dir", str(self.folder)]
-        command += ["--signatures", str(self._signature), "--select", "ANSWERED", *options]
+        command += ["--signatures", str(self.signature), "--select", "ANSWERED", *options]
         out = self._stack.enter_context(self._out(number).open("wb"))
         err = self._stack.enter_context(self._out(number).with_suffix(".err").open("wb"))
         process = subprocess.Popen(command, stdout=out, stderr=err)
@@ -134,12 +134,14 @@ def numbers(findings: list[dict]) -> dict[str, int]:
 
 
 @contextmanager
-def group(folder: Path, workers: int, *, signature: str = SIGNATURE, cache: bool = True) -> Iterator[Group]:
+def group(
+    folder: Path, workers: int, *, signature: str = SIGNATURE, cache: bool = True, options: Iterable[str] = ()
+) -> Iterator[Group]:
     """Run a cache, unless the test runs it, and some signature workers, all of which are members."""
     with started("cache", "--run-dir", folder) if cache else nullcontext(), ExitStack() as stack:
         made = Group(folder, stack, signature)
         for _ in range(workers):
-            made.start()
+            made.start(*options)
         wait_until((folder / "lookups.sock").exists, "the cache")
         made.await_members(workers)
         yield made
