@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients import CLIENTS, missing
+from clients import CLIENTS, Client, missing
 from compiled_clients import build
+from course import Course, following
 from hosts import Host, client_hosts, server
-from internet import draw_sites
+from internet import Site, draw_sites
 from jobs import Job, draw_jobs
 from join import Joined, join
 from live.processes import wait_until
 from observer import observing
 from resolvers import RESOLVERS
 from servers import PORTS, servers
-from traffic import run_jobs
+from steady import steady_jobs
+from traffic import AT_ONCE, LONGEST, run_jobs
 from wire import watching
+from workers import workers
 
 
 class MissingError(Exception):
@@ -36,6 +39,7 @@ class Measured:
     joined: list[Joined]
     killed: int
     losses: dict[str, Any]
+    course: Course
     resolvers: list[str]
     left_out: list[str]
 
@@ -60,17 +64,32 @@ def measure(given: argparse.Namespace) -> Measured:
         for host, name in zip(hosts, resolvers, strict=True):
             stack.enter_context(RESOLVERS[name][1](host, folder))
         build(chosen, gateway, folder)
-        jobs = draw_jobs(given.seed, chosen, sites, len(hosts), given.connections, given.rate)
+        jobs = _jobs(given, chosen, sites, len(hosts))
         left_out = sorted(absent | {*given.resolver} - {*resolvers})
-        return Measured(*_run(jobs, hosts, folder, given.capture), resolvers, left_out)
+        return Measured(*_run(jobs, hosts, folder, given), resolvers, left_out)
 
 
-def _run(jobs: list[Job], hosts: list[Host], folder: Path, capture: str) -> tuple[list[Joined], int, dict[str, Any]]:
-    with observing(PORTS, capture) as observer, watching(hosts) as wire:
-        killed = run_jobs(jobs, hosts, folder)
+def _jobs(given: argparse.Namespace, clients: list[Client], sites: list[Site], hosts: int) -> list[Job]:
+    if given.minutes:
+        return steady_jobs(given.seed, sites, hosts, given.clients_at_once, given.rate, 60 * given.minutes)
+    return draw_jobs(given.seed, clients, sites, hosts, given.connections, given.rate)
+
+
+def _run(
+    jobs: list[Job], hosts: list[Host], folder: Path, given: argparse.Namespace
+) -> tuple[list[Joined], int, dict[str, Any], Course]:
+    at_once = given.clients_at_once if given.minutes else AT_ONCE
+    restart = 15 * given.minutes if given.restart_cache else 0.0  # a quarter of the time, in seconds
+    with (
+        workers(given.capture) as running,
+        observing(PORTS, running.folder) as observer,
+        watching(hosts) as wire,
+        following(running, restart) as course,
+    ):
+        killed = run_jobs(jobs, hosts, folder, at_once=at_once, longest=LONGEST + 60 * given.minutes)
         last = max((connection.opened for connection in wire.connections), default=0)
         wait_until(lambda: observer.reached > last, "the events of all connections")
-        return join(wire.connections, observer.observed, jobs, hosts), killed, observer.losses()
+        return join(wire.connections, observer.observed, jobs, hosts), killed, observer.losses(), course
 
 
 @contextmanager

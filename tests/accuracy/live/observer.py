@@ -1,17 +1,17 @@
-"""The observer: dnstrail's probe and cache as processes, and their answers about each connection event."""
+"""The observer: the answers of dnstrail about each connection event, as soon as it arrives."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import events_address, lookups_address, socket_path
+from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import DST_DNS, ConnectionEnricher
 from dnstrail.errors import DataNotFound, Unavailable
@@ -19,7 +19,7 @@ from dnstrail.events import NET_TCP_CONNECT, Event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.turn_follower import TurnFollower
-from live.processes import run_dir, started, wait_until
+from live.processes import wait_until
 
 _KEPT = ("dns_root", "scope", "state", "first_seen", "last_seen", "reasons")  # of each trail
 Trails = list[dict[str, Any]]
@@ -128,31 +128,21 @@ class Observer:
         }
         try:
             found = self._dns.client.ask("trail", after=[event.mark], key=event.arg("dst"), **asked)
-        except DataNotFound:
+        except (DataNotFound, Unavailable):
             return []
         return [{name: trail[name] for name in _KEPT} for trail in found["trails"]]
 
 
 @contextmanager
-def observing(ports: tuple[int, ...], capture: str) -> Iterator[Observer]:
-    """Run probe, cache and observer; yield the observer once it receives turns."""
-    with run_dir() as above, ExitStack() as stack:
-        above.chmod(0o755)
-        folder = above / "run"
-        workers = [
-            stack.enter_context(started(*words, "--run-dir", folder, DNSTRAIL_RUN_DIR=str(folder)))
-            for words in (("probe", "--capture", capture), ("cache",))
-        ]
-        for address in (events_address(folder), lookups_address(folder)):
-            wait_until(socket_path(address).exists, f"{address}")
-        observer, stop = Observer(folder, ports), threading.Event()
-        thread = threading.Thread(target=observer.run, args=(stop,))
-        thread.start()
-        try:
-            wait_until(observer.ready, "the first turn")
-            yield observer
-            assert all(worker.poll() is None for worker in workers), "a worker of dnstrail has ended"
-        finally:
-            stop.set()
-            thread.join()
-            observer.close()
+def observing(ports: tuple[int, ...], folder: Path) -> Iterator[Observer]:
+    """Run an observer of the workers on a run-dir; yield it once it receives turns."""
+    observer, stop = Observer(folder, ports), threading.Event()
+    thread = threading.Thread(target=observer.run, args=(stop,))
+    thread.start()
+    try:
+        wait_until(observer.ready, "the first turn")
+        yield observer
+    finally:
+        stop.set()
+        thread.join()
+        observer.close()

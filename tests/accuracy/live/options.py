@@ -30,6 +30,9 @@ def read_options() -> argparse.Namespace:
     clients = f"all, or some of {', '.join(names)} (default: all but the large ones)"
     add("--clients", type=_some_of(names), default=small, metavar="NAME,...", help=clients)
     add("--capture", choices=_CAPTURES, default=_CAPTURES[0], help="the source of dnstrail (default: %(default)s)")
+    add("--minutes", type=float, default=0.0, help="run steady clients for so long, instead of CLIENTS")
+    add("--clients-at-once", type=int, default=200, metavar="COUNT", help="steady clients (default: 200)")
+    add("--restart-cache", action="store_true", help="restart the cache after a quarter of the minutes")
     add("--json", type=Path, metavar="FILE", help="write each connection with the answers about it")
     return parser.parse_args()
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from course import Course
 from join import Joined
 from measure import Measured
 from verdict import MEASURES, SEEN, TRAIL, mechanism, right
@@ -35,6 +36,19 @@ def show_measured(found: Measured) -> None:
     print(f"Connections that stated no name, and count nowhere: {len(found.joined) - len(named)}")
     print(f"Clients that were ended after too long a time: {found.killed}")
     print(f"Losses of dnstrail: {found.losses or 'none'}")
+    _show_course(found.course, named)
+
+
+def _show_course(course: Course, named: list[Joined]) -> None:
+    """Print what a restart changed, and the memory of the workers."""
+    if course.restarted:
+        for when, within in (("Within", True), ("Outside", False)):
+            judged = [joined for joined in named if course.is_restart(joined.connection.opened) is within]
+            first = sum(TRAIL in right(joined) for joined in judged)
+            share = f"{first} of {len(judged)} ({100 * first / max(len(judged), 1):.2f} %)"
+            print(f"{when} ten seconds after the restart of the cache the true name comes first in {share}")
+    for name, (middle, last) in course.peaks().items():
+        print(f"Memory of the {name}: {middle} MiB at most in the second third of the time, {last} MiB in the last")
 
 
 def as_json(all_joined: Iterable[Joined]) -> list[dict[str, Any]]:

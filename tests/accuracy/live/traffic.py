@@ -15,22 +15,24 @@ from clients import environment
 from hosts import Host
 from jobs import Job
 
-_AT_ONCE = 12  # processes
-_LONGEST = 30.0  # seconds of one process
+AT_ONCE = 12  # processes
+LONGEST = 30.0  # seconds of one process
 
 
-def run_jobs(jobs: list[Job], hosts: list[Host], folder: Path) -> int:
+def run_jobs(
+    jobs: list[Job], hosts: list[Host], folder: Path, *, at_once: int = AT_ONCE, longest: float = LONGEST
+) -> int:
     """Run all jobs; return the number of processes that were killed because they ran too long."""
     start, never = time.monotonic(), threading.Event()
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         results = []
         for job in jobs:
             never.wait(max(0.0, start + job.begins - time.monotonic()))
-            results.append(pool.submit(_run, job, hosts[job.host], folder))
+            results.append(pool.submit(_run, job, hosts[job.host], folder, longest))
         return sum(not result.result() for result in results)
 
 
-def _run(job: Job, host: Host, folder: Path) -> bool:
+def _run(job: Job, host: Host, folder: Path, longest: float) -> bool:
     """Run a job to its end, and all its processes; return False if it ran too long."""
     command = host.command(*job.command(folder))
     with (folder / f"job{job.number}.log").open("wb") as out:
@@ -45,7 +47,7 @@ def _run(job: Job, host: Host, folder: Path) -> bool:
         )
         job.process = process.pid
         try:
-            process.wait(_LONGEST)
+            process.wait(longest)
         except subprocess.TimeoutExpired:
             return False
         finally:
