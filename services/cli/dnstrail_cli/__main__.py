@@ -31,6 +31,7 @@ _COMMANDS = {
         "connections",
         "Show the open connections with their processes and names.",
     ),
+    "run": LazyCommand("dnstrail_cli.run.command", "run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
     "health": LazyCommand(_COUNTERS, "health", "Exit with 0 if the cache hears a probe and has applied an event."),
@@ -49,6 +50,7 @@ _EXAMPLES = examples(
     "dnstrail get example.com 192.0.2.1",
     "dnstrail trail 192.0.2.1 --at 'yesterday 14:00'",
     "dnstrail connections --watch",
+    "sudo dnstrail run -- pip install requests",
     "dnstrail replay traffic.pcap --speed 10",
 )
 

@@ -45,18 +45,26 @@ class _Finding(msgspec.Struct):
 class EventView:
     """Passes the chosen events and findings on to `emit`, and follows the turns of the probe.
 
-    `last` is the latest turn of the probe, None before the first. Events lost on the bus are logged, and reported to
-    the cache.
+    `last` is the latest turn of the probe, None before the first. Without `take_findings` another process receives the
+    findings of the run-dir. Events lost on the bus are logged, and reported to the cache.
     """
 
     def __init__(
-        self, run_dir: Path, events: tuple[str, ...], findings: tuple[str, ...], bus: Bus, emit: Emit, *, cache: bool
+        self,
+        run_dir: Path,
+        events: tuple[str, ...],
+        findings: tuple[str, ...],
+        bus: Bus,
+        emit: Emit,
+        *,
+        cache: bool,
+        take_findings: bool = True,
     ) -> None:
         self.last: Turn | None = None
         self._emit = emit
         self._bus = bus
         self._chosen = {*events, *findings}
-        self._findings = bus.puller(findings_address(run_dir))
+        self._findings = bus.puller(findings_address(run_dir)) if take_findings else None
         topics = topics_of(events)
         self._events = bus.subscriber([events_address(run_dir)], [*topics, TURN])
         self._listener = Listener(self._events)
@@ -72,16 +80,21 @@ class EventView:
         """True once the source has ended and the signatures have handled all events."""
         return self.last is not None and self.last.ended and self._signatures_done
 
+    @property
+    def lost(self) -> int:
+        """The number of events and ends of turns that the bus lost on the way to this process."""
+        return self._turns.lost.total()
+
     def wait(self, timeout: float) -> None:
         """Wait until something arrives, for at most `timeout` seconds."""
-        self._bus.wait(self._events, self._findings, timeout=timeout)
+        self._bus.wait(self._events, *([self._findings] if self._findings else []), timeout=timeout)
 
     def take(self, clock: Clock) -> None:
         """Pass on everything that has arrived."""
         while (message := self._events.receive()) is not None:
             self._on_message(*message, clock)
         self._listener.idle(clock.monotonic())
-        while (body := self._findings.receive()) is not None:
+        while self._findings and (body := self._findings.receive()) is not None:
             self._on_finding(body)
 
     def close(self) -> None:

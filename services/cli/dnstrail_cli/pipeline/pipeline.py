@@ -76,24 +76,27 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Pipeline:
-    """A run of a plan, whose events and findings go to `emit`. If a worker dies, the run ends and names it."""
+    """A run of a plan, whose events and findings `view` passes to `emit`.
+
+    If a worker dies, the run ends and names it.
+    """
 
     def __init__(self, plan: Plan, children: Children, bus: Bus, emit: Emit, clock: Clock) -> None:
         self.plan = plan
         self.children = children
         self._bus = bus
         self._clock = clock
-        self._view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache)
+        self.view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache)
 
     @property
     def started(self) -> bool:
         """True once the probe was heard: it publishes from now on."""
-        return self._view.last is not None
+        return self.view.last is not None
 
     @property
     def ended(self) -> bool:
         """True once the source has ended, and the signatures have handled all of its events."""
-        return self._view.ended
+        return self.view.ended
 
     def work(self, stop: threading.Event, until: Callable[[], bool]) -> None:
         """Pass events and findings on until a condition holds or the stop signal is set.
@@ -103,15 +106,15 @@ class Pipeline:
             WorkerHung: the main loop of a worker stood still.
         """
         while not stop.is_set() and not until():
-            self._view.wait(_POLL)
+            self.view.wait(_POLL)
             ended = self.children.ended()  # before the last messages are taken: they still count
-            self._view.take(self._clock)
+            self.view.take(self._clock)
             self._check(ended)
             self.children.check_heartbeats(self._clock.monotonic())
 
     def stats(self, stop: threading.Event) -> dict[str, Any]:
         """Return the counters of the cache once it has applied the last turn; {} without an answer of a cache."""
-        last = self._view.last
+        last = self.view.last
         if not self.plan.cache or last is None:
             return {}
         client = LookupClient(lookups_address(self.plan.run_dir), timeout=_PATIENCE, bus=self._bus)
@@ -129,15 +132,15 @@ class Pipeline:
 
     def take_last_findings(self) -> None:
         """Pass on the last messages of the workers."""
-        self._view.wait(_POLL)
-        self._view.take(self._clock)
+        self.view.wait(_POLL)
+        self.view.take(self._clock)
 
     def close(self) -> None:
         """Stop listening."""
-        self._view.close()
+        self.view.close()
 
     def _check(self, ended: dict[str, int]) -> None:
-        last = self._view.last
+        last = self.view.last
         for worker, code in ended.items():
             finished = worker == "probe" and code == 0 and last is not None and last.ended
             if not finished:

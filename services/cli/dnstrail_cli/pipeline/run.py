@@ -35,7 +35,7 @@ def play(run: Run) -> None:
     clock = SystemClock()
     output = open_output(parse_output(run.output), clock)
     user = calling_user()
-    with _run_folder(run.run_dir, user) as run_dir:
+    with run_folder(run.run_dir, user) as run_dir:
         plan = make_plan(run, run_dir, user, clock)
         stop = stop_on_signals()
         load_bar()
@@ -129,7 +129,7 @@ def _show_end(pipeline: Pipeline, output: Output, stop: threading.Event) -> None
 
 
 @contextmanager
-def _run_folder(run_dir: Path | None, user: User | None) -> Iterator[Path]:
+def run_folder(run_dir: Path | None, user: User | None) -> Iterator[Path]:
     """Yield the folder of the sockets: the one given, or a private one that is removed at the end."""
     if run_dir is not None:
         yield run_dir

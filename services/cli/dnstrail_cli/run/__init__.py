@@ -1,0 +1,1 @@
+"""`dnstrail run`: run a command, and report which names and addresses it reached (docs/run.md)."""

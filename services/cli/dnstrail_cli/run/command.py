@@ -1,0 +1,72 @@
+"""`dnstrail run`: run a command, and report which names and addresses it reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dnstrail.process.command import examples
+from dnstrail_probe.options import CaptureOptions, capture_options
+
+_REASONS = ("unnamed", "refused", "foreign-dns")  # verdict.REASONS, whose import help does without
+_EXAMPLES = examples(
+    "sudo dnstrail run -- pip install requests",
+    "sudo dnstrail run --report build.html -- make",
+    "sudo dnstrail run --allow-learn allowed.txt -- npm ci",
+    "sudo dnstrail run --allow allowed.txt --fail-on unnamed --fail-on foreign-dns -- npm ci",
+)
+
+
+@click.command(epilog=_EXAMPLES, context_settings={"ignore_unknown_options": False})
+@click.argument("command", nargs=-1, required=True, metavar="-- COMMAND [ARGS]...", type=click.UNPROCESSED)
+@click.option("--report", "reports", multiple=True, type=click.Path(path_type=Path), help="FILE.json, .md or .html.")
+@click.option("--allow", type=click.Path(path_type=Path), help="List of what may be reached; else the exit code is 10.")
+@click.option("--allow-learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file.")
+@click.option(
+    "--fail-on",
+    multiple=True,
+    type=click.Choice(_REASONS),
+    help="Exit with 10 after a connection without a name, a refusal, or DNS to another server.",
+)
+@click.option("--wait-for-all", is_flag=True, help="Wait for the processes that outlive the command, too.")
+@click.option(
+    "--getaddrinfo", is_flag=True, help="Also capture names that a daemon asks for the command: nscd, resolved."
+)
+@click.option("--quiet", is_flag=True, help="Print no report on stderr.")
+@click.option("--run-dir", type=click.Path(path_type=Path, readable=False), help="Folder of a pipeline that runs.")
+@capture_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    command: tuple[str, ...],
+    reports: tuple[Path, ...],
+    allow: Path | None,
+    allow_learn: Path | None,
+    fail_on: tuple[str, ...],
+    wait_for_all: bool,
+    getaddrinfo: bool,
+    quiet: bool,
+    run_dir: Path | None,
+    options: CaptureOptions,
+) -> None:
+    """Run a command, and report which names and addresses it and all that it starts reached.
+
+    The command runs as the user who called sudo, and the exit code is its own; 10 if --allow or --fail-on object; 2, 3
+    or 4 as for all commands, if dnstrail itself fails. A running pipeline is used, else one is started.
+    """
+    from dnstrail_cli.run.session import Settings, run_session  # noqa: PLC0415 - imports what help does without
+
+    settings = Settings(
+        command=command,
+        reports=reports,
+        allow=allow,
+        learn=allow_learn,
+        fail_on=fail_on,
+        wait_for_all=wait_for_all,
+        getaddrinfo=getaddrinfo,
+        quiet=quiet,
+        run_dir=run_dir,
+        options=options,
+    )
+    ctx.exit(run_session(settings))

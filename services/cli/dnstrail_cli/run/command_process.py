@@ -1,0 +1,61 @@
+"""The start of the command in its own process: cgroup, signals, user, environment."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from dnstrail.process.terminal import escape_unprintable
+from dnstrail.users import User
+from dnstrail_cli.run.cgroup import Cgroup
+
+NOT_STARTED, NOT_FOUND = 126, 127  # exit codes as of a shell
+_OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # signals that the interpreter ignores
+_OF_SUDO = ("SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND")
+
+
+def exec_command(command: Sequence[str], user: User | None, cgroup: Cgroup, ignored: set[signal.Signals]) -> NoReturn:
+    """Become the command: in its cgroup, as the user, with the signals that this process began with."""
+    try:
+        cgroup.add(os.getpid())
+        for number in signal.Signals:
+            if signal.getsignal(number) not in (signal.SIG_DFL, None) and number not in ignored:
+                signal.signal(number, signal.SIG_DFL)
+        environment = dict(os.environ)
+        if user is not None:
+            become(user)
+            environment = environment_of(user, environment)
+        os.execvpe(command[0], [*command], environment)  # noqa: S606 - the command of the user
+    except OSError as error:
+        sys.stderr.write(f"dnstrail: {escape_unprintable(command[0])}: {error.strerror}\n")
+        sys.stderr.flush()
+        os._exit(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED)
+
+
+def ignored_signals() -> set[signal.Signals]:
+    """Return the signals that the starter of this process made it ignore (nohup, a job in the background)."""
+    return {number for number in signal.Signals if signal.getsignal(number) == signal.SIG_IGN} - _OF_PYTHON
+
+
+def become(user: User) -> None:
+    """Become a user with its own groups."""
+    try:
+        os.initgroups(pwd.getpwuid(user.uid).pw_name, user.gid)
+    except KeyError:  # an id without an entry
+        os.setgroups([user.gid])
+    os.setgid(user.gid)
+    os.setuid(user.uid)
+
+
+def environment_of(user: User, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a user that sudo has replaced by the environment of root."""
+    own = {name: value for name, value in environment.items() if name not in _OF_SUDO}
+    try:
+        entry = pwd.getpwuid(user.uid)
+    except KeyError:
+        return own
+    return {**own, "USER": entry.pw_name, "LOGNAME": entry.pw_name, "HOME": entry.pw_dir, "SHELL": entry.pw_shell}

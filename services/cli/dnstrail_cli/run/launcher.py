@@ -1,0 +1,176 @@
+"""The launcher: a process that keeps root, and runs the command in a cgroup of its own as the calling user.
+
+It is forked before anything else starts. Its process starts the command when it receives `GO`, passes on the signals
+that it receives, reports the end of the command, and removes the cgroup. It outlives nothing but the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail.users import User
+from dnstrail_cli.run.cgroup import Cgroup, make_cgroup
+from dnstrail_cli.run.command_process import exec_command, ignored_signals
+
+GO = b"\0"
+_LOOKS = 0.05  # seconds between two looks at a cgroup that empties
+_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # the terminal sends them to the command itself
+
+
+class Launcher:
+    """The handle of the launcher in the process that started it.
+
+    `cgroup` is the id of the cgroup. `pid` is the process of the command, 0 before its start. `code` is its exit code
+    as a shell reports it, None until it has ended. `left` counts the processes that outlived it. `done` states that
+    nothing more is to come.
+    """
+
+    def __init__(self, process: int, orders: int, reports: int) -> None:
+        self._process = process
+        self._orders = orders
+        self._reports = reports
+        self._buffer = b""
+        self.cgroup = 0
+        self.pid = 0
+        self.code: int | None = None
+        self.left = 0
+        self.done = False
+
+    def wait_for_cgroup(self) -> None:
+        """Wait until the cgroup was made.
+
+        Raises:
+            SourceUnavailable: it cannot be made; the text names the remedy.
+        """
+        while not self.cgroup and not self.done:
+            self._read()
+
+    def go(self) -> None:
+        """Start the command."""
+        self.order(GO)
+
+    def order(self, order: bytes) -> None:
+        """Send `GO`, or a signal as one byte, which the command then receives."""
+        with suppress(BrokenPipeError):  # the command has ended
+            os.write(self._orders, order)
+
+    def take(self) -> None:
+        """Take the reports that have arrived."""
+        while not self.done and select.select([self._reports], [], [], 0)[0]:
+            self._read()
+
+    def wait(self) -> None:
+        """Wait for a report, and take it."""
+        self._read()
+
+    def close(self) -> None:
+        """Wait for the end of the launcher; without `GO` it ends without the command."""
+        os.close(self._orders)
+        os.close(self._reports)
+        os.waitpid(self._process, 0)
+
+    def _read(self) -> None:
+        data = os.read(self._reports, 4096)
+        self.done = not data
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._note(json.loads(line))
+
+    def _note(self, report: dict[str, Any]) -> None:
+        if "error" in report:
+            raise SourceUnavailable(*report["error"])
+        for name, value in report.items():
+            setattr(self, name, value)
+
+
+def launch(command: Sequence[str], user: User | None, *, wait_for_all: bool) -> Launcher:
+    """Fork the launcher of a command. No other thread may run yet."""
+    ordered, orders = os.pipe()
+    reports, reported = os.pipe()
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            os.close(orders)
+            os.close(reports)
+            code = _Launched(command, user, ordered, reported, wait_for_all=wait_for_all).run()
+        except BaseException:  # noqa: BLE001 - nothing of this process may go on as its parent
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(ordered)
+    os.close(reported)
+    return Launcher(process, orders, reports)
+
+
+class _Launched:
+    """The launcher itself, in its own process."""
+
+    def __init__(
+        self, command: Sequence[str], user: User | None, orders: int, reports: int, *, wait_for_all: bool
+    ) -> None:
+        self._command = command
+        self._user = user
+        self._orders = orders
+        self._reports = reports
+        self._wait_for_all = wait_for_all
+
+    def run(self) -> int:
+        """Do the whole work; return an exit code."""
+        try:
+            cgroup = make_cgroup(f"dnstrail-run-{os.getpid()}")
+        except SourceUnavailable as error:
+            self._report(error=[error.source, error.reason, error.remedy])
+            return 1
+        self._report(cgroup=cgroup.id)
+        try:
+            if os.read(self._orders, 1) == GO:
+                self._run_command(cgroup)
+        finally:
+            cgroup.remove()
+        return 0
+
+    def _run_command(self, cgroup: Cgroup) -> None:
+        ignored = ignored_signals()
+        for number in (*_OF_TERMINAL, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        pid = os.fork()
+        if pid == 0:
+            exec_command(self._command, self._user, cgroup, ignored)
+        self._report(pid=pid)
+        self._report(code=self._wait(pid))
+        while self._wait_for_all and cgroup.processes() and not self._ordered(_LOOKS, 0):
+            pass
+        self._report(left=len(cgroup.processes()))
+
+    def _wait(self, pid: int) -> int:
+        """Pass signals on until the command has ended; return its exit code, 128 and more for a signal."""
+        end = os.pidfd_open(pid)
+        listening = [end, self._orders]
+        while end not in (ready := select.select(listening, [], [])[0]):
+            if self._orders in ready and self._ordered(0, pid):
+                listening = [end]  # nobody is left to order anything
+        os.close(end)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return status if status >= 0 else 128 - status
+
+    def _ordered(self, timeout: float, pid: int) -> bool:
+        """Pass on the signals that arrive; return whether the other end was closed."""
+        if not select.select([self._orders], [], [], timeout)[0]:
+            return False
+        orders = os.read(self._orders, 64)
+        for number in orders if pid else b"":
+            os.kill(pid, number)
+        return not orders
+
+    def _report(self, **fields: object) -> None:
+        with suppress(BrokenPipeError):  # the other end has ended; the command goes on
+            os.write(self._reports, json.dumps(fields).encode() + b"\n")

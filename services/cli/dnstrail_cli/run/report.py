@@ -1,0 +1,91 @@
+"""The report about a command: plain values, as `--report FILE.json` contains them."""
+
+from __future__ import annotations
+
+import msgspec
+
+ANSWERED, NO_DATA, NXDOMAIN, REFUSED, FAILED, UNANSWERED = OUTCOMES = (  # of a question, the best first
+    "answered",
+    "no data",
+    "NXDOMAIN",
+    "refused",
+    "failed",
+    "unanswered",
+)
+
+
+class Program(msgspec.Struct, frozen=True):
+    """The process behind a question or a connection; "" and 0 if it is unknown."""
+
+    pid: int
+    name: str
+    executable: str
+    container: str = ""
+
+
+class AskedName(msgspec.Struct, frozen=True):
+    """A name that was asked: its best outcome, the number of questions, and the first asker."""
+
+    name: str
+    outcome: str
+    questions: int
+    asked_by: Program
+
+
+class ReachedAddress(msgspec.Struct, frozen=True):
+    """Connections of one process to one address and port under one name.
+
+    `name` is the likeliest name, "" if none is known, and `others` the further names of the address. `results` counts
+    the outcomes: "connected", the name of an error, or "unknown". A connected UDP socket has no outcome.
+    """
+
+    name: str
+    address: str
+    port: int
+    transport: str
+    program: Program
+    results: dict[str, int]
+    others: list[str] = []
+
+
+class DnsServer(msgspec.Struct, frozen=True):
+    """A server that is none of the configured resolvers, and the number of questions to it."""
+
+    address: str
+    port: int
+    questions: int
+    program: Program
+
+
+class Coverage(msgspec.Struct, frozen=True):
+    """The completeness of a report: `complete` is true if no event was lost; `missed` states what may be missing.
+
+    `never_captured` is what no report contains.
+    """
+
+    complete: bool
+    missed: list[str]
+    never_captured: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything that a command and all that it started reached.
+
+    `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it.
+    `encrypted` are connections that carry encrypted DNS by their port or their name. `not_allowed` and `failed` state
+    why the exit code is another one than that of the command.
+    """
+
+    command: list[str]
+    exit_code: int
+    names: list[AskedName]
+    connections: list[ReachedAddress]
+    unnamed: list[ReachedAddress]
+    encrypted: list[ReachedAddress]
+    foreign_dns: list[DnsServer]
+    coverage: Coverage
+    started: float = 0.0
+    seconds: float = 0.0
+    left: int = 0
+    not_allowed: list[str] = []
+    failed: list[str] = []

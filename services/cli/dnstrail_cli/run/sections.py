@@ -1,0 +1,74 @@
+"""The sections of a report as rows of text, the same for each form of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dnstrail_cli.run.report import DnsServer, Program, ReachedAddress, Report
+from dnstrail_cli.run.verdict import bracketed
+
+NO_NAME = "(no name)"
+
+
+class Section(NamedTuple):
+    """One table of a report: its title, the heads of its columns, and its rows."""
+
+    title: str
+    heads: Sequence[str]
+    rows: list[Sequence[str]]
+
+
+def summary(report: Report) -> str:
+    """Return one line about the whole report."""
+    connections = sum(sum(one.results.values()) for one in report.connections)
+    complete = "complete" if report.coverage.complete else "INCOMPLETE"
+    return (
+        f"exit code {report.exit_code}, {report.seconds:.1f} s, {len(report.names)} names asked, {connections} "
+        f"connections to {len({one.address for one in report.connections})} addresses, capture {complete}"
+    )
+
+
+def sections(report: Report) -> list[Section]:
+    """Return the tables of a report that have rows, the verdict first."""
+    connected = ("name", "address", "transport", "result", "process")
+    found = [
+        Section("Not allowed", ("",), [(text,) for text in report.not_allowed]),
+        Section("Failed", ("",), [(text,) for text in report.failed]),
+        Section("Connections", connected, [*map(_reached, sorted(report.connections, key=_order))]),
+        Section("Connections without a name", connected, [*map(_reached, report.unnamed)]),
+        Section("Names asked", ("name", "outcome", "questions", "asked by"), _names(report)),
+        Section("Encrypted DNS", connected, [*map(_reached, report.encrypted)]),
+        Section("DNS to other servers", ("server", "questions", "process"), [*map(_server, report.foreign_dns)]),
+        Section("Coverage", ("",), [(text,) for text in _coverage(report)]),
+    ]
+    return [section for section in found if section.rows]
+
+
+def _names(report: Report) -> list[Sequence[str]]:
+    return [(one.name or ".", one.outcome, str(one.questions), _program(one.asked_by)) for one in report.names]
+
+
+def _reached(one: ReachedAddress) -> Sequence[str]:
+    results = ", ".join(f"{name} {count}x" if count > 1 else name for name, count in one.results.items() if name)
+    end = f"{bracketed(one.address)}:{one.port}"
+    return one.name or NO_NAME, end, one.transport, results, _program(one.program)
+
+
+def _server(one: DnsServer) -> Sequence[str]:
+    return f"{bracketed(one.address)}:{one.port}", str(one.questions), _program(one.program)
+
+
+def _program(program: Program) -> str:
+    where = f" in {program.container[:12]}" if program.container else ""
+    return f"{program.name}({program.pid}){where}"
+
+
+def _order(one: ReachedAddress) -> tuple[bool, str, str, int]:
+    return not one.name, one.name, one.address, one.port
+
+
+def _coverage(report: Report) -> list[str]:
+    left = [f"{report.left} processes of the command still ran at its end."] if report.left else []
+    whole = "No event was lost." if report.coverage.complete else "Something may be missing:"
+    return [whole, *report.coverage.missed, *left, f"Never captured: {report.coverage.never_captured}."]

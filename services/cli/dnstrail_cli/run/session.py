@@ -1,0 +1,257 @@
+"""One run of a command: launcher, pipeline, collector, report, exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from io import StringIO
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+import click
+import msgspec
+from rich.console import Console
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import default_run_dir
+from dnstrail.errors import DnstrailError
+from dnstrail.process.clock import Clock, SystemClock
+from dnstrail.process.command import CANNOT_SERVE
+from dnstrail.process.log import configure
+from dnstrail.process.privileges import may_change_user
+from dnstrail.users import caller_of_sudo, service_user
+from dnstrail_cli.pipeline.pipeline import Plan, running
+from dnstrail_cli.pipeline.run import run_folder
+from dnstrail_cli.run.allow_list import AllowList, parse_allow_list
+from dnstrail_cli.run.coverage import coverage_of
+from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
+from dnstrail_cli.run.files import FORMATS, format_of, open_file, read_list
+from dnstrail_cli.run.launcher import Launcher, launch
+from dnstrail_cli.run.reach import TOPICS, Reach
+from dnstrail_cli.run.report import Coverage, Report
+from dnstrail_cli.run.table import show_report
+from dnstrail_cli.run.verdict import failures, is_unnamed, learned, not_allowed
+from dnstrail_cli.run.watch import Watch, joined, serves_live
+from dnstrail_probe.host.resolv_conf_child import configured_in
+from dnstrail_probe.options import CaptureOptions, options_of
+
+OBJECTION = 10  # the exit code if --allow or --fail-on object
+_CATCHING_UP = 5.0  # seconds for the events up to the end of the command
+_TURNS = 2  # after the event of that end
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+_RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as the command line states it."""
+
+    command: tuple[str, ...]
+    reports: tuple[Path, ...]
+    allow: Path | None
+    learn: Path | None
+    fail_on: tuple[str, ...]
+    wait_for_all: bool
+    getaddrinfo: bool
+    quiet: bool
+    run_dir: Path | None
+    options: CaptureOptions
+
+    @property
+    def judges(self) -> bool:
+        """True if the exit code depends on the report."""
+        return self.allow is not None or bool(self.fail_on)
+
+
+class _Files(msgspec.Struct, frozen=True):
+    """The files of a run, read and opened before it begins."""
+
+    allowed: AllowList | None
+    reports: list[tuple[Callable[[Report], str], TextIO]]
+    learn: TextIO | None
+
+
+def run_session(settings: Settings) -> int:
+    """Run the command, write its reports, and return the exit code.
+
+    Raises:
+        DnstrailError: the command was not started.
+    """
+    configure("dnstrail", "warning")
+    clock = SystemClock()
+    files = _open_files(settings)
+    _load_forms()
+    user = caller_of_sudo() if os.geteuid() == 0 else None
+    launcher = launch(settings.command, user, wait_for_all=settings.wait_for_all)
+    try:
+        launcher.wait_for_cgroup()
+        with _signals(launcher):
+            report = _watched(settings, launcher, clock)
+    finally:
+        launcher.close()
+    report = _judged(report, settings, files.allowed)
+    _write(report, settings, files)
+    return _exit_code(report, settings)
+
+
+def _open_files(settings: Settings) -> _Files:
+    user = caller_of_sudo() if os.geteuid() == 0 else None
+    formats = [format_of(path) for path in settings.reports]
+    allowed = None if settings.allow is None else parse_allow_list(read_list(settings.allow, user))
+    files = [open_file(path, user, "--report") for path in settings.reports]
+    learn = None if settings.learn is None else open_file(settings.learn, user, "--allow-learn")
+    return _Files(allowed, [*zip(formats, files, strict=True)], learn)
+
+
+def _load_forms() -> None:
+    """Make an empty report in each form: it loads what another user may be unable to read."""
+    nothing = _report_of(["\x1b\u00e9"], 0, Reach(0, frozenset()), Coverage(True, [], ""))
+    for form in FORMATS.values():
+        form(nothing)
+    show_report(nothing, Console(file=StringIO(), markup=False, highlight=False, emoji=False))
+
+
+@contextmanager
+def _signals(launcher: Launcher) -> Iterator[None]:
+    """Pass signals on to the command. The terminal sends its signals to the command itself."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        launcher.order(bytes([number]))
+
+    before = {number: signal.signal(number, forward) for number in _FORWARDED}
+    before |= {number: signal.signal(number, signal.SIG_IGN) for number in _OF_TERMINAL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
+    """Run the command under a pipeline; return what it reached."""
+    reach = Reach(launcher.cgroup, _resolvers())
+    started, began = clock.wall(), clock.monotonic()
+    fault, lost = "", 0
+    with ExitStack() as stack:
+        watch = stack.enter_context(_watch(settings, reach, clock))
+        never = threading.Event()
+        watch.work(never, lambda: watch.view.last is not None)
+        first, lost = watch.view.last, watch.view.lost
+        started, began = clock.wall(), clock.monotonic()
+        launcher.go()
+        try:
+            watch.work(never, lambda: _has_ended(launcher, reach))
+            seconds = clock.monotonic() - began
+            if not _catch_up(watch, launcher, reach, clock):
+                fault = "The end of the command was not seen: the probe captures no processes, or is behind."
+        except DnstrailError as error:
+            fault = f"The capture ended before the command: {error}."
+            seconds = _wait_alone(launcher, clock) - began
+        last, lost = watch.view.last, watch.view.lost - lost
+    coverage = coverage_of(first, last, launcher.cgroup, bus=lost, left_out=reach.left_out, fault=fault)
+    report = _report_of(settings.command, launcher.code or 0, reach, coverage)
+    return msgspec.structs.replace(report, started=started, seconds=seconds, left=launcher.left)
+
+
+def _report_of(command: Sequence[str], code: int, reach: Reach, coverage: Coverage) -> Report:
+    connections = reach.connections
+    return Report(
+        command=[*command],
+        exit_code=code,
+        names=reach.names,
+        connections=connections,
+        unnamed=[one for one in connections if is_unnamed(one)],
+        encrypted=[one for one in connections if is_encrypted_dns(one)],
+        foreign_dns=reach.foreign_dns,
+        coverage=coverage,
+    )
+
+
+@contextmanager
+def _watch(settings: Settings, reach: Reach, clock: Clock) -> Iterator[Watch]:
+    """Use the pipeline that runs in the run-dir, else start one."""
+    given = settings.run_dir or default_run_dir()
+    bus = ZmqBus()
+    try:
+        if serves_live(given):
+            with joined(given, TOPICS, bus, reach.take, clock) as watch:
+                yield watch
+            return
+        user = service_user() if may_change_user() else None
+        with run_folder(settings.run_dir, user) as folder:
+            capture = "ebpf:getaddrinfo" if settings.getaddrinfo else "ebpf"
+            plan = Plan(folder, capture, events=TOPICS, options=options_of(settings.options), user=user)
+            with running(plan, bus, reach.take, clock) as pipeline:
+                yield pipeline
+    finally:
+        bus.close()
+
+
+def _has_ended(launcher: Launcher, reach: Reach) -> bool:
+    known = launcher.pid
+    launcher.take()
+    if not known and launcher.pid:
+        reach.begin(launcher.pid)
+    return launcher.done
+
+
+def _catch_up(watch: Watch, launcher: Launcher, reach: Reach, clock: Clock) -> bool:
+    """Take the events up to the end of the command; return whether this end was seen."""
+    deadline = clock.monotonic() + _CATCHING_UP
+    turns: set[int] = set()
+
+    def caught_up() -> bool:
+        if launcher.pid in reach.ended and watch.view.last is not None:
+            turns.add(watch.view.last.turn)
+        return len(turns) > _TURNS or clock.monotonic() > deadline
+
+    watch.work(threading.Event(), caught_up)
+    return launcher.pid in reach.ended
+
+
+def _wait_alone(launcher: Launcher, clock: Clock) -> float:
+    """Wait for the end of the command without a pipeline; return the time of this end."""
+    while not launcher.done:
+        launcher.wait()
+    return clock.monotonic()
+
+
+def _resolvers() -> frozenset[bytes]:
+    try:
+        return configured_in(_RESOLV_CONF.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return configured_in("")
+
+
+def _judged(report: Report, settings: Settings, allowed: AllowList | None) -> Report:
+    return msgspec.structs.replace(
+        report,
+        not_allowed=[] if allowed is None else not_allowed(report, allowed),
+        failed=failures(report, settings.fail_on),
+    )
+
+
+def _write(report: Report, settings: Settings, files: _Files) -> None:
+    for form, file in files.reports:
+        with file:
+            file.write(form(report))
+    if files.learn is not None:
+        with files.learn:
+            files.learn.writelines(f"{line}\n" for line in learned(report))
+    if not settings.quiet:
+        show_report(report, Console(file=sys.stderr, markup=False, highlight=False, emoji=False))
+
+
+def _exit_code(report: Report, settings: Settings) -> int:
+    """Return the exit code of the command, unless the report objects, or must object and is not complete."""
+    if report.not_allowed or report.failed:
+        return OBJECTION
+    if settings.judges and not report.coverage.complete:
+        click.echo("dnstrail: the capture is incomplete: nobody can tell that nothing else was reached", err=True)
+        return CANNOT_SERVE
+    return report.exit_code

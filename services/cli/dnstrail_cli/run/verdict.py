@@ -1,0 +1,74 @@
+"""The verdict about a report: what the allow list does not contain, and what `--fail-on` names; and a list from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from ipaddress import ip_address
+
+from dnstrail_cli.run.allow_list import NAME, AllowList
+from dnstrail_cli.run.report import REFUSED, ReachedAddress, Report
+
+UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
+_CONNECTION_REFUSED = "ECONNREFUSED"
+
+
+def not_allowed(report: Report, allowed: AllowList) -> list[str]:
+    """Return what a command asked or reached that a list does not contain, each once, in order."""
+    found = [f"asked {one.name}" for one in report.names if not allowed.allows_name(one.name)]
+    found += [
+        f"reached {end_of(one)}" for one in report.connections if not allowed.allows(one.name, one.address, one.port)
+    ]
+    found += [
+        f"asked the server {_end(one.address, one.port)}"
+        for one in report.foreign_dns
+        if not allowed.allows("", one.address, one.port)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def failures(report: Report, reasons: Collection[str]) -> list[str]:
+    """Return what a command did of that which `--fail-on` names."""
+    found = []
+    if UNNAMED in reasons:
+        found += [f"unnamed: {end_of(one)}" for one in report.unnamed]
+    if REFUSALS in reasons:
+        found += [f"refused: the name {one.name}" for one in report.names if one.outcome == REFUSED]
+        found += [f"refused: {end_of(one)}" for one in report.connections if _CONNECTION_REFUSED in one.results]
+    if FOREIGN_DNS in reasons:
+        found += [f"foreign DNS: {_end(one.address, one.port)}" for one in report.foreign_dns]
+    return list(dict.fromkeys(found))
+
+
+def learned(report: Report) -> Iterator[str]:
+    """Yield the lines of an allow list that contains what a command asked and reached, and nothing else."""
+    yield "# Made by dnstrail run --allow-learn. Read it before you use it."
+    ports: dict[str, set[int]] = {one.name: set() for one in report.names}
+    for reached in report.connections:
+        ports.setdefault(reached.name or bracketed(reached.address), set()).add(reached.port)
+    for server in report.foreign_dns:
+        ports.setdefault(bracketed(server.address), set()).add(server.port)
+    for subject, reached_ports in sorted(ports.items()):
+        if not subject.startswith("[") and not NAME.fullmatch(subject):
+            yield f"# left out, since it is no usual name: {subject!a}"
+        else:
+            yield subject + (f":{','.join(map(str, sorted(reached_ports)))}" if reached_ports else "")
+
+
+def is_unnamed(reached: ReachedAddress) -> bool:
+    """Return whether a connection has no name, and leaves this host."""
+    return not reached.name and not ip_address(reached.address).is_loopback
+
+
+def end_of(reached: ReachedAddress) -> str:
+    """Return a connection as text: its name, address, port and transport."""
+    end = f"{_end(reached.address, reached.port)}/{reached.transport}"
+    return f"{reached.name} ({end})" if reached.name else end
+
+
+def bracketed(address: str) -> str:
+    """Return an address as an entry of a list: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _end(address: str, port: int) -> str:
+    return f"{bracketed(address)}:{port}"

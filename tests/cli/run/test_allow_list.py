@@ -1,0 +1,84 @@
+"""The allow list of `dnstrail run`: entries, comments, ports, and what is no entry."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnstrail.errors import SettingsError
+from dnstrail_cli.run.allow_list import parse_allow_list
+
+LIST = parse_allow_list(
+    """# what this job may reach
+    github.com:22,443   # by ssh and https
+    *.Debian.org
+    b\u00fccher.example
+    192.0.2.0/24
+    198.51.100.7:53
+    [2001:db8::/32]:443
+    2001:db9::1
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "port", "allowed"),
+    [
+        ("github.com", "203.0.113.1", 443, True),
+        ("github.com", "203.0.113.1", 80, False),
+        ("api.github.com", "203.0.113.1", 443, False),
+        ("notgithub.com", "203.0.113.1", 443, False),
+        ("github.com.evil.example", "203.0.113.1", 443, False),
+        ("deb.debian.org", "203.0.113.1", 80, True),
+        ("a.b.debian.org", "203.0.113.1", 80, True),
+        ("debian.org", "203.0.113.1", 80, False),
+        ("xdebian.org", "203.0.113.1", 80, False),
+        ("xn--bcher-kva.example", "203.0.113.1", 80, True),
+        ("", "192.0.2.255", 1, True),
+        ("evil.example", "192.0.2.1", 1, True),
+        ("", "192.0.3.1", 1, False),
+        ("", "198.51.100.7", 53, True),
+        ("", "198.51.100.7", 54, False),
+        ("", "2001:db8::9", 443, True),
+        ("", "2001:db8::9", 80, False),
+        ("", "2001:db9::1", 80, True),
+        ("", "203.0.113.1", 443, False),
+    ],
+)
+def test_an_entry_allows_what_it_names(name, address, port, allowed):
+    """A name allows itself, *.name all names below it, a network its addresses, each on its ports."""
+    assert LIST.allows(name, address, port) is allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"), [("github.com", True), ("deb.debian.org", True), ("debian.org", False), ("", False)]
+)
+def test_a_name_may_be_asked_whatever_its_ports(name, allowed):
+    """The question for a name is allowed if the name is, on any port."""
+    assert LIST.allows_name(name) is allowed
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "*", "*.", "a.*.example", "*x.example", "two words", "host:", "host:0", "host:70000", "host:x", "192.0.2.1/24",
+        "192.0.2.300", "http://github.com/", "[2001:db8::1", "2001:db8::zz", "a" * 64 + ".example",
+        "host:" + "9" * 5000, "a..example", "a\\032b.example",
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_entry_is_refused(line):
+    """A wrong line is refused with its number, and never allows more than it says."""
+    with pytest.raises(SettingsError, match="line 2"):
+        parse_allow_list(f"good.example\n{line}\n")
+
+
+def test_entries_are_bounded():
+    """A list with too many entries is refused."""
+    with pytest.raises(SettingsError, match="10000 entries"):
+        parse_allow_list("a.example\n" * 10_001)
+
+
+def test_an_empty_list_allows_nothing():
+    """A list of comments allows nothing."""
+    nothing = parse_allow_list("# nothing\n\n")
+    assert not nothing.allows("a.example", "192.0.2.1", 443)
+    assert not nothing.allows_name("a.example")

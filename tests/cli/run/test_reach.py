@@ -1,0 +1,173 @@
+"""The collector of `dnstrail run`: which events belong to the command, and what they add up to."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders.dns_builders import AAAA, A, by_hand, record
+from builders.talk import packed, query
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.events import (
+    NET_PACKET_DNS,
+    NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
+    SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
+    Event,
+)
+from dnstrail_cli.run import reach as module
+from dnstrail_cli.run.reach import Reach
+
+CGROUP, RESOLVER, OTHER = 7, "10.0.0.53", "192.0.2.53"
+APP, CHILD, STRANGER = Process(70, "app", cgroup_id=CGROUP), Process(71, "child", cgroup_id=8), Process(90, cgroup_id=9)
+
+
+@pytest.fixture
+def reach():
+    found = Reach(CGROUP, frozenset({packed(RESOLVER)}))
+    found.begin(70)
+    return found
+
+
+def take(reach, name, flow=None, process=APP, payload=b"", dst_dns=None, **args):
+    extra = {} if dst_dns is None else {"dst_dns": dst_dns}
+    reach.take(Event(name, Captured(1, payload, flow, process, args), args=extra))
+
+
+def asks(reach, name, server=RESOLVER, kind=A, process=APP, **fields):
+    flow = Flow(packed("10.0.0.2"), 40000, packed(server), 53, "udp", 1, 1, egress=True, role="client", **fields)
+    take(reach, NET_PACKET_DNS, flow, process, query(name, kind))
+
+
+def answers(reach, name, rcode=0, kind=A, records=1):
+    flow = Flow(packed(RESOLVER), 53, packed("10.0.0.2"), 40000, "udp", 1, 1, egress=False, role="client")
+    payload = bytearray(by_hand(query(name, kind)[12:], *[record(b"\xc0\x0c", A, packed("192.0.2.1"), 60)] * records))
+    payload[3] |= rcode
+    take(reach, NET_PACKET_DNS, flow, APP, bytes(payload))
+
+
+def connects(reach, address="192.0.2.1", port=443, names=("one.example",), process=APP, socket=1, udp=False):
+    flow = Flow(b"", 0, packed(address), port, "udp" if udp else "tcp", socket, 1, egress=True)
+    topic = NET_UDP_CONNECT if udp else NET_TCP_CONNECT
+    take(reach, topic, flow, process, dst_dns=[*names], dst=address, dst_port=port)
+
+
+def concludes(reach, socket=1, error=""):
+    flow = Flow(b"", 0, packed("192.0.2.1"), 443, "tcp", socket, 1, egress=True)
+    take(reach, NET_TCP_CONNECT_RESULT, flow, connected=not error, error=error)
+
+
+@pytest.mark.parametrize(
+    ("rcode", "records", "outcome"),
+    [
+        (0, 1, "answered"),
+        (0, 0, "no data"),
+        (3, 0, "NXDOMAIN"),
+        (5, 0, "refused"),
+        (2, 0, "failed"),
+        (None, 0, "unanswered"),
+    ],
+)
+def test_a_name_has_the_outcome_of_its_answer(reach, rcode, records, outcome):
+    """The response code of the answer is the outcome of the question."""
+    asks(reach, "one.example")
+    if rcode is not None:
+        answers(reach, "one.example", rcode, records=records)
+    [name] = reach.names
+    assert (name.name, name.outcome, name.questions, name.asked_by.pid) == ("one.example", outcome, 1, 70)
+
+
+def test_a_name_has_its_best_outcome(reach):
+    """A name that is answered for one type is answered, whatever the other types."""
+    for kind in (A, AAAA):
+        asks(reach, "one.example", kind=kind)
+    answers(reach, "one.example", 2, AAAA, records=0)
+    answers(reach, "one.example")
+    [name] = reach.names
+    assert (name.outcome, name.questions) == ("answered", 2)
+
+
+def test_what_others_do_is_not_reported(reach):
+    """Only the processes of the cgroup, and what they forked, belong to the command."""
+    asks(reach, "stranger.example", process=STRANGER)
+    connects(reach, process=STRANGER)
+    connects(reach, process=CHILD)
+    assert (reach.names, reach.connections) == ([], [])
+    take(reach, SCHED_PROCESS_FORK, child_pid=71)
+    connects(reach, process=CHILD)
+    assert [one.program.pid for one in reach.connections] == [71]
+    take(reach, SCHED_PROCESS_EXIT, process=CHILD)
+    connects(reach, address="192.0.2.2", process=CHILD)
+    assert len(reach.connections) == 1
+    assert reach.ended == {71}
+
+
+def test_connections_add_up_by_name_end_and_process(reach):
+    """Equal connections are one row with the number of each result."""
+    asks(reach, "one.example")
+    for socket, error in ((1, ""), (2, ""), (3, "ETIMEDOUT")):
+        connects(reach, socket=socket, names=("one.example", "two.example"))
+        concludes(reach, socket, error)
+    connects(reach, socket=4)
+    connects(reach, port=80, socket=5)
+    concludes(reach, 5, "ECONNREFUSED")
+    first, second = reach.connections
+    assert (first.name, first.others, first.port) == ("one.example", ["two.example"], 443)
+    assert first.results == {"connected": 2, "ETIMEDOUT": 1, "unknown": 1}
+    assert (second.port, second.results) == (80, {"ECONNREFUSED": 1})
+
+
+def test_only_a_name_that_the_command_asked_names_a_connection(reach):
+    """The likeliest name that the command asked, in whatever order the events arrive, is the name of a connection."""
+    connects(reach, names=("others.example", "alias.example", "one.example", "two.example"))
+    connects(reach, "192.0.2.2", names=("others.example",))
+    asks(reach, "two.example")
+    asks(reach, "one.example")
+    assert [one.name for one in reach.connections] == ["one.example", ""]
+    assert reach.connections[1].others == ["others.example"]
+
+
+def test_a_name_that_a_daemon_asked_for_the_command_is_its_own(reach):
+    """A result of getaddrinfo() in a process of the command is a name that the command asked."""
+    payload = by_hand(query("one.example")[12:], record(b"\xc0\x0c", A, packed("192.0.2.1"), 60))
+    take(reach, NET_PACKET_DNS, payload=payload, getaddrinfo=0)
+    connects(reach)
+    assert [(one.name, one.outcome) for one in reach.names] == [("one.example", "answered")]
+    assert [one.name for one in reach.connections] == ["one.example"]
+
+
+def test_dns_to_the_resolvers_is_no_connection(reach):
+    """DNS over TCP to a configured resolver is left out, and so are sockets that can send nothing."""
+    connects(reach, RESOLVER, 53, ())
+    connects(reach, "192.0.2.1", 0, (), udp=True)
+    assert reach.connections == []
+    connects(reach, OTHER, 53, ())
+    connects(reach, "192.0.2.1", 443, (), udp=True)
+    assert [(one.address, one.transport, one.name) for one in reach.connections] == [
+        (OTHER, "tcp", ""),
+        ("192.0.2.1", "udp", ""),
+    ]
+
+
+def test_other_servers_are_reported(reach):
+    """A server that is no configured resolver is reported with its questions, by the address that was meant."""
+    asks(reach, "one.example")
+    asks(reach, "one.example", OTHER)
+    asks(reach, "two.example", OTHER)
+    asks(reach, "one.example", OTHER, meant=packed(RESOLVER), meant_port=53)
+    asks(reach, "one.example", RESOLVER, meant=packed("192.0.2.54"), meant_port=53)
+    assert [(one.address, one.port, one.questions) for one in reach.foreign_dns] == [
+        (OTHER, 53, 2),
+        ("192.0.2.54", 53, 1),
+    ]
+
+
+def test_the_tables_are_bounded(reach, monkeypatch):
+    """Beyond the bound names, connections and servers are counted as left out."""
+    monkeypatch.setattr(module, "MOST", 2)
+    for number in range(4):
+        asks(reach, f"n{number}.example", f"192.0.2.{number}")
+        connects(reach, f"192.0.2.{number}", socket=number)
+    assert [len(found) for found in (reach.names, reach.connections, reach.foreign_dns)] == [2, 2, 2]
+    assert reach.left_out == 4

@@ -1,0 +1,242 @@
+"""The report of `dnstrail run`: its forms, its verdict, and text of strangers in it."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from dnstrail.protocol.batches import CgroupLoss, Turn
+from dnstrail_cli.run.allow_list import parse_allow_list
+from dnstrail_cli.run.coverage import BLIND, coverage_of
+from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
+from dnstrail_cli.run.files import FORMATS
+from dnstrail_cli.run.report import AskedName, Coverage, DnsServer, Program, ReachedAddress, Report
+from dnstrail_cli.run.sections import sections
+from dnstrail_cli.run.table import show_report
+from dnstrail_cli.run.verdict import failures, is_unnamed, learned, not_allowed
+
+APP = Program(70, "app", "/bin/app")
+HOSTILE = "<script>alert(1)</script>`|\x1b[31m\u202e\n[link](http://evil)&#60;"
+
+
+def reached(name, address="192.0.2.1", port=443, transport="tcp", **results):
+    return ReachedAddress(name, address, port, transport, APP, results or {"connected": 1})
+
+
+def report(**fields):
+    """Return a report with these fields, and nothing else in it."""
+    nothing = {
+        "command": ["make"], "exit_code": 0, "started": 1.0, "seconds": 2.0, "left": 0, "names": [], "connections": [],
+        "unnamed": [], "encrypted": [], "foreign_dns": [], "coverage": Coverage(True, [], BLIND),
+    }  # fmt: skip
+    return Report(**{**nothing, **fields})
+
+
+def full():
+    """Return a report with a hostile text wherever a stranger may put one."""
+    program = Program(70, HOSTILE, HOSTILE, HOSTILE)
+    connection = ReachedAddress(HOSTILE, "192.0.2.1", 443, "tcp", program, {"connected": 2, "ETIMEDOUT": 1}, [HOSTILE])
+    return report(
+        command=["sh", HOSTILE],
+        names=[AskedName(HOSTILE, "answered", 1, program)],
+        connections=[connection],
+        unnamed=[connection],
+        encrypted=[connection],
+        foreign_dns=[DnsServer("192.0.2.9", 53, 3, program)],
+        not_allowed=[f"reached {HOSTILE}"],
+        failed=[f"unnamed: {HOSTILE}"],
+        coverage=Coverage(False, [HOSTILE], BLIND),
+        left=1,
+    )
+
+
+class Page(HTMLParser):
+    """The elements, attributes and texts of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_the_page_runs_and_loads_nothing():
+    """Hostile text is text on the page: no element, no attribute, no address to load from."""
+    text = FORMATS[".html"](full())
+    page = Page()
+    page.feed(text)
+    assert page.tags == {
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "h2",
+        "p",
+        "code",
+        "div",
+        "table",
+        "tr",
+        "th",
+        "td",
+    }
+    assert page.attributes == {"lang", "charset", "http-equiv", "content", "name"}
+    assert any("<script>alert(1)</script>" in part for part in page.texts)
+    assert "default-src 'none'" in text
+    assert not {"\x1b", "\u202e"} & set(text)
+
+
+def test_markdown_holds_hostile_text_as_code():
+    """Hostile text cannot end the code in which it stands, nor its cell, nor its line."""
+    text = FORMATS[".md"](full())
+    assert not {"\x1b", "\u202e"} & set(text)
+    for line in text.splitlines():
+        outside = "".join(line.split("`")[::2])
+        assert line.count("`") % 2 == 0
+        assert "script" not in outside
+        assert "link" not in outside
+    cells = [line.count("|") for line in text.splitlines() if "ETIMEDOUT" in line]
+    assert cells == [6, 6, 6]
+
+
+def test_the_table_escapes_hostile_text():
+    """Hostile text on the terminal has no control bytes, and is no markup."""
+    console = Console(width=400)
+    with console.capture() as shown:
+        show_report(full(), console)
+    assert not {"\x1b", "\u202e"} & set(shown.get())
+    assert "\\x1b[31m" in shown.get()
+
+
+def test_json_contains_the_whole_report():
+    """The JSON form can be read back."""
+    text = FORMATS[".json"](full())
+    assert msgspec.json.decode(text, type=Report) == full()
+    assert json.loads(text)["connections"][0]["results"] == {"connected": 2, "ETIMEDOUT": 1}
+
+
+def test_the_screen_holds_a_dozen_rows_of_each_section():
+    """The table on the terminal is bounded, and names the number of rows that are in the file alone."""
+    console = Console(width=120)
+    with console.capture() as shown:
+        show_report(report(names=[AskedName(f"n{one}.example", "answered", 1, APP) for one in range(100)]), console)
+    assert shown.get().count(".example") == 12
+    assert "88 more" in shown.get()
+
+
+def test_a_section_without_rows_is_left_out():
+    """An empty report has its coverage alone."""
+    assert [section.title for section in sections(report())] == ["Coverage"]
+
+
+ALLOWED = parse_allow_list("good.example:443\n*.cdn.example\n192.0.2.53:53\n")
+
+
+def test_everything_outside_the_list_is_named():
+    """Names asked, connections and servers that the list does not contain are named, each once."""
+    found = not_allowed(
+        report(
+            names=[AskedName(name, "answered", 1, APP) for name in ("good.example", "x.cdn.example", "bad.example")],
+            connections=[reached("good.example"), reached("good.example", port=80), reached(""), reached("")],
+            foreign_dns=[DnsServer("192.0.2.53", 53, 1, APP), DnsServer("2001:db8::53", 53, 1, APP)],
+        ),
+        ALLOWED,
+    )
+    assert found == [
+        "asked bad.example",
+        "reached good.example (192.0.2.1:80/tcp)",
+        "reached 192.0.2.1:443/tcp",
+        "asked the server [2001:db8::53]:53",
+    ]
+
+
+def test_a_learned_list_allows_what_it_was_learned_from():
+    """The list contains everything of its report, and no unusual name can add an entry to it."""
+    odd = "evil.example\n*.example"
+    seen = report(
+        names=[AskedName(name, "answered", 1, APP) for name in ("one.example", "two.example", odd)],
+        connections=[reached("one.example"), reached("one.example", port=80), reached("", "2001:db8::1", 22)],
+        foreign_dns=[DnsServer("192.0.2.9", 53, 1, APP)],
+    )
+    lines = [*learned(seen)]
+    assert lines[1:-1] == [
+        "192.0.2.9:53",
+        "[2001:db8::1]:22",
+        "# left out, since it is no usual name: 'evil.example\\n*.example'",
+        "one.example:80,443",
+    ]
+    assert lines[-1] == "two.example"
+    assert not_allowed(seen, parse_allow_list("\n".join(lines))) == [f"asked {odd}"]
+
+
+def test_reasons_to_fail_are_named():
+    """`--fail-on` names connections without a name, refusals, and foreign DNS, and nothing that was not chosen."""
+    seen = report(
+        names=[AskedName("no.example", "refused", 1, APP)],
+        connections=[reached("a.example", ECONNREFUSED=2)],
+        unnamed=[reached("")],
+        foreign_dns=[DnsServer("192.0.2.9", 53, 1, APP)],
+    )
+    assert failures(seen, ()) == []
+    assert failures(seen, ("unnamed",)) == ["unnamed: 192.0.2.1:443/tcp"]
+    assert failures(seen, ("refused",)) == ["refused: the name no.example", "refused: a.example (192.0.2.1:443/tcp)"]
+    assert failures(seen, ("foreign-dns",)) == ["foreign DNS: 192.0.2.9:53"]
+
+
+def test_a_connection_to_this_host_needs_no_name():
+    """A connection to a loopback address does not count as unnamed."""
+    assert [is_unnamed(reached("", address)) for address in ("127.0.0.9", "::1", "192.0.2.1")] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "port", "encrypted"),
+    [
+        ("", "192.0.2.1", 853, True),
+        ("dns.google", "192.0.2.1", 443, True),
+        ("", "1.1.1.1", 443, True),
+        ("dns.google", "192.0.2.1", 80, False),
+        ("a.example", "192.0.2.1", 443, False),
+    ],
+)
+def test_encrypted_dns_is_recognized_by_its_ends(name, address, port, encrypted):
+    """Port 853, and public resolvers behind port 443, are encrypted DNS."""
+    assert is_encrypted_dns(reached(name, address, port)) is encrypted
+
+
+def turn(start="s", lost=None, by_cgroup=()):
+    return Turn(start, 1, {}, True, 0, lost=lost or {}, lost_by_cgroup=by_cgroup)
+
+
+@pytest.mark.parametrize(
+    ("last", "more", "missed"),
+    [
+        (turn(), {}, []),
+        (turn(lost={"kernel": {"ring": 3}}, by_cgroup=(CgroupLoss(9, 3),)), {}, []),
+        (turn(lost={"kernel": {"ring": 3}}, by_cgroup=(CgroupLoss(7, 3),)), {}, ["kernel lost 3"]),
+        (turn(lost={"kernel": {"ring": 3}}, by_cgroup=(CgroupLoss(0, 3),)), {}, ["kernel lost 3"]),
+        (turn(lost={"kernel": {"ring": 3}}), {}, ["kernel lost 3"]),
+        (turn(lost={"probe": {"queue": 2}}), {}, ["probe lost 2"]),
+        (turn(start="other"), {}, ["restarted"]),
+        (turn(), {"bus": 4}, ["bus lost 4"]),
+        (turn(), {"left_out": 5}, ["5 events"]),
+        (turn(), {"fault": "Dead."}, ["Dead."]),
+    ],
+)
+def test_coverage_states_each_loss(last, more, missed):
+    """A loss of the command's own cgroup, or of an unknown one, makes the capture incomplete."""
+    found = coverage_of(turn(), last, 7, **{"bus": 0, "left_out": 0, "fault": "", **more})
+    assert found.complete is (not missed)
+    assert [part in text for part, text in zip(missed, found.missed, strict=True)] == [True] * len(missed)

@@ -1,0 +1,223 @@
+"""`dnstrail run` on the real kernel: its report beside what the servers saw, its output beside a run without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dnstrail_probe.host.cgroups import find_cgroup2
+from live.namespaces import CLIENT, SENDER, SERVER, Hosts, hosts, live_or_skip
+from live.pipelines import Run, pipeline
+from live.processes import run_dir, wait_until
+
+pytestmark = pytest.mark.timeout(180)
+# `ip netns exec` hides the cgroups of the host below a /sys of its own.
+WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
+RUN = (sys.executable, "-m", "dnstrail_cli", "run")
+# Accepts connections, and writes one line for each: the peer, and what it sent.
+SERVES = """
+import socket
+server = socket.create_server(("", 80), backlog=64)
+print("ready", flush=True)
+while True:
+    connection, peer = server.accept()
+    with connection:
+        print(peer[0], connection.recv(200).decode(), flush=True)
+"""
+# Connects to each name or address, and sends it with the process id.
+ASKS = """
+import os, socket, sys
+for name in sys.argv[1:]:
+    with socket.create_connection((name, 80)) as connection:
+        connection.sendall(f"{os.getpid()} {name}".encode())
+"""
+SCRIPT = f"""
+{sys.executable} asks.py one.google.com two.google.com one.google.com
+setsid -f {sys.executable} asks.py far.google.com
+( {sys.executable} asks.py three.google.com & wait )
+{sys.executable} asks.py {SENDER}
+getent hosts no-such-name.test
+dig +tries=1 +timeout=1 @{SENDER} elsewhere.test > dig.out
+cat
+echo done >&2
+exit 7
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts; every name below google.com has the address of the server."""
+    live_or_skip("dig")
+    with hosts() as both:
+        yield both
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Yield a folder with the script of the client."""
+    with run_dir() as made:
+        made.chmod(0o755)
+        (made / "asks.py").write_text(ASKS)
+        yield made
+
+
+@contextmanager
+def serving(network: Hosts, folder: Path) -> Iterator[Path]:
+    """Run the server; yield the file of what it saw."""
+    seen = folder / "seen"
+    command = ["ip", "netns", "exec", network.server, sys.executable, "-c", SERVES]
+    with seen.open("w") as out:
+        process = subprocess.Popen(command, stdout=out)
+        try:
+            wait_until(lambda: "ready" in seen.read_text(), "the server")
+            yield seen
+        finally:
+            process.kill()
+            process.wait()
+
+
+def within(network: Hosts, *command: str) -> list[str]:
+    """Return the command line that runs a command on the client."""
+    return ["ip", "netns", "exec", network.client, *WITH_CGROUPS, *command]
+
+
+def on_client(
+    network: Hosts, folder: Path, *command: str, run_dir: Path = Path("/nowhere"), **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on the client, with a line on its stdin."""
+    return subprocess.run(
+        within(network, *command),
+        cwd=folder,
+        input="from stdin\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(run_dir), **env},
+        check=False,
+    )
+
+
+def test_the_report_is_what_the_servers_saw(network, folder):
+    """Each connection that the server accepted is in the report with its name and process, and no other one is."""
+    with serving(network, folder) as seen:
+        plain = on_client(network, folder, "sh", "-c", SCRIPT)
+        wait_until(lambda: len(seen.read_text().splitlines()) == 7, "the connections without dnstrail")
+        options = ("--report", "r.json", "--report", "r.html", "--report", "r.md", "--wait-for-all", "--quiet")
+        done = on_client(network, folder, *RUN, *options, "--", "sh", "-c", SCRIPT)
+        assert done.returncode == 7, done.stderr
+        wait_until(lambda: len(seen.read_text().splitlines()) == 13, "the connections")
+        lines = [line.split() for line in seen.read_text().splitlines()[7:]]
+    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr) == (
+        7, "from stdin\n", "done\n",
+    )  # fmt: skip
+    report = json.loads((folder / "r.json").read_text())
+    expected = Counter((client, int(pid), "" if name == SENDER else name) for client, pid, name in lines)
+    found: Counter[tuple[str, int, str]] = Counter()
+    for one in report["connections"]:
+        assert (one["address"], one["port"]) == (SERVER if one["name"] else SENDER, 80)
+        assert one["results"].keys() == {"connected"}
+        found[(CLIENT, one["program"]["pid"], one["name"])] += one["results"]["connected"]
+    assert found == expected
+    outcomes = {one["name"]: one["outcome"] for one in report["names"]}
+    assert outcomes == {
+        **dict.fromkeys(("one.google.com", "two.google.com", "three.google.com", "far.google.com"), "answered"),
+        "no-such-name.test": "refused",
+        "elsewhere.test": "unanswered",
+    }
+    assert [(one["address"], one["questions"]) for one in report["foreign_dns"]] == [(SENDER, 1)]
+    assert [one["address"] for one in report["unnamed"]] == [SENDER]
+    assert (report["coverage"]["complete"], report["left"], report["exit_code"]) == (True, 0, 7)
+    assert "one.google.com" in (folder / "r.html").read_text() + (folder / "r.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def watched(network) -> Iterator[Run]:
+    """Yield a pipeline that runs already."""
+    with pipeline("--output", "json") as running:
+        yield running
+
+
+def test_a_running_pipeline_is_used(network, folder, watched):
+    """With a pipeline in the run-dir no other one is started, and the report is as complete."""
+    before = watched.stats()["probes"].keys()
+    with serving(network, folder):
+        command = (*RUN, "--report", "r.json", "--", sys.executable, "asks.py", "joined.google.com")
+        done = on_client(network, folder, *command, run_dir=watched.folder)
+    assert done.returncode == 0, done.stderr
+    assert watched.stats()["probes"].keys() == before
+    report = json.loads((folder / "r.json").read_text())
+    assert [one["name"] for one in report["connections"]] == ["joined.google.com"]
+    assert report["coverage"]["complete"]
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "code"),
+    [
+        (["--allow", "allowed"], ["one.google.com"], 0),
+        (["--allow", "allowed"], ["one.google.com", "evil.google.com"], 10),
+        (["--allow", "allowed"], [SERVER], 10),
+        (["--fail-on", "unnamed"], [SERVER], 10),
+    ],
+)
+def test_the_exit_code_is_the_verdict(network, folder, watched, options, names, code):
+    """Something outside the list makes the exit code 10: a name, or an address that only other processes asked for."""
+    (folder / "allowed").write_text("one.google.com:80 # the only one\n")
+    with serving(network, folder):
+        command = (*RUN, *options, "--", sys.executable, "asks.py", *names)
+        done = on_client(network, folder, *command, run_dir=watched.folder)
+    assert done.returncode == code, done.stderr
+    assert ("Not allowed" in done.stderr or "Failed" in done.stderr) == bool(code)
+
+
+def test_a_learned_list_allows_the_same_run(network, folder, watched):
+    """The list that a run made allows the next run of the same command."""
+    command = ("--", sys.executable, "asks.py", "one.google.com", "two.google.com")
+    with serving(network, folder):
+        for option in ("--allow-learn", "--allow"):
+            done = on_client(network, folder, *RUN, option, "learned", *command, run_dir=watched.folder)
+            assert done.returncode == 0, done.stderr
+    assert (folder / "learned").read_text().splitlines()[1:] == ["one.google.com:80", "two.google.com:80"]
+
+
+def test_the_command_is_the_callers_own(network, folder, watched):
+    """The command runs as the user who called sudo, without the rights of root, and with its own exit codes."""
+    caller = {"SUDO_UID": "54321", "SUDO_GID": "54321", "SUDO_USER": "x"}
+    script = "id -u; id -G; echo [$SUDO_UID]; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; kill -TERM $$"
+    quiet = (*RUN, "--quiet", "--")
+    done = on_client(network, folder, *quiet, "sh", "-c", script, run_dir=watched.folder, **caller)
+    assert done.stdout.split() == ["54321", "54321", "[]", "CapEff:", "0" * 16, "NoNewPrivs:", "0"]
+    assert done.returncode == 128 + signal.SIGTERM
+    assert on_client(network, folder, *quiet, "no-such-command", run_dir=watched.folder).returncode == 127
+    assert on_client(network, folder, *quiet, "/etc/passwd", run_dir=watched.folder).returncode == 126
+
+
+def test_signals_reach_the_command(network, folder, watched):
+    """A signal to dnstrail reaches the command, and the report is still written."""
+    script = "trap 'echo caught; exit 5' TERM; touch begun; while :; do sleep 0.05; done"
+    run = (*RUN, "--report", "r.json", "--quiet", "--", "sh", "-c", script)
+    env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(watched.folder)}
+    with subprocess.Popen(within(network, *run), cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as process:
+        wait_until((folder / "begun").exists, "the command")
+        process.terminate()
+        assert process.communicate(timeout=30)[0] == "caught\n"
+    assert process.returncode == 5
+    assert json.loads((folder / "r.json").read_text())["exit_code"] == 5
+
+
+def test_nothing_is_left_behind(network, folder, watched):
+    """The cgroup is removed, also if a process outlives the command; the report counts that process."""
+    run = (*RUN, "--report", "r.json", "--quiet", "--", "sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!")
+    done = on_client(network, folder, *run, run_dir=watched.folder)
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "r.json").read_text())["left"] == 1
+    assert not [*Path(find_cgroup2()).glob("dnstrail-run-*")]
