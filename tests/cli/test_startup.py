@@ -54,7 +54,8 @@ def test_version_and_help_import_no_worker(arguments):
 def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout
-    assert COMMANDS == ["get", "trail", "replay", "stats", "health", "dump", "load", "probe", "cache", "signatures"]
+    lookups, workers = ["get", "trail", "replay", "stats", "health", "dump", "load"], ["probe", "cache", "signatures"]
+    assert COMMANDS == [*lookups, "keys", *workers]
     for name in COMMANDS:
         assert f"  {name} " in shown
 

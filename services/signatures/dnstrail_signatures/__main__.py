@@ -12,6 +12,7 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import SettingsError
 from dnstrail.metrics.option import metrics_option, serving_metrics
@@ -108,13 +109,14 @@ def command(
         return
     observer = _observer(metrics)
     user = user_of_worker(user, run_dir)
+    keys = keys_for(default_keys(), [*subscribe, cache or "", findings or ""])
     found = find(signatures, user.uid if user else None)
     drop_privileges(user, run_dir)
     loaded = load(found)
     chosen, ids = _choose(loaded, select), signature_ids(cls.metadata.event_name for cls in loaded)
     stop = stop_on_signals()
     allowed = TimeBudget(budget / _MILLISECONDS)
-    bus = ZmqBus()
+    bus = ZmqBus(keys)
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         beat = watched.beat
         dns = None if no_cache else DnsDataSource(cache or lookups_address(run_dir), bus=bus, beat=beat)
