@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from dnstrail.bus import Bus, Requester, ZmqBus
 from dnstrail.bus.ipc import default_run_dir, lookups_address, socket_path, why_unanswered
+from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.bus.tcp import host_of, is_tcp
 from dnstrail.bus.trust import FolderState, distrust, folder_state
 from dnstrail.connection import Connection
 from dnstrail.datasource import DnsIdentity
@@ -62,9 +65,10 @@ class FoundData(dict[str, Any]):
 class LookupClient:
     """A connection to one cache. Threads may share it: their requests take turns.
 
-    Every request ends within `timeout` seconds, whatever the cache does. It is sent only to a socket in a folder that
-    this process may believe (bus/trust.py). `monotonic` is a clock in seconds. `beat` is called before each request: an
-    `ask` may wait longer than the main loop of a worker may stand still.
+    Every request ends within `timeout` seconds, whatever the cache does. On this host it is sent only to a socket in a
+    folder that this process may believe (bus/trust.py), and to another host only if the server has a known key.
+    `monotonic` is a clock in seconds. `beat` is called before each request: an `ask` may wait longer than the main loop
+    of a worker may stand still.
     """
 
     def __init__(
@@ -78,11 +82,11 @@ class LookupClient:
     ) -> None:
         self.address = address or lookups_address(default_run_dir())
         self.timeout = timeout
-        self._folder = socket_path(self.address).parent
+        self._folder = _folder_of(self.address)
         self._monotonic = monotonic
         self._beat = beat
         self._turn = threading.Lock()
-        self._own_bus = None if bus else ZmqBus()
+        self._own_bus = None if bus else ZmqBus(keys_for(default_keys(), [self.address]))
         self._bus: Bus = bus or self._own_bus  # type: ignore[assignment] # one of them is
         self._believed: FolderState | None = None
         self._requester: Requester | None = None
@@ -168,6 +172,9 @@ class LookupClient:
         Raises:
             Unavailable: this process must not believe a socket in the folder.
         """
+        if self._folder is None:
+            self._requester = self._requester or self._bus.requester(self.address)
+            return self._requester
         folder = folder_state(self._folder)
         if folder != self._believed:
             self._disconnect()
@@ -276,6 +283,14 @@ class DnsDataSource(DnsIdentity):
 
     def _ask(self, op: str, **fields: Any) -> Any:
         return self.client.ask(op, **fields)
+
+
+def _folder_of(address: str) -> Path | None:
+    """Return the folder of a socket of this host, None for an address of another host."""
+    if is_tcp(address):
+        host_of(address)
+        return None
+    return socket_path(address).parent
 
 
 def _marks(after: Iterable[Mark] | None) -> Iterable[Mark]:

@@ -34,6 +34,8 @@ class SlowRequest:
 class Queue:
     """An end of the bus that counts how often it is read, and yields the given values."""
 
+    refused = 0
+
     def __init__(self, values):
         self._values = iter(values)
         self.reads = 0

@@ -55,7 +55,7 @@ def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout
     workers = ["probe", "cache", "signatures", "findings"]
-    assert ["get", "trail", "replay", "stats", "health", "dump", "load", *workers] == COMMANDS
+    assert ["get", "trail", "replay", "stats", "health", "dump", "load", "keys", *workers] == COMMANDS
     for name in COMMANDS:
         assert f"  {name} " in shown
 

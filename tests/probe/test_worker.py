@@ -266,7 +266,7 @@ class Refusing:
 
     def __init__(self):
         self.refusals = 0
-        self.disconnected = 0
+        self.disconnected = self.refused = 0
         self.open = threading.Event()
 
     def publish(self, _topic, _body):
@@ -309,7 +309,7 @@ class Unconfirmed:
 
     def __init__(self, *, overflowed=False):
         self.overflowed, self.confirms, self.published, self.lingers = overflowed, False, [], None
-        self.disconnected = 0
+        self.disconnected = self.refused = 0
 
     def publish(self, topic, body):
         self.published.append((topic, body))

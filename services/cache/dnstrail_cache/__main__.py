@@ -13,6 +13,8 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address, socket_path
+from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.bus.tcp import local_address
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
 from dnstrail.metrics.option import metrics_option, serving_metrics
@@ -51,7 +53,11 @@ _EXAMPLES = examples(
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @config_option("cache")
 @click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
-@click.option("--serve", help="Address at which to answer lookups (default: lookups.sock in the run-dir).")
+@click.option(
+    "--serve",
+    multiple=True,
+    help="Address for lookups (repeatable; default: lookups.sock in the run-dir).",
+)
 @click.option(
     "--dnscache", multiple=True, metavar="OPTIONS", callback=check_dnscache, help="As in `dnstrail --dnscache help`."
 )
@@ -67,7 +73,7 @@ _EXAMPLES = examples(
 @log_level_option
 def command(
     subscribe: tuple[str, ...],
-    serve: str | None,
+    serve: tuple[str, ...],
     dnscache: tuple[str, ...],
     state: Path | None,
     findings: str | None,
@@ -82,14 +88,15 @@ def command(
     settings = parse_dnscache(dnscache)
     if not settings.enabled:
         raise SettingsError("dnscache none: the cache is disabled, so there is none to run")
-    address = serve or lookups_address(run_dir)
-    folder = socket_path(address).parent
+    serve = serve or (lookups_address(run_dir),)
+    folder = socket_path(local_address(serve, lookups_address(run_dir))).parent
+    keys = keys_for(default_keys(), [*serve, *subscribe, findings or ""])
     drop_privileges(user_of_worker(user, folder), folder)
     stop = stop_on_signals()
     gc.disable()  # the cache makes no reference cycles, and a collection over its image delays all lookups
-    bus = ZmqBus()
+    bus = ZmqBus(keys)
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
-        server = bus.server(address)
+        server = bus.server(*serve)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], TOPICS)
         bounds = Bounds(
             size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations

@@ -14,7 +14,7 @@ MAX_GROUPS = 64
 MAX_GROUPS_OF_USER = 8
 REMEMBERED = 20.0  # seconds for which a member that has left is reported
 
-GroupKey = tuple[int | None, str]  # the user of its members, and its name
+GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
 
 
 @dataclass(slots=True)
@@ -77,7 +77,7 @@ class Groups:
             self._groups[key] = Group()
         return self._groups[key]
 
-    def _make_room(self, user: int | None, now: float) -> None:
+    def _make_room(self, user: int | str | None, now: float) -> None:
         if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
             for key in [*self._groups]:
                 self._expire(key, now)
@@ -85,7 +85,7 @@ class Groups:
             self.counters["join_refused"] += 1
             raise RefusedError(OVERLOADED, f"{len(self._groups)} groups of signature workers; no room for another")
 
-    def _of_user(self, user: int | None) -> int:
+    def _of_user(self, user: int | str | None) -> int:
         return sum(of == user for of, _ in self._groups)
 
     def _admit(self, group: Group, name: str, now: float) -> Membership:

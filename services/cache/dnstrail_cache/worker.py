@@ -19,6 +19,7 @@ from dnstrail.protocol.batches import Batch
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     OVERLOADED,
+    Dump,
     Join,
     RefusedError,
     Request,
@@ -110,6 +111,8 @@ class _Worker:
     def step(self) -> None:
         """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones."""
         self.behind = self._feeder.drain(self._events)
+        if refused := self._server.refused:
+            self._state.counters["clients_refused"] = refused
         began = self._state.clock.monotonic()
         self._answer_waiting(began)
         self._events = min(max(self._state.clock.monotonic() - began, _EVENTS[0]), _EVENTS[1])
@@ -131,7 +134,7 @@ class _Worker:
         began = self._state.clock.monotonic()
         try:
             _check(served)
-            request = _of_user(served, decode_request(served.body))
+            request = _of_client(served, decode_request(served.body))
             complete = is_complete(request, self._state.follower)
             if complete is None:
                 self._park(served, request, began)
@@ -168,9 +171,17 @@ class _Worker:
         served.reply(encode_error(refused.code, str(refused), complete=complete, history=refused.history))
 
 
-def _of_user(served: ServedRequest, request: Request) -> Request:
-    """Return a request with the user of its connection, where that matters."""
-    return replace(request, user=served.user) if isinstance(request, Join) else request
+def _of_client(served: ServedRequest, request: Request) -> Request:
+    """Return a request with the user of its connection, where that matters.
+
+    Raises:
+        RefusedError: this host alone may ask for a dump.
+    """
+    if isinstance(request, Join):
+        return replace(request, user=served.remote or served.user)
+    if isinstance(request, Dump) and served.remote:
+        raise RefusedError(BAD_REQUEST, "dump: it is answered on the host of the cache alone")
+    return request
 
 
 def _check(served: ServedRequest) -> None:

@@ -37,6 +37,7 @@ _COMMANDS = {
     "health": LazyCommand(_COUNTERS, "health", "Exit with 0 if the cache hears a probe and has applied an event."),
     "dump": LazyCommand(_DUMP, "dump", "Print the answers that a running cache holds, one record on each line."),
     "load": LazyCommand(_DUMP, "load", "Make a file of state for a cache from a dump."),
+    "keys": LazyCommand("dnstrail_cli.keys", "keys", "Make, list and allow the keys of workers on several hosts."),
     "probe": _worker("probe", "Capture DNS messages and publish them."),
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
     "signatures": _worker("signatures", "Run signatures over events, and report their findings."),

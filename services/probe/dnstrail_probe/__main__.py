@@ -12,6 +12,8 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, socket_path
+from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.bus.tcp import local_address
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import StreamClock
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
@@ -50,7 +52,7 @@ _EXAMPLES = examples(
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @config_option("probe")
 @capture_option
-@click.option("--publish", help="Address to bind (default: events.sock in the run-dir).")
+@click.option("--publish", multiple=True, help="Address to bind (repeatable; default: events.sock in the run-dir).")
 @click.option("--subscribers", type=int, help="Subscribers to wait for first (default: 1 for a file, 0 live).")
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file at X times its own pace.")
 @click.option("--check", is_flag=True, help=_CHECK)
@@ -64,7 +66,7 @@ _EXAMPLES = examples(
 def command(
     ctx: click.Context,
     capture: str,
-    publish: str | None,
+    publish: tuple[str, ...],
     subscribers: int | None,
     speed: float | None,
     check: bool,
@@ -87,8 +89,10 @@ def command(
     configure("probe", log_level)
     observer = _observer(metrics)
     clock = StreamClock()
-    address = publish or events_address(run_dir)
+    publish = publish or (events_address(run_dir),)
+    address = local_address(publish, events_address(run_dir))
     folder = socket_path(address).parent
+    keys = keys_for(default_keys(), publish)
     user = user_of_worker(user, folder)
     source: Source = best_source(_report, options, clock) if capture == AUTO else open_source(capture, options, clock)
     identity = host_identity() if source.live else UNKNOWN
@@ -101,9 +105,9 @@ def command(
     if speed is not None and not source.live:
         source = PacedSource(source, clock.clock, speed, stop.wait)
     beat = Heartbeat().beat if source.live else _no_beat
-    bus = ZmqBus()
+    bus = ZmqBus(keys)
     with closing(bus), closing(source), serving_metrics(metrics, beat) as watched:
-        publisher = bus.publisher(address, lossless=not source.live)
+        publisher = bus.publisher(*publish, lossless=not source.live)
         expected = (0 if source.live else 1) if subscribers is None else subscribers
         run(source, publisher, clock, stop, expected, identity, watched.beat, partial(observer, watched.observe))
 

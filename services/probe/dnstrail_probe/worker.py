@@ -145,8 +145,12 @@ class _Probe:
 
     def _close_turn(self, *, ended: bool = False) -> None:
         live, counters = self._source.live, self._source.counters
-        if disconnected := self._publisher.disconnected:
-            counters = counters + Counter(subscribers_disconnected=disconnected)
+        of_bus = {
+            "subscribers_disconnected": self._publisher.disconnected,
+            "subscribers_refused": self._publisher.refused,
+        }
+        if any(of_bus.values()):
+            counters = counters + Counter(of_bus)
         self.batches.close_turn(
             self._stream.now() if live else self._greatest,
             counters,

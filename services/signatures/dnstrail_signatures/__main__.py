@@ -13,6 +13,7 @@ import click
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.config_file import ConfigFile, config_option
@@ -110,13 +111,14 @@ def command(
         return
     observer = _observer(metrics)
     user = user_of_worker(user, run_dir)
+    keys = keys_for(default_keys(), [*subscribe, cache or "", findings or ""])
     choice = Choice(signatures, select, config)
     found = choice.find(user.uid if user else None)
     drop_privileges(user, run_dir)
     chosen = choice.choose(found)
     stop, reload = stop_on_signals(), reload_on_signal()
     allowed = TimeBudget(budget / _MILLISECONDS)
-    bus = ZmqBus()
+    bus = ZmqBus(keys)
 
     def pause(seconds: float) -> bool:
         """Keep the events in memory that arrive while a lookup waits; signatures have threads of their own, too."""

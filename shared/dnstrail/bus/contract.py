@@ -39,6 +39,11 @@ class Publisher(Endpoint, Protocol):
         """The number of connections that were closed because their subscriber sent too many messages."""
         ...
 
+    @property
+    def refused(self) -> int:
+        """The number of connections of other hosts that were refused: their keys are not allowed."""
+        ...
+
     def linger(self, seconds: float) -> None:
         """Set for how long the publisher still delivers once it is closed."""
         ...
@@ -79,8 +84,13 @@ class ServedRequest(Protocol):
     fault: str
 
     @property
+    def remote(self) -> str:
+        """The name of the key of a client on another host; "" for a client of this host."""
+        ...
+
+    @property
     def user(self) -> int | None:
-        """The user id of the process at the other end; None if the bus does not know it."""
+        """The user id of the process at the other end; None on another host, or if the bus does not know it."""
         ...
 
     def reply(self, body: bytes) -> bool:
@@ -97,6 +107,11 @@ class Server(Endpoint, Protocol):
 
     def receive(self) -> ServedRequest | None:
         """Return the next request, or None if none has arrived."""
+        ...
+
+    @property
+    def refused(self) -> int:
+        """The number of connections of other hosts that were refused: their keys are not allowed."""
         ...
 
 
@@ -136,9 +151,12 @@ class Puller(Endpoint, Protocol):
 
 
 class Bus(Protocol):
-    """A factory of ends by address (`ipc:///path`). A bus and its ends belong to one thread."""
+    """A factory of ends by address. A bus and its ends belong to one thread.
 
-    def publisher(self, address: str, *, lossless: bool) -> Publisher:
+    An address is `ipc:///path`, or `tcp://ADDRESS:PORT` between hosts, where both ends know the keys of each other.
+    """
+
+    def publisher(self, *addresses: str, lossless: bool) -> Publisher:
         """Bind a publisher; a lossless one waits for slow subscribers instead of dropping (capture files only)."""
         ...
 
@@ -146,7 +164,7 @@ class Bus(Protocol):
         """Connect to publishers and subscribe to topics, by prefix and in this order."""
         ...
 
-    def server(self, address: str) -> Server:
+    def server(self, *addresses: str) -> Server:
         """Bind the answering end of lookups."""
         ...
 
@@ -158,7 +176,7 @@ class Bus(Protocol):
         """Connect the sending end of findings."""
         ...
 
-    def puller(self, address: str) -> Puller:
+    def puller(self, *addresses: str) -> Puller:
         """Bind the receiving end of findings."""
         ...
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.trust import RUN_DIR_OF_HOST, distrust, trusted_users
 from dnstrail.errors import BusError
 
@@ -60,12 +61,10 @@ def socket_path(address: str) -> Path:
     """Return the path of an ipc address.
 
     Raises:
-        BusError: the address names another transport, or a path that is too long for a unix socket.
+        BusError: the address has another form, or names a path that is too long for a unix socket.
     """
-    if address.startswith("tcp://"):
-        raise BusError(address, "tcp without keys is refused: anybody could read or send there; use ipc:///path")
     if not address.startswith(_SCHEME):
-        raise BusError(address, "no bus address: write ipc:///path")
+        raise BusError(address, "no bus address: write ipc:///path, or tcp://ADDRESS:PORT")
     path = address.removeprefix(_SCHEME)
     if len(os.fsencode(path)) > _MAX_PATH:
         raise BusError(address, f"longer than the {_MAX_PATH} bytes of a unix socket's path: use a shorter run-dir")
@@ -131,6 +130,11 @@ def make_folder(address: str, folder: Path, group: str = GROUP) -> None:
 
 def why_unanswered(address: str) -> tuple[str, str]:
     """Return why nobody answers at an address, and the remedy: the `reason` and `remedy` of `Unavailable`."""
+    if is_tcp(address):
+        return (
+            "timeout",
+            "nobody serves this address, or the key of this host is not allowed: `dnstrail keys list` there",
+        )
     path = socket_path(address)
     try:
         _connect(path)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import os
 import resource
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import TypeVar
 
 import zmq
 import zmq.utils.garbage  # long messages need it, when this process may not be able to read it any more
 
 from dnstrail.bus.contract import Endpoint
+from dnstrail.bus.curve import Curve
+from dnstrail.bus.ends import (
+    Bound,
+    End,
+    PublisherEnd,
+    PullerEnd,
+    PusherEnd,
+    RequesterEnd,
+    ServerEnd,
+    SubscriberEnd,
+)
 from dnstrail.bus.ipc import socket_path, sole_server
-from dnstrail.bus.received_messages import ReceivedMessages
-from dnstrail.bus.subscriptions import Subscriptions
-from dnstrail.bus.unread_replies import LONG, UnreadReplies
+from dnstrail.bus.keys import Keys
+from dnstrail.bus.tcp import is_tcp
+from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
 
 _UNREAD = 1000  # messages that wait at their sender for one peer
@@ -26,10 +34,7 @@ _WAITING_EVENTS = 400  # 200 MiB
 _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
-_MAX_ENVELOPE = 4096  # bytes that a client may put before its request
-_MAX_FRAMES = 16  # of a request
 _WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
-_CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
 _HANDSHAKE = 2.0  # seconds for a new connection to greet
 _HANDSHAKE_OF_CLIENT = (
     30.0  # the same at a server. A plain REQ socket sends a request no second time if a stall is longer
@@ -39,186 +44,7 @@ _LINGER = 3000  # ms for which a closed sender of events or findings still deliv
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20, 1000  # ms, doubling from the first to the second
 
-Frames = list[bytes]
-
-
-class _End:
-    """A socket, and the lock of its address if it is bound."""
-
-    def __init__(self, socket: zmq.Socket[bytes], lock: int | None = None) -> None:
-        self.socket = socket
-        self._lock = lock
-
-    def close(self) -> None:
-        self.socket.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def receive_frames(self) -> Frames | None:
-        try:
-            return self.socket.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
-
-    def send_frames(self, frames: Frames, flags: int = 0) -> bool:
-        try:
-            self.socket.send_multipart(frames, flags)
-        except zmq.Again:
-            return False
-        return True
-
-
-class _Publisher(_End):
-    def __init__(self, socket: zmq.Socket[bytes], lock: int, *, lossless: bool) -> None:
-        super().__init__(socket, lock)
-        self.overflowed = False
-        self._lossless = lossless
-        self._subscriptions = Subscriptions()
-
-    def publish(self, topic: str, body: bytes) -> bool:
-        frames = [topic.encode(), body]
-        if self._lossless or self.overflowed:
-            return self.send_frames(frames)
-        if not self.send_frames(frames, zmq.NOBLOCK):
-            self.overflowed = True
-            self.socket.setsockopt(zmq.XPUB_NODROP, 0)  # from now on a full subscriber misses messages
-            self.send_frames(frames)
-        return True
-
-    def linger(self, seconds: float) -> None:
-        self.socket.setsockopt(zmq.LINGER, -1 if math.isinf(seconds) else int(seconds * 1000))
-
-    def subscribers(self, topic: str) -> int:
-        with suppress(zmq.Again):
-            for _ in range(_CHANGES_AT_ONCE):
-                self._subscriptions.note(self.socket.recv(zmq.NOBLOCK, copy=False))
-        return self._subscriptions[topic.encode()]
-
-    @property
-    def disconnected(self) -> int:
-        return self._subscriptions.disconnected
-
-
-class _Subscriber(_End):
-    def __init__(self, connect: Callable[[Iterable[str]], zmq.Socket[bytes]], topics: Iterable[str]) -> None:
-        self._connect = connect
-        self._topics = [*topics]
-        self.received = ReceivedMessages()
-        super().__init__(connect(self._topics))
-
-    def receive(self) -> tuple[str, bytes] | None:
-        self.fill()
-        message = self.received.take()
-        return None if message is None else (message[0].decode(errors="replace"), message[1])
-
-    def fill(self) -> None:
-        while self.received.has_room and (frames := self.receive_frames()) is not None:
-            self.received.add(frames[0], frames[-1])
-
-    def subscribe(self, topic: str) -> None:
-        self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
-        self._topics.append(topic)
-
-    def unsubscribe(self, topic: str) -> None:
-        self.socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
-        self._topics.remove(topic)
-
-    def reopen(self) -> None:
-        self.socket.close()
-        self.socket = self._connect(self._topics)
-
-
-class _ServedRequest:
-    def __init__(self, server: _Server, client: zmq.Frame, sent: Frames) -> None:
-        self._server = server
-        self._first = client  # ROUTER puts the client before every request
-        self.client = client.bytes
-        self.fault = _fault_of(sent)
-        self.body = b"" if self.fault else sent[-1]
-        self._envelope = [self.client, *(_start_of(sent) if self.fault else sent[:-1])]
-
-    @property
-    def user(self) -> int | None:
-        """The user at the other end of a unix socket, as the kernel states it: `host:user:group:process`."""
-        with suppress(zmq.ZMQError, ValueError, IndexError):
-            return int(str(self._first.get("Peer-Address")).rsplit(":", 3)[1])
-        return None
-
-    def reply(self, body: bytes) -> bool:
-        return self._server.send_reply(self.client, [*self._envelope, body])
-
-
-def _fault_of(sent: Frames) -> str:
-    """Return why a request cannot be read, or ""."""
-    if len(sent) > _MAX_FRAMES:
-        return f"{len(sent)} frames; {_MAX_FRAMES} at most"
-    if (size := sum(map(len, sent[:-1]))) > _MAX_ENVELOPE:
-        return f"{size} bytes before the request; {_MAX_ENVELOPE} at most"
-    return ""
-
-
-def _start_of(sent: Frames) -> Frames:
-    """Return what a REQ client puts before its request, so that it receives the refusal; [] for other clients."""
-    start = sent[: sent.index(b"") + 1] if b"" in sent[:2] else []
-    return start if sum(map(len, start)) <= _MAX_ENVELOPE else []
-
-
-class _Server(_End):
-    def __init__(self, socket: zmq.Socket[bytes], lock: int) -> None:
-        super().__init__(socket, lock)
-        self._unread = UnreadReplies()
-
-    def receive(self) -> _ServedRequest | None:
-        try:
-            client = self.socket.recv(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            return None
-        return _ServedRequest(self, client, self.socket.recv_multipart())
-
-    def send_reply(self, client: bytes, frames: Frames) -> bool:
-        size = len(frames[-1])
-        if not self._unread.has_room(client, size):
-            return False
-        with suppress(zmq.ZMQError):  # the client has left
-            tracker = self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False, track=True)
-            self._unread.add(client, size, tracker)
-        return True
-
-
-class _Requester(_End):
-    def request(self, body: bytes, timeout: float) -> bytes | None:
-        self.socket.setsockopt(zmq.SNDTIMEO, int(timeout * 1000))
-        self.socket.setsockopt(zmq.RCVTIMEO, int(timeout * 1000))
-        try:
-            self.socket.send(body)
-            return self.socket.recv()
-        except zmq.Again:
-            return None
-
-    def send(self, body: bytes) -> bool:
-        return self.send_frames([body], zmq.NOBLOCK)
-
-    def reply(self) -> bytes | None:
-        with suppress(zmq.ZMQError):  # nothing has arrived, or nothing was sent
-            return self.socket.recv(zmq.NOBLOCK)
-        return None
-
-
-class _Pusher(_End):
-    def push(self, body: bytes, wait: float = 0.0) -> bool:
-        if wait:
-            self.socket.poll(int(wait * 1000), zmq.POLLOUT)
-        return self.send_frames([body], zmq.NOBLOCK)
-
-
-class _Puller(_End):
-    def receive(self) -> bytes | None:
-        frames = self.receive_frames()
-        return None if frames is None else frames[-1]
-
-
-E = TypeVar("E", bound=_End)
+E = TypeVar("E", bound=End)
 
 
 class ZmqBus:
@@ -226,13 +52,16 @@ class ZmqBus:
 
     Every socket has a high-water mark, a size limit and a linger time, so that no peer makes a worker grow or hang. A
     message whose frames never end is held until its end: the memory limit of the worker ends the worker.
+
+    `keys` are the keys for addresses of other hosts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys | None = None) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._ends: dict[Endpoint, _End] = {}
+        self._curve = Curve(self._context, keys)
+        self._ends: dict[Endpoint, End] = {}
 
-    def publisher(self, address: str, *, lossless: bool) -> _Publisher:
+    def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
         socket = self._socket(zmq.XPUB, _LINGER)
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
@@ -242,9 +71,9 @@ class ZmqBus:
         if lossless:
             socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
             socket.setsockopt(zmq.LINGER, -1)  # deliver all of it, unless the bus is closed with `now`
-        return self._keep(_Publisher(socket, self._bind(socket, address), lossless=lossless))
+        return self._keep(PublisherEnd(socket, self._bind(socket, *addresses), lossless=lossless))
 
-    def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> _Subscriber:
+    def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> SubscriberEnd:
         publishers = [*addresses]
 
         def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
@@ -252,49 +81,50 @@ class ZmqBus:
             socket.setsockopt(zmq.RCVHWM, _WAITING_EVENTS)
             for topic in topics:
                 socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
-            for address in publishers:
-                self._connect(socket, address)
+            self._connect(socket, publishers)
             return socket
 
-        return self._keep(_Subscriber(connect, topics))
+        return self._keep(SubscriberEnd(connect, topics))
 
-    def server(self, address: str) -> _Server:
+    def server(self, *addresses: str) -> ServerEnd:
         socket = self._socket(zmq.ROUTER)
         socket.setsockopt(zmq.RCVHWM, _WAITING_REQUESTS)
         socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE_OF_CLIENT * 1000))
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST)
         socket.copy_threshold = LONG  # the bus reports when it holds a longer reply no more
-        return self._keep(_Server(socket, self._bind(socket, address)))
+        return self._keep(ServerEnd(socket, self._bind(socket, *addresses)))
 
-    def requester(self, address: str) -> _Requester:
+    def requester(self, address: str) -> RequesterEnd:
         socket = self._socket(zmq.REQ)
         socket.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
         socket.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
-        self._connect(socket, address)
-        return self._keep(_Requester(socket))
+        self._connect(socket, [address])
+        return self._keep(RequesterEnd(socket))
 
-    def pusher(self, address: str) -> _Pusher:
+    def pusher(self, address: str) -> PusherEnd:
         socket = self._socket(zmq.PUSH, _LINGER)
-        self._connect(socket, address)
-        return self._keep(_Pusher(socket))
+        self._connect(socket, [address])
+        return self._keep(PusherEnd(socket))
 
-    def puller(self, address: str) -> _Puller:
+    def puller(self, *addresses: str) -> PullerEnd:
         socket = self._socket(zmq.PULL)
-        return self._keep(_Puller(socket, self._bind(socket, address)))
+        return self._keep(PullerEnd(socket, self._bind(socket, *addresses)))
 
     def wait(self, *ends: Endpoint, timeout: float) -> None:
         poller = zmq.Poller()
         for end in map(self._ends.__getitem__, ends):
-            if isinstance(end, _Subscriber) and end.received:
+            if isinstance(end, SubscriberEnd) and end.received:
                 return
             poller.register(end.socket, zmq.POLLIN)
         poller.poll(int(timeout * 1000))
 
     def close(self, *, now: bool = False) -> None:
         if now:
-            self._context.destroy(linger=0)
+            for opened in self._ends.values():
+                opened.socket.close(linger=0)
         for end in self._ends:
             end.close()
+        self._curve.close()
         self._context.destroy()  # and the sockets whose bind failed
 
     def _keep(self, end: E) -> E:
@@ -317,26 +147,40 @@ class ZmqBus:
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT[1])
         return socket
 
-    def _bind(self, socket: zmq.Socket[bytes], address: str) -> int:
+    def _bind(self, socket: zmq.Socket[bytes], *addresses: str) -> Bound:
         _raise_descriptor_limit()
-        try:
-            with sole_server(address) as lock:
-                socket.bind(address)
-        except zmq.ZMQError as error:
-            socket.close()
-            raise BusError(address, f"{error.strerror}: choose another folder with --run-dir") from error
-        except BusError:
-            socket.close()
-            raise
-        return lock
+        bound = Bound()
+        for address in sorted(addresses, key=is_tcp):  # the options of a connection of this host are set already
+            try:
+                if is_tcp(address):
+                    bound.refusals.append(self._curve.bind(socket, address))
+                else:
+                    with sole_server(address) as lock:
+                        socket.bind(address)
+                    bound.locks.append(lock)
+            except (zmq.ZMQError, BusError) as error:
+                socket.close()
+                bound.release()
+                if isinstance(error, BusError):
+                    raise
+                raise BusError(address, f"{error.strerror}: {_another(address)}") from error
+        return bound
 
-    def _connect(self, socket: zmq.Socket[bytes], address: str) -> None:
+    def _connect(self, socket: zmq.Socket[bytes], addresses: Iterable[str]) -> None:
         try:
-            socket_path(address)
+            for address in sorted(addresses, key=is_tcp):  # as above
+                if is_tcp(address):
+                    self._curve.connect(socket, address)
+                else:
+                    socket_path(address)
+                    socket.connect(address)
         except BusError:
             socket.close()
             raise
-        socket.connect(address)
+
+
+def _another(address: str) -> str:
+    return "choose another address" if is_tcp(address) else "choose another folder with --run-dir"
 
 
 def _raise_descriptor_limit() -> None:

@@ -63,7 +63,8 @@ class Admission:
         if flow is None:
             return
         sent = flow.egress
-        key, client = _keys(flow, address_of(flow.source, flow.source_port), header.question, clients_own=sent)
+        client_end = address_of(flow.source, flow.source_port)
+        key, client = _keys(circumstances.host, flow, client_end, header.question, clients_own=sent)
         query = self.queries.waiting(key)
         servers, digest = servers_of(flow), hash(payload)
         sender = circumstances.process if sent else None
@@ -89,12 +90,12 @@ class Admission:
             self._judge(verdict, stamp, circumstances, sent=True)
             return verdict
         client_end = address_of(flow.destination, flow.destination_port)
-        key, client = _keys(flow, client_end, header.question, clients_own=not flow.egress)
+        key, client = _keys(circumstances.host, flow, client_end, header.question, clients_own=not flow.egress)
         server = ANY if flow.socket and flow.egress else address_of(flow.source, flow.source_port)
         query = self.queries.find(key, client)
         packet, new = self._copies.find_or_add(hash((payload, client_end)), stamp)
         verdict.packet, verdict.copy = packet, packet.kept
-        socket, reason = (flow.socket, flow.namespace), "unmatched_query"
+        socket, reason = (circumstances.host, flow.socket, flow.namespace), "unmatched_query"
         if query is not None and socket not in packet.sockets:
             reason = query.end_wait(stamp, server)
         if query is not None and not reason:
@@ -144,15 +145,16 @@ class Admission:
         self.counters["unmatched_accepted" if verdict.admitted else "unmatched_rejected"] += 1
 
 
-def _keys(flow: Flow, client: Address, question: bytes, *, clients_own: bool) -> tuple[Key, Key]:
+def _keys(host: str, flow: Flow, client: Address, question: bytes, *, clients_own: bool) -> tuple[Key, Key]:
     """Return the key of a query at its socket, and its key by the client's address.
 
+    Cookies of sockets, and addresses of clients, are those of one host: another host may have the same.
     The socket of a client identifies the client alone, since NAT may change its address. The socket of a server serves
     many clients, and needs their address, too. Without a socket both keys are the same.
     """
-    by_client = (flow.transport, client, question)
+    by_client = (host, flow.transport, client, question)
     if not flow.socket:
         return by_client, by_client
     if clients_own:
-        return (flow.socket, flow.namespace, question), by_client
+        return (host, flow.socket, flow.namespace, question), by_client
     return (flow.socket, flow.namespace, *by_client), by_client

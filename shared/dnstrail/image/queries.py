@@ -22,7 +22,7 @@ _STEPS: Final = 4  # queries of one side that one call drops because they are to
 
 Address = tuple[bytes, int]
 Key = tuple[object, ...]
-Socket = tuple[int, int]  # cookie and network namespace
+Socket = tuple[str, int, int]  # host, cookie and network namespace
 ANY: Final[Address] = (b"", 0)  # a server that is unknown, or not compared
 _ANY_SERVER: Final = (ANY,)
 

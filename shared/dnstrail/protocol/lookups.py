@@ -254,7 +254,7 @@ class Lost(Request, frozen=True, kw_only=True):
 class Join(Request, frozen=True, kw_only=True):
     """A worker's membership in a group, for three seconds. Replies with all members of the group.
 
-    `user` is the user of the connection: the cache sets it, whatever the request contains.
+    `user` is the user of the connection, or the name of its key: the cache sets it, whatever the request contains.
     """
 
     group: Name
@@ -262,7 +262,7 @@ class Join(Request, frozen=True, kw_only=True):
     progress: Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MAX_STARTS)] = ()
     work: Work = Work()
     leave: bool = False
-    user: int | None = None
+    user: int | str | None = None
 
 
 def operation_of(request: Request) -> str:

@@ -108,13 +108,28 @@ def test_only_one_serves_an_address(address, kind):
     ("refused", "text"),
     [
         ("tcp://127.0.0.1:5555", "tcp without keys is refused"),
+        ("tcp://example.com:5555", "no bus address: write tcp://ADDRESS:PORT with an IP address"),
+        ("tcp://::1:5555", "no bus address: write tcp://ADDRESS:PORT with an IP address, an IPv6 address in brackets"),
+        ("tcp://127.0.0.1", "no bus address: write tcp://ADDRESS:PORT"),
+        ("tcp://127.0.0.1:65536", "no bus address: write tcp://ADDRESS:PORT"),
         ("/run/dnstrail/events.sock", "no bus address: write ipc:///path"),
         ("inproc://x", "no bus address: write ipc:///path"),
         ("", "no bus address: write ipc:///path"),
         ("ipc://" + "x" * 108, "longer than the 107 bytes of a unix socket's path: use a shorter run-dir"),
         ("ipc://" + "é" * 54, "longer than the 107 bytes"),
     ],
-    ids=["tcp", "a path", "inproc", "nothing", "108 bytes", "108 bytes of UTF-8"],
+    ids=[
+        "tcp",
+        "a name",
+        "no brackets",
+        "no port",
+        "no such port",
+        "a path",
+        "inproc",
+        "nothing",
+        "108 bytes",
+        "108 bytes of UTF-8",
+    ],
 )
 def test_an_unusable_address_is_refused(kind, refused, text):
     """An unusable address raises a BusError that names it and the remedy."""

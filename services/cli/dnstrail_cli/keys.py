@@ -1,0 +1,67 @@
+"""`dnstrail keys`: the keys with which workers of several hosts know each other (docs/hosts.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dnstrail.process.command import HELP, examples
+
+_EXAMPLES = examples(
+    "dnstrail keys new",
+    "dnstrail keys list",
+    "dnstrail keys allow central 'PUBLIC KEY OF A CLIENT'",
+    "dnstrail keys allow --server 192.0.2.1 'PUBLIC KEY OF A SERVER'",
+)
+
+
+@click.group(epilog=_EXAMPLES, context_settings=HELP)
+def keys() -> None:
+    """Make, list and allow the keys of workers on several hosts.
+
+    The keys are in the folder DNSTRAIL_KEYS, by default /etc/dnstrail/keys for root, else ~/.config/dnstrail/keys.
+    """
+
+
+@keys.command()
+def new() -> None:
+    """Make the own pair of keys, and print its public key. The secret key never leaves its file."""
+    from dnstrail.bus.keys import new_pair  # noqa: PLC0415 - imports ZeroMQ, which help does without
+
+    click.echo(new_pair(_folder()))
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Print the public keys: the own one, those of the allowed clients, and those of servers."""
+    from dnstrail.bus.keys import CLIENTS, SERVERS, public_key, public_keys  # noqa: PLC0415 - as above
+
+    folder = _folder()
+    own = public_key(folder)
+    lines = [] if own is None else [("own", "-", own)]
+    for kind, label in ((CLIENTS, "client"), (SERVERS, "server")):
+        lines += [(label, name, key) for name, key in public_keys(folder, kind).items()]
+    for line in lines:
+        click.echo("\t".join(line))
+
+
+@keys.command()
+@click.argument("name")
+@click.argument("key")
+@click.option("--server", is_flag=True, help="KEY is the key of the server at the address NAME, not of a client.")
+def allow(name: str, key: str, server: bool) -> None:
+    """Allow the client NAME to connect, by its public key. A running worker reads the key by itself.
+
+    To remove a client, remove its file from the folder `clients`; a connection that is open stays open.
+    """
+    from dnstrail.bus.keys import CLIENTS, SERVERS  # noqa: PLC0415 - as above
+    from dnstrail.bus.keys import allow as allow_key  # noqa: PLC0415 - as above
+
+    allow_key(_folder(), SERVERS if server else CLIENTS, name, key)
+
+
+def _folder() -> Path:
+    from dnstrail.bus.keys import default_keys  # noqa: PLC0415 - as above
+
+    return default_keys()

@@ -1,0 +1,85 @@
+"""Encrypted connections to other hosts (CURVE): both ends check the key of the other one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import zmq
+
+from dnstrail.bus.authenticator import Authenticator
+from dnstrail.bus.keys import Keys
+from dnstrail.bus.tcp import host_of
+from dnstrail.errors import BusError
+
+_HANDSHAKE = 2.0  # seconds for a new connection to show its key
+_BACKLOG = 1024  # connections that wait to be accepted
+_LEAST_SIZE = 1024  # bytes of a message: a handshake fits
+_LEAST_WAITING = 2  # messages: the name of the client counts as one that is never read
+_KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 30, zmq.TCP_KEEPALIVE_INTVL: 10, zmq.TCP_KEEPALIVE_CNT: 3}
+_UNACKNOWLEDGED = 30_000  # ms after which a connection to a host that is gone ends
+_NO_KEYS = "tcp without keys is refused: make keys with `dnstrail keys new`, and name their folder with --keys"
+
+
+class Curve:
+    """The connections of one context to other hosts. The first bind starts the authentication of clients."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: Keys | None) -> None:
+        self._context = context
+        self._keys = keys
+        self._authenticator: Authenticator | None = None
+        self._names: dict[zmq.Socket[bytes], str] = {}  # of bound sockets: the first address
+
+    def bind(self, socket: zmq.Socket[bytes], address: str) -> Callable[[], int]:
+        """Bind a socket for allowed clients. Return a function that returns the number of connections it refused.
+
+        Raises:
+            BusError: there are no keys, or the address has another form.
+            ZMQError: the address cannot be bound.
+        """
+        keys = self._prepare(socket, address)
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE * 1000))
+        if int(socket.getsockopt(zmq.MAXMSGSIZE)) < _LEAST_SIZE:
+            socket.setsockopt(zmq.MAXMSGSIZE, _LEAST_SIZE)
+        if int(socket.getsockopt(zmq.RCVHWM)) < _LEAST_WAITING:
+            socket.setsockopt(zmq.RCVHWM, _LEAST_WAITING)
+        socket.setsockopt(zmq.BACKLOG, _BACKLOG)
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        authenticator = self._authenticator = self._authenticator or Authenticator(self._context, keys.folder)
+        if socket not in self._names:
+            self._names[socket] = address
+            authenticator.watch(socket, address)
+            socket.setsockopt(zmq.ZAP_DOMAIN, address.encode())
+        socket.bind(address)
+        return lambda: authenticator.refused[address]
+
+    def connect(self, socket: zmq.Socket[bytes], address: str) -> None:
+        """Connect a socket to a server whose key is known.
+
+        Raises:
+            BusError: there are no keys, none of this server, or the address has another form.
+        """
+        keys, host = self._prepare(socket, address), host_of(address)
+        server = keys.servers.get(host)
+        if server is None:
+            raise BusError(address, f"its key is not known: run `dnstrail keys allow --server {host} KEY`")
+        socket.setsockopt(zmq.CURVE_SERVERKEY, server.encode())
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
+        socket.connect(address)
+
+    def close(self) -> None:
+        """End the authentication."""
+        if self._authenticator is not None:
+            self._authenticator.close()
+            self._authenticator = None
+
+    def _prepare(self, socket: zmq.Socket[bytes], address: str) -> Keys:
+        host = host_of(address)
+        if self._keys is None:
+            raise BusError(address, _NO_KEYS)
+        for option, value in _KEEPALIVE.items():
+            socket.setsockopt(option, value)
+        socket.setsockopt(zmq.TCP_MAXRT, _UNACKNOWLEDGED)
+        socket.setsockopt(zmq.IPV6, ":" in host)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
+        return self._keys

@@ -1,0 +1,193 @@
+"""The ends of the bus over ZeroMQ: each has one socket."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import zmq
+
+from dnstrail.bus.received_messages import ReceivedMessages
+from dnstrail.bus.served_request import Frames, ServedRequest
+from dnstrail.bus.subscriptions import Subscriptions
+from dnstrail.bus.unread_replies import UnreadReplies
+
+CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
+
+
+class Bound:
+    """The addresses at which a socket is bound: the locks of those of this host, and the refusals at the others."""
+
+    def __init__(self) -> None:
+        self.locks: list[int] = []
+        self.refusals: list[Callable[[], int]] = []
+
+    def refused(self) -> int:
+        """Return the number of connections of other hosts that were refused."""
+        return sum(refused() for refused in self.refusals)
+
+    def release(self) -> None:
+        """Release the locks."""
+        while self.locks:
+            os.close(self.locks.pop())
+
+
+NOT_BOUND = Bound()
+
+
+class End:
+    """A socket, and the locks of the addresses at which it is bound."""
+
+    def __init__(self, socket: zmq.Socket[bytes], bound: Bound = NOT_BOUND) -> None:
+        self.socket = socket
+        self._bound = bound
+
+    @property
+    def refused(self) -> int:
+        """The number of connections of other hosts that were refused."""
+        return self._bound.refused()
+
+    def close(self) -> None:
+        self.socket.close()
+        self._bound.release()
+
+    def receive_frames(self) -> Frames | None:
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def send_frames(self, frames: Frames, flags: int = 0) -> bool:
+        try:
+            self.socket.send_multipart(frames, flags)
+        except zmq.Again:
+            return False
+        return True
+
+
+class PublisherEnd(End):
+    """The sending end of events. It drops messages for a full subscriber, unless it is lossless."""
+
+    def __init__(self, socket: zmq.Socket[bytes], bound: Bound, *, lossless: bool) -> None:
+        super().__init__(socket, bound)
+        self.overflowed = False
+        self._lossless = lossless
+        self._subscriptions = Subscriptions()
+
+    def publish(self, topic: str, body: bytes) -> bool:
+        frames = [topic.encode(), body]
+        if self._lossless or self.overflowed:
+            return self.send_frames(frames)
+        if not self.send_frames(frames, zmq.NOBLOCK):
+            self.overflowed = True
+            self.socket.setsockopt(zmq.XPUB_NODROP, 0)  # from now on a full subscriber misses messages
+            self.send_frames(frames)
+        return True
+
+    def linger(self, seconds: float) -> None:
+        self.socket.setsockopt(zmq.LINGER, -1 if math.isinf(seconds) else int(seconds * 1000))
+
+    def subscribers(self, topic: str) -> int:
+        with suppress(zmq.Again):
+            for _ in range(CHANGES_AT_ONCE):
+                self._subscriptions.note(self.socket.recv(zmq.NOBLOCK, copy=False))
+        return self._subscriptions[topic.encode()]
+
+    @property
+    def disconnected(self) -> int:
+        return self._subscriptions.disconnected
+
+
+class SubscriberEnd(End):
+    """The receiving end of events."""
+
+    def __init__(self, connect: Callable[[Iterable[str]], zmq.Socket[bytes]], topics: Iterable[str]) -> None:
+        self._connect = connect
+        self._topics = [*topics]
+        self.received = ReceivedMessages()
+        super().__init__(connect(self._topics))
+
+    def receive(self) -> tuple[str, bytes] | None:
+        self.fill()
+        message = self.received.take()
+        return None if message is None else (message[0].decode(errors="replace"), message[1])
+
+    def fill(self) -> None:
+        while self.received.has_room and (frames := self.receive_frames()) is not None:
+            self.received.add(frames[0], frames[-1])
+
+    def subscribe(self, topic: str) -> None:
+        self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+        self._topics.append(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        self.socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
+        self._topics.remove(topic)
+
+    def reopen(self) -> None:
+        self.socket.close()
+        self.socket = self._connect(self._topics)
+
+
+class ServerEnd(End):
+    """The answering end of lookups."""
+
+    def __init__(self, socket: zmq.Socket[bytes], bound: Bound) -> None:
+        super().__init__(socket, bound)
+        self._unread = UnreadReplies()
+
+    def receive(self) -> ServedRequest | None:
+        try:
+            client = self.socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+        return ServedRequest(self._send, client, self.socket.recv_multipart())
+
+    def _send(self, client: bytes, frames: Frames) -> bool:
+        size = len(frames[-1])
+        if not self._unread.has_room(client, size):
+            return False
+        with suppress(zmq.ZMQError):  # the client has left
+            tracker = self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False, track=True)
+            self._unread.add(client, size, tracker)
+        return True
+
+
+class RequesterEnd(End):
+    """The asking end of lookups."""
+
+    def request(self, body: bytes, timeout: float) -> bytes | None:
+        self.socket.setsockopt(zmq.SNDTIMEO, int(timeout * 1000))
+        self.socket.setsockopt(zmq.RCVTIMEO, int(timeout * 1000))
+        try:
+            self.socket.send(body)
+            return self.socket.recv()
+        except zmq.Again:
+            return None
+
+    def send(self, body: bytes) -> bool:
+        return self.send_frames([body], zmq.NOBLOCK)
+
+    def reply(self) -> bytes | None:
+        with suppress(zmq.ZMQError):  # nothing has arrived, or nothing was sent
+            return self.socket.recv(zmq.NOBLOCK)
+        return None
+
+
+class PusherEnd(End):
+    """The sending end of findings."""
+
+    def push(self, body: bytes, wait: float = 0.0) -> bool:
+        if wait:
+            self.socket.poll(int(wait * 1000), zmq.POLLOUT)
+        return self.send_frames([body], zmq.NOBLOCK)
+
+
+class PullerEnd(End):
+    """The receiving end of findings."""
+
+    def receive(self) -> bytes | None:
+        frames = self.receive_frames()
+        return None if frames is None else frames[-1]

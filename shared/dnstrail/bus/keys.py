@@ -1,0 +1,230 @@
+"""The keys of the bus between hosts: the own pair, and the public keys of servers and of allowed clients.
+
+A folder of keys contains `own.key_secret` and `own.key`, and the folders `clients` and `servers`. Each of their files
+holds one public key, and is named for the client, or for the address of the server. The files have the format of
+ZeroMQ's certificates (zmq.auth).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+
+import zmq
+
+from dnstrail.bus.tcp import is_tcp
+from dnstrail.bus.trust import distrust, trusted_users
+from dnstrail.errors import BusError, SettingsError
+
+KEYS = "DNSTRAIL_KEYS"
+CLIENTS, SERVERS = "clients", "servers"
+MOST_KEYS = 1024  # of one folder
+_MOST_BYTES = 4096  # of a file
+_OWN, _SECRET, _PUBLIC = "own", ".key_secret", ".key"
+_KEY = re.compile(r'^\s*(public|secret)-key\s*=\s*"([^"\s]{40})"\s*$', re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_REMEDY = "make keys with `dnstrail keys new`, and allow them on the other host with `dnstrail keys allow`"
+
+
+class Keys(NamedTuple):
+    """The own pair of keys, the public key of each server by its address, and the folder of all keys."""
+
+    folder: Path
+    public: str
+    secret: str
+    servers: Mapping[str, str]
+
+
+def default_keys() -> Path:
+    """Return the folder of the keys of this user: /etc/dnstrail/keys for root."""
+    if configured := os.environ.get(KEYS):
+        return Path(configured)
+    if os.geteuid() == 0:
+        return Path("/etc/dnstrail/keys")
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dnstrail/keys"
+
+
+def keys_for(folder: Path, addresses: Iterable[str]) -> Keys | None:
+    """Return the keys for addresses; None if none of them leads to another host.
+
+    Raises:
+        BusError: a tcp address has no keys, or keys that must not be used.
+    """
+    first = next(filter(is_tcp, addresses), None)
+    if first is None:
+        return None
+    if not (folder / f"{_OWN}{_SECRET}").exists():
+        raise BusError(first, f"tcp needs keys, and {folder} contains none: {_REMEDY}")
+    return load_keys(folder)
+
+
+def load_keys(folder: Path) -> Keys:
+    """Read the keys of a folder.
+
+    Raises:
+        BusError: a key is missing or damaged, or others than this user and root may change it.
+    """
+    _check_folder(folder)
+    own = _read(folder / f"{_OWN}{_SECRET}")
+    if not own.keys() >= {"public", "secret"}:
+        raise BusError(str(folder), f"{_OWN}{_SECRET} contains no pair of keys: {_REMEDY}")
+    return Keys(folder, own["public"], own["secret"], public_keys(folder, SERVERS))
+
+
+def public_key(folder: Path) -> str | None:
+    """Return the own public key of a folder; None without one.
+
+    Raises:
+        BusError: as `load_keys` does.
+    """
+    path = folder / f"{_OWN}{_PUBLIC}"
+    return _read(path).get("public") if path.exists() else None
+
+
+def public_keys(folder: Path, kind: str) -> dict[str, str]:
+    """Return the public keys of the clients or servers of a folder, by name.
+
+    Raises:
+        BusError: a key is damaged, others may change it, or there are more than MOST_KEYS.
+    """
+    below = folder / kind
+    if not below.is_dir():
+        return {}
+    _check_folder(below)
+    paths = sorted(below.glob(f"*{_PUBLIC}"))
+    if len(paths) > MOST_KEYS:
+        raise BusError(str(below), f"{len(paths)} keys; {MOST_KEYS} at most")
+    return {path.name.removesuffix(_PUBLIC): _public_of(path) for path in paths}
+
+
+def new_pair(folder: Path) -> str:
+    """Make the own pair of keys, and return its public key.
+
+    Raises:
+        BusError: there is a pair already, or others may change the folder.
+        OSError: the files cannot be written.
+    """
+    public, secret = (key.decode() for key in zmq.curve_keypair())
+    for each in (folder, folder / CLIENTS, folder / SERVERS):
+        each.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _check_folder(each)
+    path = folder / f"{_OWN}{_SECRET}"
+    try:
+        _write(path, _certificate(public, secret), 0o600, replace=False)
+    except FileExistsError as error:
+        raise BusError(str(path), "there is a pair already; remove it to make another one") from error
+    _write(folder / f"{_OWN}{_PUBLIC}", _certificate(public), 0o644)
+    return public
+
+
+def allow(folder: Path, kind: str, name: str, key: str) -> None:
+    """Write the public key of a client or of a server; an earlier key of this name is replaced.
+
+    Raises:
+        SettingsError: the name or the key has another form.
+        BusError: others may change the folder, or it is full.
+        OSError: the file cannot be written.
+    """
+    name = _name_of(kind, name)
+    if not _is_key(key):
+        raise SettingsError(f"{key!r} is no public key: it has 40 characters (`dnstrail keys list` prints it)")
+    below = folder / kind
+    for each in (folder, below):
+        each.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if name not in (known := public_keys(folder, kind)) and len(known) >= MOST_KEYS:
+        raise BusError(str(below), f"{len(known)} keys; {MOST_KEYS} at most")
+    _write(below / f"{name}{_PUBLIC}", _certificate(key), 0o644)
+
+
+def _name_of(kind: str, name: str) -> str:
+    if kind == SERVERS:
+        with suppress(ValueError):
+            return str(ip_address(name.strip("[]")))
+        raise SettingsError(f"{name!r} is no IP address: a server is named by its address")
+    if not _NAME.fullmatch(name):
+        raise SettingsError(f"{name!r} is no name of a client: use letters, digits and . _ : -, 64 at most")
+    return name
+
+
+def _is_key(text: str) -> bool:
+    with suppress(ValueError):
+        return zmq.curve_public(text.encode()) is not None and len(text) == len(text.encode()) == 40  # noqa: PLR2004
+    return False
+
+
+def _certificate(public: str, secret: str = "") -> str:
+    line = f'    secret-key = "{secret}"\n' if secret else ""
+    return f'metadata\ncurve\n    public-key = "{public}"\n{line}'
+
+
+def _public_of(path: Path) -> str:
+    found = _read(path).get("public")
+    if found is None:
+        raise BusError(str(path), "it contains no public key")
+    return found
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Return the keys in a file, by kind."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise BusError(str(path), error.strerror or str(error)) from error
+    with os.fdopen(descriptor, "rb") as file:
+        if fault := _fault_of(os.fstat(descriptor), is_secret=path.suffix == _SECRET):
+            raise BusError(str(path), fault)
+        text = file.read(_MOST_BYTES).decode("ascii", errors="replace")
+    return dict(_KEY.findall(text))
+
+
+def _fault_of(status: os.stat_result, *, is_secret: bool) -> str:
+    """Return why a file of a key must not be used, or ""."""
+    if not stat.S_ISREG(status.st_mode):
+        return "it is no file"
+    if status.st_uid not in trusted_users():
+        return f"it belongs to user {status.st_uid}"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "others may write to it"
+    if is_secret and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return "others may read it"
+    return ""
+
+
+def _check_folder(folder: Path) -> None:
+    if fault := distrust(folder):
+        raise BusError(str(folder), fault)
+
+
+def _write(path: Path, text: str, mode: int, *, replace: bool = True) -> None:
+    """Put a whole file in place, or none.
+
+    Raises:
+        FileExistsError: there is one already that is not to be replaced.
+    """
+    with _new_file(path, text, mode) as new:
+        if replace:
+            new.replace(path)
+        else:
+            os.link(new, path)
+
+
+@contextmanager
+def _new_file(path: Path, text: str, mode: int) -> Iterator[Path]:
+    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            os.fchmod(descriptor, mode)  # whatever the umask
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        yield new
+    finally:
+        new.unlink(missing_ok=True)

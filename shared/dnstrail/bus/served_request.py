@@ -1,0 +1,61 @@
+"""A request as it arrived at the bus: its client, its envelope, and the reply to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import zmq
+
+MAX_ENVELOPE = 4096  # bytes that a client may put before its request
+MAX_FRAMES = 16  # of a request
+REMOTE = "User-Id"  # the property of a connection from another host: the name of its key. A key is always checked
+
+Frames = list[bytes]
+
+
+class ServedRequest:
+    """A request that awaits its one reply. `send` delivers the frames of the reply to a client."""
+
+    def __init__(self, send: Callable[[bytes, Frames], bool], client: zmq.Frame, sent: Frames) -> None:
+        self._send = send
+        self._first = client  # ROUTER puts the client before every request
+        self.client = client.bytes
+        self.fault = _fault_of(sent)
+        self.body = b"" if self.fault else sent[-1]
+        self._envelope = [self.client, *(_start_of(sent) if self.fault else sent[:-1])]
+
+    @property
+    def remote(self) -> str:
+        """The name of the key of a client on another host, "" for a client of this host."""
+        with suppress(zmq.ZMQError):
+            return str(self._first.get(REMOTE))
+        return ""
+
+    @property
+    def user(self) -> int | None:
+        """The user at the other end of a unix socket, as the kernel states it: `host:user:group:process`."""
+        if self.remote:
+            return None
+        with suppress(zmq.ZMQError, ValueError, IndexError):
+            return int(str(self._first.get("Peer-Address")).rsplit(":", 3)[1])
+        return None
+
+    def reply(self, body: bytes) -> bool:
+        """Send the reply; return False if the client has not read its earlier replies."""
+        return self._send(self.client, [*self._envelope, body])
+
+
+def _fault_of(sent: Frames) -> str:
+    """Return why a request cannot be read, or ""."""
+    if len(sent) > MAX_FRAMES:
+        return f"{len(sent)} frames; {MAX_FRAMES} at most"
+    if (size := sum(map(len, sent[:-1]))) > MAX_ENVELOPE:
+        return f"{size} bytes before the request; {MAX_ENVELOPE} at most"
+    return ""
+
+
+def _start_of(sent: Frames) -> Frames:
+    """Return what a REQ client puts before its request, so that it receives the refusal; [] for other clients."""
+    start = sent[: sent.index(b"") + 1] if b"" in sent[:2] else []
+    return start if sum(map(len, start)) <= MAX_ENVELOPE else []

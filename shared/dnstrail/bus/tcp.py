@@ -1,0 +1,46 @@
+"""Addresses of the bus between hosts: `tcp://ADDRESS:PORT`, or `tcp://*:PORT` to bind every address of this host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from dnstrail.errors import BusError
+
+_SCHEME = "tcp://"
+_ANY = "*"
+_LAST_PORT = 65535
+_FORM = "no bus address: write tcp://ADDRESS:PORT with an IP address, an IPv6 address in brackets"
+
+
+def is_tcp(address: str) -> bool:
+    """Return whether an address leads to another host."""
+    return address.startswith(_SCHEME)
+
+
+def local_address(addresses: Iterable[str], default: str) -> str:
+    """Return the first address of this host, by default another one: its folder is the folder of the worker."""
+    return next((address for address in addresses if not is_tcp(address)), default)
+
+
+def host_of(address: str) -> str:
+    """Return the host of a tcp address in canonical form, or "*".
+
+    A name is refused: the bus would resolve it, and dnstrail would observe its own queries.
+
+    Raises:
+        BusError: the address has another form.
+    """
+    host, _, port = address.removeprefix(_SCHEME).rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) <= _LAST_PORT):
+        raise BusError(address, _FORM)
+    if host == _ANY:
+        return host
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        parsed = ip_address(host[1:-1] if bracketed else host)
+    except ValueError as error:
+        raise BusError(address, _FORM) from error
+    if bracketed != (parsed.version == 6):  # noqa: PLR2004 - the version of IP
+        raise BusError(address, _FORM)
+    return str(parsed)

@@ -1,0 +1,235 @@
+"""The bus between hosts: a client without an allowed key receives nothing, is counted, and blocks nobody."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack, contextmanager, suppress
+
+import pytest
+import zmq
+from structlog.testing import capture_logs
+
+from dnstrail.bus import ZmqBus, authenticator, strangers
+from dnstrail.bus.allowed_clients import AllowedClients
+from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
+from dnstrail.errors import BusError
+from live.workers import BOUND, short_folder, wait_until
+
+HOST, ATTACKER = "127.0.0.1", "127.0.0.2"
+
+
+@pytest.fixture
+def folder():
+    with short_folder() as folder:
+        yield folder
+
+
+@contextmanager
+def bus_of(folder):
+    """Open a bus with the keys of a folder."""
+    bus = ZmqBus(load_keys(folder))
+    try:
+        yield bus
+    finally:
+        bus.close(now=True)
+
+
+def free_port():
+    """Return a port that nothing else uses just now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+class Two:
+    """A server and a client, each with a folder of keys. The client knows the server, which does not allow it yet."""
+
+    def __init__(self, folder):
+        self.server, self.client = folder / "server", folder / "client"
+        self.public = new_pair(self.client)
+        allow(self.client, SERVERS, HOST, new_pair(self.server))
+        self.address = f"tcp://{HOST}:{free_port()}"
+
+    def allow(self):
+        """Allow the client."""
+        allow(self.server, CLIENTS, "central", self.public)
+
+
+@pytest.fixture
+def two(folder):
+    return Two(folder)
+
+
+def answer(server):
+    """Answer the waiting requests, and return what each of their clients may do."""
+    seen = []
+    while (served := server.receive()) is not None:
+        seen.append((served.remote, served.user))
+        served.reply(served.body.upper())
+    return seen
+
+
+def reply_to(client, server):
+    """Return the reply to a request, sent again until it arrives."""
+    replies = []
+
+    def replied():
+        answer(server)
+        replies.append(client.reply())
+        return replies[-1] is not None
+
+    client.send(b"x")
+    wait_until(replied, "the reply")
+    return replies[-1]
+
+
+def test_a_client_is_refused_until_its_key_is_allowed(two):
+    """A client without an allowed key is logged and counted, and gets nothing; once it is allowed, an answer."""
+    with capture_logs() as logs, bus_of(two.server) as serving, bus_of(two.client) as asking:
+        server, client = serving.server(two.address), asking.requester(two.address)
+        client.send(b"x")
+        wait_until(lambda: server.refused, "the refusal")
+        assert server.receive() is None
+        first = logs[0]
+        assert (first["event"], first["peer"], first["key"]) == ("client_refused", HOST, two.public)
+        two.allow()
+        assert reply_to(client, server) == b"X"
+
+
+def test_refusals_are_logged_once_in_a_while(two):
+    """Many refusals at one socket make one line, and each is counted."""
+    with capture_logs() as logs, bus_of(two.server) as serving, bus_of(two.client) as asking:
+        server = serving.server(two.address)
+        for _ in range(5):
+            asking.requester(two.address).send(b"x")
+        wait_until(lambda: server.refused >= 5, "five refusals")
+    assert authenticator.EVERY >= BOUND / 2
+    assert [line["event"] for line in logs] == ["client_refused"]
+
+
+def test_a_client_without_a_key_is_counted(two):
+    """A plain ZeroMQ client gets nothing, and is counted."""
+    with bus_of(two.server) as serving, zmq.Context() as context, context.socket(zmq.REQ) as plain:
+        server = serving.server(two.address)
+        plain.linger = 0
+        plain.connect(two.address)
+        plain.send(b"x")
+        wait_until(lambda: server.refused, "the refusal")
+        assert server.receive() is None
+
+
+def test_a_server_with_another_key_gets_no_request(two, folder):
+    """A client sends nothing to a server whose key is not the known one."""
+    new_pair(folder / "other")
+    allow(folder / "other", CLIENTS, "central", two.public)
+    with bus_of(folder / "other") as serving, bus_of(two.client) as asking:
+        server, client = serving.server(two.address), asking.requester(two.address)
+        client.send(b"x")
+        wait_until(lambda: server.refused, "the failed handshake")
+        assert server.receive() is None
+
+
+def test_events_need_a_key(two):
+    """A subscriber is refused like a client of lookups, and connected once its key is allowed."""
+    with bus_of(two.server) as serving, bus_of(two.client) as subscribing:
+        publisher = serving.publisher(two.address, lossless=False)
+        subscriber = subscribing.subscriber([two.address], ["t"])
+        wait_until(lambda: publisher.refused, "the refusal")
+        assert not publisher.subscribers("t")
+        two.allow()
+        wait_until(lambda: (subscriber.receive(), publisher.subscribers("t"))[1], "the subscription")
+
+
+def test_findings_need_a_key(two):
+    """A sender of findings is refused like a client of lookups, and heard once its key is allowed."""
+    with bus_of(two.server) as serving, bus_of(two.client) as sending:
+        puller, pusher = serving.puller(two.address), sending.pusher(two.address)
+        pusher.push(b"finding")
+        wait_until(lambda: puller.refused, "the refusal")
+        assert puller.receive() is None
+        two.allow()
+        wait_until(puller.receive, "the finding")
+
+
+def test_one_socket_serves_this_host_and_others(two, folder):
+    """A socket that is bound twice knows the user of a client here, and the key of one elsewhere."""
+    local = f"ipc://{folder}/x.sock"
+    two.allow()
+    seen = []
+    with bus_of(two.server) as serving, bus_of(two.client) as asking:
+        server = serving.server(local, two.address)
+        for address in (local, two.address):
+            asking.requester(address).send(b"x")
+        wait_until(lambda: seen.extend(answer(server)) or len(seen) == 2, "both requests")
+    assert {remote for remote, _ in seen} == {"", "central"}
+    assert [user for remote, user in seen if remote] == [None]
+    assert all(isinstance(user, int) for remote, user in seen if not remote)
+
+
+def test_a_subscriber_follows_this_host_and_another(two, folder):
+    """One subscriber connects to a socket without keys and to one with keys."""
+    local = f"ipc://{folder}/x.sock"
+    two.allow()
+    with bus_of(two.server) as publishing, bus_of(two.client) as subscribing:
+        here, there = (publishing.publisher(each, lossless=False) for each in (local, two.address))
+        subscriber = subscribing.subscriber([two.address, local], ["t"])
+        wait_until(lambda: here.subscribers("t") and there.subscribers("t"), "both subscriptions")
+        here.publish("t", b"here")
+        there.publish("t", b"there")
+        received = set()
+        wait_until(lambda: received.add(subscriber.receive()) or len(received - {None}) == 2, "both messages")
+
+
+def test_a_connect_without_the_key_of_the_server_is_refused(two):
+    """A server whose key is unknown is refused with the command that adds it."""
+    with (
+        bus_of(two.server) as bus,
+        pytest.raises(BusError, match=r"dnstrail keys allow --server 127\.0\.0\.1"),
+    ):
+        bus.requester(two.address)
+
+
+def test_a_thousand_silent_handshakes_block_nobody(two):
+    """A host that opens 1,000 connections keeps 128 at most; a client of another host is answered meanwhile."""
+    two.allow()
+    port = int(two.address.rpartition(":")[2])
+    with bus_of(two.server) as serving, bus_of(two.client) as asking, ExitStack() as hostile:
+        server = serving.server(two.address)
+        for _ in range(1000):
+            connection = hostile.enter_context(socket.socket())
+            connection.bind((ATTACKER, 0))
+            with suppress(ConnectionResetError):
+                connection.connect((HOST, port))
+        assert reply_to(asking.requester(two.address), server) == b"X"
+        wait_until(lambda: server.refused >= 1000 - strangers.MOST_YOUNG_OF_HOST, "the closed connections")
+
+
+def test_all_hosts_together_are_bounded(monkeypatch):
+    """Beyond the bound for all hosts a connection is shut down, until earlier ones are old."""
+    monkeypatch.setattr(strangers, "MOST_YOUNG", 2)
+    young = strangers.Strangers()
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server((HOST, 0)))
+
+        def accepted(now):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+            return young.accept(stack.enter_context(listener.accept()[0]).fileno(), now)
+
+        assert [accepted(0.0), accepted(0.0), accepted(1.0), accepted(strangers.YOUNG)] == ["", "", HOST, ""]
+        assert young.accept(listener.fileno(), 9.0) == ""
+
+
+def test_a_folder_that_others_may_write_allows_nobody(two):
+    """The allowed clients are read anew after each change; a folder that is not safe allows nobody."""
+    clients = AllowedClients(two.server)
+    assert clients.name_of(two.public) is None
+    two.allow()
+    assert clients.name_of(two.public) == "central"
+    (two.server / CLIENTS).chmod(0o777)
+    with capture_logs() as logs:
+        assert [clients.name_of(two.public) for _ in range(3)] == [None] * 3
+    assert [line["event"] for line in logs] == ["keys_refused"]
+    (two.server / CLIENTS).chmod(0o755)
+    assert clients.name_of(two.public) == "central"
+    (two.server / CLIENTS / "central.key").unlink()
+    assert clients.name_of(two.public) is None
