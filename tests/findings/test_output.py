@@ -100,6 +100,17 @@ def test_a_line_that_is_too_long_is_counted(script) -> None:
     assert (made.counters["too_long"], made.waiting) == (1, 0)
 
 
+def test_a_finding_that_cannot_be_encoded_is_counted(script) -> None:
+    """A fault of a format costs one finding, and not the worker."""
+
+    def fail(_finding: object) -> bytes:
+        raise KeyError("x")
+
+    made = Output("test", fail, script)
+    add(made, 2)
+    assert (made.counters["unformatted"], made.lost) == (2, 2)
+
+
 def test_what_waits_is_written_at_the_end(script) -> None:
     """A stopped output writes what waits, and closes its writer."""
     made = Output("test", Numbered(), script)
