@@ -14,7 +14,7 @@ from dnstrail.captured import Captured
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataNotFound, LookupRefused, Unavailable
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
-from dnstrail_findings.explainer import REST, Explainer
+from dnstrail_findings.explainer import REST, SLOW, Explainer
 from live.workers import BOUND, cache, open_bus, probe, response, short_folder
 
 STEPS = [
@@ -49,7 +49,7 @@ AWAY = Unavailable("ipc:///x", 0.5)
 def test_a_finding_has_its_likeliest_path_and_its_rivals() -> None:
     """The trail of the address of an answer is asked as of the event, for its process and client."""
     cache, found = Cache(FOUND), finding_of()
-    Explainer(cache).explain(found, 0.0)
+    Explainer(cache).explain(found)
     assert found.explained["trail"] == {
         "key": "198.51.100.66",
         "path": "shop.example CNAME relay.example A 198.51.100.66",
@@ -73,21 +73,21 @@ def test_a_finding_has_its_likeliest_path_and_its_rivals() -> None:
 def test_a_connection_is_asked_with_its_port() -> None:
     """The trail of a connection is asked for its address and port."""
     cache = Cache(FOUND)
-    Explainer(cache).explain(finding_of(connection()), 0.0)
+    Explainer(cache).explain(finding_of(connection()))
     assert (cache.asked[0]["key"], cache.asked[0]["port"]) == ("198.51.100.66", 443)
 
 
 def test_a_finding_without_an_address_has_no_trail() -> None:
     """A finding about a process asks nothing."""
     cache, found = Cache(FOUND), finding_of(Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=CURL), ("s", 1)))
-    Explainer(cache).explain(found, 0.0)
+    Explainer(cache).explain(found)
     assert (cache.asked, found.explained) == ([], {"trail": None, "next": []})
 
 
 def test_commands_lead_on() -> None:
     """A finding names the commands that show more, as of its time."""
     found = finding_of()
-    Explainer(None).explain(found, 0.0)
+    Explainer(None).explain(found)
     assert found.explained["trail"] is None
     assert found.explained["next"] == [
         "dnstrail trail 198.51.100.66 --at 2026-11-01T12:00:05.012345Z --process 4711",
@@ -99,7 +99,7 @@ def test_a_hostile_name_is_one_word_of_a_command() -> None:
     """A name with blanks, quotes and shell syntax is one argument, without control bytes."""
     name = dns.name.Name((b"';reboot $(x)`\n\x1b[0m", b""))
     found = finding_of(cause_of(dns.message.make_query(name, "A").to_wire()))
-    Explainer(None).explain(found, 0.0)
+    Explainer(None).explain(found)
     [command] = found.explained["next"]
     assert command.isprintable()
     assert len(shlex.split(command)) == 7
@@ -108,11 +108,29 @@ def test_a_hostile_name_is_one_word_of_a_command() -> None:
 
 def test_a_cache_that_is_away_is_left_alone() -> None:
     """After a lookup without an answer none is sent for a while; the findings meanwhile are counted."""
+    now = [0.0]
     cache = Cache(AWAY)
-    explainer = Explainer(cache)
-    for now in (0.0, 1.0, REST - 0.1, REST):
-        explainer.explain(finding_of(), now)
+    explainer = Explainer(cache, lambda: now[0])
+    for now[0] in (0.0, 1.0, REST - 0.1, REST):
+        explainer.explain(finding_of())
     assert (len(cache.asked), explainer.counters["unexplained"]) == (2, 4)
+
+
+@pytest.mark.parametrize(("took", "asked"), [(SLOW / 2, 10), (0.5, 1)])
+def test_a_slow_cache_delays_findings_a_tenth_of_the_time(took: float, asked: int) -> None:
+    """After a slow lookup there is none for ten times as long, so that a cache that is behind holds no finding up."""
+    now = [0.0]
+
+    class Slow(Cache):
+        def ask(self, *args: Any, **fields: Any) -> Any:
+            now[0] += took
+            return super().ask(*args, **fields)
+
+    cache = Slow(FOUND)
+    explainer = Explainer(cache, lambda: now[0])
+    for _ in range(10):
+        explainer.explain(finding_of())
+    assert (len(cache.asked), explainer.counters["unexplained"]) == (asked, 10 - asked)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +140,8 @@ def test_a_strange_reply_leaves_a_finding_without_a_trail(answer: Any) -> None:
     """A reply that no cache of ours sends is counted, and the next finding asks again."""
     cache, found = Cache(answer), finding_of()
     explainer = Explainer(cache)
-    explainer.explain(found, 0.0)
-    explainer.explain(finding_of(), 0.0)
+    explainer.explain(found)
+    explainer.explain(finding_of())
     assert found.explained["trail"] is None
     assert (len(cache.asked), explainer.counters["unexplained"]) == (2, 2)
 
@@ -131,7 +149,7 @@ def test_a_strange_reply_leaves_a_finding_without_a_trail(answer: Any) -> None:
 def test_what_the_cache_does_not_know_is_no_fault() -> None:
     """An address without a trail is not counted."""
     explainer, found = Explainer(Cache(DataNotFound("x"))), finding_of(cause_of(dns_answer()))
-    explainer.explain(found, 0.0)
+    explainer.explain(found)
     assert (found.explained["trail"], explainer.counters["unexplained"]) == (None, 0)
 
 
@@ -145,7 +163,7 @@ def test_a_real_cache_explains_a_finding() -> None:
             found = finding_of(cause_of(payload, mark=publishing.next_mark, at=at))
             publishing.turn(Captured(at, payload))
             publishing.turn(Captured(at + 10**9, response("late.example", f"late.example 60 A {target}")))
-            explainer.explain(found, 0.0)
+            explainer.explain(found)
             assert found.explained["trail"]["path"] == f"n{number}.example CNAME relay.example A {target}"
             assert "late.example" not in found.explained["trail"]["rivals"]
         assert explainer.counters["unexplained"] == 0

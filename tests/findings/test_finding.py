@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 import msgpack
+import msgspec
 import pytest
 
 from builders.findings import METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of
+from builders.writers import Script
 from dnstrail.errors import BadMessage
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT
 from dnstrail.signature import SignatureMetadata
 from dnstrail_findings.finding import LONG, read_finding
+from dnstrail_findings.output import Encode, Output
 from dnstrail_findings.seen_ids import MOST, SeenIds
+from dnstrail_findings.targets import FORMATS
 
 
 def test_a_finding_has_the_values_of_its_cause() -> None:
@@ -70,7 +77,7 @@ def test_a_signal_is_no_finding() -> None:
         msgpack.packb({"timestamp": 1}),
         msgpack.packb({"timestamp": -1, "eventName": "x"}),
         msgpack.packb({"timestamp": 1 << 63, "eventName": "x"}),
-        msgpack.packb({"timestamp": 1, "eventName": b"x"}),
+        msgpack.packb({"timestamp": 1, "eventName": 5}),
         msgpack.packb({"timestamp": 1, "eventName": "x", "args": 5}),
         msgpack.packb({"timestamp": 1, "eventName": "x", "since": -1}),
     ],
@@ -105,3 +112,53 @@ def test_the_ids_are_bounded() -> None:
         seen.add(str(number))
     assert not seen.add("1")
     assert seen.add("0")
+
+
+def deep(levels: int) -> Any:
+    """Return nested maps."""
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("encode", FORMATS.values(), ids=FORMATS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\xff\x00",
+        float("nan"),
+        float("inf"),
+        {1: 2},
+        {b"k": 1},
+        msgpack.Timestamp(1, 2),
+        msgpack.ExtType(5, b"x"),
+        1 << 63,
+    ],
+    ids=repr,
+)
+def test_a_value_that_json_lacks_makes_no_bad_line(value: Any, encode: Encode) -> None:
+    """A sender can put values into a finding that JSON lacks: it is refused, or each line is JSON."""
+    body = msgpack.packb({"timestamp": 1, "eventName": "x", "args": [{"name": "data", "value": value}]})
+    with suppress(BadMessage):
+        found = read_finding(body)
+        line = encode(found)
+        assert encode is FORMATS["text"] or strict(line)
+
+
+@pytest.mark.parametrize("levels", [50, 300, 500, 900, 20_000])
+def test_a_deep_finding_ends_no_worker(levels: int) -> None:
+    """A finding with nested maps is refused, written or counted, and ends nothing."""
+    body = msgpack.packb({"timestamp": 1, "eventName": "x", "args": []})[:-1] + b"\x91\x82\xa4name\xa1d\xa5value"
+    body += b"\x81\xa1a" * levels + b"\x01"
+    for encode in FORMATS.values():
+        made = Output("test", encode, Script())
+        with suppress(BadMessage):
+            made.add(read_finding(body))
+            assert made.waiting + made.counters["unformatted"] == 1
+
+
+def strict(line: bytes) -> bool:
+    """Return true if a line is JSON in the sense of RFC 8259."""
+    msgspec.json.decode(line)
+    return True

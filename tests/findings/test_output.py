@@ -100,6 +100,17 @@ def test_a_line_that_is_too_long_is_counted(script) -> None:
     assert (made.counters["too_long"], made.waiting) == (1, 0)
 
 
+def test_a_finding_that_cannot_be_encoded_is_counted(script) -> None:
+    """A fault of a format costs one finding, and not the worker."""
+
+    def fail(_finding: object) -> bytes:
+        raise KeyError("x")
+
+    made = Output("test", fail, script)
+    add(made, 2)
+    assert (made.counters["unformatted"], made.lost) == (2, 2)
+
+
 def test_what_waits_is_written_at_the_end(script) -> None:
     """A stopped output writes what waits, and closes its writer."""
     made = Output("test", Numbered(), script)
@@ -122,15 +133,14 @@ def test_what_cannot_be_written_at_the_end_is_counted(script) -> None:
     assert (made.counters["unsent"], made.lost) == (5, 5)
 
 
-def test_a_writer_that_hangs_does_not_hold_the_end(script, monkeypatch) -> None:
+def test_a_writer_that_hangs_does_not_hold_the_end(script) -> None:
     """The end does not wait for a writer that hangs, and its findings are counted."""
-    monkeypatch.setattr(output, "PATIENCE", 0.05)
     script.goes_on.clear()
     made = Output("test", Numbered(), script)
     made.start()
     add(made, 3)
     wait_until(lambda: script.tries == 1, "the writer to hang")
-    made.close()
+    made.close(0.05)
     assert made.lost == 3
     script.goes_on.set()
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -131,6 +135,30 @@ def test_a_full_disk_holds_one_batch(folder, monkeypatch) -> None:
     assert spool.first() == [b"b", b"c"]
     spool.done()
     assert spool.has_room
+
+
+FULL = """
+    import json, resource, sys
+    from collections import Counter
+    from pathlib import Path
+    from dnstrail_findings.spool import Spool
+    counters = Counter()
+    spool = Spool(Path(sys.argv[1]), 1000, counters)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
+    spool.add([b"x" * 200])
+    held = [*map(len, spool.first())]
+    spool.done()
+    spool.add([b"short"])
+    print(json.dumps([held, counters["spool_failed"], len(spool)]))
+"""
+
+
+def test_a_full_disk_leaves_no_part_of_a_batch(folder) -> None:
+    """A batch that the disk does not take is held in memory, and its file is removed; a later batch is written."""
+    program = [sys.executable, "-c", textwrap.dedent(FULL), str(folder)]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=30)
+    assert json.loads(done.stdout) == [[200], 1, 1]
+    assert [path.read_bytes() for path in folder.iterdir() if path.name != "lock"] == [b"short\n"]
 
 
 def test_a_spool_takes_what_a_receiver_does_not(folder) -> None:

@@ -180,20 +180,12 @@ def test_a_process_writes_to_several_outputs() -> None:
     assert (stopped["event"], stopped["received"], stopped["outputs"]["file"]["written"]) == ("stopped", 2, 2)
 
 
-@pytest.mark.parametrize(
-    ("value", "reason"),
-    [
-        ("kafka:x", "write one of"),
-        ("webhook:http://siem.example/", "https"),
-        ("webhook:https://a/,spool=/proc/x", "spool"),
-    ],
-)
-def test_a_wrong_output_ends_the_command(value: str, reason: str) -> None:
+def test_a_wrong_output_ends_the_command() -> None:
     """A wrong output exits with 2 and one line that names the reason."""
     with run_dir() as folder:
-        done = dnstrail("findings", "--run-dir", folder, "--to", value)
+        done = dnstrail("findings", "--run-dir", folder, "--to", "webhook:http://siem.example/")
     assert done.returncode == 2
-    assert reason in done.stderr
+    assert "use https" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

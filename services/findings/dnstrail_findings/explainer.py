@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -11,11 +13,13 @@ import msgspec
 from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
 from dnstrail_findings.cause import Cause
-from dnstrail_findings.finding import Finding
+from dnstrail_findings.finding import Finding, Mark
 from dnstrail_findings.formats.values import escaped, timestamp
 
 MOST_PATHS = 4  # of one finding
 REST = 10.0  # seconds without a lookup after one that no cache answered
+SLOW = 0.05  # seconds; after a slower lookup there is none for ten times as long
+_TIMES = 10
 PATIENCE = 0.5  # seconds for a cache that is behind the event
 
 
@@ -49,44 +53,56 @@ class Lookups(Protocol):
 class Explainer:
     """Asks the cache for the trail of a finding, as of its event. Without a cache a finding has no trail.
 
-    A cache that does not answer is left alone for REST seconds: `unexplained` counts the findings meanwhile.
+    A cache that does not answer is left alone for REST seconds, and one that is slow for ten times as long as it took,
+    so that lookups take a tenth of the time at most: `unexplained` counts the findings meanwhile.
     """
 
-    def __init__(self, lookups: Lookups | None) -> None:
+    def __init__(self, lookups: Lookups | None, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.counters: Counter[str] = Counter(unexplained=0)
         self._lookups = lookups
+        self._monotonic = monotonic
         self._quiet_until = float("-inf")
 
-    def explain(self, finding: Finding, now: float) -> None:
+    def explain(self, finding: Finding) -> None:
         """Add `trail` and `next` to what explains a finding."""
         key = _key(finding.cause)
-        finding.explained["trail"] = self._trail(finding, key, now) if key else None
+        finding.explained["trail"] = self._trail(finding, key) if key else None
         finding.explained["next"] = _next(finding, key)
 
-    def _trail(self, finding: Finding, key: str, now: float) -> dict[str, Any] | None:
+    def _trail(self, finding: Finding, key: str) -> dict[str, Any] | None:
         mark = finding.shape.mark
         if self._lookups is None or mark is None:
             return None
-        if now < self._quiet_until:
+        began = self._monotonic()
+        if began < self._quiet_until:
             self.counters["unexplained"] += 1
             return None
+        rest = 0.0
         try:
-            found = self._lookups.ask(
-                "trail",
-                after=[(mark.start, mark.turn)],
-                patience=PATIENCE,
-                key=key,
-                event=(mark.start, mark.time),
-                limit=MOST_PATHS,
-                **_connection(finding),
-            )
+            found = self._ask(self._lookups, finding, key, mark)
             return _likeliest(key, msgspec.convert(found, _Trails))
         except DataNotFound:
             return None
         except (DataSourceError, msgspec.ValidationError) as error:
-            self._quiet_until = now + REST if isinstance(error, Unavailable) else self._quiet_until
+            rest = REST if isinstance(error, Unavailable) else 0.0
             self.counters["unexplained"] += 1
             return None
+        finally:
+            ended = self._monotonic()
+            took = ended - began
+            self._quiet_until = ended + max(rest, _TIMES * took if took > SLOW else 0.0)
+
+    @staticmethod
+    def _ask(lookups: Lookups, finding: Finding, key: str, mark: Mark) -> Any:
+        return lookups.ask(
+            "trail",
+            after=[(mark.start, mark.turn)],
+            patience=PATIENCE,
+            key=key,
+            event=(mark.start, mark.time),
+            limit=MOST_PATHS,
+            **_connection(finding),
+        )
 
 
 def _key(cause: Cause) -> str:

@@ -132,14 +132,19 @@ def read_finding(body: bytes) -> Finding | None:
         BadMessage: The bytes are no finding.
     """
     try:
-        found = msgspec.convert(unpack(body), dict[str, Any])
+        found = msgspec.convert(_as_json(unpack(body)), dict[str, Any])
         if "signal" in found:
             return None
         if len(body) > LONG:
             _shorten(found)
         return Finding(found, msgspec.convert(found, Shape), len(body))
-    except msgspec.ValidationError as error:
-        raise BadMessage(str(error)) from error
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise BadMessage(f"no finding: {error}") from error
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as JSON has it: MessagePack also has bytes, NaN, and keys that are no text."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _shorten(found: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from dnstrail_findings.writer import EndedError, RefusedError, Writer
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds without a try after a failure, doubling from the first to the second
 MAX_LINE = 1 << 20  # bytes
 PATIENCE = 6.0  # seconds for which a stopped output still writes; a writer needs less for one batch
-LOSSES = ("queue_full", "too_long", "refused", "spool_full", "spool_lost", "unsent")
+LOSSES = ("queue_full", "too_long", "unformatted", "refused", "spool_full", "spool_lost", "unsent")
 Encode = Callable[[Finding], bytes]
 
 
@@ -70,17 +70,26 @@ class Output:
 
     def add(self, finding: Finding) -> None:
         """Take a finding, or count it as lost."""
-        line = self._encode(finding)
+        try:
+            line = self._encode(finding)
+        except Exception as error:  # noqa: BLE001 - no finding of a stranger ends the worker
+            self.counters["unformatted"] += 1
+            structlog.get_logger().error("finding_not_formatted", output=self.name, error=repr(error))
+            return
         if len(line) > MAX_LINE:
             self.counters["too_long"] += 1
         elif not self._queue.add(line):
             self.counters["queue_full"] += 1
 
-    def close(self) -> None:
-        """Write what waits, and end the thread. Count as lost what could not be written in time."""
+    def stop(self) -> None:
+        """Let the thread write what waits, and end."""
         self._closing.set()
         self._queue.close()
-        self._thread.join(PATIENCE)
+
+    def close(self, patience: float = PATIENCE) -> None:
+        """Wait for the thread to end. Count as lost what could not be written in time."""
+        self.stop()
+        self._thread.join(patience)
         self.counters["unsent"] += len(self._queue) + self._backlog.at_risk
         if not self._thread.is_alive():
             self._backlog.close()

@@ -15,7 +15,7 @@ from dnstrail.events import FINDINGS_LOST
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_findings.explainer import Explainer, Lookups
 from dnstrail_findings.finding import read_finding
-from dnstrail_findings.output import Output
+from dnstrail_findings.output import PATIENCE, Output
 from dnstrail_findings.seen_ids import SeenIds
 
 _POLL = 0.1  # seconds between two checks of the stop signal
@@ -56,7 +56,7 @@ def run(
                 if (body := puller.receive()) is None:
                     break
                 beat()
-                worker.on_finding(body, time.monotonic())
+                worker.on_finding(body)
             worker.on_idle(time.monotonic())
     finally:
         worker.close()
@@ -89,7 +89,7 @@ class FindingsWorker:
             if output.error is not None:
                 raise output.error
 
-    def on_finding(self, body: bytes, now: float) -> None:
+    def on_finding(self, body: bytes) -> None:
         """Handle one message from the bus."""
         try:
             finding = read_finding(body)
@@ -103,7 +103,7 @@ class FindingsWorker:
         if not self._seen.add(finding.id):
             self.counters["duplicate"] += 1
             return
-        self.explainer.explain(finding, now)
+        self.explainer.explain(finding)
         for output in self.outputs:
             output.add(finding)
 
@@ -112,9 +112,12 @@ class FindingsWorker:
         self._losses.note(self._lost(), now)
 
     def close(self) -> None:
-        """Close the outputs, and report the last losses."""
+        """Close the outputs at the same time, and report the last losses."""
         for output in self.outputs:
-            output.close()
+            output.stop()
+        end = time.monotonic() + PATIENCE
+        for output in self.outputs:
+            output.close(max(end - time.monotonic(), 0.0))
         self._losses.close(self._lost())
 
     def _lost(self) -> dict[str, int]:

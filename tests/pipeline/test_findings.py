@@ -1,0 +1,77 @@
+"""Findings from the bus to a file, through two signature workers, a cache and the worker of findings."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.ipc import events_address, findings_address, lookups_address
+from dnstrail.client import DnsDataSource, LookupClient
+from dnstrail_findings.targets import make_outputs, parse_target
+from dnstrail_findings.worker import FindingsWorker
+from dnstrail_findings.worker import run as run_findings
+from dnstrail_signatures.builtin.watched_name import WatchedName
+from dnstrail_signatures.delivery import offer_to, push_to
+from dnstrail_signatures.selected_events import topics_of
+from dnstrail_signatures.worker import run as run_signatures
+from live.workers import BOUND, cache, probe, response, running, seen, short_folder, wait_until
+
+ANSWER = response(
+    "updates.example", "updates.example 60 CNAME relay.c2.example.", "relay.c2.example 60 A 198.51.100.66"
+)
+
+
+@contextmanager
+def signatures(folder: Path) -> Iterator[None]:
+    """Run a signature worker that handles all events and sends its findings to the socket of the folder."""
+    connected = threading.Event()
+
+    def target(bus: ZmqBus, stop: threading.Event) -> None:
+        dns = DnsDataSource(lookups_address(folder), bus=bus, timeout=BOUND)
+        subscriber = bus.subscriber([events_address(folder)], topics_of([WatchedName]))
+        pusher = bus.pusher(findings_address(folder))
+        connected.set()
+        run_signatures(bus, subscriber, [WatchedName], dns, push_to(pusher, stop), stop, offer=offer_to(pusher))
+
+    with running(target):
+        assert connected.wait(BOUND)
+        yield
+
+
+@contextmanager
+def findings(folder: Path, *outputs: str) -> Iterator[FindingsWorker]:
+    """Run the worker of findings."""
+    made: list[FindingsWorker] = []
+
+    def target(bus: ZmqBus, stop: threading.Event) -> None:
+        client = LookupClient(lookups_address(folder), bus=bus, timeout=BOUND)
+        puller = bus.puller(findings_address(folder))
+        parsed = [parse_target(output) for output in outputs]
+        run_findings(bus, puller, make_outputs(parsed), stop, lookups=client, observe=made.append)
+
+    with running(target):
+        wait_until(lambda: made, "the worker")
+        yield made[0]
+
+
+def test_two_workers_that_report_one_finding_write_one_line() -> None:
+    """Two workers handle the same event: its finding is written once to each output, with its path."""
+    with short_folder() as folder, ExitStack() as stack:
+        json_file, text_file = folder / "findings.jsonl", folder / "findings.txt"
+        stack.enter_context(cache(folder))
+        sink = stack.enter_context(findings(folder, f"file:{json_file}", f"file:{text_file},format=text"))
+        stack.enter_context(signatures(folder))
+        stack.enter_context(signatures(folder))
+        publishing = stack.enter_context(probe(folder, subscribers=3))
+        publishing.turn(seen(ANSWER))
+        wait_until(lambda: sink.counters["duplicate"] == 1, "the second report")
+        wait_until(lambda: all(output.counters["written"] == 1 for output in sink.outputs), "both outputs")
+        [finding] = map(json.loads, json_file.read_text().splitlines())
+        [line] = text_file.read_text().splitlines()
+    assert finding["trail"]["path"] == "updates.example CNAME relay.c2.example A 198.51.100.66"
+    assert finding["next"][0].startswith("dnstrail trail 198.51.100.66 --at ")
+    assert " MEDIUM WATCHED_NAME id=" in line
