@@ -7,6 +7,7 @@ from typing import Any
 
 import dns.message
 import dns.rrset
+import msgspec
 import structlog
 
 from dnstrail.captured import Captured, Process
@@ -44,10 +45,17 @@ class FakeDns(DnsIdentity):
 class SignatureRun:
     """One signature in a test. It receives the events that it selects. Its errors are those of the test."""
 
-    def __init__(self, cls: type[Signature], lookups: Mapping[str, dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        cls: type[Signature],
+        lookups: Mapping[str, dict[str, Any]] | None = None,
+        settings: msgspec.Struct | None = None,
+    ) -> None:
         self.findings: list[Finding] = []
         self.dns = FakeDns(lookups or {})
         self.signature = cls()
+        if settings is not None:
+            vars(self.signature)["settings"] = settings
         self.signature.init(SignatureContext(self.findings.append, DataSources(self.dns), structlog.get_logger()))
 
     def event(self, event: Event) -> list[Finding]:

@@ -27,7 +27,7 @@ from dnstrail.tracee import signature_ids
 from dnstrail.users import User
 from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.load import find, load
-from dnstrail_signatures.names import private_stdout, write_list, write_names
+from dnstrail_signatures.names import is_on, private_stdout, write_list, write_names
 from dnstrail_signatures.new_signature import write_signature
 from dnstrail_signatures.selected_events import topics_of
 from dnstrail_signatures.time_budget import BUDGET, TimeBudget
@@ -157,7 +157,7 @@ def _choose(classes: list[type[Signature]], names: tuple[str, ...]) -> list[type
         raise SettingsError(
             f"--select: no signature reports {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
         )
-    return [cls for cls in classes if (cls.metadata.event_name in names if names else cls.enabled)]
+    return [cls for cls in classes if (cls.metadata.event_name in names if names else is_on(cls))]
 
 
 def _print(message: dict[str, Any]) -> None:

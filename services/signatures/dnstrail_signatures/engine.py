@@ -44,7 +44,7 @@ class Engine:
         self.errors: Counter[str] = Counter()
         self.findings: Counter[str] = Counter()
         self.signatures: list[Signature] = []
-        self._selecting: dict[tuple[str, str], tuple[Signature, ...]] = {}  # by name and origin of an event
+        self._selecting: dict[tuple[str, str], tuple[Signature, ...]]  # by name and origin of an event
         self._sink = sink
         self._depth = 0
         self._ids = FindingIds()
@@ -52,6 +52,7 @@ class Engine:
         self._log = structlog.get_logger()
         for cls in classes:
             self._start(cls, data_sources)
+        self._index()
 
     @property
     def evicted(self) -> dict[str, int]:
@@ -89,6 +90,10 @@ class Engine:
             self._log.error("signature_not_started", signature=cls.__name__, error=str(error), at=_place(cls, error))
             return
         self.signatures.append(signature)
+
+    def _index(self) -> None:
+        """Forget which signatures select which events."""
+        self._selecting = {}
 
     def _selecting_now(self, event: Event) -> Iterator[Signature]:
         """Yield the signatures that select an event, in the order in which they started."""

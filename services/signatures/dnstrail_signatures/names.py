@@ -21,6 +21,11 @@ from dnstrail_signatures.load import find, load
 _STATES = {True: "on", False: "off"}  # of a signature that no user names
 
 
+def is_on(cls: type[Signature]) -> bool:
+    """Return whether a signature runs although no user names it."""
+    return bool(getattr(cls.settings, "enabled", True))
+
+
 class Names(msgspec.Struct, frozen=True):
     """The reply: the names, those of the enabled signatures, or the error that a signature file caused."""
 
@@ -51,7 +56,7 @@ def write_names(stdout: BinaryIO, paths: Iterable[Path], user: User | None) -> N
 def _names(classes: list[type[Signature]]) -> Names:
     return Names(
         tuple(cls.metadata.event_name for cls in classes),
-        tuple(cls.metadata.event_name for cls in classes if cls.enabled),
+        tuple(cls.metadata.event_name for cls in classes if is_on(cls)),
     )
 
 
@@ -64,7 +69,7 @@ def write_list(paths: Iterable[Path], user: User | None) -> None:
     found = find(paths, user.uid if user else None)
     drop_privileges(user)
     described = [
-        (cls.metadata.event_name, cls.metadata.id, cls.metadata.version, cls.metadata.name, _STATES[cls.enabled])
+        (cls.metadata.event_name, cls.metadata.id, cls.metadata.version, cls.metadata.name, _STATES[is_on(cls)])
         for cls in load(found)
     ]
     for fields in described:

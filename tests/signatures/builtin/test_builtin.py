@@ -14,6 +14,7 @@ from dnstrail.datasource import DataSources
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import DataNotFound, SettingsError, Unavailable
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
+from dnstrail.signature import Signal
 from dnstrail.testing import dns_query
 from dnstrail_signatures.builtin.dns_rare_type import DnsRareType, DnsRareTypeSettings
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
@@ -266,7 +267,9 @@ def test_a_list_is_read_again(watch_list):
     running, _ = engine(WatchedName, Known())
     signature = running.signatures[0]
     watch_list("worse.com")
-    signature.reload()
+    running.on_signal(Signal("source_complete"))
+    assert signature.watched == {"evil.com"}
+    running.on_signal(Signal("reload"))
     assert signature.watched == {"worse.com"}
     watch_list("a..b")
     with pytest.raises(SettingsError):

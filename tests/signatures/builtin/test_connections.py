@@ -153,8 +153,7 @@ def test_the_state_of_stale_addresses_is_bounded():
 
 
 def without_dns(*events, lookups=None, **settings):
-    cls = type("Own", (ConnectionWithoutDns,), {"settings": ConnectionWithoutDns.settings.__class__(**settings)})
-    run = SignatureRun(cls, lookups)
+    run = SignatureRun(ConnectionWithoutDns, lookups, replace(ConnectionWithoutDns.settings, **settings))
     for one in events:
         run.event(one)
     return [finding.data for finding in run.findings]
@@ -203,8 +202,7 @@ def test_connections_without_dns_need_the_cache():
 
 def test_what_was_reported_without_dns_is_bounded():
     """Beyond the bound of subjects, one is evicted and counted."""
-    cls = type("Own", (ConnectionWithoutDns,), {"settings": ConnectionWithoutDns.settings.__class__(0, subjects=3)})
-    run = SignatureRun(cls)
+    run = started(ConnectionWithoutDns, warm_up=0, subjects=3)
     for place in range(10):
         run.event(connected(f"93.184.215.{place}"))
     assert run.signature.evicted == 7

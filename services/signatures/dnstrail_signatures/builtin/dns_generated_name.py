@@ -60,7 +60,8 @@ class DnsGeneratedName(StatefulSignature):
         properties={
             "Severity": 3,
             "Category": "command-and-control",
-            "Technique": "Dynamic Resolution: Domain Generation Algorithms",
+            "Technique": "Domain Generation Algorithms",
+            "id": "attack-pattern--118f61a5-eb3e-4fb6-931f-2096647f4ecd",
             "external_id": "T1568.002",
         },
     )
@@ -69,7 +70,7 @@ class DnsGeneratedName(StatefulSignature):
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
-    settings: DnsGeneratedNameSettings = DnsGeneratedNameSettings()
+    settings: ClassVar[DnsGeneratedNameSettings] = DnsGeneratedNameSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

@@ -64,6 +64,7 @@ class DnsRebinding(StatefulSignature):
             "Severity": 3,
             "Category": "initial-access",
             "Technique": "Proxy",
+            "id": "attack-pattern--731f4f55-b6d0-41d1-a7a9-072a66389aea",
             "external_id": "T1090",
         },
     )
@@ -72,7 +73,7 @@ class DnsRebinding(StatefulSignature):
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
-    settings: DnsRebindingSettings = DnsRebindingSettings()
+    settings: ClassVar[DnsRebindingSettings] = DnsRebindingSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

@@ -69,11 +69,12 @@ class DnsTxtCode(StatefulSignature):
             "Severity": 3,
             "Category": "execution",
             "Technique": "Command and Scripting Interpreter",
+            "id": "attack-pattern--7385dfaf-6886-4229-9ecd-6fd678040830",
             "external_id": "T1059",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    settings: DnsTxtCodeSettings = DnsTxtCodeSettings()
+    settings: ClassVar[DnsTxtCodeSettings] = DnsTxtCodeSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

@@ -4,8 +4,8 @@ Sees: programs that keep an address of the past, such as one of a service that f
 Cannot see: names that were asked once only, and addresses that another name also gave.
 False positives: pools that answer with a part of their addresses in turn.
 MITRE: T1584.001.
-Settings: the connection comes `seconds` after the last answer with the address expired, and after a later answer
-without it; reported again after `quiet` seconds; `subjects` bounds the state.
+Settings: `enabled`, since it is off; the connection comes `seconds` after the last answer with the address expired, and
+after a later answer without it; reported again after `quiet` seconds; `subjects` bounds the state.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _Answer = dict[str, int]  # the addresses of a name, and when each expires (ns)
 class StaleAddressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time for which an expired address is tolerated."""
 
+    enabled: bool = False
     seconds: float = 900.0
     quiet: float = 3600.0
     subjects: int = 4096
@@ -55,7 +56,8 @@ class StaleAddress(StatefulSignature):
         properties={
             "Severity": 0,
             "Category": "resource-development",
-            "Technique": "Compromise Infrastructure: Domains",
+            "Technique": "Domains",
+            "id": "attack-pattern--f9cc4d06-775f-4ee1-b401-4e2cc0da30ba",
             "external_id": "T1584.001",
         },
     )
@@ -64,8 +66,7 @@ class StaleAddress(StatefulSignature):
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
-    enabled = False
-    settings: StaleAddressSettings = StaleAddressSettings()
+    settings: ClassVar[StaleAddressSettings] = StaleAddressSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""
