@@ -18,7 +18,7 @@ from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.messages import response_of
+from dnstrail_signatures.detection.messages import addresses_of, response_of
 from dnstrail_signatures.detection.once import Once
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.state import StatefulSignature
@@ -89,7 +89,7 @@ class StaleAddress(StatefulSignature):
 
     def _on_answer(self, event: Event, name: str, kind: int) -> None:
         party, at = party_of(event), event.timestamp
-        now = {str(one.target): at + one.ttl * _SECOND for one in event.answers if one.type in (A, AAAA)}
+        now = {address: at + ttl * _SECOND for address, ttl in addresses_of(event).items()}
         if not now:
             return
         before = self._answers.get((party, name, kind)) or {}
