@@ -14,6 +14,7 @@ import msgspec
 
 from dnstrail.signature import Signature
 from dnstrail_signatures.load import find, load
+from dnstrail_signatures.signature_settings import is_on
 
 _HEAD = """# Detections
 
@@ -35,7 +36,7 @@ _PARTS = ("Sees", "Cannot see", "False positives", "Settings")
 
 def page(classes: list[type[Signature]]) -> str:
     """Return the page: a table of all signatures, and a section for each."""
-    ordered = sorted(classes, key=lambda cls: (not cls.enabled, cls.metadata.event_name))
+    ordered = sorted(classes, key=lambda cls: (not is_on(cls), cls.metadata.event_name))
     return _HEAD + "".join(map(_row, ordered)) + "".join(map(_section, ordered))
 
 
@@ -50,14 +51,14 @@ def parts(cls: type[Signature]) -> dict[str, str]:
 
 def settings(cls: type[Signature]) -> dict[str, object]:
     """Return the settings of a signature with their defaults."""
-    return msgspec.structs.asdict(cls.settings)
+    return msgspec.structs.asdict(cls.settings) if cls.settings is not None else {}
 
 
 def _row(cls: type[Signature]) -> str:
     data, properties = cls.metadata, cls.metadata.properties
     cells = (
         f"[`{data.event_name}`](#{data.event_name.lower()})",
-        "on" if cls.enabled else "off",
+        "on" if is_on(cls) else "off",
         str(properties.get("Severity", "")),
         properties.get("external_id", ""),
         data.description,
@@ -79,6 +80,8 @@ def _settings(cls: type[Signature]) -> list[str]:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, tuple):
         return ", ".join(f"`{one}`" for one in value) or "none"
     return f"{value:,}" if isinstance(value, int) else f"{value:,g}" if isinstance(value, float) else f'`"{value}"`'

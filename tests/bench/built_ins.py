@@ -19,6 +19,7 @@ from dnstrail.testing import FakeDns
 from dnstrail_signatures.builtin.watched_name import WatchedName, read_watch_list
 from dnstrail_signatures.engine import Engine
 from dnstrail_signatures.load import find, load
+from dnstrail_signatures.signature_settings import is_on
 
 EVENTS, NAMES, LOOKUPS = 24_000, 1_000_000, 100_000
 
@@ -35,7 +36,7 @@ def measure(capture: str) -> Iterator[Figure]:
     captured = of_capture(capture)[:EVENTS]
     shipped = load(find())
     yield Figure(
-        "a DNS event, all built-ins that are on", _cost([cls for cls in shipped if cls.enabled], captured), "us"
+        "a DNS event, all built-ins that are on", _cost([cls for cls in shipped if is_on(cls)], captured), "us"
     )
     yield Figure("a DNS event, all built-ins", _cost(shipped, captured), "us")
     yield Figure("a DNS event that none of 50 signatures wants", _cost([_Elsewhere] * 50, captured), "us")

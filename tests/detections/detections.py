@@ -20,9 +20,10 @@ from builders.detection_run import DetectionRun, captured_events, detect
 from builders.expected_findings import ATTACK, EXPLAINED, INFORMATION, MISSED
 from dnstrail.signature import Signature
 from dnstrail_signatures.load import find, load
+from dnstrail_signatures.signature_settings import is_on
 
 _HOUR = 3600.0
-_AT_ONCE = {"learn": 0.0, "warm_up": 0.0}
+_AT_ONCE = ("learn", "warm_up")
 
 
 def built_in() -> list[type[Signature]]:
@@ -33,6 +34,8 @@ def built_in() -> list[type[Signature]]:
 
 def _at_once(cls: type[Signature]) -> type[Signature]:
     fields = {field: 0.0 for field in _AT_ONCE if hasattr(cls.settings, field)}
+    if cls.settings is None or not fields:
+        return cls
     return type(cls.__name__, (cls,), {"settings": msgspec.structs.replace(cls.settings, **fields)})
 
 
@@ -70,13 +73,13 @@ def show_ordinary(found: dict[str, DetectionRun], classes: list[type[Signature]]
     table, wrong = Table(title=title, title_justify="left", box=None, pad_edge=False), 0
     for column in ("signature", "default", "findings", "explained", "false positives/h"):
         table.add_column(column)
-    for cls in sorted(classes, key=lambda cls: (not cls.enabled, cls.metadata.event_name)):
+    for cls in sorted(classes, key=lambda cls: (not is_on(cls), cls.metadata.event_name)):
         name = cls.metadata.event_name
         by_capture = {capture: run.names().count(name) for capture, run in ordinary.items()}
         fired = sum(by_capture.values())
         explained = sum(count for capture, count in by_capture.items() if (name, capture) in EXPLAINED)
         wrong += 0 if name in INFORMATION else fired - explained
-        state = "on" if cls.enabled else "off"
+        state = "on" if is_on(cls) else "off"
         table.add_row(name, state, str(fired), str(explained), f"{(fired - explained) / hours:.1f}")
     Console(width=160).print(table)
     for (name, capture), reason in EXPLAINED.items():

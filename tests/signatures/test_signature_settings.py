@@ -94,10 +94,10 @@ def test_a_disabled_signature_does_not_start():
 
 
 def test_a_signature_may_be_off_until_it_is_enabled():
-    """A signature with `enabled` False is off, until the file enables it."""
+    """A signature whose own settings have `enabled` False is off, until the file enables it."""
 
     class Off(Every):
-        enabled = False
+        settings = msgspec.defstruct("Own", [("enabled", bool, False)], frozen=True)()
 
     assert not loaded("", Off)["T-1"].common.enabled
     assert loaded("[signature.T-1]\nenabled = true\n", Off)["T-1"].common.enabled
@@ -107,7 +107,7 @@ def test_selected_signatures_alone_run():
     """A signature that the command line selects runs although it is off, and no other does."""
 
     class Off(Every):
-        enabled = False
+        settings = msgspec.defstruct("Own", [("enabled", bool, False)], frozen=True)()
 
     config = ConfigFile(Path("/f.toml"), tomllib.loads("[signature.T-1]\nenabled = false\n"))
     settings = settings_of(config, (Off, Plain), (Off.metadata.event_name,))

@@ -18,7 +18,7 @@ from dnstrail.process.terminal import escape_unprintable
 from dnstrail.signature import Signature
 from dnstrail.users import User
 from dnstrail_signatures.load import find, load
-from dnstrail_signatures.signature_settings import Settings, settings_of
+from dnstrail_signatures.signature_settings import Settings, is_on, settings_of
 
 _STATES = {True: "on", False: "off"}  # of a signature that no user names
 
@@ -68,7 +68,7 @@ def write_list(paths: Iterable[Path], user: User | None) -> None:
     found = find(paths, user.uid if user else None)
     drop_privileges(user)
     described = [
-        (cls.metadata.event_name, cls.metadata.id, cls.metadata.version, cls.metadata.name, _STATES[cls.enabled])
+        (cls.metadata.event_name, cls.metadata.id, cls.metadata.version, cls.metadata.name, _STATES[is_on(cls)])
         for cls in load(found)
     ]
     for fields in described:

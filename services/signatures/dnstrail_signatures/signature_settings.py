@@ -49,7 +49,7 @@ class SignatureSettings(msgspec.Struct, frozen=True):
 
 Settings = Mapping[str, SignatureSettings]  # by the id of the signature
 _COMMON = CommonSettings.__struct_fields__
-_ENABLED = "enabled"
+_ENABLED = "enabled"  # a signature whose own settings have this field states its default there
 _NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "mute": Mute}
 
 
@@ -68,6 +68,11 @@ def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected
     return {id_: _settings_of(config, id_, cls, selected) for id_, cls in signatures.items()}
 
 
+def is_on(cls: type[Signature]) -> bool:
+    """Return whether a signature runs although no user names it."""
+    return bool(getattr(cls.settings, "enabled", True))
+
+
 def enabled(classes: Iterable[type[Signature]], settings: Settings) -> list[type[Signature]]:
     """Return the signatures that the settings do not disable."""
     return [cls for cls in classes if settings[cls.metadata.id].common.enabled]
@@ -75,17 +80,17 @@ def enabled(classes: Iterable[type[Signature]], settings: Settings) -> list[type
 
 def _settings_of(config: ConfigFile, id_: str, cls: type[Signature], selected: Collection[str]) -> SignatureSettings:
     table, default = config.table(SIGNATURE, id_), cls.settings
-    fields = default.__struct_fields__
-    if reserved := set(fields).intersection(_COMMON):
+    fields = () if default is None else default.__struct_fields__
+    if reserved := set(fields).intersection(_COMMON) - {_ENABLED}:
         raise SettingsError(f"signature {id_}: its settings cannot be named {', '.join(sorted(reserved))}")
     _check_keys(config, (SIGNATURE, id_), (*_COMMON, *fields))
     for name, nested in _NESTED.items():
         _check_keys(config, (SIGNATURE, id_, name), nested.__struct_fields__)
-    common = {_ENABLED: cls.enabled} | {key: table[key] for key in _COMMON if key in table}
+    common = {_ENABLED: is_on(cls)} | {key: table[key] for key in _COMMON if key in table}
     if selected:
         common[_ENABLED] = cls.metadata.event_name in selected
     given = {key: table[key] for key in fields if key in table}
-    if given:
+    if default is not None and given:
         default = _convert(config, id_, {**msgspec.to_builtins(default), **given}, type(default))
     return SignatureSettings(_convert(config, id_, common, CommonSettings), default)
 

@@ -33,6 +33,12 @@ class Mine(Signature):
         super().init(ctx)
         {statement}
 """
+OFF = """
+import msgspec
+
+class Off(msgspec.Struct, frozen=True):
+    enabled: bool = False
+"""
 NOTE = """open({path!r}, "a").write("".join(
             line for line in open("/proc/self/status") if line.startswith(("Uid:", "CapEff:", "CapPrm:", "NoNewPrivs:"))
         ))"""
@@ -74,7 +80,7 @@ def test_the_names_are_those_of_installed_signatures_and_files(folder):
 def test_a_signature_that_is_off_has_a_name_and_is_not_enabled(folder):
     """The names hold a signature that runs only where a user names it, and the enabled names do not."""
     path = write(folder, "pass")
-    path.write_text(path.read_text().replace("    selected_events", "    enabled = False\n    selected_events"))
+    path.write_text(OFF + path.read_text().replace("    selected_events", "    settings = Off()\n    selected_events"))
     found = signature_names([path], None, SystemClock())
     assert "MINE" in found.names
     assert "MINE" not in found.enabled

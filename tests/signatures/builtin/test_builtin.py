@@ -14,11 +14,13 @@ from dnstrail.datasource import DataSources
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import DataNotFound, SettingsError, Unavailable
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
+from dnstrail.signature import Signal
 from dnstrail.testing import dns_query
 from dnstrail_signatures.builtin.dns_rare_type import DnsRareType, DnsRareTypeSettings
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName, WatchedNameSettings, read_watch_list
 from dnstrail_signatures.engine import Engine
+from dnstrail_signatures.load import find, load
 from live.workers import response
 
 ADDRESSES = ["192.0.2.1"]
@@ -266,7 +268,9 @@ def test_a_list_is_read_again(watch_list):
     running, _ = engine(WatchedName, Known())
     signature = running.signatures[0]
     watch_list("worse.com")
-    signature.reload()
+    running.on_signal(Signal("source_complete"))
+    assert signature.watched == {"evil.com"}
+    running.on_signal(Signal("reload"))
     assert signature.watched == {"worse.com"}
     watch_list("a..b")
     with pytest.raises(SettingsError):
@@ -291,3 +295,12 @@ def test_a_worker_reports_what_signatures_evicted():
     for place in range(10):
         running.on_event(dns_query(f"t{place}.com NULL"))
     assert running.evicted == {"DNSTRAIL-3": 7}
+
+
+@pytest.mark.parametrize("payload", COSTLY.values(), ids=COSTLY)
+def test_the_work_of_all_signatures_is_linear_in_the_size_of_a_message(payload):
+    """All built-in signatures together cost a few calls for each byte of a message of a stranger."""
+    running = Engine([cls for cls in load(find()) if cls is not E2eDnsDataSource], DataSources(Known()), [].append)
+    event = Event(NET_PACKET_DNS, Captured(1, payload), ("s", 1))
+    assert calls_in(lambda: running.on_event(event)) < 8 * len(payload) + 2000
+    assert running.counters["errors"] == 0

@@ -17,6 +17,7 @@ from dnstrail_signatures.builtin.dns_generated_name import DnsGeneratedName
 from dnstrail_signatures.builtin.dns_rebinding import DnsRebinding
 from dnstrail_signatures.builtin.encrypted_dns import EncryptedDns
 from dnstrail_signatures.builtin.stale_address import StaleAddress
+from dnstrail_signatures.detection.messages import MOST_ADDRESSES
 
 PUBLIC, INNER = "93.184.215.14", "169.254.169.254"
 GENERATED = [f"qzv{place}xkwpt.com" for place in range(10)]
@@ -153,8 +154,7 @@ def test_the_state_of_stale_addresses_is_bounded():
 
 
 def without_dns(*events, lookups=None, **settings):
-    cls = type("Own", (ConnectionWithoutDns,), {"settings": ConnectionWithoutDns.settings.__class__(**settings)})
-    run = SignatureRun(cls, lookups)
+    run = SignatureRun(ConnectionWithoutDns, lookups, replace(ConnectionWithoutDns.settings, **settings))
     for one in events:
         run.event(one)
     return [finding.data for finding in run.findings]
@@ -203,8 +203,18 @@ def test_connections_without_dns_need_the_cache():
 
 def test_what_was_reported_without_dns_is_bounded():
     """Beyond the bound of subjects, one is evicted and counted."""
-    cls = type("Own", (ConnectionWithoutDns,), {"settings": ConnectionWithoutDns.settings.__class__(0, subjects=3)})
-    run = SignatureRun(cls)
+    run = started(ConnectionWithoutDns, warm_up=0, subjects=3)
     for place in range(10):
         run.event(connected(f"93.184.215.{place}"))
     assert run.signature.evicted == 7
+
+
+@pytest.mark.parametrize("cls", [DnsRebinding, DnsGeneratedName, StaleAddress])
+def test_one_answer_evicts_little(cls):
+    """An answer with thousands of addresses takes at most 128 places, so that nobody else's state is lost at once."""
+    run = started(cls)
+    many = [f"{100 + place // 65536}.{place // 256 % 256}.{place % 256}.1" for place in range(4000)]
+    for one in (*burst()[:10], answered("qzvaxkwpt.com", *many, INNER, at=11.0), answered("qzvaxkwpt.com", PUBLIC)):
+        run.event(one)
+    assert max(len(table) for table in run.signature.tables()) <= MOST_ADDRESSES + 1
+    assert run.signature.evicted == 0

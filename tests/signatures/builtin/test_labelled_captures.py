@@ -8,10 +8,11 @@ from builders.corpus import CORPUS, needs_corpus
 from builders.detection_run import captured_events, detect
 from builders.expected_findings import ATTACK
 from dnstrail_signatures.load import find, load
+from dnstrail_signatures.signature_settings import is_on
 
 pytestmark = needs_corpus
 ORDINARY = ("zeek__wikipedia.pcap", "ndpi__android.pcap", "ndpi__teams.pcap", "dns-collector__dnsdump_tcp.pcap")
-ENABLED = [cls for cls in load(find()) if cls.enabled and cls.__module__.startswith("dnstrail_signatures.builtin.")]
+ENABLED = [cls for cls in load(find()) if is_on(cls) and cls.__module__.startswith("dnstrail_signatures.builtin.")]
 NAMES = {cls.metadata.event_name for cls in ENABLED}
 
 

@@ -14,7 +14,7 @@ from dnstrail_signatures.builtin.dns_chunks import DnsChunks
 from dnstrail_signatures.builtin.dns_rare_type import DnsRareType
 from dnstrail_signatures.builtin.dns_tunnel import DnsTunnel
 from dnstrail_signatures.builtin.dns_tunnel_tool import DnsTunnelTool
-from dnstrail_signatures.builtin.dns_txt_code import DnsTxtCode
+from dnstrail_signatures.builtin.dns_txt_code import MOST_TEXTS, DnsTxtCode
 
 LONG = [f"{place:052x}.t.example.com" for place in range(25)]
 CHUNKS = [f"{place}-mzxw6ytboi2dcnbsmzxw6ytb.t.example.com" for place in range(30)]
@@ -161,3 +161,12 @@ def test_the_state_of_texts_is_bounded():
     for place in range(10):
         run.event(texts(TEXTS[0], name=f"t{place}.com")[0])
     assert run.signature.evicted == 7
+
+
+def test_the_texts_of_one_answer_are_bounded():
+    """The first texts of an answer count: a command behind them is not read."""
+    plain = ['a.com 60 TXT "plain"'] * (MOST_TEXTS - 1)
+    numbered = [text.replace("plain", f"plain {place}") for place, text in enumerate(plain)]
+    for before, reported in ((numbered, 1), ([*numbered, 'a.com 60 TXT "last"'], 0)):
+        answer = dns_response("a.com TXT", *before, 'a.com 60 TXT "cmd.exe"', process=CURL)
+        assert len(findings(DnsTxtCode, [answer])) == reported

@@ -49,5 +49,4 @@ def findings(cls: type[Signature], events: Iterable[Event], **settings: object) 
 
 def started(cls: type[Signature], **settings: object) -> SignatureRun:
     """Return a run of a signature with some other settings."""
-    own = replace(cls.settings, **settings)
-    return SignatureRun(type(cls.__name__, (cls,), {"settings": own}))
+    return SignatureRun(cls, settings=replace(cls.settings, **settings))

@@ -4,8 +4,8 @@ Sees: programs with built-in addresses, and scanners.
 Cannot see: connections before the capture has run for a while (`warm_up`), or while events are lost (`coverage`).
 False positives: encrypted DNS, peer-to-peer programs, names in /etc/hosts, and addresses that a program keeps for long.
 MITRE: T1095.
-Settings: nothing is reported within the first `warm_up` seconds of a probe, below `coverage`, or to `ports`; a program
-and address are reported again after `quiet` seconds; `subjects` bounds the state.
+Settings: `enabled`, since it is off; nothing is reported within the first `warm_up` seconds of a probe, below
+`coverage`, or to `ports`; a program and address are reported again after `quiet` seconds; `subjects` bounds the state.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _PROBES = 64
 class ConnectionWithoutDnsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time to warm up, and what is left out."""
 
+    enabled: bool = False
     warm_up: float = 1800.0
     coverage: float = 0.999
     ports: tuple[int, ...] = (53, 123, 853)
@@ -52,6 +53,7 @@ class ConnectionWithoutDns(StatefulSignature):
             "Severity": 0,
             "Category": "command-and-control",
             "Technique": "Non-Application Layer Protocol",
+            "id": "attack-pattern--c21d5a77-d422-4a69-acd7-2c53c1faa34b",
             "external_id": "T1095",
         },
     )
@@ -59,8 +61,7 @@ class ConnectionWithoutDns(StatefulSignature):
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_PACKET_DNS),
     )
-    enabled = False
-    settings: ConnectionWithoutDnsSettings = ConnectionWithoutDnsSettings()
+    settings: ClassVar[ConnectionWithoutDnsSettings] = ConnectionWithoutDnsSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Find the data source.

@@ -52,11 +52,12 @@ class DnsChunks(StatefulSignature):
             "Severity": 3,
             "Category": "exfiltration",
             "Technique": "Exfiltration Over Alternative Protocol",
+            "id": "attack-pattern--a19e86f8-1c0a-4fea-8407-23b73d615776",
             "external_id": "T1048",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    settings: DnsChunksSettings = DnsChunksSettings()
+    settings: ClassVar[DnsChunksSettings] = DnsChunksSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

@@ -4,8 +4,8 @@ Sees: a known program that begins to talk to something else, such as a package w
 Cannot see: programs without a path (captures from files), and what another worker of the group saw before.
 False positives: updates, first runs, and browsers, which ask new domains all the time (`programs` leaves them out).
 MITRE: T1195.002.
-Settings: nothing is reported within the first `learn` seconds; `programs` are the names of programs that are left
-out; `subjects` bounds the state.
+Settings: `enabled`, since it is off; nothing is reported within the first `learn` seconds; `programs` are the names of
+programs that are left out; `subjects` bounds the state.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dnstrail_signatures.detection.state import StatefulSignature
 class DnsFirstDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time to learn, and the programs that are left out."""
 
+    enabled: bool = False
     learn: float = 604800.0
     programs: tuple[str, ...] = (
         "brave",
@@ -56,13 +57,13 @@ class DnsFirstDomain(StatefulSignature):
         properties={
             "Severity": 1,
             "Category": "initial-access",
-            "Technique": "Supply Chain Compromise: Compromise Software Supply Chain",
+            "Technique": "Compromise Software Supply Chain",
+            "id": "attack-pattern--bd369cd9-abb8-41ce-b5bb-fff23ee86c00",
             "external_id": "T1195.002",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    enabled = False
-    settings: DnsFirstDomainSettings = DnsFirstDomainSettings()
+    settings: ClassVar[DnsFirstDomainSettings] = DnsFirstDomainSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

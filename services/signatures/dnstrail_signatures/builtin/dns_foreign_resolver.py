@@ -4,8 +4,8 @@ Sees: programs that bring a resolver of their own, and changed settings, by live
 Cannot see: captures from files, and resolvers behind encrypted DNS (ENCRYPTED_DNS sees some of those).
 False positives: `dig @server`, VPN clients, programs with a fixed resolver, and resolvers that ask authorities.
 MITRE: T1071.004.
-Settings: a program and server are reported again after `quiet` seconds; `known` servers are left out; `subjects` bounds
-the state.
+Settings: `enabled`, since it is off; a program and server are reported again after `quiet` seconds; `known` servers are
+left out; `subjects` bounds the state.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dnstrail_signatures.detection.state import StatefulSignature
 class DnsForeignResolverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The servers that are left out."""
 
+    enabled: bool = False
     known: tuple[str, ...] = ()
     quiet: float = 86400.0
     subjects: int = 4096
@@ -44,13 +45,13 @@ class DnsForeignResolver(StatefulSignature):
         properties={
             "Severity": 1,
             "Category": "command-and-control",
-            "Technique": "Application Layer Protocol: DNS",
+            "Technique": "DNS",
+            "id": "attack-pattern--1996eef1-ced3-4d7f-bf94-33298cabbf72",
             "external_id": "T1071.004",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    enabled = False
-    settings: DnsForeignResolverSettings = DnsForeignResolverSettings()
+    settings: ClassVar[DnsForeignResolverSettings] = DnsForeignResolverSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

@@ -20,7 +20,7 @@ from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.messages import NXDOMAIN, rcode_of, response_of
+from dnstrail_signatures.detection.messages import NXDOMAIN, addresses_of, rcode_of, response_of
 from dnstrail_signatures.detection.once import Once
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
@@ -60,7 +60,8 @@ class DnsGeneratedName(StatefulSignature):
         properties={
             "Severity": 3,
             "Category": "command-and-control",
-            "Technique": "Dynamic Resolution: Domain Generation Algorithms",
+            "Technique": "Domain Generation Algorithms",
+            "id": "attack-pattern--118f61a5-eb3e-4fb6-931f-2096647f4ecd",
             "external_id": "T1568.002",
         },
     )
@@ -69,7 +70,7 @@ class DnsGeneratedName(StatefulSignature):
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
-    settings: DnsGeneratedNameSettings = DnsGeneratedNameSettings()
+    settings: ClassVar[DnsGeneratedNameSettings] = DnsGeneratedNameSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""
@@ -108,9 +109,8 @@ class DnsGeneratedName(StatefulSignature):
         names = tuple(name for _, name in missing)
         if event.timestamp - missing[0][0] > self._nanoseconds or domain in names or not _alike(domain, names):
             return
-        for record in event.answers:
-            if record.type in (A, AAAA):
-                self._resolved.put((party, str(record.target)), Resolved(domain, names, event.timestamp))
+        for address in addresses_of(event):
+            self._resolved.put((party, address), Resolved(domain, names, event.timestamp))
 
     def _on_connect(self, event: Event) -> None:
         party, address = party_of(event), str(event.arg("dst"))

@@ -5,8 +5,8 @@ Cannot see: a domain that another worker of the group saw before (run it with `-
 known domain.
 False positives: everything that is new and harmless. It helps to rank other findings, and to search.
 MITRE: T1583.001.
-Settings: nothing is reported within the first `learn` seconds, unless `file` holds the domains of an earlier run; the
-domains are written there at the end; `domains` bounds the state.
+Settings: `enabled`, since it is off; nothing is reported within the first `learn` seconds, unless `file` holds the
+domains of an earlier run; the domains are written there at the end; `domains` bounds the state.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dnstrail_signatures.detection.state import StatefulSignature
 class DnsNewDomainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time to learn, and the file that outlives a run."""
 
+    enabled: bool = False
     learn: float = 86400.0
     file: str = ""
     domains: int = 100_000
@@ -47,13 +48,13 @@ class DnsNewDomain(StatefulSignature):
         properties={
             "Severity": 0,
             "Category": "resource-development",
-            "Technique": "Acquire Infrastructure: Domains",
+            "Technique": "Domains",
+            "id": "attack-pattern--40f5caa0-4cb7-4117-89fc-d421bb493df3",
             "external_id": "T1583.001",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    enabled = False
-    settings: DnsNewDomainSettings = DnsNewDomainSettings()
+    settings: ClassVar[DnsNewDomainSettings] = DnsNewDomainSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Read the domains of an earlier run.

@@ -47,12 +47,13 @@ class DnsRareType(StatefulSignature):
         properties={
             "Severity": 2,
             "Category": "command-and-control",
-            "Technique": "Application Layer Protocol: DNS",
+            "Technique": "DNS",
+            "id": "attack-pattern--1996eef1-ced3-4d7f-bf94-33298cabbf72",
             "external_id": "T1071.004",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    settings: DnsRareTypeSettings = DnsRareTypeSettings()
+    settings: ClassVar[DnsRareTypeSettings] = DnsRareTypeSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

@@ -20,7 +20,7 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Ev
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.inner_address import is_inner
-from dnstrail_signatures.detection.messages import response_of
+from dnstrail_signatures.detection.messages import addresses_of, response_of
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.state import StatefulSignature
 
@@ -64,6 +64,7 @@ class DnsRebinding(StatefulSignature):
             "Severity": 3,
             "Category": "initial-access",
             "Technique": "Proxy",
+            "id": "attack-pattern--731f4f55-b6d0-41d1-a7a9-072a66389aea",
             "external_id": "T1090",
         },
     )
@@ -72,7 +73,7 @@ class DnsRebinding(StatefulSignature):
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
-    settings: DnsRebindingSettings = DnsRebindingSettings()
+    settings: ClassVar[DnsRebindingSettings] = DnsRebindingSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""
@@ -96,7 +97,7 @@ class DnsRebinding(StatefulSignature):
         question = response_of(event)
         if question is None or question.type not in (A, AAAA):
             return
-        addresses = {str(one.target): one.ttl for one in event.answers if one.type in (A, AAAA)}
+        addresses = addresses_of(event)
         if not addresses:
             return
         party, name, at = party_of(event), question.name, event.timestamp

@@ -49,11 +49,12 @@ class DnsReverseSweep(StatefulSignature):
             "Severity": 1,
             "Category": "discovery",
             "Technique": "Remote System Discovery",
+            "id": "attack-pattern--e358d692-23c0-4a31-9eb6-ecc13a8d7735",
             "external_id": "T1018",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    settings: DnsReverseSweepSettings = DnsReverseSweepSettings()
+    settings: ClassVar[DnsReverseSweepSettings] = DnsReverseSweepSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

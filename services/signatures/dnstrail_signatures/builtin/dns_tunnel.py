@@ -52,12 +52,13 @@ class DnsTunnel(StatefulSignature):
         properties={
             "Severity": 3,
             "Category": "command-and-control",
-            "Technique": "Application Layer Protocol: DNS",
+            "Technique": "DNS",
+            "id": "attack-pattern--1996eef1-ced3-4d7f-bf94-33298cabbf72",
             "external_id": "T1071.004",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    settings: DnsTunnelSettings = DnsTunnelSettings()
+    settings: ClassVar[DnsTunnelSettings] = DnsTunnelSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

@@ -53,11 +53,12 @@ class DnsTunnelTool(StatefulSignature):
             "Severity": 3,
             "Category": "command-and-control",
             "Technique": "Protocol Tunneling",
+            "id": "attack-pattern--4fe28b27-b13c-453e-a386-c2ef362a573b",
             "external_id": "T1572",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    settings: DnsTunnelToolSettings = DnsTunnelToolSettings()
+    settings: ClassVar[DnsTunnelToolSettings] = DnsTunnelToolSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

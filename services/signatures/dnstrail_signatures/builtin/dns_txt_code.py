@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, ClassVar
 
 import msgspec
@@ -29,6 +30,7 @@ from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
 from dnstrail_signatures.detection.state import StatefulSignature
 
+MOST_TEXTS = 64  # of one answer, so that one answer costs little time
 _DECLARATIONS = ("v=", "k=rsa", "p=")  # SPF, DKIM, DMARC and the like
 
 
@@ -69,11 +71,12 @@ class DnsTxtCode(StatefulSignature):
             "Severity": 3,
             "Category": "execution",
             "Technique": "Command and Scripting Interpreter",
+            "id": "attack-pattern--7385dfaf-6886-4229-9ecd-6fd678040830",
             "external_id": "T1059",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
-    settings: DnsTxtCodeSettings = DnsTxtCodeSettings()
+    settings: ClassVar[DnsTxtCodeSettings] = DnsTxtCodeSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""
@@ -93,7 +96,8 @@ class DnsTxtCode(StatefulSignature):
             return
         domain = registered_domain(question.name) or question.name
         subject, at = (party_of(event), domain), event.timestamp
-        reason = next((reason for text in _texts(event) if (reason := self._reason(subject, text, at))), "")
+        texts = islice(_texts(event), MOST_TEXTS)
+        reason = next((reason for text in texts if (reason := self._reason(subject, text, at))), "")
         if reason and self._once.first(subject, at):
             self.report(event, domain=domain, reason=reason, example=question.name)
 

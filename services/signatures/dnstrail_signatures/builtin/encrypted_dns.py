@@ -84,6 +84,7 @@ class EncryptedDns(StatefulSignature):
             "Severity": 1,
             "Category": "command-and-control",
             "Technique": "Encrypted Channel",
+            "id": "attack-pattern--b8902400-e6c5-4ba2-95aa-2d35b442b118",
             "external_id": "T1573",
         },
     )
@@ -92,7 +93,7 @@ class EncryptedDns(StatefulSignature):
         EventSelector(name=NET_UDP_CONNECT),
         EventSelector(name=NET_SERVER_NAME),
     )
-    settings: EncryptedDnsSettings = EncryptedDnsSettings()
+    settings: ClassVar[EncryptedDnsSettings] = EncryptedDnsSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""

@@ -4,8 +4,8 @@ Sees: programs that keep an address of the past, such as one of a service that f
 Cannot see: names that were asked once only, and addresses that another name also gave.
 False positives: pools that answer with a part of their addresses in turn.
 MITRE: T1584.001.
-Settings: the connection comes `seconds` after the last answer with the address expired, and after a later answer
-without it; reported again after `quiet` seconds; `subjects` bounds the state.
+Settings: `enabled`, since it is off; the connection comes `seconds` after the last answer with the address expired, and
+after a later answer without it; reported again after `quiet` seconds; `subjects` bounds the state.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.messages import response_of
+from dnstrail_signatures.detection.messages import addresses_of, response_of
 from dnstrail_signatures.detection.once import Once
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.state import StatefulSignature
@@ -30,6 +30,7 @@ _Answer = dict[str, int]  # the addresses of a name, and when each expires (ns)
 class StaleAddressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time for which an expired address is tolerated."""
 
+    enabled: bool = False
     seconds: float = 900.0
     quiet: float = 3600.0
     subjects: int = 4096
@@ -55,7 +56,8 @@ class StaleAddress(StatefulSignature):
         properties={
             "Severity": 0,
             "Category": "resource-development",
-            "Technique": "Compromise Infrastructure: Domains",
+            "Technique": "Domains",
+            "id": "attack-pattern--f9cc4d06-775f-4ee1-b401-4e2cc0da30ba",
             "external_id": "T1584.001",
         },
     )
@@ -64,8 +66,7 @@ class StaleAddress(StatefulSignature):
         EventSelector(name=NET_TCP_CONNECT),
         EventSelector(name=NET_UDP_CONNECT),
     )
-    enabled = False
-    settings: StaleAddressSettings = StaleAddressSettings()
+    settings: ClassVar[StaleAddressSettings] = StaleAddressSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Begin without state."""
@@ -88,7 +89,7 @@ class StaleAddress(StatefulSignature):
 
     def _on_answer(self, event: Event, name: str, kind: int) -> None:
         party, at = party_of(event), event.timestamp
-        now = {str(one.target): at + one.ttl * _SECOND for one in event.answers if one.type in (A, AAAA)}
+        now = {address: at + ttl * _SECOND for address, ttl in addresses_of(event).items()}
         if not now:
             return
         before = self._answers.get((party, name, kind)) or {}

@@ -24,9 +24,10 @@ from dnstrail.dns.names import lookup_key, reverse_address
 from dnstrail.dns.rdata import CNAME
 from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
+from dnstrail.signature import EventSelector, Signal, Signature, SignatureContext, SignatureMetadata
 
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
+_RELOAD = "reload"
 _first_label = re.compile(r"(?:[^.\\]|\\.)*\.?", re.DOTALL).match  # a backslash escapes a dot within a label
 
 
@@ -49,14 +50,15 @@ class WatchedName(Signature):
         properties={
             "Severity": 2,
             "Category": "command-and-control",
-            "Technique": "Application Layer Protocol: DNS",
+            "Technique": "DNS",
+            "id": "attack-pattern--1996eef1-ced3-4d7f-bf94-33298cabbf72",
             "external_id": "T1071.004",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (
         EventSelector(source="tracee", name=NET_PACKET_DNS, origin="*"),
     )
-    settings: WatchedNameSettings = WatchedNameSettings()
+    settings: ClassVar[WatchedNameSettings] = WatchedNameSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Read the list and find the data source.
@@ -92,6 +94,11 @@ class WatchedName(Signature):
         except DataNotFound:
             return
         self.report(event, watched_name=watched, **found)
+
+    def on_signal(self, signal: Signal) -> None:
+        """Read the list again after a reload of the worker."""
+        if signal.name == _RELOAD:
+            self.reload()
 
     def _read(self) -> frozenset[str]:
         own = self.settings.file or os.environ.get(WATCH_LIST)

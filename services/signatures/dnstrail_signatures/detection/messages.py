@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from dnstrail.dns import is_response
+from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import Event, Question
 
 NXDOMAIN = 3
+MOST_ADDRESSES = 128  # of one answer, so that one answer costs little time, and evicts little
 _RCODE = 0x0F
 
 
@@ -21,6 +25,12 @@ def response_of(event: Event) -> Question | None:
     if not is_response(event.captured.payload) or not event.at_asker:
         return None
     return event.question
+
+
+def addresses_of(event: Event) -> dict[str, int]:
+    """Return the first addresses of an answer, each with its TTL."""
+    records = (record for record in event.answers if record.type in (A, AAAA))
+    return {str(record.target): record.ttl for record in islice(records, MOST_ADDRESSES)}
 
 
 def rcode_of(event: Event) -> int:
