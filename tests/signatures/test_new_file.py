@@ -42,13 +42,13 @@ def test_a_new_signature_loads_and_its_test_passes(folder):
 
 
 def test_the_signatures_are_listed(folder):
-    """Each line has event, id, version and name, of signatures in files too; control bytes are escaped."""
+    """Each line has event, id, version, name, and on or off, of signatures in files too; control bytes are escaped."""
     path, _ = write_signature(folder, "listed")
     path.write_text(path.read_text().replace('name="Listed"', 'name="Listed \\x1b[31m"'))
     done = command(folder, "dnstrail_signatures", "--list", "--signatures", "listed.py")
     lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert ["LISTED", "LISTED", "1", r"Listed \x1b[31m"] in lines, done.stderr
-    assert ["WATCHED_NAME", "DNSTRAIL-1", "1", "Watched name resolved"] in lines
+    assert ["LISTED", "LISTED", "1", r"Listed \x1b[31m", "on"] in lines, done.stderr
+    assert ["WATCHED_NAME", "DNSTRAIL-1", "1", "Watched name resolved", "on"] in lines
 
 
 @pytest.mark.parametrize("name", ["", "My", "a-b", "../x", "a__b", "1a", "a b", "_a"])

@@ -94,13 +94,14 @@ def test_a_disabled_signature_does_not_start():
 
 
 def test_a_signature_may_be_off_until_it_is_enabled():
-    """A signature whose own settings have `enabled` false is off, until the file enables it."""
+    """A signature with `enabled` false runs where the file enables it, or a user names it; the file comes first."""
 
     class Off(Every):
-        settings = msgspec.defstruct("Own", [("enabled", bool, False)], frozen=True)()
+        enabled = False
 
-    assert not loaded("", Off)["T-1"].common.enabled
-    assert loaded("[signature.T-1]\nenabled = true\n", Off)["T-1"].common.enabled
+    stated = [loaded(f"[signature.T-1]\n{line}\n", Off) for line in ("", "enabled = true", "enabled = false")]
+    assert [enabled([Off], settings) for settings in stated] == [[], [Off], []]
+    assert [enabled([Off], settings, named=True) for settings in stated] == [[Off], [Off], []]
 
 
 def test_the_severity_of_findings_is_set():

@@ -30,10 +30,11 @@ from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
+from dnstrail_signatures.delivery import push_to
 from dnstrail_signatures.ownership import Owners, Span
 from dnstrail_signatures.selected_events import origins_of, topics_of
 from dnstrail_signatures.time_budget import OFFENCES, TimeBudget
-from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, push_to, run
+from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, run
 from live.workers import (
     BOUND,
     Messages,

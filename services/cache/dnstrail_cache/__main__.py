@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import events_address, lookups_address, socket_path
+from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address, socket_path
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
 from dnstrail.metrics.option import metrics_option, serving_metrics
@@ -60,7 +60,7 @@ _EXAMPLES = examples(
     type=click.Path(path_type=Path, dir_okay=False, readable=False),
     help="File that keeps the image over a restart, with live probes (default: none).",
 )
-@click.option("--findings", help="Address that receives dns_answer_conflict events (default: only count them).")
+@click.option("--findings", help="Address that also receives dns_answer_conflict events.")
 @metrics_option
 @user_option
 @run_dir_option
@@ -102,6 +102,7 @@ def command(
             bounds,
             stop,
             unmatched=settings.unmatched,
+            conflicts=bus.publisher(conflicts_address(address), lossless=False),
             pusher=bus.pusher(findings) if findings else None,
             beat=watched.beat,
             observe=partial(observer, watched.observe),

@@ -62,7 +62,7 @@ class Choice:
         loaded = {file: self._loaded[file] for file in found.files if file in self._loaded}
         classes = load(found, loaded)
         settings = settings_of(config, classes)
-        chosen = enabled(_selected(classes, self._names), settings)
+        chosen = enabled(_selected(classes, self._names), settings, named=bool(self._names))
         self._loaded = loaded
         return Chosen(tuple(chosen), signature_ids(cls.metadata.event_name for cls in classes), settings)
 

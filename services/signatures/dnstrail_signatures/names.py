@@ -15,15 +15,19 @@ from dnstrail.errors import SettingsError
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail.signature import Signature
 from dnstrail.users import User
 from dnstrail_signatures.load import find, load
-from dnstrail_signatures.signature_settings import enabled, settings_of
+from dnstrail_signatures.signature_settings import Settings, enabled, settings_of
+
+_STATES = {True: "on", False: "off"}  # of a signature that no user names
 
 
 class Names(msgspec.Struct, frozen=True):
-    """The reply: the names, or the error that a signature file caused."""
+    """The reply: the names, those of the enabled signatures, or the error that a file caused."""
 
     names: tuple[str, ...] = ()
+    enabled: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -36,26 +40,38 @@ def private_stdout() -> Iterator[BinaryIO]:
 
 
 def write_names(stdout: BinaryIO, paths: Iterable[Path], config: ConfigFile, user: User | None) -> None:
-    """Write the reply as one JSON line, without disabled signatures. The signatures are run as the user."""
+    """Write the reply as one JSON line. The signatures are run as the user."""
     try:
-        found = find(paths, user.uid if user else None)
-        drop_privileges(user)
-        loaded = load(found)
-        settings = settings_of(config, loaded)
-        reply = Names(tuple(cls.metadata.event_name for cls in enabled(loaded, settings)))
+        reply = _names(*_loaded(paths, config, user))
     except SettingsError as error:
         reply = Names(error=str(error))
     stdout.write(msgspec.json.encode(reply) + b"\n")
 
 
-def write_list(paths: Iterable[Path], user: User | None) -> None:
-    """Print event, id, version and name of each signature on one line. The signatures are run as the user.
+def write_list(paths: Iterable[Path], config: ConfigFile, user: User | None) -> None:
+    """Print event, id, version, name, and on or off of each signature on one line. The signatures are run as the user.
 
     Raises:
-        SettingsError: a signature file does not load.
+        SettingsError: a signature file does not load, or the settings are wrong.
     """
+    classes, settings = _loaded(paths, config, user)
+    on = enabled(classes, settings)
+    for cls in classes:
+        one = cls.metadata
+        fields = (one.event_name, one.id, one.version, one.name, _STATES[cls in on])
+        click.echo("\t".join(map(escape_unprintable, fields)))
+
+
+def _loaded(paths: Iterable[Path], config: ConfigFile, user: User | None) -> tuple[list[type[Signature]], Settings]:
     found = find(paths, user.uid if user else None)
     drop_privileges(user)
-    described = [(one.event_name, one.id, one.version, one.name) for one in (cls.metadata for cls in load(found))]
-    for fields in described:
-        click.echo("\t".join(map(escape_unprintable, fields)))
+    classes = load(found)
+    return classes, settings_of(config, classes)
+
+
+def _names(classes: list[type[Signature]], settings: Settings) -> Names:
+    """Return the names of the signatures that may run, and of those that run by themselves."""
+    return Names(
+        tuple(cls.metadata.event_name for cls in enabled(classes, settings, named=True)),
+        tuple(cls.metadata.event_name for cls in enabled(classes, settings)),
+    )

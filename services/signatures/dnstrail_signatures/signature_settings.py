@@ -27,9 +27,9 @@ class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings that every signature has. The engine applies them."""
+    """The settings that every signature has. The engine applies them. `enabled` None: as the signature states."""
 
-    enabled: bool = True
+    enabled: bool | None = None
     severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
     allow: AllowList = AllowList()
     mute: Mute | None = None
@@ -44,12 +44,11 @@ class SignatureSettings(msgspec.Struct, frozen=True):
     """The settings of one signature: those that all have, and its own."""
 
     common: CommonSettings = CommonSettings()
-    own: msgspec.Struct | None = None
+    own: msgspec.Struct | None = None  # None: as the signature states
 
 
 Settings = Mapping[str, SignatureSettings]  # by the id of the signature
 _COMMON = CommonSettings.__struct_fields__
-_ENABLED = "enabled"  # a signature whose own settings have this field states its default there
 _NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "mute": Mute}
 
 
@@ -66,22 +65,23 @@ def settings_of(config: ConfigFile, classes: Iterable[type[Signature]]) -> Setti
     return {id_: _settings_of(config, id_, cls) for id_, cls in signatures.items()}
 
 
-def enabled(classes: Iterable[type[Signature]], settings: Settings) -> list[type[Signature]]:
-    """Return the signatures that the settings do not disable."""
-    return [cls for cls in classes if settings[cls.metadata.id].common.enabled]
+def enabled(classes: Iterable[type[Signature]], settings: Settings, *, named: bool = False) -> list[type[Signature]]:
+    """Return the signatures that are enabled. If a user names them, those that are off by themselves run, too."""
+    stated = [(cls, settings[cls.metadata.id].common.enabled) for cls in classes]
+    return [cls for cls, state in stated if (named or cls.enabled if state is None else state)]
 
 
 def _settings_of(config: ConfigFile, id_: str, cls: type[Signature]) -> SignatureSettings:
     table, default = config.table(SIGNATURE, id_), cls.settings
-    fields = () if default is None else default.__struct_fields__
-    if reserved := set(fields).intersection(_COMMON) - {_ENABLED}:
+    fields = default.__struct_fields__
+    if reserved := set(fields).intersection(_COMMON):
         raise SettingsError(f"signature {id_}: its settings cannot be named {', '.join(sorted(reserved))}")
     _check_keys(config, (SIGNATURE, id_), (*_COMMON, *fields))
     for name, nested in _NESTED.items():
         _check_keys(config, (SIGNATURE, id_, name), nested.__struct_fields__)
-    common = {_ENABLED: getattr(default, _ENABLED, True)} | {key: table[key] for key in _COMMON if key in table}
+    common = {key: table[key] for key in _COMMON if key in table}
     given = {key: table[key] for key in fields if key in table}
-    if default is not None and given:
+    if given:
         default = _convert(config, id_, {**msgspec.to_builtins(default), **given}, type(default))
     return SignatureSettings(_convert(config, id_, common, CommonSettings), default)
 
@@ -96,5 +96,5 @@ def _convert(config: ConfigFile, id_: str, values: dict[str, Any], kind: type[T]
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$")
+        text, _, place = str(error).replace(" | null", "").partition(" - at `$")
         raise config.refusal(f"[{SIGNATURE}.{id_}]{place.rstrip('`').replace('.', ' ', 1)}", text) from error
