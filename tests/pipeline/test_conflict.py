@@ -46,6 +46,43 @@ def test_second_answer_with_other_targets_is_an_event(capture):
     assert [answer["IP"] for answer in message["answers"]] == ["198.51.100.6"]
 
 
+SIGNATURES = """
+from dnstrail import EventSelector, Signature, SignatureMetadata
+
+class Conflict(Signature):
+    metadata = SignatureMetadata(id="T-1", version="1", name="Conflict", event_name="CONFLICT")
+    selected_events = (EventSelector(name="dns_answer_conflict"),)
+
+    def on_event(self, event):
+        dns = self.ctx.get_data_source("tracee", "dns")
+        first = dns.get(event.question.name)["ip_addresses"]
+        self.report(event, name=event.question.name, second=[one.target for one in event.answers], known=first)
+
+class Chained(Signature):
+    metadata = SignatureMetadata(id="T-2", version="1", name="Chained", event_name="CHAINED")
+    selected_events = (EventSelector(name="CONFLICT"),)
+
+    def on_event(self, event):
+        self.report(event, name=event.arg("name"))
+"""
+
+
+def test_signatures_select_conflicts_and_findings(capture):
+    """A signature receives the conflicts that the cache finds, and another one the findings of the first."""
+    with run_dir() as folder:
+        file = folder.parent / "conflict.py"
+        file.write_text(SIGNATURES)
+        file.chmod(0o644)
+        events = ("--signatures", file, "--events", "CONFLICT,CHAINED", "--output", "json")
+        done = dnstrail("replay", capture, "--run-dir", folder, *events)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["eventName"] for event in found] == ["CONFLICT", "CHAINED"]
+    args = {arg["name"]: arg["value"] for arg in found[0]["args"]}
+    assert (args["name"], args["second"]) == ("bank.example", ["198.51.100.6"])
+    assert sorted(args["known"]) == ["192.0.2.1", "198.51.100.6"]
+
+
 @pytest.mark.parametrize(
     ("unmatched", "addresses"),
     [("auto", ["198.51.100.6", "192.0.2.1"]), ("accept", ["198.51.100.6", "192.0.2.1"]), ("reject", ["192.0.2.1"])],

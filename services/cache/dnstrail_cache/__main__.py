@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import events_address, lookups_address, socket_path
+from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address, socket_path
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.tcp import local_address
 from dnstrail.errors import SettingsError
@@ -66,7 +66,7 @@ _EXAMPLES = examples(
     type=click.Path(path_type=Path, dir_okay=False, readable=False),
     help="File that keeps the image over a restart, with live probes (default: none).",
 )
-@click.option("--findings", help="Address that receives dns_answer_conflict events (default: only count them).")
+@click.option("--findings", help="Address that also receives dns_answer_conflict events.")
 @metrics_option
 @user_option
 @run_dir_option
@@ -89,7 +89,8 @@ def command(
     if not settings.enabled:
         raise SettingsError("dnscache none: the cache is disabled, so there is none to run")
     serve = serve or (lookups_address(run_dir),)
-    folder = socket_path(local_address(serve, lookups_address(run_dir))).parent
+    address = local_address(serve, lookups_address(run_dir))
+    folder = socket_path(address).parent
     keys = keys_for(default_keys(), [*serve, *subscribe, findings or ""])
     drop_privileges(user_of_worker(user, folder), folder)
     stop = stop_on_signals()
@@ -109,6 +110,7 @@ def command(
             bounds,
             stop,
             unmatched=settings.unmatched,
+            conflicts=bus.publisher(conflicts_address(address), lossless=False),
             pusher=bus.pusher(findings) if findings else None,
             beat=watched.beat,
             observe=partial(observer, watched.observe),

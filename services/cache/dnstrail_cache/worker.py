@@ -6,16 +6,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import msgpack
 import structlog
 from msgspec.structs import replace
 
-from dnstrail.bus import Bus, Pusher, ServedRequest, Server, Subscriber
-from dnstrail.captured import Captured
-from dnstrail.events import DNS_ANSWER_CONFLICT, Event
+from dnstrail.bus import Bus, Publisher, Pusher, ServedRequest, Server, Subscriber
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
-from dnstrail.protocol.batches import Batch
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     OVERLOADED,
@@ -27,9 +23,8 @@ from dnstrail.protocol.lookups import (
     encode_data,
     encode_error,
 )
-from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail.tracee import event_map
 from dnstrail_cache.answers import answer
+from dnstrail_cache.conflicts import Conflicts
 from dnstrail_cache.feeder import TOPICS, Feeder
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
 from dnstrail_cache.snapshots import Snapshots
@@ -54,6 +49,7 @@ def run(
     stop: threading.Event,
     *,
     unmatched: str = "auto",
+    conflicts: Publisher | None = None,
     pusher: Pusher | None = None,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[CacheState], None] = lambda _: None,
@@ -61,11 +57,11 @@ def run(
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
-    Answers that conflict with others are counted, and sent to `pusher`. `beat` is called while the loop runs, and
-    `observe` once before it. The image goes on from `state_file`, and is saved there.
+    Answers that conflict with others are counted, published by `conflicts`, and sent to `pusher`. `beat` is called
+    while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there.
     """
     state = CacheState(Image(bounds, unmatched), clock)
-    worker = _Worker(server, Feeder(subscriber, state, _report_to(pusher, state.follower)), state, beat)
+    worker = _Worker(server, Feeder(subscriber, state, Conflicts(state, conflicts, pusher).report), state, beat)
     observe(state)
     snapshots = None if state_file is None else Snapshots(state_file, state)
     if snapshots is not None:
@@ -81,16 +77,6 @@ def run(
     if snapshots is not None:
         snapshots.close()
     structlog.get_logger().info("stopped", **state.image.counters)
-
-
-def _report_to(pusher: Pusher | None, follower: TurnFollower) -> Callable[[Captured, Batch], None]:
-    def report(captured: Captured, batch: Batch) -> None:
-        difference = follower.difference(batch.start)
-        event = Event(DNS_ANSWER_CONFLICT, captured, host_name=batch.host, difference=difference)
-        if pusher is not None and not pusher.push(msgpack.packb(event_map(event, parse_arguments=True))):
-            structlog.get_logger().warning("conflict_not_delivered")
-
-    return report
 
 
 class _Worker:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnstrail.bus import ZmqBus
-from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address
 from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.bus.tcp import is_tcp
+from dnstrail.events import DNS_ANSWER_CONFLICT
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
 from dnstrail.process.config_file import ConfigFile, config_option
@@ -25,6 +27,7 @@ from dnstrail.process.signals import reload_on_signal, stop_on_signals
 from dnstrail.process.terminal import json_line
 from dnstrail.users import User
 from dnstrail_signatures.chosen import Choice
+from dnstrail_signatures.conflict_feed import ConflictFeed
 from dnstrail_signatures.delivery import offer_to, push_to
 from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.names import private_stdout, write_list, write_names
@@ -107,7 +110,7 @@ def command(
         click.echo("\n".join(map(str, write_signature(Path(), new))))
         return
     if listed:
-        write_list(signatures, user)
+        write_list(signatures, config, user)
         return
     observer = _observer(metrics)
     user = user_of_worker(user, run_dir)
@@ -131,6 +134,10 @@ def command(
         dns = None if no_cache else PatientDns(cache or lookups_address(run_dir), bus=bus, beat=beat, pause=pause)
         rejoin = None if dns is None or group == ALONE else partial(join, bus, dns.client.address, group, stop, beat)
         membership = rejoin(chosen.classes) if rejoin else None
+        conflicts = None
+        if dns is not None and not is_tcp(dns.client.address):  # the cache publishes conflicts on its own host
+            published = bus.subscriber([conflicts_address(dns.client.address)], [DNS_ANSWER_CONFLICT])
+            conflicts = ConflictFeed(bus, published, dns.client)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen.classes))
         pusher = bus.pusher(findings) if findings else None
         run(
@@ -145,6 +152,7 @@ def command(
             settings=chosen.settings,
             membership=membership,
             rejoin=rejoin,
+            conflicts=conflicts,
             reload=(reload, choice.again),
             beat=beat,
             observe=partial(observer, watched.observe),

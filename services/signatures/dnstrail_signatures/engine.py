@@ -119,7 +119,7 @@ class Engine:
         running = {type(signature): signature for signature in self.signatures}
         prepared: list[Signature] = []
         for cls in classes:
-            one, own = running.get(cls), settings[cls.metadata.id].own
+            one, own = running.get(cls), settings[cls.metadata.id].own or cls.settings
             try:
                 prepared.append(one if one is not None and one.settings == own else self._started(cls, own))
             except (Exception, SystemExit) as error:

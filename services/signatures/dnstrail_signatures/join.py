@@ -15,6 +15,7 @@ from dnstrail.signature import Signature
 from dnstrail_signatures.membership import Membership
 
 GROUP, ALONE = "default", "none"
+Rejoin = Callable[[Iterable[type[Signature]]], Membership]  # `join` for other signatures
 _LOOK = 0.005  # seconds between two looks for the reply of the cache
 
 

@@ -18,7 +18,7 @@ from dnstrail.process.terminal import escape_unprintable
 from dnstrail.signature import Signature
 from dnstrail.users import User
 from dnstrail_signatures.load import find, load
-from dnstrail_signatures.signature_settings import Settings, is_on, settings_of
+from dnstrail_signatures.signature_settings import Settings, enabled, settings_of
 
 _STATES = {True: "on", False: "off"}  # of a signature that no user names
 
@@ -40,36 +40,37 @@ def private_stdout() -> Iterator[BinaryIO]:
 
 
 def write_names(stdout: BinaryIO, paths: Iterable[Path], config: ConfigFile, user: User | None) -> None:
-    """Write the reply as one JSON line, and which of them are enabled. The signatures are run as the user."""
+    """Write the reply as one JSON line. The signatures are run as the user."""
     try:
-        found = find(paths, user.uid if user else None)
-        drop_privileges(user)
-        loaded = load(found)
-        reply = _names(loaded, settings_of(config, loaded))
+        reply = _names(*_loaded(paths, config, user))
     except SettingsError as error:
         reply = Names(error=str(error))
     stdout.write(msgspec.json.encode(reply) + b"\n")
 
 
 def _names(classes: list[type[Signature]], settings: Settings) -> Names:
-    described = [cls.metadata for cls in classes]
     return Names(
-        tuple(one.event_name for one in described),
-        tuple(one.event_name for one in described if settings[one.id].common.enabled),
+        tuple(cls.metadata.event_name for cls in classes),
+        tuple(cls.metadata.event_name for cls in enabled(classes, settings)),
     )
 
 
-def write_list(paths: Iterable[Path], user: User | None) -> None:
+def write_list(paths: Iterable[Path], config: ConfigFile, user: User | None) -> None:
     """Print event, id, version, name, and on or off of each signature on one line. The signatures are run as the user.
 
     Raises:
-        SettingsError: a signature file does not load.
+        SettingsError: a signature file does not load, or the settings are wrong.
     """
+    classes, settings = _loaded(paths, config, user)
+    on = enabled(classes, settings)
+    for cls in classes:
+        one = cls.metadata
+        fields = (one.event_name, one.id, one.version, one.name, _STATES[cls in on])
+        click.echo("\t".join(map(escape_unprintable, fields)))
+
+
+def _loaded(paths: Iterable[Path], config: ConfigFile, user: User | None) -> tuple[list[type[Signature]], Settings]:
     found = find(paths, user.uid if user else None)
     drop_privileges(user)
-    described = [
-        (cls.metadata.event_name, cls.metadata.id, cls.metadata.version, cls.metadata.name, _STATES[is_on(cls)])
-        for cls in load(found)
-    ]
-    for fields in described:
-        click.echo("\t".join(map(escape_unprintable, fields)))
+    classes = load(found)
+    return classes, settings_of(config, classes)

@@ -12,6 +12,8 @@ from dnstrail.errors import SettingsError
 from dnstrail_signatures.chosen import Chosen
 from dnstrail_signatures.engine import Engine, Prepared
 
+Reload = tuple[threading.Event, Callable[[], Chosen]]  # the request, and how to choose the signatures anew
+
 
 class Reloaded(NamedTuple):
     """What the worker goes on with."""

@@ -18,7 +18,7 @@ from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import DERIVED, Event
+from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, Event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
 from dnstrail.protocol.listener import Listener
@@ -28,16 +28,16 @@ from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import Finding, Signal, Signature
 from dnstrail.tracee import derived_events, finding_map, signature_ids
 from dnstrail_signatures.batch_events import events_of
-from dnstrail_signatures.chosen import Chosen
+from dnstrail_signatures.conflict_feed import ConflictFeed
 from dnstrail_signatures.coverage import Coverage
 from dnstrail_signatures.delivery import Deliver, Offer
 from dnstrail_signatures.engine import Engine
 from dnstrail_signatures.handover import Moved, ShareOfHost, lost_turns
-from dnstrail_signatures.join import group_name
+from dnstrail_signatures.join import Rejoin, group_name
 from dnstrail_signatures.membership import Membership
 from dnstrail_signatures.ownership import Owners
 from dnstrail_signatures.recent import Received, RecentBatches
-from dnstrail_signatures.reload import Reloaded, Reloader
+from dnstrail_signatures.reload import Reload, Reloaded, Reloader
 from dnstrail_signatures.selected_events import origins_of, selected_names, subscribe_instead, topics_of
 from dnstrail_signatures.signature_settings import Settings
 from dnstrail_signatures.time_budget import TimeBudget
@@ -46,8 +46,6 @@ from dnstrail_signatures.worker_losses import all_losses
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
-Rejoin = Callable[[Iterable[type[Signature]]], Membership]
-Reload = tuple[threading.Event, Callable[[], Chosen]]
 
 
 def run(
@@ -64,6 +62,7 @@ def run(
     membership: Membership | None = None,
     rejoin: Rejoin | None = None,
     reload: Reload | None = None,
+    conflicts: ConflictFeed | None = None,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[SignatureWorker], None] = lambda _: None,
     offer: Offer | None = None,
@@ -72,15 +71,25 @@ def run(
 
     `ids` holds the event ids of all signatures that were loaded, whether or not this worker runs them; without it the
     signatures that run are numbered. `budget` bounds the time of each signature and event, and `settings` are those of
-    the signatures. `membership` is the group
-    with which the worker shares the events; None: it handles all of them. `rejoin` joins the group of other signatures.
-    `reload` is the signal to reload, and chooses the signatures anew. `beat` is called while the loop runs, and
-    `observe` once before it. `offer` delivers the findings of a live source, which never wait for their receiver.
+    the signatures. `membership` is the group with which the worker shares the events; None: it handles all of them.
+    `rejoin` joins the group of other signatures. `reload` is the signal to reload, and chooses the signatures anew.
+    `conflicts` are the events of the cache. `beat` is called while the loop runs, and `observe` once before it.
+    `offer` delivers the findings of a live source, which never wait for their receiver.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
     worker = SignatureWorker(
-        Listener(subscriber), chosen, dns, deliver, ids, budget or TimeBudget(), membership, beat, settings, offer
+        Listener(subscriber),
+        chosen,
+        dns,
+        deliver,
+        ids,
+        budget or TimeBudget(),
+        membership,
+        beat,
+        settings,
+        conflicts,
+        offer,
     )
     observe(worker)
     log = structlog.get_logger()
@@ -93,9 +102,10 @@ def run(
         if worker.waits:
             bus.wait(timeout=_SOON)
         else:
-            bus.wait(subscriber, timeout=_POLL)
+            bus.wait(subscriber, *([conflicts.subscriber] if conflicts else []), timeout=_POLL)
         while not stop.is_set() and not worker.waits and (message := subscriber.receive()) is not None:
             worker.on_message(*message, time.monotonic())
+        worker.take_conflicts()
         worker.on_idle(time.monotonic())
     worker.close()
     engine = worker.engine
@@ -126,9 +136,11 @@ class SignatureWorker:
         membership: Membership | None,
         beat: Callable[[], None],
         settings: Settings | None = None,
+        conflicts: ConflictFeed | None = None,
         offer: Offer | None = None,
     ) -> None:
         self._listener = listener
+        self._conflicts = conflicts
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen, sources, self._on_finding, budget, settings)
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
@@ -190,6 +202,11 @@ class SignatureWorker:
             self.engine.counters["bad_bus_message"] += 1
             structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
 
+    def take_conflicts(self) -> None:
+        """Handle the conflicts that the cache has published."""
+        while self._conflicts is not None and (message := self._conflicts.subscriber.receive()) is not None:
+            self.on_message(*message, time.monotonic())
+
     def on_idle(self, now: float) -> None:
         """Note that nothing waits to be received."""
         if self._listener.idle(now):
@@ -226,9 +243,12 @@ class SignatureWorker:
         return Work(**self._counters, signatures=faults(**self.engine.by_signature))
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
-        self.turns.batch(topic, batch)
         self.received[topic] += len(batch.events)
-        self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
+        if topic == DNS_ANSWER_CONFLICT and self._conflicts is not None:
+            self.turns.lost[topic] += self._conflicts.missed(batch)
+        else:
+            self.turns.batch(topic, batch)
+            self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
         handled = self._handle(topic, batch, self._share_of(topic, batch, body, now))
         if handled < len(batch.events):
             self.engine.counters["skipped"] += len(batch.events) - handled
@@ -237,7 +257,10 @@ class SignatureWorker:
         """Return the actors whose events this worker handles, None for all; keep the batch for later owners."""
         if self._membership is None:
             return None
-        self._membership.receive(batch.start, batch.turn, now)
+        if topic != DNS_ANSWER_CONFLICT:
+            self._membership.receive(batch.start, batch.turn, now)
+        elif batch.start not in self._membership.owners.spans:
+            return None  # the cache is ahead: each worker that does not know the owner handles the event
         self.recent.add(Received(now, topic, batch.start, batch.turn, body))
         share = self._membership.owners.share(batch.start, batch.turn)
         return None if share.whole else ShareOfHost(share, batch.host)
@@ -275,6 +298,8 @@ class SignatureWorker:
         self._losses.note(self._all_losses(), now)
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
+            if self._conflicts is not None and DNS_ANSWER_CONFLICT in self._origins:
+                self._conflicts.complete((turn.start, turn.turn), self.take_conflicts)
             with lookups_after((turn.start, turn.turn)):
                 self.engine.on_signal(Signal(SOURCE_COMPLETE))
             self._deliver({"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters})

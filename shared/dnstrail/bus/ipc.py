@@ -52,6 +52,11 @@ def lookups_address(run_dir: Path) -> str:
     return f"{_SCHEME}{run_dir}/lookups.sock"
 
 
+def conflicts_address(lookups: str) -> str:
+    """Return the address at which the cache that serves these lookups publishes conflicts."""
+    return f"{_SCHEME}{socket_path(lookups).parent}/conflicts.sock"
+
+
 def findings_address(run_dir: Path) -> str:
     """Return the address that receives the findings of a run-dir."""
     return f"{_SCHEME}{run_dir}/findings.sock"
