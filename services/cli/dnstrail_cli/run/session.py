@@ -144,8 +144,9 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
             seconds = clock.monotonic() - began
             if not _catch_up(watch, launcher, reach, clock):
                 fault = "The end of the command was not seen: the probe captures no processes, or is behind."
+            reach.complete_names(watch.view.names_of)
         except DnstrailError as error:
-            fault = f"The capture ended before the command: {error}."
+            fault = f"The capture failed: {error}"
             seconds = _wait_alone(launcher, clock) - began
         last, lost = watch.view.last, watch.view.lost - lost
     coverage = coverage_of(first, last, launcher.cgroup, bus=lost, left_out=reach.left_out, fault=fault)
