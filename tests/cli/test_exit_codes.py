@@ -65,6 +65,12 @@ CASES = {
     "a cache in a folder that cannot be made": Case("cache --run-dir /proc/none", 4, "--run-dir"),
     "a probe in a folder that cannot be made": Case("probe --capture demo --run-dir /proc/none", 4, "--run-dir"),
     "a run in a folder that cannot be made": Case("--capture demo --run-dir /proc/none", 4, "--run-dir"),
+    "a report of an unknown form": Case("run --report x.txt -- true", 2, ".json"),
+    "a list that is missing": Case("run --allow /no/such -- true", 2, "/no/such"),
+    "a list that is none": Case("run --allow {folder} -- true", 2, "Is a directory"),
+    "a report that cannot be written": Case("run --report /no/such.json -- true", 2, "/no/such.json"),
+    "a run without a command": Case("run", 2, "COMMAND"),
+    "connections without a cache": Case("connections --run-dir {folder}", 3),
     "a run in a folder that is a file": Case("--capture demo --run-dir /etc/passwd", 4, "--run-dir"),
 }
 

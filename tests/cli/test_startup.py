@@ -41,7 +41,17 @@ def command(name: str) -> click.Command:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--version"], ["--help"], ["-h"], ["get", "--help"], ["trail", "-h"], ["replay", "-h"], ["stats", "-h"]],
+    [
+        ["--version"],
+        ["--help"],
+        ["-h"],
+        ["get", "--help"],
+        ["trail", "-h"],
+        ["run", "-h"],
+        ["connections", "-h"],
+        ["replay", "-h"],
+        ["stats", "-h"],
+    ],
 )
 def test_version_and_help_import_no_worker(arguments):
     """Version and help import neither a worker, nor the bus, nor the image."""
@@ -54,8 +64,8 @@ def test_version_and_help_import_no_worker(arguments):
 def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout
-    workers = ["probe", "cache", "signatures", "findings"]
-    assert ["get", "trail", "replay", "stats", "health", "dump", "load", "keys", *workers] == COMMANDS
+    lookups, workers = ["get", "trail", "connections"], ["probe", "cache", "signatures", "findings"]
+    assert [*lookups, "run", "replay", "stats", "health", "dump", "load", "keys", *workers] == COMMANDS
     for name in COMMANDS:
         assert f"  {name} " in shown
 

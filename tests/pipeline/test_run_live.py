@@ -213,6 +213,21 @@ def test_signals_reach_the_command(network, folder, watched):
     assert json.loads((folder / "r.json").read_text())["exit_code"] == 5
 
 
+def test_ctrl_c_ends_the_wait_for_all(network, folder, watched):
+    """An interrupt after the command has ended ends the wait for the processes that outlive it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    report = folder / "r.json"
+    run = (*RUN, "--report", "r.json", "--quiet", "--wait-for-all", "--", "sh", "-c", "sleep 60 & echo $! > begun")
+    env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(watched.folder)}
+    with subprocess.Popen(within(network, *run), cwd=folder, env=env) as process:
+        wait_until(lambda: (folder / "begun").exists() and (folder / "begun").read_text(), "the command")
+        sleeping = int((folder / "begun").read_text())
+        wait_until(lambda: report.read_text() or process.send_signal(signal.SIGINT), "the report")
+    assert process.returncode == 0
+    assert json.loads(report.read_text())["left"] == 1
+    os.kill(sleeping, signal.SIGKILL)
+
+
 def test_nothing_is_left_behind(network, folder, watched):
     """The cgroup is removed, also if a process outlives the command; the report counts that process."""
     run = (*RUN, "--report", "r.json", "--quiet", "--", "sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!")
@@ -220,4 +235,4 @@ def test_nothing_is_left_behind(network, folder, watched):
     os.kill(int(done.stdout), signal.SIGKILL)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "r.json").read_text())["left"] == 1
-    assert not [*Path(find_cgroup2()).glob("dnstrail-run-*")]
+    assert not [*Path(find_cgroup2()).glob("**/dnstrail-run-*")]

@@ -118,6 +118,27 @@ def test_connections_add_up_by_name_end_and_process(reach):
     assert (second.port, second.results) == (80, {"ECONNREFUSED": 1})
 
 
+def test_names_are_completed_at_the_end(reach):
+    """A connection whose name the cache did not know yet is named at the end, and added to its like."""
+    asks(reach, "one.example")
+    connects(reach)
+    connects(reach, socket=2, names=())
+    concludes(reach, 2)
+    connects(reach, "192.0.2.2", names=(), socket=3)
+    asked = []
+
+    def rank(connections):
+        asked.extend((one.address, one.socket) for one in connections)
+        return [["one.example"] if one.address == "192.0.2.1" else [] for one in connections]
+
+    reach.complete_names(rank)
+    assert asked == [("192.0.2.1", 2), ("192.0.2.2", 3)]
+    assert [(one.name, one.results) for one in reach.connections] == [
+        ("one.example", {"unknown": 1, "connected": 1}),
+        ("", {"unknown": 1}),
+    ]
+
+
 def test_only_a_name_that_the_command_asked_names_a_connection(reach):
     """The likeliest name that the command asked, in whatever order the events arrive, is the name of a connection."""
     connects(reach, names=("others.example", "alias.example", "one.example", "two.example"))

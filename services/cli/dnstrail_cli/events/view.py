@@ -18,6 +18,7 @@ from dnstrail.events import Event, topics_of
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
 from dnstrail.protocol.listener import Listener
+from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import derived_events
@@ -84,6 +85,16 @@ class EventView:
     def lost(self) -> int:
         """The number of events and ends of turns that the bus lost on the way to this process."""
         return self._turns.lost.total()
+
+    def names_of(self, connections: list[ConnectionTo]) -> list[list[str]]:
+        """Return the names of connections, [] where none is known, once the cache has applied the last turn.
+
+        Raises:
+            DataSourceError: no cache answers.
+        """
+        if self._dns is None or self.last is None:
+            return [[] for _ in connections]
+        return self._dns.rank(connections, after=[(self.last.start, self.last.turn)])
 
     def wait(self, timeout: float) -> None:
         """Wait until something arrives, for at most `timeout` seconds."""

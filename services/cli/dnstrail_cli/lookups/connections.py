@@ -44,7 +44,7 @@ def connections(
     cache: str | None,
     run_dir: Path,
 ) -> None:
-    """Show the open TCP connections, each with its process and its name.
+    """Show the open connections with their processes and names.
 
     The cache knows the connections that were made since it runs. Exit codes: 0 ok, 1 nothing is open of the process or
     container that was named, 3 no cache answers.

@@ -13,7 +13,7 @@ _PROCESSES = "cgroup.procs"
 
 
 class Cgroup:
-    """A cgroup below the root of the hierarchy, for one command."""
+    """A cgroup for one command, below the cgroup of this process, whose limits hold for the command as well."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,7 +32,7 @@ class Cgroup:
         return found
 
     def remove(self) -> None:
-        """Move the processes that are left to the root of the hierarchy, and remove the cgroup."""
+        """Move the processes that are left to the cgroup above, and remove the cgroup."""
         for pid in self.processes():
             with suppress(OSError):  # ended meanwhile
                 (self._path.parent / _PROCESSES).write_text(str(pid), encoding="ascii")
@@ -50,9 +50,18 @@ def make_cgroup(name: str) -> Cgroup:
     root = find_cgroup2()
     if root is None:
         raise SourceUnavailable("run", "no cgroup2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
-    path = Path(root) / name
+    path = _own_cgroup(Path(root)) / name
     try:
         path.mkdir()
     except OSError as error:
         raise SourceUnavailable("run", f"cannot make the cgroup {path}: {error.strerror}", "run it as root") from error
     return Cgroup(path)
+
+
+def _own_cgroup(root: Path) -> Path:
+    """Return the cgroup of this process; the root of the hierarchy if it is not visible here."""
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        if line.startswith("0::/"):
+            own = root / line.removeprefix("0::/")
+            return own if ".." not in own.parts and own.is_dir() else root
+    return root

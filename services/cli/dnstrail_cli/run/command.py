@@ -50,10 +50,11 @@ def run(
     run_dir: Path | None,
     options: CaptureOptions,
 ) -> None:
-    """Run a command, and report which names and addresses it and all that it starts reached.
+    """Run a command, and report which names it reached.
 
-    The command runs as the user who called sudo, and the exit code is its own; 10 if --allow or --fail-on object; 2, 3
-    or 4 as for all commands, if dnstrail itself fails. A running pipeline is used, else one is started.
+    The report contains the names and addresses that the command and all that it starts asked and reached. The command
+    runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
+    commands, if dnstrail itself fails. A running pipeline is used, else one is started.
     """
     from dnstrail_cli.run.session import Settings, run_session  # noqa: PLC0415 - imports what help does without
 

@@ -18,13 +18,20 @@ _OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # signals that the interpreter ig
 _OF_SUDO = ("SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND")
 
 
-def exec_command(command: Sequence[str], user: User | None, cgroup: Cgroup, ignored: set[signal.Signals]) -> NoReturn:
-    """Become the command: in its cgroup, as the user, with the signals that this process began with."""
+def exec_command(
+    command: Sequence[str],
+    user: User | None,
+    cgroup: Cgroup,
+    ignored: set[signal.Signals],
+    blocked: set[signal.Signals] | set[int],
+) -> NoReturn:
+    """Become the command: in its cgroup, as the user, with the signals that the launcher began with."""
     try:
         cgroup.add(os.getpid())
         for number in signal.Signals:
             if signal.getsignal(number) not in (signal.SIG_DFL, None) and number not in ignored:
                 signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         environment = dict(os.environ)
         if user is not None:
             become(user)
@@ -43,12 +50,17 @@ def ignored_signals() -> set[signal.Signals]:
 
 def become(user: User) -> None:
     """Become a user with its own groups."""
-    try:
-        os.initgroups(pwd.getpwuid(user.uid).pw_name, user.gid)
-    except KeyError:  # an id without an entry
-        os.setgroups([user.gid])
+    os.setgroups(groups_of(user))
     os.setgid(user.gid)
     os.setuid(user.uid)
+
+
+def groups_of(user: User) -> list[int]:
+    """Return the groups of a user."""
+    try:
+        return os.getgrouplist(pwd.getpwuid(user.uid).pw_name, user.gid)
+    except KeyError:  # an id without an entry
+        return [user.gid]
 
 
 def environment_of(user: User, environment: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import msgspec
 
 from dnstrail.errors import SettingsError
 from dnstrail.users import User
+from dnstrail_cli.run.command_process import groups_of
 from dnstrail_cli.run.html_page import html_of
 from dnstrail_cli.run.markdown import markdown_of
 from dnstrail_cli.run.report import Report
@@ -44,7 +45,7 @@ def as_user(user: User | None) -> Iterator[None]:
         yield
         return
     groups = os.getgroups()
-    os.setgroups([user.gid])
+    os.setgroups(groups_of(user))
     os.setegid(user.gid)
     os.seteuid(user.uid)
     try:

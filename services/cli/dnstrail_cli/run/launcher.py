@@ -21,8 +21,9 @@ from dnstrail_cli.run.cgroup import Cgroup, make_cgroup
 from dnstrail_cli.run.command_process import exec_command, ignored_signals
 
 GO = b"\0"
+_KILLED = 128  # is added to a signal to make an exit code, as a shell does
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
-_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # the terminal sends them to the command itself
+_PASSED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)  # the launcher itself ignores them
 
 
 class Launcher:
@@ -53,14 +54,23 @@ class Launcher:
         while not self.cgroup and not self.done:
             self._read()
 
+    @property
+    def is_running(self) -> bool:
+        """True while the command runs, as far as it is known."""
+        return self.pid != 0 and self.code is None
+
     def go(self) -> None:
         """Start the command."""
         self.order(GO)
 
     def order(self, order: bytes) -> None:
-        """Send `GO`, or a signal as one byte, which the command then receives."""
-        with suppress(BrokenPipeError):  # the command has ended
-            os.write(self._orders, order)
+        """Send `GO`, or a signal as one byte.
+
+        The command receives the signal. Before its start and after its end, the signal ends the launcher instead.
+        """
+        if self._orders >= 0:
+            with suppress(BrokenPipeError):  # the launcher has ended
+                os.write(self._orders, order)
 
     def take(self) -> None:
         """Take the reports that have arrived."""
@@ -73,7 +83,8 @@ class Launcher:
 
     def close(self) -> None:
         """Wait for the end of the launcher; without `GO` it ends without the command."""
-        os.close(self._orders)
+        orders, self._orders = self._orders, -1
+        os.close(orders)
         os.close(self._reports)
         os.waitpid(self._process, 0)
 
@@ -125,6 +136,9 @@ class _Launched:
 
     def run(self) -> int:
         """Do the whole work; return an exit code."""
+        ignored = ignored_signals()
+        for number in _PASSED:
+            signal.signal(number, signal.SIG_IGN)
         try:
             cgroup = make_cgroup(f"dnstrail-run-{os.getpid()}")
         except SourceUnavailable as error:
@@ -132,22 +146,23 @@ class _Launched:
             return 1
         self._report(cgroup=cgroup.id)
         try:
-            if os.read(self._orders, 1) == GO:
-                self._run_command(cgroup)
+            order = os.read(self._orders, 1)
+            if order == GO:
+                self._run_command(cgroup, ignored)
+            elif order:
+                self._report(code=_KILLED + order[0])
         finally:
             cgroup.remove()
         return 0
 
-    def _run_command(self, cgroup: Cgroup) -> None:
-        ignored = ignored_signals()
-        for number in (*_OF_TERMINAL, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+    def _run_command(self, cgroup: Cgroup, ignored: set[signal.Signals]) -> None:
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED)  # until the command can receive them
         pid = os.fork()
         if pid == 0:
-            exec_command(self._command, self._user, cgroup, ignored)
+            exec_command(self._command, self._user, cgroup, ignored, blocked)
         self._report(pid=pid)
         self._report(code=self._wait(pid))
-        while self._wait_for_all and cgroup.processes() and not self._ordered(_LOOKS, 0):
+        while self._wait_for_all and cgroup.processes() and not select.select([self._orders], [], [], _LOOKS)[0]:
             pass
         self._report(left=len(cgroup.processes()))
 
@@ -156,20 +171,18 @@ class _Launched:
         end = os.pidfd_open(pid)
         listening = [end, self._orders]
         while end not in (ready := select.select(listening, [], [])[0]):
-            if self._orders in ready and self._ordered(0, pid):
+            if self._orders in ready and not self._pass_on(pid):
                 listening = [end]  # nobody is left to order anything
         os.close(end)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return status if status >= 0 else 128 - status
+        return status if status >= 0 else _KILLED - status
 
-    def _ordered(self, timeout: float, pid: int) -> bool:
-        """Pass on the signals that arrive; return whether the other end was closed."""
-        if not select.select([self._orders], [], [], timeout)[0]:
-            return False
+    def _pass_on(self, pid: int) -> bool:
+        """Pass on the signals that have arrived; return False if the other end was closed."""
         orders = os.read(self._orders, 64)
-        for number in orders if pid else b"":
+        for number in orders:
             os.kill(pid, number)
-        return not orders
+        return bool(orders)
 
     def _report(self, **fields: object) -> None:
         with suppress(BrokenPipeError):  # the other end has ended; the command goes on

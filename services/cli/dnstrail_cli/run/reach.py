@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sized
+from collections.abc import Callable, Collection, Sized
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from dnstrail.captured import CLIENT, FORWARDER, Flow, Process
-from dnstrail.connection_names import DST_DNS
+from dnstrail.connection_names import DST_DNS, connection_to
 from dnstrail.events import (
     GETADDRINFO,
     NET_PACKET_DNS,
@@ -20,6 +20,7 @@ from dnstrail.events import (
     Event,
     Question,
 )
+from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail_cli.events.sightings import Item
 from dnstrail_cli.run.report import (
     ANSWERED,
@@ -45,6 +46,7 @@ TOPICS = (
 )
 MOST = 20_000  # names, connections and servers, each
 OTHERS = 8  # further names of one address
+_AT_ONCE = 64  # connections in one lookup
 _CANDIDATES = 64  # names of a connection among which the command has asked one
 UNKNOWN = "unknown"
 _RESPONSE, _RCODE = 0x80, 0x0F
@@ -87,6 +89,7 @@ class Reach:
         self._processes: set[int] = set()
         self._names: dict[str, _Asked] = {}
         self._connections: dict[_Connection, Counter[str]] = {}
+        self._requests: dict[_Connection, ConnectionTo] = {}
         self._sockets: dict[int, _Connection] = {}
         self._servers: dict[tuple[str, int, Program], int] = {}
 
@@ -139,6 +142,16 @@ class Reach:
         """The servers that were asked, and are none of the configured resolvers."""
         return [DnsServer(address, port, count, program) for (address, port, program), count in self._servers.items()]
 
+    def complete_names(self, rank: Callable[[list[ConnectionTo]], list[list[str]]]) -> None:
+        """Ask again for the names of the connections without one: the cache may have been behind at their events."""
+        unnamed = [one for one in self._requests if self._names.keys().isdisjoint(one.names)]
+        for first in range(0, len(unnamed), _AT_ONCE):
+            some = unnamed[first : first + _AT_ONCE]
+            for reached, names in zip(some, rank([self._requests[one] for one in some]), strict=True):
+                named = reached._replace(names=tuple(names[:_CANDIDATES]))
+                results = self._connections.pop(reached)
+                self._connections[named] = self._connections.get(named, Counter()) + results
+
     def _dns(self, event: Event) -> None:
         payload, flow, question = event.captured.payload, event.captured.flow, event.question
         if question is not None and GETADDRINFO in event.captured.args:
@@ -184,11 +197,11 @@ class Reach:
             if not self._has_room(self._connections):
                 return
             self._connections[reached] = Counter()
+            if (to := connection_to(event)) is not None:
+                self._requests[reached] = to
+        self._connections[reached][UNKNOWN] += 1
         if event.event_name == NET_TCP_CONNECT:
-            self._connections[reached][UNKNOWN] += 1
             self._sockets[flow.socket] = reached
-        else:
-            self._connections[reached][""] += 1
 
     def _result(self, event: Event) -> None:
         flow = event.captured.flow

@@ -36,7 +36,7 @@ class ReachedAddress(msgspec.Struct, frozen=True):
     """Connections of one process to one address and port under one name.
 
     `name` is the likeliest name, "" if none is known, and `others` the further names of the address. `results` counts
-    the outcomes: "connected", the name of an error, or "unknown". A connected UDP socket has no outcome.
+    the outcomes: "connected", the name of an error, or "unknown", which the outcome of a UDP socket always is.
     """
 
     name: str

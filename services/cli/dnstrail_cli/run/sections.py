@@ -50,7 +50,7 @@ def _names(report: Report) -> list[Sequence[str]]:
 
 
 def _reached(one: ReachedAddress) -> Sequence[str]:
-    results = ", ".join(f"{name} {count}x" if count > 1 else name for name, count in one.results.items() if name)
+    results = ", ".join(f"{name} {count}x" if count > 1 else name for name, count in one.results.items())
     end = f"{bracketed(one.address)}:{one.port}"
     return one.name or NO_NAME, end, one.transport, results, _program(one.program)
 

@@ -88,10 +88,10 @@ def run_session(settings: Settings) -> int:
     _load_forms()
     user = caller_of_sudo() if os.geteuid() == 0 else None
     launcher = launch(settings.command, user, wait_for_all=settings.wait_for_all)
+    _pass_on_signals(launcher)
     try:
         launcher.wait_for_cgroup()
-        with _signals(launcher):
-            report = _watched(settings, launcher, clock)
+        report = _watched(settings, launcher, clock)
     finally:
         launcher.close()
     report = _judged(report, settings, files.allowed)
@@ -116,20 +116,15 @@ def _load_forms() -> None:
     show_report(nothing, Console(file=StringIO(), markup=False, highlight=False, emoji=False))
 
 
-@contextmanager
-def _signals(launcher: Launcher) -> Iterator[None]:
-    """Pass signals on to the command. The terminal sends its signals to the command itself."""
+def _pass_on_signals(launcher: Launcher) -> None:
+    """Pass signals on to the command. While it runs, the terminal sends its signals to the command itself."""
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        launcher.order(bytes([number]))
+        if number not in _OF_TERMINAL or not launcher.is_running:
+            launcher.order(bytes([number]))
 
-    before = {number: signal.signal(number, forward) for number in _FORWARDED}
-    before |= {number: signal.signal(number, signal.SIG_IGN) for number in _OF_TERMINAL}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (*_FORWARDED, *_OF_TERMINAL):
+        signal.signal(number, forward)
 
 
 def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
@@ -149,8 +144,9 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
             seconds = clock.monotonic() - began
             if not _catch_up(watch, launcher, reach, clock):
                 fault = "The end of the command was not seen: the probe captures no processes, or is behind."
+            reach.complete_names(watch.view.names_of)
         except DnstrailError as error:
-            fault = f"The capture ended before the command: {error}."
+            fault = f"The capture failed: {error}"
             seconds = _wait_alone(launcher, clock) - began
         last, lost = watch.view.last, watch.view.lost - lost
     coverage = coverage_of(first, last, launcher.cgroup, bus=lost, left_out=reach.left_out, fault=fault)
