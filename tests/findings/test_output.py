@@ -128,7 +128,7 @@ def test_what_cannot_be_written_at_the_end_is_counted(script) -> None:
     made = Output("test", Numbered(), script)
     made.start()
     add(made, 5)
-    wait_until(lambda: made.counters["failures"] == 1, "the first failure")
+    wait_until(lambda: made.counters["failures"], "a failure")
     made.close()
     assert (made.counters["unsent"], made.lost) == (5, 5)
 
@@ -146,10 +146,12 @@ def test_a_writer_that_hangs_does_not_hold_the_end(script) -> None:
 
 
 def test_a_receiver_that_left_ends_the_output(script, started) -> None:
-    """An output whose receiver wants no more says so."""
+    """An output whose receiver wants no more says so, and later findings are refused."""
     script.fault = EndedError()
     add(started, 1)
     wait_until(lambda: started.ended, "the end")
+    add(started, 2)
+    assert started.counters["refused"] == 2
 
 
 def test_a_fault_of_a_writer_is_not_silent(script, started) -> None:

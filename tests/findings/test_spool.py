@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from builders.findings import finding_of
 from builders.writers import Numbered, Script
@@ -126,9 +127,11 @@ def test_a_full_disk_holds_one_batch(folder, monkeypatch) -> None:
     """A batch that cannot be written waits in memory, leaves no file behind, and comes after the older ones."""
     spool, counters = opened(folder)
     spool.add([b"a"])
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         spool.add([b"b", b"c"])
+    assert [line["event"] for line in logs] == ["spool_failed"]
+    assert counters["failures"] == 1
     assert (counters["spool_failed"], spool.has_room, spool.at_risk, len(spool)) == (1, False, 2, 3)
     assert [path.suffix for path in folder.iterdir() if path.name != "lock"] == [".lines"]
     spool.done()
@@ -157,7 +160,7 @@ def test_a_full_disk_leaves_no_part_of_a_batch(folder) -> None:
     """A batch that the disk does not take is held in memory, and its file is removed; a later batch is written."""
     program = [sys.executable, "-c", textwrap.dedent(FULL), str(folder)]
     done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=30)
-    assert json.loads(done.stdout) == [[200], 1, 1]
+    assert json.loads(done.stdout.splitlines()[-1]) == [[200], 1, 1]
     assert [path.read_bytes() for path in folder.iterdir() if path.name != "lock"] == [b"short\n"]
 
 

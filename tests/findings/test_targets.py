@@ -100,6 +100,12 @@ def test_the_outputs_are_bounded() -> None:
         make_outputs([parse_target("stdout")] * (MOST_OUTPUTS + 1))
 
 
+def test_a_file_has_one_output() -> None:
+    """Two outputs would rotate one file under each other."""
+    with pytest.raises(SettingsError, match="one file"):
+        make_outputs([parse_target("file:x,size=1"), parse_target("file:x,format=ecs")])
+
+
 @pytest.mark.parametrize(("place", "whole"), [("udp://127.0.0.1:514", False), ("tcp://127.0.0.1:514", True)])
 def test_a_long_finding_is_text_in_a_datagram(place: str, whole: bool) -> None:
     """A finding that is too long for a datagram is sent as the line for people, and no stranger can suppress it."""

@@ -79,7 +79,7 @@ class Explainer:
             return None
         rest = 0.0
         try:
-            found = self._ask(self._lookups, finding, key, mark)
+            found = _ask(self._lookups, finding, key, mark)
             return _likeliest(key, msgspec.convert(found, _Trails))
         except DataNotFound:
             return None
@@ -92,17 +92,17 @@ class Explainer:
             took = ended - began
             self._quiet_until = ended + max(rest, _TIMES * took if took > SLOW else 0.0)
 
-    @staticmethod
-    def _ask(lookups: Lookups, finding: Finding, key: str, mark: Mark) -> Any:
-        return lookups.ask(
-            "trail",
-            after=[(mark.start, mark.turn)],
-            patience=PATIENCE,
-            key=key,
-            event=(mark.start, mark.time),
-            limit=MOST_PATHS,
-            **_connection(finding),
-        )
+
+def _ask(lookups: Lookups, finding: Finding, key: str, mark: Mark) -> Any:
+    return lookups.ask(
+        "trail",
+        after=[(mark.start, mark.turn)],
+        patience=PATIENCE,
+        key=key,
+        event=(mark.start, mark.time),
+        limit=MOST_PATHS,
+        **_connection(finding),
+    )
 
 
 def _key(cause: Cause) -> str:

@@ -73,11 +73,10 @@ class Shape(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True)
 class Finding:
-    """A finding: `map` is what arrived, `shape` its typed values, and `size` the bytes in which it arrived."""
+    """A finding: `map` is what arrived, `shape` its typed values, and `explained` what the worker adds."""
 
     map: dict[str, Any]
     shape: Shape
-    size: int
     explained: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -137,7 +136,7 @@ def read_finding(body: bytes) -> Finding | None:
             return None
         if len(body) > LONG:
             _shorten(found)
-        return Finding(found, msgspec.convert(found, Shape), len(body))
+        return Finding(found, msgspec.convert(found, Shape))
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise BadMessage(f"no finding: {error}") from error
 

@@ -25,7 +25,8 @@ class Output:
     """One output. No receiver delays the worker: a finding that finds no room is lost, and counted.
 
     `counters` counts findings `written`, and those lost, by reason (LOSSES); and `failures` of the writer, after which
-    the same lines are tried again. `on_end` is called when the receiver wants no more.
+    the same lines are tried again. `ended` is true once the receiver wants no more. `error` is the fault of dnstrail
+    that ended the thread.
     """
 
     def __init__(
@@ -70,6 +71,9 @@ class Output:
 
     def add(self, finding: Finding) -> None:
         """Take a finding, or count it as lost."""
+        if self.ended:
+            self.counters["refused"] += 1
+            return
         try:
             line = self._encode(finding)
         except Exception as error:  # noqa: BLE001 - no finding of a stranger ends the worker

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from dnstrail.errors import SettingsError
 
 _NAME = re.compile(r"(\d{16})-(\d{1,6})\.lines", re.ASCII)
@@ -29,8 +31,8 @@ class Spool:
     """Batches of lines in files, the oldest first; a file appears whole, under its name.
 
     Beyond `most_bytes` or MOST_FILES the oldest batch is removed: `spool_full` counts its lines. A batch that cannot be
-    written is held in memory, and there is no room until it is done: `spool_failed` counts these batches. `spool_lost`
-    counts lines that somebody else removed from the spool.
+    written is held in memory, and there is no room until it is done: `spool_failed` counts these batches, and
+    `failures`, too. `spool_lost` counts lines that somebody else removed from the spool.
     """
 
     def __init__(self, folder: Path, most_bytes: int, counters: Counter[str]) -> None:
@@ -39,6 +41,7 @@ class Spool:
         self._counters = counters
         self._held: Sequence[bytes] = ()
         self._read: Sequence[bytes] = ()  # the oldest batch, once it is read
+        self._fails = False
         self._lock = _own(folder)
         self._batches = _scan(folder)
         self._bytes = sum(batch.size for batch in self._batches)
@@ -65,9 +68,11 @@ class Spool:
             self._counters["spool_full"] += self._remove_first().lines
         try:
             self._append(_Batch(self._write(content, len(lines)), len(lines), len(content)))
-        except OSError:
-            self._counters["spool_failed"] += 1
+        except OSError as error:
+            self._fail(error)
             self._held = lines
+        else:
+            self._fails = False
 
     def first(self) -> Sequence[bytes]:
         """Return the oldest batch that can be read."""
@@ -89,6 +94,13 @@ class Spool:
     def close(self) -> None:
         """Let another process use the folder."""
         os.close(self._lock)
+
+    def _fail(self, error: OSError) -> None:
+        if not self._fails:
+            structlog.get_logger().warning("spool_failed", folder=str(self._folder), error=str(error))
+        self._fails = True
+        self._counters["spool_failed"] += 1
+        self._counters["failures"] += 1
 
     def _append(self, batch: _Batch) -> None:
         self._batches.append(batch)

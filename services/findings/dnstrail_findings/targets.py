@@ -86,11 +86,14 @@ def make_outputs(targets: Iterable[Target]) -> list[Output]:
 
     Raises:
         BusError: An address cannot be bound.
-        SettingsError: A spool cannot be used, or there are too many outputs.
+        SettingsError: A spool cannot be used, two outputs have one file, or there are too many outputs.
     """
     asked = [*targets]
     if len(asked) > MOST_OUTPUTS:
         raise SettingsError(f"--to: {len(asked)} outputs are too many; {MOST_OUTPUTS} at most")
+    files = Counter(target.place for target in asked if target.kind == "file")
+    if files and max(files.values()) > 1:
+        raise SettingsError("--to: two outputs write to one file")
     kinds: Counter[str] = Counter()
     outputs = []
     for target in asked:
