@@ -23,7 +23,10 @@ A signature that is off runs only where a user names it: `dnstrail signatures --
 the all-in-one run. Severity is tracee's: 0 (information) to 3 (high).
 
 A *program* is an executable of a host or container: all its processes together. Without a process, as in a capture
-file, it is the address of the client. dnstrail sends no query of its own: a detection knows only captured traffic.
+file, it is the address of the client. In a [group](signatures.md#groups) of workers, each of them counts the processes
+that it owns: those of one program on a host can have several owners.
+
+dnstrail sends no query of its own: a detection knows only captured traffic.
 
 `make detections` passes a corpus of captures through all of them. It prints the findings beside the expected ones, and
 the false positives for an hour of ordinary traffic. It fails where they differ.

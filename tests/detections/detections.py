@@ -80,7 +80,7 @@ def show_ordinary(found: dict[str, DetectionRun], classes: list[type[Signature]]
         explained = sum(count for capture, count in by_capture.items() if (name, capture) in EXPLAINED)
         wrong += 0 if name in INFORMATION else fired - explained
         state = "on" if is_on(cls) else "off"
-        table.add_row(name, state, str(fired), str(explained), f"{(fired - explained) / hours:.1f}")
+        table.add_row(name, state, str(fired), str(explained), f"{(fired - explained) / (hours or 1):.1f}")
     Console(width=160).print(table)
     for (name, capture), reason in EXPLAINED.items():
         print(f"{name} on {capture}: {reason}")

@@ -44,9 +44,19 @@ def test_many_long_names_below_one_domain_are_a_tunnel():
         (LONG * 3, 13.0),
         ([f"{place:052x}.t{place}.com" for place in range(60)], 1.0),
         ([f"{place:052x}.avts.mcafee.com" for place in range(60)], 1.0),
+        ([f"shop{place}.example.com.a-namespace-with-a-long-name.svc.cluster.local" for place in range(60)], 1.0),
         ([".".join(f"{place:032x}") + ".ip6.arpa PTR" for place in range(60)], 1.0),
     ],
-    ids=["too few", "too short", "too few distinct", "too slow", "many domains", "a known service", "reverse names"],
+    ids=[
+        "too few",
+        "too short",
+        "too few distinct",
+        "too slow",
+        "many domains",
+        "a known service",
+        "a cluster",
+        "reverse names",
+    ],
 )
 def test_other_long_names_are_no_tunnel(names, each):
     """Few, short, repeated or slow names, those of many domains, known services and reverse names are silent."""

@@ -40,7 +40,7 @@ class DnsGeneratedNameSettings(msgspec.Struct, frozen=True, forbid_unknown_field
 
 
 class Resolved(msgspec.Struct, frozen=True):
-    """A domain like those that do not exist, the length of the burst before it, and the time of its answer."""
+    """A domain that exists, the like ones before it that do not, and the time of its answer."""
 
     domain: str
     missing: tuple[str, ...]

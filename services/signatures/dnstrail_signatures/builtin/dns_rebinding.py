@@ -4,7 +4,7 @@ Sees: a public name that changes to an address of the host or of the site, follo
 Cannot see: an inner address without a public one before it, and a connection by another program than the one that
 asked.
 False positives: names with both kinds of addresses on purpose (split horizon, VPN).
-MITRE: T1090.
+MITRE: T1189.
 Settings: the inner answer comes within `seconds` of the public one, with a TTL of at most `ttl` seconds, and the
 connection within `seconds` of it; `subjects` bounds the state.
 """
@@ -63,9 +63,9 @@ class DnsRebinding(StatefulSignature):
         properties={
             "Severity": 3,
             "Category": "initial-access",
-            "Technique": "Proxy",
-            "id": "attack-pattern--731f4f55-b6d0-41d1-a7a9-072a66389aea",
-            "external_id": "T1090",
+            "Technique": "Drive-by Compromise",
+            "id": "attack-pattern--d742a578-d70e-4d0e-96a6-02a9c30204e6",
+            "external_id": "T1189",
         },
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (

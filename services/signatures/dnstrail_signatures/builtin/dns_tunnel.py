@@ -4,7 +4,7 @@ Sees: tunnels of any tool and record type, while data flows upwards (iodine, dns
 Cannot see: slow tunnels (fewer queries within the time), short names, data that flows downwards alone, queries through
 encrypted DNS, and a source that captures answers alone.
 False positives: reputation services that ask by long names (`known` leaves the usual ones out), content networks and
-telemetry with generated names.
+telemetry with generated names, and long names of services below an inner domain (that of Kubernetes is left out).
 MITRE: T1071.004.
 Settings: `queries` of at least `octets` octets below the registered domain, `distinct` of them distinct, within
 `seconds`; reported again after `quiet` seconds; `known` registered domains are left out; `subjects` bounds the state.
@@ -36,7 +36,15 @@ class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     seconds: float = 300.0
     quiet: float = 3600.0
     subjects: int = 4096
-    known: tuple[str, ...] = ("mcafee.com", "sophosxl.net", "spamhaus.org", "e5.sk", "avast.com", "trendmicro.com")
+    known: tuple[str, ...] = (
+        "avast.com",
+        "cluster.local",
+        "e5.sk",
+        "mcafee.com",
+        "sophosxl.net",
+        "spamhaus.org",
+        "trendmicro.com",
+    )
 
 
 class DnsTunnel(StatefulSignature):
