@@ -55,7 +55,7 @@ def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout
     lookups, workers = ["get", "trail", "replay", "stats", "health", "dump", "load"], ["probe", "cache", "signatures"]
-    assert COMMANDS == [*lookups, "keys", *workers]
+    assert [*lookups, "keys", *workers] == COMMANDS
     for name in COMMANDS:
         assert f"  {name} " in shown
 
