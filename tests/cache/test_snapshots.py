@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import resource
+from itertools import chain
 
 import pytest
 from structlog.testing import capture_logs
 
 from dnstrail.image import Bounds, Image
+from dnstrail.image.saved import saved_records
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail_cache import snapshots
 from dnstrail_cache.feeder import Feeder
@@ -93,6 +95,22 @@ def test_lookups_of_the_time_before_have_no_history(path, clock):
     assert new.image.get("a.com", now=new.now, at=new.moment(clock.wall() - 10)).history is False
     clock.advance(1)
     assert new.image.get("a.com", now=new.now, at=new.moment(clock.wall())).history is True
+
+
+def test_a_snapshot_leaves_out_what_came_after_its_position(path, clock):
+    """Answers that arrive while a snapshot is written are not saved: the probe replays them, and none counts twice."""
+    state = new_state(clock)
+    hear(state, 0, "a.com", "b.com")
+    pieces = snapshots.pieces_of(state)
+    first = next(pieces)
+    hear(state, 1, "a.com", "new.com")
+    assert snapshots.save(path, chain([first], pieces)) == ""
+    new = restarted(path, clock)
+    assert new.follower.positions()["s"].ended == 0
+    assert [bool(found(new, name)) for name in ("a.com", "b.com", "new.com")] == [True, True, False]
+    hear(new, 1, "a.com", "new.com")
+    counts = [sum(len(one.answers) for one in saved_records(new.image, name, 0)) for name in ("a.com", "new.com")]
+    assert counts == [2, 1]
 
 
 def test_events_that_the_restart_missed_are_counted(path, clock):

@@ -12,10 +12,11 @@ import pytest
 from builders.dns_builders import response_to, t
 from dnstrail.image import Circumstances, Image
 from dnstrail.image.saved import saved_records
+from dnstrail.protocol.turn_follower import Position
 from dnstrail_cache.state_file import MAGIC, MOST_BYTES, Header, StateRefused, StateWriter, blocks_of, read_state
 from live.workers import short_folder
 
-HEADER = Header(5, {"start": {"net_packet_dns": 7}})
+HEADER = Header(5, {"start": Position(3, {"net_packet_dns": 2}, {"net_packet_dns": 7})})
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ BODIES = {
     "a record that contradicts itself": MAGIC
     + block(1, {})
     + block(2, [{**msgspec.to_builtins(records(1)[0]), "answers": []}]),
-    "counts of another type": MAGIC + block(1, {"counts": {"s": {"x": -1}}}),
+    "positions of another type": MAGIC + block(1, {"positions": {"s": {"ended": -1, "next": {}, "before": {}}}}),
     "deep nesting": MAGIC + struct.pack("!BII", 1, 100000, zlib.crc32(b"\x91" * 100000)) + b"\x91" * 100000,
     "a list of four billion records": MAGIC
     + block(1, {})

@@ -34,6 +34,7 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
+from dnstrail.protocol.replays import replay_address
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
 from dnstrail_cache.state import CacheState
@@ -98,7 +99,9 @@ def command(
     bus = ZmqBus(keys)
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         server = bus.server(*serve)
-        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], TOPICS)
+        probes = subscribe or (events_address(run_dir),)
+        subscriber = bus.subscriber(probes, TOPICS)
+        replays = [] if state is None else [bus.requester(replay_address(address)) for address in probes]
         bounds = Bounds(
             size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
         )
@@ -115,6 +118,7 @@ def command(
             beat=watched.beat,
             observe=partial(observer, watched.observe),
             state_file=None if state is None else state.absolute(),
+            replays=replays,
         )
 
 

@@ -67,6 +67,11 @@ class Feeder:
         state.image.sweep(_SWEPT_AT_ONCE)
         return more
 
+    def complete(self) -> None:
+        """Apply the rest of the batch at hand: the positions of the follower count it already."""
+        for _ in self._applying:
+            pass
+
     def _apply_next(self) -> bool:
         """Apply the next events of the batch at hand, or else the next message; return False if there is none."""
         try:

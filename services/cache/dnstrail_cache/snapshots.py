@@ -9,7 +9,7 @@ from queue import Empty, Full, Queue
 
 import structlog
 
-from dnstrail.image.saved import SavedRecord, restore, saved_records
+from dnstrail.image.saved import SavedRecord, restore, saved_records, without_later
 from dnstrail_cache.state import CacheState
 from dnstrail_cache.state_file import Header, StateRefused, StateWriter, blocks_of, read_state
 
@@ -24,7 +24,7 @@ class Snapshots:
     """The saved state of a cache of live probes, in a file.
 
     The main loop encodes a few records in each step, and a thread writes them: no disk delays the loop. A root that
-    changes meanwhile is saved as it is when its turn comes: each answer stands by itself. `counters` of the state count
+    changes meanwhile is saved without its new answers, if it has few of them. `counters` of the state count
     `state_saved` and `state_failed`.
     """
 
@@ -50,10 +50,16 @@ class Snapshots:
             roots = len(self._state.image)
             structlog.get_logger().info("state_restored", records=len(records) - expired, expired=expired, roots=roots)
 
+    @property
+    def begins(self) -> bool:
+        """Whether the next step begins a snapshot."""
+        due = self._writer is None and self._state.live
+        return due and self._state.clock.monotonic() >= self._due
+
     def step(self) -> None:
         """Encode some records if a snapshot is due or has begun."""
         if self._writer is None:
-            if self._state.live and self._state.clock.monotonic() >= self._due:
+            if self.begins:
                 self._due = self._state.clock.monotonic() + EVERY
                 self._pieces, self._writer = pieces_of(self._state), _Writer(self._path)
             return
@@ -93,26 +99,35 @@ def pieces_of(state: CacheState) -> Iterator[bytes]:
     """Return the bytes of a file of the present state, in pieces, each made when it is asked for."""
     difference = state.stream.difference()
     forgotten = state.image.forgotten
-    header = Header(None if forgotten is None else forgotten + difference, state.follower.counts())
-    return blocks_of(header, _records(state, [*state.image.store.places.roots], difference))
+    header = Header(None if forgotten is None else forgotten + difference, state.follower.positions())
+    records = _records(state, [*state.image.store.places.roots], difference, state.image.store.answers)
+    return blocks_of(header, records)
 
 
 def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> int:
     """Restore a saved state, and return how many records have expired.
 
     The cache counts as live from now on, since only live probes have a state. It knows nothing of the time for which it
-    did not run: lookups of the past have `history` false, all parties are in doubt, and what the probes have published
-    meanwhile is counted as lost.
+    did not run: lookups of the past have `history` false, and all parties are in doubt. Events that the probes have
+    published meanwhile are counted as lost, unless they are replayed.
     """
-    state.restored = True
+    begin_live(state)
     now, difference = state.stream.now(), state.stream.difference()
-    state.image.live = True
-    state.image.advance(now)
     expired = restore(state.image, records, -difference)
-    state.image.forget(now if header.forgotten is None else max(now, header.forgotten - difference))
-    state.image.gap(now)
-    state.follower.resume(header.counts)
+    if header.forgotten is not None:
+        state.image.forget(max(now, header.forgotten - difference))
+    state.follower.resume(header.positions)
     return expired
+
+
+def begin_live(state: CacheState) -> None:
+    """Note that the stream is live, before anything of it is applied: the image knows nothing from before this time."""
+    if not state.live:
+        state.begun = state.image.live = True
+        now = state.stream.now()
+        state.image.advance(now)
+        state.image.forget(now)
+        state.image.gap(now)
 
 
 def save(path: Path, pieces: Iterable[bytes], ending: str = "new") -> str:
@@ -130,9 +145,10 @@ def save(path: Path, pieces: Iterable[bytes], ending: str = "new") -> str:
     return ""
 
 
-def _records(state: CacheState, roots: list[str], difference: int) -> Iterator[SavedRecord]:
+def _records(state: CacheState, roots: list[str], difference: int, last: int) -> Iterator[SavedRecord]:
+    """Yield the records of roots, without the answers after the last one of the header: a probe replays them."""
     for root in roots:
-        yield from saved_records(state.image, root, difference)
+        yield from without_later(saved_records(state.image, root, difference), last)
 
 
 class _Writer:

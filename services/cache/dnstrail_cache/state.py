@@ -30,8 +30,8 @@ class CacheState:
     turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
     `turn_times` holds the arrival times of the turns of each probe. `applied` counts events by name. `stream` is the
     clock of a live stream. `groups` holds the memberships of signature workers. `answering` contains the times from a
-    request to its reply, by operation. `restored` is true for a cache that goes on from a file of state. `dumps` holds
-    the dumps that go on.
+    request to its reply, by operation. `begun` is true for a cache that goes on from a file of state, or catches up
+    with a live probe. `dumps` holds the dumps that go on.
     """
 
     image: Image
@@ -43,7 +43,7 @@ class CacheState:
     counters: Counter[str] = field(default_factory=Counter)
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
     dumps: Dumps = field(default_factory=Dumps)
-    restored: bool = False
+    begun: bool = False
     applied: Counter[str] = field(default_factory=Counter)
     answering: dict[str, Histogram] = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class CacheState:
     @property
     def live(self) -> bool:
         """True if one of the probes captures live traffic, or did so before a restart."""
-        return self.restored or self.follower.live
+        return self.begun or self.follower.live
 
     @property
     def now(self) -> int:

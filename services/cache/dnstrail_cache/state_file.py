@@ -21,6 +21,7 @@ from dnstrail.bus.trust import distrust, trusted_users
 from dnstrail.errors import DnstrailError
 from dnstrail.image.saved import SavedRecord
 from dnstrail.protocol.batches import Count
+from dnstrail.protocol.turn_follower import Position
 
 MAGIC = b"dnstrail state 1\n"
 MOST_BYTES = 256 << 20  # of a file
@@ -44,11 +45,11 @@ class StateRefused(DnstrailError):
 class Header(msgspec.Struct, frozen=True):
     """The knowledge of a cache beside its records.
 
-    `forgotten` is in wall time (ns). `counts` are the events of each start of a probe, by topic.
+    `forgotten` is in wall time (ns). `positions` states how far each start of a probe was received.
     """
 
     forgotten: int | None = None
-    counts: dict[str, dict[str, Count]] = {}
+    positions: dict[str, Position] = {}
 
 
 class End(msgspec.Struct, frozen=True):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
 
-from dnstrail.bus import Bus, Publisher, Pusher, ServedRequest, Server, Subscriber
+from dnstrail.bus import Bus, Publisher, Pusher, Requester, ServedRequest, Server, Subscriber
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
+from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.catch_up import CatchUp
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     OVERLOADED,
@@ -27,7 +29,7 @@ from dnstrail_cache.answers import answer
 from dnstrail_cache.conflicts import Conflicts
 from dnstrail_cache.feeder import TOPICS, Feeder
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
-from dnstrail_cache.snapshots import Snapshots
+from dnstrail_cache.snapshots import Snapshots, begin_live
 from dnstrail_cache.state import CacheState
 
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
@@ -54,29 +56,47 @@ def run(
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[CacheState], None] = lambda _: None,
     state_file: Path | None = None,
+    replays: Sequence[Requester] = (),
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
     Answers that conflict with others are counted, published by `conflicts`, and sent to `pusher`. `beat` is called
-    while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there.
+    while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there. The
+    probes replay at `replays` what was published since.
     """
     state = CacheState(Image(bounds, unmatched), clock)
-    worker = _Worker(server, Feeder(subscriber, state, Conflicts(state, conflicts, pusher).report), state, beat)
-    observe(state)
     snapshots = None if state_file is None else Snapshots(state_file, state)
     if snapshots is not None:
         snapshots.load()
+    following = subscriber if state_file is None else _caught_up(subscriber, replays, state)
+    feeder = Feeder(following, state, Conflicts(state, conflicts, pusher).report)
+    worker = _Worker(server, feeder, state, beat)
+    observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
         if not worker.behind:
-            bus.wait(subscriber, server, timeout=_SOON if len(worker.pending) else _POLL)
+            bus.wait(subscriber, server, *replays, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         worker.step()
         if snapshots is not None:
+            if snapshots.begins:
+                feeder.complete()
             snapshots.step()
     if snapshots is not None:
+        feeder.complete()
         snapshots.close()
     structlog.get_logger().info("stopped", **state.image.counters)
+
+
+def _caught_up(subscriber: Subscriber, replays: Sequence[Requester], state: CacheState) -> CatchUp:
+    """Return a subscriber that first receives what was published since the state was saved, if there is one."""
+
+    def on_turn(turn: Turn) -> None:  # a replayed turn is late, and shows no difference of clocks
+        if turn.live:
+            begin_live(state)
+            state.stream.note_turn(turn.start, turn.now)
+
+    return CatchUp(subscriber, replays, state.follower.positions(), state.clock.monotonic, on_turn, state.counters)
 
 
 class _Worker:

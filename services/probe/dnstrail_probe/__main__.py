@@ -23,6 +23,7 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
+from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.check import check_host
@@ -108,8 +109,10 @@ def command(
     bus = ZmqBus(keys)
     with closing(bus), closing(source), serving_metrics(metrics, beat) as watched:
         publisher = bus.publisher(*publish, lossless=not source.live)
+        replays = bus.server(*map(replay_address, publish)) if source.live else None
         expected = (0 if source.live else 1) if subscribers is None else subscribers
-        run(source, publisher, clock, stop, expected, identity, watched.beat, partial(observer, watched.observe))
+        observe = partial(observer, watched.observe)
+        run(source, publisher, clock, stop, expected, identity, watched.beat, observe, replays)
 
 
 def _no_beat() -> None:

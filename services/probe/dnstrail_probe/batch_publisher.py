@@ -8,7 +8,9 @@ from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
 from dnstrail.protocol.batches import TURN, CgroupLoss, Turn, WireBatch, encode
 from dnstrail.protocol.event_table import EventTable
+from dnstrail.protocol.replays import Messages
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
+from dnstrail_probe.replay_window import ReplayWindow
 from dnstrail_probe.source import PROBE
 
 MOST_EVENTS, MOST_BYTES = 1000, 512 << 10  # of one batch
@@ -22,7 +24,7 @@ class BatchPublisher:
     Invariant: messages leave in the order in which their turns were closed, each exactly once, and no turn number or
     sequence is used twice. A batch has at most MOST_EVENTS events and MOST_BYTES. An event that fits in no batch
     is lost, and each turn counts such losses as `event_refused`. `published` counts events by name, and `refused` the
-    events that are lost here.
+    events that are lost here. `window`, if it is set, keeps the messages of the last turns.
     """
 
     def __init__(self, publisher: Publisher, start: str, *, live: bool, identity: HostIdentity = UNKNOWN) -> None:
@@ -37,6 +39,7 @@ class BatchPublisher:
         self.published: Counter[str] = Counter()
         self._outbox: list[tuple[str, bytes]] = []
         self._last_end = b""
+        self.window: ReplayWindow | None = None
 
     def add(self, topic: str, event: Captured) -> None:
         """Put an event into the open turn."""
@@ -56,11 +59,16 @@ class BatchPublisher:
         lost_by_cgroup: tuple[CgroupLoss, ...] = (),
         ended: bool = False,
         difference: int = 0,
+        closed: float = 0.0,
     ) -> None:
-        """End the turn. The next `flush` publishes its batches and the message that ends it."""
+        """End the turn. The next `flush` publishes its batches and the message that ends it.
+
+        `closed` is the monotonic time, for the window.
+        """
+        messages: Messages = []
         for topic, tables in self._open.items():
             for table in filter(len, tables):
-                self._outbox.append((topic, encode(self._batch(topic, table))))
+                messages.append((topic, encode(self._batch(topic, table))))
                 self.published[topic] += len(table)
         self._open.clear()
         losses = {hop: dict(reasons) for hop, reasons in (lost or {}).items()}
@@ -68,7 +76,10 @@ class BatchPublisher:
             losses.setdefault(PROBE, {})["event_refused"] = self.refused
         end = self._end(now, counters, losses, lost_by_cgroup, ended=ended, difference=difference)
         self._last_end = encode(end)
-        self._outbox.append((TURN, self._last_end))
+        messages.append((TURN, self._last_end))
+        self._outbox += messages
+        if self.window is not None:
+            self.window.add(self.turn, messages, closed)
         self.turn += 1
 
     def flush(self) -> bool:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import structlog
 
-from dnstrail.bus import Publisher
+from dnstrail.bus import Publisher, Server
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.listener import confirmed
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_probe.batch_publisher import BatchPublisher, Losses
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
+from dnstrail_probe.replay_window import ReplayWindow
 from dnstrail_probe.source import Source
 
 HEARTBEAT = 0.1  # seconds between turns when nothing is captured
@@ -35,17 +36,19 @@ def run(
     identity: HostIdentity = UNKNOWN,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[Source, BatchPublisher], None] = lambda _source, _batches: None,
+    replays: Server | None = None,
 ) -> None:
     """Publish all events of a source until it ends or the stop signal is set.
 
     The first event is published when `expected` subscribers are there; a live source waits for a bounded time. The last
     turn states that the source has ended. The probe then waits until its subscribers have received this turn: of a file
-    for as long as they need, else for LINGER. `beat` is called while the loop runs, and `observe` once before it.
+    for as long as they need, else for LINGER. `beat` is called while the loop runs, and `observe` once before it. At
+    `replays`, subscribers that restart ask for the turns that they missed.
 
     Raises:
         CaptureError: nothing in a capture file could be read.
     """
-    probe = _Probe(source, publisher, clock, stop, identity, beat)
+    probe = _Probe(source, publisher, clock, stop, identity, beat, replays)
     observe(source, probe.batches)
     probe.await_subscribers(expected)
     probe.begin()
@@ -64,6 +67,7 @@ class _Probe:
         stop: threading.Event,
         identity: HostIdentity,
         beat: Callable[[], None],
+        replays: Server | None,
     ) -> None:
         self._source = source
         self._publisher = publisher
@@ -72,6 +76,9 @@ class _Probe:
         self._stop = stop
         self._beat = beat
         self.batches = BatchPublisher(publisher, secrets.token_hex(8), live=source.live, identity=identity)
+        self._replays = replays
+        if replays is not None:
+            self.batches.window = ReplayWindow(self.batches.start)
         self._greatest = 0
         self._loss_reporter = LossReporter()
         self._log = structlog.get_logger()
@@ -101,6 +108,7 @@ class _Probe:
         beat = self._clock.monotonic()
         while not self._stop.is_set():
             self._beat()
+            self._replay()
             looked = self._clock.monotonic()
             captured = self._source.read(_POLL)
             if captured is None:
@@ -149,6 +157,8 @@ class _Probe:
             "subscribers_disconnected": self._publisher.disconnected,
             "subscribers_refused": self._publisher.refused,
         }
+        if self.batches.window is not None:
+            of_bus["replay_evicted"] = self.batches.window.evicted
         if any(of_bus.values()):
             counters = counters + Counter(of_bus)
         self.batches.close_turn(
@@ -158,7 +168,12 @@ class _Probe:
             lost_by_cgroup=self._source.lost_by_cgroup,
             ended=ended,
             difference=self._stream.difference() if live else 0,
+            closed=self._clock.monotonic(),
         )
+
+    def _replay(self) -> None:
+        if self._replays is not None and self.batches.window is not None:
+            self.batches.window.serve(self._replays)
 
     def _flush(self) -> None:
         """Publish until the bus has taken everything, with a rest after each refusal: a bus may refuse at once."""

@@ -87,6 +87,18 @@ def saved_records(image: Image, question: str, difference: int) -> list[SavedRec
     return [] if root is None else [_saved(record, difference) for record in root.records()]
 
 
+def without_later(records: Iterable[SavedRecord], last: int) -> Iterator[SavedRecord]:
+    """Yield records without the answers that came after the one with this number.
+
+    A record with a sum has many answers, and stays as it is: the counts of a sum are not exact.
+    """
+    for record in records:
+        if record.total is not None or record.last <= last:
+            yield record
+        elif earlier := tuple(one for one in record.answers if one.number <= last):
+            yield msgspec.structs.replace(record, answers=earlier)
+
+
 def restore(image: Image, records: Iterable[SavedRecord], shift: int) -> int:
     """Add records to an image of a live source, in the order of their last answers; return how many have expired.
 

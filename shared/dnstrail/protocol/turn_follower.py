@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 
-from dnstrail.protocol.batches import TURN, Batch, Mark, Turn
+import msgspec
+
+from dnstrail.protocol.batches import TURN, Batch, Count, Mark, Turn
 
 _REMEMBERED_GAPS = 4096
 _REMEMBERED_STARTS = 64
 _FAR_AHEAD = 10_000  # turns; no subscriber that is so far behind catches up while a lookup waits
+
+
+class Position(msgspec.Struct, frozen=True):
+    """How far a subscriber has received a start: to the end of the turn `ended`, and a part of the next turn.
+
+    `next` holds the sequence of the next batch by topic, and `before` the number of events so far.
+    """
+
+    ended: Count
+    next: dict[str, Count]
+    before: dict[str, Count]
 
 
 class _Start:
@@ -107,14 +120,21 @@ class TurnFollower:
             for topic in start.before.keys() - {*topics}:
                 del start.before[topic]
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many events of each topic are received or counted as lost, by start: to be resumed."""
-        return {name: dict(start.before) for name, start in self._starts.items() if start.before}
+    def positions(self) -> dict[str, Position]:
+        """Return how far each start is received, or counted as lost: to be resumed."""
+        return {
+            name: Position(start.ended, dict(start.next), dict(start.before))
+            for name, start in self._starts.items()
+            if start.ended >= 0
+        }
 
-    def resume(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Go on after a restart: what a start has published since these counts is counted as lost."""
-        for name, before in counts.items():
-            self._start(name).before.update(before)
+    def resume(self, positions: Mapping[str, Position]) -> None:
+        """Go on after a restart: messages after a position are expected, and counted as lost if they are missing."""
+        for name, position in positions.items():
+            start = self._start(name)
+            start.first, start.ended = position.ended + 1, position.ended
+            start.next.update(position.next)
+            start.before.update(position.before)
 
     def missed(self, start: str) -> int:
         """Return the number of events of a start that were lost on the bus."""

@@ -1,0 +1,194 @@
+"""A subscriber that goes on after a restart: it first receives what it missed (docs/operations.md)."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dnstrail.bus import Requester, Subscriber
+from dnstrail.bus.received_messages import ReceivedMessages
+from dnstrail.errors import BadMessage
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.replays import ReplayRequest, decode_replay, encode_replay
+from dnstrail.protocol.turn_follower import Position
+
+SETTLED = 10.0  # seconds after which no further start of a probe is asked for what was missed
+PATIENCE = 2.0  # seconds for one reply of a probe
+
+Message = tuple[str, bytes]
+
+
+@dataclass(slots=True)
+class _Gap:
+    """The turns of a start that were missed: those after `after`, up to the first live turn."""
+
+    start: str
+    after: int
+    until: int
+    source: int = 0
+    asked: bool = False
+    deadline: float = 0.0
+
+
+class CatchUp:
+    """A subscriber that continues the positions of an earlier run, without a gap and without an event twice.
+
+    The messages of a start that arrive wait until its probe has replayed the turns before them. What a probe replays no
+    more is a gap, which the follower of turns counts. `on_turn` receives each turn when it arrives. `counters` counts
+    `replayed` messages, and `replays_failed`: gaps that no probe could close. After SETTLED seconds messages pass
+    through.
+    """
+
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        sources: Sequence[Requester],
+        positions: Mapping[str, Position],
+        monotonic: Callable[[], float],
+        on_turn: Callable[[Turn], None],
+        counters: Counter[str],
+    ) -> None:
+        self._subscriber = subscriber
+        self._sources = sources
+        self._positions = positions
+        self._monotonic = monotonic
+        self._on_turn = on_turn
+        self._counters = counters
+        self._until = monotonic() + SETTLED
+        self._settled = False
+        self._arrived = ReceivedMessages()
+        self._first_turns: dict[str, int] = {}  # by start: the first turn that arrived to its end
+        self._caught_up: dict[str, int] = {}  # by start: the last turn that was replayed
+        self._head: Message | None = None  # the oldest message that arrived
+        self._replayed: deque[Message] = deque()
+        self._gap: _Gap | None = None
+
+    def receive(self) -> Message | None:
+        """Return the next message: of a replay, or as it arrived."""
+        if self._settled:
+            return self._subscriber.receive()
+        self._collect()
+        while not self._replayed:
+            if self._gap is not None:
+                if not self._continue(self._gap):
+                    return None
+            else:
+                message = self._next_arrived()
+                if message is not None or self._gap is None:
+                    return message
+        return self._replayed.popleft()
+
+    def subscribe(self, topic: str) -> None:
+        """Subscribe to a further topic."""
+        self._subscriber.subscribe(topic)
+
+    def unsubscribe(self, topic: str) -> None:
+        """Cancel the subscription to a topic."""
+        self._subscriber.unsubscribe(topic)
+
+    def reopen(self) -> None:
+        """Connect and subscribe anew."""
+        self._subscriber.reopen()
+
+    def close(self) -> None:
+        """Close the subscriber."""
+        self._subscriber.close()
+
+    def _collect(self) -> None:
+        """Take the messages that arrived from the socket, where too many would be lost."""
+        while self._arrived.has_room and (message := self._subscriber.receive()) is not None:
+            self._arrived.add(message[0].encode(), message[1])
+            if message[0] == TURN and (turn := _turn_in(message[1])) is not None:
+                self._first_turns.setdefault(turn.start, turn.turn)
+                if not turn.live:  # the probe of a file loses nothing, and keeps nothing
+                    self._caught_up.setdefault(turn.start, -1)
+                self._on_turn(turn)
+
+    def _next_arrived(self) -> Message | None:
+        """Return the oldest message that arrived, or None if there is none, or if a gap comes before it."""
+        while True:
+            if self._head is None:
+                taken = self._arrived.take()
+                if taken is None:
+                    self._settled = self._monotonic() >= self._until
+                    return None
+                self._head = taken[0].decode(), taken[1]
+            place = _place_of(*self._head)
+            if place is not None and place[0] not in self._caught_up and not self._decide(place[0]):
+                return None
+            message, self._head = self._head, None
+            if place is None or place[1] > self._caught_up[place[0]]:
+                return message
+
+    def _decide(self, start: str) -> bool:
+        """Decide on the gap before a start; return False while its messages have to wait."""
+        first, position = self._first_turns.get(start), self._positions.get(start)
+        if self._monotonic() >= self._until:
+            self._caught_up[start] = -1
+        elif first is not None:
+            self._caught_up[start] = -1
+            self._gap = _Gap(start, -1 if position is None else position.ended, first)
+        return start in self._caught_up and self._gap is None
+
+    def _continue(self, gap: _Gap) -> bool:
+        """Ask for the next turns of a gap, or read the reply; return False while it has to wait."""
+        now = self._monotonic()
+        if gap.after >= gap.until or gap.source >= len(self._sources):
+            if gap.after < gap.until:
+                self._counters["replays_failed"] += 1
+            self._gap = None
+            return True
+        source = self._sources[gap.source]
+        if not gap.asked:
+            gap.deadline = gap.deadline or now + PATIENCE
+            gap.asked = source.send(encode_replay(ReplayRequest(gap.start, gap.after)))
+        reply = source.reply() if gap.asked else None
+        if reply is not None and self._add(gap, reply):
+            gap.asked, gap.deadline = False, 0.0
+        elif reply is not None or now >= gap.deadline:
+            gap.source, gap.asked, gap.deadline = gap.source + 1, False, 0.0
+        else:
+            return False
+        return True
+
+    def _add(self, gap: _Gap, reply: bytes) -> bool:
+        """Add the messages of a reply; return whether it contains any."""
+        try:
+            replay = decode_replay(reply)
+        except BadMessage:
+            return False
+        if not replay.messages or replay.last <= gap.after:
+            return False
+        position = self._positions.get(gap.start)
+        for message in replay.messages:
+            place = _place_of(*message)
+            if place is not None and place[1] <= gap.until and not _is_known(message, place, position):
+                self._replayed.append(message)
+                self._counters["replayed"] += 1
+        gap.after = self._caught_up[gap.start] = min(replay.last, gap.until)
+        return True
+
+
+def _place_of(topic: str, body: bytes) -> tuple[str, int, int] | None:
+    """Return start, turn and sequence of a message; None for a message that is damaged."""
+    try:
+        if topic == TURN:
+            turn = decode(body, Turn)
+            return turn.start, turn.turn, -1
+        batch = decode(body, Batch)
+    except BadMessage:
+        return None
+    return batch.start, batch.turn, batch.sequence
+
+
+def _is_known(message: Message, place: tuple[str, int, int], position: Position | None) -> bool:
+    """Return whether a batch was received before the restart, in the turn that was open then."""
+    return position is not None and message[0] != TURN and place[2] < position.next.get(message[0], 0)
+
+
+def _turn_in(body: bytes) -> Turn | None:
+    try:
+        return decode(body, Turn)
+    except BadMessage:
+        return None

@@ -1,0 +1,213 @@
+"""A subscriber that restarts receives what it missed, in order and once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
+from dnstrail.protocol.catch_up import PATIENCE, SETTLED, CatchUp
+from dnstrail.protocol.replays import Replay, decode_request, encode_replay, replay_address
+from dnstrail.protocol.turn_follower import Position, TurnFollower
+from live.workers import FakeClock, Messages
+
+DNS = "net_packet_dns"
+AT = 4  # the last turn of the position
+
+
+def batch(turn, sequence=None, start="s"):
+    """Return the message of a batch with one number for each turn."""
+    number = turn if sequence is None else sequence
+    return DNS, encode(Batch(start, turn, number, (), {DNS: 0}))
+
+
+def end(turn, start="s"):
+    """Return the message that ends a turn."""
+    return TURN, encode(Turn(start, turn, {DNS: turn}, live=True, now=turn, published={DNS: 0}))
+
+
+def whole(turns, start="s"):
+    """Return the messages of turns."""
+    return [message for turn in turns for message in (batch(turn, start=start), end(turn, start))]
+
+
+class Window:
+    """A requester whose probe has some turns, a few in each reply."""
+
+    def __init__(self, turns, at_once=2, start="s", silent=False):
+        self.turns = turns
+        self.at_once = at_once
+        self.start = start
+        self.silent = silent
+        self.asked = []
+        self._waiting = None
+
+    def send(self, body):
+        """Take a request."""
+        request = decode_request(body)
+        self.asked.append(request.after)
+        held = [turn for turn in self.turns if turn > request.after][: self.at_once]
+        known = request.start == self.start and held
+        self._waiting = encode_replay(Replay(whole(held, self.start), held[-1]) if known else Replay([]))
+        return True
+
+    def reply(self):
+        """Return the reply once."""
+        if self.silent:
+            return None
+        reply, self._waiting = self._waiting, None
+        return reply
+
+
+class Running:
+    """A subscriber that continues at turn AT, and the turns that it receives."""
+
+    def __init__(self, *sources, positions=None):
+        self.clock = FakeClock()
+        self.live = Messages()
+        self.counters = Counter()
+        self.early = []
+        if positions is None:
+            positions = {"s": Position(AT, {DNS: AT + 1}, {DNS: 0})}
+        self.subscriber = CatchUp(self.live, sources, positions, self.clock.monotonic, self.early.append, self.counters)
+        self.follower = TurnFollower((DNS,))
+        self.follower.resume(positions)
+
+    def receive(self):
+        """Return the messages that can be received, as topics with their turns."""
+        received = []
+        while (message := self.subscriber.receive()) is not None:
+            topic, body = message
+            if topic == TURN:
+                turn = decode(body, Turn)
+                self.follower.turn(turn)
+                received.append(("end", turn.turn))
+            else:
+                decoded = decode(body, Batch)
+                self.follower.batch(topic, decoded)
+                received.append(("batch", decoded.turn))
+        return received
+
+
+def shown(turns):
+    """Return the whole turns as `receive` shows them."""
+    return [(kind, turn) for turn in turns for kind in ("batch", "end")]
+
+
+def test_the_turns_between_are_received_first_and_once():
+    """The missed turns come before the live ones. Each turn is received once, and nothing counts as lost."""
+    window = Window(range(12))
+    running = Running(window)
+    running.live.waiting += whole(range(9, 15))
+    assert running.receive() == shown(range(5, 15))
+    assert window.asked == [4, 6, 8]
+    assert running.follower.lost.total() == 0
+    assert running.counters == {"replayed": 10}
+
+
+def test_a_part_of_a_turn_is_not_received_twice():
+    """Batches of the open turn that were received before the restart are left out."""
+    running = Running(Window(range(12)), positions={"s": Position(AT, {DNS: AT + 2}, {DNS: 0})})
+    running.live.waiting += whole(range(7, 9))
+    assert running.receive() == [("end", 5), *shown(range(6, 9))]
+    assert running.follower.lost.total() == 0
+
+
+def test_live_turns_wait_for_the_replay():
+    """Messages that arrive wait until the first turn has ended and the reply is there; each turn is noted at once."""
+    window = Window(range(12), silent=True)
+    running = Running(window)
+    running.live.waiting.append(batch(9))
+    assert (running.receive(), window.asked) == ([], [])
+    running.live.waiting.append(end(9))
+    assert (running.receive(), window.asked) == ([], [4])
+    assert [turn.turn for turn in running.early] == [9]
+    window.silent = False
+    assert running.receive() == shown(range(5, 10))
+
+
+def test_turns_that_the_probe_has_no_more_are_counted():
+    """A window that begins later leaves a gap, which counts as lost; the rest is received."""
+    running = Running(Window(range(7, 12)))
+    running.live.waiting += whole(range(9, 11))
+    assert running.receive() == shown(range(7, 11))
+    assert running.follower.lost[TURN] == 2
+
+
+@pytest.mark.parametrize("sources", [[], [Window([])], [Window(range(12), start="another")]])
+def test_a_probe_without_a_window_leaves_the_live_turns(sources):
+    """If no probe replays the start, its live turns are received, and the gap is counted."""
+    running = Running(*sources)
+    running.live.waiting += whole(range(9, 11))
+    assert running.receive() == shown(range(9, 11))
+    assert running.follower.lost[TURN] == 4
+    assert running.counters == {"replays_failed": 1}
+
+
+def test_a_silent_probe_is_given_up():
+    """A probe that does not reply is given up after PATIENCE, and the next one is asked."""
+    running = Running(Window(range(12), silent=True), Window(range(12)))
+    running.live.waiting += whole([9])
+    assert running.receive() == []
+    running.clock.advance(PATIENCE)
+    assert running.receive() == shown(range(5, 10))
+
+
+def test_a_start_that_is_new_is_replayed_from_its_beginning():
+    """A probe that started meanwhile replays its first turns."""
+    running = Running(Window(range(12)), positions={"old": Position(7, {}, {})})
+    running.live.waiting += whole(range(2, 4))
+    assert running.receive() == shown(range(4))
+
+
+def test_several_probes_catch_up_one_after_the_other():
+    """Each start has a gap of its own, closed by its own probe."""
+    positions = {name: Position(AT, {DNS: AT + 1}, {DNS: 0}) for name in ("s", "t")}
+    running = Running(Window(range(9)), Window(range(9), start="t"), positions=positions)
+    running.live.waiting += [*whole([6]), *whole([7], "t"), *whole([7])]
+    assert running.receive() == [*shown([5, 6]), *shown([5, 6, 7]), *shown([7])]
+    assert running.follower.lost.total() == 0
+
+
+def test_the_probe_of_a_file_is_not_asked():
+    """The turns of a file are received as they arrive."""
+    window = Window(range(12))
+    running = Running(window, positions={})
+    running.live.waiting += [(TURN, encode(Turn("file", turn, {}, live=False, now=0))) for turn in (3, 4)]
+    assert running.receive() == [("end", 3), ("end", 4)]
+    assert window.asked == []
+
+
+def test_damaged_messages_pass():
+    """A message that is damaged, and a reply that is, change nothing else."""
+    running = Running(Window(range(12)))
+    running.live.waiting += [(DNS, b"\xc1"), *whole([5])]
+    assert running.subscriber.receive() == (DNS, b"\xc1")
+    assert running.receive() == shown([5])
+
+
+def test_after_a_while_messages_pass_through():
+    """When SETTLED seconds have passed, no further start is asked for, and messages are not decoded."""
+    window = Window(range(12))
+    running = Running(window)
+    running.clock.advance(SETTLED)
+    running.live.waiting += whole([9])
+    assert running.receive() == shown([9])
+    running.live.waiting += whole([3], "new")
+    assert running.receive() == shown([3])
+    assert window.asked == []
+
+
+@pytest.mark.parametrize(
+    ("events", "replay"),
+    [
+        ("ipc:///run/dnstrail/events.sock", "ipc:///run/dnstrail/events-replay.sock"),
+        ("ipc:///run/x/e", "ipc:///run/x/e-replay"),
+        ("tcp://192.0.2.1:7001", "tcp://192.0.2.1:7002"),
+        ("tcp://[2001:db8::1]:7001", "tcp://[2001:db8::1]:7002"),
+    ],
+)
+def test_replays_have_an_address_beside_the_events(events, replay):
+    """The socket of replays lies beside the socket of events; between hosts it has the next port."""
+    assert replay_address(events) == replay
