@@ -87,23 +87,18 @@ class SignatureContext:
         return self.data_sources.get(namespace, id_)
 
 
-class NoSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings of a signature that has none."""
-
-
 class Signature:
     """The base class of all signatures. Set `metadata` and `selected_events`, and override what is needed.
 
-    `settings` holds the thresholds of the signature: a frozen Struct that its file declares. A signature with
-    `enabled` False runs only where a user names it.
+    A signature with settings sets `settings` to their defaults: a msgspec Struct that is frozen. Before `init`, the
+    worker gives the instance the settings that the settings file states under its id (docs/settings.md).
 
     A method may raise: the worker counts and logs the error, and goes on with the next event.
     """
 
     metadata: ClassVar[SignatureMetadata]
     selected_events: ClassVar[tuple[EventSelector, ...]] = ()
-    enabled: ClassVar[bool] = True
-    settings: msgspec.Struct = NoSettings()
+    settings: ClassVar[msgspec.Struct | None] = None
 
     def init(self, ctx: SignatureContext) -> None:
         """Keep what is needed of the context. A signature that raises here is left out of the run."""

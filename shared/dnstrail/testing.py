@@ -55,7 +55,7 @@ class SignatureRun:
         self.dns = FakeDns(lookups or {})
         self.signature = cls()
         if settings is not None:
-            self.signature.settings = settings
+            vars(self.signature)["settings"] = settings
         self.signature.init(SignatureContext(self.findings.append, DataSources(self.dns), structlog.get_logger()))
 
     def event(self, event: Event) -> list[Finding]:

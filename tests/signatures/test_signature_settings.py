@@ -94,10 +94,10 @@ def test_a_disabled_signature_does_not_start():
 
 
 def test_a_signature_may_be_off_until_it_is_enabled():
-    """A signature with `enabled` false runs where the file enables it, or a user names it; the file comes first."""
+    """A signature whose settings have `enabled` false runs where the file enables it, or else where a user names it."""
 
     class Off(Every):
-        enabled = False
+        settings = msgspec.defstruct("Own", [("enabled", bool, False)], frozen=True)()
 
     stated = [loaded(f"[signature.T-1]\n{line}\n", Off) for line in ("", "enabled = true", "enabled = false")]
     assert [enabled([Off], settings) for settings in stated] == [[], [Off], []]

@@ -154,7 +154,7 @@ class Engine:
     def _started(self, cls: type[Signature], own: msgspec.Struct | None) -> Signature:
         signature = cls()
         if own is not None:
-            signature.settings = own
+            vars(signature)["settings"] = own
         log = self._log.bind(signature=cls.metadata.id)
         signature.init(SignatureContext(self._on_finding, self._data_sources, log))
         return signature

@@ -49,6 +49,7 @@ class SignatureSettings(msgspec.Struct, frozen=True):
 
 Settings = Mapping[str, SignatureSettings]  # by the id of the signature
 _COMMON = CommonSettings.__struct_fields__
+_ENABLED = "enabled"  # a signature may have it among its own settings, too: to be off by default
 _NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "mute": Mute}
 
 
@@ -68,20 +69,25 @@ def settings_of(config: ConfigFile, classes: Iterable[type[Signature]]) -> Setti
 def enabled(classes: Iterable[type[Signature]], settings: Settings, *, named: bool = False) -> list[type[Signature]]:
     """Return the signatures that are enabled. If a user names them, those that are off by themselves run, too."""
     stated = [(cls, settings[cls.metadata.id].common.enabled) for cls in classes]
-    return [cls for cls, state in stated if (named or cls.enabled if state is None else state)]
+    return [cls for cls, state in stated if (named or is_on(cls) if state is None else state)]
+
+
+def is_on(cls: type[Signature]) -> bool:
+    """Return whether a signature runs unless a user decides: one whose settings have `enabled` false does not."""
+    return bool(getattr(cls.settings, _ENABLED, True))
 
 
 def _settings_of(config: ConfigFile, id_: str, cls: type[Signature]) -> SignatureSettings:
     table, default = config.table(SIGNATURE, id_), cls.settings
-    fields = default.__struct_fields__
-    if reserved := set(fields).intersection(_COMMON):
+    fields = () if default is None else default.__struct_fields__
+    if reserved := set(fields).intersection(_COMMON) - {_ENABLED}:
         raise SettingsError(f"signature {id_}: its settings cannot be named {', '.join(sorted(reserved))}")
     _check_keys(config, (SIGNATURE, id_), (*_COMMON, *fields))
     for name, nested in _NESTED.items():
         _check_keys(config, (SIGNATURE, id_, name), nested.__struct_fields__)
     common = {key: table[key] for key in _COMMON if key in table}
     given = {key: table[key] for key in fields if key in table}
-    if given:
+    if default is not None and given:
         default = _convert(config, id_, {**msgspec.to_builtins(default), **given}, type(default))
     return SignatureSettings(_convert(config, id_, common, CommonSettings), default)
 

@@ -138,5 +138,5 @@ def test_the_worker_prints_the_names_as_one_line(folder):
     """`dnstrail signatures --names` prints one JSON line on stdout, whatever the files print."""
     command = [sys.executable, "-m", "dnstrail_signatures", "--names", "--signatures", str(write(folder, "print('x')"))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"names": [*BUILTIN, "MINE"], "error": ""}
+    assert json.loads(done.stdout) == {"names": [*BUILTIN, "MINE"], "enabled": [*BUILTIN, "MINE"], "error": ""}
     assert done.stderr == "x\n"
