@@ -152,7 +152,7 @@ def test_batch_waits_for_its_own_turn(folder, bus):
 
 
 def test_without_a_cache_the_stream_waits_once(folder, bus):
-    """If no cache answers, one lookup waits; for five seconds no other is made."""
+    """If no cache answers, one lookup waits; for five seconds no other is made. The connections are counted."""
     clock = FakeClock()
     names = ConnectionEnricher(DnsDataSource(lookups_address(folder), timeout=0.05, bus=bus), clock.monotonic)
     assert names.fill([connection("192.0.2.1")])[0].arg("dst_dns") == []
@@ -160,8 +160,12 @@ def test_without_a_cache_the_stream_waits_once(folder, bus):
         wait_until_seen(plain, publishing.turn(seen(response("a.com", "a.com 60 A 192.0.2.1"))))
         clock.monotonic_time += 4.999
         assert names.fill([connection("192.0.2.1")])[0].arg("dst_dns") == []
+        assert names.unnamed == 2
         clock.monotonic_time += 0.001
         wait_until(lambda: names.fill([connection("192.0.2.1")])[0].arg("dst_dns") or later(clock))
+        unnamed = names.unnamed
+        assert names.fill([connection("198.51.100.1")])[0].arg("dst_dns") == []
+        assert names.unnamed == unnamed  # the cache has answered: it knows no name
 
 
 def later(clock):

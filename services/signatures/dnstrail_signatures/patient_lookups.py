@@ -41,7 +41,7 @@ class PatientDns(DnsDataSource):
 
     def _ask(self, op: str, **fields: Any) -> Any:
         if self._failed is not None and self._monotonic() < self._failed[0] + _REST:
-            raise self._failed[1]
+            raise self._failed[1].with_traceback(None)  # else each raise would make it longer
         while True:
             began = self._monotonic()
             try:

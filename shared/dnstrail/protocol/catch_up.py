@@ -79,6 +79,10 @@ class CatchUp:
                     return message
         return self._replayed.popleft()
 
+    def fill(self) -> None:
+        """Take what has arrived into memory, within a bound."""
+        self._subscriber.fill()
+
     def subscribe(self, topic: str) -> None:
         """Subscribe to a further topic."""
         self._subscriber.subscribe(topic)
