@@ -16,6 +16,7 @@ from dnstrail.errors import SettingsError
 from dnstrail_findings.writer import RefusedError
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 from live.certificate import make_certificate
+from live.namespaces import skip
 from live.webhook_server import OK, read_request, serving
 from live.workers import BOUND
 
@@ -148,7 +149,7 @@ def test_a_refusal_before_the_end_of_the_body_counts() -> None:
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory) -> Path:
     if not shutil.which("openssl"):
-        pytest.skip("openssl is not installed")
+        skip("openssl is not installed")
     folder: Path = tmp_path_factory.mktemp("tls")
     make_certificate(folder, "localhost", "127.0.0.1")
     return folder

@@ -14,12 +14,12 @@ from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
 from dnstrail_findings.cause import Cause
 from dnstrail_findings.finding import Finding, Mark
-from dnstrail_findings.formats.values import escaped, timestamp
+from dnstrail_findings.formats.dns_text import escaped
+from dnstrail_findings.formats.timestamp import timestamp
 
 MOST_PATHS = 4  # of one finding
 REST = 10.0  # seconds without a lookup after one that no cache answered
-SLOW = 0.05  # seconds; after a slower lookup there is none for ten times as long
-_TIMES = 10
+SLOW = 0.05  # seconds; after a slower lookup there is none for as long as it took
 PATIENCE = 0.5  # seconds for a cache that is behind the event
 
 
@@ -53,8 +53,8 @@ class Lookups(Protocol):
 class Explainer:
     """Asks the cache for the trail of a finding, as of its event. Without a cache a finding has no trail.
 
-    A cache that does not answer is left alone for REST seconds, and one that is slow for ten times as long as it took,
-    so that lookups take a tenth of the time at most: `unexplained` counts the findings meanwhile.
+    A cache that does not answer is left alone for REST seconds, and one that is slow for as long as the lookup took, so
+    that findings do not pile up: `unexplained` counts the findings meanwhile.
     """
 
     def __init__(self, lookups: Lookups | None, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -90,7 +90,7 @@ class Explainer:
         finally:
             ended = self._monotonic()
             took = ended - began
-            self._quiet_until = ended + max(rest, _TIMES * took if took > SLOW else 0.0)
+            self._quiet_until = ended + max(rest, took if took > SLOW else 0.0)
 
 
 def _ask(lookups: Lookups, finding: Finding, key: str, mark: Mark) -> Any:

@@ -12,16 +12,10 @@ from dnstrail_findings.cause import Cause, End
 from dnstrail_findings.dns_message import Answer, DnsMessage
 from dnstrail_findings.finding import Finding
 from dnstrail_findings.formats.attack import FRAMEWORK, attack_of
-from dnstrail_findings.formats.values import (
-    MOST_ANSWERS,
-    addresses,
-    escaped,
-    flags,
-    host_names,
-    response_code,
-    timestamp,
-    without_empty,
-)
+from dnstrail_findings.formats.dns_text import escaped, flags, response_code
+from dnstrail_findings.formats.related import addresses, first_answers, host_names
+from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.formats.without_empty import without_empty
 
 VERSION = "9.4.0"
 RISK_SCORES = (0, 21, 47, 73)  # by severity, as Elastic's rules have them
@@ -51,7 +45,7 @@ def _document(finding: Finding) -> dict[str, Any]:
         **_who(finding),
         **_ends(cause),
         "network": _network(cause),
-        "dns": _dns(cause.message) if cause.message else {},
+        "dns": _dns(cause.message, first_answers(finding)) if cause.message else {},
         "related": {"ip": addresses(finding), "hosts": host_names(finding)},
         "dnstrail": {
             "coverage": shape.coverage,
@@ -130,9 +124,8 @@ def _network(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _dns(message: DnsMessage) -> dict[str, Any]:
+def _dns(message: DnsMessage, answers: list[Answer]) -> dict[str, Any]:
     question = message.questions[0] if message.questions else None
-    answers = message.answers[:MOST_ANSWERS]
     return {
         "id": str(message.id),
         "type": "answer" if message.qr else "query",

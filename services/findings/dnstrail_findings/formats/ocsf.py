@@ -12,8 +12,11 @@ from dnstrail.tracee.codes import OPCODES
 from dnstrail_findings.cause import Cause, End
 from dnstrail_findings.finding import Finding
 from dnstrail_findings.formats.attack import attack_of
+from dnstrail_findings.formats.dns_text import escaped
 from dnstrail_findings.formats.ecs import TRANSPORTS
-from dnstrail_findings.formats.values import addresses, escaped, host_names, timestamp, without_empty
+from dnstrail_findings.formats.related import addresses, host_names
+from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.formats.without_empty import without_empty
 
 VERSION = "1.8.0"
 _SEVERITIES = ((1, "Informational"), (2, "Low"), (3, "Medium"), (4, "High"))
