@@ -1,4 +1,4 @@
-"""Signatures with state: each says what it evicted."""
+"""Signatures with state: the evictions at its bounds are counted."""
 
 from __future__ import annotations
 
