@@ -23,7 +23,8 @@ from dnstrail_cli.run.command_process import exec_command, ignored_signals
 GO = b"\0"
 _KILLED = 128  # is added to a signal to make an exit code, as a shell does
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
-_PASSED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)  # the launcher itself ignores them
+PASSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # signals for the command
+OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes in its foreground
 
 
 class Launcher:
@@ -137,7 +138,7 @@ class _Launched:
     def run(self) -> int:
         """Do the whole work; return an exit code."""
         ignored = ignored_signals()
-        for number in _PASSED:
+        for number in (*PASSED, *OF_TERMINAL):  # they are not for the launcher
             signal.signal(number, signal.SIG_IGN)
         try:
             cgroup = make_cgroup(f"dnstrail-run-{os.getpid()}")
@@ -156,7 +157,9 @@ class _Launched:
         return 0
 
     def _run_command(self, cgroup: Cgroup, ignored: set[signal.Signals]) -> None:
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED)  # until the command can receive them
+        blocked = signal.pthread_sigmask(
+            signal.SIG_BLOCK, (*PASSED, *OF_TERMINAL)
+        )  # until the command can receive them
         pid = os.fork()
         if pid == 0:
             exec_command(self._command, self._user, cgroup, ignored, blocked)

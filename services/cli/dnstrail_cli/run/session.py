@@ -31,7 +31,7 @@ from dnstrail_cli.run.allow_list import AllowList, parse_allow_list
 from dnstrail_cli.run.coverage import coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.files import FORMATS, format_of, open_file, read_list
-from dnstrail_cli.run.launcher import Launcher, launch
+from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Launcher, launch
 from dnstrail_cli.run.reach import TOPICS, Reach
 from dnstrail_cli.run.report import Coverage, Report
 from dnstrail_cli.run.table import show_report
@@ -43,8 +43,6 @@ from dnstrail_probe.options import CaptureOptions, options_of
 OBJECTION = 10  # the exit code if --allow or --fail-on object
 _CATCHING_UP = 5.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
-_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -120,10 +118,10 @@ def _pass_on_signals(launcher: Launcher) -> None:
     """Pass signals on to the command. While it runs, the terminal sends its signals to the command itself."""
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        if number not in _OF_TERMINAL or not launcher.is_running:
+        if number not in OF_TERMINAL or not launcher.is_running:
             launcher.order(bytes([number]))
 
-    for number in (*_FORWARDED, *_OF_TERMINAL):
+    for number in (*PASSED, *OF_TERMINAL):
         signal.signal(number, forward)
 
 
@@ -135,14 +133,14 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
     with ExitStack() as stack:
         watch = stack.enter_context(_watch(settings, reach, clock))
         never = threading.Event()
-        watch.work(never, lambda: watch.view.last is not None)
+        watch.work(never, lambda: watch.view.last is not None or _has_ended(launcher, reach))
         first, lost = watch.view.last, watch.view.lost
         started, began = clock.wall(), clock.monotonic()
         launcher.go()
         try:
             watch.work(never, lambda: _has_ended(launcher, reach))
             seconds = clock.monotonic() - began
-            if not _catch_up(watch, launcher, reach, clock):
+            if launcher.pid and not _catch_up(watch, launcher, reach, clock):
                 fault = "The end of the command was not seen: the probe captures no processes, or is behind."
             reach.complete_names(watch.view.names_of)
         except DnstrailError as error:
@@ -150,7 +148,7 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
             seconds = _wait_alone(launcher, clock) - began
         last, lost = watch.view.last, watch.view.lost - lost
     coverage = coverage_of(first, last, launcher.cgroup, bus=lost, left_out=reach.left_out, fault=fault)
-    report = _report_of(settings.command, launcher.code or 0, reach, coverage)
+    report = _report_of(settings.command, CANNOT_SERVE if launcher.code is None else launcher.code, reach, coverage)
     return msgspec.structs.replace(report, started=started, seconds=seconds, left=launcher.left)
 
 
