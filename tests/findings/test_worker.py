@@ -16,6 +16,7 @@ from builders.findings import body_of, cause_of, dns_answer
 from builders.writers import Script
 from dnstrail.bus import Pusher
 from dnstrail.bus.ipc import findings_address
+from dnstrail.client import LookupClient
 from dnstrail.events import FINDINGS_LOST
 from dnstrail_findings import output as output_module
 from dnstrail_findings.formats import tracee
@@ -24,7 +25,7 @@ from dnstrail_findings.output import Output
 from dnstrail_findings.worker import FindingsWorker, run
 from live.processes import dnstrail, run_dir, started, text_of
 from live.webhook_server import OK, Server, serving
-from live.workers import open_bus, running, short_folder, wait_until
+from live.workers import BOUND, cache, open_bus, running, short_folder, wait_until
 
 PATIENCE = 20.0  # seconds for a push to a worker that starts
 
@@ -96,6 +97,14 @@ def test_what_an_output_loses_is_reported(monkeypatch) -> None:
         wait_until(lambda: made.reported == [{FINDINGS_LOST: 1}], "the report")
         assert made.values()["dnstrail_output_lost_total", "test"] == 1
         assert made.values()["dnstrail_output_waiting", "test"] == 0
+
+
+def test_the_cache_adds_lost_findings_to_its_stats() -> None:
+    """A cache accepts the report of lost findings, and shows it among the losses of the workers."""
+    with short_folder() as folder, cache(folder) as address, open_bus() as bus:
+        client = LookupClient(address, bus=bus, timeout=BOUND)
+        assert client.report_losses("findings x", {FINDINGS_LOST: 2})
+        assert client.request("stats")["data"]["lost"]["workers"] == {FINDINGS_LOST: 2}
 
 
 def test_a_fault_of_an_output_ends_the_worker() -> None:
