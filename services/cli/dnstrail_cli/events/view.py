@@ -24,7 +24,8 @@ from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import derived_events
 from dnstrail_cli.events.sightings import Item
 
-_TIMEOUT = 0.5  # seconds for the names of connections
+_TIMEOUT = 0.5  # seconds for the names of connections, while events wait
+_PATIENCE = 10.0  # seconds for the same at the end
 Emit = Callable[[Item], None]
 
 
@@ -94,7 +95,11 @@ class EventView:
         """
         if self._dns is None or self.last is None:
             return [[] for _ in connections]
-        return self._dns.rank(connections, after=[(self.last.start, self.last.turn)])
+        patient = DnsDataSource(self._dns.client.address, timeout=_PATIENCE, bus=self._bus)
+        try:
+            return patient.rank(connections, after=[(self.last.start, self.last.turn)])
+        finally:
+            patient.close()
 
     def wait(self, timeout: float) -> None:
         """Wait until something arrives, for at most `timeout` seconds."""

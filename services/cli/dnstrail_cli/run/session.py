@@ -41,7 +41,7 @@ from dnstrail_probe.host.resolv_conf_child import configured_in
 from dnstrail_probe.options import CaptureOptions, options_of
 
 OBJECTION = 10  # the exit code if --allow or --fail-on object
-_CATCHING_UP = 5.0  # seconds for the events up to the end of the command
+_CATCHING_UP = 15.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
 _RESOLV_CONF = Path("/etc/resolv.conf")
 

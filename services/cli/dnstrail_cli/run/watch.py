@@ -19,7 +19,8 @@ from dnstrail_cli.events.view import Emit, EventView
 from dnstrail_cli.pipeline.pipeline import Pipeline, Plan, running
 
 _POLL = 0.05  # seconds
-_SILENCE = 5.0  # seconds without a turn after which a probe counts as silent
+_PATIENCE = 3.0  # seconds for an answer of a running cache
+_SILENCE = 10.0  # seconds without a turn after which a probe counts as silent
 
 
 class SilentProbe(DnstrailError):
@@ -63,7 +64,7 @@ class Joined:
 
 def serves_live(run_dir: Path) -> bool:
     """Return whether a cache of a run-dir hears a live probe by eBPF."""
-    client = LookupClient(lookups_address(run_dir))
+    client = LookupClient(lookups_address(run_dir), timeout=_PATIENCE)
     try:
         healthy = client.request("health")["data"]["status"] == "ok"
         probes = client.request("stats")["data"]["probes"].values()
