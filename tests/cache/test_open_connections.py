@@ -60,7 +60,17 @@ def test_a_connection_is_listed_with_its_name(host, state):
     assert (found.process_id, found.process_name, found.client, found.client_port) == (70, "app", "10.0.0.2", 50000)
     assert (found.address, found.port, found.name, found.bound) == (SHARED, 443, "one", "thread")
     assert (found.state, found.connected, found.since, found.age) == ("live", True, t(1) / 1e9, 2)
-    assert found.rivals == []
+    assert (found.transport, found.rivals) == ("tcp", [])
+
+
+def test_a_connection_over_udp_is_listed_until_its_socket_ends(host, state):
+    """A connection over UDP is listed as connected, since it sent a datagram, until its socket ends."""
+    host.asks(0, "one")
+    host.connects(1, transport="udp", source_port=40000)
+    [found] = listed(state)
+    assert (found.transport, found.connected, found.name, found.client_port) == ("udp", True, "one", 40000)
+    host.closes(2)
+    assert listed(state) == []
 
 
 @pytest.mark.parametrize(("after", "expected"), [(59, "live"), (60.5, "grace"), (62, "expired"), (1000, "expired")])

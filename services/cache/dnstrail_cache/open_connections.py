@@ -25,7 +25,7 @@ class OpenConnection(msgspec.Struct, frozen=True):
 
     `name` is the name that it means, and `bound` how it was found (thread, process, parent, last, sni, host). `state`
     states whether answers to this name lead to the address now (live, grace), or no longer (expired). `connected` is
-    false until its success was seen. `rivals` contains the likeliest other names, if they were asked for.
+    false until its success was seen; a connection over UDP was seen since it sent a datagram. `rivals` contains the likeliest other names, if they were asked for.
     """
 
     host: str
@@ -38,6 +38,7 @@ class OpenConnection(msgspec.Struct, frozen=True):
     client_port: int
     address: str
     port: int
+    transport: str
     name: str
     bound: str
     state: str
@@ -100,10 +101,11 @@ def _shown(binding: Binding, state: CacheState, walks: dict[str, AddressNames] |
         client_port=binding.client_port,
         address=opening.address,
         port=opening.port,
+        transport=opening.transport,
         name=meaning.name,
         bound=meaning.by,
         state=_state_of(meaning.name, opening.address, state) if meaning.name else "",
-        connected=binding.connected,
+        connected=binding.connected or opening.transport == "udp",
         since=state.wall(binding.stamp),
         age=(state.now - binding.stamp) / SECOND,
         rivals=[] if walks is None else _rivals(binding, meaning.name, state, walks),

@@ -18,6 +18,7 @@ from live.workers import answering, short_folder
 ONE = {
     "host": "h", "process_id": 70, "process_name": "app", "executable": "/bin/app", "container_id": "",
     "container_name": "", "client": "10.0.0.2", "client_port": 50000, "address": "192.0.2.1", "port": 443,
+    "transport": "tcp",
     "name": "one.example", "bound": "thread", "state": "live", "connected": True, "since": 1.0, "age": 42.0,
     "rivals": [],
 }  # fmt: skip
@@ -48,8 +49,8 @@ def test_the_table_names_each_connection():
     """A row has age, process, container, name, address and state; unknown values are dashes."""
     v6 = {**ONE, "address": "2001:db8::1", "container_id": "abcdef0123456789", "name": "", "state": "", "process_id": 0}
     assert drawn([ONE, {**v6, "connected": False}])[1:] == [
-        ["42s", "app(70)", "-", "one.example", "192.0.2.1:443", "live"],
-        ["42s", "-", "abcdef012345", "-", "[2001:db8::1]:443", "no", "name,", "attempted"],
+        ["42s", "app(70)", "-", "one.example", "192.0.2.1:443/tcp", "live"],
+        ["42s", "-", "abcdef012345", "-", "[2001:db8::1]:443/tcp", "no", "name,", "attempted"],
     ]
 
 

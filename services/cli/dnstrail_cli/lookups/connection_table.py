@@ -30,12 +30,13 @@ def connection_table(found: Sequence[dict[str, Any]], most: int, *, rivals: bool
 def _cells(connection: dict[str, Any], *, rivals: bool) -> list[str]:
     process = f"{connection['process_name']}({connection['process_id']})" if connection["process_id"] else _NONE
     address, state = connection["address"], connection["state"] or "no name"
+    host = f"[{address}]" if ":" in address else address
     return [
         age_text(connection["age"]),
         process,
         connection["container_name"] or connection["container_id"][:_ID] or _NONE,
         connection["name"] or _NONE,
-        f"[{address}]:{connection['port']}" if ":" in address else f"{address}:{connection['port']}",
+        f"{host}:{connection['port']}/{connection['transport']}",
         state if connection["connected"] else f"{state}, attempted",
         *([" ".join(connection["rivals"]) or _NONE] if rivals else []),
     ]
