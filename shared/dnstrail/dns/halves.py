@@ -6,7 +6,6 @@ from typing import Final, Generic, TypeVar
 
 _Entry = TypeVar("_Entry")
 _ALWAYS: Final = 1 << 62
-_DROPPED: Final = 2  # entries of replaced halves that go with each new one: 32,768 at once take 20 ms
 
 
 class Halves(Generic[_Entry]):
@@ -39,10 +38,13 @@ class Halves(Generic[_Entry]):
             self._old, self._young, self._until = self._young, {}, stamp + self._window
         self._young[key] = entry
         if self._replaced:
-            self._drop(self._replaced[-1])
+            self._drop_two(self._replaced[-1])
 
-    def _drop(self, half: dict[object, _Entry]) -> None:
-        for _ in range(min(_DROPPED, len(half))):
+    def _drop_two(self, half: dict[object, _Entry]) -> None:
+        """Drop two entries of a replaced half with each new one: 32,768 at once take 20 ms."""
+        if half:
             half.popitem()
-        if not half:
+        if half:
+            half.popitem()
+        else:
             self._replaced.pop()

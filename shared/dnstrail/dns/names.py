@@ -20,6 +20,7 @@ _USUAL_KEY: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")  # a 
 _MAX_TEXT: Final = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
 _V4_SUFFIX: Final = ".in-addr.arpa"
 _V6_SUFFIX: Final = ".ip6.arpa"
+_ARPA: Final = ".arpa"
 _PACKED_LENGTHS: Final = (4, 16)
 _NIBBLES: Final = frozenset("0123456789abcdef")
 _OCTETS: Final = frozenset(map(str, range(256)))
@@ -57,6 +58,8 @@ def address_text(text: str) -> str | None:
 
 def is_reverse(name: str) -> bool:
     """Return whether a name in our form is in-addr.arpa, ip6.arpa, or lies below them."""
+    if not name.endswith(_ARPA):
+        return False  # most names end here
     return name.endswith((_V4_SUFFIX, _V6_SUFFIX)) or name in {_V4_SUFFIX[1:], _V6_SUFFIX[1:]}
 
 

@@ -60,17 +60,22 @@ class Sum:
 
     def add(self, sighting: Sighting, grace: int) -> None:
         """Add the next answer in the order of arrival."""
-        noted = sighting.noted
+        noted, stamp, ends = sighting.noted, sighting.stamp, self.ends
+        since = noted - grace
         for place, life in enumerate(sighting.lives):
-            if noted >= self.ends[place] + grace:
+            if ends[place] <= since:
                 self.gap = True
-            self.ends[place] = max(self.ends[place], sighting.stamp + life)
-        self.gap = self.gap or noted < self.noted
+            if stamp + life > ends[place]:  # noqa: PLR1730 - a call of max costs more than the rest of the loop
+                ends[place] = stamp + life
+        if noted < self.noted:
+            self.gap, self.first_noted = True, min(self.first_noted, noted)
+        else:
+            self.noted = noted
+        if stamp < self.stamp:
+            self.first = min(self.first, stamp)
+        else:
+            self.stamp = stamp
         self.count += 1
-        self.first = min(self.first, sighting.stamp)
-        self.first_noted = min(self.first_noted, noted)
-        self.stamp = max(self.stamp, sighting.stamp)
-        self.noted = max(self.noted, noted)
         self.number = sighting.number
 
 

@@ -8,6 +8,7 @@ from dnstrail.image.graph import Graph, Index
 from dnstrail.image.kind import ADDRESSES, CNAME, FAR, PTR
 from dnstrail.image.record import Record, Root
 from dnstrail.image.result import LookupResult
+from dnstrail.image.shards import MASK
 
 MOST: Final = 16  # relations of the record
 
@@ -18,15 +19,16 @@ def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResu
     No other record may touch a node of the walk. All relations of the record, `most` at most, must be live by its last
     answer without grace.
     """
-    above = graph.into.get(key)
-    record = graph.out.get(key) or above
+    part = hash(key) & MASK
+    above = graph.into.parts[part].get(key)
+    record = graph.out.parts[part].get(key) or above
     if not isinstance(record, Record) or (above is not None and above is not record):
         return None
-    youngest = record.youngest
-    if record.late or len(record.edges) > most or youngest.stamp + min(youngest.lives) <= t:
+    youngest, edges = record.youngest, record.edges
+    if record.late or len(edges) > most or youngest.stamp + min(youngest.lives) <= t:
         return None
-    if record.edges[0][1] == PTR:
-        return LookupResult([key], sorted([target for _, _, target in record.edges]), ""), record.root
+    if edges[0][1] == PTR:
+        return LookupResult([key], sorted([target for _, _, target in edges]), ""), record.root
     return _along_chain(graph, record, key)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dnstrail.image import Image
+from builders.dns_builders import response_to, t
+from dnstrail.image import Bounds, Image
 from dnstrail.image.counts import Counts
 from dnstrail.image.shards import MASK, Shards
 
 
-def test_names_are_found_in_theirparts() -> None:
+def test_names_are_found_in_their_parts() -> None:
     """A name is found whatever its part, and all names are counted and listed."""
     shards: Shards[int] = Shards()
     names = [f"n{number}.example" for number in range(1000)]
@@ -29,6 +30,16 @@ def test_no_part_is_large() -> None:
     for number in range(64_000):
         shards.parts[hash(f"n{number}") & MASK][f"n{number}"] = number
     assert max(map(len, shards.parts)) < 2000
+
+
+def test_no_table_of_an_image_grows_in_a_long_step() -> None:
+    """The roots of an image and its indexes are in parts, and each part has a small share of them."""
+    image = Image(Bounds(size=2000), "accept")
+    for number in range(2000):
+        name = f"n{number}.example"
+        image.feed(t(number / 1000), response_to(name, f"{name} A 198.18.{number // 250}.{number % 250}"))
+    for table in (image.store.places.roots, image.store.graph.out, image.store.graph.into):
+        assert (len(table), max(map(len, table.parts)) < 100) == (2000, True)
 
 
 def test_a_counter_that_counted_nothing_is_zero() -> None:
