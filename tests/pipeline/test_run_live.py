@@ -189,15 +189,13 @@ def test_a_learned_list_allows_the_same_run(network, folder, watched):
 
 
 def test_the_command_is_the_callers_own(network, folder, watched):
-    """The command runs as the user who called sudo, without the rights of root, and with its own exit codes."""
+    """The command runs as the user who called sudo, without the rights of root; a signal ends it as in a shell."""
     caller = {"SUDO_UID": "54321", "SUDO_GID": "54321", "SUDO_USER": "x"}
     script = "id -u; id -G; echo [$SUDO_UID]; grep -E '^(CapEff|NoNewPrivs)' /proc/self/status; kill -TERM $$"
-    quiet = (*RUN, "--quiet", "--")
-    done = on_client(network, folder, *quiet, "sh", "-c", script, run_dir=watched.folder, **caller)
+    run = (*RUN, "--quiet", "--", "sh", "-c", script)
+    done = on_client(network, folder, *run, run_dir=watched.folder, **caller)
     assert done.stdout.split() == ["54321", "54321", "[]", "CapEff:", "0" * 16, "NoNewPrivs:", "0"]
     assert done.returncode == 128 + signal.SIGTERM
-    assert on_client(network, folder, *quiet, "no-such-command", run_dir=watched.folder).returncode == 127
-    assert on_client(network, folder, *quiet, "/etc/passwd", run_dir=watched.folder).returncode == 126
 
 
 def test_signals_reach_the_command(network, folder, watched):
