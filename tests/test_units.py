@@ -173,6 +173,17 @@ def test_listeners_start_before_the_probe():
     assert sorted(after) == [unit.name for unit in UNITS if unit.stem != "dnstrail-probe"]
 
 
+@pytest.mark.parametrize("drop_in", sorted((UNITS[0].parent / "hosts").glob("*.conf")), ids=lambda path: path.stem)
+def test_a_drop_in_for_other_hosts_starts_its_worker(drop_in):
+    """Each drop-in replaces the command of its unit by one with valid options, and names a folder of keys."""
+    read = service(drop_in)
+    program, worker, *options = read["ExecStart"].split()
+    assert (program, drop_in.stem) == (PREFIX, f"dnstrail-{worker}")
+    main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
+    assert read["Environment"] == f"DNSTRAIL_KEYS=/etc/dnstrail/{worker}-keys"
+    assert {"AF_INET", "AF_INET6"} <= set(read["RestrictAddressFamilies"].split())
+
+
 def test_a_silent_probe_is_unhealthy():
     """The compose file checks the health of the pipeline by a command that exists, where the cache serves."""
     services = COMPOSE.read_text().partition("services:")[2]

@@ -10,7 +10,6 @@ KEPT = 90.0  # seconds: a cache saves its state every minute
 MOST_BYTES = 64 << 20
 MOST_OF_TURN = 8 << 20  # bytes of one turn: its reply fits in a message
 _OVERHEAD = 512  # bytes that a message costs besides its body
-_REQUESTS_AT_ONCE = 4  # each costs the main loop about a millisecond
 
 
 class ReplayWindow:
@@ -40,11 +39,9 @@ class ReplayWindow:
             self._drop()
 
     def serve(self, server: Server) -> None:
-        """Answer some of the waiting requests."""
-        for _ in range(_REQUESTS_AT_ONCE):
-            request = server.receive()
-            if request is None:
-                return
+        """Answer one of the waiting requests. It costs the main loop about a millisecond, so that no flood holds it."""
+        request = server.receive()
+        if request is not None:
             request.reply(encode_replay(self._replay(request.body)))
 
     def _replay(self, body: bytes) -> Replay:

@@ -39,6 +39,7 @@ class Authenticator:
         self.refused: Counter[str] = Counter()
         self._allowed = AllowedClients(keys)
         self._context = context
+        self._shut: Counter[str] = Counter()  # by address: connections that were shut down, and have not ended yet
         self._logged: dict[str, float] = {}
         self._watched: dict[zmq.Socket[bytes], tuple[str, Strangers]] = {}
         self._zap = context.socket(zmq.REP)
@@ -105,10 +106,14 @@ class Authenticator:
         """Note an event of a connection: it was accepted, or its handshake failed."""
         if not event["endpoint"].startswith(b"tcp:"):  # the socket serves this host as well
             return
-        if event["event"] != _ACCEPTED:
+        if event["event"] == _ACCEPTED:
+            if peer := strangers.accept(event["value"], time.monotonic()):
+                self._shut[address] += 1
+                self._refuse(address, _TOO_MANY, peer=peer)
+        elif self._shut[address]:  # the handshake of a connection that is counted already
+            self._shut[address] -= 1
+        else:
             self._refuse(address, _NO_HANDSHAKE)
-        elif peer := strangers.accept(event["value"], time.monotonic()):
-            self._refuse(address, _TOO_MANY, peer=peer)
 
     def _refuse(self, address: str, reason: str, **client: str) -> None:
         """Count a refusal, and log it if no other was logged just before."""

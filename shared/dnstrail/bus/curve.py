@@ -17,7 +17,7 @@ _LEAST_SIZE = 1024  # bytes of a message: a handshake fits
 _LEAST_WAITING = 2  # messages: the name of the client counts as one that is never read
 _KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 30, zmq.TCP_KEEPALIVE_INTVL: 10, zmq.TCP_KEEPALIVE_CNT: 3}
 _UNACKNOWLEDGED = 30_000  # ms after which a connection to a host that is gone ends
-_NO_KEYS = "tcp without keys is refused: make keys with `dnstrail keys new`, and name their folder with --keys"
+_NO_KEYS = "tcp without keys is refused: make keys with `dnstrail keys new` in the folder DNSTRAIL_KEYS"
 
 
 class Curve:
