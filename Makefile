@@ -41,7 +41,7 @@ test-corpus: $(VENV)/.dev ## replay every capture of the corpus, and compare the
 test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker daemon of their own; as root
 	@deploy/setup-live.sh --tests
 	@deploy/setup-docker.sh
-	DNSTRAIL_DOCKER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/docker $(ARGS)
+	DNSTRAIL_DOCKER=1 DNSTRAIL_REQUIRE_LIVE=1 $(BIN)/python -m pytest tests/docker -rP $(ARGS)
 
 check: $(VENV)/.dev ## check style, types and layers (ruff, mypy, import-linter)
 	$(BIN)/ruff check .
@@ -73,12 +73,13 @@ accuracy-live: $(VENV)/.dev ## measure with real clients in network namespaces h
 	@deploy/setup-accuracy.sh $(VENV) $(if $(findstring --clients all,$(ARGS)),--all)
 	$(BIN)/python tests/accuracy/live/accuracy_live.py $(ARGS)
 
-packages: $(VENV)/.dev ## build the distribution and install it in every supported way, in folders of its own
+packages: $(VENV)/.dev ## build the distribution and the Debian package (in dist/), and install each in a folder of its own
 	@deploy/setup-compiler.sh $(VENV)
+	@command -v dpkg-deb >/dev/null && deploy/setup-compiler.sh /usr || true
 	PATH="$(abspath $(BIN)):$$PATH" deploy/check-packages.sh
 
 clean: ## remove the virtual environment, builds and caches
-	rm -rf $(VENV) $(COMPILED) .encrypted .tunnels .clients .prometheus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(COMPILED) .encrypted .tunnels .clients .prometheus .docker dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.run: pyproject.toml deploy/setup.sh

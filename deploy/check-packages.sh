@@ -1,10 +1,11 @@
 #!/bin/sh
 # Build the distribution, install it in every supported way, each in a folder of its own, and check that each
-# installation has all five packages and a working command, in its form: pure or compiled. Needs uv on PATH.
+# installation has all five packages and a working command, in its form: pure or compiled. Needs uv on PATH. On Debian,
+# also build the package for this release into dist/ of the checkout.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-python=$(command -v python)
+python=$(command -v python) checkout=$(pwd)
 
 check() { # NAME BIN FORM
     "$2/python" -c 'import dnstrail, dnstrail_probe, dnstrail_cache, dnstrail_signatures, dnstrail_findings, dnstrail_cli'
@@ -37,3 +38,10 @@ install edit -e .
 check "pip install -e ." "$work/edit/bin" pure
 uv sync --quiet
 check "uv sync" "$work/tree/.venv/bin" pure
+
+command -v dpkg-deb >/dev/null || exit 0
+rm -f "$checkout"/dist/dnstrail_*.deb
+deploy/build-deb.sh "$checkout/dist"
+dpkg-deb --extract "$checkout"/dist/dnstrail_*.deb "$work/root"
+sed -i "1s|.*|#!$work/root/opt/dnstrail/bin/python|" "$work/root/opt/dnstrail/bin/dnstrail"
+check "the Debian package" "$work/root/opt/dnstrail/bin" compiled

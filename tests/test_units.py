@@ -13,8 +13,8 @@ import yaml
 from dnstrail.bus.ipc import events_address
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
-from live.compose import workers_of_compose
 from live.namespaces import skip
+from live.stack_images import workers_of_compose
 
 UNITS = sorted((Path(__file__).parents[1] / "deploy/systemd").glob("*.service"))
 METRICS = UNITS[0].parent / "metrics"
@@ -119,6 +119,32 @@ def test_a_container_restarts_within_its_memory_limit():
     for container in yaml.safe_load(COMPOSE.read_text())["services"].values():
         assert (container["mem_limit"], container["memswap_limit"]) == ("1g", "1g")
         assert container["restart"] == "unless-stopped"
+
+
+def test_the_log_of_a_container_is_bounded():
+    """Docker rotates the log of each container."""
+    for container in yaml.safe_load(COMPOSE.read_text())["services"].values():
+        assert container["logging"]["driver"] == "json-file"
+        assert container["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
+
+
+def test_the_containers_find_the_sockets():
+    """The workers of the image have one run-dir, which a volume of the compose file holds."""
+    image = (COMPOSE.parent / "deploy/Dockerfile").read_text()
+    run_dir = re.search(r"^ENV .*DNSTRAIL_RUN_DIR=(\S+)", image, re.MULTILINE)[1]
+    for name in ("cache", "signatures"):
+        assert f"run:{run_dir}" in workers_of_compose()[name]["volumes"]
+
+
+def test_the_signatures_have_a_config():
+    """Unit, package and compose file load further signatures from one folder, and read one file of environment."""
+    unit, container = service(UNITS[2]), workers_of_compose()["signatures"]
+    assert "--signatures /etc/dnstrail/signatures" in unit["ExecStart"]
+    assert unit["EnvironmentFile"] == "-/etc/dnstrail/signatures.env"
+    assert "--signatures=/etc/dnstrail/signatures" in container["command"]
+    assert [volume for volume in container["volumes"] if volume.endswith("./deploy/etc}:/etc/dnstrail:ro")]
+    assert container["env_file"] == ["${DNSTRAIL_CONFIG:-./deploy/etc}/signatures.env"]
+    assert (COMPOSE.parent / "deploy/etc/signatures").is_dir()
 
 
 def test_the_network_of_the_containers_leads_nowhere():

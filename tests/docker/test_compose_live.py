@@ -1,50 +1,128 @@
-"""The rights of the containers of the compose file, and that they work together."""
+"""The compose file as an operator runs it: built, brought up, used, damaged, restarted, taken down."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
 
 import pytest
 
-from live.compose import composed
-from live.docker_daemon import Daemon, docker_daemon, docker_or_skip
+from live.docker_daemon import docker_or_skip
 from live.namespaces import live_or_skip
 from live.processes import wait_until
 from live.rights import rights_of, show
+from live.stack import ADDRESS, PATIENCE, WATCHED, WORKERS, Stack, stack
+from live.stack_images import BUILD
 
-pytestmark = pytest.mark.timeout(180)
-USERS = {"cache": 990, "signatures": 991, "findings": 992}
+pytestmark = pytest.mark.timeout(2 * BUILD)
+USERS = {"probe": 0, "cache": 990, "signatures": 991, "findings": 992}
 KEPT = {"CAP_BPF", "CAP_SYS_PTRACE"}
+ONCE = ["ANSWERED", "WATCHED_NAME"]
 
 
-@pytest.fixture
-def daemon() -> Iterator[Daemon]:
-    """Yield a Docker daemon that only this test uses."""
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Yield the stack with three signature workers."""
     docker_or_skip()
-    live_or_skip("gcc")
-    with docker_daemon() as started:
-        yield started
-
-
-def test_only_the_container_of_the_probe_has_rights(daemon: Daemon, tmp_path: Path) -> None:
-    """The cache hears the probe, the others are not root, and no container can get further rights."""
-    with composed(daemon, tmp_path) as containers:
-
-        def heard() -> bool:
-            python = json.loads(daemon.docker("inspect", "--format", "{{json .Config.Cmd}}", "cache"))[:3]
-            shown = daemon.docker("exec", "cache", *python, "stats", "--json")
-            return bool(json.loads(shown)["probes"])
-
+    live_or_skip()
+    with stack(tmp_path_factory.mktemp("stack")) as run:
         try:
-            wait_until(heard, "a turn of the probe at the cache")
+            wait_until(run.works, "the stack works", PATIENCE)
         except AssertionError:
-            pytest.fail("\n".join(daemon.docker("logs", name) for name in containers))
-        found = {name: rights_of(process) for name, process in containers.items()}
-        show(found)
-        for name, user in USERS.items():
-            assert all(rights.none for rights in found[name])
-            assert {uid for rights in found[name] for uid in rights.uids} == {user}
-        assert {name for rights in found["probe"] for name in rights.capabilities} == KEPT
-        assert all(rights.no_new_privileges and rights.groups == {990} for rights in found["probe"])
+            pytest.fail(run.compose("ps", "--all") + run.compose("logs", "--tail", "5") + run.ask_cache("stats"))
+        yield run
+
+
+def resolve(up: Stack, label: str) -> str:
+    """Resolve a new watched name; return it once the cache and the signatures have reported it."""
+    name = f"{label}.{WATCHED}"
+    up.resolve(name)
+    wait_until(lambda: len(up.about(name)) >= len(ONCE), f"findings about {name}", PATIENCE)
+    assert sorted(line["eventName"] for line in up.about(name)) == ONCE
+    assert ADDRESS in up.ask_cache("get", name)
+    return name
+
+
+def reporting(up: Stack, label: str) -> Callable[[], bool]:
+    """Return a condition that resolves a further name, and is true once any of these names is reported."""
+    names: list[str] = []
+
+    def reported() -> bool:
+        names.append(f"{label}-{len(names)}.{WATCHED}")
+        up.resolve(names[-1])
+        return any(up.about(name) for name in names)
+
+    return reported
+
+
+def test_a_name_in_a_container_is_an_event_a_lookup_and_a_finding(up: Stack) -> None:
+    """A name that a container resolves is found in the cache, and reported once by each signature."""
+    name = resolve(up, "first")
+    client = up.compose("ps", "--quiet", "client")
+    assert {line["containerId"] for line in up.about(name)} == {client}
+
+
+def test_events_name_the_container(up: Stack) -> None:
+    """With the socket of Docker, events carry name and image of the container, once Docker has replied to the probe."""
+    names = (resolve(up, f"named-{number}") for number in count())
+
+    def named() -> bool:
+        container = up.about(next(names))[0]["container"]
+        return (container.get("name"), container.get("image")) == ("stack-client-1", "dnstrail")
+
+    wait_until(named, "an event with the name of its container", PATIENCE)
+
+
+def test_sizes(up: Stack) -> None:
+    """The sizes of the images, and what the idle containers use, are printed."""
+    for line in up.daemon.docker("image", "ls", "--format", "{{.Repository}} {{.Size}}").splitlines():
+        sys.stdout.write(f"image {line}\n")
+    usage = "{{.Name}} CPU {{.CPUPerc}} memory {{.MemUsage}}"
+    sys.stdout.write(up.daemon.docker("stats", "--no-stream", "--format", usage) + "\n")
+
+
+def test_only_the_container_of_the_probe_has_rights(up: Stack) -> None:
+    """All workers but the probe are users without capabilities, and no container can get further rights."""
+    found = {name: rights_of(process) for name, process in up.containers(*USERS).items()}
+    show(found)
+    assert len(found) == len(USERS) - 1 + WORKERS
+    for name, held in found.items():
+        service = name.split("-")[-2]
+        assert {uid for rights in held for uid in rights.uids} == {USERS[service]}
+        assert service == "probe" or all(rights.none for rights in held)
+        assert {one for rights in held for one in rights.capabilities} == (KEPT if service == "probe" else set())
+        assert all(rights.no_new_privileges and rights.groups <= {990} for rights in held)
+
+
+def test_each_worker_comes_back(up: Stack) -> None:
+    """After the kill of any worker the stack works again: a new name is found, and reported once."""
+    for number, container in enumerate(sorted(up.containers(*USERS))):
+        up.kill(container)
+        wait_until(up.works, f"the stack works without the first {container}", PATIENCE)
+        wait_until(reporting(up, f"back-{number}"), f"findings after the kill of {container}", PATIENCE)
+        resolve(up, f"killed-{number}")
+
+
+def test_a_silent_probe_is_unhealthy(up: Stack) -> None:
+    """The container of the cache is unhealthy while the probe stands still, and healthy again afterwards."""
+    up.compose("pause", "probe")
+    try:
+        wait_until(lambda: up.health() == "unhealthy", "an unhealthy cache", PATIENCE)
+    finally:
+        up.compose("unpause", "probe")
+    wait_until(lambda: up.health() == "healthy", "a healthy cache", PATIENCE)
+
+
+def test_restart_of_the_cache_keeps_its_names(up: Stack) -> None:
+    """A name that was resolved before `compose restart cache` is found afterwards, without a further event about it."""
+    name = resolve(up, "kept")
+    up.compose("restart", "cache")
+    wait_until(up.works, "the cache works again", PATIENCE)
+    assert ADDRESS in up.ask_cache("get", name)
+
+
+def test_the_profile_of_metrics_is_valid(up: Stack) -> None:
+    """Compose accepts the file with every profile. No test runs Prometheus and Grafana from their images."""
+    services = up.compose("--profile", "metrics", "config", "--services").split()
+    assert {"prometheus", "grafana"} < set(services)

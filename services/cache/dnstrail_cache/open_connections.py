@@ -25,7 +25,8 @@ class OpenConnection(msgspec.Struct, frozen=True):
 
     `name` is the name that it means, and `bound` how it was found (thread, process, parent, last, sni, host). `state`
     states whether answers to this name lead to the address now (live, grace), or no longer (expired). `connected` is
-    false until its success was seen; a connection over UDP was seen since it sent a datagram. `rivals` contains the likeliest other names, if they were asked for.
+    false until its success was seen; a connection over UDP was seen since it sent a datagram. `rivals` contains the
+    likeliest other names, if they were asked for.
     """
 
     host: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,19 +14,20 @@ import pytest
 
 from live.getaddrinfo_program import build, make_root
 from live.namespaces import dnsmasq
-from live.processes import wait_until
+from live.processes import run_dir, wait_until
 
 WANTED = "DNSTRAIL_DOCKER"  # set by `make test-docker`: these tests start a daemon
 IMAGE = "dnstrail-resolve"  # a static program that sends one query
 LIBRARY_IMAGE = "dnstrail-getaddrinfo"  # a program with its C library
 UPSTREAM = "10.99.1.1"  # on the loopback interface of the daemon's namespace
+_WITHOUT_NETWORK = ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
 
 
 def docker_or_skip() -> None:
     """Skip unless these tests are requested; fail if something that they need is missing."""
     if not os.environ.get(WANTED):
         pytest.skip("make test-docker runs these")
-    missing = [tool for tool in ("dockerd", "docker", "nsenter", "gcc") if shutil.which(tool) is None]
+    missing = [tool for tool in ("dockerd", "docker", "nsenter", "gcc", "debootstrap") if shutil.which(tool) is None]
     if missing or os.geteuid() != 0:
         pytest.fail(f"missing: {', '.join(missing) or 'root'}; deploy/setup-docker.sh installs what there is")
 
@@ -38,11 +38,11 @@ class Daemon:
 
     host: str  # the value of DOCKER_HOST
 
-    def docker(self, *arguments: str) -> str:
+    def docker(self, *arguments: str, timeout: float = 60, **env: str) -> str:
         """Run a command of the client; return its output."""
-        done = subprocess.run(
-            ["docker", "--host", self.host, *arguments], capture_output=True, text=True, timeout=60, check=False
-        )
+        command = ["docker", "--host", self.host, *arguments]
+        everything = {**os.environ, **env}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=everything, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
@@ -57,35 +57,48 @@ class Daemon:
 @contextmanager
 def docker_daemon() -> Iterator[Daemon]:
     """Run a daemon with two images."""
-    namespace, folder = f"dtd{os.getpid()}", Path(tempfile.mkdtemp(prefix="dt-docker-", dir="/tmp"))
-    daemon = Daemon(f"unix://{folder}/docker.sock")
+    with (
+        network_namespace() as namespace,
+        run_dir() as folder,
+        dnsmasq(namespace, UPSTREAM, 53, "/test/192.0.2.1"),
+        dockerd(folder / "data", namespace) as daemon,
+    ):
+        _import_images(daemon, folder)
+        yield daemon
+
+
+@contextmanager
+def network_namespace() -> Iterator[str]:
+    """Make a network namespace with the address of an upstream server."""
+    namespace = f"dtd{os.getpid()}"
     _ip("netns", "add", namespace)
     try:
         _ip("-n", namespace, "link", "set", "lo", "up")
         _ip("-n", namespace, "addr", "add", f"{UPSTREAM}/32", "dev", "lo")
-        with dnsmasq(namespace, UPSTREAM, 53, "/test/192.0.2.1"), _dockerd(namespace, folder, daemon):
-            _import_images(daemon, folder)
-            yield daemon
+        yield namespace
     finally:
         subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _dockerd(namespace: str, folder: Path, daemon: Daemon) -> Iterator[None]:
+def dockerd(data: Path, namespace: str | None) -> Iterator[Daemon]:
+    """Run a daemon in a network namespace; without one, it uses the network of this host, and changes nothing in it."""
     # nsenter keeps the cgroup mounts; `ip netns exec` hides them.
-    command = ["nsenter", f"--net=/run/netns/{namespace}", "dockerd", "--host", daemon.host, "--storage-driver", "vfs"]
-    for option, name in (("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")):
-        command += [option, str(folder / name)]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    ready = ["docker", "--host", daemon.host, "info"]
-    try:
-        wait_until(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0, "dockerd")
-        yield
-    finally:
-        process.terminate()
-        process.wait(60)
+    command = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
+    with run_dir() as folder:
+        daemon = Daemon(f"unix://{folder}/docker.sock")
+        command += ["dockerd", "--host", daemon.host, "--data-root", str(data)]
+        command += ["--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")]
+        command += [] if namespace else _WITHOUT_NETWORK
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        ready = ["docker", "--host", daemon.host, "info"]
+        try:
+            wait_until(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0, "dockerd")
+            yield daemon
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def _import_images(daemon: Daemon, folder: Path) -> None:

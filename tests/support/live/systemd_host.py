@@ -32,7 +32,7 @@ mkdir -p opt/dnstrail/bin
 printf '%s\\n' '#!/bin/sh' "PYTHONPATH=$MODULES exec $PYTHON -m dnstrail_cli \\"\\$@\\"" >opt/dnstrail/bin/dnstrail
 chmod 755 opt/dnstrail opt/dnstrail/bin opt/dnstrail/bin/dnstrail
 rm -rf etc/systemd/system
-mkdir -p etc/systemd/system usr/lib/sysusers.d
+mkdir -p etc/systemd/system etc/dnstrail/signatures usr/lib/sysusers.d
 cp "$SOURCE"/deploy/systemd/*.service etc/systemd/system/
 cp "$SOURCE"/deploy/systemd/dnstrail.sysusers usr/lib/sysusers.d/dnstrail.conf
 mount -t proc proc proc

@@ -1,0 +1,64 @@
+"""The manifests are valid, and give each worker the rights that the compose file gives it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from dnstrail_cli.__main__ import main_command
+from live.stack_images import workers_of_compose
+
+ROOT = Path(__file__).parents[1]
+OBJECTS = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/dnstrail.yaml").read_text()))
+OLDEST, NEWEST = "1.29", "1.35"  # releases of Kubernetes
+
+
+def containers() -> dict[str, dict[str, Any]]:
+    """Return the containers of all pods by name, without those that end before the others start."""
+    pods = [one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"]
+    return {container["name"]: container for pod in pods for container in pod["containers"]}
+
+
+@pytest.mark.parametrize("release", [OLDEST, NEWEST])
+@pytest.mark.parametrize("number", range(len(OBJECTS)))
+def test_an_object_is_valid(number: int, release: str) -> None:
+    """Each object has no field that its schema lacks, and all that it needs."""
+    kubernetes_validate.validate(OBJECTS[number], release, strict=True)
+
+
+def test_a_wrong_field_is_refused() -> None:
+    """The schema refuses a field that Kubernetes does not know."""
+    wrong = {**OBJECTS[0], "labels": {}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, NEWEST, strict=True)
+
+
+@pytest.mark.parametrize("name", ["probe", "cache", "signatures"])
+def test_a_container_has_the_rights_of_compose(name: str) -> None:
+    """A container has the user, capabilities and memory limit of the compose file, and a valid command."""
+    found, compose = containers()[name], workers_of_compose()[name]
+    context = found["securityContext"]
+    assert f"{context['runAsUser']}:{context['runAsGroup']}" == compose["user"]
+    assert context["capabilities"] == {
+        "drop": ["ALL"],
+        **({"add": compose["cap_add"]} if "cap_add" in compose else {}),
+    }
+    assert context["readOnlyRootFilesystem"]
+    assert not context["allowPrivilegeEscalation"]
+    assert found["resources"]["limits"]["memory"] == "1Gi"
+    worker, *options = found["args"]
+    assert worker == name
+    main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
+
+
+def test_every_volume_is_mounted_and_every_mount_has_one() -> None:
+    """The pods name their volumes alike in both lists, and only the probe sees the processes of the node."""
+    for pod in (one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"):
+        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
+        assert pod.get("hostPID", False) == ("probe" in {container["name"] for container in pod["containers"]})
+        assert not pod["automountServiceAccountToken"]
