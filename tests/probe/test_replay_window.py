@@ -100,6 +100,8 @@ def test_bytes_are_bounded_and_counted(window, monkeypatch):
     assert window.evicted == 3
     fill(window, [5], size=2000)
     assert window.evicted == 4
+    fill(window, [6], size=1000)
+    assert turns_of(window, 4) == ([b"\x06" * 1000], 6)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x00", b"\xff" * 100, encode_replay(ReplayRequest("another", 0))])

@@ -27,7 +27,7 @@ def keys() -> None:
 @keys.command()
 def new() -> None:
     """Make the own pair of keys, and print its public key. The secret key never leaves its file."""
-    from dnstrail.bus.keys import new_pair  # noqa: PLC0415 - imports ZeroMQ, which help does without
+    from dnstrail.bus.keys import new_pair  # noqa: PLC0415 - imports the bus, which help does without
 
     click.echo(new_pair(_folder()))
 

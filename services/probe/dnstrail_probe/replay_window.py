@@ -53,12 +53,16 @@ class ReplayWindow:
         if request.start != self._start or not self._turns:
             return Replay([])
         messages: Messages = []
-        size, turn = 0, max(request.after + 1, next(iter(self._turns)))
+        size, turn = 0, self._first_from(request.after + 1)
         while turn in self._turns and size < AT_ONCE:
             messages += self._turns[turn][2]
             size += self._turns[turn][1]
             turn += 1
         return Replay(messages, max(turn - 1, 0))
+
+    def _first_from(self, turn: int) -> int:
+        """Return the first turn from this one on that is kept; turns before the window and large ones are not."""
+        return turn if turn in self._turns else next((kept for kept in self._turns if kept > turn), turn)
 
     def _oldest_closed(self) -> float:
         return next(iter(self._turns.values()))[0]

@@ -155,7 +155,7 @@ class _Probe:
         live, counters = self._source.live, self._source.counters
         of_bus = {
             "subscribers_disconnected": self._publisher.disconnected,
-            "subscribers_refused": self._publisher.refused,
+            "subscribers_refused": self._publisher.refused + (self._replays.refused if self._replays else 0),
         }
         if self.batches.window is not None:
             of_bus["replay_evicted"] = self.batches.window.evicted
