@@ -192,3 +192,14 @@ def test_the_tables_are_bounded(reach, monkeypatch):
         connects(reach, f"192.0.2.{number}", socket=number)
     assert [len(found) for found in (reach.names, reach.connections, reach.foreign_dns)] == [2, 2, 2]
     assert reach.left_out == 4
+
+
+def test_the_connections_that_wait_for_a_result_are_bounded(reach, monkeypatch):
+    """Beyond the bound a connection is in the report, and its result is unknown and counted as left out."""
+    monkeypatch.setattr(module, "MOST", 2)
+    for socket in range(1, 4):
+        connects(reach, socket=socket)
+    for socket in range(1, 4):
+        concludes(reach, socket)
+    assert [one.results for one in reach.connections] == [{"unknown": 1, "connected": 2}]
+    assert reach.left_out == 1

@@ -200,7 +200,7 @@ class Reach:
             if (to := connection_to(event)) is not None:
                 self._requests[reached] = to
         self._connections[reached][UNKNOWN] += 1
-        if event.event_name == NET_TCP_CONNECT:
+        if event.event_name == NET_TCP_CONNECT and self._has_room(self._sockets):
             self._sockets[flow.socket] = reached
 
     def _result(self, event: Event) -> None:
