@@ -116,9 +116,9 @@ def test_the_report_is_what_the_servers_saw(network, folder):
         assert done.returncode == 7, done.stderr
         wait_until(lambda: len(seen.read_text().splitlines()) == 13, "the connections")
         lines = [line.split() for line in seen.read_text().splitlines()[7:]]
-    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr) == (
-        7, "from stdin\n", "done\n",
-    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # a worker of a busy host may warn
+    assert (done.returncode, done.stdout, said) == (plain.returncode, plain.stdout, plain.stderr.splitlines())
+    assert (plain.returncode, plain.stdout, plain.stderr) == (7, "from stdin\n", "done\n")
     report = json.loads((folder / "r.json").read_text())
     expected = Counter((client, int(pid), "" if name == SENDER else name) for client, pid, name in lines)
     found: Counter[tuple[str, int, str]] = Counter()
