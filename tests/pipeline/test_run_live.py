@@ -116,9 +116,9 @@ def test_the_report_is_what_the_servers_saw(network, folder):
         assert done.returncode == 7, done.stderr
         wait_until(lambda: len(seen.read_text().splitlines()) == 13, "the connections")
         lines = [line.split() for line in seen.read_text().splitlines()[7:]]
-    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr) == (
-        7, "from stdin\n", "done\n",
-    )  # fmt: skip
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # a worker of a busy host may warn
+    assert (done.returncode, done.stdout, said) == (plain.returncode, plain.stdout, plain.stderr.splitlines())
+    assert (plain.returncode, plain.stdout, plain.stderr) == (7, "from stdin\n", "done\n")
     report = json.loads((folder / "r.json").read_text())
     expected = Counter((client, int(pid), "" if name == SENDER else name) for client, pid, name in lines)
     found: Counter[tuple[str, int, str]] = Counter()
@@ -228,9 +228,13 @@ def test_ctrl_c_ends_the_wait_for_all(network, folder, watched):
 
 def test_nothing_is_left_behind(network, folder, watched):
     """The cgroup is removed, also if a process outlives the command; the report counts that process."""
-    run = (*RUN, "--report", "r.json", "--quiet", "--", "sh", "-c", "sleep 60 > /dev/null 2>&1 & echo $!")
-    done = on_client(network, folder, *run, run_dir=watched.folder)
-    os.kill(int(done.stdout), signal.SIGKILL)
+    script = "sleep 60 > /dev/null 2>&1 & echo $!; grep ^0:: /proc/self/cgroup"
+    done = on_client(
+        network, folder, *RUN, "--report", "r.json", "--quiet", "--", "sh", "-c", script, run_dir=watched.folder
+    )
+    sleeping, path = done.stdout.split()
+    os.kill(int(sleeping), signal.SIGKILL)
     assert done.returncode == 0, done.stderr
     assert json.loads((folder / "r.json").read_text())["left"] == 1
-    assert not [*Path(find_cgroup2()).glob("**/dnstrail-run-*")]
+    assert "/dnstrail-run-" in path
+    assert not Path(find_cgroup2() + path.removeprefix("0::")).exists()

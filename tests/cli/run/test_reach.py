@@ -158,11 +158,24 @@ def test_a_name_that_a_daemon_asked_for_the_command_is_its_own(reach):
     assert [one.name for one in reach.connections] == ["one.example"]
 
 
+def test_a_result_may_come_before_its_connection(reach):
+    """The events of one turn come by their names: a result that comes first still belongs to its connection."""
+    concludes(reach, 1)
+    concludes(reach, 2, "ETIMEDOUT")
+    connects(reach, socket=1)
+    connects(reach, socket=2)
+    connects(reach, socket=3)
+    assert [one.results for one in reach.connections] == [{"connected": 1, "ETIMEDOUT": 1, "unknown": 1}]
+
+
 def test_dns_to_the_resolvers_is_no_connection(reach):
     """DNS over TCP to a configured resolver is left out, and so are sockets that can send nothing."""
     connects(reach, RESOLVER, 53, ())
     connects(reach, "192.0.2.1", 0, (), udp=True)
     assert reach.connections == []
+    flow = Flow(b"", 0, packed(RESOLVER), 53, "tcp", 9, 1, egress=True)
+    take(reach, NET_TCP_CONNECT_RESULT, flow, connected=True, error="")
+    assert not reach._early
     connects(reach, OTHER, 53, ())
     connects(reach, "192.0.2.1", 443, (), udp=True)
     assert [(one.address, one.transport, one.name) for one in reach.connections] == [
@@ -192,3 +205,14 @@ def test_the_tables_are_bounded(reach, monkeypatch):
         connects(reach, f"192.0.2.{number}", socket=number)
     assert [len(found) for found in (reach.names, reach.connections, reach.foreign_dns)] == [2, 2, 2]
     assert reach.left_out == 4
+
+
+def test_the_connections_that_wait_for_a_result_are_bounded(reach, monkeypatch):
+    """Beyond the bound a connection is in the report, and its result is unknown and counted as left out."""
+    monkeypatch.setattr(module, "MOST", 2)
+    for socket in range(1, 4):
+        connects(reach, socket=socket)
+    for socket in range(1, 4):
+        concludes(reach, socket)
+    assert [one.results for one in reach.connections] == [{"unknown": 1, "connected": 2}]
+    assert reach.left_out == 1

@@ -46,6 +46,7 @@ TOPICS = (
 )
 MOST = 20_000  # names, connections and servers, each
 OTHERS = 8  # further names of one address
+_DNS = 53  # the port
 _AT_ONCE = 64  # connections in one lookup
 _CANDIDATES = 64  # names of a connection among which the command has asked one
 UNKNOWN = "unknown"
@@ -91,6 +92,7 @@ class Reach:
         self._connections: dict[_Connection, Counter[str]] = {}
         self._requests: dict[_Connection, ConnectionTo] = {}
         self._sockets: dict[int, _Connection] = {}
+        self._early: dict[int, str] = {}
         self._servers: dict[tuple[str, int, Program], int] = {}
 
     def begin(self, pid: int) -> None:
@@ -189,7 +191,7 @@ class Reach:
         flow, address, port = event.captured.flow, event.arg("dst"), event.arg("dst_port")
         if flow is None or not isinstance(address, str) or not isinstance(port, int) or not port:
             return  # nothing can be sent to port 0: glibc sorts addresses by such sockets
-        if event.event_name == NET_TCP_CONNECT and port in _DNS and flow.destination in self._resolvers:
+        if self._is_dns(flow):
             return
         names = tuple((event.arg(DST_DNS) or [])[:_CANDIDATES])
         reached = _Connection(names, address, port, flow.transport, _program(event.process))
@@ -199,27 +201,35 @@ class Reach:
             self._connections[reached] = Counter()
             if (to := connection_to(event)) is not None:
                 self._requests[reached] = to
-        self._connections[reached][UNKNOWN] += 1
-        if event.event_name == NET_TCP_CONNECT:
+        result = self._early.pop(flow.socket, UNKNOWN) if event.event_name == NET_TCP_CONNECT else UNKNOWN
+        self._connections[reached][result] += 1
+        if event.event_name == NET_TCP_CONNECT and result == UNKNOWN and self._has_room(self._sockets):
             self._sockets[flow.socket] = reached
 
     def _result(self, event: Event) -> None:
+        """Note a result. The events of one turn come by their names: a result may come before its connection."""
         flow = event.captured.flow
-        reached = None if flow is None else self._sockets.pop(flow.socket, None)
+        if flow is None or self._is_dns(flow):
+            return
+        result = "connected" if event.arg("connected") is True else str(event.arg("error") or UNKNOWN)
+        reached = self._sockets.pop(flow.socket, None)
         if reached is None:
+            if self._has_room(self._early):
+                self._early[flow.socket] = result
             return
         results = self._connections[reached]
         results[UNKNOWN] -= 1
         if not results[UNKNOWN]:
             del results[UNKNOWN]
-        results["connected" if event.arg("connected") is True else str(event.arg("error") or UNKNOWN)] += 1
+        results[result] += 1
+
+    def _is_dns(self, flow: Flow) -> bool:
+        """Return whether a connection carries DNS to a configured resolver."""
+        return flow.destination_port == _DNS and flow.destination in self._resolvers
 
     def _has_room(self, table: Sized) -> bool:
         self.left_out += len(table) >= MOST
         return len(table) < MOST
-
-
-_DNS = frozenset({53})
 
 
 def _program(process: Process) -> Program:
