@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from dnstrail import __version__
 from dnstrail_cli.__main__ import main_command
 from live.stack_images import workers_of_compose
 
@@ -52,6 +53,7 @@ def test_a_container_has_the_rights_of_compose(name: str) -> None:
     }
     assert context["readOnlyRootFilesystem"]
     assert not context["allowPrivilegeEscalation"]
+    assert found["image"] == f"dnstrail:{__version__}"
     assert found["resources"]["limits"]["memory"] == "1Gi"
     worker, *options = found["args"]
     assert worker == name
