@@ -2,6 +2,7 @@
 # Build the Debian package of this checkout: build-deb.sh FOLDER. It contains a virtual environment of the system's
 # Python in /opt/dnstrail, compiled by mypyc, and depends on this version of Python. Needs python3-venv, python3-dev, gcc.
 set -eu
+umask 022
 out=$(realpath "$1")
 cd "$(dirname "$0")/.."
 python=/usr/bin/python3
@@ -25,6 +26,7 @@ find "$home" -name __pycache__ -prune -exec rm -rf {} +
 install -d "$package/usr/bin" "$package/etc" "$package/DEBIAN"
 ln -s /opt/dnstrail/bin/dnstrail "$package/usr/bin/dnstrail"
 cp -R deploy/etc "$package/etc/dnstrail"
+chmod -R u=rwX,go=rX "$package/etc/dnstrail"
 install -D -m 644 -t "$package/usr/lib/systemd/system" deploy/systemd/*.service
 install -D -m 644 deploy/systemd/dnstrail.sysusers "$package/usr/lib/sysusers.d/dnstrail.conf"
 install -D -m 644 LICENSE "$package/usr/share/doc/dnstrail/copyright"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +12,19 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from dnstrail import __version__
 from dnstrail_cli.__main__ import main_command
 from live.stack_images import workers_of_compose
 
 ROOT = Path(__file__).parents[1]
 OBJECTS = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/dnstrail.yaml").read_text()))
+PODS = [one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"]
 OLDEST, NEWEST = "1.29", "1.35"  # releases of Kubernetes
 
 
 def containers() -> dict[str, dict[str, Any]]:
     """Return the containers of all pods by name, without those that end before the others start."""
-    pods = [one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"]
-    return {container["name"]: container for pod in pods for container in pod["containers"]}
+    return {container["name"]: container for pod in PODS for container in pod["containers"]}
 
 
 @pytest.mark.parametrize("release", [OLDEST, NEWEST])
@@ -49,15 +53,32 @@ def test_a_container_has_the_rights_of_compose(name: str) -> None:
     }
     assert context["readOnlyRootFilesystem"]
     assert not context["allowPrivilegeEscalation"]
+    assert found["image"] == f"dnstrail:{__version__}"
     assert found["resources"]["limits"]["memory"] == "1Gi"
     worker, *options = found["args"]
     assert worker == name
     main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
 
 
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
+@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
+def test_the_capabilities_of_an_init_container_suffice(pod: dict[str, Any], tmp_path: Path) -> None:
+    """An init container gives the folders to the users of the image, also when they belong to them already."""
+    (init,) = pod["initContainers"]
+    held = ",".join(f"+{name.lower()}" for name in init["securityContext"]["capabilities"]["add"])
+    folders = [tmp_path / Path(word).name for word in init["command"] if word.startswith("/")]
+    words = [str(tmp_path / Path(word).name) if word.startswith("/") else word for word in init["command"]]
+    for _ in range(2):
+        subprocess.run(["setpriv", f"--bounding-set=-all,{held}", "--inh-caps=-all", *words], check=True, timeout=30)
+    assert {(folder.stat().st_gid, folder.stat().st_mode & 0o777) for folder in folders} == {(990, 0o750)}
+    assert {str(mount["mountPath"]) for mount in init["volumeMounts"]} == {
+        word for word in init["command"] if "/" in word
+    }
+
+
 def test_every_volume_is_mounted_and_every_mount_has_one() -> None:
     """The pods name their volumes alike in both lists, and only the probe sees the processes of the node."""
-    for pod in (one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"):
+    for pod in PODS:
         mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]}
         assert pod.get("hostPID", False) == ("probe" in {container["name"] for container in pod["containers"]})

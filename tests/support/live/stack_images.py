@@ -31,6 +31,7 @@ def build_images(folder: Path) -> None:
             _provide_base(daemon, base, folder / "base")
         certificates = ssl.get_default_verify_paths().cafile or os.devnull
         daemon.docker("compose", *FILES, "build", timeout=BUILD, DNSTRAIL_BUILD_CA=certificates)
+        daemon.docker("image", "prune", "--force")  # the image of the build before
         _import_server(daemon, folder / "server")
 
 
@@ -57,6 +58,8 @@ def _provide_base(daemon: Daemon, base: str, root: Path) -> None:
 
 
 def _import_server(daemon: Daemon, root: Path) -> None:
+    if daemon.docker("image", "ls", "--quiet", SERVER):
+        return
     linked = subprocess.run(["ldd", "/usr/sbin/dnsmasq"], capture_output=True, text=True, check=True).stdout
     for path in ["/etc/passwd", "/etc/group", "/usr/sbin/dnsmasq", *re.findall(r"(/\S+) \(0x", linked)]:
         copy = root / path.lstrip("/")
