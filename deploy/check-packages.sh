@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build the distribution, install it in every supported way, each in a folder of its own, and check that each
 # installation has all five packages and a working command, in its form: pure or compiled. Needs uv on PATH. On Debian,
-# also build the package for this release into dist/ of the checkout.
+# also build the package for this release, into dist/ of the checkout.
 set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -39,7 +39,10 @@ check "pip install -e ." "$work/edit/bin" pure
 uv sync --quiet
 check "uv sync" "$work/tree/.venv/bin" pure
 
-command -v dpkg-deb >/dev/null || exit 0
+if ! command -v dpkg-deb >/dev/null || ! /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "packages: no Debian package, for lack of dpkg-deb or of Python 3.11 in /usr/bin" >&2
+    exit 0
+fi
 rm -f "$checkout"/dist/dnstrail_*.deb
 deploy/build-deb.sh "$checkout/dist"
 dpkg-deb --extract "$checkout"/dist/dnstrail_*.deb "$work/root"

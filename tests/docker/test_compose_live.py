@@ -29,31 +29,40 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stack(tmp_path_factory.mktemp("stack")) as run:
         try:
             wait_until(run.works, "the stack works", PATIENCE)
+            wait_until(settles(run, "begin"), "single findings", PATIENCE)
         except AssertionError:
             pytest.fail(run.compose("ps", "--all") + run.compose("logs", "--tail", "5") + run.ask_cache("stats"))
         yield run
+
+
+def reports(up: Stack, name: str) -> list[str]:
+    """Return the events of the findings about a name."""
+    return sorted(line["eventName"] for line in up.about(name))
 
 
 def resolve(up: Stack, label: str) -> str:
     """Resolve a new watched name; return it once the cache and the signatures have reported it."""
     name = f"{label}.{WATCHED}"
     up.resolve(name)
-    wait_until(lambda: len(up.about(name)) >= len(ONCE), f"findings about {name}", PATIENCE)
-    assert sorted(line["eventName"] for line in up.about(name)) == ONCE
+    wait_until(lambda: len(reports(up, name)) >= len(ONCE), f"findings about {name}", PATIENCE)
+    assert reports(up, name) == ONCE
     assert ADDRESS in up.ask_cache("get", name)
     return name
 
 
-def reporting(up: Stack, label: str) -> Callable[[], bool]:
-    """Return a condition that resolves a further name, and is true once any of these names is reported."""
+def settles(up: Stack, label: str) -> Callable[[], bool]:
+    """Return a condition that resolves a further name, and is true once the two names before it are reported once.
+
+    While members of a group learn of each other, several of them handle an event.
+    """
     names: list[str] = []
 
-    def reported() -> bool:
+    def settled() -> bool:
         names.append(f"{label}-{len(names)}.{WATCHED}")
         up.resolve(names[-1])
-        return any(up.about(name) for name in names)
+        return len(names) > 2 and all(reports(up, name) == ONCE for name in names[-3:-1])
 
-    return reported
+    return settled
 
 
 def test_a_name_in_a_container_is_an_event_a_lookup_and_a_finding(up: Stack) -> None:
@@ -100,7 +109,7 @@ def test_each_worker_comes_back(up: Stack) -> None:
     for number, container in enumerate(sorted(up.containers(*USERS))):
         up.kill(container)
         wait_until(up.works, f"the stack works without the first {container}", PATIENCE)
-        wait_until(reporting(up, f"back-{number}"), f"findings after the kill of {container}", PATIENCE)
+        wait_until(settles(up, f"back-{number}"), f"single findings after the kill of {container}", PATIENCE)
         resolve(up, f"killed-{number}")
 
 

@@ -99,6 +99,7 @@ def dockerd(data: Path, namespace: str | None) -> Iterator[Daemon]:
         finally:
             process.terminate()
             process.wait(60)
+            subprocess.run(["umount", data], capture_output=True, check=False)  # its own mount, which can stay behind
 
 
 def _import_images(daemon: Daemon, folder: Path) -> None:
