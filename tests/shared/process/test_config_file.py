@@ -83,9 +83,9 @@ REFUSED = {
     "another spelling": ("[cache]\nrun_dir = 'x'\n", "run_dir: unknown key in [cache]: did you mean run-dir?"),
     "an option that acts in one run": ("[cache]\nconfig = 'x'\n", "config: unknown key in [cache]: known: "),
     "no list": ("[cache]\nsubscribe = 'x'\n", "[cache] subscribe: must be a list"),
-    "a list": ("[cache]\nserve = ['x']\n", "[cache] serve: must not be a list"),
-    "a flag": ("[cache]\nserve = true\n", "[cache] serve: must not be true or false"),
-    "a time": ("[cache]\nserve = 2026-01-01\n", "[cache] serve: must be text or a number"),
+    "a list": ("[cache]\nfindings = ['x']\n", "[cache] findings: must not be a list"),
+    "a flag": ("[cache]\nfindings = true\n", "[cache] findings: must not be true or false"),
+    "a time": ("[cache]\nfindings = 2026-01-01\n", "[cache] findings: must be text or a number"),
     "a wrong word": ("[cache]\nlog-level = 'loud'\n", "[cache] log-level: 'loud' is not one of"),
     "a wrong value of a list": (
         "[cache]\ndnscache = ['sizes=1']\n",
