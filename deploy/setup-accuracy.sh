@@ -36,7 +36,7 @@ libraries() {
     "$venv/bin/python" -m venv "$folder/venv" &&
         "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
             requests httpx aiohttp niquests || return
-    ! command -v npm >/dev/null || npm install --silent --prefix "$folder/node" undici@6 axios got >/dev/null
+    ! command -v npm >/dev/null || timeout 180 npm install --silent --prefix "$folder/node" undici@6 axios got >/dev/null
 }
 
 { unpack && libraries && touch "$folder/$size"; } >&2 || echo "setup: cannot unpack all clients" >&2
