@@ -75,10 +75,11 @@ def test_a_name_in_a_container_is_an_event_a_lookup_and_a_finding(up: Stack) -> 
 def test_events_name_the_container(up: Stack) -> None:
     """With the socket of Docker, events carry name and image of the container, once Docker has replied to the probe."""
     names = (resolve(up, f"named-{number}") for number in count())
+    [client] = up.containers("client")
 
     def named() -> bool:
         container = up.about(next(names))[0]["container"]
-        return (container.get("name"), container.get("image")) == ("stack-client-1", "dnstrail")
+        return (container.get("name"), container.get("image")) == (client, "dnstrail")
 
     wait_until(named, "an event with the name of its container", PATIENCE)
 
