@@ -15,8 +15,6 @@ fi
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
 [ ! -e "$folder/all" ] && [ ! -e "$folder/$size" ] || exit 0
 echo "setup: unpacking clients into $folder" >&2
-rm -rf "$folder"
-mkdir -p "$folder/archives/partial" "$folder/root"
 
 unpack() {
     apt-get update -q || return
@@ -24,12 +22,8 @@ unpack() {
     for package in $wanted; do
         ! apt-cache show "$package" >/dev/null 2>&1 || packages="$packages $package"
     done
-    # apt also downloads the missing dependencies.
     # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends --download-only \
-        -o Dir::Cache::archives="$PWD/$folder/archives" $packages &&
-        find "$folder/archives" -name '*.deb' -exec dpkg-deb -x {} "$folder/root" \; &&
-        rm -rf "$folder/archives"
+    deploy/unpack.sh "$folder" $packages
 }
 
 libraries() {
