@@ -20,9 +20,8 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.inner_address import is_public
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.state import StatefulSignature
 
 _SECOND = 1_000_000_000
 _PROBES = 64
@@ -39,7 +38,7 @@ class ConnectionWithoutDnsSettings(msgspec.Struct, frozen=True, forbid_unknown_f
     subjects: int = 4096
 
 
-class ConnectionWithoutDns(StatefulSignature):
+class ConnectionWithoutDns(ReportsOnce):
     """Reports a program and an address, once in a time."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -75,11 +74,10 @@ class ConnectionWithoutDns(StatefulSignature):
             raise SettingsError("data source tracee/dns is not registered: this run has no cache")
         self.dns: DataSource = dns
         self._begun: BoundedTable[str, int] = BoundedTable(_PROBES)
-        self._once = Once(self.settings.subjects, self.settings.quiet)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the first times of probes, and what was reported."""
-        return self._begun, self._once.table
+        return self._begun, *super().tables()
 
     def on_event(self, event: Event) -> None:
         """Note when a probe began, and check a connection."""

@@ -20,10 +20,9 @@ from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadat
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
 from dnstrail_signatures.detection.messages import query_of
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
-from dnstrail_signatures.detection.state import StatefulSignature
 
 _CHUNK: Final = re.compile(r"[0-9]{1,5}-([a-z0-9+/=_]+)\.")
 
@@ -38,7 +37,7 @@ class DnsChunksSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     subjects: int = 4096
 
 
-class DnsChunks(StatefulSignature):
+class DnsChunks(ReportsOnce):
     """Reports a program and a registered domain when the gate is reached."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -64,11 +63,10 @@ class DnsChunks(StatefulSignature):
         super().init(ctx)
         own = self.settings
         self._bursts = Bursts(Gate(own.queries, own.queries, own.seconds), own.subjects)
-        self._once = Once(own.subjects, own.quiet)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the chunks that were asked lately, and what was reported."""
-        return self._bursts.table, self._once.table
+        return self._bursts.table, *super().tables()
 
     def on_event(self, event: Event) -> None:
         """Add a chunk to those of its program and domain."""

@@ -10,17 +10,15 @@ left out; `subjects` bounds the state.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail.signature import EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.messages import response_of
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.state import StatefulSignature
 
 
 class DnsForeignResolverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,7 +30,7 @@ class DnsForeignResolverSettings(msgspec.Struct, frozen=True, forbid_unknown_fie
     subjects: int = 4096
 
 
-class DnsForeignResolver(StatefulSignature):
+class DnsForeignResolver(ReportsOnce):
     """Reports a program and a server, once in a time."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -52,15 +50,6 @@ class DnsForeignResolver(StatefulSignature):
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
     settings: ClassVar[DnsForeignResolverSettings] = DnsForeignResolverSettings()
-
-    def init(self, ctx: SignatureContext) -> None:
-        """Begin without state."""
-        super().init(ctx)
-        self._once = Once(self.settings.subjects, self.settings.quiet)
-
-    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
-        """Return what was reported."""
-        return (self._once.table,)
 
     def on_event(self, event: Event) -> None:
         """Report a foreign answer."""

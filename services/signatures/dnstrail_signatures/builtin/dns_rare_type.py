@@ -10,18 +10,16 @@ Settings: `types` are the numbers of the types; a program and domain are reporte
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail.signature import EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.messages import query_of
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
-from dnstrail_signatures.detection.state import StatefulSignature
 
 _TRUST_ANCHOR = "_ta-"  # RFC 8145
 
@@ -34,7 +32,7 @@ class DnsRareTypeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     subjects: int = 4096
 
 
-class DnsRareType(StatefulSignature):
+class DnsRareType(ReportsOnce):
     """Reports a query of such a type, once for a program and a domain."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -54,15 +52,6 @@ class DnsRareType(StatefulSignature):
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
     settings: ClassVar[DnsRareTypeSettings] = DnsRareTypeSettings()
-
-    def init(self, ctx: SignatureContext) -> None:
-        """Begin without state."""
-        super().init(ctx)
-        self._once = Once(self.settings.subjects, self.settings.quiet)
-
-    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
-        """Return what was reported."""
-        return (self._once.table,)
 
     def on_event(self, event: Event) -> None:
         """Report a query of one of the types."""

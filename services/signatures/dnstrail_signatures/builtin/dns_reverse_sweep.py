@@ -21,9 +21,8 @@ from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadat
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
 from dnstrail_signatures.detection.messages import query_of
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.state import StatefulSignature
 
 
 class DnsReverseSweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +34,7 @@ class DnsReverseSweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields
     subjects: int = 1024
 
 
-class DnsReverseSweep(StatefulSignature):
+class DnsReverseSweep(ReportsOnce):
     """Reports a program when the gate is reached."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -61,11 +60,10 @@ class DnsReverseSweep(StatefulSignature):
         super().init(ctx)
         own = self.settings
         self._bursts = Bursts(Gate(own.names, own.names, own.seconds), own.subjects)
-        self._once = Once(own.subjects, own.quiet)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the reverse names that were asked lately, and what was reported."""
-        return self._bursts.table, self._once.table
+        return self._bursts.table, *super().tables()
 
     def on_event(self, event: Event) -> None:
         """Add a reverse name to those of its program."""

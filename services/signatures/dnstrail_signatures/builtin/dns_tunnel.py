@@ -21,10 +21,9 @@ from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadat
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
 from dnstrail_signatures.detection.messages import query_of
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import octets_below, registered_domain
-from dnstrail_signatures.detection.state import StatefulSignature
 
 
 class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +46,7 @@ class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     )
 
 
-class DnsTunnel(StatefulSignature):
+class DnsTunnel(ReportsOnce):
     """Reports a program and a registered domain when the gate is reached."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -73,11 +72,10 @@ class DnsTunnel(StatefulSignature):
         super().init(ctx)
         own = self.settings
         self._bursts = Bursts(Gate(own.queries, own.distinct, own.seconds), own.subjects)
-        self._once = Once(own.subjects, own.quiet)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the long names that were asked lately, and what was reported."""
-        return self._bursts.table, self._once.table
+        return self._bursts.table, *super().tables()
 
     def on_event(self, event: Event) -> None:
         """Add a long name to those of its program and domain."""

@@ -11,18 +11,16 @@ Settings: a program and domain are reported again after `quiet` seconds; `subjec
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
-from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail.signature import EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.messages import query_of
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
-from dnstrail_signatures.detection.state import StatefulSignature
 
 _MARKS: Final = re.compile(
     r"(?P<iodine>^z[a-z0-9]{3}aa-(?:aaahhh-drink-mal-ein|la-fl)|^z[a-z0-9]{3}aabbccddeeffgghhiijjkkllmmnnoo)"
@@ -39,7 +37,7 @@ class DnsTunnelToolSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     subjects: int = 4096
 
 
-class DnsTunnelTool(StatefulSignature):
+class DnsTunnelTool(ReportsOnce):
     """Reports a name that has the mark of a tool, once for a program and a domain."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -59,15 +57,6 @@ class DnsTunnelTool(StatefulSignature):
     )
     selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
     settings: ClassVar[DnsTunnelToolSettings] = DnsTunnelToolSettings()
-
-    def init(self, ctx: SignatureContext) -> None:
-        """Begin without state."""
-        super().init(ctx)
-        self._once = Once(self.settings.subjects, self.settings.quiet)
-
-    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
-        """Return what was reported."""
-        return (self._once.table,)
 
     def on_event(self, event: Event) -> None:
         """Look for a mark in the name of a query."""

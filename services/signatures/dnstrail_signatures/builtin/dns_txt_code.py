@@ -25,10 +25,9 @@ from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadat
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
 from dnstrail_signatures.detection.messages import response_of
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
-from dnstrail_signatures.detection.state import StatefulSignature
 
 MOST_TEXTS = 64  # of one answer, so that one answer costs little time
 _DECLARATIONS = ("v=", "k=rsa", "p=")  # SPF, DKIM, DMARC and the like
@@ -57,7 +56,7 @@ class DnsTxtCodeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     )
 
 
-class DnsTxtCode(StatefulSignature):
+class DnsTxtCode(ReportsOnce):
     """Reports TXT answers with a command, or a domain whose texts reach the gate."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -83,11 +82,10 @@ class DnsTxtCode(StatefulSignature):
         super().init(ctx)
         own = self.settings
         self._bursts = Bursts(Gate(own.texts, own.texts, own.seconds), own.subjects)
-        self._once = Once(own.subjects, own.quiet)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the texts that were answered lately, and what was reported."""
-        return self._bursts.table, self._once.table
+        return self._bursts.table, *super().tables()
 
     def on_event(self, event: Event) -> None:
         """Read the texts of an answer to a TXT question."""

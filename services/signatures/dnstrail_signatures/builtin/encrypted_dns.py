@@ -11,17 +11,15 @@ Settings: `ports` of DNS over TLS and QUIC; `names` of resolvers cover the names
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
 from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.covers import covered_by
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.state import StatefulSignature
 
 _HTTPS = 443
 
@@ -70,7 +68,7 @@ class EncryptedDnsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     subjects: int = 4096
 
 
-class EncryptedDns(StatefulSignature):
+class EncryptedDns(ReportsOnce):
     """Reports a program and its resolver, once in a time."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -99,11 +97,6 @@ class EncryptedDns(StatefulSignature):
         """Begin without state."""
         super().init(ctx)
         self._names = frozenset(self.settings.names)
-        self._once = Once(self.settings.subjects, self.settings.quiet)
-
-    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
-        """Return what was reported."""
-        return (self._once.table,)
 
     def on_event(self, event: Event) -> None:
         """Compare a destination with the known ones."""

@@ -19,9 +19,8 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Ev
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.messages import addresses_of, response_of
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.state import StatefulSignature
 
 _SECOND = 1_000_000_000
 _Answer = dict[str, int]  # the addresses of a name, and when each expires (ns)
@@ -43,7 +42,7 @@ class Left(msgspec.Struct, frozen=True):
     expired: int
 
 
-class StaleAddress(StatefulSignature):
+class StaleAddress(ReportsOnce):
     """Reports the connection to the address."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
@@ -74,11 +73,10 @@ class StaleAddress(StatefulSignature):
         own = self.settings
         self._answers: BoundedTable[tuple[str, str, int], _Answer] = BoundedTable(own.subjects)
         self._left: BoundedTable[tuple[str, str], Left] = BoundedTable(own.subjects)
-        self._once = Once(own.subjects, own.quiet)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the last answers of names, the addresses that they left, and what was reported."""
-        return self._answers, self._left, self._once.table
+        return self._answers, self._left, *super().tables()
 
     def on_event(self, event: Event) -> None:
         """Note the addresses of an answer, or check a connection."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
+from dnstrail.signature import SignatureContext
 from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.state import StatefulSignature
 
 _SECOND = 1_000_000_000
 
@@ -23,3 +26,17 @@ class Once:
             return False
         self.table.put(subject, at)
         return True
+
+
+class ReportsOnce(StatefulSignature):
+    """A signature that reports a subject once in `quiet` seconds, of at most `subjects`: both are in its settings."""
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Begin without state."""
+        super().init(ctx)
+        own: Any = self.settings
+        self._once = Once(own.subjects, own.quiet)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return what was reported."""
+        return (self._once.table,)
