@@ -10,7 +10,7 @@ import pytest
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources import af_packet
-from dnstrail_probe.sources.af_packet import BUFFER, AfPacketSource
+from dnstrail_probe.sources.af_packet import BUFFER, AfPacketSource, attach_filter
 from live.workers import SteppedClock
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an AF_PACKET socket needs CAP_NET_RAW")
@@ -48,6 +48,20 @@ def test_packets_beyond_the_buffer_are_counted(monkeypatch):
     found = captured(source, 200)
     assert 0 < found < 200
     assert source.counters["packets"] + source.counters["socket_full"] == 2 * 200  # once outgoing, once incoming
+    source.close()
+
+
+def test_a_packet_of_another_port_is_never_counted(monkeypatch):
+    """What the host sends while the source opens its socket, before the filter is attached, does not enter it."""
+
+    def send_first(packets: socket.socket, program: bytes) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(bytes(12), ("127.0.0.1", PORT + 1))
+        attach_filter(packets, program)
+
+    monkeypatch.setattr(af_packet, "attach_filter", send_first)
+    source = AfPacketSource(CaptureOptions(frozenset({PORT})), StreamClock())
+    assert (captured(source, 1), source.counters["packets"]) == (1, 2)
     source.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import socket
 import struct
 from collections import Counter
@@ -26,6 +27,7 @@ _PACKET_STATISTICS = 6
 _SOL_PACKET = 263
 BUFFER = 8 << 20  # bytes that wait in the kernel; it doubles the number for its own overhead
 _AT_ONCE = 512
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _SECONDS = struct.Struct("@qq")
 
 
@@ -55,7 +57,7 @@ class AfPacketSource:
         self._clock = clock
         self._assembly = Assembly(options, self.counters)
         try:
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_ALL))
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)  # it receives nothing before its bind
         except PermissionError as error:
             raise SourceUnavailable("packet", "needs CAP_NET_RAW", SUDO) from error
         except OSError as error:
@@ -63,6 +65,7 @@ class AfPacketSource:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         _enlarge_buffer(self._socket)
         attach_filter(self._socket, packet_filter(options.ports))
+        _bind_to_all_interfaces(self._socket)
 
     def read(self, timeout: float) -> Captures | None:
         """Return the events of the packets that arrived, after waiting for the first at most `timeout` seconds."""
@@ -110,6 +113,13 @@ def attach_filter(packets: socket.socket, program: bytes) -> None:
     code = ctypes.create_string_buffer(program, len(program))
     filter_ = struct.pack("@HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+
+
+def _bind_to_all_interfaces(packets: socket.socket) -> None:
+    """Let a socket receive the packets of all protocols on all interfaces; `socket.bind` wants the name of one."""
+    address = struct.pack("@HHiHBB8x", socket.AF_PACKET, socket.htons(_ETH_P_ALL), 0, 0, 0, 0)
+    if _LIBC.bind(packets.fileno(), address, len(address)):
+        raise SourceUnavailable("packet", f"no AF_PACKET socket: {os.strerror(ctypes.get_errno())}")
 
 
 def _enlarge_buffer(packets: socket.socket) -> None:
