@@ -18,11 +18,9 @@ from dnstrail_probe.host.cgroups import find_cgroup2
 from live.namespaces import CLIENT, SENDER, SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
 from live.processes import run_dir, wait_until
+from live.run_commands import RUN, within
 
 pytestmark = pytest.mark.timeout(180)
-# `ip netns exec` hides the cgroups of the host below a /sys of its own.
-WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
-RUN = (sys.executable, "-m", "dnstrail_cli", "run")
 # Accepts connections, and writes one line for each: the peer, and what it sent.
 SERVES = """
 import socket
@@ -83,11 +81,6 @@ def serving(network: Hosts, folder: Path) -> Iterator[Path]:
         finally:
             process.kill()
             process.wait()
-
-
-def within(network: Hosts, *command: str) -> list[str]:
-    """Return the command line that runs a command on the client."""
-    return ["ip", "netns", "exec", network.client, *WITH_CGROUPS, *command]
 
 
 def on_client(

@@ -1,0 +1,140 @@
+"""`dnstrail run` with programs that people run: curl, Python, git and apt, beside what a real server saw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from live.namespaces import CLIENT, SERVER, Hosts, hosts, live_or_skip
+from live.processes import run_dir, wait_until
+from live.run_commands import RUN, within
+
+pytestmark = pytest.mark.timeout(180)
+# Serves a folder, and writes one line for each connection: the peer, and the host of its first request.
+SERVES = """
+import functools, http.server, sys
+class Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    known = False
+    def send_head(self):
+        if not self.known:
+            self.known = True
+            print(self.client_address[0], self.headers["Host"], flush=True)
+        return super().send_head()
+    def log_message(self, *_):
+        pass
+handler = functools.partial(Handler, directory=sys.argv[1])
+server = http.server.ThreadingHTTPServer(("", 80), handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+PACKAGE = "Package: hello\nVersion: 1\nArchitecture: all\nFilename: ./hello.deb\nSize: {size}\nSHA256: {digest}\n"
+APT = """apt-get -q -o Dir::Etc::sourcelist=$PWD/sources.list -o Dir::Etc::sourceparts=- -o Dir::State=$PWD/state
+-o Dir::Cache=$PWD/cache -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::http::Proxy=DIRECT"""
+SCRIPT = f"""set -e
+sh -c 'echo curl $$ >> pids; exec curl -sS http://curl.google.com/page http://again.google.com/page'
+sh -c 'echo python $$ >> pids; exec {sys.executable} -c "
+import urllib.request
+print(urllib.request.urlopen(\\"http://python.google.com/page\\").read().decode())"'
+git clone -q http://git.google.com/repository clone
+cat clone/file
+mkdir -p state/lists/partial cache/archives/partial
+{" ".join(APT.split())} update > apt.log
+{" ".join(APT.split())} download hello >> apt.log 2>&1
+cat hello_1_all.deb
+rm -rf clone hello_1_all.deb state cache
+exit 3
+"""
+REPOSITORY = """
+git init -q work
+echo from git > work/file
+git -C work add file
+git -C work -c user.name=x -c user.email=x@example.com commit -q -m x
+git clone -q --bare work repository
+git -C repository update-server-info
+"""
+PROGRAMS = {"curl": "curl", "again": "curl", "python": "python", "git": "git-remote-http", "apt": "http"}
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts; every name below google.com has the address of the server."""
+    live_or_skip("curl", "git", "apt-get")
+    with hosts() as both:
+        yield both
+
+
+@contextmanager
+def serving(network: Hosts, folder: Path) -> Iterator[Path]:
+    """Serve a page, a git repository and a mirror; yield the file of what the server saw."""
+    seen, served = folder / "seen", folder / "served"
+    _fill(served)
+    command = ["ip", "netns", "exec", network.server, sys.executable, "-c", SERVES, str(served)]
+    with seen.open("w") as out:
+        process = subprocess.Popen(command, stdout=out)
+        try:
+            wait_until(lambda: "ready" in seen.read_text(), "the server")
+            yield seen
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _fill(served: Path) -> None:
+    """Make a folder with a page, a git repository and a mirror of one package."""
+    package = b"a package\n"
+    served.mkdir()
+    (served / "page").write_text("a page\n")
+    (served / "hello.deb").write_bytes(package)
+    digest = hashlib.sha256(package).hexdigest()
+    (served / "Packages").write_text(PACKAGE.format(size=len(package), digest=digest))
+    subprocess.run(["sh", "-ec", REPOSITORY], cwd=served, check=True)
+
+
+def on_client(network: Hosts, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on the client without the proxies of this host."""
+    env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    return subprocess.run(
+        within(network, *command),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**env, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": "/nowhere", "GIT_CONFIG_GLOBAL": "/dev/null"},
+        check=False,
+    )
+
+
+def test_every_connection_of_real_programs_is_in_the_report(network):
+    """What the server saw is in the report with its name, program and process; the command is as without dnstrail."""
+    with run_dir() as folder:
+        (folder / "sources.list").write_text("deb [trusted=yes] http://apt.google.com ./\n")
+        with serving(network, folder) as seen:
+            plain = on_client(network, folder, "sh", "-c", SCRIPT)
+            alone = Counter(seen.read_text().split("\n")[1:-1])
+            (folder / "pids").unlink()
+            done = on_client(network, folder, *RUN, "--quiet", "--report", "r.json", "--", "sh", "-c", SCRIPT)
+            both = Counter(seen.read_text().split("\n")[1:-1])
+        report = json.loads((folder / "r.json").read_text())
+        pids = dict(line.split() for line in (folder / "pids").read_text().splitlines())
+    assert (plain.returncode, plain.stdout) == (3, "a page\na page\na page\n\nfrom git\na package\n"), plain.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+    found: Counter[str] = Counter()
+    for one in report["connections"]:
+        found[f"{CLIENT} {one['name']}"] += one["results"]["connected"]
+        subject = one["name"].removesuffix(".google.com")
+        assert one["address"] == SERVER
+        assert one["program"]["name"].startswith(PROGRAMS[subject])
+        if subject in pids:
+            assert one["program"]["pid"] == int(pids[subject])
+    assert found == both - alone
+    assert report["coverage"]["complete"]
