@@ -1,0 +1,166 @@
+"""The whole pipeline on the real kernel under steady traffic: nothing is lost, lookups are answered, memory is flat.
+
+It needs root. Elsewhere it says so, and ends with 0; with DNSTRAIL_REQUIRE_LIVE=1 it fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from exchanges import name_of
+
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.client import LookupClient
+from dnstrail.errors import DataNotFound, Unavailable
+from live.counting import SIGNATURE
+from live.namespaces import SERVER, Hosts, dnsmasq, hosts
+from live.pipelines import Run, pipeline
+from live.processes import wait_until
+
+PORT = 46453  # no other program of this host uses it
+SEEN = 4  # events of one exchange: the query and the response, at the client's socket and at the server's
+WORKERS = ("probe", "cache", "signatures")
+EVERY = 10.0  # seconds between two readings of memory
+JUDGED = 20  # minutes: a shorter run ends before the tables of the workers are full
+GROWTH = 0.05  # of the peak of the second half of a run over that of the second quarter
+BETWEEN = 0.02  # seconds between two lookups
+AGO = 1000  # exchanges since the one whose name is looked up
+PATIENCE = 60.0  # seconds for all workers to catch up
+MIB = 2**20
+
+
+def main() -> int:
+    """Run for some minutes, and print a table; return 1 if something was lost, not answered, or grew."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--rate", type=int, default=300, help="questions a second")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("pipeline: not run, since it needs root")
+        return bool(os.environ.get("DNSTRAIL_REQUIRE_LIVE"))
+    print(f"\nthe pipeline, {options.rate} exchanges a second for {options.minutes:g} minutes")
+    with _running() as (network, run), tempfile.NamedTemporaryFile() as progress:
+        seconds = options.minutes * 60
+        memory, times, failed, sent = _observe(network, run, options.rate, seconds, Path(progress.name))
+        holds = [_nothing_is_lost(network, run, sent), _all_answered(times, failed), _is_flat(memory, options.minutes)]
+    return 0 if all(holds) else 1
+
+
+@contextmanager
+def _running() -> Iterator[tuple[Hosts, Run]]:
+    """Yield the hosts and the pipeline that watches them."""
+    with tempfile.TemporaryDirectory() as made, hosts() as network:
+        signature = Path(made) / "counting.py"
+        signature.write_text(SIGNATURE)
+        Path(made).chmod(0o755)
+        options = ("--dns-ports", str(PORT), "--signatures", str(signature), "--events", "COUNTED", "--output", "json")
+        with dnsmasq(network.server, SERVER, PORT, "/soak.example/198.18.0.1"), pipeline(*options) as run:
+            yield network, run
+
+
+def _observe(
+    network: Hosts, run: Run, rate: int, seconds: float, progress: Path
+) -> tuple[dict[str, list[int]], list[float], int, dict[str, int]]:
+    """Let traffic run; return the memory of each worker, the times of the lookups, failed ones, and what was sent."""
+    memory: dict[str, list[int]] = {name: [] for name in WORKERS}
+    over = threading.Event()
+    script = str(Path(__file__).with_name("exchanges.py"))
+    asking = [sys.executable, script, SERVER, str(PORT), str(rate), str(progress)]
+    command = ["ip", "netns", "exec", network.client, *asking]
+    with ThreadPoolExecutor() as pool, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sender:
+        looking = pool.submit(_look_up, run, progress, over)
+        try:
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 0:
+                time.sleep(min(EVERY, left))
+                for name, sizes in memory.items():
+                    sizes.append(_resident(run.worker(name)))
+        finally:
+            over.set()
+            sender.send_signal(signal.SIGTERM)
+        sent = json.loads(sender.communicate(timeout=PATIENCE)[0])
+        times, failed = looking.result()
+    return memory, times, failed, sent
+
+
+def _look_up(run: Run, progress: Path, over: threading.Event) -> tuple[list[float], int]:
+    """Look up names that were answered a while ago; return the times in ms, and the number of failed lookups."""
+    client = LookupClient(lookups_address(run.folder))
+    times: list[float] = []
+    failed = 0
+    while not over.wait(BETWEEN):
+        asked = int.from_bytes(progress.read_bytes(), "big")
+        if asked <= AGO:
+            continue
+        at = time.monotonic()
+        try:
+            client.request("get", key=name_of(asked - AGO))
+        except (DataNotFound, Unavailable):
+            failed += 1
+        times.append((time.monotonic() - at) * 1000)
+    client.close()
+    return times, failed
+
+
+def _nothing_is_lost(network: Hosts, run: Run, sent: dict[str, int]) -> bool:
+    """Print what the cache and a signature worker received; return whether this and the counted losses are all."""
+    expected = SEEN * (sent["asked"] - sent["unanswered"])
+
+    def received() -> int:
+        return int(run.stats()["image"]["messages"])
+
+    def lost() -> int:
+        return int(run.stats()["lost"]["total"])
+
+    wait_until(lambda: received() + lost() >= expected, "the cache", PATIENCE)
+    network.on_client("true")
+    wait_until(lambda: run.named("COUNTED") and _counted(run) + lost() >= expected, "the signatures", PATIENCE)
+    print(f"  {sent['asked']:,} exchanges, {sent['unanswered']} unanswered, {expected:,} events expected")
+    print(f"  received: cache {received():,}, signatures {_counted(run):,}; lost and counted: {lost():,}")
+    return lost() == 0
+
+
+def _counted(run: Run) -> int:
+    return max(arg["value"] for one in run.named("COUNTED") for arg in one["args"] if arg["name"] == "received")
+
+
+def _all_answered(times: list[float], failed: int) -> bool:
+    times = sorted(times)
+    p50, p99 = times[len(times) // 2], times[len(times) * 99 // 100]
+    print(f"  {len(times):,} lookups, {failed} failed: p50 {p50:.1f}, p99 {p99:.1f}, longest {times[-1]:.0f} ms")
+    return failed == 0
+
+
+def _is_flat(memory: dict[str, list[int]], minutes: float) -> bool:
+    """Print the memory of each worker; return whether it is flat, if the run was long enough to tell."""
+    flat = True
+    for name, sizes in memory.items():
+        quarter = max(len(sizes) // 4, 1)
+        growth = max(sizes[2 * quarter :]) / max(sizes[quarter : 2 * quarter + 1]) - 1
+        flat = flat and growth < GROWTH
+        first, peak = sizes[0] / MIB, max(sizes) / MIB
+        print(f"  {name}: {first:.1f} MiB at first, peak {peak:.1f} MiB, second half {growth:+.1%}")
+    return flat or minutes < JUDGED
+
+
+def _resident(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
