@@ -62,9 +62,10 @@ model: $(VENV)/.dev ## compare the image with the reference model over random me
 fuzz: $(VENV)/.dev ## hostile payloads for two minutes: the decoder against dnspython, and the image (ARGS="--seconds 600")
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
-soak: $(VENV)/.dev ## an hour of fresh names: memory stays flat; as root the whole pipeline too (ARGS="--minutes 30")
+soak: $(VENV)/.dev ## an hour of fresh names, and of processes: memory stays flat; as root the whole pipeline too (ARGS="--minutes 30")
 	@deploy/setup-live.sh --tests
 	$(BIN)/python tests/soak/memory.py
+	$(BIN)/python tests/soak/short_processes.py
 	$(BIN)/python tests/soak/pipeline.py $(ARGS)
 
 accuracy: $(VENV)/.dev ## measure over the corpus how often the name of a connection is found
