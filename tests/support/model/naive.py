@@ -131,12 +131,14 @@ class NaiveModel:
     def meets_a_sum(self, key: str, at: int, *, with_gap: bool = False) -> bool:
         """Return whether a lookup at `at` may meet a sum with sightings before and after (and with a gap).
 
-        Order and root of such a result are not exact; with a gap nothing is.
+        Order and root of such a result are not exact; with a gap nothing is. A record that was evicted begins anew: a
+        gap may exist among the sightings since then alone.
         """
         node = key_text(key)
         if node is None or not self._has_sums:
             return False
-        sums = sums_at(self.ever, at, gap_of=self._grace if with_gap else None)
+        grace = self._grace if with_gap else None
+        sums = [*sums_at(self.ever, at, gap_of=grace), *sums_at(self.held, at, gap_of=grace)]
         possible = [replace(one, ends=dict.fromkeys(one.ends, at + 1)) for one in sums]
         live = Live([*(one for one in self.ever if one.noted <= at), *possible], at, self._grace)
         return any(one in life.answers for life in walked(live, node) for one in possible)
