@@ -43,7 +43,7 @@ def new_state(clock, size=5000):
     return CacheState(Image(Bounds(size=size, grace=0)), clock)
 
 
-def hear(state, number, *names, start="s", live=True, ttl=60, published=None):
+def hear(state, number, *names, start="s", live=True, ttl=60, published=None, ended=False):
     """Apply one turn with an answer for each name."""
     messages, at = Messages(), state.clock.wall()
     events = [seen(response(name, f"{name} {ttl} A 192.0.2.1"), at) for name in names]
@@ -52,7 +52,7 @@ def hear(state, number, *names, start="s", live=True, ttl=60, published=None):
     if events:
         messages.waiting.append((DNS, encode(Batch(start, number, number, events, before))))
     after = None if published is None else {DNS: published + len(events)}
-    messages.waiting.append((TURN, encode(Turn(start, number, last, live, round(at * SECOND), published=after))))
+    messages.waiting.append((TURN, encode(Turn(start, number, last, live, round(at * SECOND), ended, published=after))))
     feeder = Feeder(messages, state, lambda _conflict, _batch: None)
     while feeder.drain():
         pass
@@ -261,3 +261,33 @@ def test_a_full_disk_leaves_the_old_file(path, clock):
     assert [(line["event"], line["reason"]) for line in logs] == [("state_not_saved", "File too large")]
     assert (state.counters["state_saved"], state.counters["state_failed"]) == (1, 1)
     assert [file.read_bytes() for file in path.parent.iterdir()] == [before]
+
+
+@pytest.mark.parametrize(("ended", "vanished"), [(False, 1), (True, 0)])
+def test_a_probe_that_ended_while_the_cache_did_not_run_has_vanished(path, clock, ended, vanished):
+    """A probe whose end no run of the cache has received is counted ten seconds after the restart, and only once."""
+    state = new_state(clock)
+    hear(state, 0, "a.com", ended=ended)
+    saved(path, state)
+    counted = []
+    for _ in range(2):
+        state = restarted(path, clock)
+        hear(state, 0, "b.com", start="another")
+        before = state.counters["probes_vanished"]
+        clock.advance(10)
+        hear(state, 1, "c.com", start="another")
+        counted.append((before, state.counters["probes_vanished"]))
+        hear(state, 2, start="another", ended=True)
+        saved(path, state)
+    assert counted == [(0, vanished), (0, 0)]
+
+
+def test_a_probe_that_is_heard_again_has_not_vanished(path, clock):
+    """A probe that went on while the cache was restarted does not count."""
+    state = new_state(clock)
+    hear(state, 0, "a.com")
+    saved(path, state)
+    state = restarted(path, clock)
+    clock.advance(10)
+    hear(state, 1, "b.com")
+    assert state.counters["probes_vanished"] == 0

@@ -99,7 +99,7 @@ def pieces_of(state: CacheState) -> Iterator[bytes]:
     """Return the bytes of a file of the present state, in pieces, each made when it is asked for."""
     difference = state.stream.difference()
     forgotten = state.image.forgotten
-    header = Header(None if forgotten is None else forgotten + difference, state.follower.positions())
+    header = Header(None if forgotten is None else forgotten + difference, state.positions)
     records = _records(state, [*state.image.store.places.roots], difference, state.image.store.answers)
     return blocks_of(header, records)
 
@@ -109,7 +109,7 @@ def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> 
 
     The cache counts as live from now on, since only live probes have a state. It knows nothing of the time for which it
     did not run: lookups of the past have `history` false, and all parties are in doubt. Events that the probes have
-    published meanwhile are counted as lost, unless they are replayed.
+    published meanwhile are counted as lost, unless they are replayed. A probe that is heard no more has vanished.
     """
     begin_live(state)
     now, difference = state.stream.now(), state.stream.difference()
@@ -117,6 +117,7 @@ def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> 
     if header.forgotten is not None:
         state.image.forget(max(now, header.forgotten - difference))
     state.follower.resume(header.positions)
+    state.resumed = frozenset(start for start, position in header.positions.items() if not position.over)
     return expired
 
 

@@ -17,12 +17,14 @@ _FAR_AHEAD = 10_000  # turns; no subscriber that is so far behind catches up whi
 class Position(msgspec.Struct, frozen=True):
     """How far a subscriber has received a start: to the end of the turn `ended`, and a part of the next turn.
 
-    `next` holds the sequence of the next batch by topic, and `before` the number of events so far.
+    `next` holds the sequence of the next batch by topic, and `before` the number of events so far. `over` states that
+    nothing more is expected: the source has ended, or its silence was counted.
     """
 
     ended: Count
     next: dict[str, Count]
     before: dict[str, Count]
+    over: bool = False
 
 
 class _Start:
