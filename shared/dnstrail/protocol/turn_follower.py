@@ -50,7 +50,8 @@ class TurnFollower:
     event. Memory is bounded, however many probes start and however much is lost.
 
     `live` states that the source of one of the remembered starts is live. `received` counts batches and turns: what is
-    reached changes only with it.
+    reached changes only with it. `awaits_starts` states that turns of an unknown start may be on their way, as after a
+    restart of the subscriber: such a turn is not reached yet.
     """
 
     def __init__(self, topics: tuple[str, ...]) -> None:
@@ -59,6 +60,7 @@ class TurnFollower:
         self.lost: Counter[str] = Counter()
         self.live = False
         self.received = 0
+        self.awaits_starts = False
 
     def knows(self, start: str) -> bool:
         """Return whether anything of a start was received, and is remembered."""
@@ -108,7 +110,9 @@ class TurnFollower:
     def reached(self, mark: Mark) -> bool | None:
         """Return whether all of a turn was received: True, None (not yet), or False (never, or not for long)."""
         start = self._starts.get(mark[0])
-        if start is None or mark[1] in start.broken or mark[1] > start.ended + _FAR_AHEAD:
+        if start is None:
+            return None if self.awaits_starts else False
+        if mark[1] in start.broken or mark[1] > start.ended + _FAR_AHEAD:
             return False
         if start.first is not None and mark[1] < start.first:
             return False
