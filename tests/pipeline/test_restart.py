@@ -209,7 +209,7 @@ def test_damage_is_refused_in_one_line():
 
 
 def test_a_lookup_waits_for_a_probe_that_a_restarted_cache_has_not_heard_yet():
-    """A cache that goes on from a state lets a lookup wait for a start that it does not know: its turns are replayed."""
+    """A cache that goes on from a state lets a lookup wait for an unknown start, which may be replayed."""
     with run_dir() as folder, started("cache", *state_options(folder), "--run-dir", folder):
         wait_until((folder / "lookups.sock").exists, "the cache")
         with asker(lookups_address(folder)) as client:
