@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import zmq
 
 from dnstrail.bus.received_messages import ReceivedMessages
+from dnstrail.bus.sent_messages import SentMessages
 from dnstrail.bus.served_request import Frames, ServedRequest
 from dnstrail.bus.subscriptions import Subscriptions
 from dnstrail.bus.unread_replies import UnreadReplies
@@ -177,12 +180,41 @@ class RequesterEnd(End):
 
 
 class PusherEnd(End):
-    """The sending end of findings."""
+    """The sending end of findings. If its receiver is lost, the next one receives the last messages again."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        super().__init__(socket)
+        self._lost = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._sent = SentMessages()
+        self._again: deque[bytes] = deque()
 
     def push(self, body: bytes, wait: float = 0.0) -> bool:
+        self.repeat()
         if wait:
             self.socket.poll(int(wait * 1000), zmq.POLLOUT)
-        return self.send_frames([body], zmq.NOBLOCK)
+        pushed = self.send_frames([body], zmq.NOBLOCK)
+        if pushed:
+            self._sent.add(body, time.monotonic())
+        return pushed
+
+    def repeat(self) -> None:
+        """Send again what a receiver that is lost may not have handled."""
+        if self.socket.closed:
+            return
+        lost = False
+        with suppress(zmq.Again):
+            while self._lost.recv_multipart(zmq.NOBLOCK):
+                lost = True
+        if lost:
+            self._again = deque(self._sent.since(time.monotonic()))
+        while self._again and self.send_frames([self._again[0]], zmq.NOBLOCK):
+            self._again.popleft()
+
+    def close(self) -> None:
+        if not self.socket.closed:
+            self.socket.disable_monitor()
+        self._lost.close(linger=0)
+        super().close()
 
 
 class PullerEnd(End):
