@@ -13,7 +13,7 @@ from dnstrail.image.saved import saved_records
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail_cache import snapshots
 from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.snapshots import AT_ONCE, EVERY, Snapshots
+from dnstrail_cache.snapshots import AT_ONCE, EVERY, SOON, Snapshots
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages, response, seen, short_folder, wait_until
 
@@ -162,6 +162,19 @@ def test_a_snapshot_is_taken_every_minute(path, clock):
     assert found(restarted(path, clock), "a.com")
     taking.step()
     assert taking._writer is None
+
+
+def test_a_snapshot_is_taken_soon_after_the_start_of_a_probe(path, clock):
+    """Ten seconds after the snapshot before, the next one begins if a probe has started: its end could be missed."""
+    state = new_state(clock)
+    taking = Snapshots(path, state)
+    begins = []
+    for start in ("s", "s", "another", "another"):
+        hear(state, 0, start=start)
+        clock.advance(SOON)
+        begins.append(taking.begins)
+        taking._began, taking._starts = clock.monotonic(), taking._known
+    assert begins == [True, False, True, False]
 
 
 def test_a_step_is_short(path):
