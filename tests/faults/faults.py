@@ -26,8 +26,8 @@ from trials import Fault, Trial, faults
 
 _PRIVATE = "DNSTRAIL_FAULTS_PRIVATE"  # is set in the mount namespace of this program
 _LOOK = 0.2  # seconds between two looks at the outcome
-_STABLE = 3.0  # seconds without a further message or finding, after which none is on its way
-_SETTLED = 60.0  # seconds for the last messages and counters
+_STABLE = 10.0  # seconds without a further message or finding, after which none is on its way
+_SETTLED = 90.0  # seconds for the last messages and counters
 
 
 def main() -> int:
@@ -98,7 +98,7 @@ def outcome_of(trial: Trial, fault: Fault, numbers: range, before: Counter[str],
         sent=len(numbers) + trial.further,
         received=grown["messages"] if trial.further else len(found),
         counted=grown["bus"] + grown["at_probe"],
-        vanished=grown["vanished"],
+        vanished=grown["vanished"] if fault.probe else 0,
         asked=running.watch.asked,
         failed=running.watch.failed,
         stuck=running.watch.without_answer > STUCK and not fault.away,

@@ -12,7 +12,7 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataNotFound, DnstrailError
 from live.processes import wait_until
-from resolver_load import name_of
+from live.resolver_load import name_of
 
 BOUND = 1.0  # seconds: a lookup that no cache answers in this time ends with an error
 STUCK = 30.0  # seconds without an answer after which lookups count as stuck

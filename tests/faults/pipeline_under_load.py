@@ -12,8 +12,8 @@ from pathlib import Path
 
 from found_numbers import SIGNATURE, FoundNumbers
 from live.processes import run_dir, wait_until
+from live.resolver_load import CLIENTS, Load
 from lookup_watch import CacheCounters, LookupWatch
-from resolver_load import CLIENTS, Load
 from stepped import write_step
 from supervisor import Supervisor
 

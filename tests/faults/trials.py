@@ -48,11 +48,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault with its name in the table. `away` states that it takes the cache away, or its counters."""
+    """A fault with its name in the table.
+
+    `away` states that no cache may answer meanwhile, and `probe` that the probe ends without its last turn.
+    """
 
     name: str
     strike: Callable[[Trial], None]
     away: bool = False
+    probe: bool = False
     short: bool = True  # part of the short form
     together: str = ""  # the row that contains it with others
 
@@ -60,10 +64,11 @@ class Fault:
 def faults() -> Iterator[Fault]:
     """Yield all faults in their order; the last one fills the cache."""
     for name in KILLED:
-        yield Fault(f"`kill -9` of {_shown(name)}", kill(name), name == "cache")
+        yield Fault(f"`kill -9` of {_shown(name)}", kill(name), name == "cache", name == "probe")
     for number, order in enumerate(permutations(KILLED)):
         name = f"`kill -9` of {', '.join(map(_shown, order))}"
-        yield Fault(name, kill(*order), away=True, short=number == 0, together="`kill -9` of all four in each order")
+        row = "`kill -9` of all four in each order"
+        yield Fault(name, kill(*order), away=True, probe=True, short=number == 0, together=row)
     yield Fault("disk full at the snapshot of a cache, which is then restarted", fill_disk, away=True)
     yield Fault("cache frozen", freeze_cache, away=True)
     yield Fault("cache frozen, with a watchdog", freeze_until_killed, away=True)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
-from pathlib import Path
 
 import pytest
 
-from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
-from builders.talk import answer
 from live.groups import Group, group, numbers
 from live.processes import run_dir, started, wait_until
+from live.resolver_load import AT_ONCE, Load
 
 pytestmark = pytest.mark.timeout(120)
 SIGNATURE = """
@@ -27,56 +23,37 @@ class Answered(Signature):
     def on_event(self, event):
         self.report(event, number=int(event.question.name[1:].partition(".")[0]))
 """
-AT_ONCE, PAUSE = 5, 0.01  # 500 answers a second
+RATE = 500  # answers a second
 
 
-class Resolver(threading.Thread):
-    """A resolver that reports answers to numbered names, until it is stopped; `sent` is their number."""
+def more(resolver: Load, names: int) -> int:
+    """Wait until a resolver has sent so many further names; return how many are sent."""
+    until = resolver.sent + names
+    wait_until(lambda: resolver.sent >= until, "further names")
+    return resolver.sent
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(daemon=True)
-        self.sent = 0
-        self.stop = threading.Event()
-        self._writer = Writer(path)
 
-    def run(self) -> None:
-        """Report answers by dnstap."""
-        self._writer.send(START)
-        for first in count(0, AT_ONCE):
-            responses = [answer(name=f"n{number}.example") for number in range(first, first + AT_ONCE)]
-            self._writer.send(framed(*(tap(**WHOLE, response_message=response) for response in responses)))
-            self.sent = first + AT_ONCE
-            if self.stop.wait(PAUSE):
-                break
-        self._writer.close()
-
-    def more(self, names: int) -> int:
-        """Wait until so many further names are sent; return how many are."""
-        until = self.sent + names
-        wait_until(lambda: self.sent >= until, "further names")
-        return self.sent
-
-    def end(self) -> int:
-        """Stop, and return how many names were sent."""
-        self.stop.set()
-        self.join()
-        return self.sent
+def end(resolver: Load) -> int:
+    """Stop a resolver; return how many names it has sent."""
+    resolver.stop.set()
+    resolver.join()
+    return resolver.sent
 
 
 @contextmanager
-def pipeline(workers: int) -> Iterator[tuple[Group, Resolver]]:
+def pipeline(workers: int) -> Iterator[tuple[Group, Load]]:
     """Run a cache, signature workers of one group, a live probe, and a resolver that reports to it."""
     with run_dir() as folder, group(folder, workers, signature=SIGNATURE) as running:
         tapped = ("--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", str(workers + 1))
         with started("probe", "--run-dir", folder, *tapped) as probe:
             assert probe.stderr is not None
             assert any('"ready"' in line for line in iter(probe.stderr.readline, ""))
-            resolver = Resolver(folder / "dnstap.sock")
+            resolver = Load(folder / "dnstap.sock", rate=RATE)
             resolver.start()
             try:
                 yield running, resolver
             finally:
-                resolver.end()
+                end(resolver)
 
 
 def lost_turns(workers: Group) -> int:
@@ -93,10 +70,10 @@ def test_a_group_that_is_restarted_goes_on_where_it_was(workers, how):
             process.send_signal(how)
         for process in running.processes:
             process.wait(30)
-        resolver.more(300)
+        more(resolver, 300)
         running.start()
         wait_until(lambda: running.count(workers), "a finding of the new worker")
-        found = numbers(running.await_findings(resolver.end()))
+        found = numbers(running.await_findings(end(resolver)))
         assert sorted(found.values()) == [*range(resolver.sent)]
         assert lost_turns(running) == 0
 
@@ -108,5 +85,5 @@ def test_a_new_group_begins_with_the_present():
         before = resolver.sent
         running.start("--group", "another")
         wait_until(lambda: running.count(1), "a finding of the new group")
-        running.await_findings(resolver.end())
+        running.await_findings(end(resolver))
         assert min(numbers(running.findings(1)).values()) > before - 2 * AT_ONCE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,6 +18,7 @@ from dnstrail.bus.served_request import Frames, ServedRequest
 from dnstrail.bus.subscriptions import Subscriptions
 from dnstrail.bus.unread_replies import UnreadReplies
 
+_REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
 
 
@@ -184,12 +186,12 @@ class PusherEnd(End):
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         super().__init__(socket)
-        self._lost = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._events = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._connected = False
         self._sent = SentMessages()
         self._again: deque[bytes] = deque()
 
     def push(self, body: bytes, wait: float = 0.0) -> bool:
-        self.repeat()
         if wait:
             self.socket.poll(int(wait * 1000), zmq.POLLOUT)
         pushed = self.send_frames([body], zmq.NOBLOCK)
@@ -198,23 +200,31 @@ class PusherEnd(End):
         return pushed
 
     def repeat(self) -> None:
-        """Send again what a receiver that is lost may not have handled."""
+        """Send some of the messages again that a lost receiver may not have handled, once another one is there.
+
+        New messages need the room until then.
+        """
         if self.socket.closed:
             return
-        lost = False
         with suppress(zmq.Again):
-            while self._lost.recv_multipart(zmq.NOBLOCK):
-                lost = True
-        if lost:
-            self._again = deque(self._sent.since(time.monotonic()))
-        while self._again and self.send_frames([self._again[0]], zmq.NOBLOCK):
+            while True:
+                self._note(self._events.recv_multipart(zmq.NOBLOCK)[0])
+        for _ in range(min(len(self._again), _REPEATED_AT_ONCE) if self._connected else 0):
+            if not self.send_frames([self._again[0]], zmq.NOBLOCK):
+                break
             self._again.popleft()
 
     def close(self) -> None:
         if not self.socket.closed:
             self.socket.disable_monitor()
-        self._lost.close(linger=0)
+        self._events.close(linger=0)
         super().close()
+
+    def _note(self, event: bytes) -> None:
+        """Note an event of zmq_socket_monitor(3): its number (16 bits) and its value."""
+        self._connected = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        if not self._connected:
+            self._again = deque(self._sent.since(time.monotonic()))
 
 
 class PullerEnd(End):

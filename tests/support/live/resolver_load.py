@@ -26,24 +26,25 @@ def name_of(number: int) -> str:
 
 
 class Load(threading.Thread):
-    """A resolver that reports RATE new names a second to the probe, while there is one.
+    """A resolver that reports new names at a rate to the probe, while there is one.
 
     `sent` counts the names that it has written. A name of which the probe may have received a part counts as sent.
     While no probe runs, nothing is resolved.
     """
 
-    def __init__(self, path: Path, step: Callable[[], float]) -> None:
+    def __init__(self, path: Path, step: Callable[[], float] = lambda: 0.0, rate: int = RATE) -> None:
         super().__init__(daemon=True)
         self.sent = 0
         self.stop = threading.Event()
         self.lock = threading.Lock()  # held while names are sent
         self._path = path
         self._step = step
+        self._pause = AT_ONCE / rate
         self._writer: Writer | None = None
 
     def run(self) -> None:
         """Report names until the stop signal is set."""
-        while not self.stop.wait(AT_ONCE / RATE if self._writer else _RETRY):
+        while not self.stop.wait(self._pause if self._writer else _RETRY):
             with self.lock:
                 self.send(range(self.sent, self.sent + AT_ONCE), name_of)
         if self._writer:
