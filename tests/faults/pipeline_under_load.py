@@ -21,7 +21,7 @@ USER = 60999  # of the workers, if root runs the program
 PATIENCE = 120.0  # seconds for a recovery
 GROUP = ("signatures-1", "signatures-2")
 _DISK = 64  # MiB for the state, if root runs the program
-_SIZE = 50_000  # roots of the cache: it holds all names of one fault
+_SIZE = 20_000  # roots of the cache: it holds all names of one fault
 
 
 class Pipeline:

@@ -65,6 +65,7 @@ def faults() -> Iterator[Fault]:
     """Yield all faults in their order; the last one fills the cache."""
     for name in KILLED:
         yield Fault(f"`kill -9` of {_shown(name)}", kill(name), name == "cache", name == "probe")
+    yield Fault("`kill -9` of both signature workers", kill(*GROUP))
     for number, order in enumerate(permutations(KILLED)):
         name = f"`kill -9` of {', '.join(map(_shown, order))}"
         row = "`kill -9` of all four in each order"
@@ -185,7 +186,7 @@ def send_malformed(trial: Trial) -> None:
 def send_names(trial: Trial) -> None:
     """Resolve many distinct names: the cache evicts, and its memory stays within its limit."""
     pipeline = trial.pipeline
-    count = 60_000 if trial.short else 1_000_000
+    count = 25_000 if trial.short else 1_000_000
     starts = pipeline.supervisor.workers["cache"].starts
     with pipeline.quiet():
         for first in range(0, count, _AT_ONCE):
