@@ -304,3 +304,18 @@ def test_a_probe_that_is_heard_again_has_not_vanished(path, clock):
     clock.advance(10)
     hear(state, 1, "b.com")
     assert state.counters["probes_vanished"] == 0
+
+
+def test_no_lookup_waits_for_a_probe_that_has_vanished(path, clock):
+    """Ten seconds after a restart, or after its last turn, the missing turns of a probe are out of reach."""
+    state = new_state(clock)
+    hear(state, 0, "a.com")
+    saved(path, state)
+    state = restarted(path, clock)
+    assert state.follower.reached(("s", 1)) is None
+    hear(state, 0, start="another")
+    clock.advance(10)
+    hear(state, 0, start="third")
+    assert [state.follower.reached((start, 1)) for start in ("s", "another", "third")] == [False, False, None]
+    hear(state, 1, "b.com")
+    assert (state.follower.reached(("s", 1)), state.follower.reached(("s", 2))) == (True, None)

@@ -182,3 +182,4 @@ class Feeder:
             self._state.counters["probes_vanished"] += 1
             structlog.get_logger().warning("probe_vanished", start=start)
         self._silent = silent
+        self._state.follower.gone = self._state.gone if silent else frozenset()

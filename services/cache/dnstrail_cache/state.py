@@ -108,6 +108,13 @@ class CacheState:
         return {*self.silent_probes, *self._unheard}
 
     @property
+    def gone(self) -> frozenset[str]:
+        """The starts that stopped without their last turn so long ago that no lookup waits for them."""
+        before = self.clock.monotonic() - SETTLED
+        late = {start for start in self.silent_probes if self.turn_times[start].last <= before}
+        return self._unheard.union(late)
+
+    @property
     def positions(self) -> dict[str, Position]:
         """How far each start is received, for the next run of the cache."""
         over = self.vanished.union(probe.start for probe in self.probes if probe.ended)
@@ -118,10 +125,10 @@ class CacheState:
         }
 
     @property
-    def _unheard(self) -> set[str]:
+    def _unheard(self) -> frozenset[str]:
         if not self.resumed or self.clock.monotonic() - self.began < SETTLED:
-            return set()
-        return {start for start in self.resumed if self.follower.last(start) is None}
+            return frozenset()
+        return frozenset(start for start in self.resumed if self.follower.last(start) is None)
 
     @property
     def lag(self) -> float:

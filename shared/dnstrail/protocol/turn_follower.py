@@ -51,7 +51,7 @@ class TurnFollower:
 
     `live` states that the source of one of the remembered starts is live. `received` counts batches and turns: what is
     reached changes only with it. `awaits_starts` states that turns of an unknown start may be on their way, as after a
-    restart of the subscriber: such a turn is not reached yet.
+    restart of the subscriber: such a turn is not reached yet. `gone` are starts of which nothing more is expected.
     """
 
     def __init__(self, topics: tuple[str, ...]) -> None:
@@ -61,6 +61,7 @@ class TurnFollower:
         self.live = False
         self.received = 0
         self.awaits_starts = False
+        self.gone: frozenset[str] = frozenset()
 
     def knows(self, start: str) -> bool:
         """Return whether anything of a start was received, and is remembered."""
@@ -116,7 +117,9 @@ class TurnFollower:
             return False
         if start.first is not None and mark[1] < start.first:
             return False
-        return True if mark[1] <= start.ended else None
+        if mark[1] <= start.ended:
+            return True
+        return False if mark[0] in self.gone else None
 
     def follow(self, topics: tuple[str, ...]) -> None:
         """Follow other topics: those of a start count from the end of its turn at hand, when they are in effect."""
