@@ -93,7 +93,7 @@ def outcome_of(trial: Trial, fault: Fault, numbers: range, before: Counter[str],
     found = running.counters.found(numbers) if not trial.further else set()
     missing = running.found.missing(numbers)
     return Outcome(
-        fault=fault.name,
+        fault=f"{fault.name}: {trial.extent}" if trial.extent else fault.name,
         recovery=recovery,
         sent=len(numbers) + trial.further,
         received=grown["messages"] if trial.further else len(found),
