@@ -7,7 +7,7 @@ DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz soak packages clean
+.PHONY: help run demo test test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -75,6 +75,9 @@ accuracy-live: $(VENV)/.dev ## measure with real clients in network namespaces h
 	@deploy/setup-live.sh --tests
 	@deploy/setup-accuracy.sh $(VENV) $(if $(findstring --clients all,$(ARGS)),--all)
 	$(BIN)/python tests/accuracy/live/accuracy_live.py $(ARGS)
+
+faults: $(VENV)/.dev ## kill, freeze and flood running workers, and measure what each fault costs (ARGS=--short: two minutes)
+	$(BIN)/python tests/faults/faults.py $(ARGS)
 
 packages: $(VENV)/.dev ## build the distribution and the Debian package (in dist/), and install each in a folder of its own
 	@deploy/setup-compiler.sh $(VENV)

@@ -40,6 +40,7 @@ __all__ = [
     "DNS_SOCKET_CLOSE",
     "FINDINGS_LOST",
     "GETADDRINFO",
+    "LOSS_REASONS",
     "NAMES",
     "NAMES_UNAVAILABLE",
     "NET_PACKET_DNS",
@@ -75,9 +76,9 @@ NAMES = (*PUBLISHED, *DERIVED)
 SIGNATURE_ERRORS = "signature_errors"  # events that a signature failed to handle, among the losses of a worker
 FINDINGS_LOST = "findings_lost"  # findings that no receiver or no output took, among the losses of a worker
 SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not receive, among the losses of a worker
-
 SIGNATURE_UNAVAILABLE = "signature_unavailable"  # events that a signature gave up for want of a lookup, among them
 NAMES_UNAVAILABLE = "names_unavailable"  # connection events whose names no cache reported in time, among them
+LOSS_REASONS = (SIGNATURE_ERRORS, FINDINGS_LOST, SIGNATURE_MUTED, SIGNATURE_UNAVAILABLE, NAMES_UNAVAILABLE)
 
 
 def topics_of(names: Iterable[str]) -> tuple[str, ...]:

@@ -208,3 +208,14 @@ def test_the_time_of_an_event_is_that_of_its_application():
     assert stream.event_time("s", now - 100) == applied == now + 400
     assert stream.event_time("s", now + 2 * SECOND) == now + 2 * SECOND + 300
     assert stream.event_time("unknown", 7) == 7
+
+
+def test_an_event_that_arrives_late_is_found_at_its_time():
+    """A stamp from before the first turn, as resolvers report it, has the shift with which its event was applied."""
+    clock = FakeClock()
+    stream = CacheClock(clock)
+    now = stream.now()
+    stream.note_turn("s", now - 500)
+    applied = now - SECOND + stream.shift_of("s")
+    assert stream.event_time("s", now - SECOND) >= applied
+    assert stream.event_time("s", now - 11 * SECOND) == now - 11 * SECOND

@@ -10,7 +10,7 @@ from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
 from dnstrail.protocol.lookups import Join, RefusedError
 from dnstrail.protocol.members import EXPIRY, Progress, Work
 from dnstrail_cache.group_stats import group_stats
-from dnstrail_cache.groups import MAX_GROUPS, MAX_GROUPS_OF_USER, MAX_MEMBERS, REMEMBERED, Groups
+from dnstrail_cache.groups import MAX_GROUPS, MAX_GROUPS_OF_USER, MAX_MEMBERS, REMEMBERED, RESUMABLE, Groups
 from live.workers import FakeClock, asker, cache, probe, short_folder, wait_until_seen
 
 BEGIN = 100.0
@@ -47,7 +47,16 @@ def test_a_membership_expires_and_is_remembered_for_a_while(groups):
     assert living(reply) == {"b"}
     assert reply.members[0].progress == (Progress("s", 0, 7),)
     assert groups.counters["members_expired"] == 1
+    join(groups, "b", BEGIN + REMEMBERED - 1)
     assert len(join(groups, "b", BEGIN + REMEMBERED).members) == 1
+
+
+def test_the_last_members_of_a_group_are_remembered_for_longer(groups):
+    """A worker that joins up to ten minutes after the others have left learns how far they were; `stats` omits them."""
+    join(groups, "a", progress=(Progress("s", 0, 7),), leave=True)
+    assert not [*groups.living(BEGIN + REMEMBERED)]
+    assert join(groups, "b", BEGIN + RESUMABLE - 1).members[0].progress == (Progress("s", 0, 7),)
+    assert len(join(groups, "b", BEGIN + RESUMABLE).members) == 1
 
 
 def test_a_member_can_leave_and_return(groups):
@@ -104,7 +113,8 @@ def test_groups_are_bounded(groups, most, users):
     with pytest.raises(RefusedError):
         join(groups, "a", group="more", user=users[0])
     assert groups.counters["join_refused"] == 1
-    assert living(join(groups, "a", BEGIN + REMEMBERED, group="more", user=users[0])) == {"a"}
+    assert living(join(groups, "a", BEGIN + EXPIRY, group="more", user=users[0])) == {"a"}
+    assert len(groups._groups) == most
 
 
 def test_the_lag_of_a_member_is_what_the_cache_received_after_it():

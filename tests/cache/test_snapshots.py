@@ -13,7 +13,7 @@ from dnstrail.image.saved import saved_records
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail_cache import snapshots
 from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.snapshots import AT_ONCE, EVERY, Snapshots
+from dnstrail_cache.snapshots import AT_ONCE, EVERY, SOON, Snapshots
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages, response, seen, short_folder, wait_until
 
@@ -43,7 +43,7 @@ def new_state(clock, size=5000):
     return CacheState(Image(Bounds(size=size, grace=0)), clock)
 
 
-def hear(state, number, *names, start="s", live=True, ttl=60, published=None):
+def hear(state, number, *names, start="s", live=True, ttl=60, published=None, ended=False):
     """Apply one turn with an answer for each name."""
     messages, at = Messages(), state.clock.wall()
     events = [seen(response(name, f"{name} {ttl} A 192.0.2.1"), at) for name in names]
@@ -52,7 +52,7 @@ def hear(state, number, *names, start="s", live=True, ttl=60, published=None):
     if events:
         messages.waiting.append((DNS, encode(Batch(start, number, number, events, before))))
     after = None if published is None else {DNS: published + len(events)}
-    messages.waiting.append((TURN, encode(Turn(start, number, last, live, round(at * SECOND), published=after))))
+    messages.waiting.append((TURN, encode(Turn(start, number, last, live, round(at * SECOND), ended, published=after))))
     feeder = Feeder(messages, state, lambda _conflict, _batch: None)
     while feeder.drain():
         pass
@@ -164,6 +164,19 @@ def test_a_snapshot_is_taken_every_minute(path, clock):
     assert taking._writer is None
 
 
+def test_a_snapshot_is_taken_soon_after_the_start_of_a_probe(path, clock):
+    """Ten seconds after the snapshot before, the next one begins if a probe has started: its end could be missed."""
+    state = new_state(clock)
+    taking = Snapshots(path, state)
+    begins = []
+    for start in ("s", "s", "another", "another"):
+        hear(state, 0, start=start)
+        clock.advance(SOON)
+        begins.append(taking.begins)
+        taking._began, taking._starts = clock.monotonic(), taking._known
+    assert begins == [True, False, True, False]
+
+
 def test_a_step_is_short(path):
     """A step ends after two milliseconds, however many roots there are."""
     clock = Ticking(wall=5000.0)
@@ -261,3 +274,48 @@ def test_a_full_disk_leaves_the_old_file(path, clock):
     assert [(line["event"], line["reason"]) for line in logs] == [("state_not_saved", "File too large")]
     assert (state.counters["state_saved"], state.counters["state_failed"]) == (1, 1)
     assert [file.read_bytes() for file in path.parent.iterdir()] == [before]
+
+
+@pytest.mark.parametrize(("ended", "vanished"), [(False, 1), (True, 0)])
+def test_a_probe_that_ended_while_the_cache_did_not_run_has_vanished(path, clock, ended, vanished):
+    """A probe whose end no run of the cache has received is counted ten seconds after the restart, and only once."""
+    state = new_state(clock)
+    hear(state, 0, "a.com", ended=ended)
+    saved(path, state)
+    counted = []
+    for _ in range(2):
+        state = restarted(path, clock)
+        hear(state, 0, "b.com", start="another")
+        before = state.counters["probes_vanished"]
+        clock.advance(10)
+        hear(state, 1, "c.com", start="another")
+        counted.append((before, state.counters["probes_vanished"]))
+        hear(state, 2, start="another", ended=True)
+        saved(path, state)
+    assert counted == [(0, vanished), (0, 0)]
+
+
+def test_a_probe_that_is_heard_again_has_not_vanished(path, clock):
+    """A probe that went on while the cache was restarted does not count."""
+    state = new_state(clock)
+    hear(state, 0, "a.com")
+    saved(path, state)
+    state = restarted(path, clock)
+    clock.advance(10)
+    hear(state, 1, "b.com")
+    assert state.counters["probes_vanished"] == 0
+
+
+def test_no_lookup_waits_for_a_probe_that_has_vanished(path, clock):
+    """Ten seconds after a restart, or after its last turn, the missing turns of a probe are out of reach."""
+    state = new_state(clock)
+    hear(state, 0, "a.com")
+    saved(path, state)
+    state = restarted(path, clock)
+    assert state.follower.reached(("s", 1)) is None
+    hear(state, 0, start="another")
+    clock.advance(10)
+    hear(state, 0, start="third")
+    assert [state.follower.reached((start, 1)) for start in ("s", "another", "third")] == [False, False, None]
+    hear(state, 1, "b.com")
+    assert (state.follower.reached(("s", 1)), state.follower.reached(("s", 2))) == (True, None)

@@ -206,3 +206,12 @@ def test_damage_is_refused_in_one_line():
         with started("cache", *options, "--run-dir", folder) as cache:
             lines = [json.loads(cache.stderr.readline()) for _ in range(2)]
             assert [line["event"] for line in lines] == ["state_refused", "ready"]
+
+
+def test_a_lookup_waits_for_a_probe_that_a_restarted_cache_has_not_heard_yet():
+    """A cache that goes on from a state lets a lookup wait for an unknown start, which may be replayed."""
+    with run_dir() as folder, started("cache", *state_options(folder), "--run-dir", folder):
+        wait_until((folder / "lookups.sock").exists, "the cache")
+        with asker(lookups_address(folder)) as client:
+            assert client.ask("get", key="a.com", after=[["start", 0]])["complete"] is False
+            assert client.ask("stats")["data"]["cache"]["parked"] == 1

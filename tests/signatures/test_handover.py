@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
-from dnstrail.protocol.batches import Batch, encode
+from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.listener import Listener
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.handover import lost_turns
+from dnstrail_signatures.missed_turns import Gap, gaps
 from dnstrail_signatures.ownership import Owners, Span
 from dnstrail_signatures.recent import RecentBatches
 from dnstrail_signatures.time_budget import TimeBudget
@@ -42,6 +44,12 @@ class Members:
     def receive(self, start, turn, now):
         pass
 
+    def renew(self, now):
+        pass
+
+    def has_missed(self, start):
+        return False
+
     def since(self, start, turn, actor):
         return None
 
@@ -50,8 +58,9 @@ class Members:
         return before
 
 
-def worker(members, found):
-    return SignatureWorker(Listener(Messages()), [Exited], None, found.append, {}, TimeBudget(), members, lambda: None)
+def worker(members, found, replays=None):
+    budget, listener = TimeBudget(), Listener(Messages())
+    return SignatureWorker(listener, [Exited], None, found.append, {}, budget, members, lambda: None, replays=replays)
 
 
 def exits(turn):
@@ -90,12 +99,51 @@ def test_events_that_another_worker_handles_too_are_counted():
     assert members.work.twice == 2 * PROCESSES - len(found)
 
 
+def lost(before, members, recent):
+    """Return the number of turns that a change of owners leaves unhandled."""
+    return sum(gap.turns for gap in gaps(before, members, recent))
+
+
 def test_turns_that_nobody_handled_are_counted():
     """A member that was more than the buffer behind leaves turns that are lost: once, and for its successors alone."""
     recent = RecentBatches()
     recent.begin("s", 20)
     before, departed = Owners("me", {"s": TOGETHER}), {"me": Span(0), "b": Span(0, 12)}
-    assert lost_turns(before, Members(**departed), recent) == 7
-    assert lost_turns(Owners("me", {"s": departed}), Members(**departed), recent) == 0
+    assert lost(before, Members(**departed), recent) == 7
+    assert lost(Owners("me", {"s": departed}), Members(**departed), recent) == 0
     late = {"me": Span(25), "b": Span(0, 12), "c": Span(0)}
-    assert lost_turns(Owners("me", {}), Members(**late), recent) == 0
+    assert lost(Owners("me", {}), Members(**late), recent) == 0
+
+
+class Kept:
+    """A probe that replays some turns, each with one batch; the last turn is held by the worker."""
+
+    def __init__(self, *turns):
+        self.asked = []
+        self._turns = turns
+
+    def turns(self, gap):
+        self.asked.append(gap)
+        yield SCHED_PROCESS_EXIT, b"damaged"
+        for turn in self._turns:
+            yield exits(turn)
+            yield TURN, encode(Turn("s", turn, {}, live=True, now=0))
+
+
+@pytest.mark.parametrize(
+    ("kept", "missed"), [((3, 4, 5, 6, 7), 0), ((5, 6, 7), 2), ((), 4)], ids=["all", "the last ones", "none"]
+)
+def test_a_successor_asks_for_the_turns_that_it_does_not_hold(kept, missed):
+    """The turns between the last one of a departed member and the first one held are replayed, or counted as lost."""
+    found, members, replays = [], Members(b=Span(0)), Kept(*kept)
+    running = worker(members, found, replays)
+    running.on_message(*exits(7), 0.0)
+    assert not found
+    members.change({"b": Span(0, 2)})
+    running.on_idle(1.0)
+    turns = [turn for turn in (3, 4, 5, 6) if turn in kept]
+    assert replays.asked == [Gap("s", 2, 7)]
+    assert processes(found) == sorted([*range(PROCESSES)] * (len(turns) + 1))
+    assert len({finding["findingId"] for finding in found}) == len(found)
+    running.on_idle(2.0)
+    assert members.work.handover_lost == missed

@@ -16,7 +16,7 @@ def test_batches_are_kept_for_ten_seconds():
         recent.add(received(float(turn), turn))
     recent.expire(KEPT + 1.5)
     assert [batch.turn for batch in recent] == [2]
-    assert (recent.missing_after("s", -1), recent.missing_after("s", 0), recent.missing_after("s", 1)) == (2, 1, 0)
+    assert recent.first("s") == 2
     assert not recent.counters
 
 
@@ -27,15 +27,14 @@ def test_the_bytes_of_batches_are_bounded():
         recent.add(received(0.0, turn, size=MAX_BYTES // 8))
     assert [batch.turn for batch in recent] == [2, 3, 4, 5, 6, 7, 8]
     assert recent.counters == {"buffer_overflow": 2}
-    assert recent.missing_after("s", 0) == 1
+    assert recent.first("s") == 2
 
 
 def test_turns_before_the_first_one_are_missing():
     """A worker that joins in the middle of a start does not hold the turns before."""
     recent = RecentBatches()
     recent.begin("s", 40)
-    assert recent.missing_after("s", 29) == 10
-    assert recent.missing_after("unknown", 29) == 0
+    assert (recent.first("s"), recent.first("unknown")) == (40, 0)
 
 
 def test_the_starts_are_bounded():
@@ -43,5 +42,5 @@ def test_the_starts_are_bounded():
     recent = RecentBatches()
     for number in range(2 * MAX_STARTS):
         recent.begin(str(number), 5)
-    assert (recent.missing_after("0", 0), recent.missing_after(str(2 * MAX_STARTS - 1), 0)) == (0, 4)
+    assert (recent.first("0"), recent.first(str(2 * MAX_STARTS - 1))) == (0, 5)
     assert len(recent._first) == MAX_STARTS

@@ -9,6 +9,7 @@ from dnstrail.process.clock import Clock, StreamClock, nanoseconds
 
 _STEPS = 64  # steps of wall time that are remembered
 _STARTS = 64  # starts of probes that are remembered
+_LATE = 10 * SECOND  # by which the stamp of an event may lie before the turn after which it was applied
 _WINDOW = 30 * SECOND  # the smallest shift of a probe counts for one to two windows
 
 
@@ -100,5 +101,14 @@ class _Shift:
             self._changes.append((turn, self.least))
 
     def at(self, stamp: int) -> int:
-        """Return the shift that was applied to events of a time; at the end of a turn the earlier one."""
-        return next((shift for since, shift in reversed(self._changes) if since < stamp), self._changes[0][1])
+        """Return the greatest shift that may have been applied to events of a time.
+
+        A stamp can be older than a turn that ended before its event arrived: a resolver reports over a socket.
+        """
+        greatest = None
+        for since, shift in reversed(self._changes):
+            if since < stamp + _LATE:
+                greatest = shift if greatest is None else max(greatest, shift)
+            if since < stamp:
+                break
+        return self._changes[0][1] if greatest is None else greatest

@@ -177,8 +177,9 @@ class Feeder:
             self._state.counters["reopened"] += 1
 
     def _count_vanished(self) -> None:
-        silent = set(self._state.silent_probes)
+        silent = self._state.vanished
         for start in silent - self._silent:
             self._state.counters["probes_vanished"] += 1
             structlog.get_logger().warning("probe_vanished", start=start)
         self._silent = silent
+        self._state.follower.gone = self._state.gone if silent else frozenset()

@@ -13,6 +13,7 @@ MAX_MEMBERS = 64  # of one group, with those that have left
 MAX_GROUPS = 64
 MAX_GROUPS_OF_USER = 8
 REMEMBERED = 20.0  # seconds for which a member that has left is reported
+RESUMABLE = 600.0  # the same in a group without others: the next member goes on from there
 
 GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
 
@@ -33,6 +34,16 @@ class Group:
 
     epoch: int = 0
     members: dict[str, Membership] = field(default_factory=dict)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the group has a member that has not left."""
+        return any(not member.left for member in self.members.values())
+
+    @property
+    def renewed(self) -> float:
+        """When a member renewed its membership last."""
+        return max(member.renewed for member in self.members.values())
 
 
 class Groups:
@@ -65,10 +76,10 @@ class Groups:
         return Members(group.epoch, now - self._started >= EXPIRY, members)
 
     def living(self, now: float) -> Iterator[tuple[GroupKey, Group]]:
-        """Yield the groups that have members, those that have left among them."""
+        """Yield the groups that have members, or had some lately."""
         for key in [*self._groups]:
             self._expire(key, now)
-        yield from self._groups.items()
+        yield from ((key, group) for key, group in self._groups.items() if now - group.renewed < REMEMBERED)
 
     def _group(self, key: GroupKey, now: float) -> Group:
         self._expire(key, now)
@@ -81,9 +92,20 @@ class Groups:
         if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
             for key in [*self._groups]:
                 self._expire(key, now)
+            self._drop_ended(user)
         if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
             self.counters["join_refused"] += 1
             raise RefusedError(OVERLOADED, f"{len(self._groups)} groups of signature workers; no room for another")
+
+    def _drop_ended(self, user: int | str | None) -> None:
+        """Drop groups without members until there is room for another group of a user: the oldest ones first."""
+        ended = sorted((key for key, group in self._groups.items() if not group.lives), key=self._renewed)
+        for key in ended:
+            if len(self._groups) >= MAX_GROUPS or (key[0] == user and self._of_user(user) >= MAX_GROUPS_OF_USER):
+                del self._groups[key]
+
+    def _renewed(self, key: GroupKey) -> float:
+        return self._groups[key].renewed
 
     def _of_user(self, user: int | str | None) -> int:
         return sum(of == user for of, _ in self._groups)
@@ -104,12 +126,14 @@ class Groups:
         group = self._groups.get(key)
         if group is None:
             return
-        for name, member in [*group.members.items()]:
+        for member in group.members.values():
             if not member.left and now - member.renewed >= EXPIRY:
                 member.left = True
                 group.epoch += 1
                 self.counters["members_expired"] += 1
-            if now - member.renewed >= REMEMBERED:
+        remembered = REMEMBERED if group.lives else RESUMABLE
+        for name, member in [*group.members.items()]:
+            if now - member.renewed >= remembered:
                 del group.members[name]
         if not group.members:
             del self._groups[key]

@@ -14,6 +14,7 @@ from dnstrail_cache.state import CacheState
 from dnstrail_cache.state_file import Header, StateRefused, StateWriter, blocks_of, read_state
 
 EVERY = 60.0  # seconds between the beginnings of two snapshots
+SOON = 10.0  # the same if a probe has started since: the file then names each probe that may vanish
 AT_ONCE = 0.002  # seconds of one step: events and lookups wait meanwhile
 _WAITING = 64  # pieces that wait for a slow disk; beyond them the snapshot pauses
 _PATIENCE = 2.0  # seconds for the thread of a snapshot that is abandoned
@@ -31,7 +32,8 @@ class Snapshots:
     def __init__(self, path: Path, state: CacheState) -> None:
         self._path = path
         self._state = state
-        self._due = state.clock.monotonic() + EVERY
+        self._began = state.clock.monotonic()
+        self._starts: set[str] = set()  # of probes, in the last snapshot
         self._pieces: Iterator[bytes] | None = None
         self._piece = b""  # is encoded, but the thread has no room for it
         self._writer: _Writer | None = None
@@ -46,6 +48,7 @@ class Snapshots:
             return
         if found is not None:
             header, records = found
+            self._starts = {*header.positions}
             expired = go_on(self._state, header, records)
             roots = len(self._state.image)
             structlog.get_logger().info("state_restored", records=len(records) - expired, expired=expired, roots=roots)
@@ -53,14 +56,20 @@ class Snapshots:
     @property
     def begins(self) -> bool:
         """Whether the next step begins a snapshot."""
-        due = self._writer is None and self._state.live
-        return due and self._state.clock.monotonic() >= self._due
+        if self._writer is not None or not self._state.live:
+            return False
+        passed = self._state.clock.monotonic() - self._began
+        return passed >= EVERY or (passed >= SOON and not self._starts >= self._known)
+
+    @property
+    def _known(self) -> set[str]:
+        return {probe.start for probe in self._state.probes}
 
     def step(self) -> None:
         """Encode some records if a snapshot is due or has begun."""
         if self._writer is None:
             if self.begins:
-                self._due = self._state.clock.monotonic() + EVERY
+                self._began, self._starts = self._state.clock.monotonic(), self._known
                 self._pieces, self._writer = pieces_of(self._state), _Writer(self._path)
             return
         if self._pieces is not None and not self._writer.ended:
@@ -99,7 +108,7 @@ def pieces_of(state: CacheState) -> Iterator[bytes]:
     """Return the bytes of a file of the present state, in pieces, each made when it is asked for."""
     difference = state.stream.difference()
     forgotten = state.image.forgotten
-    header = Header(None if forgotten is None else forgotten + difference, state.follower.positions())
+    header = Header(None if forgotten is None else forgotten + difference, state.positions)
     records = _records(state, [*state.image.store.places.roots], difference, state.image.store.answers)
     return blocks_of(header, records)
 
@@ -109,7 +118,7 @@ def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> 
 
     The cache counts as live from now on, since only live probes have a state. It knows nothing of the time for which it
     did not run: lookups of the past have `history` false, and all parties are in doubt. Events that the probes have
-    published meanwhile are counted as lost, unless they are replayed.
+    published meanwhile are counted as lost, unless they are replayed. A probe that is heard no more has vanished.
     """
     begin_live(state)
     now, difference = state.stream.now(), state.stream.difference()
@@ -117,6 +126,7 @@ def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> 
     if header.forgotten is not None:
         state.image.forget(max(now, header.forgotten - difference))
     state.follower.resume(header.positions)
+    state.resumed = frozenset(start for start, position in header.positions.items() if not position.over)
     return expired
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from dnstrail.image import Image
 from dnstrail.image.apply import TOPICS
 from dnstrail.image.bounds import SECOND
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.catch_up import SETTLED
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
 from dnstrail.protocol.losses import WorkerLosses
-from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.protocol.turn_follower import Position, TurnFollower
 from dnstrail_cache.cache_clock import CacheClock
 from dnstrail_cache.dumps import Dumps
 from dnstrail_cache.groups import Groups
@@ -31,7 +34,8 @@ class CacheState:
     `turn_times` holds the arrival times of the turns of each probe. `applied` counts events by name. `stream` is the
     clock of a live stream. `groups` holds the memberships of signature workers. `answering` contains the times from a
     request to its reply, by operation. `begun` is true for a cache that goes on from a file of state, or catches up
-    with a live probe. `dumps` holds the dumps that go on.
+    with a live probe. `dumps` holds the dumps that go on. `resumed` are the starts that an earlier run received, and
+    whose end it did not.
     """
 
     image: Image
@@ -44,12 +48,15 @@ class CacheState:
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
     dumps: Dumps = field(default_factory=Dumps)
     begun: bool = False
+    resumed: frozenset[str] = frozenset()
+    began: float = field(init=False)
     applied: Counter[str] = field(default_factory=Counter)
     answering: dict[str, Histogram] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stream = CacheClock(self.clock)
-        self.groups = Groups(self.clock.monotonic())
+        self.began = self.clock.monotonic()
+        self.groups = Groups(self.began)
 
     @property
     def probes(self) -> list[Turn]:
@@ -94,6 +101,34 @@ class CacheState:
     def silent_probes(self) -> list[str]:
         """The starts of probes that stopped without their last turn."""
         return [probe.start for probe in silent_probes(self.probes, self.turn_times, self.clock.monotonic())]
+
+    @property
+    def vanished(self) -> set[str]:
+        """The starts that stopped without their last turn, also those that stopped before this run heard them."""
+        return {*self.silent_probes, *self._unheard}
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """The starts that stopped without their last turn so long ago that no lookup waits for them."""
+        before = self.clock.monotonic() - SETTLED
+        late = {start for start in self.silent_probes if self.turn_times[start].last <= before}
+        return self._unheard.union(late)
+
+    @property
+    def positions(self) -> dict[str, Position]:
+        """How far each start is received, for the next run of the cache."""
+        over = self.vanished.union(probe.start for probe in self.probes if probe.ended)
+        heard = {probe.start for probe in self.probes}
+        return {
+            start: replace(position, over=start in over or start not in {*heard, *self.resumed})
+            for start, position in self.follower.positions().items()
+        }
+
+    @property
+    def _unheard(self) -> frozenset[str]:
+        if not self.resumed or self.clock.monotonic() - self.began < SETTLED:
+            return frozenset()
+        return frozenset(start for start in self.resumed if self.follower.last(start) is None)
 
     @property
     def lag(self) -> float:

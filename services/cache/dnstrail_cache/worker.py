@@ -68,8 +68,8 @@ def run(
     snapshots = None if state_file is None else Snapshots(state_file, state)
     if snapshots is not None:
         snapshots.load()
-    following = subscriber if state_file is None else _caught_up(subscriber, replays, state)
-    feeder = Feeder(following, state, Conflicts(state, conflicts, pusher).report)
+    catch_up = None if state_file is None else _caught_up(subscriber, replays, state)
+    feeder = Feeder(catch_up or subscriber, state, Conflicts(state, conflicts, pusher).report)
     worker = _Worker(server, feeder, state, beat)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
@@ -77,6 +77,7 @@ def run(
         if not worker.behind:
             bus.wait(subscriber, server, *replays, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
+        state.follower.awaits_starts = catch_up is not None and not catch_up.settled
         worker.step()
         if snapshots is not None:
             if snapshots.begins:

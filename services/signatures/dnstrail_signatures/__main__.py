@@ -25,11 +25,13 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import reload_on_signal, stop_on_signals
 from dnstrail.process.terminal import json_line
+from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_signatures.chosen import Choice
 from dnstrail_signatures.conflict_feed import ConflictFeed
 from dnstrail_signatures.delivery import offer_to, push_to
 from dnstrail_signatures.join import ALONE, GROUP, join
+from dnstrail_signatures.missed_turns import Replays
 from dnstrail_signatures.names import private_stdout, write_list, write_names
 from dnstrail_signatures.new_signature import write_signature
 from dnstrail_signatures.patient_lookups import PatientDns
@@ -140,6 +142,13 @@ def command(
             conflicts = ConflictFeed(bus, published, dns.client)
         subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen.classes))
         pusher = bus.pusher(findings) if findings else None
+
+        def replaying() -> None:
+            beat()
+            subscriber.fill()
+
+        probes = subscribe or [events_address(run_dir)]
+        replays = Replays(bus, [bus.requester(replay_address(address)) for address in probes], replaying)
         run(
             bus,
             subscriber,
@@ -157,6 +166,7 @@ def command(
             beat=beat,
             observe=partial(observer, watched.observe),
             offer=offer_to(pusher) if pusher else None,
+            replays=replays,
         )
 
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from dnstrail.actor import actor_of_client, actor_of_process
 from dnstrail.captured import Flow, Process
-from dnstrail_signatures.membership import Membership
-from dnstrail_signatures.ownership import Owners, Share
-from dnstrail_signatures.recent import RecentBatches
+from dnstrail_signatures.ownership import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +43,3 @@ class Moved:
 
     def _has(self, actor: str) -> bool:
         return self.share.owns(actor) and not self.other.owns(actor)
-
-
-def lost_turns(before: Owners, group: Membership, recent: RecentBatches) -> int:
-    """Return the number of turns that departed members did not handle, and that this worker holds no more."""
-    return sum(
-        recent.missing_after(start, span.last)
-        for start, spans in group.owners.spans.items()
-        for worker, span in spans.items()
-        if span.last is not None
-        and worker not in _ended(before, start)
-        and group.worker in group.owners.share(start, span.last + 1).members
-    )
-
-
-def _ended(owners: Owners, start: str) -> set[str]:
-    """Return the members that were known to have left."""
-    return {worker for worker, span in owners.spans.get(start, {}).items() if span.last is not None}

@@ -77,6 +77,14 @@ class Membership:
         """The members that have left, by name."""
         return {name: member for name, member in self._members.items() if member.left}
 
+    def has_missed(self, start: str) -> bool:
+        """Return whether a start began after all other members had left: none of them has received anything of it."""
+        return (
+            bool(self._members)
+            and not _living(self._members)
+            and not any(one.start == start for member in self._members.values() for one in member.progress)
+        )
+
     def receive(self, start: str, turn: int, now: float) -> None:
         """Note a message of a start; the first one of a start asks the cache for the members."""
         if start in self._starts:
@@ -105,6 +113,11 @@ class Membership:
             self._decide_first(now)
             self._send(now)
         return self._rebuild() if acted else None
+
+    def renew(self, now: float) -> None:
+        """Renew the membership if it is time, in the middle of a long takeover: no owner changes meanwhile."""
+        if now >= self._next:
+            self._send(now)
 
     def since(self, start: str, turn: int, actor: str) -> int | None:
         """Return the wall time (ns) since when this worker owns an actor without a break; None if it is unknown."""
@@ -197,17 +210,35 @@ class Membership:
 
     def _spans(self, name: str, start: _Start) -> dict[str, Span]:
         spans = {} if start.first is None else {self.worker: Span(start.first)}
+        earliest = self._earliest_last(name)
         for member in self._members.values():
             progress = next((one for one in member.progress if one.start == name), None)
             if progress is not None and progress.first is not None:
-                spans[member.worker] = Span(progress.first, progress.last if member.left else None)
+                spans[member.worker] = Span(progress.first, _last_of(member, progress, earliest))
             elif progress is None and not member.left and self._expects(member, start):
                 spans[member.worker] = Span(0)
         return spans
 
+    def _earliest_last(self, name: str) -> int | None:
+        """Return the turn after which nobody else has handled everything; None if a living member may have done so.
+
+        Members that leave together do not take over from each other.
+        """
+        if _living(self._members):
+            return None
+        lasts = (one.last for member in self._members.values() for one in member.progress if one.start == name)
+        return min(lasts, default=None)
+
     def _expects(self, member: Member, start: _Start) -> bool:
         """Return whether a member that has reported nothing of a start counts as handling it."""
         return member.worker in start.expected and self._heard - start.seen < EXPIRY
+
+
+def _last_of(member: Member, progress: Progress, earliest: int | None) -> int | None:
+    """Return the last turn that a member handles; None while it lives."""
+    if not member.left:
+        return None
+    return progress.last if earliest is None else earliest
 
 
 def _living(members: dict[str, Member]) -> set[str]:

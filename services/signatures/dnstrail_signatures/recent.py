@@ -64,9 +64,9 @@ class RecentBatches:
         while self._batches and self._batches[0].at <= now - KEPT:
             self._drop()
 
-    def missing_after(self, start: str, turn: int) -> int:
-        """Return the number of turns of a start after this one that are held no more."""
-        return max(self._first.get(start, 0) - turn - 1, 0)
+    def first(self, start: str) -> int:
+        """Return the first turn of a start that is held."""
+        return self._first.get(start, 0)
 
     def _drop(self) -> None:
         dropped = self._batches.popleft()

@@ -32,9 +32,10 @@ from dnstrail_signatures.conflict_feed import ConflictFeed
 from dnstrail_signatures.coverage import Coverage
 from dnstrail_signatures.delivery import Deliver, Offer
 from dnstrail_signatures.engine import Engine
-from dnstrail_signatures.handover import Moved, ShareOfHost, lost_turns
+from dnstrail_signatures.handover import Moved, ShareOfHost
 from dnstrail_signatures.join import Rejoin, group_name
 from dnstrail_signatures.membership import Membership
+from dnstrail_signatures.missed_turns import MissedTurns, Replays
 from dnstrail_signatures.ownership import Owners
 from dnstrail_signatures.recent import Received, RecentBatches
 from dnstrail_signatures.reload import Reload, Reloaded, Reloader
@@ -66,6 +67,7 @@ def run(
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[SignatureWorker], None] = lambda _: None,
     offer: Offer | None = None,
+    replays: Replays | None = None,
 ) -> None:
     """Run signatures over events until the stop signal is set. No error of a signature ends the run.
 
@@ -74,7 +76,8 @@ def run(
     the signatures. `membership` is the group with which the worker shares the events; None: it handles all of them.
     `rejoin` joins the group of other signatures. `reload` is the signal to reload, and chooses the signatures anew.
     `conflicts` are the events of the cache. `beat` is called while the loop runs, and `observe` once before it.
-    `offer` delivers the findings of a live source, which never wait for their receiver.
+    `offer` delivers the findings of a live source, which never wait for their receiver. `replays` are the probes, which
+    replay what departed members of the group did not handle.
     """
     chosen = list(classes)
     ids = ids or signature_ids(cls.metadata.event_name for cls in chosen)
@@ -90,6 +93,7 @@ def run(
         settings,
         conflicts,
         offer,
+        replays,
     )
     observe(worker)
     log = structlog.get_logger()
@@ -138,6 +142,7 @@ class SignatureWorker:
         settings: Settings | None = None,
         conflicts: ConflictFeed | None = None,
         offer: Offer | None = None,
+        replays: Replays | None = None,
     ) -> None:
         self._listener = listener
         self._conflicts = conflicts
@@ -146,6 +151,7 @@ class SignatureWorker:
         self.turns = TurnFollower(tuple(topic for topic in topics_of(chosen) if topic != TURN))
         self.coverage = Coverage()
         self.recent = RecentBatches()
+        self._missed = MissedTurns(replays)
         self._membership = membership
         self.received: Counter[str] = Counter()
         self.heard: float | None = None
@@ -230,14 +236,19 @@ class SignatureWorker:
             self._take_over(before, self._membership)
 
     def _take_over(self, before: Owners, group: Membership) -> None:
-        """Handle the recent events that this worker owns now and did not own before."""
-        self._counters["handover_lost"] += lost_turns(before, group, self.recent)
+        """Handle the events that this worker owns now and did not own before: those that it missed, and recent ones."""
+        for topic, batch in self._missed.take(before, group, self.recent, {*self._origins}):
+            self._take_over_batch(topic, batch, before, group)
+        self._counters["handover_lost"] = self._missed.lost
         for each in self.recent:
-            old, new = before.share(each.start, each.turn), group.owners.share(each.start, each.turn)
-            if old.members != new.members:
-                batch = decode(each.body, Batch)
-                self._counters["twice"] += len(self._select(each.topic, batch, Moved(old, new, batch.host)))
-                self._handle(each.topic, batch, Moved(new, old, batch.host))
+            self._take_over_batch(each.topic, decode(each.body, Batch), before, group)
+
+    def _take_over_batch(self, topic: str, batch: Batch, before: Owners, group: Membership) -> None:
+        group.renew(time.monotonic())
+        old, new = before.share(batch.start, batch.turn), group.owners.share(batch.start, batch.turn)
+        if old.members != new.members:
+            self._counters["twice"] += len(self._select(topic, batch, Moved(old, new, batch.host)))
+            self._handle(topic, batch, Moved(new, old, batch.host))
 
     def _work(self) -> Work:
         return Work(**self._counters, signatures=faults(**self.engine.by_signature))

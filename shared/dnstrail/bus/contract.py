@@ -135,7 +135,10 @@ class Requester(Endpoint, Protocol):
 
 
 class Pusher(Endpoint, Protocol):
-    """The sending end of findings. It connects to one puller."""
+    """The sending end of findings. It connects to one puller.
+
+    If the puller is lost, the next one receives the messages of the last 40 seconds again, so that none is missing.
+    """
 
     def push(self, body: bytes, wait: float = 0.0) -> bool:
         """Send a message; False if the receiver did not accept it within `wait` seconds."""

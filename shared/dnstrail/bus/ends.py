@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 import zmq
 
 from dnstrail.bus.received_messages import ReceivedMessages
+from dnstrail.bus.sent_messages import SentMessages
 from dnstrail.bus.served_request import Frames, ServedRequest
 from dnstrail.bus.subscriptions import Subscriptions
 from dnstrail.bus.unread_replies import UnreadReplies
 
+_REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
 
 
@@ -177,12 +182,49 @@ class RequesterEnd(End):
 
 
 class PusherEnd(End):
-    """The sending end of findings."""
+    """The sending end of findings. If its receiver is lost, the next one receives the last messages again."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        super().__init__(socket)
+        self._events = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._connected = False
+        self._sent = SentMessages()
+        self._again: deque[bytes] = deque()
 
     def push(self, body: bytes, wait: float = 0.0) -> bool:
         if wait:
             self.socket.poll(int(wait * 1000), zmq.POLLOUT)
-        return self.send_frames([body], zmq.NOBLOCK)
+        pushed = self.send_frames([body], zmq.NOBLOCK)
+        if pushed:
+            self._sent.add(body, time.monotonic())
+        return pushed
+
+    def repeat(self) -> None:
+        """Send some of the messages again that a lost receiver may not have handled, once another one is there.
+
+        New messages need the room until then.
+        """
+        if self.socket.closed:
+            return
+        with suppress(zmq.Again):
+            while True:
+                self._note(self._events.recv_multipart(zmq.NOBLOCK)[0])
+        for _ in range(min(len(self._again), _REPEATED_AT_ONCE) if self._connected else 0):
+            if not self.send_frames([self._again[0]], zmq.NOBLOCK):
+                break
+            self._again.popleft()
+
+    def close(self) -> None:
+        if not self.socket.closed:
+            self.socket.disable_monitor()
+        self._events.close(linger=0)
+        super().close()
+
+    def _note(self, event: bytes) -> None:
+        """Note an event of zmq_socket_monitor(3): its number (16 bits) and its value."""
+        self._connected = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        if not self._connected:
+            self._again = deque(self._sent.since(time.monotonic()))
 
 
 class PullerEnd(End):

@@ -111,6 +111,9 @@ class ZmqBus:
         return self._keep(PullerEnd(socket, self._bind(socket, *addresses)))
 
     def wait(self, *ends: Endpoint, timeout: float) -> None:
+        for end in self._ends.values():
+            if isinstance(end, PusherEnd):
+                end.repeat()
         poller = zmq.Poller()
         for end in map(self._ends.__getitem__, ends):
             if isinstance(end, SubscriberEnd) and end.received:

@@ -64,6 +64,11 @@ class CatchUp:
         self._replayed: deque[Message] = deque()
         self._gap: _Gap | None = None
 
+    @property
+    def settled(self) -> bool:
+        """Whether messages pass through: nothing is asked for any more."""
+        return self._settled
+
     def receive(self) -> Message | None:
         """Return the next message: of a replay, or as it arrived."""
         if self._settled:

@@ -15,7 +15,7 @@ import msgspec
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
 from dnstrail.errors import BadMessage, DnstrailError
-from dnstrail.events import FINDINGS_LOST, NAMES, SIGNATURE_ERRORS, SIGNATURE_MUTED
+from dnstrail.events import LOSS_REASONS, NAMES
 from dnstrail.protocol.batches import TURN, Count, Mark, unpack
 from dnstrail.protocol.members import MAX_STARTS, Name, Progress, Work
 
@@ -238,7 +238,7 @@ class Dump(Request, frozen=True, kw_only=True):
 
 
 class Lost(Request, frozen=True, kw_only=True):
-    """A worker's report of the events and ends of turns that it has missed since its start, by event name."""
+    """A worker's report of what it has missed since its start, by event name or reason (`LOSS_REASONS`)."""
 
     worker: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
     lost: dict[str, Count] = {}
@@ -247,7 +247,7 @@ class Lost(Request, frozen=True, kw_only=True):
         super().__post_init__()
         if not self.worker:
             raise RefusedError(BAD_REQUEST, "lost without the name of a worker")
-        if unknown := self.lost.keys() - {*NAMES, TURN, SIGNATURE_ERRORS, SIGNATURE_MUTED, FINDINGS_LOST}:
+        if unknown := self.lost.keys() - {*NAMES, TURN, *LOSS_REASONS}:
             raise RefusedError(BAD_REQUEST, f"no event is called {min(unknown)!r:.40}")
 
 

@@ -17,12 +17,14 @@ _FAR_AHEAD = 10_000  # turns; no subscriber that is so far behind catches up whi
 class Position(msgspec.Struct, frozen=True):
     """How far a subscriber has received a start: to the end of the turn `ended`, and a part of the next turn.
 
-    `next` holds the sequence of the next batch by topic, and `before` the number of events so far.
+    `next` holds the sequence of the next batch by topic, and `before` the number of events so far. `over` states that
+    nothing more is expected: the source has ended, or its silence was counted.
     """
 
     ended: Count
     next: dict[str, Count]
     before: dict[str, Count]
+    over: bool = False
 
 
 class _Start:
@@ -48,7 +50,8 @@ class TurnFollower:
     event. Memory is bounded, however many probes start and however much is lost.
 
     `live` states that the source of one of the remembered starts is live. `received` counts batches and turns: what is
-    reached changes only with it.
+    reached changes only with it. `awaits_starts` states that turns of an unknown start may be on their way, as after a
+    restart of the subscriber: such a turn is not reached yet. `gone` are starts of which nothing more is expected.
     """
 
     def __init__(self, topics: tuple[str, ...]) -> None:
@@ -57,6 +60,8 @@ class TurnFollower:
         self.lost: Counter[str] = Counter()
         self.live = False
         self.received = 0
+        self.awaits_starts = False
+        self.gone: frozenset[str] = frozenset()
 
     def knows(self, start: str) -> bool:
         """Return whether anything of a start was received, and is remembered."""
@@ -106,11 +111,15 @@ class TurnFollower:
     def reached(self, mark: Mark) -> bool | None:
         """Return whether all of a turn was received: True, None (not yet), or False (never, or not for long)."""
         start = self._starts.get(mark[0])
-        if start is None or mark[1] in start.broken or mark[1] > start.ended + _FAR_AHEAD:
+        if start is None:
+            return None if self.awaits_starts else False
+        if mark[1] in start.broken or mark[1] > start.ended + _FAR_AHEAD:
             return False
         if start.first is not None and mark[1] < start.first:
             return False
-        return True if mark[1] <= start.ended else None
+        if mark[1] <= start.ended:
+            return True
+        return False if mark[0] in self.gone else None
 
     def follow(self, topics: tuple[str, ...]) -> None:
         """Follow other topics: those of a start count from the end of its turn at hand, when they are in effect."""

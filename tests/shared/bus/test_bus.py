@@ -10,6 +10,7 @@ import pytest
 import zmq
 
 from dnstrail.bus import ZmqBus
+from dnstrail.bus.sent_messages import KEPT, MOST_BYTES, MOST_SENT, SentMessages
 from live.workers import BOUND, answering, asker, open_bus, running, short_folder, wait_until
 
 
@@ -287,6 +288,39 @@ def test_findings_are_pushed(bus, address):
     received = [receive(bus, puller) for _ in range(6)]
     assert [body for body in received if body[:1] == b"a"] == [b"a0", b"a1", b"a2"]
     assert [body for body in received if body[:1] == b"b"] == [b"b0", b"b1", b"b2"]
+
+
+def test_the_next_receiver_gets_what_the_lost_one_may_not_have_handled(bus, address):
+    """A message that a receiver took and left unhandled is sent again, once, to the next receiver."""
+    pusher = bus.pusher(address)
+    with open_bus() as first:
+        puller = first.puller(address)
+        wait_until(partial(pusher.push, b"a"), "room")
+        assert receive(first, puller) == b"a"
+    assert pusher.push(b"b")
+    with open_bus() as second:
+        puller = second.puller(address)
+        received = []
+
+        def has_all():
+            bus.wait(timeout=0)
+            received.extend(filter(None, [puller.receive()]))
+            return {b"a", b"b"} <= {*received}
+
+        wait_until(has_all, "the messages")
+        assert received.count(b"a") == 1
+
+
+def test_messages_are_kept_for_a_while_within_bounds():
+    """What is sent again is bounded in time, number and bytes; the newest messages stay."""
+    sent = SentMessages()
+    for number in range(MOST_SENT + 5):
+        sent.add(b"%d" % number, 0.0)
+    assert len([*sent.since(1.0)]) == MOST_SENT
+    for _ in range(9):
+        sent.add(bytes(MOST_BYTES // 8), 2.0)
+    assert sum(map(len, sent.since(3.0))) <= MOST_BYTES
+    assert [*sent.since(2.0 + KEPT)] == []
 
 
 def test_a_push_without_a_receiver_is_refused(bus, address):

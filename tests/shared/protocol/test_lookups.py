@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dnstrail.events import NET_PACKET_DNS
+from dnstrail.events import LOSS_REASONS, NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
@@ -255,3 +255,9 @@ def test_any_value_is_decoded_or_refused(value):
 def test_any_fields_are_decoded_or_refused(fields):
     """Any values in the fields of a known operation are decoded or refused."""
     decodes_or_refuses(msgpack.packb(fields))
+
+
+def test_every_reason_of_a_loss_is_accepted():
+    """A report with one unknown reason would be refused whole: the cache knows the reasons of all workers."""
+    lost = dict.fromkeys((NET_PACKET_DNS, TURN, *LOSS_REASONS), 1)
+    assert decode_request(raw(op="lost", worker="w", lost=lost)) == Lost(worker="w", lost=lost)

@@ -1,0 +1,89 @@
+"""Signature workers that are restarted: their probe replays what no member of the group handled."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from live.groups import Group, group, numbers
+from live.processes import run_dir, started, wait_until
+from live.resolver_load import AT_ONCE, Load
+
+pytestmark = pytest.mark.timeout(120)
+SIGNATURE = """
+from dnstrail import EventSelector, Signature, SignatureMetadata
+
+class Answered(Signature):
+    metadata = SignatureMetadata(id="T-1", version="1", name="Answered", event_name="ANSWERED")
+    selected_events = (EventSelector(name="net_packet_dns"),)
+
+    def on_event(self, event):
+        self.report(event, number=int(event.question.name[1:].partition(".")[0]))
+"""
+RATE = 500  # answers a second
+
+
+def more(resolver: Load, names: int) -> int:
+    """Wait until a resolver has sent so many further names; return how many are sent."""
+    until = resolver.sent + names
+    wait_until(lambda: resolver.sent >= until, "further names")
+    return resolver.sent
+
+
+def end(resolver: Load) -> int:
+    """Stop a resolver; return how many names it has sent."""
+    resolver.stop.set()
+    resolver.join()
+    return resolver.sent
+
+
+@contextmanager
+def pipeline(workers: int) -> Iterator[tuple[Group, Load]]:
+    """Run a cache, signature workers of one group, a live probe, and a resolver that reports to it."""
+    with run_dir() as folder, group(folder, workers, signature=SIGNATURE) as running:
+        tapped = ("--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", str(workers + 1))
+        with started("probe", "--run-dir", folder, *tapped) as probe:
+            assert probe.stderr is not None
+            assert any('"ready"' in line for line in iter(probe.stderr.readline, ""))
+            resolver = Load(folder / "dnstap.sock", rate=RATE)
+            resolver.start()
+            try:
+                yield running, resolver
+            finally:
+                end(resolver)
+
+
+def lost_turns(workers: Group) -> int:
+    """Return the number of turns that no member handled."""
+    return sum(member["handover_lost_turns"] for member in workers.members().values())
+
+
+@pytest.mark.parametrize(("workers", "how"), [(1, signal.SIGTERM), (2, signal.SIGKILL)])
+def test_a_group_that_is_restarted_goes_on_where_it_was(workers, how):
+    """After the end of all workers of a group, each event leads to one finding: the next worker handles the rest."""
+    with pipeline(workers) as (running, resolver):
+        wait_until(lambda: sum(map(running.count, range(workers))) > 200, "findings")
+        for process in running.processes:
+            process.send_signal(how)
+        for process in running.processes:
+            process.wait(30)
+        more(resolver, 300)
+        running.start()
+        wait_until(lambda: running.count(workers), "a finding of the new worker")
+        found = numbers(running.await_findings(end(resolver)))
+        assert sorted(found.values()) == [*range(resolver.sent)]
+        assert lost_turns(running) == 0
+
+
+def test_a_new_group_begins_with_the_present():
+    """A worker of a group that had no member before receives nothing of the time before it."""
+    with pipeline(1) as (running, resolver):
+        wait_until(lambda: running.count(0) > 200, "findings")
+        before = resolver.sent
+        running.start("--group", "another")
+        wait_until(lambda: running.count(1), "a finding of the new group")
+        running.await_findings(end(resolver))
+        assert min(numbers(running.findings(1)).values()) > before - 2 * AT_ONCE
