@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 
 from dnstrail_cli.run.allow_list import NAME, AllowList
-from dnstrail_cli.run.report import REFUSED, ReachedAddress, Report
+from dnstrail_cli.run.report import REFUSED, ReachedAddress, Refusal, Report
 
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
@@ -23,6 +23,7 @@ def not_allowed(report: Report, allowed: AllowList) -> list[str]:
         for one in report.foreign_dns
         if not allowed.allows("", one.address, one.port)
     ]
+    found += [f"tried {attempt_of(one)}" for one in report.refused]
     return list(dict.fromkeys(found))
 
 
@@ -63,6 +64,14 @@ def end_of(reached: ReachedAddress) -> str:
     """Return a connection as text: its name, address, port and transport."""
     end = f"{_end(reached.address, reached.port)}/{reached.transport}"
     return f"{reached.name} ({end})" if reached.name else end
+
+
+def attempt_of(refused: Refusal) -> str:
+    """Return a refusal as text: what was tried."""
+    if not refused.address:
+        return f"{refused.action} {refused.transport}"
+    end = f"{_end(refused.address, refused.port)}/{refused.transport}"
+    return f"{refused.action} {refused.name} ({end})" if refused.name else f"{refused.action} {end}"
 
 
 def bracketed(address: str) -> str:
