@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -140,10 +141,15 @@ many = {each[4][0] for each in socket.getaddrinfo("many.allowed.test", 80, socke
 for address in many:
     socket.create_connection((address, 80)).close()
 print(len(many), "ok")
+for port in (0, 9, 65535):
+    with socket.socket(type=socket.SOCK_DGRAM) as made:
+        print(port, made.connect_ex((address, port)))
 """
     report, out = enforced(network, folder, sys.executable, "-c", script)
     lines = ["fourth.test refused", "shared.test ok", "fourth.test ok", "alias.test ok"]
-    assert out.splitlines() == [*lines, "100 ok"], "the last answer came over TCP"
+    sorting = ["0 0", f"9 {errno.EPERM}", f"65535 {errno.EPERM}"]
+    assert out.splitlines() == [*lines, "100 ok", *sorting], "the answer of 100 addresses came over TCP"
+    assert not [one for one in report["refused"] if one["transport"] == "udp"], "to sort addresses is no offence"
     assert f"reached fourth.test ({SHARED}:80/tcp)" in report["not_allowed"]
     assert f"tried reach fourth.test ({SHARED}:80/tcp)" in report["not_allowed"]
     assert not any(TARGET in line for line in report["not_allowed"])

@@ -14,6 +14,9 @@
 #define TEXT 256 // bytes of the key of a name
 #define FRONT 260 // the place in `struct buffer` behind the first byte of a name
 #define HEADER 12
+// Ports to which Go and musl connect UDP sockets, to put the addresses of a name in order. glibc takes the wanted port or 0.
+#define SORTS_GO 9
+#define SORTS_MUSL 65535
 
 struct address {
     u32 family; // 4 or 6; 4 also for an IPv4-mapped address
@@ -118,18 +121,16 @@ static __always_inline int is_any(struct address *address)
     return !address->words[0] && !address->words[1] && !address->words[2] && !address->words[3];
 }
 
-static __always_inline int is_allowed(struct address *address, u16 port)
+// Returns the sets of ports of an address.
+static __always_inline u64 sets_of(struct address *address)
 {
     struct network network = {.length = 160, .address = *address};
     if (is_any(address)) { // reaches this host
         network.address.words[0] = address->family == 4 ? bpf_htonl(0x7f000001) : 0;
         network.address.words[3] = address->family == 4 ? 0 : bpf_htonl(1);
     }
-    u64 *by_name = given.lookup(address), *by_list = networks.lookup(&network), *of_port = ports.lookup(&port);
-    u64 sets = (by_name ? *by_name : 0) | (by_list ? *by_list : 0);
-    if (!port)
-        return sets != 0;
-    return (sets & (1 | (of_port ? *of_port : 0))) != 0;
+    u64 *by_name = given.lookup(address), *by_list = networks.lookup(&network);
+    return (by_name ? *by_name : 0) | (by_list ? *by_list : 0);
 }
 
 static __always_inline int refuse_address(struct bpf_sock_addr *ctx, struct address *address, u32 action)
@@ -152,9 +153,12 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
             askers.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
         return 1;
     }
-    if (is_allowed(address, port))
+    u64 sets = sets_of(address), *of_port = ports.lookup(&port);
+    if (!port)
+        return sets != 0;
+    if (sets & (1 | (of_port ? *of_port : 0)))
         return 1;
-    if (!port) // nothing can be meant to arrive: the C library sorts addresses by such sockets
+    if (sets && ctx->protocol == UDP && (port == SORTS_GO || port == SORTS_MUSL))
         return 0;
     return refuse_address(ctx, address, REACH);
 }
