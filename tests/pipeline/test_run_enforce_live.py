@@ -19,8 +19,8 @@ from dnstrail_probe.host.cgroups import find_cgroup2
 from live import attempts
 from live.attempts import WAYS, allowed_address, other_address, other_name
 from live.crafted_answers import CASES, TCP_TAKEN, UDP_TAKEN
+from live.enforced import RUN, client_folder, enforced, watched, within
 from live.listed_network import (
-    ALLOW_LIST,
     CRAFTING,
     FOREIGN,
     FOREIGN6,
@@ -33,12 +33,9 @@ from live.listed_network import (
     serving,
 )
 from live.namespaces import live_or_skip
-from live.pipelines import Run, pipeline
 from live.processes import run_dir, wait_until
 
 pytestmark = pytest.mark.timeout(300)
-WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
-RUN = (sys.executable, "-m", "dnstrail_cli", "run", "--allow", "allowed", "--enforce")
 CONNECTIONS = int(os.environ.get("DNSTRAIL_ENFORCED_CONNECTIONS", "96"))  # of each kind
 # Tries an allowed name and another address, again and again, and writes the results of each turn to a file.
 TRIES = """
@@ -62,41 +59,15 @@ def network() -> Iterator[ListedNetwork]:
     live_or_skip("dig", "unshare")
     with run_dir() as made:
         made.chmod(0o755)
-        with listed_network(made, CONNECTIONS) as both:
+        with listed_network(made, CONNECTIONS) as both, watched():
             yield both
-
-
-@pytest.fixture(scope="module", autouse=True)
-def watched(network) -> Iterator[Run]:
-    """Yield a pipeline that watches all runs."""
-    with pipeline("--output", "json") as running, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DNSTRAIL_RUN_DIR", str(running.folder))
-        patch.setenv("SUDO_UID", "")
-        yield running
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Yield a folder with the list of the client."""
-    with run_dir() as made:
-        made.chmod(0o755)
-        (made / "allowed").write_text(ALLOW_LIST)
+    with client_folder() as made:
         yield made
-
-
-def within(network: ListedNetwork, *command: str) -> list[str]:
-    """Return the command line that runs a command on the client."""
-    return ["ip", "netns", "exec", network.hosts.client, *WITH_CGROUPS, *command]
-
-
-def enforced(network: ListedNetwork, folder: Path, *command: str) -> tuple[dict[str, object], str]:
-    """Run a command with --enforce; return its report, and its output."""
-    run = (*RUN, "--report", "r.json", "--quiet", "--", *command)
-    done = subprocess.run(within(network, *run), cwd=folder, capture_output=True, text=True, timeout=240, check=False)
-    report = json.loads((folder / "r.json").read_text() or "{}")
-    assert report, done.stderr
-    assert done.returncode == 10 or not report["not_allowed"], done.stderr
-    return report, done.stdout
 
 
 @pytest.mark.parametrize("resolver", [RESOLVER, RESOLVER6])

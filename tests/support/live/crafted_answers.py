@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from live.attempts import connect, other_address, result
 
@@ -80,7 +81,8 @@ UDP_LEFT: dict[str, Answer] = {
     "a compressed question": lambda a: [_message(_POINTER, _record(_packed(a)))],
     "no response": lambda a: [_message(ONE, _record(_packed(a)), flags=0x0100)],
     "an update": lambda a: [_message(ONE, _record(_packed(a)), flags=0xA800)],
-    "two questions": lambda a: [_message(ONE + b"\0\1\0\1" + ONE, _record(_packed(a)), questions=2)],
+    "two questions": lambda a: [_message(ONE, _record(_packed(a)), questions=2)],
+    "257 questions": lambda a: [_message(ONE, _record(_packed(a)), questions=257)],
     "another class": lambda a: [_message(ONE, _record(_packed(a), group=3))],
     "another type": lambda a: [_message(ONE, _record(_packed(a), kind=99))],
     "a wrong length": lambda a: [_message(ONE, _record(_packed(a) + b"\0"))],
@@ -102,6 +104,8 @@ TCP_LEFT: dict[str, Answer] = {
     "in the text of another": _hidden,
     "its length in two": lambda a: _cut(_framed(_one(a)), 1),
 }
+STRANGER = "from another server"
+UDP_LEFT[STRANGER] = lambda a: [_one(a)]
 CASES = {**UDP_TAKEN, **UDP_LEFT, **TCP_TAKEN, **TCP_LEFT}
 _NAMES = [*CASES]
 
@@ -111,18 +115,25 @@ def address_of(number: int) -> str:
     return other_address(4, 1000 + number)
 
 
+def stranger_of(address: str) -> str:
+    """Return the address of another server on the host of a resolver."""
+    return str(ip_address(address) + 1)
+
+
 def serve(address: str) -> None:
     """Answer as a resolver: the question is the number of a case."""
-    datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    datagrams, stranger = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
     datagrams.bind((address, 53))
+    stranger.bind((stranger_of(address), 53))
     server = socket.create_server((address, 53))
     print("ready", flush=True)  # noqa: T201 - to the test
     while True:
         for ready in select.select([datagrams, server], [], [])[0]:
             if ready is datagrams:
                 question, peer = datagrams.recvfrom(2)
+                answers = stranger if _NAMES[int.from_bytes(question, "big")] == STRANGER else datagrams
                 for piece in _answer(question):
-                    datagrams.sendto(piece, peer)
+                    answers.sendto(piece, peer)
             else:
                 _serve_stream(server.accept()[0])
 
@@ -147,8 +158,11 @@ def ask(address: str, name: str) -> str:
     stream = name in TCP_TAKEN or name in TCP_LEFT
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM) as made:
         made.settimeout(_PATIENCE)
-        made.connect((address, 53))
-        made.sendall(number.to_bytes(2, "big"))
+        if stream:
+            made.connect((address, 53))
+            made.sendall(number.to_bytes(2, "big"))
+        else:
+            made.sendto(number.to_bytes(2, "big"), (address, 53))  # not connected: it receives from everyone
         while made.recv(65535) and stream:
             pass
     return result(lambda: connect(4, address_of(number)))
@@ -157,7 +171,8 @@ def ask(address: str, name: str) -> str:
 def forge(address: str) -> None:
     """Serve the address of the resolver in a network namespace of this process, and ask there."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(["ip", "addr", "add", f"{address}/32", "dev", "lo"], check=True)
+    for own in (address, stranger_of(address)):
+        subprocess.run(["ip", "addr", "add", f"{own}/32", "dev", "lo"], check=True)
     ready, serving = os.pipe()
     if (server := os.fork()) == 0:
         os.dup2(serving, 1)

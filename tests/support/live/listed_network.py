@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from live.attempts import allowed_address, allowed_name, other_address, other_name
+from live.crafted_answers import stranger_of
 from live.namespaces import Hosts, dnsmasq, hosts
 from live.processes import wait_until
 
@@ -19,7 +20,7 @@ CRAFTING = "10.99.0.20"  # a resolver of crafted answers
 FOREIGN, FOREIGN6 = "10.99.0.3", "fd99::3"
 SHARED = "10.98.200.1"  # of shared.test, which the list allows, and of fourth.test
 TARGET = "10.98.200.2"  # of target.other.test, to which alias.test leads
-ALLOW_LIST = "*.allowed.test:80\nshared.test\nalias.test:80\n"
+ALLOW_LIST = "*.allowed.test:80,8080\nshared.test\nalias.test:80\n"
 _NETWORKS = ("10.98.0.0/16", "10.97.0.0/16", "fd98::/64", "fd97::/64")
 # Accepts everything, and writes a line for each: the transport, and the address that was meant.
 _SERVES = """
@@ -76,7 +77,13 @@ def listed_network(folder: Path, names: int) -> Iterator[ListedNetwork]:
 
 
 def _join(both: Hosts) -> None:
-    for address in (f"{RESOLVER}/24", f"{CRAFTING}/24", f"{RESOLVER6}/64", f"{FOREIGN6}/64"):
+    for address in (
+        f"{RESOLVER}/24",
+        f"{CRAFTING}/24",
+        f"{stranger_of(CRAFTING)}/24",
+        f"{RESOLVER6}/64",
+        f"{FOREIGN6}/64",
+    ):
         _ip("-n", both.server, "addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
     for network in _NETWORKS:
         _ip("-n", both.server, "route", "add", "local", network, "dev", "lo")
