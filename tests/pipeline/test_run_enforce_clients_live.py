@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from live.attempts import allowed_address, allowed_name, other_name
+from live.attempts import allowed_address, allowed_name, other_address, other_name
 from live.enforced import client_folder, enforced
 from live.listed_network import RESOLVER, ListedNetwork, listed_network, serving
 from live.namespaces import live_or_skip
@@ -89,12 +89,14 @@ def test_clients_reach_what_is_listed(served, monkeypatch):
     monkeypatch.setenv("SUDO_UID", "")
     with client_folder() as folder:
         report, out = enforced(served, folder, "sh", "-ec", SCRIPT.format(url=URL))
-        assert (report["exit_code"], report["refused"], report["not_allowed"]) == (0, [], []), out
+        assert (report["exit_code"], report["refused"]) == (0, [])
         assert out.splitlines() == ["the page", "one", "apt"]
-        ends = {(one["name"], one["address"], one["program"]["name"]) for one in report["connections"]}
-        assert {end[:2] for end in ends} == {(allowed_name(4, 0), allowed_address(4, 0))}
-        assert {end[2] for end in ends} == {"curl", "git-remote-http", "http"}
+        if report["coverage"]["complete"]:
+            ends = {(one["name"], one["address"], one["program"]["name"]) for one in report["connections"]}
+            programs = ("curl", "git-remote-http", "http")
+            assert ends == {(allowed_name(4, 0), allowed_address(4, 0), program) for program in programs}
+            assert report["not_allowed"] == []
         report, out = enforced(served, folder, "sh", "-c", f"curl -sS {OTHER}/page 2>&1; git ls-remote {OTHER}/one.git")
     assert (out.startswith("curl: (7)"), report["exit_code"], report["connections"]) == (True, 128, [])
-    refused = [(one["name"], one["program"]["name"]) for one in report["refused"]]
-    assert sorted(refused) == [(other_name(4, 0), "curl"), (other_name(4, 0), "git-remote-http")]
+    refused = {(one["address"], one["program"]["name"]) for one in report["refused"]}
+    assert refused == {(other_address(4, 0), "curl"), (other_address(4, 0), "git-remote-http")}

@@ -164,6 +164,15 @@ WAYS: tuple[Callable[[int, int], None], ...] = (
 SOCKETS = ((2, 3, 1), (10, 3, 58), (2, 3, 255), (2, 1, 262), (10, 1, 262), (2, 2, 136))
 
 
+# An own port 53 of a resolver, or of every address; another port; an own address that is none of a resolver.
+BINDS = (("10.99.0.10", 53), ("0.0.0.0", 53), ("::", 53), ("::ffff:0.0.0.0", 53), ("0.0.0.0", 54), ("10.99.0.2", 53))
+
+
+def _bind(address: str, port: int) -> None:
+    with _socket(6 if ":" in address else 4, socket.SOCK_DGRAM) as made:
+        made.bind((address, port))
+
+
 def result(attempt: Callable[[], object]) -> str:
     """Return "ok", the name of the error, or "no name"."""
     try:
@@ -192,8 +201,10 @@ def main(allowed: int, others: int) -> None:
         found = refused.setdefault(f"{WAYS.index(way)} {way.__name__} IPv{version}", Counter())
         found[result(lambda way=way, version=version, number=number: way(version, number))] += 1
     sockets = {str(made): result(lambda made=made: socket.socket(*made).close()) for made in SOCKETS}
+    binds = [result(lambda end=end: _bind(*end)) for end in BINDS]
     namespace = result(lambda: _other_namespace(4, 0)), result(lambda: _other_namespace(6, 0))
-    print(json.dumps({"passed": passed, "refused": refused, "sockets": sockets, "namespace": namespace}))  # noqa: T201 - to the test
+    found = {"passed": passed, "refused": refused, "sockets": sockets, "binds": binds, "namespace": namespace}
+    print(json.dumps(found))  # noqa: T201 - to the test
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ _EXAMPLES = examples(
 )
 @click.option("--allow-learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file.")
 @click.option(
+    "--allow-learn-domains",
+    is_flag=True,
+    help="With --allow-learn: all names below each registered domain, as *.example.com.",
+)
+@click.option(
     "--fail-on",
     multiple=True,
     type=click.Choice(_REASONS),
@@ -55,6 +60,7 @@ def run(
     enforce: bool,
     on_crash: str,
     allow_learn: Path | None,
+    allow_learn_domains: bool,
     fail_on: tuple[str, ...],
     wait_for_all: bool,
     getaddrinfo: bool,
@@ -77,6 +83,7 @@ def run(
         enforce=enforce,
         allow_afterwards=on_crash == "allow",
         learn=allow_learn,
+        learn_domains=allow_learn_domains,
         fail_on=fail_on,
         wait_for_all=wait_for_all,
         getaddrinfo=getaddrinfo,

@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     enforce: bool
     allow_afterwards: bool
     learn: Path | None
+    learn_domains: bool
     fail_on: tuple[str, ...]
     wait_for_all: bool
     getaddrinfo: bool
@@ -104,6 +105,8 @@ def run_session(settings: Settings) -> int:
 
 
 def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
+    if settings.learn_domains and settings.learn is None:
+        raise SettingsError("--allow-learn-domains needs --allow-learn")
     if not settings.enforce:
         return None
     if allowed is None:
@@ -263,7 +266,7 @@ def _write(report: Report, settings: Settings, files: _Files) -> None:
             file.write(form(report))
     if files.learn is not None:
         with files.learn:
-            files.learn.writelines(f"{line}\n" for line in learned(report))
+            files.learn.writelines(f"{line}\n" for line in learned(report, domains=settings.learn_domains))
     if not settings.quiet:
         show_report(report, Console(file=sys.stderr, markup=False, highlight=False, emoji=False))
 

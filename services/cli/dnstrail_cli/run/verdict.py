@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from dnstrail_cli.run.allow_list import NAME, AllowList
 from dnstrail_cli.run.report import REFUSED, ReachedAddress, Refusal, Report
+from dnstrail_signatures.detection.registered_domain import registered_domain
 
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
@@ -40,19 +41,29 @@ def failures(report: Report, reasons: Collection[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def learned(report: Report) -> Iterator[str]:
-    """Yield the lines of an allow list that contains what a command asked and reached, and nothing else."""
+def learned(report: Report, *, domains: bool = False) -> Iterator[str]:
+    """Yield the lines of an allow list that contains what a command asked and reached.
+
+    It contains nothing else, or (`domains`) all names below the same registered domains.
+    """
     yield "# Made by dnstrail run --allow-learn. Read it before you use it."
-    ports: dict[str, set[int]] = {one.name: set() for one in report.names}
+    entry = _domain_entry if domains else str
+    ports: dict[str, set[int]] = {entry(one.name): set() for one in report.names}
     for reached in report.connections:
-        ports.setdefault(reached.name or bracketed(reached.address), set()).add(reached.port)
+        ports.setdefault(entry(reached.name) or bracketed(reached.address), set()).add(reached.port)
     for server in report.foreign_dns:
         ports.setdefault(bracketed(server.address), set()).add(server.port)
     for subject, reached_ports in sorted(ports.items()):
-        if not subject.startswith("[") and not NAME.fullmatch(subject):
+        if not subject.startswith("[") and not NAME.fullmatch(subject.removeprefix("*.")):
             yield f"# left out, since it is no usual name: {subject!a}"
         else:
             yield subject + (f":{','.join(map(str, sorted(reached_ports)))}" if reached_ports else "")
+
+
+def _domain_entry(name: str) -> str:
+    """Return the entry for all names below the registered domain of a name; the name itself if it is not below one."""
+    domain = registered_domain(name) if NAME.fullmatch(name) else ""
+    return f"*.{domain}" if domain and domain != name else name
 
 
 def is_unnamed(reached: ReachedAddress) -> bool:

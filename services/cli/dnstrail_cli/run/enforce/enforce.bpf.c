@@ -62,7 +62,7 @@ enum counter { NO_ROOM, NOT_READ, UNLISTED, COUNTERS }; // addresses; answers; r
 BPF_HASH(resolvers, struct address, u64, RESOLVERS);
 BPF_LPM_TRIE(networks, struct network, u64, ENTRIES);
 BPF_LPM_TRIE(names, struct suffix, u64, ENTRIES);
-BPF_HASH(ports, u16, u64, 65536);
+BPF_ARRAY(ports, u64, 65536);
 BPF_HASH(given, struct address, u64, GIVEN);
 BPF_HASH(refused, struct refusal, u64, REFUSED);
 BPF_ARRAY(counters, u64, COUNTERS);
@@ -146,7 +146,7 @@ static __always_inline int is_at_home(struct bpf_sock_addr *ctx) { return bpf_ge
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *address)
 {
-    u16 port = bpf_ntohs((u16)ctx->user_port);
+    u32 port = bpf_ntohs((u16)ctx->user_port);
     unmap(address);
     if (port == DNS && resolvers.lookup(address)) {
         if (ctx->sk && is_at_home(ctx))

@@ -75,7 +75,7 @@ class Enforcement:
             for key, mask in entries.items():
                 self._put(table, key, mask.to_bytes(8, "little"))
         for port, mask in rules.ports.items():
-            self._put("ports", port.to_bytes(2, "little"), mask.to_bytes(8, "little"))
+            self._put("ports", port.to_bytes(4, "little"), mask.to_bytes(8, "little"))
         for key in rules.resolvers:
             self._put("resolvers", key, (1).to_bytes(8, "little"))
 
