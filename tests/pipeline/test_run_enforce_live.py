@@ -49,7 +49,7 @@ def both():
     other = result(lambda: connect(4, other_address(4, 2)))
     Path("turn.new").write_text(json.dumps([os.getpid(), os.getppid(), name, other]))
     os.rename("turn.new", "turn")
-while not Path("stop").exists():
+while Path("go").exists(): # and no longer than the folder
     both()
 """
 
@@ -148,14 +148,23 @@ def trying(network: ListedNetwork, folder: Path, *options: str) -> Iterator[subp
     network.ask(RESOLVER)
     support = str(Path(attempts.__file__).parents[1])
     (folder / "tries.py").write_text(TRIES.format(support=support))
+    (folder / "go").touch()
     run = (*RUN, *options, "--quiet", "--", sys.executable, "tries.py")
     with subprocess.Popen(within(network, *run), cwd=folder) as process:
         try:
             wait_until((folder / "turn").exists, "the command", PATIENCE)
             yield process
         finally:
-            (folder / "stop").touch()
+            end_turns(folder)
             process.kill()
+
+
+def end_turns(folder: Path) -> None:
+    """Let the command that tries end, and wait for its end."""
+    (folder / "go").unlink()
+    if (folder / "turn").exists():
+        command = turn(folder)[0]
+        wait_until(lambda: not Path(f"/proc/{command}").exists(), "the end of the command", PATIENCE)
 
 
 def turn(folder: Path) -> tuple[int, int, list[str]]:
@@ -180,12 +189,10 @@ def test_dnstrail_is_killed(network, folder, on_crash, launcher_too, expected):
         wait_until(lambda: turn(folder)[2] == expected, "what holds after a crash", PATIENCE)
         held = turn(folder)[0]
         assert (held, beside(network)) == (command, "ok")
-    wait_until(lambda: not Path(f"/proc/{command}").exists(), "the end of the command", PATIENCE)
     left = folder_of(launcher)
-    if launcher_too:
-        assert left.exists()
-        cgroup._remove_abandoned(left.parent)  # as the next run does
-    wait_until(lambda: not left.exists(), "the end of the cgroup", PATIENCE)
+    assert not launcher_too or left.exists()
+    remove = cgroup._remove_abandoned if launcher_too else bool  # as the next run does
+    wait_until(lambda: remove(left.parent) or not left.exists(), "the end of the cgroup", PATIENCE)
 
 
 def beside(network: ListedNetwork) -> str:
@@ -205,6 +212,7 @@ def test_what_outlives_the_command_reaches_nothing(network, folder):
     network.ask(RESOLVER)
     support = str(Path(attempts.__file__).parents[1])
     (folder / "tries.py").write_text(TRIES.format(support=support))
+    (folder / "go").touch()
     script = f"setsid -f {sys.executable} tries.py > /dev/null 2>&1; while ! [ -e turn ]; do sleep 0.01; done"
     try:
         report, _ = enforced(network, folder, "sh", "-c", script)
@@ -214,7 +222,7 @@ def test_what_outlives_the_command_reaches_nothing(network, folder):
         wait_until(lambda: turn(folder)[2] == ["no name", "EPERM"], "the end", PATIENCE)
         assert beside(network) == "ok"
     finally:
-        (folder / "stop").touch()
+        end_turns(folder)
 
 
 def test_the_list_is_needed(network, folder):

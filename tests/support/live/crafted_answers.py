@@ -67,7 +67,7 @@ UDP_TAKEN: dict[str, Answer] = {
     "upper case": lambda a: [_message(b"\1A\7ALLOWED\4teST\0", _record(_packed(a)))],
     "the longest name": lambda a: [_message(_X + _Y + _X + b"\x2e" + b"z" * 46 + ONE, _record(_packed(a)))],
     "behind an alias": lambda a: [_message(ONE, _ALIAS, _record(_packed(a), owner=OTHER))],
-    "the last of 250": lambda a: [_one(a, *[_FILLER] * 249)],
+    "the last of 256": lambda a: [_one(a, *[_FILLER] * 255)],
     "an IPv4-mapped one": lambda a: [_message(ONE, _record(bytes(10) + b"\xff\xff" + _packed(a), kind=28))],
 }
 UDP_LEFT: dict[str, Answer] = {

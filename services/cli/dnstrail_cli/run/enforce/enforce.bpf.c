@@ -1,8 +1,9 @@
-// Refuses what an allow list does not contain, for the sockets of one cgroup. Each hook has two programs. The guard stays
-// attached while the cgroup exists. It calls the program that decides, which is there only while the launcher holds the
-// program array: the kernel empties an array that no process has open. The guard alone returns AFTERWARDS.
+// Refuses what an allow list does not contain, for the sockets of one cgroup. Each hook has two programs. The guard
+// stays attached while the cgroup exists. It calls the program that decides, which is there only while the launcher
+// holds the program array: the kernel empties an array that no process has open. The guard alone returns AFTERWARDS.
 //
-// on_ingress gives the addresses of an answer before the socket receives the answer, so that no connection is too early.
+// on_ingress enters the addresses of an answer in `given` before the socket receives the answer: the kernel runs it on
+// the path of the packet to the socket (sk_filter). No connection that follows from an answer is too early.
 #include <linux/bpf.h>
 
 #define TCP 6
@@ -14,7 +15,7 @@
 #define TEXT 256 // bytes of the key of a name
 #define FRONT 260 // the place in `struct buffer` behind the first byte of a name
 #define HEADER 12
-// Ports to which Go and musl connect UDP sockets, to put the addresses of a name in order. glibc takes the wanted port or 0.
+// Go and musl connect UDP sockets to these ports, to put the addresses of a name in order. glibc takes the wanted port.
 #define SORTS_GO 9
 #define SORTS_MUSL 65535
 
@@ -33,8 +34,8 @@ struct suffix {
     u8 text[TEXT]; // a name in lower case, its last byte first
 };
 
-// A name as it is read: its bytes end before FRONT in reverse order. All behind FRONT is 0. `left` is that of the label;
-// in memory, so that the verifier does not follow its values.
+// A name as it is read: its bytes end before FRONT in reverse order. All behind FRONT is 0. `left` counts the bytes
+// that are left of the label. It is in memory, so that the verifier does not follow its values.
 struct buffer {
     u8 bytes[FRONT + TEXT];
     u8 left;
@@ -135,7 +136,8 @@ static __always_inline u64 sets_of(struct address *address)
 
 static __always_inline int refuse_address(struct bpf_sock_addr *ctx, struct address *address, u32 action)
 {
-    struct refusal refusal = {.action = action, .protocol = ctx->protocol, .family = address->family, .type = ctx->type};
+    struct refusal refusal = {.action = action, .protocol = ctx->protocol, .type = ctx->type};
+    refusal.family = address->family;
     refusal.port = bpf_ntohs((u16)ctx->user_port);
     __builtin_memcpy(refusal.words, address->words, sizeof(refusal.words));
     return refuse(&refusal);
@@ -144,13 +146,22 @@ static __always_inline int refuse_address(struct bpf_sock_addr *ctx, struct addr
 // A process can make a network namespace of its own, with a resolver that has the address of a configured one.
 static __always_inline int is_at_home(struct bpf_sock_addr *ctx) { return bpf_get_netns_cookie(ctx) == NETNS; }
 
+static __always_inline void note_asker(struct bpf_sock_addr *ctx)
+{
+    struct asker none = {}, *asker;
+    if (!ctx->sk || !is_at_home(ctx))
+        return;
+    asker = askers.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (asker)
+        *asker = none; // a socket that connects again has another stream
+}
+
 static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *address)
 {
     u32 port = bpf_ntohs((u16)ctx->user_port);
     unmap(address);
     if (port == DNS && resolvers.lookup(address)) {
-        if (ctx->sk && is_at_home(ctx))
-            askers.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+        note_asker(ctx);
         return 1;
     }
     u64 sets = sets_of(address), *of_port = ports.lookup(&port);
@@ -324,7 +335,8 @@ static __always_inline void read_message(struct __sk_buff *skb, u32 at)
         at += length;
         records--;
     }
-    count(NOT_READ);
+    if (records)
+        count(NOT_READ);
 }
 
 // Finds the next message in a TCP segment; returns its place, or 0. The bounds of messages come from the beginning of
@@ -380,8 +392,10 @@ int on_ingress(struct __sk_buff *skb)
     source.family = ip[0] >> 4;
     u32 offset = source.family == 4 ? (ip[0] & 15) * 4 : 40;
     u8 protocol = source.family == 4 ? ip[9] : ip[6];
-    if (source.family == 4 ? bpf_skb_load_bytes(skb, 12, source.words, 4) : bpf_skb_load_bytes(skb, 8, source.words, 16))
-        return 1;
+    if (source.family == 4)
+        bpf_skb_load_bytes(skb, 12, source.words, 4);
+    else
+        bpf_skb_load_bytes(skb, 8, source.words, 16);
     if (!resolvers.lookup(&source) || bpf_skb_load_bytes(skb, offset, port, 2) || port[0] || port[1] != DNS)
         return 1;
 #pragma nounroll
