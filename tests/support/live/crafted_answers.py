@@ -95,12 +95,12 @@ UDP_LEFT: dict[str, Answer] = {
 TCP_TAKEN: dict[str, Answer] = {
     "a stream": lambda a: [_framed(_one(a))],
     "its length alone": lambda a: _cut(_framed(_one(a)), 2),
-    "the third of three": lambda a: [_framed(_message(ONE, _FILLER)) * 2 + _framed(_one(a))],
+    "the last of 17": lambda a: [_framed(_message(ONE, _FILLER)) * 16 + _framed(_one(a))],
     "the second segment": lambda a: [_framed(_message(OTHER, _FILLER)), _framed(_one(a))],
 }
 TCP_LEFT: dict[str, Answer] = {
     "a record in two segments": lambda a: _cut(_framed(_one(a)), 40),
-    "the fourth of four": lambda a: [_framed(_message(ONE, _FILLER)) * 3 + _framed(_one(a))],
+    "the last of 18": lambda a: [_framed(_message(ONE, _FILLER)) * 17 + _framed(_one(a))],
     "in the text of another": _hidden,
     "its length in two": lambda a: _cut(_framed(_one(a)), 1),
 }

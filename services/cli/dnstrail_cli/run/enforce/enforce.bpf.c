@@ -34,11 +34,13 @@ struct suffix {
     u8 text[TEXT]; // a name in lower case, its last byte first
 };
 
-// A name as it is read: its bytes end before FRONT in reverse order. All behind FRONT is 0. `left` counts the bytes
-// that are left of the label. It is in memory, so that the verifier does not follow its values.
+// What is being read: a name, whose bytes end before FRONT in reverse order (all behind FRONT is 0); the bytes that are
+// left of its label; whether more messages follow in the packet; the place of the next byte in the packet; the records
+// that are left of the answer. They are in memory, so that the verifier does not follow their values.
 struct buffer {
     u8 bytes[FRONT + TEXT];
-    u8 left;
+    u8 left, more;
+    u32 at, records;
 };
 
 // A socket that asks a configured resolver. Over TCP, `next` is the sequence number of the next message, or, if its
@@ -70,6 +72,8 @@ BPF_ARRAY(counters, u64, COUNTERS);
 BPF_SK_STORAGE(askers, struct asker);
 BPF_PERCPU_ARRAY(buffers, struct buffer, 1); // packets arrive one after the other on each processor
 
+BPF_PROG_ARRAY(finding, 1); // on_ingress and on_message call each other for each message of a packet
+BPF_PROG_ARRAY(reading, 1);
 BPF_PROG_ARRAY(deciding_create, 1);
 BPF_PROG_ARRAY(deciding_connect4, 1);
 BPF_PROG_ARRAY(deciding_connect6, 1);
@@ -242,13 +246,10 @@ int on_create(struct bpf_sock *ctx)
 }
 
 // Reads the name of a question. Returns its bytes in the message, and its sets of ports; 0 if it is not allowed.
-static __always_inline u32 read_name(struct __sk_buff *skb, u32 start, u64 *sets)
+static __always_inline u32 read_name(struct __sk_buff *skb, struct buffer *buffer, u32 start, u64 *sets)
 {
-    u32 none = 0, length = 0;
+    u32 length = 0;
     u8 byte;
-    struct buffer *buffer = buffers.lookup(&none);
-    if (!buffer)
-        return 0;
     buffer->left = 0;
 #pragma nounroll
     for (u32 i = 0; i < NAME; i++) {
@@ -298,26 +299,29 @@ static __always_inline void give(struct address *address, u64 sets)
 }
 
 // Gives the addresses in the answer section of a message to the ports that its question has.
-static __always_inline void read_message(struct __sk_buff *skb, u32 at)
+static __always_inline void read_message(struct __sk_buff *skb, struct buffer *buffer)
 {
     u8 header[HEADER];
     u64 sets = 0;
-    if (bpf_skb_load_bytes(skb, at, header, HEADER) || (header[2] & 0xf8) != 0x80 || header[4] || header[5] != 1)
+    if (bpf_skb_load_bytes(skb, buffer->at, header, HEADER))
+        return;
+    if ((header[2] & 0xf8) != 0x80 || header[4] || header[5] != 1)
         return; // no response to a usual query with one question
-    u32 records = header[6] << 8 | header[7];
-    u32 name = records ? read_name(skb, at + HEADER, &sets) : 0;
+    buffer->records = header[6] << 8 | header[7];
+    u32 name = buffer->records ? read_name(skb, buffer, buffer->at + HEADER, &sets) : 0;
     if (!name)
         return;
-    at += HEADER + name + 4;
+    buffer->at += HEADER + name + 4;
 #pragma nounroll
     for (u32 step = 0; step < STEPS; step++) {
+        u32 at = buffer->at;
         u8 label, head[10];
-        if (!records)
+        if (!buffer->records)
             return;
         if (bpf_skb_load_bytes(skb, at, &label, 1))
             break;
         if (label && label < 0xc0) {
-            at += label + 1;
+            buffer->at = at + label + 1;
             continue;
         }
         at += label ? 2 : 1;
@@ -332,16 +336,17 @@ static __always_inline void read_message(struct __sk_buff *skb, u32 at)
                 break;
             give(&address, sets);
         }
-        at += length;
-        records--;
+        buffer->at = at + length;
+        buffer->records--;
     }
-    if (records)
+    if (buffer->records)
         count(NOT_READ);
 }
 
 // Finds the next message in a TCP segment; returns its place, or 0. The bounds of messages come from the beginning of
 // the stream alone: what looks like a message elsewhere can be the data of a record, which a stranger has chosen.
-static __always_inline u32 next_message(struct __sk_buff *skb, u32 offset, struct bpf_sock *socket, struct asker *asker)
+static __always_inline u32 next_message(struct __sk_buff *skb, u32 offset, struct bpf_sock *socket, struct asker *asker,
+                                        struct buffer *buffer)
 {
     u8 tcp[14], prefix[2];
     struct bpf_tcp_sock *state = bpf_tcp_sock(socket);
@@ -354,7 +359,7 @@ static __always_inline u32 next_message(struct __sk_buff *skb, u32 offset, struc
     u32 size = skb->len - start;
     if (!asker->begun) {
         if (state->bytes_received || sequence != state->rcv_nxt)
-            return 0;
+            return 0; // out of order: the beginning was not seen
         asker->begun = 1;
         asker->next = sequence;
     }
@@ -374,6 +379,7 @@ static __always_inline u32 next_message(struct __sk_buff *skb, u32 offset, struc
         return 0; // the message is in the next segment
     asker->next += asker->length;
     asker->length = 0;
+    buffer->more = asker->next - sequence < size;
     return start + at;
 }
 
@@ -398,18 +404,30 @@ int on_ingress(struct __sk_buff *skb)
         bpf_skb_load_bytes(skb, 8, source.words, 16);
     if (!resolvers.lookup(&source) || bpf_skb_load_bytes(skb, offset, port, 2) || port[0] || port[1] != DNS)
         return 1;
-#pragma nounroll
-    for (u32 i = 0; i < MESSAGES; i++) {
-        u32 at = 0;
-        if (protocol == TCP)
-            at = next_message(skb, offset, socket, asker);
-        else if (protocol == UDP && !i)
-            at = offset + 8;
-        if (!at)
-            return 1;
-        read_message(skb, at);
+    u32 none = 0;
+    struct buffer *buffer = buffers.lookup(&none);
+    if (!buffer)
+        return 1;
+    buffer->at = buffer->more = 0;
+    if (protocol == UDP)
+        buffer->at = offset + 8;
+    else if (protocol == TCP)
+        buffer->at = next_message(skb, offset, socket, asker, buffer);
+    if (buffer->at)
+        reading.call(skb, 0);
+    return 1;
+}
+
+int on_message(struct __sk_buff *skb)
+{
+    u32 none = 0;
+    struct buffer *buffer = buffers.lookup(&none);
+    if (!buffer)
+        return 1;
+    read_message(skb, buffer);
+    if (buffer->more) {
+        finding.call(skb, 0);
+        count(NOT_READ); // the kernel allows no further call
     }
-    if (next_message(skb, offset, socket, asker))
-        count(NOT_READ);
     return 1;
 }

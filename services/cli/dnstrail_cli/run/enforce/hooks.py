@@ -19,7 +19,6 @@ from dnstrail_probe.ebpf.loader import compile_text, load_bcc
 MOST_GIVEN = 65_536  # addresses of allowed names
 MOST_REFUSED = 4_096  # different refusals
 MOST_STEPS = 256  # labels and records of one answer
-MOST_MESSAGES = 3  # of one TCP segment
 _TEXT = Path(__file__).with_name("enforce.bpf.c")
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
 _SO_NETNS_COOKIE = 71
@@ -35,6 +34,7 @@ _HOOKS = {
     "bind4": ("CGROUP_SOCK_ADDR", "CGROUP_INET4_BIND"),
     "bind6": ("CGROUP_SOCK_ADDR", "CGROUP_INET6_BIND"),
 }
+_INGRESS = ("CGROUP_SKB", "CGROUP_INET_INGRESS")
 _NONE = b"\0" * 4  # the only key of a program array
 
 
@@ -83,8 +83,11 @@ class Enforcement:
         """Attach the programs: the reader of answers by a link, the guards for as long as the cgroup exists."""
         folder = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            reader, where = self._load("on_ingress", "CGROUP_SKB", "CGROUP_INET_INGRESS")
-            link_cgroup(reader, folder, where)
+            reader, _ = self._load("on_message", *_INGRESS)
+            finder, where = self._load("on_ingress", *_INGRESS)
+            self._put("reading", _NONE, reader.to_bytes(4, "little"))
+            self._put("finding", _NONE, finder.to_bytes(4, "little"))
+            link_cgroup(finder, folder, where)
             for hook, (program, attach_type) in _HOOKS.items():
                 decider, _ = self._load(f"on_{hook}", program, attach_type)
                 self._put(f"deciding_{hook}", _NONE, decider.to_bytes(4, "little"))
@@ -120,7 +123,6 @@ def _text(*, allow_afterwards: bool) -> str:
         "GIVEN": MOST_GIVEN,
         "REFUSED": MOST_REFUSED,
         "STEPS": MOST_STEPS,
-        "MESSAGES": MOST_MESSAGES,
     }
     return "".join(f"#define {name} {value}\n" for name, value in defines.items()) + _TEXT.read_text(encoding="utf-8")
 
