@@ -1,4 +1,4 @@
-"""Attaches the programs of `enforce.bpf.c` to the cgroup of a command, and reads what they refused."""
+"""Attaches the programs of this folder to the cgroup of a command, and reads what they refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dnstrail_probe.ebpf.loader import compile_text, load_bcc
 MOST_GIVEN = 65_536  # addresses of allowed names
 MOST_REFUSED = 4_096  # different refusals
 MOST_STEPS = 256  # labels and records of one answer
-_TEXT = Path(__file__).with_name("enforce.bpf.c")
+_PARTS = [Path(__file__).with_name(f"{part}.bpf.c") for part in ("maps", "decide", "answers")]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
 _SO_NETNS_COOKIE = 71
 _ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
@@ -124,7 +124,8 @@ def _text(*, allow_afterwards: bool) -> str:
         "REFUSED": MOST_REFUSED,
         "STEPS": MOST_STEPS,
     }
-    return "".join(f"#define {name} {value}\n" for name, value in defines.items()) + _TEXT.read_text(encoding="utf-8")
+    texts = [f"#define {name} {value}" for name, value in defines.items()]
+    return "\n".join([*texts, *(part.read_text(encoding="utf-8") for part in _PARTS)])
 
 
 def _attempt(key: Any, times: int) -> Attempt:

@@ -1,4 +1,4 @@
-"""An allow list in the form of the maps in `enforce.bpf.c`: each name and network with a mask of the ports it allows.
+"""An allow list in the form of the maps in `maps.bpf.c`: each name and network with a mask of the ports it allows.
 
 Each bit of a mask is a set of ports of the list; bit 0 is the set of all ports.
 """
