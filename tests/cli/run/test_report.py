@@ -182,6 +182,36 @@ def test_a_learned_list_allows_what_it_was_learned_from():
     assert not_allowed(seen, parse_allow_list("\n".join(lines))) == [f"asked {odd}"]
 
 
+def test_a_list_of_domains_allows_their_other_names():
+    """The list has one entry for all names below a registered domain, and no entry for a whole public suffix."""
+    names = (
+        "a.b.example.co.uk",
+        "c.example.co.uk",
+        "example.co.uk",
+        "example.com",
+        "co.uk",
+        "x.github.io",
+        "a.x.github.io",
+    )
+    seen = report(
+        names=[AskedName(name, "answered", 1, APP) for name in (*names, "local", "odd name.example.com")],
+        connections=[reached("c.example.co.uk"), reached("a.b.example.co.uk", port=80), reached("", "192.0.2.7", 22)],
+    )
+    lines = [*learned(seen, domains=True)][1:]
+    assert lines == [
+        "*.example.co.uk:80,443",
+        "*.x.github.io",
+        "192.0.2.7:22",
+        "co.uk",
+        "example.co.uk",
+        "example.com",
+        "local",
+        "# left out, since it is no usual name: 'odd name.example.com'",
+        "x.github.io",
+    ]
+    assert not_allowed(seen, parse_allow_list("\n".join(lines))) == ["asked odd name.example.com"]
+
+
 def test_reasons_to_fail_are_named():
     """`--fail-on` names connections without a name, refusals, and foreign DNS, and nothing that was not chosen."""
     seen = report(

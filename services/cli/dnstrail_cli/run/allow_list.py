@@ -33,16 +33,17 @@ class AllowList(msgspec.Struct, frozen=True):
 
     def allows_name(self, name: str) -> bool:
         """Return whether a name may be asked: the ports do not matter."""
-        return any(True for _ in self._ports_of(name))
+        return any(True for _ in self.ports_of(name))
 
     def allows(self, name: str, address: str, port: int) -> bool:
         """Return whether a connection to an address and port, made for a name ("": unknown), is allowed."""
-        if name and any(_has(ports, port) for ports in self._ports_of(name)):
+        if name and any(_has(ports, port) for ports in self.ports_of(name)):
             return True
         found = ip_address(address)
         return any(found in network and _has(ports, port) for network, ports in self.networks)
 
-    def _ports_of(self, name: str) -> Iterable[Ports]:
+    def ports_of(self, name: str) -> Iterable[Ports]:
+        """Yield the ports of each entry that contains a name."""
         yield from self.names.get(name, ())
         labels = name.split(".")
         for first in range(1, len(labels)):

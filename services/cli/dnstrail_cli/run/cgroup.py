@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.host.cgroups import find_cgroup2
 
+_PREFIX = "dnstrail-run-"  # of the name, before the process that made the cgroup
 _PROCESSES = "cgroup.procs"
 
 
@@ -16,33 +18,36 @@ class Cgroup:
     """A cgroup for one command, below the cgroup of this process, whose limits hold for the command as well."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.id = path.stat().st_ino
 
     def add(self, pid: int) -> None:
         """Move a process into the cgroup; what it starts from then on is in it, too."""
-        (self._path / _PROCESSES).write_text(str(pid), encoding="ascii")
+        (self.path / _PROCESSES).write_text(str(pid), encoding="ascii")
 
     def processes(self) -> list[int]:
         """Return the processes in the cgroup and below it."""
         found: list[int] = []
-        for folder, _, _ in os.walk(self._path):
+        for folder, _, _ in os.walk(self.path):
             with suppress(OSError):  # removed meanwhile
                 found += map(int, (Path(folder) / _PROCESSES).read_text(encoding="ascii").split())
         return found
 
-    def remove(self) -> None:
-        """Move the processes that are left to the cgroup above, and remove the cgroup."""
+    def release(self) -> None:
+        """Move the processes that are left to the cgroup above."""
         for pid in self.processes():
             with suppress(OSError):  # ended meanwhile
-                (self._path.parent / _PROCESSES).write_text(str(pid), encoding="ascii")
-        for folder, _, _ in os.walk(self._path, topdown=False):
-            with suppress(OSError):  # a process was started meanwhile: the folder stays, and is empty later
+                (self.path.parent / _PROCESSES).write_text(str(pid), encoding="ascii")
+
+    def remove(self) -> None:
+        """Remove the cgroup, unless processes are left in it."""
+        for folder, _, _ in os.walk(self.path, topdown=False):
+            with suppress(OSError):  # a process is left: the folder stays, and is empty later
                 Path(folder).rmdir()
 
 
-def make_cgroup(name: str) -> Cgroup:
-    """Make a cgroup.
+def make_cgroup(*, guarded: bool = False) -> Cgroup:
+    """Make a cgroup for a command of this process; a `guarded` one only where root alone can move processes.
 
     Raises:
         SourceUnavailable: there is no cgroup2 hierarchy, or this process may not make one in it.
@@ -50,12 +55,29 @@ def make_cgroup(name: str) -> Cgroup:
     root = find_cgroup2()
     if root is None:
         raise SourceUnavailable("run", "no cgroup2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
-    path = _own_cgroup(Path(root)) / name
+    above = _own_cgroup(Path(root))
+    while guarded and above != Path(root) and _is_delegated(above):
+        above = above.parent
+    _remove_abandoned(above)
+    path = above / f"{_PREFIX}{os.getpid()}"
     try:
         path.mkdir()
     except OSError as error:
         raise SourceUnavailable("run", f"cannot make the cgroup {path}: {error.strerror}", "run it as root") from error
     return Cgroup(path)
+
+
+def _is_delegated(cgroup: Path) -> bool:
+    """Return whether another user than root may move processes within a cgroup, and so out of those below it."""
+    found = (cgroup / _PROCESSES).stat()
+    return found.st_uid != 0 or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _remove_abandoned(above: Path) -> None:
+    """Remove the empty cgroups of runs that have ended: a run that was killed leaves its own."""
+    for folder in above.glob(f"{_PREFIX}*"):
+        if not Path("/proc", folder.name.removeprefix(_PREFIX)).exists():
+            Cgroup(folder).remove()
 
 
 def _own_cgroup(root: Path) -> Path:

@@ -10,10 +10,12 @@ from dnstrail.process.command import examples
 from dnstrail_probe.options import CaptureOptions, capture_options
 
 _REASONS = ("unnamed", "refused", "foreign-dns")  # verdict.REASONS, whose import help does without
+_AFTERWARDS = ("refuse", "allow")
 _EXAMPLES = examples(
     "sudo dnstrail run -- pip install requests",
     "sudo dnstrail run --report build.html -- make",
     "sudo dnstrail run --allow-learn allowed.txt -- npm ci",
+    "sudo dnstrail run --allow allowed.txt --enforce -- npm ci",
     "sudo dnstrail run --allow allowed.txt --fail-on unnamed --fail-on foreign-dns -- npm ci",
 )
 
@@ -22,7 +24,20 @@ _EXAMPLES = examples(
 @click.argument("command", nargs=-1, required=True, metavar="-- COMMAND [ARGS]...", type=click.UNPROCESSED)
 @click.option("--report", "reports", multiple=True, type=click.Path(path_type=Path), help="FILE.json, .md or .html.")
 @click.option("--allow", type=click.Path(path_type=Path), help="List of what may be reached; else the exit code is 10.")
+@click.option("--enforce", is_flag=True, help="Refuse connections to what --allow does not contain.")
+@click.option(
+    "--on-crash",
+    type=click.Choice(_AFTERWARDS),
+    default="refuse",
+    show_default=True,
+    help="With --enforce, after dnstrail was killed: refuse or allow all connections.",
+)
 @click.option("--allow-learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file.")
+@click.option(
+    "--allow-learn-domains",
+    is_flag=True,
+    help="With --allow-learn: all names below each registered domain, as *.example.com.",
+)
 @click.option(
     "--fail-on",
     multiple=True,
@@ -42,7 +57,10 @@ def run(
     command: tuple[str, ...],
     reports: tuple[Path, ...],
     allow: Path | None,
+    enforce: bool,
+    on_crash: str,
     allow_learn: Path | None,
+    allow_learn_domains: bool,
     fail_on: tuple[str, ...],
     wait_for_all: bool,
     getaddrinfo: bool,
@@ -62,7 +80,10 @@ def run(
         command=command,
         reports=reports,
         allow=allow,
+        enforce=enforce,
+        allow_afterwards=on_crash == "allow",
         learn=allow_learn,
+        learn_domains=allow_learn_domains,
         fail_on=fail_on,
         wait_for_all=wait_for_all,
         getaddrinfo=getaddrinfo,

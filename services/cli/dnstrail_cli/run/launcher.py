@@ -13,12 +13,17 @@ import signal
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
 from dnstrail_cli.run.cgroup import Cgroup, make_cgroup
 from dnstrail_cli.run.command_process import exec_command, ignored_signals
+from dnstrail_cli.run.enforce.hooks import Enforcement
+from dnstrail_cli.run.enforce.refusal import Outcome
+from dnstrail_cli.run.enforce.rules import Rules
 
 GO = b"\0"
 _KILLED = 128  # is added to a signal to make an exit code, as a shell does
@@ -27,12 +32,19 @@ PASSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # sign
 OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes in its foreground
 
 
+class Enforce(NamedTuple):
+    """The rules for a command, and what holds for its processes after the end of dnstrail."""
+
+    rules: Rules
+    allow_afterwards: bool
+
+
 class Launcher:
     """The handle of the launcher in the process that started it.
 
     `cgroup` is the id of the cgroup. `pid` is the process of the command, 0 before its start. `code` is its exit code
     as a shell reports it, None until it has ended. `left` counts the processes that outlived it. `done` states that
-    nothing more is to come.
+    nothing more is to come. `outcome` is that of the enforcement.
     """
 
     def __init__(self, process: int, orders: int, reports: int) -> None:
@@ -44,6 +56,7 @@ class Launcher:
         self.pid = 0
         self.code: int | None = None
         self.left = 0
+        self.outcome = Outcome()
         self.done = False
 
     def wait_for_cgroup(self) -> None:
@@ -99,11 +112,15 @@ class Launcher:
     def _note(self, report: dict[str, Any]) -> None:
         if "error" in report:
             raise SourceUnavailable(*report["error"])
+        if "outcome" in report:
+            report["outcome"] = msgspec.convert(report["outcome"], Outcome)
         for name, value in report.items():
             setattr(self, name, value)
 
 
-def launch(command: Sequence[str], user: User | None, *, wait_for_all: bool) -> Launcher:
+def launch(
+    command: Sequence[str], user: User | None, *, wait_for_all: bool, enforce: Enforce | None = None
+) -> Launcher:
     """Fork the launcher of a command. No other thread may run yet."""
     ordered, orders = os.pipe()
     reports, reported = os.pipe()
@@ -113,7 +130,7 @@ def launch(command: Sequence[str], user: User | None, *, wait_for_all: bool) -> 
         try:
             os.close(orders)
             os.close(reports)
-            code = _Launched(command, user, ordered, reported, wait_for_all=wait_for_all).run()
+            code = _Launched(command, user, ordered, reported, wait_for_all=wait_for_all, enforce=enforce).run()
         except BaseException:  # noqa: BLE001 - nothing of this process may go on as its parent
             traceback.print_exc()
         finally:
@@ -127,34 +144,60 @@ class _Launched:
     """The launcher itself, in its own process."""
 
     def __init__(
-        self, command: Sequence[str], user: User | None, orders: int, reports: int, *, wait_for_all: bool
+        self,
+        command: Sequence[str],
+        user: User | None,
+        orders: int,
+        reports: int,
+        *,
+        wait_for_all: bool,
+        enforce: Enforce | None,
     ) -> None:
         self._command = command
         self._user = user
         self._orders = orders
         self._reports = reports
         self._wait_for_all = wait_for_all
+        self._enforce = enforce
+        self._enforcement: Enforcement | None = None
 
     def run(self) -> int:
         """Do the whole work; return an exit code."""
         ignored = ignored_signals()
         for number in (*PASSED, *OF_TERMINAL):  # they are not for the launcher
             signal.signal(number, signal.SIG_IGN)
+        cgroup = None
         try:
-            cgroup = make_cgroup(f"dnstrail-run-{os.getpid()}")
-        except SourceUnavailable as error:
-            self._report(error=[error.source, error.reason, error.remedy])
-            return 1
-        self._report(cgroup=cgroup.id)
-        try:
+            cgroup = make_cgroup(guarded=self._enforce is not None)
+            self._hook(cgroup)
+            self._report(cgroup=cgroup.id)
             order = os.read(self._orders, 1)
             if order == GO:
                 self._run_command(cgroup, ignored)
             elif order:
                 self._report(code=_KILLED + order[0])
+        except SourceUnavailable as error:
+            self._report(error=[error.source, error.reason, error.remedy])
+            return 1
         finally:
-            cgroup.remove()
+            if cgroup is not None:
+                self._leave(cgroup)
         return 0
+
+    def _hook(self, cgroup: Cgroup) -> None:
+        if self._enforce is not None:
+            rules, allow_afterwards = self._enforce
+            self._enforcement = Enforcement(cgroup.path, rules, allow_afterwards=allow_afterwards)
+
+    def _leave(self, cgroup: Cgroup) -> None:
+        """Remove the cgroup. With rules, the processes that are left stay in it."""
+        if self._enforcement is None:
+            cgroup.release()
+        else:
+            self._enforcement.end()
+            outcome = Outcome(self._enforcement.attempts(), self._enforcement.limits())
+            self._report(outcome=msgspec.to_builtins(outcome))
+        cgroup.remove()
 
     def _run_command(self, cgroup: Cgroup, ignored: set[signal.Signals]) -> None:
         blocked = signal.pthread_sigmask(
@@ -176,6 +219,8 @@ class _Launched:
         while end not in (ready := select.select(listening, [], [])[0]):
             if self._orders in ready and not self._pass_on(pid):
                 listening = [end]  # nobody is left to order anything
+                if self._enforcement is not None:
+                    self._enforcement.end()
         os.close(end)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         return status if status >= 0 else _KILLED - status

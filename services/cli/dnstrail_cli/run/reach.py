@@ -47,7 +47,7 @@ TOPICS = (
 MOST = 20_000  # names, connections and servers, each
 OTHERS = 8  # further names of one address
 _DNS = 53  # the port
-_AT_ONCE = 64  # connections in one lookup
+AT_ONCE = 64  # connections in one lookup
 _CANDIDATES = 64  # names of a connection among which the command has asked one
 UNKNOWN = "unknown"
 _RESPONSE, _RCODE = 0x80, 0x0F
@@ -147,8 +147,8 @@ class Reach:
     def complete_names(self, rank: Callable[[list[ConnectionTo]], list[list[str]]]) -> None:
         """Ask again for the names of the connections without one: the cache may have been behind at their events."""
         unnamed = [one for one in self._requests if self._names.keys().isdisjoint(one.names)]
-        for first in range(0, len(unnamed), _AT_ONCE):
-            some = unnamed[first : first + _AT_ONCE]
+        for first in range(0, len(unnamed), AT_ONCE):
+            some = unnamed[first : first + AT_ONCE]
             for reached, names in zip(some, rank([self._requests[one] for one in some]), strict=True):
                 named = reached._replace(names=tuple(names[:_CANDIDATES]))
                 results = self._connections.pop(reached)

@@ -48,6 +48,22 @@ class ReachedAddress(msgspec.Struct, frozen=True):
     others: list[str] = []
 
 
+class Refusal(msgspec.Struct, frozen=True):
+    """An attempt of one process that `--enforce` refused, and how often.
+
+    `action` is "reach", for a connection or a datagram to an address; "bind", for port 53 of this host; or "socket",
+    for a socket of another transport than TCP and UDP, which has no address. `name` is "" if none is known.
+    """
+
+    action: str
+    name: str
+    address: str
+    port: int
+    transport: str
+    program: Program
+    times: int
+
+
 class DnsServer(msgspec.Struct, frozen=True):
     """A server that is none of the configured resolvers, and the number of questions to it."""
 
@@ -72,7 +88,8 @@ class Report(msgspec.Struct, frozen=True):
     """Everything that a command and all that it started reached.
 
     `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it.
-    `encrypted` are connections that carry encrypted DNS by their port or their name. `not_allowed` and `failed` state
+    `encrypted` are connections that carry encrypted DNS by their port or their name. `refused` is what `--enforce`
+    refused, and `enforcement` states in sentences what exceeded its bounds. `not_allowed` and `failed` state
     why the exit code is another one than that of the command.
     """
 
@@ -87,5 +104,7 @@ class Report(msgspec.Struct, frozen=True):
     started: float = 0.0
     seconds: float = 0.0
     left: int = 0
+    refused: list[Refusal] = []
+    enforcement: list[str] = []
     not_allowed: list[str] = []
     failed: list[str] = []

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dnstrail_cli.run.report import DnsServer, Program, ReachedAddress, Report
-from dnstrail_cli.run.verdict import bracketed
+import msgspec
+
+from dnstrail_cli.run.report import DnsServer, Program, ReachedAddress, Refusal, Report
+from dnstrail_cli.run.verdict import attempt_of, bracketed
 
 NO_NAME = "(no name)"
 
@@ -23,9 +25,10 @@ def summary(report: Report) -> str:
     """Return one line about the whole report."""
     connections = sum(sum(one.results.values()) for one in report.connections)
     complete = "complete" if report.coverage.complete else "INCOMPLETE"
+    refused = f", {sum(one.times for one in report.refused)} attempts refused" if report.refused else ""
     return (
         f"exit code {report.exit_code}, {report.seconds:.1f} s, {len(report.names)} names asked, {connections} "
-        f"connections to {len({one.address for one in report.connections})} addresses, capture {complete}"
+        f"connections to {len({one.address for one in report.connections})} addresses{refused}, capture {complete}"
     )
 
 
@@ -35,6 +38,7 @@ def sections(report: Report) -> list[Section]:
     found = [
         Section("Not allowed", ("",), [(text,) for text in report.not_allowed]),
         Section("Failed", ("",), [(text,) for text in report.failed]),
+        Section("Refused", ("name", "tried", "times", "process"), [*map(_refused, report.refused)]),
         Section("Connections", connected, [*map(_reached, sorted(report.connections, key=_order))]),
         Section("Connections without a name", connected, [*map(_reached, report.unnamed)]),
         Section("Names asked", ("name", "outcome", "questions", "asked by"), _names(report)),
@@ -55,6 +59,10 @@ def _reached(one: ReachedAddress) -> Sequence[str]:
     return one.name or NO_NAME, end, one.transport, results, _program(one.program)
 
 
+def _refused(one: Refusal) -> Sequence[str]:
+    return one.name or NO_NAME, attempt_of(msgspec.structs.replace(one, name="")), str(one.times), _program(one.program)
+
+
 def _server(one: DnsServer) -> Sequence[str]:
     return f"{bracketed(one.address)}:{one.port}", str(one.questions), _program(one.program)
 
@@ -71,4 +79,10 @@ def _order(one: ReachedAddress) -> tuple[bool, str, str, int]:
 def _coverage(report: Report) -> list[str]:
     left = [f"{report.left} processes of the command still ran at its end."] if report.left else []
     whole = "No event was lost." if report.coverage.complete else "Something may be missing:"
-    return [whole, *report.coverage.missed, *left, f"Never captured: {report.coverage.never_captured}."]
+    return [
+        whole,
+        *report.coverage.missed,
+        *report.enforcement,
+        *left,
+        f"Never captured: {report.coverage.never_captured}.",
+    ]

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import default_run_dir
-from dnstrail.errors import DnstrailError
+from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.process.command import CANNOT_SERVE
 from dnstrail.process.log import configure
@@ -30,10 +30,12 @@ from dnstrail_cli.pipeline.run import run_folder
 from dnstrail_cli.run.allow_list import AllowList, parse_allow_list
 from dnstrail_cli.run.coverage import coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
+from dnstrail_cli.run.enforce.refused import refusals, with_names, without_refused
+from dnstrail_cli.run.enforce.rules import rules_of
 from dnstrail_cli.run.files import FORMATS, format_of, open_file, read_list
-from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Launcher, launch
+from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
 from dnstrail_cli.run.reach import TOPICS, Reach
-from dnstrail_cli.run.report import Coverage, Report
+from dnstrail_cli.run.report import Coverage, ReachedAddress, Refusal, Report
 from dnstrail_cli.run.table import show_report
 from dnstrail_cli.run.verdict import failures, is_unnamed, learned, not_allowed
 from dnstrail_cli.run.watch import Watch, joined, serves_live
@@ -52,7 +54,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...]
     reports: tuple[Path, ...]
     allow: Path | None
+    enforce: bool
+    allow_afterwards: bool
     learn: Path | None
+    learn_domains: bool
     fail_on: tuple[str, ...]
     wait_for_all: bool
     getaddrinfo: bool
@@ -85,7 +90,9 @@ def run_session(settings: Settings) -> int:
     files = _open_files(settings)
     _load_forms()
     user = caller_of_sudo() if os.geteuid() == 0 else None
-    launcher = launch(settings.command, user, wait_for_all=settings.wait_for_all)
+    launcher = launch(
+        settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
+    )
     _pass_on_signals(launcher)
     try:
         launcher.wait_for_cgroup()
@@ -95,6 +102,16 @@ def run_session(settings: Settings) -> int:
     report = _judged(report, settings, files.allowed)
     _write(report, settings, files)
     return _exit_code(report, settings)
+
+
+def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
+    if settings.learn_domains and settings.learn is None:
+        raise SettingsError("--allow-learn-domains needs --allow-learn")
+    if not settings.enforce:
+        return None
+    if allowed is None:
+        raise SettingsError("--enforce needs --allow")
+    return Enforce(rules_of(allowed, _resolvers()), settings.allow_afterwards)
 
 
 def _open_files(settings: Settings) -> _Files:
@@ -108,7 +125,7 @@ def _open_files(settings: Settings) -> _Files:
 
 def _load_forms() -> None:
     """Make an empty report in each form: it loads what another user may be unable to read."""
-    nothing = _report_of(["\x1b\u00e9"], 0, Reach(0, frozenset()), Coverage(True, [], ""))
+    nothing = _report_of(["\x1b\u00e9"], 0, Reach(0, frozenset()), [], Coverage(True, [], ""))
     for form in FORMATS.values():
         form(nothing)
     show_report(nothing, Console(file=StringIO(), markup=False, highlight=False, emoji=False))
@@ -129,7 +146,7 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
     """Run the command under a pipeline; return what it reached."""
     reach = Reach(launcher.cgroup, _resolvers())
     started, began = clock.wall(), clock.monotonic()
-    fault, lost = "", 0
+    fault, lost, refused = "", 0, list[Refusal]()
     with ExitStack() as stack:
         watch = stack.enter_context(_watch(settings, reach, clock))
         never = threading.Event()
@@ -143,17 +160,30 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
             if launcher.pid and not _catch_up(watch, launcher, reach, clock):
                 fault = "The end of the command was not seen: the probe captures no processes, or is behind."
             reach.complete_names(watch.view.names_of)
+            refused = refusals(launcher.outcome.attempts, reach.connections)
+            refused = with_names(refused, watch.view.names_of, (one.name for one in reach.names))
         except DnstrailError as error:
             fault = f"The capture failed: {error}"
             seconds = _wait_alone(launcher, clock) - began
+            refused = refusals(launcher.outcome.attempts, reach.connections)
         last, lost = watch.view.last, watch.view.lost - lost
     coverage = coverage_of(first, last, launcher.cgroup, bus=lost, left_out=reach.left_out, fault=fault)
-    report = _report_of(settings.command, CANNOT_SERVE if launcher.code is None else launcher.code, reach, coverage)
-    return msgspec.structs.replace(report, started=started, seconds=seconds, left=launcher.left)
+    connections = without_refused(launcher.outcome.attempts, reach.connections)
+    code = CANNOT_SERVE if launcher.code is None else launcher.code
+    report = _report_of(settings.command, code, reach, connections, coverage)
+    return msgspec.structs.replace(
+        report,
+        started=started,
+        seconds=seconds,
+        left=launcher.left,
+        refused=refused,
+        enforcement=launcher.outcome.limits.notes,
+    )
 
 
-def _report_of(command: Sequence[str], code: int, reach: Reach, coverage: Coverage) -> Report:
-    connections = reach.connections
+def _report_of(
+    command: Sequence[str], code: int, reach: Reach, connections: list[ReachedAddress], coverage: Coverage
+) -> Report:
     return Report(
         command=[*command],
         exit_code=code,
@@ -236,7 +266,7 @@ def _write(report: Report, settings: Settings, files: _Files) -> None:
             file.write(form(report))
     if files.learn is not None:
         with files.learn:
-            files.learn.writelines(f"{line}\n" for line in learned(report))
+            files.learn.writelines(f"{line}\n" for line in learned(report, domains=settings.learn_domains))
     if not settings.quiet:
         show_report(report, Console(file=sys.stderr, markup=False, highlight=False, emoji=False))
 

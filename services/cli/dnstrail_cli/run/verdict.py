@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 
 from dnstrail_cli.run.allow_list import NAME, AllowList
-from dnstrail_cli.run.report import REFUSED, ReachedAddress, Report
+from dnstrail_cli.run.report import REFUSED, ReachedAddress, Refusal, Report
+from dnstrail_signatures.detection.registered_domain import registered_domain
 
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
@@ -23,6 +24,7 @@ def not_allowed(report: Report, allowed: AllowList) -> list[str]:
         for one in report.foreign_dns
         if not allowed.allows("", one.address, one.port)
     ]
+    found += [f"tried {attempt_of(one)}" for one in report.refused]
     return list(dict.fromkeys(found))
 
 
@@ -39,19 +41,29 @@ def failures(report: Report, reasons: Collection[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def learned(report: Report) -> Iterator[str]:
-    """Yield the lines of an allow list that contains what a command asked and reached, and nothing else."""
+def learned(report: Report, *, domains: bool = False) -> Iterator[str]:
+    """Yield the lines of an allow list that contains what a command asked and reached.
+
+    It contains nothing else, or (`domains`) all names below the same registered domains.
+    """
     yield "# Made by dnstrail run --allow-learn. Read it before you use it."
-    ports: dict[str, set[int]] = {one.name: set() for one in report.names}
+    entry = _domain_entry if domains else str
+    ports: dict[str, set[int]] = {entry(one.name): set() for one in report.names}
     for reached in report.connections:
-        ports.setdefault(reached.name or bracketed(reached.address), set()).add(reached.port)
+        ports.setdefault(entry(reached.name) or bracketed(reached.address), set()).add(reached.port)
     for server in report.foreign_dns:
         ports.setdefault(bracketed(server.address), set()).add(server.port)
     for subject, reached_ports in sorted(ports.items()):
-        if not subject.startswith("[") and not NAME.fullmatch(subject):
+        if not subject.startswith("[") and not NAME.fullmatch(subject.removeprefix("*.")):
             yield f"# left out, since it is no usual name: {subject!a}"
         else:
             yield subject + (f":{','.join(map(str, sorted(reached_ports)))}" if reached_ports else "")
+
+
+def _domain_entry(name: str) -> str:
+    """Return the entry for all names below the registered domain of a name; the name itself if it is not below one."""
+    domain = registered_domain(name) if NAME.fullmatch(name) else ""
+    return f"*.{domain}" if domain and domain != name else name
 
 
 def is_unnamed(reached: ReachedAddress) -> bool:
@@ -63,6 +75,14 @@ def end_of(reached: ReachedAddress) -> str:
     """Return a connection as text: its name, address, port and transport."""
     end = f"{_end(reached.address, reached.port)}/{reached.transport}"
     return f"{reached.name} ({end})" if reached.name else end
+
+
+def attempt_of(refused: Refusal) -> str:
+    """Return a refusal as text: what was tried."""
+    if not refused.address:
+        return f"{refused.action} {refused.transport}"
+    end = f"{_end(refused.address, refused.port)}/{refused.transport}"
+    return f"{refused.action} {refused.name} ({end})" if refused.name else f"{refused.action} {end}"
 
 
 def bracketed(address: str) -> str:

@@ -1,0 +1,174 @@
+// Refuses what an allow list does not contain, for the sockets of one cgroup. Each hook has two programs. The guard
+// stays attached while the cgroup exists. It calls the program that decides, which is there only while the launcher
+// holds the program array: the kernel empties an array that no process has open. The guard alone returns AFTERWARDS.
+
+#define STREAM 1 // SOCK_STREAM, SOCK_DGRAM
+#define DATAGRAM 2
+// Go and musl connect UDP sockets to these ports, to put the addresses of a name in order. glibc takes the wanted port.
+#define SORTS_GO 9
+#define SORTS_MUSL 65535
+
+enum action { REACH, BIND, MAKE }; // an address, an own address, a socket
+
+// An attempt that was refused. A socket has no address.
+struct refusal {
+    u32 words[4];
+    u32 pid, action;
+    u16 port, protocol, family, type;
+    char comm[16];
+};
+
+BPF_HASH(refused, struct refusal, u64, REFUSED);
+
+BPF_PROG_ARRAY(deciding_create, 1);
+BPF_PROG_ARRAY(deciding_connect4, 1);
+BPF_PROG_ARRAY(deciding_connect6, 1);
+BPF_PROG_ARRAY(deciding_sendmsg4, 1);
+BPF_PROG_ARRAY(deciding_sendmsg6, 1);
+BPF_PROG_ARRAY(deciding_bind4, 1);
+BPF_PROG_ARRAY(deciding_bind6, 1);
+
+int guard_create(struct bpf_sock *ctx) { deciding_create.call(ctx, 0); return AFTERWARDS; }
+int guard_connect4(struct bpf_sock_addr *ctx) { deciding_connect4.call(ctx, 0); return AFTERWARDS; }
+int guard_connect6(struct bpf_sock_addr *ctx) { deciding_connect6.call(ctx, 0); return AFTERWARDS; }
+int guard_sendmsg4(struct bpf_sock_addr *ctx) { deciding_sendmsg4.call(ctx, 0); return AFTERWARDS; }
+int guard_sendmsg6(struct bpf_sock_addr *ctx) { deciding_sendmsg6.call(ctx, 0); return AFTERWARDS; }
+int guard_bind4(struct bpf_sock_addr *ctx) { deciding_bind4.call(ctx, 0); return AFTERWARDS; }
+int guard_bind6(struct bpf_sock_addr *ctx) { deciding_bind6.call(ctx, 0); return AFTERWARDS; }
+
+static __always_inline int refuse(struct refusal *refusal)
+{
+    u64 none = 0, *times;
+    refusal->pid = bpf_get_current_pid_tgid() >> 32;
+    bpf_get_current_comm(refusal->comm, sizeof(refusal->comm));
+    times = refused.lookup_or_try_init(refusal, &none);
+    if (times)
+        __sync_fetch_and_add(times, 1);
+    else
+        count(UNLISTED);
+    return 0;
+}
+
+static __always_inline int is_any(struct address *address)
+{
+    return !address->words[0] && !address->words[1] && !address->words[2] && !address->words[3];
+}
+
+// Returns the sets of ports of an address.
+static __always_inline u64 sets_of(struct address *address)
+{
+    struct network network = {.length = 160, .address = *address};
+    if (is_any(address)) { // reaches this host
+        network.address.words[0] = address->family == 4 ? bpf_htonl(0x7f000001) : 0;
+        network.address.words[3] = address->family == 4 ? 0 : bpf_htonl(1);
+    }
+    u64 *by_name = given.lookup(address), *by_list = networks.lookup(&network);
+    return (by_name ? *by_name : 0) | (by_list ? *by_list : 0);
+}
+
+static __always_inline int refuse_address(struct bpf_sock_addr *ctx, struct address *address, u32 action)
+{
+    struct refusal refusal = {.action = action, .protocol = ctx->protocol, .type = ctx->type};
+    refusal.family = address->family;
+    refusal.port = bpf_ntohs((u16)ctx->user_port);
+    __builtin_memcpy(refusal.words, address->words, sizeof(refusal.words));
+    return refuse(&refusal);
+}
+
+// A process can make a network namespace of its own, with a resolver that has the address of a configured one.
+static __always_inline int is_at_home(struct bpf_sock_addr *ctx) { return bpf_get_netns_cookie(ctx) == NETNS; }
+
+static __always_inline void note_asker(struct bpf_sock_addr *ctx)
+{
+    struct asker none = {}, *asker;
+    if (!ctx->sk || !is_at_home(ctx))
+        return;
+    asker = askers.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (asker)
+        *asker = none; // a socket that connects again has another stream
+}
+
+static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *address)
+{
+    u32 port = bpf_ntohs((u16)ctx->user_port);
+    unmap(address);
+    if (port == DNS && resolvers.lookup(address)) {
+        note_asker(ctx);
+        return 1;
+    }
+    u64 sets = sets_of(address), *of_port = ports.lookup(&port);
+    if (!port)
+        return sets != 0;
+    if (sets & (1 | (of_port ? *of_port : 0)))
+        return 1;
+    if (sets && ctx->protocol == UDP && (port == SORTS_GO || port == SORTS_MUSL))
+        return 0;
+    return refuse_address(ctx, address, REACH);
+}
+
+// Where processes without privileges may bind port 53, one could send answers in the name of a resolver.
+static __always_inline int decide_bind(struct bpf_sock_addr *ctx, struct address *address)
+{
+    unmap(address);
+    if (bpf_ntohs((u16)ctx->user_port) != DNS || !is_at_home(ctx) || (!is_any(address) && !resolvers.lookup(address)))
+        return 1;
+    return refuse_address(ctx, address, BIND);
+}
+
+static __always_inline void read_address4(struct bpf_sock_addr *ctx, struct address *address)
+{
+    address->family = 4;
+    address->words[0] = ctx->user_ip4;
+}
+
+static __always_inline void read_address6(struct bpf_sock_addr *ctx, struct address *address)
+{
+    address->family = 6;
+    address->words[0] = ctx->user_ip6[0];
+    address->words[1] = ctx->user_ip6[1];
+    address->words[2] = ctx->user_ip6[2];
+    address->words[3] = ctx->user_ip6[3];
+}
+
+static __always_inline int decide4(struct bpf_sock_addr *ctx)
+{
+    struct address address = {};
+    read_address4(ctx, &address);
+    return decide(ctx, &address);
+}
+
+static __always_inline int decide6(struct bpf_sock_addr *ctx)
+{
+    struct address address = {};
+    read_address6(ctx, &address);
+    return decide(ctx, &address);
+}
+
+int on_connect4(struct bpf_sock_addr *ctx) { return decide4(ctx); }
+int on_connect6(struct bpf_sock_addr *ctx) { return decide6(ctx); }
+int on_sendmsg4(struct bpf_sock_addr *ctx) { return decide4(ctx); }
+int on_sendmsg6(struct bpf_sock_addr *ctx) { return decide6(ctx); }
+
+int on_bind4(struct bpf_sock_addr *ctx)
+{
+    struct address address = {};
+    read_address4(ctx, &address);
+    return decide_bind(ctx, &address);
+}
+
+int on_bind6(struct bpf_sock_addr *ctx)
+{
+    struct address address = {};
+    read_address6(ctx, &address);
+    return decide_bind(ctx, &address);
+}
+
+// Sockets of other protocols pass by the hooks of connect and sendmsg: raw, ICMP, SCTP, MPTCP.
+int on_create(struct bpf_sock *ctx)
+{
+    if ((ctx->type == STREAM && ctx->protocol == TCP) || (ctx->type == DATAGRAM && ctx->protocol == UDP))
+        return 1;
+    struct refusal refusal = {.action = MAKE, .protocol = ctx->protocol, .type = ctx->type};
+    refusal.family = ctx->family == 2 ? 4 : 6;
+    return refuse(&refusal);
+}

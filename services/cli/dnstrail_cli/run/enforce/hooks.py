@@ -1,0 +1,142 @@
+"""Attaches the programs of this folder to the cgroup of a command, and reads what they refused."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail_cli.run.allow_list import MOST_ENTRIES
+from dnstrail_cli.run.enforce.refusal import ACTIONS, SOCKET, Attempt, Limits, transport_of
+from dnstrail_cli.run.enforce.rules import MOST_RESOLVERS, Rules
+from dnstrail_probe.ebpf.bpf_link import link_cgroup
+from dnstrail_probe.ebpf.loader import compile_text, load_bcc
+
+MOST_GIVEN = 65_536  # addresses of allowed names
+MOST_REFUSED = 4_096  # different refusals
+MOST_STEPS = 256  # labels and records of one answer
+_PARTS = [Path(__file__).with_name(f"{part}.bpf.c") for part in ("maps", "decide", "answers")]
+_REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
+_SO_NETNS_COOKIE = 71
+_ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
+_ANY = 0  # BPF_ANY
+# Hook -> program type and attach type, by their names in bcc.
+_HOOKS = {
+    "create": ("CGROUP_SOCK", "CGROUP_INET_SOCK_CREATE"),
+    "connect4": ("CGROUP_SOCK_ADDR", "CGROUP_INET4_CONNECT"),
+    "connect6": ("CGROUP_SOCK_ADDR", "CGROUP_INET6_CONNECT"),
+    "sendmsg4": ("CGROUP_SOCK_ADDR", "CGROUP_UDP4_SENDMSG"),
+    "sendmsg6": ("CGROUP_SOCK_ADDR", "CGROUP_UDP6_SENDMSG"),
+    "bind4": ("CGROUP_SOCK_ADDR", "CGROUP_INET4_BIND"),
+    "bind6": ("CGROUP_SOCK_ADDR", "CGROUP_INET6_BIND"),
+}
+_INGRESS = ("CGROUP_SKB", "CGROUP_INET_INGRESS")
+_NONE = b"\0" * 4  # the only key of a program array
+
+
+class Enforcement:
+    """The programs on one cgroup: they refuse what the rules do not allow, until `end` or the end of this process.
+
+    From then on they refuse everything, or (`allow_afterwards`) nothing, as long as the cgroup exists.
+
+    Raises:
+        SourceUnavailable: this host cannot load them; the error names the remedy.
+    """
+
+    def __init__(self, cgroup: Path, rules: Rules, *, allow_afterwards: bool) -> None:
+        self._bcc = load_bcc()
+        try:
+            self._bpf = compile_text(self._bcc, _text(allow_afterwards=allow_afterwards))
+            self._fill(rules)
+            self._attach(cgroup)
+        except Exception as error:  # bcc raises bare Exceptions
+            raise SourceUnavailable("enforce", f"the kernel refused the programs: {error}", _REMEDY) from error
+
+    def attempts(self) -> list[Attempt]:
+        """Return what was refused."""
+        return [_attempt(key, times.value) for key, times in self._bpf["refused"].items()]
+
+    def limits(self) -> Limits:
+        """Return the numbers of what exceeded the bounds of the programs."""
+        counters = self._bpf["counters"]
+        return Limits(*(int(counters[ctypes.c_int(which)].value) for which in range(len(Limits.__struct_fields__))))
+
+    def end(self) -> None:
+        """End the work of the rules, as the end of this process does."""
+        for hook in _HOOKS:
+            self._bcc.lib.bpf_delete_elem(self._map(f"deciding_{hook}"), _NONE)
+
+    def _fill(self, rules: Rules) -> None:
+        for table, entries in (("names", rules.names), ("networks", rules.networks)):
+            for key, mask in entries.items():
+                self._put(table, key, mask.to_bytes(8, "little"))
+        for port, mask in rules.ports.items():
+            self._put("ports", port.to_bytes(4, "little"), mask.to_bytes(8, "little"))
+        for key in rules.resolvers:
+            self._put("resolvers", key, (1).to_bytes(8, "little"))
+
+    def _attach(self, cgroup: Path) -> None:
+        """Attach the programs: the reader of answers by a link, the guards for as long as the cgroup exists."""
+        folder = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            reader, _ = self._load("on_message", *_INGRESS)
+            finder, where = self._load("on_ingress", *_INGRESS)
+            self._put("reading", _NONE, reader.to_bytes(4, "little"))
+            self._put("finding", _NONE, finder.to_bytes(4, "little"))
+            link_cgroup(finder, folder, where)
+            for hook, (program, attach_type) in _HOOKS.items():
+                decider, _ = self._load(f"on_{hook}", program, attach_type)
+                self._put(f"deciding_{hook}", _NONE, decider.to_bytes(4, "little"))
+                guard, where = self._load(f"guard_{hook}", program, attach_type)
+                failed = self._bcc.lib.bpf_prog_attach(guard, folder, where, _ALLOW_MULTI)
+                if failed:
+                    raise OSError(f"guard_{hook}: {os.strerror(-failed)}")
+        finally:
+            os.close(folder)
+
+    def _load(self, function: str, program: str, attach_type: str) -> tuple[int, int]:
+        where = getattr(self._bcc.BPFAttachType, attach_type)
+        loaded = self._bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=where)
+        return int(loaded.fd), int(where)
+
+    def _put(self, table: str, key: bytes, value: bytes) -> None:
+        if self._bcc.lib.bpf_update_elem(self._map(table), key, value, _ANY):
+            raise OSError(f"the map {table} is full")
+
+    def _map(self, table: str) -> int:
+        return int(self._bpf[table].map_fd)
+
+
+def _text(*, allow_afterwards: bool) -> str:
+    """Return the text of the programs, with the bounds, and the network namespace of this process."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        cookie = int.from_bytes(any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+    defines = {
+        "NETNS": f"{cookie}ULL",
+        "AFTERWARDS": int(allow_afterwards),
+        "ENTRIES": MOST_ENTRIES,
+        "RESOLVERS": MOST_RESOLVERS,
+        "GIVEN": MOST_GIVEN,
+        "REFUSED": MOST_REFUSED,
+        "STEPS": MOST_STEPS,
+    }
+    texts = [f"#define {name} {value}" for name, value in defines.items()]
+    return "\n".join([*texts, *(part.read_text(encoding="utf-8") for part in _PARTS)])
+
+
+def _attempt(key: Any, times: int) -> Attempt:
+    action = ACTIONS[key.action]
+    packed = bytes(key.words)[: 4 if key.family == 4 else 16]  # noqa: PLR2004 - the family as the programs write it
+    return Attempt(
+        action=action,
+        address="" if action == SOCKET else str(ip_address(packed)),
+        port=key.port,
+        transport=transport_of(key.protocol, key.type),
+        pid=key.pid,
+        name=key.comm.decode(errors="backslashreplace"),
+        times=times,
+    )

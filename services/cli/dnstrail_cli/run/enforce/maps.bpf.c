@@ -1,0 +1,57 @@
+// The rules for one cgroup, the addresses that its processes were given, and the functions that both other parts use.
+#include <linux/bpf.h>
+
+#define TCP 6
+#define UDP 17
+#define DNS 53
+#define TEXT 256 // bytes of the key of a name
+
+struct address {
+    u32 family; // 4 or 6; 4 also for an IPv4-mapped address
+    u32 words[4];
+};
+
+struct network {
+    u32 length; // in bits, with those of the family
+    struct address address;
+};
+
+struct suffix {
+    u32 length; // in bits
+    u8 text[TEXT]; // a name in lower case, its last byte first
+};
+
+// A socket that asks a configured resolver. Over TCP, `next` is the sequence number of the next message, or, if its
+// length has been read, of its bytes.
+struct asker {
+    u32 begun, next, length;
+};
+
+enum counter { NO_ROOM, NOT_READ, UNLISTED, COUNTERS }; // addresses; answers; refusals
+
+// A set of ports is a bit of the masks; bit 0 is the set of all ports.
+BPF_HASH(resolvers, struct address, u64, RESOLVERS);
+BPF_LPM_TRIE(networks, struct network, u64, ENTRIES);
+BPF_LPM_TRIE(names, struct suffix, u64, ENTRIES);
+BPF_ARRAY(ports, u64, 65536);
+BPF_HASH(given, struct address, u64, GIVEN);
+BPF_ARRAY(counters, u64, COUNTERS);
+BPF_SK_STORAGE(askers, struct asker);
+
+static __always_inline void count(u32 which)
+{
+    u64 *value = counters.lookup(&which);
+    if (value)
+        __sync_fetch_and_add(value, 1);
+}
+
+// An IPv4-mapped address reaches an IPv4 host.
+static __always_inline void unmap(struct address *address)
+{
+    u32 *words = address->words;
+    if (address->family == 6 && !words[0] && !words[1] && words[2] == bpf_htonl(0xffff)) {
+        address->family = 4;
+        words[0] = words[3];
+        words[2] = words[3] = 0;
+    }
+}

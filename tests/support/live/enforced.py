@@ -1,0 +1,58 @@
+"""Runs of `dnstrail run --enforce` on the client of a listed network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from live.listed_network import ALLOW_LIST, ListedNetwork
+from live.pipelines import pipeline
+from live.processes import run_dir
+
+RUN = (sys.executable, "-m", "dnstrail_cli", "run", "--allow", "allowed", "--enforce")
+# `ip netns exec` hides the cgroups of the host below a /sys of its own.
+_WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Run a pipeline that watches all runs."""
+    with pipeline("--output", "json") as running, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DNSTRAIL_RUN_DIR", str(running.folder))
+        patch.setenv("SUDO_UID", "")
+        yield
+
+
+@contextmanager
+def client_folder() -> Iterator[Path]:
+    """Make a folder with the list of the client."""
+    with run_dir() as made:
+        made.chmod(0o755)
+        (made / "allowed").write_text(ALLOW_LIST)
+        yield made
+
+
+def within(network: ListedNetwork, *command: str) -> list[str]:
+    """Return the command line that runs a command on the client."""
+    return ["ip", "netns", "exec", network.hosts.client, *_WITH_CGROUPS, *command]
+
+
+def enforced(network: ListedNetwork, folder: Path, *command: str) -> tuple[dict[str, Any], str]:
+    """Run a command with --enforce; return its report, and its output.
+
+    The report has the names of all refusals if its capture is complete, which it need not be on a busy host.
+    """
+    run = (*RUN, "--report", "r.json", "--quiet", "--", *command)
+    done = subprocess.run(within(network, *run), cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    report = json.loads((folder / "r.json").read_text() or "{}")
+    assert report, done.stderr
+    own = report["exit_code"] if report["coverage"]["complete"] else 4
+    assert done.returncode == (10 if report["not_allowed"] else own), done.stderr
+    return report, done.stdout

@@ -1,0 +1,117 @@
+"""Two hosts for `dnstrail run --enforce`: resolvers with many names, and a server that has all their addresses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from live.attempts import allowed_address, allowed_name, other_address, other_name
+from live.crafted_answers import stranger_of
+from live.namespaces import Hosts, dnsmasq, hosts
+from live.processes import wait_until
+
+RESOLVER, RESOLVER6 = "10.99.0.10", "fd99::10"
+CRAFTING = "10.99.0.20"  # a resolver of crafted answers
+FOREIGN, FOREIGN6 = "10.99.0.3", "fd99::3"
+SHARED = "10.98.200.1"  # of shared.test, which the list allows, and of fourth.test
+TARGET = "10.98.200.2"  # of target.other.test, to which alias.test leads
+ALLOW_LIST = "*.allowed.test:80,8080\nshared.test\nalias.test:80\n"
+_NETWORKS = ("10.98.0.0/16", "10.97.0.0/16", "fd98::/64", "fd97::/64")
+# Accepts everything, and writes a line for each: the transport, and the address that was meant.
+_SERVES = """
+import select, socket
+server = socket.create_server(("", 80), family=socket.AF_INET6, dualstack_ipv6=True, backlog=512)
+datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+datagrams.bind(("::", 80))
+print("ready", flush=True)
+while True:
+    for one in select.select([server, datagrams], [], [])[0]:
+        if one is server:
+            connection, _ = server.accept()
+            with connection:
+                print("tcp", connection.getsockname()[0].removeprefix("::ffff:"), flush=True)
+        else:
+            _, parts, _, _ = datagrams.recvmsg(100, 100)
+            address = socket.inet_ntop(socket.AF_INET6, parts[0][2][:16])
+            print("udp", address.removeprefix("::ffff:"), flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class ListedNetwork:
+    """The hosts, and the file in which the server writes what reached it."""
+
+    hosts: Hosts
+    seen_file: Path
+
+    def seen(self) -> Counter[tuple[str, str]]:
+        """Return the transports and addresses that reached the server so far."""
+        lines = self.seen_file.read_text().splitlines()[1:]
+        return Counter((transport, address) for transport, address in map(str.split, lines))
+
+    def ask(self, *resolvers: str) -> None:
+        """Configure the resolvers of the client."""
+        text = "".join(f"nameserver {resolver}\n" for resolver in resolvers)
+        (Path("/etc/netns") / self.hosts.client / "resolv.conf").write_text(text)
+
+
+@contextmanager
+def listed_network(folder: Path, names: int) -> Iterator[ListedNetwork]:
+    """Make the hosts, with this number of names of each kind."""
+    with ExitStack() as stack:
+        both = stack.enter_context(hosts())
+        _join(both)
+        table = folder / "hosts"
+        table.write_text(_hosts(names))
+        options = (f"--addn-hosts={table}", "--cname=alias.test,target.other.test")
+        for address in (RESOLVER, RESOLVER6, FOREIGN, FOREIGN6):
+            stack.enter_context(dnsmasq(both.server, address, 53, "/google.com/10.99.0.1", *options))
+        yield ListedNetwork(both, stack.enter_context(serving(both, folder / "seen", sys.executable, "-c", _SERVES)))
+
+
+def _join(both: Hosts) -> None:
+    for address in (
+        f"{RESOLVER}/24",
+        f"{CRAFTING}/24",
+        f"{stranger_of(CRAFTING)}/24",
+        f"{RESOLVER6}/64",
+        f"{FOREIGN6}/64",
+    ):
+        _ip("-n", both.server, "addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
+    for network in _NETWORKS:
+        _ip("-n", both.server, "route", "add", "local", network, "dev", "lo")
+        _ip("-n", both.client, "route", "add", network, "via", RESOLVER6 if ":" in network else RESOLVER)
+
+
+def _hosts(names: int) -> str:
+    lines = [f"{SHARED} shared.test", f"{SHARED} fourth.test", f"{TARGET} target.other.test"]
+    for number in range(names):
+        for version in (4, 6):
+            lines.append(f"{allowed_address(version, number)} {allowed_name(version, number)}")
+            lines.append(f"{other_address(version, number)} {other_name(version, number)}")
+    lines += [f"10.98.201.{last} many.allowed.test" for last in range(1, 101)]
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def serving(both: Hosts, seen: Path, *command: str) -> Iterator[Path]:
+    """Run a server, which prints that it is ready; yield the file of its output."""
+    with seen.open("w") as out:
+        process = subprocess.Popen(["ip", "netns", "exec", both.server, *command], stdout=out)
+        try:
+            wait_until(lambda: "ready" in seen.read_text(), "the server")
+            yield seen
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
