@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ import pytest
 from live.namespaces import CLIENT, SERVER, Hosts, hosts, live_or_skip
 from live.processes import run_dir, wait_until
 from live.run_commands import RUN, within
+from live.web_site import APT, APT_FOLDERS, make_site
 
 pytestmark = pytest.mark.timeout(180)
 # Serves a folder, and writes one line for each connection: the peer, and the host of its first request.
@@ -37,9 +37,6 @@ server = http.server.ThreadingHTTPServer(("", 80), handler)
 print("ready", flush=True)
 server.serve_forever()
 """
-PACKAGE = "Package: hello\nVersion: 1\nArchitecture: all\nFilename: ./hello.deb\nSize: {size}\nSHA256: {digest}\n"
-APT = """apt-get -q -o Dir::Etc::sourcelist=$PWD/sources.list -o Dir::Etc::sourceparts=- -o Dir::State=$PWD/state
--o Dir::Cache=$PWD/cache -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::http::Proxy=DIRECT"""
 SCRIPT = f"""set -e
 sh -c 'echo curl $$ >> pids; exec curl -sS http://curl.google.com/page http://again.google.com/page'
 sh -c 'echo python $$ >> pids; exec {sys.executable} -c "
@@ -47,20 +44,12 @@ import urllib.request
 print(urllib.request.urlopen(\\"http://python.google.com/page\\").read().decode())"'
 git clone -q http://git.google.com/repository clone
 cat clone/file
-mkdir -p state/lists/partial cache/archives/partial
-{" ".join(APT.split())} update > apt.log
-{" ".join(APT.split())} download hello >> apt.log 2>&1
+{APT_FOLDERS}
+{APT} update > apt.log
+{APT} download hello >> apt.log 2>&1
 cat hello_1_all.deb
 rm -rf clone hello_1_all.deb state cache
 exit 3
-"""
-REPOSITORY = """
-git init -q work
-echo from git > work/file
-git -C work add file
-git -C work -c user.name=x -c user.email=x@example.com commit -q -m x
-git clone -q --bare work repository
-git -C repository update-server-info
 """
 PROGRAMS = {"curl": "curl", "again": "curl", "python": "python", "git": "git-remote-http", "apt": "http"}
 
@@ -77,7 +66,7 @@ def network() -> Iterator[Hosts]:
 def serving(network: Hosts, folder: Path) -> Iterator[Path]:
     """Serve a page, a git repository and a mirror; yield the file of what the server saw."""
     seen, served = folder / "seen", folder / "served"
-    _fill(served)
+    make_site(served)
     command = ["ip", "netns", "exec", network.server, sys.executable, "-c", SERVES, str(served)]
     with seen.open("w") as out:
         process = subprocess.Popen(command, stdout=out)
@@ -87,17 +76,6 @@ def serving(network: Hosts, folder: Path) -> Iterator[Path]:
         finally:
             process.kill()
             process.wait()
-
-
-def _fill(served: Path) -> None:
-    """Make a folder with a page, a git repository and a mirror of one package."""
-    package = b"a package\n"
-    served.mkdir()
-    (served / "page").write_text("a page\n")
-    (served / "hello.deb").write_bytes(package)
-    digest = hashlib.sha256(package).hexdigest()
-    (served / "Packages").write_text(PACKAGE.format(size=len(package), digest=digest))
-    subprocess.run(["sh", "-ec", REPOSITORY], cwd=served, check=True)
 
 
 def on_client(network: Hosts, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
