@@ -1,0 +1,124 @@
+"""A signature worker that stands still for some seconds has the same answers about connections as a prompt one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from dnstrail.bus.ipc import lookups_address
+from live.groups import Group, group
+from live.namespaces import Hosts, hosts, live_or_skip
+from live.processes import run_dir, started, wait_until
+from live.stopped import frozen
+from live.workers import asker
+
+pytestmark = pytest.mark.timeout(180)
+CONNECTIONS = 20  # of each client
+LATE = 4.0  # seconds: longer than the life of every answer, by TTL and grace
+SHORT = ("--dnscache", "grace=0.2")  # the answers of the namespaces have a TTL of 0
+# Asks a name, connects to its address, and again; all names have one address.
+CONNECTS = """
+import socket, sys, time
+for number in range(int(sys.argv[2])):
+    address = socket.gethostbyname(f"{sys.argv[1]}{number}.google.com")
+    socket.create_connection((address, 53)).close()
+    time.sleep(0.02)
+"""
+NAMED = """
+from dnstrail import DataNotFound, EventSelector, Signature, SignatureMetadata
+
+class Named(Signature):
+    metadata = SignatureMetadata(id="T-1", version="1", name="Named", event_name="ANSWERED")
+    selected_events = (EventSelector(name="net_tcp_connect"),)
+
+    def init(self, ctx):
+        super().init(ctx)
+        self.dns = ctx.get_data_source("tracee", "dns")
+
+    def on_event(self, event):
+        if event.arg("dst_port") != 53:
+            return
+        try:
+            found = dict(self.dns.get(event.arg("dst")))
+        except DataNotFound:
+            found = {}
+        self.report(event, number=event.timestamp, names=event.arg("dst_dns"), found=found)
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts that only this test uses."""
+    live_or_skip()
+    with hosts() as both:
+        yield both
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with run_dir() as folder:
+        yield folder
+
+
+def answers(workers: Group, worker: int) -> dict[int, tuple[list[str], dict]]:
+    """Return what a worker found about each connection of the clients, by the time of its event."""
+    found = [{arg["name"]: arg["value"] for arg in finding["args"]} for finding in workers.findings(worker)]
+    return {one["number"]: (one["names"], one["found"]) for one in found if one["names"] and one["names"][0][0] in "ab"}
+
+
+def without_rivals(found: dict[int, tuple[list[str], dict]]) -> dict[int, tuple[list[str], dict]]:
+    """Return the same with the first name of each connection alone."""
+    return {number: (names[:1], lookup) for number, (names, lookup) in found.items()}
+
+
+def connect(network: Hosts, name: str, count: int) -> subprocess.Popen[str]:
+    """Start a client that connects to so many names."""
+    return network.start_on_client(sys.executable, "-c", CONNECTS, name, str(count))
+
+
+@contextmanager
+def watched(network: Hosts, folder: Path) -> Iterator[Group]:
+    """Run probe, cache and two signature workers, each of which handles all events; wait until both report."""
+    with ExitStack() as stack:
+        stack.enter_context(started("cache", "--run-dir", folder, *SHORT))
+        wait_until((folder / "lookups.sock").exists, "the cache")
+        stack.enter_context(started("probe", "--capture", "ebpf", "--run-dir", folder))
+        wait_until((folder / "events.sock").exists, "the probe")
+        workers = stack.enter_context(group(folder, 0, signature=NAMED, cache=False))
+        for name in ("prompt", "late"):
+            workers.start("--group", name)
+
+        def report() -> bool:
+            with connect(network, "first", 1) as client:
+                client.wait(20)
+            return all(workers.count(number) for number in range(2))
+
+        wait_until(report, "the first findings")
+        yield workers
+
+
+def test_a_late_worker_has_the_answers_of_a_prompt_one(network, folder):
+    """A worker is stopped until all answers have ended: `dst_dns` and its lookups are those of a prompt worker."""
+    expected = sorted(f"{name}{number}.google.com" for name in "ab" for number in range(CONNECTIONS))
+    with watched(network, folder) as workers:
+        with frozen(workers.processes[1].pid):
+            with connect(network, "a", CONNECTIONS) as one, connect(network, "b", CONNECTIONS) as other:
+                assert [client.wait(20) for client in (one, other)] == [0, 0]
+            wait_until(lambda: len(answers(workers, 0)) == len(expected), "the findings of the prompt worker")
+            time.sleep(LATE)
+            assert not answers(workers, 1)
+        wait_until(lambda: len(answers(workers, 1)) == len(expected), "the findings of the late worker")
+        prompt, late = answers(workers, 0), answers(workers, 1)
+        with asker(lookups_address(folder)) as client:
+            cut_short = client.ask("stats")["data"]["cache"].get("rank_cut_short")
+    if cut_short:  # the machine was too busy for the order of the other names
+        prompt, late = without_rivals(prompt), without_rivals(late)
+    assert late == prompt
+    assert sorted(names[0] for names, _ in prompt.values()) == expected
+    assert any(len(found["dns_queries"]) > 1 for _, found in prompt.values())
