@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from workers import Workers
 
 _EACH = 5.0  # seconds between two samples of memory
+_MINUTE = round(60 / _EACH)  # samples
 AFTER = 10_000_000_000  # ns after the restart of the cache that are judged apart
 
 
@@ -24,6 +25,11 @@ class Course:
     def is_restart(self, stamp: int) -> bool:
         """Return whether a time lies within the seconds after the restart."""
         return 0 <= stamp - self.restarted < AFTER
+
+    def minutes(self) -> list[dict[str, int]]:
+        """Return the most memory of each worker in each minute; the last minute may be cut short."""
+        parts = [self.memory[at : at + _MINUTE] for at in range(0, len(self.memory), _MINUTE)]
+        return [{name: max(one[name] for one in part) for name in part[0]} for part in parts]
 
     def peaks(self) -> dict[str, tuple[int, int]]:
         """Return the most memory of each worker in the second and in the last third of the time."""

@@ -16,6 +16,7 @@ from measure import Measured
 from verdict import MEASURES, SEEN, TRAIL, mechanism, right
 
 _WIDTH = 150
+_SHORT = 3  # minutes of a measurement whose memory is not worth a table
 Counts = dict[str, Counter[str]]  # by group
 
 
@@ -47,8 +48,23 @@ def _show_course(course: Course, named: list[Joined]) -> None:
             first = sum(TRAIL in right(joined) for joined in judged)
             share = f"{first} of {len(judged)} ({100 * first / max(len(judged), 1):.2f} %)"
             print(f"{when} ten seconds after the restart of the cache the true name comes first in {share}")
+    _show_memory(course)
     for name, (middle, last) in course.peaks().items():
         print(f"Memory of the {name}: {middle} MiB at most in the second third of the time, {last} MiB in the last")
+
+
+def _show_memory(course: Course) -> None:
+    """Print the memory of the workers in each minute of a long measurement."""
+    minutes = course.minutes()
+    if len(minutes) < _SHORT:
+        return
+    table = Table(title="\nMemory at most, in MiB", title_justify="left", box=None, pad_edge=False)
+    table.add_column("minute", justify="right")
+    for name in minutes[0]:
+        table.add_column(name, justify="right")
+    for number, one in enumerate(minutes, 1):
+        table.add_row(str(number), *map(str, one.values()))
+    Console(width=_WIDTH).print(table)
 
 
 def as_json(all_joined: Iterable[Joined]) -> list[dict[str, Any]]:

@@ -31,6 +31,13 @@ def test_the_seconds_after_a_restart_are_judged_apart():
     assert [course.is_restart(stamp) for stamp in (99, 100, 99 + AFTER, 100 + AFTER)] == [False, True, True, False]
 
 
+def test_the_memory_of_a_minute_is_its_most():
+    """A sample is taken each five seconds, and the last minute may have fewer."""
+    course = Course([{"cache": size, "probe": 1} for size in (*range(12), 20, 10)])
+    assert course.minutes() == [{"cache": 11, "probe": 1}, {"cache": 20, "probe": 1}]
+    assert Course().minutes() == []
+
+
 def test_the_peaks_of_memory_are_those_of_two_thirds():
     """The memory of the first third, in which tables fill, is left out."""
     course = Course([{"cache": size} for size in (9, 9, 5, 6, 7, 4)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from dnstrail.bus.ipc import events_address, lookups_address, socket_path
 from live.processes import run_dir, started, wait_until
 
 _MIB = 1024  # KiB
+_USER = 61111  # of the workers
 
 
 class Workers:
@@ -18,9 +20,12 @@ class Workers:
 
     def __init__(self, folder: Path, capture: str) -> None:
         self.folder = folder
+        kept = folder.parent / "state"
+        kept.mkdir(mode=0o700)
+        os.chown(kept, _USER, _USER)
         self._commands = {
             "probe": ("probe", "--capture", capture),
-            "cache": ("cache", "--state", str(folder.parent / "state")),
+            "cache": ("cache", "--state", str(kept / "image")),
         }
         self._running: dict[str, tuple[ExitStack, subprocess.Popen[str]]] = {}
         for name in self._commands:
@@ -49,7 +54,7 @@ class Workers:
 
     def _start(self, name: str) -> None:
         stack = ExitStack()
-        words = (*self._commands[name], "--run-dir", self.folder)
+        words = (*self._commands[name], "--run-dir", self.folder, "--user", f"{_USER}:{_USER}")
         self._running[name] = stack, stack.enter_context(started(*words, DNSTRAIL_RUN_DIR=str(self.folder)))
 
 
