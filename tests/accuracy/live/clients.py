@@ -11,6 +11,10 @@ from hosts import UNPACKED, Host
 PROGRAMS = Path(__file__).with_name("programs")
 _PYTHON = UNPACKED / "venv/bin/python"
 _PHP = next((UNPACKED / "root/usr/bin").glob("php[0-9].[0-9]"), Path("php")).name  # its package makes no plain link
+_JDK = next((UNPACKED / "root/usr/lib/jvm").glob("java-[0-9]*-openjdk-*/bin"), None)  # likewise
+JAVA, JAVAC, KEYTOOL = (
+    f"/{_JDK.relative_to(UNPACKED / 'root')}/{name}" if _JDK else name for name in ("java", "javac", "keytool")
+)
 Command = Callable[[list[str], Path], list[str]]  # of the URLs, and of a folder for what the client writes
 
 
@@ -102,7 +106,7 @@ def _go(resolver: str, how: str) -> Command:
 def _java(library: str, how: str) -> Command:
     def command(urls: list[str], folder: Path) -> list[str]:
         trust = f"-Djavax.net.ssl.trustStore={folder.parent}/ca.p12"
-        return ["java", "-XX:TieredStopAtLevel=1", trust, "-cp", str(folder.parent), "Fetch", library, how, *urls]
+        return [JAVA, "-XX:TieredStopAtLevel=1", trust, "-cp", str(folder.parent), "Fetch", library, how, *urls]
 
     return command
 
@@ -149,8 +153,8 @@ CLIENTS = [
     _large("go-pure", "go", 8, _go("go", "at-once")),
     _large("go-cgo", "go", 8, _go("cgo", "at-once")),
     _large("go-in-turn", "go", 4, _go("go", "in-turn")),
-    _large("java-client", "javac", 8, _java("client", "at-once")),
-    _large("java-url", "javac", 4, _java("url", "in-turn")),
+    _large("java-client", JAVAC, 8, _java("client", "at-once")),
+    _large("java-url", JAVAC, 4, _java("url", "in-turn")),
     _large("chromium", "chromium", 6, _chromium("--enable-features=AsyncDns")),
     _large("chromium-libc", "chromium", 6, _chromium("--disable-features=AsyncDns")),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clients import PROGRAMS, Client
+from clients import JAVAC, KEYTOOL, PROGRAMS, Client
 from hosts import UNPACKED, Host
 
 _LONGEST = 300.0  # seconds
@@ -16,10 +16,10 @@ def build(clients: list[Client], host: Host, folder: Path) -> None:
     if "go" in needs:
         environment = ("env", f"GOCACHE={UNPACKED / 'go'}", "GO111MODULE=off", "CGO_ENABLED=1", "GOTOOLCHAIN=local")
         _run(host, *environment, "go", "build", "-o", folder / "fetch", PROGRAMS / "fetch.go")
-    if "javac" in needs:
-        _run(host, "javac", "-d", folder, PROGRAMS / "Fetch.java")
+    if JAVAC in needs:
+        _run(host, JAVAC, "-d", folder, PROGRAMS / "Fetch.java")
         store = ("-keystore", folder / "ca.p12", "-storepass", "changeit", "-noprompt")
-        _run(host, "keytool", "-importcert", "-file", folder / "ca.pem", "-alias", "authority", *store)
+        _run(host, KEYTOOL, "-importcert", "-file", folder / "ca.pem", "-alias", "authority", *store)
 
 
 def _run(host: Host, *words: str | Path) -> None:
