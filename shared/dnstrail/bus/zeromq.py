@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -111,6 +112,9 @@ class ZmqBus:
         return self._keep(PullerEnd(socket, self._bind(socket, *addresses)))
 
     def wait(self, *ends: Endpoint, timeout: float) -> None:
+        if not ends:
+            time.sleep(timeout)  # a poll of nothing returns at once
+            return
         poller = zmq.Poller()
         for end in map(self._ends.__getitem__, ends):
             if isinstance(end, SubscriberEnd) and end.received:
