@@ -111,10 +111,11 @@ def test_a_killed_worker_leaves_no_event_behind(run):
     """The others handle its events after its last report. They count those of its clients anew, and say so."""
     workers, paced = run
     paced.play(EVENTS // 2)
-    wait_until(lambda: workers.count(0), "a finding of the first worker")
+    while not workers.count(0):
+        paced.play(TURN)
     workers.processes[0].send_signal(signal.SIGKILL)
     paced.play(EVENTS // 2)
-    check(workers, (0, 1, 2), EVENTS)
+    check(workers, (0, 1, 2), paced.played)
 
 
 def test_a_worker_joins_and_no_event_is_missed(run):

@@ -45,7 +45,7 @@ from dnstrail_signatures.worker_losses import all_losses
 
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
-_GATHER = 0.02  # seconds for which messages gather: to wake up for each of them costs more than to handle them
+_GATHER = 0.05  # seconds for which messages gather: to wake up for each of them costs more than to handle them
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 
 
