@@ -28,7 +28,8 @@ class TimeBudget:
     """The processor time of each signature and event.
 
     `processor` is the processor time of this thread (default: `ProcessorClock`): neither waiting for a lookup nor
-    another process counts. The time that a signature spends in `report`, where other signatures handle its finding, is not its own.
+    another process counts. The time that a signature spends in `report`, where other signatures handle its finding, is
+    not its own.
     """
 
     def __init__(
