@@ -22,6 +22,19 @@ def test_the_kernel_is_asked_once_in_a_while():
     assert not looks
 
 
+def test_the_clock_never_steps_back():
+    """It was ahead of the processor time when the thread waited: it stands still until this has caught up."""
+    looks, now = [5.0, 5.0002], [100.0]
+    clock = ProcessorClock(lambda: looks.pop(0), lambda: now[0])
+    clock()
+    now[0] += 0.9 * LOOK_EVERY
+    ahead = clock()
+    now[0] += LOOK_EVERY
+    assert clock() == ahead
+    now[0] += 0.9 * LOOK_EVERY
+    assert clock() > ahead
+
+
 def test_a_signature_that_waits_does_not_exceed_its_budget():
     """The time of a sleep is no processor time; that of a loop is."""
     budget = TimeBudget()

@@ -23,13 +23,14 @@ class ProcessorClock:
     ) -> None:
         self._processor = processor
         self._monotonic = monotonic
-        self._due = float("-inf")
+        self._due = self._last = float("-inf")
         self._ahead = 0.0
 
     def __call__(self) -> float:
-        """Return the processor time in seconds. It steps back where the thread has waited since the last look."""
+        """Return the processor time in seconds. It never steps back: after a wait it stands still for a moment."""
         now = self._monotonic()
         if now >= self._due:
             self._ahead = self._processor() - now
             self._due = now + LOOK_EVERY
-        return now + self._ahead
+        self._last = max(self._last, now + self._ahead)
+        return self._last

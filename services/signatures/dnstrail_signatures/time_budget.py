@@ -69,7 +69,7 @@ class TimeBudget:
         """Charge a measurement to a signature, and begin the next one with the same look at the clock."""
         now = self._processor()
         spent = now - begun.at
-        own = max(spent - self._elsewhere, 0.0)
+        own = spent - self._elsewhere
         self._elsewhere = 0.0
         self.spent[signature] = self.spent.get(signature, 0.0) + own
         if own > self._seconds:
