@@ -19,6 +19,7 @@ from dnstrail.testing import FakeDns
 from dnstrail_signatures.builtin.watched_name import WatchedName, read_watch_list
 from dnstrail_signatures.engine import Engine
 from dnstrail_signatures.load import find, load
+from dnstrail_signatures.processor_clock import ProcessorClock
 from dnstrail_signatures.signature_settings import is_on
 
 EVENTS, NAMES, LOOKUPS = 24_000, 1_000_000, 100_000
@@ -54,9 +55,9 @@ def _cost(classes: Iterable[type[Signature]], captured: list[Captured]) -> float
 
 
 def _cost_of_clock() -> float:
-    began = time.thread_time()
+    clock, began = ProcessorClock(), time.thread_time()
     for _ in range(LOOKUPS):
-        time.thread_time()
+        clock()
     return (time.thread_time() - began) / LOOKUPS * 1e6
 
 

@@ -23,7 +23,7 @@ from dnstrail_signatures.load import find, load
 from dnstrail_signatures.signature_settings import is_on
 
 _HOUR = 3600.0
-_AT_ONCE = ("learn", "warm_up")
+_AT_ONCE = ("learn", "stable", "warm_up")
 
 
 def built_in() -> list[type[Signature]]:

@@ -195,6 +195,17 @@ def test_a_finding_reports_since_when_its_actor_is_owned(me, cache):
     assert me.since("s", 0, moved) is None
 
 
+def test_a_worker_that_joined_reports_the_beginning_of_its_share(me, cache):
+    """`since` is the end of the turn before the first one that the worker handles, not the time of its decision."""
+    me.receive("s", 100, NOW)
+    step(me, cache, members(), NOW)
+    me.handle(turn(150, now=1000))
+    step(me, cache, members(), NOW + RENEWAL)
+    assert me.since("s", 251, "actor") is None
+    me.handle(turn(250, now=3000))
+    assert me.since("s", 251, "actor") == 3000
+
+
 def test_the_starts_are_bounded(me, cache):
     """The newest starts are followed."""
     for number in range(2 * MAX_STARTS):

@@ -26,8 +26,9 @@ _TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
 class _Start:
     """A start of a probe: when its first message arrived, and what was received of it.
 
-    `first` is the turn from which this worker handles its share. A start is settled once a reply of the cache stated
-    the members at its beginning, `expected`. They count as handling it until they report otherwise, or for EXPIRY.
+    `first` is the turn from which this worker handles its share, and `since` the wall time (ns) of its beginning. A
+    start is settled once a reply of the cache stated the members at its beginning, `expected`. They count as handling
+    it until they report otherwise, or for EXPIRY.
     """
 
     seen: float
@@ -36,6 +37,13 @@ class _Start:
     settled: bool = False
     expected: frozenset[str] = frozenset()
     turn: Turn | None = None
+    since: int | None = None
+
+    def handle(self, turn: Turn) -> None:
+        """Note a turn whose events were all handled."""
+        self.turn = turn
+        if self.since is None and self.first is not None and turn.turn >= self.first - 1:
+            self.since = _wall_time(turn)
 
     @property
     def last(self) -> int:
@@ -99,7 +107,7 @@ class Membership:
     def handle(self, turn: Turn) -> None:
         """Note a turn whose events were all handled."""
         if turn.start in self._starts:
-            self._starts[turn.start].turn = turn
+            self._starts[turn.start].handle(turn)
 
     def step(self, now: float, work: Callable[[], Work]) -> Owners | None:
         """Read the reply of the cache, and renew the membership when it is time; return the owners before a change."""
@@ -126,7 +134,8 @@ class Membership:
             if not owners.share(start, turn).owns(actor):
                 break
             found = times.get(start, found)
-        return found
+        begun = self._starts[start].since if start in self._starts else None
+        return None if found is None or begun is None else max(found, begun)
 
     def leave(self) -> None:
         """End the membership at once, so that others need not wait for its expiry."""
@@ -204,7 +213,7 @@ class Membership:
         if spans == before.spans:
             return None
         self.owners = Owners(self.worker, spans)
-        times = {name: start.turn.now + start.turn.difference for name, start in self._starts.items() if start.turn}
+        times = {name: _wall_time(start.turn) for name, start in self._starts.items() if start.turn}
         self._began.append((self.owners, times))
         return before
 
@@ -243,6 +252,11 @@ def _last_of(member: Member, progress: Progress, earliest: int | None) -> int | 
 
 def _living(members: dict[str, Member]) -> set[str]:
     return {name for name, member in members.items() if not member.left}
+
+
+def _wall_time(turn: Turn) -> int:
+    """Return the wall time of the end of a turn, in ns."""
+    return turn.now + turn.difference
 
 
 def _published(turn: Turn | None) -> int:

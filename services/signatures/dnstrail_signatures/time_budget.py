@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import NamedTuple
 
+import msgspec
 import structlog
+
+from dnstrail_signatures.processor_clock import ProcessorClock
 
 BUDGET = 0.05  # seconds of processor time that a signature may take for one event
 OFFENCES = 10  # events over the budget within WINDOW that mute a signature
@@ -15,7 +17,7 @@ WINDOW = 60.0  # seconds
 MUTED_FOR = 60.0  # seconds; not for good, so that costly messages of a stranger do not end a detection
 
 
-class Begun(NamedTuple):
+class Begun(msgspec.Struct, frozen=True, gc=False):
     """A measurement that has begun: its time, and the time that was spent elsewhere before it."""
 
     at: float
@@ -25,21 +27,22 @@ class Begun(NamedTuple):
 class TimeBudget:
     """The processor time of each signature and event.
 
-    `processor` is the processor time of this thread: neither waiting for a lookup nor another process counts. The time
-    that a signature spends in `report`, where other signatures handle its finding, is not its own.
+    `processor` is the processor time of this thread (default: `ProcessorClock`): neither waiting for a lookup nor
+    another process counts. The time that a signature spends in `report`, where other signatures handle its finding, is
+    not its own.
     """
 
     def __init__(
         self,
         seconds: float = BUDGET,
-        processor: Callable[[], float] = time.thread_time,
+        processor: Callable[[], float] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.exceeded: Counter[str] = Counter()  # events over the budget, by signature id
         self.missed: Counter[str] = Counter()  # events that a muted signature did not receive, by signature id
         self.spent: dict[str, float] = {}  # seconds of processor time, by signature id
         self._seconds = seconds
-        self._processor = processor
+        self._processor = processor or ProcessorClock()
         self._monotonic = monotonic
         self._elsewhere = 0.0
         self._offences: dict[str, deque[float]] = {}

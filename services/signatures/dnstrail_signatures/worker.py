@@ -46,6 +46,7 @@ from dnstrail_signatures.worker_losses import all_losses
 
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
+_GATHER = 0.05  # seconds for which messages gather: to wake up for each of them costs more than to handle them
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 
 
@@ -111,6 +112,7 @@ def run(
             worker.on_message(*message, time.monotonic())
         worker.take_conflicts()
         worker.on_idle(time.monotonic())
+        bus.wait(timeout=_GATHER)
     worker.close()
     engine = worker.engine
     log.info(

@@ -20,6 +20,7 @@ from dnstrail.bus.unread_replies import UnreadReplies
 
 _REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
+_TAKEN_AT_ONCE = 16  # messages from memory between two looks at the socket: a look costs as much as a message
 
 
 class Bound:
@@ -111,15 +112,19 @@ class SubscriberEnd(End):
     def __init__(self, connect: Callable[[Iterable[str]], zmq.Socket[bytes]], topics: Iterable[str]) -> None:
         self._connect = connect
         self._topics = [*topics]
+        self._taken = 0  # messages since the last look at the socket
         self.received = ReceivedMessages()
         super().__init__(connect(self._topics))
 
     def receive(self) -> tuple[str, bytes] | None:
-        self.fill()
+        if not self.received or self._taken >= _TAKEN_AT_ONCE:
+            self.fill()
+        self._taken += 1
         message = self.received.take()
         return None if message is None else (message[0].decode(errors="replace"), message[1])
 
     def fill(self) -> None:
+        self._taken = 0
         while self.received.has_room and (frames := self.receive_frames()) is not None:
             self.received.add(frames[0], frames[-1])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -114,6 +115,9 @@ class ZmqBus:
         for end in self._ends.values():
             if isinstance(end, PusherEnd):
                 end.repeat()
+        if not ends:
+            time.sleep(timeout)  # a poll of nothing returns at once
+            return
         poller = zmq.Poller()
         for end in map(self._ends.__getitem__, ends):
             if isinstance(end, SubscriberEnd) and end.received:

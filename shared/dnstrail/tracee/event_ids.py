@@ -42,6 +42,7 @@ BUILTIN_IDS = MappingProxyType(
         "DNS_FIRST_DOMAIN": 6013,
         "CONNECTION_WITHOUT_DNS": 6014,
         "STALE_ADDRESS": 6015,
+        "DNS_NEW_ANSWER": 6016,
     }
 )
 FIRST_OTHER = 6100  # the ids before it are left to signatures that ship with dnstrail

@@ -340,6 +340,28 @@ def test_waiting_ends_with_the_first_message(bus, address):
         assert server.receive().body == b"x"
 
 
+def test_waiting_for_no_end_takes_its_time(bus):
+    """Without an end nothing can arrive: the wait ends with its time, and a loop around it does not spin."""
+    began = time.monotonic()
+    bus.wait(timeout=0.05)
+    assert time.monotonic() - began >= 0.05
+
+
+def test_messages_are_taken_into_memory_while_others_are_handled(bus, address):
+    """A subscriber that handles what it has taken looks at its socket again before it has handled all of it."""
+    publisher, subscriber = bus.publisher(address, lossless=True), bus.subscriber([address], ["a"])
+    subscribed(publisher, "a")
+    for _ in range(40):
+        publisher.publish("a", b"x")
+    wait_until(lambda: subscriber.fill() or len(subscriber.received) == 40, "all messages in memory")
+    for _ in range(20):
+        publisher.publish("a", b"x")
+    wait_until(lambda: subscriber.socket.poll(0), "another message")
+    for _ in range(30):
+        subscriber.receive()
+    assert len(subscriber.received) > 10
+
+
 def test_waiting_ends_at_once_while_a_subscriber_holds_a_message(bus, address):
     """A message that a subscriber has taken from its socket, with one before it, needs no further arrival."""
     publisher, subscriber = bus.publisher(address, lossless=True), bus.subscriber([address], ["a"])

@@ -12,6 +12,7 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.testing import dns_query, dns_response
 from dnstrail_signatures.builtin.dns_first_domain import DnsFirstDomain
 from dnstrail_signatures.builtin.dns_foreign_resolver import DnsForeignResolver
+from dnstrail_signatures.builtin.dns_new_answer import DnsNewAnswer
 from dnstrail_signatures.builtin.dns_new_domain import DnsNewDomain
 from dnstrail_signatures.builtin.dns_reverse_sweep import DnsReverseSweep
 
@@ -91,6 +92,82 @@ def test_the_domains_are_bounded():
     for place in range(10):
         run.event(answered(f"a{place}.com", "192.0.2.1"))
     assert run.signature.evicted == 7
+
+
+OLD = "93.184.1.1"
+
+
+def moved(*, name="www.shop.com", at=7 * DAY, to="151.101.1.1"):
+    return answered(name, to, at=at)
+
+
+def test_an_old_name_with_an_address_in_another_network_is_reported_once():
+    """Seven days without a new network make a name old; a further address of a network is none."""
+    events = [answered("www.shop.com", OLD), answered("www.shop.com", "93.184.9.9", at=3 * DAY), moved(), moved()]
+    assert findings(DnsNewAnswer, events) == [
+        {"name": "www.shop.com", "before": ["93.184.0.0/16"], "now": ["151.101.0.0/16"]}
+    ]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [moved()],
+        [answered("www.shop.com", OLD), moved(at=DAY)],
+        [answered("www.shop.com", OLD), moved(to="10.0.0.1")],
+        [answered("www.shop.com", *(f"{net}.1.1.1" for net in (11, 12, 13, 14))), moved()],
+        [answered("www.shop.com", OLD), dns_response("www.shop.com", process=CURL, at=7 * DAY)],
+        [answered("www.shop.com", OLD), dns_response("www.shop.com AAAA", "www.shop.com 60 AAAA 2a00::1", at=7 * DAY)],
+    ],
+    ids=["a new name", "a young name", "an inner address", "a name that always changes", "no answer", "another type"],
+)
+def test_other_answers_are_no_news(events):
+    """A name without a past, and one whose answers change all the time, are not reported."""
+    assert findings(DnsNewAnswer, events) == []
+
+
+def alias(target, address, at=0.0):
+    return dns_response("www.shop.com", f"www.shop.com 60 CNAME {target}.", f"{target} 60 A {address}", at=at)
+
+
+def test_an_old_name_with_another_alias_is_reported():
+    """Behind an alias of a provider, the addresses are its own business; another provider is news."""
+    events = [
+        alias("a.cdn.net", OLD),
+        alias("b.cdn.net", "151.101.1.1", at=7 * DAY),
+        alias("a.other.net", OLD, at=8 * DAY),
+    ]
+    assert findings(DnsNewAnswer, events) == [{"name": "www.shop.com", "before": ["cdn.net"], "now": ["other.net"]}]
+
+
+def test_old_names_outlive_a_run_in_their_file(tmp_path):
+    """A second run with the file knows the places of the first, and since when they are the same."""
+    file = str(tmp_path / "names.json")
+    first = started(DnsNewAnswer, file=file)
+    first.event(answered("www.shop.com", OLD))
+    first.close()
+    assert findings(DnsNewAnswer, [moved(at=DAY)], file=file) == []
+    assert len(findings(DnsNewAnswer, [moved()], file=file)) == 1
+
+
+@pytest.mark.parametrize("text", ["{", '["a.com",1,"x",[]]', "\xff"])
+def test_a_file_of_names_that_cannot_be_read_is_refused(tmp_path, text):
+    """The error names the file."""
+    file = tmp_path / "names.json"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SettingsError, match=str(file)):
+        started(DnsNewAnswer, file=str(file))
+
+
+def test_the_old_names_are_bounded(tmp_path):
+    """Beyond the bound of names, the one that was used longest ago is evicted and counted, also from a file."""
+    file = str(tmp_path / "names.json")
+    run = started(DnsNewAnswer, names=3, file=file)
+    for place in range(10):
+        run.event(answered(f"a{place}.com", OLD))
+    assert run.signature.evicted == 7
+    run.close()
+    assert started(DnsNewAnswer, names=2, file=file).signature.evicted == 1
 
 
 def test_a_program_that_asks_a_new_domain_is_reported():

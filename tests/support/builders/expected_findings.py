@@ -28,4 +28,5 @@ MISSED: Final = {  # what no signature can see there, and why
 EXPLAINED: Final = {  # findings on ordinary captures: (event, capture): the reason
     ("DNS_REVERSE_SWEEP", "tracee-dnsperf.pcap"): "a load test: 1,854 reverse names in 20 s",
 }
-INFORMATION: Final = ("CONNECTION_WITHOUT_DNS", "DNS_NEW_DOMAIN")  # off, and counted here without their time to learn
+# Off, and counted here without their time to learn:
+INFORMATION: Final = ("CONNECTION_WITHOUT_DNS", "DNS_NEW_ANSWER", "DNS_NEW_DOMAIN")

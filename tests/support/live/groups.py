@@ -44,14 +44,14 @@ def answers() -> tuple[bytes, ...]:
     return tuple(payload for payload in payloads if decode(payload).answers)
 
 
-def events(first: int, count: int) -> list[Captured]:
-    """Return events of answers to 300 clients; each has a number, in the place of its processor."""
-    payloads = answers()
+def events(first: int, count: int, clients: int = CLIENTS, now: int | None = None) -> list[Captured]:
+    """Return events of answers to some clients, from a time on; each has a number, in the place of its processor."""
+    payloads, since = answers(), first * 1000 if now is None else now
     return [
         Captured(
-            number * 1000,
+            since + (number - first) * 1000,
             payloads[number % len(payloads)],
-            Flow(b"\x08" * 4, 53, bytes((10, 0, *divmod(number % CLIENTS, 256))), 40000),
+            Flow(b"\x08" * 4, 53, bytes((10, 0, *divmod(number % clients, 256))), 40000),
             processor=number,
         )
         for number in range(first, first + count)

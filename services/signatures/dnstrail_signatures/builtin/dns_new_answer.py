@@ -1,0 +1,144 @@
+"""A new answer for an old name: after a long time in the same places, a name leads elsewhere.
+
+Sees: a name that moves to another network (/16 of IPv4, /32 of IPv6) or to an alias below another registered domain, as
+after a hijack of its zone, a takeover of a forgotten alias, or forged answers.
+Cannot see: a move within a network or a provider, names without public addresses, and names that another worker of the
+group saw before (run it with `--group none`).
+False positives: a change of the provider, and of the addresses of a provider that no alias names.
+MITRE: T1584.001.
+Settings: `enabled`, since it is off; a name is old once it had no new place for `stable` seconds; a name with `places`
+places is left out, since it changes them all the time; names and places are read from `file` at the start, and written
+there at the end; `names` bounds the state.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from dnstrail.dns.rdata import AAAA, CNAME, A
+from dnstrail.errors import SettingsError
+from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.inner_address import is_public
+from dnstrail_signatures.detection.messages import addresses_of, response_of
+from dnstrail_signatures.detection.registered_domain import registered_domain
+from dnstrail_signatures.detection.state import StatefulSignature
+
+_SECOND: Final = 1_000_000_000
+_PREFIX: Final = {4: 16, 6: 32}  # bits, about those that one provider has, by version of IP
+
+
+class DnsNewAnswerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The time after which a name is old, and the file that outlives a run."""
+
+    enabled: bool = False
+    stable: float = 604800.0
+    places: int = 4
+    file: str = ""
+    names: int = 100_000
+
+
+class Known(msgspec.Struct, frozen=True, array_like=True):
+    """The places of a name and type, and the time of the last new one."""
+
+    name: str
+    type: int
+    changed: int
+    places: tuple[str, ...]
+
+
+class DnsNewAnswer(StatefulSignature):
+    """Reports the first answer that leads an old name to a new place."""
+
+    metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
+        id="DNSTRAIL-16",
+        version="1",
+        name="New answer for an old name",
+        event_name="DNS_NEW_ANSWER",
+        description="A name leads to another network or alias after a long time without a change.",
+        tags=("dns",),
+        properties={
+            "Severity": 1,
+            "Category": "resource-development",
+            "Technique": "Domains",
+            "id": "attack-pattern--f9cc4d06-775f-4ee1-b401-4e2cc0da30ba",
+            "external_id": "T1584.001",
+        },
+    )
+    selected_events: ClassVar[tuple[EventSelector, ...]] = (EventSelector(name=NET_PACKET_DNS),)
+    settings: ClassVar[DnsNewAnswerSettings] = DnsNewAnswerSettings()
+
+    def init(self, ctx: SignatureContext) -> None:
+        """Read the names of an earlier run.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        super().init(ctx)
+        self._file = Path(self.settings.file) if self.settings.file else None
+        self._nanoseconds = round(self.settings.stable * _SECOND)
+        self._known: BoundedTable[tuple[str, int], Known] = BoundedTable(self.settings.names)
+        for known in self._read():
+            self._note(known)
+
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the names and their places."""
+        return (self._known,)
+
+    def on_event(self, event: Event) -> None:
+        """Compare the places of an answer with those of earlier answers."""
+        question = response_of(event)
+        if question is None or question.type not in (A, AAAA) or not event.answers:
+            return
+        places = _places(event, question.name)
+        if not places:
+            return
+        known = self._known.get((question.name, question.type))
+        before = known.places if known else ()
+        new = tuple(place for place in places if place not in before)
+        if not new:
+            return
+        if known and event.timestamp - known.changed >= self._nanoseconds and len(before) < self.settings.places:
+            self.report(event, name=question.name, before=[*before], now=[*new])
+        self._note(Known(question.name, question.type, event.timestamp, (*before, *new)))
+
+    def close(self) -> None:
+        """Write the names for the next run."""
+        if self._file is None:
+            return
+        lines = (msgspec.json.encode(self._known.get(key)) + b"\n" for key in [*self._known])
+        new = self._file.with_name(f"{self._file.name}.new")
+        new.write_bytes(b"".join(lines))
+        new.replace(self._file)
+
+    def _note(self, known: Known) -> None:
+        places = known.places[: self.settings.places]
+        self._known.put((known.name, known.type), msgspec.structs.replace(known, places=places))
+
+    def _read(self) -> list[Known]:
+        if self._file is None or not self._file.exists():
+            return []
+        try:
+            return msgspec.json.Decoder(Known).decode_lines(self._file.read_bytes())
+        except (OSError, msgspec.MsgspecError) as error:
+            raise SettingsError(f"known names {self._file}: {error}") from error
+
+
+def _places(event: Event, name: str) -> tuple[str, ...]:
+    """Return where an answer leads: the registered domain of a foreign alias, else the networks of its addresses."""
+    aliases = [str(record.target) for record in event.answers if record.type == CNAME]
+    provider = registered_domain(aliases[-1]) if aliases else ""
+    if provider and provider != registered_domain(name):
+        return (provider,)
+    return tuple(dict.fromkeys(_network(address) for address in addresses_of(event) if is_public(address)))
+
+
+@lru_cache(maxsize=16384)
+def _network(address: str) -> str:
+    return str(ip_network((address, _PREFIX[ip_address(address).version]), strict=False))
