@@ -7,7 +7,7 @@ DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
 ARGS ?=
 
-.PHONY: help run demo test test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz soak faults packages clean
+.PHONY: help run demo test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -27,6 +27,10 @@ test: $(VENV)/.dev ## run the tests (ARGS="..." for pytest); as root also on the
 	@deploy/setup-accuracy.sh $(VENV)
 	@deploy/setup-prometheus.sh
 	@tests/run.sh $(BIN)/python $(ARGS)
+
+test-long: $(VENV)/.dev ## run the tests of whole pipelines that take long, as root
+	@deploy/setup-live.sh --tests
+	$(BIN)/python -m pytest tests/long $(ARGS)
 
 test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and the reference model, on code compiled by mypyc
 	@deploy/setup-compiler.sh $(VENV)

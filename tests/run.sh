@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run all tests in three parts at once: most of the time they wait. The parts print one after the other.
-# With arguments run only pytest with them: tests/run.sh PYTHON [ARGUMENT...].
+# The tests of tests/long are left to `make test-long`. With arguments run only pytest with them: tests/run.sh PYTHON [ARGUMENT...].
 set -u
 python=$1
 shift
@@ -18,7 +18,7 @@ of_commands=$!
 trap 'kill $of_modules $of_commands; rm -r "$logs"' INT TERM
 
 # shellcheck disable=SC2046,SC2086 # a list of options
-"$python" -m pytest tests $(printf -- '--ignore=%s ' $modules $commands)
+"$python" -m pytest tests $(printf -- '--ignore=%s ' tests/long $modules $commands)
 failed=$?
 wait $of_commands || failed=1
 wait $of_modules || failed=1
