@@ -112,7 +112,8 @@ def run(
             worker.on_message(*message, time.monotonic())
         worker.take_conflicts()
         worker.on_idle(time.monotonic())
-        bus.wait(timeout=_GATHER)
+        if not worker.waits:
+            bus.wait(timeout=_GATHER)
     worker.close()
     engine = worker.engine
     log.info(
