@@ -151,10 +151,10 @@ class NaiveModel:
         answers = [one for one in self.ever if one not in self._evicted or at is not None]
         until = instant if at is not None else None
         exact = Live([one for one in answers if until is None or one.noted <= until], instant, self._grace)
-        rough = Live(folded(answers, until), instant, self._grace)
+        rough = [Live(folded(answers, until, backwards=either), instant, self._grace) for either in (False, True)]
         late = {one for many in by_record(answers).values() if has_late_sum(many) for one in many}
         met = any(one in late for life in walked(exact, node) for one in life.answers)
-        return met or answer(exact, node) != answer(rough, node)
+        return met or any(answer(exact, node) != answer(one, node) for one in rough)
 
     def roots_of(self, key: str, *, at: int | None = None, now: int | None = None) -> list[str]:
         """Return the questions whose answers a lookup of this key may be found by, the right one first."""

@@ -51,24 +51,26 @@ def by_record(answers: Iterable[Answer]) -> dict[Record, list[Answer]]:
     return records
 
 
-def folded(answers: Iterable[Answer], at: int | None = None) -> list[Answer]:
+def folded(answers: Iterable[Answer], at: int | None = None, *, backwards: bool = False) -> list[Answer]:
     """Return the answers noted until `at`, with the older sightings of each record as one answer: their sum.
 
-    Sightings of a sum that is not over at `at` stay as they are.
+    Sightings of a sum that is not over at `at` stay as they are. `backwards` reverses the relations of each sum: their
+    order within a sum is not exact.
     """
     kept = []
     for sightings in by_record(answers).values():
         older, newest = sightings[:-ONE_BY_ONE], sightings[-ONE_BY_ONE:]
         if older and (at is None or all(one.noted <= at for one in older)):
-            older = [summed(older)]
+            older = [summed(older, backwards=backwards)]
         kept += [one for one in (*older, *newest) if at is None or one.noted <= at]
     return kept
 
 
-def summed(sightings: list[Answer]) -> Answer:
+def summed(sightings: list[Answer], *, backwards: bool = False) -> Answer:
     """Return the sum of sightings of one record as one answer: the last time, and the latest end of each relation."""
     last = sightings[-1]
-    ends = {relation: max(one.ends[relation] for one in sightings) for relation in last.ends}
+    relations = reversed(last.ends) if backwards else last.ends
+    ends = {relation: max(one.ends[relation] for one in sightings) for relation in relations}
     time, noted = max(one.time for one in sightings), max(one.noted for one in sightings)
     return Answer(last.number, last.root, time, noted, last.doubted, ends)
 
