@@ -19,7 +19,7 @@ from internet import Site, draw_sites
 from jobs import Job, draw_jobs
 from join import Joined, join
 from live.processes import wait_until
-from observer import observing
+from observer import End, observing
 from resolvers import RESOLVERS
 from servers import PORTS, servers
 from steady import steady_jobs
@@ -34,9 +34,13 @@ class MissingError(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """The connections of one measurement. `left_out` names what could not run; `losses` are dnstrail's."""
+    """The connections of one measurement. `left_out` names what could not run; `losses` are dnstrail's.
+
+    `said` has the first name of a connection once its client has said one, where dnstrail reads server names.
+    """
 
     joined: list[Joined]
+    said: dict[End, str]
     killed: int
     losses: dict[str, Any]
     course: Course
@@ -77,11 +81,11 @@ def _jobs(given: argparse.Namespace, clients: list[Client], sites: list[Site], h
 
 def _run(
     jobs: list[Job], hosts: list[Host], folder: Path, given: argparse.Namespace
-) -> tuple[list[Joined], int, dict[str, Any], Course]:
+) -> tuple[list[Joined], dict[End, str], int, dict[str, Any], Course]:
     at_once = given.clients_at_once if given.minutes else AT_ONCE
     restart = 15 * given.minutes if given.restart_cache else 0.0  # a quarter of the time, in seconds
     with (
-        workers(given.capture) as running,
+        workers(given.capture, server_names=given.server_names) as running,
         observing(PORTS, running.folder) as observer,
         watching(hosts) as wire,
         following(running, restart) as course,
@@ -89,7 +93,8 @@ def _run(
         killed = run_jobs(jobs, hosts, folder, at_once=at_once, longest=LONGEST + 60 * given.minutes)
         last = max((connection.opened for connection in wire.connections), default=0)
         wait_until(lambda: observer.reached > last, "the events of all connections")
-        return join(wire.connections, observer.observed, jobs, hosts), killed, observer.losses(), course
+        joined = join(wire.connections, observer.observed, jobs, hosts)
+        return joined, observer.said, killed, observer.losses(), course
 
 
 @contextmanager

@@ -12,10 +12,11 @@ from typing import Any
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.captured import Flow
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import DST_DNS, ConnectionEnricher
 from dnstrail.errors import DataNotFound, Unavailable
-from dnstrail.events import NET_TCP_CONNECT, Event
+from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT, Event
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.turn_follower import TurnFollower
@@ -23,6 +24,7 @@ from live.processes import wait_until
 
 _KEPT = ("dns_root", "scope", "state", "first_seen", "last_seen", "reasons")  # of each trail
 Trails = list[dict[str, Any]]
+End = tuple[str, int, str, int]  # a connection: its source and destination, each an address and a port
 _PATIENCE = 20.0  # seconds for a lookup on a busy machine
 
 
@@ -46,18 +48,22 @@ class Observed:
 
 
 class Observer:
-    """A subscriber that asks about each connection to these ports as soon as it receives the event."""
+    """A subscriber that asks about each connection to these ports as soon as it receives the event.
+
+    It asks again when the client has said a server name: `said` has the first name that `trail` then reports.
+    """
 
     def __init__(self, folder: Path, ports: tuple[int, ...]) -> None:
         self.observed: list[Observed] = []
+        self.said: dict[End, str] = {}
         self.reached = 0  # the wall time up to which all events were received, in ns
         self._ports = ports
         self._bus = ZmqBus()
         self._dns = DnsDataSource(lookups_address(folder), timeout=_PATIENCE, bus=self._bus)
         self._names = ConnectionEnricher(self._dns)
-        self._subscriber = self._bus.subscriber([events_address(folder)], (NET_TCP_CONNECT, TURN))
+        self._subscriber = self._bus.subscriber([events_address(folder)], (NET_TCP_CONNECT, NET_SERVER_NAME, TURN))
         self._listener = Listener(self._subscriber)
-        self._turns = TurnFollower((NET_TCP_CONNECT,))
+        self._turns = TurnFollower((NET_TCP_CONNECT, NET_SERVER_NAME))
 
     def run(self, stop: threading.Event) -> None:
         """Handle events until the stop signal is set."""
@@ -91,15 +97,26 @@ class Observer:
             self._turns.turn(turn)
             self._listener.turn(turn)
             self.reached = turn.now + turn.difference
-        elif topic == NET_TCP_CONNECT:  # and no longer topic that begins with it
+        elif topic in (NET_TCP_CONNECT, NET_SERVER_NAME):  # and no longer topic that begins with them
             self._batch(topic, decode(body, Batch))
 
     def _batch(self, topic: str, batch: Batch) -> None:
         self._turns.batch(topic, batch)
         mark, difference = (batch.start, batch.turn), self._turns.difference(batch.start)
         events = [Event(topic, captured, mark, batch.host, difference=difference) for captured in batch.events]
+        if topic == NET_SERVER_NAME:
+            self._ask_again(events)
+            return
         for event in self._names.fill([event for event in events if event.arg("dst_port") in self._ports]):
             self.observed.append(self._answers(event))
+
+    def _ask_again(self, events: list[Event]) -> None:
+        for event in events:
+            flow = event.captured.flow
+            if flow is not None and flow.destination_port in self._ports:
+                end = flow.source_text, flow.source_port, flow.destination_text, flow.destination_port
+                first = self._trails(event, flow)[:1]
+                self.said[end] = first[0]["dns_root"] if first else ""
 
     def _answers(self, event: Event) -> Observed:
         process = event.process
@@ -112,22 +129,24 @@ class Observer:
             str(event.arg("dst")),
             event.arg("dst_port"),
             event.args[DST_DNS],
-            self._trails(event),
+            self._trails(event, event.captured.flow),
             time.time_ns() - event.timestamp,
         )
 
-    def _trails(self, event: Event) -> Trails:
+    def _trails(self, event: Event, flow: Flow | None) -> Trails:
         """Return the trails of the event's connection, as of the event."""
+        if flow is None:
+            return []
         asked = {
             "event": event.time,
             "process": event.process_id or None,
             "container": event.container_id or None,
-            "client": event.arg("src") or None,
-            "port": event.arg("dst_port"),
-            "source_port": event.arg("src_port") or None,
+            "client": flow.source_text or None,
+            "port": flow.destination_port,
+            "source_port": flow.source_port or None,
         }
         try:
-            found = self._dns.client.ask("trail", after=[event.mark], key=event.arg("dst"), **asked)
+            found = self._dns.client.ask("trail", after=[event.mark], key=flow.destination_text, **asked)
         except (DataNotFound, Unavailable):
             return []
         return [{name: trail[name] for name in _KEPT} for trail in found["trails"]]

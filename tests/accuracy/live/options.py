@@ -33,6 +33,7 @@ def read_options() -> argparse.Namespace:
     add("--minutes", type=float, default=0.0, help="run steady clients for so long, instead of CLIENTS")
     add("--clients-at-once", type=int, default=200, metavar="COUNT", help="steady clients (default: 200)")
     add("--restart-cache", action="store_true", help="restart the cache after a quarter of the minutes")
+    add("--server-names", action="store_true", help="let dnstrail read server names, and ask again with each of them")
     add("--json", type=Path, metavar="FILE", help="write each connection with the answers about it")
     return parser.parse_args()
 

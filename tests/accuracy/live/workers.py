@@ -18,13 +18,13 @@ _USER = 61111  # of the workers
 class Workers:
     """The probe and the cache, of which the cache can be restarted. It goes on from its file of state."""
 
-    def __init__(self, folder: Path, capture: str) -> None:
+    def __init__(self, folder: Path, capture: str, *, server_names: bool) -> None:
         self.folder = folder
         kept = folder.parent / "state"
         kept.mkdir(mode=0o700)
         os.chown(kept, _USER, _USER)
         self._commands = {
-            "probe": ("probe", "--capture", capture),
+            "probe": ("probe", "--capture", capture, *(("--evidence", "sni") if server_names else ())),
             "cache": ("cache", "--state", str(kept / "image")),
         }
         self._running: dict[str, tuple[ExitStack, subprocess.Popen[str]]] = {}
@@ -59,11 +59,11 @@ class Workers:
 
 
 @contextmanager
-def workers(capture: str) -> Iterator[Workers]:
+def workers(capture: str, *, server_names: bool) -> Iterator[Workers]:
     """Run the workers; none may end by itself."""
     with run_dir() as above:
         above.chmod(0o755)
-        found = Workers(above / "run", capture)
+        found = Workers(above / "run", capture, server_names=server_names)
         try:
             yield found
             assert found.running, "a worker of dnstrail has ended"
