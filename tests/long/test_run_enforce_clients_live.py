@@ -9,9 +9,10 @@ import pytest
 
 from live.attempts import allowed_address, allowed_name, other_address, other_name
 from live.enforced import client_folder, enforced
-from live.listed_network import RESOLVER, ListedNetwork, listed_network, serving
+from live.listed_network import RESOLVER, ListedNetwork, listed_network
 from live.namespaces import live_or_skip
 from live.processes import run_dir
+from live.server_process import serving
 from live.web_site import APT, APT_FOLDERS, make_site
 
 pytestmark = pytest.mark.timeout(180)

@@ -8,14 +8,14 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from live.namespaces import CLIENT, SERVER, Hosts, hosts, live_or_skip
-from live.processes import run_dir, wait_until
+from live.processes import run_dir
 from live.run_commands import RUN, within
+from live.server_process import serving
 from live.web_site import APT, APT_FOLDERS, make_site
 
 pytestmark = pytest.mark.timeout(180)
@@ -62,22 +62,6 @@ def network() -> Iterator[Hosts]:
         yield both
 
 
-@contextmanager
-def serving(network: Hosts, folder: Path) -> Iterator[Path]:
-    """Serve a page, a git repository and a mirror; yield the file of what the server saw."""
-    seen, served = folder / "seen", folder / "served"
-    make_site(served)
-    command = ["ip", "netns", "exec", network.server, sys.executable, "-c", SERVES, str(served)]
-    with seen.open("w") as out:
-        process = subprocess.Popen(command, stdout=out)
-        try:
-            wait_until(lambda: "ready" in seen.read_text(), "the server")
-            yield seen
-        finally:
-            process.kill()
-            process.wait()
-
-
 def on_client(network: Hosts, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a command on the client without the proxies of this host."""
     env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
@@ -96,7 +80,9 @@ def test_every_connection_of_real_programs_is_in_the_report(network):
     """What the server saw is in the report with its name, program and process; the command is as without dnstrail."""
     with run_dir() as folder:
         (folder / "sources.list").write_text("deb [trusted=yes] http://apt.google.com ./\n")
-        with serving(network, folder) as seen:
+        served = folder / "served"
+        make_site(served)
+        with serving(network, folder / "seen", sys.executable, "-c", SERVES, str(served)) as seen:
             plain = on_client(network, folder, "sh", "-c", SCRIPT)
             alone = Counter(seen.read_text().split("\n")[1:-1])
             (folder / "pids").unlink()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from live.namespaces import CLIENT, SENDER, SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
 from live.processes import run_dir, wait_until
 from live.run_commands import RUN, within
+from live.server_process import serving
 
 pytestmark = pytest.mark.timeout(180)
 # Accepts connections, and writes one line for each: the peer, and what it sent.
@@ -31,6 +31,7 @@ while True:
     with connection:
         print(peer[0], connection.recv(200).decode(), flush=True)
 """
+WEB_SERVER = (sys.executable, "-c", SERVES)
 # Connects to each name or address, and sends it with the process id.
 ASKS = """
 import os, socket, sys
@@ -68,21 +69,6 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-@contextmanager
-def serving(network: Hosts, folder: Path) -> Iterator[Path]:
-    """Run the server; yield the file of what it saw."""
-    seen = folder / "seen"
-    command = ["ip", "netns", "exec", network.server, sys.executable, "-c", SERVES]
-    with seen.open("w") as out:
-        process = subprocess.Popen(command, stdout=out)
-        try:
-            wait_until(lambda: "ready" in seen.read_text(), "the server")
-            yield seen
-        finally:
-            process.kill()
-            process.wait()
-
-
 def on_client(
     network: Hosts, folder: Path, *command: str, run_dir: Path = Path("/nowhere"), **env: str
 ) -> subprocess.CompletedProcess[str]:
@@ -101,7 +87,7 @@ def on_client(
 
 def test_the_report_is_what_the_servers_saw(network, folder):
     """Each connection that the server accepted is in the report with its name and process, and no other one is."""
-    with serving(network, folder) as seen:
+    with serving(network, folder / "seen", *WEB_SERVER) as seen:
         plain = on_client(network, folder, "sh", "-c", SCRIPT)
         wait_until(lambda: len(seen.read_text().splitlines()) == 7, "the connections without dnstrail")
         options = ("--report", "r.json", "--report", "r.html", "--report", "r.md", "--wait-for-all", "--quiet")
@@ -142,7 +128,7 @@ def watched(network) -> Iterator[Run]:
 def test_a_running_pipeline_is_used(network, folder, watched):
     """With a pipeline in the run-dir no other one is started, and the report is as complete."""
     before = watched.stats()["probes"].keys()
-    with serving(network, folder):
+    with serving(network, folder / "seen", *WEB_SERVER):
         command = (*RUN, "--report", "r.json", "--", sys.executable, "asks.py", "joined.google.com")
         done = on_client(network, folder, *command, run_dir=watched.folder)
     assert done.returncode == 0, done.stderr
@@ -164,7 +150,7 @@ def test_a_running_pipeline_is_used(network, folder, watched):
 def test_the_exit_code_is_the_verdict(network, folder, watched, options, names, code):
     """Something outside the list makes the exit code 10: a name, or an address that only other processes asked for."""
     (folder / "allowed").write_text("one.google.com:80 # the only one\n")
-    with serving(network, folder):
+    with serving(network, folder / "seen", *WEB_SERVER):
         command = (*RUN, *options, "--", sys.executable, "asks.py", *names)
         done = on_client(network, folder, *command, run_dir=watched.folder)
     assert done.returncode == code, done.stderr
@@ -174,7 +160,7 @@ def test_the_exit_code_is_the_verdict(network, folder, watched, options, names, 
 def test_a_learned_list_allows_the_same_run(network, folder, watched):
     """The list that a run made allows the next run of the same command."""
     command = ("--", sys.executable, "asks.py", "one.google.com", "two.google.com")
-    with serving(network, folder):
+    with serving(network, folder / "seen", *WEB_SERVER):
         for option in ("--allow-learn", "--allow"):
             done = on_client(network, folder, *RUN, option, "learned", *command, run_dir=watched.folder)
             assert done.returncode == 0, done.stderr

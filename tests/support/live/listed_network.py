@@ -13,7 +13,7 @@ from pathlib import Path
 from live.attempts import allowed_address, allowed_name, other_address, other_name
 from live.crafted_answers import stranger_of
 from live.namespaces import Hosts, dnsmasq, hosts
-from live.processes import wait_until
+from live.server_process import serving
 
 RESOLVER, RESOLVER6 = "10.99.0.10", "fd99::10"
 CRAFTING = "10.99.0.20"  # a resolver of crafted answers
@@ -98,19 +98,6 @@ def _hosts(names: int) -> str:
             lines.append(f"{other_address(version, number)} {other_name(version, number)}")
     lines += [f"10.98.201.{last} many.allowed.test" for last in range(1, 101)]
     return "\n".join(lines) + "\n"
-
-
-@contextmanager
-def serving(both: Hosts, seen: Path, *command: str) -> Iterator[Path]:
-    """Run a server, which prints that it is ready; yield the file of its output."""
-    with seen.open("w") as out:
-        process = subprocess.Popen(["ip", "netns", "exec", both.server, *command], stdout=out)
-        try:
-            wait_until(lambda: "ready" in seen.read_text(), "the server")
-            yield seen
-        finally:
-            process.kill()
-            process.wait()
 
 
 def _ip(*arguments: str) -> None:
