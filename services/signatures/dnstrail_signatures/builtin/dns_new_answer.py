@@ -15,17 +15,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import msgspec
 
 from dnstrail.dns.rdata import AAAA, CNAME, A
-from dnstrail.errors import SettingsError
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.inner_address import is_public
+from dnstrail_signatures.detection.known_file import KnownFile
 from dnstrail_signatures.detection.messages import addresses_of, response_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
 from dnstrail_signatures.detection.state import StatefulSignature
@@ -81,10 +80,10 @@ class DnsNewAnswer(StatefulSignature):
             SettingsError: The file cannot be read.
         """
         super().init(ctx)
-        self._file = Path(self.settings.file) if self.settings.file else None
+        self._file = KnownFile(self.settings.file, "known names")
         self._nanoseconds = round(self.settings.stable * _SECOND)
         self._known: BoundedTable[tuple[str, int], Known] = BoundedTable(self.settings.names)
-        for known in self._read():
+        for known in self._file.read(msgspec.json.Decoder(Known).decode_lines):
             self._note(known)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
@@ -110,24 +109,11 @@ class DnsNewAnswer(StatefulSignature):
 
     def close(self) -> None:
         """Write the names for the next run."""
-        if self._file is None:
-            return
-        lines = (msgspec.json.encode(self._known.get(key)) + b"\n" for key in [*self._known])
-        new = self._file.with_name(f"{self._file.name}.new")
-        new.write_bytes(b"".join(lines))
-        new.replace(self._file)
+        self._file.write(msgspec.json.encode(self._known.get(key)) for key in [*self._known])
 
     def _note(self, known: Known) -> None:
         places = known.places[: self.settings.places]
         self._known.put((known.name, known.type), msgspec.structs.replace(known, places=places))
-
-    def _read(self) -> list[Known]:
-        if self._file is None or not self._file.exists():
-            return []
-        try:
-            return msgspec.json.Decoder(Known).decode_lines(self._file.read_bytes())
-        except (OSError, msgspec.MsgspecError) as error:
-            raise SettingsError(f"known names {self._file}: {error}") from error
 
 
 def _places(event: Event, name: str) -> tuple[str, ...]:

@@ -11,16 +11,15 @@ domains of an earlier run; the domains are written there at the end; `domains` b
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
 
-from dnstrail.errors import SettingsError
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.first_seen import FirstSeen
+from dnstrail_signatures.detection.known_file import KnownFile
 from dnstrail_signatures.detection.messages import response_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
 from dnstrail_signatures.detection.state import StatefulSignature
@@ -63,8 +62,8 @@ class DnsNewDomain(StatefulSignature):
             SettingsError: The file cannot be read.
         """
         super().init(ctx)
-        self._file = Path(self.settings.file) if self.settings.file else None
-        known = self._read()
+        self._file = KnownFile(self.settings.file, "known domains")
+        known = self._file.read(lambda data: data.decode().split())
         self._seen = FirstSeen(self.settings.domains, 0.0 if known else self.settings.learn, known)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
@@ -82,16 +81,4 @@ class DnsNewDomain(StatefulSignature):
 
     def close(self) -> None:
         """Write the domains for the next run."""
-        if self._file is None:
-            return
-        new = self._file.with_name(f"{self._file.name}.new")
-        new.write_text("".join(f"{domain}\n" for domain in self._seen.table))
-        new.replace(self._file)
-
-    def _read(self) -> list[str]:
-        if self._file is None or not self._file.exists():
-            return []
-        try:
-            return self._file.read_text().split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"known domains {self._file}: {error}") from error
+        self._file.write(str(domain).encode() for domain in self._seen.table)

@@ -1,0 +1,42 @@
+"""The file in which a detection keeps what it knows for its next run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from dnstrail.errors import SettingsError
+
+_Entry = TypeVar("_Entry")
+
+
+class KnownFile:
+    """A file with lines; with the path "" nothing is read, and nothing is kept. `content` names it in errors."""
+
+    def __init__(self, path: str, content: str) -> None:
+        self._path = Path(path) if path else None
+        self._content = content
+
+    def read(self, parse: Callable[[bytes], list[_Entry]]) -> list[_Entry]:
+        """Return what the file contains; nothing if there is none.
+
+        Raises:
+            SettingsError: The file cannot be read.
+        """
+        if self._path is None or not self._path.exists():
+            return []
+        try:
+            return parse(self._path.read_bytes())
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            raise SettingsError(f"{self._content} {self._path}: {error}") from error
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Replace the content of the file by these lines, which have no ends."""
+        if self._path is None:
+            return
+        new = self._path.with_name(f"{self._path.name}.new")
+        new.write_bytes(b"".join(line + b"\n" for line in lines))
+        new.replace(self._path)
