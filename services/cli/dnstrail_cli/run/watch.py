@@ -16,7 +16,6 @@ from dnstrail.process.clock import Clock
 from dnstrail.process.privileges import drop_privileges, may_change_user
 from dnstrail.users import user_of
 from dnstrail_cli.events.view import Emit, EventView
-from dnstrail_cli.pipeline.pipeline import Pipeline, Plan, running
 
 _POLL = 0.05  # seconds
 _PATIENCE = 3.0  # seconds for an answer of a running cache
@@ -86,10 +85,3 @@ def joined(run_dir: Path, topics: tuple[str, ...], bus: Bus, emit: Emit, clock: 
         yield Joined(view, clock)
     finally:
         view.close()
-
-
-@contextmanager
-def started(plan: Plan, bus: Bus, emit: Emit, clock: Clock) -> Iterator[Pipeline]:
-    """Start a pipeline for this command alone."""
-    with running(plan, bus, emit, clock) as pipeline:
-        yield pipeline
