@@ -61,6 +61,7 @@ class ZmqBus:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._curve = Curve(self._context, keys)
         self._ends: dict[Endpoint, End] = {}
+        self._pushers: list[PusherEnd] = []
 
     def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
         socket = self._socket(zmq.XPUB, _LINGER)
@@ -105,16 +106,17 @@ class ZmqBus:
     def pusher(self, address: str) -> PusherEnd:
         socket = self._socket(zmq.PUSH, _LINGER)
         self._connect(socket, [address])
-        return self._keep(PusherEnd(socket))
+        end = self._keep(PusherEnd(socket))
+        self._pushers.append(end)
+        return end
 
     def puller(self, *addresses: str) -> PullerEnd:
         socket = self._socket(zmq.PULL)
         return self._keep(PullerEnd(socket, self._bind(socket, *addresses)))
 
     def wait(self, *ends: Endpoint, timeout: float) -> None:
-        for end in self._ends.values():
-            if isinstance(end, PusherEnd):
-                end.repeat()
+        for pusher in self._pushers:
+            pusher.repeat()
         if not ends:
             time.sleep(timeout)  # a poll of nothing returns at once
             return
