@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Final
 
 import dns.exception
@@ -34,12 +35,17 @@ def label_text(label: bytes) -> str:
     return "".join(map(_ESCAPED.__getitem__, label))
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def packed_address_text(packed: bytes) -> str:
     """Return the canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is written as IPv4."""
     if len(packed) == 4:  # noqa: PLR2004 - IPv4
-        return "{}.{}.{}.{}".format(*packed)
-    return _canonical(packed)
+        return inet_ntop(AF_INET, packed)
+    if packed.startswith(V4_MAPPED):
+        return inet_ntop(AF_INET, packed[len(V4_MAPPED) :])
+    text = inet_ntop(AF_INET6, packed)
+    if "." in text:  # an IPv4-compatible address, which the C library writes with dots
+        return f"::{packed[-4:-2].hex().lstrip('0')}:{int.from_bytes(packed[-2:], 'big'):x}"
+    return text
 
 
 def known_address(packed: bytes) -> str:
@@ -107,16 +113,9 @@ def lookup_key(key: str) -> str | None:
 @lru_cache(maxsize=16384)
 def _literal(text: str) -> str | None:
     try:
-        return _canonical(text)
+        return packed_address_text(ip_address(text).packed)
     except ValueError:
         return None
-
-
-def _canonical(address: str | bytes) -> str:
-    parsed = ip_address(address)
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
-        parsed = parsed.ipv4_mapped
-    return str(parsed)
 
 
 def _name_text(key: str) -> str:
