@@ -12,7 +12,7 @@ from dnstrail.errors import BadMessage
 HEADER: Final = 12  # bytes
 IN: Final = 1
 QR: Final = 0x8000
-_QUESTIONS: Final = 4096  # in one half of the table
+_QUESTIONS: Final = 2048  # in one half of the table
 
 
 class Question:

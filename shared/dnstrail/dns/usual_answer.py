@@ -17,7 +17,7 @@ _POINTERS: Final = {12: 0}  # the same in the answer to a reverse question: PTR
 _fields: Final = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, length of the RDATA
 _SIZE: Final = 12
 _MAX_NAMES: Final = 15  # of one answer: none of them then has more pointers than dnspython follows
-_TARGETS: Final = 4096  # in one half of the table
+_TARGETS: Final = 2048  # in one half of the table
 
 UsualAnswer = tuple[str, list[tuple[str, int, str]], list[int]]
 _Names = list[tuple[int, int, str]]  # the names that were read: the offset and length of their labels, and their text

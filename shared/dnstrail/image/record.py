@@ -9,11 +9,10 @@ from dnstrail.image.answer import Edge
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.order import Link, Party
 
-NOWHERE: Final = -(1 << 40)  # the bucket of a record that is in no bucket
 MAX_SIGHTINGS: Final = 16  # of one record that are held one by one
 DOUBT: Final = (1 << 62) - 1  # is subtracted from a doubted stamp, so that it comes after every other
 LATE: Final = (1 << 62) - 1  # more than every freshness
-INDEXED: Final = 16  # edges of a record; a longer record finds its edges by an index
+INDEXED: Final = 16  # edges of a Record; more are in a LongRecord
 _PLACES: Final = [range(size) for size in range(INDEXED + 1)]
 
 
@@ -83,28 +82,13 @@ class Record:
     """The answers of one root that state the same edges; either all of them are doubted, or none.
 
     The newest MAX_SIGHTINGS answers are held one by one: `youngest` arrived last, and `elder` contains the others,
-    oldest first. `total` is the sum of all older answers. `late` states that an answer is older than one that arrived
-    before it. `latest` is a freshness that no relation exceeds: the stamp of the last answer, less DOUBT if it is
-    doubted, or LATE. `ends` is the latest end of all relations, without grace. `due` is the next deadline, and
-    `second` the bucket of the wheel that contains the record. `led` contains, by port, the connections that followed
+    oldest first. `total` is the sum of all older answers. `latest` is a freshness that no relation exceeds: the stamp
+    of the last answer, less DOUBT if it is doubted, or LATE. `ends` is the latest end of all relations, without grace.
+    `bucket` is the bucket of a wheel that contains the record. `led` contains, by port, the connections that followed
     an answer: the number of the older ones, then the stamps of the last ones.
     """
 
-    __slots__ = (
-        "_places",
-        "doubted",
-        "due",
-        "edges",
-        "elder",
-        "ends",
-        "late",
-        "latest",
-        "led",
-        "root",
-        "second",
-        "total",
-        "youngest",
-    )
+    __slots__ = ("bucket", "doubted", "edges", "elder", "ends", "latest", "led", "root", "total", "youngest")
 
     def __init__(self, root: Root, edges: tuple[Edge, ...], youngest: Sighting, *, doubted: bool) -> None:
         self.root = root
@@ -113,22 +97,26 @@ class Record:
         self.youngest = youngest
         self.elder: list[Sighting] | None = None
         self.total: Sum | None = None
-        self.late = False
         self.latest = youngest.stamp - DOUBT if doubted else youngest.stamp
         self.ends = youngest.stamp + max(youngest.lives)
-        self.due = self.ends
-        self.second = NOWHERE
+        self.bucket: Bucket | None = None
         self.led: dict[int, list[int]] | None = None
-        self._places: tuple[dict[str, list[int]], dict[str, list[int]]] | None = None
+
+    @property
+    def late(self) -> bool:
+        """True if an answer is older than one that arrived before it."""
+        return self.latest == LATE
 
     def add(self, sighting: Sighting, grace: int) -> None:
         """Add the answer that arrived last."""
         if self.elder is None:
             self.elder = []
         self.elder.append(self.youngest)
-        self.late = self.late or sighting.stamp < self.youngest.stamp
+        if self.latest == LATE or sighting.stamp < self.youngest.stamp:
+            self.latest = LATE
+        else:
+            self.latest = sighting.stamp - DOUBT if self.doubted else sighting.stamp
         self.youngest = sighting
-        self.latest = LATE if self.late else sighting.stamp - DOUBT if self.doubted else sighting.stamp
         self.ends = max(self.ends, sighting.stamp + max(sighting.lives))
         if len(self.elder) >= MAX_SIGHTINGS:
             oldest = self.elder.pop(0)
@@ -143,22 +131,41 @@ class Record:
             return [self.youngest]
         return [self.youngest, *reversed(self.elder)]
 
-    def owned_by(self, node: str) -> Sequence[int]:
+    def owned_by(self, node: str) -> Sequence[int]:  # noqa: ARG002 - a LongRecord needs it
         """Return the places of the edges with this owner, perhaps among others: the caller compares the owner."""
-        if len(self.edges) > INDEXED:
-            return self._index()[0].get(node, ())
         return _PLACES[len(self.edges)]
 
-    def leading_to(self, node: str) -> Sequence[int]:
+    def leading_to(self, node: str) -> Sequence[int]:  # noqa: ARG002
         """Return the places of the edges with this target, perhaps among others: the caller compares the target."""
-        if len(self.edges) > INDEXED:
-            return self._index()[1].get(node, ())
         return _PLACES[len(self.edges)]
 
     def clear(self) -> None:
         """Drop the content, so that a reference to this record keeps none of it in memory."""
         self.edges = ()
-        self.elder = self.total = self.led = self._places = None
+        self.elder = self.total = self.led = None
+
+
+class LongRecord(Record):
+    """A record of more than INDEXED edges, which finds them by an index that the first lookup makes."""
+
+    __slots__ = ("_places",)
+
+    def __init__(self, root: Root, edges: tuple[Edge, ...], youngest: Sighting, *, doubted: bool) -> None:
+        super().__init__(root, edges, youngest, doubted=doubted)
+        self._places: tuple[dict[str, list[int]], dict[str, list[int]]] | None = None
+
+    def owned_by(self, node: str) -> Sequence[int]:
+        """Return the places of the edges with this owner."""
+        return self._index()[0].get(node, ())
+
+    def leading_to(self, node: str) -> Sequence[int]:
+        """Return the places of the edges with this target."""
+        return self._index()[1].get(node, ())
+
+    def clear(self) -> None:
+        """Drop the content, and the index of it."""
+        super().clear()
+        self._places = None
 
     def _index(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         if self._places is None:
@@ -169,6 +176,23 @@ class Record:
                 targets.setdefault(target, []).append(place)
             self._places = owners, targets
         return self._places
+
+
+class Bucket:
+    """The records whose next deadline lies in one second."""
+
+    __slots__ = ("records", "second")
+
+    def __init__(self, second: int) -> None:
+        self.second = second
+        self.records: set[Record] = set()
+
+    def remove(self, record: Record) -> None:
+        """Remove a record of this bucket."""
+        record.bucket = None
+        self.records.remove(record)
+        if not self.records:
+            self.records.clear()  # an emptied set keeps its table
 
 
 class Root(Link["Root"]):

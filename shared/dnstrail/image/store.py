@@ -9,7 +9,7 @@ from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.graph import Graph
 from dnstrail.image.places import Places
-from dnstrail.image.record import Record, Root, Sighting
+from dnstrail.image.record import INDEXED, LongRecord, Record, Root, Sighting
 from dnstrail.image.wheel import Wheel
 
 _STEPS: Final = 4  # deadlines that one answer handles; the others wait for a sweep
@@ -34,7 +34,8 @@ class Store:
         self._owned = bounds.owned
         self._grace = bounds.grace_ns
         self._history = bounds.history_ns
-        self._wheel = Wheel()
+        self._ending = Wheel(self._grace)
+        self._leaving = Wheel(self._grace + self._history)
 
     def apply(
         self, answer: Answer, sighting: Sighting, party: PartyKey, now: int, *, doubted: bool, live: bool
@@ -51,17 +52,17 @@ class Store:
             self._remove(record)  # a sweep would have removed it
             root, record = places.find_or_add(answer.question, party), None
         if record is None:
-            record = Record(root, answer.edges, sighting, doubted=doubted)
+            kind = Record if len(answer.edges) <= INDEXED else LongRecord
+            record = kind(root, answer.edges, sighting, doubted=doubted)
             root.add(record)
             places.add_relations(root, len(record.edges))
         else:
             _align(sighting, answer, record)
             record.add(sighting, self._grace)
         self.graph.add(record)
-        due = record.ends + self._grace
-        root.ended = root.ended and due <= now
+        root.ended = root.ended and record.ends + self._grace <= now
         places.use(root)
-        self._wheel.put(record, due, now)
+        self._ending.put(record, now)
         if root.relations > self._owned:
             self._thin_out(root)
         if places.held > self._size or places.relations > self._relations:
@@ -71,7 +72,7 @@ class Store:
     def sweep(self, now: int, steps: int, *, live: bool) -> None:
         """Handle at most `steps` deadlines: roots end, and records of a live source are removed after the history."""
         for _ in range(steps):
-            record = self._wheel.take(now)
+            record = self._ending.take(now) or self._leaving.take(now)
             if record is None:
                 return
             self._reach(record, now, live=live)
@@ -84,7 +85,7 @@ class Store:
         """Handle the deadline of a record. Put the record back if a later answer moved the deadline."""
         ended = record.ends + self._grace
         if ended > now:
-            self._wheel.put(record, ended, now)
+            self._ending.put(record, now)
             return
         root = record.root
         if not root.ended and all(other.ends + self._grace <= now for other in root.records()):
@@ -92,7 +93,7 @@ class Store:
         if not live:
             return  # time removes nothing from the image of a file
         if ended + self._history > now:
-            self._wheel.put(record, ended + self._history, now)
+            self._leaving.put(record, now)
         else:
             self._remove(record)
 
@@ -128,7 +129,8 @@ class Store:
         self.forget(record.ends + self._grace)
         root = record.root
         self.graph.remove(record)
-        self._wheel.discard(record)
+        if record.bucket is not None:
+            record.bucket.remove(record)
         self.places.add_relations(root, -len(record.edges))
         root.remove(record)
         if root.latest is None:

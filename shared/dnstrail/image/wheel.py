@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.record import NOWHERE, Record
+from dnstrail.image.record import Bucket, Record
 
 _FINE: Final = 600  # seconds ahead for which each second has a bucket
 _COARSE: Final = 64  # seconds of a bucket beyond that. It is reached early, and its records are put back
@@ -15,53 +15,45 @@ _SEARCHED: Final = 64  # records of the present second that are searched for one
 
 
 class Wheel:
-    """Buckets of records by second. A record is in one bucket at most, which is never later than its deadline."""
+    """Buckets of records by second. The deadline of a record is the end of its relations plus `lag` (ns).
 
-    def __init__(self) -> None:
-        self._buckets: dict[int, set[Record]] = {}
+    A record is in one bucket of all wheels at most, which is never later than its deadline.
+    """
+
+    def __init__(self, lag: int) -> None:
+        self._lag = lag
+        self._buckets: dict[int, Bucket] = {}
         self._seconds: list[int] = []  # a heap of the keys
 
-    def put(self, record: Record, due: int, now: int) -> None:
-        """Put a record into the bucket of a deadline (ns), unless it is in an earlier bucket."""
-        record.due = due
-        second = due // SECOND
+    def put(self, record: Record, now: int) -> None:
+        """Put a record into the bucket of its deadline, unless it is in an earlier bucket."""
+        second = (record.ends + self._lag) // SECOND
         if second - now // SECOND > _FINE:
             second -= second % _COARSE
-        if record.second != NOWHERE:
-            if record.second <= second:
+        bucket = record.bucket
+        if bucket is not None:
+            if bucket.second <= second:
                 return  # the record is put back when this bucket is reached
-            self.discard(record)
-        record.second = second
+            bucket.remove(record)
         bucket = self._buckets.get(second)
         if bucket is None:
-            bucket = self._buckets[second] = set()
+            bucket = self._buckets[second] = Bucket(second)
             heappush(self._seconds, second)
-        bucket.add(record)
-
-    def discard(self, record: Record) -> None:
-        """Take a record out of its bucket."""
-        if record.second != NOWHERE:
-            bucket = self._buckets[record.second]
-            bucket.discard(record)
-            if not bucket:
-                bucket.clear()  # an emptied set keeps its table
-            record.second = NOWHERE
+        bucket.records.add(record)
+        record.bucket = bucket
 
     def take(self, now: int) -> Record | None:
         """Take out a record whose second is over at `now`, or whose deadline is reached; None if there is none."""
         while self._seconds and self._seconds[0] * SECOND <= now:
             bucket = self._buckets[self._seconds[0]]
-            if not bucket:
+            if not bucket.records:
                 del self._buckets[heappop(self._seconds)]
                 continue
-            record: Record | None
-            if (self._seconds[0] + 1) * SECOND <= now:
-                record = bucket.pop()
-            else:
-                record = next((one for one in islice(bucket, _SEARCHED) if one.due <= now), None)
-                if record is None:
-                    return None
+            ended = now - self._lag
+            over = (self._seconds[0] + 1) * SECOND <= now
+            due = (one for one in islice(bucket.records, _SEARCHED) if over or one.ends <= ended)
+            record = next(due, None)
+            if record is not None:
                 bucket.remove(record)
-            record.second = NOWHERE
             return record
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address
+
 import dns.name
 import pytest
 from hypothesis import given
@@ -222,6 +224,13 @@ def test_only_names_that_are_no_address_reverse_name_or_root_are_nodes(name: str
 def test_packed_addresses_have_canonical_text(packed: bytes, expected: str) -> None:
     """Packed addresses are written as in RFC 5952, IPv4-mapped IPv6 as IPv4."""
     assert packed_address_text(packed) == expected
+
+
+@given(st.lists(st.sampled_from([b"\0\0", b"\0\1", b"\1\0", b"\xff\xff"]), min_size=8, max_size=8).map(b"".join))
+def test_packed_addresses_with_many_zeros_have_the_text_of_the_standard_library(packed: bytes) -> None:
+    """The C library writes some of them with dots; Python's text follows RFC 5952, which leaves this open."""
+    address = IPv6Address(packed)
+    assert packed_address_text(packed) == str(address.ipv4_mapped or address)
 
 
 @given(st.ip_addresses())

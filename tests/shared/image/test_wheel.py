@@ -14,55 +14,74 @@ from dnstrail.image.order import Party
 from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.wheel import Wheel
 
-NOW = 1_700_000_000 * SECOND + 1
+NOW, LAG = 1_700_000_000 * SECOND + 1, 30 * SECOND
 
 
-def record() -> Record:
-    """Return a record as far as the wheel uses it."""
+def record(due: int) -> Record:
+    """Return a record whose relation ends LAG before a deadline."""
     evidence = Evidence(1, None, b"", b"", matched=False, foreign=None)
-    return Record(
-        Root("a", Party(("", "", 0))), (("a", 1, "1.1.1.1"),), Sighting(0, 0, 1, (1,), evidence), doubted=False
-    )
+    sighting = Sighting(0, due - LAG, 1, (0,), evidence)
+    return Record(Root("a", Party(("", "", 0))), (("a", 1, "1.1.1.1"),), sighting, doubted=False)
 
 
 @pytest.mark.parametrize("ahead", [0, 1, SECOND - 1, SECOND, 599 * SECOND, 601 * SECOND, 7 * 86_400 * SECOND])
 def test_a_record_is_taken_between_its_bucket_and_its_deadline(ahead: int) -> None:
     """A record is taken at most 64 s and one second before its deadline, and never a second after it."""
-    wheel, one, due = Wheel(), record(), NOW + ahead
-    wheel.put(one, due, NOW)
+    due = NOW + ahead
+    wheel, one = Wheel(LAG), record(due)
+    wheel.put(one, NOW)
     assert wheel.take(max(NOW, due - 65 * SECOND) if ahead > 599 * SECOND else due - 1 - SECOND) is None
     assert wheel.take(due + SECOND) is one
     assert wheel.take(due + SECOND) is None
-    assert (wheel._buckets, wheel._seconds) == ({}, [])
+    assert (wheel._buckets, wheel._seconds, one.bucket) == ({}, [], None)
+
+
+def test_a_record_of_the_present_second_is_taken_at_its_deadline() -> None:
+    """Of the records of one second those are taken whose deadline is reached."""
+    wheel, early, late = Wheel(LAG), record(NOW + 10), record(NOW + 20)
+    for one in (late, early):
+        wheel.put(one, NOW)
+    assert [wheel.take(NOW + ahead) for ahead in (9, 10, 19, 20)] == [None, early, None, late]
 
 
 def test_deadlines_in_the_far_future_share_buckets() -> None:
     """Deadlines of a week need a bucket for each minute at most, not for each second."""
-    wheel = Wheel()
+    wheel = Wheel(LAG)
     for ahead in range(700, 7 * 86_400, 7):
-        wheel.put(record(), NOW + ahead * SECOND, NOW)
+        wheel.put(record(NOW + ahead * SECOND), NOW)
     assert len(wheel._buckets) <= 7 * 86_400 / 64 + 1
 
 
 def test_a_record_is_in_one_bucket() -> None:
     """A record that is put again moves to an earlier bucket, and stays in it for a later deadline."""
-    wheel, one = Wheel(), record()
+    wheel, one = Wheel(LAG), record(NOW)
     for ahead in (50, 20, 100, 7 * 86_400):
-        wheel.put(one, NOW + ahead * SECOND, NOW)
-    assert sum(map(len, wheel._buckets.values())) == 1
+        one.ends = NOW + ahead * SECOND - LAG
+        wheel.put(one, NOW)
+    assert held(wheel) == 1
     assert wheel.take(NOW + 21 * SECOND) is one
     assert wheel.take(NOW + 10**6 * SECOND) is None
 
 
+def test_a_record_is_in_one_wheel() -> None:
+    """A record that is put into another wheel moves there if its deadline is earlier, else it stays."""
+    first, second, one = Wheel(LAG), Wheel(LAG + 5 * SECOND), record(NOW + 10 * SECOND)
+    second.put(one, NOW)
+    first.put(one, NOW)
+    assert (held(first), held(second)) == (1, 0)
+    second.put(one, NOW)
+    assert (held(first), held(second)) == (1, 0)
+
+
 def test_an_emptied_bucket_keeps_no_table() -> None:
     """A bucket whose records were all evicted is as small as a new one, although its second is far."""
-    wheel, records = Wheel(), [record() for _ in range(10_000)]
+    wheel, records = Wheel(LAG), [record(NOW + 500 * SECOND) for _ in range(10_000)]
     for one in records:
-        wheel.put(one, NOW + 500 * SECOND, NOW)
+        wheel.put(one, NOW)
     for one in records:
-        wheel.discard(one)
+        discard(one)
     [bucket] = wheel._buckets.values()
-    assert sys.getsizeof(bucket) == sys.getsizeof(set())
+    assert sys.getsizeof(bucket.records) == sys.getsizeof(set())
 
 
 STEPS = st.lists(st.tuples(st.sampled_from(["put", "discard", "take"]), st.integers(0, 5), st.integers(0, 2000)))
@@ -71,15 +90,16 @@ STEPS = st.lists(st.tuples(st.sampled_from(["put", "discard", "take"]), st.integ
 @given(STEPS)
 def test_every_deadline_is_met(steps: list[tuple[str, int, int]]) -> None:
     """After any steps each record is in one bucket that comes before its deadline."""
-    wheel, records, due, now = Wheel(), [record() for _ in range(6)], {}, NOW
+    wheel, records, due, now = Wheel(LAG), [record(NOW) for _ in range(6)], {}, NOW
     for step, number, seconds in steps:
         one = records[number]
         match step:
             case "put":
                 due[number] = now + seconds * SECOND
-                wheel.put(one, due[number], now)
+                one.ends = due[number] - LAG
+                wheel.put(one, now)
             case "discard":
-                wheel.discard(one)
+                discard(one)
                 due.pop(number, None)
             case "take":
                 now += seconds * SECOND // 10
@@ -87,8 +107,19 @@ def test_every_deadline_is_met(steps: list[tuple[str, int, int]]) -> None:
                     left = due.pop(records.index(taken))
                     if left > now:
                         due[records.index(taken)] = left
-                        wheel.put(taken, left, now)
+                        wheel.put(taken, now)
                         break
-        assert sum(map(len, wheel._buckets.values())) == len(due)
-        for held, at in due.items():
-            assert records[held].second * SECOND < at + SECOND
+        assert held(wheel) == len(due)
+        for index, at in due.items():
+            assert records[index].bucket.second * SECOND < at + SECOND
+
+
+def held(wheel: Wheel) -> int:
+    """Return the number of records in all buckets."""
+    return sum(len(bucket.records) for bucket in wheel._buckets.values())
+
+
+def discard(one: Record) -> None:
+    """Take a record out of its bucket."""
+    if one.bucket is not None:
+        one.bucket.remove(one)
