@@ -35,7 +35,7 @@ def label_text(label: bytes) -> str:
     return "".join(map(_ESCAPED.__getitem__, label))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2048)
 def packed_address_text(packed: bytes) -> str:
     """Return the canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is written as IPv4."""
     if len(packed) == 4:  # noqa: PLR2004 - IPv4

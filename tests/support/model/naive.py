@@ -180,7 +180,7 @@ class NaiveModel:
         self._sightings[new.record] += 1
         self._changes += 1
         while self._owned < NEVER and place.relations > self._owned:
-            oldest = min(by_record(place.answers).values(), key=lambda sightings: sightings[-1].number)
+            oldest = min(by_record(place.answers).values(), key=self._last_number)
             self.counters["evicted_owned"] += len(oldest[0].ends)
             self._evict(place, oldest)
         for bound, root in self.places.evictions(new.root, self._has_ended, kept):
@@ -188,6 +188,10 @@ class NaiveModel:
             if len(self.places.parties) > 1 and self.places.greedy:
                 self.counters["evicted_greedy"] += 1
             self._evict(self.places.by_root[root], self.places.by_root[root].answers)
+
+    def _last_number(self, sightings: list[Answer]) -> int:
+        """Return the number of the last sighting of a record, which may have been removed by time before elder ones."""
+        return max(one.number for one in self.ever if one.record == sightings[0].record)
 
     def _evict(self, place: Place, answers: list[Answer]) -> None:
         self._evicted.update(answers)
