@@ -320,7 +320,7 @@ def _list_of(count: int | None, data: Any) -> list[Any]:
 
 def _encodable(key: str) -> str:
     """Return the key, or "", which is never found, for a key that is no text: bytes from a command line."""
-    return "" if any("\ud800" <= character <= "\udfff" for character in key) else key
+    return key if key.isascii() or not any("\ud800" <= character <= "\udfff" for character in key) else ""
 
 
 def _decode_reply(body: bytes, key: object) -> dict[str, Any]:
