@@ -83,9 +83,10 @@ class Record:
 
     The newest MAX_SIGHTINGS answers are held one by one: `youngest` arrived last, and `elder` contains the others,
     oldest first. `total` is the sum of all older answers. `latest` is a freshness that no relation exceeds: the stamp
-    of the last answer, less DOUBT if it is doubted, or LATE. `ends` is the latest end of all relations, without grace.
-    `bucket` is the bucket of a wheel that contains the record. `led` contains, by port, the connections that followed
-    an answer: the number of the older ones, then the stamps of the last ones.
+    of the last answer, less DOUBT if it is doubted; or LATE if an answer is older than one before it. `ends` is the
+    latest end of all relations, without grace. `bucket` is the bucket of a wheel that contains the record. `led`
+    contains, by port, the connections that followed an answer: the number of the older ones, then the stamps of the
+    last ones.
     """
 
     __slots__ = ("bucket", "doubted", "edges", "elder", "ends", "latest", "led", "root", "total", "youngest")
@@ -101,11 +102,6 @@ class Record:
         self.ends = youngest.stamp + max(youngest.lives)
         self.bucket: Bucket | None = None
         self.led: dict[int, list[int]] | None = None
-
-    @property
-    def late(self) -> bool:
-        """True if an answer is older than one that arrived before it."""
-        return self.latest == LATE
 
     def add(self, sighting: Sighting, grace: int) -> None:
         """Add the answer that arrived last."""

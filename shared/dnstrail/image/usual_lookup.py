@@ -6,7 +6,7 @@ from typing import Final
 
 from dnstrail.image.graph import Graph, Index
 from dnstrail.image.kind import ADDRESSES, CNAME, FAR, PTR
-from dnstrail.image.record import Record, Root
+from dnstrail.image.record import LATE, Record, Root
 from dnstrail.image.result import LookupResult
 from dnstrail.image.shards import MASK
 
@@ -25,7 +25,7 @@ def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResu
     if not isinstance(record, Record) or (above is not None and above is not record):
         return None
     youngest, edges = record.youngest, record.edges
-    if record.late or len(edges) > most or youngest.stamp + min(youngest.lives) <= t:
+    if record.latest == LATE or len(edges) > most or youngest.stamp + min(youngest.lives) <= t:
         return None
     if edges[0][1] == PTR:
         return LookupResult([key], sorted([target for _, _, target in edges]), ""), record.root

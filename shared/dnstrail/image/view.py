@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from dnstrail.image.graph import Graph
-from dnstrail.image.record import DOUBT, Record, Sighting, Sum
+from dnstrail.image.record import DOUBT, LATE, Record, Sighting, Sum
 
 NEVER: Final = -(1 << 62)  # less than every freshness
 
@@ -49,7 +49,7 @@ class View:
     def freshness(self, record: Record, place: int) -> int:
         """Return the last stamp by which a relation is live, NEVER if none; a doubted one is less than all others."""
         youngest = record.youngest
-        if record.late:
+        if record.latest == LATE:
             stamp = max([one.stamp for one in self._live_by(record, place, record.sightings())], default=NEVER)
         elif youngest.stamp + youngest.lives[place] > self.t and (self.at is None or youngest.noted <= self.at):
             return record.latest

@@ -9,7 +9,7 @@ from dnstrail.image.binding.sinkhole import is_sinkhole
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.graph import Graph, newest_first
-from dnstrail.image.record import Record
+from dnstrail.image.record import LATE, Record
 
 SCOPES = ("process", "container", "host", "any")  # the narrowest first
 ANY_SCOPE = len(SCOPES) - 1
@@ -60,7 +60,7 @@ def note_connection(graph: Graph, stamp: int, connection: Connection, address: s
     best: tuple[int, int] | None = None
     found: Record | None = None
     for _, record in zip(range(_SEARCHED), newest_first(graph.into, address), strict=False):
-        if record.youngest.stamp < stamp - SOON and not record.late:
+        if record.youngest.stamp < stamp - SOON and record.latest != LATE:
             continue
         for sighting in record.sightings():
             scope = scope_of(sighting.evidence, connection)
