@@ -51,6 +51,40 @@ def test_a_membership_expires_and_is_remembered_for_a_while(groups):
     assert len(join(groups, "b", BEGIN + REMEMBERED).members) == 1
 
 
+def resumed(groups, passed=0.0, at=BEGIN):
+    """Return the groups of a cache that goes on from these, saved at a wall time of 1,000 s, some seconds later."""
+    new = Groups(at)
+    new.resume(groups.saved(BEGIN, 1000.0), at, 1000.0 + passed)
+    return new
+
+
+def test_a_restarted_cache_knows_how_far_the_members_were(groups):
+    """Until they renew their memberships they have left: a worker that joins goes on where they were."""
+    join(groups, "a", progress=(Progress("s", 0, 7),))
+    join(groups, "b", leave=True)
+    reply = join(resumed(groups), "c")
+    assert [(one.worker, one.progress, one.left) for one in reply.members] == [
+        ("a", (Progress("s", 0, 7),), True),
+        ("c", (), False),
+    ]
+    assert not reply.settled
+    assert living(join(resumed(groups), "a")) == {"a"}
+
+
+def test_a_group_without_members_is_saved_as_it_was_left(groups):
+    """A group whose members have left keeps all of them, for ten minutes of wall time in all."""
+    join(groups, "a", BEGIN - RESUMABLE + 10, progress=(Progress("s", 0, 7),), leave=True)
+    assert len(join(resumed(groups, 9), "c").members) == 2
+    assert len(join(resumed(groups, 11), "c").members) == 1
+    assert len(join(resumed(groups, -3600), "c").members) == 2  # a clock that was set back
+
+
+def test_the_saved_groups_of_users_stay_apart(groups):
+    """A group belongs to its user also after a restart."""
+    join(groups, "a", user=1, progress=(Progress("s", 0, 7),))
+    assert len(join(resumed(groups), "c", user=2).members) == 1
+
+
 def test_the_last_members_of_a_group_are_remembered_for_longer(groups):
     """A worker that joins up to ten minutes after the others have left learns how far they were; `stats` omits them."""
     join(groups, "a", progress=(Progress("s", 0, 7),), leave=True)

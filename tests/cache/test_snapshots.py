@@ -11,6 +11,8 @@ from structlog.testing import capture_logs
 from dnstrail.image import Bounds, Image
 from dnstrail.image.saved import saved_records
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.lookups import Join
+from dnstrail.protocol.members import Progress
 from dnstrail_cache import snapshots
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.snapshots import AT_ONCE, EVERY, SOON, Snapshots
@@ -111,6 +113,17 @@ def test_a_snapshot_leaves_out_what_came_after_its_position(path, clock):
     hear(new, 1, "a.com", "new.com")
     counts = [sum(len(one.answers) for one in saved_records(new.image, name, 0)) for name in ("a.com", "new.com")]
     assert counts == [2, 1]
+
+
+def test_a_restart_knows_how_far_the_signature_workers_were(path, clock):
+    """The members of a group have left, and their last turns are known, until they renew their memberships."""
+    state = new_state(clock)
+    hear(state, 0, "a.example")
+    progress = (Progress("s", 0, 7),)
+    state.groups.join(Join(group="g", worker="worker", progress=progress), clock.monotonic())
+    saved(path, state)
+    [member, _] = restarted(path, clock).groups.join(Join(group="g", worker="another"), clock.monotonic()).members
+    assert (member.worker, member.progress, member.left) == ("worker", progress, True)
 
 
 def test_events_that_the_restart_missed_are_counted(path, clock):

@@ -79,6 +79,7 @@ def test_every_changed_byte_is_refused(path):
             read_state(path)
 
 
+GROUP = {"user": 0, "name": "g", "renewed": 1.0, "members": {"a": []}}
 BODIES = {
     "another version": b"dnstrail state 2\n",
     "a pickle": b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00",
@@ -93,6 +94,10 @@ BODIES = {
     + block(1, {})
     + block(2, [{**msgspec.to_builtins(records(1)[0]), "answers": []}]),
     "positions of another type": MAGIC + block(1, {"positions": {"s": {"ended": -1, "next": {}, "before": {}}}}),
+    "a group without members": MAGIC + block(1, {"groups": [{**GROUP, "members": {}}]}),
+    "a group of too many members": MAGIC
+    + block(1, {"groups": [{**GROUP, "members": {str(n): [] for n in range(65)}}]}),
+    "too many groups": MAGIC + block(1, {"groups": [GROUP] * 65}),
     "deep nesting": MAGIC + struct.pack("!BII", 1, 100000, zlib.crc32(b"\x91" * 100000)) + b"\x91" * 100000,
     "a list of four billion records": MAGIC
     + block(1, {})

@@ -159,6 +159,17 @@ def test_a_cache_that_has_just_started_removes_no_member(me, cache):
     assert spans(me) == {"me": Span(0)}
 
 
+def test_a_member_lives_on_until_a_restarted_cache_has_settled(me, cache):
+    """A cache goes on with members that it knows from before: a living one may not have renewed its membership yet."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False, ("s", 0, 9))), NOW)
+    restored = ("b", True, ("s", 0, 1)), ("c", True, ("s", 0, 4))
+    step(me, cache, members(*restored, settled=False), NOW + RENEWAL)
+    assert spans(me) == {"me": Span(0), "b": Span(0), "c": Span(0, 4)}
+    step(me, cache, members(*restored), NOW + 2 * RENEWAL)
+    assert spans(me) == {"me": Span(0), "b": Span(0, 1), "c": Span(0, 1)}
+
+
 @pytest.mark.parametrize("away", [True, False], ids=["not reachable", "silent"])
 def test_a_worker_without_a_cache_goes_on_alone(me, cache, away):
     """After three seconds without a reply a worker handles all events."""

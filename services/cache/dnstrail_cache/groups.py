@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
 
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
-from dnstrail.protocol.members import EXPIRY, Member, Members, Progress, Work
+from dnstrail.protocol.members import EXPIRY, MAX_STARTS, Member, Members, Name, Progress, Work
 
 MAX_MEMBERS = 64  # of one group, with those that have left
 MAX_GROUPS = 64
@@ -16,6 +19,18 @@ REMEMBERED = 20.0  # seconds for which a member that has left is reported
 RESUMABLE = 600.0  # the same in a group without others: the next member goes on from there
 
 GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
+
+
+class SavedGroup(msgspec.Struct, frozen=True):
+    """A group in the file of state: the progress of its members by name, and when one renewed (wall time, seconds)."""
+
+    user: int | str | None
+    name: Name
+    renewed: float
+    members: Annotated[
+        dict[Name, Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MAX_STARTS)]],
+        msgspec.Meta(min_length=1, max_length=MAX_MEMBERS),
+    ]
 
 
 @dataclass(slots=True)
@@ -44,6 +59,12 @@ class Group:
     def renewed(self) -> float:
         """When a member renewed its membership last."""
         return max(member.renewed for member in self.members.values())
+
+    @property
+    def last(self) -> dict[str, tuple[Progress, ...]]:
+        """The progress of the living members; of all if none lives."""
+        lives = self.lives
+        return {name: member.progress for name, member in self.members.items() if not (lives and member.left)}
 
 
 class Groups:
@@ -80,6 +101,20 @@ class Groups:
         for key in [*self._groups]:
             self._expire(key, now)
         yield from ((key, group) for key, group in self._groups.items() if now - group.renewed < REMEMBERED)
+
+    def saved(self, now: float, wall: float) -> list[SavedGroup]:
+        """Return all groups as they are saved; `wall` is the wall time of `now`."""
+        return [
+            SavedGroup(user, name, wall - (now - group.renewed), group.last)
+            for (user, name), group in self._groups.items()
+        ]
+
+    def resume(self, saved: Iterable[SavedGroup], now: float, wall: float) -> None:
+        """Go on with saved groups: their members have left until they renew their memberships."""
+        for one in saved:
+            if wall - one.renewed < RESUMABLE:
+                members = {name: Membership(now, progress, left=True) for name, progress in one.members.items()}
+                self._groups[one.user, one.name] = Group(len(members), members)
 
     def _group(self, key: GroupKey, now: float) -> Group:
         self._expire(key, now)

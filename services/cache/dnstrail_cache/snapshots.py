@@ -108,7 +108,8 @@ def pieces_of(state: CacheState) -> Iterator[bytes]:
     """Return the bytes of a file of the present state, in pieces, each made when it is asked for."""
     difference = state.stream.difference()
     forgotten = state.image.forgotten
-    header = Header(None if forgotten is None else forgotten + difference, state.positions)
+    groups = state.groups.saved(state.clock.monotonic(), state.clock.wall())
+    header = Header(None if forgotten is None else forgotten + difference, state.positions, groups)
     records = _records(state, [*state.image.store.places.roots], difference, state.image.store.answers)
     return blocks_of(header, records)
 
@@ -126,6 +127,7 @@ def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> 
     if header.forgotten is not None:
         state.image.forget(max(now, header.forgotten - difference))
     state.follower.resume(header.positions)
+    state.groups.resume(header.groups, state.clock.monotonic(), state.clock.wall())
     state.resumed = frozenset(start for start, position in header.positions.items() if not position.over)
     return expired
 

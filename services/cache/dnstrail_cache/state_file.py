@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
 
@@ -22,6 +22,7 @@ from dnstrail.errors import DnstrailError
 from dnstrail.image.saved import SavedRecord
 from dnstrail.protocol.batches import Count
 from dnstrail.protocol.turn_follower import Position
+from dnstrail_cache.groups import MAX_GROUPS, SavedGroup
 
 MAGIC = b"dnstrail state 1\n"
 MOST_BYTES = 256 << 20  # of a file
@@ -45,11 +46,13 @@ class StateRefused(DnstrailError):
 class Header(msgspec.Struct, frozen=True):
     """The knowledge of a cache beside its records.
 
-    `forgotten` is in wall time (ns). `positions` states how far each start of a probe was received.
+    `forgotten` is in wall time (ns). `positions` states how far each start of a probe was received, and `groups` how
+    far the signature workers were.
     """
 
     forgotten: int | None = None
     positions: dict[str, Position] = {}
+    groups: Annotated[list[SavedGroup], msgspec.Meta(max_length=MAX_GROUPS)] = []
 
 
 class End(msgspec.Struct, frozen=True):

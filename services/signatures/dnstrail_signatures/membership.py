@@ -179,8 +179,8 @@ class Membership:
     def _learn(self, reply: Members) -> None:
         self._refused = False
         members = {member.worker: member for member in reply.members if member.worker != self.worker}
-        if not reply.settled:  # the cache has just started, and does not know all of them yet
-            members = {**self._members, **members}
+        if not reply.settled:  # the cache has just started: whoever lives may not have renewed its membership yet
+            members |= {name: one for name, one in self._members.items() if name not in members or members[name].left}
         if (before := _living(self._members)) != (after := _living(members)) or not self._joined:
             structlog.get_logger().info("members", epoch=reply.epoch, others=len(after), before=len(before))
         self._members = members
