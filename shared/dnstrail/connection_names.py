@@ -13,7 +13,7 @@ from dnstrail.protocol.lookups import ConnectionTo
 
 DST_DNS = "dst_dns"
 _CONNECTS = (NET_TCP_CONNECT, NET_UDP_CONNECT)
-_AT_ONCE = 64  # connections in one lookup: the cache ranks each lookup for a bounded time, and serves others in between
+_AT_ONCE = 64  # connections in one lookup: the cache ranks each lookup with bounded work, and serves others in between
 _REST = 5.0  # seconds without lookups after one that failed: the stream of events must not wait
 
 

@@ -7,7 +7,7 @@ import pytest
 from builders.binding_helpers import SHARED, Host
 from builders.dns_builders import t
 from dnstrail.captured import Flow, Process
-from dnstrail.image import Circumstances, Image
+from dnstrail.image import Bounds, Circumstances, Image
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails import names
 from dnstrail.image.trails.path import find_paths
@@ -17,30 +17,15 @@ from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, response
 
 
-class SlowClock(FakeClock):
-    """A clock on which time passes at each look at it."""
-
-    step = 0.0
-
-    def monotonic(self):
-        self.monotonic_time += self.step
-        return self.monotonic_time
-
-
 @pytest.fixture
-def clock():
-    return SlowClock()
-
-
-@pytest.fixture
-def state(clock):
+def state():
     """Return a cache with four names of 192.0.2.1, and one name of each of 192.0.2.2 to 192.0.2.4."""
     image = Image()
     for number in range(4):
         image.feed((1000 + number) * SECOND, response(f"n{number}.com", f"n{number}.com 60 A 192.0.2.1"))
     for number in range(2, 5):
         image.feed(1003 * SECOND, response(f"m{number}.com", f"m{number}.com 60 A 192.0.2.{number}"))
-    return CacheState(image, clock)
+    return CacheState(image, FakeClock())
 
 
 def rank(state, *connections):
@@ -89,40 +74,52 @@ def test_the_spellings_of_a_key_are_one_lookup(state):
     assert state.counters == {"hits": 1000}
 
 
-def test_the_time_of_one_request_is_bounded(state, clock):
-    """After 20 ms the rest of the connections share what was looked up: other lookups wait meanwhile."""
-    clock.step = 0.00625
+def test_the_work_of_one_request_is_bounded(state, monkeypatch):
+    """Beyond this work the rest of the connections share what was looked up: other lookups wait meanwhile."""
+    monkeypatch.setattr(answers, "_MAX_WORK", 18)  # the four names take 17, and one name 2
     ranked = rank(state, (1, 7), (2, 7), (3, 7), (4, 7), (1, 8), (2, 8))
-    assert ranked == [FOUR, ["m2.com"], ["m3.com"], [], FOUR, ["m2.com"]]
-    assert state.counters == {"rank_cut_short": 3}
+    assert ranked == [FOUR, ["m2.com"], [], [], FOUR, ["m2.com"]]
+    assert state.counters == {"rank_cut_short": 4}
 
 
-def asked_by(state, process, name, address, stamp=1004.0):
+def test_an_address_with_9000_names_reaches_the_bound():
+    """Two connections to it are ranked, whatever the load of the machine; the third has the names in plain order."""
+    image = Image(Bounds(size=10_000))
+    for number in range(9000):
+        asked_by(image, 7 + number % 3, f"n{number}.com", "192.0.2.1", stamp=1000 + number / 1000, ttl=3600)
+    state = CacheState(image, FakeClock())
+    *ranked, plain = rank(state, (1, 7), (1, 8), (1, 9))
+    assert [each[:2] for each in ranked] == [["n8997.com", "n8994.com"], ["n8998.com", "n8995.com"]]
+    assert plain == image.get("192.0.2.1", now=state.now).dns_queries
+    assert state.counters == {"rank_cut_short": 1, "rank_crowded": 2}
+
+
+def asked_by(image, process, name, address, stamp=1004.0, ttl=60):
     """Apply an answer that a process received."""
     kind = "AAAA" if ":" in address else "A"
     to_client = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000, socket=7)
-    state.image.feed(
+    image.feed(
         round(stamp * SECOND),
-        response(name, f"{name} 60 {kind} {address}", rdtype=kind),
+        response(name, f"{name} {ttl} {kind} {address}", rdtype=kind),
         Circumstances(to_client, Process(process)),
     )
 
 
-def test_no_connection_gets_the_order_of_another(state, clock):
-    """After that time a connection has the names of its address in the order of a lookup."""
-    asked_by(state, 7, "mine.com", "192.0.2.1", stamp=1000.5)
-    asked_by(state, 9, "last.com", "192.0.2.1")
-    clock.step = 0.015
+def test_no_connection_gets_the_order_of_another(state, monkeypatch):
+    """Beyond that work a connection has the names of its address in the order of a lookup."""
+    asked_by(state.image, 7, "mine.com", "192.0.2.1", stamp=1000.5)
+    asked_by(state.image, 9, "last.com", "192.0.2.1")
+    monkeypatch.setattr(answers, "_MAX_WORK", 1)
     mine, plain = rank(state, (1, 7), (1, 8))
     assert mine == ["mine.com", "last.com", *FOUR]
     assert plain == ["last.com", *FOUR[:3], "mine.com", FOUR[3]]
 
 
 @pytest.mark.parametrize("sinkhole", ["127.0.0.1", "::ffff:127.0.0.1", "::"])
-def test_a_sinkhole_is_never_shared(state, clock, sinkhole):
-    """After that time a connection to a sinkhole has no names of another process."""
-    asked_by(state, 7, "ads.test", sinkhole.removeprefix("::ffff:"))
-    clock.step = 0.015
+def test_a_sinkhole_is_never_shared(state, monkeypatch, sinkhole):
+    """Beyond that work a connection to a sinkhole has no names of another process."""
+    asked_by(state.image, 7, "ads.test", sinkhole.removeprefix("::ffff:"))
+    monkeypatch.setattr(answers, "_MAX_WORK", 1)
     asked = tuple(ConnectionTo(address=sinkhole, process=process) for process in (7, 8))
     assert answers.answer(Rank(connections=asked), state) == [["ads.test"], []]
 
@@ -138,7 +135,7 @@ def test_connections_to_one_address_share_its_walks(state, monkeypatch):
 def test_a_crowded_address_is_counted(state, monkeypatch):
     """An address with too many names to rank them is counted for each connection to it."""
     monkeypatch.setattr(names, "MAX_RANKED", 3)
-    asked_by(state, 7, "mine.com", "192.0.2.1", stamp=1000.5)
+    asked_by(state.image, 7, "mine.com", "192.0.2.1", stamp=1000.5)
     assert rank(state, (1, 7), (1, 8), (2, 7))[0] == ["mine.com", *FOUR]
     assert state.counters == {"rank_crowded": 2}
 
@@ -158,12 +155,12 @@ def test_a_bound_connection_is_ranked_as_of_its_time(state):
     assert found == [["one", "two"], ["two", "one"], ["z.com", "two", "one"]]
 
 
-def test_a_connection_beyond_the_time_has_its_bound_name(state, clock):
-    """A connection that is not ranked for lack of time has its bound name first."""
+def test_a_connection_beyond_the_work_has_its_bound_name(state, monkeypatch):
+    """A connection that is not ranked, since the others took too much work, has its bound name first."""
     host = Host().asks(0, "one").asks(0.1, "two", by=Process(9, thread_id=9))
     host.opens(1)
     state.image = host.image
-    clock.step = 0.015
+    monkeypatch.setattr(answers, "_MAX_WORK", 1)
     asked = [ConnectionTo(address=SHARED, process=number, socket=host.socket) for number in range(3)]
     assert answers.answer(Rank(connections=tuple(asked)), state) == [["one", "two"]] * 3
     assert state.counters == {"rank_cut_short": 2}

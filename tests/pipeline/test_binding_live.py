@@ -40,6 +40,29 @@ for thread in threads:
 for thread in threads:
     thread.join()
 """
+# As Go does, each of two threads asks for A and AAAA of a name by a socket each. One thread connects, once both sockets
+# of a name are closed.
+SOCKETS = """
+import socket, struct, sys, threading
+server, *names = sys.argv[1:]
+def ask(name, kind):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.connect((server, 53))
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    sock.send(struct.pack("!6H", kind, 0x100, 1, 0, 0, 0) + labels + struct.pack("!BHH", 0, kind, 1))
+    return sock
+asked = [[ask(names[0], kind) for kind in (1, 28)]]
+other = threading.Thread(target=lambda: asked.append([ask(names[1], kind) for kind in (1, 28)]))
+other.start()
+other.join()
+for sock in asked[0] + asked[1]:
+    sock.recv(512)
+for sock in [asked[0][0], *asked[1]]:
+    sock.close()
+socket.create_connection((server, 53)).close()
+asked[0][1].close()
+socket.create_connection((server, 53)).close()
+"""
 # Asks a name, and starts a child with the process id of the program that asked before.
 ASKS = "import socket, sys; socket.gethostbyname(sys.argv[1])"
 RECYCLES = """
@@ -74,6 +97,13 @@ def network() -> Iterator[Hosts]:
         yield both
 
 
+@pytest.fixture(scope="module")
+def run(network: Hosts) -> Iterator[Run]:
+    """Run all workers."""
+    with pipeline(*LINE) as running:
+        yield running
+
+
 def names(run: Run, pid: int) -> list[str]:
     """Return the first name of each connection of a process, in the order of the connections."""
     found = [event for event in run.named("net_tcp_connect") if event["processId"] == pid]
@@ -92,14 +122,21 @@ def connections(run: Run, pid: int, count: int) -> list[str]:
     return names(run, pid)
 
 
-def test_a_thread_connects_to_what_it_asked(network):
+def test_a_thread_connects_to_what_it_asked(network, run):
     """Two threads ask two names of one address and connect in the opposite order: each connection has its name."""
-    with pipeline(*LINE) as run:
-        for number in range(10):
-            asked = f"a{number}.google.com", f"b{number}.google.com"
-            with network.start_on_client(sys.executable, "-c", THREADS, *asked) as process:
-                assert process.wait(20) == 0, process.stdout and process.stdout.read()
-            assert connections(run, process.pid, 2) == [asked[1], asked[0]]
+    for number in range(10):
+        asked = f"a{number}.google.com", f"b{number}.google.com"
+        with network.start_on_client(sys.executable, "-c", THREADS, *asked) as process:
+            assert process.wait(20) == 0, process.stdout and process.stdout.read()
+        assert connections(run, process.pid, 2) == [asked[1], asked[0]]
+
+
+def test_a_connection_means_no_question_with_an_open_socket(network, run):
+    """The name that the connecting thread asked is meant last, since a socket by which it was asked is closed last."""
+    asked = "first.google.com", "second.google.com"
+    with network.start_on_client(sys.executable, "-c", SOCKETS, SERVER, *asked) as process:
+        assert process.wait(20) == 0, process.stdout and process.stdout.read()
+    assert connections(run, process.pid, 2) == [asked[1], asked[0]]
 
 
 def test_a_lookup_ends_with_the_close_of_its_socket(network):
@@ -112,15 +149,14 @@ def test_a_lookup_ends_with_the_close_of_its_socket(network):
         assert close.process == asked[0].process
 
 
-def test_a_recycled_process_id_inherits_nothing(network):
+def test_a_recycled_process_id_inherits_nothing(network, run):
     """A process with the id of an ended process does not mean what that process asked."""
-    with pipeline(*LINE) as run:
-        with network.start_on_client(sys.executable, "-c", ASKS, "dead.google.com") as dead:
-            assert dead.wait(20) == 0
-        assert network.on_client(sys.executable, "-c", ASKS, "last.google.com").returncode == 0
-        done = network.on_client(sys.executable, "-c", RECYCLES, str(dead.pid), SERVER)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert connections(run, dead.pid, 1) == ["last.google.com"]
+    with network.start_on_client(sys.executable, "-c", ASKS, "dead.google.com") as dead:
+        assert dead.wait(20) == 0
+    assert network.on_client(sys.executable, "-c", ASKS, "last.google.com").returncode == 0
+    done = network.on_client(sys.executable, "-c", RECYCLES, str(dead.pid), SERVER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert connections(run, dead.pid, 1) == ["last.google.com"]
 
 
 def test_an_open_connection_keeps_its_name(network):

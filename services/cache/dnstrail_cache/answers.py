@@ -43,7 +43,7 @@ from dnstrail_cache.state import CacheState
 
 Seen = TypeVar("Seen", FoundTrail, Asker, SeenServerName)
 _MAX_NODES = 65536  # names and addresses in one reply, since no request may delay all others
-_RANKING = 0.02  # seconds for all connections of one `rank` request, for the same reason
+_MAX_WORK = 16384  # relations, paths and answers that one `rank` reads, about 20 ms, for the same reason
 
 
 @singledispatch
@@ -88,9 +88,9 @@ def _trail(request: Trail, state: CacheState) -> Trails:
 
 @answer.register
 def _rank(request: Rank, state: CacheState) -> list[list[str]]:
-    """Rank the names of each different connection once, for a bounded time; the reply has a bounded number of names.
+    """Rank the names of each different connection once, with bounded work; the reply has a bounded number of names.
 
-    After that time a connection gets the name to which it is bound, then the names of its address in the order of a
+    Beyond this work a connection gets the name to which it is bound, then the names of its address in the order of a
     lookup if the address was looked up for an earlier connection.
     """
     walks: dict[tuple[str, int | None], AddressNames] = {}
@@ -98,15 +98,16 @@ def _rank(request: Rank, state: CacheState) -> list[list[str]]:
     ranked: dict[ConnectionTo, list[str]] = {}
     replies: list[list[str]] = []
     at = state.moment(request.at)
-    budget, until = _MAX_NODES, state.clock.monotonic() + _RANKING
+    budget, work = _MAX_NODES, 0
     for to in request.connections:
         known = find_connection(to, at, state)
-        if to not in ranked and budget > 0 and state.clock.monotonic() < until:
+        if to not in ranked and budget > 0 and work < _MAX_WORK:
             walk = to.address, known.at
             if walk not in walks:
                 walks[walk] = state.image.names_of_address(to.address, now=state.now, at=known.at)
             plain[to.address] = walks[walk].plain
             ranked[to] = _likeliest(walks[walk], known, state)
+            work += walks[walk].take_work()
         elif to not in ranked:
             state.counters["rank_cut_short"] += 1
         names = ranked[to] if to in ranked else known.first(plain.get(to.address, []))

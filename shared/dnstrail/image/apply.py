@@ -101,8 +101,9 @@ def _apply_close(image: Image, stamp: int, event: Captured, host: str) -> None:
 
 
 def _apply_dns_close(image: Image, stamp: int, event: Captured, host: str) -> None:
-    if event.process is not None:
-        image.binder.returned(host, event.process, stamp)
+    socket = event.args.get("socket")
+    if event.process is not None and isinstance(socket, int):
+        image.binder.closed(host, event.process, socket, stamp)
 
 
 def _apply_server_name(image: Image, stamp: int, event: Captured, host: str) -> None:

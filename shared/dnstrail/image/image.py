@@ -261,7 +261,7 @@ class Image:
         self.counters[reason] += 1
         if reason == "query":
             self.admission.asked(stamp, header, payload, circumstances)
-            self.binder.asked(circumstances)
+            self.binder.asked(stamp, header.asked, circumstances)
         return None
 
     def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Answer:

@@ -11,7 +11,7 @@ from internet import MOST_NAMES
 from resolvers import RESOLVERS
 
 ALL = "all"
-_CAPTURES = ("ebpf", "ebpf:getaddrinfo")
+_CAPTURES = ("ebpf:getaddrinfo", "ebpf")
 
 
 def read_options() -> argparse.Namespace:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
-from builders.dns_builders import response_to, t
+from builders.dns_builders import A, response_to, t
 from builders.talk import OWN, Talk, answer, back, query, there
 from builders.trail_helpers import CLIENT
 from dnstrail.captured import Process
@@ -177,14 +177,14 @@ def processes(count: int) -> tuple[int, Counter[str]]:
 def waiting_questions(count: int) -> tuple[int, Counter[str]]:
     host = Host(questions=50)
     for number in range(count):
-        host.asks(0, f"n{number}", SHARED, by=Process(number + 1, start_time=t(0)))
+        host.queries(0, f"n{number}", A, Process(number + 1, start_time=t(0)))
     return len(host.image.binder.arrivals), host.image.counters
 
 
-def answers_of_a_process(count: int) -> tuple[int, Counter[str]]:
+def queries_of_a_process(count: int) -> tuple[int, Counter[str]]:
     host = Host()
     for number in range(count):
-        host.asks(0, f"n{number}", SHARED)
+        host.queries(0, f"n{number}", A, APP)
     return len(host.image.binder.arrivals), host.image.counters
 
 
@@ -247,7 +247,7 @@ TABLES = [
     Table(waiting_questions, 50, "evicted_questions"),
     Table(names_that_a_process_asked, 256, "evicted_questions"),
     Table(questions_for_one_name, 64, "evicted_questions"),
-    Table(answers_of_a_process, 1024, "evicted_questions"),
+    Table(queries_of_a_process, 1024, "evicted_questions"),
     Table(namespaces, 4096, "evicted_namespaces"),
     Table(server_names, 65_536, "evicted_server_names"),
     Table(server_names_of_an_address, 64, "evicted_server_names"),

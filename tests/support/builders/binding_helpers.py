@@ -44,6 +44,7 @@ class Host:
         self.image = Image(Bounds(**bounds))
         self._sockets = count(1)
         self.socket = 0  # of the last connection
+        self._asked: dict[int, list[Flow]] = {}  # by thread: the sockets that are open
 
     def apply(self, topic: str, after: float, flow: Flow | None = None, process: Process | None = None, **args: Any):
         """Apply one event."""
@@ -60,12 +61,18 @@ class Host:
         for kind, texts in ((A, [one for one in addresses if ":" not in one]), (AAAA, [*filter(is_v6, addresses)])):
             if not texts and addresses:
                 continue
-            flow = self._asking()
-            self.dns(after, query(name, kind), flow, by)
+            flow = self.queries(after, name, kind, by)
             records = [record(b"\xc0\x0c", kind, packed(text), ttl) for text in texts or [SHARED]]
             payload = by_hand(query(name, kind)[12:], *records)
             self.dns(after + answered, payload, back(flow), by)
         return self
+
+    def queries(self, after: float, name: str, kind: int, by: Process) -> Flow:
+        """Let a thread send a query by a socket of its own; return its flow."""
+        flow = self._asking()
+        self._asked.setdefault(by.thread_id, []).append(flow)
+        self.dns(after, query(name, kind), flow, by)
+        return flow
 
     def hears(self, after: float, name: str, address: str = SHARED, by: Process = APP) -> None:
         """Let a process receive an answer to a question that was not captured."""
@@ -84,9 +91,12 @@ class Host:
         flow = replace(self.flow(SHARED, 443, socket), source=packed("10.0.0.2"), source_port=50000)
         self.apply(NET_TCP_CONNECT_RESULT, after, flow, APP, dst=SHARED, dst_port=443, connected=connected, error="")
 
-    def returns(self, after: float, by: Process) -> None:
-        """Let a thread close the socket by which it asked: it has its answers."""
-        self.apply(DNS_SOCKET_CLOSE, after, there(socket=10**6, namespace=1, egress=True), by)
+    def returns(self, after: float, by: Process, *, sockets: int = 0) -> None:
+        """Let a thread close so many sockets by which it asked, the first ones, or all: it has its answers."""
+        asked = self._asked[by.thread_id]
+        for flow in asked[: sockets or None]:
+            self.apply(DNS_SOCKET_CLOSE, after, flow, by, socket=flow.socket)
+        del asked[: sockets or None]
 
     def closes(self, after: float) -> None:
         """Close the last connection."""

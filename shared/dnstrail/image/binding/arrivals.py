@@ -1,18 +1,37 @@
-"""The answers of each process, as they arrived, until a connection asks what its process has asked."""
+"""The questions and answers of each process, as they arrived, until a connection asks what its process has asked."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from dnstrail.image.answer import Answer
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.counts import Counts
 from dnstrail.image.record import Sighting
 
-MAX_OF_PROCESS = 1024  # answers and ends of lookups of one process that are held
-# An answer, its sighting and the stamp of its query; or a thread that returned, and when.
-Arrival = tuple[Answer, Sighting, int] | tuple[int, int]
+MAX_OF_PROCESS = 1024  # queries, answers and closes of one process that are held
+
+
+class Query(NamedTuple):
+    """A query that a thread of a process sent by a UDP socket."""
+
+    name: str
+    type: int
+    thread: int
+    socket: int
+    stamp: int
+
+
+class Close(NamedTuple):
+    """The close of a UDP socket by which a process asked."""
+
+    socket: int
+    stamp: int
+
+
+Arrival = tuple[Answer, Sighting, int] | Query | Close  # an answer with its sighting and the stamp of its query
 
 
 class Arrivals:

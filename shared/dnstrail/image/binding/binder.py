@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from dnstrail.captured import Process
+from dnstrail.captured import FORWARDER, Process
 from dnstrail.connection import Connection
+from dnstrail.dns.header import Question as Asked
 from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.binding.arrivals import Arrivals
+from dnstrail.image.binding.arrivals import Arrival, Arrivals, Close, Query
 from dnstrail.image.binding.bindings import (
     BY_DAEMON,
     BY_LAST,
@@ -57,21 +58,22 @@ class Binder:
         self._grace = bounds.grace_ns
         self._most = bounds.questions
 
-    def asked(self, circumstances: Circumstances) -> None:
-        """Note the network namespace in which a process sent a query."""
+    def asked(self, stamp: int, asked: Asked, circumstances: Circumstances) -> None:
+        """Note a query of a process."""
         flow, process = circumstances.flow, circumstances.process
-        if flow is not None and flow.egress and process is not None:
-            self.namespaces.asked(circumstances.host, flow.namespace, process)
+        if flow is None or not flow.egress or process is None:
+            return
+        self.namespaces.asked(circumstances.host, flow.namespace, process)
+        if flow.role != FORWARDER and flow.socket and flow.transport == "udp" and asked.name and process.pid:
+            owner = circumstances.host, process.pid, process.start_time
+            self._arrived(owner, Query(asked.name, asked.type, process.thread_id, flow.socket, stamp))
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
         """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
         process = sighting.evidence.process
         if process is not None and process.pid:
             owner = host, process.pid, process.start_time
-            if self.arrivals.add(owner, (answer, sighting, asked)):
-                self.processes.note(owner)
-            if len(self.arrivals) + len(self.waiting) > self._most:
-                self._evict()
+            self._arrived(owner, (answer, sighting, asked))
 
     def connect(self, stamp: int, opening: Opening) -> Binding:
         """Bind a connection to the name that it means, as of its time."""
@@ -89,10 +91,10 @@ class Binder:
         self.bindings.add(binding)
         return binding
 
-    def returned(self, host: str, process: Process, stamp: int) -> None:
-        """Note that a thread has all answers to its questions: it closed the socket by which it asked."""
+    def closed(self, host: str, process: Process, socket: int, stamp: int) -> None:
+        """Note that a process closed a socket by which it asked: it has the answers."""
         if (owner := identity_of(host, process)) is not None:
-            self.arrivals.add(owner, (process.thread_id, stamp))
+            self._arrived(owner, Close(socket, stamp))
 
     def forked(self, host: str, parent: Process, child: int) -> None:
         """Note a child of a process."""
@@ -185,13 +187,15 @@ class Binder:
     def _questions(self, owner: Identity) -> Iterable[Question]:
         """Return the questions of a process, with what has arrived since the last call."""
         for arrival in self.arrivals.take(owner):
-            if len(arrival) == 3:  # noqa: PLR2004 - an answer
-                self._ask(owner, *arrival)
+            if isinstance(arrival, Query):
+                self.waiting.asked(owner, arrival)
+            elif isinstance(arrival, Close):
+                self.waiting.closed(owner, arrival)
             else:
-                self.waiting.returned(owner, *arrival)
+                self._answered(owner, *arrival)
         return self.waiting.of(owner)
 
-    def _ask(self, owner: Identity, answer: Answer, sighting: Sighting, asked: int) -> None:
+    def _answered(self, owner: Identity, answer: Answer, sighting: Sighting, asked: int) -> None:
         """Add the addresses that an answer gave to the question of its process."""
         given = [
             (target, (sighting.stamp, sighting.stamp + life + self._grace))
@@ -201,6 +205,12 @@ class Binder:
         process = sighting.evidence.process
         if given and process is not None:
             self.waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
+
+    def _arrived(self, owner: Identity, arrival: Arrival) -> None:
+        if self.arrivals.add(owner, arrival):
+            self.processes.note(owner)
+        if len(self.arrivals) + len(self.waiting) > self._most:
+            self._evict()
 
     def _evict(self) -> None:
         """Evict a question of an ended process, else the arrival that waited longest."""

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from dnstrail.image.binding.arrivals import Close, Query
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
@@ -34,12 +35,13 @@ class Attempt:
 class Question:
     """A name that a process asked. Queries of several types for one name (A, AAAA, HTTPS) are one question.
 
-    `asked` is the time of its first query. `threads` sent its queries. `given` contains the addresses of its answers,
-    each with the time of the answer and the end. `returned` is the time at which its thread had read the answers, if
-    that is known. A question without attempts waits for its first connection.
+    `asked` is the time of its first query. `threads` sent its queries, and `open` are the sockets of queries that are
+    not closed yet. `types` states for each type whether its answer is known. `given` contains the addresses of its
+    answers, each with the time of the answer and the end. `returned` is the time at which its last socket was closed,
+    if that is known. A question without attempts waits for its first connection.
     """
 
-    __slots__ = ("asked", "attempts", "given", "name", "owner", "returned", "threads", "types")
+    __slots__ = ("asked", "attempts", "given", "name", "open", "owner", "returned", "threads", "types")
 
     def __init__(self, owner: Identity, name: str, asked: int) -> None:
         self.owner = owner
@@ -47,7 +49,8 @@ class Question:
         self.asked = asked
         self.returned = UNKNOWN
         self.threads: set[int] = set()
-        self.types: set[int] = set()
+        self.open: set[int] = set()
+        self.types: dict[int, bool] = {}
         self.given: dict[str, tuple[int, int]] = {}
         self.attempts: list[Attempt] = []
 
@@ -114,28 +117,37 @@ class WaitingQuestions:
         given: Iterable[tuple[str, tuple[int, int]]],
     ) -> None:
         """Note the addresses that an answer gave to the process that asked."""
-        names = self._of.get(owner)
-        if names is None:
-            names = self._of[owner] = {}
-        else:
-            self._of.move_to_end(owner)
-        questions = names.setdefault(name, [])
-        question = _same(questions, rdtype, asked, thread)
+        questions = self._questions(owner, name)
+        question = _asking(questions, rdtype, thread) or _same(questions, rdtype, asked, thread)
         if question is None:
-            question = Question(owner, name, asked)
-            questions.append(question)
-            self._held += 1
+            question = self._add(questions, owner, name, asked)
         question.asked = min(question.asked, asked)
         if thread:
             question.threads.add(thread)
-        question.types.add(rdtype)
+        question.types[rdtype] = True
         question.given.update(given)
-        if len(questions) > MAX_OF_NAME:
-            self._evict(question)
-        elif len(names) > MAX_NAMES:
-            self._evict(next(iter(names.values()))[0])
-        if self._held > self._most:
-            self.evict()
+        self._bound(question)
+
+    def asked(self, owner: Identity, query: Query) -> None:
+        """Note a query, which may have been sent before."""
+        questions = self._questions(owner, query.name)
+        again = (each for each in questions if query.socket in each.open and query.type in each.types)
+        question = next(again, None) or _same(questions, query.type, query.stamp, query.thread)
+        if question is None:
+            question = self._add(questions, owner, query.name, query.stamp)
+        question.threads.add(query.thread)
+        question.types.setdefault(query.type, False)
+        question.open.add(query.socket)
+        self._bound(question)
+
+    def closed(self, owner: Identity, close: Close) -> None:
+        """Note the close of a socket: a question without open sockets has all its answers."""
+        for question in [each for each in self.of(owner) if close.socket in each.open]:
+            question.open.remove(close.socket)
+            if not question.open and question.given:
+                question.returned = close.stamp
+            elif not question.open:
+                self._drop(question)
 
     def of(self, owner: Identity) -> Iterator[Question]:
         """Yield the questions of a process."""
@@ -146,12 +158,6 @@ class WaitingQuestions:
         for other in self._of.get(question.owner, {}).get(question.name, ()):
             if other is question or (not other.attempts and other.threads & question.threads):
                 other.attempts.append(attempt)
-
-    def returned(self, owner: Identity, thread: int, stamp: int) -> None:
-        """Note that a thread has read its answers: its call returns now."""
-        for question in self.of(owner):
-            if thread in question.threads and question.asked < stamp < question.returned:
-                question.returned = stamp
 
     def drop_reached(self, owner: Identity, name: str) -> None:
         """Drop the questions of a process for a name whose connections succeeded."""
@@ -173,6 +179,28 @@ class WaitingQuestions:
         if owner in self._of:
             self._ended[owner] = None
 
+    def _questions(self, owner: Identity, name: str) -> list[Question]:
+        """Return the questions of a process for a name; the process is the one answered last."""
+        names = self._of.setdefault(owner, {})
+        self._of.move_to_end(owner)
+        return names.setdefault(name, [])
+
+    def _add(self, questions: list[Question], owner: Identity, name: str, asked: int) -> Question:
+        question = Question(owner, name, asked)
+        questions.append(question)
+        self._held += 1
+        return question
+
+    def _bound(self, question: Question) -> None:
+        """Evict a question if the process of this one has too many, or all processes have."""
+        names = self._of[question.owner]
+        if len(names[question.name]) > MAX_OF_NAME:
+            self._evict(names[question.name][0])
+        elif len(names) > MAX_NAMES:
+            self._evict(next(iter(names.values()))[0])
+        if self._held > self._most:
+            self.evict()
+
     def _evict(self, question: Question) -> None:
         self.counters["evicted_questions"] += 1
         self._drop(question)
@@ -193,16 +221,23 @@ def candidate(
 ) -> Question | None:
     """Return the question of a process that a connection most likely means: of its thread, else the oldest.
 
-    The oldest is the one whose thread returned first, else the one that was asked first. A thread that asked another
-    name after an attempt failed has given up the name before. `thread` is 0 for a connection of another process.
-    `ipv6` states that clients begin with IPv6 where a name has it.
+    A question whose sockets are open comes last: a resolver closes them before it hands over the addresses. The oldest
+    is the one whose sockets were closed first, else the one that was asked first. A thread that asked another name
+    after an attempt failed has given up the name before. `thread` is 0 for a connection of another process. `ipv6`
+    states that clients begin with IPv6 where a name has it.
     """
     ready = [(readiness, each) for each in questions if (readiness := each.readiness(address, stamp)) is not None]
     own = (each.asked for readiness, each in ready if readiness == WAITING and thread in each.threads)
     latest = max(own, default=0)
     later = ipv6 and ":" not in address
     orders = [
-        (*_likelihood(each, readiness, thread, latest), later and each.gave_ipv6(stamp), each.returned, each.asked)
+        (
+            bool(each.open),
+            *_likelihood(each, readiness, thread, latest),
+            later and each.gave_ipv6(stamp),
+            each.returned,
+            each.asked,
+        )
         for readiness, each in ready
     ]
     return ready[orders.index(min(orders))][1] if orders else None
@@ -216,6 +251,12 @@ def _likelihood(question: Question, readiness: int, thread: int, latest: int) ->
         if last.connected is False and last.stamp < latest:
             readiness = MAYBE
     return not own, readiness
+
+
+def _asking(questions: list[Question], rdtype: int, thread: int) -> Question | None:
+    """Return the question with a query of a type that waits for its answer; one of the same thread comes first."""
+    found = [each for each in questions if each.types.get(rdtype) is False]
+    return min(found, key=lambda each: thread not in each.threads, default=None)
 
 
 def _same(questions: list[Question], rdtype: int, asked: int, thread: int) -> Question | None:

@@ -12,7 +12,7 @@ from dnstrail.image.graph import newest_first
 from dnstrail.image.lookup import look_up
 from dnstrail.image.record import Root
 from dnstrail.image.shards import Shards
-from dnstrail.image.trails.path import Path, find_paths
+from dnstrail.image.trails.path import Path, answers_of, find_paths
 from dnstrail.image.trails.rank import rank
 from dnstrail.image.trails.server_names import ServerNameTable
 from dnstrail.image.view import View
@@ -37,8 +37,10 @@ class AddressNames:
         self._nodes = nodes
         self._server_names = server_names
         self._sinkhole = is_sinkhole(address)
+        most = view.budget
         found = look_up(view, roots, address, nodes) if address else None
         self._live = found[0].dns_queries if found else []
+        self._work = most - view.budget
 
     @property
     def plain(self) -> list[str]:
@@ -49,6 +51,11 @@ class AddressNames:
     def crowded(self) -> bool:
         """True if there are too many names to order them by their trails."""
         return len(self._live) > MAX_RANKED
+
+    def take_work(self) -> int:
+        """Return the number of relations, paths and answers that were read since the last call."""
+        work, self._work = self._work, 0
+        return work
 
     def likeliest(self, connection: Connection, bound: str = "") -> list[str]:
         """Return the names, the likeliest for a connection first; [] if there are none.
@@ -68,7 +75,9 @@ class AddressNames:
     def _asked(self, connection: Connection) -> Iterator[str]:
         found = []
         for record in newest_first(self._view.graph.into, self._address):
-            scope = min(scope_of(sighting.evidence, connection) for sighting in record.sightings())
+            sightings = record.sightings()
+            self._work += len(sightings)
+            scope = min(scope_of(sighting.evidence, connection) for sighting in sightings)
             if scope == 0 or (scope < ANY_SCOPE and not self._sinkhole):
                 found.append((scope, -record.youngest.number, record.root.name))
         for _, _, name in sorted(found):
@@ -76,11 +85,21 @@ class AddressNames:
 
     def _along_trails(self, connection: Connection) -> Iterator[str]:
         """Yield the question of each path, then the targets of its steps."""
-        for one in rank(self._paths, self._view, self._address, connection, self._server_names):
+        paths, size = self._paths, self._size
+        self._work += size
+        for one in rank(paths, self._view, self._address, connection, self._server_names):
             if not self._sinkhole or one.scope == 0:
                 yield one.path.root.name
                 yield from one.path.nodes[1:]
 
     @cached_property
     def _paths(self) -> list[Path]:
-        return find_paths(self._view, self._held, self._roots, self._address, self._nodes).found
+        most = self._view.budget + self._held.budget
+        found = find_paths(self._view, self._held, self._roots, self._address, self._nodes).found
+        self._work += most - self._view.budget - self._held.budget
+        return found
+
+    @cached_property
+    def _size(self) -> int:
+        """The number of the paths and of their answers, which each ranking reads."""
+        return sum(1 + len(answers_of(self._view, path)) for path in self._paths)

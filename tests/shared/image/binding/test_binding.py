@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from builders.binding_helpers import APP, OTHER, SHARED, SHARED6, Host, thread
-from builders.dns_builders import t
+from builders.dns_builders import AAAA, A, by_hand, record, t
+from builders.talk import back, packed, query
 from dnstrail.captured import NET_SERVER_NAME, NET_TCP_CONNECT, NET_UDP_CLOSE, Captured, Process
 from dnstrail.connection import Connection
 from dnstrail.image.apply import apply_event
@@ -41,11 +42,51 @@ def test_the_order_is_the_order_of_asking(host):
 
 
 def test_a_process_connects_in_the_order_in_which_its_threads_return(host):
-    """The oldest question is the one whose thread had its answers first, then those whose threads did not return."""
+    """The oldest question is the one whose sockets were closed first, then those whose sockets are open."""
     host.asks(0, "one", by=FIRST).asks(0.01, "two", by=SECOND).asks(0.02, "three", by=thread(APP, 73))
     host.returns(0.05, SECOND)
     host.returns(0.06, FIRST)
     assert [host.opens(0.1 + number / 100, by=MAIN) for number in range(3)] == ["two", "one", "three"]
+
+
+def test_a_question_with_an_open_socket_comes_last(host):
+    """A resolver in Go or Chromium asks for each family by a socket of its own; any thread connects once all closed."""
+    host.asks(0, "one", SHARED, SHARED6, by=FIRST).asks(0.01, "two", SHARED, SHARED6, by=SECOND)
+    host.returns(0.05, FIRST, sockets=1)
+    host.returns(0.06, SECOND)
+    assert host.opens(0.07, by=FIRST) == "two"
+    host.returns(0.08, FIRST)
+    assert host.opens(0.09, by=SECOND) == "one"
+
+
+def test_a_question_waits_for_the_family_without_addresses(host):
+    """The socket of a query whose answer has no addresses counts, too."""
+    host.asks(0, "one", by=FIRST).asks(0.01, "two", by=SECOND)
+    without = host.queries(0.02, "one", AAAA, FIRST)
+    host.returns(0.05, FIRST, sockets=1)
+    host.returns(0.06, SECOND)
+    assert host.opens(0.07, by=FIRST) == "two"
+    host.dns(0.08, by_hand(query("one", AAAA)[12:]), back(without), FIRST)
+    host.returns(0.09, FIRST)
+    assert host.opens(0.1, by=SECOND) == "one"
+
+
+def test_a_question_without_addresses_is_dropped(host):
+    """A question that got no address by the close of its socket waits for no connection."""
+    host.queries(0, "missing", A, FIRST)
+    host.asks(0, "one", by=SECOND)
+    host.returns(0.1, FIRST)
+    assert host.connects(0.2, OTHER) == ""
+    assert [question.name for question in host.image.binder.waiting.of(("", APP.pid, APP.start_time))] == ["one"]
+
+
+def test_a_repeated_query_is_no_further_question(host):
+    """A resolver that sends a query again, by the same socket, has one question."""
+    flow = host.queries(0, "one", A, FIRST)
+    host.dns(0.5, query("one", A), flow, FIRST)
+    host.dns(0.6, by_hand(query("one", A)[12:], record(b"\xc0\x0c", A, packed(SHARED), 60)), back(flow), FIRST)
+    host.asks(0.7, "two", by=SECOND)
+    assert [host.opens(1, by=MAIN), host.opens(1.1, by=MAIN)] == ["one", "two"]
 
 
 def test_a_program_begins_with_ipv6_where_it_works(host):
@@ -250,11 +291,11 @@ def test_a_recycled_pid_inherits_no_connection(host):
 
 def test_the_questions_of_the_dead_are_evicted_first():
     """Beyond the bound the questions of an ended process give way, although others are older."""
-    host = Host(questions=3)
+    host = Host(questions=9)  # two queries and an answer count as three until a connection, or the end of the process
     host.asks(0, "old", by=STRANGER).asks(1, "dead.1").asks(2, "dead.2")
     host.exits(2.5)
-    host.asks(3, "new", by=CHILD)
-    assert host.image.counters["evicted_questions"] == 1
+    host.asks(3, "new", by=CHILD).asks(3.1, "newer", by=CHILD)
+    assert host.image.counters["evicted_questions"] == 2
     assert host.opens(4, by=STRANGER) == "old"
 
 
