@@ -29,7 +29,7 @@ class Bounds(msgspec.Struct, frozen=True):
     nodes: int = 4096
     walked: int = 65536
     connections: int = 32768
-    questions: int = 16384
+    questions: int = 32768
     processes: int = 32768
 
     @property

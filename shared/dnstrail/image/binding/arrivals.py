@@ -6,22 +6,13 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from dnstrail.dns.header import Question
 from dnstrail.image.answer import Answer
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.counts import Counts
 from dnstrail.image.record import Sighting
 
-MAX_OF_PROCESS = 1024  # queries, answers and closes of one process that are held
-
-
-class Query(NamedTuple):
-    """A query that a thread of a process sent by a UDP socket."""
-
-    name: str
-    type: int
-    thread: int
-    socket: int
-    stamp: int
+MAX_OF_PROCESS = 2048  # queries, answers and closes of one process that are held
 
 
 class Close(NamedTuple):
@@ -31,22 +22,20 @@ class Close(NamedTuple):
     stamp: int
 
 
-Arrival = tuple[Answer, Sighting, int] | Query | Close  # an answer with its sighting and the stamp of its query
+Query = tuple[Question, int, int, int]  # by UDP: what was asked, by which thread and socket, and the stamp
+Arrival = Query | tuple[Answer, Sighting, int] | Close  # an answer has its sighting, and the stamp of its query
 
 
 class Arrivals:
     """What arrived for each process, in order. Most processes never connect: nothing else is done for their answers.
 
-    Evictions are counted as `evicted_questions`.
+    `held` is the number of all arrivals. Evictions are counted as `evicted_questions`.
     """
 
     def __init__(self, counters: Counts) -> None:
         self.counters = counters
+        self.held = 0
         self._of: OrderedDict[Identity, deque[Arrival]] = OrderedDict()
-        self._held = 0
-
-    def __len__(self) -> int:
-        return self._held
 
     def add(self, owner: Identity, arrival: Arrival) -> bool:
         """Add what arrived last, and return whether nothing of the process was held.
@@ -58,7 +47,7 @@ class Arrivals:
         if arrived is None:
             arrived = self._of[owner] = deque()
         arrived.append(arrival)
-        self._held += 1
+        self.held += 1
         if len(arrived) > MAX_OF_PROCESS:
             self._evict(arrived)
         return new
@@ -66,7 +55,7 @@ class Arrivals:
     def take(self, owner: Identity) -> Iterable[Arrival]:
         """Return what arrived for a process since the last call, and hold it no longer."""
         arrived = self._of.pop(owner, None)
-        self._held -= len(arrived or ())
+        self.held -= len(arrived or ())
         return arrived or ()
 
     def evict_oldest(self) -> None:
@@ -78,5 +67,5 @@ class Arrivals:
 
     def _evict(self, arrived: deque[Arrival]) -> None:
         arrived.popleft()
-        self._held -= 1
+        self.held -= 1
         self.counters["evicted_questions"] += 1

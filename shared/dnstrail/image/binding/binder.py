@@ -11,7 +11,7 @@ from dnstrail.connection import Connection
 from dnstrail.dns.header import Question as Asked
 from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.binding.arrivals import Arrival, Arrivals, Close, Query
+from dnstrail.image.binding.arrivals import Arrival, Arrivals, Close
 from dnstrail.image.binding.bindings import (
     BY_DAEMON,
     BY_LAST,
@@ -25,7 +25,7 @@ from dnstrail.image.binding.bindings import (
     Opening,
     SocketKey,
 )
-from dnstrail.image.binding.namespaces import Namespaces
+from dnstrail.image.binding.namespaces import DAEMONS, Namespaces
 from dnstrail.image.binding.processes import Identity, Processes, identity_of
 from dnstrail.image.binding.scope import SOON, last_question
 from dnstrail.image.binding.sinkhole import is_sinkhole
@@ -63,10 +63,11 @@ class Binder:
         flow, process = circumstances.flow, circumstances.process
         if flow is None or not flow.egress or process is None:
             return
-        self.namespaces.asked(circumstances.host, flow.namespace, process)
+        if process.name in DAEMONS:
+            self.namespaces.asked(circumstances.host, flow.namespace, process)
         if flow.role != FORWARDER and flow.socket and flow.transport == "udp" and asked.name and process.pid:
             owner = circumstances.host, process.pid, process.start_time
-            self._arrived(owner, Query(asked.name, asked.type, process.thread_id, flow.socket, stamp))
+            self._arrived(owner, (asked, process.thread_id, flow.socket, stamp))
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
         """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
@@ -187,12 +188,12 @@ class Binder:
     def _questions(self, owner: Identity) -> Iterable[Question]:
         """Return the questions of a process, with what has arrived since the last call."""
         for arrival in self.arrivals.take(owner):
-            if isinstance(arrival, Query):
-                self.waiting.asked(owner, arrival)
-            elif isinstance(arrival, Close):
+            if isinstance(arrival, Close):
                 self.waiting.closed(owner, arrival)
-            else:
+            elif len(arrival) == 3:  # noqa: PLR2004 - an answer
                 self._answered(owner, *arrival)
+            else:
+                self.waiting.asked(owner, arrival)
         return self.waiting.of(owner)
 
     def _answered(self, owner: Identity, answer: Answer, sighting: Sighting, asked: int) -> None:
@@ -209,12 +210,12 @@ class Binder:
     def _arrived(self, owner: Identity, arrival: Arrival) -> None:
         if self.arrivals.add(owner, arrival):
             self.processes.note(owner)
-        if len(self.arrivals) + len(self.waiting) > self._most:
+        if self.arrivals.held + self.waiting.held > self._most:
             self._evict()
 
     def _evict(self) -> None:
         """Evict a question of an ended process, else the arrival that waited longest."""
-        if len(self.arrivals) and not self.waiting.has_ended:
+        if self.arrivals.held and not self.waiting.has_ended:
             self.arrivals.evict_oldest()
         else:
             self.waiting.evict()

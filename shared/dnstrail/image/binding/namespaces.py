@@ -41,9 +41,8 @@ class Namespaces:
         return self._of.get((host, number), _UNKNOWN)
 
     def asked(self, host: str, number: int, process: Process) -> None:
-        """Note that a process of a namespace asks, which matters if it is a daemon."""
-        if process.name in DAEMONS:
-            self._noted(host, number).daemons[process.name] = (host, process.pid, process.start_time)
+        """Note that a daemon asks in a namespace: it is the last one of its name there."""
+        self._noted(host, number).daemons[process.name] = (host, process.pid, process.start_time)
 
     def connected(self, host: str, number: int, address: str) -> None:
         """Note that a connection to an address succeeded."""

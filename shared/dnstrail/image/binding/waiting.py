@@ -91,7 +91,7 @@ class Question:
 
 
 class WaitingQuestions:
-    """The questions of each process that no connection has reached yet.
+    """The questions of each process that no connection has reached yet; `held` is their number.
 
     Beyond `most` questions, those of ended processes are evicted first, then the oldest of the process least recently
     answered. Evictions are counted as `evicted_questions`.
@@ -99,13 +99,10 @@ class WaitingQuestions:
 
     def __init__(self, most: int, counters: Counts) -> None:
         self.counters = counters
+        self.held = 0
         self._most = most
-        self._held = 0
         self._of: OrderedDict[Identity, dict[str, list[Question]]] = OrderedDict()
         self._ended: OrderedDict[Identity, None] = OrderedDict()
-
-    def __len__(self) -> int:
-        return self._held
 
     def answered(
         self,
@@ -130,14 +127,15 @@ class WaitingQuestions:
 
     def asked(self, owner: Identity, query: Query) -> None:
         """Note a query, which may have been sent before."""
-        questions = self._questions(owner, query.name)
-        again = (each for each in questions if query.socket in each.open and query.type in each.types)
-        question = next(again, None) or _same(questions, query.type, query.stamp, query.thread)
+        asked, thread, socket, stamp = query
+        questions = self._questions(owner, asked.name)
+        again = (each for each in questions if socket in each.open and asked.type in each.types)
+        question = next(again, None) or _same(questions, asked.type, stamp, thread)
         if question is None:
-            question = self._add(questions, owner, query.name, query.stamp)
-        question.threads.add(query.thread)
-        question.types.setdefault(query.type, False)
-        question.open.add(query.socket)
+            question = self._add(questions, owner, asked.name, stamp)
+        question.threads.add(thread)
+        question.types.setdefault(asked.type, False)
+        question.open.add(socket)
         self._bound(question)
 
     def closed(self, owner: Identity, close: Close) -> None:
@@ -188,7 +186,7 @@ class WaitingQuestions:
     def _add(self, questions: list[Question], owner: Identity, name: str, asked: int) -> Question:
         question = Question(owner, name, asked)
         questions.append(question)
-        self._held += 1
+        self.held += 1
         return question
 
     def _bound(self, question: Question) -> None:
@@ -198,7 +196,7 @@ class WaitingQuestions:
             self._evict(names[question.name][0])
         elif len(names) > MAX_NAMES:
             self._evict(next(iter(names.values()))[0])
-        if self._held > self._most:
+        if self.held > self._most:
             self.evict()
 
     def _evict(self, question: Question) -> None:
@@ -208,7 +206,7 @@ class WaitingQuestions:
     def _drop(self, question: Question) -> None:
         names = self._of[question.owner]
         names[question.name].remove(question)
-        self._held -= 1
+        self.held -= 1
         if not names[question.name]:
             del names[question.name]
         if not names:
