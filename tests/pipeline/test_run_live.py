@@ -101,7 +101,10 @@ def test_the_report_is_what_the_servers_saw(network, folder):
     report = json.loads((folder / "r.json").read_text())
     expected = Counter((client, int(pid), "" if name == SENDER else name) for client, pid, name in lines)
     found: Counter[tuple[str, int, str]] = Counter()
+    lengths = {(int(pid), "" if name == SENDER else name): len(f"{pid} {name}") for _, pid, name in lines}
     for one in report["connections"]:
+        sent = one["results"]["connected"] * lengths[one["program"]["pid"], one["name"]]
+        assert (one["bytes_sent"], one["bytes_received"], one["bytes_unknown"]) == (sent, 0, 0)
         assert (one["address"], one["port"]) == (SERVER if one["name"] else SENDER, 80)
         assert one["results"].keys() == {"connected"}
         found[(CLIENT, one["program"]["pid"], one["name"])] += one["results"]["connected"]
@@ -116,6 +119,22 @@ def test_the_report_is_what_the_servers_saw(network, folder):
     assert [one["address"] for one in report["unnamed"]] == [SENDER]
     assert (report["coverage"]["complete"], report["left"], report["exit_code"]) == (True, 0, 7)
     assert "one.google.com" in (folder / "r.html").read_text() + (folder / "r.md").read_text()
+
+
+def test_the_bytes_of_an_open_connection_are_unknown(network, folder, watched):
+    """A connection that a process holds beyond the end of the command has no bytes, not zero."""
+    holds = (
+        "import socket, time; sock = socket.create_connection(('one.google.com', 80)); sock.send(b'x'); "
+        "open('held', 'w').close(); time.sleep(60)"
+    )
+    script = f'{sys.executable} -c "{holds}" > /dev/null 2>&1 & echo $!; until [ -e held ]; do sleep 0.05; done'
+    with serving(network, folder / "seen", *WEB_SERVER):
+        run = (*RUN, "--report", "r.json", "--", "sh", "-c", script)
+        done = on_client(network, folder, *run, run_dir=watched.folder)
+        os.kill(int(done.stdout), signal.SIGKILL)
+    [one] = json.loads((folder / "r.json").read_text())["connections"]
+    assert (one["bytes_sent"], one["bytes_received"], one["bytes_unknown"]) == (None, None, 1)
+    assert "bytes unknown" in " ".join(done.stderr.split())
 
 
 @pytest.fixture(scope="module")

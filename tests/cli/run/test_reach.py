@@ -9,6 +9,7 @@ from builders.talk import packed, query
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import (
     NET_PACKET_DNS,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
@@ -16,6 +17,7 @@ from dnstrail.events import (
     SCHED_PROCESS_FORK,
     Event,
 )
+from dnstrail_cli.run import connections
 from dnstrail_cli.run import reach as module
 from dnstrail_cli.run.reach import Reach
 
@@ -56,6 +58,16 @@ def connects(reach, address="192.0.2.1", port=443, names=("one.example",), proce
 def concludes(reach, socket=1, error=""):
     flow = Flow(b"", 0, packed("192.0.2.1"), 443, "tcp", socket, 1, egress=True)
     take(reach, NET_TCP_CONNECT_RESULT, flow, connected=not error, error=error)
+
+
+def closes(reach, socket=1, sent=None, received=None, process=APP):
+    flow = Flow(b"", 0, packed("192.0.2.1"), 443, "tcp", socket, 1, egress=True)
+    counted = {} if sent is None else {"bytes_sent": sent, "bytes_received": received}
+    take(reach, NET_TCP_CLOSE, flow, process, **counted)
+
+
+def bytes_of(reached):
+    return reached.bytes_sent, reached.bytes_received, reached.bytes_unknown
 
 
 @pytest.mark.parametrize(
@@ -168,6 +180,54 @@ def test_a_result_may_come_before_its_connection(reach):
     assert [one.results for one in reach.connections] == [{"connected": 1, "ETIMEDOUT": 1, "unknown": 1}]
 
 
+def test_bytes_add_up_over_the_connections_that_ended(reach):
+    """A row has the bytes of its connections that ended, and the number of the others; a refused one has none."""
+    for socket in (1, 2, 3, 4):
+        connects(reach, socket=socket)
+        concludes(reach, socket)
+    closes(reach, 1, 10, 1000)
+    closes(reach, 2, 5, 1 << 40)
+    closes(reach, 3)  # by a kernel that does not count
+    connects(reach, port=80, socket=5)
+    concludes(reach, 5, "ECONNREFUSED")
+    connects(reach, port=81, socket=6)
+    concludes(reach, 6)
+    connects(reach, port=82, udp=True)
+    assert [bytes_of(one) for one in reach.connections] == [
+        (15, 1000 + (1 << 40), 2),
+        (0, 0, 0),
+        (None, None, 1),
+        (None, None, 1),
+    ]
+
+
+def test_an_end_may_come_before_its_connection(reach):
+    """In one turn an end comes before its connection and its result; a socket that connects again has two of each."""
+    closes(reach, 1, 10, 100)
+    connects(reach, port=81)
+    connects(reach)
+    concludes(reach, 1, "ECONNREFUSED")
+    concludes(reach, 1)
+    assert [(one.results, bytes_of(one)) for one in reach.connections] == [
+        ({"ECONNREFUSED": 1}, (0, 0, 0)),
+        ({"connected": 1}, (10, 100, 0)),
+    ]
+
+
+def test_an_end_may_come_after_its_process(reach):
+    """The end of a connection comes after the end of its process, whose id another process may then have."""
+    take(reach, SCHED_PROCESS_FORK, child_pid=71)
+    connects(reach, process=CHILD)
+    concludes(reach)
+    assert not reach.closing
+    take(reach, SCHED_PROCESS_EXIT, process=CHILD)
+    assert reach.closing
+    closes(reach, 1, 1, 2, CHILD)
+    assert not reach.closing
+    asks(reach, "stranger.example", process=CHILD)
+    assert (reach.names, bytes_of(reach.connections[0])) == ([], (1, 2, 0))
+
+
 def test_dns_to_the_resolvers_is_no_connection(reach):
     """DNS over TCP to a configured resolver is left out, and so are sockets that can send nothing."""
     connects(reach, RESOLVER, 53, ())
@@ -175,7 +235,7 @@ def test_dns_to_the_resolvers_is_no_connection(reach):
     assert reach.connections == []
     flow = Flow(b"", 0, packed(RESOLVER), 53, "tcp", 9, 1, egress=True)
     take(reach, NET_TCP_CONNECT_RESULT, flow, connected=True, error="")
-    assert not reach._early
+    assert 9 not in reach._connections
     connects(reach, OTHER, 53, ())
     connects(reach, "192.0.2.1", 443, (), udp=True)
     assert [(one.address, one.transport, one.name) for one in reach.connections] == [
@@ -200,6 +260,7 @@ def test_other_servers_are_reported(reach):
 def test_the_tables_are_bounded(reach, monkeypatch):
     """Beyond the bound names, connections and servers are counted as left out."""
     monkeypatch.setattr(module, "MOST", 2)
+    monkeypatch.setattr(connections, "MOST", 2)
     for number in range(4):
         asks(reach, f"n{number}.example", f"192.0.2.{number}")
         connects(reach, f"192.0.2.{number}", socket=number)
@@ -207,12 +268,15 @@ def test_the_tables_are_bounded(reach, monkeypatch):
     assert reach.left_out == 4
 
 
-def test_the_connections_that_wait_for_a_result_are_bounded(reach, monkeypatch):
-    """Beyond the bound a connection is in the report, and its result is unknown and counted as left out."""
-    monkeypatch.setattr(module, "MOST", 2)
+def test_the_connections_that_wait_are_bounded(reach, monkeypatch):
+    """Beyond the bound a connection is in the report, and its result and bytes are unknown and counted as left out."""
+    monkeypatch.setattr(connections, "MOST", 2)
     for socket in range(1, 4):
         connects(reach, socket=socket)
     for socket in range(1, 4):
         concludes(reach, socket)
-    assert [one.results for one in reach.connections] == [{"unknown": 1, "connected": 2}]
-    assert reach.left_out == 1
+    for socket in range(1, 4):
+        closes(reach, socket, 1, 2)
+    [one] = reach.connections
+    assert (one.results, bytes_of(one)) == ({"unknown": 1, "connected": 2}, (2, 4, 1))
+    assert reach.left_out == 2

@@ -15,7 +15,7 @@ from dnstrail_cli.run.coverage import BLIND, coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.files import FORMATS
 from dnstrail_cli.run.report import AskedName, Coverage, DnsServer, Program, ReachedAddress, Report
-from dnstrail_cli.run.sections import sections
+from dnstrail_cli.run.sections import sections, summary
 from dnstrail_cli.run.table import show_report
 from dnstrail_cli.run.verdict import failures, is_unnamed, learned, not_allowed
 
@@ -109,7 +109,7 @@ def test_markdown_holds_hostile_text_as_code():
         assert "script" not in outside
         assert "link" not in outside
     cells = [line.count("|") for line in text.splitlines() if "ETIMEDOUT" in line]
-    assert cells == [6, 6, 6]
+    assert cells == [7, 7, 7]
 
 
 def test_the_table_escapes_hostile_text():
@@ -119,6 +119,25 @@ def test_the_table_escapes_hostile_text():
         show_report(full(), console)
     assert not {"\x1b", "\u202e"} & set(shown.get())
     assert "\\x1b[31m" in shown.get()
+
+
+COUNTED = {"bytes_sent": 12_345, "bytes_received": 4_500_000}
+
+
+@pytest.mark.parametrize(
+    ("fields", "cell", "line"),
+    [
+        (COUNTED, "12.3 kB / 4.5 MB", "12.3 kB sent, 4.5 MB received"),
+        ({**COUNTED, "bytes_unknown": 2}, "12.3 kB / 4.5 MB + 2 unknown", "at least 12.3 kB sent, 4.5 MB received"),
+        ({"bytes_unknown": 1}, "unknown", "bytes unknown"),
+    ],
+)
+def test_bytes_are_shown_for_people(fields, cell, line):
+    """A row and the first line show the bytes in units, and what is unknown as unknown."""
+    made = report(connections=[msgspec.structs.replace(reached("one.example"), **fields)])
+    [section] = [one for one in sections(made) if one.title == "Connections"]
+    assert dict(zip(section.heads, section.rows[0], strict=True))["sent / received"] == cell
+    assert f"1 connection to 1 address, {line}, capture" in summary(made)
 
 
 def test_json_contains_the_whole_report():

@@ -13,6 +13,8 @@ ANSWERED, NO_DATA, NXDOMAIN, REFUSED, FAILED, UNANSWERED = OUTCOMES = (  # of a 
     "unanswered",
 )
 
+UNKNOWN = "unknown"  # the result of a connection
+
 
 class Program(msgspec.Struct, frozen=True):
     """The process behind a question or a connection; "" and 0 if it is unknown."""
@@ -37,6 +39,8 @@ class ReachedAddress(msgspec.Struct, frozen=True):
 
     `name` is the likeliest name, "" if none is known, and `others` the further names of the address. `results` counts
     the outcomes: "connected", the name of an error, or "unknown", which the outcome of a UDP socket always is.
+    `bytes_sent` and `bytes_received` are the sums over the connections that have ended, None if none has;
+    `bytes_unknown` is the number of the others: connections that are still open, and UDP sockets.
     """
 
     name: str
@@ -46,6 +50,9 @@ class ReachedAddress(msgspec.Struct, frozen=True):
     program: Program
     results: dict[str, int]
     others: list[str] = []
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    bytes_unknown: int = 0
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
+from rich.filesize import decimal
 
-from dnstrail_cli.run.report import DnsServer, Program, ReachedAddress, Refusal, Report
+from dnstrail_cli.run.report import UNKNOWN, DnsServer, Program, ReachedAddress, Refusal, Report
 from dnstrail_cli.run.verdict import attempt_of, bracketed
 
 NO_NAME = "(no name)"
@@ -24,17 +25,37 @@ class Section(NamedTuple):
 def summary(report: Report) -> str:
     """Return one line about the whole report."""
     connections = sum(sum(one.results.values()) for one in report.connections)
-    complete = "complete" if report.coverage.complete else "INCOMPLETE"
-    refused = f", {sum(one.times for one in report.refused)} attempts refused" if report.refused else ""
-    return (
-        f"exit code {report.exit_code}, {report.seconds:.1f} s, {len(report.names)} names asked, {connections} "
-        f"connections to {len({one.address for one in report.connections})} addresses{refused}, capture {complete}"
-    )
+    addresses = len({one.address for one in report.connections})
+    parts = [
+        f"exit code {report.exit_code}",
+        f"{report.seconds:.1f} s",
+        f"{_number(len(report.names), 'name')} asked",
+        f"{_number(connections, 'connection')} to {_number(addresses, 'address', 'addresses')}",
+        *([_total(report)] if report.connections else []),
+        *([f"{_number(sum(one.times for one in report.refused), 'attempt')} refused"] if report.refused else []),
+        "capture complete" if report.coverage.complete else "capture INCOMPLETE",
+    ]
+    return ", ".join(parts)
+
+
+def _number(count: int, one: str, several: str = "") -> str:
+    return f"{count} {one if count == 1 else several or one + 's'}"
+
+
+def _total(report: Report) -> str:
+    """Return the bytes of all connections as text."""
+    counted = [one for one in report.connections if one.bytes_sent is not None]
+    if not counted:
+        return "bytes unknown"
+    sent = sum(one.bytes_sent or 0 for one in counted)
+    received = sum(one.bytes_received or 0 for one in counted)
+    least = "at least " if any(one.bytes_unknown for one in report.connections) else ""
+    return f"{least}{decimal(sent)} sent, {decimal(received)} received"
 
 
 def sections(report: Report) -> list[Section]:
     """Return the tables of a report that have rows, the verdict first."""
-    connected = ("name", "address", "transport", "result", "process")
+    connected = ("name", "address", "transport", "result", "sent / received", "process")
     found = [
         Section("Not allowed", ("",), [(text,) for text in report.not_allowed]),
         Section("Failed", ("",), [(text,) for text in report.failed]),
@@ -56,7 +77,15 @@ def _names(report: Report) -> list[Sequence[str]]:
 def _reached(one: ReachedAddress) -> Sequence[str]:
     results = ", ".join(f"{name} {count}x" if count > 1 else name for name, count in one.results.items())
     end = f"{bracketed(one.address)}:{one.port}"
-    return one.name or NO_NAME, end, one.transport, results, _program(one.program)
+    return one.name or NO_NAME, end, one.transport, results, _bytes(one), _program(one.program)
+
+
+def _bytes(one: ReachedAddress) -> str:
+    """Return the bytes of connections as text."""
+    if one.bytes_sent is None or one.bytes_received is None:
+        return UNKNOWN
+    others = f" + {one.bytes_unknown} {UNKNOWN}" if one.bytes_unknown else ""
+    return f"{decimal(one.bytes_sent)} / {decimal(one.bytes_received)}{others}"
 
 
 def _refused(one: Refusal) -> Sequence[str]:

@@ -45,6 +45,7 @@ from dnstrail_probe.options import CaptureOptions, options_of
 OBJECTION = 10  # the exit code if --allow or --fail-on object
 _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
+_CLOSING = 1.0  # seconds after the command for the ends of its connections: a peer acknowledges each
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -226,13 +227,14 @@ def _has_ended(launcher: Launcher, reach: Reach) -> bool:
 
 def _catch_up(watch: Watch, launcher: Launcher, reach: Reach, clock: Clock) -> bool:
     """Take the events up to the end of the command; return whether this end was seen."""
-    deadline = clock.monotonic() + _CATCHING_UP
+    ended = clock.monotonic()
     turns: set[int] = set()
 
     def caught_up() -> bool:
         if launcher.pid in reach.ended and watch.view.last is not None:
             turns.add(watch.view.last.turn)
-        return len(turns) > _TURNS or clock.monotonic() > deadline
+        late = clock.monotonic() - ended
+        return late > _CATCHING_UP or (len(turns) > _TURNS and (late > _CLOSING or not reach.closing))
 
     watch.work(threading.Event(), caught_up)
     return launcher.pid in reach.ended
