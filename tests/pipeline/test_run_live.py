@@ -16,29 +16,11 @@ import pytest
 from dnstrail_probe.host.cgroups import find_cgroup2
 from live.namespaces import CLIENT, SENDER, SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
-from live.processes import run_dir, wait_until
-from live.run_commands import RUN, within
+from live.processes import wait_until
+from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client, within
 from live.server_process import serving
 
 pytestmark = pytest.mark.timeout(180)
-# Accepts connections, and writes one line for each: the peer, and what it sent.
-SERVES = """
-import socket
-server = socket.create_server(("", 80), backlog=64)
-print("ready", flush=True)
-while True:
-    connection, peer = server.accept()
-    with connection:
-        print(peer[0], connection.recv(200).decode(), flush=True)
-"""
-WEB_SERVER = (sys.executable, "-c", SERVES)
-# Connects to each name or address, and sends it with the process id.
-ASKS = """
-import os, socket, sys
-for name in sys.argv[1:]:
-    with socket.create_connection((name, 80)) as connection:
-        connection.sendall(f"{os.getpid()} {name}".encode())
-"""
 SCRIPT = f"""
 {sys.executable} asks.py one.google.com two.google.com one.google.com
 setsid -f {sys.executable} asks.py far.google.com
@@ -63,26 +45,8 @@ def network() -> Iterator[Hosts]:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Yield a folder with the script of the client."""
-    with run_dir() as made:
-        made.chmod(0o755)
-        (made / "asks.py").write_text(ASKS)
+    with asking_folder() as made:
         yield made
-
-
-def on_client(
-    network: Hosts, folder: Path, *command: str, run_dir: Path = Path("/nowhere"), **env: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command on the client, with a line on its stdin."""
-    return subprocess.run(
-        within(network, *command),
-        cwd=folder,
-        input="from stdin\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(run_dir), **env},
-        check=False,
-    )
 
 
 def test_the_report_is_what_the_servers_saw(network, folder):

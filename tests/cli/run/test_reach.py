@@ -1,4 +1,4 @@
-"""The collector of `dnstrail run`: which events belong to the command, and what they add up to."""
+"""The collector of `dnstrail run`: what the events of processes add up to."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from dnstrail.events import (
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
-    SCHED_PROCESS_EXIT,
-    SCHED_PROCESS_FORK,
     Event,
 )
-from dnstrail_cli.run import connections
-from dnstrail_cli.run import reach as module
 from dnstrail_cli.run.reach import Reach
 
-CGROUP, RESOLVER, OTHER = 7, "10.0.0.53", "192.0.2.53"
-APP, CHILD, STRANGER = Process(70, "app", cgroup_id=CGROUP), Process(71, "child", cgroup_id=8), Process(90, cgroup_id=9)
+RESOLVER, OTHER = "10.0.0.53", "192.0.2.53"
+APP = Process(70, "app")
 
 
 @pytest.fixture
 def reach():
-    found = Reach(CGROUP, frozenset({packed(RESOLVER)}))
-    found.begin(70)
-    return found
+    return Reach(frozenset({packed(RESOLVER)}))
+
+
+@pytest.fixture
+def small():
+    return Reach(frozenset({packed(RESOLVER)}), 2)
 
 
 def take(reach, name, flow=None, process=APP, payload=b"", dst_dns=None, **args):
@@ -100,21 +99,6 @@ def test_a_name_has_its_best_outcome(reach):
     assert (name.outcome, name.questions) == ("answered", 2)
 
 
-def test_what_others_do_is_not_reported(reach):
-    """Only the processes of the cgroup, and what they forked, belong to the command."""
-    asks(reach, "stranger.example", process=STRANGER)
-    connects(reach, process=STRANGER)
-    connects(reach, process=CHILD)
-    assert (reach.names, reach.connections) == ([], [])
-    take(reach, SCHED_PROCESS_FORK, child_pid=71)
-    connects(reach, process=CHILD)
-    assert [one.program.pid for one in reach.connections] == [71]
-    take(reach, SCHED_PROCESS_EXIT, process=CHILD)
-    connects(reach, address="192.0.2.2", process=CHILD)
-    assert len(reach.connections) == 1
-    assert reach.ended == {71}
-
-
 def test_connections_add_up_by_name_end_and_process(reach):
     """Equal connections are one row with the number of each result."""
     asks(reach, "one.example")
@@ -170,16 +154,6 @@ def test_a_name_that_a_daemon_asked_for_the_command_is_its_own(reach):
     assert [one.name for one in reach.connections] == ["one.example"]
 
 
-def test_a_result_may_come_before_its_connection(reach):
-    """The events of one turn come by their names: a result that comes first still belongs to its connection."""
-    concludes(reach, 1)
-    concludes(reach, 2, "ETIMEDOUT")
-    connects(reach, socket=1)
-    connects(reach, socket=2)
-    connects(reach, socket=3)
-    assert [one.results for one in reach.connections] == [{"connected": 1, "ETIMEDOUT": 1, "unknown": 1}]
-
-
 def test_bytes_add_up_over_the_connections_that_ended(reach):
     """A row has the bytes of its connections that ended, and the number of the others; a refused one has none."""
     for socket in (1, 2, 3, 4):
@@ -201,31 +175,27 @@ def test_bytes_add_up_over_the_connections_that_ended(reach):
     ]
 
 
-def test_an_end_may_come_before_its_connection(reach):
-    """In one turn an end comes before its connection and its result; a socket that connects again has two of each."""
-    closes(reach, 1, 10, 100)
+def test_a_socket_that_connects_again_has_two_results_and_two_ends(reach):
+    """Each result and each end of a socket belongs to the attempt before it."""
     connects(reach, port=81)
-    connects(reach)
     concludes(reach, 1, "ECONNREFUSED")
-    concludes(reach, 1)
+    for sent in (1, 2):
+        connects(reach)
+        concludes(reach)
+        closes(reach, 1, sent, 100)
     assert [(one.results, bytes_of(one)) for one in reach.connections] == [
         ({"ECONNREFUSED": 1}, (0, 0, 0)),
-        ({"connected": 1}, (10, 100, 0)),
+        ({"connected": 2}, (3, 200, 0)),
     ]
 
 
-def test_an_end_may_come_after_its_process(reach):
-    """The end of a connection comes after the end of its process, whose id another process may then have."""
-    take(reach, SCHED_PROCESS_FORK, child_pid=71)
-    connects(reach, process=CHILD)
+def test_a_connection_of_a_process_that_ended_is_closing(reach):
+    """The end of a connection is on the way once its process has ended."""
+    connects(reach)
+    assert (reach.is_closing({71}), reach.is_closing({70})) == (False, True)
     concludes(reach)
-    assert not reach.closing
-    take(reach, SCHED_PROCESS_EXIT, process=CHILD)
-    assert reach.closing
-    closes(reach, 1, 1, 2, CHILD)
-    assert not reach.closing
-    asks(reach, "stranger.example", process=CHILD)
-    assert (reach.names, bytes_of(reach.connections[0])) == ([], (1, 2, 0))
+    closes(reach, 1, 1, 2)
+    assert not reach.is_closing({70})
 
 
 def test_dns_to_the_resolvers_is_no_connection(reach):
@@ -257,26 +227,23 @@ def test_other_servers_are_reported(reach):
     ]
 
 
-def test_the_tables_are_bounded(reach, monkeypatch):
+def test_the_tables_are_bounded(small):
     """Beyond the bound names, connections and servers are counted as left out."""
-    monkeypatch.setattr(module, "MOST", 2)
-    monkeypatch.setattr(connections, "MOST", 2)
     for number in range(4):
-        asks(reach, f"n{number}.example", f"192.0.2.{number}")
-        connects(reach, f"192.0.2.{number}", socket=number)
-    assert [len(found) for found in (reach.names, reach.connections, reach.foreign_dns)] == [2, 2, 2]
-    assert reach.left_out == 4
+        asks(small, f"n{number}.example", f"192.0.2.{number}")
+        connects(small, f"192.0.2.{number}", socket=number)
+    assert [len(found) for found in (small.names, small.connections, small.foreign_dns)] == [2, 2, 2]
+    assert small.left_out == 4
 
 
-def test_the_connections_that_wait_are_bounded(reach, monkeypatch):
+def test_the_connections_that_wait_are_bounded(small):
     """Beyond the bound a connection is in the report, and its result and bytes are unknown and counted as left out."""
-    monkeypatch.setattr(connections, "MOST", 2)
     for socket in range(1, 4):
-        connects(reach, socket=socket)
+        connects(small, socket=socket)
     for socket in range(1, 4):
-        concludes(reach, socket)
+        concludes(small, socket)
     for socket in range(1, 4):
-        closes(reach, socket, 1, 2)
-    [one] = reach.connections
+        closes(small, socket, 1, 2)
+    [one] = small.connections
     assert (one.results, bytes_of(one)) == ({"unknown": 1, "connected": 2}, (2, 4, 1))
-    assert reach.left_out == 2
+    assert small.left_out == 1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Sized
 from typing import NamedTuple
 
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail_cli.run.report import UNKNOWN, Program, ReachedAddress
 
-MOST = 20_000  # connections that differ, and sockets that wait for a result or an end, each
 OTHERS = 8  # further names of one address
 AT_ONCE = 64  # connections in one lookup
 CONNECTED = "connected"
@@ -43,36 +42,21 @@ class _Row:
         self.open += other.open
 
 
-class _Socket:
-    """The events of a socket that wait for another one: each attempt has a result, each success an end, in order."""
-
-    __slots__ = ("attempts", "ends", "results", "successes")
-
-    def __init__(self) -> None:
-        self.attempts: deque[_Row] = deque()
-        self.results: deque[str] = deque()
-        self.successes: deque[_Row] = deque()
-        self.ends: deque[tuple[int, int] | None] = deque()
-
-    @property
-    def waits(self) -> bool:
-        return bool(self.attempts or self.results or self.successes or self.ends)
-
-
 class Connections:
-    """The connections by their targets.
+    """The connections by their targets; their events come in the order of time.
 
-    The events of one turn come by their names: a result or an end may come before its connection. `left_out` counts
-    what is beyond MOST.
+    Connections that differ, and sockets that wait for a result or an end, are at most `most` each; `left_out` counts
+    what is beyond.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         self.left_out = 0
+        self._most = most
         self._rows: dict[Target, _Row] = {}
-        self._sockets: dict[int, _Socket] = {}
+        self._sockets: dict[int, _Row] = {}  # those that wait for a result or an end
 
     def __contains__(self, socket: int) -> bool:
-        """Return whether events of a socket wait for another one."""
+        """Return whether a socket waits for its result or its end."""
         return socket in self._sockets
 
     def attempt(self, target: Target, request: ConnectionTo | None, socket: int = 0) -> None:
@@ -84,26 +68,30 @@ class Connections:
             row = self._rows[target] = _Row(target, request)
         row.results[UNKNOWN] += 1
         row.open += 1
-        if socket and (events := self._events_of(socket)):
-            events.attempts.append(row)
-            self._settle(socket, events)
+        if socket and (socket in self._sockets or self._has_room(self._sockets)):
+            self._sockets[socket] = row
 
     def result(self, socket: int, result: str) -> None:
         """Note the result of an attempt."""
-        if events := self._events_of(socket):
-            events.results.append(result)
-            self._settle(socket, events)
+        if (row := self._sockets.get(socket)) is None:
+            return
+        row.results += Counter({result: 1})
+        row.results -= Counter({UNKNOWN: 1})  # drops what is zero
+        if result != CONNECTED:
+            row.open -= 1
+            del self._sockets[socket]
 
     def end(self, socket: int, transferred: tuple[int, int] | None) -> None:
         """Note the end of a connection, with the bytes sent and received if they are known."""
-        if events := self._events_of(socket):
-            events.ends.append(transferred)
-            self._settle(socket, events)
+        row = self._sockets.pop(socket, None)
+        if row is not None and transferred is not None:
+            row.open -= 1
+            row.sent += transferred[0]
+            row.received += transferred[1]
 
     def are_open(self, ended: Container[int]) -> bool:
-        """Return whether a connection of a process that has ended is open: its end is on the way."""
-        waiting = (row for events in self._sockets.values() for row in events.successes)
-        return any(row.target.program.pid in ended for row in waiting)
+        """Return whether a socket of a process that has ended waits: its end is on the way."""
+        return any(row.target.program.pid in ended for row in self._sockets.values())
 
     def reached(self, asked: Collection[str]) -> list[ReachedAddress]:
         """Return the connections, in the order of the first one, each under the likeliest name that was `asked`."""
@@ -124,40 +112,9 @@ class Connections:
             for row, names in zip(some, rank([row.request for row in some if row.request]), strict=True):
                 row.target = row.target._replace(names=tuple(names[:most]))
 
-    def _events_of(self, socket: int) -> _Socket | None:
-        events = self._sockets.get(socket)
-        if events is None and self._has_room(self._sockets):
-            events = self._sockets[socket] = _Socket()
-        return events
-
-    def _settle(self, socket: int, events: _Socket) -> None:
-        """Join what waits at a socket."""
-        while events.attempts and events.results:
-            row, result = events.attempts.popleft(), events.results.popleft()
-            _replace(row.results, UNKNOWN, result)
-            if result == CONNECTED:
-                events.successes.append(row)
-            else:
-                row.open -= 1
-        while events.successes and events.ends:
-            row, transferred = events.successes.popleft(), events.ends.popleft()
-            if transferred is not None:
-                row.open -= 1
-                row.sent += transferred[0]
-                row.received += transferred[1]
-        if not events.waits:
-            del self._sockets[socket]
-
     def _has_room(self, table: Sized) -> bool:
-        self.left_out += len(table) >= MOST
-        return len(table) < MOST
-
-
-def _replace(results: Counter[str], old: str, new: str) -> None:
-    results[old] -= 1
-    if not results[old]:
-        del results[old]
-    results[new] += 1
+        self.left_out += len(table) >= self._most
+        return len(table) < self._most
 
 
 def _reached(key: Target, row: _Row) -> ReachedAddress:

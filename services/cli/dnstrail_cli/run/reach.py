@@ -1,8 +1,8 @@
-"""Collects what the processes of a command reach, from the events of the pipeline."""
+"""Collects what processes reach, from their events: names, connections and DNS servers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sized
+from collections.abc import Callable, Collection, Container, Sized
 from ipaddress import ip_address
 
 from dnstrail.captured import CLIENT, FORWARDER, Flow, Process
@@ -14,14 +14,11 @@ from dnstrail.events import (
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
-    SCHED_PROCESS_EXIT,
-    SCHED_PROCESS_FORK,
     Event,
     Question,
 )
 from dnstrail.protocol.lookups import ConnectionTo
-from dnstrail_cli.events.sightings import Item
-from dnstrail_cli.run.connections import CONNECTED, MOST, Connections, Target
+from dnstrail_cli.run.connections import CONNECTED, Connections, Target
 from dnstrail_cli.run.report import (
     ANSWERED,
     FAILED,
@@ -37,15 +34,7 @@ from dnstrail_cli.run.report import (
     ReachedAddress,
 )
 
-TOPICS = (
-    NET_PACKET_DNS,
-    NET_TCP_CLOSE,
-    NET_TCP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_UDP_CONNECT,
-    SCHED_PROCESS_FORK,
-    SCHED_PROCESS_EXIT,
-)
+MOST = 20_000  # names, connections, servers, and sockets that wait for a result or an end, each
 _DNS = 53  # the port
 _CANDIDATES = 64  # names of a connection among which the command has asked one
 _RESPONSE, _RCODE = 0x80, 0x0F
@@ -64,50 +53,35 @@ class _Asked:
 
 
 class Reach:
-    """The names, connections and servers that the processes of one cgroup reached.
+    """The names, connections and servers that a group of processes reached.
 
-    A process belongs to the command if it is in the cgroup, or if a process of the command forked it. `resolvers` are
-    the packed addresses of the configured resolvers. A connection has the likeliest name that the command asked: what
-    others of this host ask does not name it. `ended` holds the processes whose end was seen.
+    `resolvers` are the packed addresses of the configured resolvers. A connection has the likeliest name that these
+    processes asked: what others of this host ask does not name it. `left_out` counts what is beyond `most`.
     """
 
-    def __init__(self, cgroup: int, resolvers: Collection[bytes]) -> None:
-        self.ended: set[int] = set()
-        self._cgroup = cgroup
+    def __init__(self, resolvers: Collection[bytes], most: int = MOST) -> None:
         self._resolvers = resolvers
-        self._processes: set[int] = set()
+        self._most = most
         self._left_out = 0
         self._names: dict[str, _Asked] = {}
-        self._connections = Connections()
+        self._connections = Connections(most)
         self._servers: dict[tuple[str, int, Program], int] = {}
 
-    def begin(self, pid: int) -> None:
-        """Note the process of the command."""
-        self._processes.add(pid)
-
-    def take(self, event: Item) -> None:
-        """Take an event, if it belongs to the command."""
-        if not isinstance(event, Event):
-            return
-        process, flow = event.process, event.captured.flow
-        if event.event_name == NET_TCP_CLOSE:  # the process may have ended, and its id be that of another one
-            if flow and (process.cgroup_id == self._cgroup or flow.socket in self._connections):
-                self._close(event, flow)
-            return
-        if process.cgroup_id != self._cgroup and process.pid not in self._processes:
-            return
-        self._processes.add(process.pid)
+    def take(self, event: Event) -> None:
+        """Take an event of these processes."""
         if event.event_name == NET_PACKET_DNS:
             self._dns(event)
         elif event.event_name in (NET_TCP_CONNECT, NET_UDP_CONNECT):
             self._connect(event)
         elif event.event_name == NET_TCP_CONNECT_RESULT:
             self._result(event)
-        elif event.event_name == SCHED_PROCESS_FORK and isinstance(child := event.arg("child_pid"), int):
-            self._processes.add(child)
-        elif event.event_name == SCHED_PROCESS_EXIT:
-            self._processes.discard(process.pid)
-            self.ended.add(process.pid)
+        elif event.event_name == NET_TCP_CLOSE:
+            self._close(event)
+
+    def waits_for(self, event: Event) -> bool:
+        """Return whether an event is about a socket of these processes that waits for its result or its end."""
+        flow = event.captured.flow
+        return flow is not None and flow.socket in self._connections
 
     @property
     def names(self) -> list[AskedName]:
@@ -124,14 +98,13 @@ class Reach:
         """The servers that were asked, and are none of the configured resolvers."""
         return [DnsServer(address, port, count, program) for (address, port, program), count in self._servers.items()]
 
-    @property
-    def closing(self) -> bool:
-        """True if a process has ended, and the end of a connection of its is on the way."""
-        return self._connections.are_open(self.ended)
+    def is_closing(self, ended: Container[int]) -> bool:
+        """Return whether connections of processes that have `ended` are open: their ends are on the way."""
+        return self._connections.are_open(ended)
 
     @property
     def left_out(self) -> int:
-        """The number of events beyond MOST."""
+        """The number of events beyond the bounds."""
         return self._left_out + self._connections.left_out
 
     def complete_names(self, rank: Callable[[list[ConnectionTo]], list[list[str]]]) -> None:
@@ -188,9 +161,9 @@ class Reach:
             result = CONNECTED if event.arg("connected") is True else str(event.arg("error") or UNKNOWN)
             self._connections.result(flow.socket, result)
 
-    def _close(self, event: Event, flow: Flow) -> None:
-        sent, received = event.arg("bytes_sent"), event.arg("bytes_received")
-        if not self._is_dns(flow):
+    def _close(self, event: Event) -> None:
+        flow, sent, received = event.captured.flow, event.arg("bytes_sent"), event.arg("bytes_received")
+        if flow is not None and not self._is_dns(flow):
             counted = (sent, received) if isinstance(sent, int) and isinstance(received, int) else None
             self._connections.end(flow.socket, counted)
 
@@ -199,8 +172,8 @@ class Reach:
         return flow.destination_port == _DNS and flow.destination in self._resolvers
 
     def _has_room(self, table: Sized) -> bool:
-        self._left_out += len(table) >= MOST
-        return len(table) < MOST
+        self._left_out += len(table) >= self._most
+        return len(table) < self._most
 
 
 def _program(process: Process) -> Program:

@@ -80,6 +80,17 @@ class DnsServer(msgspec.Struct, frozen=True):
     program: Program
 
 
+class StartedContainer(msgspec.Struct, frozen=True):
+    """A container that started while the command ran, by whomever, and what it reached; "" if its name is unknown."""
+
+    id: str
+    name: str
+    image: str
+    names: list[AskedName]
+    connections: list[ReachedAddress]
+    foreign_dns: list[DnsServer]
+
+
 class Coverage(msgspec.Struct, frozen=True):
     """The completeness of a report: `complete` is true if no event was lost; `missed` states what may be missing.
 
@@ -96,8 +107,9 @@ class Report(msgspec.Struct, frozen=True):
 
     `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it.
     `encrypted` are connections that carry encrypted DNS by their port or their name. `refused` is what `--enforce`
-    refused, and `enforcement` states in sentences what exceeded its bounds. `not_allowed` and `failed` state
-    why the exit code is another one than that of the command.
+    refused, and `enforcement` states in sentences what exceeded its bounds. `containers` started meanwhile; they count
+    for the verdict if they are `followed`. `containers_left_out` counts their events beyond the bounds. `not_allowed`
+    and `failed` state why the exit code is another one than that of the command.
     """
 
     command: list[str]
@@ -113,5 +125,8 @@ class Report(msgspec.Struct, frozen=True):
     left: int = 0
     refused: list[Refusal] = []
     enforcement: list[str] = []
+    containers: list[StartedContainer] = []
+    containers_left_out: int = 0
+    followed: bool = False
     not_allowed: list[str] = []
     failed: list[str] = []

@@ -5,12 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 
+import msgspec
+
 from dnstrail_cli.run.allow_list import NAME, AllowList
 from dnstrail_cli.run.report import REFUSED, ReachedAddress, Refusal, Report
 from dnstrail_signatures.detection.registered_domain import registered_domain
 
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
+
+
+def judged_part(report: Report) -> Report:
+    """Return a report with the containers as parts of the command, if they are followed."""
+    if not report.followed:
+        return report
+    connections = [*report.connections, *(one for container in report.containers for one in container.connections)]
+    return msgspec.structs.replace(
+        report,
+        names=[*report.names, *(one for container in report.containers for one in container.names)],
+        connections=connections,
+        unnamed=[one for one in connections if is_unnamed(one)],
+        foreign_dns=[*report.foreign_dns, *(one for container in report.containers for one in container.foreign_dns)],
+    )
 
 
 def not_allowed(report: Report, allowed: AllowList) -> list[str]:

@@ -71,7 +71,7 @@ def _reduced(reached: ReachedAddress, left: dict[_End, int]) -> ReachedAddress:
     return msgspec.structs.replace(
         reached,
         results={result: count for result, count in results.items() if count},
-        bytes_unknown=reached.bytes_unknown - taken,
+        bytes_unknown=max(0, reached.bytes_unknown - taken),
     )
 
 
