@@ -36,9 +36,9 @@ def folder() -> Iterator[Path]:
         yield made
 
 
-def report_of(daemon: Daemon, folder: Path, *command: str) -> dict[str, Any]:
+def report_of(daemon: Daemon, folder: Path, *command: str, options: tuple[str, ...] = ()) -> dict[str, Any]:
     """Run a command of Docker's client by `dnstrail run`; return the report."""
-    run = (*RUN, "--report", "r.json", "--fail-on", "unnamed", "--", "docker", *command)
+    run = (*RUN, "--report", "r.json", "--fail-on", "unnamed", *options, "--", "docker", *command)
     env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": "/nowhere", "DOCKER_HOST": daemon.host}
     done = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=120, env=env, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,3 +68,12 @@ def test_a_step_of_a_build_is_named(daemon, folder):
     names = [[one["name"] for one in container["names"]] for container in report["containers"]]
     assert names == [["step-0.test"], ["step-1.test"]]
     assert all(re.fullmatch("[0-9a-z]{25}", container["id"]) for container in report["containers"])
+
+
+def test_enforce_does_not_hold_for_a_container(daemon, folder):
+    """What --enforce refuses to the command, a container that the daemon starts can do."""
+    (folder / "allowed").write_text("nothing.test\n")
+    command = ("run", "--rm", IMAGE, "/resolve", UPSTREAM, "53", "tcp", "in-run.test")
+    report = report_of(daemon, folder, *command, options=("--allow", "allowed", "--enforce"))
+    assert report["refused"] == []
+    assert [one["outcome"] for one in report["containers"][0]["names"]] == ["answered"]

@@ -74,10 +74,10 @@ def sections(report: Report) -> list[Section]:
 def _of_containers(report: Report) -> list[Section]:
     """Return the tables of the containers that started meanwhile."""
     all_of = report.containers
-    judged = "judged like the command" if report.followed else "only their time relates them to the command"
+    judged = "judged like the command" if report.followed else "related by time alone"
     heads = ("container", "image", "names", "connections", "sent / received")
     return [
-        Section(f"Containers that started meanwhile: {judged}", heads, [*map(_container, all_of)]),
+        Section(f"Containers that started meanwhile ({judged})", heads, [*map(_container, all_of)]),
         Section(
             "Connections of these containers", _CONNECTED, _connections(one for of in all_of for one in of.connections)
         ),
@@ -125,7 +125,9 @@ def _order(one: ReachedAddress) -> tuple[bool, str, str, int]:
 def _coverage(report: Report) -> list[str]:
     beyond = report.containers_left_out
     containers = [f"{beyond} events of containers exceeded the bounds."] if beyond else []
-    left = [f"{report.left} processes of the command still ran at its end."] if report.left else []
+    left = (
+        [f"{_number(report.left, 'process', 'processes')} of the command still ran at its end."] if report.left else []
+    )
     whole = "No event was lost." if report.coverage.complete else "Something may be missing:"
     return [
         whole,

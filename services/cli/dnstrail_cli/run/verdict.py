@@ -40,7 +40,7 @@ def not_allowed(report: Report, allowed: AllowList) -> list[str]:
         for one in report.foreign_dns
         if not allowed.allows("", one.address, one.port)
     ]
-    found += [f"tried {attempt_of(one)}" for one in report.refused]
+    found += [f"tried to {attempt_of(one)}" for one in report.refused]
     return list(dict.fromkeys(found))
 
 
@@ -96,7 +96,7 @@ def end_of(reached: ReachedAddress) -> str:
 def attempt_of(refused: Refusal) -> str:
     """Return a refusal as text: what was tried."""
     if not refused.address:
-        return f"{refused.action} {refused.transport}"
+        return f"open a socket of {refused.transport}"
     end = f"{_end(refused.address, refused.port)}/{refused.transport}"
     return f"{refused.action} {refused.name} ({end})" if refused.name else f"{refused.action} {end}"
 
