@@ -55,8 +55,8 @@ def closes(process=APP, **fields):
     return event(NET_TCP_CLOSE, process, flow=flow(), bytes_sent=1, bytes_received=2, **fields)
 
 
-def asks(name, process):
-    asked = Flow(packed("10.0.0.2"), 40000, RESOLVER, 53, "udp", 1, 1, egress=True, role="client")
+def asks(name, process, server="10.0.0.53"):
+    asked = Flow(packed("10.0.0.2"), 40000, packed(server), 53, "udp", 1, 1, egress=True, role="client")
     return event(NET_PACKET_DNS, process, flow=asked, payload=query(name, A))
 
 
@@ -141,6 +141,12 @@ def test_a_container_that_the_command_forked_is_its_own(followed):
     take(followed, event(SCHED_PROCESS_FORK, child_pid=500), connects(container("new")))
     assert followed.containers.reports() == []
     assert followed.command.connections[0].program.container == "new"
+
+
+def test_the_resolver_of_docker_in_a_container_is_no_other_server(followed):
+    """A container that asks the host's resolvers, or Docker's at 127.0.0.11, asks no other server."""
+    take(followed, *(asks("one.example", container("new"), at) for at in ("10.0.0.53", "127.0.0.11", "192.0.2.9")))
+    assert [one.address for one in followed.containers.reports()[0].foreign_dns] == ["192.0.2.9"]
 
 
 def test_containers_are_bounded(followed, monkeypatch):

@@ -142,6 +142,7 @@ def test_a_container_is_listed_by_itself():
     assert ([row[0] for row in ends], [row[0] for row in names]) == (["evil.example"], ["evil.example"] * 2)
     assert [row[0] for row in found["Connections"]] == ["good.example"]
     assert "0 names asked, 1 connection to 1 address" in summary(made)
+    assert "2 containers started meanwhile" in summary(made)
 
 
 @pytest.mark.parametrize("followed", [False, True])

@@ -25,21 +25,21 @@ class Target(NamedTuple):
 
 
 class _Row:
-    """Equal connections: the number of each result, and the bytes of those that ended; `open` counts the others."""
+    """Equal connections: the number of each result, and the bytes of those that ended; `unknown` counts the others."""
 
-    __slots__ = ("open", "received", "request", "results", "sent", "target")
+    __slots__ = ("received", "request", "results", "sent", "target", "unknown")
 
     def __init__(self, target: Target, request: ConnectionTo | None = None) -> None:
         self.target = target
         self.request = request
         self.results: Counter[str] = Counter()
-        self.sent = self.received = self.open = 0
+        self.sent = self.received = self.unknown = 0
 
     def add(self, other: _Row) -> None:
         self.results += other.results
         self.sent += other.sent
         self.received += other.received
-        self.open += other.open
+        self.unknown += other.unknown
 
 
 class Connections:
@@ -67,7 +67,7 @@ class Connections:
                 return
             row = self._rows[target] = _Row(target, request)
         row.results[UNKNOWN] += 1
-        row.open += 1
+        row.unknown += 1
         if socket and (socket in self._sockets or self._has_room(self._sockets)):
             self._sockets[socket] = row
 
@@ -78,14 +78,14 @@ class Connections:
         row.results += Counter({result: 1})
         row.results -= Counter({UNKNOWN: 1})  # drops what is zero
         if result != CONNECTED:
-            row.open -= 1
+            row.unknown -= 1
             del self._sockets[socket]
 
     def end(self, socket: int, transferred: tuple[int, int] | None) -> None:
         """Note the end of a connection, with the bytes sent and received if they are known."""
         row = self._sockets.pop(socket, None)
         if row is not None and transferred is not None:
-            row.open -= 1
+            row.unknown -= 1
             row.sent += transferred[0]
             row.received += transferred[1]
 
@@ -118,7 +118,7 @@ class Connections:
 
 
 def _reached(key: Target, row: _Row) -> ReachedAddress:
-    counted = row.open < row.results.total()
+    counted = row.unknown < row.results.total()
     return ReachedAddress(
         name=key.names[0],
         address=key.address,
@@ -129,5 +129,5 @@ def _reached(key: Target, row: _Row) -> ReachedAddress:
         others=[one for one in row.target.names if one != key.names[0]][:OTHERS],
         bytes_sent=row.sent if counted else None,
         bytes_received=row.received if counted else None,
-        bytes_unknown=row.open,
+        bytes_unknown=row.unknown,
     )

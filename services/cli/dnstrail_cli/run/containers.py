@@ -11,6 +11,7 @@ from dnstrail_cli.run.report import StartedContainer
 
 MOST = 64  # containers
 MOST_OF_ONE = 1_000  # names, connections, servers and sockets of one container, each
+_EMBEDDED = bytes((127, 0, 0, 11))  # Docker's own resolver in each container of a user-defined network
 _NS = 1_000_000_000
 
 
@@ -28,7 +29,7 @@ class StartedContainers:
     """The containers whose first event comes after `begin`; none that ran before. `left_out` counts lost events."""
 
     def __init__(self, resolvers: Collection[bytes]) -> None:
-        self._resolvers = resolvers
+        self._resolvers = frozenset(resolvers) | {_EMBEDDED}
         self._running: Collection[str] | None = None
         self._since = 0.0
         self._beyond = 0

@@ -45,6 +45,7 @@ def summary(report: Report) -> str:
         f"{_number(connections, 'connection')} to {_number(addresses, 'address', 'addresses')}",
         *([total_of(report.connections)] if report.connections else []),
         *([f"{_number(sum(one.times for one in report.refused), 'attempt')} refused"] if report.refused else []),
+        *([f"{_number(len(report.containers), 'container')} started meanwhile"] if report.containers else []),
         "capture complete" if report.coverage.complete else "capture INCOMPLETE",
     ]
     return ", ".join(parts)
