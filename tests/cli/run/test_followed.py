@@ -83,15 +83,23 @@ def test_what_others_do_is_not_reported(followed):
 
 def test_the_events_of_a_turn_are_applied_in_the_order_of_time(followed):
     """The events of a turn come by their names: an end and a result before the connection and the fork."""
-    fork = event(SCHED_PROCESS_FORK, child_pid=71, at=1)
-    for one in (closes(CHILD, at=4), concludes(at=3), connects(CHILD, at=2), fork):
+    fork = event(SCHED_PROCESS_FORK, child_pid=71, at=1, turn=9)
+    for one in (closes(CHILD, at=4, turn=9), concludes(at=3, turn=9), connects(CHILD, at=2, turn=9), fork):
         followed.take(one)
     followed.end_turn(None)
-    followed.end_turn(Turn(start="start", turn=1, last={}, live=True, now=0))
+    followed.end_turn(Turn(start="start", turn=8, last={}, live=True, now=0))
     assert followed.command.connections == []
-    followed.end_turn(Turn(start="start", turn=0, last={}, live=True, now=0))
+    followed.end_turn(Turn(start="start", turn=9, last={}, live=True, now=0))
     [one] = followed.command.connections
     assert (one.results, one.bytes_sent, one.bytes_received) == ({"connected": 1}, 1, 2)
+
+
+@pytest.mark.parametrize(("start", "turn"), [("start", 10), ("later", 0)])
+def test_a_later_turn_ends_a_turn(followed, start, turn):
+    """A turn whose end was lost on the bus ends with a later turn, or with the first one of another start."""
+    followed.take(connects(turn=9))
+    followed.end_turn(Turn(start=start, turn=turn, last={}, live=True, now=0))
+    assert len(followed.command.connections) == 1
 
 
 def test_an_event_of_the_next_turn_ends_a_turn(followed):

@@ -65,7 +65,8 @@ class Followed:
 
     def end_turn(self, turn: Turn | None) -> None:
         """Note the last turn that has ended."""
-        if turn is not None and self._turn and self._turn[-1].mark == (turn.start, turn.turn):
+        mark = self._turn[-1].mark if self._turn else None
+        if turn is not None and mark is not None and (mark[0] != turn.start or mark[1] <= turn.turn):
             self.apply()
 
     def apply(self) -> None:
