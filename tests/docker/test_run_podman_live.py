@@ -71,3 +71,4 @@ def test_the_isolation_of_a_step_decides(network, folder, isolation, holds):
     expected = {("step.google.com", SERVER): "nc"} | ({} if holds else {("", SENDER): "nc"})
     assert reached == expected
     assert [one["address"] for one in report["refused"]] == ([SENDER] if holds else [])
+    assert bool(report["enforcement"]) is not holds

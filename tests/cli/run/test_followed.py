@@ -130,6 +130,16 @@ def test_the_cgroups_of_the_command_are_known(followed, monkeypatch):
     assert followed.cgroups is None
 
 
+@pytest.mark.parametrize(("below", "left"), [({8}, False), (set(), True)])
+def test_a_process_that_leaves_the_cgroup_is_noted(below, left):
+    """A process of the command in a cgroup that is not below its own has left it."""
+    followed = Followed(CGROUP, frozenset(), lambda: below)
+    take(followed, connects(), connects(STRANGER), event(SCHED_PROCESS_FORK, child_pid=71))
+    assert not followed.has_left
+    take(followed, connects(CHILD))
+    assert followed.has_left is left
+
+
 def test_a_container_that_starts_meanwhile_is_listed(followed):
     """A container has its names and connections apart from the command; none that ran before, or started before."""
     take(followed, event(SCHED_PROCESS_EXEC, container("early"), at=99 * SECOND))

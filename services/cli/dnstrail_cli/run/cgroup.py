@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail_probe.host.cgroups import cgroups, find_cgroup2
 
 _PREFIX = "dnstrail-run-"  # of the name, before the process that made the cgroup
 _PROCESSES = "cgroup.procs"
@@ -65,6 +65,11 @@ def make_cgroup(*, guarded: bool = False) -> Cgroup:
     except OSError as error:
         raise SourceUnavailable("run", f"cannot make the cgroup {path}: {error.strerror}", "run it as root") from error
     return Cgroup(path)
+
+
+def cgroups_below(path: Path) -> set[int]:
+    """Return the ids of the cgroups below a cgroup."""
+    return {identity for identity, _ in cgroups(str(path))}
 
 
 def _is_delegated(cgroup: Path) -> bool:

@@ -40,13 +40,18 @@ class Followed:
 
     A process belongs to the command if it is in the cgroup, or if a process of the command forked it. The events of a
     turn come by their names: they are applied in the order of time, at the end of the turn. `ended` holds the processes
-    of the command whose end was seen.
+    of the command whose end was seen. `below` returns the cgroups below the one of the command, and `has_left` is true
+    if one of its processes was in another cgroup.
     """
 
-    def __init__(self, cgroup: int, resolvers: Collection[bytes]) -> None:
+    def __init__(
+        self, cgroup: int, resolvers: Collection[bytes], below: Callable[[], Collection[int]] = frozenset
+    ) -> None:
         self.command = Reach(resolvers)
         self.containers = StartedContainers(resolvers)
         self.ended: set[int] = set()
+        self.has_left = False
+        self._below = below
         self._cgroup = cgroup
         self._cgroups = {cgroup}
         self._processes: set[int] = set()
@@ -103,10 +108,14 @@ class Followed:
         if event.event_name in _OF_SOCKETS:
             return
         self._processes.add(event.process_id)
-        if len(self._cgroups) < _MOST_CGROUPS:
-            self._cgroups.add(event.process.cgroup_id)
+        self._note_cgroup(event.process.cgroup_id)
         if event.event_name == SCHED_PROCESS_FORK and isinstance(child := event.arg("child_pid"), int):
             self._processes.add(child)
         elif event.event_name == SCHED_PROCESS_EXIT:
             self._processes.discard(event.process_id)
             self.ended.add(event.process_id)
+
+    def _note_cgroup(self, cgroup: int) -> None:
+        if cgroup and cgroup not in self._cgroups and len(self._cgroups) < _MOST_CGROUPS:
+            self._cgroups.add(cgroup)
+            self.has_left = self.has_left or cgroup not in self._below()

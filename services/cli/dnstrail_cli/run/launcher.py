@@ -42,9 +42,9 @@ class Enforce(NamedTuple):
 class Launcher:
     """The handle of the launcher in the process that started it.
 
-    `cgroup` is the id of the cgroup. `pid` is the process of the command, 0 before its start. `code` is its exit code
-    as a shell reports it, None until it has ended. `left` counts the processes that outlived it. `done` states that
-    nothing more is to come. `outcome` is that of the enforcement.
+    `cgroup` is the id of the cgroup, and `path` its folder. `pid` is the process of the command, 0 before its start.
+    `code` is its exit code as a shell reports it, None until it has ended. `left` counts the processes that outlived
+    it. `done` states that nothing more is to come. `outcome` is that of the enforcement.
     """
 
     def __init__(self, process: int, orders: int, reports: int) -> None:
@@ -53,6 +53,7 @@ class Launcher:
         self._reports = reports
         self._buffer = b""
         self.cgroup = 0
+        self.path = ""
         self.pid = 0
         self.code: int | None = None
         self.left = 0
@@ -170,7 +171,7 @@ class _Launched:
         try:
             cgroup = make_cgroup(guarded=self._enforce is not None)
             self._hook(cgroup)
-            self._report(cgroup=cgroup.id)
+            self._report(cgroup=cgroup.id, path=str(cgroup.path))
             order = os.read(self._orders, 1)
             if order == GO:
                 self._run_command(cgroup, ignored)

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from types import FrameType
@@ -29,6 +30,7 @@ from dnstrail.users import caller_of_sudo, service_user
 from dnstrail_cli.pipeline.pipeline import Plan, running
 from dnstrail_cli.pipeline.run import run_folder
 from dnstrail_cli.run.allow_list import AllowList, parse_allow_list
+from dnstrail_cli.run.cgroup import cgroups_below
 from dnstrail_cli.run.coverage import coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.enforce.refused import refusals, with_names, without_refused
@@ -50,6 +52,7 @@ OBJECTION = 10  # the exit code if --allow or --fail-on object
 _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
 _CLOSING = 1.0  # seconds after the command for the ends of its connections: a peer acknowledges each
+_LEFT = "Processes of the command left its cgroup: nothing was refused to them."
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -126,7 +129,7 @@ def _pass_on_signals(launcher: Launcher) -> None:
 
 def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
     """Run the command under a pipeline; return what it reached."""
-    followed = Followed(launcher.cgroup, _resolvers())
+    followed = Followed(launcher.cgroup, _resolvers(), partial(cgroups_below, Path(launcher.path)))
     fault, lost, refused = "", 0, list[Refusal]()
     with ExitStack() as stack:
         watch = stack.enter_context(_watch(settings, followed, clock))
@@ -163,7 +166,7 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
         seconds=seconds,
         left=launcher.left,
         refused=refused,
-        enforcement=launcher.outcome.limits.notes,
+        enforcement=[*launcher.outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
         followed=everything,
     )
 
