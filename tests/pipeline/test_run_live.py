@@ -197,6 +197,7 @@ def test_nothing_is_left_behind(network, folder, watched):
     sleeping, path = done.stdout.split()
     os.kill(int(sleeping), signal.SIGKILL)
     assert done.returncode == 0, done.stderr
-    assert json.loads((folder / "r.json").read_text())["left"] == 1
+    report = json.loads((folder / "r.json").read_text())
+    assert (report["left"], report["left_names"]) == (1, [f"sleep({sleeping})"])
     assert "/dnstrail-run-" in path
     assert not Path(find_cgroup2() + path.removeprefix("0::")).exists()

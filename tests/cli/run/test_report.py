@@ -51,7 +51,8 @@ def full():
         not_allowed=[f"reached {HOSTILE}"],
         failed=[f"unnamed: {HOSTILE}"],
         coverage=Coverage(False, [HOSTILE], BLIND),
-        left=1,
+        left=2,
+        left_names=[HOSTILE],
     )
 
 
@@ -153,6 +154,19 @@ def test_containers_are_judged_if_they_are_followed(followed):
     assert bool(not_allowed(part, ALLOWED)) is followed
     assert len(failures(part, ("unnamed", "foreign-dns"))) == 2 * followed
     assert ("evil.example:443" in learned(part)) is followed
+
+
+@pytest.mark.parametrize(
+    ("left", "names", "text"),
+    [
+        (1, ["sleep(9)"], "1 process of the command still ran at its end: sleep(9)."),
+        (3, ["a(1)"], "end: a(1), 2 more."),
+    ],
+)
+def test_the_processes_that_are_left_are_named(left, names, text):
+    """The report names some processes that outlived the command, and counts the others."""
+    [section] = sections(report(left=left, left_names=names))
+    assert any(row[0].endswith(text) for row in section.rows)
 
 
 COUNTED = {"bytes_sent": 12_345, "bytes_received": 4_500_000}

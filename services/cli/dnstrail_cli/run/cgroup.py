@@ -12,6 +12,7 @@ from dnstrail_probe.host.cgroups import cgroups, find_cgroup2
 
 _PREFIX = "dnstrail-run-"  # of the name, before the process that made the cgroup
 _PROCESSES = "cgroup.procs"
+MOST_NAMED = 8  # processes
 
 
 class Cgroup:
@@ -44,6 +45,15 @@ class Cgroup:
         for folder, _, _ in os.walk(self.path, topdown=False):
             with suppress(OSError):  # a process is left: the folder stays, and is empty later
                 Path(folder).rmdir()
+
+
+def names_of(processes: list[int]) -> list[str]:
+    """Return the first MOST_NAMED processes as text: name(pid)."""
+    found = []
+    for pid in processes[:MOST_NAMED]:
+        with suppress(OSError):  # ended meanwhile
+            found.append(f"{Path(f'/proc/{pid}/comm').read_text(errors='backslashreplace').rstrip()}({pid})")
+    return found
 
 
 def make_cgroup(*, guarded: bool = False) -> Cgroup:

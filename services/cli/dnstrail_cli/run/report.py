@@ -105,11 +105,12 @@ class Coverage(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """Everything that a command and all that it started reached.
 
-    `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it.
-    `encrypted` are connections that carry encrypted DNS by their port or their name. `refused` is what `--enforce`
-    refused, and `enforcement` states in sentences what exceeded its bounds. `containers` started meanwhile; they count
-    for the verdict if they are `followed`. `containers_left_out` counts their events beyond the bounds. `not_allowed`
-    and `failed` state why the exit code is another one than that of the command.
+    `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it, and
+    `left_names` names some. `encrypted` are connections that carry encrypted DNS by their port or their name.
+    `refused` is what `--enforce` refused, and `enforcement` states in sentences what exceeded its bounds, and whether
+    processes left the cgroup. `containers` started meanwhile; they count for the verdict if they are `followed`.
+    `containers_left_out` counts their events beyond the bounds. `not_allowed` and `failed` state why the exit code is
+    another one than that of the command.
     """
 
     command: list[str]
@@ -123,6 +124,7 @@ class Report(msgspec.Struct, frozen=True):
     started: float = 0.0
     seconds: float = 0.0
     left: int = 0
+    left_names: list[str] = []
     refused: list[Refusal] = []
     enforcement: list[str] = []
     containers: list[StartedContainer] = []

@@ -126,9 +126,7 @@ def _order(one: ReachedAddress) -> tuple[bool, str, str, int]:
 def _coverage(report: Report) -> list[str]:
     beyond = report.containers_left_out
     containers = [f"{beyond} events of containers exceeded the bounds."] if beyond else []
-    left = (
-        [f"{_number(report.left, 'process', 'processes')} of the command still ran at its end."] if report.left else []
-    )
+    left = [_left(report)] if report.left else []
     whole = "No event was lost." if report.coverage.complete else "Something may be missing:"
     return [
         whole,
@@ -138,3 +136,10 @@ def _coverage(report: Report) -> list[str]:
         *containers,
         f"Never captured: {report.coverage.never_captured}.",
     ]
+
+
+def _left(report: Report) -> str:
+    """Return a sentence about the processes that outlived the command."""
+    more = report.left - len(report.left_names)
+    names = ", ".join([*report.left_names, *([f"{more} more"] if more else [])])
+    return f"{_number(report.left, 'process', 'processes')} of the command still ran at its end: {names}."

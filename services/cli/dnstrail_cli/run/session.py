@@ -165,6 +165,7 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
         started=started,
         seconds=seconds,
         left=launcher.left,
+        left_names=launcher.left_names,
         refused=refused,
         enforcement=[*launcher.outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
         followed=everything,
