@@ -204,6 +204,14 @@ def test_the_screen_holds_a_dozen_rows_of_each_section():
     assert "88 more" in shown.get()
 
 
+@pytest.mark.parametrize(
+    ("fields", "line"), [({}, "exit code 3, 2.0 s"), ({"failed": ["x"]}, "exit code 3 (of dnstrail: 10), 2.0 s")]
+)
+def test_the_first_line_has_both_exit_codes(fields, line):
+    """The first line has the exit code of the command, and the one of dnstrail if it objects."""
+    assert summary(report(exit_code=3, **fields)).startswith(line)
+
+
 def test_a_section_without_rows_is_left_out():
     """An empty report has its coverage alone."""
     assert [section.title for section in sections(report())] == ["Coverage"]

@@ -17,7 +17,7 @@ from dnstrail_cli.run.report import (
     Report,
     StartedContainer,
 )
-from dnstrail_cli.run.verdict import attempt_of, bracketed
+from dnstrail_cli.run.verdict import OBJECTION, attempt_of, bracketed, objects
 
 NO_NAME = "(no name)"
 _CONNECTED = ("name", "address", "result", "sent / received", "process")
@@ -39,7 +39,7 @@ def summary(report: Report) -> str:
     connections = sum(sum(one.results.values()) for one in report.connections)
     addresses = len({one.address for one in report.connections})
     parts = [
-        f"exit code {report.exit_code}",
+        f"exit code {report.exit_code}" + (f" (of dnstrail: {OBJECTION})" if objects(report) else ""),
         f"{report.seconds:.1f} s",
         f"{_number(len(report.names), 'name')} asked",
         f"{_number(connections, 'connection')} to {_number(addresses, 'address', 'addresses')}",

@@ -41,14 +41,13 @@ from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, la
 from dnstrail_cli.run.report import Coverage, ReachedAddress, Refusal, Report
 from dnstrail_cli.run.settings import Settings
 from dnstrail_cli.run.table import show_report
-from dnstrail_cli.run.verdict import failures, is_unnamed, judged_part, learned, not_allowed
+from dnstrail_cli.run.verdict import OBJECTION, failures, is_unnamed, judged_part, learned, not_allowed, objects
 from dnstrail_cli.run.watch import Watch, joined, serves_live
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.host.containers import running_containers
 from dnstrail_probe.host.resolv_conf_child import configured_in
 from dnstrail_probe.options import options_of
 
-OBJECTION = 10  # the exit code if --allow or --fail-on object
 _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
 _CLOSING = 1.0  # seconds after the command for the ends of its connections: a peer acknowledges each
@@ -271,7 +270,7 @@ def _write(report: Report, settings: Settings, files: _Files) -> None:
 
 def _exit_code(report: Report, settings: Settings) -> int:
     """Return the exit code of the command, unless the report objects, or must object and is not complete."""
-    if report.not_allowed or report.failed:
+    if objects(report):
         return OBJECTION
     if settings.judges and not report.coverage.complete:
         click.echo("dnstrail: the capture is incomplete: nobody can tell that nothing else was reached", err=True)

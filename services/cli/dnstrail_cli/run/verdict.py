@@ -11,8 +11,14 @@ from dnstrail_cli.run.allow_list import NAME, AllowList
 from dnstrail_cli.run.report import REFUSED, ReachedAddress, Refusal, Report
 from dnstrail_signatures.detection.registered_domain import registered_domain
 
+OBJECTION = 10  # the exit code if --allow or --fail-on object
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
+
+
+def objects(report: Report) -> bool:
+    """Return whether a report objects to the command."""
+    return bool(report.not_allowed or report.failed)
 
 
 def judged_part(report: Report) -> Report:
