@@ -19,7 +19,7 @@ from dnstrail_probe.host.cgroups import find_cgroup2
 from live import attempts
 from live.attempts import WAYS, allowed_address, other_address, other_name
 from live.crafted_answers import CASES, TCP_TAKEN, UDP_TAKEN
-from live.enforced import RUN, client_folder, enforced, watched, within
+from live.enforced import RUN, client_folder, enforced, watched
 from live.listed_network import (
     CRAFTING,
     FOREIGN,
@@ -34,6 +34,7 @@ from live.listed_network import (
 )
 from live.namespaces import live_or_skip
 from live.processes import run_dir, wait_until
+from live.run_commands import within
 
 pytestmark = pytest.mark.timeout(300)
 PATIENCE = 120.0  # seconds: a busy host compiles and verifies the programs slowly
@@ -125,7 +126,7 @@ for port in (0, 9, 65535):
     assert not [one for one in report["refused"] if one["transport"] == "udp"], "to sort addresses is no offence"
     if report["coverage"]["complete"]:
         assert f"reached fourth.test ({SHARED}:80/tcp)" in report["not_allowed"]
-        assert f"tried reach fourth.test ({SHARED}:80/tcp)" in report["not_allowed"]
+        assert f"tried to reach fourth.test ({SHARED}:80/tcp)" in report["not_allowed"]
         assert not any(TARGET in line for line in report["not_allowed"])
 
 
@@ -150,7 +151,7 @@ def trying(network: ListedNetwork, folder: Path, *options: str) -> Iterator[subp
     (folder / "tries.py").write_text(TRIES.format(support=support))
     (folder / "go").touch()
     run = (*RUN, *options, "--quiet", "--", sys.executable, "tries.py")
-    with subprocess.Popen(within(network, *run), cwd=folder) as process:
+    with subprocess.Popen(within(network.hosts, *run), cwd=folder) as process:
         try:
             wait_until((folder / "turn").exists, "the command", PATIENCE)
             yield process
@@ -228,6 +229,6 @@ def test_what_outlives_the_command_reaches_nothing(network, folder):
 def test_the_list_is_needed(network, folder):
     """--enforce without --allow starts nothing."""
     run = (*RUN[:4], "--enforce", "--", "touch", "started")
-    done = subprocess.run(within(network, *run), cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(within(network.hosts, *run), cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, (folder / "started").exists()) == (2, False)
     assert "--enforce needs --allow" in done.stderr

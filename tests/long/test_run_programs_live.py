@@ -1,4 +1,4 @@
-"""`dnstrail run` with programs that people run: curl, Python, git and apt, beside what a real server saw."""
+"""`dnstrail run` with programs that people run: curl, Python, git and apt, beside what a server and strace saw."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from live.namespaces import CLIENT, SERVER, Hosts, hosts, live_or_skip
+from live.namespaces import SERVER, Hosts, hosts, live_or_skip
 from live.processes import run_dir
 from live.run_commands import RUN, within
 from live.server_process import serving
+from live.system_calls import SystemCalls
 from live.web_site import APT, APT_FOLDERS, make_site
 
 pytestmark = pytest.mark.timeout(180)
-# Serves a folder, and writes one line for each connection: the peer, and the host of its first request.
+# Serves a folder, and writes one line for each connection: the port of the peer, and the host of its first request.
 SERVES = """
 import functools, http.server, sys
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -28,7 +29,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
     def send_head(self):
         if not self.known:
             self.known = True
-            print(self.client_address[0], self.headers["Host"], flush=True)
+            print(self.client_address[1], self.headers["Host"], flush=True)
         return super().send_head()
     def log_message(self, *_):
         pass
@@ -38,10 +39,9 @@ print("ready", flush=True)
 server.serve_forever()
 """
 SCRIPT = f"""set -e
-sh -c 'echo curl $$ >> pids; exec curl -sS http://curl.google.com/page http://again.google.com/page'
-sh -c 'echo python $$ >> pids; exec {sys.executable} -c "
-import urllib.request
-print(urllib.request.urlopen(\\"http://python.google.com/page\\").read().decode())"'
+curl -sS http://curl.google.com/page http://again.google.com/page
+{sys.executable} -c 'import urllib.request
+print(urllib.request.urlopen("http://python.google.com/page").read().decode())'
 git clone -q http://git.google.com/repository clone
 cat clone/file
 {APT_FOLDERS}
@@ -51,13 +51,13 @@ cat hello_1_all.deb
 rm -rf clone hello_1_all.deb state cache
 exit 3
 """
-PROGRAMS = {"curl": "curl", "again": "curl", "python": "python", "git": "git-remote-http", "apt": "http"}
+NAMES = {f"{name}.google.com" for name in ("curl", "again", "python", "git", "apt")}
 
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Hosts]:
     """Two hosts; every name below google.com has the address of the server."""
-    live_or_skip("curl", "git", "apt-get")
+    live_or_skip("curl", "git", "apt-get", "strace")
     with hosts() as both:
         yield both
 
@@ -77,28 +77,32 @@ def on_client(network: Hosts, folder: Path, *command: str) -> subprocess.Complet
 
 
 def test_every_connection_of_real_programs_is_in_the_report(network):
-    """What the server saw is in the report with its name, program and process; the command is as without dnstrail."""
+    """Each connection that the server saw is in the report with its name, and with the process that strace saw.
+
+    The command is as without dnstrail.
+    """
     with run_dir() as folder:
         (folder / "sources.list").write_text("deb [trusted=yes] http://apt.google.com ./\n")
         served = folder / "served"
         make_site(served)
+        calls = SystemCalls(folder)
         with serving(network, folder / "seen", sys.executable, "-c", SERVES, str(served)) as seen:
             plain = on_client(network, folder, "sh", "-c", SCRIPT)
-            alone = Counter(seen.read_text().split("\n")[1:-1])
-            (folder / "pids").unlink()
-            done = on_client(network, folder, *RUN, "--quiet", "--report", "r.json", "--", "sh", "-c", SCRIPT)
-            both = Counter(seen.read_text().split("\n")[1:-1])
+            alone = len(seen.read_text().splitlines())
+            run = (*RUN, "--quiet", "--report", "r.json", "--", *calls.strace, "sh", "-c", SCRIPT)
+            done = on_client(network, folder, *run)
+            names = [line.split() for line in seen.read_text().splitlines()[alone:]]
         report = json.loads((folder / "r.json").read_text())
-        pids = dict(line.split() for line in (folder / "pids").read_text().splitlines())
+        processes = calls.connections(80)
     assert (plain.returncode, plain.stdout) == (3, "a page\na page\na page\n\nfrom git\na package\n"), plain.stderr
     assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr)
-    found: Counter[str] = Counter()
+    expected = Counter((name, *processes[int(port)]) for port, name in names)
+    assert {name for _, name in names} == NAMES
+    assert len(names) == len(processes)
+    found: Counter[tuple[str, int, str, str]] = Counter()
     for one in report["connections"]:
-        found[f"{CLIENT} {one['name']}"] += one["results"]["connected"]
-        subject = one["name"].removesuffix(".google.com")
-        assert one["address"] == SERVER
-        assert one["program"]["name"].startswith(PROGRAMS[subject])
-        if subject in pids:
-            assert one["program"]["pid"] == int(pids[subject])
-    assert found == both - alone
+        assert (one["address"], one["port"], one["results"].keys()) == (SERVER, 80, {"connected"})
+        program = one["program"]
+        found[one["name"], program["pid"], program["name"], program["executable"]] += one["results"]["connected"]
+    assert found == expected
     assert report["coverage"]["complete"]

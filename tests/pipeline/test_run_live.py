@@ -16,29 +16,11 @@ import pytest
 from dnstrail_probe.host.cgroups import find_cgroup2
 from live.namespaces import CLIENT, SENDER, SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
-from live.processes import run_dir, wait_until
-from live.run_commands import RUN, within
+from live.processes import wait_until
+from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client, within
 from live.server_process import serving
 
 pytestmark = pytest.mark.timeout(180)
-# Accepts connections, and writes one line for each: the peer, and what it sent.
-SERVES = """
-import socket
-server = socket.create_server(("", 80), backlog=64)
-print("ready", flush=True)
-while True:
-    connection, peer = server.accept()
-    with connection:
-        print(peer[0], connection.recv(200).decode(), flush=True)
-"""
-WEB_SERVER = (sys.executable, "-c", SERVES)
-# Connects to each name or address, and sends it with the process id.
-ASKS = """
-import os, socket, sys
-for name in sys.argv[1:]:
-    with socket.create_connection((name, 80)) as connection:
-        connection.sendall(f"{os.getpid()} {name}".encode())
-"""
 SCRIPT = f"""
 {sys.executable} asks.py one.google.com two.google.com one.google.com
 setsid -f {sys.executable} asks.py far.google.com
@@ -63,26 +45,8 @@ def network() -> Iterator[Hosts]:
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Yield a folder with the script of the client."""
-    with run_dir() as made:
-        made.chmod(0o755)
-        (made / "asks.py").write_text(ASKS)
+    with asking_folder() as made:
         yield made
-
-
-def on_client(
-    network: Hosts, folder: Path, *command: str, run_dir: Path = Path("/nowhere"), **env: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a command on the client, with a line on its stdin."""
-    return subprocess.run(
-        within(network, *command),
-        cwd=folder,
-        input="from stdin\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(run_dir), **env},
-        check=False,
-    )
 
 
 def test_the_report_is_what_the_servers_saw(network, folder):
@@ -101,7 +65,10 @@ def test_the_report_is_what_the_servers_saw(network, folder):
     report = json.loads((folder / "r.json").read_text())
     expected = Counter((client, int(pid), "" if name == SENDER else name) for client, pid, name in lines)
     found: Counter[tuple[str, int, str]] = Counter()
+    lengths = {(int(pid), "" if name == SENDER else name): len(f"{pid} {name}") for _, pid, name in lines}
     for one in report["connections"]:
+        sent = one["results"]["connected"] * lengths[one["program"]["pid"], one["name"]]
+        assert (one["bytes_sent"], one["bytes_received"], one["bytes_unknown"]) == (sent, 0, 0)
         assert (one["address"], one["port"]) == (SERVER if one["name"] else SENDER, 80)
         assert one["results"].keys() == {"connected"}
         found[(CLIENT, one["program"]["pid"], one["name"])] += one["results"]["connected"]
@@ -116,6 +83,22 @@ def test_the_report_is_what_the_servers_saw(network, folder):
     assert [one["address"] for one in report["unnamed"]] == [SENDER]
     assert (report["coverage"]["complete"], report["left"], report["exit_code"]) == (True, 0, 7)
     assert "one.google.com" in (folder / "r.html").read_text() + (folder / "r.md").read_text()
+
+
+def test_the_bytes_of_an_open_connection_are_unknown(network, folder, watched):
+    """A connection that a process holds beyond the end of the command has no bytes, not zero."""
+    holds = (
+        "import socket, time; sock = socket.create_connection(('one.google.com', 80)); sock.send(b'x'); "
+        "open('held', 'w').close(); time.sleep(60)"
+    )
+    script = f'{sys.executable} -c "{holds}" > /dev/null 2>&1 & echo $!; until [ -e held ]; do sleep 0.05; done'
+    with serving(network, folder / "seen", *WEB_SERVER):
+        run = (*RUN, "--report", "r.json", "--", "sh", "-c", script)
+        done = on_client(network, folder, *run, run_dir=watched.folder)
+        os.kill(int(done.stdout), signal.SIGKILL)
+    [one] = json.loads((folder / "r.json").read_text())["connections"]
+    assert (one["bytes_sent"], one["bytes_received"], one["bytes_unknown"]) == (None, None, 1)
+    assert "bytes unknown" in " ".join(done.stderr.split())
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +197,7 @@ def test_nothing_is_left_behind(network, folder, watched):
     sleeping, path = done.stdout.split()
     os.kill(int(sleeping), signal.SIGKILL)
     assert done.returncode == 0, done.stderr
-    assert json.loads((folder / "r.json").read_text())["left"] == 1
+    report = json.loads((folder / "r.json").read_text())
+    assert (report["left"], report["left_names"]) == (1, [f"sleep({sleeping})"])
     assert "/dnstrail-run-" in path
     assert not Path(find_cgroup2() + path.removeprefix("0::")).exists()

@@ -39,6 +39,8 @@ _TYPES = {
     "dst_port": "u16",
     "original_dst_port": "u16",
     "dst_dns": "const char **",
+    "bytes_sent": "u64",
+    "bytes_received": "u64",
     "exit_code": "long",
     "metadata": "trace.PacketMetadata",
     "proto_dns": "trace.ProtoDNS",

@@ -98,6 +98,10 @@ WORDS = {
     ),
     "a UDP connection that was closed": (event(NET_UDP_CLOSE, **TCP), "-> 192.0.2.10:443/udp closed"),
     "a connection that was closed": (event(NET_TCP_CLOSE, **TCP), "-> 192.0.2.10:443 closed"),
+    "a connection that was closed with its bytes": (
+        event(NET_TCP_CLOSE, **TCP, bytes_sent=12_345, bytes_received=1),
+        "-> 192.0.2.10:443 closed (12.3 kB sent, 1 byte received)",
+    ),
     "a connection given up": (
         event(NET_TCP_CONNECT_RESULT, **TCP, connected=False, error=""),
         "-> 192.0.2.10:443 given up",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from dnstrail_cli.run import cgroup
-from dnstrail_cli.run.cgroup import make_cgroup
+from dnstrail_cli.run.cgroup import make_cgroup, names_of
 
 
 @pytest.fixture
@@ -48,3 +49,10 @@ def test_abandoned_cgroups_are_removed(own):
         folder.mkdir()
     made = make_cgroup()
     assert {each.name for each in own.iterdir()} == {"cgroup.procs", running.name, other.name, made.path.name}
+
+
+def test_some_processes_are_named(monkeypatch):
+    """At most MOST_NAMED processes are named; one that has ended has no name."""
+    monkeypatch.setattr(cgroup, "MOST_NAMED", 2)
+    own = Path("/proc/self/comm").read_text().rstrip()
+    assert names_of([os.getpid(), 1 << 23, os.getpid()]) == [f"{own}({os.getpid()})"]

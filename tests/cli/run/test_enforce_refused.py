@@ -76,7 +76,7 @@ def test_the_words_of_a_refusal():
         attempt(action=SOCKET, address="", transport="raw"),
     ]
     texts = [attempt_of(one) for one in refusals(tried, [reached("a.test")])]
-    assert texts == ["reach a.test (192.0.2.1:80/tcp)", "bind [::1]:53/tcp", "socket raw"]
+    assert texts == ["reach a.test (192.0.2.1:80/tcp)", "bind [::1]:53/tcp", "open a socket of raw"]
     assert [transport_of(*each) for each in ((6, 1), (6, 3), (262, 1), (99, 2))] == [
         "tcp",
         "raw",

@@ -1,4 +1,4 @@
-"""The collector of `dnstrail run`: which events belong to the command, and what they add up to."""
+"""The collector of `dnstrail run`: what the events of processes add up to."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from builders.talk import packed, query
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import (
     NET_PACKET_DNS,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
-    SCHED_PROCESS_EXIT,
-    SCHED_PROCESS_FORK,
     Event,
 )
-from dnstrail_cli.run import reach as module
 from dnstrail_cli.run.reach import Reach
 
-CGROUP, RESOLVER, OTHER = 7, "10.0.0.53", "192.0.2.53"
-APP, CHILD, STRANGER = Process(70, "app", cgroup_id=CGROUP), Process(71, "child", cgroup_id=8), Process(90, cgroup_id=9)
+RESOLVER, OTHER = "10.0.0.53", "192.0.2.53"
+APP = Process(70, "app")
 
 
 @pytest.fixture
 def reach():
-    found = Reach(CGROUP, frozenset({packed(RESOLVER)}))
-    found.begin(70)
-    return found
+    return Reach(frozenset({packed(RESOLVER)}))
+
+
+@pytest.fixture
+def small():
+    return Reach(frozenset({packed(RESOLVER)}), 2)
 
 
 def take(reach, name, flow=None, process=APP, payload=b"", dst_dns=None, **args):
@@ -58,6 +59,16 @@ def concludes(reach, socket=1, error=""):
     take(reach, NET_TCP_CONNECT_RESULT, flow, connected=not error, error=error)
 
 
+def closes(reach, socket=1, sent=None, received=None, process=APP):
+    flow = Flow(b"", 0, packed("192.0.2.1"), 443, "tcp", socket, 1, egress=True)
+    counted = {} if sent is None else {"bytes_sent": sent, "bytes_received": received}
+    take(reach, NET_TCP_CLOSE, flow, process, **counted)
+
+
+def bytes_of(reached):
+    return reached.bytes_sent, reached.bytes_received, reached.bytes_unknown
+
+
 @pytest.mark.parametrize(
     ("rcode", "records", "outcome"),
     [
@@ -86,21 +97,6 @@ def test_a_name_has_its_best_outcome(reach):
     answers(reach, "one.example")
     [name] = reach.names
     assert (name.outcome, name.questions) == ("answered", 2)
-
-
-def test_what_others_do_is_not_reported(reach):
-    """Only the processes of the cgroup, and what they forked, belong to the command."""
-    asks(reach, "stranger.example", process=STRANGER)
-    connects(reach, process=STRANGER)
-    connects(reach, process=CHILD)
-    assert (reach.names, reach.connections) == ([], [])
-    take(reach, SCHED_PROCESS_FORK, child_pid=71)
-    connects(reach, process=CHILD)
-    assert [one.program.pid for one in reach.connections] == [71]
-    take(reach, SCHED_PROCESS_EXIT, process=CHILD)
-    connects(reach, address="192.0.2.2", process=CHILD)
-    assert len(reach.connections) == 1
-    assert reach.ended == {71}
 
 
 def test_connections_add_up_by_name_end_and_process(reach):
@@ -158,14 +154,48 @@ def test_a_name_that_a_daemon_asked_for_the_command_is_its_own(reach):
     assert [one.name for one in reach.connections] == ["one.example"]
 
 
-def test_a_result_may_come_before_its_connection(reach):
-    """The events of one turn come by their names: a result that comes first still belongs to its connection."""
-    concludes(reach, 1)
-    concludes(reach, 2, "ETIMEDOUT")
-    connects(reach, socket=1)
-    connects(reach, socket=2)
-    connects(reach, socket=3)
-    assert [one.results for one in reach.connections] == [{"connected": 1, "ETIMEDOUT": 1, "unknown": 1}]
+def test_bytes_add_up_over_the_connections_that_ended(reach):
+    """A row has the bytes of its connections that ended, and the number of the others; a refused one has none."""
+    for socket in (1, 2, 3, 4):
+        connects(reach, socket=socket)
+        concludes(reach, socket)
+    closes(reach, 1, 10, 1000)
+    closes(reach, 2, 5, 1 << 40)
+    closes(reach, 3)  # by a kernel that does not count
+    connects(reach, port=80, socket=5)
+    concludes(reach, 5, "ECONNREFUSED")
+    connects(reach, port=81, socket=6)
+    concludes(reach, 6)
+    connects(reach, port=82, udp=True)
+    assert [bytes_of(one) for one in reach.connections] == [
+        (15, 1000 + (1 << 40), 2),
+        (0, 0, 0),
+        (None, None, 1),
+        (None, None, 1),
+    ]
+
+
+def test_a_socket_that_connects_again_has_two_results_and_two_ends(reach):
+    """Each result and each end of a socket belongs to the attempt before it."""
+    connects(reach, port=81)
+    concludes(reach, 1, "ECONNREFUSED")
+    for sent in (1, 2):
+        connects(reach)
+        concludes(reach)
+        closes(reach, 1, sent, 100)
+    assert [(one.results, bytes_of(one)) for one in reach.connections] == [
+        ({"ECONNREFUSED": 1}, (0, 0, 0)),
+        ({"connected": 2}, (3, 200, 0)),
+    ]
+
+
+def test_a_connection_of_a_process_that_ended_is_closing(reach):
+    """The end of a connection is on the way once its process has ended."""
+    connects(reach)
+    assert (reach.is_closing({71}), reach.is_closing({70})) == (False, True)
+    concludes(reach)
+    closes(reach, 1, 1, 2)
+    assert not reach.is_closing({70})
 
 
 def test_dns_to_the_resolvers_is_no_connection(reach):
@@ -175,7 +205,7 @@ def test_dns_to_the_resolvers_is_no_connection(reach):
     assert reach.connections == []
     flow = Flow(b"", 0, packed(RESOLVER), 53, "tcp", 9, 1, egress=True)
     take(reach, NET_TCP_CONNECT_RESULT, flow, connected=True, error="")
-    assert not reach._early
+    assert 9 not in reach._connections
     connects(reach, OTHER, 53, ())
     connects(reach, "192.0.2.1", 443, (), udp=True)
     assert [(one.address, one.transport, one.name) for one in reach.connections] == [
@@ -197,22 +227,23 @@ def test_other_servers_are_reported(reach):
     ]
 
 
-def test_the_tables_are_bounded(reach, monkeypatch):
+def test_the_tables_are_bounded(small):
     """Beyond the bound names, connections and servers are counted as left out."""
-    monkeypatch.setattr(module, "MOST", 2)
     for number in range(4):
-        asks(reach, f"n{number}.example", f"192.0.2.{number}")
-        connects(reach, f"192.0.2.{number}", socket=number)
-    assert [len(found) for found in (reach.names, reach.connections, reach.foreign_dns)] == [2, 2, 2]
-    assert reach.left_out == 4
+        asks(small, f"n{number}.example", f"192.0.2.{number}")
+        connects(small, f"192.0.2.{number}", socket=number)
+    assert [len(found) for found in (small.names, small.connections, small.foreign_dns)] == [2, 2, 2]
+    assert small.left_out == 4
 
 
-def test_the_connections_that_wait_for_a_result_are_bounded(reach, monkeypatch):
-    """Beyond the bound a connection is in the report, and its result is unknown and counted as left out."""
-    monkeypatch.setattr(module, "MOST", 2)
+def test_the_connections_that_wait_are_bounded(small):
+    """Beyond the bound a connection is in the report, and its result and bytes are unknown and counted as left out."""
     for socket in range(1, 4):
-        connects(reach, socket=socket)
+        connects(small, socket=socket)
     for socket in range(1, 4):
-        concludes(reach, socket)
-    assert [one.results for one in reach.connections] == [{"unknown": 1, "connected": 2}]
-    assert reach.left_out == 1
+        concludes(small, socket)
+    for socket in range(1, 4):
+        closes(small, socket, 1, 2)
+    [one] = small.connections
+    assert (one.results, bytes_of(one)) == ({"unknown": 1, "connected": 2}, (2, 4, 1))
+    assert small.left_out == 1

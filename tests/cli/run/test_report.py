@@ -14,17 +14,17 @@ from dnstrail_cli.run.allow_list import parse_allow_list
 from dnstrail_cli.run.coverage import BLIND, coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.files import FORMATS
-from dnstrail_cli.run.report import AskedName, Coverage, DnsServer, Program, ReachedAddress, Report
-from dnstrail_cli.run.sections import sections
+from dnstrail_cli.run.report import AskedName, Coverage, DnsServer, Program, ReachedAddress, Report, StartedContainer
+from dnstrail_cli.run.sections import sections, summary
 from dnstrail_cli.run.table import show_report
-from dnstrail_cli.run.verdict import failures, is_unnamed, learned, not_allowed
+from dnstrail_cli.run.verdict import failures, is_unnamed, judged_part, learned, not_allowed
 
 APP = Program(70, "app", "/bin/app")
 HOSTILE = "<script>alert(1)</script>`|\x1b[31m\u202e\n[link](http://evil)&#60;"
 
 
-def reached(name, address="192.0.2.1", port=443, transport="tcp", **results):
-    return ReachedAddress(name, address, port, transport, APP, results or {"connected": 1})
+def reached(name, address="192.0.2.1", port=443, transport="tcp", bytes_unknown=0, **results):
+    return ReachedAddress(name, address, port, transport, APP, results or {"connected": 1}, bytes_unknown=bytes_unknown)
 
 
 def report(**fields):
@@ -47,10 +47,12 @@ def full():
         unnamed=[connection],
         encrypted=[connection],
         foreign_dns=[DnsServer("192.0.2.9", 53, 3, program)],
+        containers=[StartedContainer(HOSTILE, HOSTILE, HOSTILE, [], [connection], [])],
         not_allowed=[f"reached {HOSTILE}"],
         failed=[f"unnamed: {HOSTILE}"],
         coverage=Coverage(False, [HOSTILE], BLIND),
-        left=1,
+        left=2,
+        left_names=[HOSTILE],
     )
 
 
@@ -109,7 +111,7 @@ def test_markdown_holds_hostile_text_as_code():
         assert "script" not in outside
         assert "link" not in outside
     cells = [line.count("|") for line in text.splitlines() if "ETIMEDOUT" in line]
-    assert cells == [6, 6, 6]
+    assert cells == [6, 6, 6, 6]
 
 
 def test_the_table_escapes_hostile_text():
@@ -119,6 +121,71 @@ def test_the_table_escapes_hostile_text():
         show_report(full(), console)
     assert not {"\x1b", "\u202e"} & set(shown.get())
     assert "\\x1b[31m" in shown.get()
+
+
+def started(*connections, name="web"):
+    """Return a container that asked a name and a foreign server, and has these connections."""
+    asked = [AskedName("evil.example", "answered", 1, APP)]
+    return StartedContainer(
+        "0123456789abcdef", name, "nginx", asked, [*connections], [DnsServer("192.0.2.9", 53, 1, APP)]
+    )
+
+
+def test_a_container_is_listed_by_itself():
+    """The names and connections of a container that started meanwhile are apart from those of the command."""
+    made = report(
+        connections=[reached("good.example")],
+        containers=[started(reached("evil.example", bytes_unknown=1)), started(name="")],
+    )
+    found = {section.title: section.rows for section in sections(made)}
+    listed, ends, names, _servers = (rows for title, rows in found.items() if "ontainers" in title or "these" in title)
+    assert listed == [("web", "nginx", "1", "1", "unknown"), ("0123456789ab", "nginx", "1", "0", "0 B / 0 B")]
+    assert ([row[0] for row in ends], [row[0] for row in names]) == (["evil.example"], ["evil.example"] * 2)
+    assert [row[0] for row in found["Connections"]] == ["good.example"]
+    assert "0 names asked, 1 connection to 1 address" in summary(made)
+    assert "2 containers started meanwhile" in summary(made)
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_containers_are_judged_if_they_are_followed(followed):
+    """Containers that started meanwhile count for a verdict and a learned list, if --follow-containers states so."""
+    made = report(containers=[started(reached("evil.example"), reached("", "192.0.2.7"))], followed=followed)
+    part = judged_part(made)
+    assert bool(not_allowed(part, ALLOWED)) is followed
+    assert len(failures(part, ("unnamed", "foreign-dns"))) == 2 * followed
+    assert ("evil.example:443" in learned(part)) is followed
+
+
+@pytest.mark.parametrize(
+    ("left", "names", "text"),
+    [
+        (1, ["sleep(9)"], "1 process of the command still ran at its end: sleep(9)."),
+        (3, ["a(1)"], "end: a(1), 2 more."),
+    ],
+)
+def test_the_processes_that_are_left_are_named(left, names, text):
+    """The report names some processes that outlived the command, and counts the others."""
+    [section] = sections(report(left=left, left_names=names))
+    assert any(row[0].endswith(text) for row in section.rows)
+
+
+COUNTED = {"bytes_sent": 12_345, "bytes_received": 4_500_000}
+
+
+@pytest.mark.parametrize(
+    ("fields", "cell", "line"),
+    [
+        (COUNTED, "12.3 kB / 4.5 MB", "12.3 kB sent, 4.5 MB received"),
+        ({**COUNTED, "bytes_unknown": 2}, "12.3 kB / 4.5 MB + 2 unknown", "at least 12.3 kB sent, 4.5 MB received"),
+        ({"bytes_unknown": 1}, "unknown", "bytes unknown"),
+    ],
+)
+def test_bytes_are_shown_for_people(fields, cell, line):
+    """A row and the first line show the bytes in units, and what is unknown as unknown."""
+    made = report(connections=[msgspec.structs.replace(reached("one.example"), **fields)])
+    [section] = [one for one in sections(made) if one.title == "Connections"]
+    assert dict(zip(section.heads, section.rows[0], strict=True))["sent / received"] == cell
+    assert f"1 connection to 1 address, {line}, capture" in summary(made)
 
 
 def test_json_contains_the_whole_report():
@@ -135,6 +202,14 @@ def test_the_screen_holds_a_dozen_rows_of_each_section():
         show_report(report(names=[AskedName(f"n{one}.example", "answered", 1, APP) for one in range(100)]), console)
     assert shown.get().count(".example") == 12
     assert "88 more" in shown.get()
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"), [({}, "exit code 3, 2.0 s"), ({"failed": ["x"]}, "exit code 3 (of dnstrail: 10), 2.0 s")]
+)
+def test_the_first_line_has_both_exit_codes(fields, line):
+    """The first line has the exit code of the command, and the one of dnstrail if it objects."""
+    assert summary(report(exit_code=3, **fields)).startswith(line)
 
 
 def test_a_section_without_rows_is_left_out():
@@ -255,6 +330,8 @@ def turn(start="s", lost=None, by_cgroup=()):
     [
         (turn(), {}, []),
         (turn(lost={"kernel": {"ring": 3}}, by_cgroup=(CgroupLoss(9, 3),)), {}, []),
+        (turn(lost={"kernel": {"ring": 3}}, by_cgroup=(CgroupLoss(9, 3),)), {"cgroups": None}, ["kernel lost 3"]),
+        (turn(lost={"kernel": {"ring": 3}}, by_cgroup=(CgroupLoss(8, 3),)), {"cgroups": {7, 8}}, ["kernel lost 3"]),
         (turn(lost={"kernel": {"ring": 3}}, by_cgroup=(CgroupLoss(7, 3),)), {}, ["kernel lost 3"]),
         (turn(lost={"kernel": {"ring": 3}}, by_cgroup=(CgroupLoss(0, 3),)), {}, ["kernel lost 3"]),
         (turn(lost={"kernel": {"ring": 3}}), {}, ["kernel lost 3"]),
@@ -266,7 +343,7 @@ def turn(start="s", lost=None, by_cgroup=()):
     ],
 )
 def test_coverage_states_each_loss(last, more, missed):
-    """A loss of the command's own cgroup, or of an unknown one, makes the capture incomplete."""
-    found = coverage_of(turn(), last, 7, **{"bus": 0, "left_out": 0, "fault": "", **more})
+    """A loss of the command's cgroups, or of an unknown one, makes the capture incomplete; or of any, if all count."""
+    found = coverage_of(turn(), last, **{"cgroups": {7}, "bus": 0, "left_out": 0, "fault": "", **more})
     assert found.complete is (not missed)
     assert [part in text for part, text in zip(missed, found.missed, strict=True)] == [True] * len(missed)

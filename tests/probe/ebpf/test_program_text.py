@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail_probe.ebpf import records
-from dnstrail_probe.ebpf.btf import VMLINUX, Btf, process_offsets, socket_offsets
+from dnstrail_probe.ebpf.btf import VMLINUX, Btf, byte_offsets, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.program_text import program_text
 from dnstrail_probe.host.cgroups import cgroup_id, cgroups, find_cgroup2
 
@@ -111,6 +111,8 @@ def test_offsets_of_this_kernel():
     assert used - {"CGROUP_PATH", "CGROUP_MADE", "CGROUP_REMOVED"} == set(process_offsets(btf))
     used = set(re.findall(r"\bSOCK_[A-Z0-9]+\b", (PROGRAMS / "results.bpf.c").read_text()))
     assert used == set(socket_offsets(btf))
+    used = set(re.findall(r"\bTCP_(?:BYTES|SK)_[A-Z]+\b", (PROGRAMS / "results.bpf.c").read_text()))
+    assert used == set(byte_offsets(btf))
     with pytest.raises(KeyError):
         btf.offset("task_struct", "no_such_member")
     with pytest.raises(KeyError):

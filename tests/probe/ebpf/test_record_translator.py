@@ -6,6 +6,7 @@ import errno
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_address
+from struct import pack
 
 import pytest
 from scapy.layers.inet import TCP
@@ -34,6 +35,7 @@ SECOND = 10**9
 EPOCH = 1_700_000_000 * SECOND  # of the monotonic clock
 BOOT = EPOCH - 60 * SECOND  # the host was suspended for a minute
 PID = 1 << 23  # beyond every real process
+COUNTED = {"bytes_sent": 5, "bytes_received": 1 << 40}
 SERVER, CLIENT = ip_address("192.0.2.53").packed, ip_address("192.0.2.1").packed
 
 
@@ -159,6 +161,15 @@ def test_a_connection_can_be_joined_to_its_flow(translator, kind):
     assert name == (NET_TCP_CLOSE if kind == records.CLOSED else NET_TCP_CONNECT_RESULT)
     assert (event.flow.source, event.flow.source_port) == (client, 40000)
     assert event.args["community_id"] == community_id("tcp", client, 40000, bytes([192, 0, 2, 53]), 443)
+
+
+@pytest.mark.parametrize(("payload", "args"), [(b"", {}), (pack("<2Q", 5, 1 << 40), COUNTED)])
+def test_the_end_of_a_connection_has_the_bytes_that_the_kernel_counted(translator, payload, args):
+    """The end of a connection has the bytes that it sent and received, if this kernel counts them."""
+    record = packet(payload, kind=records.CLOSED, protocol=records.TCP, daddr=SERVER, dport=443, sport=40000)
+    name, event = only(translator.events(record))
+    assert name == NET_TCP_CLOSE
+    assert {one: value for one, value in event.args.items() if one in COUNTED} == args
 
 
 @pytest.mark.parametrize(("kind", "topic"), [(records.CONNECT, NET_UDP_CONNECT), (records.CLOSED, NET_UDP_CLOSE)])

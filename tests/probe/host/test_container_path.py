@@ -36,6 +36,11 @@ CONTAINERS = {
     "Docker with cgroupfs in Docker with cgroupfs": f"/docker/{ID}/docker/{OTHER}/init.scope",
     "Kubernetes in Docker": f"/docker/{ID}/kubelet.slice{PODS}/cri-containerd-{OTHER}.scope",
 }
+STEP = "gd1j9twh7cd9vmfq78ofk2lr3"
+STEPS = {
+    "BuildKit in Docker with cgroupfs": f"/docker/buildkit/{STEP}",
+    "BuildKit in Docker with systemd": f"/system.slice/docker-{STEP}.scope",
+}
 NONE = {
     "the root": "/",
     "a service": "/system.slice/ssh.service",
@@ -51,6 +56,10 @@ NONE = {
     "the monitor of Podman": f"/machine.slice/libpod-conmon-{ID}.scope",
     "a short id": f"/docker/{ID[:-1]}",
     "a long id": f"/docker/{ID}0",
+    "BuildKit itself": "/docker/buildkit",
+    "a step of a build in an unknown place": f"/buildkit/{STEP}",
+    "a short id of a step": f"/docker/buildkit/{STEP[:-1]}",
+    "a long id of a step": f"/docker/buildkit/{STEP}0",
     "no id": f"/docker/{ID.upper()}",
     "a line break": f"/docker/{ID}\n",
 }
@@ -65,6 +74,13 @@ def root(_folder: str) -> bool:
 def test_the_engines_of_root_name_their_containers(path):
     """The cgroup of a container has its id; of nested containers the outermost counts."""
     assert container_id(path, root) == ID
+
+
+@pytest.mark.parametrize("path", STEPS.values(), ids=STEPS)
+def test_a_step_of_a_build_is_a_container(path):
+    """The cgroup of a step of `docker build` has the id that BuildKit gave it, if the folders above it are root's."""
+    assert container_id(path, root) == STEP
+    assert container_id(path, lambda folder: folder == "/") == ""
 
 
 @pytest.mark.parametrize("path", NONE.values(), ids=NONE)

@@ -15,10 +15,9 @@ import pytest
 from live.listed_network import ALLOW_LIST, ListedNetwork
 from live.pipelines import pipeline
 from live.processes import run_dir
+from live.run_commands import within
 
 RUN = (sys.executable, "-m", "dnstrail_cli", "run", "--allow", "allowed", "--enforce")
-# `ip netns exec` hides the cgroups of the host below a /sys of its own.
-_WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
 
 
 @contextmanager
@@ -39,18 +38,15 @@ def client_folder() -> Iterator[Path]:
         yield made
 
 
-def within(network: ListedNetwork, *command: str) -> list[str]:
-    """Return the command line that runs a command on the client."""
-    return ["ip", "netns", "exec", network.hosts.client, *_WITH_CGROUPS, *command]
-
-
 def enforced(network: ListedNetwork, folder: Path, *command: str) -> tuple[dict[str, Any], str]:
     """Run a command with --enforce; return its report, and its output.
 
     The report has the names of all refusals if its capture is complete, which it need not be on a busy host.
     """
     run = (*RUN, "--report", "r.json", "--quiet", "--", *command)
-    done = subprocess.run(within(network, *run), cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        within(network.hosts, *run), cwd=folder, capture_output=True, text=True, timeout=240, check=False
+    )
     report = json.loads((folder / "r.json").read_text() or "{}")
     assert report, done.stderr
     own = report["exit_code"] if report["coverage"]["complete"] else 4

@@ -12,6 +12,7 @@ import dns.rcode
 import dns.rdata
 import dns.rdatatype
 from rich.cells import cell_len, set_cell_size
+from rich.filesize import decimal
 
 from dnstrail.connection_names import DST_DNS
 from dnstrail.dns import is_response
@@ -184,7 +185,11 @@ def _result(event: Event) -> Words:
 
 
 def _close(event: Event) -> Words:
-    return Words(f"{_endpoint(event)} closed", style=CONNECTION)
+    sent, received = event.arg("bytes_sent"), event.arg("bytes_received")
+    counted = ""
+    if isinstance(sent, int) and isinstance(received, int):
+        counted = f" ({decimal(sent)} sent, {decimal(received)} received)"
+    return Words(f"{_endpoint(event)} closed{counted}", style=CONNECTION)
 
 
 def _server_name(event: Event) -> Words:

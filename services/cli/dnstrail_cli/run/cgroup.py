@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail_probe.host.cgroups import cgroups, find_cgroup2
 
 _PREFIX = "dnstrail-run-"  # of the name, before the process that made the cgroup
 _PROCESSES = "cgroup.procs"
+MOST_NAMED = 8  # processes
 
 
 class Cgroup:
@@ -46,6 +47,15 @@ class Cgroup:
                 Path(folder).rmdir()
 
 
+def names_of(processes: list[int]) -> list[str]:
+    """Return the first MOST_NAMED processes as text: name(pid)."""
+    found = []
+    for pid in processes[:MOST_NAMED]:
+        with suppress(OSError):  # ended meanwhile
+            found.append(f"{Path(f'/proc/{pid}/comm').read_text(errors='backslashreplace').rstrip()}({pid})")
+    return found
+
+
 def make_cgroup(*, guarded: bool = False) -> Cgroup:
     """Make a cgroup for a command of this process; a `guarded` one only where root alone can move processes.
 
@@ -65,6 +75,11 @@ def make_cgroup(*, guarded: bool = False) -> Cgroup:
     except OSError as error:
         raise SourceUnavailable("run", f"cannot make the cgroup {path}: {error.strerror}", "run it as root") from error
     return Cgroup(path)
+
+
+def cgroups_below(path: Path) -> set[int]:
+    """Return the ids of the cgroups below a cgroup."""
+    return {identity for identity, _ in cgroups(str(path))}
 
 
 def _is_delegated(cgroup: Path) -> bool:

@@ -44,6 +44,11 @@ _EXAMPLES = examples(
     type=click.Choice(_REASONS),
     help="Exit with 10 after a connection without a name, a refusal, or DNS to another server.",
 )
+@click.option(
+    "--follow-containers",
+    is_flag=True,
+    help="Judge also the containers that start meanwhile, by --allow and --fail-on.",
+)
 @click.option("--wait-for-all", is_flag=True, help="Wait for the processes that outlive the command, too.")
 @click.option(
     "--getaddrinfo", is_flag=True, help="Also capture names that a daemon asks for the command: nscd, resolved."
@@ -62,6 +67,7 @@ def run(
     allow_learn: Path | None,
     allow_learn_domains: bool,
     fail_on: tuple[str, ...],
+    follow_containers: bool,
     wait_for_all: bool,
     getaddrinfo: bool,
     quiet: bool,
@@ -74,7 +80,8 @@ def run(
     runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
     commands, if dnstrail itself fails. A running pipeline is used, else one is started.
     """
-    from dnstrail_cli.run.session import Settings, run_session  # noqa: PLC0415 - imports what help does without
+    from dnstrail_cli.run.session import run_session  # noqa: PLC0415 - imports what help does without
+    from dnstrail_cli.run.settings import Settings  # noqa: PLC0415
 
     settings = Settings(
         command=command,
@@ -85,6 +92,7 @@ def run(
         learn=allow_learn,
         learn_domains=allow_learn_domains,
         fail_on=fail_on,
+        follow_containers=follow_containers,
         wait_for_all=wait_for_all,
         getaddrinfo=getaddrinfo,
         quiet=quiet,

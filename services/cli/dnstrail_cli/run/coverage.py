@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from dnstrail.protocol.batches import Turn
 from dnstrail_cli.run.report import Coverage
 
 BLIND = (
-    "datagrams of UDP sockets that are not connected, except DNS; raw sockets; connections to this "
-    "command; names behind encrypted DNS; containers that a daemon starts for the command"
+    "datagrams of UDP sockets that are not connected, except DNS; raw sockets; connections to this command; names "
+    "behind encrypted DNS; what a service does for the command; containers that start meanwhile are listed by "
+    "themselves"
 )
 
 
-def coverage_of(first: Turn | None, last: Turn | None, cgroup: int, *, bus: int, left_out: int, fault: str) -> Coverage:
+def coverage_of(
+    first: Turn | None, last: Turn | None, cgroups: Collection[int] | None, *, bus: int, left_out: int, fault: str
+) -> Coverage:
     """Return the coverage between the turns before the start and after the end of a command.
 
-    `bus` counts events that the bus lost, and `left_out` what exceeded the bounds of the report. `fault` states why
-    the capture ended early, or "".
+    `cgroups` are those whose losses count; None stands for all. `bus` counts events that the bus lost, and `left_out`
+    what exceeded the bounds of the report. `fault` states why the capture ended early, or "".
     """
     missed = [fault] if fault else []
     if first is not None and last is not None:
-        missed += _losses(first, last, cgroup)
+        missed += _losses(first, last, cgroups)
         if first.start != last.start:
             missed.append("The probe was restarted.")
     if bus:
@@ -29,12 +34,13 @@ def coverage_of(first: Turn | None, last: Turn | None, cgroup: int, *, bus: int,
     return Coverage(complete=not missed, missed=missed, never_captured=BLIND)
 
 
-def _losses(first: Turn, last: Turn, cgroup: int) -> list[str]:
-    """Return the losses of the command: those of its own cgroup, and those whose cgroup is unknown."""
-    own = sum(_of_cgroup(last, each) - _of_cgroup(first, each) for each in (cgroup, 0))
+def _losses(first: Turn, last: Turn, cgroups: Collection[int] | None) -> list[str]:
+    """Return the losses of the command: those of its cgroups, and those whose cgroup is unknown."""
     kernel = _at(last, "kernel") - _at(first, "kernel")
     probe = _at(last, "probe") - _at(first, "probe")
-    lost = {"kernel": own if last.lost_by_cgroup or not kernel else kernel, "probe": probe}
+    if cgroups is not None and (last.lost_by_cgroup or not kernel):
+        kernel = sum(_of_cgroup(last, each) - _of_cgroup(first, each) for each in {*cgroups, 0})
+    lost = {"kernel": kernel, "probe": probe}
     return [f"The {hop} lost {count} events." for hop, count in lost.items() if count > 0]
 
 

@@ -19,7 +19,7 @@ import msgspec
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
-from dnstrail_cli.run.cgroup import Cgroup, make_cgroup
+from dnstrail_cli.run.cgroup import Cgroup, make_cgroup, names_of
 from dnstrail_cli.run.command_process import exec_command, ignored_signals
 from dnstrail_cli.run.enforce.hooks import Enforcement
 from dnstrail_cli.run.enforce.refusal import Outcome
@@ -42,9 +42,9 @@ class Enforce(NamedTuple):
 class Launcher:
     """The handle of the launcher in the process that started it.
 
-    `cgroup` is the id of the cgroup. `pid` is the process of the command, 0 before its start. `code` is its exit code
-    as a shell reports it, None until it has ended. `left` counts the processes that outlived it. `done` states that
-    nothing more is to come. `outcome` is that of the enforcement.
+    `cgroup` is the id of the cgroup, and `path` its folder. `pid` is the process of the command, 0 before its start.
+    `code` is its exit code as a shell reports it, None until it has ended. `left` counts the processes that outlived
+    it, and `left_names` names some. `done` states that nothing more is to come. `outcome` is that of the enforcement.
     """
 
     def __init__(self, process: int, orders: int, reports: int) -> None:
@@ -53,9 +53,11 @@ class Launcher:
         self._reports = reports
         self._buffer = b""
         self.cgroup = 0
+        self.path = ""
         self.pid = 0
         self.code: int | None = None
         self.left = 0
+        self.left_names: list[str] = []
         self.outcome = Outcome()
         self.done = False
 
@@ -170,7 +172,7 @@ class _Launched:
         try:
             cgroup = make_cgroup(guarded=self._enforce is not None)
             self._hook(cgroup)
-            self._report(cgroup=cgroup.id)
+            self._report(cgroup=cgroup.id, path=str(cgroup.path))
             order = os.read(self._orders, 1)
             if order == GO:
                 self._run_command(cgroup, ignored)
@@ -210,7 +212,8 @@ class _Launched:
         self._report(code=self._wait(pid))
         while self._wait_for_all and cgroup.processes() and not select.select([self._orders], [], [], _LOOKS)[0]:
             pass
-        self._report(left=len(cgroup.processes()))
+        processes = cgroup.processes()
+        self._report(left=len(processes), left_names=names_of(processes))
 
     def _wait(self, pid: int) -> int:
         """Pass signals on until the command has ended; return its exit code, 128 and more for a signal."""

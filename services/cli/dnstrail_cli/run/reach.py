@@ -1,27 +1,24 @@
-"""Collects what the processes of a command reach, from the events of the pipeline."""
+"""Collects what processes reach, from their events: names, connections and DNS servers."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Sized
+from collections.abc import Callable, Collection, Container, Sized
 from ipaddress import ip_address
-from typing import NamedTuple
 
 from dnstrail.captured import CLIENT, FORWARDER, Flow, Process
 from dnstrail.connection_names import DST_DNS, connection_to
 from dnstrail.events import (
     GETADDRINFO,
     NET_PACKET_DNS,
+    NET_TCP_CLOSE,
     NET_TCP_CONNECT,
     NET_TCP_CONNECT_RESULT,
     NET_UDP_CONNECT,
-    SCHED_PROCESS_EXIT,
-    SCHED_PROCESS_FORK,
     Event,
     Question,
 )
 from dnstrail.protocol.lookups import ConnectionTo
-from dnstrail_cli.events.sightings import Item
+from dnstrail_cli.run.connections import CONNECTED, Connections, Target
 from dnstrail_cli.run.report import (
     ANSWERED,
     FAILED,
@@ -30,36 +27,18 @@ from dnstrail_cli.run.report import (
     OUTCOMES,
     REFUSED,
     UNANSWERED,
+    UNKNOWN,
     AskedName,
     DnsServer,
     Program,
     ReachedAddress,
 )
 
-TOPICS = (
-    NET_PACKET_DNS,
-    NET_TCP_CONNECT,
-    NET_TCP_CONNECT_RESULT,
-    NET_UDP_CONNECT,
-    SCHED_PROCESS_FORK,
-    SCHED_PROCESS_EXIT,
-)
-MOST = 20_000  # names, connections and servers, each
-OTHERS = 8  # further names of one address
+MOST = 20_000  # names, connections, servers, and sockets that wait for a result or an end, each
 _DNS = 53  # the port
-AT_ONCE = 64  # connections in one lookup
 _CANDIDATES = 64  # names of a connection among which the command has asked one
-UNKNOWN = "unknown"
 _RESPONSE, _RCODE = 0x80, 0x0F
 _RCODES = {3: NXDOMAIN, 5: REFUSED}
-
-
-class _Connection(NamedTuple):
-    names: tuple[str, ...]  # the likeliest first
-    address: str
-    port: int
-    transport: str
-    program: Program
 
 
 class _Asked:
@@ -74,50 +53,35 @@ class _Asked:
 
 
 class Reach:
-    """The names, connections and servers that the processes of one cgroup reached.
+    """The names, connections and servers that a group of processes reached.
 
-    A process belongs to the command if it is in the cgroup, or if a process of the command forked it. `resolvers` are
-    the packed addresses of the configured resolvers. A connection has the likeliest name that the command asked: what
-    others of this host ask does not name it. `left_out` counts what is beyond MOST. `ended` holds the processes
-    whose end was seen.
+    `resolvers` are the packed addresses of the configured resolvers. A connection has the likeliest name that these
+    processes asked: what others of this host ask does not name it. `left_out` counts what is beyond `most`.
     """
 
-    def __init__(self, cgroup: int, resolvers: Collection[bytes]) -> None:
-        self.left_out = 0
-        self.ended: set[int] = set()
-        self._cgroup = cgroup
+    def __init__(self, resolvers: Collection[bytes], most: int = MOST) -> None:
         self._resolvers = resolvers
-        self._processes: set[int] = set()
+        self._most = most
+        self._left_out = 0
         self._names: dict[str, _Asked] = {}
-        self._connections: dict[_Connection, Counter[str]] = {}
-        self._requests: dict[_Connection, ConnectionTo] = {}
-        self._sockets: dict[int, _Connection] = {}
-        self._early: dict[int, str] = {}
+        self._connections = Connections(most)
         self._servers: dict[tuple[str, int, Program], int] = {}
 
-    def begin(self, pid: int) -> None:
-        """Note the process of the command."""
-        self._processes.add(pid)
-
-    def take(self, event: Item) -> None:
-        """Take an event, if it belongs to the command."""
-        if not isinstance(event, Event):
-            return
-        process = event.process
-        if process.cgroup_id != self._cgroup and process.pid not in self._processes:
-            return
-        self._processes.add(process.pid)
+    def take(self, event: Event) -> None:
+        """Take an event of these processes."""
         if event.event_name == NET_PACKET_DNS:
             self._dns(event)
         elif event.event_name in (NET_TCP_CONNECT, NET_UDP_CONNECT):
             self._connect(event)
         elif event.event_name == NET_TCP_CONNECT_RESULT:
             self._result(event)
-        elif event.event_name == SCHED_PROCESS_FORK and isinstance(child := event.arg("child_pid"), int):
-            self._processes.add(child)
-        elif event.event_name == SCHED_PROCESS_EXIT:
-            self._processes.discard(process.pid)
-            self.ended.add(process.pid)
+        elif event.event_name == NET_TCP_CLOSE:
+            self._close(event)
+
+    def waits_for(self, event: Event) -> bool:
+        """Return whether an event is about a socket of these processes that waits for its result or its end."""
+        flow = event.captured.flow
+        return flow is not None and flow.socket in self._connections
 
     @property
     def names(self) -> list[AskedName]:
@@ -127,32 +91,25 @@ class Reach:
     @property
     def connections(self) -> list[ReachedAddress]:
         """The connections, in the order of the first one."""
-        found: dict[_Connection, ReachedAddress] = {}
-        for reached, results in self._connections.items():
-            name = next((one for one in reached.names if one in self._names), "")
-            others = [one for one in reached.names if one != name][:OTHERS]
-            known = found.setdefault(
-                reached._replace(names=(name,)),
-                ReachedAddress(name, reached.address, reached.port, reached.transport, reached.program, {}, others),
-            )
-            for result, count in results.items():
-                known.results[result] = known.results.get(result, 0) + count
-        return [*found.values()]
+        return self._connections.reached(self._names)
 
     @property
     def foreign_dns(self) -> list[DnsServer]:
         """The servers that were asked, and are none of the configured resolvers."""
         return [DnsServer(address, port, count, program) for (address, port, program), count in self._servers.items()]
 
+    def is_closing(self, ended: Container[int]) -> bool:
+        """Return whether connections of processes that have `ended` are open: their ends are on the way."""
+        return self._connections.are_open(ended)
+
+    @property
+    def left_out(self) -> int:
+        """The number of events beyond the bounds."""
+        return self._left_out + self._connections.left_out
+
     def complete_names(self, rank: Callable[[list[ConnectionTo]], list[list[str]]]) -> None:
         """Ask again for the names of the connections without one: the cache may have been behind at their events."""
-        unnamed = [one for one in self._requests if self._names.keys().isdisjoint(one.names)]
-        for first in range(0, len(unnamed), AT_ONCE):
-            some = unnamed[first : first + AT_ONCE]
-            for reached, names in zip(some, rank([self._requests[one] for one in some]), strict=True):
-                named = reached._replace(names=tuple(names[:_CANDIDATES]))
-                results = self._connections.pop(reached)
-                self._connections[named] = self._connections.get(named, Counter()) + results
+        self._connections.complete_names(rank, self._names, _CANDIDATES)
 
     def _dns(self, event: Event) -> None:
         payload, flow, question = event.captured.payload, event.captured.flow, event.question
@@ -194,42 +151,29 @@ class Reach:
         if self._is_dns(flow):
             return
         names = tuple((event.arg(DST_DNS) or [])[:_CANDIDATES])
-        reached = _Connection(names, address, port, flow.transport, _program(event.process))
-        if reached not in self._connections:
-            if not self._has_room(self._connections):
-                return
-            self._connections[reached] = Counter()
-            if (to := connection_to(event)) is not None:
-                self._requests[reached] = to
-        result = self._early.pop(flow.socket, UNKNOWN) if event.event_name == NET_TCP_CONNECT else UNKNOWN
-        self._connections[reached][result] += 1
-        if event.event_name == NET_TCP_CONNECT and result == UNKNOWN and self._has_room(self._sockets):
-            self._sockets[flow.socket] = reached
+        target = Target(names, address, port, flow.transport, _program(event.process))
+        socket = flow.socket if event.event_name == NET_TCP_CONNECT else 0
+        self._connections.attempt(target, connection_to(event), socket)
 
     def _result(self, event: Event) -> None:
-        """Note a result. The events of one turn come by their names: a result may come before its connection."""
         flow = event.captured.flow
-        if flow is None or self._is_dns(flow):
-            return
-        result = "connected" if event.arg("connected") is True else str(event.arg("error") or UNKNOWN)
-        reached = self._sockets.pop(flow.socket, None)
-        if reached is None:
-            if self._has_room(self._early):
-                self._early[flow.socket] = result
-            return
-        results = self._connections[reached]
-        results[UNKNOWN] -= 1
-        if not results[UNKNOWN]:
-            del results[UNKNOWN]
-        results[result] += 1
+        if flow is not None and not self._is_dns(flow):
+            result = CONNECTED if event.arg("connected") is True else str(event.arg("error") or UNKNOWN)
+            self._connections.result(flow.socket, result)
+
+    def _close(self, event: Event) -> None:
+        flow, sent, received = event.captured.flow, event.arg("bytes_sent"), event.arg("bytes_received")
+        if flow is not None and not self._is_dns(flow):
+            counted = (sent, received) if isinstance(sent, int) and isinstance(received, int) else None
+            self._connections.end(flow.socket, counted)
 
     def _is_dns(self, flow: Flow) -> bool:
         """Return whether a connection carries DNS to a configured resolver."""
         return flow.destination_port == _DNS and flow.destination in self._resolvers
 
     def _has_room(self, table: Sized) -> bool:
-        self.left_out += len(table) >= MOST
-        return len(table) < MOST
+        self._left_out += len(table) >= self._most
+        return len(table) < self._most
 
 
 def _program(process: Process) -> Program:

@@ -13,6 +13,8 @@ ANSWERED, NO_DATA, NXDOMAIN, REFUSED, FAILED, UNANSWERED = OUTCOMES = (  # of a 
     "unanswered",
 )
 
+UNKNOWN = "unknown"  # the result of a connection
+
 
 class Program(msgspec.Struct, frozen=True):
     """The process behind a question or a connection; "" and 0 if it is unknown."""
@@ -37,6 +39,8 @@ class ReachedAddress(msgspec.Struct, frozen=True):
 
     `name` is the likeliest name, "" if none is known, and `others` the further names of the address. `results` counts
     the outcomes: "connected", the name of an error, or "unknown", which the outcome of a UDP socket always is.
+    `bytes_sent` and `bytes_received` are the sums over the connections that have ended, None if none has;
+    `bytes_unknown` is the number of the others: connections that are still open, and UDP sockets.
     """
 
     name: str
@@ -46,6 +50,9 @@ class ReachedAddress(msgspec.Struct, frozen=True):
     program: Program
     results: dict[str, int]
     others: list[str] = []
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
+    bytes_unknown: int = 0
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -73,6 +80,17 @@ class DnsServer(msgspec.Struct, frozen=True):
     program: Program
 
 
+class StartedContainer(msgspec.Struct, frozen=True):
+    """A container that started while the command ran, by whomever, and what it reached; "" if its name is unknown."""
+
+    id: str
+    name: str
+    image: str
+    names: list[AskedName]
+    connections: list[ReachedAddress]
+    foreign_dns: list[DnsServer]
+
+
 class Coverage(msgspec.Struct, frozen=True):
     """The completeness of a report: `complete` is true if no event was lost; `missed` states what may be missing.
 
@@ -87,10 +105,12 @@ class Coverage(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """Everything that a command and all that it started reached.
 
-    `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it.
-    `encrypted` are connections that carry encrypted DNS by their port or their name. `refused` is what `--enforce`
-    refused, and `enforcement` states in sentences what exceeded its bounds. `not_allowed` and `failed` state
-    why the exit code is another one than that of the command.
+    `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it, and
+    `left_names` names some. `encrypted` are connections that carry encrypted DNS by their port or their name.
+    `refused` is what `--enforce` refused, and `enforcement` states in sentences what exceeded its bounds, and whether
+    processes left the cgroup. `containers` started meanwhile; they count for the verdict if they are `followed`.
+    `containers_left_out` counts their events beyond the bounds. `not_allowed` and `failed` state why the exit code is
+    another one than that of the command.
     """
 
     command: list[str]
@@ -104,7 +124,11 @@ class Report(msgspec.Struct, frozen=True):
     started: float = 0.0
     seconds: float = 0.0
     left: int = 0
+    left_names: list[str] = []
     refused: list[Refusal] = []
     enforcement: list[str] = []
+    containers: list[StartedContainer] = []
+    containers_left_out: int = 0
+    followed: bool = False
     not_allowed: list[str] = []
     failed: list[str] = []

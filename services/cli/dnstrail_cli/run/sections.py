@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from dnstrail_cli.run.report import DnsServer, Program, ReachedAddress, Refusal, Report
-from dnstrail_cli.run.verdict import attempt_of, bracketed
+from dnstrail_cli.run.byte_counts import cell_of, total_of
+from dnstrail_cli.run.report import (
+    AskedName,
+    DnsServer,
+    Program,
+    ReachedAddress,
+    Refusal,
+    Report,
+    StartedContainer,
+)
+from dnstrail_cli.run.verdict import OBJECTION, attempt_of, bracketed, objects
 
 NO_NAME = "(no name)"
+_CONNECTED = ("name", "address", "result", "sent / received", "process")
+_ASKED = ("name", "outcome", "questions", "asked by")
+_SERVER = ("server", "questions", "process")
+_SHORT = 12  # characters of the id of a container
 
 
 class Section(NamedTuple):
@@ -24,39 +37,73 @@ class Section(NamedTuple):
 def summary(report: Report) -> str:
     """Return one line about the whole report."""
     connections = sum(sum(one.results.values()) for one in report.connections)
-    complete = "complete" if report.coverage.complete else "INCOMPLETE"
-    refused = f", {sum(one.times for one in report.refused)} attempts refused" if report.refused else ""
-    return (
-        f"exit code {report.exit_code}, {report.seconds:.1f} s, {len(report.names)} names asked, {connections} "
-        f"connections to {len({one.address for one in report.connections})} addresses{refused}, capture {complete}"
-    )
+    addresses = len({one.address for one in report.connections})
+    parts = [
+        f"exit code {report.exit_code}" + (f" (of dnstrail: {OBJECTION})" if objects(report) else ""),
+        f"{report.seconds:.1f} s",
+        f"{_number(len(report.names), 'name')} asked",
+        f"{_number(connections, 'connection')} to {_number(addresses, 'address', 'addresses')}",
+        *([total_of(report.connections)] if report.connections else []),
+        *([f"{_number(sum(one.times for one in report.refused), 'attempt')} refused"] if report.refused else []),
+        *([f"{_number(len(report.containers), 'container')} started meanwhile"] if report.containers else []),
+        "capture complete" if report.coverage.complete else "capture INCOMPLETE",
+    ]
+    return ", ".join(parts)
+
+
+def _number(count: int, one: str, several: str = "") -> str:
+    return f"{count} {one if count == 1 else several or one + 's'}"
 
 
 def sections(report: Report) -> list[Section]:
     """Return the tables of a report that have rows, the verdict first."""
-    connected = ("name", "address", "transport", "result", "process")
     found = [
         Section("Not allowed", ("",), [(text,) for text in report.not_allowed]),
         Section("Failed", ("",), [(text,) for text in report.failed]),
         Section("Refused", ("name", "tried", "times", "process"), [*map(_refused, report.refused)]),
-        Section("Connections", connected, [*map(_reached, sorted(report.connections, key=_order))]),
-        Section("Connections without a name", connected, [*map(_reached, report.unnamed)]),
-        Section("Names asked", ("name", "outcome", "questions", "asked by"), _names(report)),
-        Section("Encrypted DNS", connected, [*map(_reached, report.encrypted)]),
-        Section("DNS to other servers", ("server", "questions", "process"), [*map(_server, report.foreign_dns)]),
+        Section("Connections", _CONNECTED, _connections(report.connections)),
+        Section("Connections without a name", _CONNECTED, _connections(report.unnamed)),
+        Section("Names asked", _ASKED, [*map(_name, report.names)]),
+        Section("Encrypted DNS", _CONNECTED, _connections(report.encrypted)),
+        Section("DNS to other servers", _SERVER, [*map(_server, report.foreign_dns)]),
+        *_of_containers(report),
         Section("Coverage", ("",), [(text,) for text in _coverage(report)]),
     ]
     return [section for section in found if section.rows]
 
 
-def _names(report: Report) -> list[Sequence[str]]:
-    return [(one.name or ".", one.outcome, str(one.questions), _program(one.asked_by)) for one in report.names]
+def _of_containers(report: Report) -> list[Section]:
+    """Return the tables of the containers that started meanwhile."""
+    all_of = report.containers
+    judged = "judged like the command" if report.followed else "related by time alone"
+    heads = ("container", "image", "names", "connections", "sent / received")
+    return [
+        Section(f"Containers that started meanwhile ({judged})", heads, [*map(_container, all_of)]),
+        Section(
+            "Connections of these containers", _CONNECTED, _connections(one for of in all_of for one in of.connections)
+        ),
+        Section("Names asked by these containers", _ASKED, [_name(one) for of in all_of for one in of.names]),
+        Section("DNS of these to other servers", _SERVER, [_server(one) for of in all_of for one in of.foreign_dns]),
+    ]
+
+
+def _container(one: StartedContainer) -> Sequence[str]:
+    made = sum(sum(row.results.values()) for row in one.connections)
+    return one.name or one.id[:_SHORT], one.image, str(len(one.names)), str(made), cell_of(one.connections)
+
+
+def _connections(found: Iterable[ReachedAddress]) -> list[Sequence[str]]:
+    return [*map(_reached, sorted(found, key=_order))]
+
+
+def _name(one: AskedName) -> Sequence[str]:
+    return one.name or ".", one.outcome, str(one.questions), _program(one.asked_by)
 
 
 def _reached(one: ReachedAddress) -> Sequence[str]:
     results = ", ".join(f"{name} {count}x" if count > 1 else name for name, count in one.results.items())
-    end = f"{bracketed(one.address)}:{one.port}"
-    return one.name or NO_NAME, end, one.transport, results, _program(one.program)
+    end = f"{bracketed(one.address)}:{one.port}/{one.transport}"
+    return one.name or NO_NAME, end, results, cell_of([one]), _program(one.program)
 
 
 def _refused(one: Refusal) -> Sequence[str]:
@@ -68,7 +115,7 @@ def _server(one: DnsServer) -> Sequence[str]:
 
 
 def _program(program: Program) -> str:
-    where = f" in {program.container[:12]}" if program.container else ""
+    where = f" in {program.container[:_SHORT]}" if program.container else ""
     return f"{program.name}({program.pid}){where}"
 
 
@@ -77,12 +124,22 @@ def _order(one: ReachedAddress) -> tuple[bool, str, str, int]:
 
 
 def _coverage(report: Report) -> list[str]:
-    left = [f"{report.left} processes of the command still ran at its end."] if report.left else []
+    beyond = report.containers_left_out
+    containers = [f"{beyond} events of containers exceeded the bounds."] if beyond else []
+    left = [_left(report)] if report.left else []
     whole = "No event was lost." if report.coverage.complete else "Something may be missing:"
     return [
         whole,
         *report.coverage.missed,
         *report.enforcement,
         *left,
+        *containers,
         f"Never captured: {report.coverage.never_captured}.",
     ]
+
+
+def _left(report: Report) -> str:
+    """Return a sentence about the processes that outlived the command."""
+    more = report.left - len(report.left_names)
+    names = ", ".join([*report.left_names, *([f"{more} more"] if more else [])])
+    return f"{_number(report.left, 'process', 'processes')} of the command still ran at its end: {names}."

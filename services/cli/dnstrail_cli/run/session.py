@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from types import FrameType
@@ -24,51 +25,34 @@ from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.process.command import CANNOT_SERVE
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import may_change_user
+from dnstrail.protocol.batches import Turn
 from dnstrail.users import caller_of_sudo, service_user
 from dnstrail_cli.pipeline.pipeline import Plan, running
 from dnstrail_cli.pipeline.run import run_folder
 from dnstrail_cli.run.allow_list import AllowList, parse_allow_list
+from dnstrail_cli.run.cgroup import cgroups_below
 from dnstrail_cli.run.coverage import coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.enforce.refused import refusals, with_names, without_refused
 from dnstrail_cli.run.enforce.rules import rules_of
 from dnstrail_cli.run.files import FORMATS, format_of, open_file, read_list
+from dnstrail_cli.run.followed import TOPICS, Followed
 from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
-from dnstrail_cli.run.reach import TOPICS, Reach
 from dnstrail_cli.run.report import Coverage, ReachedAddress, Refusal, Report
+from dnstrail_cli.run.settings import Settings
 from dnstrail_cli.run.table import show_report
-from dnstrail_cli.run.verdict import failures, is_unnamed, learned, not_allowed
+from dnstrail_cli.run.verdict import OBJECTION, failures, is_unnamed, judged_part, learned, not_allowed, objects
 from dnstrail_cli.run.watch import Watch, joined, serves_live
+from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail_probe.host.containers import running_containers
 from dnstrail_probe.host.resolv_conf_child import configured_in
-from dnstrail_probe.options import CaptureOptions, options_of
+from dnstrail_probe.options import options_of
 
-OBJECTION = 10  # the exit code if --allow or --fail-on object
 _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
+_CLOSING = 1.0  # seconds after the command for the ends of its connections: a peer acknowledges each
+_LEFT = "Processes of the command left its cgroup: nothing was refused to them."
 _RESOLV_CONF = Path("/etc/resolv.conf")
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as the command line states it."""
-
-    command: tuple[str, ...]
-    reports: tuple[Path, ...]
-    allow: Path | None
-    enforce: bool
-    allow_afterwards: bool
-    learn: Path | None
-    learn_domains: bool
-    fail_on: tuple[str, ...]
-    wait_for_all: bool
-    getaddrinfo: bool
-    quiet: bool
-    run_dir: Path | None
-    options: CaptureOptions
-
-    @property
-    def judges(self) -> bool:
-        """True if the exit code depends on the report."""
-        return self.allow is not None or bool(self.fail_on)
 
 
 class _Files(msgspec.Struct, frozen=True):
@@ -125,7 +109,7 @@ def _open_files(settings: Settings) -> _Files:
 
 def _load_forms() -> None:
     """Make an empty report in each form: it loads what another user may be unable to read."""
-    nothing = _report_of(["\x1b\u00e9"], 0, Reach(0, frozenset()), [], Coverage(True, [], ""))
+    nothing = _report_of(["\x1b\u00e9"], 0, Followed(0, frozenset()), [], Coverage(True, [], ""))
     for form in FORMATS.values():
         form(nothing)
     show_report(nothing, Console(file=StringIO(), markup=False, highlight=False, emoji=False))
@@ -144,98 +128,110 @@ def _pass_on_signals(launcher: Launcher) -> None:
 
 def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
     """Run the command under a pipeline; return what it reached."""
-    reach = Reach(launcher.cgroup, _resolvers())
-    started, began = clock.wall(), clock.monotonic()
+    followed = Followed(launcher.cgroup, _resolvers(), partial(cgroups_below, Path(launcher.path)))
     fault, lost, refused = "", 0, list[Refusal]()
     with ExitStack() as stack:
-        watch = stack.enter_context(_watch(settings, reach, clock))
+        watch = stack.enter_context(_watch(settings, followed, clock))
         never = threading.Event()
-        watch.work(never, lambda: watch.view.last is not None or _has_ended(launcher, reach))
+        watch.work(never, lambda: watch.view.last is not None or _has_ended(launcher, followed))
         first, lost = watch.view.last, watch.view.lost
         started, began = clock.wall(), clock.monotonic()
+        followed.containers.begin(running_containers(find_cgroup2() or ""), started)
         launcher.go()
         try:
-            watch.work(never, lambda: _has_ended(launcher, reach))
+            watch.work(never, lambda: _has_ended(launcher, followed, watch.view.last))
             seconds = clock.monotonic() - began
-            if launcher.pid and not _catch_up(watch, launcher, reach, clock):
+            if launcher.pid and not _catch_up(watch, launcher, followed, clock):
                 fault = "The end of the command was not seen: the probe captures no processes, or is behind."
-            reach.complete_names(watch.view.names_of)
-            refused = refusals(launcher.outcome.attempts, reach.connections)
-            refused = with_names(refused, watch.view.names_of, (one.name for one in reach.names))
+            followed.complete_names(watch.view.names_of)
+            refused = refusals(launcher.outcome.attempts, followed.command.connections)
+            refused = with_names(refused, watch.view.names_of, (one.name for one in followed.command.names))
         except DnstrailError as error:
             fault = f"The capture failed: {error}"
             seconds = _wait_alone(launcher, clock) - began
-            refused = refusals(launcher.outcome.attempts, reach.connections)
+            followed.apply()
+            refused = refusals(launcher.outcome.attempts, followed.command.connections)
         last, lost = watch.view.last, watch.view.lost - lost
-    coverage = coverage_of(first, last, launcher.cgroup, bus=lost, left_out=reach.left_out, fault=fault)
-    connections = without_refused(launcher.outcome.attempts, reach.connections)
+    everything = settings.follow_containers
+    left_out = followed.command.left_out + followed.containers.left_out * everything
+    cgroups = None if everything else followed.cgroups
+    coverage = coverage_of(first, last, cgroups, bus=lost, left_out=left_out, fault=fault)
+    connections = without_refused(launcher.outcome.attempts, followed.command.connections)
     code = CANNOT_SERVE if launcher.code is None else launcher.code
-    report = _report_of(settings.command, code, reach, connections, coverage)
+    report = _report_of(settings.command, code, followed, connections, coverage)
     return msgspec.structs.replace(
         report,
         started=started,
         seconds=seconds,
         left=launcher.left,
+        left_names=launcher.left_names,
         refused=refused,
-        enforcement=launcher.outcome.limits.notes,
+        enforcement=[*launcher.outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
+        followed=everything,
     )
 
 
 def _report_of(
-    command: Sequence[str], code: int, reach: Reach, connections: list[ReachedAddress], coverage: Coverage
+    command: Sequence[str], code: int, followed: Followed, connections: list[ReachedAddress], coverage: Coverage
 ) -> Report:
     return Report(
         command=[*command],
         exit_code=code,
-        names=reach.names,
+        names=followed.command.names,
         connections=connections,
         unnamed=[one for one in connections if is_unnamed(one)],
         encrypted=[one for one in connections if is_encrypted_dns(one)],
-        foreign_dns=reach.foreign_dns,
+        foreign_dns=followed.command.foreign_dns,
         coverage=coverage,
+        containers=followed.containers.reports(),
+        containers_left_out=followed.containers.left_out,
     )
 
 
 @contextmanager
-def _watch(settings: Settings, reach: Reach, clock: Clock) -> Iterator[Watch]:
+def _watch(settings: Settings, followed: Followed, clock: Clock) -> Iterator[Watch]:
     """Use the pipeline that runs in the run-dir, else start one."""
     given = settings.run_dir or default_run_dir()
     bus = ZmqBus()
     try:
         if serves_live(given):
-            with joined(given, TOPICS, bus, reach.take, clock) as watch:
+            with joined(given, TOPICS, bus, followed.take, clock) as watch:
                 yield watch
             return
         user = service_user() if may_change_user() else None
         with run_folder(settings.run_dir, user) as folder:
             capture = "ebpf:getaddrinfo" if settings.getaddrinfo else "ebpf"
             plan = Plan(folder, capture, events=TOPICS, options=options_of(settings.options), user=user)
-            with running(plan, bus, reach.take, clock) as pipeline:
+            with running(plan, bus, followed.take, clock) as pipeline:
                 yield pipeline
     finally:
         bus.close()
 
 
-def _has_ended(launcher: Launcher, reach: Reach) -> bool:
+def _has_ended(launcher: Launcher, followed: Followed, last: Turn | None = None) -> bool:
     known = launcher.pid
     launcher.take()
     if not known and launcher.pid:
-        reach.begin(launcher.pid)
+        followed.begin(launcher.pid)
+    followed.end_turn(last)
     return launcher.done
 
 
-def _catch_up(watch: Watch, launcher: Launcher, reach: Reach, clock: Clock) -> bool:
+def _catch_up(watch: Watch, launcher: Launcher, followed: Followed, clock: Clock) -> bool:
     """Take the events up to the end of the command; return whether this end was seen."""
-    deadline = clock.monotonic() + _CATCHING_UP
+    ended = clock.monotonic()
     turns: set[int] = set()
 
     def caught_up() -> bool:
-        if launcher.pid in reach.ended and watch.view.last is not None:
+        followed.end_turn(watch.view.last)
+        if launcher.pid in followed.ended and watch.view.last is not None:
             turns.add(watch.view.last.turn)
-        return len(turns) > _TURNS or clock.monotonic() > deadline
+        late = clock.monotonic() - ended
+        return late > _CATCHING_UP or (len(turns) > _TURNS and (late > _CLOSING or not followed.is_closing))
 
     watch.work(threading.Event(), caught_up)
-    return launcher.pid in reach.ended
+    followed.apply()
+    return launcher.pid in followed.ended
 
 
 def _wait_alone(launcher: Launcher, clock: Clock) -> float:
@@ -253,10 +249,11 @@ def _resolvers() -> frozenset[bytes]:
 
 
 def _judged(report: Report, settings: Settings, allowed: AllowList | None) -> Report:
+    part = judged_part(report)
     return msgspec.structs.replace(
         report,
-        not_allowed=[] if allowed is None else not_allowed(report, allowed),
-        failed=failures(report, settings.fail_on),
+        not_allowed=[] if allowed is None else not_allowed(part, allowed),
+        failed=failures(part, settings.fail_on),
     )
 
 
@@ -266,14 +263,14 @@ def _write(report: Report, settings: Settings, files: _Files) -> None:
             file.write(form(report))
     if files.learn is not None:
         with files.learn:
-            files.learn.writelines(f"{line}\n" for line in learned(report, domains=settings.learn_domains))
+            files.learn.writelines(f"{line}\n" for line in learned(judged_part(report), domains=settings.learn_domains))
     if not settings.quiet:
         show_report(report, Console(file=sys.stderr, markup=False, highlight=False, emoji=False))
 
 
 def _exit_code(report: Report, settings: Settings) -> int:
     """Return the exit code of the command, unless the report objects, or must object and is not complete."""
-    if report.not_allowed or report.failed:
+    if objects(report):
         return OBJECTION
     if settings.judges and not report.coverage.complete:
         click.echo("dnstrail: the capture is incomplete: nobody can tell that nothing else was reached", err=True)

@@ -5,12 +5,34 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from ipaddress import ip_address
 
+import msgspec
+
 from dnstrail_cli.run.allow_list import NAME, AllowList
 from dnstrail_cli.run.report import REFUSED, ReachedAddress, Refusal, Report
 from dnstrail_signatures.detection.registered_domain import registered_domain
 
+OBJECTION = 10  # the exit code if --allow or --fail-on object
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
+
+
+def objects(report: Report) -> bool:
+    """Return whether a report objects to the command."""
+    return bool(report.not_allowed or report.failed)
+
+
+def judged_part(report: Report) -> Report:
+    """Return a report with the containers as parts of the command, if they are followed."""
+    if not report.followed:
+        return report
+    connections = [*report.connections, *(one for container in report.containers for one in container.connections)]
+    return msgspec.structs.replace(
+        report,
+        names=[*report.names, *(one for container in report.containers for one in container.names)],
+        connections=connections,
+        unnamed=[one for one in connections if is_unnamed(one)],
+        foreign_dns=[*report.foreign_dns, *(one for container in report.containers for one in container.foreign_dns)],
+    )
 
 
 def not_allowed(report: Report, allowed: AllowList) -> list[str]:
@@ -24,7 +46,7 @@ def not_allowed(report: Report, allowed: AllowList) -> list[str]:
         for one in report.foreign_dns
         if not allowed.allows("", one.address, one.port)
     ]
-    found += [f"tried {attempt_of(one)}" for one in report.refused]
+    found += [f"tried to {attempt_of(one)}" for one in report.refused]
     return list(dict.fromkeys(found))
 
 
@@ -80,7 +102,7 @@ def end_of(reached: ReachedAddress) -> str:
 def attempt_of(refused: Refusal) -> str:
     """Return a refusal as text: what was tried."""
     if not refused.address:
-        return f"{refused.action} {refused.transport}"
+        return f"open a socket of {refused.transport}"
     end = f"{_end(refused.address, refused.port)}/{refused.transport}"
     return f"{refused.action} {refused.name} ({end})" if refused.name else f"{refused.action} {end}"
 

@@ -156,3 +156,14 @@ def socket_offsets(btf: Btf) -> dict[str, int]:
         "SOCK_SADDR6": common + btf.offset("sock_common", "skc_v6_rcv_saddr"),
         "SOCK_SPORT": btf.offset("inet_sock", "inet_sport"),
     }
+
+
+def byte_offsets(btf: Btf) -> dict[str, int]:
+    """Return the offsets by which results.bpf.c counts the bytes of a connection; none if this kernel lacks one."""
+    members = ("bytes_sent", "bytes_retrans", "bytes_received")
+    try:
+        offsets = {f"TCP_{member.upper()}": btf.offset("tcp_sock", member) for member in members}
+        flags = btf.offset("sock", "__sk_common") + btf.offset("sock_common", "skc_flags")
+        return offsets | {"TCP_SK_FLAGS": flags, "TCP_SK_PROTOCOL": btf.offset("sock", "sk_protocol")}
+    except KeyError:
+        return {}

@@ -16,7 +16,7 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail.process.privileges import missing_capabilities
 from dnstrail_probe.ebpf import remedies
 from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
-from dnstrail_probe.ebpf.btf import Btf, process_offsets, socket_offsets
+from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.headers import write_headers
 from dnstrail_probe.ebpf.loss_map import LossMap
 from dnstrail_probe.ebpf.program_text import SIZES, Sizes, program_text
@@ -232,7 +232,7 @@ def _compile(
     """Compile the programs; with process events and results of connections if the kernel has BTF."""
     with suppress(Exception):  # bcc raises bare Exceptions; without BTF there are no offsets
         btf = Btf()
-        offsets = process_offsets(btf) | socket_offsets(btf)
+        offsets = process_offsets(btf) | socket_offsets(btf) | byte_offsets(btf)
         parts = ("events", "sockets", "dns", "process", "results")
         return compile_text(bcc, program_text(parts + extra, ports, abilities | offsets, sizes)), True
     try:

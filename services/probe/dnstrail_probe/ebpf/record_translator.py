@@ -163,13 +163,15 @@ class RecordTranslator:
         return {} if flow.egress or configured is None else {"foreign": flow.source not in configured}
 
     def _connection(self, record: bytes) -> Captures:
-        packet, _ = records.read_packet(record)
+        packet, payload = records.read_packet(record)
         process, _ = self._attribution.process_of(packet)
         flow = _flow(packet, "")
         args = connection_args(flow)
         topic = NET_TCP_CONNECT if packet.protocol == records.TCP else NET_UDP_CONNECT
         if packet.kind == records.CLOSED:
             topic = NET_TCP_CLOSE if packet.protocol == records.TCP else NET_UDP_CLOSE
+            if (counted := records.read_bytes(payload)) is not None:
+                args["bytes_sent"], args["bytes_received"] = counted
         elif packet.kind != records.CONNECT:
             topic = NET_TCP_CONNECT_RESULT
             args["connected"] = packet.kind == records.CONNECTED

@@ -23,6 +23,7 @@ _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<3Q3IH2B16s16s")
 _PLACE = struct.Struct("<Q2I")
+_BYTES = struct.Struct("<2Q")
 _RESOLVED = struct.Struct("<Q2I2Q2I2i2I16s256s")
 _ANSWER = struct.Struct("<I16s")
 _COMMANDS = 1024  # names of commands that are remembered as text
@@ -138,6 +139,11 @@ def read_segment(packet: PacketRecord, payload: bytes) -> tuple[TcpHeader, bytes
     """Return the header and the payload of a TCP segment, or the counter of the reason why it has none."""
     distance = None if packet.distance == _UNPLACED else packet.distance
     return "tcp_out_of_window" if abs(distance or 0) > FARTHEST else read_tcp(payload, distance)
+
+
+def read_bytes(payload: bytes) -> tuple[int, int] | None:
+    """Return the bytes that an ended connection sent and received; None if this kernel does not count them."""
+    return _BYTES.unpack(payload) if payload else None
 
 
 def datagrams(size: int, payload: bytes) -> list[bytes]:

@@ -16,7 +16,10 @@ _PLACES = (
     "/libpod_parent/libpod-",
     "/kubepods(?:/burstable|/besteffort)?/pod[^/]+/(?:crio-)?",
 )
-_CONTAINER = re.compile(rf"(?:{'|'.join(_PLACES)})(?P<id>[0-9a-f]{{64}})(?:\.scope)?(?=/|\Z)")
+_STEPS = (_SLICES + "/docker-", "/docker/buildkit/")  # of `docker build`: BuildKit has ids of its own
+_CONTAINER = re.compile(
+    rf"(?:(?:{'|'.join(_PLACES)})(?P<id>[0-9a-f]{{64}})|(?:{'|'.join(_STEPS)})(?P<step>[0-9a-z]{{25}}))(?:\.scope)?(?=/|\Z)"
+)
 
 
 def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
@@ -26,7 +29,7 @@ def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
     A container counts only if all folders above its own are such folders: otherwise a user can have chosen the name.
     """
     found = _CONTAINER.match(path)
-    return str(found["id"]) if found and all(map(is_roots, _above(found[0]))) else ""
+    return str(found["id"] or found["step"]) if found and all(map(is_roots, _above(found[0]))) else ""
 
 
 def _above(path: str) -> Iterator[str]:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
+from dnstrail_probe.host.cgroups import is_roots
 from dnstrail_probe.host.container_path import container_id
 
 REMEMBERED = 60_000_000_000  # ns for which a removed cgroup is kept
 MAX_CGROUPS = 65536
 MAX_PATH = 100  # characters of a path that are kept
+
+
+def running_containers(root: str) -> set[str]:
+    """Return the containers whose cgroups are in a hierarchy.
+
+    Folders in which others than root can make cgroups are left out: no container counts there.
+    """
+    found = set()
+    for folder, below, _ in os.walk(root):
+        path = folder.removeprefix(root) or "/"
+        container = container_id(path, partial(is_roots, root))
+        found.add(container)
+        if container or not is_roots(root, path):
+            below.clear()
+    return found - {""}
 
 
 class Cgroup(NamedTuple):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from dnstrail.protocol.lookups import ConnectionTo
+from dnstrail_cli.run.connections import AT_ONCE
 from dnstrail_cli.run.enforce.refusal import REACH, Attempt
-from dnstrail_cli.run.reach import AT_ONCE, UNKNOWN
-from dnstrail_cli.run.report import Program, ReachedAddress, Refusal
+from dnstrail_cli.run.report import UNKNOWN, Program, ReachedAddress, Refusal
 
 _TCP = "tcp"
 _End = tuple[str, int, str, int]
@@ -68,7 +68,11 @@ def _reduced(reached: ReachedAddress, left: dict[_End, int]) -> ReachedAddress:
         return reached
     left[end] -= taken
     results = {result: count - taken * (result == UNKNOWN) for result, count in reached.results.items()}
-    return msgspec.structs.replace(reached, results={result: count for result, count in results.items() if count})
+    return msgspec.structs.replace(
+        reached,
+        results={result: count for result, count in results.items() if count},
+        bytes_unknown=max(0, reached.bytes_unknown - taken),
+    )
 
 
 def _end_of(reached: ReachedAddress) -> _End:

@@ -4,6 +4,32 @@
 #define STATE_ESTABLISHED 1 // as TCP_ESTABLISHED, TCP_SYN_SENT and TCP_CLOSE of the kernel
 #define STATE_SYN_SENT 2
 #define STATE_CLOSE 7
+#define FLAG_DONE 1 // of sk_flags, as in the kernel: the FIN of the peer has come
+
+struct change {
+    struct packet packet;
+    u64 sent, received; // the payload of an end
+};
+
+// Reads the bytes of a connection that ends. A retransmission counts as sent twice, and the FIN of the peer as a byte.
+static __always_inline void read_bytes(struct change *change, void *sock)
+{
+#ifdef TCP_BYTES_SENT
+    u16 protocol = 0;
+    u64 sent = 0, again = 0, received = 0;
+    unsigned long flags = 0;
+    READ(protocol, sock, TCP_SK_PROTOCOL);
+    if (protocol != TCP)
+        return; // MPTCP: the struct is another one
+    READ(sent, sock, TCP_BYTES_SENT);
+    READ(again, sock, TCP_BYTES_RETRANS);
+    READ(received, sock, TCP_BYTES_RECEIVED);
+    READ(flags, sock, TCP_SK_FLAGS);
+    change->sent = sent > again ? sent - again : 0;
+    change->received = received - (received && flags >> FLAG_DONE & 1);
+    change->packet.captured = sizeof(change->sent) + sizeof(change->received);
+#endif
+}
 
 // Reports the outcome of an attempt, or the end of a connection, with the source that the kernel chose.
 static __always_inline void report_change(void *sock, u64 cookie, u32 kind)
@@ -12,11 +38,17 @@ static __always_inline void report_change(void *sock, u64 cookie, u32 kind)
     struct owner *owner = owners.lookup(&cookie);
     if (!owner || !owner->family)
         return; // its connect was not seen
-    struct packet *event = note_connection(owner, cookie, bpf_ktime_get_ns(), kind, TCP);
-    if (!event)
+    struct change *change = events.ringbuf_reserve(sizeof(struct change));
+    if (!change) {
+        lose(LOST, owner->cgroup);
         return;
+    }
+    struct packet *event = &change->packet;
+    fill_connection(event, owner, cookie, bpf_ktime_get_ns(), kind, TCP);
     if (kind == NOT_CONNECTED)
         READ(error, sock, SOCK_ERROR);
+    if (kind == CLOSED)
+        read_bytes(change, sock);
     event->error = error;
     READ(event->sport, sock, SOCK_SPORT);
     event->sport = bpf_ntohs(event->sport);
@@ -24,7 +56,7 @@ static __always_inline void report_change(void *sock, u64 cookie, u32 kind)
         bpf_probe_read_kernel(event->saddr, 4, (char *)sock + SOCK_SADDR);
     else
         bpf_probe_read_kernel(event->saddr, 16, (char *)sock + SOCK_SADDR6);
-    events.ringbuf_submit(event, NO_WAKEUP);
+    events.ringbuf_submit(change, NO_WAKEUP);
 }
 
 RAW_TRACEPOINT_PROBE(inet_sock_set_state)

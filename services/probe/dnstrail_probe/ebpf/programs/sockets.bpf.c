@@ -24,8 +24,8 @@ struct place {
     u32 protocol, port;
 };
 
-// A packet; or, without payload: a connection attempt, its result, its end, or the end of a UDP socket used for DNS. Only
-// a packet, the result and the end of TCP, and the attempt of UDP have a source.
+// A packet; or a connection attempt, its result, its end, or the end of a UDP socket used for DNS. Only a packet, the
+// result and the end of TCP, and the attempt of UDP have a source. Only a packet and the end of TCP have a payload.
 struct packet {
     u64 ts;
     u32 kind, captured;
@@ -94,14 +94,9 @@ int on_create(struct bpf_sock *ctx)
     return 1;
 }
 
-static __always_inline struct packet *
-note_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
+static __always_inline void
+fill_connection(struct packet *event, struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
 {
-    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
-    if (!event) {
-        lose(LOST, owner->cgroup);
-        return 0;
-    }
     __builtin_memset(event, 0, sizeof(*event));
     copy_owner(event, owner);
     event->ts = now;
@@ -113,6 +108,16 @@ note_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
     event->protocol = protocol;
     event->egress = 1;
     __builtin_memcpy(event->daddr, owner->meant, sizeof(event->daddr));
+}
+
+static __always_inline struct packet *
+note_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
+{
+    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
+    if (event)
+        fill_connection(event, owner, cookie, now, kind, protocol);
+    else
+        lose(LOST, owner->cgroup);
     return event;
 }
 
