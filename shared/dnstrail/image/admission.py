@@ -65,7 +65,7 @@ class Admission:
         sent = flow.egress
         client_end = address_of(flow.source, flow.source_port)
         key, client = _keys(circumstances.host, flow, client_end, header.question, clients_own=sent)
-        query = self.queries.waiting(key)
+        query = self.queries.waiting(key, stamp)
         servers, digest = servers_of(flow), hash(payload)
         sender = circumstances.process if sent else None
         if query is None:

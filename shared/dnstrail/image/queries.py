@@ -108,9 +108,13 @@ class Queries:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def waiting(self, key: Key) -> Query | None:
-        """Return the query that waits with a key."""
-        return self._by_key.get(key)
+    def waiting(self, key: Key, stamp: int) -> Query | None:
+        """Return the query that waits with a key; one that is too old is dropped."""
+        query = self._by_key.get(key)
+        if query is not None and stamp - query.latest > WINDOW + REORDER:
+            self._drop_unanswered(query)
+            return None
+        return query
 
     def find(self, key: Key, client: Key) -> Query | None:
         """Return the query of a response: by its socket, else the query without a socket of the same client.
@@ -190,9 +194,13 @@ class Queries:
             oldest = side.queries.oldest()
             if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
                 return
-            if oldest.side.key[1] and not oldest.ended[0]:
-                self.counters["unanswered"] += 1
-            self.drop(oldest)
+            self._drop_unanswered(oldest)
+
+    def _drop_unanswered(self, query: Query) -> None:
+        """Drop a query that is too old, and count it if its sender got no response."""
+        if query.side.key[1] and not query.ended[0]:
+            self.counters["unanswered"] += 1
+        self.drop(query)
 
     def _evict(self, side: Side | None, stamp: int) -> None:
         """Evict the query of a side that waits longest, and note the loss."""

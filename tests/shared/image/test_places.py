@@ -174,3 +174,15 @@ def test_a_root_belongs_to_the_party_of_its_asker() -> None:
     assert {(root.party.key, root.name) for root in talk.image.store.places} == {
         (("", "cgroup", 5), name) for name in ("a", "b", "c", "d")
     }
+
+
+def test_a_query_that_waits_no_more_tells_no_asker() -> None:
+    """A query with the same bytes that comes after the wait of the first may be of another process."""
+    talk = Talk("reject", size=4)
+    talk.ask(0, query(), OWN, cgroup=5, pid=70)
+    talk.ask(0, query(), SERVERS, cgroup=9, pid=80)
+    talk.ask(40, query(), SERVERS, cgroup=9, pid=80)
+    assert talk.hear(40.01, answer(), back(SERVERS), cgroup=9, pid=80).admitted
+    [root] = talk.image.store.places
+    assert (root.party.key, root.latest.youngest.evidence.process) == (("", "cgroup", 9), None)
+    assert talk.image.admission.counters["unanswered"] == 1
