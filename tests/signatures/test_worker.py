@@ -586,6 +586,7 @@ def test_the_faults_of_each_signature_are_reported_to_the_group():
     worker = SignatureWorker(listener, [Broken, Reporter], None, found.append, {}, budget, reports, lambda: None)
     events = [exited()[1]] * (OFFENCES + 2)
     worker.on_message(SCHED_PROCESS_EXIT, encode(Batch("s", 0, 0, events)), 0.0)
+    worker.on_idle(0.0)
     assert reports.work.handled == OFFENCES + 2
     faults = Faults(errors=OFFENCES, over_budget=OFFENCES, muted=2)
     assert reports.work.signatures == {"B-1": faults, "R-1": Faults(0, OFFENCES, 2)}

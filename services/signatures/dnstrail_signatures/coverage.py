@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dnstrail.protocol.batches import Turn
 
@@ -35,6 +35,15 @@ class Counts:
         on_the_way = _part(self.received, self.missed)
         return on_the_way * _part(max(self.published, self.received + self.missed), self.lost)
 
+    def plus(self, other: Counts) -> Counts:
+        """Return the sum of both."""
+        return Counts(
+            self.received + other.received,
+            self.missed + other.missed,
+            self.published + other.published,
+            self.lost + other.lost,
+        )
+
     def add(self, other: Counts, sign: int = 1) -> None:
         """Add the counts of another, or with sign -1 subtract them."""
         self.received += sign * other.received
@@ -52,7 +61,7 @@ class _Probe:
 
     def __init__(self) -> None:
         self.known: Turn | None = None  # the last turn that ended
-        self.missed = 0  # since the start
+        self.missed = self.published = self.lost = 0  # since the start
         self.open = Counts()
         self.steps: deque[tuple[int, Counts]] = deque()
         self.sum = Counts()
@@ -62,17 +71,18 @@ class _Probe:
         self.missed = max(missed, self.missed)
 
     def end_turn(self, turn: Turn) -> None:
+        published, lost = _published(turn), _losses(turn)
         if self.known is not None:
-            self.open.published = max(_published(turn) - _published(self.known), 0)
-            self.open.lost = max(_losses(turn) - _losses(self.known), 0)
-        self.known = turn
+            self.open.published = max(published - self.published, 0)
+            self.open.lost = max(lost - self.lost, 0)
+        self.known, self.published, self.lost = turn, published, lost
         self._close(turn.now)
         self.open = Counts()
 
     def _close(self, now: int) -> None:
         """Add the open counts to the step of `now`; remove the steps that have left the window."""
         if self.steps and now < self.steps[-1][0]:  # the clock was set back: earlier counts move to now
-            self.steps = deque([(now, replace(self.sum))])
+            self.steps = deque([(now, self.sum.plus(Counts()))])
         if not self.steps or now - self.steps[-1][0] >= _STEP:
             self.steps.append((now, Counts()))
         self.steps[-1][1].add(self.open)
@@ -111,9 +121,7 @@ class Coverage:
         probe = self._probes.get(start)
         if probe is None or probe.known is None:
             return None
-        together = replace(probe.sum)
-        together.add(probe.open)
-        return together.coverage
+        return probe.sum.plus(probe.open).coverage
 
     @property
     def least(self) -> float | None:

@@ -46,7 +46,7 @@ from dnstrail_signatures.worker_losses import all_losses
 
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
-_GATHER = 0.05  # seconds for which messages gather: to wake up for each of them costs more than to handle them
+_GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 
 
@@ -204,9 +204,9 @@ class SignatureWorker:
         try:
             if topic == TURN:
                 self._on_turn(decode(body, Turn), now)
+                self._share_work(now)
             else:
                 self._on_batch(topic, decode(body, Batch), body, now)
-            self._share_work(now)
         except BadMessage as error:
             self.engine.counters["bad_bus_message"] += 1
             structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
