@@ -168,17 +168,17 @@ class Engine:
     def _pass(self, signatures: Iterable[Signature], event: Event) -> None:
         """Pass an event to signatures, each within its time budget."""
         budget = self.budget
-        begun = budget.begin()
+        passed = budget.begin()
         for signature in signatures:
             name = signature.metadata.id
-            if budget.mutes(name):
+            if name in budget.muted and budget.mutes(name):
                 continue
             try:
                 signature.on_event(event)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - as in `_guard`, without its call for each event
                 self._note_error(signature, error)
-            begun = budget.charge(begun, name)
-        budget.resume(begun)
+            budget.charge(name)
+        budget.resume(passed)
 
     def _guard(
         self, signature: Signature, call: Callable[_Args, None], *args: _Args.args, **kwargs: _Args.kwargs
@@ -217,11 +217,11 @@ class Engine:
         finding = replace(finding, data=data, id=self._ids.of(finding), metadata=_rated(finding.metadata, settings))
         self.counters["findings"] += 1
         self.findings[finding.metadata.id] += 1
-        begun = self.budget.begin()
+        passed = self.budget.begin()
         try:
             self._hand_on(finding)
         finally:
-            self.budget.end(begun)
+            self.budget.resume(passed)
 
     def _settings_of(self, signature: str) -> SignatureSettings:
         return self._settings.get(signature, _DEFAULT)

@@ -22,11 +22,11 @@ class {cls}(Signature):
     selected_events = (EventSelector(source="tracee", name="net_packet_dns", origin="*"),)
 
     def on_event(self, event):
-        if event.question is None or not event.answers or not event.at_asker:
+        if event.answered is None or not event.answers:
             return
-        names = {{event.question.name, *(record.target for record in event.answers)}}
+        names = {{event.answered.name, *(record.target for record in event.answers)}}
         if WATCHED in names:
-            self.report(event, question=event.question.name)
+            self.report(event, question=event.answered.name)
 '''
 _TEST = '''"""The signature reports answers that lead to the watched name, and no other."""
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 
-import msgspec
 import structlog
 
 from dnstrail_signatures.processor_clock import ProcessorClock
@@ -15,13 +14,6 @@ BUDGET = 0.05  # seconds of processor time that a signature may take for one eve
 OFFENCES = 10  # events over the budget within WINDOW that mute a signature
 WINDOW = 60.0  # seconds
 MUTED_FOR = 60.0  # seconds; not for good, so that costly messages of a stranger do not end a detection
-
-
-class Begun(msgspec.Struct, frozen=True, gc=False):
-    """A measurement that has begun: its time, and the time that was spent elsewhere before it."""
-
-    at: float
-    elsewhere: float
 
 
 class TimeBudget:
@@ -40,49 +32,42 @@ class TimeBudget:
     ) -> None:
         self.exceeded: Counter[str] = Counter()  # events over the budget, by signature id
         self.missed: Counter[str] = Counter()  # events that a muted signature did not receive, by signature id
-        self.spent: dict[str, float] = {}  # seconds of processor time, by signature id
+        self.muted: dict[str, float] = {}  # until when, by the id of each muted signature
+        self.spent: defaultdict[str, float] = defaultdict(float)  # seconds of processor time, by signature id
         self._seconds = seconds
-        self._processor = processor or ProcessorClock()
+        self._processor = processor or ProcessorClock().seconds
         self._monotonic = monotonic
-        self._elsewhere = 0.0
+        self._looked = 0.0
         self._offences: dict[str, deque[float]] = {}
-        self._muted_until: dict[str, float] = {}
         self._log = structlog.get_logger()
 
     def mutes(self, signature: str) -> bool:
         """Return whether a signature is muted, and count the event that it misses."""
-        if signature not in self._muted_until:
+        if signature not in self.muted:
             return False
-        if self._monotonic() >= self._muted_until[signature]:
-            del self._muted_until[signature]
+        if self._monotonic() >= self.muted[signature]:
+            del self.muted[signature]
             return False
         self.missed[signature] += 1
         return True
 
-    def begin(self) -> Begun:
-        """Begin to measure."""
-        begun = Begun(self._processor(), self._elsewhere)
-        self._elsewhere = 0.0
-        return begun
-
-    def charge(self, begun: Begun, signature: str) -> Begun:
-        """Charge a measurement to a signature, and begin the next one with the same look at the clock."""
+    def begin(self) -> float:
+        """Begin to measure; return the time since the last look at the clock, which `resume` takes back."""
         now = self._processor()
-        spent = now - begun.at
-        own = spent - self._elsewhere
-        self._elsewhere = 0.0
-        self.spent[signature] = self.spent.get(signature, 0.0) + own
-        if own > self._seconds:
-            self._note_offence(signature, own)
-        return Begun(now, begun.elsewhere + spent)
+        passed, self._looked = now - self._looked, now
+        return passed
 
-    def resume(self, begun: Begun) -> None:
-        """Go on with the measurement around one that was charged just now."""
-        self._elsewhere = begun.elsewhere
+    def charge(self, signature: str) -> None:
+        """Charge the time since the last look at the clock to a signature."""
+        now = self._processor()
+        spent, self._looked = now - self._looked, now
+        self.spent[signature] += spent
+        if spent > self._seconds:
+            self._note_offence(signature, spent)
 
-    def end(self, begun: Begun) -> None:
-        """End a measurement that belongs to no signature."""
-        self._elsewhere = begun.elsewhere + self._processor() - begun.at
+    def resume(self, passed: float) -> None:
+        """Go on with the measurement around one that has ended: the time in between is nobody's."""
+        self._looked = self._processor() - passed
 
     def _note_offence(self, signature: str, spent: float) -> None:
         """Count an event over the budget; mute the signature if it is the last of OFFENCES within WINDOW."""
@@ -94,5 +79,5 @@ class TimeBudget:
         offences.append(now)
         if len(offences) == OFFENCES and now - offences[0] <= WINDOW:
             offences.clear()
-            self._muted_until[signature] = now + MUTED_FOR
+            self.muted[signature] = now + MUTED_FOR
             self._log.error("signature_muted", signature=signature, seconds=MUTED_FOR, over_budget=OFFENCES)

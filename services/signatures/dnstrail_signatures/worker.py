@@ -287,12 +287,12 @@ class SignatureWorker:
         self._counters["handled"] += len(wanted)
         mark, coverage = (batch.start, batch.turn), self.coverage.of(batch.start)
         events = events_of(topic, batch, wanted, coverage, self.turns.difference(batch.start))
-        named = self._names.fill(events)
-        for event in named:
-            self._beat()
-            with lookups_after(mark, event=event.time):
+        with lookups_after(mark) as answer_as_of:
+            for event in self._names.fill(events):
+                self._beat()
+                answer_as_of(event.time)
                 self.engine.on_event(event)
-                for derived in derived_events(event, self._derived):
+                for derived in derived_events(event, self._derived) if self._derived else ():
                     self.engine.on_event(derived)
         return len(wanted)
 
