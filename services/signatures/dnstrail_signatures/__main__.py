@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -149,6 +150,7 @@ def command(
 
         probes = subscribe or [events_address(run_dir)]
         replays = Replays(bus, [bus.requester(replay_address(address)) for address in probes], replaying)
+        gc.freeze()  # a collection over all modules would delay the events
         run(
             bus,
             subscriber,
