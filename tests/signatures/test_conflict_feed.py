@@ -7,11 +7,11 @@ import pytest
 from dnstrail.errors import Unavailable
 from dnstrail.events import DNS_ANSWER_CONFLICT
 from dnstrail.protocol.batches import Batch, encode
-from dnstrail.protocol.listener import Listener
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import dns_response
+from dnstrail_signatures.chosen import Chosen
 from dnstrail_signatures.conflict_feed import PATIENCE, ConflictFeed
-from dnstrail_signatures.time_budget import TimeBudget
+from dnstrail_signatures.delivery import Delivery
 from dnstrail_signatures.worker import SignatureWorker
 from live.workers import FakeClock, Messages
 
@@ -59,10 +59,7 @@ def conflict(sequence):
 
 
 def worker(feed, delivered):
-    deliver = delivered.append
-    return SignatureWorker(
-        Listener(Messages()), [Conflict], None, deliver, {"CONFLICT": 1}, TimeBudget(), None, print, conflicts=feed
-    )
+    return SignatureWorker(Messages(), Chosen.of(Conflict), Delivery(delivered.append), conflicts=feed)
 
 
 def test_lost_conflicts_are_counted(messages):

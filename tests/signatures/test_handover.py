@@ -6,12 +6,13 @@ import pytest
 
 from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.listener import Listener
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail_signatures.chosen import Chosen
+from dnstrail_signatures.delivery import Delivery
+from dnstrail_signatures.group_share import GroupShare
 from dnstrail_signatures.missed_turns import Gap, gaps
 from dnstrail_signatures.ownership import Owners, Span
 from dnstrail_signatures.recent import RecentBatches
-from dnstrail_signatures.time_budget import TimeBudget
 from dnstrail_signatures.worker import SignatureWorker
 from live.workers import Messages
 
@@ -59,8 +60,8 @@ class Members:
 
 
 def worker(members, found, replays=None):
-    budget, listener = TimeBudget(), Listener(Messages())
-    return SignatureWorker(listener, [Exited], None, found.append, {}, budget, members, lambda: None, replays=replays)
+    share = GroupShare(members, replays=replays)
+    return SignatureWorker(Messages(), Chosen.of(Exited), Delivery(found.append), share=share)
 
 
 def exits(turn):

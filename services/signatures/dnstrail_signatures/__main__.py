@@ -30,7 +30,8 @@ from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_signatures.chosen import Choice
 from dnstrail_signatures.conflict_feed import ConflictFeed
-from dnstrail_signatures.delivery import offer_to, push_to
+from dnstrail_signatures.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.group_share import GroupShare
 from dnstrail_signatures.join import ALONE, GROUP, join
 from dnstrail_signatures.missed_turns import Replays
 from dnstrail_signatures.names import private_stdout, write_list, write_names
@@ -150,26 +151,19 @@ def command(
 
         probes = subscribe or [events_address(run_dir)]
         replays = Replays(bus, [bus.requester(replay_address(address)) for address in probes], replaying)
-        gc.freeze()  # a collection over all modules would delay the events
-        run(
-            bus,
+        worker = SignatureWorker(
             subscriber,
-            chosen.classes,
-            dns,
-            push_to(pusher, stop, beat) if pusher else _print,
-            stop,
-            ids=chosen.ids,
-            budget=allowed,
-            settings=chosen.settings,
-            membership=membership,
-            rejoin=rejoin,
+            chosen,
+            Delivery(push_to(pusher, stop, beat), offer_to(pusher)) if pusher else Delivery(_print),
+            dns=dns,
             conflicts=conflicts,
-            reload=(reload, choice.again),
+            budget=allowed,
+            share=GroupShare(membership, rejoin, replays),
             beat=beat,
-            observe=partial(observer, watched.observe),
-            offer=offer_to(pusher) if pusher else None,
-            replays=replays,
         )
+        observer(watched.observe, worker)
+        gc.freeze()  # a collection over all modules would delay the events
+        run(bus, worker, stop, (reload, choice.again))
 
 
 def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, SignatureWorker], None]:

@@ -21,6 +21,11 @@ class Chosen(NamedTuple):
     ids: Mapping[str, int]
     settings: Settings
 
+    @classmethod
+    def of(cls, *classes: type[Signature]) -> Chosen:
+        """Return these signatures with their default settings."""
+        return cls(classes, signature_ids(one.metadata.event_name for one in classes), {})
+
 
 class Choice:
     """How a worker chooses its signatures. A file whose content is still the same keeps its classes in a reload."""

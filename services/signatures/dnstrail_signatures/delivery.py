@@ -1,4 +1,4 @@
-"""The delivery of findings over the bus."""
+"""The delivery of findings: each waits for the receiver, or is offered to it once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,26 @@ from dnstrail.bus import Pusher
 _POLL = 0.1  # seconds between two checks of the stop signal
 Deliver = Callable[[dict[str, Any]], None]
 Offer = Callable[[dict[str, Any]], bool]
+
+
+class Delivery:
+    """The way of findings to their receiver.
+
+    `deliver` waits for the receiver. `offer` never waits, and returns False if the receiver has no room; findings of a
+    live source take it, if there is one. `undelivered` counts findings for which there was no room.
+    """
+
+    def __init__(self, deliver: Deliver, offer: Offer | None = None) -> None:
+        self.undelivered = 0
+        self._deliver = deliver
+        self._offer = offer
+
+    def send(self, message: dict[str, Any], *, live: bool) -> None:
+        """Deliver a message; for a live source without waiting."""
+        if self._offer is None or not live:
+            self._deliver(message)
+        elif not self._offer(message):
+            self.undelivered += 1
 
 
 def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:
