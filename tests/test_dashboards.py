@@ -30,8 +30,8 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import probe_metrics
-from dnstrail_signatures.chosen import Chosen
-from dnstrail_signatures.delivery import Delivery
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker
 from live.prometheus import ALERTS, CONFIG, dashboard_queries, promtool_or_skip

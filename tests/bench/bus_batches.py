@@ -13,8 +13,8 @@ from dnstrail.captured import NET_PACKET_DNS, Captured, Flow, Process
 from dnstrail.dns import is_response
 from dnstrail.protocol.batches import Batch, decode, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.chosen import Chosen
-from dnstrail_signatures.delivery import Delivery
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 
 EVENTS, PROCESSES, RUNS = 1000, 10, 20

@@ -30,12 +30,12 @@ from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
-from dnstrail_signatures.chosen import Chosen
-from dnstrail_signatures.delivery import Delivery, offer_to, push_to
-from dnstrail_signatures.group_share import GroupShare
-from dnstrail_signatures.ownership import Owners, Span
-from dnstrail_signatures.selected_events import origins_of, topics_of
-from dnstrail_signatures.time_budget import OFFENCES, TimeBudget
+from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
+from dnstrail_signatures.events.selected_events import origins_of, topics_of
+from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.group.ownership import Owners, Span
+from dnstrail_signatures.group.share import GroupShare
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, run
 from live.workers import (
     BOUND,

@@ -28,17 +28,17 @@ from dnstrail.process.signals import reload_on_signal, stop_on_signals
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
-from dnstrail_signatures.chosen import Choice
-from dnstrail_signatures.conflict_feed import ConflictFeed
-from dnstrail_signatures.delivery import Delivery, offer_to, push_to
-from dnstrail_signatures.group_share import GroupShare
-from dnstrail_signatures.join import ALONE, GROUP, join
-from dnstrail_signatures.missed_turns import Replays
-from dnstrail_signatures.names import private_stdout, write_list, write_names
-from dnstrail_signatures.new_signature import write_signature
+from dnstrail_signatures.engine.time_budget import BUDGET, TimeBudget
+from dnstrail_signatures.events.conflict_feed import ConflictFeed
+from dnstrail_signatures.events.selected_events import topics_of
+from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.group.join import ALONE, GROUP, join
+from dnstrail_signatures.group.missed_turns import Replays
+from dnstrail_signatures.group.share import GroupShare
+from dnstrail_signatures.loading.chosen import Choice
+from dnstrail_signatures.loading.names import private_stdout, write_list, write_names
+from dnstrail_signatures.loading.new_signature import write_signature
 from dnstrail_signatures.patient_lookups import PatientDns
-from dnstrail_signatures.selected_events import topics_of
-from dnstrail_signatures.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.worker import SignatureWorker, run
 
 if TYPE_CHECKING:

@@ -26,16 +26,16 @@ from dnstrail.protocol.members import Work, faults
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import Finding, Signal
 from dnstrail.tracee import derived_events, finding_map
-from dnstrail_signatures.batch_events import events_of
-from dnstrail_signatures.chosen import Chosen
-from dnstrail_signatures.conflict_feed import ConflictFeed
-from dnstrail_signatures.coverage import Coverage
-from dnstrail_signatures.delivery import Delivery
-from dnstrail_signatures.engine import Engine
-from dnstrail_signatures.group_share import GroupShare
+from dnstrail_signatures.engine.engine import Engine
+from dnstrail_signatures.engine.time_budget import TimeBudget
+from dnstrail_signatures.events.batch_events import events_of
+from dnstrail_signatures.events.conflict_feed import ConflictFeed
+from dnstrail_signatures.events.coverage import Coverage
+from dnstrail_signatures.events.selected_events import origins_of, selected_names, subscribe_instead, topics_of
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.group.share import GroupShare
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.reload import Reload, Reloaded, Reloader
-from dnstrail_signatures.selected_events import origins_of, selected_names, subscribe_instead, topics_of
-from dnstrail_signatures.time_budget import TimeBudget
 from dnstrail_signatures.worker_losses import all_losses
 
 SOURCE_COMPLETE = "source_complete"

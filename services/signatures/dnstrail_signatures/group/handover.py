@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dnstrail.actor import actor_of_client, actor_of_process
 from dnstrail.captured import Flow, Process
-from dnstrail_signatures.ownership import Share
+from dnstrail_signatures.group.ownership import Share
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import pytest
 from dnstrail.errors import LookupRefused, Unavailable
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import EXPIRY, MAX_STARTS, RENEWAL, Work
-from dnstrail_signatures.membership import Membership
-from dnstrail_signatures.ownership import Span
+from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.ownership import Span
 
 NOW = 50.0
 

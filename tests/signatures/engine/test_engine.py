@@ -12,7 +12,7 @@ from dnstrail.captured import Captured, Process
 from dnstrail.datasource import DataSources
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import EventSelector, Signal, Signature, SignatureMetadata
-from dnstrail_signatures.engine import MAX_DEPTH, Engine
+from dnstrail_signatures.engine.engine import MAX_DEPTH, Engine
 
 IN_CONTAINER = Process(1, "nginx", container_id="c0ffee")
 

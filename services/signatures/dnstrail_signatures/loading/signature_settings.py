@@ -12,7 +12,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.events import Event
 from dnstrail.process.config_file import SIGNATURE, ConfigFile
 from dnstrail.signature import Signature
-from dnstrail_signatures.allow import AllowList
+from dnstrail_signatures.loading.allow import AllowList
 
 HIGHEST_SEVERITY = 3  # as tracee's signatures count
 _SECOND = 1_000_000_000

@@ -18,8 +18,8 @@ from dnstrail.events import NET_TCP_CONNECT, Event
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.signature import EventSelector
 from dnstrail.testing import SignatureRun, dns_response
-from dnstrail_signatures.engine import Engine
-from dnstrail_signatures.signature_settings import enabled, settings_of
+from dnstrail_signatures.engine.engine import Engine
+from dnstrail_signatures.loading.signature_settings import enabled, settings_of
 from live.processes import dnstrail
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from dnstrail_signatures.processor_clock import ProcessorClock
+from dnstrail_signatures.engine.processor_clock import ProcessorClock
 
 BUDGET = 0.05  # seconds of processor time that a signature may take for one event
 OFFENCES = 10  # events over the budget within WINDOW that mute a signature

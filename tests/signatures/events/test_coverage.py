@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnstrail.protocol.batches import Turn
-from dnstrail_signatures.coverage import MOST_PROBES, WINDOW, Coverage
+from dnstrail_signatures.events.coverage import MOST_PROBES, WINDOW, Coverage
 
 SECOND = 1_000_000_000
 

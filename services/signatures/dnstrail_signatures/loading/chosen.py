@@ -10,8 +10,8 @@ from dnstrail.errors import SettingsError
 from dnstrail.process.config_file import ConfigFile
 from dnstrail.signature import Signature
 from dnstrail.tracee import signature_ids
-from dnstrail_signatures.load import Found, SignatureFile, find, load
-from dnstrail_signatures.signature_settings import Settings, enabled, settings_of
+from dnstrail_signatures.loading.load import Found, SignatureFile, find, load
+from dnstrail_signatures.loading.signature_settings import Settings, enabled, settings_of
 
 
 class Chosen(NamedTuple):

@@ -11,9 +11,9 @@ from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import PATIENCE
 from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay
-from dnstrail_signatures.membership import Membership
-from dnstrail_signatures.ownership import Owners
-from dnstrail_signatures.recent import RecentBatches
+from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.ownership import Owners
+from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
 

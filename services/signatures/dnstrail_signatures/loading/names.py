@@ -17,8 +17,8 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.signature import Signature
 from dnstrail.users import User
-from dnstrail_signatures.load import find, load
-from dnstrail_signatures.signature_settings import Settings, enabled, settings_of
+from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.signature_settings import Settings, enabled, settings_of
 
 _STATES = {True: "on", False: "off"}  # of a signature that no user names
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from dnstrail_signatures.processor_clock import LOOK_EVERY, ProcessorClock
-from dnstrail_signatures.time_budget import BUDGET, TimeBudget
+from dnstrail_signatures.engine.processor_clock import LOOK_EVERY, ProcessorClock
+from dnstrail_signatures.engine.time_budget import BUDGET, TimeBudget
 
 
 def test_the_kernel_is_asked_once_in_a_while():

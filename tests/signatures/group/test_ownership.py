@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dnstrail_signatures.ownership import MAX_ACTORS, Owners, Share, Span, owner
+from dnstrail_signatures.group.ownership import MAX_ACTORS, Owners, Share, Span, owner
 
 MEMBERS = ("a", "b", "c")
 ACTORS = [f"10.0.{number // 256}.{number % 256}" for number in range(3000)]

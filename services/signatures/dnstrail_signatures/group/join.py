@@ -12,7 +12,7 @@ from dnstrail.client import LookupClient
 from dnstrail.protocol.losses import worker_name
 from dnstrail.protocol.members import Work
 from dnstrail.signature import Signature
-from dnstrail_signatures.membership import Membership
+from dnstrail_signatures.group.membership import Membership
 
 GROUP, ALONE = "default", "none"
 Rejoin = Callable[[Iterable[type[Signature]]], Membership]  # `join` for other signatures

@@ -7,12 +7,12 @@ import pytest
 from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.chosen import Chosen
-from dnstrail_signatures.delivery import Delivery
-from dnstrail_signatures.group_share import GroupShare
-from dnstrail_signatures.missed_turns import Gap, gaps
-from dnstrail_signatures.ownership import Owners, Span
-from dnstrail_signatures.recent import RecentBatches
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.group.missed_turns import Gap, gaps
+from dnstrail_signatures.group.ownership import Owners, Span
+from dnstrail_signatures.group.recent import RecentBatches
+from dnstrail_signatures.group.share import GroupShare
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 from live.workers import Messages
 

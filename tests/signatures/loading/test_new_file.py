@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from dnstrail.errors import SettingsError
-from dnstrail_signatures.load import find, load
-from dnstrail_signatures.new_signature import write_signature
+from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.new_signature import write_signature
 from live.workers import short_folder
 
 

@@ -15,7 +15,7 @@ from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import EXPIRY, MAX_STARTS, RENEWAL, Member, Members, Progress, Work
-from dnstrail_signatures.ownership import Owners, Span
+from dnstrail_signatures.group.ownership import Owners, Span
 
 _AGAIN = 0.1  # seconds until a request that could not be sent is sent again
 _CHANGES = 16  # changes of owners that are remembered, to report since when an actor is owned

@@ -18,9 +18,9 @@ from dnstrail.errors import SettingsError, Unavailable
 from dnstrail.events import Event
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.state import StatefulSignature
-from dnstrail_signatures.finding_ids import FindingIds
-from dnstrail_signatures.signature_settings import CommonSettings, Settings, SignatureSettings
-from dnstrail_signatures.time_budget import TimeBudget
+from dnstrail_signatures.engine.time_budget import TimeBudget
+from dnstrail_signatures.findings.finding_ids import FindingIds
+from dnstrail_signatures.loading.signature_settings import CommonSettings, Settings, SignatureSettings
 
 _SEVERITY = "Severity"  # the property of tracee's metadata
 _DEFAULT = SignatureSettings()

@@ -10,10 +10,10 @@ from structlog.testing import capture_logs
 
 from dnstrail import EventSelector, Signature, SignatureMetadata
 from dnstrail.errors import SettingsError
-from dnstrail_signatures import load as loading
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WatchedName
-from dnstrail_signatures.load import find, load
+from dnstrail_signatures.loading import load as loading
+from dnstrail_signatures.loading.load import find, load
 
 SIGNATURE = """
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata

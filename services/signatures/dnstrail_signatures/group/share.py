@@ -10,13 +10,13 @@ from dnstrail.actor import actor_of
 from dnstrail.events import DNS_ANSWER_CONFLICT, Event
 from dnstrail.protocol.batches import Batch, Turn, decode
 from dnstrail.protocol.members import Work
-from dnstrail_signatures.chosen import Chosen
-from dnstrail_signatures.handover import Moved, ShareOfHost
-from dnstrail_signatures.join import Rejoin, group_name
-from dnstrail_signatures.membership import Membership
-from dnstrail_signatures.missed_turns import MissedTurns, Replays
-from dnstrail_signatures.ownership import Owners
-from dnstrail_signatures.recent import Received, RecentBatches
+from dnstrail_signatures.group.handover import Moved, ShareOfHost
+from dnstrail_signatures.group.join import Rejoin, group_name
+from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.missed_turns import MissedTurns, Replays
+from dnstrail_signatures.group.ownership import Owners
+from dnstrail_signatures.group.recent import Received, RecentBatches
+from dnstrail_signatures.loading.chosen import Chosen
 
 
 class MovedBatch(NamedTuple):

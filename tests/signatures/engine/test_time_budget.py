@@ -9,8 +9,8 @@ from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.engine import Engine
-from dnstrail_signatures.time_budget import BUDGET, MUTED_FOR, OFFENCES, WINDOW, TimeBudget
+from dnstrail_signatures.engine.engine import Engine
+from dnstrail_signatures.engine.time_budget import BUDGET, MUTED_FOR, OFFENCES, WINDOW, TimeBudget
 
 EVENT = Event(NET_PACKET_DNS, Captured(1))
 SLOW, FAST = 2 * BUDGET, BUDGET / 2

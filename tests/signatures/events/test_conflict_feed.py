@@ -9,9 +9,9 @@ from dnstrail.events import DNS_ANSWER_CONFLICT
 from dnstrail.protocol.batches import Batch, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail.testing import dns_response
-from dnstrail_signatures.chosen import Chosen
-from dnstrail_signatures.conflict_feed import PATIENCE, ConflictFeed
-from dnstrail_signatures.delivery import Delivery
+from dnstrail_signatures.events.conflict_feed import PATIENCE, ConflictFeed
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 from live.workers import FakeClock, Messages
 
