@@ -175,7 +175,7 @@ class SignatureWorker:
 
     def _share_work(self, now: float) -> None:
         """Take part in the group; after a change of owners, handle what others left behind."""
-        for moved in self.share.step(now, self._work, {*self._origins}):
+        for moved in self.share.step(now, self._work, self._origins):
             self._counters["twice"] += len(self._select(moved.topic, moved.batch, moved.given_up))
             self._handle(moved.topic, moved.batch, moved.gained)
 

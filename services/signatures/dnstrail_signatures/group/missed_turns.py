@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple
 
 from dnstrail.bus import Bus, Requester
@@ -75,7 +75,7 @@ class MissedTurns:
         self._replays = replays
 
     def take(
-        self, before: Owners, group: Membership, recent: RecentBatches, topics: set[str]
+        self, before: Owners, group: Membership, recent: RecentBatches, topics: Container[str]
     ) -> Iterator[tuple[str, Batch]]:
         """Yield the batches of these topics that were missed before a change of owners, in their order."""
         for gap in gaps(before, group, recent):

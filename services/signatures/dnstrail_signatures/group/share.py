@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import NamedTuple
 
 from dnstrail.actor import actor_of
@@ -72,7 +72,7 @@ class GroupShare:
             self._membership.receive(turn.start, turn.turn, now)
             self._membership.handle(turn)
 
-    def step(self, now: float, work: Callable[[], Work], topics: set[str]) -> Iterator[MovedBatch]:
+    def step(self, now: float, work: Callable[[], Work], topics: Container[str]) -> Iterator[MovedBatch]:
         """Renew the membership; after a change of owners, yield the batches of these topics from before it."""
         if self._membership is not None:
             before = self._membership.step(now, work)
@@ -99,7 +99,7 @@ class GroupShare:
         if self._membership is not None:
             self._membership.leave()
 
-    def _moved(self, before: Owners, group: Membership, topics: set[str]) -> Iterator[MovedBatch]:
+    def _moved(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[MovedBatch]:
         """Yield what this worker has missed or holds of turns whose owners have changed, in its order."""
         for topic, batch in self._before(before, group, topics):
             group.renew(time.monotonic())
@@ -107,6 +107,6 @@ class GroupShare:
             if old.members != new.members:
                 yield MovedBatch(topic, batch, Moved(new, old, batch.host), Moved(old, new, batch.host))
 
-    def _before(self, before: Owners, group: Membership, topics: set[str]) -> Iterator[tuple[str, Batch]]:
+    def _before(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[tuple[str, Batch]]:
         yield from self._missed.take(before, group, self.recent, topics)
         yield from ((each.topic, decode(each.body, Batch)) for each in self.recent)
