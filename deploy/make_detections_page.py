@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from dnstrail.signature import Signature
-from dnstrail_signatures.load import find, load
-from dnstrail_signatures.signature_settings import is_on
+from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.signature_settings import is_on
 
 _HEAD = """# Detections
 

@@ -17,7 +17,6 @@ from builders.talk import there
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Image
 from dnstrail.process.clock import SystemClock
-from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import Get
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
@@ -31,8 +30,9 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import probe_metrics
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.metrics import signature_metrics
-from dnstrail_signatures.time_budget import TimeBudget
 from dnstrail_signatures.worker import SignatureWorker
 from live.prometheus import ALERTS, CONFIG, dashboard_queries, promtool_or_skip
 from live.workers import Messages
@@ -57,7 +57,7 @@ def families():
     resolvers = Resolvers()
     resolvers.note(there(), 0, 1)
     source = SimpleNamespace(losses={}, counters=Counter(packets=1))
-    worker = SignatureWorker(Listener(Messages()), [Quiet], None, print, {}, TimeBudget(), None, lambda: None)
+    worker = SignatureWorker(Messages(), Chosen.of(Quiet), Delivery(print))
     yield from cache_metrics(state, resolvers)
     yield from probe_metrics(source, BatchPublisher(SimpleNamespace(), "s", live=True))
     yield from signature_metrics(worker)

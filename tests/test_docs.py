@@ -22,7 +22,7 @@ import dnstrail_probe
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import NAMES
 from dnstrail_cli.__main__ import main_command
-from dnstrail_signatures.load import find, load
+from dnstrail_signatures.loading.load import find, load
 from live.processes import dnstrail, run_dir, started, wait_until
 from live.workers import asker
 

@@ -33,6 +33,8 @@ class ConnectionEnricher:
 
     def fill(self, events: list[Event]) -> list[Event]:
         """Return the events of one batch, with the names of the connections among them."""
+        if not any(event.event_name in _CONNECTS for event in events):
+            return events
         connections = {place: to for place, event in enumerate(events) if (to := connection_to(event)) is not None}
         mark = events[0].mark if events else None
         names = self._names(list(dict.fromkeys(connections.values())), [] if mark is None else [mark])
@@ -65,8 +67,10 @@ class ConnectionEnricher:
 
 def connection_to(event: Event) -> ConnectionTo | None:
     """Return the connection of a connection event as a request contains it; None for any other event."""
+    if event.event_name not in _CONNECTS:
+        return None
     address, port = event.arg("dst"), event.arg("dst_port")
-    if event.event_name not in _CONNECTS or not isinstance(address, str):
+    if not isinstance(address, str):
         return None
     try:
         return ConnectionTo(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -29,8 +30,9 @@ from dnstrail.captured import (
     Captured,
     Process,
 )
-from dnstrail.dns import Message, Record, decode
+from dnstrail.dns import Message, Record, decode, is_response
 from dnstrail.dns.message import read_question
+from dnstrail.dns.rdata import AAAA, A
 from dnstrail.dns.whole_message import read_whole_message
 from dnstrail.errors import BadMessage
 
@@ -79,6 +81,8 @@ SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not rec
 SIGNATURE_UNAVAILABLE = "signature_unavailable"  # events that a signature gave up for want of a lookup, among them
 NAMES_UNAVAILABLE = "names_unavailable"  # connection events whose names no cache reported in time, among them
 LOSS_REASONS = (SIGNATURE_ERRORS, FINDINGS_LOST, SIGNATURE_MUTED, SIGNATURE_UNAVAILABLE, NAMES_UNAVAILABLE)
+
+MOST_ADDRESSES = 128  # of one answer, so that one answer costs a signature little time, and evicts little
 
 
 def topics_of(names: Iterable[str]) -> tuple[str, ...]:
@@ -203,6 +207,9 @@ class Event:
         payload = self.captured.payload
         if payload[4:6] != b"\0\1":
             return None
+        if is_response(payload):  # whoever reads the question of a response reads its answers, too
+            message = self._decoded
+            return None if message is None else Question(message.name, message.type, message.cls)
         try:
             name, kind, cls, _ = read_question(payload, {})
         except BadMessage:
@@ -216,6 +223,22 @@ class Event:
         The work is linear in the size of the message. A damaged message has the answers before the damage.
         """
         return tuple(self._decoded.answers) if self._decoded else ()
+
+    @cached_property
+    def asked(self) -> Question | None:
+        """The question of a query at its asker; None for every other event."""
+        return self.question if self.at_asker and not is_response(self.captured.payload) else None
+
+    @cached_property
+    def answered(self) -> Question | None:
+        """The question of a response at its asker; None for every other event."""
+        return self.question if self.at_asker and is_response(self.captured.payload) else None
+
+    @cached_property
+    def addresses(self) -> Mapping[str, int]:
+        """The first MOST_ADDRESSES addresses among the answers, each with its TTL."""
+        records = (record for record in self.answers if record.type in (A, AAAA))
+        return {str(record.target): record.ttl for record in islice(records, MOST_ADDRESSES)}
 
     @property
     def dns(self) -> WholeMessage | None:

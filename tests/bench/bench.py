@@ -22,7 +22,7 @@ SECTIONS = {  # by the name of the module: the title
     "lookups": "a lookup, in the process of the cache",
     "round_trips": "a lookup, over the bus",
     "bus_batches": "an event on the bus",
-    "groups": "a group of signature workers, at 1,000 events a second",
+    "groups": "a group of signature workers, processor time",
     "built_ins": "the built-in signatures",
     "capture_file": "a capture file",
     "live_rate": "live, probe and cache on one core",

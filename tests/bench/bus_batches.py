@@ -12,9 +12,9 @@ from dnstrail.bus import ZmqBus
 from dnstrail.captured import NET_PACKET_DNS, Captured, Flow, Process
 from dnstrail.dns import is_response
 from dnstrail.protocol.batches import Batch, decode, encode
-from dnstrail.protocol.listener import Listener
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.time_budget import TimeBudget
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 
 EVENTS, PROCESSES, RUNS = 1000, 10, 20
@@ -53,8 +53,7 @@ def measure(capture: str) -> Iterator[Figure]:
 def _worker_cost(cls: type[Signature], body: bytes) -> float:
     bus = ZmqBus()
     try:
-        listener = Listener(bus.subscriber([], [NET_PACKET_DNS]))
-        worker = SignatureWorker(listener, [cls], None, lambda _: None, {}, TimeBudget(), None, lambda: None)
+        worker = SignatureWorker(bus.subscriber([], [NET_PACKET_DNS]), Chosen.of(cls), Delivery(lambda _: None))
         return _cost(lambda: worker.on_message(NET_PACKET_DNS, body, 0.0))
     finally:
         bus.close(now=True)

@@ -13,9 +13,9 @@ from live.groups import Group, events, group
 from live.processes import run_dir, wait_until
 from live.workers import Probe, probe
 
-EVENTS, WORKERS, RUNS = 2000, 3, 3  # 6,000 findings of each
-RATE = 1000  # events a second
-TURN = 5  # events, those of five milliseconds
+WORKERS, RUNS = 3, 4
+RATES = {1000: 2000, 3000: 6000, 1_000_000: 6000}  # events a second, beyond what is possible too: events of a run
+TURN = 5  # events
 
 
 def measure(_capture: str) -> Iterator[Figure]:
@@ -24,25 +24,27 @@ def measure(_capture: str) -> Iterator[Figure]:
         workers.start("--group", "another")
         workers.await_members(WORKERS + 1)
         with probe(folder, live=True, subscribers=WORKERS + 2) as publishing:
-            runs = [_run(workers, publishing, number * EVENTS) for number in range(RUNS)]
             publishing.publisher.linger(1.0)
-            least = min(map(workers.count, range(WORKERS))) / (RUNS * EVENTS)
-    together, one = min(runs, key=sum)
-    yield Figure("one worker: processor time for an event and its finding", one, "us")
-    yield Figure(f"{WORKERS} workers: processor time for an event and its finding", together, "us")
-    yield Figure(f"{WORKERS} workers against one", together / one, "times")
+            for rate in RATES:
+                together, one = min((_run(workers, publishing, rate) for _ in range(RUNS)), key=sum)
+                at = f"{rate:,} events/s" if rate < max(RATES) else "as fast as they can"
+                yield Figure(f"{at}: an event and its finding, one worker", one, "us")
+                yield Figure(f"{at}: {WORKERS} workers together", together, "us")
+                yield Figure(f"{at}: {WORKERS} workers against one", together / one, "times")
+            least = min(map(workers.count, range(WORKERS))) / workers.count(WORKERS)
     yield Figure("the least share of one of them", least * 100, "%")
 
 
-def _run(workers: Group, publishing: Probe, first: int) -> tuple[float, float]:
+def _run(workers: Group, publishing: Probe, rate: int) -> tuple[float, float]:
     """Return the microseconds of processor time for an event, of the workers together and of the other one."""
+    count, first = RATES[rate], workers.count(WORKERS)
     before, began = [*map(_spent, workers.processes)], time.monotonic()
-    for number in range(0, EVENTS, TURN):
-        time.sleep(max(began + number / RATE - time.monotonic(), 0))
+    for number in range(0, count, TURN):
+        time.sleep(max(began + number / rate - time.monotonic(), 0))
         publishing.turn(*events(first + number, TURN))
-    wait_until(lambda: _complete(workers, publishing, first + EVENTS), "one finding of each event")
+    wait_until(lambda: _complete(workers, publishing, first + count), "one finding of each event")
     spent = [now - then for now, then in zip(map(_spent, workers.processes), before, strict=True)]
-    return sum(spent[:WORKERS]) / EVENTS / 1000, spent[WORKERS] / EVENTS / 1000
+    return sum(spent[:WORKERS]) / count / 1000, spent[WORKERS] / count / 1000
 
 
 def _complete(workers: Group, publishing: Probe, count: int) -> bool:

@@ -21,7 +21,7 @@ except SystemExit as ended:
 HEAVY = {
     "dnstrail_probe.ebpf.entry",
     "dnstrail_cache.worker",
-    "dnstrail_signatures.load",
+    "dnstrail_signatures.loading.load",
     "dnstrail_cli.pipeline.run",
     "dnstrail.image",
     "dnstrail.bus.zeromq",

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from builders.detection_run import DetectionRun, captured_events, detect
 from builders.expected_findings import ATTACK, EXPLAINED, INFORMATION, MISSED
 from dnstrail.signature import Signature
-from dnstrail_signatures.load import find, load
-from dnstrail_signatures.signature_settings import is_on
+from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.signature_settings import is_on
 
 _HOUR = 3600.0
 _AT_ONCE = ("learn", "stable", "warm_up")

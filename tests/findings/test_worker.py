@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,6 +106,33 @@ def test_the_cache_adds_lost_findings_to_its_stats() -> None:
         client = LookupClient(address, bus=bus, timeout=BOUND)
         assert client.report_losses("findings x", {FINDINGS_LOST: 2})
         assert client.request("stats")["data"]["lost"]["workers"] == {FINDINGS_LOST: 2}
+
+
+class Late:
+    """A bus whose messages arrive one by one, each after a wait; it is its own puller."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        self._coming = deque(bodies)
+        self._arrived: deque[bytes] = deque()
+
+    def wait(self, _puller: object, timeout: float) -> None:
+        """Let the next message arrive."""
+        assert timeout > 0
+        if self._coming:
+            self._arrived.append(self._coming.popleft())
+
+    def receive(self) -> bytes | None:
+        """Return the next message that has arrived."""
+        return self._arrived.popleft() if self._arrived else None
+
+
+def test_what_arrives_soon_after_the_stop_is_written() -> None:
+    """A sender that is stopped first has findings on their way."""
+    late, stop = Late(*(body_of(id_=name) for name in "abc")), threading.Event()
+    stop.set()
+    script = Script()
+    run(late, late, [Output("test", tracee.encode, script)], stop)
+    assert [json.loads(line)["findingId"] for line in script.written] == ["a", "b", "c"]
 
 
 def test_a_fault_of_an_output_ends_the_worker() -> None:

@@ -15,8 +15,10 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_findings.worker import run as run_findings
 from dnstrail_signatures.builtin.watched_name import WatchedName
-from dnstrail_signatures.delivery import offer_to, push_to
-from dnstrail_signatures.selected_events import topics_of
+from dnstrail_signatures.events.selected_events import topics_of
+from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.worker import SignatureWorker
 from dnstrail_signatures.worker import run as run_signatures
 from live.workers import BOUND, cache, probe, response, running, seen, short_folder, wait_until
 
@@ -35,7 +37,8 @@ def signatures(folder: Path) -> Iterator[None]:
         subscriber = bus.subscriber([events_address(folder)], topics_of([WatchedName]))
         pusher = bus.pusher(findings_address(folder))
         connected.set()
-        run_signatures(bus, subscriber, [WatchedName], dns, push_to(pusher, stop), stop, offer=offer_to(pusher))
+        delivery = Delivery(push_to(pusher, stop), offer_to(pusher))
+        run_signatures(bus, SignatureWorker(subscriber, Chosen.of(WatchedName), delivery, dns=dns), stop)
 
     with running(target):
         assert connected.wait(BOUND)

@@ -12,8 +12,10 @@ from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.selected_events import topics_of
-from dnstrail_signatures.worker import run
+from dnstrail_signatures.events.selected_events import topics_of
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.worker import SignatureWorker, run
 from live.workers import BOUND, answering, probe, running, short_folder, wait_until
 
 RESULT = {"ip_addresses": [], "dns_queries": ["x"], "dns_root": "x"}
@@ -54,7 +56,7 @@ def test_a_signature_asks_after_its_event_and_after_its_signal(folder):
         dns = DnsDataSource(lookups_address(folder), bus=bus, timeout=BOUND)
         subscriber = bus.subscriber([events_address(folder)], topics_of([Asking]))
         subscribed.set()
-        run(bus, subscriber, [Asking], dns, lambda _message: None, stop)
+        run(bus, SignatureWorker(subscriber, Chosen.of(Asking), Delivery(lambda _message: None), dns=dns), stop)
 
     def exited(name):
         return SCHED_PROCESS_EXIT, Captured(1, process=Process(1, name))

@@ -7,10 +7,11 @@ import pytest
 from dnstrail.captured import Captured
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.listener import SILENCE, Listener
+from dnstrail.protocol.listener import SILENCE
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.metrics import signature_metrics, unready
-from dnstrail_signatures.time_budget import TimeBudget
 from dnstrail_signatures.worker import SignatureWorker
 from live.workers import Messages
 
@@ -33,9 +34,7 @@ def worker():
 
 
 def worker_of(*classes):
-    return SignatureWorker(
-        Listener(Messages()), [*classes], None, lambda _: None, {"REPORTED": 6000}, TimeBudget(), None, lambda: None
-    )
+    return SignatureWorker(Messages(), Chosen.of(*classes), Delivery(lambda _: None))
 
 
 def values(worker):

@@ -14,11 +14,11 @@ from dnstrail.errors import SettingsError
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.process.config_file import find_config
 from dnstrail.signature import EventSelector, Signal
-from dnstrail_signatures.chosen import Choice
-from dnstrail_signatures.engine import Engine
-from dnstrail_signatures.load import find
+from dnstrail_signatures.engine.engine import Engine
+from dnstrail_signatures.loading.chosen import Choice
+from dnstrail_signatures.loading.load import find
+from dnstrail_signatures.loading.signature_settings import CommonSettings, SignatureSettings
 from dnstrail_signatures.reload import Reloader
-from dnstrail_signatures.signature_settings import CommonSettings, SignatureSettings
 from live.workers import wait_until
 
 FILE = """

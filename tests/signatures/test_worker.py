@@ -26,15 +26,16 @@ from dnstrail.events import (
     SIGNATURE_MUTED,
 )
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
-from dnstrail_signatures.delivery import offer_to, push_to
-from dnstrail_signatures.ownership import Owners, Span
-from dnstrail_signatures.selected_events import origins_of, topics_of
-from dnstrail_signatures.time_budget import OFFENCES, TimeBudget
+from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
+from dnstrail_signatures.events.selected_events import origins_of, topics_of
+from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.group.ownership import Owners, Span
+from dnstrail_signatures.group.share import GroupShare
+from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SOURCE_COMPLETE, SignatureWorker, run
 from live.workers import (
     BOUND,
@@ -104,7 +105,8 @@ def signatures(folder, findings, *classes, lookups=None, budget=None):
         dns = DnsDataSource(lookups, bus=bus, timeout=BOUND) if lookups else None
         subscriber = bus.subscriber([events_address(folder)], topics_of(classes))
         connected.set()
-        run(bus, subscriber, classes, dns, findings.append, stop, budget=budget)
+        delivery = Delivery(findings.append)
+        run(bus, SignatureWorker(subscriber, Chosen.of(*classes), delivery, dns=dns, budget=budget), stop)
 
     with running(target):
         assert connected.wait(BOUND)
@@ -301,20 +303,10 @@ def test_an_undelivered_finding_is_logged_at_the_stop(folder):
 @pytest.mark.parametrize("live", [True, False])
 def test_a_live_finding_never_waits_for_its_receiver(findings, live):
     """A live source offers a finding once, and counts it if there is no room; a file waits for its receiver."""
-    worker = SignatureWorker(
-        Listener(Messages()),
-        [Reporter],
-        None,
-        findings.append,
-        {"REPORTED": 6000},
-        TimeBudget(),
-        None,
-        lambda: None,
-        offer=lambda _: False,
-    )
+    worker = SignatureWorker(Messages(), Chosen.of(Reporter), Delivery(findings.append, lambda _: False))
     worker.on_message(TURN, encode(Turn("s", 0, {}, live, 0)), 1.0)
     worker.on_message(SCHED_PROCESS_EXIT, encode(Batch("s", 1, 0, [exited()[1]] * 3)), 1.0)
-    assert (worker.undelivered, len(findings)) == ((3, 0) if live else (0, 3))
+    assert (worker.delivery.undelivered, len(findings)) == ((3, 0) if live else (0, 3))
     assert worker._all_losses().get(FINDINGS_LOST, 0) == (3 if live else 0)
 
 
@@ -520,7 +512,8 @@ def test_without_a_cache_a_lookup_is_given_up(folder, findings):
     def target(bus, stop):
         dns = DnsDataSource(f"ipc://{folder}/nobody.sock", bus=bus, timeout=0.05)
         subscriber = bus.subscriber([events_address(folder)], (SCHED_PROCESS_EXIT, TURN))
-        run(bus, subscriber, [E2eDnsDataSource, Reporter], dns, findings.append, stop)
+        chosen = Chosen.of(E2eDnsDataSource, Reporter)
+        run(bus, SignatureWorker(subscriber, chosen, Delivery(findings.append), dns=dns), stop)
 
     with running(target), probe(folder) as publishing:
         publishing.turn(exited(), ended=True)
@@ -582,10 +575,11 @@ def test_the_faults_of_each_signature_are_reported_to_the_group():
     """The cache receives errors, events over the budget and missed events by signature, and the events handled."""
     seconds, reports, found = count(step=1), Reports(), []
     budget = TimeBudget(0.5, processor=lambda: next(seconds), monotonic=lambda: 0.0)
-    listener = Listener(Messages())
-    worker = SignatureWorker(listener, [Broken, Reporter], None, found.append, {}, budget, reports, lambda: None)
+    chosen, share = Chosen.of(Broken, Reporter), GroupShare(reports)
+    worker = SignatureWorker(Messages(), chosen, Delivery(found.append), budget=budget, share=share)
     events = [exited()[1]] * (OFFENCES + 2)
     worker.on_message(SCHED_PROCESS_EXIT, encode(Batch("s", 0, 0, events)), 0.0)
+    worker.on_idle(0.0)
     assert reports.work.handled == OFFENCES + 2
     faults = Faults(errors=OFFENCES, over_budget=OFFENCES, muted=2)
     assert reports.work.signatures == {"B-1": faults, "R-1": Faults(0, OFFENCES, 2)}

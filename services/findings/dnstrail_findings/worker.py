@@ -19,6 +19,7 @@ from dnstrail_findings.output import PATIENCE, Output
 from dnstrail_findings.seen_ids import SeenIds
 
 _POLL = 0.1  # seconds between two checks of the stop signal
+LAST = 1.0  # seconds after the stop signal for findings that are on their way, at most
 _AT_ONCE = 4000  # messages between two checks: as many as wait at the bus
 
 
@@ -52,16 +53,27 @@ def run(
             worker.check()
             beat()
             bus.wait(puller, timeout=_POLL)
-            for _ in range(_AT_ONCE):  # after the stop signal, too: these have arrived
-                if (body := puller.receive()) is None:
-                    break
-                beat()
-                worker.on_finding(body)
+            _take(puller, worker, beat)
             worker.on_idle(time.monotonic())
+        end = time.monotonic() + LAST
+        while worker.goes_on and time.monotonic() < end:
+            bus.wait(puller, timeout=_POLL)
+            if not _take(puller, worker, beat):
+                break
     finally:
         worker.close()
     worker.check()
     log.info("stopped", **worker.counters, outputs={output.name: dict(output.counters) for output in outputs})
+
+
+def _take(puller: Puller, worker: FindingsWorker, beat: Callable[[], None]) -> bool:
+    """Handle the findings that have arrived; return whether there were any."""
+    taken = 0
+    while taken < _AT_ONCE and (body := puller.receive()) is not None:
+        beat()
+        worker.on_finding(body)
+        taken += 1
+    return taken > 0
 
 
 class FindingsWorker:

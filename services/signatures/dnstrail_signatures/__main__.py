@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -27,16 +28,17 @@ from dnstrail.process.signals import reload_on_signal, stop_on_signals
 from dnstrail.process.terminal import json_line
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
-from dnstrail_signatures.chosen import Choice
-from dnstrail_signatures.conflict_feed import ConflictFeed
-from dnstrail_signatures.delivery import offer_to, push_to
-from dnstrail_signatures.join import ALONE, GROUP, join
-from dnstrail_signatures.missed_turns import Replays
-from dnstrail_signatures.names import private_stdout, write_list, write_names
-from dnstrail_signatures.new_signature import write_signature
+from dnstrail_signatures.engine.time_budget import BUDGET, TimeBudget
+from dnstrail_signatures.events.conflict_feed import ConflictFeed
+from dnstrail_signatures.events.selected_events import topics_of
+from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.group.join import ALONE, GROUP, join
+from dnstrail_signatures.group.missed_turns import Replays
+from dnstrail_signatures.group.share import GroupShare
+from dnstrail_signatures.loading.chosen import Choice
+from dnstrail_signatures.loading.names import private_stdout, write_list, write_names
+from dnstrail_signatures.loading.new_signature import write_signature
 from dnstrail_signatures.patient_lookups import PatientDns
-from dnstrail_signatures.selected_events import topics_of
-from dnstrail_signatures.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.worker import SignatureWorker, run
 
 if TYPE_CHECKING:
@@ -149,25 +151,19 @@ def command(
 
         probes = subscribe or [events_address(run_dir)]
         replays = Replays(bus, [bus.requester(replay_address(address)) for address in probes], replaying)
-        run(
-            bus,
+        worker = SignatureWorker(
             subscriber,
-            chosen.classes,
-            dns,
-            push_to(pusher, stop, beat) if pusher else _print,
-            stop,
-            ids=chosen.ids,
-            budget=allowed,
-            settings=chosen.settings,
-            membership=membership,
-            rejoin=rejoin,
+            chosen,
+            Delivery(push_to(pusher, stop, beat), offer_to(pusher)) if pusher else Delivery(_print),
+            dns=dns,
             conflicts=conflicts,
-            reload=(reload, choice.again),
+            budget=allowed,
+            share=GroupShare(membership, rejoin, replays),
             beat=beat,
-            observe=partial(observer, watched.observe),
-            offer=offer_to(pusher) if pusher else None,
-            replays=replays,
         )
+        observer(watched.observe, worker)
+        gc.freeze()  # a collection over all modules would delay the events
+        run(bus, worker, stop, (reload, choice.again))
 
 
 def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, SignatureWorker], None]:

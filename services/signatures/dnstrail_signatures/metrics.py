@@ -43,7 +43,7 @@ def signature_metrics(worker: SignatureWorker) -> list[Metric]:
         "dnstrail_signature_unavailable": ("Events given up, since no cache answered a lookup.", engine.unavailable),
         "dnstrail_signature_suppressed": ("Findings that the settings suppress.", engine.suppressed),
     }
-    lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN], "findings": worker.undelivered}
+    lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN], "findings": worker.delivery.undelivered}
     return [
         build_info("signatures"),
         counters("dnstrail_events", "Events that this worker received.", "event", worker.received),

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import structlog
 
 from dnstrail.errors import SettingsError
-from dnstrail_signatures.chosen import Chosen
-from dnstrail_signatures.engine import Engine, Prepared
+from dnstrail_signatures.engine.engine import Engine, Prepared
+from dnstrail_signatures.loading.chosen import Chosen
 
 Reload = tuple[threading.Event, Callable[[], Chosen]]  # the request, and how to choose the signatures anew
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dnstrail.events import FINDINGS_LOST, NAMES_UNAVAILABLE, SIGNATURE_ERRORS, SIGNATURE_MUTED, SIGNATURE_UNAVAILABLE
-from dnstrail_signatures.engine import Engine
+from dnstrail_signatures.engine.engine import Engine
 
 
 def all_losses(on_the_way: Mapping[str, int], engine: Engine, unnamed: int, undelivered: int) -> dict[str, int]:

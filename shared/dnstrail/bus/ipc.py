@@ -62,6 +62,11 @@ def findings_address(run_dir: Path) -> str:
     return f"{_SCHEME}{run_dir}/findings.sock"
 
 
+def outputs_address(run_dir: Path) -> str:
+    """Return the address that receives the findings of an all-in-one run that has outputs."""
+    return f"{_SCHEME}{run_dir}/outputs.sock"
+
+
 def socket_path(address: str) -> Path:
     """Return the path of an ipc address.
 

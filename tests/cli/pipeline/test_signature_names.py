@@ -14,7 +14,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.privileges import User
 from dnstrail_cli.pipeline.signature_names import PATIENCE, signature_names
-from dnstrail_signatures.load import find, load
+from dnstrail_signatures.loading.load import find, load
 from live.processes import dnstrail, run_dir
 
 BUILTIN = tuple(cls.metadata.event_name for cls in load(find()))

@@ -24,7 +24,7 @@ from dnstrail.events import (
 from dnstrail.signature import Finding, SignatureMetadata
 from dnstrail.tracee import event_map, finding_map, signature_ids
 from dnstrail.tracee.event_ids import BUILTIN_IDS, EVENT_IDS, FIRST_OTHER
-from dnstrail_signatures.load import find, load
+from dnstrail_signatures.loading.load import find, load
 
 STAMP = 1_700_000_000_123_456_789
 FLOW = Flow(bytes([10, 0, 0, 53]), 53, bytes([10, 0, 0, 2]), 40000)

@@ -19,8 +19,8 @@ from dnstrail.testing import dns_query
 from dnstrail_signatures.builtin.dns_rare_type import DnsRareType, DnsRareTypeSettings
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName, WatchedNameSettings, read_watch_list
-from dnstrail_signatures.engine import Engine
-from dnstrail_signatures.load import find, load
+from dnstrail_signatures.engine.engine import Engine
+from dnstrail_signatures.loading.load import find, load
 from live.workers import response
 
 ADDRESSES = ["192.0.2.1"]

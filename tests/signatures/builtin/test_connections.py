@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from builders.detection_events import CURL, OTHER, answered, connected, findings, missing, started
 from dnstrail.datasource import DataSources
 from dnstrail.errors import SettingsError
+from dnstrail.events import MOST_ADDRESSES
 from dnstrail.signature import SignatureContext
 from dnstrail.testing import SignatureRun, dns_query, event
 from dnstrail_signatures.builtin.connection_without_dns import ConnectionWithoutDns
@@ -17,7 +18,6 @@ from dnstrail_signatures.builtin.dns_generated_name import DnsGeneratedName
 from dnstrail_signatures.builtin.dns_rebinding import DnsRebinding
 from dnstrail_signatures.builtin.encrypted_dns import EncryptedDns
 from dnstrail_signatures.builtin.stale_address import StaleAddress
-from dnstrail_signatures.detection.messages import MOST_ADDRESSES
 
 PUBLIC, INNER = "93.184.215.14", "169.254.169.254"
 GENERATED = [f"qzv{place}xkwpt.com" for place in range(10)]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dnstrail_signatures.load import find, load
+from dnstrail_signatures.loading.load import find, load
 
 BUILT_IN = [cls for cls in load(find()) if cls.__module__.startswith("dnstrail_signatures.builtin.")]
 PARTS = ["Sees", "Cannot see", "False positives", "MITRE", "Settings"]

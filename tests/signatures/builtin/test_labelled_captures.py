@@ -7,8 +7,8 @@ import pytest
 from builders.corpus import CORPUS, needs_corpus
 from builders.detection_run import captured_events, detect
 from builders.expected_findings import ATTACK
-from dnstrail_signatures.load import find, load
-from dnstrail_signatures.signature_settings import is_on
+from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.signature_settings import is_on
 
 pytestmark = needs_corpus
 ORDINARY = ("zeek__wikipedia.pcap", "ndpi__android.pcap", "ndpi__teams.pcap", "dns-collector__dnsdump_tcp.pcap")

@@ -17,7 +17,7 @@ from dnstrail.image.apply import apply_event
 from dnstrail.signature import Finding, Signature
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources.capture_file import CaptureFileSource
-from dnstrail_signatures.engine import Engine
+from dnstrail_signatures.engine.engine import Engine
 
 _SECOND = 1_000_000_000
 _CONNECTS = (NET_TCP_CONNECT, NET_UDP_CONNECT)

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import msgspec
 
-from dnstrail.bus import Bus
+from dnstrail.bus import Bus, Pusher
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage
-from dnstrail.events import Event, topics_of
+from dnstrail.events import FINDINGS_LOST, Event, topics_of
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
 from dnstrail.protocol.listener import Listener
@@ -26,6 +26,7 @@ from dnstrail_cli.events.sightings import Item
 
 _TIMEOUT = 0.5  # seconds for the names of connections, while events wait
 _PATIENCE = 10.0  # seconds for the same at the end
+ROOM = 1.0  # seconds for the worker of findings to have room for one more
 Emit = Callable[[Item], None]
 
 
@@ -48,7 +49,8 @@ class EventView:
     """Passes the chosen events and findings on to `emit`, and follows the turns of the probe.
 
     `last` is the latest turn of the probe, None before the first. Without `take_findings` another process receives the
-    findings of the run-dir. Events lost on the bus are logged, and reported to the cache.
+    findings of the run-dir. `outputs` receives them, too. Events and findings that are lost are logged, and reported to
+    the cache.
     """
 
     def __init__(
@@ -61,11 +63,14 @@ class EventView:
         *,
         cache: bool,
         take_findings: bool = True,
+        outputs: Pusher | None = None,
     ) -> None:
         self.last: Turn | None = None
         self._emit = emit
         self._bus = bus
         self._chosen = {*events, *findings}
+        self._outputs = outputs
+        self._undelivered = 0
         self._findings = bus.puller(findings_address(run_dir)) if take_findings else None
         topics = topics_of(events)
         self._events = bus.subscriber([events_address(run_dir)], [*topics, TURN])
@@ -116,7 +121,9 @@ class EventView:
     def close(self) -> None:
         """Stop listening, so that the probe does not wait for this process, and report the losses not reported yet."""
         self._events.close()
-        self._losses.close(self._turns.lost)
+        if self._outputs is not None:
+            self._outputs.close()
+        self._losses.close(self._all_losses())
         if self._dns is not None:
             self._dns.close()
 
@@ -126,7 +133,7 @@ class EventView:
                 self.last = decode(body, Turn)
                 self._turns.turn(self.last)
                 self._listener.turn(self.last)
-                self._losses.note(self._turns.lost, clock.monotonic())
+                self._losses.note(self._all_losses(), clock.monotonic())
                 return
             batch = decode(body, Batch)
             mark = (batch.start, batch.turn)
@@ -148,5 +155,10 @@ class EventView:
                 self._signatures_done = True
             elif msgspec.convert(message, _Finding).eventName in self._chosen:
                 self._emit(message)
+                if self._outputs is not None and not self._outputs.push(body, wait=ROOM):
+                    self._undelivered += 1
         except (BadMessage, msgspec.ValidationError):
             return  # none of our workers sent it
+
+    def _all_losses(self) -> dict[str, int]:
+        return {**self._turns.lost, **({FINDINGS_LOST: self._undelivered} if self._undelivered else {})}

@@ -33,6 +33,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     options: CaptureOptions
     memory: int
     config: str
+    to: tuple[str, ...]
     stay: bool = False
     speed: float | None = None
 
@@ -65,6 +66,12 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         "--signatures", multiple=True, type=click.Path(path_type=Path), help="A signature file, or a folder of them."
     )
     @click.option(
+        "--to",
+        multiple=True,
+        metavar="OUTPUT",
+        help="Write findings to an output, too; see `dnstrail findings --help`.",
+    )
+    @click.option(
         "--memory",
         metavar="MIB",
         type=click.IntRange(min=LEAST_MEMORY),
@@ -82,6 +89,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         signatures: tuple[Path, ...],
         options: CaptureOptions,
         memory: int,
+        to: tuple[str, ...],
         **others: Any,
     ) -> T:
         make_run = partial(
@@ -92,6 +100,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
             signatures=signatures,
             options=options,
             memory=memory,
+            to=to,
         )
         return command(*args, make_run=make_run, **others)
 

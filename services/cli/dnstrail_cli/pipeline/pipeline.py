@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from dnstrail.bus import Bus
-from dnstrail.bus.ipc import events_address, findings_address, lookups_address
+from dnstrail.bus.ipc import events_address, findings_address, lookups_address, outputs_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
 from dnstrail.process.clock import Clock
@@ -44,6 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
     user: User | None = None
     memory: int = MEMORY
     config: str = NO_FILE
+    to: tuple[str, ...] = ()  # the outputs of findings, besides `emit`
 
     @property
     def commands(self) -> dict[str, list[str]]:
@@ -59,6 +60,14 @@ class Plan(msgspec.Struct, frozen=True):
         workers: dict[str, list[str]] = {}
         if self.cache:
             workers["cache"] = [*unprivileged, "--serve", lookups, *_each("--dnscache", self.dnscache)]
+        if self.to:  # it ends after those whose findings it receives, and before the cache that explains them
+            workers["findings"] = [
+                *("--run-dir", str(self.run_dir), "--log-level", _LOG_LEVEL),
+                *("--receive", outputs_address(self.run_dir), "--cache", lookups),
+                *_each("--to", self.to),
+                *([] if self.cache else ["--no-cache"]),
+                *([] if self.user is None else ["--user", f"{self.user.uid}:{self.user.gid}"]),
+            ]
         if self.findings:
             workers["signatures"] = [
                 *unprivileged,
@@ -67,7 +76,7 @@ class Plan(msgspec.Struct, frozen=True):
                 *_each("--signatures", map(str, self.signatures)),
                 *([] if self.cache else ["--no-cache"]),
             ]
-        listeners = len(workers) + 1  # and this process
+        listeners = len(workers.keys() - {"findings"}) + 1  # and this process
         workers["probe"] = [*common, "--publish", events, "--capture", self.capture, *self.options]
         workers["probe"] += ["--subscribers", str(listeners)]
         workers["probe"] += [] if self.user is None else ["--user", f"{self.user.uid}:{self.user.gid}"]
@@ -86,7 +95,8 @@ class Pipeline:
         self.children = children
         self._bus = bus
         self._clock = clock
-        self.view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache)
+        outputs = bus.pusher(outputs_address(plan.run_dir)) if plan.to else None
+        self.view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache, outputs=outputs)
 
     @property
     def started(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from dnstrail.bus import ZmqBus
+from dnstrail.errors import SettingsError
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import calling_user
@@ -62,6 +63,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
     settings = parse_dnscache(run.dnscache)
     found = signature_names(run.signatures, user, clock, run.config)
     selection = select(run.events, found.names, found.enabled)
+    _check_outputs(run.to, selection.findings)
     if is_file(run.capture) and not _is_stream(Path(run.capture)):
         open_source(run.capture).close()  # refused here, before any worker starts
     return Plan(
@@ -77,7 +79,20 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         user=user,
         memory=run.memory,
         config=run.config,
+        to=run.to,
     )
+
+
+def _check_outputs(to: tuple[str, ...], findings: tuple[str, ...]) -> None:
+    """Refuse outputs that the worker of findings would refuse, or that would receive nothing."""
+    if not to:
+        return
+    from dnstrail_findings.targets import parse_target  # noqa: PLC0415 - most runs have no outputs
+
+    if any(parse_target(output).kind == "stdout" for output in to):
+        raise SettingsError("--to stdout: the run itself prints its findings")
+    if not findings:
+        raise SettingsError("--to: --events names no signature, so that there are no findings")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from dnstrail.process.clock import Clock
 from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.signals import PARENT
 from dnstrail.users import User
-from dnstrail_signatures.names import Names
+from dnstrail_signatures.loading.names import Names
 
 PATIENCE = 20.0  # seconds for the names
 MAX_REPLY = 65_536  # bytes

@@ -19,7 +19,6 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.messages import query_of
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
@@ -70,7 +69,7 @@ class DnsChunks(ReportsOnce):
 
     def on_event(self, event: Event) -> None:
         """Add a chunk to those of its program and domain."""
-        question = query_of(event)
+        question = event.asked
         if question is None or (found := _CHUNK.match(question.name)) is None:
             return
         if len(found.group(1)) < self.settings.octets:

@@ -18,7 +18,6 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.first_seen import FirstSeen
-from dnstrail_signatures.detection.messages import query_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
 from dnstrail_signatures.detection.state import StatefulSignature
 
@@ -79,7 +78,7 @@ class DnsFirstDomain(StatefulSignature):
         program = event.executable.path
         if not program or program.rpartition("/")[2] in self.settings.programs:
             return
-        question = query_of(event)
+        question = event.asked
         domain = registered_domain(question.name) if question is not None else ""
         image = event.process.container_image
         if question is not None and domain and self._seen.is_new((image, program, domain), event.timestamp):

@@ -16,7 +16,6 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.messages import response_of
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 
@@ -53,7 +52,7 @@ class DnsForeignResolver(ReportsOnce):
 
     def on_event(self, event: Event) -> None:
         """Report a foreign answer."""
-        if not event.arg("foreign") or (question := response_of(event)) is None:
+        if not event.arg("foreign") or (question := event.answered) is None:
             return
         server = str(event.arg("src"))
         if server not in self.settings.known and self._once.first((party_of(event), server), event.timestamp):

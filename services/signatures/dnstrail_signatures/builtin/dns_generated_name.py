@@ -20,13 +20,14 @@ from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.messages import NXDOMAIN, addresses_of, rcode_of, response_of
 from dnstrail_signatures.detection.once import Once
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
 from dnstrail_signatures.detection.state import StatefulSignature
 
 _SECOND = 1_000_000_000
+NXDOMAIN = 3
+_RCODE = 0x0F
 _SHORTEST = 6  # characters of a label that can be a generated one
 
 
@@ -89,12 +90,12 @@ class DnsGeneratedName(StatefulSignature):
         """Note the outcome of a question, or check a connection."""
         if event.event_name != NET_PACKET_DNS:
             self._on_connect(event)
-        elif (question := response_of(event)) is not None and question.type in (A, AAAA):
+        elif (question := event.answered) is not None and question.type in (A, AAAA):
             self._on_answer(event, registered_domain(question.name))
 
     def _on_answer(self, event: Event, domain: str) -> None:
         party = party_of(event)
-        if rcode_of(event) == NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
+        if event.captured.payload[3] & _RCODE == NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
             missing = self._missing.of(party, lambda: deque(maxlen=self.settings.names))
             if all(domain != known for _, known in missing):
                 missing.append((event.timestamp, domain))
@@ -106,10 +107,12 @@ class DnsGeneratedName(StatefulSignature):
         missing = self._missing.get(party)
         if missing is None or len(missing) < self.settings.names:
             return
-        names = tuple(name for _, name in missing)
-        if event.timestamp - missing[0][0] > self._nanoseconds or domain in names or not _alike(domain, names):
+        if event.timestamp - missing[0][0] > self._nanoseconds:
             return
-        for address in addresses_of(event):
+        names = tuple(name for _, name in missing)
+        if domain in names or not _alike(domain, names):
+            return
+        for address in event.addresses:
             self._resolved.put((party, address), Resolved(domain, names, event.timestamp))
 
     def _on_connect(self, event: Event) -> None:

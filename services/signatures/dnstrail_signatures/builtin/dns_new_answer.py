@@ -25,7 +25,6 @@ from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadat
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.inner_address import is_public
 from dnstrail_signatures.detection.known_file import KnownFile
-from dnstrail_signatures.detection.messages import addresses_of, response_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
 from dnstrail_signatures.detection.state import StatefulSignature
 
@@ -92,7 +91,7 @@ class DnsNewAnswer(StatefulSignature):
 
     def on_event(self, event: Event) -> None:
         """Compare the places of an answer with those of earlier answers."""
-        question = response_of(event)
+        question = event.answered
         if question is None or question.type not in (A, AAAA) or not event.answers:
             return
         places = _places(event, question.name)
@@ -122,7 +121,7 @@ def _places(event: Event, name: str) -> tuple[str, ...]:
     provider = registered_domain(aliases[-1]) if aliases else ""
     if provider and provider != registered_domain(name):
         return (provider,)
-    return tuple(dict.fromkeys(_network(address) for address in addresses_of(event) if is_public(address)))
+    return tuple(dict.fromkeys(_network(address) for address in event.addresses if is_public(address)))
 
 
 @lru_cache(maxsize=16384)

@@ -20,7 +20,6 @@ from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadat
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.first_seen import FirstSeen
 from dnstrail_signatures.detection.known_file import KnownFile
-from dnstrail_signatures.detection.messages import response_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
 from dnstrail_signatures.detection.state import StatefulSignature
 
@@ -72,7 +71,7 @@ class DnsNewDomain(StatefulSignature):
 
     def on_event(self, event: Event) -> None:
         """Report the domain of an answer if it is new."""
-        question = response_of(event)
+        question = event.answered
         if question is None or not event.answers:
             return
         domain = registered_domain(question.name)

@@ -16,7 +16,6 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.messages import query_of
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
@@ -55,7 +54,7 @@ class DnsRareType(ReportsOnce):
 
     def on_event(self, event: Event) -> None:
         """Report a query of one of the types."""
-        question = query_of(event)
+        question = event.asked
         if question is None or question.type not in self.settings.types or question.name.startswith(_TRUST_ANCHOR):
             return
         domain = registered_domain(question.name) or question.name

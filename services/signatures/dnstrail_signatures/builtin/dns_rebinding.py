@@ -20,7 +20,6 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Ev
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.inner_address import is_inner
-from dnstrail_signatures.detection.messages import addresses_of, response_of
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.state import StatefulSignature
 
@@ -94,10 +93,10 @@ class DnsRebinding(StatefulSignature):
             self._on_connect(event)
 
     def _on_answer(self, event: Event) -> None:
-        question = response_of(event)
+        question = event.answered
         if question is None or question.type not in (A, AAAA):
             return
-        addresses = addresses_of(event)
+        addresses = event.addresses
         if not addresses:
             return
         party, name, at = party_of(event), question.name, event.timestamp

@@ -20,7 +20,6 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.messages import query_of
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 
@@ -67,7 +66,7 @@ class DnsReverseSweep(ReportsOnce):
 
     def on_event(self, event: Event) -> None:
         """Add a reverse name to those of its program."""
-        question = query_of(event)
+        question = event.asked
         if question is None or question.type != PTR or not is_reverse(question.name):
             return
         party, at = party_of(event), event.timestamp

@@ -20,7 +20,6 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.messages import query_of
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import octets_below, registered_domain
@@ -79,7 +78,7 @@ class DnsTunnel(ReportsOnce):
 
     def on_event(self, event: Event) -> None:
         """Add a long name to those of its program and domain."""
-        question = query_of(event)
+        question = event.asked
         if question is None or len(question.name) < self.settings.octets:
             return
         domain = registered_domain(question.name)

@@ -17,7 +17,6 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.messages import query_of
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
@@ -60,7 +59,7 @@ class DnsTunnelTool(ReportsOnce):
 
     def on_event(self, event: Event) -> None:
         """Look for a mark in the name of a query."""
-        question = query_of(event)
+        question = event.asked
         if question is None or (found := _MARKS.search(question.name)) is None:
             return
         domain = registered_domain(question.name) or question.name

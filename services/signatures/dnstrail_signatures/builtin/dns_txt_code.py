@@ -24,7 +24,6 @@ from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.messages import response_of
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 from dnstrail_signatures.detection.registered_domain import registered_domain
@@ -89,7 +88,7 @@ class DnsTxtCode(ReportsOnce):
 
     def on_event(self, event: Event) -> None:
         """Read the texts of an answer to a TXT question."""
-        question = response_of(event)
+        question = event.answered
         if question is None or question.type != TXT:
             return
         domain = registered_domain(question.name) or question.name

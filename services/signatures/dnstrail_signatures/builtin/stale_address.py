@@ -18,7 +18,6 @@ from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.messages import addresses_of, response_of
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 
@@ -82,12 +81,12 @@ class StaleAddress(ReportsOnce):
         """Note the addresses of an answer, or check a connection."""
         if event.event_name != NET_PACKET_DNS:
             self._on_connect(event)
-        elif (question := response_of(event)) is not None and question.type in (A, AAAA):
+        elif (question := event.answered) is not None and question.type in (A, AAAA):
             self._on_answer(event, question.name, question.type)
 
     def _on_answer(self, event: Event, name: str, kind: int) -> None:
         party, at = party_of(event), event.timestamp
-        now = {address: at + ttl * _SECOND for address, ttl in addresses_of(event).items()}
+        now = {address: at + ttl * _SECOND for address, ttl in event.addresses.items()}
         if not now:
             return
         before = self._answers.get((party, name, kind)) or {}

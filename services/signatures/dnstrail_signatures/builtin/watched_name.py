@@ -83,9 +83,9 @@ class WatchedName(Signature):
 
     def on_event(self, event: Event) -> None:
         """Check the question of an answer, and all aliases of it, against the list."""
-        if event.question is None or not event.answers or not event.at_asker:
+        if event.answered is None or not event.answers:
             return
-        name = event.question.name
+        name = event.answered.name
         watched = self._find(_reached(name, event.answers))
         if watched is None:
             return
@@ -111,12 +111,12 @@ class WatchedName(Signature):
             address = reverse_address(name)
             if address in self.watched:
                 return address
-            for key in _with_parents(name):
+            key = name
+            while key and key not in checked:
                 if key in self.watched:
                     return key
-                if key in checked:
-                    break
                 checked.add(key)
+                key = _parent(key)
         return None
 
 
@@ -134,21 +134,12 @@ def _reached(name: str, answers: Iterable[Record]) -> dict[str, None]:
     return reached
 
 
-def _with_parents(name: str) -> Iterator[str]:
-    """Yield a name and each name above it, without the root."""
+def _parent(name: str) -> str:
+    """Return the name above a name, "" above the last label."""
     if "\\" not in name:
-        yield from _usual_with_parents(name)
-        return
-    while name:
-        yield name
-        label = _first_label(name)
-        name = name[label.end() :] if label else ""
-
-
-def _usual_with_parents(name: str) -> Iterator[str]:
-    while name:
-        yield name
-        name = name.partition(".")[2]
+        return name.partition(".")[2]
+    label = _first_label(name)
+    return name[label.end() :] if label else ""
 
 
 def read_watch_list(path: Path) -> frozenset[str]:

@@ -1,0 +1,1 @@
+"""The engine: it passes events to signatures, each within its time budget."""

@@ -1,0 +1,266 @@
+"""The engine: passes each event to the signatures that select it, and takes their findings."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from traceback import walk_tb
+from typing import NamedTuple, ParamSpec
+
+import msgspec
+import structlog
+
+from dnstrail.captured import Captured
+from dnstrail.datasource import DataSources
+from dnstrail.errors import SettingsError, Unavailable
+from dnstrail.events import Event
+from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.state import StatefulSignature
+from dnstrail_signatures.engine.time_budget import TimeBudget
+from dnstrail_signatures.findings.finding_ids import FindingIds
+from dnstrail_signatures.loading.signature_settings import CommonSettings, Settings, SignatureSettings
+
+_SEVERITY = "Severity"  # the property of tracee's metadata
+_DEFAULT = SignatureSettings()
+RELOAD = "reload"  # the signal to signatures that run on after a reload
+MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
+_Args = ParamSpec("_Args")
+
+
+class Prepared(NamedTuple):
+    """Signatures that were started, or run already, and their settings: to go on with."""
+
+    signatures: tuple[Signature, ...]
+    settings: Settings
+
+
+class Engine:
+    """The signatures of one worker. Those that select an event follow from its name and origin, and are remembered.
+
+    No signature can stop the worker or another signature: an error is counted (`errors` by signature id), and logged
+    the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
+    while. `findings` counts findings by signature id, and `suppressed` those that the settings suppress.
+    `unavailable` counts the events that a signature gave up, since no cache answered its lookup.
+    """
+
+    def __init__(
+        self,
+        classes: Iterable[type[Signature]],
+        data_sources: DataSources,
+        sink: Callable[[Finding], None],
+        budget: TimeBudget | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.budget = budget or TimeBudget()
+        self.counters: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self.findings: Counter[str] = Counter()
+        self.suppressed: Counter[str] = Counter()
+        self.unavailable: Counter[str] = Counter()
+        self._settings = settings or {}
+        self.signatures: list[Signature] = []
+        self._selecting: dict[tuple[str, str], tuple[Signature, ...]] = {}  # by name and origin of an event
+        self._sink = sink
+        self._depth = 0
+        self._ids = FindingIds()
+        self._logged: set[tuple[str, str]] = set()
+        self._log = structlog.get_logger()
+        self._data_sources = data_sources
+        self._left_out: set[type[Signature]] = set()
+        for cls in classes:
+            self._start(cls)
+
+    @property
+    def evicted(self) -> dict[str, int]:
+        """The entries that signatures gave up at the bounds of their state, by signature id."""
+        stateful = [one for one in self.signatures if isinstance(one, StatefulSignature)]
+        return {one.metadata.id: one.evicted for one in stateful if one.evicted}
+
+    def on_event(self, event: Event) -> None:
+        """Pass an event to the signatures that select it."""
+        self.counters["events"] += 1
+        kind = event.event_name, event.origin
+        selecting = self._selecting.get(kind)
+        if selecting is None:
+            selecting = self._selecting[kind] = tuple(self._selecting_now(event))
+        if selecting:
+            self._pass(selecting, event)
+
+    def on_signal(self, signal: Signal) -> None:
+        """Pass a signal to all signatures."""
+        for signature in self.signatures:
+            self._guard(signature, signature.on_signal, signal)
+
+    @property
+    def by_signature(self) -> dict[str, Counter[str]]:
+        """The counters of what the worker reports of its signatures, by signature id."""
+        return {
+            "errors": self.errors,
+            "over_budget": self.budget.exceeded,
+            "muted": self.budget.missed,
+            "suppressed": self.suppressed,
+            "unavailable": self.unavailable,
+            "evicted": Counter(self.evicted),
+        }
+
+    def close(self) -> None:
+        """Close all signatures."""
+        for signature in self.signatures:
+            self._guard(signature, signature.close)
+
+    def prepare(self, classes: Iterable[type[Signature]], settings: Settings) -> Prepared:
+        """Start what runs not yet with these settings, in a thread beside the events; a signature left out stays so.
+
+        Raises:
+            SettingsError: a signature does not start.
+        """
+        running = {type(signature): signature for signature in self.signatures}
+        prepared: list[Signature] = []
+        for cls in classes:
+            one, own = running.get(cls), settings[cls.metadata.id].own or cls.settings
+            try:
+                prepared.append(one if one is not None and one.settings == own else self._started(cls, own))
+            except (Exception, SystemExit) as error:
+                if cls in self._left_out:
+                    continue
+                for begun in prepared:
+                    if begun not in self.signatures:
+                        self._guard(begun, begun.close)
+                text = f"signature {cls.metadata.id} does not start: {type(error).__name__}: {error}"
+                raise SettingsError(text) from error
+        return Prepared(tuple(prepared), settings)
+
+    def adopt(self, prepared: Prepared) -> None:
+        """Go on with other signatures, and signal the reload to those that stay."""
+        before, self.signatures = self.signatures, [*prepared.signatures]
+        self._settings = prepared.settings
+        self._selecting.clear()
+        for signature in before:
+            if signature in self.signatures:
+                self._guard(signature, signature.on_signal, Signal(RELOAD))
+            else:
+                self._guard(signature, signature.close)
+
+    def _start(self, cls: type[Signature]) -> None:
+        try:
+            self.signatures.append(self._started(cls, self._settings_of(cls.metadata.id).own))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
+            self._left_out.add(cls)
+            self.counters["not_started"] += 1
+            self._log.error("signature_not_started", signature=cls.__name__, error=str(error), at=_place(cls, error))
+
+    def _started(self, cls: type[Signature], own: msgspec.Struct | None) -> Signature:
+        signature = cls()
+        if own is not None:
+            vars(signature)["settings"] = own
+        log = self._log.bind(signature=cls.metadata.id)
+        signature.init(SignatureContext(self._on_finding, self._data_sources, log))
+        return signature
+
+    def _selecting_now(self, event: Event) -> Iterator[Signature]:
+        """Yield the signatures that select an event, in the order in which they started."""
+        for signature in self.signatures:
+            if any(selector.selects(event) for selector in signature.selected_events):
+                yield signature
+
+    def _pass(self, signatures: Iterable[Signature], event: Event) -> None:
+        """Pass an event to signatures, each within its time budget."""
+        budget = self.budget
+        passed = budget.begin()
+        for signature in signatures:
+            name = signature.metadata.id
+            if name in budget.muted and budget.mutes(name):
+                continue
+            try:
+                signature.on_event(event)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - as in `_guard`, without its call for each event
+                self._note_error(signature, error)
+            budget.charge(name)
+        budget.resume(passed)
+
+    def _guard(
+        self, signature: Signature, call: Callable[_Args, None], *args: _Args.args, **kwargs: _Args.kwargs
+    ) -> None:
+        try:
+            call(*args, **kwargs)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
+            self._note_error(signature, error)
+
+    def _note_error(self, signature: Signature, error: Exception | SystemExit) -> None:
+        name = signature.metadata.id
+        if isinstance(error, Unavailable):
+            self.counters["unavailable"] += 1
+            self.unavailable[name] += 1
+            self._log_once("signature_unavailable", signature, error)
+        else:
+            self.counters["errors"] += 1
+            self.errors[name] += 1
+            self._log_once("signature_failed", signature, error)
+
+    def _log_once(self, event: str, signature: Signature, error: BaseException) -> None:
+        """Log the first error of each place: an error of every event must not fill the log."""
+        name, place = signature.metadata.id, _place(type(signature), error)
+        if (name, place) not in self._logged:
+            self._logged.add((name, place))
+            text = f"{type(error).__name__}: {error}"
+            self._log.error(event, signature=name, error=text, at=place)
+
+    def _on_finding(self, finding: Finding) -> None:
+        settings = self._settings_of(finding.metadata.id).common
+        if settings.suppresses(finding.event):
+            self.suppressed[finding.metadata.id] += 1
+            return
+        # Findings travel as JSON. Data that cannot is refused here, as an error of the signature that reported it.
+        data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
+        finding = replace(finding, data=data, id=self._ids.of(finding), metadata=_rated(finding.metadata, settings))
+        self.counters["findings"] += 1
+        self.findings[finding.metadata.id] += 1
+        passed = self.budget.begin()
+        try:
+            self._hand_on(finding)
+        finally:
+            self.budget.resume(passed)
+
+    def _settings_of(self, signature: str) -> SignatureSettings:
+        return self._settings.get(signature, _DEFAULT)
+
+    def _hand_on(self, finding: Finding) -> None:
+        """Deliver a finding, and pass it to the signatures that select it."""
+        self._sink(finding)
+        if self._depth >= MAX_DEPTH:
+            self.counters["too_deep"] += 1
+            return
+        cause = finding.event
+        self._depth += 1
+        try:
+            self.on_event(
+                Event(
+                    finding.metadata.event_name,
+                    Captured(cause.captured.timestamp, process=cause.captured.process),
+                    mark=cause.mark,
+                    host_name=cause.host_name,
+                    args=finding.data,
+                    coverage=cause.coverage,
+                    difference=cause.difference,
+                    place=("finding", finding.id),
+                )
+            )
+        finally:
+            self._depth -= 1
+
+
+def _rated(metadata: SignatureMetadata, settings: CommonSettings) -> SignatureMetadata:
+    """Return the metadata of a finding with the severity of the settings, if they state one."""
+    if settings.severity is None:
+        return metadata
+    return replace(metadata, properties={**metadata.properties, _SEVERITY: settings.severity})
+
+
+def _place(cls: type[Signature], error: BaseException) -> str:
+    """Return file and line of an error: the innermost in the file of the signature, else the innermost of all."""
+    places = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    own = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    file, line = next((place for place in reversed(places) if place[0] == own), places[-1])
+    return f"{file}:{line}"

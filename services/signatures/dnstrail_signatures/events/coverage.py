@@ -1,0 +1,149 @@
+"""Coverage: the part of the events that a probe observed in the last seconds and that reached this worker."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from dnstrail.protocol.batches import Turn
+
+WINDOW = 10_000_000_000  # ns of the probe's own clock
+MOST_PROBES = 64
+_STEP = WINDOW // 100  # turns that end within one step share its counts
+
+
+@dataclass(slots=True)
+class Counts:
+    """Numbers of events.
+
+    `received` arrived here, `missed` were lost on the way. The probe published `published` events of all names, and
+    `lost` were lost before it could publish them.
+    """
+
+    received: int = 0
+    missed: int = 0
+    published: int = 0
+    lost: int = 0
+
+    @property
+    def coverage(self) -> float:
+        """The part that arrived; exactly 1 if nothing was lost.
+
+        For a worker that subscribes to all events this is received / (received + missed + lost). The names of events
+        that were lost at the probe are unknown: a worker that subscribes to some names counts its share of them.
+        """
+        on_the_way = _part(self.received, self.missed)
+        return on_the_way * _part(max(self.published, self.received + self.missed), self.lost)
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sum of both."""
+        return Counts(
+            self.received + other.received,
+            self.missed + other.missed,
+            self.published + other.published,
+            self.lost + other.lost,
+        )
+
+    def add(self, other: Counts, sign: int = 1) -> None:
+        """Add the counts of another, or with sign -1 subtract them."""
+        self.received += sign * other.received
+        self.missed += sign * other.missed
+        self.published += sign * other.published
+        self.lost += sign * other.lost
+
+
+class _Probe:
+    """One start of a probe.
+
+    `steps` holds the counts of the window by the time at which they began, and `sum` is always their sum. `open`
+    counts the turn that has not ended yet.
+    """
+
+    def __init__(self) -> None:
+        self.known: Turn | None = None  # the last turn that ended
+        self.missed = self.published = self.lost = 0  # since the start
+        self.open = Counts()
+        self.steps: deque[tuple[int, Counts]] = deque()
+        self.sum = Counts()
+
+    def note_missed(self, missed: int) -> None:
+        self.open.missed += max(missed - self.missed, 0)
+        self.missed = max(missed, self.missed)
+
+    def end_turn(self, turn: Turn) -> None:
+        published, lost = _published(turn), _losses(turn)
+        if self.known is not None:
+            self.open.published = max(published - self.published, 0)
+            self.open.lost = max(lost - self.lost, 0)
+        self.known, self.published, self.lost = turn, published, lost
+        self._close(turn.now)
+        self.open = Counts()
+
+    def _close(self, now: int) -> None:
+        """Add the open counts to the step of `now`; remove the steps that have left the window."""
+        if self.steps and now < self.steps[-1][0]:  # the clock was set back: earlier counts move to now
+            self.steps = deque([(now, self.sum.plus(Counts()))])
+        if not self.steps or now - self.steps[-1][0] >= _STEP:
+            self.steps.append((now, Counts()))
+        self.steps[-1][1].add(self.open)
+        self.sum.add(self.open)
+        while self.steps[0][0] <= now - WINDOW:
+            self.sum.add(self.steps.popleft()[1], -1)
+
+
+class Coverage:
+    """The coverage of each probe over the last ten seconds of its own clock.
+
+    Memory is bounded: the MOST_PROBES starts that sent a message last, and a hundred steps of each. `missed` is the
+    number of events of a start that were lost on the way so far (`TurnFollower.missed`).
+    """
+
+    def __init__(self) -> None:
+        self._probes: OrderedDict[str, _Probe] = OrderedDict()  # ordered by their last message
+
+    def __len__(self) -> int:
+        return len(self._probes)
+
+    def batch(self, start: str, received: int, missed: int) -> None:
+        """Note the events of a batch."""
+        probe = self._probe(start)
+        probe.note_missed(missed)
+        probe.open.received += received
+
+    def turn(self, turn: Turn, missed: int) -> None:
+        """Note the end of a turn, which carries the clock and the losses of the probe."""
+        probe = self._probe(turn.start)
+        probe.note_missed(missed)
+        probe.end_turn(turn)
+
+    def of(self, start: str) -> float | None:
+        """Return the coverage of a probe, or None before its first turn has ended."""
+        probe = self._probes.get(start)
+        if probe is None or probe.known is None:
+            return None
+        return probe.sum.plus(probe.open).coverage
+
+    @property
+    def least(self) -> float | None:
+        """The least coverage of all probes that have not ended; None before the first turn of each."""
+        running = [start for start, probe in self._probes.items() if probe.known is not None and not probe.known.ended]
+        return min((coverage for start in running if (coverage := self.of(start)) is not None), default=None)
+
+    def _probe(self, start: str) -> _Probe:
+        probe = self._probes.setdefault(start, _Probe())
+        self._probes.move_to_end(start)
+        if len(self._probes) > MOST_PROBES:
+            self._probes.popitem(last=False)
+        return probe
+
+
+def _part(arrived: int, lost: int) -> float:
+    return arrived / (arrived + lost) if lost else 1.0
+
+
+def _published(turn: Turn) -> int:
+    return sum((turn.published or {}).values())
+
+
+def _losses(turn: Turn) -> int:
+    return sum(sum(reasons.values()) for reasons in turn.lost.values())

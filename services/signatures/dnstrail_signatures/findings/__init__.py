@@ -1,0 +1,1 @@
+"""The findings of a worker: their ids, and their way to the receiver."""

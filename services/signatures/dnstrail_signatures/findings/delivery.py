@@ -1,0 +1,55 @@
+"""The delivery of findings: each waits for the receiver, or is offered to it once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import structlog
+
+from dnstrail.bus import Pusher
+
+_POLL = 0.1  # seconds between two checks of the stop signal
+Deliver = Callable[[dict[str, Any]], None]
+Offer = Callable[[dict[str, Any]], bool]
+
+
+class Delivery:
+    """The way of findings to their receiver.
+
+    `deliver` waits for the receiver. `offer` never waits, and returns False if the receiver has no room; findings of a
+    live source take it, if there is one. `undelivered` counts findings for which there was no room.
+    """
+
+    def __init__(self, deliver: Deliver, offer: Offer | None = None) -> None:
+        self.undelivered = 0
+        self._deliver = deliver
+        self._offer = offer
+
+    def send(self, message: dict[str, Any], *, live: bool) -> None:
+        """Deliver a message; for a live source without waiting."""
+        if self._offer is None or not live:
+            self._deliver(message)
+        elif not self._offer(message):
+            self.undelivered += 1
+
+
+def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:
+    """Return a function that delivers over the bus. It waits for a slow receiver until the stop signal is set."""
+
+    def deliver(message: dict[str, Any]) -> None:
+        body = msgpack.packb(message)
+        while not pusher.push(body, wait=_POLL):
+            if stop.is_set():
+                structlog.get_logger().warning("finding_lost", finding=message.get("eventName"))
+                return
+            beat()
+
+    return deliver
+
+
+def offer_to(pusher: Pusher) -> Offer:
+    """Return a function that delivers over the bus without waiting; it returns False if the receiver has no room."""
+    return lambda message: pusher.push(msgpack.packb(message))

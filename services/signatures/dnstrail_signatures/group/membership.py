@@ -1,0 +1,263 @@
+"""The membership of this worker in its group: renewed each second at the cache, without waiting for it."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from dnstrail.client import LookupClient
+from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
+from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.members import EXPIRY, MAX_STARTS, RENEWAL, Member, Members, Progress, Work
+from dnstrail_signatures.group.ownership import Owners, Span
+
+_AGAIN = 0.1  # seconds until a request that could not be sent is sent again
+_CHANGES = 16  # changes of owners that are remembered, to report since when an actor is owned
+_TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
+
+
+@dataclass(slots=True)
+class _Start:
+    """A start of a probe: when its first message arrived, and what was received of it.
+
+    `first` is the turn from which this worker handles its share, and `since` the wall time (ns) of its beginning. A
+    start is settled once a reply of the cache stated the members at its beginning, `expected`. They count as handling
+    it until they report otherwise, or for EXPIRY.
+    """
+
+    seen: float
+    seen_turn: int
+    first: int | None
+    settled: bool = False
+    expected: frozenset[str] = frozenset()
+    turn: Turn | None = None
+    since: int | None = None
+
+    def handle(self, turn: Turn) -> None:
+        """Note a turn whose events were all handled."""
+        self.turn = turn
+        if self.since is None and self.first is not None and turn.turn >= self.first - 1:
+            self.since = _wall_time(turn)
+
+    @property
+    def last(self) -> int:
+        """The last turn that was received to its end, -1 before the first."""
+        return self.turn.turn if self.turn else -1
+
+
+class Membership:
+    """The group of this worker as the cache reports it: `owners` follows from it.
+
+    A worker that receives a start from its beginning handles its share from turn 0. One that joins later observes the
+    pace of the turns for a second, and states a turn that lies ahead: the others learn of it before it comes. While
+    the cache is away nothing changes. A worker that has never reached a cache goes on alone after EXPIRY.
+    """
+
+    def __init__(self, client: LookupClient, group: str, worker: str, now: float) -> None:
+        self.owners = Owners(worker, {})
+        self.worker = worker
+        self._client = client
+        self._group = group
+        self._starts: OrderedDict[str, _Start] = OrderedDict()
+        self._members: dict[str, Member] = {}  # the others
+        self._joined = False
+        self._sent: float | None = None
+        self._heard = now
+        self._next = now
+        self._unsettled_since = now
+        self._refused = False
+        self._began: deque[tuple[Owners, dict[str, int]]] = deque(maxlen=_CHANGES)
+        self._work: Callable[[], Work] = Work
+
+    @property
+    def waits(self) -> bool:
+        """Whether the owners of something that was received are not known yet."""
+        return not self._joined or any(not start.settled for start in self._starts.values())
+
+    @property
+    def departed(self) -> dict[str, Member]:
+        """The members that have left, by name."""
+        return {name: member for name, member in self._members.items() if member.left}
+
+    def has_missed(self, start: str) -> bool:
+        """Return whether a start began after all other members had left: none of them has received anything of it."""
+        return (
+            bool(self._members)
+            and not _living(self._members)
+            and not any(one.start == start for member in self._members.values() for one in member.progress)
+        )
+
+    def receive(self, start: str, turn: int, now: float) -> None:
+        """Note a message of a start; the first one of a start asks the cache for the members."""
+        if start in self._starts:
+            return
+        if not self.waits:
+            self._unsettled_since = now
+        self._starts[start] = _Start(now, turn, 0 if turn == 0 else None)
+        if len(self._starts) > MAX_STARTS:
+            self._starts.popitem(last=False)
+        self._next = now
+
+    def handle(self, turn: Turn) -> None:
+        """Note a turn whose events were all handled."""
+        if turn.start in self._starts:
+            self._starts[turn.start].handle(turn)
+
+    def step(self, now: float, work: Callable[[], Work]) -> Owners | None:
+        """Read the reply of the cache, and renew the membership when it is time; return the owners before a change."""
+        self._work = work
+        acted = self._read(now)
+        if not acted and self.waits and now - self._unsettled_since >= EXPIRY:
+            acted = True
+            self._settle(now)
+        if now >= self._next:
+            acted = True
+            self._decide_first(now)
+            self._send(now)
+        return self._rebuild() if acted else None
+
+    def renew(self, now: float) -> None:
+        """Renew the membership if it is time, in the middle of a long takeover: no owner changes meanwhile."""
+        if now >= self._next:
+            self._send(now)
+
+    def since(self, start: str, turn: int, actor: str) -> int | None:
+        """Return the wall time (ns) since when this worker owns an actor without a break; None if it is unknown."""
+        found = None
+        for owners, times in reversed(self._began):
+            if not owners.share(start, turn).owns(actor):
+                break
+            found = times.get(start, found)
+        begun = self._starts[start].since if start in self._starts else None
+        return None if found is None or begun is None else max(found, begun)
+
+    def leave(self) -> None:
+        """End the membership at once, so that others need not wait for its expiry."""
+        self._client.timeout = _TIMEOUT
+        with suppress(DnstrailError):
+            self._client.request("join", **self._fields(), leave=True)
+        self._client.close()
+
+    def _fields(self) -> dict[str, object]:
+        progress = [
+            Progress(name, start.first, start.last, _published(start.turn), start.turn.now if start.turn else 0)
+            for name, start in self._starts.items()
+        ]
+        request = {"group": self._group, "worker": self.worker, "progress": progress, "work": self._work()}
+        fields: dict[str, object] = msgspec.to_builtins(request)
+        return fields
+
+    def _send(self, now: float) -> None:
+        sent = False
+        with suppress(Unavailable):  # this process must not believe the folder of the socket
+            sent = self._client.send("join", **self._fields())
+        self._sent = now if sent else None
+        self._next = now + (RENEWAL if sent else _AGAIN)
+
+    def _read(self, now: float) -> bool:
+        """Take the reply to the last request; return whether there was one."""
+        if self._sent is None:
+            return False
+        try:
+            reply = self._client.reply()
+            if reply is None:
+                return False
+            self._learn(msgspec.convert(reply.get("data"), Members))
+        except (LookupRefused, msgspec.ValidationError) as error:  # no room, or a cache of an earlier version
+            self._refuse(error)
+        self._heard = now
+        self._settle(self._sent)
+        self._sent = None
+        return True
+
+    def _learn(self, reply: Members) -> None:
+        self._refused = False
+        members = {member.worker: member for member in reply.members if member.worker != self.worker}
+        if not reply.settled:  # the cache has just started: whoever lives may not have renewed its membership yet
+            members |= {name: one for name, one in self._members.items() if name not in members or members[name].left}
+        if (before := _living(self._members)) != (after := _living(members)) or not self._joined:
+            structlog.get_logger().info("members", epoch=reply.epoch, others=len(after), before=len(before))
+        self._members = members
+
+    def _refuse(self, error: Exception) -> None:
+        if not self._refused:
+            structlog.get_logger().error("join_refused", error=str(error), members=len(self._members))
+        self._refused = True
+
+    def _settle(self, asked: float) -> None:
+        """Note that the members are known of all starts that were received before the cache was asked."""
+        self._joined = True
+        expected = frozenset(_living(self._members))
+        for start in self._starts.values():
+            if not start.settled and start.seen <= asked:
+                start.settled, start.expected = True, expected
+
+    def _decide_first(self, now: float) -> None:
+        """Decide from which turn this worker handles its share of the starts that it received in their middle."""
+        for start in self._starts.values():
+            passed = now - start.seen
+            if start.first is None and passed >= RENEWAL and start.turn:
+                ahead = math.ceil(2 * RENEWAL * (start.last - start.seen_turn) / passed)
+                start.first = start.last + ahead + 1
+
+    def _rebuild(self) -> Owners | None:
+        """Compute the owners; return those before if they have changed."""
+        spans = {name: self._spans(name, start) for name, start in self._starts.items() if start.settled}
+        before = self.owners
+        if spans == before.spans:
+            return None
+        self.owners = Owners(self.worker, spans)
+        times = {name: _wall_time(start.turn) for name, start in self._starts.items() if start.turn}
+        self._began.append((self.owners, times))
+        return before
+
+    def _spans(self, name: str, start: _Start) -> dict[str, Span]:
+        spans = {} if start.first is None else {self.worker: Span(start.first)}
+        earliest = self._earliest_last(name)
+        for member in self._members.values():
+            progress = next((one for one in member.progress if one.start == name), None)
+            if progress is not None and progress.first is not None:
+                spans[member.worker] = Span(progress.first, _last_of(member, progress, earliest))
+            elif progress is None and not member.left and self._expects(member, start):
+                spans[member.worker] = Span(0)
+        return spans
+
+    def _earliest_last(self, name: str) -> int | None:
+        """Return the turn after which nobody else has handled everything; None if a living member may have done so.
+
+        Members that leave together do not take over from each other.
+        """
+        if _living(self._members):
+            return None
+        lasts = (one.last for member in self._members.values() for one in member.progress if one.start == name)
+        return min(lasts, default=None)
+
+    def _expects(self, member: Member, start: _Start) -> bool:
+        """Return whether a member that has reported nothing of a start counts as handling it."""
+        return member.worker in start.expected and self._heard - start.seen < EXPIRY
+
+
+def _last_of(member: Member, progress: Progress, earliest: int | None) -> int | None:
+    """Return the last turn that a member handles; None while it lives."""
+    if not member.left:
+        return None
+    return progress.last if earliest is None else earliest
+
+
+def _living(members: dict[str, Member]) -> set[str]:
+    return {name for name, member in members.items() if not member.left}
+
+
+def _wall_time(turn: Turn) -> int:
+    """Return the wall time of the end of a turn, in ns."""
+    return turn.now + turn.difference
+
+
+def _published(turn: Turn | None) -> int:
+    return sum((turn.published or {}).values()) if turn else 0

@@ -1,0 +1,123 @@
+"""The turns that a worker has to handle after a change of owners and holds no more: its probes replay them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import NamedTuple
+
+from dnstrail.bus import Bus, Requester
+from dnstrail.errors import BadMessage
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.catch_up import PATIENCE
+from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay
+from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.ownership import Owners
+from dnstrail_signatures.group.recent import RecentBatches
+
+_LOOK = 0.02  # seconds between two looks for the reply
+
+
+class Gap(NamedTuple):
+    """The turns of a start between the last one of departed members and the first one that this worker holds."""
+
+    start: str
+    after: int
+    until: int
+
+    @property
+    def turns(self) -> int:
+        """The number of turns of which this worker holds nothing."""
+        return self.until - self.after - 1
+
+
+class Replays:
+    """The probes, which replay the last turns of their starts. Nothing that they send raises an error."""
+
+    def __init__(self, bus: Bus, sources: Sequence[Requester], pause: Callable[[], None] = lambda: None) -> None:
+        self._bus = bus
+        self._sources = sources
+        self._pause = pause  # is called while a reply is awaited
+
+    def turns(self, gap: Gap) -> Iterator[tuple[str, bytes]]:
+        """Yield the messages of the turns of a gap, and of later turns, as far as a probe has them."""
+        after = gap.after
+        for source in self._sources:
+            while after < gap.until and (replay := self._ask(source, ReplayRequest(gap.start, after))) is not None:
+                if not replay.messages or replay.last <= after:
+                    break
+                yield from replay.messages
+                after = replay.last
+
+    def _ask(self, source: Requester, request: ReplayRequest) -> Replay | None:
+        deadline = time.monotonic() + PATIENCE
+        sent = source.send(encode_replay(request))
+        while time.monotonic() < deadline:
+            self._pause()
+            sent = sent or source.send(encode_replay(request))
+            if sent and (reply := source.reply()) is not None:
+                try:
+                    return decode_replay(reply)
+                except BadMessage:
+                    return None
+            self._bus.wait(source, timeout=_LOOK)
+        return None
+
+
+class MissedTurns:
+    """What departed members left behind, and this worker did not receive or holds no more.
+
+    `lost` counts the turns that no probe replays any more.
+    """
+
+    def __init__(self, replays: Replays | None) -> None:
+        self.lost = 0
+        self._replays = replays
+
+    def take(
+        self, before: Owners, group: Membership, recent: RecentBatches, topics: Container[str]
+    ) -> Iterator[tuple[str, Batch]]:
+        """Yield the batches of these topics that were missed before a change of owners, in their order."""
+        for gap in gaps(before, group, recent):
+            missing = gap.turns
+            for topic, body in self._replays.turns(gap) if self._replays else ():
+                if topic == TURN:
+                    missing -= gap.after < _number(body) < gap.until
+                elif topic in topics and (batch := _missed(gap, body, recent)) is not None:
+                    yield topic, batch
+            self.lost += missing
+
+
+def gaps(before: Owners, group: Membership, recent: RecentBatches) -> list[Gap]:
+    """Return the turns that departed members did not handle, and that this worker holds no more, by start."""
+    found: dict[str, int] = {}
+    for start, spans in group.owners.spans.items():
+        ended = {worker: span.last for worker, span in before.spans.get(start, {}).items()}
+        for worker, span in spans.items():
+            if span.last is None or ended.get(worker) is not None:
+                continue
+            if group.worker in group.owners.share(start, span.last + 1).members:
+                found[start] = min(span.last, found.get(start, span.last))
+        if start not in before.spans and group.has_missed(start):
+            found[start] = -1
+    all_gaps = (Gap(start, after, recent.first(start)) for start, after in found.items())
+    return [gap for gap in all_gaps if gap.turns > 0]
+
+
+def _number(body: bytes) -> int:
+    """Return the number of a turn; -1 if the message is damaged."""
+    try:
+        return decode(body, Turn).turn
+    except BadMessage:
+        return -1
+
+
+def _missed(gap: Gap, body: bytes, recent: RecentBatches) -> Batch | None:
+    """Return a batch that lies in the gap, or in the turn after it, of which a part was received; else None."""
+    try:
+        batch = decode(body, Batch)
+    except BadMessage:
+        return None
+    if batch.turn == gap.until:
+        return batch if all(each.body != body for each in recent) else None
+    return batch if gap.after < batch.turn < gap.until else None

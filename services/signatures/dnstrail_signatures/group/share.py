@@ -1,0 +1,112 @@
+"""The share of a worker in the events of its group: those of its actors, and those that departed members left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Iterator
+from typing import NamedTuple
+
+from dnstrail.actor import actor_of
+from dnstrail.events import DNS_ANSWER_CONFLICT, Event
+from dnstrail.protocol.batches import Batch, Turn, decode
+from dnstrail.protocol.members import Work
+from dnstrail_signatures.group.handover import Moved, ShareOfHost
+from dnstrail_signatures.group.join import Rejoin, group_name
+from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.missed_turns import MissedTurns, Replays
+from dnstrail_signatures.group.ownership import Owners
+from dnstrail_signatures.group.recent import Received, RecentBatches
+from dnstrail_signatures.loading.chosen import Chosen
+
+
+class MovedBatch(NamedTuple):
+    """A batch from before a change of owners: which of its actors this worker has now, and which it has no more."""
+
+    topic: str
+    batch: Batch
+    gained: Moved
+    given_up: Moved
+
+
+class GroupShare:
+    """The events that this worker handles. Without a membership it handles all.
+
+    `rejoin` joins the group of other signatures. `replays` are the probes, which replay what departed members of the
+    group did not handle. `recent` holds the batches of the last seconds.
+    """
+
+    def __init__(
+        self, membership: Membership | None = None, rejoin: Rejoin | None = None, replays: Replays | None = None
+    ) -> None:
+        self.recent = RecentBatches()
+        self._membership = membership
+        self._rejoin = rejoin
+        self._missed = MissedTurns(replays)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next message has to wait for the members of the group."""
+        return self._membership is not None and self._membership.waits
+
+    @property
+    def lost(self) -> int:
+        """The number of turns that departed members left behind, and that no probe replays any more."""
+        return self._missed.lost
+
+    def of_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> ShareOfHost | None:
+        """Return the actors whose events this worker handles, None for all; keep the batch for later owners."""
+        if self._membership is None:
+            return None
+        if topic != DNS_ANSWER_CONFLICT:
+            self._membership.receive(batch.start, batch.turn, now)
+        elif batch.start not in self._membership.owners.spans:
+            return None  # the cache is ahead: each worker that does not know the owner handles the event
+        self.recent.add(Received(now, topic, batch.start, batch.turn, body))
+        share = self._membership.owners.share(batch.start, batch.turn)
+        return None if share.whole else ShareOfHost(share, batch.host)
+
+    def end_turn(self, turn: Turn, now: float) -> None:
+        """Note a turn whose events were all handled."""
+        if self._membership is not None:
+            self.recent.begin(turn.start, turn.turn)
+            self._membership.receive(turn.start, turn.turn, now)
+            self._membership.handle(turn)
+
+    def step(self, now: float, work: Callable[[], Work], topics: Container[str]) -> Iterator[MovedBatch]:
+        """Renew the membership; after a change of owners, yield the batches of these topics from before it."""
+        if self._membership is not None:
+            before = self._membership.step(now, work)
+            if before is not None:
+                yield from self._moved(before, self._membership, topics)
+
+    def since(self, event: Event) -> int | None:
+        """Return the wall time (ns) since when this worker owns the actor of an event, None if it is unknown."""
+        if self._membership is None or event.mark is None:
+            return None
+        return self._membership.since(*event.mark, actor_of(event.captured, event.host_name))
+
+    def change(self, before: Chosen, now: Chosen) -> None:
+        """Join the group of other signatures than before."""
+        if self._membership is None or self._rejoin is None:
+            return
+        if group_name("", now.classes) != group_name("", before.classes):
+            self._membership.leave()
+            self._membership = self._rejoin(now.classes)
+            self.recent.clear()
+
+    def leave(self) -> None:
+        """End the membership."""
+        if self._membership is not None:
+            self._membership.leave()
+
+    def _moved(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[MovedBatch]:
+        """Yield what this worker has missed or holds of turns whose owners have changed, in its order."""
+        for topic, batch in self._before(before, group, topics):
+            group.renew(time.monotonic())
+            old, new = before.share(batch.start, batch.turn), group.owners.share(batch.start, batch.turn)
+            if old.members != new.members:
+                yield MovedBatch(topic, batch, Moved(new, old, batch.host), Moved(old, new, batch.host))
+
+    def _before(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[tuple[str, Batch]]:
+        yield from self._missed.take(before, group, self.recent, topics)
+        yield from ((each.topic, decode(each.body, Batch)) for each in self.recent)

@@ -1,0 +1,109 @@
+"""The settings of signatures: their tables in the settings file, checked (docs/settings.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from dnstrail.errors import SettingsError
+from dnstrail.events import Event
+from dnstrail.process.config_file import SIGNATURE, ConfigFile
+from dnstrail.signature import Signature
+from dnstrail_signatures.loading.allow import AllowList
+
+HIGHEST_SEVERITY = 3  # as tracee's signatures count
+_SECOND = 1_000_000_000
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A mute of a signature: it reports nothing on events before `until`, for a reason."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1)]
+    until: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings that every signature has. The engine applies them."""
+
+    enabled: bool = True
+    severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
+    allow: AllowList = AllowList()
+    mute: Mute | None = None
+
+    def suppresses(self, event: Event) -> bool:
+        """Return whether a finding on an event is not reported."""
+        muted = self.mute is not None and event.timestamp < self.mute.until.timestamp() * _SECOND
+        return muted or self.allow.allows(event)
+
+
+class SignatureSettings(msgspec.Struct, frozen=True):
+    """The settings of one signature: those that all have, and its own."""
+
+    common: CommonSettings = CommonSettings()
+    own: msgspec.Struct | None = None
+
+
+Settings = Mapping[str, SignatureSettings]  # by the id of the signature
+_COMMON = CommonSettings.__struct_fields__
+_ENABLED = "enabled"  # a signature whose own settings have this field states its default there
+_NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "mute": Mute}
+
+
+def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected: Collection[str] = ()) -> Settings:
+    """Return the settings of all signatures, by id; a signature without a table has those of its class.
+
+    If any are `selected`, by the events that they report, these and no others are enabled.
+
+    Raises:
+        SettingsError: a table or a key is unknown, or a value is not accepted.
+    """
+    signatures = {cls.metadata.id: cls for cls in classes}
+    for name in config.table(SIGNATURE):
+        if name not in signatures:
+            raise config.unknown(name, signatures, SIGNATURE)
+    return {id_: _settings_of(config, id_, cls, selected) for id_, cls in signatures.items()}
+
+
+def is_on(cls: type[Signature]) -> bool:
+    """Return whether a signature runs although no user names it."""
+    return bool(getattr(cls.settings, "enabled", True))
+
+
+def enabled(classes: Iterable[type[Signature]], settings: Settings) -> list[type[Signature]]:
+    """Return the signatures that the settings do not disable."""
+    return [cls for cls in classes if settings[cls.metadata.id].common.enabled]
+
+
+def _settings_of(config: ConfigFile, id_: str, cls: type[Signature], selected: Collection[str]) -> SignatureSettings:
+    table, default = config.table(SIGNATURE, id_), cls.settings
+    fields = () if default is None else default.__struct_fields__
+    if reserved := set(fields).intersection(_COMMON) - {_ENABLED}:
+        raise SettingsError(f"signature {id_}: its settings cannot be named {', '.join(sorted(reserved))}")
+    _check_keys(config, (SIGNATURE, id_), (*_COMMON, *fields))
+    for name, nested in _NESTED.items():
+        _check_keys(config, (SIGNATURE, id_, name), nested.__struct_fields__)
+    common = {_ENABLED: is_on(cls)} | {key: table[key] for key in _COMMON if key in table}
+    if selected:
+        common[_ENABLED] = cls.metadata.event_name in selected
+    given = {key: table[key] for key in fields if key in table}
+    if default is not None and given:
+        default = _convert(config, id_, {**msgspec.to_builtins(default), **given}, type(default))
+    return SignatureSettings(_convert(config, id_, common, CommonSettings), default)
+
+
+def _check_keys(config: ConfigFile, table: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for key in config.table(*table):
+        if key not in known:
+            raise config.unknown(key, known, ".".join(table))
+
+
+def _convert(config: ConfigFile, id_: str, values: dict[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `$")
+        raise config.refusal(f"[{SIGNATURE}.{id_}]{place.rstrip('`').replace('.', ' ', 1)}", text) from error

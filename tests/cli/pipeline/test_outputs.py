@@ -1,0 +1,65 @@
+"""`--to` of the all-in-one run: its findings are written to outputs, too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from live.processes import dnstrail
+from live.workers import short_folder
+
+ALL = """
+from dnstrail import EventSelector, Signature, SignatureMetadata
+
+class Every(Signature):
+    metadata = SignatureMetadata(id="T-1", version="1", name="Every", event_name="EVERY")
+    selected_events = (EventSelector(name="net_packet_dns"),)
+
+    def on_event(self, event):
+        for number in range(20):
+            self.report(event, number=number)
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Make a folder in which the user of the workers can make files, and one with a signature."""
+    with short_folder() as folder:
+        folder.chmod(0o755)
+        (folder / "out").mkdir()
+        (folder / "out").chmod(0o777)
+        (folder / "every.py").write_text(ALL)
+        (folder / "every.py").chmod(0o644)
+        yield folder / "out"
+
+
+def test_all_findings_of_a_file_are_written(folder: Path) -> None:
+    """The outputs receive what is shown, to the last finding."""
+    signature, outputs = (
+        folder.parent / "every.py",
+        ("--to", f"file:{folder}/a", "--to", f"file:{folder}/b,format=text"),
+    )
+    run = dnstrail("replay", "demo", "--signatures", signature, "--events", "EVERY", "--output", "json", *outputs)
+    shown = [json.loads(line)["findingId"] for line in run.stdout.splitlines()]
+    assert (run.returncode, len(shown) % 20) == (0, 0), run.stderr
+    assert len(shown) >= 20
+    assert [json.loads(line)["findingId"] for line in (folder / "a").read_text().splitlines()] == shown
+    assert [line.split()[3] for line in (folder / "b").read_text().splitlines()] == [f"id={one}" for one in shown]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--to", "stdout"], "the run itself prints its findings"),
+        (["--to", "file:"], "write file:PATH"),
+        (["--to", "file:x", "--events", "net_packet_dns"], "--events names no signature"),
+    ],
+)
+def test_an_output_that_would_receive_nothing_is_refused(options: list[str], reason: str) -> None:
+    """A wrong output, and one without findings, exit with 2 and one line."""
+    run = dnstrail("--capture", "demo", *options)
+    assert (run.returncode, len(run.stderr.splitlines())) == (2, 1)
+    assert reason in run.stderr

@@ -1,0 +1,87 @@
+"""The conflicts that the cache publishes, as a signature worker receives them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnstrail.errors import Unavailable
+from dnstrail.events import DNS_ANSWER_CONFLICT
+from dnstrail.protocol.batches import Batch, encode
+from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail.testing import dns_response
+from dnstrail_signatures.events.conflict_feed import PATIENCE, ConflictFeed
+from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.loading.chosen import Chosen
+from dnstrail_signatures.worker import SignatureWorker
+from live.workers import FakeClock, Messages
+
+ANSWER = dns_response("bank.example", "bank.example 60 A 192.0.2.1").captured
+
+
+class Conflict(Signature):
+    """Reports every conflict."""
+
+    metadata = SignatureMetadata("T-1", "1", "Conflict", "CONFLICT")
+    selected_events = (EventSelector(name=DNS_ANSWER_CONFLICT),)
+
+    def on_event(self, event):
+        self.report(event, name=event.question.name)
+
+
+class Cache:
+    """The client and the bus of a test: the cache has published some conflicts, or is away."""
+
+    def __init__(self, messages, published):
+        self.messages = messages
+        self.published = published
+        self.clock = FakeClock()
+        self.late = []  # arrive while the worker waits
+
+    def ask(self, op, after):
+        assert (op, after) == ("stats", [("start", 3)])
+        if self.published is None:
+            raise Unavailable("ipc:///x", 1.0)
+        return {"cache": {"conflicts_published": self.published}}
+
+    def wait(self, _end, timeout):
+        self.clock.advance(timeout)
+        self.messages.waiting.extend(self.late)
+        self.late.clear()
+
+
+@pytest.fixture
+def messages():
+    return Messages()
+
+
+def conflict(sequence):
+    return DNS_ANSWER_CONFLICT, encode(Batch("start", 3, sequence, [ANSWER]))
+
+
+def worker(feed, delivered):
+    return SignatureWorker(Messages(), Chosen.of(Conflict), Delivery(delivered.append), conflicts=feed)
+
+
+def test_lost_conflicts_are_counted(messages):
+    """A gap in the sequence counts as lost; what the cache published before, or after a new start, does not."""
+    delivered = []
+    running = worker(ConflictFeed(Cache(messages, 0), messages, Cache(messages, 0)), delivered)
+    messages.waiting.extend(map(conflict, (7, 8, 11, 0, 1)))
+    running.take_conflicts()
+    assert len(delivered) == 5
+    assert running.turns.lost == {DNS_ANSWER_CONFLICT: 2}
+
+
+@pytest.mark.parametrize(
+    ("published", "handled"), [(3, 3), (9, 3), (None, 0)], ids=["all", "some are lost", "no cache"]
+)
+def test_the_end_of_a_source_waits_for_its_conflicts(messages, published, handled):
+    """At the end the worker takes the conflicts that the cache has published, for a bounded time."""
+    cache = Cache(messages, published)
+    feed, delivered = ConflictFeed(cache, messages, cache), []
+    running = worker(feed, delivered)
+    cache.late = [conflict(sequence) for sequence in range(3)]
+    began = cache.clock.monotonic()
+    feed.complete(("start", 3), running.take_conflicts, cache.clock.monotonic)
+    assert len(delivered) == handled
+    assert (cache.clock.monotonic() - began >= PATIENCE) == (published == 9)

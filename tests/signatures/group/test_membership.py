@@ -1,0 +1,232 @@
+"""The membership of a worker: it follows what the cache replies, and changes nothing while the cache is away."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+
+from dnstrail.errors import LookupRefused, Unavailable
+from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.members import EXPIRY, MAX_STARTS, RENEWAL, Work
+from dnstrail_signatures.group.membership import Membership
+from dnstrail_signatures.group.ownership import Span
+
+NOW = 50.0
+
+
+class FakeCache:
+    """A client of a cache with the replies of a test."""
+
+    timeout = 1.0
+
+    def __init__(self) -> None:
+        self.sent: list[dict] = []
+        self.replies: deque = deque()
+        self.away = False
+
+    def send(self, op, **fields):
+        assert op == "join"
+        self.sent.append(fields)
+        return not self.away
+
+    def reply(self):
+        if not self.replies:
+            return None
+        reply = self.replies.popleft()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def request(self, op, **fields):
+        self.sent.append(fields)
+        raise Unavailable("ipc:///x", 1.0)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def cache():
+    return FakeCache()
+
+
+@pytest.fixture
+def me(cache):
+    return Membership(cache, "g", "me", NOW)
+
+
+def members(*others, settled=True):
+    """Return a reply: each other member with its progress (start, first, last), or its name alone."""
+    known = [
+        {"worker": name, "progress": [[*one, 0, 0] for one in progress], "left": left}
+        for name, left, *progress in others
+    ]
+    return {"ok": True, "data": {"epoch": 1, "settled": settled, "members": known}}
+
+
+def turn(number, start="s", now=0):
+    return Turn(start, number, {}, live=True, now=now)
+
+
+def step(me, cache, reply, now):
+    """Send a renewal that is due, and read its reply."""
+    me.step(now, Work)
+    cache.replies.append(reply)
+    return me.step(now + 0.001, Work)
+
+
+def spans(me, start="s"):
+    return me.owners.spans.get(start)
+
+
+def test_a_worker_waits_for_its_first_reply(me, cache):
+    """Until the cache has replied, nothing is handled."""
+    assert me.waits
+    step(me, cache, members(), NOW)
+    assert not me.waits
+
+
+def test_a_new_start_waits_for_a_reply_to_a_later_request(me, cache):
+    """The members at the beginning of a start are those of a reply to a request that was sent after its first message.
+
+    They handle it from its beginning, since they joined before they subscribed.
+    """
+    step(me, cache, members(("b", False)), NOW)
+    me.receive("s", 0, NOW + 0.5)
+    assert me.waits
+    step(me, cache, members(("b", False), ("c", False)), NOW + 0.5)
+    assert not me.waits
+    assert spans(me) == {"me": Span(0), "b": Span(0), "c": Span(0)}
+
+
+def test_a_member_that_received_the_start_later_hands_its_first_turns_back(me, cache):
+    """Members count as handling a new start until they report otherwise, and for three seconds at most."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False), ("c", False)), NOW)
+    before = step(me, cache, members(("b", False, ("s", 4, 9)), ("c", False)), NOW + RENEWAL)
+    assert before.spans["s"] == {"me": Span(0), "b": Span(0), "c": Span(0)}
+    assert spans(me) == {"me": Span(0), "b": Span(4), "c": Span(0)}
+    step(me, cache, members(("b", False, ("s", 4, 9)), ("c", False)), NOW + EXPIRY)
+    assert spans(me) == {"me": Span(0), "b": Span(4)}
+
+
+def test_a_member_that_joins_later_owns_nothing_until_it_states_a_turn(me, cache):
+    """A start that is known already belongs to the others until the new member states its first turn."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(), NOW)
+    step(me, cache, members(("new", False, ("s", None, 5))), NOW + RENEWAL)
+    assert spans(me) == {"me": Span(0)}
+    step(me, cache, members(("new", False, ("s", 40, 20))), NOW + 2 * RENEWAL)
+    assert spans(me) == {"me": Span(0), "new": Span(40)}
+
+
+def test_a_worker_that_joins_later_states_a_turn_that_lies_ahead(me, cache):
+    """After a second it states the turn that it expects in two more seconds, at the pace that it observed."""
+    me.receive("s", 100, NOW)
+    step(me, cache, members(("b", False, ("s", 0, 99))), NOW)
+    assert spans(me) == {"b": Span(0)}
+    me.handle(turn(150))
+    step(me, cache, members(("b", False, ("s", 0, 150))), NOW + RENEWAL)
+    assert spans(me) == {"me": Span(251), "b": Span(0)}
+    assert [sent["progress"][0][1:3] for sent in cache.sent] == [[None, -1], [251, 150]]
+
+
+def test_a_departed_member_keeps_the_turns_that_it_has_handled(me, cache):
+    """After the last turn of a member that has left, its actors belong to others."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False)), NOW)
+    step(me, cache, members(("b", True, ("s", 0, 12))), NOW + RENEWAL)
+    assert spans(me) == {"me": Span(0), "b": Span(0, 12)}
+
+
+def test_nothing_changes_while_the_cache_is_away(me, cache):
+    """Without a reply the owners stay as they are, for however long; each second another request is sent."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False)), NOW)
+    cache.sent.clear()
+    assert all(me.step(NOW + seconds * RENEWAL, Work) is None for seconds in range(1, 100))
+    assert len(cache.sent) == 99
+    assert spans(me) == {"me": Span(0), "b": Span(0)}
+
+
+def test_a_cache_that_has_just_started_removes_no_member(me, cache):
+    """A reply that is not settled adds members, and removes none."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False, ("s", 0, 1))), NOW)
+    assert step(me, cache, members(settled=False), NOW + RENEWAL) is None
+    step(me, cache, members(), NOW + 2 * RENEWAL)
+    assert spans(me) == {"me": Span(0)}
+
+
+def test_a_member_lives_on_until_a_restarted_cache_has_settled(me, cache):
+    """A cache goes on with members that it knows from before: a living one may not have renewed its membership yet."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False, ("s", 0, 9))), NOW)
+    restored = ("b", True, ("s", 0, 1)), ("c", True, ("s", 0, 4))
+    step(me, cache, members(*restored, settled=False), NOW + RENEWAL)
+    assert spans(me) == {"me": Span(0), "b": Span(0), "c": Span(0, 4)}
+    step(me, cache, members(*restored), NOW + 2 * RENEWAL)
+    assert spans(me) == {"me": Span(0), "b": Span(0, 1), "c": Span(0, 1)}
+
+
+@pytest.mark.parametrize("away", [True, False], ids=["not reachable", "silent"])
+def test_a_worker_without_a_cache_goes_on_alone(me, cache, away):
+    """After three seconds without a reply a worker handles all events."""
+    cache.away = away
+    me.receive("s", 0, NOW)
+    me.step(NOW, Work)
+    assert me.step(NOW + EXPIRY - 0.01, Work) is None
+    assert me.waits
+    me.step(NOW + EXPIRY, Work)
+    assert not me.waits
+    assert me.owners.share("s", 0).whole
+
+
+@pytest.mark.parametrize(
+    "reply", [LookupRefused("overloaded", "full"), {"ok": True, "data": {"x": 1}}], ids=["refused", "another version"]
+)
+def test_a_worker_that_is_refused_goes_on_alone(me, cache, reply):
+    """A worker that finds no room in the group, or no such operation, handles all events."""
+    me.receive("s", 0, NOW)
+    step(me, cache, reply, NOW)
+    assert me.owners.share("s", 0).whole
+
+
+def test_a_finding_reports_since_when_its_actor_is_owned(me, cache):
+    """`since` is the time of the last change by which the worker came to own the actor."""
+    me.receive("s", 0, NOW)
+    me.handle(turn(0, now=1000))
+    step(me, cache, members(("b", False, ("s", 0, 0))), NOW)
+    me.handle(turn(9, now=2000))
+    step(me, cache, members(("b", True, ("s", 0, 8))), NOW + RENEWAL)
+    share = me.owners.share("s", 0)
+    mine, moved = (next(str(n) for n in range(99) if share.owns(str(n)) is owned) for owned in (True, False))
+    assert (me.since("s", 9, mine), me.since("s", 9, moved)) == (1000, 2000)
+    assert me.since("s", 0, moved) is None
+
+
+def test_a_worker_that_joined_reports_the_beginning_of_its_share(me, cache):
+    """`since` is the end of the turn before the first one that the worker handles, not the time of its decision."""
+    me.receive("s", 100, NOW)
+    step(me, cache, members(), NOW)
+    me.handle(turn(150, now=1000))
+    step(me, cache, members(), NOW + RENEWAL)
+    assert me.since("s", 251, "actor") is None
+    me.handle(turn(250, now=3000))
+    assert me.since("s", 251, "actor") == 3000
+
+
+def test_the_starts_are_bounded(me, cache):
+    """The newest starts are followed."""
+    for number in range(2 * MAX_STARTS):
+        me.receive(str(number), 0, NOW)
+    step(me, cache, members(), NOW)
+    assert len(cache.sent[-1]["progress"]) == len(me.owners.spans) == MAX_STARTS
+
+
+def test_leaving_waits_for_no_cache(me, cache):
+    """The end of a worker is reported once, with a short time limit."""
+    me.leave()
+    assert cache.sent[-1]["leave"] is True
+    assert cache.timeout < 1.0

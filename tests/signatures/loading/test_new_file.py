@@ -1,0 +1,67 @@
+"""`--new` writes a signature that works, and `--list` prints the signatures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dnstrail.errors import SettingsError
+from dnstrail_signatures.loading.load import find, load
+from dnstrail_signatures.loading.new_signature import write_signature
+from live.workers import short_folder
+
+
+@pytest.fixture
+def folder():
+    with short_folder() as folder:
+        yield folder
+
+
+def command(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-P", "-m", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DNSTRAIL_RUN_DIR": str(folder)},
+        check=False,
+    )
+
+
+def test_a_new_signature_loads_and_its_test_passes(folder):
+    """The command writes both files; the signature loads, and its own test passes."""
+    done = command(folder, "dnstrail_signatures", "--new", "my_rule2")
+    assert done.stdout.split() == ["my_rule2.py", "test_my_rule2.py"], done.stderr
+    [cls] = [cls for cls in load(find([folder / "my_rule2.py"])) if cls.metadata.event_name == "MY_RULE2"]
+    assert (cls.__name__, cls.metadata.name) == ("MyRule2", "My rule2")
+    tested = command(folder, "pytest", "-q", "-p", "no:cacheprovider", "test_my_rule2.py")
+    assert "2 passed" in tested.stdout, tested.stdout
+
+
+def test_the_signatures_are_listed(folder):
+    """Each line has event, id, version, name and state, of signatures in files too; control bytes are escaped."""
+    path, _ = write_signature(folder, "listed")
+    path.write_text(path.read_text().replace('name="Listed"', 'name="Listed \\x1b[31m"'))
+    done = command(folder, "dnstrail_signatures", "--list", "--signatures", "listed.py")
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert ["LISTED", "LISTED", "1", r"Listed \x1b[31m", "on"] in lines, done.stderr
+    assert ["WATCHED_NAME", "DNSTRAIL-1", "1", "Watched name resolved", "on"] in lines
+
+
+@pytest.mark.parametrize("name", ["", "My", "a-b", "../x", "a__b", "1a", "a b", "_a"])
+def test_a_bad_name_is_refused(folder, name):
+    """A name that is no module writes nothing."""
+    with pytest.raises(SettingsError):
+        write_signature(folder, name)
+    assert [*folder.iterdir()] == []
+
+
+def test_a_file_that_exists_is_kept(folder):
+    """A file of this name is not written over."""
+    (folder / "mine.py").write_text("mine")
+    with pytest.raises(SettingsError):
+        write_signature(folder, "mine")
+    assert (folder / "mine.py").read_text() == "mine"
