@@ -78,7 +78,7 @@ def test_what_others_do_is_not_reported(followed):
     assert [one.program.pid for one in followed.command.connections] == [71]
     take(followed, event(SCHED_PROCESS_EXIT, CHILD), connects(CHILD, "192.0.2.2"))
     assert len(followed.command.connections) == 1
-    assert followed.ended == {71}
+    assert {*followed.ended} == {71}
 
 
 def test_the_events_of_a_turn_are_applied_in_the_order_of_time(followed):
@@ -120,6 +120,13 @@ def test_an_end_may_come_after_its_process(followed):
     take(followed, asks("stranger.example", CHILD))
     assert followed.command.names == []
     assert followed.command.connections[0].bytes_sent == 1
+
+
+def test_the_ends_of_many_processes_are_bounded(followed, monkeypatch):
+    """The ends of the last processes are remembered, of a command that runs for days, too."""
+    monkeypatch.setattr(module, "MOST_ENDED", 3)
+    take(followed, *(event(SCHED_PROCESS_EXIT, Process(pid, cgroup_id=CGROUP), at=pid) for pid in range(70, 80)))
+    assert [*followed.ended] == [77, 78, 79]
 
 
 def test_the_cgroups_of_the_command_are_known(followed, monkeypatch):

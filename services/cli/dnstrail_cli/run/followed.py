@@ -33,15 +33,16 @@ TOPICS = (
 )
 _OF_SOCKETS = (NET_TCP_CONNECT_RESULT, NET_TCP_CLOSE)  # also after the end of the process, whose id is another's then
 _MOST_CGROUPS = 256
+MOST_ENDED = 65_536  # processes whose end is remembered, while their connections may be open
 
 
 class Followed:
     """What the processes of one cgroup reached, and the containers that started while they ran.
 
     A process belongs to the command if it is in the cgroup, or if a process of the command forked it. The events of a
-    turn come by their names: they are applied in the order of time, at the end of the turn. `ended` holds the processes
-    of the command whose end was seen. `below` returns the cgroups below the one of the command, and `has_left` is true
-    if one of its processes was in another cgroup.
+    turn come by their names: they are applied in the order of time, at the end of the turn. `ended` contains the last
+    processes of the command whose end was seen. `below` returns the cgroups below the one of the command, and
+    `has_left` is true if one of its processes was in another cgroup.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Followed:
     ) -> None:
         self.command = Reach(resolvers)
         self.containers = StartedContainers(resolvers)
-        self.ended: set[int] = set()
+        self.ended: dict[int, None] = {}
         self.has_left = False
         self._below = below
         self._cgroup = cgroup
@@ -113,7 +114,9 @@ class Followed:
             self._processes.add(child)
         elif event.event_name == SCHED_PROCESS_EXIT:
             self._processes.discard(event.process_id)
-            self.ended.add(event.process_id)
+            self.ended[event.process_id] = None
+            if len(self.ended) > MOST_ENDED:
+                del self.ended[next(iter(self.ended))]
 
     def _note_cgroup(self, cgroup: int) -> None:
         if cgroup and cgroup not in self._cgroups and len(self._cgroups) < _MOST_CGROUPS:
