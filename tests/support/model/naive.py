@@ -85,7 +85,7 @@ class NaiveModel:
         if verdict.admitted and counted:
             ends = {relation: stamp + ns(ttl) for relation, ttl in counted}
             noted = stamp if live else self.now or stamp
-            self._keep(Answer(self._messages, root, stamp, noted, verdict.doubted, ends), party, kept)
+            self._keep(Answer(self._messages, root, stamp, noted, verdict.doubted, ends), verdict.asker or party, kept)
         return verdict._replace(related=bool(stated))
 
     def advance(self, now: int) -> None:

@@ -36,7 +36,10 @@ def socket_of(flow: Flow) -> tuple[int, int] | None:
 
 
 class Verdict(NamedTuple):
-    """The decision on a message; `related` is whether it states relations. None: either is right."""
+    """The decision on a message; `related` is whether it states relations. None: either is right.
+
+    `asker` is the cgroup that sent the query, None if it is unknown.
+    """
 
     admitted: bool
     matched: bool = False
@@ -44,11 +47,15 @@ class Verdict(NamedTuple):
     copy: bool = False
     conflict: bool | None = False
     related: bool = False
+    asker: Party | None = None
 
 
 @dataclass(eq=False)
 class Sighting:
-    """One sighting of a query; `targets` are those of the response that it admitted."""
+    """One sighting of a query; `targets` are those of the response that it admitted.
+
+    `asker` is the cgroup that sent the query, None if it is unknown.
+    """
 
     stamp: int
     payload: bytes
@@ -57,6 +64,7 @@ class Sighting:
     party: Party
     state: str = "waiting"  # or answered, or evicted
     targets: frozenset[str] = frozenset()
+    asker: Party | None = None
 
     @property
     def side(self) -> tuple[Party, bool]:
@@ -130,11 +138,26 @@ class NaiveAdmission:
         alike = [one for one in self.sightings if one.query == new.query and abs(stamp - one.stamp) <= WINDOW]
         if any(one.payload == payload and abs(stamp - one.stamp) <= COPY for one in alike):
             return
+        new.asker = self._asker(new, [one for one in alike if one.waits(stamp)])
         self.sightings.append(new)
         waiting = [one for one in (*alike, new) if one.waits(self._latest)]
         if len(waiting) > SIGHTINGS:
             self._evict(waiting[:1], stamp)
         self._bound(new.side, stamp)
+
+    def _asker(self, new: Sighting, earlier: list[Sighting]) -> Party | None:
+        """Return the cgroup that sent a query: at its own socket, or just before it arrives at the server's."""
+        if new.flow.egress and "cgroup" in new.party[1:2]:
+            return new.party
+        asked = new.client, new.heading.id, new.heading.question
+        sent = [
+            one.asker
+            for one in self.sightings
+            if one.flow.egress
+            and abs(new.stamp - one.stamp) <= COPY
+            and (one.client, one.heading.id, one.heading.question) == asked
+        ]
+        return ([one.asker for one in earlier] or sent or [None])[-1]
 
     def answered(
         self,
@@ -164,7 +187,7 @@ class NaiveAdmission:
         matched = asked or sighting is not None
         verdict = Verdict(admitted=True, matched=True) if matched else self._unmatched(stamp, flow, party, live=live)
         packet.kept = verdict.admitted
-        return verdict._replace(conflict=conflict)
+        return verdict._replace(conflict=conflict, asker=sighting and sighting.asker)
 
     def _packet(self, stamp: int, payload: bytes, flow: Flow) -> tuple[Packet, bool]:
         """Return the packet of which this is a capture, and whether it is a further one."""

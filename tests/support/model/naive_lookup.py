@@ -156,14 +156,16 @@ def addresses_by_rank(live: Live, found: list[tuple[str, LiveRelation]], like: S
     for rank in sorted({rank for rank, _, _ in best.values()}, reverse=True):
         tied = sorted((one for one in best if best[one][0] == rank), key=lambda one: best[one], reverse=True)
         liked = [one for one in like if one in tied]
-        right = len(liked) == len(tied) and liked != tied and in_an_order_of_answers(live, liked)
+        right = len(liked) == len(tied) and liked != tied and in_an_order_of_answers(live, liked, tied)
         ordered += liked if right else tied
     return ordered
 
 
-def in_an_order_of_answers(live: Live, addresses: list[str]) -> bool:
-    """Return whether some answers have each two neighbours at places of this order, or no answer has both."""
+def in_an_order_of_answers(live: Live, addresses: list[str], usual: list[str]) -> bool:
+    """Return whether each two neighbours are in the usual order, or in that of some answers, or no answer has both."""
     for first, second in pairwise(addresses):
+        if usual.index(first) < usual.index(second):
+            continue
         targets = [[target for _, _, target in answer.ends] for answer in live.stated]
         earliest = min(names.index(first) for names in targets if first in names)
         latest = max(place for names in targets for place, name in enumerate(names) if name == second)
