@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -17,7 +17,7 @@ from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
-from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT
+from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
 from dnstrail.protocol.listener import Listener
@@ -32,6 +32,7 @@ from dnstrail_signatures.events.batch_events import events_of
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.coverage import Coverage
 from dnstrail_signatures.events.selected_events import origins_of, selected_names, subscribe_instead, topics_of
+from dnstrail_signatures.events.stream_times import StreamTimes
 from dnstrail_signatures.findings.delivery import Delivery
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen
@@ -112,6 +113,7 @@ class SignatureWorker:
         self._select_events(chosen)
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
         self._losses = LossReporter(report) if report else LossReporter()
+        self._times = StreamTimes()
         self._completed: set[str] = set()
         self._counters: Counter[str] = Counter()
 
@@ -189,12 +191,18 @@ class SignatureWorker:
         else:
             self.turns.batch(topic, batch)
             self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
-        handled = self._handle(topic, batch, self.share.of_batch(topic, batch, body, now))
+        times = None
+        if topic == NET_PACKET_DNS and not self.turns.live:
+            times = self._times.of(batch.start, cast("ReceivedEvents", batch.events).stamps())
+        handled = self._handle(topic, batch, self.share.of_batch(topic, batch, body, now), times)
         if handled < len(batch.events):
             self.engine.counters["skipped"] += len(batch.events) - handled
 
-    def _handle(self, topic: str, batch: Batch, actors: ActorFilter | None) -> int:
-        """Pass the events on whose origins are selected and whose actors are wanted; return their number."""
+    def _handle(self, topic: str, batch: Batch, actors: ActorFilter | None, times: Sequence[int] | None = None) -> int:
+        """Pass the events on whose origins are selected and whose actors are wanted; return their number.
+
+        Lookups are as of `times`, one for each event of the batch; by default as of the time stamps.
+        """
         wanted = self._select(topic, batch, actors)
         if not wanted:
             return 0
@@ -202,9 +210,9 @@ class SignatureWorker:
         mark, coverage = (batch.start, batch.turn), self.coverage.of(batch.start)
         events = events_of(topic, batch, wanted, coverage, self.turns.difference(batch.start))
         with lookups_after(mark) as answer_as_of:
-            for event in self._names.fill(events):
+            for event, (place, _) in zip(self._names.fill(events), wanted, strict=True):
                 self.beat()
-                answer_as_of(event.time)
+                answer_as_of(event.time if times is None else (batch.start, times[place]))
                 self.engine.on_event(event)
                 for derived in derived_events(event, self._derived) if self._derived else ():
                     self.engine.on_event(derived)

@@ -39,6 +39,13 @@ class _Head(msgspec.Struct, frozen=True, array_like=True, gc=False):
     process: int
 
 
+class _Stamped(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The part of an event that has its time."""
+
+    process: int
+    timestamp: int
+
+
 class _Addressed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The part of an event by which its client is known."""
 
@@ -75,6 +82,7 @@ def _refuse_extension(code: int, _data: memoryview) -> None:
 _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(WireEvent, ext_hook=_refuse_extension).decode
 _HEAD = msgspec.msgpack.Decoder(_Head).decode
+_DECODE_STAMPED = msgspec.msgpack.Decoder(_Stamped).decode
 _DECODE_ADDRESSED = msgspec.msgpack.Decoder(_Addressed).decode
 
 
@@ -180,6 +188,17 @@ class ReceivedEvents(Sequence[Captured]):
         """Yield each event as the batch states it, with its process."""
         for raw in self._raw:
             yield self._row(raw)
+
+    def stamps(self) -> list[int]:
+        """Return the time stamp of each event (ns).
+
+        Raises:
+            BadMessage: an event is bad.
+        """
+        try:
+            return [_DECODE_STAMPED(raw).timestamp for raw in self._raw]
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise BadMessage(f"bad event: {error}") from error
 
     def select(self, origins: Container[str], actors: ActorFilter | None = None) -> list[tuple[int, Captured]]:
         """Return the places and events whose origin ("host" or "container") and whose actor are wanted.

@@ -15,6 +15,7 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.errors import SettingsError
 from dnstrail.process.clock import Clock, SystemClock
+from dnstrail.process.config_file import find_config
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
@@ -28,6 +29,9 @@ from dnstrail_cli.pipeline.signature_names import signature_names
 from dnstrail_cli.progress import Progress, load_bar, position_in
 from dnstrail_probe.options import options_of
 from dnstrail_probe.registry import is_file, open_source
+
+# The cache is ahead of the signatures, and must still hold what they look up.
+_SIZE_FOR_FILES = "size=100000,relations=400000"
 
 
 def play(run: Run) -> None:
@@ -70,7 +74,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         run_dir,
         run.capture,
         cache=settings.enabled,
-        dnscache=run.dnscache,
+        dnscache=_dnscache_for_file(run) if is_file(run.capture) else run.dnscache,
         signatures=run.signatures,
         findings=selection.findings,
         events=selection.events,
@@ -81,6 +85,12 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         config=run.config,
         to=run.to,
     )
+
+
+def _dnscache_for_file(run: Run) -> tuple[str, ...]:
+    """Return the settings of the cache of a file, which has a size of its own by default."""
+    given = run.dnscache or find_config(run.config).table("cache").get("dnscache", ())
+    return (_SIZE_FOR_FILES, *([given] if isinstance(given, str) else given))
 
 
 def _check_outputs(to: tuple[str, ...], findings: tuple[str, ...]) -> None:
