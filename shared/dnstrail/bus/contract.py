@@ -144,6 +144,11 @@ class Pusher(Endpoint, Protocol):
         """Send a message; False if the receiver did not accept it within `wait` seconds."""
         ...
 
+    @property
+    def connected(self) -> bool:
+        """Whether a puller is there."""
+        ...
+
 
 class Puller(Endpoint, Protocol):
     """The receiving end of findings."""

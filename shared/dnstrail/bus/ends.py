@@ -204,6 +204,13 @@ class PusherEnd(End):
             self._sent.add(body, time.monotonic())
         return pushed
 
+    @property
+    def connected(self) -> bool:
+        with suppress(zmq.Again):
+            while True:
+                self._note(self._events.recv_multipart(zmq.NOBLOCK)[0])
+        return self._connected
+
     def repeat(self) -> None:
         """Send some of the messages again that a lost receiver may not have handled, once another one is there.
 
@@ -211,10 +218,7 @@ class PusherEnd(End):
         """
         if self.socket.closed:
             return
-        with suppress(zmq.Again):
-            while True:
-                self._note(self._events.recv_multipart(zmq.NOBLOCK)[0])
-        for _ in range(min(len(self._again), _REPEATED_AT_ONCE) if self._connected else 0):
+        for _ in range(min(len(self._again), _REPEATED_AT_ONCE) if self.connected else 0):
             if not self.send_frames([self._again[0]], zmq.NOBLOCK):
                 break
             self._again.popleft()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from live.processes import dnstrail
+from live.processes import children_of, command_line, dnstrail, started, wait_until
 from live.workers import short_folder
 
 ALL = """
@@ -48,6 +50,26 @@ def test_all_findings_of_a_file_are_written(folder: Path) -> None:
     assert len(shown) >= 20
     assert [json.loads(line)["findingId"] for line in (folder / "a").read_text().splitlines()] == shown
     assert [line.split()[3] for line in (folder / "b").read_text().splitlines()] == [f"id={one}" for one in shown]
+
+
+def test_a_worker_of_findings_that_starts_late_receives_all(folder: Path) -> None:
+    """A short file has ended before the worker of findings has started: the run waits for it."""
+    (folder.parent / "every.py").write_text(ALL.replace("20", "1"))  # so that stdout can hold what is shown
+    options = ("--signatures", folder.parent / "every.py", "--events", "EVERY", "--to", f"file:{folder}/a")
+    with started("replay", "demo", *options, "--output", "json") as run:
+        late: list[int] = []
+
+        def begins() -> bool:
+            late[:] = [child for child in children_of(run.pid) if "dnstrail_findings" in command_line(child)]
+            return bool(late)
+
+        wait_until(begins, "the worker of findings")
+        os.kill(late[0], signal.SIGSTOP)
+        assert any("has ended" in line for line in iter(run.stderr.readline, ""))
+        os.kill(late[0], signal.SIGCONT)
+        shown = run.communicate(timeout=60)[0].splitlines()
+    assert len(shown) > 10
+    assert len((folder / "a").read_text().splitlines()) == len(shown)
 
 
 @pytest.mark.parametrize(

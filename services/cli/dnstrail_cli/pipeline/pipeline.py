@@ -26,6 +26,7 @@ from dnstrail_cli.pipeline.options import MEMORY
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _PATIENCE = 10.0  # seconds for an answer of the cache to this process
 _LOG_LEVEL = "warning"  # of the workers: their other lines would mix with the events
+_STARTING = 10.0  # seconds for the worker of findings to start
 _CATCHING_UP = 120.0  # seconds for the cache to apply the events of a file
 
 
@@ -95,7 +96,7 @@ class Pipeline:
         self.children = children
         self._bus = bus
         self._clock = clock
-        outputs = bus.pusher(outputs_address(plan.run_dir)) if plan.to else None
+        self._outputs = outputs = bus.pusher(outputs_address(plan.run_dir)) if plan.to else None
         self.view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache, outputs=outputs)
 
     @property
@@ -146,7 +147,12 @@ class Pipeline:
         self.view.take(self._clock)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening, once the worker of findings receives them: a short file may have ended before it started."""
+        until = self._clock.monotonic() + _STARTING
+        while self._outputs is not None and not self._outputs.connected and self._clock.monotonic() < until:
+            if "findings" in self.children.ended():
+                break
+            self._bus.wait(timeout=_POLL)
         self.view.close()
 
     def _check(self, ended: dict[str, int]) -> None:
