@@ -26,6 +26,10 @@ class Answered(Signature):
     def on_event(self, event):
         self.report(event, number=int(event.question.name[1:].partition(".")[0]))
 """
+LOOKUPS = SIGNATURE.replace(
+    "self.report", "self.ctx.get_data_source('tracee', 'dns').get(event.question.name); self.report"
+)
+AWAY = 15  # seconds for which the cache is away: longer than an event may be late
 RATE = 500  # answers a second
 AS_ROOT = ("--user", "0:0") if os.geteuid() == 0 else ()  # the state of a cache is in a folder of this user
 
@@ -53,12 +57,12 @@ class Pipeline(NamedTuple):
 
 
 @contextmanager
-def pipeline(workers: int, *options: str) -> Iterator[Pipeline]:
+def pipeline(workers: int, *options: str, signature: str = SIGNATURE) -> Iterator[Pipeline]:
     """Run a pipeline, its cache with these options."""
     with (
         run_dir() as folder,
         started("cache", "--run-dir", folder, *AS_ROOT, *options) as cache,
-        group(folder, workers, signature=SIGNATURE, cache=False, options=AS_ROOT) as running,
+        group(folder, workers, signature=signature, cache=False, options=AS_ROOT) as running,
     ):
         tapped = ("--capture", f"dnstap:{folder}/dnstap.sock", "--subscribers", str(workers + 1))
         with started("probe", "--run-dir", folder, *AS_ROOT, *tapped) as probe:
@@ -112,6 +116,18 @@ def test_a_group_goes_on_where_it_was_after_a_restart_of_the_cache_too(tmp_path)
             found = numbers(running.await_findings(end(resolver)))
             assert sorted(found.values()) == [*range(resolver.sent)]
             assert lost_turns(running) == 0
+
+
+def test_lookups_about_events_that_the_cache_missed_find_their_names(tmp_path):
+    """The cache is away for a while under traffic: its probe replays the events, and lookups are as of their times."""
+    options = "--state", str(tmp_path / "state"), "--dnscache", "size=50000"
+    with pipeline(2, *options, signature=LOOKUPS) as (cache, running, resolver):
+        wait_until(lambda: sum(map(running.count, range(2))) > 200, "findings")
+        kill(cache, by=signal.SIGTERM)
+        more(resolver, AWAY * RATE)
+        with started("cache", "--run-dir", running.folder, *AS_ROOT, *options):
+            found = numbers(running.await_findings(end(resolver)))
+            assert sorted(found.values()) == [*range(resolver.sent)]
 
 
 def test_a_new_group_begins_with_the_present():

@@ -93,6 +93,7 @@ class _Shift:
         self.last = difference = now - turn
         if self._since is None:
             self._since, self._young, self._before = now, difference, difference
+            self._changes[0] = self._changes[0][0], max(difference, 0)  # a replay applies events of before
         elif now - self._since > _WINDOW:
             self._since, self._before, self._young = now, self._young, difference
         self._young = min(self._young, difference)
