@@ -65,8 +65,10 @@ def test_a_worker_of_findings_that_starts_late_receives_all(folder: Path) -> Non
 
         wait_until(begins, "the worker of findings")
         os.kill(late[0], signal.SIGSTOP)
-        assert any("has ended" in line for line in iter(run.stderr.readline, ""))
-        os.kill(late[0], signal.SIGCONT)
+        try:
+            assert any("has ended" in line for line in iter(run.stderr.readline, ""))
+        finally:
+            os.kill(late[0], signal.SIGCONT)
         shown = run.communicate(timeout=60)[0].splitlines()
     assert len(shown) > 10
     assert len((folder / "a").read_text().splitlines()) == len(shown)
