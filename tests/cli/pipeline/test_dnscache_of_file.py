@@ -22,6 +22,7 @@ FILE = str(Path(dnstrail_probe.__file__).parent / "sources/demo.pcap")
         pytest.param(FILE, (), "", 100_000, 60, id="a larger size than that of live sources"),
         pytest.param("ebpf", (), "", 5000, 60, id="a live source"),
         pytest.param(FILE, ("size=7",), "", 7, 60, id="a size that is given"),
+        pytest.param(FILE, ("grace=5, size=9",), "", 9, 5, id="a size among other settings"),
         pytest.param(FILE, ("grace=5",), "", 100_000, 5, id="another setting that is given"),
         pytest.param(FILE, (), "dnscache = 'grace=9'", 100_000, 9, id="one of the file of settings"),
         pytest.param(FILE, (), "dnscache = ['grace=9', 'size=8']", 8, 9, id="several of the file of settings"),
@@ -47,3 +48,4 @@ def test_the_settings_of_the_cache(tmp_path, capture, given, settings, size, gra
     )
     found = parse_dnscache(make_plan(run, tmp_path, None, SystemClock()).dnscache)
     assert (found.size, found.grace) == (size, grace)
+    assert found.relations == (400_000 if size == 100_000 else 0)  # 0: as many as fit the size

@@ -88,9 +88,11 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
 
 
 def _dnscache_for_file(run: Run) -> tuple[str, ...]:
-    """Return the settings of the cache of a file, which has a size of its own by default."""
+    """Return the settings of the cache of a file, which has a size of its own unless one is given."""
     given = run.dnscache or find_config(run.config).table("cache").get("dnscache", ())
-    return (_SIZE_FOR_FILES, *([given] if isinstance(given, str) else given))
+    values = (given,) if isinstance(given, str) else tuple(given)
+    names = {option.strip().partition("=")[0] for value in values for option in value.split(",")}
+    return values if "size" in names else (_SIZE_FOR_FILES, *values)
 
 
 def _check_outputs(to: tuple[str, ...], findings: tuple[str, ...]) -> None:
