@@ -17,8 +17,14 @@ BEGIN = 100.0
 EXIT = SCHED_PROCESS_EXIT, Captured(1, process=Process(1))
 
 
-def join(groups, worker, now=BEGIN, *, group="g", user=1000, leave=False, progress=()):
-    return groups.join(Join(group=group, worker=worker, user=user, leave=leave, progress=progress), now)
+def join(groups, worker, now=BEGIN, *, group="g", user=1000, leave=False, progress=(), epoch=0):
+    request = Join(group=group, worker=worker, user=user, leave=leave, progress=progress, epoch=epoch)
+    return groups.join(request, now)
+
+
+def last_turns(members):
+    """Return the last turn of the start s of each member that has left."""
+    return {member.worker: member.progress[0].last for member in members.members if member.left}
 
 
 def living(members):
@@ -49,6 +55,60 @@ def test_a_membership_expires_and_is_remembered_for_a_while(groups):
     assert groups.counters["members_expired"] == 1
     join(groups, "b", BEGIN + REMEMBERED - 1)
     assert len(join(groups, "b", BEGIN + REMEMBERED).members) == 1
+
+
+def test_members_that_die_one_after_the_other_take_nothing_over(groups):
+    """What a member left behind after its last turn, another that died before it knew has not handled either."""
+    join(groups, "a", progress=(Progress("s", 0, 100),))
+    epoch = join(groups, "b", BEGIN + 0.9, progress=(Progress("s", 0, 90),)).epoch
+    join(groups, "b", BEGIN + 1.9, progress=(Progress("s", 0, 190),), epoch=epoch)
+    assert last_turns(join(groups, "new", BEGIN + EXPIRY)) == {"a": 100}
+    assert last_turns(join(groups, "new", BEGIN + EXPIRY + 1.9)) == {"a": 100, "b": 100}
+
+
+def test_a_member_that_knew_of_an_end_has_taken_over(groups):
+    """The turns of a member count to its last one if it had taken in that the other left; so do those of the other."""
+    join(groups, "a", progress=(Progress("s", 0, 100),))
+    epoch = join(groups, "b", BEGIN + EXPIRY).epoch
+    join(groups, "b", BEGIN + EXPIRY + 1, progress=(Progress("s", 0, 400),), epoch=epoch)
+    assert last_turns(join(groups, "c", BEGIN + 2 * EXPIRY + 1)) == {"a": 100, "b": 400}
+
+
+def test_an_end_is_unknown_through_others_too(groups):
+    """B knew that A had left, but not C, which did not know of A: then B has not handled what A left to C."""
+    for name, last in (("a", 100), ("b", 120), ("c", 110)):
+        join(groups, name, progress=(Progress("s", 0, last),))
+    epoch = join(groups, "a", leave=True, progress=(Progress("s", 0, 100),)).epoch
+    join(groups, "b", progress=(Progress("s", 0, 120),), epoch=epoch)
+    assert last_turns(join(groups, "new", BEGIN + EXPIRY)) == {"a": 100, "b": 100, "c": 100}
+
+
+def test_a_member_leaves_no_turn_behind_that_was_not_its_own(groups):
+    """The turns before the first one of a member, and other starts, stay with those that have handled them."""
+    join(groups, "a", progress=(Progress("s", 0, 260), Progress("t", 0, 7)))
+    join(groups, "b", progress=(Progress("s", 251, 200),))
+    join(groups, "c", progress=(Progress("s", None, 180),))
+    reply = join(groups, "new", BEGIN + EXPIRY)
+    assert last_turns(reply) == {"a": 250, "b": 200, "c": 180}
+    assert [one.last for member in reply.members for one in member.progress if one.start == "t"] == [7]
+
+
+@pytest.mark.parametrize("epoch", [0, 99], ids=["not stated", "of an earlier cache"])
+def test_an_epoch_that_the_cache_has_not_reported_is_not_known(groups, epoch):
+    """A member that states an epoch from before a restart counts as one that knows nothing."""
+    join(groups, "a", progress=(Progress("s", 0, 100),), leave=True)
+    join(groups, "b", progress=(Progress("s", 0, 400),), epoch=2)
+    join(groups, "b", progress=(Progress("s", 0, 400),), epoch=epoch)
+    assert last_turns(join(groups, "c", BEGIN + EXPIRY)) == {"a": 100, "b": 100}
+
+
+def test_the_members_of_a_saved_group_have_left_together(groups):
+    """A cache that goes on counts no turn of the members that another one has not handled, whenever it was saved."""
+    join(groups, "a", progress=(Progress("s", 0, 100),))
+    join(groups, "b", progress=(Progress("s", 0, 120),))
+    assert last_turns(join(resumed(groups), "c")) == {"a": 100, "b": 100}
+    join(groups, "a", progress=(Progress("s", 0, 110),), leave=True)
+    assert last_turns(join(resumed(groups), "c")) == {"b": 110}  # that knew nothing of the end of a
 
 
 def resumed(groups, passed=0.0, at=BEGIN):

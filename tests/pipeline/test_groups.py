@@ -54,6 +54,23 @@ def test_the_events_of_a_killed_worker_are_handled_by_others(folder):
         workers.await_members(2)
 
 
+def test_workers_that_are_killed_one_after_the_other_leave_nothing_behind(folder):
+    """The second one has reported turns without the part of the first one, of whose death it did not know yet."""
+    with group(folder, 4) as workers, probe(folder, live=True, subscribers=5) as publishing:
+
+        def lags():
+            return sorted(one["lag_events"] for one in workers.members().values())
+
+        play(publishing, 0, 400)
+        wait_until(lambda: lags() == [0] * 4, "no lag")
+        workers.processes[0].send_signal(signal.SIGKILL)
+        play(publishing, 400, 400)
+        wait_until(lambda: lags() in ([0, 0, 0, 400], [0, 0, 0]), "the reports of the others")
+        workers.processes[1].send_signal(signal.SIGKILL)
+        publishing.publisher.linger(1.0)  # nobody reads what waits for the killed ones
+        assert sorted(numbers(workers.await_findings(800)).values()) == [*range(800)]
+
+
 def test_a_worker_that_joins_takes_its_share_over(folder):
     """A fourth worker handles events of its own after some time, and no event is missed meanwhile."""
     with group(folder, 3) as workers, probe(folder, live=True, subscribers=4) as publishing:

@@ -9,7 +9,8 @@ from msgspec import to_builtins
 
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import Turn
-from dnstrail_cache.groups import Group, GroupKey, Membership
+from dnstrail_cache.group import Group, Membership
+from dnstrail_cache.groups import GroupKey
 
 
 def group_stats(groups: Iterable[tuple[GroupKey, Group]], probes: Iterable[Turn]) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def group_stats(groups: Iterable[tuple[GroupKey, Group]], probes: Iterable[Turn]
 
 
 def _stats_of(group: Group, turns: dict[str, Turn]) -> dict[str, Any]:
-    living = {name: member for name, member in group.members.items() if not member.left}
+    living = {name: member for name, member in group.members.items() if member.left is None}
     total = sum(member.work.handled for member in living.values())
     members = {name: _member(member, total, turns) for name, member in living.items()}
     return {"epoch": group.epoch, "left": len(group.members) - len(living), "members": members}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
 
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
-from dnstrail.protocol.members import EXPIRY, MAX_STARTS, Member, Members, Name, Progress, Work
+from dnstrail.protocol.members import EXPIRY, MAX_STARTS, Member, Members, Name, Progress
+from dnstrail_cache.group import Group, Membership
 
 MAX_MEMBERS = 64  # of one group, with those that have left
 MAX_GROUPS = 64
@@ -31,40 +31,6 @@ class SavedGroup(msgspec.Struct, frozen=True):
         dict[Name, Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MAX_STARTS)]],
         msgspec.Meta(min_length=1, max_length=MAX_MEMBERS),
     ]
-
-
-@dataclass(slots=True)
-class Membership:
-    """One member: what it reported last, and when (monotonic)."""
-
-    renewed: float
-    progress: tuple[Progress, ...] = ()
-    work: Work = field(default_factory=Work)
-    left: bool = False
-
-
-@dataclass(slots=True)
-class Group:
-    """The members of one group by name. `epoch` counts their changes."""
-
-    epoch: int = 0
-    members: dict[str, Membership] = field(default_factory=dict)
-
-    @property
-    def lives(self) -> bool:
-        """Whether the group has a member that has not left."""
-        return any(not member.left for member in self.members.values())
-
-    @property
-    def renewed(self) -> float:
-        """When a member renewed its membership last."""
-        return max(member.renewed for member in self.members.values())
-
-    @property
-    def last(self) -> dict[str, tuple[Progress, ...]]:
-        """The progress of the living members; of all if none lives."""
-        lives = self.lives
-        return {name: member.progress for name, member in self.members.items() if not (lives and member.left)}
 
 
 class Groups:
@@ -89,11 +55,15 @@ class Groups:
         member = group.members.get(request.worker)
         if member is None:
             member = self._admit(group, request.worker, now)
-        if member.left != request.leave:
-            group.epoch += 1
-        member.renewed, member.left = now, request.leave
+        known = member.left is None and request.epoch <= group.epoch  # else the epoch may be of an earlier cache
+        member.knows = request.epoch if known else 0
+        member.renewed = now
         member.progress, member.work = request.progress, request.work
-        members = tuple(Member(name, one.progress, one.left) for name, one in group.members.items())
+        if request.leave:
+            group.end([member])
+        elif member.left is not None:
+            group.epoch, member.left = group.epoch + 1, None
+        members = tuple(Member(name, one.progress, one.left is not None) for name, one in group.members.items())
         return Members(group.epoch, now - self._started >= EXPIRY, members)
 
     def living(self, now: float) -> Iterator[tuple[GroupKey, Group]]:
@@ -105,7 +75,7 @@ class Groups:
     def saved(self, now: float, wall: float) -> list[SavedGroup]:
         """Return all groups as they are saved; `wall` is the wall time of `now`."""
         return [
-            SavedGroup(user, name, wall - (now - group.renewed), group.last)
+            SavedGroup(user, name, wall - (now - group.renewed), group.last())
             for (user, name), group in self._groups.items()
         ]
 
@@ -113,8 +83,9 @@ class Groups:
         """Go on with saved groups: their members have left until they renew their memberships."""
         for one in saved:
             if wall - one.renewed < RESUMABLE:
-                members = {name: Membership(now, progress, left=True) for name, progress in one.members.items()}
-                self._groups[one.user, one.name] = Group(len(members), members)
+                epoch = len(one.members)
+                members = {name: Membership(now, progress, left=epoch) for name, progress in one.members.items()}
+                self._groups[one.user, one.name] = Group(epoch, members)
 
     def _group(self, key: GroupKey, now: float) -> Group:
         self._expire(key, now)
@@ -147,7 +118,7 @@ class Groups:
 
     def _admit(self, group: Group, name: str, now: float) -> Membership:
         if len(group.members) >= MAX_MEMBERS:
-            left = next((one for one, member in group.members.items() if member.left), None)
+            left = next((one for one, member in group.members.items() if member.left is not None), None)
             if left is None:
                 self.counters["join_refused"] += 1
                 raise RefusedError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
@@ -161,11 +132,10 @@ class Groups:
         group = self._groups.get(key)
         if group is None:
             return
-        for member in group.members.values():
-            if not member.left and now - member.renewed >= EXPIRY:
-                member.left = True
-                group.epoch += 1
-                self.counters["members_expired"] += 1
+        late = [one for one in group.members.values() if one.left is None and now - one.renewed >= EXPIRY]
+        if late:
+            group.end(late)
+            self.counters["members_expired"] += len(late)
         remembered = REMEMBERED if group.lives else RESUMABLE
         for name, member in [*group.members.items()]:
             if now - member.renewed >= remembered:

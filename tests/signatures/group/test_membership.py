@@ -56,13 +56,13 @@ def me(cache):
     return Membership(cache, "g", "me", NOW)
 
 
-def members(*others, settled=True):
+def members(*others, settled=True, epoch=1):
     """Return a reply: each other member with its progress (start, first, last), or its name alone."""
     known = [
         {"worker": name, "progress": [[*one, 0, 0] for one in progress], "left": left}
         for name, left, *progress in others
     ]
-    return {"ok": True, "data": {"epoch": 1, "settled": settled, "members": known}}
+    return {"ok": True, "data": {"epoch": epoch, "settled": settled, "members": known}}
 
 
 def turn(number, start="s", now=0):
@@ -167,7 +167,24 @@ def test_a_member_lives_on_until_a_restarted_cache_has_settled(me, cache):
     step(me, cache, members(*restored, settled=False), NOW + RENEWAL)
     assert spans(me) == {"me": Span(0), "b": Span(0), "c": Span(0, 4)}
     step(me, cache, members(*restored), NOW + 2 * RENEWAL)
-    assert spans(me) == {"me": Span(0), "b": Span(0, 1), "c": Span(0, 1)}
+    assert spans(me) == {"me": Span(0), "b": Span(0, 1), "c": Span(0, 4)}
+
+
+def test_a_renewal_states_the_changes_that_were_taken_in(me, cache):
+    """A change is taken in once the batches from before it were handled: the next renewal states its epoch."""
+    step(me, cache, members(epoch=3), NOW)
+    me.renew(NOW + RENEWAL)  # in the middle of a takeover
+    step(me, cache, members(epoch=4), NOW + 2 * RENEWAL)
+    me.step(NOW + 3 * RENEWAL, Work)
+    assert [sent["epoch"] for sent in cache.sent] == [0, 0, 3, 4]
+
+
+def test_a_renewal_states_no_change_that_is_not_settled(me, cache):
+    """A member that has left by a reply that is not settled counts as living: its end is not taken in."""
+    step(me, cache, members(epoch=3), NOW)
+    step(me, cache, members(("b", True), epoch=9, settled=False), NOW + RENEWAL)
+    me.step(NOW + 2 * RENEWAL, Work)
+    assert cache.sent[-1]["epoch"] == 3
 
 
 @pytest.mark.parametrize("away", [True, False], ids=["not reachable", "silent"])

@@ -67,6 +67,8 @@ class Membership:
         self._starts: OrderedDict[str, _Start] = OrderedDict()
         self._members: dict[str, Member] = {}  # the others
         self._joined = False
+        self._epoch = 0  # of the last settled reply
+        self._known = 0  # the epoch whose changes were taken in
         self._sent: float | None = None
         self._heard = now
         self._next = now
@@ -110,8 +112,12 @@ class Membership:
             self._starts[turn.start].handle(turn)
 
     def step(self, now: float, work: Callable[[], Work]) -> Owners | None:
-        """Read the reply of the cache, and renew the membership when it is time; return the owners before a change."""
+        """Read the reply of the cache, and renew the membership when it is time; return the owners before a change.
+
+        The caller has handled all that the change before has brought.
+        """
         self._work = work
+        self._known = self._epoch
         acted = self._read(now)
         if not acted and self.waits and now - self._unsettled_since >= EXPIRY:
             acted = True
@@ -150,6 +156,7 @@ class Membership:
             for name, start in self._starts.items()
         ]
         request = {"group": self._group, "worker": self.worker, "progress": progress, "work": self._work()}
+        request["epoch"] = self._known
         fields: dict[str, object] = msgspec.to_builtins(request)
         return fields
 
@@ -179,7 +186,9 @@ class Membership:
     def _learn(self, reply: Members) -> None:
         self._refused = False
         members = {member.worker: member for member in reply.members if member.worker != self.worker}
-        if not reply.settled:  # the cache has just started: whoever lives may not have renewed its membership yet
+        if reply.settled:
+            self._epoch = reply.epoch
+        else:  # the cache has just started: whoever lives may not have renewed its membership yet
             members |= {name: one for name, one in self._members.items() if name not in members or members[name].left}
         if (before := _living(self._members)) != (after := _living(members)) or not self._joined:
             structlog.get_logger().info("members", epoch=reply.epoch, others=len(after), before=len(before))
@@ -219,35 +228,17 @@ class Membership:
 
     def _spans(self, name: str, start: _Start) -> dict[str, Span]:
         spans = {} if start.first is None else {self.worker: Span(start.first)}
-        earliest = self._earliest_last(name)
         for member in self._members.values():
             progress = next((one for one in member.progress if one.start == name), None)
             if progress is not None and progress.first is not None:
-                spans[member.worker] = Span(progress.first, _last_of(member, progress, earliest))
+                spans[member.worker] = Span(progress.first, progress.last if member.left else None)
             elif progress is None and not member.left and self._expects(member, start):
                 spans[member.worker] = Span(0)
         return spans
 
-    def _earliest_last(self, name: str) -> int | None:
-        """Return the turn after which nobody else has handled everything; None if a living member may have done so.
-
-        Members that leave together do not take over from each other.
-        """
-        if _living(self._members):
-            return None
-        lasts = (one.last for member in self._members.values() for one in member.progress if one.start == name)
-        return min(lasts, default=None)
-
     def _expects(self, member: Member, start: _Start) -> bool:
         """Return whether a member that has reported nothing of a start counts as handling it."""
         return member.worker in start.expected and self._heard - start.seen < EXPIRY
-
-
-def _last_of(member: Member, progress: Progress, earliest: int | None) -> int | None:
-    """Return the last turn that a member handles; None while it lives."""
-    if not member.left:
-        return None
-    return progress.last if earliest is None else earliest
 
 
 def _living(members: dict[str, Member]) -> set[str]:
