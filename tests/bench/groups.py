@@ -15,7 +15,7 @@ from live.workers import Probe, probe
 
 WORKERS, RUNS = 3, 4
 RATES = {1000: 2000, 3000: 6000, 1_000_000: 6000}  # events a second, beyond what is possible too: events of a run
-TURN = 5  # events
+TURNS, LARGEST = 100, 256  # turns of a live probe a second, and events of a turn for which none gather
 
 
 def measure(_capture: str) -> Iterator[Figure]:
@@ -39,9 +39,10 @@ def _run(workers: Group, publishing: Probe, rate: int) -> tuple[float, float]:
     """Return the microseconds of processor time for an event, of the workers together and of the other one."""
     count, first = RATES[rate], workers.count(WORKERS)
     before, began = [*map(_spent, workers.processes)], time.monotonic()
-    for number in range(0, count, TURN):
+    size = min(rate // TURNS, LARGEST)
+    for number in range(0, count, size):
         time.sleep(max(began + number / rate - time.monotonic(), 0))
-        publishing.turn(*events(first + number, TURN))
+        publishing.turn(*events(first + number, min(size, count - number)))
     wait_until(lambda: _complete(workers, publishing, first + count), "one finding of each event")
     spent = [now - then for now, then in zip(map(_spent, workers.processes), before, strict=True)]
     return sum(spent[:WORKERS]) / count / 1000, spent[WORKERS] / count / 1000

@@ -18,7 +18,7 @@ from live.processes import run_dir, wait_until
 from live.workers import probe
 
 RATE = 1000  # events a second
-TURN = 5  # events, those of five milliseconds
+TURN = 10  # events, those of ten milliseconds
 EVENTS = int(os.environ.get("DNSTRAIL_PACED_EVENTS", "1000"))
 JOINING = RATE if "DNSTRAIL_PACED_EVENTS" in os.environ else 100  # events a second until the new worker has its share
 CLIENTS = 500

@@ -330,13 +330,17 @@ class Unconfirmed:
         return sum(turn.ended for turn in self.turns)
 
 
-@pytest.mark.parametrize(("live", "seconds"), [(True, 0.5), (False, 0)])
-def test_the_events_of_a_busy_live_source_gather(clock, live, seconds):
-    """A live source that always has events gets a turn each five milliseconds at most; a file is not slowed."""
+@pytest.mark.parametrize(
+    ("live", "at_once", "seconds"),
+    [(True, 1, 1.0), (True, 256, 0), (False, 1, 0)],
+    ids=["live", "many at once", "a file"],
+)
+def test_the_events_of_a_live_source_gather(clock, live, at_once, seconds):
+    """A live source has a turn each ten milliseconds at most, unless many events come at once; a file is not slowed."""
     publisher = Unconfirmed()
     publisher.confirms = True
     began = clock.monotonic()
-    run(Listed(*([events(0)] * 100), live=live), publisher, StreamClock(clock), threading.Event(), 0)
+    run(Listed(*([events(0, at_once)] * 100), live=live), publisher, StreamClock(clock), threading.Event(), 0)
     assert len(publisher.turns) == 102
     assert clock.monotonic() - began == pytest.approx(seconds)
 

@@ -20,7 +20,9 @@ from dnstrail_probe.replay_window import ReplayWindow
 from dnstrail_probe.source import Source
 
 HEARTBEAT = 0.1  # seconds between turns when nothing is captured
-_POLL = 0.005  # seconds for which a turn of a live source gathers events, and the longest wait for the first one
+_POLL = 0.005  # seconds of the longest wait for the first event of a turn
+_GATHER = 0.01  # seconds for which a turn of a live source gathers events
+_MANY = 256  # events of a turn that costs little beside them
 _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between two counts of the subscribers
 _REST = 0.005  # seconds before a message that the bus refused is offered again
@@ -103,7 +105,8 @@ class _Probe:
     def publish_all(self) -> None:
         """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle.
 
-        A turn costs each subscriber more than an event. The events of a busy live source therefore gather for a moment.
+        A turn costs each subscriber more than an event. The events of a live source therefore gather for a moment,
+        unless many have arrived at once.
         """
         beat = self._clock.monotonic()
         while not self._stop.is_set():
@@ -122,8 +125,8 @@ class _Probe:
                 self._publisher.subscribers(TURN)  # lets the bus handle new subscriptions
                 beat = self._clock.monotonic()
                 self._loss_reporter.note(_flat(losses_of(self._source)), beat)
-                if self._source.live and beat < looked + _POLL:
-                    self._clock.sleep(looked + _POLL - beat)
+                if self._source.live and len(captured) < _MANY and beat < looked + _GATHER:
+                    self._clock.sleep(looked + _GATHER - beat)
 
     def end(self) -> None:
         """Publish the last turn, wait until it was received, and log how the source ended."""

@@ -42,6 +42,7 @@ from dnstrail_signatures.worker_losses import all_losses
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
 _GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
+_LONGEST = 0.5  # seconds without a look at the group while messages wait
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 
 
@@ -113,6 +114,7 @@ class SignatureWorker:
         self._select_events(chosen)
         report = partial(dns.client.report_losses, worker_name("signatures")) if dns else None
         self._losses = LossReporter(report) if report else LossReporter()
+        self._due = 0.0  # the time (monotonic) of the next report
         self._times = StreamTimes()
         self._completed: set[str] = set()
         self._counters: Counter[str] = Counter()
@@ -150,7 +152,8 @@ class SignatureWorker:
         try:
             if topic == TURN:
                 self._on_turn(decode(body, Turn), now)
-                self._share_work(now)
+                if now >= self._due:  # many messages wait
+                    self._report_and_share(now)
             else:
                 self._on_batch(topic, decode(body, Batch), body, now)
         except BadMessage as error:
@@ -167,7 +170,7 @@ class SignatureWorker:
         if self._listener.idle(now):
             self.engine.counters["reopened"] += 1
         self.share.recent.expire(now)
-        self._share_work(now)
+        self._report_and_share(now)
 
     def close(self) -> None:
         """Close the signatures, and report the last losses."""
@@ -175,8 +178,10 @@ class SignatureWorker:
         self.engine.close()
         self._losses.close(self._all_losses())
 
-    def _share_work(self, now: float) -> None:
-        """Take part in the group; after a change of owners, handle what others left behind."""
+    def _report_and_share(self, now: float) -> None:
+        """Report losses, and take part in the group; after a change of owners, handle what others left behind."""
+        self._due = now + _LONGEST
+        self._losses.note(self._all_losses(), now)
         for moved in self.share.step(now, self._work, self._origins):
             self._counters["twice"] += len(self._select(moved.topic, moved.batch, moved.given_up))
             self._handle(moved.topic, moved.batch, moved.gained)
@@ -228,7 +233,6 @@ class SignatureWorker:
         self._listener.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
         self.heard = now
-        self._losses.note(self._all_losses(), now)
         if turn.ended and turn.start not in self._completed:
             self._completed.add(turn.start)
             if self._conflicts is not None and DNS_ANSWER_CONFLICT in self._origins:

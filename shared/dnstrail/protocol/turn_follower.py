@@ -106,7 +106,8 @@ class TurnFollower:
             start.next[topic] = max(turn.last.get(topic, -1) + 1, start.next.get(topic, 0))
         start.ended = max(start.ended, turn.turn)
         start.last = turn
-        self._note_live()
+        if turn.live != self.live:
+            self._note_live()
 
     def reached(self, mark: Mark) -> bool | None:
         """Return whether all of a turn was received: True, None (not yet), or False (never, or not for long)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dnstrail.protocol.batches import Turn
 
@@ -35,15 +35,6 @@ class Counts:
         on_the_way = _part(self.received, self.missed)
         return on_the_way * _part(max(self.published, self.received + self.missed), self.lost)
 
-    def plus(self, other: Counts) -> Counts:
-        """Return the sum of both."""
-        return Counts(
-            self.received + other.received,
-            self.missed + other.missed,
-            self.published + other.published,
-            self.lost + other.lost,
-        )
-
     def add(self, other: Counts, sign: int = 1) -> None:
         """Add the counts of another, or with sign -1 subtract them."""
         self.received += sign * other.received
@@ -55,8 +46,8 @@ class Counts:
 class _Probe:
     """One start of a probe.
 
-    `steps` holds the counts of the window by the time at which they began, and `sum` is always their sum. `open`
-    counts the turn that has not ended yet.
+    `steps` holds the counts of the window by the time at which they began. `open` counts the turn that has not ended
+    yet, and `sum` is always the sum of all.
     """
 
     def __init__(self) -> None:
@@ -66,15 +57,21 @@ class _Probe:
         self.steps: deque[tuple[int, Counts]] = deque()
         self.sum = Counts()
 
-    def note_missed(self, missed: int) -> None:
-        self.open.missed += max(missed - self.missed, 0)
-        self.missed = max(missed, self.missed)
+    def note(self, received: int, missed: int) -> None:
+        """Note events that arrived, and those that were missed since the start."""
+        more = max(missed - self.missed, 0)
+        self.missed += more
+        for counts in (self.open, self.sum):
+            counts.received += received
+            counts.missed += more
 
     def end_turn(self, turn: Turn) -> None:
         published, lost = _published(turn), _losses(turn)
         if self.known is not None:
             self.open.published = max(published - self.published, 0)
             self.open.lost = max(lost - self.lost, 0)
+            self.sum.published += self.open.published
+            self.sum.lost += self.open.lost
         self.known, self.published, self.lost = turn, published, lost
         self._close(turn.now)
         self.open = Counts()
@@ -82,11 +79,11 @@ class _Probe:
     def _close(self, now: int) -> None:
         """Add the open counts to the step of `now`; remove the steps that have left the window."""
         if self.steps and now < self.steps[-1][0]:  # the clock was set back: earlier counts move to now
-            self.steps = deque([(now, self.sum.plus(Counts()))])
-        if not self.steps or now - self.steps[-1][0] >= _STEP:
-            self.steps.append((now, Counts()))
-        self.steps[-1][1].add(self.open)
-        self.sum.add(self.open)
+            self.steps = deque([(now, replace(self.sum))])
+        elif self.steps and now - self.steps[-1][0] < _STEP:
+            self.steps[-1][1].add(self.open)
+        else:
+            self.steps.append((now, self.open))
         while self.steps[0][0] <= now - WINDOW:
             self.sum.add(self.steps.popleft()[1], -1)
 
@@ -106,14 +103,12 @@ class Coverage:
 
     def batch(self, start: str, received: int, missed: int) -> None:
         """Note the events of a batch."""
-        probe = self._probe(start)
-        probe.note_missed(missed)
-        probe.open.received += received
+        self._probe(start).note(received, missed)
 
     def turn(self, turn: Turn, missed: int) -> None:
         """Note the end of a turn, which carries the clock and the losses of the probe."""
         probe = self._probe(turn.start)
-        probe.note_missed(missed)
+        probe.note(0, missed)
         probe.end_turn(turn)
 
     def of(self, start: str) -> float | None:
@@ -121,7 +116,7 @@ class Coverage:
         probe = self._probes.get(start)
         if probe is None or probe.known is None:
             return None
-        return probe.sum.plus(probe.open).coverage
+        return probe.sum.coverage
 
     @property
     def least(self) -> float | None:
@@ -130,10 +125,12 @@ class Coverage:
         return min((coverage for start in running if (coverage := self.of(start)) is not None), default=None)
 
     def _probe(self, start: str) -> _Probe:
-        probe = self._probes.setdefault(start, _Probe())
+        probe = self._probes.get(start)
+        if probe is None:
+            probe = self._probes[start] = _Probe()
+            if len(self._probes) > MOST_PROBES:
+                self._probes.popitem(last=False)
         self._probes.move_to_end(start)
-        if len(self._probes) > MOST_PROBES:
-            self._probes.popitem(last=False)
         return probe
 
 

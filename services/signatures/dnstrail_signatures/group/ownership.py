@@ -63,12 +63,23 @@ class Owners:
         self.spans = spans
         self._me = me
         self._shares: dict[tuple[str, ...], Share] = {}
+        self._latest = {start: self._after_changes(known) for start, known in spans.items()}
 
     def share(self, start: str, turn: int) -> Share:
         """Return the share of the worker in one turn."""
-        spans = self.spans.get(start)
-        if spans is None:
+        latest = self._latest.get(start)
+        if latest is None:
             return self._of(())
+        since, share = latest
+        return share if turn >= since else self._in(self.spans[start], turn)
+
+    def _after_changes(self, spans: Mapping[str, Span]) -> tuple[int, Share]:
+        """Return the turn from which the members are the same for ever, and the share from then on."""
+        changes = (span.first if span.last is None else max(span.first, span.last + 1) for span in spans.values())
+        since = max(changes, default=0)
+        return since, self._in(spans, since)
+
+    def _in(self, spans: Mapping[str, Span], turn: int) -> Share:
         return self._of(tuple(sorted(one for one, span in spans.items() if span.holds(turn))) or (self._me,))
 
     def _of(self, members: tuple[str, ...]) -> Share:
