@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import structlog
-
 from dnstrail.bus.keys import CLIENTS, public_keys
 from dnstrail.bus.trust import FolderState, folder_state
 from dnstrail.errors import BusError
@@ -42,6 +40,8 @@ class AllowedClients:
         except (BusError, OSError) as error:
             fault = str(error)
         if fault and fault != self._fault:
+            import structlog  # noqa: PLC0415 - it takes 0.1 s, and lookups do without
+
             structlog.get_logger().error("keys_refused", reason=fault)
         self._fault = fault
         return names

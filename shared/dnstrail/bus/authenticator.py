@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections import Counter
@@ -9,10 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import structlog
 import zmq
 from zmq.utils import z85
-from zmq.utils.monitor import parse_monitor_message
 
 from dnstrail.bus.allowed_clients import AllowedClients
 from dnstrail.bus.strangers import Strangers
@@ -26,6 +25,7 @@ _NOT_ALLOWED, _NO_HANDSHAKE = "its key is not allowed", "it showed no key, or ex
 _TOO_MANY = "its host opens too many connections"
 _ACCEPTED = int(zmq.EVENT_ACCEPTED)
 _FAILED = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+_EVENT = struct.Struct("=Hi")  # of a monitor: what happened, and the descriptor of the connection or an error
 _PATIENCE = 2.0  # seconds for the thread to end
 
 
@@ -75,7 +75,7 @@ class Authenticator:
             if self._zap in ready:
                 self._answer(self._zap.recv_multipart())
             for socket in self._watched.keys() & ready.keys():
-                self._note(*self._watched[socket], parse_monitor_message(socket.recv_multipart()))
+                self._note(*self._watched[socket], *socket.recv_multipart())
         for socket in (self._zap, self._orders, *self._watched):
             socket.close()
 
@@ -102,12 +102,13 @@ class Authenticator:
         status = _REFUSED if name is None else _ADMITTED
         self._zap.send_multipart([_VERSION, number, status, b"", (name or "").encode(), b""])
 
-    def _note(self, address: str, strangers: Strangers, event: Any) -> None:
+    def _note(self, address: str, strangers: Strangers, event: bytes, endpoint: bytes) -> None:
         """Note an event of a connection: it was accepted, or its handshake failed."""
-        if not event["endpoint"].startswith(b"tcp:"):  # the socket serves this host as well
+        if not endpoint.startswith(b"tcp:"):  # the socket serves this host as well
             return
-        if event["event"] == _ACCEPTED:
-            if peer := strangers.accept(event["value"], time.monotonic()):
+        what, value = _EVENT.unpack(event)
+        if what == _ACCEPTED:
+            if peer := strangers.accept(value, time.monotonic()):
                 self._shut[address] += 1
                 self._refuse(address, _TOO_MANY, peer=peer)
         elif self._shut[address]:  # the handshake of a connection that is counted already
@@ -121,6 +122,8 @@ class Authenticator:
         now = time.monotonic()
         if now - self._logged.get(address, -EVERY) >= EVERY:
             self._logged[address] = now
+            import structlog  # noqa: PLC0415 - it takes 0.1 s, and lookups do without
+
             with suppress(OSError):
                 structlog.get_logger().warning(
                     "client_refused", address=address, reason=reason, **client, refused=self.refused[address]
