@@ -1,10 +1,17 @@
-"""Profiles of hypothesis: HYPOTHESIS_PROFILE=dev (default) or long. In CI the examples are always the same."""
+"""Profiles of hypothesis, and the network of live tests.
+
+HYPOTHESIS_PROFILE is dev (default) or long. In CI the examples are always the same.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from live.namespaces import Hosts, hosts, live_or_skip
 
 _IN_CI = os.environ.get("CI") == "true"
 _SHARED = {
@@ -16,3 +23,11 @@ _SHARED = {
 settings.register_profile("dev", max_examples=100, **_SHARED)
 settings.register_profile("long", max_examples=5000, **_SHARED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Two hosts that only the tests of a module use; every name below google.com has the address of the server."""
+    live_or_skip()
+    with hosts() as both:
+        yield both

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from live.groups import Group, group
-from live.namespaces import Hosts, hosts, live_or_skip
+from live.namespaces import Hosts
 from live.processes import run_dir, started, wait_until
 from live.stopped import frozen
 
@@ -48,14 +48,6 @@ class Named(Signature):
             found = {}
         self.report(event, number=event.timestamp, names=event.arg("dst_dns"), found=found)
 """
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    """Two hosts that only this test uses."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.events import DNS_SOCKET_CLOSE, NET_PACKET_DNS
 from live.ebpf_source import watching
-from live.namespaces import SERVER, Hosts, hosts, live_or_skip
+from live.namespaces import SERVER, Hosts
 from live.pipelines import Run, pipeline
 from live.processes import dnstrail, wait_until
 from live.workers import asker
@@ -87,14 +87,6 @@ sock = socket.create_connection((socket.gethostbyname(sys.argv[1]), 53))
 print(sock.getsockname()[1], flush=True)
 sys.stdin.readline()
 """
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    """Two hosts that only these tests use; every name below google.com has the same address."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 @pytest.fixture(scope="module")

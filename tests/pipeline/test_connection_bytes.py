@@ -13,7 +13,7 @@ from dnstrail.captured import Captured
 from dnstrail.events import NET_TCP_CLOSE, NET_TCP_CONNECT_RESULT, SCHED_PROCESS_EXIT
 from dnstrail_probe.ebpf.btf import Btf
 from live.ebpf_source import watching
-from live.namespaces import SERVER, SERVER6, Hosts, hosts, live_or_skip
+from live.namespaces import SERVER, SERVER6, Hosts
 from live.processes import run_dir, wait_until
 from live.server_process import serving
 
@@ -86,14 +86,6 @@ TALKS = [
     (10, 100, "reset"),
     (10, 100, "unread"),
 ]
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    """Yield two hosts."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 @pytest.fixture(scope="module")

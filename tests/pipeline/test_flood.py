@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.protocol.batches import TURN, Mark, Turn, decode
 from live.counting import SIGNATURE
-from live.namespaces import Hosts, hosts, live_or_skip
+from live.namespaces import Hosts
 from live.pipelines import Run, pipeline
 from live.processes import wait_until
 from live.workers import asker, open_bus
@@ -39,14 +38,6 @@ class Lag(Signature):
         if event.process_name == "true":
             self.report(event, lag=(time.time_ns() - event.timestamp) / 1e9)
 """
-
-
-@pytest.fixture
-def network() -> Iterator[Hosts]:
-    """Yield a host that only this test uses."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 def test_fifty_thousand_responses_a_second_are_received_or_counted(network, tmp_path, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import dns.message
 import pytest
@@ -15,7 +14,7 @@ from builders.capture_files import pcap
 from builders.dns_builders import response_to
 from dnstrail.events import NET_PACKET_DNS
 from live.ebpf_source import watching
-from live.namespaces import SERVER, Hosts, hosts, live_or_skip
+from live.namespaces import SERVER
 from live.processes import dnstrail
 
 pytestmark = pytest.mark.timeout(120)
@@ -57,14 +56,6 @@ def test_a_forged_answer_is_not_believed(tmp_path):
         "get", "--capture", capture, "--dnscache", "unmatched=reject", "--at", "1700000001", "--json", "shop.test"
     )
     assert json.loads(done.stdout)["ip_addresses"] == ["192.0.2.1"], done.stdout + done.stderr
-
-
-@pytest.fixture
-def network() -> Iterator[Hosts]:
-    """Yield two hosts that only this test uses."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 SERVE = """

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from live.namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, hosts, live_or_skip
+from live.namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, live_or_skip
 from live.pipelines import Run, pipeline
 from live.processes import run_dir, started, text_of, unprivileged, wait_until
 from live.workers import asker
@@ -23,14 +22,6 @@ LINE = (
     "--output option:sort-events --output json --output option:parse-arguments "
     "--dnscache enable --events net_packet_dns,DNS_DATA_SOURCE"
 )
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    """Two hosts that only these tests use."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 def ping(network: Hosts) -> None:

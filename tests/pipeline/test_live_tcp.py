@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,20 +14,12 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.options import CaptureOptions
-from live.namespaces import GOOGLE, Hosts, hosts, live_or_skip
+from live.namespaces import GOOGLE, Hosts
 from live.namespaces import SERVER as ADDRESS
 from live.processes import run_dir, started, wait_until
 from live.workers import asker
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    """Two hosts that only these tests use."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 def dig(network: Hosts, name: str, *options: str) -> None:

@@ -9,7 +9,7 @@ from dnstrail.events import NET_SERVER_NAME
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.options import CaptureOptions
-from live.namespaces import SERVER, Hosts, hosts, live_or_skip
+from live.namespaces import SERVER
 from live.processes import wait_until
 
 pytestmark = [
@@ -37,14 +37,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
     for _ in range(300):
         sender.sendto(b"\\xc0\\0\\0\\0\\1".ljust(1200, b"x"), (sys.argv[1], 8443))
 """
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    """Two hosts that only these tests use."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 @pytest.fixture

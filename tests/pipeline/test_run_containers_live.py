@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from live.ebpf_source import cgroup, inside
-from live.namespaces import SERVER, Hosts, hosts, live_or_skip
+from live.namespaces import SERVER
 from live.pipelines import Run, pipeline
 from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client, within
 from live.server_process import serving
@@ -33,14 +33,6 @@ while read -r line <&3; do
 done
 """
 COMMAND = f"{sys.executable} asks.py own.google.com; echo start > ask; read -r answer < answers"
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    """Two hosts; every name below google.com has the address of the server."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 @pytest.fixture(scope="module")

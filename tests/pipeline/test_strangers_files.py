@@ -18,7 +18,7 @@ from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, decode
 from live.ebpf_source import cgroup, question_of
 from live.hanging_file_system import hanging_file_system
-from live.namespaces import Hosts, hosts, live_or_skip
+from live.namespaces import Hosts
 from live.processes import run_dir, started, wait_until
 from live.watched_libraries import other_root
 from live.workers import open_bus
@@ -33,14 +33,6 @@ print("sent", flush=True)
 sys.stdin.read()
 """
 CALLING = 'import socket; socket.getaddrinfo("localhost", 80)'
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    """Two hosts."""
-    live_or_skip()
-    with hosts() as both:
-        yield both
 
 
 class Heard:
