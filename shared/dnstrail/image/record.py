@@ -83,13 +83,13 @@ class Record:
 
     The newest MAX_SIGHTINGS answers are held one by one: `youngest` arrived last, and `elder` contains the others,
     oldest first. `total` is the sum of all older answers. `latest` is a freshness that no relation exceeds: the stamp
-    of the last answer, less DOUBT if it is doubted; or LATE if an answer is older than one before it. `ends` is the
-    latest end of all relations, without grace. `bucket` is the bucket of a wheel that contains the record. `led`
-    contains, by port, the connections that followed an answer: the number of the older ones, then the stamps of the
-    last ones.
+    of the last answer, less DOUBT if it is doubted; or LATE if an answer is older than one before it. `life` is the
+    time from the stamp of `youngest` to the latest end of all relations, without grace. `bucket` is the bucket of a
+    wheel that contains the record. `led` contains, by port, the connections that followed an answer: the number of the
+    older ones, then the stamps of the last ones.
     """
 
-    __slots__ = ("bucket", "doubted", "edges", "elder", "ends", "latest", "led", "root", "total", "youngest")
+    __slots__ = ("bucket", "doubted", "edges", "elder", "latest", "led", "life", "root", "total", "youngest")
 
     def __init__(self, root: Root, edges: tuple[Edge, ...], youngest: Sighting, *, doubted: bool) -> None:
         self.root = root
@@ -99,9 +99,14 @@ class Record:
         self.elder: list[Sighting] | None = None
         self.total: Sum | None = None
         self.latest = youngest.stamp - DOUBT if doubted else youngest.stamp
-        self.ends = youngest.stamp + max(youngest.lives)
+        self.life = max(youngest.lives)
         self.bucket: Bucket | None = None
         self.led: dict[int, list[int]] | None = None
+
+    @property
+    def ends(self) -> int:
+        """The latest end of all relations, without grace."""
+        return self.youngest.stamp + self.life
 
     def add(self, sighting: Sighting, grace: int) -> None:
         """Add the answer that arrived last."""
@@ -112,8 +117,9 @@ class Record:
             self.latest = LATE
         else:
             self.latest = sighting.stamp - DOUBT if self.doubted else sighting.stamp
+        rest, longest = self.ends - sighting.stamp, max(sighting.lives)
+        self.life = max(rest, longest)
         self.youngest = sighting
-        self.ends = max(self.ends, sighting.stamp + max(sighting.lives))
         if len(self.elder) >= MAX_SIGHTINGS:
             oldest = self.elder.pop(0)
             if self.total is None:

@@ -56,7 +56,7 @@ def test_a_record_is_in_one_bucket() -> None:
     """A record that is put again moves to an earlier bucket, and stays in it for a later deadline."""
     wheel, one = Wheel(LAG), record(NOW)
     for ahead in (50, 20, 100, 7 * 86_400):
-        one.ends = NOW + ahead * SECOND - LAG
+        end_at(one, NOW + ahead * SECOND - LAG)
         wheel.put(one, NOW)
     assert held(wheel) == 1
     assert wheel.take(NOW + 21 * SECOND) is one
@@ -96,7 +96,7 @@ def test_every_deadline_is_met(steps: list[tuple[str, int, int]]) -> None:
         match step:
             case "put":
                 due[number] = now + seconds * SECOND
-                one.ends = due[number] - LAG
+                end_at(one, due[number] - LAG)
                 wheel.put(one, now)
             case "discard":
                 discard(one)
@@ -117,6 +117,11 @@ def test_every_deadline_is_met(steps: list[tuple[str, int, int]]) -> None:
 def held(wheel: Wheel) -> int:
     """Return the number of records in all buckets."""
     return sum(len(bucket.records) for bucket in wheel._buckets.values())
+
+
+def end_at(one: Record, end: int) -> None:
+    """Move the end of a record's relation."""
+    one.life = end - one.youngest.stamp
 
 
 def discard(one: Record) -> None:
