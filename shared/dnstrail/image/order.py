@@ -7,43 +7,38 @@ from typing import Generic, TypeVar
 
 from dnstrail.image.answer import PartyKey
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Link")
+P = TypeVar("P", bound="PartyLink")
 
 
-class Link(Generic[T]):
-    """The link of one root, or of something else, in a ring. A link that is in no ring has no neighbours."""
+class Link:
+    """Something in a ring, with its neighbours there; in no ring it has none."""
 
-    __slots__ = ("newer", "older", "root")
+    __slots__ = ("newer", "older")
 
-    def __init__(self, root: T | None = None) -> None:
-        self.root = root
-        self.newer: Link[T] | None = None
-        self.older: Link[T] | None = None
+    def __init__(self) -> None:
+        self.newer: Link | None = None
+        self.older: Link | None = None
 
     def remove_link(self) -> None:
-        """Take this link out of its ring, if there is one."""
+        """Take this link out of its ring, if there is one; no reference leads back to it afterwards."""
         newer, older = self.newer, self.older
         if newer is not None and older is not None:
             newer.older, older.newer = older, newer
             self.newer = self.older = None
 
-    def leave(self) -> None:
-        """Leave the ring for good: no cycle of references holds the root in memory."""
-        self.remove_link()
-        self.root = None
-
 
 class Ring(Generic[T]):
-    """Roots in the order of their last use; each step takes constant time."""
+    """Links in the order of their last use; each step takes constant time."""
 
     __slots__ = ("_end",)
 
     def __init__(self) -> None:
-        end: Link[T] = Link()
+        end = Link()
         self._end = end
         end.newer = end.older = end
 
-    def append(self, link: Link[T]) -> None:
+    def append(self, link: T) -> None:
         """Move a link to the newest place of this ring, out of its present ring."""
         end = self._end
         newest, newer, older = end.older, link.newer, link.older
@@ -55,15 +50,15 @@ class Ring(Generic[T]):
         newest.newer = end.older = link
 
     def oldest(self) -> T | None:
-        """Return the root at the oldest place, None if the ring is empty."""
+        """Return the link at the oldest place, None if the ring is empty."""
         link = self._end.newer
-        return None if link is None else link.root
+        return None if link is self._end else link  # type: ignore[return-value] # all links but the end are a T
 
-    def second(self) -> T | None:
-        """Return the root after the oldest of a ring that is not empty, None if there is no other."""
+    def second_oldest(self) -> T | None:
+        """Return the link after the oldest, None if there is no other."""
         link = self._end.newer
         after = None if link is None else link.newer
-        return None if after is None else after.root
+        return None if after is self._end else after  # type: ignore[return-value]
 
     def close(self) -> None:
         """Give up an empty ring: its end is its own neighbour, and this cycle would hold it in memory."""
@@ -71,13 +66,69 @@ class Ring(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         link = self._end.newer
-        while link is not None and link.root is not None:
-            yield link.root
+        while link is not None and link is not self._end:
+            yield link  # type: ignore[misc]
             link = link.newer
 
 
+class PartyLink(Link):
+    """Something in two rings: one of all, and one of its party, with other neighbours there."""
+
+    __slots__ = ("newer_in_party", "older_in_party")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.newer_in_party: PartyLink | None = None
+        self.older_in_party: PartyLink | None = None
+
+    def leave(self) -> None:
+        """Leave both rings; no reference leads back to this link afterwards."""
+        self.remove_link()
+        newer, older = self.newer_in_party, self.older_in_party
+        if newer is not None and older is not None:
+            newer.older_in_party, older.newer_in_party = older, newer
+            self.newer_in_party = self.older_in_party = None
+
+
+class PartyRing(Generic[P]):
+    """The ring of a party. It is a Ring of the other neighbours: a link object for each root would cost its memory."""
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        end = PartyLink()
+        self._end = end
+        end.newer_in_party = end.older_in_party = end
+
+    def append(self, link: P) -> None:
+        """Move a link to the newest place of this ring, out of the present ring of its party."""
+        end = self._end
+        newest, newer, older = end.older_in_party, link.newer_in_party, link.older_in_party
+        if newest is link or newest is None:
+            return
+        if newer is not None and older is not None:
+            newer.older_in_party, older.newer_in_party = older, newer
+        link.older_in_party, link.newer_in_party = newest, end
+        newest.newer_in_party = end.older_in_party = link
+
+    def oldest(self) -> P | None:
+        """Return the link at the oldest place, None if the ring is empty."""
+        link = self._end.newer_in_party
+        return None if link is self._end else link  # type: ignore[return-value]
+
+    def second_oldest(self) -> P | None:
+        """Return the link after the oldest, None if there is no other."""
+        link = self._end.newer_in_party
+        after = None if link is None else link.newer_in_party
+        return None if after is self._end else after  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Give up an empty ring."""
+        self._end.leave()
+
+
 class Order(Generic[T]):
-    """Some roots in two rings: roots whose relations have all ended go first, then the least recently used."""
+    """All roots in two rings: roots whose relations have all ended go first, then the least recently used."""
 
     __slots__ = ("ended", "used")
 
@@ -89,19 +140,20 @@ class Order(Generic[T]):
         yield from self.ended
         yield from self.used
 
+
+class Party(Generic[P]):
+    """The roots that one party asked for first, in the same order; `places` and `relations` are their numbers."""
+
+    __slots__ = ("ended", "key", "places", "relations", "used")
+
+    def __init__(self, key: PartyKey) -> None:
+        self.key = key
+        self.used = PartyRing[P]()
+        self.ended = PartyRing[P]()
+        self.places = 0
+        self.relations = 0
+
     def close(self) -> None:
         """Give up both rings, which are empty."""
         self.used.close()
         self.ended.close()
-
-
-class Party(Order[T]):
-    """The roots that one party asked for first; `places` and `relations` are their numbers."""
-
-    __slots__ = ("key", "places", "relations")
-
-    def __init__(self, key: PartyKey) -> None:
-        super().__init__()
-        self.key = key
-        self.places = 0
-        self.relations = 0

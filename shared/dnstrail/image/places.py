@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.order import Order, Party
@@ -52,10 +52,10 @@ class Places:
         everywhere, party = self._order, root.party
         if root.ended:
             everywhere.ended.append(root)
-            party.ended.append(root.in_party)
+            party.ended.append(root)
         else:
             everywhere.used.append(root)
-            party.used.append(root.in_party)
+            party.used.append(root)
 
     def end(self, root: Root) -> None:
         """Note that all relations of a root have ended: it goes before the roots that are live."""
@@ -71,8 +71,8 @@ class Places:
 
     def next(self, answered: Root) -> Root:
         """Return the root that gives up its place next; `answered` is the last choice, unless it has ended."""
-        orders: list[Order[Root]] = [*self._greedy()] if self._grown else []
-        found = _first(orders, answered) if orders else None
+        greedy = self._greedy() if self._grown else []
+        found = _first(greedy, answered) if greedy else None
         return found or _first([self._order], answered) or answered
 
     def remove(self, root: Root) -> None:
@@ -94,7 +94,7 @@ class Places:
         return list(self._grown)
 
 
-def _first(orders: list[Order[Root]], answered: Root) -> Root | None:
+def _first(orders: Sequence[Order[Root] | Party[Root]], answered: Root) -> Root | None:
     """Return the first root of some orders: one that has ended, else the least recently used but `answered`."""
     for order in orders:
         root = order.ended.oldest()
@@ -103,7 +103,7 @@ def _first(orders: list[Order[Root]], answered: Root) -> Root | None:
     for order in orders:
         root = order.used.oldest()
         if root is answered:
-            root = order.used.second()
+            root = order.used.second_oldest()
         if root is not None:
             return root
     return None

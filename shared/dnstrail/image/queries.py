@@ -27,24 +27,24 @@ ANY: Final[Address] = (b"", 0)  # a server that is unknown, or not compared
 _ANY_SERVER: Final = (ANY,)
 
 
-class Side(Link["Side"]):
+class Side(Link):
     """The queries that wait on one side of a party, the longest waiting first; `size` is their number."""
 
     __slots__ = ("key", "queries", "size")
 
     def __init__(self, key: SideKey) -> None:
-        super().__init__(self)
+        super().__init__()
         self.key = key
         self.queries = Ring[Query]()
         self.size = 0
 
     def close(self) -> None:
         """Give up an empty side: no cycle of references holds it in memory."""
-        self.leave()
+        self.remove_link()
         self.queries.close()
 
 
-class Query(Link["Query"]):
+class Query(Link):
     """One query with all its retransmissions.
 
     `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
@@ -56,7 +56,6 @@ class Query(Link["Query"]):
     __slots__ = ("asker", "client", "edges", "ended", "key", "latest", "side", "waits")
 
     def __init__(self, key: Key, client: Key, side: Side, asker: Process | None) -> None:
-        self.root = self
         self.newer = self.older = None
         self.key = key
         self.client = client
@@ -170,7 +169,7 @@ class Queries:
         del self._by_key[query.key]
         if self._by_client.get(query.client) is query:
             del self._by_client[query.client]
-        query.leave()
+        query.remove_link()
         side = query.side
         side.size -= 1
         if not side.size:

@@ -7,7 +7,7 @@ from typing import Final
 
 from dnstrail.image.answer import Edge
 from dnstrail.image.evidence import Evidence
-from dnstrail.image.order import Link, Party
+from dnstrail.image.order import Link, Party, PartyLink, Ring
 
 MAX_SIGHTINGS: Final = 16  # of one record that are held one by one
 DOUBT: Final = (1 << 62) - 1  # is subtracted from a doubted stamp, so that it comes after every other
@@ -78,20 +78,21 @@ class Sum:
         self.number = sighting.number
 
 
-class Record:
+class Record(Link):
     """The answers of one root that state the same edges; either all of them are doubted, or none.
 
     The newest MAX_SIGHTINGS answers are held one by one: `youngest` arrived last, and `elder` contains the others,
     oldest first. `total` is the sum of all older answers. `latest` is a freshness that no relation exceeds: the stamp
-    of the last answer, less DOUBT if it is doubted; or LATE if an answer is older than one before it. `ends` is the
-    latest end of all relations, without grace. `bucket` is the bucket of a wheel that contains the record. `led`
-    contains, by port, the connections that followed an answer: the number of the older ones, then the stamps of the
-    last ones.
+    of the last answer, less DOUBT if it is doubted; or LATE if an answer is older than one before it. `life` is the
+    time from the stamp of `youngest` to the latest end of all relations, without grace. `bucket` is the bucket of a
+    wheel that contains the record. `led` contains, by port, the connections that followed an answer: the number of the
+    older ones, then the stamps of the last ones.
     """
 
-    __slots__ = ("bucket", "doubted", "edges", "elder", "ends", "latest", "led", "root", "total", "youngest")
+    __slots__ = ("bucket", "doubted", "edges", "elder", "latest", "led", "life", "root", "total", "youngest")
 
     def __init__(self, root: Root, edges: tuple[Edge, ...], youngest: Sighting, *, doubted: bool) -> None:
+        self.newer = self.older = None
         self.root = root
         self.edges = edges
         self.doubted = doubted
@@ -99,9 +100,14 @@ class Record:
         self.elder: list[Sighting] | None = None
         self.total: Sum | None = None
         self.latest = youngest.stamp - DOUBT if doubted else youngest.stamp
-        self.ends = youngest.stamp + max(youngest.lives)
+        self.life = max(youngest.lives)
         self.bucket: Bucket | None = None
         self.led: dict[int, list[int]] | None = None
+
+    @property
+    def ends(self) -> int:
+        """The latest end of all relations, without grace."""
+        return self.youngest.stamp + self.life
 
     def add(self, sighting: Sighting, grace: int) -> None:
         """Add the answer that arrived last."""
@@ -112,8 +118,9 @@ class Record:
             self.latest = LATE
         else:
             self.latest = sighting.stamp - DOUBT if self.doubted else sighting.stamp
+        rest, longest = self.ends - sighting.stamp, max(sighting.lives)
+        self.life = max(rest, longest)
         self.youngest = sighting
-        self.ends = max(self.ends, sighting.stamp + max(sighting.lives))
         if len(self.elder) >= MAX_SIGHTINGS:
             oldest = self.elder.pop(0)
             if self.total is None:
@@ -134,6 +141,11 @@ class Record:
     def leading_to(self, node: str) -> Sequence[int]:  # noqa: ARG002
         """Return the places of the edges with this target, perhaps among others: the caller compares the target."""
         return _PLACES[len(self.edges)]
+
+    def leave_bucket(self) -> None:
+        """Leave the bucket, if the record is in one."""
+        self.remove_link()
+        self.bucket = None
 
     def clear(self) -> None:
         """Drop the content, so that a reference to this record keeps none of it in memory."""
@@ -174,44 +186,34 @@ class LongRecord(Record):
         return self._places
 
 
-class Bucket:
+class Bucket(Ring[Record]):
     """The records whose next deadline lies in one second."""
 
-    __slots__ = ("records", "second")
+    __slots__ = ("second",)
 
     def __init__(self, second: int) -> None:
+        super().__init__()
         self.second = second
-        self.records: set[Record] = set()
-
-    def remove(self, record: Record) -> None:
-        """Remove a record of this bucket."""
-        record.bucket = None
-        self.records.remove(record)
-        if not self.records:
-            self.records.clear()  # an emptied set keeps its table
 
 
-class Root(Link["Root"]):
+class Root(PartyLink):
     """A question that holds a place, with the records of its answers.
 
     `latest` is the record of the last answer. `others` contains all records by their edges if there are several, the
-    last answered last; else it is None. `relations` is the number of edges of all records. A root is its own link in
-    the order of all roots; `in_party` is its link in the order of its party. `ended` states that all relations have
-    ended.
+    last answered last; else it is None. `relations` is the number of edges of all records. `ended` states that
+    all relations have ended.
     """
 
-    __slots__ = ("ended", "in_party", "latest", "name", "others", "party", "relations")
+    __slots__ = ("ended", "latest", "name", "others", "party", "relations")
 
     def __init__(self, name: str, party: Party[Root]) -> None:
-        self.root = self
-        self.newer = self.older = None
+        self.newer = self.older = self.newer_in_party = self.older_in_party = None
         self.name = name
         self.party = party
         self.ended = False
         self.relations = 0
         self.latest: Record | None = None
         self.others: dict[tuple[frozenset[Edge], bool], Record] | None = None
-        self.in_party: Link[Root] = Link(self)
 
     def records(self) -> list[Record]:
         """Return the records, the last answered last."""
@@ -253,8 +255,3 @@ class Root(Link["Root"]):
                 self.others = None
         if self.latest is record:
             self.latest = next(reversed(self.others.values())) if self.others else None
-
-    def leave(self) -> None:
-        """Leave both orders; no reference leads back to this root afterwards."""
-        super().leave()
-        self.in_party.leave()

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final, Generic, TypeVar
 
 V = TypeVar("V")
-_PARTS: Final = 64
+_PARTS: Final = 256  # a part of a million names has less than 2^16 slots, so that their indices take two bytes
 MASK: Final = _PARTS - 1
 
 

@@ -129,8 +129,7 @@ class Store:
         self.forget(record.ends + self._grace)
         root = record.root
         self.graph.remove(record)
-        if record.bucket is not None:
-            record.bucket.remove(record)
+        record.leave_bucket()
         self.places.add_relations(root, -len(record.edges))
         root.remove(record)
         if root.latest is None:

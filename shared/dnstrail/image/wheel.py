@@ -31,29 +31,28 @@ class Wheel:
         if second - now // SECOND > _FINE:
             second -= second % _COARSE
         bucket = record.bucket
-        if bucket is not None:
-            if bucket.second <= second:
-                return  # the record is put back when this bucket is reached
-            bucket.remove(record)
+        if bucket is not None and bucket.second <= second:
+            return  # the record is put back when this bucket is reached
         bucket = self._buckets.get(second)
         if bucket is None:
             bucket = self._buckets[second] = Bucket(second)
             heappush(self._seconds, second)
-        bucket.records.add(record)
+        bucket.append(record)
         record.bucket = bucket
 
     def take(self, now: int) -> Record | None:
         """Take out a record whose second is over at `now`, or whose deadline is reached; None if there is none."""
         while self._seconds and self._seconds[0] * SECOND <= now:
             bucket = self._buckets[self._seconds[0]]
-            if not bucket.records:
+            if bucket.oldest() is None:
                 del self._buckets[heappop(self._seconds)]
+                bucket.close()
                 continue
             ended = now - self._lag
             over = (self._seconds[0] + 1) * SECOND <= now
-            due = (one for one in islice(bucket.records, _SEARCHED) if over or one.ends <= ended)
+            due = (one for one in islice(bucket, _SEARCHED) if over or one.ends <= ended)
             record = next(due, None)
             if record is not None:
-                bucket.remove(record)
+                record.leave_bucket()
             return record
         return None

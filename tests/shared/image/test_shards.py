@@ -29,7 +29,7 @@ def test_no_part_is_large() -> None:
     shards: Shards[int] = Shards()
     for number in range(64_000):
         shards.parts[hash(f"n{number}") & MASK][f"n{number}"] = number
-    assert max(map(len, shards.parts)) < 2000
+    assert max(map(len, shards.parts)) < 500
 
 
 def test_no_table_of_an_image_grows_in_a_long_step() -> None:

@@ -165,7 +165,7 @@ def test_an_answer_that_makes_nothing_holds_no_place() -> None:
 
 def deadlines(image: Image) -> int:
     """Return the number of deadlines that wait."""
-    return sum(len(bucket.records) for wheel in wheels(image) for bucket in wheel._buckets.values())
+    return sum(len([*bucket]) for wheel in wheels(image) for bucket in wheel._buckets.values())
 
 
 def buckets(image: Image) -> int:
