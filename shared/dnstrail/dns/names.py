@@ -44,7 +44,7 @@ def packed_address_text(packed: bytes) -> str:
         return v4_text(packed[len(V4_MAPPED) :])
     text = inet_ntop(AF_INET6, packed)
     if "." in text:  # an IPv4-compatible address, which the C library writes with dots
-        return f"::{packed[-4:-2].hex().lstrip('0')}:{int.from_bytes(packed[-2:], 'big'):x}"
+        return f"::{packed[12] << 8 | packed[13]:x}:{packed[14] << 8 | packed[15]:x}"
     return text
 
 

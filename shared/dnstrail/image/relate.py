@@ -80,7 +80,9 @@ def _lives(ttls: tuple[int, ...]) -> tuple[int, ...]:
 
 def life(ttl: int) -> int:
     """Return the life (ns) that a TTL gives: 0 from 2^31 on (RFC 2181, section 8), and at most 7 days."""
-    return min(ttl, MAX_TTL) * SECOND if ttl < 1 << 31 else 0
+    if ttl <= MAX_TTL:
+        return ttl * SECOND
+    return MAX_TTL * SECOND if ttl < 1 << 31 else 0
 
 
 def _reached(message: Message) -> tuple[list[Record], set[str]]:

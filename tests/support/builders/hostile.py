@@ -99,7 +99,9 @@ BOMBS = {
         QUESTION, *(record(P, A, struct.pack("!I", n)) for n in [*range(4000), 0])
     ),
     "one IPv4 hint 16,000 times": with_parameters((4, ONE * 16_000)),
-    "SVCB records of three hints": numbered(lambda n: record(P, 64, parameters((4, n + n + n + b"abcdef")))),
+    "SVCB records of three hints behind a foreign record": numbered(
+        lambda n: record(P, 64, parameters((4, n + n + n + b"abcdef"))), record(b"\x00", A, ONE)
+    ),
     "SVCB records of odd names": numbered(
         lambda n: record(P, 64, b"\x00\x01\x02" + n + b"\x00" + parameters((4, n + n))[3:])
     ),
