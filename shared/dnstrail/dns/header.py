@@ -97,6 +97,8 @@ def _read_question(wire: bytes) -> Question:
         text = ordinary_text(wire[HEADER : end - 1])
     else:
         read = read_name(wire, HEADER, len(wire), {})
+        if read is None:
+            raise BadMessage("the question has no name")
         end, name, text = read.end, read.text.encode(), ""
     if end + 4 > len(wire):
         raise BadMessage("the question is cut short")

@@ -16,7 +16,7 @@ from dnstrail.errors import BadMessage
 _header = struct.Struct("!4H").unpack_from
 _question = struct.Struct("!2H").unpack_from  # behind its name
 _record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDATA
-_usual_record = struct.Struct("!HHHIH4s").unpack_from  # the same, its owner a pointer, its RDATA an IPv4 address
+_usual_record = struct.Struct("!HHHIH").unpack_from  # the same, with a pointer as its owner
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -32,8 +32,8 @@ class Message(msgspec.Struct, frozen=True):
     """A decoded message.
 
     Question and answers are decoded only in a response with exactly one question. `answers` are the records of class
-    IN and of a known type. `skipped` counts records with bad RDATA. `damaged` states that the framing is broken:
-    `answers` then ends at the break.
+    IN and of a known type. `skipped` counts records with bad RDATA, or with a name beyond MAX_KNOWN. `damaged` states
+    that the framing is broken, or that an owner lies beyond MAX_KNOWN: `answers` then ends there.
     """
 
     wire: bytes
@@ -88,8 +88,8 @@ def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:
         BadMessage: the question is cut short.
     """
     name = read_name(wire, HEADER, len(wire), known)
-    at = name.end + 4
-    if at > len(wire):
+    at = len(wire) if name is None else name.end + 4
+    if name is None or at > len(wire):
         raise BadMessage("the question is cut short")
     rdtype, cls = _question(wire, name.end)
     return name.text, rdtype, cls, at
@@ -103,35 +103,34 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
         c0 0c  00 01  00 01  00 00 01 2c  00 04  01 02 03 04
 
     are owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
-    One `_usual_record` reads all of it, and `known` already holds the name at offset 12. Any other record takes the
-    slower path: `read_name` for its owner, `_record` for the fixed fields, `read_rdata` for its target.
+    One `_usual_record` reads all but the address, and `known` already holds the name at offset 12. Any other record
+    takes the slower path: `read_name` for its owner, `_record` for the fixed fields, `read_rdata` for its target.
     """
     records: list[Record] = []
     skipped, size = 0, len(wire)
     for _ in range(count):
         try:
-            pointer, rdtype, cls, ttl, length, address = _usual_record(wire, at)
+            pointer, rdtype, cls, ttl, length = _usual_record(wire, at)
         except struct.error:
             pointer = 0
         owner, start = known.get(pointer - POINTER), at + 12
         if owner is None or owner.end > at or owner.pointers == MAX_POINTERS:
-            try:
-                owner = read_name(wire, at, size, known)
-                rdtype, cls, ttl, length = _record(wire, owner.end)
-            except (BadMessage, struct.error):
+            owner = read_name(wire, at, size, known)
+            if owner is None or owner.end + 10 > size:
                 return records, skipped, True
+            rdtype, cls, ttl, length = _record(wire, owner.end)
             start = owner.end + 10
-            address = wire[start : start + length]
         at = start + length
         if at > size:
             return records, skipped, True
         if cls != IN:
             continue
         if rdtype == A and length == 4:  # noqa: PLR2004 - IPv4
-            records.append(Record(owner.text, A, ttl, packed_address_text(address)))
+            records.append(Record(owner.text, A, ttl, packed_address_text(wire[start:at])))
         elif rdtype in TYPES:
-            try:
-                records.append(Record(owner.text, rdtype, ttl, read_rdata(wire, rdtype, start, at, known)))
-            except BadMessage:
+            target = read_rdata(wire, rdtype, start, at, known)
+            if target is None:
                 skipped += 1
+            else:
+                records.append(Record(owner.text, rdtype, ttl, target))
     return records, skipped, False

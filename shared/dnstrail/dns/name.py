@@ -9,10 +9,10 @@ from typing import Final, cast
 import msgspec
 
 from dnstrail.dns.names import PLAIN, ROOT, label_text
-from dnstrail.errors import BadMessage
 
 MAX_NAME: Final = 255  # bytes on the wire, with the byte of the root
 MAX_POINTERS: Final = 16  # in one name, as in dnspython
+MAX_KNOWN: Final = 2048  # offsets of one message at which a name or a label is read; real messages have up to 20
 POINTER: Final = 0xC000  # POINTER + offset is a pointer to the offset
 POINTER_BYTE: Final = POINTER >> 8  # the least first byte of a pointer
 _RESERVED: Final = 0x40  # the lowest byte that is no length of a label (RFC 1035, 4.1.4: 0x40 and 0x80 are reserved)
@@ -45,8 +45,11 @@ class Name(msgspec.Struct, frozen=True, gc=False):
 Known = dict[int, Name | None]  # by offset, within one message; None: the bytes there are no name
 
 
-def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
+def read_name(wire: bytes, start: int, end: int, known: Known) -> Name | None:
     """Read the name at `start`, whose first run of labels ends by `end`, and store it in `known`.
+
+    Return None for bytes that are no name: a label of an unknown type, a bad pointer, an end behind `end`, or more than
+    255 bytes. Return None, too, if `known` is full.
 
     Most names end in a pointer to a name that was read before, which `known` then holds.
 
@@ -54,10 +57,9 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
     `03 77 77 77 c0 0c`. The match ends at 44, where the pointer to 12 begins; `known` has "a.com" there, and the result
     is Name("www.a.com", length 11, end 46, pointers 1, led 19). Anything unusual (an odd byte, a loop, a bad label) is
     left to `_walk`, which reads label by label.
-
-    Raises:
-        BadMessage: the name has a label of an unknown type or a bad pointer, or exceeds `end` or 255 bytes.
     """
+    if len(known) >= MAX_KNOWN:
+        return None
     at = _ordinary_labels(wire, start, end).end()
     last = wire[at] if at < end else _RESERVED
     if last == 0 and at - start < MAX_NAME:
@@ -73,9 +75,7 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name:
             name = known[start] = Name(text or ROOT, at - start + rest.length, at + 2, rest.pointers + 1, rest.end)
             return name
     found = _walk(wire, start, known)
-    if found is None or found.end > end:
-        raise BadMessage("a name with a bad label or pointer, past its end, or of more than 255 bytes")
-    return found
+    return found if found is not None and found.end <= end else None
 
 
 def ordinary_name_end(wire: bytes, start: int) -> int:
@@ -108,7 +108,7 @@ def _walk(wire: bytes, start: int, known: Known) -> Name | None:
     """
     steps: list[tuple[int, bytes]] = []  # an offset and its label; b"" is a pointer
     at = start
-    while at not in known:
+    while at not in known and len(known) < MAX_KNOWN:
         known[at] = None  # until the name has ended; it stays None in a loop
         first = wire[at] if at < len(wire) else _RESERVED
         if first == 0:
@@ -119,7 +119,7 @@ def _walk(wire: bytes, start: int, known: Known) -> Name | None:
         elif first >= POINTER_BYTE and at + 1 < len(wire):
             steps.append((at, b""))
             at = (first << 8 | wire[at + 1]) - POINTER
-    rest = known[at]
+    rest = known.get(at)
     while rest and steps:
         at, label = steps.pop()
         rest = known[at] = _with_label(at, label, rest) if label else _by_pointer(at, rest)

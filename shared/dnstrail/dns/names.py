@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from ipaddress import ip_address
-from socket import AF_INET, AF_INET6, inet_ntop
+from socket import AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
 import dns.exception
@@ -24,7 +23,8 @@ _V6_SUFFIX: Final = ".ip6.arpa"
 _ARPA: Final = ".arpa"
 _PACKED_LENGTHS: Final = (4, 16)
 _NIBBLES: Final = frozenset("0123456789abcdef")
-_OCTETS: Final = frozenset(map(str, range(256)))
+_DECIMAL: Final = [str(octet) for octet in range(256)]
+_OCTETS: Final = frozenset(_DECIMAL)
 
 
 def label_text(label: bytes) -> str:
@@ -39,13 +39,18 @@ def label_text(label: bytes) -> str:
 def packed_address_text(packed: bytes) -> str:
     """Return the canonical text (RFC 5952) of 4 or 16 packed bytes; IPv4-mapped IPv6 is written as IPv4."""
     if len(packed) == 4:  # noqa: PLR2004 - IPv4
-        return inet_ntop(AF_INET, packed)
+        return v4_text(packed)
     if packed.startswith(V4_MAPPED):
-        return inet_ntop(AF_INET, packed[len(V4_MAPPED) :])
+        return v4_text(packed[len(V4_MAPPED) :])
     text = inet_ntop(AF_INET6, packed)
     if "." in text:  # an IPv4-compatible address, which the C library writes with dots
-        return f"::{packed[-4:-2].hex().lstrip('0')}:{int.from_bytes(packed[-2:], 'big'):x}"
+        return f"::{packed[12] << 8 | packed[13]:x}:{packed[14] << 8 | packed[15]:x}"
     return text
+
+
+def v4_text(packed: bytes) -> str:
+    """Return the text of 4 packed bytes."""
+    return f"{_DECIMAL[packed[0]]}.{_DECIMAL[packed[1]]}.{_DECIMAL[packed[2]]}.{_DECIMAL[packed[3]]}"
 
 
 def known_address(packed: bytes) -> str:
@@ -73,7 +78,7 @@ def reverse_address(name: str) -> str | None:
     """Return the address that a reverse name in our form encodes (RFC 1035 3.5, RFC 3596 2.5), or None."""
     if name.endswith(_V4_SUFFIX):
         labels = name[: -len(_V4_SUFFIX)].split(".")
-        if len(labels) == 4 and all(map(_OCTETS.__contains__, labels)):  # noqa: PLR2004 - IPv4
+        if len(labels) == 4 and _OCTETS.issuperset(labels):  # noqa: PLR2004 - IPv4
             return ".".join(reversed(labels))
         return None
     if name.endswith(_V6_SUFFIX):
@@ -85,7 +90,7 @@ def reverse_address(name: str) -> str | None:
 
 def is_node(name: str) -> bool:
     """Return whether a name may be owner or target of a relation: it is no literal, reverse name or root."""
-    return name != ROOT and address_text(name) is None and not is_reverse(name)
+    return name != ROOT and address_text(name) is None and not (name.endswith(_ARPA) and is_reverse(name))
 
 
 def lookup_key(key: str) -> str | None:
@@ -112,9 +117,12 @@ def lookup_key(key: str) -> str | None:
 
 @lru_cache(maxsize=16384)
 def _literal(text: str) -> str | None:
+    if ":" not in text:
+        octets = text.split(".")
+        return text if len(octets) == 4 and _OCTETS.issuperset(octets) else None  # noqa: PLR2004 - IPv4
     try:
-        return packed_address_text(ip_address(text).packed)
-    except ValueError:
+        return packed_address_text(inet_pton(AF_INET6, text))
+    except (OSError, ValueError):
         return None
 
 

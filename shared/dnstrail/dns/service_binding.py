@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
-from struct import Struct
+from operator import lt
+from struct import Struct, unpack
+from typing import Final
 
 import msgspec
 
 from dnstrail.dns.name import Known, read_name
-from dnstrail.dns.names import packed_address_text
-from dnstrail.errors import BadMessage
+from dnstrail.dns.names import packed_address_text, v4_text
 
-MANDATORY, ALPN, NO_DEFAULT_ALPN, PORT, IPV4HINT, ECH, IPV6HINT, OHTTP, DOCPATH = 0, 1, 2, 3, 4, 5, 6, 8, 10
-_PRIORITY, _PARAMETER = 2, Struct("!2H")
-_HINT_LENGTH = {IPV4HINT: 4, IPV6HINT: 16}
+MANDATORY: Final = 0
+ALPN: Final = 1
+NO_DEFAULT_ALPN: Final = 2
+PORT: Final = 3
+IPV4HINT: Final = 4
+ECH: Final = 5
+IPV6HINT: Final = 6
+OHTTP: Final = 8
+DOCPATH: Final = 10
+_PRIORITY: Final = 2  # bytes
+_PARAMETER: Final = 4  # bytes of a key and a length
+_parameter: Final = Struct("!2H").unpack_from
 
 
 class ServiceBinding(msgspec.Struct, frozen=True):
@@ -25,39 +34,37 @@ class ServiceBinding(msgspec.Struct, frozen=True):
     hints: tuple[str, ...] = ()
 
 
-def read_service_binding(wire: bytes, at: int, end: int, known: Known) -> ServiceBinding:
+def read_service_binding(wire: bytes, at: int, end: int, known: Known) -> ServiceBinding | None:
     """Read an RDATA of SVCB or HTTPS (section 2.2).
 
-    Raises:
-        BadMessage: the RDATA is one that dnspython refuses, too, for its framing or a value of a known parameter.
+    Return None for an RDATA that dnspython refuses, for its framing or for a value of a known parameter.
     """
-    if at + _PRIORITY >= end:
-        raise BadMessage("a service binding that is too short")
-    target = read_name(wire, at + _PRIORITY, end, known)
-    if target.pointers:
-        raise BadMessage("a service binding whose target is compressed")
-    alias_mode = wire[at : at + _PRIORITY] == b"\0\0"
-    if alias_mode and target.end != end:
-        raise BadMessage("a service binding with parameters in AliasMode")
-    parameters = _read_parameters(wire, target.end, end)
-    if not _agree(parameters):
-        raise BadMessage("a service binding that lacks a parameter which another one needs")
-    return ServiceBinding(target.text, not alias_mode, tuple(_hints(parameters)))
+    target = read_name(wire, at + _PRIORITY, end, known) if at + _PRIORITY < end else None
+    if target is None or target.pointers:
+        return None  # too short, no name, or a compressed one
+    service_mode = wire[at] != 0 or wire[at + 1] != 0
+    if target.end == end:
+        return ServiceBinding(target.text, service_mode)
+    parameters = _read_parameters(wire, target.end, end) if service_mode else None
+    if parameters is None or not _agree(parameters):
+        return None
+    return ServiceBinding(target.text, service_mode, _hints(parameters))
 
 
-def _read_parameters(wire: bytes, at: int, end: int) -> dict[int, bytes]:
-    """Return the values by their keys; keys must be in strictly increasing order."""
+def _read_parameters(wire: bytes, at: int, end: int) -> dict[int, bytes] | None:
+    """Return the values by their keys, which must be in strictly increasing order; None for a bad value."""
     parameters: dict[int, bytes] = {}
     last = -1
     while at < end:
-        start = at + _PARAMETER.size
+        start = at + _PARAMETER
         if start > end:
-            raise BadMessage("a service binding that ends within a parameter")
-        key, length = _PARAMETER.unpack_from(wire, at)
+            return None
+        key, length = _parameter(wire, at)
         at = start + length
         value = wire[start:at]
-        if key <= last or at > end or not (key not in _VALID or _VALID[key](value)):
-            raise BadMessage(f"a service binding with a bad parameter {key}")
+        valid = _VALID.get(key)
+        if key <= last or at > end or not (valid is None or valid(value)):
+            return None
         parameters[key] = value
         last = key
     return parameters
@@ -67,27 +74,26 @@ def _agree(parameters: dict[int, bytes]) -> bool:
     """Return whether every parameter has the others that it needs (sections 8 and 7.1.1)."""
     if NO_DEFAULT_ALPN in parameters and ALPN not in parameters:
         return False
-    return all(key in parameters for key in _keys(parameters.get(MANDATORY, b"")))
+    return MANDATORY not in parameters or parameters.keys() >= set(_keys(parameters[MANDATORY]))
 
 
-def _hints(parameters: dict[int, bytes]) -> list[str]:
-    return [
-        packed_address_text(parameters[key][at : at + length])
-        for key, length in _HINT_LENGTH.items()
-        for at in range(0, len(parameters.get(key, b"")), length)
-    ]
+def _hints(parameters: dict[int, bytes]) -> tuple[str, ...]:
+    v4, v6 = parameters.get(IPV4HINT, b""), parameters.get(IPV6HINT, b"")
+    hints = [v4_text(v4[at : at + 4]) for at in range(0, len(v4), 4)]
+    hints += [packed_address_text(v6[at : at + 16]) for at in range(0, len(v6), 16)]
+    return tuple(hints)
 
 
-def _keys(value: bytes) -> list[int]:
-    return [value[at] << 8 | value[at + 1] for at in range(0, len(value), 2)]
+def _keys(value: bytes) -> tuple[int, ...]:
+    return unpack(f"!{len(value) // 2}H", value)
 
 
 def _is_mandatory(value: bytes) -> bool:
     """Return whether a value is a list of keys in strictly increasing order, without `mandatory` (section 8)."""
     if not value or len(value) % 2:
         return False
-    keys = [MANDATORY, *_keys(value)]
-    return all(key < following for key, following in pairwise(keys))
+    keys = (MANDATORY, *_keys(value))
+    return all(map(lt, keys, keys[1:]))
 
 
 def _are_strings(value: bytes) -> bool:
@@ -103,7 +109,7 @@ def _is_ech(value: bytes) -> bool:
     return len(value) >= 6 and value[0] << 8 | value[1] == len(value) - 2  # noqa: PLR2004 - 2 + 4
 
 
-_VALID: dict[int, Callable[[bytes], bool]] = {  # other parameters may have any value
+_VALID: Final[dict[int, Callable[[bytes], bool]]] = {  # other parameters may have any value
     MANDATORY: _is_mandatory,
     ALPN: lambda value: bool(value) and _are_strings(value),
     NO_DEFAULT_ALPN: lambda value: not value,

@@ -17,6 +17,7 @@ _POINTERS: Final = {12: 0}  # the same in the answer to a reverse question: PTR
 _fields: Final = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, length of the RDATA
 _SIZE: Final = 12
 _MAX_NAMES: Final = 15  # of one answer: none of them then has more pointers than dnspython follows
+_MAX_RECORDS: Final = 512  # `decode` reads more: a late record could make the pass useless
 _TARGETS: Final = 2048  # in one half of the table
 
 UsualAnswer = tuple[str, list[tuple[str, int, str]], list[int]]
@@ -38,6 +39,8 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
 
     are the owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
     """
+    if header.answer_count > _MAX_RECORDS:
+        return None
     asked = header.asked
     at, size, owner, before, reverse = asked.end, len(wire), asked.owner, POINTER + HEADER, asked.reverse
     offsets = _POINTERS if reverse else _NAME_OFFSETS

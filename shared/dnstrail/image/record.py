@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from dnstrail.image.answer import Edge
@@ -200,11 +201,12 @@ class Root(PartyLink):
     """A question that holds a place, with the records of its answers.
 
     `latest` is the record of the last answer. `others` contains all records by their edges if there are several, the
-    last answered last; else it is None. `relations` is the number of edges of all records. `ended` states that
-    all relations have ended.
+    last answered last; else it is None. `relations` is the number of edges of all records. `ended` states that all
+    relations have ended. `longest` is the record that ended last when the ends were compared, None before and if it is
+    removed.
     """
 
-    __slots__ = ("ended", "latest", "name", "others", "party", "relations")
+    __slots__ = ("ended", "latest", "longest", "name", "others", "party", "relations")
 
     def __init__(self, name: str, party: Party[Root]) -> None:
         self.newer = self.older = self.newer_in_party = self.older_in_party = None
@@ -213,6 +215,7 @@ class Root(PartyLink):
         self.ended = False
         self.relations = 0
         self.latest: Record | None = None
+        self.longest: Record | None = None
         self.others: dict[tuple[frozenset[Edge], bool], Record] | None = None
 
     def records(self) -> list[Record]:
@@ -220,6 +223,15 @@ class Root(PartyLink):
         if self.others is not None:
             return [*self.others.values()]
         return [] if self.latest is None else [self.latest]
+
+    def last_end(self, now: int) -> int:
+        """Return an end of a relation after `now`, without grace; if there is none, the last end.
+
+        The ends of all records are compared only when the record that ended last is over, or removed.
+        """
+        if self.longest is None or self.longest.ends <= now:
+            self.longest = max(self.records(), key=attrgetter("ends"))
+        return self.longest.ends
 
     def find(self, edges: tuple[Edge, ...], *, doubted: bool) -> Record | None:
         """Return the record that states exactly these edges in any order, and make it the latest; None if none does."""
@@ -249,6 +261,8 @@ class Root(PartyLink):
     def remove(self, record: Record) -> None:
         """Remove a record before it is cleared."""
         self.relations -= len(record.edges)
+        if self.longest is record:
+            self.longest = None
         if self.others is not None:
             del self.others[frozenset(record.edges), record.doubted]
             if not self.others:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from heapq import heappop, heappush
 from typing import Final
@@ -13,11 +12,10 @@ from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
 from dnstrail.dns.usual_answer import read_usual_answer
 from dnstrail.image.answer import Answer, Edge
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.kind import Kind
+from dnstrail.image.kind import ADDRESSES, CNAME, PTR
 
 MAX_TTL: Final = 7 * 24 * 3600
-_ADDRESSES: Final = frozenset({int(Kind.A), int(Kind.AAAA)})
-Found = tuple[Edge, int]  # a relation and its life in ns
+_LEADLESS: Final = ADDRESSES | {PTR}  # types that lead to no further name
 
 
 def relate_usual(wire: bytes, header: Header, most: int) -> Answer | None:
@@ -40,31 +38,38 @@ def relate(message: Message, counters: dict[str, int], most: int, *, own_only: b
     """
     if is_reverse(message.name):
         address = reverse_address(message.name)
-        found = _pointers(message, address, own_only=own_only) if address else []
-        counters["unusable_record"] += len(message.answers) - len(found)
-        return _stated(address or "", message.type, found, most, counters)
-    records = _reached(message)
+        edges, lives = _pointers(message, address, own_only=own_only) if address else ([], [])
+        counters["unusable_record"] += len(message.answers) - len(edges)
+        return _stated(address or "", message.type, edges, lives, most, counters)
+    records, names = _reached(message)
     if own_only:
         records = [record for record in records if record.owner == message.name]
     if len(records) < len(message.answers):
         counters["foreign_record"] += len(message.answers) - len(records)
-    found = []
+    edges, lives = [], []
     for record in records:
-        if record.type in _ADDRESSES and isinstance(record.target, str):  # the latter is always true: it is for mypy
-            found.append(((record.owner, record.type, record.target), life(record.ttl)))
-        else:
-            found += _edges(record)
-    return _stated(message.name, message.type, found, most, counters)
+        rdtype, target = record.type, record.target
+        if not isinstance(target, str):
+            bound = _service_edges(record, target, names)
+            edges += bound
+            lives += [life(record.ttl)] * len(bound)
+        elif rdtype in ADDRESSES or (target in names and rdtype != PTR):
+            edges.append((record.owner, rdtype, target))
+            lives.append(life(record.ttl))
+    return _stated(message.name, message.type, edges, lives, most, counters)
 
 
-def _stated(question: str, rdtype: int, found: list[Found], most: int, counters: dict[str, int]) -> Answer:
-    lives: dict[Edge, int] = {}
-    for edge, ns in found:
-        if ns >= lives.get(edge, 0):
-            lives[edge] = ns
-    if len(lives) > most:
-        counters["evicted_owned"] += len(lives) - most
-    return Answer(question, rdtype, tuple(lives)[:most], tuple(lives.values())[:most])
+def _stated(
+    question: str, rdtype: int, edges: list[Edge], lives: list[int], most: int, counters: dict[str, int]
+) -> Answer:
+    longest = dict(zip(edges, lives, strict=True))
+    if len(longest) < len(edges):
+        for edge, ns in zip(edges, lives, strict=True):
+            if ns > longest[edge]:  # noqa: PLR1730 - a call of max costs more
+                longest[edge] = ns
+    if len(longest) > most:
+        counters["evicted_owned"] += len(longest) - most
+    return Answer(question, rdtype, tuple(longest)[:most], tuple(longest.values())[:most])
 
 
 @lru_cache(maxsize=4096)
@@ -75,58 +80,66 @@ def _lives(ttls: tuple[int, ...]) -> tuple[int, ...]:
 
 def life(ttl: int) -> int:
     """Return the life (ns) that a TTL gives: 0 from 2^31 on (RFC 2181, section 8), and at most 7 days."""
-    return min(ttl, MAX_TTL) * SECOND if ttl < 1 << 31 else 0
+    if ttl <= MAX_TTL:
+        return ttl * SECOND
+    return MAX_TTL * SECOND if ttl < 1 << 31 else 0
 
 
-def _reached(message: Message) -> list[Record]:
-    """Return the records whose owner is the question's name, or is reached from it through other records."""
+def _reached(message: Message) -> tuple[list[Record], set[str]]:
+    """Return the records whose owner is the question's name, or is reached from it through other records.
+
+    Return also the names that are reached, with those to which these records lead.
+    """
     if not is_node(message.name):
-        return []
+        return [], set()
     names = {message.name}
     for record in message.answers:
         if record.owner not in names:
             break
-        if record.type not in _ADDRESSES:
-            names.update(_names(record))
+        if record.type not in ADDRESSES:
+            name = _target(record)
+            if name not in names and name != ROOT and _leads(record, name):
+                names.add(name)
     else:
-        return message.answers  # the usual case: servers send a chain in its order
+        return message.answers, names  # the usual case: servers send a chain in its order
     targets: dict[str, list[str]] = {}
     for record in message.answers:
-        targets.setdefault(record.owner, []).extend(_names(record))
+        name = _target(record)
+        if _leads(record, name):
+            targets.setdefault(record.owner, []).append(name)
     names = {message.name}
     pending = [message.name]
     while pending:
         fresh = [name for name in targets.get(pending.pop(), ()) if name not in names]
         names.update(fresh)
         pending += fresh
-    return [record for record in message.answers if record.owner in names]
+    return [record for record in message.answers if record.owner in names], names
 
 
-def _names(record: Record) -> list[str]:
-    """Return a list with the name to which a record leads, or an empty list."""
-    if record.type in _ADDRESSES or record.type == Kind.PTR:
-        return []
-    target = record.target.target if isinstance(record.target, ServiceBinding) else record.target
-    return [target] if is_node(target) else []
+def _target(record: Record) -> str:
+    return record.target if isinstance(record.target, str) else record.target.target
 
 
-def _edges(record: Record) -> Iterator[Found]:
-    """Yield the relations of any record except an address record."""
-    ns = life(record.ttl)
-    for name in _names(record):
-        yield (record.owner, record.type, name), ns
-    if isinstance(record.target, ServiceBinding) and record.target.service_mode:
-        host = record.owner if record.target.target == ROOT else record.target.target
-        if is_node(host):
-            for hint in record.target.hints:
-                yield (host, record.type, hint), ns
+def _leads(record: Record, name: str) -> bool:
+    """Return whether a record leads to a name, its target."""
+    return record.type not in _LEADLESS and is_node(name)
 
 
-def _pointers(message: Message, address: str, *, own_only: bool) -> list[Found]:
+def _service_edges(record: Record, service: ServiceBinding, names: set[str]) -> list[Edge]:
+    """Return the relations of a service binding: to its target, and from that to the hints."""
+    owner, rdtype, target = record.owner, record.type, service.target
+    edges = [(owner, rdtype, target)] if target in names else []
+    host = owner if target == ROOT else target
+    if service.service_mode and host in names:
+        edges += [(host, rdtype, hint) for hint in service.hints]
+    return edges
+
+
+def _pointers(message: Message, address: str, *, own_only: bool) -> tuple[list[Edge], list[int]]:
     """Return the PTR relations of an address, through CNAMEs too (RFC 2317); a life is the shortest of its chain."""
     aliases: dict[str, list[Record]] = {}
     for record in () if own_only else message.answers:
-        if record.type == Kind.CNAME:
+        if record.type == CNAME:
             aliases.setdefault(record.owner, []).append(record)
     lives: dict[str, int] = {}
     pending = [(-life(MAX_TTL), message.name)]
@@ -136,9 +149,11 @@ def _pointers(message: Message, address: str, *, own_only: bool) -> list[Found]:
             continue
         lives[owner] = -rest
         for alias in aliases.get(owner, ()):
-            heappush(pending, (-min(-rest, life(alias.ttl)), str(alias.target)))
-    return [
-        ((address, record.type, str(record.target)), min(lives[record.owner], life(record.ttl)))
+            heappush(pending, (-min(-rest, life(alias.ttl)), _target(alias)))
+    stated = [
+        record
         for record in message.answers
-        if record.type == Kind.PTR and record.owner in lives and is_node(str(record.target))
+        if record.type == PTR and record.owner in lives and is_node(_target(record))
     ]
+    edges = [(address, record.type, _target(record)) for record in stated]
+    return edges, [min(lives[record.owner], life(record.ttl)) for record in stated]

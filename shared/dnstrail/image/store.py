@@ -88,7 +88,7 @@ class Store:
             self._ending.put(record, now)
             return
         root = record.root
-        if not root.ended and all(other.ends + self._grace <= now for other in root.records()):
+        if not root.ended and root.last_end(now - self._grace) + self._grace <= now:
             self.places.end(root)
         if not live:
             return  # time removes nothing from the image of a file

@@ -159,11 +159,8 @@ POINTER_RICH = st.lists(
 
 def read_both(wire: bytes, start: int, known: dict) -> tuple[object, object]:
     """Return the name at an offset and its end, by us and by dnspython; None where it is refused."""
-    try:
-        name = read_name(wire, start, len(wire), known)
-        ours = name.text, name.end
-    except BadMessage:
-        ours = None
+    name = read_name(wire, start, len(wire), known)
+    ours = None if name is None else (name.text, name.end)
     try:
         read, used = dns.name.from_wire(wire, start)
         theirs = text_of(read), start + used
@@ -191,14 +188,17 @@ READ_SLOWLY = {  # dnspython needs seconds for each
     "names of odd bytes that overlap",
     "names of ordinary bytes that overlap",
     "names that overlap and have no end",
+    "aliases that look like addresses",
 }
 READ_FAST = {name: wire for name, wire in BOMBS.items() if name not in READ_SLOWLY}
 
 
 @pytest.mark.parametrize("wire", READ_FAST.values(), ids=READ_FAST)
 def test_a_bomb_holds_what_dnspython_finds_in_it(wire: bytes) -> None:
-    """The records of hostile messages are what dnspython reads."""
-    assert decode(wire).answers == records_of(read_all(wire))
+    """The records of hostile messages are what dnspython reads, in their order, until they have too many names."""
+    ours, theirs = decode(wire), records_of(read_all(wire))
+    assert ours.answers == theirs[: len(ours.answers)]
+    assert len(ours.answers) == len(theirs) or len(ours.answers) + ours.skipped >= len(theirs) or ours.damaged
 
 
 @pytest.mark.parametrize("ttl", [0, 604801, 2**31 - 1, 2**31, 2**32 - 1])

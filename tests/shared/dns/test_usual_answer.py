@@ -114,6 +114,13 @@ def test_more_records_than_a_message_has_are_left_to_the_decoder():
     assert stated(by_hand(QUESTION, ADDRESS, counts="1 2 0")) is None
 
 
+@pytest.mark.parametrize(("records", "usual"), [(512, True), (513, False)])
+def test_answers_of_many_records_are_left_to_the_decoder(records, usual):
+    """An answer of more than 512 records is read by the decoder alone: a late record cannot make a pass useless."""
+    addresses = [record(P, A, number.to_bytes(4)) for number in range(records)]
+    assert (stated(by_hand(QUESTION, *addresses)) is not None) is usual
+
+
 @given(st.one_of(mutants(), st.binary(max_size=80).map(lambda tail: by_hand(QUESTION, counts="1 2 0") + tail)))
 @example(response_to("a", "a CNAME b", "b CNAME c.b", "c.b A 1.1.1.1"))
 def test_both_readers_agree_on_any_message(payload):

@@ -1,7 +1,8 @@
-"""The work of one lookup is bounded: it is counted in relations that are read, not in seconds."""
+"""The work of one lookup and of one sweep is bounded: it is counted in relations and in calls, not in seconds."""
 
 from __future__ import annotations
 
+from builders.costly import calls_in
 from builders.dns_builders import t
 from builders.interpreted import INTERPRETED
 from builders.talk import answer
@@ -56,3 +57,32 @@ def test_the_keys_of_a_request_share_one_budget() -> None:
     first, second, third = image.get_many([ADDRESS, "n5", "1.1.1.2"])
     assert (first.truncated, first.dns_root) == (False, "n99")
     assert (second.dns_root, third.dns_root) == ("n5", "z")
+
+
+@INTERPRETED
+def test_a_sweep_compares_the_ends_of_a_root_once() -> None:
+    """The deadlines of 1,000 ended records of one root, which a live one holds, take a sweep some calls each."""
+    image = Image(Bounds(grace=0, history=0))
+    for number in range(1000):
+        image.feed(t(number / 1000), answer(f"1.1.{number // 250}.{number % 250}", name="n", ttl=1))
+    image.feed(t(1), answer(ADDRESS, name="n", ttl=DAY))
+    image.advance(t(10))
+    assert calls_in(lambda: image.sweep(1000)) < 20 * 1000
+    assert image.get("n").ip_addresses == [ADDRESS]
+
+
+def test_a_root_ends_with_its_longest_record() -> None:
+    """A root ends when its last relation does, also if the record that lasted longest was evicted."""
+    image = Image(Bounds(size=2, grace=0, history=0, owned=2))
+    image.feed(t(0), answer("1.1.1.1", name="n", ttl=DAY))
+    image.feed(t(1), answer("1.1.1.2", name="n", ttl=5))
+    image.feed(t(2), answer("1.1.1.9", name="m", ttl=DAY))
+    image.advance(t(8))
+    image.sweep(9)
+    assert image.roots() == ["n", "m"]  # none has ended: "n" was used first
+    image.get("n")
+    assert image.roots() == ["m", "n"]
+    image.feed(t(9), answer("1.1.1.3", name="n", ttl=5))  # evicts the record of a day
+    assert image.roots() == ["m", "n"]
+    image.advance(t(20))
+    assert image.roots() == ["n", "m"]  # "n" has ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from builders.dns_builders import CNAME, TXT, A, asked, by_hand, record, wire
 
@@ -61,6 +62,16 @@ def with_parameters(*pairs: tuple[int, bytes]) -> bytes:
     return by_hand(QUESTION, record(P, 64, parameters(*pairs)))
 
 
+def numbered(one: Callable[[bytes], bytes], more: bytes = b"") -> bytes:
+    """Return a message of 64 KiB of records, each made from another number of 2 odd bytes, after another record."""
+    records, size, number = [more], HEAD + len(more), 0
+    while size <= MESSAGE_LIMIT:
+        records.append(one(struct.pack("!2B", 0x80 + number % 128, 0x80 + number // 128)))
+        size += len(records[-1])
+        number += 1
+    return by_hand(QUESTION, *filter(None, records[:-1]))
+
+
 def counted(width: int, count: int) -> bytes:
     """Return this many numbers, each of this many bytes."""
     return b"".join(number.to_bytes(width, "big") for number in range(1, count + 1))
@@ -84,4 +95,22 @@ BOMBS = {
     "4,000 IPv6 hints": with_parameters((6, counted(16, 4000))),
     "16,000 parameters": with_parameters(*((key, b"") for key in range(300, 16_300))),
     "4,000 addresses": by_hand(QUESTION, *(record(P, A, struct.pack("!I", n)) for n in range(4000))),
+    "4,000 addresses, one of them twice": by_hand(
+        QUESTION, *(record(P, A, struct.pack("!I", n)) for n in [*range(4000), 0])
+    ),
+    "one IPv4 hint 16,000 times": with_parameters((4, ONE * 16_000)),
+    "SVCB records of three hints behind a foreign record": numbered(
+        lambda n: record(P, 64, parameters((4, n + n + n + b"abcdef"))), record(b"\x00", A, ONE)
+    ),
+    "SVCB records of odd names": numbered(
+        lambda n: record(P, 64, b"\x00\x01\x02" + n + b"\x00" + parameters((4, n + n))[3:])
+    ),
+    "aliases of odd names": numbered(lambda n: record(P, CNAME, b"\x02" + n + b"\x00")),
+    "aliases of long odd names": numbered(lambda n: record(P, CNAME, b"\x02" + n + b"\x01\xff" * 125 + b"\x00")),
+    "aliases that look like addresses": numbered(
+        lambda n: record(P, CNAME, b"\x05%x:" % int.from_bytes(n) + pointer(HEAD + 12)),
+        record(P, TXT, b"\x01:" * 120 + b"\x00"),
+    ),
+    "every owner an odd name": numbered(lambda n: record(b"\x02" + n + b"\x00", A, ONE)),
+    "labels that overlap in 32 ways": overlapping((b"\x1f" * 223 + bytes(32)) * 36, 1),
 }
