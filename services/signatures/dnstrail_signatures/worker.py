@@ -166,7 +166,7 @@ class SignatureWorker:
         """Note that nothing waits to be received."""
         if self._listener.idle(now):
             self.engine.counters["reopened"] += 1
-        self.share.recent.expire(now)
+        self.share.expire(now)
         self._share_work(now)
 
     def close(self) -> None:
