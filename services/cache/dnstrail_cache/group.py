@@ -43,8 +43,11 @@ class Group:
 
     def known(self) -> dict[str, int]:
         """Return the epochs in which those members left of whose end all living ones know; none if none lives."""
+        left = {name: one.left for name, one in self.members.items() if one.left is not None}
+        if not left:
+            return {}
         knows = min((member.knows for member in self.members.values() if member.left is None), default=0)
-        return {name: one.left for name, one in self.members.items() if one.left is not None and one.left <= knows}
+        return {name: epoch for name, epoch in left.items() if epoch <= knows}
 
     def dispensable(self) -> str | None:
         """Return a member that has left, whose end may be forgotten.

@@ -138,9 +138,10 @@ class Groups:
         if late:
             group.end(late)
             self.counters["members_expired"] += len(late)
-        known = group.known()
-        for name, member in [*group.members.items()]:
-            if now - member.renewed >= (REMEMBERED if name in known else RESUMABLE):
+        old = [name for name, member in group.members.items() if now - member.renewed >= REMEMBERED]
+        known = group.known() if old else {}
+        for name in old:
+            if name in known or now - group.members[name].renewed >= RESUMABLE:
                 del group.members[name]
         if not group.members:
             del self._groups[key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(OF_CACHE)),
 )
 STORIES = st.lists(st.tuples(STEPS, st.sampled_from([0.0, 0.2, 0.6, 1.0, 2.0, 4.0, 12.0, 25.0])), max_size=10)
+MOST_SECONDS = 60
 BEGIN, RESTART, KILL = ("begin",), ("restart probe",), ("kill", 0)
 STOP, START, FREEZE = ("stop cache",), ("start cache",), ("freeze cache",)
 FOUND = {  # each has left events behind that nobody counted
@@ -26,6 +29,9 @@ FOUND = {  # each has left events behind that nobody counted
     "so it does, and the probe restarts": [(KILL, 0), (STOP, 0), (BEGIN, 0), (RESTART, 12)],
     "the next worker dies before it has taken over": [(KILL, 2), (BEGIN, 0.2), (RESTART, 0), (BEGIN, 0.6), (KILL, 0)],
     "an epoch of the cache before": [(BEGIN, 0), (KILL, 0.2), (STOP, 4), (START, 1.2), (KILL, 0)],
+    "an heir of all before dies before it has reported": [
+        *((FREEZE, 12), (START, 25), (KILL, 2), (STOP, 12), (START, 25), (("fill cache",), 2), (BEGIN, 3), (KILL, 2)),
+    ],
     "the cache is saved before the next worker has taken over": [(RESTART, 0), (KILL, 4), (BEGIN, 0.2), (STOP, 0)],
     "a new cache knows nothing of a dead one": [(BEGIN, 4), (STOP, 0), (("kill", 1), 25), (START, 4)],
     "a dead one is expected to handle a start": [(BEGIN, 4), (KILL, 0), (RESTART, 2), (KILL, 0)],
@@ -78,6 +84,12 @@ def unexcused(world):
     return len({event[:2] for event in world.missed()}) > world.lost
 
 
+def beginning(story):
+    """Return as much of a story as happens while the probe replays all of it: nobody may know of an older start."""
+    ends = accumulate(seconds for _, seconds in story)
+    return [step for step, end in zip(story, ends, strict=True) if end <= MOST_SECONDS]
+
+
 def tell(story, *, state):
     """Let a story happen to a group that has handled events for some seconds."""
     with pytest.MonkeyPatch.context() as patch:
@@ -97,7 +109,7 @@ def tell(story, *, state):
 @given(STORIES)
 def test_each_event_is_handled_or_counted(state, story):
     """Workers begin, end, die, freeze and are slow; probe and cache restart. Without state one worker lives on."""
-    assert not unexcused(tell(story, state=state))
+    assert not unexcused(tell(beginning(story), state=state))
 
 
 @pytest.mark.parametrize("state", [True, False], ids=["state", "no state"])

@@ -114,9 +114,16 @@ def gaps(before: Owners, group: Membership, recent: RecentBatches) -> list[Gap]:
 def _left_behind(start: str, before: Owners, group: Membership) -> set[int]:
     """Return the turns after which this worker owns more than before; -1: it does from the first one on."""
     spans, earlier = group.owners.spans[start], before.spans.get(start, {})
-    ended = [span.last for worker, span in spans.items() if span.last is not None and _lived(earlier, worker)]
+    lasts = {worker: span.last for worker, span in spans.items() if span.last is not None}
+    ended = {_before_own(group, start, last) for worker, last in lasts.items() if _lived(earlier, worker)}
+    inherited = {
+        last
+        for last in lasts.values()
+        if group.worker in group.owners.share(start, last + 1).members
+        and group.worker not in before.share(start, last + 1).members
+    }
     silent = any(span.last is None and worker not in spans for worker, span in earlier.items())
-    return {_before_own(group, start, last) for last in ended} | ({-1} if silent else set())
+    return ended | inherited | ({-1} if silent else set())
 
 
 def _before_own(group: Membership, start: str, last: int) -> int:
