@@ -14,6 +14,7 @@ from dnstrail_cache.groups import MAX_GROUPS, MAX_GROUPS_OF_USER, MAX_MEMBERS, R
 from live.workers import FakeClock, asker, cache, probe, short_folder, wait_until_seen
 
 BEGIN = 100.0
+FIRST = 100_000_000  # the epoch of a group that has just begun
 EXIT = SCHED_PROCESS_EXIT, Captured(1, process=Process(1))
 
 
@@ -22,9 +23,18 @@ def join(groups, worker, now=BEGIN, *, group="g", user=1000, leave=False, progre
     return groups.join(request, now)
 
 
+def renew(groups, worker, begin, end, epoch):
+    """Renew a membership each second from one time to another; return the last reply."""
+    return [join(groups, worker, begin + second, epoch=epoch) for second in range(int(end - begin) + 1)][-1]
+
+
 def last_turns(members):
     """Return the last turn of the start s of each member that has left."""
     return {member.worker: member.progress[0].last for member in members.members if member.left}
+
+
+def last_turns_of(members, name):
+    return next(member.progress[0].last for member in members.members if member.worker == name)
 
 
 def living(members):
@@ -42,7 +52,7 @@ def test_the_members_of_a_group_are_reported(groups):
     reply = join(groups, "b")
     assert living(reply) == {"a", "b"}
     assert reply.members[0].progress == (Progress("s", 0, 7),)
-    assert (reply.epoch, join(groups, "b").epoch) == (2, 2)
+    assert (reply.epoch, join(groups, "b").epoch) == (FIRST + 2, FIRST + 2)
 
 
 def test_a_membership_expires_and_is_remembered_for_a_while(groups):
@@ -53,8 +63,24 @@ def test_a_membership_expires_and_is_remembered_for_a_while(groups):
     assert living(reply) == {"b"}
     assert reply.members[0].progress == (Progress("s", 0, 7),)
     assert groups.counters["members_expired"] == 1
-    join(groups, "b", BEGIN + REMEMBERED - 1)
+    assert len(renew(groups, "b", BEGIN + EXPIRY, BEGIN + REMEMBERED - 1, reply.epoch).members) == 2
     assert len(join(groups, "b", BEGIN + REMEMBERED).members) == 1
+
+
+def test_a_member_is_remembered_until_the_others_know_of_its_end(groups):
+    """A takeover may take longer than 20 seconds: if its worker dies, the next one has to learn of both."""
+    join(groups, "a", progress=(Progress("s", 0, 100),))
+    for second in range(1, 60):
+        join(groups, "b", BEGIN + second, progress=(Progress("s", 0, 100 + second),))
+    assert last_turns(join(groups, "c", BEGIN + 70)) == {"a": 100, "b": 100}
+
+
+def test_the_last_members_are_remembered_until_the_next_one_has_taken_over(groups):
+    """A worker asks again for the members once it receives a start: those that left long ago are still there."""
+    join(groups, "a", progress=(Progress("s", 0, 7),), leave=True)
+    epoch = join(groups, "b", BEGIN + RESUMABLE - 1).epoch
+    assert last_turns(join(groups, "b", BEGIN + RESUMABLE, epoch=epoch)) == {"a": 7}
+    assert last_turns(renew(groups, "b", BEGIN + RESUMABLE, BEGIN + RESUMABLE + REMEMBERED, epoch)) == {}
 
 
 def test_members_that_die_one_after_the_other_take_nothing_over(groups):
@@ -93,11 +119,13 @@ def test_a_member_leaves_no_turn_behind_that_was_not_its_own(groups):
     assert [one.last for member in reply.members for one in member.progress if one.start == "t"] == [7]
 
 
-@pytest.mark.parametrize("epoch", [0, 99], ids=["not stated", "of an earlier cache"])
+@pytest.mark.parametrize(
+    "epoch", [0, FIRST - 1, FIRST + 99], ids=["not stated", "of an earlier cache", "of another host"]
+)
 def test_an_epoch_that_the_cache_has_not_reported_is_not_known(groups, epoch):
     """A member that states an epoch from before a restart counts as one that knows nothing."""
     join(groups, "a", progress=(Progress("s", 0, 100),), leave=True)
-    join(groups, "b", progress=(Progress("s", 0, 400),), epoch=2)
+    join(groups, "b", progress=(Progress("s", 0, 400),), epoch=FIRST + 2)
     join(groups, "b", progress=(Progress("s", 0, 400),), epoch=epoch)
     assert last_turns(join(groups, "c", BEGIN + EXPIRY)) == {"a": 100, "b": 100}
 
@@ -107,8 +135,10 @@ def test_the_members_of_a_saved_group_have_left_together(groups):
     join(groups, "a", progress=(Progress("s", 0, 100),))
     join(groups, "b", progress=(Progress("s", 0, 120),))
     assert last_turns(join(resumed(groups), "c")) == {"a": 100, "b": 100}
-    join(groups, "a", progress=(Progress("s", 0, 110),), leave=True)
-    assert last_turns(join(resumed(groups), "c")) == {"b": 110}  # that knew nothing of the end of a
+    epoch = join(groups, "a", progress=(Progress("s", 0, 110),), leave=True).epoch
+    assert last_turns(join(resumed(groups), "c")) == {"a": 110, "b": 110}  # b knew nothing of the end of a
+    join(groups, "b", progress=(Progress("s", 0, 120),), epoch=epoch)
+    assert last_turns(join(resumed(groups), "c")) == {"b": 120}
 
 
 def resumed(groups, passed=0.0, at=BEGIN):
@@ -120,8 +150,9 @@ def resumed(groups, passed=0.0, at=BEGIN):
 
 def test_a_restarted_cache_knows_how_far_the_members_were(groups):
     """Until they renew their memberships they have left: a worker that joins goes on where they were."""
+    epoch = join(groups, "b", leave=True).epoch + 1
     join(groups, "a", progress=(Progress("s", 0, 7),))
-    join(groups, "b", leave=True)
+    join(groups, "a", progress=(Progress("s", 0, 7),), epoch=epoch)
     reply = join(resumed(groups), "c")
     assert [(one.worker, one.progress, one.left) for one in reply.members] == [
         ("a", (Progress("s", 0, 7),), True),
@@ -150,7 +181,8 @@ def test_the_last_members_of_a_group_are_remembered_for_longer(groups):
     join(groups, "a", progress=(Progress("s", 0, 7),), leave=True)
     assert not [*groups.living(BEGIN + REMEMBERED)]
     assert join(groups, "b", BEGIN + RESUMABLE - 1).members[0].progress == (Progress("s", 0, 7),)
-    assert len(join(groups, "b", BEGIN + RESUMABLE).members) == 1
+    join(groups, "c", BEGIN, group="h", leave=True)
+    assert len(join(groups, "d", BEGIN + RESUMABLE, group="h").members) == 1
 
 
 def test_a_member_can_leave_and_return(groups):
@@ -182,12 +214,26 @@ def test_100_000_names_take_no_work_away(groups):
 
 
 def test_one_that_has_left_gives_way_to_a_new_member(groups):
-    """A full group takes a new member in the place of one that has left."""
+    """A full group takes a new member in the place of one that has left, as soon as all others know of its end."""
     for number in range(MAX_MEMBERS):
         join(groups, f"name {number}")
-    join(groups, "name 5", leave=True)
+    epoch = join(groups, "name 5", leave=True).epoch
+    with pytest.raises(RefusedError):
+        join(groups, "new")
+    for number in {*range(MAX_MEMBERS)} - {5}:
+        join(groups, f"name {number}", epoch=epoch)
     assert "new" in living(join(groups, "new"))
     assert len(join(groups, "new").members) == MAX_MEMBERS
+
+
+def test_workers_that_die_in_a_loop_leave_the_first_one_known(groups):
+    """Without a living member the last one that has left gives way: it has not taken over from those before it."""
+    join(groups, "first", progress=(Progress("s", 0, 7),), leave=True)
+    for number in range(2 * MAX_MEMBERS):
+        join(groups, f"name {number}", leave=True)
+    reply = join(groups, "new")
+    assert last_turns_of(reply, "first") == 7
+    assert len(reply.members) == MAX_MEMBERS
 
 
 def test_a_stranger_is_no_member_of_the_group_of_another_user(groups):
@@ -271,4 +317,4 @@ def test_members_that_have_left_are_counted_apart(groups):
     groups.join(Join(group="g", worker="b", user=1, work=Work(handled=5)), BEGIN)
     join(groups, "a", leave=True)
     stats = group_stats(groups.living(BEGIN), [])
-    assert stats["g of user 1000"] == {"epoch": 2, "left": 1, "members": {}}
+    assert stats["g of user 1000"] == {"epoch": FIRST + 2, "left": 1, "members": {}}

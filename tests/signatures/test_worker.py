@@ -287,16 +287,18 @@ def test_findings_cross_the_bus(folder):
         assert msgpack.unpackb(puller.receive()) == {"eventName": "X", "args": []}
 
 
-def test_an_undelivered_finding_is_logged_at_the_stop(folder):
-    """The worker waits for a slow receiver; after the stop signal the finding is logged as lost."""
+def test_an_undelivered_finding_is_counted_at_the_stop(folder):
+    """The worker waits for a slow receiver; after the stop signal the finding is logged and counted as lost."""
     stop = threading.Event()
     stop.set()
     with open_bus() as bus, capture_logs() as logs:
         pusher = bus.pusher(findings_address(folder))
         while pusher.push(b"full"):
             pass
-        push_to(pusher, stop)({"eventName": "X"})
+        delivery = Delivery(push_to(pusher, stop))
+        delivery.send({"eventName": "X"}, live=False)
         pusher.socket.linger = 0
+    assert delivery.undelivered == 1
     assert logs == [{"event": "finding_lost", "finding": "X", "log_level": "warning"}]
 
 

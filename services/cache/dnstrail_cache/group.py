@@ -41,12 +41,35 @@ class Group:
         """When a member renewed its membership last."""
         return max(member.renewed for member in self.members.values())
 
+    def known(self) -> dict[str, int]:
+        """Return the epochs in which those members left of whose end all living ones know; none if none lives."""
+        left = {name: one.left for name, one in self.members.items() if one.left is not None}
+        if not left:
+            return {}
+        knows = min((member.knows for member in self.members.values() if member.left is None), default=0)
+        return {name: epoch for name, epoch in left.items() if epoch <= knows}
+
+    def dispensable(self) -> str | None:
+        """Return a member that has left, whose end may be forgotten.
+
+        If none lives, it is the last one: what those before it left behind has to be found from their own turns.
+        """
+        known = self.known()
+        if known or self.lives:
+            return min(known, key=known.__getitem__, default=None)
+        return max(self.members, key=lambda name: _left(self.members[name]))
+
+    def remember(self, now: float) -> None:
+        """Remember all members as if they had left now: the next one has to learn of them."""
+        for member in self.members.values():
+            member.renewed = now
+
     def last(self) -> dict[str, tuple[Progress, ...]]:
-        """Return the progress of the living members, as if they left now; of all if none lives."""
+        """Return the progress of the members, as if all left now, without those of whose end all others know."""
         members = {name: replace(one) for name, one in self.members.items()}
-        living = {name: one for name, one in members.items() if one.left is None}
-        Group(self.epoch, members).end(living.values())
-        return {name: one.progress for name, one in (living or self.members).items()}
+        Group(self.epoch, members).end([one for one in members.values() if one.left is None])
+        known = self.known()
+        return {name: one.progress for name, one in members.items() if name not in known}
 
     def end(self, leaving: Collection[Membership]) -> None:
         """End memberships.

@@ -9,14 +9,13 @@ from typing import Annotated
 import msgspec
 
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
-from dnstrail.protocol.members import EXPIRY, MAX_STARTS, Member, Members, Name, Progress
+from dnstrail.protocol.members import EXPIRY, MAX_STARTS, REMEMBERED, Member, Members, Name, Progress
 from dnstrail_cache.group import Group, Membership
 
 MAX_MEMBERS = 64  # of one group, with those that have left
 MAX_GROUPS = 64
 MAX_GROUPS_OF_USER = 8
-REMEMBERED = 20.0  # seconds for which a member that has left is reported
-RESUMABLE = 600.0  # the same in a group without others: the next member goes on from there
+RESUMABLE = 600.0  # the same if the others do not know of it, or none lives: the next member goes on from there
 
 GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
 
@@ -43,6 +42,7 @@ class Groups:
     def __init__(self, started: float) -> None:
         self.counters: Counter[str] = Counter()
         self._started = started
+        self._first_epoch = int(started * 1_000_000)  # greater than those of an earlier cache of this host
         self._groups: dict[GroupKey, Group] = {}
 
     def join(self, request: Join, now: float) -> Members:
@@ -53,6 +53,8 @@ class Groups:
         """
         group = self._group((request.user, request.group), now)
         member = group.members.get(request.worker)
+        if not group.lives:
+            group.remember(now)
         if member is None:
             member = self._admit(group, request.worker, now)
         known = member.left is None and request.epoch <= group.epoch  # else the epoch may be of an earlier cache
@@ -83,7 +85,7 @@ class Groups:
         """Go on with saved groups: their members have left until they renew their memberships."""
         for one in saved:
             if wall - one.renewed < RESUMABLE:
-                epoch = len(one.members)
+                epoch = self._first_epoch + len(one.members)
                 members = {name: Membership(now, progress, left=epoch) for name, progress in one.members.items()}
                 self._groups[one.user, one.name] = Group(epoch, members)
 
@@ -91,7 +93,7 @@ class Groups:
         self._expire(key, now)
         if key not in self._groups:
             self._make_room(key[0], now)
-            self._groups[key] = Group()
+            self._groups[key] = Group(self._first_epoch)
         return self._groups[key]
 
     def _make_room(self, user: int | str | None, now: float) -> None:
@@ -118,17 +120,17 @@ class Groups:
 
     def _admit(self, group: Group, name: str, now: float) -> Membership:
         if len(group.members) >= MAX_MEMBERS:
-            left = next((one for one, member in group.members.items() if member.left is not None), None)
-            if left is None:
+            dispensable = group.dispensable()
+            if dispensable is None:
                 self.counters["join_refused"] += 1
                 raise RefusedError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
-            del group.members[left]
+            del group.members[dispensable]
         group.epoch += 1
         member = group.members[name] = Membership(now)
         return member
 
     def _expire(self, key: GroupKey, now: float) -> None:
-        """End the memberships that were not renewed, and forget those that ended long ago."""
+        """End the memberships that were not renewed, and forget those that ended long ago, once each member knows."""
         group = self._groups.get(key)
         if group is None:
             return
@@ -136,9 +138,10 @@ class Groups:
         if late:
             group.end(late)
             self.counters["members_expired"] += len(late)
-        remembered = REMEMBERED if group.lives else RESUMABLE
-        for name, member in [*group.members.items()]:
-            if now - member.renewed >= remembered:
+        old = [name for name, member in group.members.items() if now - member.renewed >= REMEMBERED]
+        known = group.known() if old else {}
+        for name in old:
+            if name in known or now - group.members[name].renewed >= RESUMABLE:
                 del group.members[name]
         if not group.members:
             del self._groups[key]

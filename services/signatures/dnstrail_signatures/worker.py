@@ -169,7 +169,7 @@ class SignatureWorker:
         """Note that nothing waits to be received."""
         if self._listener.idle(now):
             self.engine.counters["reopened"] += 1
-        self.share.recent.expire(now)
+        self.share.expire(now)
         self._report_and_share(now)
 
     def close(self) -> None:

@@ -48,8 +48,11 @@ class Members:
     def renew(self, now):
         pass
 
-    def has_missed(self, start):
-        return False
+    def first_received(self, start):
+        return 0
+
+    def had_members(self, start):
+        return True
 
     def since(self, start, turn, actor):
         return None

@@ -8,7 +8,7 @@ import pytest
 
 from dnstrail.errors import LookupRefused, Unavailable
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.members import EXPIRY, MAX_STARTS, RENEWAL, Work
+from dnstrail.protocol.members import EXPIRY, MAX_STARTS, REMEMBERED, RENEWAL, Work
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.ownership import Span
 
@@ -155,8 +155,52 @@ def test_a_cache_that_has_just_started_removes_no_member(me, cache):
     me.receive("s", 0, NOW)
     step(me, cache, members(("b", False, ("s", 0, 1))), NOW)
     assert step(me, cache, members(settled=False), NOW + RENEWAL) is None
-    step(me, cache, members(), NOW + 2 * RENEWAL)
+
+
+def test_a_member_that_a_cache_without_state_does_not_know_has_left(me, cache):
+    """Once the cache has settled, a missing member has left after its last known turn; that is remembered for 20 s."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False, ("s", 0, 1))), NOW)
+    for second in range(int(REMEMBERED)):
+        step(me, cache, members(), NOW + 1 + second)
+        assert spans(me) == {"me": Span(0), "b": Span(0, 1)}
+    step(me, cache, members(), NOW + 1 + REMEMBERED)
     assert spans(me) == {"me": Span(0)}
+
+
+def test_a_worker_that_is_refused_later_handles_what_others_leave_behind(me, cache):
+    """Without a place in the group a worker cannot learn that another one dies: it counts all of them as gone."""
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False, ("s", 0, 1))), NOW)
+    step(me, cache, LookupRefused("overloaded", "full"), NOW + RENEWAL)
+    assert spans(me) == {"me": Span(0), "b": Span(0, 1)}
+
+
+def test_a_start_counts_as_handled_once_all_expected_members_have_reported_it(me, cache):
+    """If a member that is expected to handle a start is dead, nobody has handled its part until it is known."""
+    step(me, cache, members(("b", False)), NOW)
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False)), NOW)
+    for second, last in ((1, -1), (2, -1), (3, -1), (4, 30)):
+        me.handle(turn(10 * (second - 1)))
+        step(me, cache, members(("b", False)), NOW + second * RENEWAL)
+        assert cache.sent[-1]["progress"][0][2] == last
+
+
+def test_a_start_that_began_while_nobody_lived_is_missed_from_its_beginning(me, cache):
+    """Members that had left before this worker joined, and know nothing of the start, have handled nothing of it."""
+    step(me, cache, members(("b", True, ("r", 0, 9))), NOW)
+    me.receive("s", 7, NOW)
+    step(me, cache, members(("b", True, ("r", 0, 9))), NOW)
+    assert spans(me) == {"b": Span(0, -1)}
+    assert me.had_members("s")
+
+
+def test_a_member_that_died_before_it_stated_its_first_turn_leaves_the_rest_behind(me, cache):
+    """It handled all turns until then, as no other member did."""
+    me.receive("s", 200, NOW)
+    step(me, cache, members(("b", True, ("s", None, 110))), NOW)
+    assert spans(me) == {"b": Span(111, 110)}
 
 
 def test_a_member_lives_on_until_a_restarted_cache_has_settled(me, cache):
@@ -172,15 +216,22 @@ def test_a_member_lives_on_until_a_restarted_cache_has_settled(me, cache):
 
 def test_a_renewal_states_the_changes_that_were_taken_in(me, cache):
     """A change is taken in once the batches from before it were handled: the next renewal states its epoch."""
+    me.receive("s", 0, NOW)
     step(me, cache, members(epoch=3), NOW)
     me.renew(NOW + RENEWAL)  # in the middle of a takeover
     step(me, cache, members(epoch=4), NOW + 2 * RENEWAL)
     me.step(NOW + 3 * RENEWAL, Work)
     assert [sent["epoch"] for sent in cache.sent] == [0, 0, 3, 4]
+    me.receive("t", 9, NOW + 4 * RENEWAL)  # of which those that have left may have left something behind
+    step(me, cache, members(epoch=5), NOW + 4 * RENEWAL)
+    me.receive("u", 9, NOW + 5 * RENEWAL)
+    me.step(NOW + 5 * RENEWAL, Work)
+    assert cache.sent[-1]["epoch"] == 4
 
 
 def test_a_renewal_states_no_change_that_is_not_settled(me, cache):
     """A member that has left by a reply that is not settled counts as living: its end is not taken in."""
+    me.receive("s", 0, NOW)
     step(me, cache, members(epoch=3), NOW)
     step(me, cache, members(("b", True), epoch=9, settled=False), NOW + RENEWAL)
     me.step(NOW + 2 * RENEWAL, Work)
@@ -240,6 +291,15 @@ def test_the_starts_are_bounded(me, cache):
         me.receive(str(number), 0, NOW)
     step(me, cache, members(), NOW)
     assert len(cache.sent[-1]["progress"]) == len(me.owners.spans) == MAX_STARTS
+
+
+def test_a_start_that_goes_on_is_followed(me, cache):
+    """The start that was silent for longest gives way, not the oldest one."""
+    for number in range(2 * MAX_STARTS):
+        me.receive(str(number), 0, NOW)
+        me.handle(turn(number, "0"))
+    step(me, cache, members(), NOW)
+    assert "0" in me.owners.spans
 
 
 def test_leaving_waits_for_no_cache(me, cache):

@@ -42,5 +42,7 @@ def test_the_starts_are_bounded():
     recent = RecentBatches()
     for number in range(2 * MAX_STARTS):
         recent.begin(str(number), 5)
+        recent.begin("busy", 5)
+    assert recent.first("busy") == 5
     assert (recent.first("0"), recent.first(str(2 * MAX_STARTS - 1))) == (0, 5)
     assert len(recent._first) == MAX_STARTS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -16,11 +17,16 @@ Deliver = Callable[[dict[str, Any]], None]
 Offer = Callable[[dict[str, Any]], bool]
 
 
+class NotDeliveredError(Exception):
+    """The worker ends, and the receiver has no room."""
+
+
 class Delivery:
     """The way of findings to their receiver.
 
-    `deliver` waits for the receiver. `offer` never waits, and returns False if the receiver has no room; findings of a
-    live source take it, if there is one. `undelivered` counts findings for which there was no room.
+    `deliver` waits for the receiver, or raises NotDeliveredError. `offer` never waits, and returns False if the
+    receiver has no room; findings of a live source take it, if there is one. `undelivered` counts findings for which
+    there was no room; a signal is none.
     """
 
     def __init__(self, deliver: Deliver, offer: Offer | None = None) -> None:
@@ -31,20 +37,23 @@ class Delivery:
     def send(self, message: dict[str, Any], *, live: bool) -> None:
         """Deliver a message; for a live source without waiting."""
         if self._offer is None or not live:
-            self._deliver(message)
+            with suppress(NotDeliveredError):
+                self._deliver(message)
+                return
+            self.undelivered += "eventName" in message
         elif not self._offer(message):
             self.undelivered += 1
 
 
 def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:
-    """Return a function that delivers over the bus. It waits for a slow receiver until the stop signal is set."""
+    """Return a function that delivers over the bus. It waits for a slow receiver, and gives up once `stop` is set."""
 
     def deliver(message: dict[str, Any]) -> None:
         body = msgpack.packb(message)
         while not pusher.push(body, wait=_POLL):
             if stop.is_set():
                 structlog.get_logger().warning("finding_lost", finding=message.get("eventName"))
-                return
+                raise NotDeliveredError
             beat()
 
     return deliver

@@ -14,7 +14,8 @@ import structlog
 from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.members import EXPIRY, MAX_STARTS, RENEWAL, Member, Members, Progress, Work
+from dnstrail.protocol.members import EXPIRY, MAX_STARTS, RENEWAL, Members, Progress, Work
+from dnstrail_signatures.group.others import Others
 from dnstrail_signatures.group.ownership import Owners, Span
 
 _AGAIN = 0.1  # seconds until a request that could not be sent is sent again
@@ -28,13 +29,14 @@ class _Start:
 
     `first` is the turn from which this worker handles its share, and `since` the wall time (ns) of its beginning. A
     start is settled once a reply of the cache stated the members at its beginning, `expected`. They count as handling
-    it until they report otherwise, or for EXPIRY.
+    it until they report otherwise, or for EXPIRY. Until then it is not `shared`: nobody may have handled their part.
     """
 
     seen: float
     seen_turn: int
     first: int | None
     settled: bool = False
+    shared: bool = False
     expected: frozenset[str] = frozenset()
     turn: Turn | None = None
     since: int | None = None
@@ -47,8 +49,13 @@ class _Start:
 
     @property
     def last(self) -> int:
-        """The last turn that was received to its end, -1 before the first."""
-        return self.turn.turn if self.turn else -1
+        """The last turn that was received to its end; before the first one the turn before it."""
+        return self.turn.turn if self.turn else self.seen_turn - 1
+
+    @property
+    def handled(self) -> int:
+        """The last turn of which nothing is left behind if this worker ends now."""
+        return self.last if self.shared else -1
 
 
 class Membership:
@@ -65,7 +72,7 @@ class Membership:
         self._client = client
         self._group = group
         self._starts: OrderedDict[str, _Start] = OrderedDict()
-        self._members: dict[str, Member] = {}  # the others
+        self._others = Others(worker)
         self._joined = False
         self._epoch = 0  # of the last settled reply
         self._known = 0  # the epoch whose changes were taken in
@@ -82,18 +89,13 @@ class Membership:
         """Whether the owners of something that was received are not known yet."""
         return not self._joined or any(not start.settled for start in self._starts.values())
 
-    @property
-    def departed(self) -> dict[str, Member]:
-        """The members that have left, by name."""
-        return {name: member for name, member in self._members.items() if member.left}
+    def had_members(self, start: str) -> bool:
+        """Return whether the group had members before a start began, as far as this worker knows."""
+        return self.first_received(start) == 0 or self._others.began(start)
 
-    def has_missed(self, start: str) -> bool:
-        """Return whether a start began after all other members had left: none of them has received anything of it."""
-        return (
-            bool(self._members)
-            and not _living(self._members)
-            and not any(one.start == start for member in self._members.values() for one in member.progress)
-        )
+    def first_received(self, start: str) -> int:
+        """Return the first turn of which this worker received a message."""
+        return self._starts[start].seen_turn
 
     def receive(self, start: str, turn: int, now: float) -> None:
         """Note a message of a start; the first one of a start asks the cache for the members."""
@@ -110,6 +112,7 @@ class Membership:
         """Note a turn whose events were all handled."""
         if turn.start in self._starts:
             self._starts[turn.start].handle(turn)
+            self._starts.move_to_end(turn.start)  # the one that was silent for longest gives way
 
     def step(self, now: float, work: Callable[[], Work]) -> Owners | None:
         """Read the reply of the cache, and renew the membership when it is time; return the owners before a change.
@@ -117,7 +120,9 @@ class Membership:
         The caller has handled all that the change before has brought.
         """
         self._work = work
-        self._known = self._epoch
+        if self._starts and not self.waits:
+            self._known = self._epoch
+        self._note_shared()
         acted = self._read(now)
         if not acted and self.waits and now - self._unsettled_since >= EXPIRY:
             acted = True
@@ -152,7 +157,7 @@ class Membership:
 
     def _fields(self) -> dict[str, object]:
         progress = [
-            Progress(name, start.first, start.last, _published(start.turn), start.turn.now if start.turn else 0)
+            Progress(name, start.first, start.handled, _published(start.turn), start.turn.now if start.turn else 0)
             for name, start in self._starts.items()
         ]
         request = {"group": self._group, "worker": self.worker, "progress": progress, "work": self._work()}
@@ -175,7 +180,7 @@ class Membership:
             reply = self._client.reply()
             if reply is None:
                 return False
-            self._learn(msgspec.convert(reply.get("data"), Members))
+            self._learn(msgspec.convert(reply.get("data"), Members), now)
         except (LookupRefused, msgspec.ValidationError) as error:  # no room, or a cache of an earlier version
             self._refuse(error)
         self._heard = now
@@ -183,29 +188,27 @@ class Membership:
         self._sent = None
         return True
 
-    def _learn(self, reply: Members) -> None:
+    def _learn(self, reply: Members, now: float) -> None:
         self._refused = False
-        members = {member.worker: member for member in reply.members if member.worker != self.worker}
         if reply.settled:
             self._epoch = reply.epoch
-        else:  # the cache has just started: whoever lives may not have renewed its membership yet
-            members |= {name: one for name, one in self._members.items() if name not in members or members[name].left}
-        if (before := _living(self._members)) != (after := _living(members)) or not self._joined:
+        before = self._others.living
+        self._others.learn(reply, now, begun=any(start.shared for start in self._starts.values()))
+        if before != (after := self._others.living) or not self._joined:
             structlog.get_logger().info("members", epoch=reply.epoch, others=len(after), before=len(before))
-        self._members = members
 
     def _refuse(self, error: Exception) -> None:
         if not self._refused:
-            structlog.get_logger().error("join_refused", error=str(error), members=len(self._members))
+            structlog.get_logger().error("join_refused", error=str(error), members=len(self._others.members))
         self._refused = True
+        self._others.lose()
 
     def _settle(self, asked: float) -> None:
         """Note that the members are known of all starts that were received before the cache was asked."""
         self._joined = True
-        expected = frozenset(_living(self._members))
         for start in self._starts.values():
             if not start.settled and start.seen <= asked:
-                start.settled, start.expected = True, expected
+                start.settled, start.expected = True, self._others.living
 
     def _decide_first(self, now: float) -> None:
         """Decide from which turn this worker handles its share of the starts that it received in their middle."""
@@ -227,22 +230,18 @@ class Membership:
         return before
 
     def _spans(self, name: str, start: _Start) -> dict[str, Span]:
-        spans = {} if start.first is None else {self.worker: Span(start.first)}
-        for member in self._members.values():
-            progress = next((one for one in member.progress if one.start == name), None)
-            if progress is not None and progress.first is not None:
-                spans[member.worker] = Span(progress.first, progress.last if member.left else None)
-            elif progress is None and not member.left and self._expects(member, start):
-                spans[member.worker] = Span(0)
-        return spans
+        own = {} if start.first is None else {self.worker: Span(start.first)}
+        return own | self._others.spans(name, self._expected(start))
 
-    def _expects(self, member: Member, start: _Start) -> bool:
-        """Return whether a member that has reported nothing of a start counts as handling it."""
-        return member.worker in start.expected and self._heard - start.seen < EXPIRY
+    def _expected(self, start: _Start) -> frozenset[str]:
+        """Return the members that count as handling a start although they have reported nothing of it."""
+        return start.expected if self._heard - start.seen < EXPIRY else frozenset()
 
-
-def _living(members: dict[str, Member]) -> set[str]:
-    return {name for name, member in members.items() if not member.left}
+    def _note_shared(self) -> None:
+        """Note the starts of which nobody is expected any more; the caller has handled what they left behind."""
+        for name, start in self._starts.items():
+            if start.settled and not start.shared:
+                start.shared = not self._others.expects(name, self._expected(start))
 
 
 def _wall_time(turn: Turn) -> int:

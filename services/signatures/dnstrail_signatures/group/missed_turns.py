@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from dnstrail.bus import Bus, Requester
@@ -12,18 +14,22 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import PATIENCE
 from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay
 from dnstrail_signatures.group.membership import Membership
-from dnstrail_signatures.group.ownership import Owners
+from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
 
 
 class Gap(NamedTuple):
-    """The turns of a start between the last one of departed members and the first one that this worker holds."""
+    """The turns of a start between the last one of departed members and the first one that this worker holds.
+
+    A gap that is not `sure` exists only if the probe still replays the first turn of the start.
+    """
 
     start: str
     after: int
     until: int
+    sure: bool = True
 
     @property
     def turns(self) -> int:
@@ -79,10 +85,14 @@ class MissedTurns:
     ) -> Iterator[tuple[str, Batch]]:
         """Yield the batches of these topics that were missed before a change of owners, in their order."""
         for gap in gaps(before, group, recent):
+            messages = self._replays.turns(gap) if self._replays else iter(())
+            first = next(messages, None)
+            if not gap.sure and (first is None or _number(*first) != 0):
+                continue
             missing = gap.turns
-            for topic, body in self._replays.turns(gap) if self._replays else ():
+            for topic, body in chain(() if first is None else (first,), messages):
                 if topic == TURN:
-                    missing -= gap.after < _number(body) < gap.until
+                    missing -= gap.after < _number(topic, body) < gap.until
                 elif topic in topics and (batch := _missed(gap, body, recent)) is not None:
                     yield topic, batch
             self.lost += missing
@@ -90,24 +100,49 @@ class MissedTurns:
 
 def gaps(before: Owners, group: Membership, recent: RecentBatches) -> list[Gap]:
     """Return the turns that departed members did not handle, and that this worker holds no more, by start."""
-    found: dict[str, int] = {}
-    for start, spans in group.owners.spans.items():
-        ended = {worker: span.last for worker, span in before.spans.get(start, {}).items()}
-        for worker, span in spans.items():
-            if span.last is None or ended.get(worker) is not None:
-                continue
-            if group.worker in group.owners.share(start, span.last + 1).members:
-                found[start] = min(span.last, found.get(start, span.last))
-        if start not in before.spans and group.has_missed(start):
-            found[start] = -1
-    all_gaps = (Gap(start, after, recent.first(start)) for start, after in found.items())
-    return [gap for gap in all_gaps if gap.turns > 0]
+    found: list[Gap] = []
+    for start in group.owners.spans:
+        lasts = _left_behind(start, before, group)
+        until = recent.first(start)
+        later = min((last for last in lasts if last >= 0), default=until)
+        if -1 in lasts:
+            found.append(Gap(start, -1, min(later + 1, until), sure=group.had_members(start)))
+        found.append(Gap(start, later, until))
+    return [gap for gap in found if gap.turns > 0]
 
 
-def _number(body: bytes) -> int:
-    """Return the number of a turn; -1 if the message is damaged."""
+def _left_behind(start: str, before: Owners, group: Membership) -> set[int]:
+    """Return the turns after which this worker owns more than before; -1: it does from the first one on."""
+    spans, earlier = group.owners.spans[start], before.spans.get(start, {})
+    lasts = {worker: span.last for worker, span in spans.items() if span.last is not None}
+    ended = {_before_own(group, start, last) for worker, last in lasts.items() if _lived(earlier, worker)}
+    inherited = {
+        last
+        for last in lasts.values()
+        if group.worker in group.owners.share(start, last + 1).members
+        and group.worker not in before.share(start, last + 1).members
+    }
+    silent = any(span.last is None and worker not in spans for worker, span in earlier.items())
+    return ended | inherited | ({-1} if silent else set())
+
+
+def _before_own(group: Membership, start: str, last: int) -> int:
+    """Return the last turn before those of this worker after the last one of a departed member."""
+    if group.worker in group.owners.share(start, last + 1).members:
+        return last
+    own = group.owners.spans[start].get(group.worker)
+    return max(last, own.first - 1) if own is not None else sys.maxsize
+
+
+def _lived(spans: Mapping[str, Span], worker: str) -> bool:
+    """Return whether a worker had not left yet; it may not have been known."""
+    return worker not in spans or spans[worker].last is None
+
+
+def _number(topic: str, body: bytes) -> int:
+    """Return the turn of a message; -1 if it is damaged."""
     try:
-        return decode(body, Turn).turn
+        return decode(body, Turn).turn if topic == TURN else decode(body, Batch).turn
     except BadMessage:
         return -1
 

@@ -56,6 +56,7 @@ class RecentBatches:
     def begin(self, start: str, turn: int) -> None:
         """Note the first turn of a start that is received."""
         self._first.setdefault(start, turn)
+        self._first.move_to_end(start)
         if len(self._first) > MAX_STARTS:
             self._first.popitem(last=False)
 

@@ -14,7 +14,7 @@ from dnstrail_signatures.group.handover import Moved, ShareOfHost
 from dnstrail_signatures.group.join import Rejoin, group_name
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.missed_turns import MissedTurns, Replays
-from dnstrail_signatures.group.ownership import Owners
+from dnstrail_signatures.group.ownership import Owners, Share
 from dnstrail_signatures.group.recent import Received, RecentBatches
 from dnstrail_signatures.loading.chosen import Chosen
 
@@ -65,6 +65,11 @@ class GroupShare:
         share = self._membership.owners.share(batch.start, batch.turn)
         return None if share.whole else ShareOfHost(share, batch.host)
 
+    def expire(self, now: float) -> None:
+        """Drop the batches that are too old, if none of them waits for the members of the group."""
+        if not self.waits:
+            self.recent.expire(now)
+
     def end_turn(self, turn: Turn, now: float) -> None:
         """Note a turn whose events were all handled."""
         if self._membership is not None:
@@ -101,12 +106,16 @@ class GroupShare:
 
     def _moved(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[MovedBatch]:
         """Yield what this worker has missed or holds of turns whose owners have changed, in its order."""
-        for topic, batch in self._before(before, group, topics):
+        for topic, batch, old in self._before(before, group, topics):
             group.renew(time.monotonic())
-            old, new = before.share(batch.start, batch.turn), group.owners.share(batch.start, batch.turn)
+            new = group.owners.share(batch.start, batch.turn)
             if old.members != new.members:
                 yield MovedBatch(topic, batch, Moved(new, old, batch.host), Moved(old, new, batch.host))
 
-    def _before(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[tuple[str, Batch]]:
-        yield from self._missed.take(before, group, self.recent, topics)
-        yield from ((each.topic, decode(each.body, Batch)) for each in self.recent)
+    def _before(self, before: Owners, group: Membership, topics: Container[str]) -> Iterator[tuple[str, Batch, Share]]:
+        """Yield batches with the share of this worker so far: it has handled nothing that it did not receive."""
+        for topic, batch in self._missed.take(before, group, self.recent, topics):
+            received = batch.turn > group.first_received(batch.start)
+            yield topic, batch, before.share(batch.start, batch.turn) if received else Share(group.worker, ())
+        for each in self.recent:
+            yield each.topic, decode(each.body, Batch), before.share(each.start, each.turn)
