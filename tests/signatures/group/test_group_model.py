@@ -117,3 +117,9 @@ def test_each_event_is_handled_or_counted(state, story):
 def test_no_event_is_left_behind(story, state):
     """Stories in which events were neither handled nor counted."""
     assert not tell(story, state=state).missed()
+
+
+def test_turns_that_no_probe_replays_are_counted():
+    """Two workers go on alone after the only one has left; the probe ends before they learn of it."""
+    world = tell([(FREEZE, 0), (("leave", 0), 0), (RESTART, 0), (BEGIN, 4), (BEGIN, 0), (RESTART, 0.6)], state=True)
+    assert world.lost == len({turn for _, turn, _ in world.missed()}) == 16

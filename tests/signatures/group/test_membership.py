@@ -302,6 +302,31 @@ def test_a_start_that_goes_on_is_followed(me, cache):
     assert "0" in me.owners.spans
 
 
+def test_a_worker_that_leaves_learns_that_the_others_have_reported_a_start(me, cache):
+    """Its turns count as handled then: nobody handles them again."""
+    step(me, cache, members(("b", False)), NOW)
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False)), NOW)
+    me.handle(turn(5))
+    cache.request = lambda _op, **fields: cache.sent.append(fields) or members(("b", False, ("s", 0, 4)))
+    me.leave()
+    assert [sent["progress"][0][2] for sent in cache.sent[-2:]] == [-1, 5]
+
+
+@pytest.mark.parametrize(
+    "reply", [members(("b", True)), members(("b", False)), {"data": 1}], ids=["dead", "silent", "bad"]
+)
+def test_a_worker_that_leaves_leaves_the_part_of_others_behind(me, cache, reply):
+    """If one of them is dead or has reported nothing, nobody may have handled its part."""
+    step(me, cache, members(("b", False)), NOW)
+    me.receive("s", 0, NOW)
+    step(me, cache, members(("b", False)), NOW)
+    me.handle(turn(5))
+    cache.request = lambda _op, **fields: cache.sent.append(fields) or reply
+    me.leave()
+    assert (cache.sent[-1]["progress"][0][2], cache.sent[-1]["leave"]) == (-1, True)
+
+
 def test_leaving_waits_for_no_cache(me, cache):
     """The end of a worker is reported once, with a short time limit."""
     me.leave()

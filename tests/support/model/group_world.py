@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
-from dnstrail.errors import LookupRefused
+from dnstrail.errors import LookupRefused, Unavailable
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
 from dnstrail.protocol.members import Work
@@ -232,9 +232,12 @@ class _Client:
             raise reply
         return reply
 
-    def request(self, op: str, **fields: Any) -> None:
-        """Send a last request."""
+    def request(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Send a request, and return its reply."""
         self.send(op, **fields)
+        if (reply := self.reply()) is None:
+            raise Unavailable("cache", 1.0)
+        return reply
 
     def close(self) -> None:
         """Do nothing."""

@@ -151,9 +151,19 @@ class Membership:
     def leave(self) -> None:
         """End the membership at once, so that others need not wait for its expiry."""
         self._client.timeout = _TIMEOUT
+        with suppress(DnstrailError, msgspec.ValidationError):
+            if not all(start.shared for start in self._starts.values()):
+                self._look_for_expected()
         with suppress(DnstrailError):
             self._client.request("join", **self._fields(), leave=True)
         self._client.close()
+
+    def _look_for_expected(self) -> None:
+        """Renew the membership, to learn whether the members that are expected have meanwhile reported their starts."""
+        reply = self._client.request("join", **self._fields())
+        self._learn(msgspec.convert(reply.get("data"), Members), self._heard)
+        if self._rebuild() is None:  # else something is left behind that this worker has not handled
+            self._note_shared()
 
     def _fields(self) -> dict[str, object]:
         progress = [

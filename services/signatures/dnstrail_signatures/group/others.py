@@ -58,9 +58,9 @@ class Others:
 
     def began(self, start: str) -> bool:
         """Return whether a member received a start from its beginning, or would have if it had not left before."""
+        earlier = (self.members[name] for name in self._earlier & self.members.keys())
         return self._received(start) or (
-            any(self.members[name].progress for name in self._earlier & self.members.keys())
-            and not self.living
+            any(one.last >= 0 for member in earlier for one in member.progress)
             and all((one := _progress(member, start)) is None or one.last < 0 for member in self.members.values())
         )
 
