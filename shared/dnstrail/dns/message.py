@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 import msgspec
 
 from dnstrail.dns.header import HEADER, IN, QR
 from dnstrail.dns.name import MAX_POINTERS, POINTER, Known, read_name
 from dnstrail.dns.names import packed_address_text
-from dnstrail.dns.rdata import TYPES, A, read_rdata
+from dnstrail.dns.rdata import SVCB, TYPES, A, read_rdata
 from dnstrail.dns.service_binding import ServiceBinding
 from dnstrail.errors import BadMessage
 
+MAX_BINDINGS: Final = 512  # records of the types SVCB and HTTPS of one message; real messages have a few
 _header = struct.Struct("!4H").unpack_from
 _question = struct.Struct("!2H").unpack_from  # behind its name
 _record = struct.Struct("!HHIH").unpack_from  # behind its owner, before its RDATA
@@ -32,8 +34,8 @@ class Message(msgspec.Struct, frozen=True):
     """A decoded message.
 
     Question and answers are decoded only in a response with exactly one question. `answers` are the records of class
-    IN and of a known type. `skipped` counts records with bad RDATA, or with a name beyond MAX_KNOWN. `damaged` states
-    that the framing is broken, or that an owner lies beyond MAX_KNOWN: `answers` then ends there.
+    IN and of a known type. `skipped` counts records with bad RDATA, and those beyond MAX_KNOWN or MAX_BINDINGS.
+    `damaged` states that the framing is broken, or that an owner lies beyond MAX_KNOWN: `answers` then ends there.
     """
 
     wire: bytes
@@ -107,7 +109,7 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
     takes the slower path: `read_name` for its owner, `_record` for the fixed fields, `read_rdata` for its target.
     """
     records: list[Record] = []
-    skipped, size = 0, len(wire)
+    skipped, bindings, size = 0, 0, len(wire)
     for _ in range(count):
         try:
             pointer, rdtype, cls, ttl, length = _usual_record(wire, at)
@@ -128,7 +130,8 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
         if rdtype == A and length == 4:  # noqa: PLR2004 - IPv4
             records.append(Record(owner.text, A, ttl, packed_address_text(wire[start:at])))
         elif rdtype in TYPES:
-            target = read_rdata(wire, rdtype, start, at, known)
+            bindings += rdtype >= SVCB
+            target = read_rdata(wire, rdtype, start, at, known) if bindings <= MAX_BINDINGS else None
             if target is None:
                 skipped += 1
             else:

@@ -9,6 +9,7 @@ import pytest
 from builders.dns_builders import AAAA, CNAME, HTTPS, TXT, A, asked, by_hand, record, reply, rr, wire
 from builders.hostile import BOMBS, HEAD, MESSAGE_LIMIT, ONE, QUESTION, P, bomb, chained, pointer
 from dnstrail.dns import decode
+from dnstrail.dns.message import MAX_BINDINGS
 from dnstrail.dns.name import MAX_KNOWN, MAX_POINTERS, read_name
 from dnstrail.errors import BadMessage
 
@@ -241,6 +242,15 @@ def test_names_of_a_message_are_bounded() -> None:
     targets = [one.target for one in message.answers]
     assert targets == [*(f"{number:04}" for number in range(MAX_KNOWN - 1)), "1.1.1.1"]
     assert (message.skipped, message.damaged) == (11, False)
+
+
+@pytest.mark.parametrize("rdtype", [SVCB, HTTPS])
+def test_service_bindings_of_a_message_are_bounded(rdtype: int) -> None:
+    """Beyond the bound on service bindings, others are skipped; further records count."""
+    binding = record(P, rdtype, b"\x00\x01\x00\x00\x04\x00\x04" + ONE)
+    message = decode(by_hand(QUESTION, *[binding] * (MAX_BINDINGS + 9), GOOD))
+    assert [one.type for one in message.answers] == [rdtype] * MAX_BINDINGS + [A]
+    assert (message.skipped, message.damaged) == (9, False)
 
 
 def test_owners_of_a_message_are_bounded() -> None:
