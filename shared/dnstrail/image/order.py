@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dnstrail.image.answer import PartyKey
 
@@ -51,14 +51,14 @@ class Ring(Generic[T]):
 
     def oldest(self) -> T | None:
         """Return the link at the oldest place, None if the ring is empty."""
-        link = self._end.newer
-        return None if link is self._end else link  # type: ignore[return-value] # all links but the end are a T
+        link: Any = self._end.newer  # all links but the end are a T
+        return None if link is self._end else link
 
     def second_oldest(self) -> T | None:
         """Return the link after the oldest, None if there is no other."""
         link = self._end.newer
-        after = None if link is None else link.newer
-        return None if after is self._end else after  # type: ignore[return-value]
+        after: Any = None if link is None else link.newer
+        return None if after is self._end else after
 
     def close(self) -> None:
         """Give up an empty ring: its end is its own neighbour, and this cycle would hold it in memory."""
@@ -67,7 +67,8 @@ class Ring(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         link = self._end.newer
         while link is not None and link is not self._end:
-            yield link  # type: ignore[misc]
+            found: Any = link
+            yield found
             link = link.newer
 
 
@@ -113,14 +114,14 @@ class PartyRing(Generic[P]):
 
     def oldest(self) -> P | None:
         """Return the link at the oldest place, None if the ring is empty."""
-        link = self._end.newer_in_party
-        return None if link is self._end else link  # type: ignore[return-value]
+        link: Any = self._end.newer_in_party
+        return None if link is self._end else link
 
     def second_oldest(self) -> P | None:
         """Return the link after the oldest, None if there is no other."""
         link = self._end.newer_in_party
-        after = None if link is None else link.newer_in_party
-        return None if after is self._end else after  # type: ignore[return-value]
+        after: Any = None if link is None else link.newer_in_party
+        return None if after is self._end else after
 
     def close(self) -> None:
         """Give up an empty ring."""
