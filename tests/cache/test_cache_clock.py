@@ -207,7 +207,7 @@ def test_the_time_of_an_event_is_that_of_its_application():
     assert stream.shift_of("s") == 300
     assert stream.event_time("s", now - 100) == applied == now + 400
     assert stream.event_time("s", now + 2 * SECOND) == now + 2 * SECOND + 300
-    assert stream.event_time("unknown", 7) == 7
+    assert stream.event_time("unknown", 7) == 7 + 10 * SECOND
 
 
 def test_an_event_that_arrives_late_is_found_at_its_time():

@@ -45,8 +45,8 @@ def new_state(clock, size=5000):
     return CacheState(Image(Bounds(size=size, grace=0)), clock)
 
 
-def hear(state, number, *names, start="s", live=True, ttl=60, published=None, ended=False):
-    """Apply one turn with an answer for each name."""
+def hear(state, number, *names, start="s", live=True, ttl=60, published=None, ended=False, late=0.0):
+    """Apply one turn with an answer for each name, some seconds after the probe ended it."""
     messages, at = Messages(), state.clock.wall()
     events = [seen(response(name, f"{name} {ttl} A 192.0.2.1"), at) for name in names]
     before = None if published is None else {DNS: published}
@@ -55,6 +55,7 @@ def hear(state, number, *names, start="s", live=True, ttl=60, published=None, en
         messages.waiting.append((DNS, encode(Batch(start, number, number, events, before))))
     after = None if published is None else {DNS: published + len(events)}
     messages.waiting.append((TURN, encode(Turn(start, number, last, live, round(at * SECOND), ended, published=after))))
+    state.clock.advance(late)
     feeder = Feeder(messages, state, lambda _conflict, _batch: None)
     while feeder.drain():
         pass
@@ -97,6 +98,18 @@ def test_lookups_of_the_time_before_have_no_history(path, clock):
     assert new.image.get("a.com", now=new.now, at=new.moment(clock.wall() - 10)).history is False
     clock.advance(1)
     assert new.image.get("a.com", now=new.now, at=new.moment(clock.wall())).history is True
+
+
+def test_an_event_from_before_a_restart_finds_its_answer(path, clock):
+    """A signature that has waited asks at once, before the first turn, by which the shift of the probe is known."""
+    state = new_state(clock)
+    hear(state, 0, late=0.2)
+    stamp = round(clock.wall() * SECOND)
+    hear(state, 1, "a.com", late=0.2)
+    saved(path, state)
+    clock.advance(15.0)
+    state = restarted(path, clock)
+    assert state.image.get("a.com", at=state.moment(None, ("s", stamp))) is not None
 
 
 def test_a_snapshot_leaves_out_what_came_after_its_position(path, clock):

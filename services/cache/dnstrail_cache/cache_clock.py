@@ -65,9 +65,12 @@ class CacheClock:
         return 0 if shift is None else shift.least
 
     def event_time(self, start: str, stamp: int) -> int:
-        """Return the time on this clock that the events of a probe at one time had when they were applied."""
+        """Return the time on this clock that the events of a probe at one time had when they were applied, or later.
+
+        Before the first turn of a probe, as after a restart of the cache, their shift is unknown.
+        """
         shift = self._shifts.get(start)
-        return stamp if shift is None else stamp + shift.at(stamp)
+        return stamp + (_LATE if shift is None else shift.at(stamp))
 
     def delay_of(self, start: str) -> int:
         """Return by how much the last turn of a probe was slower than its fastest turn (ns)."""
