@@ -26,7 +26,7 @@ class Membership:
 
 @dataclass(slots=True)
 class Group:
-    """The members of one group by name. `epoch` counts their changes."""
+    """The members of one group by name. `epoch` grows with each change of them."""
 
     epoch: int = 0
     members: dict[str, Membership] = field(default_factory=dict)

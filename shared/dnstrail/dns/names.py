@@ -78,7 +78,7 @@ def reverse_address(name: str) -> str | None:
     """Return the address that a reverse name in our form encodes (RFC 1035 3.5, RFC 3596 2.5), or None."""
     if name.endswith(_V4_SUFFIX):
         labels = name[: -len(_V4_SUFFIX)].split(".")
-        if len(labels) == 4 and _OCTETS.issuperset(labels):  # noqa: PLR2004 - IPv4
+        if _are_octets(labels):
             return ".".join(reversed(labels))
         return None
     if name.endswith(_V6_SUFFIX):
@@ -115,11 +115,15 @@ def lookup_key(key: str) -> str | None:
     return name or None
 
 
+def _are_octets(labels: list[str]) -> bool:
+    """Return whether labels are the four numbers of an IPv4 address."""
+    return len(labels) == 4 and _OCTETS.issuperset(labels)  # noqa: PLR2004 - IPv4
+
+
 @lru_cache(maxsize=16384)
 def _literal(text: str) -> str | None:
     if ":" not in text:
-        octets = text.split(".")
-        return text if len(octets) == 4 and _OCTETS.issuperset(octets) else None  # noqa: PLR2004 - IPv4
+        return text if _are_octets(text.split(".")) else None
     try:
         return packed_address_text(inet_pton(AF_INET6, text))
     except (OSError, ValueError):

@@ -79,7 +79,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Members(msgspec.Struct, frozen=True):
-    """The reply to `join`: the members, and the number of changes among them so far.
+    """The reply to `join`: the members, and the epoch, which grows with each change of them.
 
     `settled` is False while members may be missing, since the cache has just started.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -37,10 +36,10 @@ class Delivery:
     def send(self, message: dict[str, Any], *, live: bool) -> None:
         """Deliver a message; for a live source without waiting."""
         if self._offer is None or not live:
-            with suppress(NotDeliveredError):
+            try:
                 self._deliver(message)
-                return
-            self.undelivered += "eventName" in message
+            except NotDeliveredError:
+                self.undelivered += "eventName" in message
         elif not self._offer(message):
             self.undelivered += 1
 

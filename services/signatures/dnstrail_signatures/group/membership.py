@@ -170,8 +170,13 @@ class Membership:
             Progress(name, start.first, start.handled, _published(start.turn), start.turn.now if start.turn else 0)
             for name, start in self._starts.items()
         ]
-        request = {"group": self._group, "worker": self.worker, "progress": progress, "work": self._work()}
-        request["epoch"] = self._known
+        request = {
+            "group": self._group,
+            "worker": self.worker,
+            "epoch": self._known,
+            "progress": progress,
+            "work": self._work(),
+        }
         fields: dict[str, object] = msgspec.to_builtins(request)
         return fields
 
