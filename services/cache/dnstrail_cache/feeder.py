@@ -12,7 +12,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.image import Circumstances
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import apply_event, apply_message
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
 from dnstrail.protocol.event_table import rows_of
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter
@@ -90,7 +90,7 @@ class Feeder:
         if topic == TURN:
             self._applying = self._end_turn(decode(body, Turn))
         elif topic in EVENT_TOPICS:
-            batch = decode(body, Batch)
+            batch = decode_whole(body)
             if not self._state.follower.knows(batch.start):
                 self._doubt()
             self._state.follower.batch(topic, batch)

@@ -72,6 +72,8 @@ class Store:
     def sweep(self, now: int, steps: int, *, live: bool) -> None:
         """Handle at most `steps` deadlines: roots end, and records of a live source are removed after the history."""
         for _ in range(steps):
+            if self._ending.next > now and self._leaving.next > now:
+                return
             record = self._ending.take(now) or self._leaving.take(now)
             if record is None:
                 return
