@@ -150,9 +150,10 @@ def _keys(host: str, flow: Flow, client: Address, question: bytes, *, clients_ow
     The socket of a client identifies the client alone, since NAT may change its address. The socket of a server serves
     many clients, and needs their address, too. Without a socket both keys are the same.
     """
-    by_client = (host, flow.transport, client, question)
-    if not flow.socket:
+    socket, transport = flow.socket, flow.transport
+    by_client = (host, transport, client, question)
+    if not socket:
         return by_client, by_client
     if clients_own:
-        return (host, flow.socket, flow.namespace, question), by_client
-    return (flow.socket, flow.namespace, *by_client), by_client
+        return (host, socket, flow.namespace, question), by_client
+    return (host, socket, flow.namespace, transport, client, question), by_client

@@ -14,8 +14,8 @@ _HELD: Final = 32768  # responses in one half of the table
 class Packet:
     """One response. Several copies of it may be captured.
 
-    `stamp` is the stamp of the first copy. `ended` contains the keys of the queries whose wait a copy ended: each socket
-    has its own. `kept` states that a copy was admitted, and `edges` contains its relations.
+    `stamp` is the stamp of the first copy. `ended` contains the keys of the queries whose wait a copy ended, one for
+    each socket. `kept` states that a copy was admitted, and `edges` contains its relations.
     """
 
     __slots__ = ("edges", "ended", "kept", "stamp")

@@ -102,7 +102,8 @@ class Image:
 
         Any bytes are accepted: a message without effect is counted by its reason, and nothing is raised.
         """
-        self.now = max(self.now, stamp)
+        if stamp > self.now:
+            self.now = stamp
         self.live = circumstances.live
         self.counters["messages"] += 1
         header = self._read(stamp, payload, circumstances)

@@ -86,7 +86,7 @@ class Query(Link):
             if not -REORDER <= stamp - sighted <= WINDOW:
                 reason = "unmatched_late" if stamp > sighted else "unmatched_early"
             elif may_answer(server, servers):
-                del self.waits[place]
+                self.waits.pop(place)
                 self.ended = sighted, servers
                 return ""
             else:
@@ -271,4 +271,6 @@ def servers_of(flow: Flow) -> tuple[Address, ...]:
 
 def address_of(packed: bytes, port: int) -> Address:
     """Return an address and port in a form to compare: IPv4-mapped IPv6 becomes IPv4."""
+    if len(packed) == 4:  # noqa: PLR2004 - most addresses are IPv4
+        return packed, port
     return (packed.removeprefix(V4_MAPPED), port) if packed else ANY

@@ -68,6 +68,7 @@ class ActorFilter(Protocol):
 
 
 E = TypeVar("E", msgspec.Raw, WireEvent)  # an event that is decoded when it is read, or with its batch
+Row = tuple[WireEvent, Process | None]
 
 
 class WireEvents(msgspec.Struct, Generic[E], frozen=True, array_like=True):
@@ -171,6 +172,11 @@ class ReceivedEvents(Sequence[Captured]):
     def __len__(self) -> int:
         return len(self._raw)
 
+    @property
+    def are_decoded(self) -> bool:
+        """True if all events were decoded with their batch."""
+        return all(isinstance(raw, WireEvent) for raw in self._raw[:1])
+
     @overload
     def __getitem__(self, at: int) -> Captured: ...
     @overload
@@ -187,9 +193,14 @@ class ReceivedEvents(Sequence[Captured]):
     def __hash__(self) -> int:
         return hash(len(self))
 
-    def rows(self) -> Iterator[tuple[WireEvent, Process | None]]:
-        """Return each event as the batch states it, with its process."""
-        return map(self._row, self._raw)
+    def rows(self) -> list[Row]:
+        """Return each event as the batch states it, with its process; the events are decoded.
+
+        Raises:
+            BadMessage: the process of an event is not in the table.
+        """
+        known, found = self._threads, self._process_of
+        return [(event, known.get((event.process, event.thread)) or found(event)) for event in self._raw]
 
     def stamps(self) -> list[int]:
         """Return the time stamp of each event (ns).
@@ -228,25 +239,30 @@ class ReceivedEvents(Sequence[Captured]):
         event, process = self._row(raw)
         return Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
 
-    def _row(self, raw: msgspec.Raw | WireEvent) -> tuple[WireEvent, Process | None]:
+    def _row(self, raw: msgspec.Raw | WireEvent) -> Row:
         try:
             event = raw if isinstance(raw, WireEvent) else _DECODE(raw)
-            index, thread = event.process, event.thread
-            return event, None if index < 0 else self._threads.get((index, thread)) or self._thread(index, thread)
-        except (msgspec.DecodeError, ValueError, RecursionError, IndexError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadMessage(f"bad event: {error}") from error
+        return event, self._threads.get((event.process, event.thread)) or self._process_of(event)
 
-    def _thread(self, index: int, thread: int) -> Process:
+    def _process_of(self, event: WireEvent) -> Process | None:
+        """Return the process of an event, from now on the same object for all events of its thread."""
+        index, thread = event.process, event.thread
+        if index < 0:
+            return None
+        if index >= len(self._processes):
+            raise BadMessage("bad event: no such process")
         process = msgspec.structs.replace(self._processes[index], thread_id=thread)
         self._threads[index, thread] = process
         return process
 
 
-def rows_of(events: Sequence[Captured]) -> Iterator[tuple[Captured | WireEvent, Process | None]]:
-    """Return the events of a batch with their processes; those of a received batch as its `rows`."""
-    if isinstance(events, ReceivedEvents):
+def rows_of(events: Sequence[Captured]) -> Sequence[tuple[Captured | WireEvent, Process | None]]:
+    """Return the events of a batch with their processes; those of a whole decoded batch as its `rows`."""
+    if isinstance(events, ReceivedEvents) and events.are_decoded:
         return events.rows()
-    return ((event, event.process) for event in events)
+    return [(event, event.process) for event in events]
 
 
 def _origin(process: Process) -> str:
