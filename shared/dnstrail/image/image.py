@@ -21,6 +21,7 @@ from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.lookup import look_up, look_up_by_walks, put_first
+from dnstrail.image.parties import party_of
 from dnstrail.image.record import Root, Sighting
 from dnstrail.image.refusal import refusal
 from dnstrail.image.relate import relate, relate_usual
@@ -101,7 +102,8 @@ class Image:
 
         Any bytes are accepted: a message without effect is counted by its reason, and nothing is raised.
         """
-        self.now = max(self.now, stamp)
+        if stamp > self.now:
+            self.now = stamp
         self.live = circumstances.live
         self.counters["messages"] += 1
         header = self._read(stamp, payload, circumstances)
@@ -113,14 +115,14 @@ class Image:
             self.on_response(flow, header.flags & _RCODE, stamp - query.ended[0])
         if header.answer_count == 0:
             self.counters["no_answer"] += 1
-            self.admission.note(verdict, stamp, ())
+            self.admission.note(verdict, ())
             return _IGNORED
         if not verdict.admitted and not verdict.copy:
             self.counters["not_admitted"] += 1
         if not verdict.admitted and verdict.first is None:
             return _IGNORED
         answer = self._relate(payload, header, circumstances.flow)
-        conflict = self.admission.note(verdict, stamp, answer.edges)
+        conflict = self.admission.note(verdict, answer.edges)
         if verdict.admitted:
             self._apply(answer, stamp, circumstances, verdict)
         if not conflict:
@@ -308,7 +310,9 @@ class Image:
 def _party(circumstances: Circumstances, verdict: Verdict) -> PartyKey:
     """Return the party that asked: that of the asker, who need not own the socket at which the answer was captured."""
     asker = verdict.asker
-    return verdict.party if asker is None or not asker.cgroup_id else (circumstances.host, CGROUP, asker.cgroup_id)
+    if asker is None or not asker.cgroup_id:
+        return party_of(circumstances, circumstances.flow)
+    return circumstances.host, CGROUP, asker.cgroup_id
 
 
 def _evidence(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> Evidence:

@@ -65,7 +65,7 @@ def _stated(
     longest = dict(zip(edges, lives, strict=True))
     if len(longest) < len(edges):
         for edge, ns in zip(edges, lives, strict=True):
-            if ns > longest[edge]:  # noqa: PLR1730 - a call of max costs more
+            if ns > longest[edge]:
                 longest[edge] = ns
     if len(longest) > most:
         counters["evicted_owned"] += len(longest) - most
