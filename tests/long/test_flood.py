@@ -22,7 +22,7 @@ from live.workers import asker, open_bus
 
 pytestmark = pytest.mark.timeout(180)
 RATE, SECONDS = 50_000, 5
-PORT = 46353  # no other program of this host uses it
+PORT = 16353  # no other program of this host uses it
 PATIENCE = 120.0  # seconds for the cache to catch up, on a busy machine
 LOOK = 0.1  # seconds between two looks at the lag
 WANTS_NONE = """
