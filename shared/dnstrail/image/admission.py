@@ -38,9 +38,7 @@ class Verdict:
 class Admission:
     """The queries of the last 30 s, and a verdict for each response. Stamps (ns) come with the messages.
 
-    `counters` counts verdicts (`matched`, `unmatched_accepted`, `unmatched_rejected`), `copies`, reasons
-    (`unmatched_*`), queries without a response (`unanswered`) and evictions (`pending_full`, `evicted_doubts`). The
-    start of a capture is a loss of all parties: the owner calls `gap`.
+    The start of a capture is a loss of all parties: the owner calls `gap`.
 
     Raises:
         SettingsError: `unmatched` is none of POLICIES.
@@ -50,10 +48,20 @@ class Admission:
         if unmatched not in POLICIES:
             raise SettingsError(f"dnscache unmatched: {unmatched!r} is none of {', '.join(POLICIES)}")
         self.unmatched = unmatched
-        self.counters: Counts = Counts()
-        self.doubts = Doubts(self.counters)
-        self.queries = Queries(self.doubts, self.counters)
+        self._counters: Counts = Counts()
+        self._matched = 0  # the most frequent count: an attribute costs less than an item
+        self.doubts = Doubts(self._counters)
+        self.queries = Queries(self.doubts, self._counters)
         self._copies = Copies()
+
+    @property
+    def counters(self) -> Counts:
+        """The counters of verdicts, copies, reasons, and evictions.
+
+        Verdicts are `matched`, `unmatched_accepted` and `unmatched_rejected`. Reasons are `unmatched_*`, and
+        `unanswered` for queries without a response. Evictions are `pending_full` and `evicted_doubts`.
+        """
+        return Counts({"matched": self._matched} if self._matched else {}, **self._counters)
 
     def asked(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> None:
         """Note a query; it waits for its response. A copy of a waiting query changes nothing."""
@@ -80,7 +88,7 @@ class Admission:
         flow = circumstances.flow
         verdict = Verdict()
         if circumstances.asked:
-            self.counters["matched"] += 1
+            self._matched += 1
             verdict.admitted = verdict.matched = True
             return verdict
         if flow is None:
@@ -103,12 +111,15 @@ class Admission:
             verdict.query = query
             if packet.kept:
                 query.edges = packet.edges
-        if verdict.copy or verdict.matched:
-            self.counters["copies" if verdict.copy else "matched"] += 1
+        if verdict.copy:
+            self._counters["copies"] += 1
+            return verdict
+        if verdict.matched:
+            self._matched += 1
             return verdict
         if new and query is not None:
             verdict.first = query.first_answer(stamp, server)
-        self.counters[reason if verdict.first is None else "unmatched_repeated"] += 1
+        self._counters[reason if verdict.first is None else "unmatched_repeated"] += 1
         self._judge(verdict, stamp, circumstances, sent=not flow.socket or not flow.egress)
         return verdict
 
@@ -140,7 +151,7 @@ class Admission:
             seen = circumstances.live and flow is not None and flow.socket != 0
             verdict.doubted = seen and self.doubts.is_doubted((party_of(circumstances, flow), sent), stamp)
             verdict.admitted = verdict.doubted or not seen
-        self.counters["unmatched_accepted" if verdict.admitted else "unmatched_rejected"] += 1
+        self._counters["unmatched_accepted" if verdict.admitted else "unmatched_rejected"] += 1
 
 
 def _keys(host: str, flow: Flow, client: Address, question: bytes, *, clients_own: bool) -> tuple[Key, Key]:
