@@ -16,7 +16,7 @@ from dnstrail.bus.received_messages import ReceivedMessages
 from dnstrail.bus.sent_messages import SentMessages
 from dnstrail.bus.served_request import Frames, ServedRequest
 from dnstrail.bus.subscriptions import Subscriptions
-from dnstrail.bus.unread_replies import UnreadReplies
+from dnstrail.bus.unread_replies import LONG, UnreadReplies
 
 _REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
@@ -157,9 +157,13 @@ class ServerEnd(End):
 
     def _send(self, client: bytes, frames: Frames) -> bool:
         size = len(frames[-1])
+        if size <= LONG:
+            with suppress(zmq.ZMQError):  # the client has left
+                self.socket.send_multipart(frames, zmq.NOBLOCK)
+            return True
         if not self._unread.has_room(client, size):
             return False
-        with suppress(zmq.ZMQError):  # the client has left
+        with suppress(zmq.ZMQError):
             tracker = self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False, track=True)
             self._unread.add(client, size, tracker)
         return True
