@@ -138,9 +138,9 @@ class RecordTranslator:
         return packet.sport in self._ports or packet.dport in self._ports or packet.meant_port in self._ports
 
     def _is_client(self, packet: records.PacketRecord, payload: bytes) -> bool:
-        egress = bool(packet.egress)
-        to_server = packet.dport in self._ports or (egress and packet.meant_port in self._ports)
-        return is_client(egress=egress, to_server=to_server, from_server=packet.sport in self._ports, payload=payload)
+        ports, egress = self._ports, packet.egress != 0
+        to_server = packet.dport in ports or (egress and packet.meant_port in ports)
+        return is_client(egress=egress, to_server=to_server, from_server=packet.sport in ports, payload=payload)
 
     def _getaddrinfo_call(self, record: bytes) -> Captures:
         if self._getaddrinfo is None:
@@ -231,18 +231,18 @@ def _flow(packet: records.PacketRecord, role: str) -> Flow:
     source, destination = packet.saddr[:size], packet.daddr[:size]
     if packet.kind != records.PACKET:
         source, destination = _address(packet.saddr, size) if packet.sport else b"", _address(packet.daddr, size)
-    return Flow(
-        source=source,
-        source_port=packet.sport,
-        destination=destination,
-        destination_port=packet.dport,
-        transport="udp" if packet.protocol == records.UDP else "tcp",
-        socket=packet.cookie,
-        namespace=packet.netns,
-        egress=packet.egress != 0,
-        meant=_address(packet.meant, size) if packet.meant_port else b"",
-        meant_port=packet.meant_port,
-        role=role,
+    return Flow(  # by position: a packet has many fields, and names cost more than values
+        source,
+        packet.sport,
+        destination,
+        packet.dport,
+        "udp" if packet.protocol == records.UDP else "tcp",
+        packet.cookie,
+        packet.netns,
+        packet.egress != 0,
+        _address(packet.meant, size) if packet.meant_port else b"",
+        packet.meant_port,
+        role,
     )
 
 
