@@ -110,7 +110,7 @@ class RecordTranslator:
         found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answers(packet, found)
-        return [self._nearest(name, event, client=client) for name, event in found]
+        return self._mark_nearer(found, client=client)
 
     def _first_bytes(
         self, packet: records.PacketRecord, payload: bytes, header: TcpHeader | None, process: Process | None
@@ -124,15 +124,14 @@ class RecordTranslator:
             event for _, datagram in _datagrams(packet, captured) for event in self._assembly.first_datagram(datagram)
         ]
 
-    def _nearest(self, name: str, event: Captured, *, client: bool) -> tuple[str, Captured]:
-        """Return an event, with `asker_seen` if the message was also captured nearer to its asker."""
-        process = event.process.pid if event.process else 0
-        flow = event.flow
-        if name != NET_PACKET_DNS or flow is None:
-            return name, event
-        if not self._askers.seen(flow, process, event.payload, event.timestamp, client=client):
-            return name, event
-        return name, msgspec.structs.replace(event, args={**event.args, ASKER_SEEN: True})
+    def _mark_nearer(self, found: Captures, *, client: bool) -> Captures:
+        """Return events; give `asker_seen` to the messages that were also captured nearer to their asker."""
+        for place, (name, event) in enumerate(found):
+            if name == NET_PACKET_DNS and event.flow is not None:
+                process = event.process.pid if event.process else 0
+                if self._askers.seen(event.flow, process, event.payload, event.timestamp, client=client):
+                    found[place] = name, msgspec.structs.replace(event, args={**event.args, ASKER_SEEN: True})
+        return found
 
     def _on_dns_port(self, packet: records.PacketRecord) -> bool:
         return packet.sport in self._ports or packet.dport in self._ports or packet.meant_port in self._ports
