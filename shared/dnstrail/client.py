@@ -19,8 +19,8 @@ from dnstrail.bus.tcp import host_of, is_tcp
 from dnstrail.bus.trust import FolderState, distrust, folder_state
 from dnstrail.connection import Connection
 from dnstrail.datasource import DnsIdentity
-from dnstrail.errors import BadMessage, DataNotFound, KeyNotSupported, LookupRefused, Unavailable
-from dnstrail.protocol.batches import Mark, unpack
+from dnstrail.errors import DataNotFound, KeyNotSupported, LookupRefused, Unavailable
+from dnstrail.protocol.batches import Mark
 from dnstrail.protocol.lookups import (
     DATA_NOT_FOUND,
     KEY_NOT_SUPPORTED,
@@ -32,7 +32,7 @@ from dnstrail.protocol.lookups import (
 _TRIES = 2  # a cache that restarts may lose a request on its way
 _PATIENCE = 5.0  # seconds that a cache which is behind may take to catch up
 _WAITED = 0.1  # seconds after which an incomplete reply shows that the cache waited for its events
-_FIELDS = ("ip_addresses", "dns_queries", "dns_root")
+_DECODE: Callable[[bytes], dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _MARKS: ContextVar[tuple[Mark, ...]] = ContextVar("marks", default=())
 _EVENT: ContextVar[EventTime | None] = ContextVar("event", default=None)
 
@@ -308,9 +308,15 @@ def _time(at: float | None) -> dict[str, Any]:
 
 def _schema_fields(data: Any) -> FoundData:
     """Return the fields of the schema alone."""
-    if not isinstance(data, dict) or not data.keys() >= set(_FIELDS):
-        raise LookupRefused("bad_reply", "a result without the fields of the schema")
-    return FoundData({field: data[field] for field in _FIELDS}, history=data.get("history") is not False)
+    try:
+        fields = {
+            "ip_addresses": data["ip_addresses"],
+            "dns_queries": data["dns_queries"],
+            "dns_root": data["dns_root"],
+        }
+        return FoundData(fields, history=data.get("history") is not False)
+    except (TypeError, KeyError) as error:
+        raise LookupRefused("bad_reply", "a result without the fields of the schema") from error
 
 
 def _list_of(count: int | None, data: Any) -> list[Any]:
@@ -326,11 +332,9 @@ def _encodable(key: str) -> str:
 
 def _decode_reply(body: bytes, key: object) -> dict[str, Any]:
     try:
-        reply = unpack(body)
-    except BadMessage as error:
-        raise LookupRefused("bad_reply", str(error)) from error
-    if not isinstance(reply, dict):
-        raise LookupRefused("bad_reply", "the reply is no map")
+        reply = _DECODE(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise LookupRefused("bad_reply", f"no MessagePack map: {error}") from error
     if reply.get("ok"):
         return reply
     code = str(reply.get("error"))

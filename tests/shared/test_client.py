@@ -190,12 +190,12 @@ def test_a_request_that_was_lost_is_made_again(address, bus):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (b"", "bad_reply: no MessagePack"),
-        (b"\xc1", "bad_reply: no MessagePack"),
-        (b"\x80trailing", "bad_reply: no MessagePack"),
-        (b"\x91" * 5000, "bad_reply: no MessagePack"),
-        (msgpack.packb([1]), "bad_reply: the reply is no map"),
-        (msgpack.packb(None), "bad_reply: the reply is no map"),
+        (b"", "bad_reply: no MessagePack map"),
+        (b"\xc1", "bad_reply: no MessagePack map"),
+        (b"\x80trailing", "bad_reply: no MessagePack map"),
+        (b"\x91" * 5000, "bad_reply: no MessagePack map"),
+        (msgpack.packb([1]), "bad_reply: no MessagePack map"),
+        (msgpack.packb(None), "bad_reply: no MessagePack map"),
         (msgpack.packb({"ok": False, "error": "bad_request", "message": "why"}), "^bad_request: why$"),
         (msgpack.packb({"ok": False, "error": "overloaded", "message": "full"}), "^overloaded: full$"),
         (msgpack.packb({"ok": False, "error": [1]}), "1"),

@@ -23,7 +23,7 @@ from dnstrail_cache.state import CacheState
 TOPICS = (*EVENT_TOPICS, TURN)
 _AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
-_EVENTS_AT_ONCE = 16  # of one batch, between two looks at the clock
+_EVENTS_AT_ONCE = 8  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
 
 

@@ -36,7 +36,8 @@ class BatchPublisher:
         self._live = live
         self._identity = identity
         self.refused = 0
-        self._open: dict[str, list[EventTable]] = {}
+        self._open: dict[str, EventTable] = {}  # by topic: the last of its tables
+        self._tables: list[tuple[str, EventTable]] = []  # of the open turn
         self._last: dict[str, int] = {}
         self.published: Counter[str] = Counter()
         self._outbox: list[tuple[str, bytes]] = []
@@ -45,11 +46,12 @@ class BatchPublisher:
 
     def add(self, topic: str, event: Captured) -> None:
         """Put an event into the open turn."""
-        tables = self._open.setdefault(topic, [])
-        if tables and len(tables[-1]) < MOST_EVENTS and tables[-1].add(event, _MOST_OF_EVENTS):
+        table = self._open.get(topic)
+        if table is not None and len(table.events) < MOST_EVENTS and table.add(event, _MOST_OF_EVENTS):
             return
-        tables.append(EventTable())
-        if not tables[-1].add(event, _MOST_OF_EVENTS):
+        table = self._open[topic] = EventTable()
+        self._tables.append((topic, table))
+        if not table.add(event, _MOST_OF_EVENTS):
             self.refused += 1
 
     def close_turn(
@@ -68,11 +70,12 @@ class BatchPublisher:
         `closed` is the monotonic time, for the window.
         """
         messages: Messages = []
-        for topic, tables in self._open.items():
-            for table in filter(len, tables):
+        for topic, table in self._tables:
+            if len(table):
                 messages.append((topic, encode(self._batch(topic, table))))
                 self.published[topic] += len(table)
         self._open.clear()
+        self._tables.clear()
         losses = {hop: dict(reasons) for hop, reasons in (lost or {}).items()}
         if self.refused:
             losses.setdefault(PROBE, {})["event_refused"] = self.refused

@@ -16,10 +16,11 @@ from dnstrail.bus.received_messages import ReceivedMessages
 from dnstrail.bus.sent_messages import SentMessages
 from dnstrail.bus.served_request import Frames, ServedRequest
 from dnstrail.bus.subscriptions import Subscriptions
-from dnstrail.bus.unread_replies import UnreadReplies
+from dnstrail.bus.unread_replies import LONG, UnreadReplies
 
 _REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
+_EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _TAKEN_AT_ONCE = 16  # messages from memory between two looks at the socket: a look costs as much as a message
 
 
@@ -149,17 +150,20 @@ class ServerEnd(End):
         self._unread = UnreadReplies()
 
     def receive(self) -> ServedRequest | None:
-        try:
-            client = self.socket.recv(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
+        if not int(self.socket.getsockopt(_EVENTS)) & _READABLE:  # costs less than an exception
             return None
+        client = self.socket.recv(zmq.NOBLOCK, copy=False)
         return ServedRequest(self._send, client, self.socket.recv_multipart())
 
     def _send(self, client: bytes, frames: Frames) -> bool:
         size = len(frames[-1])
+        if size <= LONG:
+            with suppress(zmq.ZMQError):  # the client has left
+                self.socket.send_multipart(frames, zmq.NOBLOCK)
+            return True
         if not self._unread.has_room(client, size):
             return False
-        with suppress(zmq.ZMQError):  # the client has left
+        with suppress(zmq.ZMQError):
             tracker = self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False, track=True)
             self._unread.add(client, size, tracker)
         return True

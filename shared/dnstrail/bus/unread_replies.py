@@ -6,7 +6,7 @@ from collections import deque
 
 import zmq
 
-LONG = 4096  # bytes; the high-water mark bounds shorter replies
+LONG = 8192  # bytes; the high-water mark bounds shorter replies, which are copied: that costs less than a tracker
 MOST_UNREAD = 64 << 20  # bytes of long replies
 MOST_UNREAD_OF_CLIENT = 16 << 20
 
@@ -21,17 +21,15 @@ class UnreadReplies:
         self._of_client: dict[bytes, deque[tuple[int, zmq.MessageTracker]]] = {}
 
     def has_room(self, client: bytes, size: int) -> bool:
-        """Return whether a reply keeps within the bounds."""
-        if size <= LONG:
-            return True
+        """Return whether a long reply keeps within the bounds."""
         self._forget_read()
         sizes = {of: sum(waiting for waiting, _ in replies) for of, replies in self._of_client.items()}
         own, total = sizes.get(client, 0), sum(sizes.values())
         return (not own or own + size <= MOST_UNREAD_OF_CLIENT) and (not total or total + size <= MOST_UNREAD)
 
     def add(self, client: bytes, size: int, tracker: zmq.MessageTracker | None) -> None:
-        """Note a reply that was sent; `tracker` reports when the bus holds it no more."""
-        if tracker and size > LONG:
+        """Note a long reply that was sent; `tracker` reports when the bus holds it no more."""
+        if tracker:
             self._of_client.setdefault(client, deque()).append((size, tracker))
 
     def _forget_read(self) -> None:

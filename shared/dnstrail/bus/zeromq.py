@@ -29,6 +29,7 @@ from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
 
 _UNREAD = 1000  # messages that wait at their sender for one peer
+_UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this alone: 4 MiB
 _WAITING = 3000  # messages that wait at their receiver
 _UNREAD_EVENTS = 200  # the same for events, whose batches have 512 KiB at most: 100 MiB
 _WAITING_EVENTS = 400  # 200 MiB
@@ -90,6 +91,7 @@ class ZmqBus:
 
     def server(self, *addresses: str) -> ServerEnd:
         socket = self._socket(zmq.ROUTER)
+        socket.setsockopt(zmq.SNDHWM, _UNREAD_REPLIES)
         socket.setsockopt(zmq.RCVHWM, _WAITING_REQUESTS)
         socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE_OF_CLIENT * 1000))
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST)

@@ -91,11 +91,11 @@ _DECODE_ADDRESSED = msgspec.msgpack.Decoder(_Addressed).decode
 
 
 class EventTable:
-    """Events in wire form, as a batch collects them. `size` is the number of their bytes, the tables included."""
+    """Events in wire form (`events`), as a batch collects them. `size` counts their bytes, the tables included."""
 
     def __init__(self, events: Iterable[Captured] = ()) -> None:
         self.size = 0
-        self._events: list[msgspec.Raw] = []
+        self.events: list[msgspec.Raw] = []
         self._processes: dict[Process, int] = {}
         self._containers: dict[tuple[str, str, str], int] = {}
         self._wire: list[WireProcess] = []
@@ -104,7 +104,7 @@ class EventTable:
             self.add(event)
 
     def __len__(self) -> int:
-        return len(self._events)
+        return len(self.events)
 
     def add(self, event: Captured, most: float = float("inf")) -> bool:
         """Add an event; return False if it contains what MessagePack cannot hold, or makes `size` exceed `most`."""
@@ -120,13 +120,13 @@ class EventTable:
         if size > most:
             return False
         self.size = size
-        self._events.append(msgspec.Raw(encoded))
+        self.events.append(msgspec.Raw(encoded))
         return True
 
     @property
     def wire(self) -> WireEvents[msgspec.Raw]:
         """The events as they are encoded."""
-        return WireEvents([*self._containers], self._wire, self._events)
+        return WireEvents([*self._containers], self._wire, self.events)
 
     def _note(self, process: Process | None) -> _Known:
         """Note the object of a process, and return its index and thread."""

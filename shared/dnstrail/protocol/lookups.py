@@ -38,6 +38,7 @@ OVERLOADED = "overloaded"
 SCHEMA = '{"ip_addresses":"[]string","dns_queries":"[]string","dns_root":"string"}'
 OPERATIONS: dict[str, type[Request]] = {}  # every public subclass of Request, by the name of its operation
 
+_NESTED = list, dict
 _ENCODE = msgspec.msgpack.Encoder().encode
 _Short = Annotated[str, msgspec.Meta(max_length=256)]
 _ProcessId = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
@@ -352,15 +353,16 @@ def _check_address(name: str, text: str | None) -> None:
         raise RefusedError(BAD_REQUEST, f"{name} is no address")
 
 
-def _nesting(value: Any) -> int:
+def _nesting(fields: dict[str, Any]) -> int:
     """Return the depth of nested maps and arrays; the count stops one level beyond the limit."""
-    depth, level = 0, [value]
-    while level and depth <= MAX_NESTING + 1:
+    depth = 0
+    level: list[Any] = [fields]
+    while level and depth <= MAX_NESTING:
         level = [
             inner
             for outer in level
-            if isinstance(outer, list | tuple | dict)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, _NESTED)
         ]
         depth += 1
-    return depth - 1
+    return depth

@@ -41,13 +41,7 @@ class Attribution:
             return None, None
         entry = self._entry_of(record)
         process = self._process(
-            entry,
-            pid=record.pid,
-            stamp=record.ts,
-            cgroup=record.cgroup,
-            name=command_name(record.comm),
-            user=record.uid,
-            thread=record.tid,
+            entry, record.pid, record.ts, record.cgroup, command_name(record.comm), record.uid, record.tid
         )
         return process, entry
 
@@ -63,12 +57,12 @@ class Attribution:
         entry = self.processes.at(head.parent, head.ts)
         return self._process(
             entry or ProcessEntry(pid=head.parent, start=head.ts, path=child.path),
-            pid=head.parent,
-            stamp=head.ts,
-            cgroup=head.cgroup,
-            name=entry.name if entry else text(head.comm),
-            user=head.uid,
-            thread=head.status,
+            head.parent,
+            head.ts,
+            head.cgroup,
+            entry.name if entry else text(head.comm),
+            head.uid,
+            head.status,
         )
 
     def exited(self, head: records.ProcessRecord) -> Process | None:
@@ -92,7 +86,9 @@ class Attribution:
     def container_of(self, cgroup: int, now: int) -> str:
         """Return the container of a cgroup, "" on the host; an unknown cgroup is searched for once a second."""
         found = self.containers.of(cgroup)
-        if found is None and cgroup and now - self._walked > _WALK_AGAIN:
+        if found is not None:
+            return found
+        if cgroup and now - self._walked > _WALK_AGAIN:
             self._walked = now
             self._walk()
             found = self.containers.of(cgroup)
@@ -115,24 +111,26 @@ class Attribution:
 
     def _itself(self, head: records.ProcessRecord, entry: ProcessEntry) -> Process:
         """Return the process that a record of an exec or exit is about."""
-        return self._process(
-            entry,
-            pid=head.pid,
-            stamp=head.ts,
-            cgroup=head.cgroup,
-            name=text(head.comm),
-            user=head.uid,
-            thread=head.pid,
-        )
+        return self._process(entry, head.pid, head.ts, head.cgroup, text(head.comm), head.uid, head.pid)
 
     def _process(
-        self, entry: ProcessEntry, *, pid: int, stamp: int, cgroup: int, name: str, user: int, thread: int
+        self, entry: ProcessEntry, pid: int, stamp: int, cgroup: int, name: str, user: int, thread: int
     ) -> Process:
         container = self.container_of(cgroup, stamp)
-        container_name = self._names.of(container) if container else NAMELESS
+        shown = self._names.of(container) if container else NAMELESS
         fields = (
-            *(pid, name, entry.path, entry.parent, user, container, thread, cgroup),
-            *(container_name.name, container_name.image, entry.mount_namespace, entry.pid_namespace),
+            pid,
+            name,
+            entry.path,
+            entry.parent,
+            user,
+            container,
+            thread,
+            cgroup,
+            shown.name,
+            shown.image,
+            entry.mount_namespace,
+            entry.pid_namespace,
             self._boot + entry.started if entry.started else 0,
         )
         if entry.reported is None or entry.reported[0] != fields:

@@ -110,7 +110,7 @@ class RecordTranslator:
         found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answers(packet, found)
-        return [self._nearest(name, event, client=client) for name, event in found]
+        return self._mark_nearer(found, client=client)
 
     def _first_bytes(
         self, packet: records.PacketRecord, payload: bytes, header: TcpHeader | None, process: Process | None
@@ -124,23 +124,22 @@ class RecordTranslator:
             event for _, datagram in _datagrams(packet, captured) for event in self._assembly.first_datagram(datagram)
         ]
 
-    def _nearest(self, name: str, event: Captured, *, client: bool) -> tuple[str, Captured]:
-        """Return an event, with `asker_seen` if the message was also captured nearer to its asker."""
-        process = event.process.pid if event.process else 0
-        flow = event.flow
-        if name != NET_PACKET_DNS or flow is None:
-            return name, event
-        if not self._askers.seen(flow, process, event.payload, event.timestamp, client=client):
-            return name, event
-        return name, msgspec.structs.replace(event, args={**event.args, ASKER_SEEN: True})
+    def _mark_nearer(self, found: Captures, *, client: bool) -> Captures:
+        """Return events; give `asker_seen` to the messages that were also captured nearer to their asker."""
+        for place, (name, event) in enumerate(found):
+            if name == NET_PACKET_DNS and event.flow is not None:
+                process = event.process.pid if event.process else 0
+                if self._askers.seen(event.flow, process, event.payload, event.timestamp, client=client):
+                    found[place] = name, msgspec.structs.replace(event, args={**event.args, ASKER_SEEN: True})
+        return found
 
     def _on_dns_port(self, packet: records.PacketRecord) -> bool:
         return packet.sport in self._ports or packet.dport in self._ports or packet.meant_port in self._ports
 
     def _is_client(self, packet: records.PacketRecord, payload: bytes) -> bool:
-        egress = bool(packet.egress)
-        to_server = packet.dport in self._ports or (egress and packet.meant_port in self._ports)
-        return is_client(egress=egress, to_server=to_server, from_server=packet.sport in self._ports, payload=payload)
+        ports, egress = self._ports, packet.egress != 0
+        to_server = packet.dport in ports or (egress and packet.meant_port in ports)
+        return is_client(egress=egress, to_server=to_server, from_server=packet.sport in ports, payload=payload)
 
     def _getaddrinfo_call(self, record: bytes) -> Captures:
         if self._getaddrinfo is None:
@@ -231,18 +230,18 @@ def _flow(packet: records.PacketRecord, role: str) -> Flow:
     source, destination = packet.saddr[:size], packet.daddr[:size]
     if packet.kind != records.PACKET:
         source, destination = _address(packet.saddr, size) if packet.sport else b"", _address(packet.daddr, size)
-    return Flow(
-        source=source,
-        source_port=packet.sport,
-        destination=destination,
-        destination_port=packet.dport,
-        transport="udp" if packet.protocol == records.UDP else "tcp",
-        socket=packet.cookie,
-        namespace=packet.netns,
-        egress=packet.egress != 0,
-        meant=_address(packet.meant, size) if packet.meant_port else b"",
-        meant_port=packet.meant_port,
-        role=role,
+    return Flow(  # by position: a packet has many fields, and names cost more than values
+        source,
+        packet.sport,
+        destination,
+        packet.dport,
+        "udp" if packet.protocol == records.UDP else "tcp",
+        packet.cookie,
+        packet.netns,
+        packet.egress != 0,
+        _address(packet.meant, size) if packet.meant_port else b"",
+        packet.meant_port,
+        role,
     )
 
 

@@ -8,6 +8,7 @@ import struct
 _PAGE = mmap.PAGESIZE
 _HEAD = 8  # bytes before each record: its length with two flags, and an offset
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
+_SIZE = _DISCARDED - 1  # the length without the flags
 _POSITION = struct.Struct("<Q")
 _LENGTH = struct.Struct("<I")
 _AT_ONCE = 1 << 19  # bytes that one call reads
@@ -32,14 +33,14 @@ class Ring:
         start = _PAGE + (self._at & self._mask)
         chunk = self._producer[start : start + min(end - self._at, _AT_ONCE)]
         records: list[bytes] = []
-        at = 0
-        while at + _HEAD <= len(chunk):
+        at, size = 0, len(chunk)
+        while (begin := at + _HEAD) <= size:
             (length,) = _LENGTH.unpack_from(chunk, at)
-            after = at + _HEAD + ((length & ~(_BUSY | _DISCARDED)) + 7 & ~7)
-            if length & _BUSY or after > len(chunk):
+            after = begin + ((length & _SIZE) + 7 & -8)
+            if length & _BUSY or after > size:
                 break
             if not length & _DISCARDED:
-                records.append(chunk[at + _HEAD : at + _HEAD + length])
+                records.append(chunk[begin : begin + length])
             at = after
         if at:
             self._at += at
