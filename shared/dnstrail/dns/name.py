@@ -8,7 +8,7 @@ from typing import Final, cast
 
 import msgspec
 
-from dnstrail.dns.names import PLAIN, ROOT, label_text
+from dnstrail.dns.names import ROOT, label_text
 
 MAX_NAME: Final = 255  # bytes on the wire, with the byte of the root
 MAX_POINTERS: Final = 16  # in one name, as in dnspython
@@ -20,7 +20,8 @@ _RESERVED: Final = 0x40  # the lowest byte that is no length of a label (RFC 103
 # Ordinary labels have at most 32 bytes, so that no length equals a character, and nothing to escape. One match finds
 # their end, and one translation makes their text: the length of each label becomes the dot before it.
 _LENGTHS: Final = bytes(range(1, 33))
-_LABEL = b"|".join(b"%s[%sA-Z]{%d}" % (re.escape(bytes([length])), re.escape(PLAIN), length) for length in _LENGTHS)
+_PLAIN_OR_UPPER = rb"[!#%-'*-\-/-:<-?A-[\]-~]"  # PLAIN and A-Z as ranges, which compile faster
+_LABEL = b"|".join(b"%s%s{%d}" % (re.escape(bytes([length])), _PLAIN_OR_UPPER, length) for length in _LENGTHS)
 _Match = Callable[[bytes, int, int], re.Match[bytes]]
 # Greedy, not possessive: before Python 3.11.5 a possessive group of alternatives may match what no alternative does.
 _ordinary_labels: Final = cast(_Match, re.compile(b"(?:%s){0,127}" % _LABEL).match)  # always matches, if only no label

@@ -6,9 +6,8 @@ import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
-from dnstrail.captured import Captured
+from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.connection import Connection
-from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.apply import TOPICS, apply_event
 from dnstrail.process.clock import nanoseconds
