@@ -5,6 +5,7 @@ SOURCES := pyproject.toml deploy/setup.sh deploy/compile_hook.py \
 	$(shell find shared services -type f -not -path '*/__pycache__/*')
 DNSTRAIL_CORPUS ?= $(abspath $(wildcard ../shared/corpus))
 export DNSTRAIL_CORPUS
+unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
 .PHONY: help run demo test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz soak faults packages clean

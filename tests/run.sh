@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run all tests in three parts at once: most of the time they wait. The parts print one after the other.
+# Run all tests in four parts at once: most of the time they wait. The parts print one after the other. The part with
+# captures from the kernel goes first, since its events come in real time.
 # The tests of tests/long are left to `make test-long`. With arguments run only pytest with them: tests/run.sh PYTHON [ARGUMENT...].
 set -u
 python=$1
@@ -7,21 +8,31 @@ shift
 [ $# = 0 ] || exec "$python" -m pytest "$@"
 modules="tests/shared tests/probe tests/cache tests/signatures tests/findings tests/accuracy"
 commands="tests/cli $(echo tests/test_*.py)"
+workers=$(grep -L 'network\|ebpf\|live_or_skip' tests/pipeline/test_*.py) # without a capture from the kernel
 logs=$(mktemp -d)
+jobs=
 
-# shellcheck disable=SC2086 # lists of folders
-nice -n 19 "$python" -m pytest $modules >"$logs/modules" 2>&1 &
-of_modules=$!
-# shellcheck disable=SC2086
-nice -n 10 "$python" -m pytest $commands >"$logs/commands" 2>&1 &
-of_commands=$!
-trap 'kill $of_modules $of_commands; rm -r "$logs"' INT TERM
+# beside PART PATH...: run tests in the background, and print to a file.
+beside() {
+    part=$1
+    shift
+    nice -n 10 "$python" -m pytest "$@" >"$logs/$part" 2>&1 &
+    jobs="$jobs $!"
+}
+# shellcheck disable=SC2086 # lists of paths and of processes
+{
+    trap 'kill $jobs; rm -r "$logs"' INT TERM
+    beside workers $workers
+    beside commands $commands
+    beside modules $modules
+}
 
 # shellcheck disable=SC2046,SC2086 # a list of options
-"$python" -m pytest tests $(printf -- '--ignore=%s ' tests/long $modules $commands)
+"$python" -m pytest tests $(printf -- '--ignore=%s ' tests/long $workers $commands $modules)
 failed=$?
-wait $of_commands || failed=1
-wait $of_modules || failed=1
-cat "$logs/commands" "$logs/modules"
+for job in $jobs; do
+    wait "$job" || failed=1
+done
+cat "$logs/workers" "$logs/commands" "$logs/modules"
 rm -r "$logs"
 exit $failed

@@ -104,16 +104,17 @@ def test_a_long_batch_is_applied_in_steps(messages):
     assert state.follower.reached(("s", 1)) is True
 
 
-def test_a_bad_event_ends_its_batch_alone(feeder, state, messages):
-    """A bad event in the middle of a long batch is counted; the messages after the batch are applied."""
-    wire = msgspec.msgpack.decode(encode(Batch("s", 0, 0, [seen(A_COM, 1000.0)] * 100)))
+def test_a_batch_with_a_bad_event_is_lost_alone(feeder, state, messages):
+    """A batch with a bad event is refused whole and counted as lost; the messages after it are applied."""
+    wire = msgspec.msgpack.decode(encode(Batch("s", 1, 0, [seen(A_COM, 1000.0)] * 100)))
     wire[3][2][50] = ["bad"]
-    messages.waiting += [(DNS, msgspec.msgpack.encode(wire)), batch(1), turn(last=1)]
+    messages.waiting += [turn(), (DNS, msgspec.msgpack.encode(wire)), batch(1, turn=1), turn(1, last=1)]
     while feeder.drain():
         pass
     assert state.counters == {"bad_bus_message": 1}
-    assert state.image.counters["messages"] == 50 + 1
-    assert state.follower.reached(("s", 0)) is True
+    assert state.image.counters["messages"] == 1
+    assert state.follower.reached(("s", 1)) is False
+    assert state.follower.lost == {DNS: 1}
 
 
 def test_an_empty_bus_changes_nothing(feeder, state):

@@ -21,7 +21,7 @@ pytestmark = [
 
 ID = "0123456789abcdef" * 4
 USER = 60_543  # no other process of this host has it
-PORT = 47354
+PORT = 17354  # no other program of this host uses it
 # Become the user, make a cgroup, move there and send a query.
 SEND = """
 import os, pathlib, socket, sys

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 
-PORT = 47353  # no other program of this host uses it
+PORT = 17353  # no other program of this host uses it
 PACKETS, SOCKETS, OWNERS = 5000, 3000, 1024
 FITTING = 500  # packets that fit into a ring buffer of 16 pages, at most
 SEND = """

@@ -25,8 +25,9 @@ from live.workers import BOUND, asker, response
 pytestmark = pytest.mark.timeout(120)
 GROWTH = 150  # MiB that an attack may cost a worker
 ENDLESS = frame(b"", more=True) * 32_768
+REST = 0.01  # seconds between two requests of the other client
 MEMORY = 256  # MiB for each worker of a run
-PAYLOADS = 8000  # of 60 KB
+PAYLOADS = 1500  # of 60 KB: 86 MiB, beside the 64 MiB that the probe keeps to replay
 CONNECTIONS = 1000  # more than the soft limit on descriptors that the workers start with
 ANSWER = response("a.com", *[f"a.com 600 A 192.0.{number // 250}.{number % 250}" for number in range(1500)])
 
@@ -57,6 +58,7 @@ class Workers:
                 began = time.monotonic()
                 assert client.ask("version")["data"] == 1
                 self.longest = max(self.longest, time.monotonic() - began)
+                stop.wait(REST)
 
     @property
     def turns(self) -> int:

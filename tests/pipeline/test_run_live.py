@@ -190,7 +190,8 @@ def test_ctrl_c_ends_the_wait_for_all(network, folder, watched):
 
 def test_nothing_is_left_behind(network, folder, watched):
     """The cgroup is removed, also if a process outlives the command; the report counts that process."""
-    script = "sleep 60 > /dev/null 2>&1 & echo $!; grep ^0:: /proc/self/cgroup"
+    script = "sleep 60 > /dev/null 2>&1 & until grep -q sleep /proc/$!/comm; do :; done; echo $!"
+    script += "; grep ^0:: /proc/self/cgroup"
     done = on_client(
         network, folder, *RUN, "--report", "r.json", "--quiet", "--", "sh", "-c", script, run_dir=watched.folder
     )

@@ -171,16 +171,6 @@ def test_second_run_in_the_same_folder_is_refused():
         assert "Traceback" not in done.stderr
 
 
-def test_no_cache_is_code_3():
-    """Commands that need a cache end without one with code 3 and one line that names the address."""
-    with run_dir() as folder:
-        for command in (["get", "a.example"], ["trail", "a.example"], ["stats"], ["health"]):
-            done = dnstrail(*command, "--run-dir", folder)
-            assert done.returncode == 3, command
-            assert len(done.stderr.splitlines()) == 1
-            assert str(folder) in done.stderr
-
-
 def test_commands_ask_a_running_cache():
     """get, trail, stats and health print the reply of a running cache as text and as JSON."""
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder):

@@ -32,7 +32,7 @@ from live.namespaces import SERVER, Hosts, dnsmasq, hosts
 from live.pipelines import Run, pipeline
 from live.processes import wait_until
 
-PORT = 46453  # no other program of this host uses it
+PORT = 16453  # no other program of this host uses it
 SEEN = 4  # events of one exchange: the query and the response, at the client's socket and at the server's
 WORKERS = ("probe", "cache", "signatures")
 EVERY = 10.0  # seconds between two readings of memory

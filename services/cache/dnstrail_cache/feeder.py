@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
 from dnstrail.bus import Subscriber
-from dnstrail.captured import NET_PACKET_DNS, Captured
+from dnstrail.captured import NET_PACKET_DNS, Captured, Process
 from dnstrail.errors import BadMessage
-from dnstrail.image import Circumstances
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
-from dnstrail.image.apply import apply_event, apply_message
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode
-from dnstrail.protocol.event_table import rows_of
+from dnstrail.image.apply import Stamps, apply_event, apply_messages
+from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
+from dnstrail.protocol.event_table import WireEvent, rows_of
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.doubt import EVERYBODY, losers
@@ -26,7 +25,6 @@ _AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
 _EVENTS_AT_ONCE = 16  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
-_AHEAD = 1_000_000  # ns by which a stamp may be ahead of its arrival without being counted
 
 
 class Feeder:
@@ -90,7 +88,7 @@ class Feeder:
         if topic == TURN:
             self._applying = self._end_turn(decode(body, Turn))
         elif topic in EVENT_TOPICS:
-            batch = decode(body, Batch)
+            batch = decode_whole(body)
             if not self._state.follower.knows(batch.start):
                 self._doubt()
             self._state.follower.batch(topic, batch)
@@ -104,26 +102,27 @@ class Feeder:
 
         No stamp of a live event is ahead of the arrival of its batch.
         """
-        state, image = self._state, self._state.image
-        live, now = state.live, state.now
-        shift = state.stream.shift_of(batch.start) if live else 0
-        seen = Circumstances(live=live, host=batch.host)
-        for number, (event, process) in enumerate(rows_of(batch.events), 1):
-            stamp = event.timestamp + shift
-            if live and stamp > now:
-                if stamp - now > _AHEAD:
-                    state.counters["stamp_ahead"] += 1
-                stamp = now
+        state = self._state
+        stamps = Stamps(state.stream.shift_of(batch.start), state.now) if state.live else Stamps()
+        rows = rows_of(batch.events)
+        for first in range(0, len(rows), _EVENTS_AT_ONCE):
+            some = rows[first : first + _EVENTS_AT_ONCE]
             if topic == NET_PACKET_DNS:
-                seen.flow, seen.process = event.flow, process
-                if apply_message(image, stamp, event.payload, event.args, seen).conflict:
-                    self._report(batch.events[number - 1], batch)
+                for place in apply_messages(state.image, some, stamps, live=state.live, host=batch.host):
+                    self._report(batch.events[first + place], batch)
             else:
-                whole = Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
-                self._hold(batch.start, HeldEvent(stamp, topic, whole, batch.host))
-            if number % _EVENTS_AT_ONCE == 0:
-                yield True
-        state.applied[topic] += len(batch.events)
+                self._hold_some(topic, batch, some, stamps)
+            yield True
+        if stamps.ahead:
+            state.counters["stamp_ahead"] += stamps.ahead
+        state.applied[topic] += len(rows)
+
+    def _hold_some(
+        self, topic: str, batch: Batch, some: Sequence[tuple[Captured | WireEvent, Process | None]], stamps: Stamps
+    ) -> None:
+        for event, process in some:
+            whole = Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
+            self._hold(batch.start, HeldEvent(stamps.of(event.timestamp), topic, whole, batch.host))
 
     def _hold(self, start: str, event: HeldEvent) -> None:
         for early in self._held.add(start, event):

@@ -46,7 +46,7 @@ def list_keys() -> None:
         click.echo("\t".join(line))
 
 
-@keys.command()
+@keys.command(context_settings={"ignore_unknown_options": True})  # a key may begin with "-"
 @click.argument("name")
 @click.argument("key")
 @click.option("--server", is_flag=True, help="KEY is the key of the server at the address NAME, not of a client.")

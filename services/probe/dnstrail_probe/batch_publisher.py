@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+
 from dnstrail.bus import Publisher
 from dnstrail.captured import Captured
 from dnstrail.protocol.batches import TURN, CgroupLoss, Turn, WireBatch, encode
@@ -94,7 +96,7 @@ class BatchPublisher:
         """Publish the message that ended the last turn again: a subscriber may have had no room for it."""
         self._publisher.publish(TURN, self._last_end)
 
-    def _batch(self, topic: str, events: EventTable) -> WireBatch:
+    def _batch(self, topic: str, events: EventTable) -> WireBatch[msgspec.Raw]:
         sequence = self._last[topic] = self._last.get(topic, -1) + 1
         return WireBatch(
             start=self.start,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from dnstrail.dns.halves import Halves
-from dnstrail.dns.name import ordinary_name_end, ordinary_text, read_name
-from dnstrail.dns.names import is_node, is_reverse, reverse_address
+from dnstrail.dns.name import MAX_NAME, ordinary_labels, read_name
+from dnstrail.dns.names import is_node, reverse_address
 from dnstrail.errors import BadMessage
 
 HEADER: Final = 12  # bytes
 IN: Final = 1
 QR: Final = 0x8000
-_QUESTIONS: Final = 2048  # in one half of the table
+_QUESTIONS: Final = 4096  # that are remembered
 
 
 class Question:
@@ -22,7 +21,7 @@ class Question:
     the relations of a usual answer: it is the name, or the address that a reverse name encodes; "" if there is none.
     """
 
-    __slots__ = ("cls", "end", "key", "name", "owner", "reverse", "type")
+    __slots__ = ("cls", "end", "key", "name", "owner", "type")
 
     def __init__(self, key: bytes, rdtype: int, cls: int, end: int, name: str = "") -> None:
         self.key = key
@@ -30,8 +29,11 @@ class Question:
         self.cls = cls
         self.end = end
         self.name = name
-        self.reverse = is_reverse(name)
-        self.owner = reverse_address(name) or "" if self.reverse else name if name and is_node(name) else ""
+        self.owner = name if is_node(name) else reverse_address(name) or ""
+
+
+_NO_QUESTION: Final = Question(b"", 0, 0, HEADER)
+_known: Final[dict[bytes, Question]] = {}  # ordinary questions by their bytes
 
 
 class Header:
@@ -41,14 +43,10 @@ class Header:
     its response. A message with another number of questions has b"".
     """
 
-    __slots__ = ("answer_count", "asked", "flags", "question", "question_count")
-
-    def __init__(self, flags: int, question_count: int, answer_count: int, question: bytes, asked: Question) -> None:
-        self.flags = flags
-        self.question_count = question_count
-        self.answer_count = answer_count
-        self.question = question
-        self.asked = asked
+    flags: int = 0
+    answer_count: int = 0
+    question: bytes = b""
+    asked: Question = _NO_QUESTION
 
     @property
     def is_response(self) -> bool:
@@ -61,10 +59,6 @@ class Header:
         return self.flags >> 11 & 0xF
 
 
-_NO_QUESTION: Final = Question(b"", 0, 0, HEADER)
-_known: Final[Halves[Question]] = Halves(_QUESTIONS)  # ordinary questions by their bytes
-
-
 def read_header(wire: bytes) -> Header:
     """Read the header and the only question of a message, and nothing after them.
 
@@ -73,28 +67,30 @@ def read_header(wire: bytes) -> Header:
     """
     if len(wire) < HEADER:
         raise BadMessage("shorter than a header")
-    flags = wire[2] << 8 | wire[3]
-    questions, answers = wire[4] << 8 | wire[5], wire[6] << 8 | wire[7]
-    if questions != 1:
-        return Header(flags, questions, answers, b"", _NO_QUESTION)
+    header = Header()
+    header.flags = wire[2] << 8 | wire[3]
+    header.answer_count = wire[6] << 8 | wire[7]
+    if wire[4] or wire[5] != 1:
+        return header
     end = wire.find(0, HEADER) + 5  # an ordinary name contains no other byte 0
     asked = _known.get(wire[HEADER:end]) if end > HEADER else None
     if asked is None:
         try:
             asked = _read_question(wire)
         except BadMessage:
-            if flags & QR:
+            if header.flags & QR:
                 raise
-            return Header(flags, 1, answers, b"", _NO_QUESTION)
-    return Header(flags, 1, answers, wire[:2] + asked.key, asked)
+            return header
+    header.asked, header.question = asked, wire[:2] + asked.key
+    return header
 
 
 def _read_question(wire: bytes) -> Question:
-    end = ordinary_name_end(wire, HEADER)
-    ordinary = end != 0
+    end, text = ordinary_labels(wire, HEADER, len(wire))
+    ordinary = HEADER < end < len(wire) and wire[end] == 0 and end - HEADER < MAX_NAME
     if ordinary:
+        end += 1
         name = wire[HEADER:end].lower()  # lengths are less than any letter
-        text = ordinary_text(wire[HEADER : end - 1])
     else:
         read = read_name(wire, HEADER, len(wire), {})
         if read is None:
@@ -103,8 +99,10 @@ def _read_question(wire: bytes) -> Question:
     if end + 4 > len(wire):
         raise BadMessage("the question is cut short")
     rdtype, cls = wire[end] << 8 | wire[end + 1], wire[end + 2] << 8 | wire[end + 3]
-    key, raw = name + wire[end : end + 4], wire[HEADER : end + 4]
+    raw, key = wire[HEADER : end + 4], name + wire[end : end + 4]
     asked = Question(raw if key == raw else key, rdtype, cls, end + 4, text)
     if ordinary:
-        _known.put(raw, asked)
+        if len(_known) >= _QUESTIONS:
+            _known.clear()
+        _known[raw] = asked
     return asked

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
-from dnstrail.dns.names import ROOT, label_text
+from dnstrail.dns.names import PLAIN, ROOT, label_text
 
 MAX_NAME: Final = 255  # bytes on the wire, with the byte of the root
 MAX_POINTERS: Final = 16  # in one name, as in dnspython
@@ -17,16 +15,11 @@ POINTER: Final = 0xC000  # POINTER + offset is a pointer to the offset
 POINTER_BYTE: Final = POINTER >> 8  # the least first byte of a pointer
 _RESERVED: Final = 0x40  # the lowest byte that is no length of a label (RFC 1035, 4.1.4: 0x40 and 0x80 are reserved)
 
-# Ordinary labels have at most 32 bytes, so that no length equals a character, and nothing to escape. One match finds
-# their end, and one translation makes their text: the length of each label becomes the dot before it.
-_LENGTHS: Final = bytes(range(1, 33))
-_PLAIN_OR_UPPER = rb"[!#%-'*-\-/-:<-?A-[\]-~]"  # PLAIN and A-Z as ranges, which compile faster
-_LABEL = b"|".join(b"%s%s{%d}" % (re.escape(bytes([length])), _PLAIN_OR_UPPER, length) for length in _LENGTHS)
-_Match = Callable[[bytes, int, int], re.Match[bytes]]
-# Greedy, not possessive: before Python 3.11.5 a possessive group of alternatives may match what no alternative does.
-_ordinary_labels: Final = cast(_Match, re.compile(b"(?:%s){0,127}" % _LABEL).match)  # always matches, if only no label
-_ordinary_name: Final = re.compile(b"(?:%s){1,127}\0" % _LABEL).match
-_DOTTED: Final = bytes(range(256)).lower().translate(bytes.maketrans(_LENGTHS, b"." * len(_LENGTHS)))
+# Ordinary labels have nothing to escape, and at most 32 bytes: no length equals a character. One translation makes
+# their text: the length of each label becomes the dot before it. Any other byte becomes one dot too many.
+_LONGEST: Final = 32
+_MAX_LABELS: Final = 127  # of one name
+_DOTTED: Final = bytes(c if c in PLAIN else 0x2E for c in bytes(range(256)).lower())
 
 
 class Name(msgspec.Struct, frozen=True, gc=False):
@@ -55,22 +48,21 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name | None:
     Most names end in a pointer to a name that was read before, which `known` then holds.
 
     Example: offset 12 holds `01 61 03 63 6f 6d 00`, "a.com", with length 7 and end 19. Offset 40 holds
-    `03 77 77 77 c0 0c`. The match ends at 44, where the pointer to 12 begins; `known` has "a.com" there, and the result
+    `03 77 77 77 c0 0c`. The labels end at 44, where the pointer to 12 begins; `known` has "a.com" there, and the result
     is Name("www.a.com", length 11, end 46, pointers 1, led 19). Anything unusual (an odd byte, a loop, a bad label) is
     left to `_walk`, which reads label by label.
     """
     if len(known) >= MAX_KNOWN:
         return None
-    at = _ordinary_labels(wire, start, end).end()
-    last = wire[at] if at < end else _RESERVED
+    at, text = ordinary_labels(wire, start, end)
+    last = wire[at] if start <= at < end else _RESERVED
     if last == 0 and at - start < MAX_NAME:
-        name = known[start] = Name(wire[start:at].translate(_DOTTED).decode()[1:] or ROOT, at + 1 - start, at + 1)
+        name = known[start] = Name(text or ROOT, at + 1 - start, at + 1)
         return name
     if last >= POINTER_BYTE and at + 1 < end:
         target = (last << 8 | wire[at + 1]) - POINTER
         rest = known.get(target) or _read_rest(wire, target, known)
         if rest and rest.end <= start and rest.pointers < MAX_POINTERS and at - start + rest.length <= MAX_NAME:
-            text = wire[start:at].translate(_DOTTED).decode()[1:]
             if rest.length > 1:
                 text = f"{text}.{rest.text}" if text else rest.text
             name = known[start] = Name(text or ROOT, at - start + rest.length, at + 2, rest.pointers + 1, rest.end)
@@ -79,26 +71,28 @@ def read_name(wire: bytes, start: int, end: int, known: Known) -> Name | None:
     return found if found is not None and found.end <= end else None
 
 
-def ordinary_name_end(wire: bytes, start: int) -> int:
-    """Return the offset behind an ordinary name without pointers, 0 if there is another name, or none."""
-    found = _ordinary_name(wire, start)
-    return found.end() if found and found.end() - start <= MAX_NAME else 0
-
-
-def is_ordinary(labels: bytes) -> bool:
-    """Return whether bytes are ordinary labels."""
-    return _ordinary_labels(labels, 0, len(labels)).end() == len(labels)
-
-
-def ordinary_text(labels: bytes) -> str:
-    """Return the text of ordinary labels."""
-    return labels.translate(_DOTTED).decode()[1:]
+def ordinary_labels(wire: bytes, start: int, end: int) -> tuple[int, str]:
+    """Return the offset behind the ordinary labels at `start`, and their text; -1 if one is odd, or crosses `end`."""
+    at, count = start, 0
+    while at < end and count < _MAX_LABELS:
+        length = wire[at]
+        if length == 0 or length > _LONGEST:
+            break
+        at += length + 1
+        count += 1
+    if at > end:
+        return -1, ""
+    text = wire[start:at].translate(_DOTTED).decode()
+    return (at, text[1:]) if text.count(".") == count else (-1, "")
 
 
 def _read_rest(wire: bytes, target: int, known: Known) -> Name | None:
     """Return the name at the target of a pointer that `known` does not hold; usually the rest of an ordinary name."""
-    if target not in known and _ordinary_name(wire, target):
-        return read_name(wire, target, len(wire), known)
+    if target not in known and len(known) < MAX_KNOWN:
+        at, text = ordinary_labels(wire, target, len(wire))
+        if target < at < len(wire) and wire[at] == 0 and at - target < MAX_NAME:
+            name = known[target] = Name(text, at + 1 - target, at + 1)
+            return name
     return _walk(wire, target, known)
 
 

@@ -89,7 +89,9 @@ def reverse_address(name: str) -> str | None:
 
 def is_node(name: str) -> bool:
     """Return whether a name may be owner or target of a relation: it is no literal, reverse name or root."""
-    return name != ROOT and address_text(name) is None and not (name.endswith(_ARPA) and is_reverse(name))
+    if ":" not in name and name[-1:].isalpha():  # most names are no literals
+        return not is_reverse(name)
+    return name != ROOT and address_text(name) is None and not is_reverse(name)
 
 
 def lookup_key(key: str) -> str | None:

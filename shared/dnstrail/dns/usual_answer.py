@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final
 
-from dnstrail.dns.halves import Halves
-from dnstrail.dns.header import HEADER, IN, Header
-from dnstrail.dns.name import MAX_NAME, POINTER, POINTER_BYTE, is_ordinary, ordinary_text
+from dnstrail.dns.header import HEADER, IN, Question
+from dnstrail.dns.name import MAX_NAME, POINTER, POINTER_BYTE, ordinary_labels
 from dnstrail.dns.names import is_node, packed_address_text
 
-_A: Final = 1
-_AAAA: Final = 28
-_NAME_OFFSETS: Final = {5: 0, 15: 2}  # offset of the target in the RDATA of CNAME and MX
-_POINTERS: Final = {12: 0}  # the same in the answer to a reverse question: PTR
-_fields: Final = struct.Struct("!HHHIH").unpack_from  # a pointer to the owner, type, class, TTL, length of the RDATA
+_A: Final = 1 << 16 | IN  # a type and the class
+_AAAA: Final = 28 << 16 | IN
+_NAME_OFFSETS: Final = {5 << 16 | IN: 0, 15 << 16 | IN: 2}  # offset of the target in the RDATA of CNAME and MX
+_POINTERS: Final = {12 << 16 | IN: 0}  # the same in the answer to a reverse question: PTR
+_Fields = Callable[[bytes, int], tuple[int, int, int, int]]
+# A pointer to the owner, type and class, TTL, length of the RDATA.
+_fields: Final[_Fields] = struct.Struct("!HIIH").unpack_from
 _SIZE: Final = 12
 _MAX_NAMES: Final = 15  # of one answer: none of them then has more pointers than dnspython follows
 _MAX_RECORDS: Final = 512  # `decode` reads more: a late record could make the pass useless
-_TARGETS: Final = 2048  # in one half of the table
+_TARGETS: Final = 4096  # that are remembered
 
-UsualAnswer = tuple[str, list[tuple[str, int, str]], list[int]]
+UsualAnswer = tuple[list[tuple[str, int, str]], list[int]]
 _Names = list[tuple[int, int, str]]  # the names that were read: the offset and length of their labels, and their text
-_targets: Final[Halves[str]] = Halves(_TARGETS)  # by their labels, and the name to which a pointer behind these leads
+_targets: Final[
+    dict[tuple[bytes, str], str]
+] = {}  # by their labels, and the name to which a pointer behind these leads
 
 
-def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
-    """Return the name in the question, its relations (owner, type, target), and their TTLs as sent.
+def read_usual_answer(wire: bytes, asked: Question, count: int) -> UsualAnswer | None:
+    """Return the relations (owner, type, target) in the `count` records behind a question, and their TTLs as sent.
 
     In a usual answer every owner is a pointer to the question or to an earlier target, and every record is of class IN
     and of type A, AAAA, CNAME or MX. No target occurs twice. The usual answer to a reverse question has only PTR
@@ -39,36 +43,40 @@ def read_usual_answer(wire: bytes, header: Header) -> UsualAnswer | None:
 
     are the owner (a pointer to offset 12, the name in the question), type A, class IN, TTL 300, length 4 and address.
     """
-    if header.answer_count > _MAX_RECORDS:
+    at, size, owner, before = asked.end, len(wire), asked.owner, POINTER + HEADER
+    if not owner or count > _MAX_RECORDS:
         return None
-    asked = header.asked
-    at, size, owner, before, reverse = asked.end, len(wire), asked.owner, POINTER + HEADER, asked.reverse
+    reverse = owner != asked.name
     offsets = _POINTERS if reverse else _NAME_OFFSETS
-    names: _Names = [(HEADER, len(asked.name) + 1, asked.name)]
+    names: _Names = []
     edges: list[tuple[str, int, str]] = []
     ttls: list[int] = []
     targets: set[str] = set()
-    for _ in range(header.answer_count):
+    for _ in range(count):
         start = at + _SIZE
         if start > size:
             return None
-        pointer, rdtype, cls, ttl, length = _fields(wire, at)
+        pointer, kind, ttl, length = _fields(wire, at)
         at = start + length
+        if at > size:
+            return None
         if pointer != before:
             owner, before = "" if reverse else _read_before(names, pointer - POINTER), pointer
-        if not owner or cls != IN or at > size:
-            return None
-        if not reverse and ((rdtype == _A and length == 4) or (rdtype == _AAAA and length == 16)):  # noqa: PLR2004
+            if not owner:
+                return None
+        if not reverse and ((kind == _A and length == 4) or (kind == _AAAA and length == 16)):  # noqa: PLR2004
             target = packed_address_text(wire[start:at])
         else:
-            offset = offsets.get(rdtype)
+            if not names:
+                names.append((HEADER, len(asked.name) + 1, asked.name))
+            offset = offsets.get(kind)
             target = "" if offset is None else _read_target(wire, start + offset, at, names)
             if not target:
                 return None
-        edges.append((owner, rdtype, target))
+        edges.append((owner, kind >> 16, target))
         ttls.append(ttl)
         targets.add(target)
-    return (asked.owner, edges, ttls) if len(targets) == len(edges) else None
+    return (edges, ttls) if len(targets) == count else None
 
 
 def _read_target(wire: bytes, start: int, end: int, names: _Names) -> str:
@@ -87,17 +95,19 @@ def _read_target(wire: bytes, start: int, end: int, names: _Names) -> str:
     target = _targets.get(key)
     if target is None:
         target = _joined(*key)
-        if target:
-            _targets.put(key, target)
+        if target:  # other labels may be long
+            if len(_targets) >= _TARGETS:
+                _targets.clear()
+            _targets[key] = target
     names.append((start, behind - start, target))
     return target
 
 
 def _joined(labels: bytes, rest: str) -> str:
     """Return the name of ordinary labels before another name; "" if it can be no target of a relation."""
-    if not is_ordinary(labels):
+    end, text = ordinary_labels(labels, 0, len(labels))
+    if end != len(labels):
         return ""
-    text = ordinary_text(labels)
     name = f"{text}.{rest}" if text and rest else text or rest
     return name if name and len(name) + 2 <= MAX_NAME and is_node(name) else ""
 

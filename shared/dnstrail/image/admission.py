@@ -7,17 +7,17 @@ from typing import Final
 from dnstrail.captured import Flow, Process
 from dnstrail.dns.header import Header
 from dnstrail.errors import SettingsError
-from dnstrail.image.answer import CGROUP, Circumstances, Edge, PartyKey
-from dnstrail.image.copies import Copies, FirstAnswers, Packet, conflicts
+from dnstrail.image.answer import CGROUP, Circumstances, Edge
+from dnstrail.image.copies import Copies, Packet, conflicts
 from dnstrail.image.counts import Counts
 from dnstrail.image.parties import Doubts, party_of
-from dnstrail.image.queries import ANY, Address, Key, Queries, Query, address_of, servers_of
+from dnstrail.image.queries import ANY, MAX_EDGES, Address, Key, Queries, Query, address_of, servers_of
 
 POLICIES: Final = ("auto", "accept", "reject")
 
 
 class Verdict:
-    """The decision on a response of a party.
+    """The decision on a response.
 
     `matched` states that it answers a captured query, and `asker` is the process that sent that query. `doubted` states
     that it is unmatched, and counts only because events of its party were lost. `copy` marks a copy of a response that
@@ -25,7 +25,6 @@ class Verdict:
     relations of the first answer if it answers a query again, else None.
     """
 
-    party: PartyKey
     admitted: bool = False
     matched: bool = False
     asker: Process | None = None
@@ -54,7 +53,6 @@ class Admission:
         self.counters: Counts = Counts()
         self.doubts = Doubts(self.counters)
         self.queries = Queries(self.doubts, self.counters)
-        self.first_answers = FirstAnswers()
         self._copies = Copies()
 
     def asked(self, stamp: int, header: Header, payload: bytes, circumstances: Circumstances) -> None:
@@ -65,7 +63,7 @@ class Admission:
         sent = flow.egress
         client_end = address_of(flow.source, flow.source_port)
         key, client = _keys(circumstances.host, flow, client_end, header.question, clients_own=sent)
-        query = self.queries.waiting(key, stamp)
+        query = self.queries.find_waiting(key, stamp)
         servers, digest = servers_of(flow), hash(payload)
         sender = circumstances.process if sent else None
         if query is None:
@@ -81,7 +79,6 @@ class Admission:
         """Return the verdict on a response. The response ends the wait of its query, whatever it contains."""
         flow = circumstances.flow
         verdict = Verdict()
-        verdict.party = party_of(circumstances, flow)
         if circumstances.asked:
             self.counters["matched"] += 1
             verdict.admitted = verdict.matched = True
@@ -95,35 +92,36 @@ class Admission:
         query = self.queries.find(key, client)
         packet, new = self._copies.find_or_add(hash((payload, client_end)), stamp)
         verdict.packet, verdict.copy = packet, packet.kept
-        socket, reason = (circumstances.host, flow.socket, flow.namespace), "unmatched_query"
-        if query is not None and socket not in packet.sockets:
+        reason = "unmatched_query"
+        if query is not None and key not in packet.ended:
             reason = query.end_wait(stamp, server)
         if query is not None and not reason:
-            packet.sockets += (socket,)
+            packet.ended += (key,)
             if not query.waits:
-                self.queries.drop(query)
+                self.queries.end(query, stamp)
             verdict.matched, verdict.admitted, verdict.asker = True, not packet.kept, query.asker
             verdict.query = query
             if packet.kept:
-                self.first_answers.note(query, packet.edges, stamp)
+                query.edges = packet.edges
         if verdict.copy or verdict.matched:
             self.counters["copies" if verdict.copy else "matched"] += 1
             return verdict
-        if new:
-            verdict.first = self.first_answers.find(key if query is None else query.key, server, stamp)
+        if new and query is not None:
+            verdict.first = query.first_answer(stamp, server)
         self.counters[reason if verdict.first is None else "unmatched_repeated"] += 1
         self._judge(verdict, stamp, circumstances, sent=not flow.socket or not flow.egress)
         return verdict
 
-    def note(self, verdict: Verdict, stamp: int, edges: tuple[Edge, ...]) -> bool:
+    def note(self, verdict: Verdict, edges: tuple[Edge, ...]) -> bool:
         """Note the relations of a response, and return whether they conflict with those of the first response.
 
         A second response to one query conflicts if it has no target in common with the first.
         """
+        held = edges if len(edges) <= MAX_EDGES else ()
         if verdict.admitted and verdict.packet is not None:
-            verdict.packet.kept, verdict.packet.edges = True, edges
+            verdict.packet.kept, verdict.packet.edges = True, held
         if verdict.query is not None:
-            self.first_answers.note(verdict.query, edges, stamp)
+            verdict.query.edges = held
         return verdict.first is not None and conflicts(verdict.first, edges)
 
     def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
@@ -140,7 +138,7 @@ class Admission:
         verdict.admitted = self.unmatched == "accept"
         if self.unmatched == "auto":
             seen = circumstances.live and flow is not None and flow.socket != 0
-            verdict.doubted = seen and self.doubts.is_doubted((verdict.party, sent), stamp)
+            verdict.doubted = seen and self.doubts.is_doubted((party_of(circumstances, flow), sent), stamp)
             verdict.admitted = verdict.doubted or not seen
         self.counters["unmatched_accepted" if verdict.admitted else "unmatched_rejected"] += 1
 
@@ -152,9 +150,10 @@ def _keys(host: str, flow: Flow, client: Address, question: bytes, *, clients_ow
     The socket of a client identifies the client alone, since NAT may change its address. The socket of a server serves
     many clients, and needs their address, too. Without a socket both keys are the same.
     """
-    by_client = (host, flow.transport, client, question)
-    if not flow.socket:
+    socket, transport = flow.socket, flow.transport
+    by_client = (host, transport, client, question)
+    if not socket:
         return by_client, by_client
     if clients_own:
-        return (host, flow.socket, flow.namespace, question), by_client
-    return (flow.socket, flow.namespace, *by_client), by_client
+        return (host, socket, flow.namespace, question), by_client
+    return (host, socket, flow.namespace, transport, client, question), by_client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from dnstrail.captured import (
@@ -20,6 +20,7 @@ from dnstrail.captured import (
     SCHED_PROCESS_FORK,
     Captured,
     Flow,
+    Process,
 )
 from dnstrail.dns.names import address_text, known_address
 from dnstrail.image.answer import Circumstances
@@ -30,6 +31,32 @@ from dnstrail.image.trails.server_names import ServerNameSighting
 
 _NO_OUTCOME = FeedOutcome()
 _UNKNOWN = Flow(b"", 0, b"", 0, "tcp")
+_AHEAD: Final = 1_000_000  # ns by which a stamp may be later than its arrival without being counted
+_UNBOUNDED: Final = 1 << 62  # later than every stamp
+
+
+class Stamps:
+    """The stamps of the events of a batch, on the clock of the stream (ns).
+
+    `shift` is added to their time stamps, and none is later than `latest`. `ahead` counts those that were later by more
+    than a millisecond.
+    """
+
+    __slots__ = ("ahead", "latest", "shift")
+
+    def __init__(self, shift: int = 0, latest: int = _UNBOUNDED) -> None:
+        self.shift = shift
+        self.latest = latest
+        self.ahead = 0
+
+    def of(self, timestamp: int) -> int:
+        """Return the stamp of an event with this time stamp."""
+        stamp = timestamp + self.shift
+        if stamp <= self.latest:
+            return stamp
+        if stamp - self.latest > _AHEAD:
+            self.ahead += 1
+        return self.latest
 
 
 def apply_event(
@@ -44,21 +71,36 @@ def apply_event(
     stamp = event.timestamp if stamp is None else stamp
     if topic == NET_PACKET_DNS:
         circumstances = Circumstances(event.flow, event.process, live, host=host)
-        return apply_message(image, stamp, event.payload, event.args, circumstances)
+        return _apply_message(image, stamp, event, circumstances)
     apply = _APPLY.get(topic)
     if apply is not None:
         apply(image, stamp, event, host)
     return _NO_OUTCOME
 
 
-def apply_message(
-    image: Image, stamp: int, payload: bytes, args: dict[str, Any], circumstances: Circumstances
-) -> FeedOutcome:
+def apply_messages(
+    image: Image, rows: Iterable[tuple[Any, Process | None]], stamps: Stamps, *, live: bool, host: str
+) -> list[int]:
+    """Apply the DNS messages of some events, and return the places of those that conflict with another answer.
+
+    A row is an event, as its batch states it, and its process.
+    """
+    circumstances = Circumstances(live=live, host=host)
+    conflicts = []
+    for place, (event, process) in enumerate(rows):
+        circumstances.flow, circumstances.process = event.flow, process
+        if _apply_message(image, stamps.of(event.timestamp), event, circumstances).conflict:
+            conflicts.append(place)
+    return conflicts
+
+
+def _apply_message(image: Image, stamp: int, event: Any, circumstances: Circumstances) -> FeedOutcome:
     """Apply a DNS message to the image; the arguments of its event complete its circumstances."""
+    args = event.args
     foreign = args.get("foreign") if args else None
     circumstances.foreign = foreign if isinstance(foreign, bool) else None  # whoever publishes may send any value
     circumstances.asked = bool(args) and GETADDRINFO in args
-    return image.feed(stamp, payload, circumstances)
+    return image.feed(stamp, event.payload, circumstances)
 
 
 def socket_key(event: Captured, host: str) -> SocketKey:

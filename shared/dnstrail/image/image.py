@@ -21,6 +21,7 @@ from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.lookup import look_up, look_up_by_walks, put_first
+from dnstrail.image.parties import party_of
 from dnstrail.image.record import Root, Sighting
 from dnstrail.image.refusal import refusal
 from dnstrail.image.relate import relate, relate_usual
@@ -60,18 +61,19 @@ class Image:
     """All answers that were seen, within bounds, indexed by the names and addresses that they relate.
 
     It is plain data: times come with the messages (ns since the epoch), and nothing is read or sent. `now` is the clock
-    of the stream: the greatest stamp so far, or the time that `advance` set. `counters` counts messages and resource
-    records by their outcome. `on_response` receives each response that reached the sender of its query: the flow, the
-    rcode, and the time since the query (ns).
+    of the stream: the greatest stamp so far, or the time that `advance` set. `on_response` receives each response that
+    reached the sender of its query: the flow, the rcode, and the time since the query (ns).
     """
 
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
         self.bounds = bounds or Bounds()
         self.admission = Admission(unmatched)
-        self.counters: Counts = Counts()
-        self.store = Store(self.bounds, self.counters)
-        self.binder = Binder(self.store.graph, self.bounds, self.counters)
-        self.server_names = ServerNameTable(self.counters)
+        self._counters: Counts = Counts()
+        # The most frequent counts: an attribute costs less than an item.
+        self._messages = self._queries = self._empty = self._related = 0
+        self.store = Store(self.bounds, self._counters)
+        self.binder = Binder(self.store.graph, self.bounds, self._counters)
+        self.server_names = ServerNameTable(self._counters)
         self.on_response: Callable[[Flow, int, int], None] | None = None
         self._last_evidence: Evidence | None = None
         self._grace = self.bounds.grace_ns
@@ -81,6 +83,12 @@ class Image:
 
     def __len__(self) -> int:
         return self.store.places.held
+
+    @property
+    def counters(self) -> Counts:
+        """The counters of messages and resource records by their outcome."""
+        usual = {"messages": self._messages, "query": self._queries, "no_answer": self._empty, "related": self._related}
+        return Counts({name: count for name, count in usual.items() if count}, **self._counters)
 
     @property
     def forgotten(self) -> int | None:
@@ -101,9 +109,10 @@ class Image:
 
         Any bytes are accepted: a message without effect is counted by its reason, and nothing is raised.
         """
-        self.now = max(self.now, stamp)
+        if stamp > self.now:
+            self.now = stamp
         self.live = circumstances.live
-        self.counters["messages"] += 1
+        self._messages += 1
         header = self._read(stamp, payload, circumstances)
         if header is None:
             return _IGNORED
@@ -112,20 +121,20 @@ class Image:
         if self.on_response is not None and query is not None and flow is not None and query.side.key[1]:
             self.on_response(flow, header.flags & _RCODE, stamp - query.ended[0])
         if header.answer_count == 0:
-            self.counters["no_answer"] += 1
-            self.admission.note(verdict, stamp, ())
+            self._empty += 1
+            self.admission.note(verdict, ())
             return _IGNORED
         if not verdict.admitted and not verdict.copy:
-            self.counters["not_admitted"] += 1
+            self._counters["not_admitted"] += 1
         if not verdict.admitted and verdict.first is None:
             return _IGNORED
         answer = self._relate(payload, header, circumstances.flow)
-        conflict = self.admission.note(verdict, stamp, answer.edges)
+        conflict = self.admission.note(verdict, answer.edges)
         if verdict.admitted:
             self._apply(answer, stamp, circumstances, verdict)
         if not conflict:
             return _ADMITTED if verdict.admitted else _IGNORED
-        self.counters["answer_conflict"] += 1
+        self._counters["answer_conflict"] += 1
         return FeedOutcome(verdict.admitted, conflict=True)
 
     def get(
@@ -253,13 +262,15 @@ class Image:
         try:
             header = read_header(payload)
         except BadMessage:
-            self.counters["bad_message"] += 1
+            self._counters["bad_message"] += 1
             return None
         reason = refusal(header, circumstances.flow)
         if not reason:
             return header
-        self.counters[reason] += 1
-        if reason == "query":
+        if reason != "query":
+            self._counters[reason] += 1
+        else:
+            self._queries += 1
             self.admission.asked(stamp, header, payload, circumstances)
             self.binder.asked(stamp, header.asked, circumstances)
         return None
@@ -275,13 +286,13 @@ class Image:
         try:
             message = decode(payload)
         except BadMessage:  # impossible, since the question is whole
-            self.counters["bad_message"] += 1
+            self._counters["bad_message"] += 1
             return Answer("")
         if message.skipped:
-            self.counters["bad_record"] += message.skipped
+            self._counters["bad_record"] += message.skipped
         if message.damaged:
-            self.counters["cut_short"] += 1
-        return relate(message, self.counters, self.bounds.owned, own_only=own_only)
+            self._counters["cut_short"] += 1
+        return relate(message, self._counters, self.bounds.owned, own_only=own_only)
 
     def _share(self, evidence: Evidence) -> Evidence:
         """Return the evidence of the answer before if it is the same, so that both share it."""
@@ -293,9 +304,9 @@ class Image:
 
     def _apply(self, answer: Answer, stamp: int, circumstances: Circumstances, verdict: Verdict) -> None:
         if not answer.edges:
-            self.counters["unrelated"] += 1
+            self._counters["unrelated"] += 1
             return
-        self.counters["related"] += 1
+        self._related += 1
         live = circumstances.live
         evidence = self._share(_evidence(answer.type, circumstances, verdict))
         sighting = Sighting(stamp if live else self.now, stamp, self.store.answers + 1, answer.lives, evidence)
@@ -308,7 +319,9 @@ class Image:
 def _party(circumstances: Circumstances, verdict: Verdict) -> PartyKey:
     """Return the party that asked: that of the asker, who need not own the socket at which the answer was captured."""
     asker = verdict.asker
-    return verdict.party if asker is None or not asker.cgroup_id else (circumstances.host, CGROUP, asker.cgroup_id)
+    if asker is None or not asker.cgroup_id:
+        return party_of(circumstances, circumstances.flow)
+    return circumstances.host, CGROUP, asker.cgroup_id
 
 
 def _evidence(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> Evidence:

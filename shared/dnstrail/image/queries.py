@@ -1,4 +1,4 @@
-"""The queries that wait for their responses (docs/capture.md)."""
+"""The queries of the last 30 seconds: those that wait for their responses, and answered ones (docs/capture.md)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ COPY: Final = SECOND // 10  # within which the same bytes between the same ends 
 MAX_SIGHTINGS: Final = 64  # of one query that wait; beyond it the oldest is evicted
 SHARE: Final = 1024  # queries that may wait on one side of a party
 ALL_SHARES: Final = 16384  # queries that may wait on all sides; more than 16 sides have equal parts of it
-_STEPS: Final = 4  # queries of one side that one call drops because they are too old
+MAX_ANSWERED: Final = 32768  # answered queries that are held
+MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no conflict with it is found
+_STEPS: Final = 4  # queries that one call drops because they are too old
 
 Address = tuple[bytes, int]
 Key = tuple[object, ...]
-Socket = tuple[str, int, int]  # host, cookie and network namespace
 ANY: Final[Address] = (b"", 0)  # a server that is unknown, or not compared
 _ANY_SERVER: Final = (ANY,)
 
@@ -49,8 +50,8 @@ class Query(Link):
 
     `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
     alone. `waits` are the sightings that no response has ended yet: the stamp, a hash of the bytes, and the sources
-    that the response may come from. `ended` are stamp and sources of the last one that was ended, and `edges` the
-    relations of the response that ended it. `side` is the side of the party on which it waits.
+    that the response may come from. An answered query has none. `ended` are stamp and sources of the last one that was
+    ended, and `edges` the relations of the response that ended it. `side` is the side of the party on which it waits.
     """
 
     __slots__ = ("asker", "client", "edges", "ended", "key", "latest", "side", "waits")
@@ -73,6 +74,11 @@ class Query(Link):
                 return True
         return False
 
+    def first_answer(self, stamp: int, server: Address) -> tuple[Edge, ...] | None:
+        """Return the relations of the first answer, if this server now answers again; else None."""
+        asked, servers = self.ended
+        return self.edges if -REORDER <= stamp - asked <= WINDOW and may_answer(server, servers) else None
+
     def end_wait(self, stamp: int, server: Address) -> str:
         """End the first wait that this response can end, and return ""; else return the counter of the reason."""
         reason = "unmatched_query"
@@ -80,7 +86,7 @@ class Query(Link):
             if not -REORDER <= stamp - sighted <= WINDOW:
                 reason = "unmatched_late" if stamp > sighted else "unmatched_early"
             elif may_answer(server, servers):
-                del self.waits[place]
+                self.waits.pop(place)
                 self.ended = sighted, servers
                 return ""
             else:
@@ -89,42 +95,50 @@ class Query(Link):
 
 
 class Queries:
-    """The waiting queries. Each side of a party has a share.
+    """The queries that wait, and those that were answered.
 
-    Beyond a share the oldest query of that side is evicted, and the side is in doubt. A query whose waits have all
-    ended is dropped.
+    Each side of a party has a share. Beyond a share the oldest waiting query of that side is evicted, and the side is
+    in doubt. Of the answered queries MAX_ANSWERED are held. Their eviction casts no doubt: a second answer to one is
+    found by it, and nothing else. `waiting` and `answered` are their numbers.
     """
 
     def __init__(self, doubts: Doubts, counters: Counts) -> None:
         self.counters = counters
+        self.waiting = 0
+        self.answered = 0
         self._doubts = doubts
         self._by_key: dict[Key, Query] = {}
         self._by_client: dict[Key, Query] = {}
         self._sides: dict[SideKey, Side] = {}
         self._order = Ring[Side]()  # the side that asked last is the newest
+        self._answered = Ring[Query]()
         self._spare: Side | None = None
 
-    def __len__(self) -> int:
-        return len(self._by_key)
-
-    def waiting(self, key: Key, stamp: int) -> Query | None:
-        """Return the query that waits with a key; one that is too old is dropped."""
+    def find_waiting(self, key: Key, stamp: int) -> Query | None:
+        """Return the query that waits with a key; one that is answered, or too old, is dropped."""
         query = self._by_key.get(key)
-        if query is not None and stamp - query.latest > WINDOW + REORDER:
-            self._drop_unanswered(query)
+        if query is None:
             return None
-        return query
+        if not query.waits:
+            self._drop(query)
+        elif stamp - query.latest > WINDOW + REORDER:
+            self._drop_unanswered(query)
+        else:
+            return query
+        return None
 
     def find(self, key: Key, client: Key) -> Query | None:
         """Return the query of a response: by its socket, else the query without a socket of the same client.
 
-        If `key` and `client` are the same, the response has no socket. Any query of that client is returned then.
+        If `key` and `client` are the same, the response has no socket. Any query of that client is returned then. One
+        that waits comes first.
         """
         query = self._by_key.get(key)
-        if query is None:
-            query = self._by_client.get(client)
-            if query is not None and client not in (key, query.key):
-                return None
+        if query is not None and query.waits:
+            return query
+        other = self._by_client.get(client)
+        if other is not None and (key is client or other.key is other.client) and (other.waits or query is None):
+            return other
         return query
 
     def side(self, key: SideKey) -> Side:
@@ -144,11 +158,13 @@ class Queries:
             self._repeat(query, stamp)
         else:
             self._by_key[query.key] = query
+            self.waiting += 1
             side.size += 1
         side.queries.append(query)
         self._order.append(side)
         query.waits.append((stamp, digest, servers))
-        query.latest = max(query.latest, stamp)
+        if stamp > query.latest:
+            query.latest = stamp
         oldest = self._order.oldest()
         if oldest is not None and oldest is not side:
             self._drop_old(oldest, stamp)
@@ -164,13 +180,37 @@ class Queries:
         sent = self._by_client.get(client)
         return sent.asker if sent is not None and abs(stamp - sent.latest) <= COPY else None
 
-    def drop(self, query: Query) -> None:
-        """Drop a query that waits."""
+    def end(self, query: Query, stamp: int) -> None:
+        """Hold a query whose waits have all ended as an answered one, and drop a few that are too old."""
+        self._leave_side(query.side)
+        self._answered.append(query)
+        self.answered += 1
+        for _ in range(_STEPS):
+            oldest = self._answered.oldest()
+            if oldest is None or (stamp - oldest.ended[0] <= WINDOW + REORDER and self.answered <= MAX_ANSWERED):
+                return
+            self._drop(oldest)
+
+    def _drop(self, query: Query) -> None:
+        """Drop a query."""
         del self._by_key[query.key]
         if self._by_client.get(query.client) is query:
             del self._by_client[query.client]
         query.remove_link()
-        side = query.side
+        if query.waits:
+            self._leave_side(query.side)
+        else:
+            self.answered -= 1
+
+    def _drop_unanswered(self, query: Query) -> None:
+        """Drop a query that waits and is too old, and count it if its sender got no response."""
+        if query.side.key[1] and not query.ended[0]:
+            self.counters["unanswered"] += 1
+        self._drop(query)
+
+    def _leave_side(self, side: Side) -> None:
+        """Note that one query less waits on a side."""
+        self.waiting -= 1
         side.size -= 1
         if not side.size:
             del self._sides[side.key]
@@ -195,18 +235,12 @@ class Queries:
                 return
             self._drop_unanswered(oldest)
 
-    def _drop_unanswered(self, query: Query) -> None:
-        """Drop a query that is too old, and count it if its sender got no response."""
-        if query.side.key[1] and not query.ended[0]:
-            self.counters["unanswered"] += 1
-        self.drop(query)
-
     def _evict(self, side: Side | None, stamp: int) -> None:
         """Evict the query of a side that waits longest, and note the loss."""
         query = None if side is None else side.queries.oldest()
         if side is not None and query is not None:  # always true: it is for mypy
             self._note_evicted(side, stamp)
-            self.drop(query)
+            self._drop(query)
 
     def _note_evicted(self, side: Side, stamp: int) -> None:
         self.counters["pending_full"] += 1
@@ -228,13 +262,15 @@ def servers_of(flow: Flow) -> tuple[Address, ...]:
     if flow.socket and not flow.egress:
         return _ANY_SERVER
     port, meant_port = flow.destination_port, flow.meant_port
-    sent = address_of(flow.destination, port)
-    if not flow.meant or (flow.meant == flow.destination and meant_port in (0, port)):
+    sent, meant = address_of(flow.destination, port), flow.meant
+    if not meant or (meant == flow.destination and (meant_port == port or not meant_port)):
         return (sent,)
-    meant = address_of(flow.meant, meant_port or port)
-    return (sent,) if meant == sent else (meant, sent)
+    server = address_of(meant, meant_port or port)
+    return (sent,) if server == sent else (server, sent)
 
 
 def address_of(packed: bytes, port: int) -> Address:
     """Return an address and port in a form to compare: IPv4-mapped IPv6 becomes IPv4."""
+    if len(packed) == 4:  # noqa: PLR2004 - most addresses are IPv4
+        return packed, port
     return (packed.removeprefix(V4_MAPPED), port) if packed else ANY

@@ -65,7 +65,7 @@ class Sum:
         for place, life in enumerate(sighting.lives):
             if ends[place] <= since:
                 self.gap = True
-            if stamp + life > ends[place]:  # noqa: PLR1730 - a call of max costs more than the rest of the loop
+            if stamp + life > ends[place]:
                 ends[place] = stamp + life
         if noted < self.noted:
             self.gap, self.first_noted = True, min(self.first_noted, noted)
@@ -185,6 +185,13 @@ class LongRecord(Record):
                 targets.setdefault(target, []).append(place)
             self._places = owners, targets
         return self._places
+
+
+def new_record(root: Root, edges: tuple[Edge, ...], youngest: Sighting, *, doubted: bool) -> Record:
+    """Return a record of the kind that finds this number of edges fast."""
+    if len(edges) > INDEXED:
+        return LongRecord(root, edges, youngest, doubted=doubted)
+    return Record(root, edges, youngest, doubted=doubted)
 
 
 class Bucket(Ring[Record]):

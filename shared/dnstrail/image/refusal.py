@@ -20,8 +20,8 @@ def refusal(header: Header, flow: Flow | None) -> str:
     if flags & _OPCODE:
         return "opcode"
     if not flags & QR:
-        return "query" if header.question_count == 1 and header.asked.cls == IN else "other_query"
-    if header.question_count != 1:
+        return "query" if header.asked.cls == IN else "other_query"
+    if not header.question:
         return "question_count"
     return "" if header.asked.cls == IN else "class"
 

@@ -20,13 +20,9 @@ _LEADLESS: Final = ADDRESSES | {PTR}  # types that lead to no further name
 
 def relate_usual(wire: bytes, header: Header, most: int) -> Answer | None:
     """Return a usual answer, read in one pass; None for any other answer, which `relate` reads."""
-    read = read_usual_answer(wire, header)
-    if read is None:
-        return None
-    question, edges, ttls = read
-    if len(edges) > most:
-        return None
-    return Answer(question, header.asked.type, tuple(edges), _lives(tuple(ttls)))
+    asked, count = header.asked, header.answer_count
+    read = read_usual_answer(wire, asked, count) if count <= most else None
+    return None if read is None else Answer(asked.owner, asked.type, tuple(read[0]), _lives(tuple(read[1])))
 
 
 def relate(message: Message, counters: dict[str, int], most: int, *, own_only: bool = False) -> Answer:
@@ -65,7 +61,7 @@ def _stated(
     longest = dict(zip(edges, lives, strict=True))
     if len(longest) < len(edges):
         for edge, ns in zip(edges, lives, strict=True):
-            if ns > longest[edge]:  # noqa: PLR1730 - a call of max costs more
+            if ns > longest[edge]:
                 longest[edge] = ns
     if len(longest) > most:
         counters["evicted_owned"] += len(longest) - most

@@ -9,7 +9,7 @@ from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.graph import Graph
 from dnstrail.image.places import Places
-from dnstrail.image.record import INDEXED, LongRecord, Record, Root, Sighting
+from dnstrail.image.record import Record, Root, Sighting, new_record
 from dnstrail.image.wheel import Wheel
 
 _STEPS: Final = 4  # deadlines that one answer handles; the others wait for a sweep
@@ -52,8 +52,7 @@ class Store:
             self._remove(record)  # a sweep would have removed it
             root, record = places.find_or_add(answer.question, party), None
         if record is None:
-            kind = Record if len(answer.edges) <= INDEXED else LongRecord
-            record = kind(root, answer.edges, sighting, doubted=doubted)
+            record = new_record(root, answer.edges, sighting, doubted=doubted)
             root.add(record)
             places.add_relations(root, len(record.edges))
         else:
@@ -72,6 +71,8 @@ class Store:
     def sweep(self, now: int, steps: int, *, live: bool) -> None:
         """Handle at most `steps` deadlines: roots end, and records of a live source are removed after the history."""
         for _ in range(steps):
+            if self._ending.next > now and self._leaving.next > now:
+                return
             record = self._ending.take(now) or self._leaving.take(now)
             if record is None:
                 return

@@ -11,19 +11,22 @@ from dnstrail.image.record import Bucket, Record
 
 _FINE: Final = 600  # seconds ahead for which each second has a bucket
 _COARSE: Final = 64  # seconds of a bucket beyond that. It is reached early, and its records are put back
+_NEVER: Final = 1 << 62  # later than every deadline
 _SEARCHED: Final = 64  # records of the present second that are searched for one that is due
 
 
 class Wheel:
     """Buckets of records by second. The deadline of a record is the end of its relations plus `lag` (ns).
 
-    A record is in one bucket of all wheels at most, which is never later than its deadline.
+    A record is in one bucket of all wheels at most, which is never later than its deadline. `next` is the time of the
+    first bucket (ns).
     """
 
     def __init__(self, lag: int) -> None:
         self._lag = lag
         self._buckets: dict[int, Bucket] = {}
         self._seconds: list[int] = []  # a heap of the keys
+        self.next = _NEVER
 
     def put(self, record: Record, now: int) -> None:
         """Put a record into the bucket of its deadline, unless it is in an earlier bucket."""
@@ -37,16 +40,18 @@ class Wheel:
         if bucket is None:
             bucket = self._buckets[second] = Bucket(second)
             heappush(self._seconds, second)
+            self.next = self._seconds[0] * SECOND
         bucket.append(record)
         record.bucket = bucket
 
     def take(self, now: int) -> Record | None:
         """Take out a record whose second is over at `now`, or whose deadline is reached; None if there is none."""
-        while self._seconds and self._seconds[0] * SECOND <= now:
+        while self.next <= now:
             bucket = self._buckets[self._seconds[0]]
             if bucket.oldest() is None:
                 del self._buckets[heappop(self._seconds)]
                 bucket.close()
+                self.next = self._seconds[0] * SECOND if self._seconds else _NEVER
                 continue
             ended = now - self._lag
             over = (self._seconds[0] + 1) * SECOND <= now

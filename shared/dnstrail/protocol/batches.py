@@ -7,14 +7,14 @@ with a message that subscribers use to detect losses, and to learn when they hav
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgpack
 import msgspec
 
 from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.event_table import EventTable, ReceivedEvents, WireEvents
+from dnstrail.protocol.event_table import E, EventTable, ReceivedEvents, WireEvent, WireEvents
 
 TURN = "turn"
 Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
@@ -37,13 +37,13 @@ class Batch(msgspec.Struct, frozen=True):
     host: str = ""
 
 
-class WireBatch(msgspec.Struct, frozen=True, array_like=True):
+class WireBatch(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     """A batch as it is encoded."""
 
     start: str
     turn: Count
     sequence: Count
-    events: WireEvents
+    events: WireEvents[E]
     before: dict[str, Count] | None = None
     host: str = ""
 
@@ -92,7 +92,7 @@ T = TypeVar("T", Batch, Turn)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def encode(message: Batch | Turn | WireBatch) -> bytes:
+def encode(message: Batch | Turn | WireBatch[msgspec.Raw]) -> bytes:
     """Return a batch or a turn as the body of a bus message."""
     if isinstance(message, Batch):
         events = EventTable(message.events).wire
@@ -104,9 +104,12 @@ def _refuse_extension(code: int, _data: memoryview) -> None:
     raise ValueError(f"extension type {code} is not supported")
 
 
-_DECODERS: dict[type, Any] = {
-    kind: msgspec.msgpack.Decoder(wire, ext_hook=_refuse_extension) for kind, wire in ((Batch, WireBatch), (Turn, Turn))
-}
+def _decoder(wire: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(wire, ext_hook=_refuse_extension)
+
+
+_DECODERS = {Batch: _decoder(WireBatch[msgspec.Raw]), Turn: _decoder(Turn)}
+_WHOLE = _decoder(WireBatch[WireEvent])
 
 
 def decode(body: bytes, kind: type[T]) -> T:
@@ -115,15 +118,28 @@ def decode(body: bytes, kind: type[T]) -> T:
     Raises:
         BadMessage: the body is no message of this kind.
     """
+    return _decoded(_DECODERS[kind], body, kind)
+
+
+def decode_whole(body: bytes) -> Batch:
+    """Return the batch in the body of a bus message, with all its events decoded.
+
+    Raises:
+        BadMessage: the body is no batch, or one of its events is bad.
+    """
+    return _decoded(_WHOLE, body, Batch)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[Any], body: bytes, kind: type[T]) -> T:
     try:
-        decoded: Any = _DECODERS[kind].decode(body)
+        decoded = decoder.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadMessage(f"bad {kind.__name__.lower()}: {error}") from error
     message: T = _received(decoded) if kind is Batch else decoded
     return message
 
 
-def _received(batch: WireBatch) -> Any:
+def _received(batch: WireBatch[Any]) -> Any:
     events = ReceivedEvents(batch.events)
     return Batch(batch.start, batch.turn, batch.sequence, events, batch.before, batch.host)
 

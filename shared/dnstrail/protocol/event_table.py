@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -67,12 +67,16 @@ class ActorFilter(Protocol):
         ...
 
 
-class WireEvents(msgspec.Struct, frozen=True, array_like=True):
+E = TypeVar("E", msgspec.Raw, WireEvent)  # an event that is decoded when it is read, or with its batch
+Row = tuple[WireEvent, Process | None]
+
+
+class WireEvents(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     """Events, and what they share: containers (id, name, image), and processes without thread and container."""
 
     containers: list[tuple[str, str, str]]
     processes: list[WireProcess]
-    events: list[msgspec.Raw]
+    events: list[E]
 
 
 def _refuse_extension(code: int, _data: memoryview) -> None:
@@ -120,7 +124,7 @@ class EventTable:
         return True
 
     @property
-    def wire(self) -> WireEvents:
+    def wire(self) -> WireEvents[msgspec.Raw]:
         """The events as they are encoded."""
         return WireEvents([*self._containers], self._wire, self._events)
 
@@ -152,13 +156,13 @@ class EventTable:
 
 
 class ReceivedEvents(Sequence[Captured]):
-    """The events of a batch that was received. Each is decoded when it is read, and raises BadMessage if it is bad.
+    """The events of a batch that was received. One that is not decoded yet is decoded when it is read.
 
-    Events of one thread share the object of their process.
+    It raises BadMessage then if it is bad. Events of one thread share the object of their process.
     """
 
-    def __init__(self, wire: WireEvents) -> None:
-        self._raw = wire.events
+    def __init__(self, wire: WireEvents[msgspec.Raw] | WireEvents[WireEvent]) -> None:
+        self._raw: Sequence[Any] = wire.events
         self._threads: dict[tuple[int, int], Process] = {}  # by the index of the process, and the thread
         try:
             self._processes = [_joined(entry, wire.containers) for entry in wire.processes]
@@ -167,6 +171,11 @@ class ReceivedEvents(Sequence[Captured]):
 
     def __len__(self) -> int:
         return len(self._raw)
+
+    @property
+    def are_decoded(self) -> bool:
+        """True if all events were decoded with their batch."""
+        return all(isinstance(raw, WireEvent) for raw in self._raw[:1])
 
     @overload
     def __getitem__(self, at: int) -> Captured: ...
@@ -184,10 +193,14 @@ class ReceivedEvents(Sequence[Captured]):
     def __hash__(self) -> int:
         return hash(len(self))
 
-    def rows(self) -> Iterator[tuple[WireEvent, Process | None]]:
-        """Yield each event as the batch states it, with its process."""
-        for raw in self._raw:
-            yield self._row(raw)
+    def rows(self) -> list[Row]:
+        """Return each event as the batch states it, with its process; the events are decoded.
+
+        Raises:
+            BadMessage: the process of an event is not in the table.
+        """
+        known, found = self._threads, self._process_of
+        return [(event, known.get((event.process, event.thread)) or found(event)) for event in self._raw]
 
     def stamps(self) -> list[int]:
         """Return the time stamp of each event (ns).
@@ -222,29 +235,34 @@ class ReceivedEvents(Sequence[Captured]):
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadMessage(f"bad event: {error}") from error
 
-    def _decoded(self, raw: msgspec.Raw) -> Captured:
+    def _decoded(self, raw: msgspec.Raw | WireEvent) -> Captured:
         event, process = self._row(raw)
         return Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
 
-    def _row(self, raw: msgspec.Raw) -> tuple[WireEvent, Process | None]:
+    def _row(self, raw: msgspec.Raw | WireEvent) -> Row:
         try:
-            event = _DECODE(raw)
-            index, thread = event.process, event.thread
-            return event, None if index < 0 else self._threads.get((index, thread)) or self._thread(index, thread)
-        except (msgspec.DecodeError, ValueError, RecursionError, IndexError) as error:
+            event = raw if isinstance(raw, WireEvent) else _DECODE(raw)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise BadMessage(f"bad event: {error}") from error
+        return event, self._threads.get((event.process, event.thread)) or self._process_of(event)
 
-    def _thread(self, index: int, thread: int) -> Process:
+    def _process_of(self, event: WireEvent) -> Process | None:
+        """Return the process of an event, from now on the same object for all events of its thread."""
+        index, thread = event.process, event.thread
+        if index < 0:
+            return None
+        if index >= len(self._processes):
+            raise BadMessage("bad event: no such process")
         process = msgspec.structs.replace(self._processes[index], thread_id=thread)
         self._threads[index, thread] = process
         return process
 
 
-def rows_of(events: Sequence[Captured]) -> Iterator[tuple[Captured | WireEvent, Process | None]]:
-    """Return the events of a batch with their processes; those of a received batch as its `rows`."""
-    if isinstance(events, ReceivedEvents):
+def rows_of(events: Sequence[Captured]) -> Sequence[tuple[Captured | WireEvent, Process | None]]:
+    """Return the events of a batch with their processes; those of a whole decoded batch as its `rows`."""
+    if isinstance(events, ReceivedEvents) and events.are_decoded:
         return events.rows()
-    return ((event, event.process) for event in events)
+    return [(event, event.process) for event in events]
 
 
 def _origin(process: Process) -> str:

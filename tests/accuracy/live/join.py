@@ -11,6 +11,7 @@ from observer import Observed
 from wire import Connection
 
 _BEFORE, _AFTER = 100_000_000, 1_000_000  # ns: so long before its SYN an event comes at most, or after it (two clocks)
+_SAME_PORT = 5_000_000_000  # ns: the same with its source port, which no other connection has so soon
 _CLOSE = 100_000  # ns: most events come less before their SYN
 
 
@@ -62,8 +63,10 @@ def join(connections: list[Connection], observed: list[Observed], jobs: list[Job
 
 
 def _fits(connection: Connection, event: Observed) -> bool:
-    same_port = event.source_port in (0, connection.source_port)
-    return same_port and -_AFTER <= connection.opened - event.stamp <= _BEFORE
+    ahead = connection.opened - event.stamp
+    if event.source_port:
+        return event.source_port == connection.source_port and abs(ahead) <= _SAME_PORT
+    return -_AFTER <= ahead <= _BEFORE
 
 
 def _exchangeable(event: Observed, other: Observed) -> bool:

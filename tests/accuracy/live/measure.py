@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -91,8 +92,9 @@ def _run(
         following(running, restart) as course,
     ):
         killed = run_jobs(jobs, hosts, folder, at_once=at_once, longest=LONGEST + 60 * given.minutes)
-        last = max((connection.opened for connection in wire.connections), default=0)
-        wait_until(lambda: observer.reached > last, "the events of all connections")
+        for _ in range(2):  # a turn may lack what happened while it was closed; the next one contains it
+            now = time.time_ns()
+            wait_until(lambda now=now: observer.reached > now, "the events of all connections")
         joined = join(wire.connections, observer.observed, jobs, hosts)
         return joined, observer.said, killed, observer.losses(), course
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from clients import CLIENTS
 from hosts import Host
 from jobs import Job
@@ -48,6 +50,12 @@ def test_a_source_port_decides_against_the_order():
     found = join([connection(12, 5), connection(13, 6)], [event(11, 7, port=6), event(12, 8, port=5)], [], HOSTS)
     assert processes(found) == [8, 7]
     assert not any(one.exchangeable for one in found)
+
+
+@pytest.mark.parametrize(("stamp", "joined"), [(1500, 7), (2500, 7), (-5000, 0), (9000, 0)])
+def test_an_event_with_a_source_port_may_be_some_seconds_off(stamp: int, joined: int):
+    """A busy host delays an event, or the reading of its clock: the source port decides for some seconds."""
+    assert processes(join([connection(2000, 5)], [event(stamp, 7, port=5)], [], HOSTS)) == [joined]
 
 
 def test_hosts_do_not_exchange_their_events():

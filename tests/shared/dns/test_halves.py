@@ -1,14 +1,10 @@
-"""The bounded table of recent entries, and the tables of questions and targets in the decoder."""
+"""The bounded table of recent entries."""
 
 from __future__ import annotations
 
 import pytest
 
-from builders.dns_builders import response_to
-from dnstrail.dns import header, usual_answer
 from dnstrail.dns.halves import Halves
-from dnstrail.dns.header import read_header
-from dnstrail.image.relate import relate_usual
 
 
 def test_a_full_half_replaces_the_older_one() -> None:
@@ -55,18 +51,3 @@ def test_a_table_frees_its_entries_in_small_steps(spacing: int) -> None:
         most = max(most, len(freed) - before)
     assert most == 2
     assert count - len(freed) < 110_000
-
-
-@pytest.mark.parametrize(
-    ("table", "bound"),
-    [(header._known, header._QUESTIONS), (usual_answer._targets, usual_answer._TARGETS)],
-    ids=["questions", "targets"],
-)
-def test_tables_of_the_decoder_are_bounded(table: Halves[object], bound: int) -> None:
-    """Endless fresh names fill two halves of each table at most, and are read as before."""
-    for number in range(2 * bound + 2):
-        payload = response_to(f"q{number}.example", f"q{number}.example CNAME t{number}.example")
-        answer = relate_usual(payload, read_header(payload), 10)
-        assert answer is not None
-        assert answer.edges == ((f"q{number}.example", 5, f"t{number}.example"),)
-    assert bound < len(table) <= 2 * bound

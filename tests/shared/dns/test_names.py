@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnstrail.dns.name import is_ordinary
-from dnstrail.dns.names import PLAIN, address_text, is_node, is_reverse, label_text, lookup_key, packed_address_text
+from dnstrail.dns.names import address_text, is_node, is_reverse, label_text, lookup_key, packed_address_text
 
 V6 = "2606:4700:10::6816:1f"
 V6_REVERSE = "f.1.0.0.6.1.8.6.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.0.7.4.6.0.6.2.ip6.arpa"
@@ -167,12 +166,6 @@ def test_names_off_the_wire_are_found_by_their_text(labels: list[bytes]) -> None
     if is_node(text):
         assert lookup_key(text) == text
         assert lookup_key(dns.name.Name([*labels, b""]).to_text()) == text
-
-
-def test_an_ordinary_label_needs_no_escape():
-    """The bytes of ordinary labels are those of PLAIN, and upper case."""
-    for value in range(256):
-        assert is_ordinary(b"\x03" + bytes([value]) * 3) == (bytes([value]).lower() in PLAIN), value
 
 
 @pytest.mark.parametrize("template", [b"%c", b"a%c", b"%cz", b"A%c-"], ids=["alone", "last", "first", "within"])

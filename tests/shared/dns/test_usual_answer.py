@@ -32,7 +32,7 @@ def stated(payload: bytes) -> Answer | None:
         header = read_header(payload)
     except BadMessage:
         return None
-    if not header.is_response or header.question_count != 1 or header.asked.cls != IN or header.answer_count == 0:
+    if not header.is_response or not header.question or header.asked.cls != IN or header.answer_count == 0:
         return None
     usual = relate_usual(payload, header, MOST)
     if usual is not None:

@@ -16,8 +16,9 @@ from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
 from dnstrail.image.binding.namespaces import Namespaces
+from dnstrail.image.copies import Copies
 from dnstrail.image.parties import Doubts
-from dnstrail.image.queries import Query, Side
+from dnstrail.image.queries import ANY, Queries, Query
 from dnstrail.image.trails.server_names import ServerNameTable
 
 DAY = 86_400
@@ -108,7 +109,7 @@ def queries_of_a_party(count: int) -> tuple[int, Counter[str]]:
     return talk.waiting, talk.image.admission.counters
 
 
-def queries(count: int) -> tuple[int, Counter[str]]:
+def waiting_queries(count: int) -> tuple[int, Counter[str]]:
     talk = Talk()
     for number in range(count):
         talk.ask(0, query(), there(socket=number + 1, namespace=number + 1, egress=True))
@@ -130,12 +131,22 @@ def doubts(count: int) -> tuple[int, Counter[str]]:
     return len(parties._sides), parties.counters
 
 
-def first_answers(count: int) -> tuple[int, Counter[str]]:
-    talk = Talk("accept")
-    table, side = talk.image.admission.first_answers, Side((("", "", 0), True))
+def answered_queries(count: int) -> tuple[int, Counter[str]]:
+    queries = Queries(Doubts(Counter()), Counter())
     for number in range(count):
-        table.note(Query((number,), (number,), side, None), (), t(0))
-    return len(table), Counter()
+        query = Query((number,), (number,), queries.side((("", "", 0), True)), None)
+        queries.note(query, t(0), 0, (ANY,))
+        query.end_wait(t(0), ANY)
+        queries.end(query, t(0))
+    assert len(queries._by_key) == len(queries._by_client) == queries.answered
+    return queries.answered, Counter()
+
+
+def responses_with_copies(count: int) -> tuple[int, Counter[str]]:
+    copies = Copies()
+    for number in range(count):
+        copies.find_or_add(number, t(0))
+    return len(copies._packets), Counter()
 
 
 def targets_of_a_first_answer(count: int) -> tuple[int, Counter[str]]:
@@ -237,10 +248,11 @@ TABLES = [
     Table(trails, 100, "truncated"),
     Table(steps_of_a_path, 32, "truncated"),
     Table(queries_of_a_party, 1024, "pending_full"),
-    Table(queries, 16_384, "pending_full"),
+    Table(waiting_queries, 16_384, "pending_full"),
     Table(sightings_of_a_query, 64, "pending_full"),
     Table(doubts, 16_384, "evicted_doubts"),
-    Table(first_answers, 32_768, halves=True),
+    Table(answered_queries, 32_768),
+    Table(responses_with_copies, 32_768, halves=True),
     Table(targets_of_a_first_answer, 64, emptied=True),
     Table(connections, 50, "evicted_bindings"),
     Table(processes, 50, "evicted_processes"),

@@ -146,11 +146,11 @@ def test_many_parties_share_the_table():
     assert talk.hear(1, answer("6.6.6.7"), back(at(31)), cgroup=31) == REFUSED
 
 
-def test_evicted_first_answers_cast_no_doubt():
-    """More answers than the table of first answers holds do not make unmatched answers count."""
+def test_evicted_answered_queries_cast_no_doubt():
+    """More answered queries than are held do not make unmatched answers count."""
     talk = Talk()
-    for name, payload in answers(f"n{number}" for number in range(70_000)):
+    for name, payload in answers(f"n{number}" for number in range(40_000)):
         talk.ask(0, query(name))
         talk.hear(0, payload)
-    assert len(talk.image.admission.first_answers) <= 65_536
+    assert talk.image.admission.queries.answered == 32_768
     assert talk.hear(1, FORGED) == REFUSED

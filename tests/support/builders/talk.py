@@ -80,7 +80,7 @@ class Talk:
     @property
     def waiting(self) -> int:
         """The number of queries that wait."""
-        return len(self.image.admission.queries)
+        return self.image.admission.queries.waiting
 
     def counted(self, *names: str) -> list[int]:
         """Return counters of admission."""

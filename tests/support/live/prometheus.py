@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import re
 import subprocess
 import urllib.parse
 import urllib.request
@@ -65,35 +65,31 @@ class Prometheus:
         return {one["labels"]["alertname"] for one in self.get("alerts")["alerts"] if one["state"] == "firing"}
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def prometheus(folder: Path, targets: list[str]) -> Iterator[Prometheus]:
     """Run Prometheus over these targets, with the alerts of deploy/, which fire at once here."""
-    program, port = _unpacked("prometheus"), _free_port()
+    program = _unpacked("prometheus")
     (folder / "prometheus.yml").write_text(_CONFIG.format(targets=json.dumps(targets)))
     lines = [line for line in ALERTS.read_text().splitlines() if not line.strip().startswith("for:")]
     (folder / "alerts.yml").write_text("\n".join(lines))
     command = [program, "--config.file", folder / "prometheus.yml", "--storage.tsdb.path", folder / "data"]
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log, cwd=folder
-        )
-    started = Prometheus(port)
+        process = subprocess.Popen([*command, "--web.listen-address=127.0.0.1:0"], stdout=log, stderr=log, cwd=folder)
+
+    def port() -> int:
+        found = re.search(r'"Listening on" address=127.0.0.1:(\d+)', (folder / "log").read_text())
+        return int(found[1]) if found else 0
 
     def answers() -> bool:
         try:
-            return bool(started.get("targets")["activeTargets"])
+            return bool(Prometheus(port()).get("targets")["activeTargets"])
         except OSError:
             return False
 
     try:
+        wait_until(port, "the port of Prometheus")
         wait_until(answers, "Prometheus")
-        yield started
+        yield Prometheus(port())
     finally:
         process.terminate()
         process.wait(30)

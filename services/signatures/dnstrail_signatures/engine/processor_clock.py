@@ -33,6 +33,6 @@ class ProcessorClock:
             self._ahead = self._processor() - now
             self._due = now + LOOK_EVERY
         processor = now + self._ahead
-        if processor > self._last:  # noqa: PLR1730 - `max` would cost a third of the look
+        if processor > self._last:
             self._last = processor
         return self._last

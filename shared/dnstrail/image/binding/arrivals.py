@@ -43,14 +43,16 @@ class Arrivals:
         Beyond the bound of the process its oldest arrival is evicted.
         """
         arrived = self._of.get(owner)
-        new = arrived is None
         if arrived is None:
-            arrived = self._of[owner] = deque()
+            self._of[owner] = deque((arrival,), MAX_OF_PROCESS)
+            self.held += 1
+            return True
+        if len(arrived) < MAX_OF_PROCESS:
+            self.held += 1
+        else:
+            self.counters["evicted_questions"] += 1
         arrived.append(arrival)
-        self.held += 1
-        if len(arrived) > MAX_OF_PROCESS:
-            self._evict(arrived)
-        return new
+        return False
 
     def take(self, owner: Identity) -> Iterable[Arrival]:
         """Return what arrived for a process since the last call, and hold it no longer."""
@@ -61,11 +63,8 @@ class Arrivals:
     def evict_oldest(self) -> None:
         """Evict an arrival of the process whose arrivals have waited longest."""
         owner = next(iter(self._of))
-        self._evict(self._of[owner])
-        if not self._of[owner]:
-            del self._of[owner]
-
-    def _evict(self, arrived: deque[Arrival]) -> None:
-        arrived.popleft()
+        self._of[owner].popleft()
         self.held -= 1
         self.counters["evicted_questions"] += 1
+        if not self._of[owner]:
+            del self._of[owner]

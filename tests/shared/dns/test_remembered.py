@@ -1,0 +1,48 @@
+"""The tables of the decoder: the questions and targets that it remembers."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders.dns_builders import CNAME, asked, by_hand, record, response_to, wire
+from builders.hostile import P
+from dnstrail.dns import header, usual_answer
+from dnstrail.dns.header import read_header
+from dnstrail.errors import BadMessage
+from dnstrail.image.relate import relate_usual
+
+
+@pytest.mark.parametrize(
+    ("table", "bound"),
+    [(header._known, header._QUESTIONS), (usual_answer._targets, usual_answer._TARGETS)],
+    ids=["questions", "targets"],
+)
+def test_tables_of_the_decoder_are_bounded(table: dict[object, object], bound: int) -> None:
+    """Endless fresh names fill a table to its bound, and are read as before."""
+    most = 0
+    for number in range(2 * bound + 2):
+        payload = response_to(f"q{number}.example", f"q{number}.example CNAME t{number}.example")
+        answer = relate_usual(payload, read_header(payload), 10)
+        assert answer is not None
+        assert answer.edges == ((f"q{number}.example", 5, f"t{number}.example"),)
+        most = max(most, len(table))
+    assert most == bound
+
+
+@pytest.mark.parametrize("labels", [b"\x01a" * 200, b"\x3f" + b"a" * 63, wire("1.1.1.1")[:-1]])
+def test_labels_that_make_no_target_are_not_remembered(labels: bytes) -> None:
+    """Labels of any length may lead nowhere; the table does not hold them."""
+    payload = by_hand(asked(wire("q.example")), record(P, CNAME, labels + b"\x00"))
+    assert relate_usual(payload, read_header(payload), 10) is None
+    assert (labels, "") not in usual_answer._targets
+
+
+def test_a_name_too_long_is_no_remembered_question() -> None:
+    """A question is remembered only if its name fits a message."""
+    payload = by_hand(asked(b"\x01a" * 127 + b"\x00"))
+    read_header(payload)
+    longer = by_hand(asked(b"\x01a" * 128 + b"\x00"))
+    with pytest.raises(BadMessage):
+        read_header(longer)
+    assert payload[12:] in header._known
+    assert longer[12:] not in header._known
