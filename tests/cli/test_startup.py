@@ -61,6 +61,15 @@ def test_version_and_help_import_no_worker(arguments):
     assert HEAVY & set(modules) == set()
 
 
+def test_a_lookup_over_a_file_imports_neither_the_bus_nor_a_library_for_terminals():
+    """A lookup over a capture file imports the image, and neither the bus, nor dnspython, nor rich."""
+    words = ["get", "--capture", "demo", "shop.example"]
+    done = subprocess.run([sys.executable, "-c", MODULES, *words], capture_output=True, text=True, check=False)
+    code, modules = json.loads(done.stderr)
+    assert code == 0
+    assert HEAVY & set(modules) == {"dnstrail.image"}
+
+
 def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout

@@ -10,7 +10,7 @@ import click
 
 from dnstrail import __version__
 from dnstrail.build_form import build_form
-from dnstrail.process.command import HELP, RUN_DIR, RUN_DIR_HELP, default_run_dir, examples, run_command
+from dnstrail.process.command import HELP, default_run_dir, examples, optional_run_dir_option, run_command
 from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail_cli.lazy_group import LazyCommand, LazyGroup
 from dnstrail_cli.pipeline.options import Run, run_options
@@ -76,7 +76,7 @@ class _Dnstrail(LazyGroup):
 @capture_option
 @click.option("--stay", is_flag=True, help="Keep answering lookups after a capture file has ended.")
 @run_options
-@click.option("--run-dir", envvar=RUN_DIR, type=click.Path(path_type=Path, readable=False), help=RUN_DIR_HELP)
+@optional_run_dir_option
 @click.pass_context
 def main_command(
     ctx: click.Context,

@@ -19,7 +19,8 @@ from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
 from dnstrail_cli.events.sightings import Item
 from dnstrail_cli.events.table import EventTable
-from dnstrail_cli.lookups.tables import found_table, show
+from dnstrail_cli.lookups.found_text import found_text
+from dnstrail_cli.lookups.tables import show
 from dnstrail_cli.lookups.trail_tree import trail_trees
 from dnstrail_cli.pipeline.pipeline import Plan, running
 from dnstrail_signatures.builtin.watched_name import WatchedName
@@ -53,7 +54,7 @@ def main() -> None:
 
 def _show(client: LookupClient, findings: list[Item]) -> None:
     _title(f"Which names is {_ADDRESS} known by, and which query led to it?   (dnstrail get {_ADDRESS})")
-    show(found_table(_ADDRESS, client.request("get", key=_ADDRESS)["data"]))
+    click.echo(found_text(_ADDRESS, client.request("get", key=_ADDRESS)["data"]))
     _title(f"On which paths?   (dnstrail trail {_ADDRESS})")
     show(*trail_trees(client.request("trail", key=_ADDRESS)["data"]))
     _title("Which findings did the signatures report?   (dnstrail --events WATCHED_NAME)")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from dnstrail.captured import Captured
 from dnstrail.process.clock import StreamClock
-from dnstrail.protocol.batches import CgroupLoss
 from dnstrail_probe.options import CaptureOptions
+
+if TYPE_CHECKING:
+    from dnstrail.protocol.batches import CgroupLoss
 
 Captures = list[tuple[str, Captured]]  # events, each with its name
 LAST_TIME = (1 << 63) - 1  # ns since the epoch, as a signed 64-bit integer holds it: the year 2262

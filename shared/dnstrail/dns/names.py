@@ -7,14 +7,13 @@ from functools import lru_cache
 from socket import AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
-import dns.exception
-import dns.name
-
 ROOT: Final = "."
 V4_MAPPED: Final = bytes(10) + b"\xff\xff"  # before an IPv4 address in IPv6 form (RFC 4291, section 2.5.5.2)
 # Bytes that dnspython's text form of a label leaves as they are, without upper case.
 PLAIN: Final = bytes(c for c in range(0x21, 0x7F) if c not in b'"().;\\@$' and not chr(c).isupper())
-_ESCAPED: Final = [dns.name.Name((bytes([c]),)).to_text() for c in range(256)]
+_ESCAPED: Final = [  # as in dnspython's text form, by the byte in lower case
+    chr(c) if c in PLAIN else f"\\{chr(c)}" if c in b'"().;\\@$' else f"\\{c:03d}" for c in range(256)
+]
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _USUAL_KEY: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")  # a name in our form, or an address
 _MAX_TEXT: Final = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
@@ -106,9 +105,8 @@ def lookup_key(key: str) -> str | None:
     key = key.strip()
     if address := address_text(key):
         return address
-    try:
-        name = _name_text(key)
-    except (dns.exception.DNSException, UnicodeError):
+    name = _name_text(key)
+    if name is None:
         return None
     if address := address_text(name):  # an address with a trailing dot
         return address
@@ -132,11 +130,10 @@ def _literal(text: str) -> str | None:
         return None
 
 
-def _name_text(key: str) -> str:
+def _name_text(key: str) -> str | None:
     if len(key) <= _MAX_TEXT and _HOST_NAME.fullmatch(key):
         return key.removesuffix(".").lower()
-    try:
-        name = dns.name.from_text(key, idna_codec=dns.name.IDNA_2008_UTS_46)
-    except dns.name.IDNAException:  # symbols and emoji: IDNA 2003 allowed them, and registries still hold them
-        name = dns.name.from_text(key, idna_codec=dns.name.IDNA_2003)
-    return ".".join(map(label_text, name.labels[:-1]))
+    from dnstrail.dns.unusual_name import labels_of  # noqa: PLC0415 - imports dnspython, which few keys need
+
+    labels = labels_of(key)
+    return None if labels is None else ".".join(map(label_text, labels))

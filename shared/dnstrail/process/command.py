@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -32,8 +33,6 @@ OK, NOT_FOUND, USAGE, NO_CACHE, CANNOT_SERVE = range(5)  # the exit codes of eve
 _INTERRUPTED = 130  # as a shell reports SIGINT
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}  # context settings of every command
 _COMPLETION = "_DNSTRAIL_COMPLETE"  # set by the shell that asks for completions
-RUN_DIR = "DNSTRAIL_RUN_DIR"
-RUN_DIR_HELP = "Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder)."
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _CODES: dict[type[DnstrailError], int] = {
     DataNotFound: NOT_FOUND,
@@ -57,13 +56,15 @@ def default_run_dir() -> Path:
     return ipc.default_run_dir()
 
 
-run_dir_option = click.option(
+_run_dir = partial(
+    click.option,
     "--run-dir",
-    envvar=RUN_DIR,
+    envvar="DNSTRAIL_RUN_DIR",
     type=click.Path(path_type=Path, readable=False),  # the code that opens a socket there reports what is wrong
-    default=default_run_dir,
-    help=RUN_DIR_HELP,
+    help="Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder).",
 )
+run_dir_option = _run_dir(default=default_run_dir)
+optional_run_dir_option = _run_dir()  # for a command that often does without the folder
 
 
 def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:

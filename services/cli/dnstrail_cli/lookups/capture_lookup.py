@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
-from dnstrail.captured import Captured
+from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.connection import Connection
-from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image, LookupResult, Trails
-from dnstrail.image.apply import TOPICS, apply_event
+from dnstrail.image.apply import apply_event
 from dnstrail.process.clock import nanoseconds
 from dnstrail.settings import DnsCache
 from dnstrail_cli.lookups.timestamps import parse_moment
@@ -49,8 +49,7 @@ class CaptureLookup:
         self._image = Image(bounds, settings.unmatched)
         self._source = open_source(path, options)
         self._events = _events(self._source, on_read)
-        self._next = next(self._events, None)
-        self._later: list[tuple[str, Captured]] = []
+        self._later = [*islice(self._events, 1)]  # read, but not applied; a DNS message can only be the last of them
 
     @property
     def damage(self) -> str:
@@ -60,24 +59,17 @@ class CaptureLookup:
     def advance(self, at: float | None) -> None:
         """Apply the events up to `at`, or all of them.
 
-        An event that is no DNS message and has a later stamp is held back until its time.
+        Events with a later stamp are held back until their time, and a DNS message with all that follows it.
         """
         due = _due(at)
         held, self._later = self._later, []
-        for topic, event in held:
-            self._take(topic, event, due)
-        while self._next is not None:
-            topic, event = self._next
-            if topic == NET_PACKET_DNS and event.timestamp > due:
-                return
-            self._take(topic, event, due)
-            self._next = next(self._events, None)
-
-    def _take(self, topic: str, event: Captured, due: int) -> None:
-        if event.timestamp > due:
+        for topic, event in chain(held, self._events):
+            if event.timestamp <= due:
+                apply_event(self._image, topic, event, live=False)
+                continue
             self._later.append((topic, event))
-        else:
-            apply_event(self._image, topic, event, live=False)
+            if topic == NET_PACKET_DNS:
+                return
 
     def get(self, key: str, at: float | None, connection: Connection | None = None) -> LookupResult | None:
         """Return the result of a lookup as of `at`, or of the end; times must not go back."""
@@ -139,6 +131,6 @@ def _events(source: Source, on_read: Callable[[], None]) -> Generator[tuple[str,
     try:
         while (captured := source.read(_WAIT)) is not None:
             on_read()
-            yield from (event for event in captured if event[0] in TOPICS)
+            yield from captured
     finally:
         source.close()

@@ -15,7 +15,7 @@ from dnstrail.process.terminal import json_line
 from dnstrail_cli.lookups.options import cache_option, json_option
 
 if TYPE_CHECKING:
-    from dnstrail_cli.lookups.backend import CacheBackend
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
 
 _EXAMPLES = examples(
     "dnstrail connections",
@@ -49,7 +49,7 @@ def connections(
     The cache knows the connections that were made since it runs. Exit codes: 0 ok, 1 nothing is open of the process or
     container that was named, 3 no cache answers.
     """
-    from dnstrail_cli.lookups.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
 
     with closing(CacheBackend(cache, run_dir)) as backend:
         look = partial(open_connections, backend, process=process, container=container, rivals=rivals)

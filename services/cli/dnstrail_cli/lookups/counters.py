@@ -80,7 +80,7 @@ def _request(op: str, cache: str | None, run_dir: Path) -> dict[str, Any]:
 @contextmanager
 def _requests(op: str, cache: str | None, run_dir: Path) -> Iterator[Callable[[], dict[str, Any]]]:
     """Yield a function that sends a request to the cache, and returns the data of its reply."""
-    from dnstrail_cli.lookups.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
 
     with closing(CacheBackend(cache, run_dir)) as backend:
         yield partial(backend.request, op)

@@ -17,7 +17,7 @@ from dnstrail_cli.lookups.options import cache_option
 
 if TYPE_CHECKING:
     from dnstrail.image.saved import SavedRecord
-    from dnstrail_cli.lookups.backend import CacheBackend
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
 
 MOST_LINE = 16 << 20  # bytes of a line
 _DUMP_EXAMPLES = examples("dnstrail dump > image.ndjson", "dnstrail dump --cof | jq 'select(.rrtype == \"A\")'")
@@ -35,7 +35,7 @@ def dump(cof: bool, cache: str | None, run_dir: Path) -> None:
     """
     import msgspec  # noqa: PLC0415 - help does without
 
-    from dnstrail_cli.lookups.backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
+    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
     from dnstrail_cli.lookups.cof import cof_lines  # noqa: PLC0415 - as above
 
     with closing(CacheBackend(cache, run_dir)) as backend:

@@ -11,6 +11,7 @@ from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail_cli.lookups.found_text import found_text
 from dnstrail_cli.lookups.options import at_option, backend_options, connection_options, json_option
 from dnstrail_probe.options import STDIN
 
@@ -63,7 +64,7 @@ def get(
         if as_json:
             click.echo(json_line({"key": key, "found": data is not None, **(data or {})}))
         else:
-            _show_found(key, data)
+            click.echo(found_text(key, data))
     if None in found:
         ctx.exit(NOT_FOUND)
 
@@ -102,9 +103,3 @@ def _answer_stdin(keys: tuple[str, ...], backend: Backend) -> None:
     sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr] # stdin is a text stream here
     for answer in backend.answers(sys.stdin):
         click.echo(json_line(answer))
-
-
-def _show_found(key: str, data: dict[str, object] | None) -> None:
-    from dnstrail_cli.lookups.tables import found_table, show  # noqa: PLC0415 - imports rich, which JSON does without
-
-    show(found_table(key, data))

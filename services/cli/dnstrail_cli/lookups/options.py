@@ -11,7 +11,7 @@ import click
 
 from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
-from dnstrail.process.command import run_dir_option
+from dnstrail.process.command import default_run_dir, optional_run_dir_option
 from dnstrail_cli.lookups.timestamps import convert_moment
 from dnstrail_probe.options import STDIN, STDIN_PATH, CaptureOptions, capture_options
 from dnstrail_probe.registry import complete_capture, convert_capture_file
@@ -70,7 +70,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
     @click.option("--dnscache", multiple=True, metavar="OPTIONS", help="With --capture: size=X, grace=X, ...")
     @capture_options
     @cache_option
-    @run_dir_option
+    @optional_run_dir_option
     @wraps(command)
     def with_backend(
         *args: Any,
@@ -78,7 +78,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
         dnscache: tuple[str, ...],
         options: CaptureOptions,
         cache: str | None,
-        run_dir: Path,
+        run_dir: Path | None,
         **others: Any,
     ) -> T:
         if capture == STDIN_PATH and STDIN in others.get("keys", ()):
@@ -102,12 +102,14 @@ def _address(client: str | None) -> str | None:
 
 
 def _open(
-    capture: str | None, dnscache: tuple[str, ...], options: CaptureOptions, cache: str | None, run_dir: Path
+    capture: str | None, dnscache: tuple[str, ...], options: CaptureOptions, cache: str | None, run_dir: Path | None
 ) -> Backend:
-    from dnstrail_cli.lookups.backend import CacheBackend, CaptureBackend  # noqa: PLC0415 - imports what help does without
-
     if capture is not None:
+        from dnstrail_cli.lookups.capture_backend import CaptureBackend  # noqa: PLC0415 - imports the image
+
         return CaptureBackend(capture, dnscache, options)
     if dnscache:
         raise SettingsError("--dnscache goes with --capture FILE: a running cache has its own options")
-    return CacheBackend(cache, run_dir)
+    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus
+
+    return CacheBackend(cache, run_dir or default_run_dir())

@@ -1,4 +1,4 @@
-"""Lookups and counters as text for people; text from strangers is escaped."""
+"""Counters as a table for people, and how tables are shown; text from strangers is escaped."""
 
 from __future__ import annotations
 
@@ -16,27 +16,6 @@ def show(*renderables: RenderableType) -> None:
     console = Console(markup=False, highlight=False, emoji=False)
     for renderable in renderables:
         console.print(renderable, soft_wrap=isinstance(renderable, Text))
-
-
-def found_table(key: str, data: dict[str, Any] | None) -> RenderableType:
-    """Return a lookup as text: the key, its root, the names that belong to it, and its addresses."""
-    if data is None:
-        return Text(f"{escape_unprintable(key)}: not found")
-    state = data.get("state", "live") + (", truncated" if data.get("truncated") else "")
-    state += "" if data.get("history", True) else ", history incomplete"
-    rows = {
-        "key": [key],
-        "root": [data["dns_root"] or "(nobody asked for it)"],
-        "names": data["dns_queries"],
-        "addresses": data["ip_addresses"] or ["(none)"],
-        "state": [state],
-    }
-    lines = [
-        f"{name if place == 0 else '':<11}{escape_unprintable(value)}"
-        for name, values in rows.items()
-        for place, value in enumerate(values)
-    ]
-    return Text("\n".join(lines))
 
 
 def counters_table(title: str, counters: dict[str, Any]) -> RenderableType:

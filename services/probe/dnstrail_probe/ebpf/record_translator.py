@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.captured import ASKER_SEEN, CLIENT, Captured, Flow, Process
-from dnstrail.dns.names import V4_MAPPED
-from dnstrail.events import (
+from dnstrail.captured import (
+    ASKER_SEEN,
+    CLIENT,
     DNS_SOCKET_CLOSE,
     GETADDRINFO,
     NET_PACKET_DNS,
@@ -23,7 +23,11 @@ from dnstrail.events import (
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
+    Captured,
+    Flow,
+    Process,
 )
+from dnstrail.dns.names import V4_MAPPED
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dnstrail.captured import Captured, Flow
-from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
+from dnstrail.captured import NET_PACKET_DNS, NET_SERVER_NAME, Captured, Flow
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.dns_over_tcp import DnsMessages
 from dnstrail_probe.packets.fragments import Fragments
@@ -22,6 +21,7 @@ from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_opens import TcpOpens
 from dnstrail_probe.packets.tcp_streams import Streams
 from dnstrail_probe.packets.tunnels import TUNNELS, inner_frame
+from dnstrail_probe.packets.usual_datagram import usual_datagram
 from dnstrail_probe.source import PROBE, Captures
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class Assembly:
 
     def frame(self, timestamp: int, linktype: int, frame: bytes, depth: int = 0) -> Captures:
         """Return the events that a frame completes."""
+        if usual := usual_datagram(linktype, frame, self._ports):
+            flow, payload = usual
+            return [(NET_PACKET_DNS, Captured(timestamp, payload, flow))]
         packet = ip_packet(linktype, frame)
         if isinstance(packet, str):
             return self._passed_over(packet)

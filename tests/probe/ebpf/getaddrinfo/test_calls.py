@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections import Counter
 from ipaddress import ip_address
 from pathlib import Path
@@ -29,6 +30,20 @@ def calls():
     watching.counted = counters
     yield watching
     watching.close()
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Return the name of a module that only unusual names need, as if it was not imported yet."""
+    module = "dnstrail.dns.unusual_name"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    return module
+
+
+def test_codecs_are_imported_before_capabilities_are_dropped(unread, calls):
+    """The modules that an unusual name needs are imported before the first call, since the probe drops capabilities."""
+    del calls
+    assert unread in sys.modules
 
 
 def record(name: bytes, *addresses: str, error: int = 0, more: int = 0) -> bytes:

@@ -27,6 +27,7 @@ class GetaddrinfoCalls:
     """
 
     def __init__(self, watch: Watch, counters: Counter[str], capabilities: tuple[str, ...]) -> None:
+        lookup_key("\u00fc.example")  # imports the codecs now: later the probe may not be able to read them
         self._counters = counters
         # (process, name, has records) -> time of the last answer
         self._answers: OrderedDict[tuple[int, str, bool], int] = OrderedDict()
