@@ -23,6 +23,10 @@ class Graph:
         self.into = Shards[Node]()
         self.pointed = Shards[Node]()
 
+    def __contains__(self, node: str) -> bool:
+        part = hash(node) & MASK
+        return node in self.out.parts[part] or node in self.into.parts[part] or node in self.pointed.parts[part]
+
     def add(self, record: Record) -> None:
         """Add a record, or make it the last answered one at each of its nodes."""
         out, targets = self.out.parts, (self.pointed if record.edges[0][1] == PTR else self.into).parts
@@ -50,7 +54,7 @@ class Graph:
 
 def newest_first(index: Index, node: str) -> Iterable[Record]:
     """Return the records at a node, the last answered first."""
-    records = index.get(node)
+    records = index.parts[hash(node) & MASK].get(node)
     if records is None:
         return ()
     if isinstance(records, Record):

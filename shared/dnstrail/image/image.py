@@ -150,7 +150,7 @@ class Image:
             if usual is not None:
                 self.store.places.use(usual[1])
                 return usual[0]
-        node = self._node(key)
+        node = self._node(key) if connection is None else lookup_key(key)
         if not node:
             return None
         view, roots, nodes = self.view(now=now, at=at), self.store.places.roots, self.bounds.nodes
@@ -169,10 +169,12 @@ class Image:
         known: dict[str, LookupResult | None] = {"": None}
         results = []
         for key in keys:
-            node = self._node(key) or ""
-            if node not in known:
-                known[node] = self._result(look_up(view, roots, node, self.bounds.nodes), at)
-            results.append(known[node])
+            if key not in known:
+                node = self._node(key) or ""
+                if node not in known:
+                    known[node] = self._result(look_up(view, roots, node, self.bounds.nodes), at)
+                known[key] = known[node]
+            results.append(known[key])
         return results
 
     def trails(
@@ -242,9 +244,12 @@ class Image:
         return View(view.graph, view.t, lasting, at, self.bounds.walked)
 
     def _node(self, key: str) -> str | None:
-        """Return a key in its canonical form; None if it is neither a name nor an address."""
+        """Return a key in its canonical form; None if the graph does not contain it."""
         graph = self.store.graph
-        return key if key in graph.out or key in graph.into else lookup_key(key)
+        if key in graph:
+            return key
+        node = lookup_key(key)
+        return node if node and node != key and node in graph else None
 
     def _result(self, looked_up: tuple[LookupResult, Root] | None, at: int | None) -> LookupResult | None:
         """Return the result of a lookup. Without `at`, its root is used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dnstrail.image.graph import Graph, Index
+from dnstrail.image.graph import Graph
 from dnstrail.image.kind import ADDRESSES, CNAME, FAR, PTR
 from dnstrail.image.record import LATE, Record, Root
 from dnstrail.image.result import LookupResult
@@ -21,7 +21,7 @@ def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResu
     """
     part = hash(key) & MASK
     above = graph.into.parts[part].get(key)
-    record = graph.out.parts[part].get(key) or above
+    record = graph.out.parts[part].get(key, above)
     if not isinstance(record, Record) or (above is not None and above is not record):
         return None
     youngest, edges = record.youngest, record.edges
@@ -32,50 +32,43 @@ def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResu
     return _along_chain(graph, record, key)
 
 
-def _along_chain(graph: Graph, record: Record, key: str) -> tuple[LookupResult, Root] | None:
-    """Return the result by a record that states one chain; None if another record touches a node of the walk."""
-    out, into = graph.out, graph.into
-    chain = _chain(record, out)
-    if chain is None:
-        return None
-    names, addresses, far = chain
-    place = names.index(key) if key in names else len(names)
-    for name in names[:place]:
-        if (into.get(name) or record) is not record:
-            return None
-    if place == len(names):
-        result = LookupResult([], [*names, key], names[0]) if key in far else LookupResult([key], names, names[0])
-        return result, record.root
-    below = names[place + 1 :]
-    for name in below:
-        if (out.get(name) or record) is not record:
-            return None
-    if below or far:
-        names[place + 1 :] = sorted({*below, *far})
-    return LookupResult(addresses, names, names[0]), record.root
+def _along_chain(  # noqa: C901 - one pass, since a call costs more than the tests
+    graph: Graph, record: Record, key: str
+) -> tuple[LookupResult, Root] | None:
+    """Return the result by a record that states one chain; None if another record touches a node of the walk.
 
-
-def _chain(record: Record, out: Index) -> tuple[list[str], list[str], list[str]] | None:
-    """Return the aliases, addresses and services of a record that states one chain; None for any other record.
-
-    The aliases begin with the question. The services are targets of MX and SRV that own no relation.
+    The chain leads from the question along aliases to addresses, or to services: MX and SRV whose targets own nothing.
     """
-    last = record.root.name
+    into, out, root = graph.into.parts, graph.out.parts, record.root
+    last = root.name
+    place = 0 if key == last else -1  # of the key in the chain
     names: list[str] = [last]
     addresses: list[str] = []
-    far: list[str] = []
+    services: list[str] = []
     for owner, kind, target in record.edges:
         if owner != last:
             return None
         if kind in ADDRESSES:
             addresses.append(target)
-        elif kind == CNAME and not addresses and not far and target not in names:
+        elif kind == CNAME and not (addresses or services or target in names):
+            index, node = (into, last) if place < 0 else (out, target)
+            if index[hash(node) & MASK].get(node, record) is not record:
+                return None
+            if target == key:
+                place = len(names)
             names.append(target)
             last = target
-        elif kind in FAR and target not in out and target not in names:
-            far.append(target)
+        elif kind in FAR and target not in names and target not in out[hash(target) & MASK]:
+            services.append(target)
         else:
             return None
+    if place < 0:
+        if into[hash(last) & MASK].get(last, record) is not record:
+            return None
+        is_service = key in services
+        return LookupResult([] if is_service else [key], [*names, key] if is_service else names, root.name), root
+    if services or len(names) > place + 2:
+        names[place + 1 :] = sorted({*names[place + 1 :], *services})
     if len(addresses) > 1:
         addresses = [*dict.fromkeys(addresses)]  # a server may state one in IPv4 and in IPv4-mapped form
-    return names, addresses, far
+    return LookupResult(addresses, names, root.name), root

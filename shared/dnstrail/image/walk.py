@@ -9,7 +9,7 @@ from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Edge
 from dnstrail.image.graph import newest_first
 from dnstrail.image.kind import ADDRESSES, BINDINGS, FAR
-from dnstrail.image.record import INDEXED, Record
+from dnstrail.image.record import INDEXED, LATE, Record
 from dnstrail.image.view import NEVER, View
 
 # The order of an address: its freshness (negative), the number of the answer, its place there, and the relation.
@@ -42,8 +42,6 @@ class Up:
         """Walk from the pending nodes. A relation that cannot make its owner fresher is not read."""
         nearer, freshness, into = self.nearer, self.freshness, view.graph.into
         for node in pending:  # the list grows during the loop: breadth first
-            if node not in into:
-                continue
             for record in newest_first(into, node):
                 edges, places = record.edges, None
                 if len(edges) > INDEXED:
@@ -109,24 +107,28 @@ class Down:
     ) -> bool:
         """Walk from the pending names, except to targets of the kinds `left`, which are left for a second walk.
 
-        A relation that cannot make its target fresher is not read.
+        A relation that cannot make its target fresher is not read: thousands of records may state the same relations.
+        A `settled` target of the node has a freshness of `least` or more.
         """
-        freshness, seen, out = self.freshness, self._seen, view.graph.out
+        freshness, seen, budget = self.freshness, self._seen, view.budget
         for node in pending:  # the list grows during the loop: breadth first
-            if node not in out:
-                continue
-            for record in newest_first(out, node):
+            settled: set[str] = set()
+            least = LATE
+            for record in newest_first(view.graph.out, node):
                 edges, places = record.edges, None
                 if len(edges) > INDEXED:
                     places = record.owned_by(node)
                     edges = _at(edges, places)
-                number = -1
-                for owner, _, target in edges:
+                skipped, number = settled if record.latest < least else _NOTHING, -1
+                for owner, kind, target in edges:
                     number += 1
                     if owner != node:
                         continue
-                    view.budget -= 1
-                    if view.budget < 0:
+                    budget -= 1
+                    if target in skipped and budget >= 0:
+                        continue
+                    view.budget, skipped = budget, _NOTHING
+                    if budget < 0:
                         return True
                     known = freshness.get(target, NEVER)
                     if known > record.latest and (target in seen or target in addresses):
@@ -138,9 +140,13 @@ class Down:
                     if known == NEVER and len(freshness) >= self._nodes:
                         return True
                     if fresh > known:
-                        freshness[target] = fresh
+                        freshness[target] = known = fresh
                     self._follow(view, record, place, fresh, pending, addresses, left)
-        return view.budget < 0
+                    if kind not in left:
+                        settled.add(target)
+                        least = min(least, known)
+        view.budget = budget
+        return budget < 0
 
     def _follow(
         self,
@@ -168,6 +174,7 @@ class Down:
 
 
 _NONE: Final[frozenset[int]] = frozenset()
+_NOTHING: Final[set[str]] = set()
 
 
 def _at(edges: tuple[Edge, ...], places: Sequence[int]) -> tuple[Edge, ...]:
