@@ -149,6 +149,24 @@ def test_a_client_that_reads_no_reply_costs_bounded_memory(address):
         wait_until(lambda: request.reply(LONG), "room again")
 
 
+def test_short_replies_that_a_client_does_not_read_are_dropped_beyond_a_bound(address):
+    """Of the short replies that a client does not read some hundred wait for it; the others are dropped."""
+    short = bytes(unread_replies.LONG)
+    with open_bus() as bus, asker(address, zmq.DEALER) as deaf:
+        server = bus.server(address)
+        deaf.socket.rcvhwm = 1
+        deaf.socket.disconnect(address)
+        deaf.socket.connect(address)
+        request = request_of(bus, server, deaf)
+        for _ in range(3 * zeromq._UNREAD_REPLIES):
+            assert request.reply(short)
+        received = 0
+        while deaf.socket.poll(500):
+            assert deaf.socket.recv() == short
+            received += 1
+        assert zeromq._UNREAD_REPLIES <= received < 1.5 * zeromq._UNREAD_REPLIES  # some were in the sockets
+
+
 def test_clients_that_read_no_replies_cost_bounded_memory(address):
     """Unread replies are bounded in all; a client with nothing unread still receives a short reply."""
     with open_bus() as bus, ExitStack() as stack:
