@@ -7,24 +7,23 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from dnstrail.captured import FORWARDER, Flow
+from dnstrail.captured import Flow
 from dnstrail.connection import Connection
-from dnstrail.dns import decode
 from dnstrail.dns.header import Header, read_header
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
-from dnstrail.image.answer import CGROUP, Answer, Circumstances, PartyKey
+from dnstrail.image.answer import Answer, Circumstances
+from dnstrail.image.attribution import asking_party, evidence_of
 from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.lookup import look_up, look_up_by_walks, put_first
-from dnstrail.image.parties import party_of
 from dnstrail.image.record import Root, Sighting
 from dnstrail.image.refusal import refusal
-from dnstrail.image.relate import relate, relate_usual
+from dnstrail.image.relate import read_answer
 from dnstrail.image.result import LookupResult
 from dnstrail.image.store import Store
 from dnstrail.image.trails.names import AddressNames
@@ -34,8 +33,6 @@ from dnstrail.image.usual_lookup import MOST, look_up_usual
 from dnstrail.image.view import View
 
 _NEVER: Final = -(1 << 61)
-_AA: Final = 0x0400
-_RA: Final = 0x0080
 _RCODE: Final = 0x000F
 _UNKNOWN: Final = Circumstances()
 _ANYBODY: Final = Connection()
@@ -128,7 +125,7 @@ class Image:
             self._counters["not_admitted"] += 1
         if not verdict.admitted and verdict.first is None:
             return _IGNORED
-        answer = self._relate(payload, header, circumstances.flow)
+        answer = read_answer(payload, header, flow, self._counters, self.bounds.owned)
         conflict = self.admission.note(verdict, answer.edges)
         if verdict.admitted:
             self._apply(answer, stamp, circumstances, verdict)
@@ -280,25 +277,6 @@ class Image:
             self.binder.asked(stamp, header.asked, circumstances)
         return None
 
-    def _relate(self, payload: bytes, header: Header, flow: Flow | None) -> Answer:
-        """Decode a response that counts, and return the answer in it."""
-        authoritative = header.flags & (_AA | _RA) == _AA
-        own_only = authoritative and flow is not None and flow.role == FORWARDER and not flow.egress
-        if not own_only:
-            usual = relate_usual(payload, header, self.bounds.owned)
-            if usual is not None:
-                return usual
-        try:
-            message = decode(payload)
-        except BadMessage:  # impossible, since the question is whole
-            self._counters["bad_message"] += 1
-            return Answer("")
-        if message.skipped:
-            self._counters["bad_record"] += message.skipped
-        if message.damaged:
-            self._counters["cut_short"] += 1
-        return relate(message, self._counters, self.bounds.owned, own_only=own_only)
-
     def _share(self, evidence: Evidence) -> Evidence:
         """Return the evidence of the answer before if it is the same, so that both share it."""
         last = self._last_evidence
@@ -313,28 +291,10 @@ class Image:
             return
         self._related += 1
         live = circumstances.live
-        evidence = self._share(_evidence(answer.type, circumstances, verdict))
+        evidence = self._share(evidence_of(answer.type, circumstances, verdict))
         sighting = Sighting(stamp if live else self.now, stamp, self.store.answers + 1, answer.lives, evidence)
-        self.store.apply(answer, sighting, _party(circumstances, verdict), self.now, doubted=verdict.doubted, live=live)
+        party = asking_party(circumstances, verdict)
+        self.store.apply(answer, sighting, party, self.now, doubted=verdict.doubted, live=live)
         if evidence.process is not None and not verdict.doubted:
             asked = stamp if verdict.query is None else verdict.query.ended[0]
             self.binder.answered(answer, sighting, asked, circumstances.host)
-
-
-def _party(circumstances: Circumstances, verdict: Verdict) -> PartyKey:
-    """Return the party that asked: that of the asker, who need not own the socket at which the answer was captured."""
-    asker = verdict.asker
-    if asker is None or not asker.cgroup_id:
-        return party_of(circumstances, circumstances.flow)
-    return circumstances.host, CGROUP, asker.cgroup_id
-
-
-def _evidence(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> Evidence:
-    """Return the evidence of an answer. The asker sent the query, or received the response; it is never the server."""
-    flow, process = circumstances.flow, circumstances.process
-    reached = process if circumstances.asked or (flow is not None and not flow.egress) else None
-    client, server = b"", b""
-    if flow is not None:
-        client = flow.destination
-        server = flow.meant if flow.socket and not flow.egress and flow.meant else flow.source
-    return Evidence(rdtype, verdict.asker or reached, client, server, verdict.matched, circumstances.foreign)

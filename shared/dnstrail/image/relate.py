@@ -6,16 +6,40 @@ from functools import lru_cache
 from heapq import heappop, heappush
 from typing import Final
 
-from dnstrail.dns import Message, Record, ServiceBinding
+from dnstrail.captured import FORWARDER, Flow
+from dnstrail.dns import Message, Record, ServiceBinding, decode
 from dnstrail.dns.header import Header
 from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
 from dnstrail.dns.usual_answer import read_usual_answer
+from dnstrail.errors import BadMessage
 from dnstrail.image.answer import Answer, Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.kind import ADDRESSES, CNAME, PTR
 
+_AA: Final = 0x0400  # flags of the header: authoritative answer, recursion available
+_RA: Final = 0x0080
 MAX_TTL: Final = 7 * 24 * 3600
 _LEADLESS: Final = ADDRESSES | {PTR}  # types that lead to no further name
+
+
+def read_answer(payload: bytes, header: Header, flow: Flow | None, counters: dict[str, int], most: int) -> Answer:
+    """Decode a response that counts, and return the answer in it; the first `most` relations count."""
+    authoritative = header.flags & (_AA | _RA) == _AA
+    own_only = authoritative and flow is not None and flow.role == FORWARDER and not flow.egress
+    if not own_only:
+        usual = relate_usual(payload, header, most)
+        if usual is not None:
+            return usual
+    try:
+        message = decode(payload)
+    except BadMessage:  # impossible, since the question is whole
+        counters["bad_message"] += 1
+        return Answer("")
+    if message.skipped:
+        counters["bad_record"] += message.skipped
+    if message.damaged:
+        counters["cut_short"] += 1
+    return relate(message, counters, most, own_only=own_only)
 
 
 def relate_usual(wire: bytes, header: Header, most: int) -> Answer | None:

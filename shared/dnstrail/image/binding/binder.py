@@ -65,9 +65,10 @@ class Binder:
             return
         if process.name in DAEMONS:
             self.namespaces.asked(circumstances.host, flow.namespace, process)
-        if flow.role != FORWARDER and flow.socket and flow.transport == "udp" and asked.name and process.pid:
-            owner = circumstances.host, process.pid, process.start_time
-            self._arrived(owner, (asked, process.thread_id, flow.socket, stamp))
+        pid, socket = process.pid, flow.socket
+        if pid and socket and asked.name and flow.transport == "udp" and flow.role != FORWARDER:
+            owner = circumstances.host, pid, process.start_time
+            self._arrived(owner, (asked, process.thread_id, socket, stamp))
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
         """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
