@@ -162,7 +162,7 @@ def _keys(host: str, flow: Flow, client: Address, question: bytes, *, clients_ow
     many clients, and needs their address, too. Without a socket both keys are the same.
     """
     socket, transport = flow.socket, flow.transport
-    by_client = (host, transport, client, question)
+    by_client: Key = (host, transport, client, question)  # mypyc makes one object of it by its type
     if not socket:
         return by_client, by_client
     if clients_own:

@@ -137,7 +137,7 @@ class Queries:
         if query is not None and query.waits:
             return query
         other = self._by_client.get(client)
-        if other is not None and (key is client or other.key is other.client) and (other.waits or query is None):
+        if other is not None and (key == client or other.key == other.client) and (other.waits or query is None):
             return other
         return query
 
