@@ -184,7 +184,7 @@ class SignatureWorker:
         self._losses.note(self._all_losses(), now)
         for moved in self.share.step(now, self._work, self._origins):
             self._counters["twice"] += len(self._select(moved.topic, moved.batch, moved.given_up))
-            self._handle(moved.topic, moved.batch, moved.gained)
+            self._handle(moved.topic, moved.batch, moved.gained, again=True)
 
     def _work(self) -> Work:
         return Work(**self._counters, handover_lost=self.share.lost, signatures=faults(**self.engine.by_signature))
@@ -203,10 +203,19 @@ class SignatureWorker:
         if handled < len(batch.events):
             self.engine.counters["skipped"] += len(batch.events) - handled
 
-    def _handle(self, topic: str, batch: Batch, actors: ActorFilter | None, times: Sequence[int] | None = None) -> int:
+    def _handle(
+        self,
+        topic: str,
+        batch: Batch,
+        actors: ActorFilter | None,
+        times: Sequence[int] | None = None,
+        *,
+        again: bool = False,
+    ) -> int:
         """Pass the events on whose origins are selected and whose actors are wanted; return their number.
 
-        Lookups are as of `times`, one for each event of the batch; by default as of the time stamps.
+        Lookups are as of `times`, one for each event of the batch; by default as of the time stamps. `again` states
+        that this worker may have handled the events before.
         """
         wanted = self._select(topic, batch, actors)
         if not wanted:
@@ -218,6 +227,8 @@ class SignatureWorker:
             for event, (place, _) in zip(self._names.fill(events), wanted, strict=True):
                 self.beat()
                 answer_as_of(event.time if times is None else (batch.start, times[place]))
+                if again:
+                    self.engine.repeat(event)
                 self.engine.on_event(event)
                 for derived in derived_events(event, self._derived) if self._derived else ():
                     self.engine.on_event(derived)

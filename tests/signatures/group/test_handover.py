@@ -90,6 +90,19 @@ def test_a_successor_handles_what_a_departed_member_left_behind():
     assert len({finding["findingId"] for finding in found}) == len(found)
 
 
+def test_an_event_that_a_worker_handles_again_has_findings_of_the_same_ids():
+    """A worker that gave actors up, and gets them back from a member that handled nothing, repeats its findings."""
+    found, members = [], Members(**ALONE)
+    running = worker(members, found)
+    running.on_message(*exits(0), 0.0)
+    for spans in (TOGETHER, {"me": Span(0), "b": Span(0, -1)}):
+        members.change(spans)
+        running.on_idle(1.0)
+    ids = [finding["findingId"] for finding in found]
+    assert PROCESSES < len(ids) < 2 * PROCESSES
+    assert len({*ids}) == PROCESSES
+
+
 def test_events_that_another_worker_handles_too_are_counted():
     """A worker that learns late of another member counts the events of the actors that have moved."""
     found, members = [], Members(**ALONE)

@@ -88,6 +88,10 @@ class Engine:
         if selecting:
             self._pass(selecting, event)
 
+    def repeat(self, event: Event) -> None:
+        """Expect an event again that may have been passed on before: its findings get the ids that they had."""
+        self._ids.repeat(event)
+
     def on_signal(self, signal: Signal) -> None:
         """Pass a signal to all signatures."""
         for signature in self.signatures:
