@@ -104,10 +104,11 @@ def test_a_long_batch_is_applied_in_steps(messages):
     assert state.follower.reached(("s", 1)) is True
 
 
-def test_a_batch_with_a_bad_event_is_lost_alone(feeder, state, messages):
+@pytest.mark.parametrize("bad", [["bad"], [7, 1000]], ids=["no event", "of no process in the table"])
+def test_a_batch_with_a_bad_event_is_lost_alone(feeder, state, messages, bad):
     """A batch with a bad event is refused whole and counted as lost; the messages after it are applied."""
     wire = msgspec.msgpack.decode(encode(Batch("s", 1, 0, [seen(A_COM, 1000.0)] * 100)))
-    wire[3][2][50] = ["bad"]
+    wire[3][2][50] = bad
     messages.waiting += [turn(), (DNS, msgspec.msgpack.encode(wire)), batch(1, turn=1), turn(1, last=1)]
     while feeder.drain():
         pass

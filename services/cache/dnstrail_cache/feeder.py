@@ -25,6 +25,7 @@ _AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
 _EVENTS_AT_ONCE = 8  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
+_Row = tuple[Captured | WireEvent, Process | None]  # an event of a batch, and its process
 
 
 class Feeder:
@@ -89,22 +90,22 @@ class Feeder:
             self._applying = self._end_turn(decode(body, Turn))
         elif topic in EVENT_TOPICS:
             batch = decode_whole(body)
+            rows = rows_of(batch.events)
             if not self._state.follower.knows(batch.start):
                 self._doubt()
             self._state.follower.batch(topic, batch)
-            self._applying = self._apply_events(topic, batch)
+            self._applying = self._apply_events(topic, batch, rows)
         else:
             return
         next(self._applying, False)
 
-    def _apply_events(self, topic: str, batch: Batch) -> Iterator[bool]:
+    def _apply_events(self, topic: str, batch: Batch, rows: Sequence[_Row]) -> Iterator[bool]:
         """Apply the events of a batch that has just arrived, and pause after each few of them.
 
         No stamp of a live event is ahead of the arrival of its batch.
         """
         state = self._state
         stamps = Stamps(state.stream.shift_of(batch.start), state.now) if state.live else Stamps()
-        rows = rows_of(batch.events)
         for first in range(0, len(rows), _EVENTS_AT_ONCE):
             some = rows[first : first + _EVENTS_AT_ONCE]
             if topic == NET_PACKET_DNS:
@@ -117,9 +118,7 @@ class Feeder:
             state.counters["stamp_ahead"] += stamps.ahead
         state.applied[topic] += len(rows)
 
-    def _hold_some(
-        self, topic: str, batch: Batch, some: Sequence[tuple[Captured | WireEvent, Process | None]], stamps: Stamps
-    ) -> None:
+    def _hold_some(self, topic: str, batch: Batch, some: Sequence[_Row], stamps: Stamps) -> None:
         for event, process in some:
             whole = Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
             self._hold(batch.start, HeldEvent(stamps.of(event.timestamp), topic, whole, batch.host))
