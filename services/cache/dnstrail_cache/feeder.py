@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import structlog
 
 from dnstrail.bus import Subscriber
-from dnstrail.captured import NET_PACKET_DNS, Captured, Process
+from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.errors import BadMessage
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
-from dnstrail.protocol.event_table import WireEvent, rows_of
+from dnstrail.protocol.event_table import ReceivedEvents, Row
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.doubt import EVERYBODY, losers
@@ -25,7 +26,6 @@ _AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
 _EVENTS_AT_ONCE = 8  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
-_Row = tuple[Captured | WireEvent, Process | None]  # an event of a batch, and its process
 
 
 class Feeder:
@@ -90,7 +90,7 @@ class Feeder:
             self._applying = self._end_turn(decode(body, Turn))
         elif topic in EVENT_TOPICS:
             batch = decode_whole(body)
-            rows = rows_of(batch.events)
+            rows = cast("ReceivedEvents", batch.events).rows()  # as `decode_whole` makes them
             if not self._state.follower.knows(batch.start):
                 self._doubt()
             self._state.follower.batch(topic, batch)
@@ -99,7 +99,7 @@ class Feeder:
             return
         next(self._applying, False)
 
-    def _apply_events(self, topic: str, batch: Batch, rows: Sequence[_Row]) -> Iterator[bool]:
+    def _apply_events(self, topic: str, batch: Batch, rows: Sequence[Row]) -> Iterator[bool]:
         """Apply the events of a batch that has just arrived, and pause after each few of them.
 
         No stamp of a live event is ahead of the arrival of its batch.
@@ -118,7 +118,7 @@ class Feeder:
             state.counters["stamp_ahead"] += stamps.ahead
         state.applied[topic] += len(rows)
 
-    def _hold_some(self, topic: str, batch: Batch, some: Sequence[_Row], stamps: Stamps) -> None:
+    def _hold_some(self, topic: str, batch: Batch, some: Sequence[Row], stamps: Stamps) -> None:
         for event, process in some:
             whole = Captured(event.timestamp, event.payload, event.flow, process, event.args, event.processor)
             self._hold(batch.start, HeldEvent(stamps.of(event.timestamp), topic, whole, batch.host))

@@ -172,11 +172,6 @@ class ReceivedEvents(Sequence[Captured]):
     def __len__(self) -> int:
         return len(self._raw)
 
-    @property
-    def are_decoded(self) -> bool:
-        """True if all events were decoded with their batch."""
-        return all(isinstance(raw, WireEvent) for raw in self._raw[:1])
-
     @overload
     def __getitem__(self, at: int) -> Captured: ...
     @overload
@@ -194,7 +189,7 @@ class ReceivedEvents(Sequence[Captured]):
         return hash(len(self))
 
     def rows(self) -> list[Row]:
-        """Return each event as the batch states it, with its process; the events are decoded.
+        """Return each event as the batch states it, with its process, if all were decoded with the batch.
 
         Raises:
             BadMessage: the process of an event is not in the table.
@@ -256,13 +251,6 @@ class ReceivedEvents(Sequence[Captured]):
         process = msgspec.structs.replace(self._processes[index], thread_id=thread)
         self._threads[index, thread] = process
         return process
-
-
-def rows_of(events: Sequence[Captured]) -> Sequence[tuple[Captured | WireEvent, Process | None]]:
-    """Return the events of a batch with their processes; those of a whole decoded batch as its `rows`."""
-    if isinstance(events, ReceivedEvents) and events.are_decoded:
-        return events.rows()
-    return [(event, event.process) for event in events]
 
 
 def _origin(process: Process) -> str:
