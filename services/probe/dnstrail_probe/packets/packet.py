@@ -12,13 +12,14 @@ from dnstrail_probe.packets.tcp_header import TcpHeader, read_tcp
 _IPV4 = struct.Struct("!BxHHHxB2x4s4s")  # RFC 791, section 3.1
 _IPV6 = struct.Struct("!B3xHBx16s16s")  # RFC 8200, section 3
 _UDP = struct.Struct("!HHH")  # RFC 768; the checksum is not checked: offloading leaves it unset
-_UDP_HEADER = 8
+UDP_HEADER = 8
+PIECE = 0x3FFF  # the bits of the flags of IPv4 that a fragment sets: "more fragments", and its offset
 _PORTS = struct.Struct("!HH")
 _IPV4_ADDRESS = 4
 _EXTENSION = struct.Struct("!BB")
 _FRAGMENT_HEADER = struct.Struct("!B1xHI")  # RFC 8200, section 4.5
 
-_TCP_PROTOCOL, _UDP_PROTOCOL, _FRAGMENT, _AUTHENTICATION = 6, 17, 44, 51
+_TCP_PROTOCOL, UDP_PROTOCOL, _FRAGMENT, _AUTHENTICATION = 6, 17, 44, 51
 _EXTENSIONS = frozenset({0, 43, _FRAGMENT, _AUTHENTICATION, 60})  # and hop-by-hop, routing, destination
 
 
@@ -82,23 +83,23 @@ def transport(packet: IpPacket, ports: frozenset[int] | None = None) -> Datagram
     `ports` (None: all) are the ports of interest, at either end. A payload that the capture cut short counts as far as
     it was captured.
     """
-    if packet.protocol == _UDP_PROTOCOL:
+    if packet.protocol == UDP_PROTOCOL:
         return _udp(packet, ports)
     return _tcp(packet, ports) if packet.protocol == _TCP_PROTOCOL else "other_protocol"
 
 
 def _udp(packet: IpPacket, ports: frozenset[int] | None) -> Datagram | str:
     payload = packet.payload
-    if len(payload) < _UDP_HEADER:
+    if len(payload) < UDP_HEADER:
         return "udp_header_cut"
     source_port, destination_port, length = _UDP.unpack_from(payload)
     if ports is not None and source_port not in ports and destination_port not in ports:
         return "other_port"
-    if length < _UDP_HEADER:
+    if length < UDP_HEADER:
         if length or len(packet.source) == _IPV4_ADDRESS:
             return "bad_udp_length"
         length = len(payload)  # only IPv6 allows a length of 0 (RFC 2675, section 4)
-    return Datagram(packet.source, source_port, packet.destination, destination_port, payload[_UDP_HEADER:length])
+    return Datagram(packet.source, source_port, packet.destination, destination_port, payload[UDP_HEADER:length])
 
 
 def _tcp(packet: IpPacket, ports: frozenset[int] | None) -> Segment | str:
@@ -121,7 +122,7 @@ def _ipv4(frame: bytes, offset: int) -> IpPacket | str:
     if first >> 4 != 4 or header < _IPV4.size or length < header:  # noqa: PLR2004
         return "bad_ip_header"
     payload = frame[offset + header : offset + length]
-    if not flags & 0x3FFF:
+    if not flags & PIECE:
         return IpPacket(source, destination, protocol, payload)
     fragment = Fragment(identification, (flags & 0x1FFF) * 8, bool(flags & 0x2000))
     return IpPacket(source, destination, protocol, payload, fragment)
@@ -133,7 +134,7 @@ def _ipv6(frame: bytes, offset: int) -> IpPacket | str:
         return "bad_ip_header"
     start = offset + _IPV6.size
     payload = frame[start : start + length]
-    if protocol == _UDP_PROTOCOL:
+    if protocol == UDP_PROTOCOL:
         return IpPacket(source, destination, protocol, payload)
     return IpPacket(source, destination, *upper_layer(protocol, payload))
 

@@ -6,13 +6,13 @@ import struct
 
 from dnstrail.captured import Flow
 from dnstrail_probe.packets.link import LINKS
+from dnstrail_probe.packets.packet import PIECE, UDP_HEADER, UDP_PROTOCOL
 
 _unpack = struct.Struct("!BxH2xH4x4s4sHHH2x").unpack_from  # IPv4 (RFC 791, section 3.1) and UDP (RFC 768)
-_IP_HEADER, _UDP_HEADER = 20, 8  # bytes
-_HEADERS_SIZE = _IP_HEADER + _UDP_HEADER
+_IP_HEADER = 20  # bytes
+_HEADERS_SIZE = _IP_HEADER + UDP_HEADER
 _NO_OPTIONS = 0x45  # the first byte: version 4, and a header of five words
-_PROTOCOL, _UDP = 9, 17  # the place of the protocol in the header, and its number
-_PIECE = 0x3FFF  # "more fragments", and the offset of a fragment
+_PROTOCOL = 9  # its place in the header
 
 
 def usual_datagram(linktype: int, frame: bytes, ports: frozenset[int]) -> tuple[Flow, bytes] | None:
@@ -25,10 +25,10 @@ def usual_datagram(linktype: int, frame: bytes, ports: frozenset[int]) -> tuple[
     if isinstance(network, str):
         return None
     version, start = network
-    if version != 4 or len(frame) <= start + _HEADERS_SIZE or frame[start + _PROTOCOL] != _UDP:  # noqa: PLR2004
+    if version != 4 or len(frame) <= start + _HEADERS_SIZE or frame[start + _PROTOCOL] != UDP_PROTOCOL:  # noqa: PLR2004
         return None
     first, total, flags, source, destination, source_port, destination_port, length = _unpack(frame, start)
-    if first != _NO_OPTIONS or flags & _PIECE or length <= _UDP_HEADER or total != _IP_HEADER + length:
+    if first != _NO_OPTIONS or flags & PIECE or length <= UDP_HEADER or total != _IP_HEADER + length:
         return None
     if source_port not in ports and destination_port not in ports:
         return None
