@@ -151,8 +151,8 @@ class _Probe:
                 self.batches.repeat_end()
                 beat = now
             self._clock.sleep(_REST)
-        left = deadline - self._clock.monotonic()
-        self._publisher.linger(float("inf") if patient and not self._stop.is_set() else max(left, 0.0))
+        if not patient or self._stop.is_set():
+            self._publisher.linger(max(deadline - self._clock.monotonic(), 0.0))
 
     def _close_turn(self, *, ended: bool = False) -> None:
         live, counters = self._source.live, self._source.counters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -20,6 +19,8 @@ from dnstrail.bus.unread_replies import LONG, UnreadReplies
 
 _REPEATED_AT_ONCE = 100  # messages to another receiver: beyond them new ones come first
 CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
+_CHANGES_PAUSE = 10  # ms without a message of a subscriber, after which a closing publisher has read all,
+_CHANGES_BOUND = 0.2  # and the seconds for which it reads them at most
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
 _TAKEN_AT_ONCE = 16  # messages from memory between two looks at the socket: a look costs as much as a message
 
@@ -94,7 +95,7 @@ class PublisherEnd(End):
         return True
 
     def linger(self, seconds: float) -> None:
-        self.socket.setsockopt(zmq.LINGER, -1 if math.isinf(seconds) else int(seconds * 1000))
+        self.socket.setsockopt(zmq.LINGER, int(seconds * 1000))
 
     def subscribers(self, topic: str) -> int:
         with suppress(zmq.Again):
@@ -105,6 +106,14 @@ class PublisherEnd(End):
     @property
     def disconnected(self) -> int:
         return self._subscriptions.disconnected
+
+    def close(self) -> None:
+        # libzmq 4.3.5 waits for a subscriber that has left until what that one has sent is read.
+        deadline, pause = time.monotonic() + _CHANGES_BOUND, 0
+        while not self.socket.closed and self.socket.poll(pause) and time.monotonic() < deadline:
+            self.socket.recv(zmq.NOBLOCK)
+            pause = _CHANGES_PAUSE  # more of the same subscriber may be on its way
+        super().close()
 
 
 class SubscriberEnd(End):

@@ -43,6 +43,7 @@ _HANDSHAKE_OF_CLIENT = (
 )
 _HEARTBEAT = 2000  # ms between heartbeats; a peer that is silent for twice as long is disconnected
 _LINGER = 3000  # ms for which a closed sender of events or findings still delivers
+LINGER_LOSSLESS = 60_000  # ms, the same for a lossless one; libzmq may keep a subscriber that has left until then
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20, 1000  # ms, doubling from the first to the second
 
@@ -73,7 +74,7 @@ class ZmqBus:
         socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION)
         if lossless:
             socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
-            socket.setsockopt(zmq.LINGER, -1)  # deliver all of it, unless the bus is closed with `now`
+            socket.setsockopt(zmq.LINGER, LINGER_LOSSLESS)
         return self._keep(PublisherEnd(socket, self._bind(socket, *addresses), lossless=lossless))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> SubscriberEnd:

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import zmq
 
-from dnstrail.bus import ZmqBus
+from dnstrail.bus import ZmqBus, zeromq
 from dnstrail.bus.sent_messages import KEPT, MOST_BYTES, MOST_SENT, SentMessages
 from live.workers import BOUND, answering, asker, open_bus, running, short_folder, wait_until
 
@@ -170,6 +170,66 @@ def test_a_publisher_lingers_as_it_is_told(address):
         publisher.linger(0.01)
         publishing.close()
         assert subscriber.receive() == ("t", bytes(10_000))
+
+
+def test_closing_waits_for_no_subscriber_that_has_left(address):
+    """A lossless publisher closes at once, also if a subscriber has left before its subscriptions were read."""
+    with open_bus() as bus:
+        publisher = bus.publisher(address, lossless=True)
+        with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
+            for topic in range(5):
+                subscriber.subscribe(str(topic))
+            subscriber.connect(address)
+            assert publisher.socket.poll(BOUND * 1000)
+        time.sleep(0.2)  # the publisher has received the end of the connection
+        began = time.monotonic()
+    assert time.monotonic() - began < BOUND
+
+
+def test_a_closed_lossless_publisher_waits_for_a_bounded_time(address, monkeypatch):
+    """Libzmq waits for a full subscriber that subscribes to more after the end of the publisher, and then leaves."""
+    monkeypatch.setattr(zeromq, "LINGER_LOSSLESS", 1000)
+    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
+        subscriber.setsockopt(zmq.RCVHWM, 1)
+        subscriber.subscribe("t")
+        subscriber.connect(address)
+
+        def leave():
+            subscriber.subscribe("another")
+            time.sleep(0.2)  # the publisher has received it
+            subscriber.close()
+
+        with open_bus() as bus:
+            publisher = bus.publisher(address, lossless=True)
+            subscribed(publisher, "t")
+            while publisher.publish("t", bytes(10_000)):
+                pass
+            leaving = threading.Timer(0.3, leave)
+            leaving.start()
+            began = time.monotonic()
+        assert 1 <= time.monotonic() - began < BOUND
+        leaving.join()
+
+
+def test_closing_reads_subscriptions_for_a_bounded_time(address):
+    """A subscriber that does not stop to subscribe delays the end of a publisher by a moment."""
+    with open_bus() as bus, zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
+        publisher = bus.publisher(address, lossless=True)
+        subscriber.connect(address)
+        left = threading.Event()
+
+        def flood():
+            while not left.is_set():
+                subscriber.subscribe("x")
+
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        assert publisher.socket.poll(BOUND * 1000)
+        began = time.monotonic()
+        bus.close()
+        left.set()
+        flooding.join()
+    assert time.monotonic() - began < BOUND
 
 
 def test_subscriptions_change_while_it_listens(bus, address):
