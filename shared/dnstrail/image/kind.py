@@ -19,6 +19,8 @@ class Kind(IntEnum):
     HTTPS = 65
 
 
+A: Final = int(Kind.A)
+AAAA: Final = int(Kind.AAAA)
 CNAME: Final = int(Kind.CNAME)
 MX: Final = int(Kind.MX)
 SRV: Final = int(Kind.SRV)
