@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections import Counter
 
 import pytest
 
-from live.groups import CLIENTS, events, group, numbers
-from live.processes import run_dir, wait_until
-from live.workers import probe
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.protocol.members import EXPIRY
+from live.groups import CLIENTS, SIGNATURE, events, group, numbers
+from live.processes import run_dir, started, wait_until
+from live.workers import asker, probe
 
 TURN = 10  # events
 EVENTS = 1600
+SLOW = SIGNATURE.replace(
+    "        if event.question",
+    """        import time
+
+        time.sleep(0.5)
+        if event.question""",
+)
+ASKING = SIGNATURE.replace(
+    "        if event.question",
+    """        from dnstrail.errors import DataSourceError
+
+        try:
+            self.ctx.get_data_source("tracee", "dns").get("missing.example")
+        except DataSourceError:
+            pass
+        if event.question""",
+)
 
 
 @pytest.fixture
@@ -122,3 +142,25 @@ def test_two_groups_each_handle_all_events(folder):
             play(publishing, 0, 100)
             wait_until(lambda: workers.count(0) + workers.count(1) == 200, "the findings of both")
         assert set(Counter(finding["findingId"] for finding in workers.all_findings()).values()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("signature", "count"), [(SLOW, 20), (ASKING, 1)], ids=["a slow signature", "a cache that is behind"]
+)
+def test_a_worker_whose_events_take_long_stays_a_member(folder, signature, count):
+    """A worker that needs five seconds for a turn, or whose lookup waits so long for the cache, does not expire."""
+    behind = f"ipc://{folder}/behind.sock"  # the cache receives no turn but the first one
+    with (
+        started("cache", "--run-dir", folder, "--subscribe", behind),
+        group(folder, 2, signature=signature, cache=False) as workers,
+        probe(folder, live=True, address=behind),
+        probe(folder, live=True, subscribers=2) as publishing,
+        asker(lookups_address(folder)) as client,
+    ):
+        began = time.monotonic()
+        publishing.turn(*events(0, count))
+        found = workers.await_findings(count)
+        assert time.monotonic() - began > EXPIRY
+        assert len(found) == count
+        assert len(workers.members()) == 2
+        assert "members_expired" not in client.ask("stats")["data"]["cache"]

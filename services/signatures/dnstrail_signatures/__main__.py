@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -135,7 +136,14 @@ def command(
 
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         beat = watched.beat
-        dns = None if no_cache else PatientDns(cache or lookups_address(run_dir), bus=bus, beat=beat, pause=pause)
+
+        def keep_alive() -> None:
+            """Beat, and renew the membership: an event may take longer than the group waits for a member."""
+            beat()
+            if threading.current_thread() is threading.main_thread():
+                share.renew(time.monotonic())
+
+        dns = None if no_cache else PatientDns(cache or lookups_address(run_dir), bus=bus, beat=keep_alive, pause=pause)
         rejoin = None if dns is None or group == ALONE else partial(join, bus, dns.client.address, group, stop, beat)
         membership = rejoin(chosen.classes) if rejoin else None
         conflicts = None
@@ -151,6 +159,7 @@ def command(
 
         probes = subscribe or [events_address(run_dir)]
         replays = Replays(bus, [bus.requester(replay_address(address)) for address in probes], replaying)
+        share = GroupShare(membership, rejoin, replays)
         worker = SignatureWorker(
             subscriber,
             chosen,
@@ -158,8 +167,8 @@ def command(
             dns=dns,
             conflicts=conflicts,
             budget=allowed,
-            share=GroupShare(membership, rejoin, replays),
-            beat=beat,
+            share=share,
+            beat=keep_alive,
         )
         observer(watched.observe, worker)
         gc.freeze()  # a collection over all modules would delay the events

@@ -218,15 +218,27 @@ def test_a_renewal_states_the_changes_that_were_taken_in(me, cache):
     """A change is taken in once the batches from before it were handled: the next renewal states its epoch."""
     me.receive("s", 0, NOW)
     step(me, cache, members(epoch=3), NOW)
-    me.renew(NOW + RENEWAL)  # in the middle of a takeover
-    step(me, cache, members(epoch=4), NOW + 2 * RENEWAL)
-    me.step(NOW + 3 * RENEWAL, Work)
+    me.renew(NOW + 2 * RENEWAL)  # in the middle of a takeover
+    step(me, cache, members(epoch=4), NOW + 3 * RENEWAL)
+    me.step(NOW + 4 * RENEWAL, Work)
     assert [sent["epoch"] for sent in cache.sent] == [0, 0, 3, 4]
-    me.receive("t", 9, NOW + 4 * RENEWAL)  # of which those that have left may have left something behind
-    step(me, cache, members(epoch=5), NOW + 4 * RENEWAL)
-    me.receive("u", 9, NOW + 5 * RENEWAL)
-    me.step(NOW + 5 * RENEWAL, Work)
+    me.receive("t", 9, NOW + 5 * RENEWAL)  # of which those that have left may have left something behind
+    step(me, cache, members(epoch=5), NOW + 5 * RENEWAL)
+    me.receive("u", 9, NOW + 6 * RENEWAL)
+    me.step(NOW + 6 * RENEWAL, Work)
     assert cache.sent[-1]["epoch"] == 4
+
+
+def test_a_renewal_between_two_steps_is_sent_once_the_next_step_is_late(me, cache):
+    """It neither delays the next step nor repeats what that sends."""
+    me.receive("s", 9, NOW)
+    me.step(NOW, Work)
+    for tenth in range(1, 10 * int(EXPIRY)):
+        me.renew(NOW + tenth / 10)
+    assert len(cache.sent) == 2
+    me.handle(turn(10))
+    me.step(NOW + EXPIRY, Work)
+    assert cache.sent[-1]["progress"][0][1] is not None  # the turn from which it handles its share
 
 
 def test_a_renewal_states_no_change_that_is_not_settled(me, cache):

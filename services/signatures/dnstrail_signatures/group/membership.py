@@ -19,6 +19,7 @@ from dnstrail_signatures.group.others import Others
 from dnstrail_signatures.group.ownership import Owners, Span
 
 _AGAIN = 0.1  # seconds until a request that could not be sent is sent again
+_LATE = 1.5 * RENEWAL  # seconds after a renewal after which the next step is late
 _CHANGES = 16  # changes of owners that are remembered, to report since when an actor is owned
 _TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
 
@@ -79,6 +80,7 @@ class Membership:
         self._sent: float | None = None
         self._heard = now
         self._next = now
+        self._tried = now  # the time of the last renewal, sent or not
         self._unsettled_since = now
         self._refused = False
         self._began: deque[tuple[Owners, dict[str, int]]] = deque(maxlen=_CHANGES)
@@ -130,12 +132,13 @@ class Membership:
         if now >= self._next:
             acted = True
             self._decide_first(now)
-            self._send(now)
+            sent = self._send(now)
+            self._next = now + (RENEWAL if sent else _AGAIN)
         return self._rebuild() if acted else None
 
     def renew(self, now: float) -> None:
-        """Renew the membership if it is time, in the middle of a long takeover: no owner changes meanwhile."""
-        if now >= self._next:
+        """Renew the membership if the next step is late, as while an event is handled: no owner changes meanwhile."""
+        if now >= self._tried + _LATE:
             self._send(now)
 
     def since(self, start: str, turn: int, actor: str) -> int | None:
@@ -180,12 +183,14 @@ class Membership:
         fields: dict[str, object] = msgspec.to_builtins(request)
         return fields
 
-    def _send(self, now: float) -> None:
+    def _send(self, now: float) -> bool:
+        """Send a renewal, and return whether it was sent."""
+        self._tried = now
         sent = False
         with suppress(Unavailable):  # this process must not believe the folder of the socket
             sent = self._client.send("join", **self._fields())
         self._sent = now if sent else None
-        self._next = now + (RENEWAL if sent else _AGAIN)
+        return sent
 
     def _read(self, now: float) -> bool:
         """Take the reply to the last request; return whether there was one."""

@@ -84,6 +84,11 @@ class GroupShare:
             if before is not None:
                 yield from self._moved(before, self._membership, topics)
 
+    def renew(self, now: float) -> None:
+        """Renew the membership if it is time, while an event is handled: no owner changes meanwhile."""
+        if self._membership is not None:
+            self._membership.renew(now)
+
     def since(self, event: Event) -> int | None:
         """Return the wall time (ns) since when this worker owns the actor of an event, None if it is unknown."""
         if self._membership is None or event.mark is None:
