@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from heapq import heappop, heappush
 from typing import Final
 
@@ -19,6 +18,8 @@ from dnstrail.image.kind import ADDRESSES, CNAME, PTR
 _AA: Final = 0x0400  # flags of the header: authoritative answer, recursion available
 _RA: Final = 0x0080
 MAX_TTL: Final = 7 * 24 * 3600
+_LIVES: Final = 4096  # tuples of TTLs whose lives are remembered
+_known_lives: Final[dict[tuple[int, ...], tuple[int, ...]]] = {}
 _LEADLESS: Final = ADDRESSES | {PTR}  # types that lead to no further name
 
 
@@ -92,10 +93,14 @@ def _stated(
     return Answer(question, rdtype, tuple(longest)[:most], tuple(longest.values())[:most])
 
 
-@lru_cache(maxsize=4096)
 def _lives(ttls: tuple[int, ...]) -> tuple[int, ...]:
     """Return the lives that TTLs give. Answers with the same TTLs, as most have, share one tuple."""
-    return tuple(map(life, ttls))
+    lives = _known_lives.get(ttls)
+    if lives is None:
+        if len(_known_lives) >= _LIVES:
+            _known_lives.clear()
+        lives = _known_lives[ttls] = tuple(map(life, ttls))
+    return lives
 
 
 def life(ttl: int) -> int:
