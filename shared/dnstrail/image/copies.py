@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from dnstrail.dns.halves import Halves
 from dnstrail.image.answer import Edge
 from dnstrail.image.queries import COPY, Key
 
@@ -28,19 +27,42 @@ class Packet:
 
 
 class Copies:
-    """The responses of at least the last tenth of a second, by a hash of their bytes and their client."""
+    """The responses of at least the last tenth of a second, by a hash of their bytes and their client.
+
+    They are in two halves. When the younger half is older than COPY, or has _HELD responses, it replaces the older
+    half. The responses of that are dropped in small steps.
+    """
 
     def __init__(self) -> None:
-        self._packets: Halves[Packet] = Halves(_HELD, COPY)
+        self._until = 0
+        self._young: dict[int, Packet] = {}
+        self._old: dict[int, Packet] = {}
+        self._replaced: list[dict[int, Packet]] = []
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
 
     def find_or_add(self, digest: int, stamp: int) -> tuple[Packet, bool]:
         """Return the response with a hash that was captured a moment ago at any socket, else a new one; True if new."""
-        packet = self._packets.get(digest)
+        packet = self._young.get(digest) or self._old.get(digest)
         if packet is not None and abs(stamp - packet.stamp) <= COPY:
             return packet, False
-        packet = Packet(stamp)
-        self._packets.put(digest, packet, stamp)
+        if stamp > self._until or len(self._young) >= _HELD:
+            self._replaced.append(self._old)
+            self._old, self._young, self._until = self._young, {}, stamp + COPY
+        packet = self._young[digest] = Packet(stamp)
+        if self._replaced:
+            self._drop_two(self._replaced[-1])
         return packet, True
+
+    def _drop_two(self, half: dict[int, Packet]) -> None:
+        """Drop two responses of a replaced half with each new one: 32,768 at once take 20 ms."""
+        if half:
+            half.popitem()
+        if half:
+            half.popitem()
+        else:
+            self._replaced.pop()
 
 
 def conflicts(first: tuple[Edge, ...], second: tuple[Edge, ...]) -> bool:

@@ -146,7 +146,7 @@ def responses_with_copies(count: int) -> tuple[int, Counter[str]]:
     copies = Copies()
     for number in range(count):
         copies.find_or_add(number, t(0))
-    return len(copies._packets), Counter()
+    return len(copies), Counter()
 
 
 def targets_of_a_first_answer(count: int) -> tuple[int, Counter[str]]:

@@ -6,6 +6,8 @@ import pytest
 
 from builders.talk import ADDRESSED, OWN, SERVERS, Talk, answer, back, there
 from dnstrail.image import FeedOutcome
+from dnstrail.image.copies import Copies
+from dnstrail.image.queries import COPY
 
 PROXY = there(socket=11, namespace=2)
 FIRST, SECOND = answer("192.0.2.1"), answer("192.0.2.2")
@@ -105,3 +107,27 @@ def test_no_conflict():
     assert not any(talk.hear(6, payload, back(ADDRESSED)).conflict for payload in (FIRST, SECOND, FIRST, SECOND))
     other = there("10.0.0.9")
     assert not any(talk.hear(6, payload, back(other)).conflict for payload in (FIRST, SECOND))
+
+
+def test_a_response_is_remembered_for_its_window_at_least():
+    """A copy within the window is known as one; a later one is a new response."""
+    copies = Copies()
+    first, _ = copies.find_or_add(1, COPY)
+    copies.find_or_add(2, 2 * COPY)
+    assert copies.find_or_add(1, 2 * COPY) == (first, False)
+    assert copies.find_or_add(1, 2 * COPY + 1)[1]
+    copies.find_or_add(3, 5 * COPY)
+    copies.find_or_add(4, 7 * COPY)
+    assert len(copies) == 2
+
+
+@pytest.mark.parametrize("spacing", [0, COPY // 2500])
+def test_responses_are_dropped_in_small_steps(spacing):
+    """A new response drops two old ones at most, whether a half is full or its window is over; memory stays bounded."""
+    copies, held, most = Copies(), 0, 0
+    for number in range(150_000):
+        copies.find_or_add(number, number * spacing)
+        before, held = held, len(copies) + sum(map(len, copies._replaced))
+        most = max(most, before + 1 - held)
+    assert most == 2
+    assert held < 110_000
