@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -13,8 +15,8 @@ from dnstrail.errors import BusError, DnstrailError, SourceUnavailable
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.registry import is_file, open_source
 from dnstrail_probe.source import Captures
-from dnstrail_probe.sources.dnstap_socket import MOST_WRITERS, DnstapSocket
-from live.workers import FakeClock, short_folder, wait_until
+from dnstrail_probe.sources.dnstap_socket import ENOUGH, MOST_WRITERS, PASSES, DnstapSocket
+from live.workers import BOUND, FakeClock, short_folder, wait_until
 
 ONE = tap(response_message=b"one", **WHOLE)
 TWO = tap(response_message=b"two", **WHOLE)
@@ -203,8 +205,26 @@ def test_many_frames_are_read_in_bounded_steps():
             step = len(source.read(0.1))
             found, largest = found + step, max(largest, step)
         assert found == 5000
-        assert largest <= (1 << 16) // len(framed(ONE)) + 1
+        assert largest <= ENOUGH + (1 << 16) // len(framed(ONE)) + 1
         writer.close()
+
+
+def test_large_messages_are_read_in_one_turn_up_to_a_bound():
+    """A read goes on while large messages wait: a resolver whose socket is full drops what it cannot write."""
+    large = framed(tap(response_message=bytes(60_000), **WHOLE))
+    most = (PASSES << 16) // len(large) + 1
+    with listening() as source:
+        writer = Writer(source.path)
+        writing = Thread(target=writer.socket.sendall, args=(START + large * 2 * most,))
+        writing.start()
+        time.sleep(0.2)  # the socket is full
+        found, longest = 0, 0
+        while found < 2 * most:
+            step = len(source.read(BOUND))
+            found, longest = found + step, max(longest, step)
+        writing.join()
+        writer.close()
+    assert 1 < longest <= most
 
 
 def test_user_and_group_alone_may_write():

@@ -26,7 +26,9 @@ from dnstrail_probe.source import PROBE, Captures, Opening
 WRITERS = "dnstrail-dnstap"  # the group of the resolvers: its members may write to the socket, and do nothing else
 MOST_WRITERS = 64
 _WAITING = 16  # connections that the kernel holds until they are accepted
-_AT_ONCE, _LEAST = 1 << 16, 1 << 12  # bytes of one read: in total, and at least from each writer that has some
+_AT_ONCE, _LEAST = 1 << 16, 1 << 12  # bytes of one pass: in total, and at least from each writer that has some
+ENOUGH = 256  # messages after which a read makes no further pass,
+PASSES = 16  # and the most of them: 1 MiB of large messages
 _ANOTHER_FOLDER = "--capture dnstap:PATH, or --run-dir"
 
 
@@ -117,12 +119,16 @@ class DnstapSocket:
     def read(self, timeout: float) -> Captures | None:
         """Return the messages that arrived, after waiting for the first at most `timeout` seconds."""
         captures: Captures = []
-        ready = self._selector.select(timeout)
-        for key, _ in ready:
-            if key.data is None:
-                self._accept()
-            else:
-                captures += self._receive(key.data, max(_AT_ONCE // len(ready), _LEAST))
+        for _ in range(PASSES):
+            ready = self._selector.select(timeout)
+            for key, _ in ready:
+                if key.data is None:
+                    self._accept()
+                else:
+                    captures += self._receive(key.data, max(_AT_ONCE // len(ready), _LEAST))
+            if not ready or len(captures) >= ENOUGH:
+                break
+            timeout = 0
         return captures
 
     def close(self) -> None:
