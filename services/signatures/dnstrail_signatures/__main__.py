@@ -163,7 +163,7 @@ def command(
         worker = SignatureWorker(
             subscriber,
             chosen,
-            Delivery(push_to(pusher, stop, beat), offer_to(pusher)) if pusher else Delivery(_print),
+            Delivery(push_to(pusher, stop, keep_alive), offer_to(pusher)) if pusher else Delivery(_print),
             dns=dns,
             conflicts=conflicts,
             budget=allowed,
