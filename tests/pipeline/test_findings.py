@@ -11,6 +11,7 @@ from pathlib import Path
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.client import DnsDataSource, LookupClient
+from dnstrail.events import FINDINGS_LOST
 from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_findings.worker import run as run_findings
@@ -20,7 +21,9 @@ from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 from dnstrail_signatures.worker import run as run_signatures
-from live.workers import BOUND, cache, probe, response, running, seen, short_folder, wait_until
+from live.groups import events, group
+from live.processes import run_dir
+from live.workers import BOUND, asker, cache, probe, response, running, seen, short_folder, wait_until
 
 ANSWER = response(
     "updates.example", "updates.example 60 CNAME relay.c2.example.", "relay.c2.example 60 A 198.51.100.66"
@@ -78,3 +81,15 @@ def test_two_workers_that_report_one_finding_write_one_line() -> None:
     assert finding["trail"]["path"] == "updates.example CNAME relay.c2.example A 198.51.100.66"
     assert finding["next"][0].startswith("dnstrail trail 198.51.100.66 --at ")
     assert " MEDIUM WATCHED_NAME id=" in line
+
+
+def test_findings_that_wait_for_a_worker_that_is_away_are_counted_at_the_end() -> None:
+    """A signature worker that ends while the worker of findings is away counts the findings that wait for it."""
+    with run_dir() as folder, group(folder, 1, options=("--findings", findings_address(folder))) as workers:
+        with probe(folder, live=True, subscribers=2) as publishing:
+            publishing.turn(*events(0, 20))
+            wait_until(lambda: [one["handled"] for one in workers.members().values()] == [20], "the events")
+        workers.processes[0].terminate()
+        assert workers.processes[0].wait(BOUND) == 0
+        with asker(lookups_address(folder)) as client:
+            assert client.ask("stats")["data"]["lost"]["workers"] == {FINDINGS_LOST: 20}

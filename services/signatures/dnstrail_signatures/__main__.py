@@ -32,7 +32,7 @@ from dnstrail.users import User
 from dnstrail_signatures.engine.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import topics_of
-from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.findings.delivery import Delivery, delivery_over
 from dnstrail_signatures.group.join import ALONE, GROUP, join
 from dnstrail_signatures.group.missed_turns import Replays
 from dnstrail_signatures.group.share import GroupShare
@@ -163,7 +163,7 @@ def command(
         worker = SignatureWorker(
             subscriber,
             chosen,
-            Delivery(push_to(pusher, stop, keep_alive), offer_to(pusher)) if pusher else Delivery(_print),
+            delivery_over(pusher, stop, keep_alive) if pusher else Delivery(_print),
             dns=dns,
             conflicts=conflicts,
             budget=allowed,

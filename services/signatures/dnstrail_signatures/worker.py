@@ -176,6 +176,7 @@ class SignatureWorker:
         """Close the signatures, and report the last losses."""
         self.share.leave()
         self.engine.close()
+        self.delivery.close()
         self._losses.close(self._all_losses())
 
     def _report_and_share(self, now: float) -> None:

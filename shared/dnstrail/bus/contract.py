@@ -149,6 +149,11 @@ class Pusher(Endpoint, Protocol):
         """Whether a puller is there."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """The number of messages that were accepted since no puller is there; they wait for the next one."""
+        ...
+
 
 class Puller(Endpoint, Protocol):
     """The receiving end of findings."""

@@ -206,15 +206,18 @@ class PusherEnd(End):
         super().__init__(socket)
         self._events = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
         self._connected = False
+        self._waiting = 0
         self._sent = SentMessages()
         self._again: deque[bytes] = deque()
 
     def push(self, body: bytes, wait: float = 0.0) -> bool:
         if wait:
             self.socket.poll(int(wait * 1000), zmq.POLLOUT)
+        waits = not self.connected
         pushed = self.send_frames([body], zmq.NOBLOCK)
         if pushed:
             self._sent.add(body, time.monotonic())
+            self._waiting += waits
         return pushed
 
     @property
@@ -223,6 +226,10 @@ class PusherEnd(End):
             while True:
                 self._note(self._events.recv_multipart(zmq.NOBLOCK)[0])
         return self._connected
+
+    @property
+    def waiting(self) -> int:
+        return 0 if self.connected else self._waiting
 
     def repeat(self) -> None:
         """Send some of the messages again that a lost receiver may not have handled, once another one is there.
@@ -245,6 +252,7 @@ class PusherEnd(End):
     def _note(self, event: bytes) -> None:
         """Note an event of zmq_socket_monitor(3): its number (16 bits) and its value."""
         self._connected = int.from_bytes(event[:2], sys.byteorder) == zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self._waiting = 0
         if not self._connected:
             self._again = deque(self._sent.since(time.monotonic()))
 

@@ -383,6 +383,20 @@ def test_messages_are_kept_for_a_while_within_bounds():
     assert [*sent.since(2.0 + KEPT)] == []
 
 
+def test_a_pusher_knows_how_many_messages_wait_for_a_puller(bus, address):
+    """Messages wait until a puller is there, and again once it has left."""
+    pusher = bus.pusher(address)
+    assert all(pusher.push(b"x") for _ in range(3))
+    assert pusher.waiting == 3
+    with open_bus() as other:
+        other.puller(address)
+        wait_until(lambda: pusher.connected, "the puller")
+        assert (pusher.push(b"x"), pusher.waiting) == (True, 0)
+    wait_until(lambda: not pusher.connected, "the end of the puller")
+    assert (pusher.push(b"x"), pusher.waiting) == (True, 1)
+    pusher.socket.linger = 0
+
+
 def test_a_push_without_a_receiver_is_refused(bus, address):
     """Without a receiver a finding is refused once the queue is full."""
     pusher = bus.pusher(address)

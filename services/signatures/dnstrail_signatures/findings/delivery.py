@@ -24,14 +24,16 @@ class Delivery:
     """The way of findings to their receiver.
 
     `deliver` waits for the receiver, or raises NotDeliveredError. `offer` never waits, and returns False if the
-    receiver has no room; findings of a live source take it, if there is one. `undelivered` counts findings for which
-    there was no room; a signal is none.
+    receiver has no room; findings of a live source take it, if there is one. `waiting` returns the number of messages
+    that wait for a receiver that is away. `undelivered` counts findings for which there was no room, or that still
+    waited when the delivery was closed; a signal is none.
     """
 
-    def __init__(self, deliver: Deliver, offer: Offer | None = None) -> None:
+    def __init__(self, deliver: Deliver, offer: Offer | None = None, waiting: Callable[[], int] = lambda: 0) -> None:
         self.undelivered = 0
         self._deliver = deliver
         self._offer = offer
+        self._waiting = waiting
 
     def send(self, message: dict[str, Any], *, live: bool) -> None:
         """Deliver a message; for a live source without waiting."""
@@ -42,6 +44,15 @@ class Delivery:
                 self.undelivered += "eventName" in message
         elif not self._offer(message):
             self.undelivered += 1
+
+    def close(self) -> None:
+        """Count what still waits: nobody sends it once the worker has ended."""
+        self.undelivered += self._waiting()
+
+
+def delivery_over(pusher: Pusher, stop: threading.Event, beat: Callable[[], None]) -> Delivery:
+    """Return the way of findings over the bus."""
+    return Delivery(push_to(pusher, stop, beat), offer_to(pusher), lambda: pusher.waiting)
 
 
 def push_to(pusher: Pusher, stop: threading.Event, beat: Callable[[], None] = lambda: None) -> Deliver:
