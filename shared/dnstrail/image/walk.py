@@ -12,8 +12,9 @@ from dnstrail.image.kind import ADDRESSES, BINDINGS, FAR
 from dnstrail.image.record import INDEXED, LATE, Record
 from dnstrail.image.view import NEVER, View
 
-# The order of an address: its freshness (negative), the number of the answer, its place there, and the relation.
-Rank = tuple[int, int, int, Edge]
+Rank = tuple[
+    int, int, int
+]  # the order of an address: its freshness (negative), the number of the answer, its place there
 
 
 class Up:
@@ -159,13 +160,13 @@ class Down:
         left: frozenset[int],
     ) -> None:
         """Rank the target of a relation if it is an address, and else add it to the names of a walk."""
-        edge = record.edges[place]
-        _, kind, target = edge
+        _, kind, target = record.edges[place]
         if kind in ADDRESSES or (kind in BINDINGS and address_text(target) is not None):
             number = record.youngest.number if fresh == record.latest else view.number(record, place, fresh)
-            rank, known = (-fresh, number, place, edge), addresses.get(target)
-            if known is None or (rank > known if known[0] == -fresh and known[3] == edge else rank < known):
-                addresses[target] = rank  # of one relation by equally fresh answers, the last answer counts
+            known = addresses.get(target)
+            # Of equally fresh answers the last one counts, with its first place.
+            if known is None or (-fresh, -number, place) < (known[0], -known[1], known[2]):
+                addresses[target] = -fresh, number, place
         elif kind in left:
             self._services.append(target)
         elif target not in self._seen:

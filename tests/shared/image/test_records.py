@@ -139,3 +139,13 @@ def test_doubt_divides_the_sums() -> None:
         talk.hear(number + 0.2, answer(ttl=80 + number), cgroup=1)
     found = {record.doubted: record.total.count for record in records(talk.image, "a.example")}
     assert found == {False: 4, True: 4}
+
+
+def test_an_address_has_its_place_in_the_last_of_equally_fresh_answers():
+    """Two relations lead to one address, and two answers of the same time state one of them: the last answer counts."""
+    image = Image(Bounds(), "accept")
+    image.feed(t(0), response_to("a", "a A 1.1.1.1 ttl=60"))
+    image.feed(
+        t(0), response_to("a", *(f"a {line} ttl=60" for line in ("A 1.1.1.2", "AAAA ::ffff:1.1.1.1", "A 1.1.1.1")))
+    )
+    assert image.get("a").ip_addresses == ["1.1.1.2", "1.1.1.1"]

@@ -151,10 +151,10 @@ def addresses_by_rank(live: Live, found: list[tuple[str, LiveRelation]], like: S
     for address, life in found:
         answer = max((one for one in life.answers if one.rank == life.rank), key=lambda one: one.number)
         place = list(answer.ends).index((life.owner, life.kind, life.target))
-        best[address] = max((life.rank, -answer.number, -place), best.get(address, (LAST, 0, 0)))
+        best[address] = max((life.rank, answer.number, -place), best.get(address, (LAST, 0, 0)))
     ordered: list[str] = []
     for rank in sorted({rank for rank, _, _ in best.values()}, reverse=True):
-        tied = sorted((one for one in best if best[one][0] == rank), key=lambda one: best[one], reverse=True)
+        tied = sorted((one for one in best if best[one][0] == rank), key=lambda one: (best[one][1], -best[one][2]))
         liked = [one for one in like if one in tied]
         right = len(liked) == len(tied) and liked != tied and in_an_order_of_answers(live, liked, tied)
         ordered += liked if right else tied
