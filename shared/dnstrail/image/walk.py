@@ -12,9 +12,8 @@ from dnstrail.image.kind import ADDRESSES, BINDINGS, FAR
 from dnstrail.image.record import INDEXED, LATE, Record
 from dnstrail.image.view import NEVER, View
 
-Rank = tuple[
-    int, int, int
-]  # the order of an address: its freshness (negative), the number of the answer, its place there
+# The order of an address: its freshness (negative), the number of the answer, and its place there.
+Rank = tuple[int, int, int]
 
 
 class Up:
