@@ -9,7 +9,7 @@ import msgspec
 
 from dnstrail.dns.header import HEADER, IN, QR
 from dnstrail.dns.name import MAX_POINTERS, POINTER, Known, read_name
-from dnstrail.dns.names import packed_address_text
+from dnstrail.dns.names import v4_text
 from dnstrail.dns.rdata import SVCB, TYPES, A, read_rdata
 from dnstrail.dns.service_binding import ServiceBinding
 from dnstrail.errors import BadMessage
@@ -128,7 +128,7 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
         if cls != IN:
             continue
         if rdtype == A and length == 4:  # noqa: PLR2004 - IPv4
-            records.append(Record(owner.text, A, ttl, packed_address_text(wire[start:at])))
+            records.append(Record(owner.text, A, ttl, v4_text(wire[start:at])))
         elif rdtype in TYPES:
             bindings += rdtype >= SVCB
             target = read_rdata(wire, rdtype, start, at, known) if bindings <= MAX_BINDINGS else None

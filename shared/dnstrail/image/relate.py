@@ -83,6 +83,8 @@ def relate(message: Message, counters: dict[str, int], most: int, *, own_only: b
 def _stated(
     question: str, rdtype: int, edges: list[Edge], lives: list[int], most: int, counters: dict[str, int]
 ) -> Answer:
+    if len(edges) <= most and len({target for _, _, target in edges}) == len(edges):  # no relation is stated twice
+        return Answer(question, rdtype, tuple(edges), tuple(lives))
     longest = dict(zip(edges, lives, strict=True))
     if len(longest) < len(edges):
         for edge, ns in zip(edges, lives, strict=True):
