@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dnstrail.image.kind import PTR
 from dnstrail.image.record import Record
-from dnstrail.image.shards import MASK, Shards
+from dnstrail.image.shards import PARTS, Shards
 
 Node = Record | dict[Record, None]  # the records of a node: one, or several with the last answered last
 Index = Shards[Node]
@@ -24,7 +24,7 @@ class Graph:
         self.pointed = Shards[Node]()
 
     def __contains__(self, node: str) -> bool:
-        part = hash(node) & MASK
+        part = hash(node) % PARTS
         return node in self.out.parts[part] or node in self.into.parts[part] or node in self.pointed.parts[part]
 
     def add(self, record: Record) -> None:
@@ -34,10 +34,10 @@ class Graph:
         for owner, _, target in record.edges:
             if owner is not before:  # the addresses of a name follow each other
                 before = owner
-                nodes = out[hash(owner) & MASK]
+                nodes = out[hash(owner) % PARTS]
                 if nodes.setdefault(owner, record) is not record:
                     _append(nodes, owner, record)
-            nodes = targets[hash(target) & MASK]
+            nodes = targets[hash(target) % PARTS]
             if nodes.setdefault(target, record) is not record:
                 _append(nodes, target, record)
 
@@ -48,13 +48,13 @@ class Graph:
         for owner, _, target in record.edges:
             if owner is not before:
                 before = owner
-                _remove(out[hash(owner) & MASK], owner, record)
-            _remove(targets[hash(target) & MASK], target, record)
+                _remove(out[hash(owner) % PARTS], owner, record)
+            _remove(targets[hash(target) % PARTS], target, record)
 
 
 def newest_first(index: Index, node: str) -> Iterable[Record]:
     """Return the records at a node, the last answered first."""
-    records = index.parts[hash(node) & MASK].get(node)
+    records = index.parts[hash(node) % PARTS].get(node)
     if records is None:
         return ()
     if isinstance(records, Record):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.order import Order, Party
 from dnstrail.image.record import Root
-from dnstrail.image.shards import MASK, Shards
+from dnstrail.image.shards import PARTS, Shards
 
 
 class Places:
@@ -34,7 +34,7 @@ class Places:
 
     def find_or_add(self, name: str, party: PartyKey) -> Root:
         """Return the root of a question; a new root belongs to this party."""
-        roots = self.roots.parts[hash(name) & MASK]
+        roots = self.roots.parts[hash(name) % PARTS]
         root = roots.get(name)
         if root is None:
             owner = self._parties.get(party)

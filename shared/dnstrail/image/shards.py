@@ -7,8 +7,9 @@ from itertools import chain
 from typing import Final, Generic, TypeVar
 
 V = TypeVar("V")
-_PARTS: Final = 256  # a part of a million names has less than 2^16 slots, so that their indices take two bytes
-MASK: Final = _PARTS - 1
+# A part of a million names has less than 2^16 slots, so that their indices take two bytes. The number is a prime: the
+# low bits of a hash select the slot in a part, and must differ between the names of a part.
+PARTS: Final = 251
 
 
 class Shards(Generic[V]):
@@ -17,20 +18,20 @@ class Shards(Generic[V]):
     __slots__ = ("parts",)
 
     def __init__(self) -> None:
-        self.parts: list[dict[str, V]] = [{} for _ in range(_PARTS)]
+        self.parts: list[dict[str, V]] = [{} for _ in range(PARTS)]
 
     def get(self, name: str) -> V | None:
         """Return the value of a name, or None."""
-        return self.parts[hash(name) & MASK].get(name)
+        return self.parts[hash(name) % PARTS].get(name)
 
     def __getitem__(self, name: str) -> V:
-        return self.parts[hash(name) & MASK][name]
+        return self.parts[hash(name) % PARTS][name]
 
     def __delitem__(self, name: str) -> None:
-        del self.parts[hash(name) & MASK][name]
+        del self.parts[hash(name) % PARTS][name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.parts[hash(name) & MASK]
+        return name in self.parts[hash(name) % PARTS]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

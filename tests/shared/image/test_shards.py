@@ -5,7 +5,7 @@ from __future__ import annotations
 from builders.dns_builders import response_to, t
 from dnstrail.image import Bounds, Image
 from dnstrail.image.counts import Counts
-from dnstrail.image.shards import MASK, Shards
+from dnstrail.image.shards import PARTS, Shards
 
 
 def test_names_are_found_in_their_parts() -> None:
@@ -13,7 +13,7 @@ def test_names_are_found_in_their_parts() -> None:
     shards: Shards[int] = Shards()
     names = [f"n{number}.example" for number in range(1000)]
     for number, name in enumerate(names):
-        shards.parts[hash(name) & MASK][name] = number
+        shards.parts[hash(name) % PARTS][name] = number
     assert [shards[name] for name in names] == [shards.get(name) for name in names] == [*range(1000)]
     assert (len(shards), sorted(shards), shards.get("m"), "n1.example" in shards, "m" in shards) == (
         1000,
@@ -28,7 +28,7 @@ def test_no_part_is_large() -> None:
     """Each part has a small share of the names: no step of its growth is long."""
     shards: Shards[int] = Shards()
     for number in range(64_000):
-        shards.parts[hash(f"n{number}") & MASK][f"n{number}"] = number
+        shards.parts[hash(f"n{number}") % PARTS][f"n{number}"] = number
     assert max(map(len, shards.parts)) < 500
 
 
@@ -48,3 +48,12 @@ def test_a_counter_that_counted_nothing_is_zero() -> None:
     counts["a"] += 1
     assert (counts["a"], counts["b"], counts) == (1, 0, {"a": 1})
     assert Image().counters["messages"] == 0
+
+
+def test_the_names_of_a_part_begin_their_search_at_many_slots():
+    """A dict begins at the slot that the low bits of a hash select: few of the names of a part share it."""
+    parts: list[set[int]] = [set() for _ in range(PARTS)]
+    for number in range(100 * PARTS):
+        found = hash(f"n{number}.example")
+        parts[found % PARTS].add(found & 127)
+    assert min(map(len, parts)) > 40  # 100 names would select 69 of 128 slots by chance, and 1 if a part were low bits
