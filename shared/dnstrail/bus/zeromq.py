@@ -46,6 +46,7 @@ _LINGER = 3000  # ms for which a closed sender of events or findings still deliv
 LINGER_LOSSLESS = 60_000  # ms, the same for a lossless one; libzmq may keep a subscriber that has left until then
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20, 1000  # ms, doubling from the first to the second
+_RECONNECT_HERE = 40  # ms at most for events of this host: those of a file begin 100 ms after all have subscribed
 
 E = TypeVar("E", bound=End)
 
@@ -83,6 +84,8 @@ class ZmqBus:
         def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
             socket = self._socket(zmq.SUB)
             socket.setsockopt(zmq.RCVHWM, _WAITING_EVENTS)
+            if not any(map(is_tcp, publishers)):
+                socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_HERE)
             for topic in topics:
                 socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
             self._connect(socket, publishers)
