@@ -197,7 +197,8 @@ def to_client(number: int) -> Flow:
 
 def test_rank_uses_no_root(folder):
     """A root that only `rank` asked for is evicted before one that `get` asked for."""
-    with cache(folder, bounds=Bounds(size=2)) as served, asker(served) as client, probe(folder) as publishing:
+    small = cache(folder, clock=FakeClock(), bounds=Bounds(size=2))
+    with small as served, asker(served) as client, probe(folder) as publishing:
         names = ["a.com", "b.com"]
         mark = publishing.turn(*(seen(response(name, f"{name} 60 A 192.0.2.{n}")) for n, name in enumerate(names)))
         assert client.ask("rank", connections=[{"address": "192.0.2.0"}], after=[mark])["data"] == [["a.com"]]
@@ -323,7 +324,7 @@ def test_now_is_the_greatest_stamp_of_a_file(client, publishing, clock):
 def test_a_cache_subscribes_to_several_probes(folder):
     """One image contains the answers of all probes, and each probe has its own turns."""
     addresses = [f"ipc://{folder}/{name}.sock" for name in ("one", "two")]
-    with cache(folder, probes=addresses) as served, asker(served) as client, ExitStack() as probes:
+    with cache(folder, clock=FakeClock(), probes=addresses) as served, asker(served) as client, ExitStack() as probes:
         one, two = (probes.enter_context(probe(folder, start=a[-8:], address=a)) for a in addresses)
         marks = [one.turn(seen(CHAIN)), two.turn(seen(response("b.com", "b.com 60 A 192.0.2.1")))]
         found = client.ask("get", key="192.0.2.1", after=marks)
@@ -334,7 +335,8 @@ def test_a_cache_subscribes_to_several_probes(folder):
 
 def test_a_used_root_keeps_its_place(folder):
     """A lookup uses its root; the least recently used root is evicted first."""
-    with cache(folder, bounds=Bounds(size=2)) as served, asker(served) as client, probe(folder) as publishing:
+    small = cache(folder, clock=FakeClock(), bounds=Bounds(size=2))
+    with small as served, asker(served) as client, probe(folder) as publishing:
         names = ["a.com", "b.com"]
         mark = publishing.turn(*(seen(response(name, f"{name} 60 A 192.0.2.{n}")) for n, name in enumerate(names)))
         assert client.ask("get", key="a.com", after=[mark])["ok"]

@@ -89,7 +89,12 @@ def test_a_cursor_beyond_the_end_is_the_end(image):
 
 def test_a_dump_over_the_bus():
     """A plain client receives records as maps, and a refusal of a bad cursor."""
-    with short_folder() as folder, cache(folder) as address, asker(address) as client, probe(folder) as publishing:
+    with (
+        short_folder() as folder,
+        cache(folder, clock=FakeClock()) as address,
+        asker(address) as client,
+        probe(folder) as publishing,
+    ):
         mark = publishing.turn(seen(response("a.com", "a.com 60 A 192.0.2.1")))
         data = client.ask("dump", after=[mark])["data"]
         assert data["next"] == ""

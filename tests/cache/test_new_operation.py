@@ -8,7 +8,7 @@ from dnstrail.protocol import lookups
 from dnstrail.protocol.lookups import BAD_REQUEST, Get, RefusedError, Request, encode_request
 from dnstrail_cache.answers import answer
 from dnstrail_cache.state import CacheState
-from live.workers import asker, cache, probe, response, seen, short_folder
+from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder
 
 KNOWN = dict(lookups.OPERATIONS)
 
@@ -42,7 +42,12 @@ for name in ADDED:
 def client(monkeypatch):
     """Yield a plain client of a cache that has the new operations, and applied two answers."""
     monkeypatch.setattr(lookups, "OPERATIONS", {**KNOWN, **ADDED})
-    with short_folder() as folder, cache(folder) as address, asker(address) as client, probe(folder) as publishing:
+    with (
+        short_folder() as folder,
+        cache(folder, clock=FakeClock()) as address,
+        asker(address) as client,
+        probe(folder) as publishing,
+    ):
         answers = [seen(response(name, f"{name} 60 A 192.0.2.1")) for name in ("a.com", "b.com", "c.org")]
         client.mark = publishing.turn(*answers)
         yield client

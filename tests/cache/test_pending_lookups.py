@@ -11,7 +11,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Get, RefusedError
 from dnstrail.protocol.turn_follower import _FAR_AHEAD, TurnFollower
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
-from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
+from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until, wait_until_seen
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
 
@@ -101,7 +101,7 @@ def test_a_batch_without_the_end_of_its_turn_is_not_enough(client, other, publis
 
 def test_patience_ends_incomplete(client, other, publishing, clock):
     """After 200 ms without its turn a lookup is answered, and is not complete."""
-    publishing.turn(seen(A_COM))
+    wait_until_seen(other, publishing.turn(seen(A_COM)))
     client.send("get", key="a.com", after=[publishing.next_mark])
     wait_until(lambda: counted(other, "parked") == 1)
     clock.monotonic_time += 0.199

@@ -82,7 +82,8 @@ def test_each_finding_is_written_once() -> None:
     with sink() as made:
         made.push(body_of(id_="a"), body_of(id_="b"), body_of(id_="a"), b"\xc1garbage", b"\x81\xa6signal\xa1x")
         made.push(body_of(id_="c"))
-        wait_until(lambda: made.written == ["a", "b", "c"], "all findings")
+        wait_until(lambda: made.values()["dnstrail_output_written_total", "test"] == 3, "all findings")
+        assert made.written == ["a", "b", "c"]
         values = made.values()
     assert values["dnstrail_findings_handled_total", "received"] == 4
     assert values["dnstrail_findings_handled_total", "duplicate"] == 1

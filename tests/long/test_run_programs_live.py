@@ -95,7 +95,8 @@ def test_every_connection_of_real_programs_is_in_the_report(network):
         report = json.loads((folder / "r.json").read_text())
         processes = calls.connections(80)
     assert (plain.returncode, plain.stdout) == (3, "a page\na page\na page\n\nfrom git\na package\n"), plain.stderr
-    assert (done.returncode, done.stdout, done.stderr) == (plain.returncode, plain.stdout, plain.stderr)
+    said = [line for line in done.stderr.splitlines() if not line.startswith("{")]  # a worker of a busy host may warn
+    assert (done.returncode, done.stdout, said) == (plain.returncode, plain.stdout, plain.stderr.splitlines())
     expected = Counter((name, *processes[int(port)]) for port, name in names)
     assert {name for _, name in names} == NAMES
     assert len(names) == len(processes)

@@ -82,10 +82,11 @@ def test_workers_that_are_killed_one_after_the_other_leave_nothing_behind(folder
             return sorted(one["lag_events"] for one in workers.members().values())
 
         play(publishing, 0, 400)
-        wait_until(lambda: lags() == [0] * 4, "no lag")
+        wait_until(lambda: publishing.turn() and lags() == [0] * 4, "no lag")
         workers.processes[0].send_signal(signal.SIGKILL)
         play(publishing, 400, 400)
-        wait_until(lambda: lags() in ([0, 0, 0, 400], [0, 0, 0]), "the reports of the others")
+        reported = [0, 0, 0, 400], [0, 0, 0]
+        wait_until(lambda: publishing.turn() and lags() in reported, "the reports of the others")
         workers.processes[1].send_signal(signal.SIGKILL)
         publishing.publisher.linger(1.0)  # nobody reads what waits for the killed ones
         assert sorted(numbers(workers.await_findings(800)).values()) == [*range(800)]
@@ -115,7 +116,7 @@ def test_a_worker_that_leaves_hands_over_at_once(folder):
         play(publishing, 0, 600)
         workers.await_findings(600)
         workers.processes[0].terminate()
-        workers.processes[0].wait()
+        wait_until(lambda: publishing.turn() and workers.processes[0].poll() is not None, "the end of the worker")
         play(publishing, 600, 600)
         found = workers.await_findings(1200)
         assert sorted(numbers(found).values()) == [*range(1200)]

@@ -60,7 +60,7 @@ class Host:
         published = 0
         with open_bus() as bus:
             subscriber = bus.subscriber([events_address(self.folder)], [NET_PACKET_DNS, TURN])
-            bus.wait(subscriber, timeout=BUSY)  # the subscription is in effect with the first turn
+            wait_until(subscriber.receive, "the first turn: the subscription is in effect")
             resolver = Writer(self.folder / "dnstap.sock")
             resolver.send(START)
             for message in messages:

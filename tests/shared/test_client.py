@@ -79,15 +79,15 @@ def replying(address, bus):
 
 def test_get_returns_the_three_fields(known, bus):
     """A result contains the fields of the schema and no others."""
-    found = DnsDataSource(known, bus=bus).get("a.com")
+    found = DnsDataSource(known, bus=bus, timeout=BOUND).get("a.com")
     assert found == A_COM
-    assert found.keys() == json.loads(DnsDataSource(known, bus=bus).schema()).keys()
+    assert found.keys() == json.loads(DnsDataSource(known, bus=bus, timeout=BOUND).schema()).keys()
 
 
 @pytest.mark.parametrize("key", ["A.com.", " a.com ", "192.0.2.1", "::ffff:192.0.2.1", "1.2.0.192.in-addr.arpa"])
 def test_get_takes_a_key_in_any_form(known, bus, key):
     """Names and addresses are found in every spelling."""
-    assert DnsDataSource(known, bus=bus).get(key) == A_COM
+    assert DnsDataSource(known, bus=bus, timeout=BOUND).get(key) == A_COM
 
 
 def test_get_finds_the_name_of_an_open_connection(folder, bus):
@@ -113,7 +113,7 @@ def test_get_finds_the_name_of_an_open_connection(folder, bus):
 def test_a_key_without_data_is_not_found(known, bus, key):
     """An unknown key, an empty one and one that MessagePack cannot encode raise DataNotFound."""
     with pytest.raises(DataNotFound, match=r"^requested data was not found$") as caught:
-        DnsDataSource(known, bus=bus).get(key)
+        DnsDataSource(known, bus=bus, timeout=BOUND).get(key)
     assert caught.value.key == key
 
 
@@ -128,19 +128,19 @@ def test_a_key_that_is_no_string_is_not_supported(address, bus, key):
 def test_a_key_that_is_too_long_is_refused(known, bus):
     """A refusal carries its error code and its reason."""
     with pytest.raises(LookupRefused, match="bad_request: a key of 1025 bytes; 1024 at most") as caught:
-        DnsDataSource(known, bus=bus).get("x" * 1025)
+        DnsDataSource(known, bus=bus, timeout=BOUND).get("x" * 1025)
     assert caught.value.code == "bad_request"
 
 
 def test_get_many_answers_in_the_order_of_the_keys(known, bus):
     """Each key has its result at its place, None where there are no data."""
     asked = iter(["b.com", "c.com", "a.com", "not a name..", "b.com"])
-    assert DnsDataSource(known, bus=bus).get_many(asked) == [SHOUTED, None, A_COM, None, SHOUTED]
+    assert DnsDataSource(known, bus=bus, timeout=BOUND).get_many(asked) == [SHOUTED, None, A_COM, None, SHOUTED]
 
 
 def test_get_many_of_no_keys_is_empty(known, bus):
     """A request without keys has no results."""
-    assert DnsDataSource(known, bus=bus).get_many([]) == []
+    assert DnsDataSource(known, bus=bus, timeout=BOUND).get_many([]) == []
 
 
 def test_get_many_takes_1024_keys(known, bus):
@@ -391,7 +391,7 @@ def test_without_patience_a_cache_is_asked_once(slow):
 def test_rank_returns_the_names_of_each_connection(known, bus):
     """Each connection has the names of its address at its place, and [] where none is known."""
     connections = [ConnectionTo(address=to, process=7) for to in ("192.0.2.2", "198.51.100.1", "192.0.2.1")]
-    source = DnsDataSource(known, bus=bus)
+    source = DnsDataSource(known, bus=bus, timeout=BOUND)
     assert source.rank(connections) == [["b.com"], [], ["a.com"]]
     assert source.rank([]) == []
 

@@ -49,10 +49,10 @@ def test_connections_have_the_names_of_their_addresses(folder, bus):
     """Every connection of a batch has the names of its address, or []; other events stay as they are."""
     answer = response("www.a.com", "www.a.com 60 CNAME a.com.", "a.com 60 A 192.0.2.1", "a.com 60 AAAA 2001:db8::1")
     other = Event(SCHED_PROCESS_EXIT, Captured(1))
-    with cache(folder) as address, probe(folder) as publishing, asker(address) as plain:
+    with cache(folder, clock=FakeClock()) as address, probe(folder) as publishing, asker(address) as plain:
         mark = publishing.turn(seen(answer))
         wait_until_seen(plain, mark)
-        names = ConnectionEnricher(DnsDataSource(address, bus=bus))
+        names = ConnectionEnricher(DnsDataSource(address, bus=bus, timeout=BOUND))
         events = [connection(to, mark) for to in ("192.0.2.1", "198.51.100.1", "2001:db8::1")]
         events.append(connection("192.0.2.1", mark, NET_UDP_CONNECT))
         found = names.fill([*events, other])
@@ -67,7 +67,7 @@ def test_each_connection_has_the_name_that_its_process_asked_for(folder, bus):
         Captured(1000 * 10**9, response(name, f"{name} 60 A 192.0.2.1"), to_client(number), Process(70 + number))
         for number, name in enumerate(("a.com", "b.com"))
     ]
-    with cache(folder) as address, probe(folder) as publishing:
+    with cache(folder, clock=FakeClock()) as address, probe(folder) as publishing:
         mark = publishing.turn(*asked)
         names = ConnectionEnricher(DnsDataSource(address, bus=bus, timeout=BOUND))
         found = names.fill([connection("192.0.2.1", mark, process=Process(pid)) for pid in (70, 71, 70)])
@@ -84,7 +84,7 @@ def test_a_sinkhole_names_only_the_connection_of_its_asker(folder, bus, sinkhole
     """A blocked name does not appear at connections of other processes to localhost."""
     kind = "AAAA" if ":" in sinkhole else "A"
     blocked = response("ads.test", f"ads.test 60 {kind} {sinkhole}", rdtype=kind)
-    with cache(folder) as address, probe(folder) as publishing:
+    with cache(folder, clock=FakeClock()) as address, probe(folder) as publishing:
         mark = publishing.turn(Captured(1000 * 10**9, blocked, to_client(0), Process(70)))
         names = ConnectionEnricher(DnsDataSource(address, bus=bus, timeout=BOUND))
         found = names.fill([connection(sinkhole, mark, process=Process(pid)) for pid in (70, 71, 0)])
@@ -142,9 +142,9 @@ def test_a_batch_without_connections_is_no_request(folder, bus, requests):
 
 def test_batch_waits_for_its_own_turn(folder, bus):
     """An answer in the same turn as the connection is applied before the lookup, and found."""
-    with cache(folder) as address, probe(folder) as publishing, asker(address) as plain:
+    with cache(folder, clock=FakeClock()) as address, probe(folder) as publishing, asker(address) as plain:
         wait_until_seen(plain, publishing.turn())
-        names = ConnectionEnricher(DnsDataSource(address, bus=bus))
+        names = ConnectionEnricher(DnsDataSource(address, bus=bus, timeout=BOUND))
         for number in range(1, 30):
             name = f"n{number}.example"
             mark = publishing.turn(seen(response(name, f"{name} 60 A 192.0.2.{number}")))
@@ -154,13 +154,15 @@ def test_batch_waits_for_its_own_turn(folder, bus):
 def test_without_a_cache_the_stream_waits_once(folder, bus):
     """If no cache answers, one lookup waits; for five seconds no other is made. The connections are counted."""
     clock = FakeClock()
-    names = ConnectionEnricher(DnsDataSource(lookups_address(folder), timeout=0.05, bus=bus), clock.monotonic)
+    source = DnsDataSource(lookups_address(folder), timeout=0.05, bus=bus)
+    names = ConnectionEnricher(source, clock.monotonic)
     assert names.fill([connection("192.0.2.1")])[0].arg("dst_dns") == []
-    with cache(folder) as address, probe(folder) as publishing, asker(address) as plain:
+    with cache(folder, clock=FakeClock()) as address, probe(folder) as publishing, asker(address) as plain:
         wait_until_seen(plain, publishing.turn(seen(response("a.com", "a.com 60 A 192.0.2.1"))))
         clock.monotonic_time += 4.999
         assert names.fill([connection("192.0.2.1")])[0].arg("dst_dns") == []
         assert names.unnamed == 2
+        source.client.timeout = BOUND
         clock.monotonic_time += 0.001
         wait_until(lambda: names.fill([connection("192.0.2.1")])[0].arg("dst_dns") or later(clock))
         unnamed = names.unnamed

@@ -69,7 +69,8 @@ def test_watching_goes_on_until_it_is_interrupted(option):
         with started("stats", "--watch", *options, "--run-dir", folder) as watching:
             lines = [watching.stdout.readline() for _ in range(2)]
             if option:
-                assert [json.loads(line)["cache"]["requests"] for line in lines] == [1, 2]
+                first, second = (json.loads(line)["cache"]["requests"] for line in lines)
+                assert 0 < first < second  # a busy host may let a request be repeated
             else:
                 assert lines[0].split() == ["counter", "value", "per", "second"]
             watching.send_signal(signal.SIGINT)

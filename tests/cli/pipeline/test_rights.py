@@ -40,9 +40,9 @@ def running(capture: str, *options: str, **env: str) -> Iterator[dict[str, int]]
         arguments = ("--capture", capture, "--run-dir", str(folder / "run"), *events, *options)
         with started(*arguments, **env) as run:
             assert run.stderr is not None
-            wait_until(lambda: "dnstrail: ready\n" in iter(run.stderr.readline, ""), "the pipeline")
+            wait_until(lambda: len(workers_of(run.pid)) == 4, "the workers; the probe of a short file ends soon")
             processes = workers_of(run.pid)
-            assert len(processes) == 4
+            wait_until(lambda: "dnstrail: ready\n" in iter(run.stderr.readline, ""), "the pipeline")
             yield processes
 
 

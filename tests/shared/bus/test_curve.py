@@ -88,7 +88,8 @@ def test_a_client_is_refused_until_its_key_is_allowed(two):
     with capture_logs() as logs, bus_of(two.server) as serving, bus_of(two.client) as asking:
         server, client = serving.server(two.address), asking.requester(two.address)
         client.send(b"x")
-        wait_until(lambda: server.refused, "the refusal")
+        wait_until(lambda: logs, "the refusal, which is logged after it is counted")
+        assert server.refused
         assert server.receive() is None
         first = logs[0]
         assert (first["event"], first["peer"], first["key"]) == ("client_refused", HOST, two.public)

@@ -18,6 +18,7 @@ from dnstrail.dns import decode, is_response
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail_probe.sources.capture_file import CaptureFileSource
 from live.processes import started, wait_until
+from live.workers import BOUND
 
 CLIENTS = 300
 SIGNATURE = """
@@ -68,7 +69,7 @@ class Group:
         self.signature = folder.parent / "answered.py"
         self.signature.write_text(signature)
         self.signature.chmod(0o644)
-        self._client = LookupClient(lookups_address(folder))
+        self._client = LookupClient(lookups_address(folder), timeout=BOUND)
         stack.callback(self._client.close)
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
