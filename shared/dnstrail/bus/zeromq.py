@@ -45,8 +45,8 @@ _HEARTBEAT = 2000  # ms between heartbeats; a peer that is silent for twice as l
 _LINGER = 3000  # ms for which a closed sender of events or findings still delivers
 LINGER_LOSSLESS = 60_000  # ms, the same for a lossless one; libzmq may keep a subscriber that has left until then
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
-_RECONNECT = 20, 1000  # ms, doubling from the first to the second
-_RECONNECT_HERE = 40  # ms at most for events of this host: those of a file begin 100 ms after all have subscribed
+_RECONNECT = 20  # ms, and up to as much again: the events of a file begin 100 ms after the last subscription
+_RECONNECT_TO_HOST = 1000  # ms up to which this doubles for another host
 
 E = TypeVar("E", bound=End)
 
@@ -84,8 +84,6 @@ class ZmqBus:
         def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
             socket = self._socket(zmq.SUB)
             socket.setsockopt(zmq.RCVHWM, _WAITING_EVENTS)
-            if not any(map(is_tcp, publishers)):
-                socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_HERE)
             for topic in topics:
                 socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
             self._connect(socket, publishers)
@@ -158,8 +156,7 @@ class ZmqBus:
             # ("_input_stopped"). Turns are the heartbeat there.
             socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT)
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT)
-        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT[0])
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT[1])
+        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT)
         return socket
 
     def _bind(self, socket: zmq.Socket[bytes], *addresses: str) -> Bound:
@@ -185,6 +182,7 @@ class ZmqBus:
         try:
             for address in sorted(addresses, key=is_tcp):  # as above
                 if is_tcp(address):
+                    socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_TO_HOST)
                     self._curve.connect(socket, address)
                 else:
                     socket_path(address)
