@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from dnstrail.dns import header, usual_answer
 from dnstrail.image import Bounds, Circumstances, Image
 
 SECOND = 1_000_000_000  # ns
@@ -16,8 +17,7 @@ START = 1_700_000_000 * SECOND
 RATE, MINUTES = 200, 60  # fresh names a second, minutes of the stream
 WARM, HALF = 10, 30  # minutes: after WARM memory may not grow any more; the peaks before and after HALF are compared
 GROWTH = 0.05  # of resident memory, which swings by 2 MiB as arenas of the allocator empty and fill
-GROWTH_OF_BLOCKS = 0.02  # of the allocator's blocks in use, at the peak of what the decoder remembers for a while
-SAMPLED = 500  # names between two samples of the blocks
+GROWTH_OF_BLOCKS = 0.01  # of the allocator's blocks in use, without those of the decoder's bounded tables, which swing
 ADDRESSES = 200_000
 TTLS = (5, 20, 30, 60, 60, 60, 120, 300, 300, 300, 600, 900, 3600, 3600, 14_400, 86_400)
 SITES = 500  # of a content network, to which the names lead
@@ -40,13 +40,13 @@ def fresh_names() -> bool:
     blocks: list[int] = []
     began = time.perf_counter()
     for minute in range(1, MINUTES + 1):
-        blocks.append(0)
         for number in range((minute - 1) * 60 * RATE, minute * 60 * RATE):
             image.feed(START + number * SECOND // RATE, answer(number), Circumstances(live=True))
-            if number % SAMPLED == 0:
-                blocks[-1] = max(blocks[-1], sys.getallocatedblocks())
         image.get(f"www.n{number}.example.com")
         sizes.append(resident())
+        header._known.clear()
+        usual_answer._targets.clear()
+        blocks.append(sys.getallocatedblocks())
         if minute in (1, 5) or not minute % 10:
             rate = minute * 60 * RATE / (time.perf_counter() - began)
             print(
