@@ -82,7 +82,7 @@ def test_each_finding_is_written_once() -> None:
     with sink() as made:
         made.push(body_of(id_="a"), body_of(id_="b"), body_of(id_="a"), b"\xc1garbage", b"\x81\xa6signal\xa1x")
         made.push(body_of(id_="c"))
-        wait_until(lambda: made.values()["dnstrail_output_written_total", "test"] == 3, "all findings")
+        wait_until(lambda: made.output.counters["written"] == 3, "all findings")
         assert made.written == ["a", "b", "c"]
         values = made.values()
     assert values["dnstrail_findings_handled_total", "received"] == 4
