@@ -1,4 +1,4 @@
-"""Reads the BPF ring buffer through mmap: all records that have arrived at once (kernel/bpf/ringbuf.c)."""
+"""Reads the BPF ring buffer through mmap: the records that have arrived, in one call (kernel/bpf/ringbuf.c)."""
 
 from __future__ import annotations
 
