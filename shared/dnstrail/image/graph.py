@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from dnstrail.image.kind import PTR
 from dnstrail.image.record import Record
 from dnstrail.image.shards import PARTS, Shards
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 Node = Record | dict[Record, None]  # the records of a node: one, or several with the last answered last
 Index = Shards[Node]
@@ -24,7 +28,8 @@ class Graph:
         self.pointed = Shards[Node]()
 
     def __contains__(self, node: str) -> bool:
-        part = hash(node) % PARTS
+        digest: i64 = hash(node)
+        part = digest % PARTS
         return node in self.out.parts[part] or node in self.into.parts[part] or node in self.pointed.parts[part]
 
     def add(self, record: Record) -> None:
@@ -34,10 +39,12 @@ class Graph:
         for owner, _, target in record.edges:
             if owner is not before:  # the addresses of a name follow each other
                 before = owner
-                nodes = out[hash(owner) % PARTS]
+                digest: i64 = hash(owner)
+                nodes = out[digest % PARTS]
                 if nodes.setdefault(owner, record) is not record:
                     _append(nodes, owner, record)
-            nodes = targets[hash(target) % PARTS]
+            digest = hash(target)
+            nodes = targets[digest % PARTS]
             if nodes.setdefault(target, record) is not record:
                 _append(nodes, target, record)
 
@@ -48,13 +55,16 @@ class Graph:
         for owner, _, target in record.edges:
             if owner is not before:
                 before = owner
-                _remove(out[hash(owner) % PARTS], owner, record)
-            _remove(targets[hash(target) % PARTS], target, record)
+                digest: i64 = hash(owner)
+                _remove(out[digest % PARTS], owner, record)
+            digest = hash(target)
+            _remove(targets[digest % PARTS], target, record)
 
 
 def newest_first(index: Index, node: str) -> Iterable[Record]:
     """Return the records at a node, the last answered first."""
-    records = index.parts[hash(node) % PARTS].get(node)
+    digest: i64 = hash(node)
+    records = index.parts[digest % PARTS].get(node)
     if records is None:
         return ()
     if isinstance(records, Record):

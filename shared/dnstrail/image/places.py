@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.order import Order, Party
 from dnstrail.image.record import Root
 from dnstrail.image.shards import PARTS, Shards
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 
 class Places:
@@ -34,7 +38,8 @@ class Places:
 
     def find_or_add(self, name: str, party: PartyKey) -> Root:
         """Return the root of a question; a new root belongs to this party."""
-        roots = self.roots.parts[hash(name) % PARTS]
+        digest: i64 = hash(name)
+        roots = self.roots.parts[digest % PARTS]
         root = roots.get(name)
         if root is None:
             owner = self._parties.get(party)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 V = TypeVar("V")
 # A part of a million names has less than 2^16 slots, so that their indices take two bytes. The number is a prime: the
@@ -22,16 +25,20 @@ class Shards(Generic[V]):
 
     def get(self, name: str) -> V | None:
         """Return the value of a name, or None."""
-        return self.parts[hash(name) % PARTS].get(name)
+        digest: i64 = hash(name)
+        return self.parts[digest % PARTS].get(name)
 
     def __getitem__(self, name: str) -> V:
-        return self.parts[hash(name) % PARTS][name]
+        digest: i64 = hash(name)
+        return self.parts[digest % PARTS][name]
 
     def __delitem__(self, name: str) -> None:
-        del self.parts[hash(name) % PARTS][name]
+        digest: i64 = hash(name)
+        del self.parts[digest % PARTS][name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.parts[hash(name) % PARTS]
+        digest: i64 = hash(name)
+        return name in self.parts[digest % PARTS]
 
     def __len__(self) -> int:
         return sum(map(len, self.parts))

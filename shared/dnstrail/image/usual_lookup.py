@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dnstrail.image.graph import Graph
 from dnstrail.image.kind import AAAA, CNAME, FAR, PTR, A
 from dnstrail.image.record import LATE, Record, Root
 from dnstrail.image.result import LookupResult
 from dnstrail.image.shards import PARTS
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64
 
 MOST: Final = 16  # relations of the record
 _BOTH: Final = A | AAAA
@@ -20,7 +23,8 @@ def look_up_usual(graph: Graph, key: str, t: int, most: int) -> tuple[LookupResu
     No other record may touch a node of the walk. All relations of the record, `most` at most, must be live by its last
     answer without grace.
     """
-    part = hash(key) % PARTS
+    digest: i64 = hash(key)
+    part = digest % PARTS
     above = graph.into.parts[part].get(key)
     record = graph.out.parts[part].get(key, above)
     if not isinstance(record, Record) or (above is not None and above is not record):
@@ -59,7 +63,8 @@ def _along_chain(  # noqa: C901 - one pass, since a call costs more than the tes
             versions |= kind
         elif kind == CNAME and not addresses and services is None and target not in names:
             index, node = (into, last) if place < 0 else (out, target)
-            if index[hash(node) % PARTS].get(node, record) is not record:
+            digest: i64 = hash(node)
+            if index[digest % PARTS].get(node, record) is not record:
                 return None
             if target == key:
                 place = len(names)
@@ -70,7 +75,8 @@ def _along_chain(  # noqa: C901 - one pass, since a call costs more than the tes
         else:
             return None
     if place < 0:
-        if into[hash(last) % PARTS].get(last, record) is not record:
+        digest = hash(last)
+        if into[digest % PARTS].get(last, record) is not record:
             return None
         is_service = services is not None and key in services
         return LookupResult([] if is_service else [key], [*names, key] if is_service else names, root.name), root
