@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 from baselines import GO_ALL, GO_COLD, GO_WARM, compared, parse_cost
 from figures import Figure, spread
@@ -13,8 +14,9 @@ from stopwatch import cost_of
 
 from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.image import Bounds, Image
-from dnstrail.image.apply import apply_event
-from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
+from dnstrail.image.apply import Stamps, apply_messages
+from dnstrail.protocol.batches import TURN, Turn, decode_whole, encode
+from dnstrail.protocol.event_table import ReceivedEvents
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages
@@ -75,25 +77,21 @@ def _apply(image: Image, batches: Iterable[bytes], later: int = 0) -> list[float
 
     It includes a share of its batch: the decoding of the batch, and the sweep after it.
     """
-    alone, samples = cost_of(_clock), []
+    alone, samples, stamps = cost_of(_clock), [], Stamps(later)
     for body in batches:
         taken: list[int] = []
         began = _clock()
-        batch = decode(body, Batch)
-        events, shared = iter(batch.events), _clock() - began
-        while True:
+        batch = decode_whole(body)
+        rows, shared = cast("ReceivedEvents", batch.events).rows(), _clock() - began
+        for row in rows:
             began = _clock()
-            event = next(events, None)
-            if event is None:
-                break
-            stamp = event.timestamp + later
-            apply_event(image, NET_PACKET_DNS, event, live=True, stamp=stamp, host=batch.host)
+            apply_messages(image, (row,), stamps, live=True, host=batch.host)
             took = _clock() - began
-            if is_answered(event.payload):
+            if is_answered(row[0].payload):
                 taken.append(took)
         began = _clock()
-        image.advance(stamp)
+        image.advance(stamps.of(row[0].timestamp))
         image.sweep(_SWEPT)
         shared += _clock() - began
-        samples += [(took - alone + shared / len(batch.events)) / 1000 for took in taken]
+        samples += [(took - alone + shared / len(rows)) / 1000 for took in taken]
     return samples

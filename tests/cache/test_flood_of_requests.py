@@ -63,7 +63,7 @@ def test_events_are_read_between_the_requests_of_a_flood(seconds, answered):
     assert (state.counters["requests"], events.reads) == (2 * answered, 2)
 
 
-@pytest.mark.parametrize(("seconds", "share"), [(0.0, 0.00025), (0.005, 0.005), (1.0, 0.02)])
+@pytest.mark.parametrize(("seconds", "share"), [(0.0, 0.0001), (0.005, 0.005), (1.0, 0.02)])
 def test_events_get_as_much_time_as_the_requests_before(seconds, share):
     """The events of a step get the time of the requests of the step before, within bounds."""
 
@@ -80,4 +80,4 @@ def test_events_get_as_much_time_as_the_requests_before(seconds, share):
     worker = _Worker(Queue([SlowRequest(clock, seconds)]), feeder, state, lambda: None)
     for _ in range(3):
         worker.step()
-    assert feeder.shares[-3:] == [0.00025, share, 0.00025]
+    assert feeder.shares[-3:] == [0.0001, share, 0.0001]

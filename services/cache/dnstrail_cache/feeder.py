@@ -86,6 +86,7 @@ class Feeder:
         return True
 
     def _apply(self, topic: str, body: bytes) -> None:
+        """Decode a message. Its events, and the end of its turn, come with the next calls."""
         if topic == TURN:
             self._applying = self._end_turn(decode(body, Turn))
         elif topic in EVENT_TOPICS:
@@ -95,9 +96,6 @@ class Feeder:
                 self._doubt()
             self._state.follower.batch(topic, batch)
             self._applying = self._apply_events(topic, batch, rows)
-        else:
-            return
-        next(self._applying, False)
 
     def _apply_events(self, topic: str, batch: Batch, rows: Sequence[Row]) -> Iterator[bool]:
         """Apply the events of a batch that has just arrived, and pause after each few of them.

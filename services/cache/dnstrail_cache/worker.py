@@ -37,7 +37,7 @@ _POLL = 0.05  # seconds between two checks of the stop signal
 _SOON = 0.005  # the same while lookups wait
 _REQUESTS_AT_ONCE = 256
 _AT_ONCE = 0.05  # seconds for the requests of one step: events wait meanwhile
-_EVENTS = 0.00025, 0.02  # seconds for the events of one step, at least and at most: requests wait meanwhile
+_EVENTS = 0.0001, 0.02  # seconds for the events of one step, at least and at most: requests wait meanwhile
 
 __all__ = ["TOPICS", "run"]
 
