@@ -25,7 +25,7 @@ from live.workers import Asker, asker, open_bus, response
 
 pytestmark = pytest.mark.timeout(120)
 SENT = 3000
-BUSY = 1.0  # seconds for which the other workers stand still
+BUSY = 0.5  # seconds for which the other workers stand still; a live probe that ends waits 2 s for them
 FILES, OF_FILE = 10, 3000
 WORKERS = ("probe", "cache", "signatures", "more-signatures")
 RECEIVERS = WORKERS[1:]
@@ -73,7 +73,7 @@ class Host:
             resolver.close()
 
     def end(self, worker: str, how: signal.Signals) -> None:
-        """End a worker, and give it the second for which the others stand still."""
+        """End a worker, and give it the time for which the others stand still."""
         self.workers[worker].send_signal(how)
         with suppress(subprocess.TimeoutExpired):
             self.workers[worker].wait(BUSY)

@@ -23,24 +23,26 @@ from live.rights import Rights, rights_of, show, workers_of
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 CALLER = 61000
 SUDO = {"SUDO_UID": str(CALLER), "SUDO_GID": str(CALLER)}
-CAPTURES = ("demo", "packet", "dnstap:{folder}/dnstap.sock", "ebpf", "ebpf:getaddrinfo")
+CAPTURES = ("file", "packet", "dnstap:{folder}/dnstap.sock", "ebpf", "ebpf:getaddrinfo")
 DEMO = Path(dnstrail_probe.__file__).parent / "sources/demo.pcap"
 NOBODY = pwd.getpwnam("nobody").pw_uid
 
 
 @contextmanager
-def running(capture: str, *options: str, **env: str) -> Iterator[dict[str, int]]:
+def running(capture: str, **env: str) -> Iterator[dict[str, int]]:
     """Yield the processes of a run that is ready, by their names."""
     if capture.startswith("ebpf"):
         live_or_skip()
     with run_dir() as folder:
         folder.chmod(0o755)
-        capture = capture.format(folder=folder)
+        source = ("--capture", capture.format(folder=folder), "--stay")
+        if capture == "file":
+            source = ("replay", str(DEMO), "--speed", "0.1")  # for fifty seconds
         events = ("--events", "DNS_DATA_SOURCE")  # nobody reads its stdout, and all events of this host would fill it
-        arguments = ("--capture", capture, "--run-dir", str(folder / "run"), *events, *options)
+        arguments = (*source, "--run-dir", str(folder / "run"), *events)
         with started(*arguments, **env) as run:
             assert run.stderr is not None
-            wait_until(lambda: len(workers_of(run.pid)) == 4, "the workers; the probe of a short file ends soon")
+            wait_until(lambda: len(workers_of(run.pid)) == 4, "the workers")
             processes = workers_of(run.pid)
             wait_until(lambda: "dnstrail: ready\n" in iter(run.stderr.readline, ""), "the pipeline")
             yield processes
@@ -55,7 +57,7 @@ def uids(found: set[Rights]) -> set[int]:
 @pytest.mark.parametrize("capture", CAPTURES)
 def test_only_the_probe_of_ebpf_keeps_rights(capture: str, env: dict[str, str]) -> None:
     """All threads of all processes run as one user without rights; the probe of eBPF is root with two capabilities."""
-    with running(capture, "--stay", **env) as processes:
+    with running(capture, **env) as processes:
         found = {name: rights_of(process) for name, process in processes.items()}
         show(found)
         probe = found.pop("probe")
@@ -99,10 +101,10 @@ def test_without_rights_the_run_shows_its_progress() -> None:
     assert (run.returncode, b"reading demo.pcap" in shown) == (0, True), shown
 
 
-@pytest.mark.parametrize("capture", ["demo", "ebpf"])
+@pytest.mark.parametrize("capture", ["file", "ebpf"])
 def test_workers_end_with_a_killed_run(capture: str) -> None:
     """After kill -9 of the run, which has no rights, no worker is left."""
-    with running(capture, "--stay", **SUDO) as processes:
+    with running(capture, **SUDO) as processes:
         os.kill(processes["dnstrail"], signal.SIGKILL)
         wait_until(lambda: not any(map(alive, processes.values())), "the end of the workers")
 
