@@ -16,6 +16,7 @@ _ESCAPED: Final = [  # as in dnspython's text form, by the byte in lower case
 ]
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 _USUAL_KEY: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")  # a name in our form, or an address
+_MAX_LITERAL: Final = 45  # characters of an address (INET6_ADDRSTRLEN)
 _MAX_TEXT: Final = 253  # characters of a name whose labels need no escapes (RFC 1035, section 2.3.4)
 _V4_SUFFIX: Final = ".in-addr.arpa"
 _V6_SUFFIX: Final = ".ip6.arpa"
@@ -63,7 +64,8 @@ def address_text(text: str) -> str | None:
         text = text[1:-1]
     if ":" not in text and not text[-1:].isdigit():
         return None  # most names end here
-    return _literal(text.partition("%")[0])
+    text = text.partition("%")[0]
+    return _literal(text) if len(text) <= _MAX_LITERAL else None
 
 
 def is_reverse(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from operator import lt
 from struct import Struct, unpack
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 import msgspec
 
 from dnstrail.dns.name import Known, read_name
-from dnstrail.dns.names import packed_address_text, v4_text
+from dnstrail.dns.names import V4_MAPPED, packed_address_text, v4_text
 
 MANDATORY: Final = 0
 ALPN: Final = 1
@@ -21,17 +22,22 @@ ECH: Final = 5
 IPV6HINT: Final = 6
 OHTTP: Final = 8
 DOCPATH: Final = 10
+MAX_HINTS: Final = 4096  # different address hints of one record: as many relations of an answer count
 _PRIORITY: Final = 2  # bytes
 _PARAMETER: Final = 4  # bytes of a key and a length
 _parameter: Final = Struct("!2H").unpack_from
 
 
 class ServiceBinding(msgspec.Struct, frozen=True):
-    """An SVCB or HTTPS record: its target ("." is kept) and, in ServiceMode, its address hints in their order."""
+    """An SVCB or HTTPS record: its target ("." is kept) and, in ServiceMode, its address hints in their order.
+
+    Each hint occurs once. `more` is the number of those beyond MAX_HINTS.
+    """
 
     target: str
     service_mode: bool
     hints: tuple[str, ...] = ()
+    more: int = 0
 
 
 def read_service_binding(wire: bytes, at: int, end: int, known: Known) -> ServiceBinding | None:
@@ -48,7 +54,12 @@ def read_service_binding(wire: bytes, at: int, end: int, known: Known) -> Servic
     parameters = _read_parameters(wire, target.end, end) if service_mode else None
     if parameters is None or not _agree(parameters):
         return None
-    return ServiceBinding(target.text, service_mode, _hints(parameters))
+    packed = _packed_hints(parameters)
+    hints = [
+        v4_text(one) if len(one) == 4 else packed_address_text(one)  # noqa: PLR2004 - IPv4
+        for one in islice(packed, MAX_HINTS)
+    ]
+    return ServiceBinding(target.text, service_mode, tuple(hints), len(packed) - len(hints))
 
 
 def _read_parameters(wire: bytes, at: int, end: int) -> dict[int, bytes] | None:
@@ -77,11 +88,12 @@ def _agree(parameters: dict[int, bytes]) -> bool:
     return MANDATORY not in parameters or parameters.keys() >= set(_keys(parameters[MANDATORY]))
 
 
-def _hints(parameters: dict[int, bytes]) -> tuple[str, ...]:
+def _packed_hints(parameters: dict[int, bytes]) -> dict[bytes, None]:
+    """Return the different address hints, packed; an IPv4-mapped one is an IPv4 address."""
     v4, v6 = parameters.get(IPV4HINT, b""), parameters.get(IPV6HINT, b"")
-    hints = [v4_text(v4[at : at + 4]) for at in range(0, len(v4), 4)]
-    hints += [packed_address_text(v6[at : at + 16]) for at in range(0, len(v6), 16)]
-    return tuple(hints)
+    packed = [v4[at : at + 4] for at in range(0, len(v4), 4)]
+    packed += [v6[at : at + 16].removeprefix(V4_MAPPED) for at in range(0, len(v6), 16)]
+    return dict.fromkeys(packed)
 
 
 def _keys(value: bytes) -> tuple[int, ...]:

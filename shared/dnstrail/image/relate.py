@@ -71,7 +71,7 @@ def relate(message: Message, counters: dict[str, int], most: int, *, own_only: b
     for record in records:
         rdtype, target = record.type, record.target
         if not isinstance(target, str):
-            bound = _service_edges(record, target, names)
+            bound = _service_edges(record, target, names, counters)
             edges += bound
             lives += [life(record.ttl)] * len(bound)
         elif rdtype in ADDRESSES or (target in names and rdtype != PTR):
@@ -152,13 +152,15 @@ def _leads(record: Record, name: str) -> bool:
     return record.type not in _LEADLESS and is_node(name)
 
 
-def _service_edges(record: Record, service: ServiceBinding, names: set[str]) -> list[Edge]:
+def _service_edges(record: Record, service: ServiceBinding, names: set[str], counters: dict[str, int]) -> list[Edge]:
     """Return the relations of a service binding: to its target, and from that to the hints."""
     owner, rdtype, target = record.owner, record.type, service.target
     edges = [(owner, rdtype, target)] if target in names else []
     host = owner if target == ROOT else target
     if service.service_mode and host in names:
         edges += [(host, rdtype, hint) for hint in service.hints]
+        if service.more:
+            counters["evicted_owned"] += service.more
     return edges
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders.hostile import ONE
 from dnstrail.dns import ServiceBinding
-from dnstrail.dns.service_binding import read_service_binding
+from dnstrail.dns.service_binding import MAX_HINTS, read_service_binding
 from model.by_dnspython import target_of
 
 SIX = bytes(range(16))
@@ -87,12 +87,21 @@ def test_a_parameter_has_the_values_that_dnspython_takes(key: int, value: bytes)
     ("values", "hints"),
     [
         ([], ()),
-        ([(4, ONE * 2)], ("1.1.1.1", "1.1.1.1")),
+        ([(4, ONE * 2), (6, bytes(10) + b"\xff\xff" + ONE)], ("1.1.1.1",)),
         ([(1, b"\2h2"), (4, ONE), (6, SIX)], ("1.1.1.1", "1:203:405:607:809:a0b:c0d:e0f")),
         ([(6, bytes(10) + b"\xff\xff" + ONE), (65280, b"x")], ("1.1.1.1",)),
     ],
 )
 def test_hints_are_read_in_their_order(values: list[tuple[int, bytes]], hints: tuple[str, ...]) -> None:
-    """A service binding has its IPv4 hints, then its IPv6 hints, in canonical text."""
+    """A service binding has its IPv4 hints, then its IPv6 hints, in canonical text, each once."""
     rdata = b"\0\1\1A\0" + b"".join(parameter(*value) for value in values)
     assert read_both(rdata) == (ServiceBinding("a", service_mode=True, hints=hints),) * 2
+
+
+def test_hints_of_a_record_are_bounded() -> None:
+    """The first different hints up to the bound are read, and the number of the others."""
+    values = b"".join((number // 2).to_bytes(4) for number in range(2 * MAX_HINTS + 6))
+    ours, theirs = read_both(b"\0\1\1A\0" + parameter(4, values))
+    assert ours == theirs
+    assert isinstance(ours, ServiceBinding)
+    assert (len(set(ours.hints)), len(ours.hints), ours.more) == (MAX_HINTS, MAX_HINTS, 3)

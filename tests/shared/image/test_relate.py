@@ -13,6 +13,8 @@ from builders.dns_builders import CNAME, SECOND, A, asked, by_hand, record, rela
 from builders.hostile import ONE, QUESTION, P
 from dnstrail.captured import Flow
 from dnstrail.dns import decode
+from dnstrail.dns.rdata import SVCB
+from dnstrail.dns.service_binding import MAX_HINTS
 from dnstrail.image import Circumstances, Image
 from dnstrail.image.relate import MAX_TTL, life, relate
 
@@ -277,3 +279,12 @@ def test_the_first_relations_of_a_large_answer_count(records) -> None:
     stated = relate(decode(response_to("a", *lines)), counters, 3)
     assert [target for _, _, target in stated.edges] == ["1.1.1.0", "1.1.1.1", "1.1.1.2"]
     assert counters["evicted_owned"] == records - 3
+
+
+def test_the_first_hints_of_a_service_binding_count() -> None:
+    """Address hints beyond the bound of one record are counted, and nothing is done for them."""
+    values = b"".join(number.to_bytes(4) for number in range(MAX_HINTS + 9))
+    binding = record(P, SVCB, b"\x00\x01\x00\x00\x04" + len(values).to_bytes(2) + values)
+    counters: Counter[str] = Counter()
+    stated = relate(decode(by_hand(QUESTION, binding)), counters, MAX_HINTS)
+    assert (len(stated.edges), counters["evicted_owned"]) == (MAX_HINTS, 9)

@@ -16,6 +16,7 @@ from dns.rdtypes.svcbbase import ParamKey
 
 from dnstrail.dns import Message, Record, ServiceBinding, decode
 from dnstrail.dns.names import address_text
+from dnstrail.dns.service_binding import MAX_HINTS
 from dnstrail.errors import BadMessage
 
 READ = {"A", "AAAA", "CNAME", "PTR", "MX", "SRV", "SVCB", "HTTPS"}
@@ -33,8 +34,10 @@ def target_of(rdata: dns.rdata.Rdata) -> str | ServiceBinding:
     if not hasattr(rdata, "params"):
         return text_of(rdata.exchange if hasattr(rdata, "exchange") else rdata.target)
     params = [rdata.params.get(key) for key in (ParamKey.IPV4HINT, ParamKey.IPV6HINT)]
-    hints = tuple(address_text(address) for param in params if param for address in param.addresses)
-    return ServiceBinding(text_of(rdata.target), rdata.priority != 0, hints if rdata.priority else ())
+    texts = [address_text(address) for param in params if param and rdata.priority for address in param.addresses]
+    hints = tuple(dict.fromkeys(texts))
+    first = hints[:MAX_HINTS]
+    return ServiceBinding(text_of(rdata.target), rdata.priority != 0, first, len(hints) - len(first))
 
 
 def read_all(wire: bytes) -> dns.message.Message:
