@@ -104,6 +104,18 @@ def test_a_long_batch_is_applied_in_steps(messages):
     assert state.follower.reached(("s", 1)) is True
 
 
+def test_a_stamp_is_compared_with_the_arrival_of_its_batch(feeder, state, messages, clock):
+    """A step decodes a batch, and the next one applies its events; the time between them makes no stamp possible."""
+    messages.waiting += [turn(live=True)]
+    feeder.drain()
+    messages.waiting += [batch(turn=1, at=5000.5)]
+    feeder.drain(0)
+    assert (len(messages.waiting), state.image.counters["messages"]) == (0, 0)
+    clock.advance(1)
+    feeder.drain()
+    assert (state.image.counters["messages"], state.counters["stamp_ahead"]) == (1, 1)
+
+
 @pytest.mark.parametrize("bad", [["bad"], [7, 1000]], ids=["no event", "of no process in the table"])
 def test_a_batch_with_a_bad_event_is_lost_alone(feeder, state, messages, bad):
     """A batch with a bad event is refused whole and counted as lost; the messages after it are applied."""

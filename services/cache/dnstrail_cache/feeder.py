@@ -95,15 +95,16 @@ class Feeder:
             if not self._state.follower.knows(batch.start):
                 self._doubt()
             self._state.follower.batch(topic, batch)
-            self._applying = self._apply_events(topic, batch, rows)
+            self._applying = self._apply_events(topic, batch, rows, self._stamps(batch))
 
-    def _apply_events(self, topic: str, batch: Batch, rows: Sequence[Row]) -> Iterator[bool]:
-        """Apply the events of a batch that has just arrived, and pause after each few of them.
-
-        No stamp of a live event is ahead of the arrival of its batch.
-        """
+    def _stamps(self, batch: Batch) -> Stamps:
+        """Return the stamps of a batch that has just arrived: none of a live event is ahead of this arrival."""
         state = self._state
-        stamps = Stamps(state.stream.shift_of(batch.start), state.now) if state.live else Stamps()
+        return Stamps(state.stream.shift_of(batch.start), state.now) if state.live else Stamps()
+
+    def _apply_events(self, topic: str, batch: Batch, rows: Sequence[Row], stamps: Stamps) -> Iterator[bool]:
+        """Apply the events of a batch, and pause after each few of them."""
+        state = self._state
         for first in range(0, len(rows), _EVENTS_AT_ONCE):
             some = rows[first : first + _EVENTS_AT_ONCE]
             if topic == NET_PACKET_DNS:
