@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from live.namespaces import CLIENT, SERVER, hosts, live_or_skip
-from live.processes import PATIENCE, dnstrail, run_dir, wait_until
+from live.processes import PATIENCE, dnstrail, run_dir, text_of, wait_until
 
+pytestmark = pytest.mark.timeout(120)
 EVENTS, LOOKUPS = f"tcp://{SERVER}:7001", f"tcp://{CLIENT}:7002"
 FOUND, UNAVAILABLE = 0, 3
 
@@ -49,24 +49,27 @@ def test_a_probe_and_a_client_of_other_hosts_need_keys(two):
             command = on(two.server, asker, "get", "--cache", LOOKUPS, "updates.example")
             return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE).returncode
 
-        with (
-            running(*on(two.server, probe, "probe", "--capture", "demo", "--publish", EVENTS)) as of_probe,
-            running(*on(two.client, cache, "cache", "--subscribe", EVENTS, "--serve", LOOKUPS)) as of_cache,
-        ):
-            wait_until(lambda: "client_refused" in of_probe.readline(), "the refusal of the cache")
+        def is_refused() -> bool:
             assert get() == UNAVAILABLE
-            wait_until(lambda: "client_refused" in of_cache.readline(), "the refusal of the client")
+            return "client_refused" in text_of(of_cache)
+
+        of_probe, of_cache = folder / "probe.log", folder / "cache.log"
+        with (
+            running(of_probe, *on(two.server, probe, "probe", "--capture", "demo", "--publish", EVENTS)),
+            running(of_cache, *on(two.client, cache, "cache", "--subscribe", EVENTS, "--serve", LOOKUPS)),
+        ):
+            wait_until(lambda: "client_refused" in text_of(of_probe), "the refusal of the cache")
+            wait_until(is_refused, "the refusal of the client: the cache may listen later than it subscribes")
             assert dnstrail("keys", "allow", "cache", cache_key, DNSTRAIL_KEYS=str(probe)).returncode == 0
             assert dnstrail("keys", "allow", "asker", asker_key, DNSTRAIL_KEYS=str(cache)).returncode == 0
             wait_until(lambda: get() == FOUND, "the answer")
 
 
 @contextmanager
-def running(*command: str) -> Iterator[IO[str]]:
-    """Run a worker, and yield its log."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
+def running(log: Path, *command: str) -> Iterator[None]:
+    """Run a worker that writes its log to a file."""
+    with log.open("w") as stderr, subprocess.Popen(command, stderr=stderr) as process:
         try:
-            yield process.stderr
+            yield
         finally:
             process.kill()
