@@ -176,11 +176,11 @@ def test_batches_and_turns_count_the_events_before_them(folder, received):
 
 @pytest.mark.parametrize(
     ("size", "count", "batches"),
-    [(1, 1000, [1000]), (1, 1001, [1000, 1]), (65_536, 9, [7, 2])],
+    [(1, 250, [250]), (1, 251, [250, 1]), (16_384, 9, [6, 3])],
     ids=["as many as fit", "one more", "in bytes"],
 )
 def test_batches_are_bounded(folder, received, size, count, batches):
-    """A batch has at most 1,000 events and 512 KiB; the rest of a turn follows in further batches."""
+    """A batch has at most 250 events and 128 KiB; the rest of a turn follows in further batches."""
     chunk = [(NET_PACKET_DNS, Captured(number, bytes(size))) for number in range(count)]
     with published(folder, Listed(chunk)):
         wait_until(lambda: received.ended)
@@ -202,7 +202,7 @@ PATH = "/opt/" + "a" * 895
     ids=["one process", "its threads", "as many processes"],
 )
 def test_a_burst_of_small_messages_makes_no_large_batch(folder, process):
-    """The 4,681 messages of a full TCP segment, by a program with a long path, arrive in batches of 512 KiB at most."""
+    """The 4,681 messages of a full TCP segment, by a program with a long path, arrive in batches of 128 KiB at most."""
     sent = [Captured(number, bytes(12), None, process(number)) for number in range(4681)]
     sizes, received = [], []
     with open_bus() as bus:
@@ -218,7 +218,7 @@ def test_a_burst_of_small_messages_makes_no_large_batch(folder, process):
 
             wait_until(arrived)
     assert received == sent
-    assert max(sizes) <= 512 << 10
+    assert max(sizes) <= 128 << 10
 
 
 @pytest.mark.parametrize(

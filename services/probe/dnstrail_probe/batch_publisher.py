@@ -15,7 +15,7 @@ from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.replay_window import ReplayWindow
 from dnstrail_probe.source import PROBE
 
-MOST_EVENTS, MOST_BYTES = 1000, 512 << 10  # of one batch
+MOST_EVENTS, MOST_BYTES = 250, 128 << 10  # of one batch, which a subscriber decodes in one step
 _MOST_OF_EVENTS = MOST_BYTES - (16 << 10)  # the rest is for the counts of the batch, and for one more process
 Losses = dict[str, dict[str, int]]  # hop -> reason -> events lost so far
 

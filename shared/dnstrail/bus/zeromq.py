@@ -31,8 +31,8 @@ from dnstrail.errors import BusError
 _UNREAD = 1000  # messages that wait at their sender for one peer
 _UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this alone: 4 MiB
 _WAITING = 3000  # messages that wait at their receiver
-_UNREAD_EVENTS = 200  # the same for events, whose batches have 512 KiB at most: 100 MiB
-_WAITING_EVENTS = 400  # 200 MiB
+_UNREAD_EVENTS = 800  # the same for events, whose batches have 128 KiB at most: 100 MiB
+_WAITING_EVENTS = 1600  # 200 MiB
 _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request

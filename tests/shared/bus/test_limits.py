@@ -14,7 +14,7 @@ from live.raw_peer import GREETING, connection, finish_handshake, frame, ready
 from live.workers import BOUND, asker, open_bus, short_folder, wait_until
 
 TOPIC = "events"
-LARGEST = bytes(512 << 10)  # a batch
+LARGEST = bytes(128 << 10)  # a batch
 TOO_LONG = zeromq._MAX_MESSAGE + 1
 LONG = bytes(4 << 20)  # a reply
 
