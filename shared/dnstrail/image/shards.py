@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 V = TypeVar("V")
 # A part of a million names has less than 2^16 slots, so that their indices take two bytes. The number is a prime: the
 # low bits of a hash select the slot in a part, and must differ between the names of a part.
+# The hash is in an i64 wherever a part is chosen: half of all hashes do not fit in mypyc's own short integers.
 PARTS: Final = 251
 
 
