@@ -108,12 +108,25 @@ def test_a_vanished_probe_is_counted_once_and_logged(state, clock, turn):
     turn("dead")
     turn("alive")
     with capture_logs() as logs:
-        for number in range(1, 4):
-            clock.monotonic_time += 2.0
+        for number in range(1, 8):
+            clock.monotonic_time += 0.5
             turn("alive", number)
     assert health(state)["status"] == "vanished"
     assert state.counters == {"probes_vanished": 1}
     assert logs == [{"event": "probe_vanished", "start": "dead", "log_level": "warning"}]
+
+
+def test_a_cache_that_stood_still_counts_no_probe_that_went_on(state, clock, turn):
+    """The turns of the time for which the cache was stopped wait; a probe that is silent after it is counted."""
+    turn("probe")
+    clock.monotonic_time += 60.0
+    turn.feeder.drain()
+    assert (health(state)["status"], state.counters["probes_vanished"]) == ("ok", 0)
+    turn("probe", 1)
+    for _ in range(5):
+        clock.monotonic_time += 0.5
+        turn.feeder.drain()
+    assert (health(state)["status"], state.counters["probes_vanished"]) == ("silent", 1)
 
 
 def test_health_says_whether_the_image_is_fed(state, turn):

@@ -14,7 +14,7 @@ from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
 from dnstrail.protocol.event_table import ReceivedEvents, Row
-from dnstrail.protocol.listener import Listener
+from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.doubt import EVERYBODY, losers
 from dnstrail_cache.health import TurnTimes
@@ -46,6 +46,7 @@ class Feeder:
         self._loss_reporter = LossReporter()
         self._lost_on_bus = 0
         self._silent: set[str] = set()
+        self._looked = state.clock.monotonic()
         self._applying: Iterator[bool] = iter(())  # the rest of the batch or of the turn at hand
         self._held = HeldEvents()
 
@@ -55,7 +56,9 @@ class Feeder:
         Lookups wait meanwhile. The next call continues a batch that takes longer.
         """
         state, more = self._state, True
-        until = state.clock.monotonic() + seconds
+        began = state.clock.monotonic()
+        self._note_standstill(began)
+        until = began + seconds
         for _ in range(_MESSAGES_AT_ONCE):
             more = self._apply_next()
             if not more or state.clock.monotonic() >= until:
@@ -172,6 +175,14 @@ class Feeder:
     def _note_silence(self) -> None:
         if self._listener.idle(self._state.clock.monotonic()):
             self._state.counters["reopened"] += 1
+
+    def _note_standstill(self, now: float) -> None:
+        """Leave the time for which this process stood still out of the silence of the probes: their turns wait."""
+        stood = now - self._looked - LONGEST_LOOK
+        self._looked = now
+        if stood > 0:
+            times = self._state.turn_times.items()
+            self._state.turn_times = {start: TurnTimes(one.first + stood, one.last + stood) for start, one in times}
 
     def _count_vanished(self) -> None:
         silent = self._state.vanished

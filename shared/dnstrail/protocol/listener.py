@@ -12,7 +12,7 @@ from dnstrail.protocol.batches import Turn
 CONFIRMS = "confirms"  # the subscription of a subscriber that confirms the ends of probes
 MOST_CONFIRMED = 64
 SILENCE, LONGEST_SILENCE = 2.0, 64.0  # seconds without a turn of a live probe, doubling from the first to the second
-_LONGEST_LOOK = 0.5  # seconds: a subscriber that stood still longer knows nothing of the rest
+LONGEST_LOOK = 0.5  # seconds: a subscriber that stood still longer knows nothing of the rest
 
 
 class Listener:
@@ -45,7 +45,7 @@ class Listener:
 
     def idle(self, now: float) -> bool:
         """Note that nothing waits to be received; return whether the silence led to a new connection."""
-        self._silent += min(now - self._looked, _LONGEST_LOOK)
+        self._silent += min(now - self._looked, LONGEST_LOOK)
         self._looked = now
         if not self._live or self._silent <= self._patience:
             return False
