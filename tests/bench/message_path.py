@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import cast
 
 from baselines import GO_ALL, GO_COLD, GO_WARM, compared, parse_cost
 from figures import Figure, spread
@@ -16,7 +15,6 @@ from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import Stamps, apply_messages
 from dnstrail.protocol.batches import TURN, Turn, decode_whole, encode
-from dnstrail.protocol.event_table import ReceivedEvents
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages
@@ -81,8 +79,8 @@ def _apply(image: Image, batches: Iterable[bytes], later: int = 0) -> list[float
     for body in batches:
         taken: list[int] = []
         began = _clock()
-        batch = decode_whole(body)
-        rows, shared = cast("ReceivedEvents", batch.events).rows(), _clock() - began
+        batch, rows = decode_whole(body)
+        shared = _clock() - began
         for row in rows:
             began = _clock()
             apply_messages(image, (row,), stamps, live=True, host=batch.host)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
 
 import structlog
 
@@ -13,7 +12,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
-from dnstrail.protocol.event_table import ReceivedEvents, Row
+from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.doubt import EVERYBODY, losers
@@ -93,8 +92,7 @@ class Feeder:
         if topic == TURN:
             self._applying = self._end_turn(decode(body, Turn))
         elif topic in EVENT_TOPICS:
-            batch = decode_whole(body)
-            rows = cast("ReceivedEvents", batch.events).rows()  # as `decode_whole` makes them
+            batch, rows = decode_whole(body)
             if not self._state.follower.knows(batch.start):
                 self._doubt()
             self._state.follower.batch(topic, batch)

@@ -7,14 +7,14 @@ with a message that subscribers use to detect losses, and to learn when they hav
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, cast
 
 import msgpack
 import msgspec
 
 from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.event_table import E, EventTable, ReceivedEvents, WireEvent, WireEvents
+from dnstrail.protocol.event_table import E, EventTable, ReceivedEvents, Row, WireEvent, WireEvents
 
 TURN = "turn"
 Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
@@ -121,13 +121,14 @@ def decode(body: bytes, kind: type[T]) -> T:
     return _decoded(_DECODERS[kind], body, kind)
 
 
-def decode_whole(body: bytes) -> Batch:
-    """Return the batch in the body of a bus message, with all its events decoded.
+def decode_whole(body: bytes) -> tuple[Batch, list[Row]]:
+    """Return the batch in the body of a bus message, and all its events: decoded, each with its process.
 
     Raises:
         BadMessage: the body is no batch, or one of its events is bad.
     """
-    return _decoded(_WHOLE, body, Batch)
+    batch: Batch = _decoded(_WHOLE, body, Batch)
+    return batch, cast("ReceivedEvents", batch.events).rows()  # as `_received` makes them
 
 
 def _decoded(decoder: msgspec.msgpack.Decoder[Any], body: bytes, kind: type[T]) -> T:

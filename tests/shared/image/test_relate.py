@@ -282,7 +282,7 @@ def test_the_first_relations_of_a_large_answer_count(records) -> None:
 
 
 def test_the_first_hints_of_a_service_binding_count() -> None:
-    """Address hints beyond the bound of one record are counted, and nothing is done for them."""
+    """Address hints beyond the bound of one record make no relation, and are counted."""
     values = b"".join(number.to_bytes(4) for number in range(MAX_HINTS + 9))
     binding = record(P, SVCB, b"\x00\x01\x00\x00\x04" + len(values).to_bytes(2) + values)
     counters: Counter[str] = Counter()
