@@ -14,6 +14,7 @@ from dnstrail.protocol.batches import Batch, encode
 from dnstrail_probe.registry import open_source
 
 BATCH = 100  # events; about those of five milliseconds at 20,000 a second
+HOST = "host"
 START = "bench"
 CLIENT_ADDRESS, SERVER_ADDRESS = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 53])
 PROCESSES = [
@@ -72,7 +73,7 @@ def bodies(events: Iterable[Captured]) -> Iterator[bytes]:
     waiting = iter(events)
     before = sequence = 0
     while batch := [*islice(waiting, BATCH)]:
-        yield encode(Batch(START, sequence, sequence, batch, {NET_PACKET_DNS: before}, "host"))
+        yield encode(Batch(START, sequence, sequence, batch, {NET_PACKET_DNS: before}, HOST))
         before, sequence = before + len(batch), sequence + 1
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from baselines import GO_ALL, GO_COLD, GO_WARM, compared, parse_cost
 from figures import Figure, spread
-from live_events import BATCH, START, bodies, fresh, is_answered, of_capture
+from live_events import BATCH, HOST, START, bodies, fresh, is_answered, of_capture
 from stopwatch import cost_of
 
 from dnstrail.captured import NET_PACKET_DNS, Captured
@@ -57,7 +57,7 @@ def _worker_cost(events: list[Captured]) -> float:
     for number, body in enumerate(bodies(events)):
         last = events[min((number + 1) * BATCH, len(events)) - 1].timestamp
         count = {NET_PACKET_DNS: min((number + 1) * BATCH, len(events))}
-        end = Turn(START, number, {NET_PACKET_DNS: number}, live=True, now=last, published=count, host="host")
+        end = Turn(START, number, {NET_PACKET_DNS: number}, live=True, now=last, published=count, host=HOST)
         turns.append((body, encode(end), last / 1e9))
     began = time.thread_time()
     while turns:

@@ -6,12 +6,13 @@ from typing import Final
 
 from dnstrail.dns.name import MAX_NAME, ordinary_labels, read_name
 from dnstrail.dns.names import is_node, reverse_address
+from dnstrail.dns.recent import Recent
 from dnstrail.errors import BadMessage
 
 HEADER: Final = 12  # bytes
 IN: Final = 1
 QR: Final = 0x8000
-_QUESTIONS: Final = 4096  # that are remembered
+_QUESTIONS: Final = 8192  # that are remembered, in one half of the table
 
 
 class Question:
@@ -33,7 +34,7 @@ class Question:
 
 
 _NO_QUESTION: Final = Question(b"", 0, 0, HEADER)
-_known: Final[dict[bytes, Question]] = {}  # ordinary questions by their bytes
+_known: Final = Recent[bytes, Question](_QUESTIONS)  # ordinary questions by their bytes
 
 
 class Header:
@@ -102,7 +103,5 @@ def _read_question(wire: bytes) -> Question:
     raw, key = wire[HEADER : end + 4], name + wire[end : end + 4]
     asked = Question(raw if key == raw else key, rdtype, cls, end + 4, text)
     if ordinary:
-        if len(_known) >= _QUESTIONS:
-            _known.clear()
-        _known[raw] = asked
+        _known.add(raw, asked)
     return asked

@@ -9,6 +9,7 @@ from typing import Final
 from dnstrail.dns.header import HEADER, IN, Question
 from dnstrail.dns.name import MAX_NAME, POINTER, POINTER_BYTE, ordinary_labels
 from dnstrail.dns.names import is_node, packed_address_text
+from dnstrail.dns.recent import Recent
 
 _A: Final = 1 << 16 | IN  # a type and the class
 _AAAA: Final = 28 << 16 | IN
@@ -20,13 +21,12 @@ _fields: Final[_Fields] = struct.Struct("!HIIH").unpack_from
 _SIZE: Final = 12
 _MAX_NAMES: Final = 15  # of one answer: none of them then has more pointers than dnspython follows
 _MAX_RECORDS: Final = 512  # `decode` reads more: a late record could make the pass useless
-_TARGETS: Final = 4096  # that are remembered
+_TARGETS: Final = 8192  # that are remembered, in one half of the table
 
 UsualAnswer = tuple[list[tuple[str, int, str]], list[int]]
 _Names = list[tuple[int, int, str]]  # the names that were read: the offset and length of their labels, and their text
-_targets: Final[
-    dict[tuple[bytes, str], str]
-] = {}  # by their labels, and the name to which a pointer behind these leads
+# Targets by their labels, and the name to which a pointer behind these leads.
+_targets: Final = Recent[tuple[bytes, str], str](_TARGETS)
 
 
 def read_usual_answer(wire: bytes, asked: Question, count: int) -> UsualAnswer | None:
@@ -96,9 +96,7 @@ def _read_target(wire: bytes, start: int, end: int, names: _Names) -> str:
     if target is None:
         target = _joined(*key)
         if target:  # other labels may be long
-            if len(_targets) >= _TARGETS:
-                _targets.clear()
-            _targets[key] = target
+            _targets.add(key, target)
     names.append((start, behind - start, target))
     return target
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dnstrail.dns.recent import Recent
 from dnstrail.image.answer import Edge
 from dnstrail.image.queries import COPY, Key
 
@@ -29,40 +30,28 @@ class Packet:
 class Copies:
     """The responses of at least the last tenth of a second, by a hash of their bytes and their client.
 
-    They are in two halves. When the younger half is older than COPY, or has _HELD responses, it replaces the older
-    half. The responses of that are dropped in small steps.
+    The older half of them is replaced when the younger half is older than COPY, or has _HELD responses.
     """
 
     def __init__(self) -> None:
         self._until = 0
-        self._young: dict[int, Packet] = {}
-        self._old: dict[int, Packet] = {}
-        self._replaced: list[dict[int, Packet]] = []
+        self._held = Recent[int, Packet](_HELD)
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self._held)
 
     def find_or_add(self, digest: int, stamp: int) -> tuple[Packet, bool]:
         """Return the response with a hash that was captured a moment ago at any socket, else a new one; True if new."""
-        packet = self._young.get(digest) or self._old.get(digest)
+        packet = self._held.get(digest)
         if packet is not None and abs(stamp - packet.stamp) <= COPY:
             return packet, False
-        if stamp > self._until or len(self._young) >= _HELD:
-            self._replaced.append(self._old)
-            self._old, self._young, self._until = self._young, {}, stamp + COPY
-        packet = self._young[digest] = Packet(stamp)
-        if self._replaced:
-            self._drop_two(self._replaced[-1])
+        if stamp > self._until:
+            self._held.replace()
+            self._until = stamp + COPY
+        packet = Packet(stamp)
+        if self._held.add(digest, packet):
+            self._until = stamp + COPY
         return packet, True
-
-    def _drop_two(self, half: dict[int, Packet]) -> None:
-        """Drop two responses of a replaced half with each new one: 32,768 at once take 20 ms."""
-        if half:
-            half.popitem()
-        if half:
-            half.popitem()
-        else:
-            self._replaced.pop()
 
 
 def conflicts(first: tuple[Edge, ...], second: tuple[Edge, ...]) -> bool:

@@ -9,6 +9,7 @@ from dnstrail.captured import FORWARDER, Flow
 from dnstrail.dns import Message, Record, ServiceBinding, decode
 from dnstrail.dns.header import Header
 from dnstrail.dns.names import ROOT, is_node, is_reverse, reverse_address
+from dnstrail.dns.recent import Recent
 from dnstrail.dns.usual_answer import read_usual_answer
 from dnstrail.errors import BadMessage
 from dnstrail.image.answer import Answer, Edge
@@ -18,8 +19,8 @@ from dnstrail.image.kind import ADDRESSES, CNAME, PTR
 _AA: Final = 0x0400  # flags of the header: authoritative answer, recursion available
 _RA: Final = 0x0080
 MAX_TTL: Final = 7 * 24 * 3600
-_LIVES: Final = 4096  # tuples of TTLs whose lives are remembered
-_known_lives: Final[dict[tuple[int, ...], tuple[int, ...]]] = {}
+_LIVES: Final = 4096  # tuples of TTLs whose lives are remembered, in one half of the table
+_known_lives: Final = Recent[tuple[int, ...], tuple[int, ...]](_LIVES)
 _LEADLESS: Final = ADDRESSES | {PTR}  # types that lead to no further name
 
 
@@ -99,9 +100,8 @@ def _lives(ttls: tuple[int, ...]) -> tuple[int, ...]:
     """Return the lives that TTLs give. Answers with the same TTLs, as most have, share one tuple."""
     lives = _known_lives.get(ttls)
     if lives is None:
-        if len(_known_lives) >= _LIVES:
-            _known_lives.clear()
-        lives = _known_lives[ttls] = tuple(map(life, ttls))
+        lives = tuple(map(life, ttls))
+        _known_lives.add(ttls, lives)
     return lives
 
 

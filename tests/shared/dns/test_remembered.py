@@ -8,6 +8,7 @@ from builders.dns_builders import CNAME, asked, by_hand, record, response_to, wi
 from builders.hostile import P
 from dnstrail.dns import header, usual_answer
 from dnstrail.dns.header import read_header
+from dnstrail.dns.recent import Recent
 from dnstrail.errors import BadMessage
 from dnstrail.image.relate import relate_usual
 
@@ -17,16 +18,16 @@ from dnstrail.image.relate import relate_usual
     [(header._known, header._QUESTIONS), (usual_answer._targets, usual_answer._TARGETS)],
     ids=["questions", "targets"],
 )
-def test_tables_of_the_decoder_are_bounded(table: dict[object, object], bound: int) -> None:
-    """Endless fresh names fill a table to its bound, and are read as before."""
+def test_tables_of_the_decoder_are_bounded(table: Recent[object, object], bound: int) -> None:
+    """Endless fresh names fill both halves of a table, and are read as before."""
     most = 0
-    for number in range(2 * bound + 2):
+    for number in range(3 * bound + 2):
         payload = response_to(f"q{number}.example", f"q{number}.example CNAME t{number}.example")
         answer = relate_usual(payload, read_header(payload), 10)
         assert answer is not None
         assert answer.edges == ((f"q{number}.example", 5, f"t{number}.example"),)
         most = max(most, len(table))
-    assert most == bound
+    assert most == 2 * bound
 
 
 @pytest.mark.parametrize("labels", [b"\x01a" * 200, b"\x3f" + b"a" * 63, wire("1.1.1.1")[:-1]])
@@ -34,7 +35,7 @@ def test_labels_that_make_no_target_are_not_remembered(labels: bytes) -> None:
     """Labels of any length may lead nowhere; the table does not hold them."""
     payload = by_hand(asked(wire("q.example")), record(P, CNAME, labels + b"\x00"))
     assert relate_usual(payload, read_header(payload), 10) is None
-    assert (labels, "") not in usual_answer._targets
+    assert usual_answer._targets.get((labels, "")) is None
 
 
 def test_a_name_too_long_is_no_remembered_question() -> None:
@@ -44,5 +45,5 @@ def test_a_name_too_long_is_no_remembered_question() -> None:
     longer = by_hand(asked(b"\x01a" * 128 + b"\x00"))
     with pytest.raises(BadMessage):
         read_header(longer)
-    assert payload[12:] in header._known
-    assert longer[12:] not in header._known
+    assert header._known.get(payload[12:]) is not None
+    assert header._known.get(longer[12:]) is None

@@ -127,7 +127,7 @@ def test_responses_are_dropped_in_small_steps(spacing):
     copies, held, most = Copies(), 0, 0
     for number in range(150_000):
         copies.find_or_add(number, number * spacing)
-        before, held = held, len(copies) + sum(map(len, copies._replaced))
+        before, held = held, len(copies) + sum(map(len, copies._held._replaced))
         most = max(most, before + 1 - held)
     assert most == 2
     assert held < 110_000
