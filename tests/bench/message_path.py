@@ -13,6 +13,7 @@ from stopwatch import cost_of
 
 from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.image import Bounds, Image
+from dnstrail.image.answer import Circumstances
 from dnstrail.image.apply import Stamps, apply_messages
 from dnstrail.protocol.batches import TURN, Turn, decode_whole, encode
 from dnstrail_cache.feeder import Feeder
@@ -21,31 +22,45 @@ from live.workers import FakeClock, Messages
 
 COLD = 100_000  # roots
 _SWEPT = 512
-_clock = time.thread_time_ns
+_LIVE = Circumstances(live=True)
+_clock = time.perf_counter_ns  # the clock of CPU time is a system call, which slows what follows it
 
 
 def measure(capture: str) -> Iterator[Figure]:
     """Measure the messages of a capture, first all and then again those with answers, and fresh names."""
     events = of_capture(capture)
-    payloads = [event.payload for event in events]
-    parse, parse_answered = parse_cost(payloads), parse_cost([*filter(is_answered, payloads)])
+    answers = [(event.timestamp, event.payload) for event in events if is_answered(event.payload)]
+    new = [(event.timestamp, event.payload) for event in fresh(COLD) if is_answered(event.payload)]
+    parse, parse_answered = parse_cost([event.payload for event in events]), parse_cost([each for _, each in answers])
     yield Figure("a message in dnspython", parse, "us")
     yield Figure("an answered message in dnspython", parse_answered, "us")
     yield from compared("all messages, in the worker: mean", _worker_cost(events), parse, GO_ALL)
+    later = events[-1].timestamp - events[0].timestamp + 10**9
+    image = Image(Bounds(), "accept")
+    _cost_alone(image, answers)
+    warm, cold = _cost_alone(image, answers, later), _cost_alone(Image(Bounds(), "accept"), new)
+    yield from compared("an answer alone, warm roots: mean", warm, parse_answered, GO_WARM)
+    yield from compared("an answer alone, cold roots: mean", cold, parse_answered, GO_COLD)
     image = Image(Bounds())
     _apply(image, bodies(events))
-    later = events[-1].timestamp - events[0].timestamp + 10**9
-    yield from _answered("warm roots", _apply(image, bodies(events), later), parse_answered, GO_WARM)
-    yield from _answered("cold roots", _apply(Image(Bounds()), bodies(fresh(COLD))), parse_answered, GO_COLD)
+    for title, samples in (
+        ("warm", _apply(image, bodies(events), later)),
+        ("cold", _apply(Image(Bounds()), bodies(fresh(COLD)))),
+    ):
+        yield from spread(f"an answer, {title} roots", samples, "us", "p50", "p99", "p99.9")
 
 
-def _answered(title: str, samples: list[float], parse: float, go_share: float) -> Iterator[Figure]:
-    """Yield the figures of answered messages."""
-    title = f"answered, {title}"
-    mean, *others = spread(title, samples, "us", "p50", "p99", "p99.9")
-    yield from compared(mean.title, mean.value or 0.0, parse, go_share)
-    yield from others
-    yield Figure(f"{title}: longest", max(samples), "us")
+def _cost_alone(image: Image, answers: list[tuple[int, bytes]], later: int = 0) -> float:
+    """Return the CPU time in which an image decodes and applies an answer, in microseconds.
+
+    The answers come without bus, sockets and queries.
+    """
+    began = time.thread_time()
+    for number, (stamp, payload) in enumerate(answers, 1):
+        image.feed(stamp + later, payload, _LIVE)
+        if number % BATCH == 0:
+            image.sweep(_SWEPT)
+    return (time.thread_time() - began) / len(answers) * 1e6
 
 
 def _worker_cost(events: list[Captured]) -> float:
@@ -71,7 +86,7 @@ def _worker_cost(events: list[Captured]) -> float:
 
 
 def _apply(image: Image, batches: Iterable[bytes], later: int = 0) -> list[float]:
-    """Apply batches as the feeder does; return the CPU time of each answered message in microseconds.
+    """Apply batches as the feeder does; return the time of each answered message in microseconds.
 
     It includes a share of its batch: the decoding of the batch, and the sweep after it.
     """
