@@ -8,8 +8,10 @@ import struct
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from dnstrail.dns import header, usual_answer
+from dnstrail.dns.recent import Recent
 from dnstrail.image import Bounds, Circumstances, Image
 
 SECOND = 1_000_000_000  # ns
@@ -44,8 +46,8 @@ def fresh_names() -> bool:
             image.feed(START + number * SECOND // RATE, answer(number), Circumstances(live=True))
         image.get(f"www.n{number}.example.com")
         sizes.append(resident())
-        header._known.clear()
-        usual_answer._targets.clear()
+        for table in (header._known, usual_answer._targets):
+            forget(table)
         blocks.append(sys.getallocatedblocks())
         if minute in (1, 5) or not minute % 10:
             rate = minute * 60 * RATE / (time.perf_counter() - began)
@@ -55,6 +57,13 @@ def fresh_names() -> bool:
             )
     flat = all([is_flat("RSS", sizes, GROWTH), is_flat("blocks", blocks, GROWTH_OF_BLOCKS)])
     return flat and image.counters["evicted_roots"] > 0
+
+
+def forget(table: Recent[Any, Any]) -> None:
+    """Drop all entries of a table of the decoder."""
+    table.replace()
+    table.replace()
+    table._replaced.clear()
 
 
 def is_flat(what: str, by_minute: list[int], bound: float) -> bool:

@@ -11,8 +11,8 @@ V = TypeVar("V")
 class Recent(Generic[K, V]):
     """The entries that were added last: at least `half`, and at most twice as many.
 
-    They are in two halves. When the young half is full, it replaces the old one. Each new entry then drops two of a
-    replaced half: thousands at once take milliseconds.
+    They are in two halves. When the young half is full, it replaces the old one. Each new entry then drops two
+    entries of replaced halves: thousands at once take milliseconds.
     """
 
     __slots__ = ("_half", "_old", "_replaced", "_young")
@@ -37,20 +37,20 @@ class Recent(Generic[K, V]):
         if full:
             self.replace()
         self._young[key] = value
-        if self._replaced:
-            self._drop_two(self._replaced[-1])
+        self._drop_two()
         return full
 
     def replace(self) -> None:
         """Replace the old half by the young one; an empty one is young then."""
-        self._replaced.append(self._old)
+        if self._old:
+            self._replaced.append(self._old)
         self._old, self._young = self._young, {}
 
-    def _drop_two(self, half: dict[K, V]) -> None:
-        """Drop two entries of a replaced half."""
-        if half:
-            half.popitem()
-        if half:
-            half.popitem()
-        else:
-            self._replaced.pop()
+    def _drop_two(self) -> None:
+        """Drop two entries of the replaced halves, if there are any."""
+        for _ in range(2):
+            if self._replaced:
+                half = self._replaced[-1]
+                half.popitem()
+                if not half:
+                    self._replaced.pop()

@@ -44,3 +44,14 @@ def test_a_replaced_half_is_forgotten():
     table.replace()
     assert table.get("a") is None
     assert [table.add(key, 0) for key in "bcd"] == [False, False, True]
+
+
+def test_a_large_half_is_dropped_behind_small_ones():
+    """A flood leaves a large half, and hardly anything comes after it: the large half is dropped all the same."""
+    table = Recent[int, int](1000)
+    for number in range(1000):
+        table.add(number, number)
+    for number in range(1000, 2000):
+        table.replace()
+        table.add(number, number)
+    assert len(table) + sum(map(len, table._replaced)) < 10
