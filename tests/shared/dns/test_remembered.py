@@ -1,4 +1,4 @@
-"""The tables of the decoder: the questions and targets that it remembers."""
+"""The tables of the decoder: the questions, targets and lives that it remembers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from dnstrail.dns import header, usual_answer
 from dnstrail.dns.header import read_header
 from dnstrail.dns.recent import Recent
 from dnstrail.errors import BadMessage
+from dnstrail.image import relate
 from dnstrail.image.relate import relate_usual
 
 
 @pytest.mark.parametrize(
     ("table", "bound"),
-    [(header._known, header._QUESTIONS), (usual_answer._targets, usual_answer._TARGETS)],
-    ids=["questions", "targets"],
+    [
+        (header._known, header._QUESTIONS),
+        (usual_answer._targets, usual_answer._TARGETS),
+        (relate._known_lives, relate._LIVES),
+    ],
+    ids=["questions", "targets", "lives"],
 )
 def test_tables_of_the_decoder_are_bounded(table: Recent[object, object], bound: int) -> None:
-    """Endless fresh names fill both halves of a table, and are read as before."""
+    """Endless fresh names and TTLs fill both halves of a table, and are read as before."""
     most = 0
     for number in range(3 * bound + 2):
-        payload = response_to(f"q{number}.example", f"q{number}.example CNAME t{number}.example")
+        payload = response_to(f"q{number}.example", f"q{number}.example CNAME t{number}.example", ttl=number)
         answer = relate_usual(payload, read_header(payload), 10)
         assert answer is not None
         assert answer.edges == ((f"q{number}.example", 5, f"t{number}.example"),)
