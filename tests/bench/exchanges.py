@@ -10,17 +10,14 @@ that were sent, and the seconds that they took.
 from __future__ import annotations
 
 import ctypes
-import json
 import socket
 import sys
-import time
-from itertools import cycle
 from pathlib import Path
 
 import dpkt
 from live_events import of_capture
 
-from live.flood import go_first
+from live.flood import go_first, send_steadily
 from live.namespaces import CLIENT, SERVER
 
 _CLONE_NEWNET = 0x40000000
@@ -37,20 +34,17 @@ def main(client: str, server: str, capture: str, rate: int, seconds: int, port: 
     queries.bind((CLIENT, _CLIENT_PORT))
     queries.connect((SERVER, port))
     messages = []
-    for payload in [event.payload for event in of_capture(capture)]:
+    for event in of_capture(capture):
+        payload = event.payload
         is_response = bool(payload[2] & 0x80)
         messages.append((link.send, _frame(payload, port, *ends)) if is_response else (queries.send, payload))
+
+    def send(number: int) -> None:
+        through, message = messages[number % len(messages)]
+        through(message)
+
     go_first()
-    waiting = cycle(messages)
-    began, sent, total = time.monotonic(), 0, rate * seconds
-    while sent < total:
-        due = min(total, int((time.monotonic() - began) * rate) + 1)
-        for _ in range(sent, due):
-            send, message = next(waiting)
-            send(message)
-        sent = due
-        time.sleep(0.001)
-    print(json.dumps({"sent": sent, "seconds": round(time.monotonic() - began, 2)}))
+    send_steadily(send, rate, seconds)
 
 
 def _link(namespace: str) -> socket.socket:

@@ -10,7 +10,7 @@ import dns.message
 import dns.rrset
 
 from dnstrail.captured import CLIENT, NET_PACKET_DNS, Captured, Flow, Process
-from dnstrail.protocol.batches import Batch, encode
+from dnstrail.protocol.batches import Batch, Turn, encode
 from dnstrail_probe.registry import open_source
 
 BATCH = 100  # events; about those of five milliseconds at 20,000 a second
@@ -75,6 +75,12 @@ def bodies(events: Iterable[Captured]) -> Iterator[bytes]:
     while batch := [*islice(waiting, BATCH)]:
         yield encode(Batch(START, sequence, sequence, batch, {NET_PACKET_DNS: before}, HOST))
         before, sequence = before + len(batch), sequence + 1
+
+
+def turn_end(number: int, published: int, now: int) -> Turn:
+    """Return the end of a turn that contains one of the `bodies`, when so many events are published."""
+    last, count = {NET_PACKET_DNS: number}, {NET_PACKET_DNS: published}
+    return Turn(START, number, last, live=True, now=now, published=count, host=HOST)
 
 
 def is_answered(payload: bytes) -> bool:

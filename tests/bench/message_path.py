@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator
 
 from baselines import GO_ALL, GO_COLD, GO_WARM, compared, parse_cost
 from figures import Figure, spread
-from live_events import BATCH, HOST, START, bodies, fresh, is_answered, of_capture
+from live_events import BATCH, bodies, fresh, is_answered, of_capture, turn_end
 from stopwatch import cost_of
 
 from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.image import Bounds, Image
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.apply import Stamps, apply_messages
-from dnstrail.protocol.batches import TURN, Turn, decode_whole, encode
+from dnstrail.protocol.batches import TURN, decode_whole, encode
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages
@@ -70,10 +70,9 @@ def _worker_cost(events: list[Captured]) -> float:
     feeder = Feeder(messages, state, lambda _conflict, _batch: None)
     turns: deque[tuple[bytes, bytes, float]] = deque()
     for number, body in enumerate(bodies(events)):
-        last = events[min((number + 1) * BATCH, len(events)) - 1].timestamp
-        count = {NET_PACKET_DNS: min((number + 1) * BATCH, len(events))}
-        end = Turn(START, number, {NET_PACKET_DNS: number}, live=True, now=last, published=count, host=HOST)
-        turns.append((body, encode(end), last / 1e9))
+        published = min((number + 1) * BATCH, len(events))
+        last = events[published - 1].timestamp
+        turns.append((body, encode(turn_end(number, published, last)), last / 1e9))
     began = time.thread_time()
     while turns:
         body, end, now = turns.popleft()

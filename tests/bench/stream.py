@@ -12,47 +12,41 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from live_events import HOST, START, of_capture
+from live_events import BATCH, bodies, of_capture, turn_end
 from msgspec.structs import replace
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address
 from dnstrail.captured import NET_PACKET_DNS
-from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.batches import TURN, encode
 
-TURN_SECONDS = 0.005
 SECONDS = 8  # after which the stream ends
 _AHEAD = 3  # seconds in which the batches are made
+_POLL = 0.005  # seconds between two looks for a subscriber
 
 
 def main(folder: str, capture: str, rate: str) -> None:
-    """Publish until the stream ends, or until SIGTERM; each turn contains the messages that are due."""
+    """Publish until the stream ends, or until SIGTERM; each turn contains one batch, which is due at its end."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    bus, each = ZmqBus(), int(int(rate) * TURN_SECONDS)
+    bus, seconds = ZmqBus(), BATCH / int(rate)  # of a turn
     publisher = bus.publisher(events_address(Path(folder)), lossless=False)
     began, stamp = time.monotonic() + _AHEAD, time.time_ns() + _AHEAD * 10**9
-    waiting, turns = cycle(of_capture(capture)), []
-    for number in range(int(SECONDS / TURN_SECONDS)):
-        now = stamp + int(number * TURN_SECONDS * 1e9)
-        events = [replace(event, timestamp=now) for event in islice(waiting, each)]
-        batch = Batch(START, number, number, events, {NET_PACKET_DNS: number * each}, HOST)
-        turns.append((encode(batch), _end(number, each, now)))
+    stamps = [stamp + int(number * seconds * 1e9) for number in range(int(SECONDS / seconds))]
+    events = islice(cycle(of_capture(capture)), len(stamps) * BATCH)
+    stamped = (replace(event, timestamp=stamps[place // BATCH]) for place, event in enumerate(events))
+    turns = [
+        (body, turn_end(number, (number + 1) * BATCH, stamps[number])) for number, body in enumerate(bodies(stamped))
+    ]
     while not publisher.subscribers(TURN) and not stop.is_set():
-        stop.wait(TURN_SECONDS)
+        stop.wait(_POLL)
     for body, end in turns:
         publisher.publish(NET_PACKET_DNS, body)
         publisher.publish(TURN, encode(end))
-        if stop.wait(max(began + (end.turn + 1) * TURN_SECONDS - time.monotonic(), 0)):
+        if stop.wait(max(began + (end.turn + 1) * seconds - time.monotonic(), 0)):
             break
     publisher.publish(TURN, encode(replace(end, turn=end.turn + 1, ended=True)))
     bus.close()
-
-
-def _end(number: int, each: int, now: int) -> Turn:
-    """Return the end of a turn with one batch."""
-    count = {NET_PACKET_DNS: (number + 1) * each}
-    return Turn(START, number, {NET_PACKET_DNS: number}, live=True, now=now, published=count, host=HOST)
 
 
 if __name__ == "__main__":

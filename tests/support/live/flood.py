@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,12 +29,24 @@ def main(source: str, destination: str, rate: int, seconds: int, port: int = 53)
     sending = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sending.bind((source, port))
     sendto, target = sending.sendto, (destination, 40053)
+    # Each round has its own id, so no two packets are equal.
+    send_steadily(
+        lambda number: sendto((number // NAMES & 0xFFFF).to_bytes(2, "big") + payloads[number % NAMES], target),
+        rate,
+        seconds,
+    )
+
+
+def send_steadily(send: Callable[[int], object], rate: int, seconds: int) -> None:
+    """Call `send` with the number of each message that is due, every millisecond.
+
+    Print how many messages were sent, and the seconds that they took.
+    """
     began, sent, total = time.monotonic(), 0, rate * seconds
     while sent < total:
         due = min(total, int((time.monotonic() - began) * rate) + 1)
         for number in range(sent, due):
-            # Each round has its own id, so no two packets are equal.
-            sendto((number // NAMES & 0xFFFF).to_bytes(2, "big") + payloads[number % NAMES], target)
+            send(number)
         sent = due
         time.sleep(0.001)
     print(json.dumps({"sent": sent, "seconds": round(time.monotonic() - began, 2)}))  # noqa: T201 - its result
