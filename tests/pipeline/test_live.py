@@ -15,6 +15,7 @@ from dnstrail.bus.ipc import lookups_address
 from live.namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, live_or_skip
 from live.pipelines import Run, pipeline
 from live.processes import run_dir, started, text_of, unprivileged, wait_until
+from live.stopped import frozen
 from live.workers import asker
 
 pytestmark = pytest.mark.timeout(180)
@@ -22,6 +23,7 @@ LINE = (
     "--output option:sort-events --output json --output option:parse-arguments "
     "--dnscache enable --events net_packet_dns,DNS_DATA_SOURCE"
 )
+CONNECT = "import socket; s = socket.socket(); s.connect_ex((socket.gethostbyname('google.com'), 81))"
 
 
 def ping(network: Hosts) -> None:
@@ -55,10 +57,9 @@ def test_twenty_pings_are_twenty_findings(network):
 
 def test_connections_have_the_names_behind_them(network):
     """A connection to a resolved address is an event with its process and the names of the address."""
-    connect = "import socket; s = socket.socket(); s.connect_ex((socket.gethostbyname('google.com'), 81))"
     with pipeline("--output", "json", "--events", "net_tcp_connect") as run:
         for number in range(1, 24):
-            assert network.on_client(sys.executable, "-c", connect).returncode == 0
+            assert network.on_client(sys.executable, "-c", CONNECT).returncode == 0
             wait_until(lambda number=number: len(connections(run)) >= number, f"connection {number}")
         reported = [{arg["name"]: arg["value"] for arg in event["args"]} for event in connections(run)]
         assert len({args.pop("socket") for args in reported}) == 23
@@ -90,15 +91,23 @@ def test_only_the_probe_keeps_privileges(network):
 def test_frozen_cache_delays_and_does_not_lose_the_finding(network):
     """A lookup waits for a cache that is stopped around the ping: it never answers from before its event."""
     with pipeline(*LINE.split()) as run:
-        cache = run.worker("cache")
         for number in range(1, 6):
-            os.kill(cache, signal.SIGSTOP)
-            try:
+            with frozen(run.worker("cache")):
                 ping(network)
                 time.sleep(0.1)  # the freeze is the point
-            finally:
-                os.kill(cache, signal.SIGCONT)
             wait_until(lambda number=number: len(run.named("DNS_DATA_SOURCE")) >= number, f"finding {number}")
+
+
+def test_connections_of_a_frozen_cache_have_their_names(network):
+    """A connection waits for its names while the cache stands still for a second, and so do those after it."""
+    with pipeline("--output", "json", "--events", "net_tcp_connect") as run:
+        for number in (1, 2):
+            with frozen(run.worker("cache")):
+                assert network.on_client(sys.executable, "-c", CONNECT).returncode == 0
+                time.sleep(1)  # the freeze is the point
+            wait_until(lambda number=number: len(connections(run)) >= number, f"connection {number}")
+        reported = [{arg["name"]: arg["value"] for arg in event["args"]} for event in connections(run)]
+    assert [arguments["dst_dns"] for arguments in reported] == [["google.com"]] * 2
 
 
 def test_names_behind_dockers_nat_are_in_the_image(network):

@@ -24,7 +24,7 @@ from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.tracee import derived_events
 from dnstrail_cli.events.sightings import Item
 
-_TIMEOUT = 0.5  # seconds for the names of connections, while events wait
+_TIMEOUT = 2.0  # seconds for the names of connections, while events wait: a machine that stands still is no absence
 _PATIENCE = 10.0  # seconds for the same at the end
 ROOM = 1.0  # seconds for the worker of findings to have room for one more
 Emit = Callable[[Item], None]
