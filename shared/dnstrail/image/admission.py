@@ -110,7 +110,7 @@ class Admission:
             verdict.matched, verdict.admitted, verdict.asker = True, not packet.kept, query.asker
             verdict.query = query
             if packet.kept:
-                query.edges = packet.edges
+                self.queries.keep(query, packet.edges)
         if verdict.copy:
             self._counters["copies"] += 1
             return verdict
@@ -132,7 +132,7 @@ class Admission:
         if verdict.admitted and verdict.packet is not None:
             verdict.packet.kept, verdict.packet.edges = True, held
         if verdict.query is not None:
-            verdict.query.edges = held
+            self.queries.keep(verdict.query, held)
         return verdict.first is not None and conflicts(verdict.first, edges)
 
     def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:

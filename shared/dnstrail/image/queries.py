@@ -20,6 +20,7 @@ SHARE: Final = 1024  # queries that may wait on one side of a party
 ALL_SHARES: Final = 16384  # queries that may wait on all sides; more than 16 sides have equal parts of it
 MAX_ANSWERED: Final = 32768  # answered queries that are held
 MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no conflict with it is found
+MAX_ALL_EDGES: Final = 131072  # of all first answers
 _STEPS: Final = 4  # queries that one call drops because they are too old
 
 Address = tuple[bytes, int]
@@ -98,14 +99,16 @@ class Queries:
     """The queries that wait, and those that were answered.
 
     Each side of a party has a share. Beyond a share the oldest waiting query of that side is evicted, and the side is
-    in doubt. Of the answered queries MAX_ANSWERED are held. Their eviction casts no doubt: a second answer to one is
-    found by it, and nothing else. `waiting` and `answered` are their numbers.
+    in doubt. Of the answered queries MAX_ANSWERED are held, with MAX_ALL_EDGES relations of their answers. Their
+    eviction casts no doubt: a second answer to one is found by it, and nothing else. `waiting`, `answered` and `edges`
+    are the numbers of queries and of these relations.
     """
 
     def __init__(self, doubts: Doubts, counters: Counts) -> None:
         self.counters = counters
         self.waiting = 0
         self.answered = 0
+        self.edges = 0
         self._doubts = doubts
         self._by_key: dict[Key, Query] = {}
         self._by_client: dict[Key, Query] = {}
@@ -187,12 +190,20 @@ class Queries:
         self.answered += 1
         for _ in range(_STEPS):
             oldest = self._answered.oldest()
-            if oldest is None or (stamp - oldest.ended[0] <= WINDOW + REORDER and self.answered <= MAX_ANSWERED):
+            within = self.answered <= MAX_ANSWERED and self.edges <= MAX_ALL_EDGES
+            if oldest is None or (within and stamp - oldest.ended[0] <= WINDOW + REORDER):
                 return
             self._drop(oldest)
 
+    def keep(self, query: Query, edges: tuple[Edge, ...]) -> None:
+        """Hold the relations of the response to an answered query; a query that still waits has no first answer yet."""
+        if not query.waits:
+            self.edges += len(edges) - len(query.edges)
+            query.edges = edges
+
     def _drop(self, query: Query) -> None:
         """Drop a query."""
+        self.edges -= len(query.edges)
         del self._by_key[query.key]
         if self._by_client.get(query.client) is query:
             del self._by_client[query.client]

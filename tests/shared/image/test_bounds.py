@@ -15,10 +15,11 @@ from builders.trail_helpers import CLIENT
 from dnstrail.captured import Process
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Circumstances, Image, ServerNameSighting
+from dnstrail.image.answer import Answer
 from dnstrail.image.binding.namespaces import Namespaces
 from dnstrail.image.copies import Copies
 from dnstrail.image.parties import Doubts
-from dnstrail.image.queries import ANY, Queries, Query
+from dnstrail.image.queries import ANY, MAX_ALL_EDGES, Queries, Query
 from dnstrail.image.trails.server_names import ServerNameTable
 
 DAY = 86_400
@@ -277,6 +278,50 @@ def test_a_table_keeps_its_bound(table: Table) -> None:
     held, counters = table.fill(table.bound + 1)
     assert held == (0 if table.emptied else table.bound)
     assert counters[table.counter] == (1 if table.counter else 0)
+
+
+def test_answers_that_wait_for_a_connection_count_by_their_relations() -> None:
+    """Large answers to processes that never connect are evicted before many small ones would be, and are counted."""
+    host = Host(questions=100)
+    addresses = [ipv4(number) for number in range(64)]
+    for number in range(30):
+        host.asks(number / 10, f"n{number}", *addresses, by=Process(70 + number, thread_id=70 + number))
+    binder = host.image.binder
+    held = [arrival[0] for arrived in binder.arrivals._of.values() for arrival in arrived]
+    assert len([one for one in held if isinstance(one, Answer)]) == 100 // (1 + 5)  # a query, and its answer
+    assert binder.arrivals.held <= 100
+    assert host.image.counters["evicted_questions"] > 0
+    while binder.arrivals.held:
+        binder.arrivals.evict_oldest()
+    assert not binder.arrivals._of
+
+
+def test_questions_that_wait_for_a_connection_count_by_their_addresses() -> None:
+    """A process that connects elsewhere holds no more of its large answers, and loses the oldest first."""
+    host = Host(questions=100)
+    for number in range(40):
+        host.asks(number / 10, f"n{number}", *[ipv4(64 * number + each) for each in range(64)])
+        host.connects(number / 10 + 0.05, OTHER)
+    waiting = host.image.binder.waiting
+    questions = [one for owner in waiting._of for one in waiting.of(owner)]
+    assert [one.name for one in questions] == [f"n{number}" for number in range(40 - len(questions), 40)]
+    assert 90 < waiting.held == sum(one.weight for one in questions) <= 100
+    for one in questions:
+        waiting.evict()
+    assert waiting.held == 0
+
+
+def test_first_answers_are_bounded_by_their_relations() -> None:
+    """Large first answers give way before as many small ones would; no conflict with them is found any more."""
+    queries, edges = Queries(Doubts(Counter()), Counter()), tuple(("a", A, ipv4(number)) for number in range(64))
+    for number in range(3000):
+        query = Query((number,), (number,), queries.side((("", "", 0), True)), None)
+        queries.note(query, t(0), 0, (ANY,))
+        query.end_wait(t(0), ANY)
+        queries.end(query, t(0))
+        queries.keep(query, edges)
+    assert queries.edges == sum(len(one.edges) for one in queries._by_key.values()) == MAX_ALL_EDGES + len(edges)
+    assert queries.find((0,), (0,)) is None
 
 
 def is_matched(after: float) -> bool:

@@ -13,6 +13,7 @@ from dnstrail.image.counts import Counts
 from dnstrail.image.record import Sighting
 
 MAX_OF_PROCESS = 2048  # queries, answers and closes of one process that are held
+MORE = 16  # relations of an answer, or addresses of a question, by which it counts once more
 
 
 class Close(NamedTuple):
@@ -29,7 +30,8 @@ Arrival = Query | tuple[Answer, Sighting, int] | Close  # an answer has its sigh
 class Arrivals:
     """What arrived for each process, in order. Most processes never connect: nothing else is done for their answers.
 
-    `held` is the number of all arrivals. Evictions are counted as `evicted_questions`.
+    `held` is the number of all arrivals; an answer counts once more for MORE relations. Evictions are counted as
+    `evicted_questions`.
     """
 
     def __init__(self, counters: Counts) -> None:
@@ -42,29 +44,35 @@ class Arrivals:
 
         Beyond the bound of the process its oldest arrival is evicted.
         """
+        self.held += _weight(arrival)
         arrived = self._of.get(owner)
         if arrived is None:
-            self._of[owner] = deque((arrival,), MAX_OF_PROCESS)
-            self.held += 1
+            self._of[owner] = deque((arrival,))
             return True
-        if len(arrived) < MAX_OF_PROCESS:
-            self.held += 1
-        else:
-            self.counters["evicted_questions"] += 1
         arrived.append(arrival)
+        if len(arrived) > MAX_OF_PROCESS:
+            self._evict(arrived)
         return False
 
     def take(self, owner: Identity) -> Iterable[Arrival]:
         """Return what arrived for a process since the last call, and hold it no longer."""
-        arrived = self._of.pop(owner, None)
-        self.held -= len(arrived or ())
-        return arrived or ()
+        arrived = self._of.pop(owner, ())
+        self.held -= sum(map(_weight, arrived))
+        return arrived
 
     def evict_oldest(self) -> None:
         """Evict an arrival of the process whose arrivals have waited longest."""
-        owner = next(iter(self._of))
-        self._of[owner].popleft()
-        self.held -= 1
-        self.counters["evicted_questions"] += 1
-        if not self._of[owner]:
+        owner, arrived = next(iter(self._of.items()))
+        self._evict(arrived)
+        if not arrived:
             del self._of[owner]
+
+    def _evict(self, arrived: deque[Arrival]) -> None:
+        self.held -= _weight(arrived.popleft())
+        self.counters["evicted_questions"] += 1
+
+
+def _weight(arrival: Arrival) -> int:
+    """Return how often an arrival counts."""
+    what = arrival[0]
+    return 1 + len(what.edges) // MORE if isinstance(what, Answer) else 1

@@ -211,15 +211,15 @@ class Binder:
     def _arrived(self, owner: Identity, arrival: Arrival) -> None:
         if self.arrivals.add(owner, arrival):
             self.processes.note(owner)
-        if self.arrivals.held + self.waiting.held > self._most:
+        while self.arrivals.held + self.waiting.held > self._most:
             self._evict()
 
     def _evict(self) -> None:
-        """Evict a question of an ended process, else the arrival that waited longest."""
-        if self.arrivals.held and not self.waiting.has_ended:
-            self.arrivals.evict_oldest()
-        else:
+        """Evict a question of an ended process, or one of those that fill more than half, else the oldest arrival."""
+        if self.waiting.has_ended or self.waiting.held > self._most // 2 or not self.arrivals.held:
             self.waiting.evict()
+        else:
+            self.arrivals.evict_oldest()
 
     def _last_question(self, stamp: int, opening: Opening) -> str:
         return last_question(self._graph, stamp, connection_of(opening), opening.address, self._grace)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from dnstrail.image.binding.arrivals import Close, Query
+from dnstrail.image.binding.arrivals import MORE, Close, Query
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
@@ -55,6 +55,11 @@ class Question:
         self.attempts: list[Attempt] = []
 
     @property
+    def weight(self) -> int:
+        """How often the question counts among those that wait."""
+        return 1 + len(self.given) // MORE
+
+    @property
     def reached(self) -> bool:
         """True if a connection to one of its addresses succeeded."""
         return any(attempt.connected for attempt in self.attempts)
@@ -91,8 +96,9 @@ class Question:
 
 
 class WaitingQuestions:
-    """The questions of each process that no connection has reached yet; `held` is their number.
+    """The questions of each process that no connection has reached yet.
 
+    `held` is their number; a question counts once more for MORE addresses.
     Beyond `most` questions, those of ended processes are evicted first, then the oldest of the process least recently
     answered. Evictions are counted as `evicted_questions`.
     """
@@ -122,7 +128,9 @@ class WaitingQuestions:
         if thread:
             question.threads.add(thread)
         question.types[rdtype] = True
+        self.held -= question.weight
         question.given.update(given)
+        self.held += question.weight
         self._bound(question)
 
     def asked(self, owner: Identity, query: Query) -> None:
@@ -196,7 +204,7 @@ class WaitingQuestions:
             self._evict(names[question.name][0])
         elif len(names) > MAX_NAMES:
             self._evict(next(iter(names.values()))[0])
-        if self.held > self._most:
+        while self.held > self._most:
             self.evict()
 
     def _evict(self, question: Question) -> None:
@@ -206,7 +214,8 @@ class WaitingQuestions:
     def _drop(self, question: Question) -> None:
         names = self._of[question.owner]
         names[question.name].remove(question)
-        self.held -= 1
+        self.held -= question.weight
+        question.given = {}  # a connection that it led to may hold it
         if not names[question.name]:
             del names[question.name]
         if not names:

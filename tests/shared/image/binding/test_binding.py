@@ -304,6 +304,21 @@ def connection(host, after):
     return Captured(t(after), b"", host.flow(SHARED, 443, 9), APP, {"dst": SHARED, "dst_port": 443})
 
 
+def test_processes_whose_questions_wait_take_no_name_from_others():
+    """A few processes ask and connect elsewhere, until the table is full: others still mean what they asked."""
+    host = Host(questions=64)
+    for number in range(100):
+        greedy = Process(200 + number % 2, thread_id=200 + number % 2, start_time=t(-100))
+        host.asks(number / 100, f"g{number}", by=greedy)
+        host.connects(number / 100 + 0.005, OTHER, by=greedy)
+    assert host.image.binder.waiting.held > 60
+    for number in range(20):
+        modest = Process(300 + number, thread_id=300 + number, start_time=t(-100))
+        host.asks(2, f"first{number}", by=modest).asks(3, f"second{number}", by=modest)
+        meant = [host.connects(4, by=modest), host.connects(4.1, by=modest)]
+        assert meant == [f"first{number}", f"second{number}"]
+
+
 def test_hosts_have_processes_of_their_own():
     """A process of another host with the same pid and start is another process."""
     host = Host()
