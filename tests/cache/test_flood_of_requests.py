@@ -8,21 +8,24 @@ from typing import ClassVar
 import pytest
 
 from dnstrail.image import Image
+from dnstrail.protocol.batches import Turn, encode
 from dnstrail.protocol.lookups import encode_request
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
-from dnstrail_cache.worker import _Worker
+from dnstrail_cache.worker import PATIENCE, _Worker
 from live.workers import FakeClock
+
+VERSION = encode_request("version")
 
 
 class SlowRequest:
     """A request whose answer takes a time on the clock of the cache."""
 
     client = b"client"
-    body = encode_request("version")
     fault = ""
 
-    def __init__(self, clock, seconds):
+    def __init__(self, clock, seconds, body=VERSION):
+        self.body = body
         self._clock = clock
         self._seconds = seconds
 
@@ -61,6 +64,24 @@ def test_events_are_read_between_the_requests_of_a_flood(seconds, answered):
     assert state.counters["requests"] == answered
     worker.step()
     assert (state.counters["requests"], events.reads) == (2 * answered, 2)
+
+
+def test_events_are_read_between_lookups_that_waited():
+    """Lookups that waited for their events take half of a step, and other requests the rest; all are answered."""
+    clock = FakeClock()
+    state = CacheState(Image(), clock)
+    waiting = [SlowRequest(clock, 0.02, encode_request("get", key="a.com", after=[["s", 9]])) for _ in range(20)]
+    events = Queue([("turn", encode(Turn("s", 0, {}, True, state.now)))])
+    requests = Queue([*waiting, None, *repeat(SlowRequest(clock, 0.02), 20)])
+    worker = _Worker(requests, Feeder(events, state, lambda *_: None), state, lambda: None)
+    worker.step()
+    assert (len(worker.pending), worker.behind) == (20, False)
+    clock.monotonic_time += PATIENCE
+    for step in range(1, 11):
+        worker.step()
+        assert len(worker.pending) == 20 - 2 * step
+        assert state.counters["requests"] == 20 + step
+        assert worker.behind is (step < 10)
 
 
 @pytest.mark.parametrize(("seconds", "share"), [(0.0, 0.0001), (0.005, 0.005), (1.0, 0.02)])

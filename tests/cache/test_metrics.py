@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 from prometheus_client import generate_latest
 
+from builders.dns_builders import t
+from builders.talk import Talk, query
 from dnstrail.image import Bounds, Image
+from dnstrail.image.parties import MAX_DOUBTS
+from dnstrail.image.queries import SHARE
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Get
 from dnstrail_cache.feeder import Feeder
@@ -70,6 +74,20 @@ def test_evictions_are_counted_by_kind(clock):
     assert values(state)["dnstrail_evicted_total", "roots"] == 0
     applied(state, batch(0, A_COM, response("b.com", "b.com 60 A 192.0.2.1")))
     assert values(state)["dnstrail_evicted_total", "roots"] == 1
+    kinds = {labels[0] for name, *labels in values(state) if name == "dnstrail_evicted_total"}
+    assert kinds == {"roots", "relations", "owned", "server_names", "queries", "doubts"}
+
+
+def test_evicted_queries_and_doubts_are_counted(clock):
+    """Queries beyond the share of their party, and doubts beyond their bound, count as evicted."""
+    talk = Talk("reject")
+    for number in range(SHARE + 2):
+        talk.ask(0, query(f"n{number}"))
+    for number in range(MAX_DOUBTS // 2):  # both sides of the party of the queries, and of each cgroup
+        talk.image.gap(t(1), "host", number + 1)
+    found = values(CacheState(talk.image, clock))
+    assert found["dnstrail_evicted_total", "queries"] == 2
+    assert found["dnstrail_evicted_total", "doubts"] == 1
 
 
 def test_lookups_are_timed_by_operation(state):

@@ -8,6 +8,8 @@ from builders.binding_helpers import SHARED, Host
 from builders.dns_builders import t
 from dnstrail.captured import Flow, Process
 from dnstrail.image import Bounds, Circumstances, Image
+from dnstrail.image.binding.binder import Binder
+from dnstrail.image.binding.bindings import SEARCHED
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails import names
 from dnstrail.image.trails.path import find_paths
@@ -164,3 +166,29 @@ def test_a_connection_beyond_the_work_has_its_bound_name(state, monkeypatch):
     asked = [ConnectionTo(address=SHARED, process=number, socket=host.socket) for number in range(3)]
     assert answers.answer(Rank(connections=tuple(asked)), state) == [["one", "two"]] * 3
     assert state.counters == {"rank_cut_short": 2}
+
+
+def test_the_connections_that_are_searched_are_work(state, monkeypatch):
+    """Connections without a socket are searched among those to their address: a request searches so many in all."""
+    host = Host(connections=10_000).asks(0, "one")
+    for number in range(6000):
+        host.opens(1 + number / 10_000, by=Process(80, thread_id=80))
+    state.image = host.image
+    searched = []
+    binder = host.image.binder
+    monkeypatch.setattr(binder, "find", lambda *which: searched.append(Binder.find(binder, *which)))
+    asked = [ConnectionTo(address=SHARED, process=number, port=443) for number in range(100, 200)]
+    answers.answer(Rank(connections=tuple(asked)), state)
+    assert len(searched) == answers._MAX_WORK // (SEARCHED // 8)
+    assert state.counters == {"rank_cut_short": 100 - len(searched)}
+
+
+def test_the_last_connections_to_an_address_are_searched():
+    """A connection that is described by its process is found among so many that were opened later, and no more."""
+    host = Host(connections=10_000).asks(0, "one")
+    host.opens(1)
+    for number in range(SEARCHED - 1):
+        host.opens(2 + number / 10_000, by=Process(80, thread_id=80))
+    assert host.bound(3, process=70, port=443) == "one"
+    host.opens(3, by=Process(80, thread_id=80))
+    assert host.bound(3.1, process=70, port=443) == ""

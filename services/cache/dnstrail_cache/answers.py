@@ -100,14 +100,15 @@ def _rank(request: Rank, state: CacheState) -> list[list[str]]:
     at = state.moment(request.at)
     budget, work = _MAX_NODES, 0
     for to in request.connections:
-        known = find_connection(to, at, state)
-        if to not in ranked and budget > 0 and work < _MAX_WORK:
+        begins = to not in ranked and budget > 0 and work < _MAX_WORK
+        known = find_connection(to, at, state, search=begins)
+        if begins:
             walk = to.address, known.at
             if walk not in walks:
                 walks[walk] = state.image.names_of_address(to.address, now=state.now, at=known.at)
             plain[to.address] = walks[walk].plain
             ranked[to] = _likeliest(walks[walk], known, state)
-            work += walks[walk].take_work()
+            work += walks[walk].take_work() + known.work
         elif to not in ranked:
             state.counters["rank_cut_short"] += 1
         names = ranked[to] if to in ranked else known.first(plain.get(to.address, []))

@@ -98,7 +98,7 @@ def _image(state: CacheState) -> list[Metric]:
         _counters("dnstrail_messages", "outcome", {name: held.get(name, 0) for name in _OUTCOMES}),
         counter("dnstrail_answers", "Admitted answers that stated relations.", held.get("related", 0)),
         counter("dnstrail_answer_conflicts", "Second answers without a common target.", held.get("answer_conflict", 0)),
-        _counters("dnstrail_evicted", "kind", {kind: held.get(f"evicted_{kind}", 0) for kind in _EVICTED}),
+        _counters("dnstrail_evicted", "kind", evicted),
     ]
 
 

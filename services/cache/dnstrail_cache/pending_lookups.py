@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
 from dataclasses import dataclass
 
 from dnstrail.bus import ServedRequest
@@ -26,7 +25,7 @@ class PendingLookup:
 
 
 class PendingLookups:
-    """The waiting lookups in the order of their arrival. Each leaves the queue by its deadline.
+    """The waiting lookups in the order of their arrival. Each can be answered by its deadline.
 
     The queue holds at most 1,024 lookups of 32 MiB, and 64 of one client of 2 MiB, so that no client takes the places
     of all others.
@@ -34,12 +33,13 @@ class PendingLookups:
 
     def __init__(self) -> None:
         self._waiting: list[PendingLookup] = []  # the earliest deadline first
+        self._ready: deque[tuple[PendingLookup, bool]] = deque()  # each with whether all of its marks are reached
         self._received = 0  # what the follower had received when the marks were checked last
         self._of_client: Counter[bytes] = Counter()
         self._bytes_of_client: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._ready)
 
     def add(self, lookup: PendingLookup) -> None:
         """Append a lookup to the queue.
@@ -48,18 +48,24 @@ class PendingLookups:
             RefusedError: the queue is full, or the client has its share in it.
         """
         client, size = lookup.served.client, len(lookup.served.body)
-        if len(self._waiting) >= MAX_PENDING or self._bytes_of_client.total() + size > MAX_PENDING_BYTES:
-            raise RefusedError(OVERLOADED, f"{len(self._waiting)} lookups wait for their events already")
+        if len(self) >= MAX_PENDING or self._bytes_of_client.total() + size > MAX_PENDING_BYTES:
+            raise RefusedError(OVERLOADED, f"{len(self)} lookups wait for their events already")
         if (
             self._of_client[client] >= MAX_PENDING_OF_CLIENT
             or self._bytes_of_client[client] + size > MAX_PENDING_BYTES_OF_CLIENT
         ):
             raise RefusedError(OVERLOADED, f"{self._of_client[client]} lookups of this client wait for their events")
         self._waiting.append(lookup)
-        self._count(lookup)
+        self._of_client[client] += 1
+        self._bytes_of_client[client] += size
 
-    def take_ready(self, follower: TurnFollower, now: float) -> Iterator[tuple[PendingLookup, bool]]:
-        """Remove and yield the lookups that can be answered, each with whether all of its marks are reached."""
+    @property
+    def has_ready(self) -> bool:
+        """True if lookups can be answered."""
+        return bool(self._ready)
+
+    def look(self, follower: TurnFollower, now: float) -> None:
+        """Find the lookups that can be answered, now that the follower has received more, or time has passed."""
         if not self._waiting or (follower.received == self._received and now < self._waiting[0].deadline):
             return
         self._received = follower.received
@@ -69,16 +75,18 @@ class PendingLookups:
             if complete is None and now < lookup.deadline:
                 waiting.append(lookup)
             else:
-                yield lookup, bool(complete)
+                self._ready.append((lookup, bool(complete)))
         self._waiting = waiting
-        self._of_client.clear()
-        self._bytes_of_client.clear()
-        for lookup in waiting:
-            self._count(lookup)
 
-    def _count(self, lookup: PendingLookup) -> None:
-        self._of_client[lookup.served.client] += 1
-        self._bytes_of_client[lookup.served.client] += len(lookup.served.body)
+    def take_ready(self) -> tuple[PendingLookup, bool]:
+        """Remove and return the first lookup that can be answered, with whether all of its marks are reached."""
+        lookup, complete = self._ready.popleft()
+        client = lookup.served.client
+        self._of_client[client] -= 1
+        self._bytes_of_client[client] -= len(lookup.served.body)
+        if not self._of_client[client]:
+            del self._of_client[client], self._bytes_of_client[client]
+        return lookup, complete
 
 
 def is_complete(request: Request, follower: TurnFollower) -> bool | None:

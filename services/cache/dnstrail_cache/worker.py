@@ -103,7 +103,8 @@ def _caught_up(subscriber: Subscriber, replays: Sequence[Requester], state: Cach
 class _Worker:
     """The answering half of the loop. Every request gets exactly one reply, at once or by its deadline.
 
-    `behind` states that more events may wait. They get as much time as the requests of the step before, within bounds.
+    `behind` states that more events may wait, or lookups that can be answered. Events get as much time as the requests
+    of the step before, within bounds.
     """
 
     def __init__(self, server: Server, feeder: Feeder, state: CacheState, beat: Callable[[], None]) -> None:
@@ -123,17 +124,21 @@ class _Worker:
         began = self._state.clock.monotonic()
         self._answer_waiting(began)
         self._events = min(max(self._state.clock.monotonic() - began, _EVENTS[0]), _EVENTS[1])
+        self.behind = self.behind or self.pending.has_ready
 
     def _answer_waiting(self, now: float) -> None:
-        for lookup, complete in self.pending.take_ready(self._state.follower, now):
+        """Answer lookups that have waited for half of the time at most, and requests for the rest of it."""
+        clock = self._state.clock
+        self.pending.look(self._state.follower, now)
+        while self.pending.has_ready and clock.monotonic() < now + _AT_ONCE / 2:
+            lookup, complete = self.pending.take_ready()
             self._answer(lookup.served, lookup.request, lookup.deadline - PATIENCE, complete=complete)
-        until = self._state.clock.monotonic() + _AT_ONCE
         for _ in range(_REQUESTS_AT_ONCE):
             served = self._server.receive()
             if served is None:
                 break
             self._serve(served)
-            if self._state.clock.monotonic() >= until:
+            if clock.monotonic() >= now + _AT_ONCE:
                 break
 
     def _serve(self, served: ServedRequest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -17,6 +18,7 @@ SocketKey = tuple[object, ...]  # host and cookie; without a cookie the ends of 
 _Key = TypeVar("_Key")
 BY_THREAD, BY_PROCESS, BY_PARENT, BY_DAEMON, BY_LAST, UNKNOWN = "thread", "process", "parent", "daemon", "last", ""
 SAID = ("sni", "host")  # the connection itself sent the name
+SEARCHED = 4096  # connections to one address among which a lookup finds the one that it describes
 
 
 class Meaning(NamedTuple):
@@ -147,8 +149,12 @@ class Bindings:
         return self._by_socket.get(socket)
 
     def to(self, address: str) -> Iterable[Binding]:
-        """Return the connections to an address, the last opened first."""
-        return reversed(self._by_address.get(address, {}))
+        """Return the connections to an address, the last opened first; SEARCHED at most."""
+        return islice(reversed(self._by_address.get(address, {})), SEARCHED)
+
+    def searched(self, address: str) -> int:
+        """Return how many connections `to` returns."""
+        return min(len(self._by_address.get(address, {})), SEARCHED)
 
     def note_said(self, socket: SocketKey, stamp: int, name: str, evidence: str) -> None:
         """Note the name that the connection of a socket sent; its first one counts."""
