@@ -131,7 +131,7 @@ class Admission:
         held = edges if len(edges) <= MAX_EDGES else ()
         if verdict.admitted and verdict.packet is not None:
             verdict.packet.kept, verdict.packet.edges = True, held
-        if verdict.query is not None:
+        if held and verdict.query is not None:
             self.queries.keep(verdict.query, held)
         return verdict.first is not None and conflicts(verdict.first, edges)
 

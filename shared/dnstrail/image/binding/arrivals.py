@@ -39,12 +39,12 @@ class Arrivals:
         self.held = 0
         self._of: OrderedDict[Identity, deque[Arrival]] = OrderedDict()
 
-    def add(self, owner: Identity, arrival: Arrival) -> bool:
-        """Add what arrived last, and return whether nothing of the process was held.
+    def add(self, owner: Identity, arrival: Arrival, times: int) -> bool:
+        """Add what arrived last, which counts so many times, and return whether nothing of the process was held.
 
         Beyond the bound of the process its oldest arrival is evicted.
         """
-        self.held += _weight(arrival)
+        self.held += times
         arrived = self._of.get(owner)
         if arrived is None:
             self._of[owner] = deque((arrival,))
@@ -72,7 +72,10 @@ class Arrivals:
         self.counters["evicted_questions"] += 1
 
 
+def weight(relations: int) -> int:
+    """Return how often an answer with so many relations counts, or a question with so many addresses."""
+    return 1 + relations // MORE
+
+
 def _weight(arrival: Arrival) -> int:
-    """Return how often an arrival counts."""
-    what = arrival[0]
-    return 1 + len(what.edges) // MORE if isinstance(what, Answer) else 1
+    return weight(len(arrival[0].edges)) if isinstance(arrival[0], Answer) else 1

@@ -11,7 +11,7 @@ from dnstrail.connection import Connection
 from dnstrail.dns.header import Question as Asked
 from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.binding.arrivals import Arrival, Arrivals, Close
+from dnstrail.image.binding.arrivals import Arrival, Arrivals, Close, weight
 from dnstrail.image.binding.bindings import (
     BY_DAEMON,
     BY_LAST,
@@ -75,7 +75,7 @@ class Binder:
         process = sighting.evidence.process
         if process is not None and process.pid:
             owner = host, process.pid, process.start_time
-            self._arrived(owner, (answer, sighting, asked))
+            self._arrived(owner, (answer, sighting, asked), weight(len(answer.edges)))
 
     def connect(self, stamp: int, opening: Opening) -> Binding:
         """Bind a connection to the name that it means, as of its time."""
@@ -208,8 +208,8 @@ class Binder:
         if given and process is not None:
             self.waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
 
-    def _arrived(self, owner: Identity, arrival: Arrival) -> None:
-        if self.arrivals.add(owner, arrival):
+    def _arrived(self, owner: Identity, arrival: Arrival, times: int = 1) -> None:
+        if self.arrivals.add(owner, arrival, times):
             self.processes.note(owner)
         while self.arrivals.held + self.waiting.held > self._most:
             self._evict()

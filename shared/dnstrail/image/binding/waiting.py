@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from dnstrail.image.binding.arrivals import MORE, Close, Query
+from dnstrail.image.binding.arrivals import Close, Query, weight
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
@@ -57,7 +57,7 @@ class Question:
     @property
     def weight(self) -> int:
         """How often the question counts among those that wait."""
-        return 1 + len(self.given) // MORE
+        return weight(len(self.given))
 
     @property
     def reached(self) -> bool:
