@@ -42,7 +42,7 @@ class Group:
         return max(member.renewed for member in self.members.values())
 
     def known(self) -> dict[str, int]:
-        """Return the epochs in which those members left of whose end all living ones know; none if none lives."""
+        """Return the members that left and that all living ones know to have left, each with the epoch of its end."""
         left = {name: one.left for name, one in self.members.items() if one.left is not None}
         if not left:
             return {}
@@ -52,7 +52,7 @@ class Group:
     def dispensable(self) -> str | None:
         """Return a member that has left, whose end may be forgotten.
 
-        If none lives, it is the last one: what those before it left behind has to be found from their own turns.
+        If none lives, it is the one that left last: the turns of the others show what they had not handled.
         """
         known = self.known()
         if known or self.lives:

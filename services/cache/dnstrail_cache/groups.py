@@ -15,7 +15,7 @@ from dnstrail_cache.group import Group, Membership
 MAX_MEMBERS = 64  # of one group, with those that have left
 MAX_GROUPS = 64
 MAX_GROUPS_OF_USER = 8
-RESUMABLE = 600.0  # the same if the others do not know of it, or none lives: the next member goes on from there
+RESUMABLE = 600.0  # seconds for which a member that left is remembered if others may not know of it, or none lives
 
 GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
 

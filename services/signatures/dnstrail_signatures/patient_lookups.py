@@ -1,4 +1,4 @@
-"""Lookups of signatures: they wait for a cache that is away, and report what it cannot know as no "not found"."""
+"""Lookups of signatures: they wait for a cache that is away, and raise `Forgotten` where the cache cannot know."""
 
 from __future__ import annotations
 

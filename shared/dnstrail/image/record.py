@@ -20,7 +20,8 @@ _PLACES: Final = [range(size) for size in range(INDEXED + 1)]
 class Sighting:
     """One answer of a record. `lives` are in ns, along the edges of the record; `number` counts all answers.
 
-    `stamp` and `noted` mean the same as in an Answer.
+    `stamp` is the time of its packet. `noted` is the time at which it counts for lookups of the past: the same with a
+    live source, and the time of the stream with a file.
     """
 
     __slots__ = ("evidence", "lives", "noted", "number", "stamp")
@@ -239,7 +240,7 @@ class Root(PartyLink):
         return [] if self.latest is None else [self.latest]
 
     def last_end(self, now: int) -> int:
-        """Return an end of a relation after `now`, without grace; if there is none, the last end.
+        """Return the end of some relation that lasts beyond `now`, without grace, else the latest end of all.
 
         The ends of all records are compared only when the record that ended last is over, or removed.
         """

@@ -255,9 +255,9 @@ class Lost(Request, frozen=True, kw_only=True):
 class Join(Request, frozen=True, kw_only=True):
     """A worker's membership in a group, for three seconds. Replies with all members of the group.
 
-    `epoch` is that of the last reply whose changes the worker has taken in: what members that had left by then left
-    behind is in its progress. `user` is the user of the connection, or the name of its key: the cache sets it, whatever
-    the request contains.
+    `epoch` is that of the last reply whose changes the worker has taken in. `progress` then includes the turns that it
+    took over from members that had left. `user` is the user of the connection, or the name of its key: the cache sets
+    it, whatever the request contains.
     """
 
     group: Name

@@ -66,7 +66,7 @@ class TimeBudget:
             self._note_offence(signature, spent)
 
     def resume(self, passed: float) -> None:
-        """Go on with the measurement around one that has ended: the time in between is nobody's."""
+        """Continue a measurement that had lasted `passed` seconds when another one began within it."""
         self._looked = self._processor() - passed
 
     def _note_offence(self, signature: str, spent: float) -> None:

@@ -112,7 +112,7 @@ def gaps(before: Owners, group: Membership, recent: RecentBatches) -> list[Gap]:
 
 
 def _left_behind(start: str, before: Owners, group: Membership) -> set[int]:
-    """Return the turns after which this worker owns more than before; -1: it does from the first one on."""
+    """Return the last turns of members that left whose events this worker takes over; -1: from the first turn on."""
     spans, earlier = group.owners.spans[start], before.spans.get(start, {})
     lasts = {worker: span.last for worker, span in spans.items() if span.last is not None}
     ended = {_before_own(group, start, last) for worker, last in lasts.items() if _lived(earlier, worker)}

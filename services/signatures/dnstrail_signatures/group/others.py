@@ -57,7 +57,10 @@ class Others:
         return {name: span for name, span in spans.items() if span is not None}
 
     def began(self, start: str) -> bool:
-        """Return whether a member received a start from its beginning, or would have if it had not left before."""
+        """Return whether a member received a start from its beginning.
+
+        It also counts as received if a member that left had handled other starts, and no member handled this one.
+        """
         earlier = (self.members[name] for name in self._earlier & self.members.keys())
         return self._received(start) or (
             any(one.last >= 0 for member in earlier for one in member.progress)
