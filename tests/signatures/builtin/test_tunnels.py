@@ -22,6 +22,10 @@ RANDOM = random.Random(20261125)
 TEXTS = [base64.b64encode(RANDOM.randbytes(180)).decode() for _ in range(5)]
 
 
+def both_types(names):
+    return [f"{name} {kind}" for name in names for kind in ("A", "AAAA")]
+
+
 def texts(*strings, name="l.evil.example.com", process=CURL):
     return [
         dns_response(f"{place}.{name} TXT", f'{place}.{name} 60 TXT "{text}"', process=process, at=place)
@@ -33,6 +37,12 @@ def test_many_long_names_below_one_domain_are_a_tunnel():
     """The finding names the domain and an example, and comes once an hour for a program."""
     [found] = findings(DnsTunnel, queries([*LONG, *LONG]))
     assert found == {"domain": "example.com", "queries": 25, "example": LONG[-1]}
+
+
+def test_names_that_are_asked_for_both_types_are_a_tunnel():
+    """A client that asks each name for A and AAAA reaches the gate; its names count once."""
+    assert len(findings(DnsTunnel, queries(both_types(LONG)))) == 1
+    assert findings(DnsTunnel, queries(both_types(LONG[:14]) * 2)) == []
 
 
 @pytest.mark.parametrize(
@@ -91,6 +101,12 @@ def test_numbered_chunks_are_exfiltration():
     assert findings(DnsChunks, queries([CHUNKS[0]] * 99)) == []
 
 
+def test_chunks_that_are_asked_for_both_types_are_exfiltration():
+    """A client that asks each name for A and AAAA reaches the gate; its names count once."""
+    assert len(findings(DnsChunks, queries(both_types(CHUNKS)))) == 1
+    assert findings(DnsChunks, queries(both_types(CHUNKS[:29]))) == []
+
+
 def test_the_state_of_chunks_is_bounded():
     """Beyond the bound of subjects, one is evicted and counted."""
     run = started(DnsChunks, subjects=3)
@@ -146,10 +162,11 @@ def test_a_command_in_a_text_is_code():
 
 
 def test_random_texts_of_one_domain_are_code():
-    """Five texts in base64 are reported; four, or those of many domains, are not."""
+    """Five texts in base64 are reported, also if each comes twice; four, or those of many domains, are not."""
     [found] = findings(DnsTxtCode, texts(*TEXTS))
     assert found["reason"] == "5 random-looking texts"
-    assert findings(DnsTxtCode, texts(*TEXTS[:4])) == []
+    assert len(findings(DnsTxtCode, [each for each in texts(*TEXTS) for _ in range(2)])) == 1
+    assert findings(DnsTxtCode, texts(*TEXTS[:4], *TEXTS[:4])) == []
     assert findings(DnsTxtCode, [texts(text, name=f"{text[:3]}x{p}.com")[0] for p, text in enumerate(TEXTS)]) == []
 
 

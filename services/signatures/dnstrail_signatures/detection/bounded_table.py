@@ -25,6 +25,10 @@ class BoundedTable(Generic[Key, Value]):
         """Iterate over the keys; the one that was used longest ago is the first."""
         return iter(self._values)
 
+    def values(self) -> Iterator[Value]:
+        """Iterate over the values, in the order of the keys."""
+        return iter(self._values.values())
+
     def get(self, key: Key) -> Value | None:
         """Return the value of a key, which is used now, or None."""
         value = self._values.get(key)

@@ -10,10 +10,11 @@ import msgspec
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 
 _SECOND = 1_000_000_000
+_Values = tuple[deque[int], BoundedTable[Hashable, int]]  # the times, and the last time of each distinct value (ns)
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """The gate is reached by the last `count` values of a subject: within `seconds`, `distinct` of them distinct."""
+    """The gate is reached by `count` values of a subject within `seconds`, `distinct` of them distinct."""
 
     count: int
     distinct: int
@@ -21,23 +22,28 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 class Bursts:
-    """The last values of each subject, at most `most` subjects, each with the `count` values of the gate."""
+    """At most `most` subjects, each with the last times and the last distinct values of the gate.
+
+    They are held apart, so that repeated values, as of a client that asks for A and AAAA, evict no distinct ones.
+    """
 
     def __init__(self, gate: Gate, most: int) -> None:
-        self.table: BoundedTable[Hashable, deque[tuple[int, Hashable]]] = BoundedTable(most)
+        self.table: BoundedTable[Hashable, _Values] = BoundedTable(most)
         self._gate = gate
         self._nanoseconds = round(gate.seconds * _SECOND)
 
     def reached(self, subject: Hashable, value: Hashable, at: int) -> bool:
         """Add a value of a subject at a time (ns). Return True if the gate is reached; the subject then begins anew."""
-        values = self.table.of(subject, self._new)
-        values.append((at, value))
-        if len(values) < self._gate.count or at - values[0][0] > self._nanoseconds:
+        times, values = self.table.of(subject, self._new)
+        times.append(at)
+        values.put(value, at)
+        if len(times) < self._gate.count or len(values) < self._gate.distinct:
             return False
-        if len({each for _, each in values}) < self._gate.distinct:
+        oldest = next(values.values(), at)  # there is none if no value needs to be distinct
+        if abs(at - times[0]) > self._nanoseconds or abs(at - oldest) > self._nanoseconds:
             return False
         self.table.pop(subject)
         return True
 
-    def _new(self) -> deque[tuple[int, Hashable]]:
-        return deque(maxlen=self._gate.count)
+    def _new(self) -> _Values:
+        return deque(maxlen=self._gate.count), BoundedTable(self._gate.distinct)
