@@ -145,12 +145,53 @@ def test_a_connection_to_an_address_that_its_name_left_is_reported():
     assert findings(StaleAddress, [answers[0], late]) == []
 
 
+@pytest.mark.parametrize("others", [("b.com", "a.com"), ("a.com", "b.com")])
+def test_an_address_that_another_name_still_gives_is_not_stale(others):
+    """The name that gave the address for longer keeps it, whichever came first; when it leaves, too, it is stale."""
+    given = [answered(name, PUBLIC, ttl=3600 if name == "b.com" else 60) for name in others]
+    left = [*given, answered("a.com", "8.8.8.8", ttl=60, at=100.0)]
+    assert findings(StaleAddress, [*left, connected(PUBLIC, at=2000.0)]) == []
+    assert findings(StaleAddress, [*left, connected(PUBLIC, at=9000.0)]) == []
+    both = [*left, answered("b.com", "8.8.8.8", at=200.0)]
+    assert findings(StaleAddress, [*both, connected(PUBLIC, at=4499.0)]) == []
+    [found] = findings(StaleAddress, [*both, connected(PUBLIC, at=4500.0)])
+    assert (found["name"], found["expired"]) == ("b.com", 3600 * 10**9)
+
+
+def test_an_address_is_stale_after_every_answer_with_it_expired():
+    """A name leaves an address that another one gives for less time: it is stale, but not while that time runs."""
+    left = [
+        answered("a.com", PUBLIC, ttl=3600),
+        answered("b.com", PUBLIC, ttl=1800),
+        answered("a.com", PUBLIC, ttl=60, at=10.0),
+        answered("a.com", "8.8.8.8", ttl=60, at=100.0),
+    ]
+    assert findings(StaleAddress, [*left, connected(PUBLIC, at=2000.0)]) == []
+    [found] = findings(StaleAddress, [*left, connected(PUBLIC, at=4500.0)])
+    assert (found["name"], found["expired"]) == ("a.com", 3600 * 10**9)
+
+
+def test_an_expired_answer_of_another_name_keeps_no_address():
+    """A name whose answer expired before the other name left the address does not count."""
+    given = [answered("b.com", PUBLIC, ttl=600), answered("a.com", PUBLIC, ttl=60, at=10.0)]
+    answers = [*given, answered("a.com", "8.8.8.8", ttl=60, at=600.0)]
+    assert len(findings(StaleAddress, [*answers, connected(PUBLIC, at=1500.0)])) == 1
+
+
 def test_the_state_of_stale_addresses_is_bounded():
     """Beyond the bound of subjects, one is evicted and counted."""
     run = started(StaleAddress, subjects=3)
     for place in range(10):
         run.event(answered(f"a{place}.com", PUBLIC))
     assert run.signature.evicted == 7
+
+
+def test_an_address_beyond_the_bound_is_not_stale():
+    """An address that was evicted is silent when its name leaves it: another name could still give it."""
+    answers = [answered("a.com", PUBLIC, "9.9.9.9", ttl=60), answered("a.com", "8.8.8.8", ttl=60, at=100.0)]
+    connections = [connected(address, at=2000.0) for address in (PUBLIC, "9.9.9.9")]
+    [found] = findings(StaleAddress, [*answers, *connections], subjects=1)
+    assert found["address"] == "9.9.9.9"
 
 
 def without_dns(*events, lookups=None, **settings):

@@ -22,7 +22,6 @@ from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 
 _SECOND = 1_000_000_000
-_Answer = dict[str, int]  # the addresses of a name, and when each expires (ns)
 
 
 class StaleAddressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,11 +33,11 @@ class StaleAddressSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     subjects: int = 4096
 
 
-class Left(msgspec.Struct, frozen=True):
-    """An address that a name has left, and when its last answer expired."""
+class Given(msgspec.Struct, frozen=True):
+    """An address that a name gave, and when the answer expires (ns)."""
 
     name: str
-    expired: int
+    expires: int
 
 
 class StaleAddress(ReportsOnce):
@@ -70,12 +69,13 @@ class StaleAddress(ReportsOnce):
         """Begin without state."""
         super().init(ctx)
         own = self.settings
-        self._answers: BoundedTable[tuple[str, str, int], _Answer] = BoundedTable(own.subjects)
-        self._left: BoundedTable[tuple[str, str], Left] = BoundedTable(own.subjects)
+        self._answers: BoundedTable[tuple[str, str, int], frozenset[str]] = BoundedTable(own.subjects)
+        self._given: BoundedTable[tuple[str, str], Given] = BoundedTable(own.subjects)
+        self._left: BoundedTable[tuple[str, str], Given] = BoundedTable(own.subjects)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
-        """Return the last answers of names, the addresses that they left, and what was reported."""
-        return self._answers, self._left, *super().tables()
+        """Return the last answers of names, who gave each address for longest, who left it, and what was reported."""
+        return self._answers, self._given, self._left, *super().tables()
 
     def on_event(self, event: Event) -> None:
         """Note the addresses of an answer, or check a connection."""
@@ -86,19 +86,31 @@ class StaleAddress(ReportsOnce):
 
     def _on_answer(self, event: Event, name: str, kind: int) -> None:
         party, at = party_of(event), event.timestamp
-        now = {address: at + ttl * _SECOND for address, ttl in event.addresses.items()}
+        now = frozenset(event.addresses)
         if not now:
             return
-        before = self._answers.get((party, name, kind)) or {}
+        before = self._answers.get((party, name, kind)) or frozenset()
         self._answers.put((party, name, kind), now)
-        for address in now:
-            self._left.pop((party, address))
-        for address in before.keys() - now.keys():
-            self._left.put((party, address), Left(name, before[address]))
+        for address in before - now:
+            self._leave((party, address), name, at)
+        for address, ttl in event.addresses.items():
+            self._give((party, address), Given(name, at + ttl * _SECOND))
+
+    def _give(self, subject: tuple[str, str], given: Given) -> None:
+        self._left.pop(subject)
+        longest = self._given.get(subject)
+        if longest is None or given.expires >= longest.expires:
+            self._given.put(subject, given)
+
+    def _leave(self, subject: tuple[str, str], name: str, at: int) -> None:
+        """Note that a name has left an address, unless another name still gives it."""
+        longest = self._given.get(subject)
+        if longest is not None and (longest.name == name or longest.expires <= at):
+            self._left.put(subject, Given(name, longest.expires))
 
     def _on_connect(self, event: Event) -> None:
         subject, at = (party_of(event), str(event.arg("dst"))), event.timestamp
         left = self._left.get(subject)
-        if left is None or at - left.expired < self.settings.seconds * _SECOND or not self._once.first(subject, at):
+        if left is None or at - left.expires < self.settings.seconds * _SECOND or not self._once.first(subject, at):
             return
-        self.report(event, name=left.name, address=subject[1], expired=left.expired)
+        self.report(event, name=left.name, address=subject[1], expired=left.expires)
