@@ -74,6 +74,16 @@ def test_a_generated_name_that_exists_is_reported_when_it_is_used():
     assert found == {"domain": "qzvaxkwpt.com", "address": PUBLIC, "missing": GENERATED}
 
 
+def test_generated_names_count_from_their_last_time():
+    """A program that tries the same domains again an hour later, and then meets one, is reported."""
+    tried = [missing(name, at=place) for place, name in enumerate(GENERATED)]
+    again = [missing(name, at=3600 + place) for place, name in enumerate(reversed(GENERATED))]
+    met = [answered("qzvaxkwpt.com", PUBLIC, at=3620.0), connected(PUBLIC, at=3621.0)]
+    [found] = findings(DnsGeneratedName, [*tried, *again, *met])
+    assert found["missing"] == GENERATED[::-1]
+    assert findings(DnsGeneratedName, [*tried, *again[:9], *met]) == []
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -11,7 +11,6 @@ like length that resolves, and a connection to its address, within `seconds`; re
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any, ClassVar
 
 import msgspec
@@ -77,7 +76,7 @@ class DnsGeneratedName(StatefulSignature):
         """Begin without state."""
         super().init(ctx)
         most = self.settings.subjects
-        self._missing: BoundedTable[str, deque[tuple[int, str]]] = BoundedTable(most)
+        self._missing: BoundedTable[str, BoundedTable[str, int]] = BoundedTable(most)
         self._resolved: BoundedTable[tuple[str, str], Resolved] = BoundedTable(most)
         self._once = Once(most, self.settings.quiet)
         self._nanoseconds = round(self.settings.seconds * _SECOND)
@@ -96,9 +95,8 @@ class DnsGeneratedName(StatefulSignature):
     def _on_answer(self, event: Event, domain: str) -> None:
         party = party_of(event)
         if event.captured.payload[3] & _RCODE == NXDOMAIN and len(domain.partition(".")[0]) >= _SHORTEST:
-            missing = self._missing.of(party, lambda: deque(maxlen=self.settings.names))
-            if all(domain != known for _, known in missing):
-                missing.append((event.timestamp, domain))
+            missing = self._missing.of(party, lambda: BoundedTable(self.settings.names))
+            missing.put(domain, event.timestamp)
         elif event.answers and domain:
             self._on_found(event, party, domain)
 
@@ -107,9 +105,9 @@ class DnsGeneratedName(StatefulSignature):
         missing = self._missing.get(party)
         if missing is None or len(missing) < self.settings.names:
             return
-        if event.timestamp - missing[0][0] > self._nanoseconds:
+        if event.timestamp - next(missing.values()) > self._nanoseconds:
             return
-        names = tuple(name for _, name in missing)
+        names = tuple(missing)
         if domain in names or not _alike(domain, names):
             return
         for address in event.addresses:
