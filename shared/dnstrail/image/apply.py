@@ -157,15 +157,15 @@ def _apply_server_name(image: Image, stamp: int, event: Captured, host: str) -> 
         image.binder.bindings.note_said(socket_key(event, host), stamp, name, evidence)
 
 
-def _apply_fork(image: Image, _stamp: int, event: Captured, host: str) -> None:
+def _apply_fork(image: Image, stamp: int, event: Captured, host: str) -> None:
     child = event.args.get("child_pid")
     if event.process is not None and isinstance(child, int):
-        image.binder.forked(host, event.process, child)
+        image.binder.forked(host, event.process, child, stamp)
 
 
-def _apply_exec(image: Image, _stamp: int, event: Captured, host: str) -> None:
+def _apply_exec(image: Image, stamp: int, event: Captured, host: str) -> None:
     if event.process is not None:
-        image.binder.executed(host, event.process)
+        image.binder.executed(host, event.process, stamp)
 
 
 def _apply_exit(image: Image, stamp: int, event: Captured, host: str) -> None:

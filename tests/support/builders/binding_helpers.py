@@ -127,6 +127,12 @@ class Host:
         first = found.trails[0] if found and found.trails else None
         return first.dns_root if first and first.reasons[0].startswith("bound") else ""
 
+    def scope(self, after: float, address: str = SHARED, **connection: Any) -> str:
+        """Return the narrowest scope of the trails to an address as of a time of the past."""
+        found = self.image.trails(address, Connection(**connection), at=t(after))
+        assert found is not None
+        return found.scope
+
     @property
     def binding(self) -> Binding:
         """The binding of the last connection."""

@@ -68,20 +68,20 @@ class Binder:
         pid, socket = process.pid, flow.socket
         if pid and socket and asked.name and flow.transport == "udp" and flow.role != FORWARDER:
             owner = circumstances.host, pid, process.start_time
-            self._arrived(owner, (asked, process.thread_id, socket, stamp))
+            self._arrived(owner, (asked, process.thread_id, socket, stamp), stamp)
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
         """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
         process = sighting.evidence.process
         if process is not None and process.pid:
             owner = host, process.pid, process.start_time
-            self._arrived(owner, (answer, sighting, asked), weight(len(answer.edges)))
+            self._arrived(owner, (answer, sighting, asked), sighting.stamp, weight(len(answer.edges)))
 
     def connect(self, stamp: int, opening: Opening) -> Binding:
         """Bind a connection to the name that it means, as of its time."""
         owner = opening.identity
         if owner is not None:
-            self.processes.note(owner)
+            self.processes.note(owner, stamp)
         question, by = (None, UNKNOWN) if opening.transport == "udp" else self._candidate(stamp, opening, owner)
         if question is not None:
             binding = Binding(stamp, opening, question.name, by)
@@ -96,23 +96,23 @@ class Binder:
     def closed(self, host: str, process: Process, socket: int, stamp: int) -> None:
         """Note that a process closed a socket by which it asked: it has the answers."""
         if (owner := identity_of(host, process)) is not None:
-            self._arrived(owner, Close(socket, stamp))
+            self._arrived(owner, Close(socket, stamp), stamp)
 
-    def forked(self, host: str, parent: Process, child: int) -> None:
+    def forked(self, host: str, parent: Process, child: int, stamp: int) -> None:
         """Note a child of a process."""
         if (owner := identity_of(host, parent)) is not None:
-            self.processes.note(owner)
-            self.processes.forked(owner, child)
+            self.processes.note(owner, stamp)
+            self.processes.forked(owner, child, stamp)
 
-    def executed(self, host: str, process: Process) -> None:
+    def executed(self, host: str, process: Process, stamp: int) -> None:
         """Note that a process runs a program."""
         if (owner := identity_of(host, process)) is not None:
-            self.processes.note(owner)
+            self.processes.note(owner, stamp)
 
     def exited(self, host: str, process: Process, stamp: int) -> None:
         """Note the end of a process, and of its connections."""
         if (owner := identity_of(host, process)) is not None:
-            self.processes.ended(owner)
+            self.processes.ended(owner, stamp)
             self._questions(owner)
             self.waiting.ended(owner)
             self.bindings.end_process(owner, stamp)
@@ -208,9 +208,9 @@ class Binder:
         if given and process is not None:
             self.waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
 
-    def _arrived(self, owner: Identity, arrival: Arrival, times: int = 1) -> None:
+    def _arrived(self, owner: Identity, arrival: Arrival, stamp: int, times: int = 1) -> None:
         if self.arrivals.add(owner, arrival, times):
-            self.processes.note(owner)
+            self.processes.note(owner, stamp)
         while self.arrivals.held + self.waiting.held > self._most:
             self._evict()
 

@@ -14,9 +14,14 @@ _MAX_HOSTS = 64  # hosts among which a pid without a host is searched
 
 
 class Life(NamedTuple):
-    """One process that had a pid. `parent` is None if its fork was not seen; `start` is 0 until an event states it."""
+    """One process that had a pid. `parent` is None if its fork was not seen; `start` is 0 until an event states it.
+
+    `start` is a time of the clock of the probe, which may differ from the clock of the image. `since` is the stamp of
+    the first event about the process.
+    """
 
     start: int
+    since: int
     parent: Identity | None = None
     ended: bool = False
 
@@ -37,35 +42,39 @@ class Processes:
     def __len__(self) -> int:
         return len(self._lives)
 
-    def note(self, identity: Identity) -> None:
+    def note(self, identity: Identity, stamp: int) -> None:
         """Note a process that runs; a start that is later than those known is another process."""
         host, pid, start = identity
         lives = self._of(host, pid)
         last = lives[-1] if lives else None
         if last is None or start > last.start > 0:
-            lives.append(Life(start))
+            lives.append(Life(start, stamp))
             del lives[:-MAX_LIVES]
         elif not last.start:  # its fork stated no start
             lives[-1] = last._replace(start=start)
 
-    def forked(self, parent: Identity, pid: int) -> None:
+    def forked(self, parent: Identity, pid: int, stamp: int) -> None:
         """Note a child of a process: whatever had its pid has ended."""
         lives = self._of(parent[0], pid)
-        lives.append(Life(0, parent))
+        last = lives[-1] if lives else None
+        if last is not None and last.parent is None and last.since > stamp:  # its messages were applied before
+            lives[-1] = last._replace(parent=parent, since=stamp)
+            return
+        lives.append(Life(0, stamp, parent))
         del lives[:-MAX_LIVES]
 
-    def ended(self, identity: Identity) -> None:
+    def ended(self, identity: Identity, stamp: int) -> None:
         """Note the end of a process."""
-        self.note(identity)
+        self.note(identity, stamp)
         lives = self._lives[identity[:2]]
         for place, life in enumerate(lives):
             if life.start == identity[2]:
                 lives[place] = life._replace(ended=True)
 
     def parent_of(self, host: str, process: Process) -> Identity | None:
-        """Return the parent of a process: the process that forked it, else the one that has the pid of its parent."""
-        for life in self._lives.get((host, process.pid), ()):
-            if life.parent is not None and life.start in (0, process.start_time):
+        """Return the parent of a noted process: its forker, else the process that has the pid of its parent."""
+        for life in reversed(self._lives.get((host, process.pid), ())):
+            if life.parent is not None and life.start == process.start_time:
                 return life.parent
         lives = self._lives.get((host, process.parent_pid))
         if not lives or lives[-1].ended or lives[-1].start > process.start_time:
@@ -75,7 +84,7 @@ class Processes:
     def starts_of(self, pid: int, at: int) -> frozenset[int] | None:
         """Return the start of the process that had a pid at a time, on each host; None if no such process is known."""
         found = [lives for host in self._hosts if (lives := self._lives.get((host, pid)))]
-        return frozenset(next((life.start for life in lives[::-1] if life.start <= at), 0) for lives in found) or None
+        return frozenset(_at(lives, at).start for lives in found) or None
 
     def _of(self, host: str, pid: int) -> list[Life]:
         key = host, pid
@@ -90,6 +99,11 @@ class Processes:
         else:
             self._lives.move_to_end(key)
         return lives
+
+
+def _at(lives: list[Life], at: int) -> Life:
+    """Return the process at a time; the first one may be older than the first event about it."""
+    return next((life for life in lives[::-1] if life.since <= at), lives[0])
 
 
 def identity_of(host: str, process: Process | None) -> Identity | None:

@@ -289,6 +289,57 @@ def test_a_recycled_pid_inherits_no_connection(host):
     assert host.bound(0.2, process=70, port=443, past=True) == "dead"
 
 
+def test_the_pid_of_a_child_without_an_end_is_given_again(host):
+    """A child means what its own parent asked, although another process forked the pid before and no exit was seen."""
+    host.asks(0, "wrong").asks(0.01, "right", by=STRANGER)
+    host.forks(1, 80)
+    host.forks(5, 80, by=STRANGER)
+    child = Process(80, "child", parent_pid=90, thread_id=80, start_time=t(5))
+    assert (host.opens(6, by=child), host.binding.by) == ("right", "parent")
+
+
+def test_a_fork_leaves_the_past_to_the_process_before(host):
+    """A lookup of the past means the process that had the pid then, although a fork has given the pid to another."""
+    host.asks(0, "mine", by=MAIN).asks(1, "other", by=STRANGER)
+    host.opens(2)
+    host.exits(5)
+    host.forks(6, 70, by=STRANGER)
+    assert host.bound(3, process=70, port=443, past=True) == "mine"
+    assert host.scope(3, process=70) == "process"
+    assert (host.scope(7, process=70), host.bound(7, process=70, port=443)) == ("any", "")
+
+
+def test_a_start_is_no_time_of_the_cache(host):
+    """The process of a probe with a clock that is ahead is found, also for a time before the first event about it."""
+    ahead = Process(70, "app", parent_pid=7, thread_id=70, start_time=t(300))
+    again = Process(70, "again", parent_pid=7, thread_id=70, start_time=t(310))
+    host.asks(0, "mine", by=ahead).asks(1, "other", by=STRANGER)
+    host.opens(2, by=ahead)
+    assert host.bound(3, process=70, port=443) == "mine"
+    host.asks(12, "again", by=again)
+    assert [host.scope(after, process=70) for after in (0.5, 3, 12.5)] == ["process"] * 3
+    assert host.image.trails(SHARED, Connection(process=70), at=t(3)).trails[0].dns_root == "mine"
+    assert host.image.trails(SHARED, Connection(process=70), at=t(12.5)).trails[0].dns_root == "again"
+
+
+def test_a_process_is_known_before_the_first_event_about_it(host):
+    """The first known process of a pid had it from the beginning: a doubted answer notes no process."""
+    host.image.gap(t(0))
+    ahead = Process(70, "app", thread_id=70, start_time=t(300))
+    host.hears(1, "one", by=ahead)
+    host.execs(5, ahead)
+    assert host.scope(2, process=70) == "process"
+
+
+def test_a_query_may_be_applied_before_the_fork_of_its_process(host):
+    """The fork of a process that was noted with a later time states its parent, and no other process."""
+    child = Process(80, "child", parent_pid=1, thread_id=80, start_time=t(1))
+    host.asks(0, "of.parent", OTHER).asks(2, "of.child", by=child)
+    host.forks(1, 80)
+    assert host.scope(3, process=80) == "process"
+    assert (host.opens(4, OTHER, by=child), host.binding.by) == ("of.parent", "parent")
+
+
 def test_the_questions_of_the_dead_are_evicted_first():
     """Beyond the bound the questions of an ended process give way, although others are older."""
     host = Host(questions=9)  # two queries and an answer count as three until a connection, or the end of the process
