@@ -61,8 +61,9 @@ class AddressNames:
         """Return the names, the likeliest for a connection first; [] if there are none.
 
         `bound` is the name that the connection is bound to; it comes before all others.
-        Names that are on no trail follow in the plain order. At a crowded address only the questions of the process,
-        the container and the client of this connection come first: in this order, each with the last question first.
+        Names that are on no forward trail follow in the plain order, those of reverse records last. At a crowded
+        address only the questions of the process, the container and the client of this connection come first: in this
+        order, each with the last question first.
         """
         first = [bound] if bound else []
         if (self._sinkhole and not connection.process) or not self._live:
@@ -84,11 +85,14 @@ class AddressNames:
             yield name
 
     def _along_trails(self, connection: Connection) -> Iterator[str]:
-        """Yield the question of each path, then the targets of its steps."""
+        """Yield the question of each path, then the targets of its steps.
+
+        Reverse records are left out: their names come after those beside the trails. A sinkhole has no plain order.
+        """
         paths, size = self._paths, self._size
         self._work += size
         for one in rank(paths, self._view, self._address, connection, self._server_names):
-            if not self._sinkhole or one.scope == 0:
+            if one.scope == 0 if self._sinkhole else not one.path.pointer:
                 yield one.path.root.name
                 yield from one.path.nodes[1:]
 

@@ -64,6 +64,21 @@ def test_reverse_names_follow_forward_names() -> None:
     assert names(Asked().answer(5, f"{pointer} PTR", f"{pointer} PTR host")) == ["host"]
 
 
+def test_reverse_names_follow_names_beside_the_trails() -> None:
+    """The name of a PTR record comes after a forward name that is on no trail, whoever asked."""
+    asked = Asked().answer(0, "a", "a A 1.1.1.1", "a MX mx", "mx A 1.1.1.1")
+    pointer = "1.1.1.1.in-addr.arpa"
+    asked.answer(5, f"{pointer} PTR", f"{pointer} PTR host", flow=OWN, process=APP)
+    assert names(asked, process=70) == asked.image.get(ADDRESS, now=t(10)).dns_queries == ["a", "mx", "host"]
+
+
+def test_a_process_that_asked_for_the_reverse_name_of_a_sinkhole_has_its_name() -> None:
+    """At a sinkhole address the name of a PTR record counts for the process that asked for it."""
+    pointer = "1.0.0.127.in-addr.arpa"
+    asked = Asked().answer(0, f"{pointer} PTR", f"{pointer} PTR host", flow=OWN, process=APP)
+    assert (names(asked, "127.0.0.1", process=70), names(asked, "127.0.0.1", process=71)) == (["host"], [])
+
+
 @pytest.mark.parametrize("address", ["9.9.9.9", "", "a", "no address", "x" * 300])
 def test_an_unknown_address_has_no_names(address: str) -> None:
     """An address without live relations, and a text that is no address, has no names."""
