@@ -151,7 +151,8 @@ def test_trail_of_the_past(small):
     mark = publishing.turn(*fed(("goes.com", 1, 1000.0), ("stays.com", 9999, 1000.0), ("more.com", 60, 1110.0)))
     asked = [client.ask("trail", key="192.0.2.1", at=at, after=[mark])["data"] for at in (1000.5, 1005.0)]
     assert [(data["history"], data["trails"][0]["state"]) for data in asked] == [(False, "live"), (True, "live")]
-    assert client.ask("trail", key="192.0.2.1", at=900.0) == NOT_FOUND
+    assert client.ask("trail", key="192.0.2.1", at=900.0) == {**NOT_FOUND, "history": False}
+    assert client.ask("trail", key="192.0.2.9", at=1005.0) == NOT_FOUND
 
 
 def test_trails_are_limited(client, publishing):

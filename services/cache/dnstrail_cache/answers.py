@@ -82,7 +82,8 @@ def _trail(request: Trail, state: CacheState) -> Trails:
     at = state.moment(request.at, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
-        raise RefusedError(DATA_NOT_FOUND, "requested data was not found")
+        remembered = at is None or state.image.remembers(at)
+        raise RefusedError(DATA_NOT_FOUND, "requested data was not found", history=remembered)
     return _shown(trails, state.wall(0))
 
 
