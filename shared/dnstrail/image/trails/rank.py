@@ -64,8 +64,8 @@ def rank(
 
     The criteria in their order: the question to which the connection is bound; forward relations before PTR; not
     doubted; the narrower scope; live before expired; a question whose own answer contains the key; an answer within the
-    last second; the server name that this client sent to this port last; the most connections to this port for each
-    answer; the last question.
+    last second, the later one first; the server name that this client sent to this port last; the most connections to
+    this port for each answer; the last question.
     """
     named = server_names.last(key, connection.client, connection.port, view.t)
     ranked = [_evidence(path, view, connection, named.get(path.root.name, 0)) for path in paths]

@@ -112,9 +112,11 @@ def test_freshness_is_the_askers():
 
 
 def test_last_of_two_fresh_answers_is_likelier():
-    """The later answered of two fresh questions comes first, in whatever order they arrived."""
+    """The later answered of two fresh questions comes first, whatever arrived last or was sent as server name."""
     asked = Asked().answer(10.4, "last").answer(10.2, "first")
     assert asked.roots(after=11, client=CLIENT) == "last first"
+    named(asked, 5, "first")
+    assert asked.roots(after=11, client=CLIENT, port=443) == "last first"
 
 
 def test_a_sent_server_name_is_likelier():
