@@ -27,7 +27,9 @@ from dnstrail.events import (
 )
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.members import Faults
+from dnstrail.protocol.turn_follower import _REMEMBERED_STARTS
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
+from dnstrail_signatures import worker as worker_module
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
@@ -312,6 +314,22 @@ def test_a_live_finding_never_waits_for_its_receiver(findings, live):
     assert worker._all_losses().get(FINDINGS_LOST, 0) == (3 if live else 0)
 
 
+@pytest.mark.parametrize("live", [True, False])
+def test_the_end_of_a_live_source_never_waits_for_the_receiver(findings, live):
+    """The signal at the end of a live source is offered once, and is no lost finding; that of a file is delivered."""
+    worker = SignatureWorker(Messages(), Chosen.of(Reporter), Delivery(findings.append, lambda _: False))
+    worker.on_message(TURN, encode(Turn("s", 0, {}, live, 0, ended=True)), 1.0)
+    assert (worker.delivery.undelivered, len(findings)) == ((0, 0) if live else (0, 1))
+
+
+def test_the_end_of_a_file_does_not_hold_up_a_live_source(findings):
+    """While a probe is live, the signal at the end of another one does not wait for the receiver either."""
+    worker = SignatureWorker(Messages(), Chosen.of(Reporter), Delivery(findings.append, lambda _: False))
+    worker.on_message(TURN, encode(Turn("live", 0, {}, True, 0)), 1.0)
+    worker.on_message(TURN, encode(Turn("file", 0, {}, False, 0, ended=True)), 1.0)
+    assert findings == []
+
+
 def test_an_offer_to_a_full_receiver_is_refused_at_once(folder):
     """Without a receiver the queue of the bus takes some findings, and then refuses further ones."""
     with open_bus() as bus:
@@ -338,6 +356,73 @@ def test_the_end_of_the_source_is_signalled_once(folder, findings):
     [stopped] = [entry for entry in logs if entry["event"] == "stopped"]
     assert stopped["errors_by_signature"] == {"B-1": 4}
     assert [message.get("eventName", "end") for message in findings] == ["REPORTED", "end", "REPORTED", "end"]
+
+
+def test_the_ended_starts_that_are_remembered_are_bounded(findings):
+    """A repeated end is signalled once, until so many other starts were heard that the start is forgotten."""
+    worker = SignatureWorker(Messages(), Chosen.of(), Delivery(findings.append))
+    for start in ("first", "first", *map(str, range(_REMEMBERED_STARTS)), "first"):
+        worker.on_message(TURN, encode(Turn(start, 0, {}, False, 0, ended=True)), 1.0)
+    assert [message["start"] for message in findings].count("first") == 2
+    assert len(findings) == _REMEMBERED_STARTS + 2
+
+
+class Endless:
+    """Messages of a probe that never cease until `most` were received, and then set the stop signal.
+
+    The first one requests a reload.
+    """
+
+    def __init__(self, most, stop, reload):
+        self.received = 0
+        self._most = most
+        self._stop = stop
+        self._reload = reload
+
+    def receive(self):
+        self.received += 1
+        if self.received == 1:
+            self._reload.set()
+        elif self.received == self._most:
+            self._stop.set()
+        return TURN, encode(Turn("s", self.received, {}, True, 0))
+
+    def subscribe(self, topic):
+        pass
+
+
+class Looks:
+    """A feed of conflicts in which none arrives; it notes how many messages had been received at each look."""
+
+    def __init__(self, messages):
+        self.at = []
+        self.subscriber = self
+        self._messages = messages
+
+    def receive(self):
+        self.at.append(self._messages.received)
+
+
+class NoBus:
+    """A bus whose ends always have a message."""
+
+    def wait(self, *ends, timeout):
+        pass
+
+
+def test_messages_that_never_cease_keep_nothing_waiting(monkeypatch, findings):
+    """Conflicts are looked for, and a reload begins, while messages of the probes wait; the worker is not idle."""
+    monkeypatch.setattr(worker_module, "_LONGEST", 0.0)
+    stop, reload = threading.Event(), threading.Event()
+    messages = Endless(10, stop, reload)
+    conflicts = Looks(messages)
+    worker = SignatureWorker(messages, Chosen.of(), Delivery(findings.append), conflicts=conflicts)
+    idle = []
+    monkeypatch.setattr(worker, "on_idle", idle.append)
+    run(NoBus(), worker, stop, (reload, Chosen.of))
+    assert conflicts.at == [*range(1, 11)]
+    assert not reload.is_set()
+    assert idle == []
 
 
 def test_bad_bus_messages_are_counted_and_logged(folder, findings):

@@ -42,7 +42,7 @@ from dnstrail_signatures.worker_losses import all_losses
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
 _GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
-_LONGEST = 0.5  # seconds without a look at the group while messages wait
+_LONGEST = 0.5  # seconds without a look at the group, at conflicts and at a reload while messages wait
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 
 
@@ -62,9 +62,10 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
             bus.wait(timeout=_SOON)
         else:
             bus.wait(*worker.subscribers, timeout=_POLL)
-        while not stop.is_set() and not worker.share.waits and worker.take_message():
-            pass
+        more = _take_messages(worker, stop)
         worker.take_conflicts()
+        if more:
+            continue
         worker.on_idle(time.monotonic())
         if not worker.share.waits:
             bus.wait(timeout=_GATHER)
@@ -77,6 +78,15 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
         lost=dict(worker.turns.lost),
         **{f"{name}_by_signature": dict(counted) for name, counted in engine.by_signature.items()},
     )
+
+
+def _take_messages(worker: SignatureWorker, stop: threading.Event) -> bool:
+    """Handle the messages of the probes for a bounded time; return whether more may wait."""
+    until = time.monotonic() + _LONGEST
+    while not stop.is_set() and not worker.share.waits and worker.take_message():
+        if time.monotonic() >= until:
+            return True
+    return False
 
 
 class SignatureWorker:
@@ -116,7 +126,6 @@ class SignatureWorker:
         self._losses = LossReporter(report) if report else LossReporter()
         self._due = 0.0  # the time (monotonic) of the next report
         self._times = StreamTimes()
-        self._completed: set[str] = set()
         self._counters: Counter[str] = Counter()
 
     @property
@@ -241,18 +250,18 @@ class SignatureWorker:
 
     def _on_turn(self, turn: Turn, now: float) -> None:
         self.share.end_turn(turn, now)
+        earlier = self.turns.last(turn.start)
         self.turns.turn(turn)
         self._listener.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
         self.heard = now
-        if turn.ended and turn.start not in self._completed:
-            self._completed.add(turn.start)
+        if turn.ended and not (earlier is not None and earlier.ended):
             if self._conflicts is not None and DNS_ANSWER_CONFLICT in self._origins:
                 self._conflicts.complete((turn.start, turn.turn), self.take_conflicts)
             with lookups_after((turn.start, turn.turn)):
                 self.engine.on_signal(Signal(SOURCE_COMPLETE))
             complete = {"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters}
-            self.delivery.send(complete, live=False)
+            self.delivery.send(complete, live=self.turns.live)
 
     def _all_losses(self) -> dict[str, int]:
         return all_losses(self.turns.lost, self.engine, self._names.unnamed, self.delivery.undelivered)

@@ -24,7 +24,7 @@ class Delivery:
     """The way of findings to their receiver.
 
     `deliver` waits for the receiver, or raises NotDeliveredError. `offer` never waits, and returns False if the
-    receiver has no room; findings of a live source take it, if there is one. `waiting` returns the number of messages
+    receiver has no room; messages of a live source take it, if there is one. `waiting` returns the number of messages
     that wait for a receiver that is away. `undelivered` counts findings for which there was no room, or that still
     waited when the delivery was closed; a signal is none.
     """
@@ -43,7 +43,7 @@ class Delivery:
             except NotDeliveredError:
                 self.undelivered += "eventName" in message
         elif not self._offer(message):
-            self.undelivered += 1
+            self.undelivered += "eventName" in message
 
     def close(self) -> None:
         """Count what still waits: nobody sends it once the worker has ended."""
