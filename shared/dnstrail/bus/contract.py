@@ -174,7 +174,7 @@ class Bus(Protocol):
         ...
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> Subscriber:
-        """Connect to publishers and subscribe to topics, by prefix and in this order."""
+        """Connect to publishers and subscribe to topics, in this order."""
         ...
 
     def server(self, *addresses: str) -> Server:

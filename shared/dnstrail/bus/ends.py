@@ -117,11 +117,12 @@ class PublisherEnd(End):
 
 
 class SubscriberEnd(End):
-    """The receiving end of events."""
+    """The receiving end of events. The socket selects topics by prefix; messages of longer ones are dropped here."""
 
     def __init__(self, connect: Callable[[Iterable[str]], zmq.Socket[bytes]], topics: Iterable[str]) -> None:
         self._connect = connect
         self._topics = [*topics]
+        self._selected = {topic.encode() for topic in self._topics}
         self._taken = 0  # messages since the last look at the socket
         self.received = ReceivedMessages()
         super().__init__(connect(self._topics))
@@ -136,15 +137,18 @@ class SubscriberEnd(End):
     def fill(self) -> None:
         self._taken = 0
         while self.received.has_room and (frames := self.receive_frames()) is not None:
-            self.received.add(frames[0], frames[-1])
+            if frames[0] in self._selected:
+                self.received.add(frames[0], frames[-1])
 
     def subscribe(self, topic: str) -> None:
         self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
         self._topics.append(topic)
+        self._selected.add(topic.encode())
 
     def unsubscribe(self, topic: str) -> None:
         self.socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
         self._topics.remove(topic)
+        self._selected = {topic.encode() for topic in self._topics}
 
     def reopen(self) -> None:
         self.socket.close()

@@ -108,9 +108,8 @@ class ZmqBus:
         return self._keep(RequesterEnd(socket))
 
     def pusher(self, address: str) -> PusherEnd:
-        socket = self._socket(zmq.PUSH, _LINGER)
-        self._connect(socket, [address])
-        end = self._keep(PusherEnd(socket))
+        end = self._keep(PusherEnd(self._socket(zmq.PUSH, _LINGER)))
+        self._connect(end.socket, [address])  # the end already notes its events: it misses no handshake
         self._pushers.append(end)
         return end
 
