@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections import Counter, deque
 from contextlib import suppress
+
+from dnstrail.bus.descriptors import socket_of
 
 MOST_YOUNG = 1024  # connections younger than YOUNG
 MOST_YOUNG_OF_HOST = 128
@@ -22,7 +23,7 @@ class Strangers:
     def accept(self, descriptor: int, now: float) -> str:
         """Note a new connection. Beyond a bound shut it down, and return its host; else return ""."""
         self._expire(now)
-        with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+        with suppress(OSError), socket_of(descriptor) as connection:
             host = str(connection.getpeername()[0])
             if len(self._young) >= MOST_YOUNG or self._of_host[host] >= MOST_YOUNG_OF_HOST:
                 connection.shutdown(socket.SHUT_RDWR)

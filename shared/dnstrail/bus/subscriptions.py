@@ -9,6 +9,8 @@ from contextlib import suppress
 
 import zmq
 
+from dnstrail.bus.descriptors import socket_of
+
 _CHANGES = {b"\x01": 1, b"\x00": -1}  # the first byte of a subscription message (RFC 37/ZMTP)
 MOST_CHANGES = 256  # messages over one connection: subscriptions and their ends
 _NOBODY = -1
@@ -61,5 +63,5 @@ def _descriptor(message: zmq.Frame) -> int:
 
 def _disconnect(descriptor: int) -> None:
     """Shut a connection down: the bus then closes it, as if the subscriber had left."""
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
+    with socket_of(descriptor) as connection:
         connection.shutdown(socket.SHUT_RDWR)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
 import pytest
 
+from dnstrail.errors import SourceUnavailable
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources import af_packet
@@ -68,6 +70,21 @@ def test_a_packet_of_another_port_is_never_counted(monkeypatch):
 def test_the_buffer_may_exceed_the_limit_of_the_host(source):
     """With CAP_NET_ADMIN the buffer has its full size, whatever net.core.rmem_max is; the kernel doubles the number."""
     assert source._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * BUFFER
+
+
+def refuse(*_arguments: object) -> None:
+    """Refuse, as the kernel does without memory."""
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize("step", ["_enlarge_buffer", "attach_filter", "_bind_to_all_interfaces"])
+def test_a_socket_that_cannot_be_set_up_is_no_source(monkeypatch, step):
+    """If the kernel refuses the buffer, the filter or the bind, the source is unavailable, and its socket is closed."""
+    monkeypatch.setattr(af_packet, step, refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(SourceUnavailable, match="Cannot allocate memory"):
+        AfPacketSource(CaptureOptions(frozenset({PORT})), StreamClock())
+    assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("step", [3600, -3600])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack, contextmanager, suppress
 
@@ -219,6 +220,16 @@ def test_all_hosts_together_are_bounded(monkeypatch):
 
         assert [accepted(0.0), accepted(0.0), accepted(1.0), accepted(strangers.YOUNG)] == ["", "", HOST, ""]
         assert young.accept(listener.fileno(), 9.0) == ""
+
+
+def test_a_descriptor_that_is_no_connection_any_more_costs_nothing():
+    """A descriptor that belongs to a file, or to nothing, when its connection is noted leaves none open."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    before = os.listdir("/proc/self/fd")
+    assert [strangers.Strangers().accept(descriptor, 0.0) for descriptor in (reading, writing)] == ["", ""]
+    assert os.listdir("/proc/self/fd") == before
+    os.close(reading)
 
 
 def test_a_folder_that_others_may_write_allows_nobody(two):

@@ -42,7 +42,7 @@ class AfPacketSource:
     Invariant: packets that the kernel dropped for want of room are counted as "socket_full".
 
     Raises:
-        SourceUnavailable: the kernel refuses the socket.
+        SourceUnavailable: the kernel refuses the socket, or its filter.
     """
 
     live = True
@@ -61,11 +61,12 @@ class AfPacketSource:
         except PermissionError as error:
             raise SourceUnavailable("packet", "needs CAP_NET_RAW", SUDO) from error
         except OSError as error:
-            raise SourceUnavailable("packet", f"no AF_PACKET socket: {error.strerror}") from error
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        _enlarge_buffer(self._socket)
-        attach_filter(self._socket, packet_filter(options.ports))
-        _bind_to_all_interfaces(self._socket)
+            raise _unavailable(error) from error
+        try:
+            self._listen(options.ports)
+        except OSError as error:
+            self._socket.close()
+            raise _unavailable(error) from error
 
     def read(self, timeout: float) -> Captures | None:
         """Return the events of the packets that arrived, after waiting for the first at most `timeout` seconds."""
@@ -81,6 +82,12 @@ class AfPacketSource:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def _listen(self, ports: frozenset[int]) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        _enlarge_buffer(self._socket)
+        attach_filter(self._socket, packet_filter(ports))
+        _bind_to_all_interfaces(self._socket)
 
     def _receive(self, timeout: float) -> list[tuple[int, bytes]]:
         """Return the packets that arrived, each with the wall time at which the kernel received it."""
@@ -108,6 +115,10 @@ class AfPacketSource:
             self.counters["socket_full"] += dropped
 
 
+def _unavailable(error: OSError) -> SourceUnavailable:
+    return SourceUnavailable("packet", f"no AF_PACKET socket: {error.strerror}")
+
+
 def attach_filter(packets: socket.socket, program: bytes) -> None:
     """Attach a classic BPF program to a socket (SO_ATTACH_FILTER, socket(7))."""
     code = ctypes.create_string_buffer(program, len(program))
@@ -119,7 +130,7 @@ def _bind_to_all_interfaces(packets: socket.socket) -> None:
     """Let a socket receive the packets of all protocols on all interfaces; `socket.bind` wants the name of one."""
     address = struct.pack("@HHiHBB8x", socket.AF_PACKET, socket.htons(_ETH_P_ALL), 0, 0, 0, 0)
     if _LIBC.bind(packets.fileno(), address, len(address)):
-        raise SourceUnavailable("packet", f"no AF_PACKET socket: {os.strerror(ctypes.get_errno())}")
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def _enlarge_buffer(packets: socket.socket) -> None:
