@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from dnstrail_probe.host.containers import MAX_PATH, REMEMBERED, Containers
-from dnstrail_probe.host.docker import NAMELESS, ContainerName, ContainerNames, inspect
+from dnstrail_probe.host.docker import NAMELESS, RETRY, ContainerName, ContainerNames, inspect
 from live.processes import run_dir, wait_until
+from live.workers import FakeClock
 
 ID = "0123456789abcdef" * 4
+OTHER = "f" * 64
 
 
 def root(_folder: str) -> bool:
@@ -56,12 +58,12 @@ def test_the_beginning_of_a_path_is_kept():
 
 
 class Daemon:
-    """A socket that sends given bytes to each connection, in place of Docker."""
+    """A socket that sends given bytes to each connection, in place of Docker: the last ones again and again."""
 
-    def __init__(self, path: Path, answer: bytes) -> None:
+    def __init__(self, path: Path, *answers: bytes) -> None:
         self.path = str(path)
         self.asked: list[bytes] = []
-        self._answer = answer
+        self._answers = [*answers]
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(self.path)
         self._socket.listen()
@@ -76,7 +78,7 @@ class Daemon:
                 if not request:
                     return
                 self.asked.append(request.split(b"\r\n")[0])
-                connection.sendall(self._answer)
+                connection.sendall(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
 
     def close(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
@@ -102,6 +104,29 @@ def test_name_and_image_come_from_the_daemon():
         names.close()
         daemon.close()
         assert daemon.asked == [f"GET /containers/{ID}/json HTTP/1.1".encode()]
+
+
+@pytest.mark.parametrize("refused", ["500 Internal Server Error", "404 Not Found"])
+def test_a_nameless_container_is_requested_again_later(refused):
+    """After a request that failed, the next one is due in ten seconds, and one at a time is on its way."""
+    with run_dir() as folder:
+        daemon = Daemon(folder / "docker.sock", answer(b"{}", refused), FOUND)
+        clock = FakeClock()
+        names = ContainerNames(daemon.path, clock.monotonic)
+        names.of(ID)
+        wait_until(lambda: names.of(OTHER) != NAMELESS, "the reply after the failed one")
+        clock.advance(RETRY - 0.1)
+        assert names.of(ID) == NAMELESS
+        assert names._requests.empty()
+        clock.advance(0.2)
+        assert [names.of(ID) for _ in range(3)][0] == NAMELESS
+        wait_until(lambda: names.of(ID) == ContainerName("web", "nginx:1"), "the name")
+        clock.advance(2 * RETRY)
+        assert names.of(ID) != NAMELESS
+        names.close()
+        daemon.close()
+        asked = [request.split()[1].split(b"/")[2].decode() for request in daemon.asked]
+        assert asked == [ID, OTHER, ID]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import os
 import queue
 import socket
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from dnstrail.process.privileges import keep_capabilities
@@ -19,6 +21,8 @@ MAX_KNOWN = 4096
 _TIMEOUT = 2.0  # seconds for each step of a request
 _LARGEST = 1 << 20  # bytes of a reply that are read
 _WAITING = 256  # containers whose request may wait
+RETRY = 10.0  # seconds after a request that failed: the daemon may be busy, or may not know the container
+_NEVER = float("inf")
 
 
 class ContainerName(NamedTuple):
@@ -31,27 +35,38 @@ class ContainerName(NamedTuple):
 NAMELESS = ContainerName()
 
 
+class _Known(NamedTuple):
+    """A container: its name, and the monotonic time at which it is to be requested again."""
+
+    name: ContainerName = NAMELESS
+    due: float = _NEVER
+
+
 class ContainerNames:
     """The names of containers, from a cache that a thread fills.
 
     A lookup never waits: it returns the cached name and requests a missing one. The first events of a container can
-    therefore lack its name. Cache and queue are bounded.
+    therefore lack its name. Cache and queue are bounded. A request that failed is repeated after RETRY at the earliest.
     """
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, path: str | None = None, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = path or docker_socket()
-        self._known: OrderedDict[str, ContainerName] = OrderedDict()
+        self._monotonic = monotonic
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._requests: queue.Queue[str | None] = queue.Queue(_WAITING)
         self._thread = threading.Thread(target=self._work, name="container names", daemon=True)
         self._thread.start()  # before this process drops the privileges that the socket requires
 
     def of(self, container: str) -> ContainerName:
         """Return the name of a container; nameless until the daemon has replied."""
-        found = self._known.get(container)
-        if found is None and container:
-            found = self._known[container] = NAMELESS
+        known = self._known.get(container)
+        if known is None:
+            if container:
+                self._request(container)
+            return NAMELESS
+        if known.due != _NEVER and known.due <= self._monotonic():
             self._request(container)
-        return found or NAMELESS
+        return known.name
 
     def close(self) -> None:
         """Let the thread end after its present request. Do not wait for it: it holds nothing but that request."""
@@ -59,10 +74,11 @@ class ContainerNames:
         self._put(None)
 
     def _request(self, container: str) -> None:
+        self._known[container] = _Known()
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         if not self._put(container):
-            del self._known[container]  # its next event requests it again
+            self._known.pop(container, None)  # its next event requests it again
 
     def _put(self, container: str | None) -> bool:
         try:
@@ -76,7 +92,7 @@ class ContainerNames:
         while self._path and (container := self._requests.get()) is not None:
             found = inspect(self._path, container)
             if container in self._known:
-                self._known[container] = found
+                self._known[container] = _Known(found, self._monotonic() + RETRY if found == NAMELESS else _NEVER)
 
 
 def docker_socket() -> str:
