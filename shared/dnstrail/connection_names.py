@@ -21,8 +21,9 @@ class ConnectionEnricher:
     """Adds `dst_dns` to connection events: the names of the destination as the cache ranks them.
 
     Every connection event gets the argument, [] where no name is known or no cache answers. A cache that is away
-    delays the stream of events once in five seconds, and by one lookup. `unnamed` counts the connection events whose
-    names no cache reported.
+    delays the stream of events once in five seconds, and by one lookup. How long this lookup waits is up to the data
+    source: in a signature worker the first one of an absence waits for up to 30 seconds. `unnamed` counts the
+    connection events whose names no cache reported.
     """
 
     def __init__(self, dns: DnsDataSource | None, monotonic: Callable[[], float] = time.monotonic) -> None:

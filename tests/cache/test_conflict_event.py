@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 
 import dns.message
 import msgpack
+import pytest
 
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.captured import Captured, Flow
-from dnstrail.image import Bounds
+from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import SystemClock
+from dnstrail.protocol.batches import Batch, Turn
+from dnstrail_cache.conflicts import Conflicts
+from dnstrail_cache.state import CacheState
 from dnstrail_cache.worker import TOPICS, run
 from live.workers import BOUND, open_bus, probe, response, running, short_folder
 
@@ -38,3 +43,33 @@ def test_a_conflict_is_shown_in_wall_time():
             outside.wait(puller, timeout=BOUND)
             event = msgpack.unpackb(puller.receive())
     assert (event["eventName"], event["timestamp"]) == ("dns_answer_conflict", 1_300_000_007)
+
+
+class Pushed:
+    """A pusher that keeps what is pushed."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def push(self, body: bytes, wait: float = 0.0) -> bool:
+        self.bodies.append(body)
+        return True
+
+
+@pytest.mark.parametrize(
+    "conflict",
+    [
+        Captured(1, flow=Flow(SERVER[0], 53, b"\x0a\0\0", 40000)),
+        Captured((1 << 64) - 1, flow=Flow(*SERVER, *CLIENT)),
+        Captured(1, flow=Flow(*SERVER, *CLIENT), args={"at": datetime(2026, 1, 1, tzinfo=UTC)}),
+    ],
+    ids=["an address of three bytes", "a time beyond 64 bits", "a date as an argument"],
+)
+def test_a_conflict_that_has_no_shape_is_counted(conflict):
+    """A conflict of which no finding can be made, since its probe is faulty, is counted and raises nothing."""
+    state, pushed = CacheState(Image(Bounds()), SystemClock()), Pushed()
+    state.follower.turn(Turn("s", 0, {}, False, 0, difference=7))
+    conflicts = Conflicts(state, None, pushed)
+    conflicts.report(conflict, Batch("s", 1, 0, []))
+    conflicts.report(answer(1, "192.0.2.1"), Batch("s", 1, 1, []))
+    assert (state.counters["bad_bus_message"], len(pushed.bodies)) == (1, 1)

@@ -30,7 +30,16 @@ class Conflicts:
             alone = Batch(batch.start, batch.turn, counters[PUBLISHED], [captured], host=batch.host)
             counters[PUBLISHED] += 1
             self._publisher.publish(DNS_ANSWER_CONFLICT, encode(alone))
+        if self._pusher is not None:
+            self._push(self._pusher, captured, batch)
+
+    def _push(self, pusher: Pusher, captured: Captured, batch: Batch) -> None:
         difference = self._state.follower.difference(batch.start)
         event = Event(DNS_ANSWER_CONFLICT, captured, host_name=batch.host, difference=difference)
-        if self._pusher is not None and not self._pusher.push(msgpack.packb(event_map(event, parse_arguments=True))):
+        try:
+            body = msgpack.packb(event_map(event, parse_arguments=True))
+        except (TypeError, ValueError, OverflowError):  # an address, a time or an argument that no probe of ours sends
+            self._state.counters["bad_bus_message"] += 1
+            return
+        if not pusher.push(body):
             structlog.get_logger().warning("conflict_not_delivered")

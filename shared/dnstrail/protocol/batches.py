@@ -14,7 +14,7 @@ import msgspec
 
 from dnstrail.captured import Captured
 from dnstrail.errors import BadMessage
-from dnstrail.protocol.event_table import E, EventTable, ReceivedEvents, Row, WireEvent, WireEvents
+from dnstrail.protocol.event_table import E, EventTable, ReceivedEvents, Row, WireEvent, WireEvents, refuse_extension
 
 TURN = "turn"
 Mark = tuple[str, int]  # (start id of a probe, turn): a moment in the stream of its events
@@ -100,12 +100,8 @@ def encode(message: Batch | Turn | WireBatch[msgspec.Raw]) -> bytes:
     return _ENCODER.encode(message)
 
 
-def _refuse_extension(code: int, _data: memoryview) -> None:
-    raise ValueError(f"extension type {code} is not supported")
-
-
 def _decoder(wire: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(wire, ext_hook=_refuse_extension)
+    return msgspec.msgpack.Decoder(wire, ext_hook=refuse_extension)
 
 
 _DECODERS = {Batch: _decoder(WireBatch[msgspec.Raw]), Turn: _decoder(Turn)}

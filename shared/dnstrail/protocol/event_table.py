@@ -79,12 +79,17 @@ class WireEvents(msgspec.Struct, Generic[E], frozen=True, array_like=True):
     events: list[E]
 
 
-def _refuse_extension(code: int, _data: memoryview) -> None:
+def refuse_extension(code: int, _data: memoryview) -> None:
+    """Refuse what MessagePack calls an extension type, as a hook of a decoder.
+
+    Raises:
+        ValueError: always.
+    """
     raise ValueError(f"extension type {code} is not supported")
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode
-_DECODE = msgspec.msgpack.Decoder(WireEvent, ext_hook=_refuse_extension).decode
+_DECODE = msgspec.msgpack.Decoder(WireEvent, ext_hook=refuse_extension).decode
 _HEAD = msgspec.msgpack.Decoder(_Head).decode
 _DECODE_STAMPED = msgspec.msgpack.Decoder(_Stamped).decode
 _DECODE_ADDRESSED = msgspec.msgpack.Decoder(_Addressed).decode
