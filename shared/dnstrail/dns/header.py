@@ -49,16 +49,6 @@ class Header:
     question: bytes = b""
     asked: Question = _NO_QUESTION
 
-    @property
-    def is_response(self) -> bool:
-        """True if the flag QR is set."""
-        return bool(self.flags & QR)
-
-    @property
-    def opcode(self) -> int:
-        """The OPCODE; 0 is QUERY."""
-        return self.flags >> 11 & 0xF
-
 
 def read_header(wire: bytes) -> Header:
     """Read the header and the only question of a message, and nothing after them.

@@ -41,7 +41,6 @@ class Message(msgspec.Struct, frozen=True):
     wire: bytes
     id: int
     flags: int
-    question_count: int
     answer_count: int
     name: str = ""
     type: int = 0
@@ -49,16 +48,6 @@ class Message(msgspec.Struct, frozen=True):
     answers: list[Record] = []
     skipped: int = 0
     damaged: bool = False
-
-    @property
-    def is_response(self) -> bool:
-        """Return the flag QR."""
-        return bool(self.flags & QR)
-
-    @property
-    def opcode(self) -> int:
-        """Return the OPCODE; 0 is QUERY."""
-        return self.flags >> 11 & 0xF
 
 
 def is_response(wire: bytes) -> bool:
@@ -76,11 +65,11 @@ def decode(wire: bytes) -> Message:
         raise BadMessage("shorter than a header")
     id_, flags, questions, answers = _header(wire)
     if questions != 1 or not flags & QR:
-        return Message(wire, id_, flags, questions, answers)
+        return Message(wire, id_, flags, answers)
     known: Known = {}
     name, rdtype, cls, at = read_question(wire, known)
     records, skipped, damaged = _read_answers(wire, at, answers, known)
-    return Message(wire, id_, flags, 1, answers, name, rdtype, cls, records, skipped, damaged)
+    return Message(wire, id_, flags, answers, name, rdtype, cls, records, skipped, damaged)
 
 
 def read_question(wire: bytes, known: Known) -> tuple[str, int, int, int]:

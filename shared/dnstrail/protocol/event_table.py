@@ -80,7 +80,7 @@ class WireEvents(msgspec.Struct, Generic[E], frozen=True, array_like=True):
 
 
 def refuse_extension(code: int, _data: memoryview) -> None:
-    """Refuse what MessagePack calls an extension type, as a hook of a decoder.
+    """Refuse an extension type of MessagePack.
 
     Raises:
         ValueError: always.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import zmq
@@ -226,9 +227,9 @@ def test_a_descriptor_that_is_no_connection_any_more_costs_nothing():
     """A descriptor that belongs to a file, or to nothing, when its connection is noted leaves none open."""
     reading, writing = os.pipe()
     os.close(writing)
-    before = os.listdir("/proc/self/fd")
+    before = len([*Path("/proc/self/fd").iterdir()])
     assert [strangers.Strangers().accept(descriptor, 0.0) for descriptor in (reading, writing)] == ["", ""]
-    assert os.listdir("/proc/self/fd") == before
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
     os.close(reading)
 
 

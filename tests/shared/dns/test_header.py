@@ -12,7 +12,7 @@ from builders.dns_builders import AAAA, A, asked, by_hand, wire
 from builders.hostile import BOMBS, QUESTION
 from builders.traffic import message
 from dnstrail.dns import decode
-from dnstrail.dns.header import HEADER, IN, read_header
+from dnstrail.dns.header import HEADER, IN, QR, read_header
 from dnstrail.errors import BadMessage
 
 LONG = b"\x3f" + b"a" * 63
@@ -44,14 +44,14 @@ def test_the_header_is_the_decoders(payload):
     except BadMessage:
         assert header is None
         return
+    response, questions = decoded.flags & QR, int.from_bytes(payload[4:6])
     if header is None:
-        assert not decoded.is_response, "only the question of a query is not decoded"
+        assert not response, "only the question of a query is not decoded"
         return
     assert (header.flags, header.answer_count) == (decoded.flags, decoded.answer_count)
-    if decoded.is_response:
-        assert bool(header.question) is (decoded.question_count == 1)
-    assert (header.is_response, header.opcode) == (decoded.is_response, decoded.opcode)
-    if decoded.is_response and decoded.question_count == 1:
+    if response:
+        assert bool(header.question) is (questions == 1)
+    if response and questions == 1:
         assert (header.asked.type, header.asked.cls) == (decoded.type, decoded.cls)
 
 

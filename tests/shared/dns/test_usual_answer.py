@@ -16,7 +16,7 @@ from builders.dns_builders import AAAA, CNAME, TXT, A, asked, by_hand, record, r
 from builders.hostile import BOMBS, HEAD, ONE, QUESTION, P, pointer
 from builders.traffic import message
 from dnstrail.dns import decode
-from dnstrail.dns.header import IN, read_header
+from dnstrail.dns.header import IN, QR, read_header
 from dnstrail.errors import BadMessage, CaptureError
 from dnstrail.image.answer import Answer
 from dnstrail.image.relate import relate, relate_usual
@@ -32,7 +32,7 @@ def stated(payload: bytes) -> Answer | None:
         header = read_header(payload)
     except BadMessage:
         return None
-    if not header.is_response or not header.question or header.asked.cls != IN or header.answer_count == 0:
+    if not header.flags & QR or not header.question or header.asked.cls != IN or header.answer_count == 0:
         return None
     usual = relate_usual(payload, header, MOST)
     if usual is not None:

@@ -73,9 +73,9 @@ def disagreement(wire: bytes) -> str:
         theirs = read_all(wire)
     except dns.exception.DNSException:
         return "" if ours is None else "only dnspython refuses it"
-    (questions,) = struct.unpack_from("!H", wire, 4)
+    questions, answers = struct.unpack_from("!HH", wire, 4)
     if not theirs.flags & dns.flags.QR or questions != 1:
-        return _differ(ours, Message(wire, theirs.id, int(theirs.flags), *struct.unpack_from("!HH", wire, 4)))
+        return _differ(ours, Message(wire, theirs.id, int(theirs.flags), answers))
     if theirs.opcode() == dns.opcode.UPDATE:
         return ""
     if not theirs.question:
@@ -88,7 +88,7 @@ def _expected(wire: bytes, theirs: dns.message.Message, ours: Message | None) ->
     if ours and _ended_by_meta_record(theirs):
         records += ours.answers[len(records) :]
     return Message(
-        *(wire, theirs.id, int(theirs.flags), *struct.unpack_from("!HH", wire, 4)),
+        *(wire, theirs.id, int(theirs.flags), *struct.unpack_from("!H", wire, 6)),
         *(text_of(asked.name), int(asked.rdtype), int(asked.rdclass), records),
         skipped=ours.skipped if ours and theirs.errors else 0,
         damaged=bool(ours and ours.damaged and theirs.errors),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from dnstrail_probe.ebpf.records import OwnerRecord, pack_cookie, pack_owner, pack_place
@@ -25,9 +25,7 @@ class Maps(Protocol):
         ...
 
 
-def note_open_sockets(
-    maps: Maps, processes: ProcessTable, ports: Collection[int], now: Callable[[], int] = time.monotonic_ns
-) -> int:
+def note_open_sockets(maps: Maps, processes: ProcessTable, ports: Collection[int]) -> int:
     """Enter the processes of /proc and the sockets of sock_diag; return the number of sockets whose owner was found.
 
     The programs run already, so no process and no socket is missed. Entries that the programs made take precedence.
@@ -35,7 +33,7 @@ def note_open_sockets(
     owners = _owners(maps.cgroup_root, processes)
     owned = list(_owned(owners))
     for netns, socket, entry in owned:
-        _add(maps, netns, socket, _owner(netns, socket, entry, noted=now(), ports=ports), ports)
+        _add(maps, netns, socket, _owner(netns, socket, entry, noted=time.monotonic_ns(), ports=ports), ports)
     return len(owned)
 
 

@@ -15,7 +15,6 @@ from dnstrail_cli.run.allow_list import AllowList, Network, Ports
 
 MOST_SETS = 63  # different sets of ports: a mask has 64 bits
 MOST_RESOLVERS = 64
-LONGEST_NAME = 253
 _BELOW = "*"  # a label that no entry contains
 _FAMILY_BITS = 32
 

@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from dnstrail_probe.packets.server_names.quic_version import Version
 
 SAMPLE = 16  # bytes of a sealed payload, from which the mask of its header is computed
-TAG = 16  # bytes by which a sealed payload is longer
 _SECRET, _KEY, _NONCE = 32, 16, 12  # bytes
 _HASH = hashes.SHA256()
 
