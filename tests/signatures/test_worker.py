@@ -15,6 +15,7 @@ from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
 from dnstrail.events import (
+    DNS_ANSWER_CONFLICT,
     FINDINGS_LOST,
     NET_PACKET_DNS,
     NET_PACKET_DNS_REQUEST,
@@ -33,6 +34,7 @@ from dnstrail_signatures import worker as worker_module
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
 from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
+from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import origins_of, topics_of
 from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
 from dnstrail_signatures.group.ownership import Owners, Span
@@ -423,6 +425,17 @@ def test_messages_that_never_cease_keep_nothing_waiting(monkeypatch, findings):
     assert conflicts.at == [*range(1, 11)]
     assert not reload.is_set()
     assert idle == []
+
+
+def test_conflicts_that_never_cease_keep_nothing_waiting(monkeypatch, findings):
+    """Conflicts are handled for a bounded time, and the others after the next messages of the probes."""
+    monkeypatch.setattr(worker_module, "_LONGEST", 0.0)
+    conflicts = Messages()
+    conflicts.waiting += [(DNS_ANSWER_CONFLICT, encode(Batch("s", 0, number, []))) for number in range(3)]
+    feed = ConflictFeed(NoBus(), conflicts, None)
+    worker = SignatureWorker(Messages(), Chosen.of(), Delivery(findings.append), conflicts=feed)
+    worker.take_conflicts()
+    assert len(conflicts.waiting) == 2
 
 
 def test_bad_bus_messages_are_counted_and_logged(folder, findings):

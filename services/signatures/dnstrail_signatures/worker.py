@@ -42,7 +42,7 @@ from dnstrail_signatures.worker_losses import all_losses
 SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
 _GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
-_LONGEST = 0.5  # seconds without a look at the group, at conflicts and at a reload while messages wait
+_LONGEST = 0.5  # seconds for which messages of one kind are handled without a look at anything else
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 
 
@@ -170,9 +170,12 @@ class SignatureWorker:
             structlog.get_logger().warning("bad_bus_message", topic=topic, error=str(error))
 
     def take_conflicts(self) -> None:
-        """Handle the conflicts that the cache has published."""
+        """Handle the conflicts that the cache has published, for a bounded time."""
+        until = time.monotonic() + _LONGEST
         while self._conflicts is not None and (message := self._conflicts.subscriber.receive()) is not None:
             self.on_message(*message, time.monotonic())
+            if time.monotonic() >= until:
+                break
 
     def on_idle(self, now: float) -> None:
         """Note that nothing waits to be received."""

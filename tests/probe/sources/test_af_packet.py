@@ -82,10 +82,10 @@ def refuse(*_arguments: object) -> None:
 def test_a_socket_that_cannot_be_set_up_is_no_source(monkeypatch, step):
     """If the kernel refuses the buffer, the filter or the bind, the source is unavailable, and its socket is closed."""
     monkeypatch.setattr(af_packet, step, refuse)
-    before = len([*Path("/proc/self/fd").iterdir()])
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(SourceUnavailable, match="Cannot allocate memory"):
         AfPacketSource(CaptureOptions(frozenset({PORT})), StreamClock())
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 @pytest.mark.parametrize("step", [3600, -3600])

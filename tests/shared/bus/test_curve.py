@@ -227,9 +227,9 @@ def test_a_descriptor_that_is_no_connection_any_more_costs_nothing():
     """A descriptor that belongs to a file, or to nothing, when its connection is noted leaves none open."""
     reading, writing = os.pipe()
     os.close(writing)
-    before = len([*Path("/proc/self/fd").iterdir()])
+    before = len(list(Path("/proc/self/fd").iterdir()))
     assert [strangers.Strangers().accept(descriptor, 0.0) for descriptor in (reading, writing)] == ["", ""]
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
     os.close(reading)
 
 
