@@ -8,7 +8,6 @@ from builders.binding_helpers import SHARED, Host
 from builders.dns_builders import t
 from dnstrail.captured import Flow, Process
 from dnstrail.image import Bounds, Circumstances, Image
-from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.bindings import SEARCHED
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails import names
@@ -168,19 +167,16 @@ def test_a_connection_beyond_the_work_has_its_bound_name(state, monkeypatch):
     assert state.counters == {"rank_cut_short": 2}
 
 
-def test_the_connections_that_are_searched_are_work(state, monkeypatch):
+def test_the_connections_that_are_searched_are_work(state):
     """Connections without a socket are searched among those to their address: a request searches so many in all."""
     host = Host(connections=10_000).asks(0, "one")
     for number in range(6000):
         host.opens(1 + number / 10_000, by=Process(80, thread_id=80))
     state.image = host.image
-    searched = []
-    binder = host.image.binder
-    monkeypatch.setattr(binder, "find", lambda *which: searched.append(Binder.find(binder, *which)))
     asked = [ConnectionTo(address=SHARED, process=number, port=443) for number in range(100, 200)]
     answers.answer(Rank(connections=tuple(asked)), state)
-    assert len(searched) == answers._MAX_WORK // (SEARCHED // 8)
-    assert state.counters == {"rank_cut_short": 100 - len(searched)}
+    most = answers._MAX_WORK // (SEARCHED // 8)
+    assert most - 2 <= 100 - state.counters["rank_cut_short"] <= most
 
 
 def test_the_last_connections_to_an_address_are_searched():
