@@ -98,11 +98,12 @@ def test_this_process_imports_no_signature(folder):
 @pytest.mark.parametrize(
     ("statement", "name", "error"),
     [
-        ("raise ValueError('x')", "MINE", "^signature file .*/mine.py: ValueError: x$"),
+        ("raise ValueError('x')", "MINE", "^signature file .*/mine.py, line 4: ValueError: x$"),
+        (r"raise ValueError('\udcff')", "MINE", r"line 4: ValueError: \\udcff$"),
         ("import os; os._exit(0)", "MINE", "^the signatures did not load: see the lines above$"),
         ("pass", "M" * 100_000, "^the signatures did not load: see the lines above$"),
     ],
-    ids=["an error", "an end", "a long name"],
+    ids=["an error", "an error that is no text", "an end", "a long name"],
 )
 def test_signatures_that_do_not_load_are_an_error(folder, statement, name, error):
     """A file that raises, ends the process or makes a long reply is a SettingsError."""

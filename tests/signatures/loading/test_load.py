@@ -137,18 +137,20 @@ def test_an_installed_signature_with_wrong_selected_events_is_left_out(monkeypat
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("import no_such_module\n", "ModuleNotFoundError: No module named 'no_such_module'"),
-        ("class Broken(\n", "SyntaxError: "),
-        ("1 / 0\n", "ZeroDivisionError: division by zero"),
-        ("\xff", "SyntaxError: "),
+        ("\nimport no_such_module\n", ", line 2: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("class Broken(\n", ": SyntaxError: '(' was never closed (broken.py, line 1)"),
+        ("1 / 0\n", ", line 1: ZeroDivisionError: division by zero"),
+        ("import json\n\njson.loads('{')\n", ", line 3: JSONDecodeError: "),
+        ("def f():\n    raise SystemExit(3)\n\nf()\n", ", line 2: SystemExit: 3"),
+        ("\xff", ": SyntaxError: "),
     ],
-    ids=["import", "syntax", "raises", "not UTF-8"],
+    ids=["import", "syntax", "raises", "in another module", "in a function", "not UTF-8"],
 )
 def test_a_file_that_does_not_import_is_refused(folder, text, error):
-    """A file that raises is a SettingsError with its path and the reason."""
+    """A file that raises is a SettingsError with its path, the last of its lines that ran, and the reason."""
     path = folder / "broken.py"
     path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(SettingsError, match=re.escape(f"signature file {path}: {error}")):
+    with pytest.raises(SettingsError, match=re.escape(f"signature file {path}{error}")):
         load(find([path]))
 
 

@@ -59,6 +59,16 @@ def test_a_bad_name_is_refused(folder, name):
     assert [*folder.iterdir()] == []
 
 
+@pytest.mark.parametrize(
+    "name", ["class", "true", "none", "json", "typing", "dnstrail", "msgspec", "dns", "pytest", "signature_run"]
+)
+def test_a_name_with_a_meaning_is_refused(folder, name):
+    """A word of Python, the name of a module that is there, and what the test imports write nothing."""
+    with pytest.raises(SettingsError, match=f"^--new {name}: .*; choose another name$"):
+        write_signature(folder, name)
+    assert [*folder.iterdir()] == []
+
+
 def test_a_file_that_exists_is_kept(folder):
     """A file of this name is not written over."""
     (folder / "mine.py").write_text("mine")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
@@ -92,8 +93,16 @@ def _from_file(file: SignatureFile) -> list[type[Signature]]:
         exec(compile(file.content, file.path, "exec"), module.__dict__)  # noqa: S102 - running it is its purpose
     except (Exception, SystemExit) as error:
         sys.modules.pop(name) if before is None else sys.modules.update({name: before})
-        raise SettingsError(f"signature file {file.path}: {type(error).__name__}: {error}") from error
+        raise SettingsError(
+            f"signature file {file.path}{_line(error, file.path)}: {type(error).__name__}: {error}"
+        ) from error
     return _signatures(member for _, member in inspect.getmembers(module) if _is_of(member, name))
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Return the last line of a file that ran before an error as ", line N"; "" if none ran."""
+    lines = [number for frame, number in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
+    return f", line {lines[-1]}" if lines else ""
 
 
 def _is_of(member: object, module: str) -> bool:

@@ -44,7 +44,7 @@ def write_names(stdout: BinaryIO, paths: Iterable[Path], config: ConfigFile, use
     try:
         reply = _names(*_loaded(paths, config, user))
     except SettingsError as error:
-        reply = Names(error=str(error))
+        reply = Names(error=str(error).encode(errors="backslashreplace").decode())
     stdout.write(msgspec.json.encode(reply) + b"\n")
 
 

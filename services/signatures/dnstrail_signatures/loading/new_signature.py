@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 from dnstrail.errors import SettingsError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+_NAMES_OF_TEST = ("SignatureRun",)  # a class of this name takes the place of what the test imports
 _SIGNATURE = '''"""Reports each answer that leads to a watched name."""
 
 from dnstrail import EventSelector, Signature, SignatureMetadata
@@ -50,14 +53,19 @@ def write_signature(folder: Path, name: str) -> tuple[Path, Path]:
     """Write NAME.py and test_NAME.py, which nobody else may write, and return their paths.
 
     Raises:
-        SettingsError: the name is no name of a module, or a file cannot be written.
+        SettingsError: the name is no name of a new module, or a file cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise SettingsError(f"--new {name}: a name has lower-case letters, digits and single underscores")
     words = name.split("_")
+    cls = "".join(word.capitalize() for word in words)
+    if keyword.iskeyword(name) or keyword.iskeyword(cls) or cls in _NAMES_OF_TEST:
+        raise SettingsError(f"--new {name}: this word has a meaning in Python or in the test; choose another name")
+    if find_spec(name) is not None:
+        raise SettingsError(f"--new {name}: Python has a module of this name; choose another name")
     names = {
         "module": name,
-        "cls": "".join(word.capitalize() for word in words),
+        "cls": cls,
         "event": name.upper(),
         "title": " ".join(words).capitalize(),
     }
