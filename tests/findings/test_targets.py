@@ -88,6 +88,12 @@ def test_a_token_is_the_first_line_of_its_file(tmp_path: Path) -> None:
             parse_target(f"webhook:https://a.example/,token={file}")
 
 
+def test_a_token_without_its_file_names_option_and_file() -> None:
+    """A file of a token that cannot be read is named with its option, and the reason in words."""
+    with pytest.raises(SettingsError, match=r"^--to webhook: token=/nowhere/token: No such file or directory$"):
+        parse_target("webhook:https://a.example/,token=/nowhere/token")
+
+
 def test_outputs_of_one_kind_are_numbered() -> None:
     """The names of outputs, which are labels of metrics, contain kinds and numbers alone."""
     targets = [parse_target(each) for each in ("stdout", "syslog", "stdout", "webhook:https://s3cret.example/")]

@@ -199,8 +199,10 @@ def _read_token(path: str) -> str:
     try:
         with Path(path).open("rb") as stream:
             token = stream.read(_LONGEST_TOKEN).partition(b"\n")[0].strip().decode("ascii")
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"--to webhook: token={path}: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"--to webhook: token={path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        token = ""
     if not token.isprintable() or not token:
         raise SettingsError(f"--to webhook: token={path}: its first line is no text")
     return token

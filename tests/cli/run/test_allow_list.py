@@ -71,6 +71,13 @@ def test_a_line_that_is_no_entry_is_refused(line):
         parse_allow_list(f"good.example\n{line}\n")
 
 
+@pytest.mark.parametrize("ports", ["443,", ",", "443,,80", "443,123456", "0,443"])
+def test_each_port_of_a_line_is_checked(ports):
+    """The error names the line, and states which ports there are."""
+    with pytest.raises(SettingsError, match=f"line 1: 'host:{ports}': a port is a number from 1 to 65535$"):
+        parse_allow_list(f"host:{ports}")
+
+
 def test_entries_are_bounded():
     """A list with too many entries is refused."""
     with pytest.raises(SettingsError, match="10000 entries"):

@@ -101,10 +101,10 @@ def _network(subject: str) -> Network | None:
 
 
 def _ports(text: str) -> Ports:
-    ports = frozenset(int(word) for word in text.split(",") if len(word) <= len("65535"))
-    if not ports or max(ports) > _LARGEST_PORT or not min(ports):
+    words = text.split(",")
+    if not all(0 < len(word) <= len("65535") and 0 < int(word) <= _LARGEST_PORT for word in words):
         raise ValueError(f"a port is a number from 1 to {_LARGEST_PORT}")
-    return ports
+    return frozenset(map(int, words))
 
 
 def _has(ports: Ports, port: int) -> bool:
