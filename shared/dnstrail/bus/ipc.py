@@ -151,10 +151,7 @@ def why_unanswered(address: str) -> tuple[str, str]:
     except PermissionError:
         return "permission", f"permission denied: {_remedy_of(path)}"
     except OSError:
-        for folder in _run_dirs():
-            if folder != path.parent and _is_served(folder / path.name):
-                return "elsewhere", f"a cache serves {folder}: use --run-dir {folder}"
-        return "absent", "nobody serves this socket: start `dnstrail cache`, or name its folder with --run-dir"
+        return _where_served(path)
     return "timeout", "a process serves this socket, but it is busy or stopped: see the log of the cache"
 
 
@@ -165,15 +162,23 @@ def _connect(path: Path) -> None:
             probe.connect(os.fspath(path))
 
 
-def _is_served(path: Path) -> bool:
-    """Return whether a process serves a socket in a folder that this process may believe."""
-    if distrust(path.parent):
-        return False
-    try:
-        _connect(path)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True
+def _where_served(path: Path) -> tuple[str, str]:
+    """Return why nobody serves a socket: another folder is served, or one that this user may not open may be."""
+    others = [folder for folder in _run_dirs() if folder != path.parent and not distrust(folder)]
+    closed = None
+    for folder in others:
+        try:
+            _connect(folder / path.name)
+        except PermissionError:
+            closed = closed or folder
+        except OSError:
+            continue
+        else:
+            return "elsewhere", f"a cache serves {folder}: use --run-dir {folder}"
+    if closed:
+        remedy = _remedy_of(closed / path.name)
+        return "permission", f"a cache may serve {closed}, which this user may not open: {remedy}"
+    return "absent", "nobody serves this socket: start `dnstrail cache`, or name its folder with --run-dir"
 
 
 def _run_dirs() -> list[Path]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import zmq
 
 MAX_ENVELOPE = 4096  # bytes that a client may put before its request
-MAX_FRAMES = 16  # of a request
+MAX_FRAMES = 16  # of a request, without the empty frame that a REQ client puts before it
 REMOTE = "User-Id"  # the property of a connection from another host: the name of its key. A key is always checked
 
 Frames = list[bytes]
@@ -48,8 +48,8 @@ class ServedRequest:
 
 def _fault_of(sent: Frames) -> str:
     """Return why a request cannot be read, or ""."""
-    if len(sent) > MAX_FRAMES:
-        return f"{len(sent)} frames; {MAX_FRAMES} at most"
+    if (count := len(sent) - len(_start_of(sent))) > MAX_FRAMES:
+        return f"{count} frames; {MAX_FRAMES} at most"
     if (size := sum(map(len, sent[:-1]))) > MAX_ENVELOPE:
         return f"{size} bytes before the request; {MAX_ENVELOPE} at most"
     return ""

@@ -495,6 +495,8 @@ def test_requests_that_the_server_does_not_read_are_bounded(address):
 FAULTS = {
     "16 frames": ([b"x"] * 16, b"x", ""),
     "17 frames": ([b"x"] * 17, b"", "17 frames; 16 at most"),
+    "16 frames of a REQ client": ([b"", *[b"x"] * 16], b"x", ""),
+    "17 frames of a REQ client": ([b"", *[b"x"] * 17], b"", "17 frames; 16 at most"),
     "4,096 bytes before the request": ([bytes(4096), b"x"], b"x", ""),
     "4,097 bytes before the request": ([bytes(4096), b"-", b"x"], b"", "4097 bytes before the request; 4096 at most"),
 }
@@ -509,7 +511,8 @@ def test_the_frames_of_a_request_are_bounded(bus, address, frames, body, fault):
         served = receive(bus, server)
         assert (served.body, served.fault) == (body, fault)
         assert served.reply(b"reply")
-        assert client.socket.recv_multipart() == [*([] if fault else frames[:-1]), b"reply"]
+        envelope = [frame for frame in frames[:1] if not frame] if fault else frames[:-1]
+        assert client.socket.recv_multipart() == [*envelope, b"reply"]
 
 
 @pytest.mark.parametrize("correlate", [0, 1])
