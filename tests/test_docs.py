@@ -19,8 +19,9 @@ import click
 import pytest
 
 import dnstrail_probe
-from dnstrail.bus.ipc import lookups_address
+from dnstrail.bus.ipc import conflicts_address, events_address, findings_address, lookups_address, outputs_address
 from dnstrail.events import NAMES
+from dnstrail.protocol.replays import replay_address
 from dnstrail_cli.__main__ import main_command
 from dnstrail_signatures.loading.load import find, load
 from live.processes import dnstrail, run_dir, started, wait_until
@@ -272,6 +273,26 @@ def test_every_environment_variable_is_documented() -> None:
     assert set(variable.findall(_texts(*PRODUCT))) <= set(variable.findall(table))
     read = _texts(*PRODUCT, "tests")
     assert [name for cell in table.splitlines() for name in codes(cell) if name not in read] == []
+
+
+LOGGED = re.compile(r'(?:\.(?:debug|info|warning|error|exception)|_log_once)\(\s*"([a-z_]+)"')
+
+
+def test_every_line_of_the_log_is_documented() -> None:
+    """operations.md lists every event that a worker logs, and no other."""
+    listed = {event for cells in rows(DOCS / "operations.md", "The log") for event in codes(cells[0])}
+    product = _texts("services", "shared")
+    assert sorted({*LOGGED.findall(product)} - listed) == []
+    assert sorted(listed - {*re.findall(r"\w+", product)}) == []
+
+
+def test_every_socket_is_documented() -> None:
+    """operations.md lists every socket of the run-dir."""
+    listed = {socket for cells in rows(DOCS / "operations.md", "The run-dir") for socket in codes(cells[0])}
+    events, lookups = events_address(Path("/r")), lookups_address(Path("/r"))
+    others = [findings_address(Path("/r")), outputs_address(Path("/r")), conflicts_address(lookups)]
+    addresses = [events, replay_address(events), lookups, *others]
+    assert listed == {Path(address).name for address in addresses}
 
 
 def test_every_event_is_documented() -> None:
