@@ -22,6 +22,7 @@ from dnstrail.datasource import DnsIdentity
 from dnstrail.errors import DataNotFound, KeyNotSupported, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Mark
 from dnstrail.protocol.lookups import (
+    BAD_REQUEST,
     DATA_NOT_FOUND,
     KEY_NOT_SUPPORTED,
     ConnectionTo,
@@ -63,6 +64,14 @@ class FoundData(dict[str, Any]):
         self.history = history
 
 
+class FoundMany(list[FoundData | None]):
+    """The results of several keys. `history` is False if one is None, and the cache no longer knows its time."""
+
+    def __init__(self, results: Iterable[FoundData | None], *, history: bool = True) -> None:
+        super().__init__(results)
+        self.history = history
+
+
 class LookupClient:
     """A connection to one cache. Threads may share it: their requests take turns.
 
@@ -101,10 +110,7 @@ class LookupClient:
             LookupRefused: the cache refuses the request, or its reply is unusable.
             Unavailable: no cache answered in time, after all retries, or this process must not believe its folder.
         """
-        try:
-            body = encode_request(op, **fields)
-        except UnicodeEncodeError as error:  # bytes from a command line that are no text
-            raise DataNotFound(fields.get("key")) from error
+        body = _encode(op, fields)
         with self._turn:
             requester = self._connected()
             for _ in range(_TRIES):
@@ -131,7 +137,17 @@ class LookupClient:
         return None if body is None else _decode_reply(body, None)
 
     def ask(self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: Any) -> Any:
-        """Return the data of a reply. A cache that is behind the marks is asked again, for `patience` seconds.
+        """Return the data of the reply of `ask_reply`.
+
+        Raises:
+            DataSourceError: as `request` does.
+        """
+        return self.ask_reply(op, after=after, patience=patience, **fields).get("data")
+
+    def ask_reply(
+        self, op: str, *, after: Iterable[Mark], patience: float = _PATIENCE, **fields: Any
+    ) -> dict[str, Any]:
+        """Return a whole reply. A cache that is behind the marks is asked again, for `patience` seconds.
 
         After that the last reply counts.
 
@@ -149,7 +165,7 @@ class LookupClient:
                     raise
                 continue
             if reply.get("complete", True) or not self._may_catch_up(began, deadline):
-                return reply.get("data")
+                return reply
 
     def report_losses(self, worker: str, lost: Mapping[str, int]) -> bool:
         """Send the losses of a worker since its start, by event name, to the cache; False if no cache answered."""
@@ -238,7 +254,7 @@ class DnsDataSource(DnsIdentity):
         if not isinstance(key, str):
             raise KeyNotSupported(key)
         fields = {**_time(at), **(connection.fields if connection else {})}
-        return _schema_fields(self._ask("get", after=_marks(after), key=key, **fields))
+        return _schema_fields(self._ask("get", after=_marks(after), key=key, **fields).get("data"))
 
     def get_many(
         self,
@@ -247,9 +263,10 @@ class DnsDataSource(DnsIdentity):
         after: Iterable[Mark] | None = None,
         at: float | None = None,
         patience: float = _PATIENCE,
-    ) -> list[FoundData | None]:
+    ) -> FoundMany:
         """Look up at most 1,024 keys in one request; None stands where `get` would raise DataNotFound.
 
+        The attribute `history` of the list is False if one is None, and the cache no longer knows its time.
         `patience`: seconds that a cache which is behind the events at hand may take to catch up.
 
         Raises:
@@ -262,8 +279,9 @@ class DnsDataSource(DnsIdentity):
             if not isinstance(key, str):
                 raise KeyNotSupported(key)
         encodable = [_encodable(key) for key in asked]
-        found = self._ask("get_many", after=_marks(after), patience=patience, keys=encodable, **_time(at))
-        return [None if data is None else _schema_fields(data) for data in _list_of(len(asked), found)]
+        reply = self._ask("get_many", after=_marks(after), patience=patience, keys=encodable, **_time(at))
+        results = (None if data is None else _schema_fields(data) for data in _list_of(len(asked), reply.get("data")))
+        return FoundMany(results, history=reply.get("history") is not False)
 
     def rank(
         self, connections: Iterable[ConnectionTo], *, after: Iterable[Mark] | None = None, patience: float = _PATIENCE
@@ -275,15 +293,15 @@ class DnsDataSource(DnsIdentity):
             Unavailable: no cache answered in time.
         """
         asked = [msgspec.to_builtins(connection) for connection in connections]
-        names = self._ask("rank", after=_marks(after), patience=patience, connections=asked)
+        names = self._ask("rank", after=_marks(after), patience=patience, connections=asked).get("data")
         return [_list_of(None, each) for each in _list_of(len(asked), names)]
 
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
 
-    def _ask(self, op: str, **fields: Any) -> Any:
-        return self.client.ask(op, **fields)
+    def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        return self.client.ask_reply(op, **fields)
 
 
 def _folder_of(address: str) -> Path | None:
@@ -323,6 +341,22 @@ def _list_of(count: int | None, data: Any) -> list[Any]:
     if not isinstance(data, list) or (count is not None and len(data) != count):
         raise LookupRefused("bad_reply", "the reply is no list of that length")
     return data
+
+
+def _encode(op: str, fields: dict[str, Any]) -> bytes:
+    """Return a request; a text of its fields may be bytes from a command line, which are no text.
+
+    Raises:
+        DataNotFound: the key is no text.
+        LookupRefused: another field is no text.
+    """
+    try:
+        return encode_request(op, **fields)
+    except UnicodeEncodeError as error:
+        key = fields.get("key")
+        if isinstance(key, str) and key != _encodable(key):
+            raise DataNotFound(key) from error
+        raise LookupRefused(BAD_REQUEST, f"{error.object!r:.80} is no text") from error
 
 
 def _encodable(key: str) -> str:

@@ -301,6 +301,26 @@ def test_at_before_the_history(small):
     assert client.ask("get", key="goes.com", at=1004.0) == {**NOT_FOUND, "history": False}
 
 
+@pytest.mark.parametrize(
+    ("keys", "at", "history"),
+    [
+        (["stays.com", "goes.com"], 1004.9, False),
+        (["stays.com", "goes.com"], 1005.0, None),
+        (["stays.com", "goes.com"], None, None),
+        (["stays.com"], 1004.9, None),
+        ([], 1004.9, None),
+    ],
+    ids=["forgotten", "remembered", "now", "found", "no keys"],
+)
+def test_many_at_before_the_history(small, keys, at, history):
+    """The reply to many keys has `history` false if one is not found at a time that the cache knows no more."""
+    client, publishing = small
+    mark = publishing.turn(*fed(("stays.com", 9999, 1000.0), ("goes.com", 5, 1000.0), ("more.com", 60, 2000.0)))
+    reply = client.ask("get_many", keys=keys, at=at, after=[mark])
+    assert [found is None for found in reply["data"]] == [key == "goes.com" for key in keys]
+    assert reply.get("history") is history
+
+
 def test_now_is_the_clock_of_the_cache_with_a_live_probe(folder, client, clock):
     """Relations from a live probe expire as time passes, without a further message."""
     with probe(folder, live=True, clock=clock) as publishing:

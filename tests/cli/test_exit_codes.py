@@ -55,6 +55,14 @@ CASES = {
     "the replay of a live source": Case("replay auto", 2, "'auto' is a live source"),
     "keys and a capture on one stdin": Case("get --capture - -", 2, "both read stdin"),
     "options of the cache without a capture file": Case("get --dnscache size=5 a.example", 2, "--capture"),
+    "ports without a capture file": Case("get --dns-ports 5353 a.example", 2, "--dns-ports goes with --capture FILE"),
+    "evidence without a capture file": Case("trail --evidence sni a.example", 2, "--evidence goes with --capture FILE"),
+    "a cache beside a capture file": Case(
+        f"get --capture {DEMO} --cache ipc:///x a.example", 2, "--cache goes without --capture"
+    ),
+    "a run-dir beside a capture file": Case(
+        f"trail --capture {DEMO} --run-dir {{folder}} a.example", 2, "--run-dir goes without --capture"
+    ),
     "a cache over tcp without keys": Case("get --cache tcp://127.0.0.1:1 a.example", 2, "tcp"),
     "an address of no cache": Case("stats --cache nowhere", 2, "ipc:///path"),
     "a lookup without a cache": Case("get --run-dir {folder} a.example", 3, "{folder}"),

@@ -294,6 +294,23 @@ def test_a_miss_tells_of_a_lost_history(replying, history):
     assert raised.value.history is history
 
 
+@pytest.mark.parametrize("history", [True, False])
+def test_the_results_of_many_keys_tell_of_a_lost_history(replying, history):
+    """A list with None for a key that may have been known at that time has the attribute `history`."""
+    reply = {"v": 1, "ok": True, "data": [A_COM, None], **({} if history else {"history": False})}
+    found = replying(msgpack.packb(reply)).get_many(["a.com", "b.com"], at=1.0)
+    assert (found, found.history) == ([A_COM, None], history)
+
+
+def test_a_text_that_is_none_is_refused(known, bus):
+    """Bytes that are no text, in another field than the key, are no reason not to find the key."""
+    source = DnsDataSource(known, bus=bus, timeout=BOUND)
+    with pytest.raises(LookupRefused, match=r"^bad_request: '\\udcff' is no text$"):
+        source.get("a.com", connection=Connection(container="\udcff"))
+    with pytest.raises(LookupRefused, match="bad_request"):
+        source.client.request("connections", container="\udcff")
+
+
 def test_threads_that_share_a_data_source_have_their_own_marks(address, bus, marks_sent):
     """However the lookups of several threads interleave, each carries the marks of its own thread."""
     source = DnsDataSource(address, bus=bus, timeout=BOUND)
@@ -457,6 +474,30 @@ def test_a_cache_in_another_run_dir_is_named(folder, address, bus, monkeypatch):
     with cache(folder / "other"):
         reason, text = reason_at(address, bus)
     assert (reason, f"use --run-dir {folder}/other" in text) == ("elsewhere", True)
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_run_dir_that_this_user_may_not_open_is_named_as_such(folder, address, bus, monkeypatch, served):
+    """A run-dir that is out of reach may be served: the error names the group. One that is served comes first."""
+    closed, other = folder / "closed", folder / "other"
+    monkeypatch.setattr(ipc, "_run_dirs", lambda: [closed, *([other] if served else [])])
+    connect = ipc._connect
+
+    def refusing(path):
+        if path.parent == closed:
+            raise PermissionError
+        connect(path)
+
+    monkeypatch.setattr(ipc, "_connect", refusing)
+    monkeypatch.setattr(ipc, "_remedy_of", lambda path: f"join the group of {path}")
+    closed.mkdir()
+    with cache(other):
+        reason, text = reason_at(address, bus)
+    if served:
+        assert (reason, f"a cache serves {other}: use --run-dir {other}" in text) == ("elsewhere", True)
+    else:
+        remedy = f"a cache may serve {closed}, which this user may not open: join the group of {closed}/lookups.sock"
+        assert (reason, remedy in text) == ("permission", True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away")

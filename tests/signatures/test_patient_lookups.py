@@ -35,7 +35,7 @@ class Cache:
         if isinstance(outcome, Exception):
             self.clock.advance(1.0 if outcome is AWAY else 0.0)
             raise outcome
-        return outcome
+        return {"data": outcome} if outcome is FOUND else outcome
 
     def pause(self, seconds):
         self.clock.advance(seconds)
@@ -60,6 +60,14 @@ def test_a_lookup_waits_for_a_cache_that_is_away(cache):
     made = cache(AWAY, AWAY, AWAY, FOUND)
     assert made.dns.get("a.example") == FOUND
     assert made.asked == 4
+
+
+def test_many_keys_of_a_time_that_the_cache_does_not_know(cache):
+    """Where `get` raises Forgotten, `get_many` does too: a key is not found, and the cache no longer knows its time."""
+    made = cache({"data": [FOUND, None]}, {"data": [FOUND, None], "history": False})
+    assert made.dns.get_many(["a.example", "b.example"]) == [FOUND, None]
+    with pytest.raises(Forgotten):
+        made.dns.get_many(["a.example", "b.example"])
 
 
 def test_the_wait_is_bounded(cache):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from dnstrail.image import LookupResult, Trails
@@ -46,6 +47,12 @@ _MAX_NODES = 65536  # names and addresses in one reply, since no request may del
 _MAX_WORK = 16384  # relations, paths and answers that one `rank` reads, about 20 ms, for the same reason
 
 
+class IncompleteHistory(msgspec.Struct, frozen=True):
+    """Data without results for keys of a time about which the cache no longer knows everything."""
+
+    data: Any
+
+
 @singledispatch
 def answer(request: Request, _state: CacheState) -> Any:
     """Return the data of the reply.
@@ -68,13 +75,16 @@ def _get(request: Get, state: CacheState) -> LookupResult:
 
 
 @answer.register
-def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None]:
+def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] | IncompleteHistory:
     """Look up all keys as of one moment; the reply has a bounded number of names and addresses."""
     at = state.moment(request.at, request.event)
     results = state.image.get_many(request.keys, now=state.now, at=at)
     for found in results:
         _count(found, state)
-    return results if sum(map(_size, results)) <= _MAX_NODES else _shortened(results)
+    if sum(map(_size, results)) > _MAX_NODES:
+        results = _shortened(results)
+    remembered = at is None or state.image.remembers(at)
+    return results if remembered or None not in results else IncompleteHistory(results)
 
 
 @answer.register

@@ -25,7 +25,7 @@ from dnstrail.protocol.lookups import (
     encode_data,
     encode_error,
 )
-from dnstrail_cache.answers import answer
+from dnstrail_cache.answers import IncompleteHistory, answer
 from dnstrail_cache.conflicts import Conflicts
 from dnstrail_cache.feeder import TOPICS, Feeder
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
@@ -170,10 +170,12 @@ class _Worker:
         if not complete:
             self._state.counters["incomplete"] += 1
         try:
-            reply = encode_data(answer(request, self._state), complete=complete)
+            data = answer(request, self._state)
         except RefusedError as refused:
             self._refuse(served, refused, complete=complete)
             return
+        history = not isinstance(data, IncompleteHistory)
+        reply = encode_data(data if history else data.data, complete=complete, history=history)
         if not served.reply(reply):
             unread = RefusedError(OVERLOADED, "earlier replies to this client wait to be read")
             self._refuse(served, unread, complete=complete)

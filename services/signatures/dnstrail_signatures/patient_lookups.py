@@ -39,7 +39,7 @@ class PatientDns(DnsDataSource):
         self._since: float | None = None  # when the cache went away
         self._failed: tuple[float, Unavailable] | None = None  # the last request for which nothing waited
 
-    def _ask(self, op: str, **fields: Any) -> Any:
+    def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
         if self._failed is not None and self._monotonic() < self._failed[0] + _REST:
             raise self._failed[1].with_traceback(None)  # else each raise would make it longer
         while True:
@@ -55,6 +55,8 @@ class PatientDns(DnsDataSource):
                 raise
             else:
                 self._since = self._failed = None
+                if found.get("history") is False:
+                    raise Forgotten(fields.get("keys"))
                 return found
 
     def _wait(self, began: float, error: Unavailable) -> None:

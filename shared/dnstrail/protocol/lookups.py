@@ -116,7 +116,7 @@ class Get(_AboutConnection, frozen=True, kw_only=True):
     The name of the connection comes first.
     """
 
-    key: Any = None  # a string; another type is refused with an error code of its own
+    key: Any  # a string; another type is refused with an error code of its own
     at: float | None = None
     event: EventTime | None = None
 
@@ -150,7 +150,7 @@ class GetMany(Request, frozen=True, kw_only=True):
 class Trail(_AboutConnection, frozen=True, kw_only=True):
     """One key, and the connection to explain. Replies with at most `limit` ranked paths from questions to the key."""
 
-    key: Any = None
+    key: Any
     at: float | None = None
     event: EventTime | None = None
     limit: _Limit = MAX_TRAILS
@@ -279,9 +279,14 @@ def encode_request(op: str, **fields: object) -> bytes:
     return msgpack.packb({"v": VERSION, "op": op, **fields})
 
 
-def encode_data(data: object, *, complete: bool = True) -> bytes:
-    """Encode a reply with data, plain or Structs; `complete` is False if a mark was not reached."""
-    return _ENCODE({"v": VERSION, "ok": True, "data": data, "complete": complete})
+def encode_data(data: object, *, complete: bool = True, history: bool = True) -> bytes:
+    """Encode a reply with data, plain or Structs; it contains `history` only where it is false.
+
+    `complete` is False if a mark was not reached. `history` is False if the reply has no data for a key of a time about
+    which the cache no longer knows everything.
+    """
+    reply = {"v": VERSION, "ok": True, "data": data, "complete": complete}
+    return _ENCODE(reply if history else {**reply, "history": False})
 
 
 def encode_error(code: str, message: str, *, complete: bool = True, history: bool = True) -> bytes:

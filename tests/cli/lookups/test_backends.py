@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgpack import packb
 
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.protocol.batches import unpack
 from live.processes import dnstrail, run_dir, started, wait_until
 from live.workers import answering, cache, probe, response, seen, short_folder
 
@@ -91,10 +93,55 @@ def test_the_folder_of_a_replay_can_be_chosen():
 
 
 def reply(status: str, **more: object) -> bytes:
-    import msgpack  # noqa: PLC0415
-
     data = {"status": status, "probes": 1, "turns": {}, "ended": False, "now": None, **more}
-    return msgpack.packb({"v": 1, "ok": True, "data": data, "complete": True})
+    return packb({"v": 1, "ok": True, "data": data, "complete": True})
+
+
+@pytest.mark.parametrize("more", [(), ("--process", "7", "--port", "443")], ids=["many", "of a connection"])
+@pytest.mark.parametrize("history", [True, False])
+def test_a_miss_before_the_memory_of_the_cache_says_so(history, more):
+    """A key that is not found at a time that the cache knows no more has `history` false, as text and as JSON."""
+    flag = {} if history else {"history": False}
+    refusal = {"v": 1, "ok": False, "error": "data_not_found", "message": "", **flag}
+    many = {"v": 1, "ok": True, "data": [None], "complete": True, **flag}
+    hint = "" if history else ", history incomplete"
+
+    def answer(body: bytes) -> bytes:
+        return packb(many if unpack(body)["op"] == "get_many" else refusal)
+
+    with short_folder() as folder, answering(lookups_address(folder), answer):
+        ask = ("a.example", "--run-dir", folder, *more)
+        as_text, as_json = dnstrail("get", *ask), dnstrail("get", "--json", *ask)
+        trail = dnstrail("trail", *ask)
+    assert (as_text.returncode, as_text.stdout) == (1, f"a.example: not found{hint}\n")
+    assert (as_json.returncode, json.loads(as_json.stdout)) == (1, {"key": "a.example", "found": False, **flag})
+    assert (trail.returncode, trail.stderr) == (1, f"a.example: not found{hint}\n")
+
+
+def test_a_miss_before_the_memory_of_a_file_says_so():
+    """The same holds over a file whose bounds evicted something that was live then."""
+    ask = ("get", "--json", "--capture", DEMO, "nothing.example")
+    for bounds, more, flag in (
+        ("size=1", ("--at", "2026-11-01T12:00:03Z"), {"history": False}),
+        ("size=1", (), {}),
+        ("size=100", ("--at", "2026-11-01T12:00:01Z"), {}),
+    ):
+        done = dnstrail(*ask, "--dnscache", bounds, *more)
+        assert json.loads(done.stdout) == {"key": "nothing.example", "found": False, **flag}
+
+
+@pytest.mark.parametrize("command", [("get", "a.example"), ("trail", "a.example"), ("connections",)], ids=" ".join)
+def test_a_container_that_is_no_text_is_refused(command):
+    """Bytes that are no text can be no container: they exit with 2, and the line names the option."""
+    for more in ((), ("--capture", DEMO)) if command[0] != "connections" else ((),):
+        done = dnstrail(*command, *more, "--container", "\udcff")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "Error: --container: '\\udcff' is no text\n"
+
+
+def test_the_run_dir_of_the_environment_is_for_other_commands():
+    """A lookup over a file leaves the run-dir of the environment alone."""
+    assert dnstrail("get", "--capture", DEMO, "shop.example", DNSTRAIL_RUN_DIR="/nowhere").returncode == 0
 
 
 @pytest.mark.parametrize(

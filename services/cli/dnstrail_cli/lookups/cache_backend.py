@@ -22,16 +22,20 @@ class CacheBackend:
         except BusError as error:  # the address is wrong: no cache was asked
             raise SettingsError(str(error)) from error
 
-    def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | None]:
+    def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | DataNotFound]:
         """Ask for all keys in one request; with a connection, for each key in one of its own."""
         if len(keys) > MAX_KEYS:
-            raise SettingsError(f"{len(keys)} keys; {MAX_KEYS} at most in one command")
+            raise SettingsError(f"{len(keys)} keys; a cache answers {MAX_KEYS} at most in one command")
         if connection.fields:
             return [self._found("get", key, at, connection) for key in keys]
-        found: list[dict[str, Any] | None] = self.request("get_many", keys=[*map(_text, keys)], at=at)
-        return found
+        reply = self._reply("get_many", keys=[*map(_text, keys)], at=at)
+        history = reply.get("history") is not False
+        return [
+            DataNotFound(key, history=history) if data is None else data
+            for key, data in zip(keys, reply["data"], strict=True)
+        ]
 
-    def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | None:
+    def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | DataNotFound:
         """Ask for the trails of a key."""
         return self._found("trail", key, at, connection)
 
@@ -42,13 +46,16 @@ class CacheBackend:
 
     def request(self, op: str, **fields: object) -> Any:
         """Return the data of a reply; fields that are None are left out of the request."""
-        return self._client.request(op, **{name: value for name, value in fields.items() if value is not None})["data"]
+        return self._reply(op, **fields)["data"]
 
-    def _found(self, op: str, key: str, at: float | None, connection: Connection) -> dict[str, Any] | None:
+    def _reply(self, op: str, **fields: object) -> dict[str, Any]:
+        return self._client.request(op, **{name: value for name, value in fields.items() if value is not None})
+
+    def _found(self, op: str, key: str, at: float | None, connection: Connection) -> dict[str, Any] | DataNotFound:
         try:
             found: dict[str, Any] = self.request(op, key=_text(key), at=at, **connection.fields)
-        except DataNotFound:
-            return None
+        except DataNotFound as error:
+            return error
         return found
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from dnstrail.connection import Connection
+from dnstrail.errors import DataNotFound
 from dnstrail.process.clock import SystemClock
 from dnstrail.settings import parse_dnscache
 from dnstrail_cli.lookups.capture_lookup import CaptureLookup, answer_lines
@@ -36,17 +37,19 @@ class CaptureBackend:
         self._progress = Progress(path, SystemClock(), lambda: position_in(path))
         self._lookup = CaptureLookup(path, settings, options, self._progress.tick)
 
-    def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | None]:
+    def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | DataNotFound]:
         """Return the data of each key as of `at`, or of the end."""
         found = [self._lookup.get(key, at, connection) for key in keys]
+        missing = DataNotFound(history=self._lookup.remembers(at))
         self._finish()
-        return [None if one is None else one.fields for one in found]
+        return [missing if one is None else one.fields for one in found]
 
-    def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | None:
+    def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | DataNotFound:
         """Return the trails of a key as of `at`, or of the end."""
         found = self._lookup.trails(key, connection, at)
+        missing = DataNotFound(history=self._lookup.remembers(at))
         self._finish()
-        return None if found is None else dict(msgspec.to_builtins(found))
+        return missing if found is None else dict(msgspec.to_builtins(found))
 
     def answers(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Yield one answer for each line, in order."""

@@ -81,6 +81,10 @@ class CaptureLookup:
         self.advance(at)
         return self._image.trails(key, connection, at=None if at is None else _due(at))
 
+    def remembers(self, at: float | None) -> bool:
+        """Return whether the image still holds everything that was live at `at`."""
+        return at is None or self._image.remembers(_due(at))
+
     def close(self) -> None:
         """Close the file."""
         self._events.close()

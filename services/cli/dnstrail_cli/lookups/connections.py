@@ -12,7 +12,7 @@ import click
 
 from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.lookups.options import cache_option, json_option
+from dnstrail_cli.lookups.options import cache_option, convert_text, json_option
 
 if TYPE_CHECKING:
     from dnstrail_cli.lookups.cache_backend import CacheBackend
@@ -27,7 +27,12 @@ _EXAMPLES = examples(
 
 @click.command(epilog=_EXAMPLES)
 @click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Only the connections of this process id.")
-@click.option("--container", metavar="ID", help="Only those of this container: its name, or the beginning of its id.")
+@click.option(
+    "--container",
+    metavar="ID",
+    callback=convert_text,
+    help="Only those of this container: its name, or the beginning of its id.",
+)
 @click.option("--rivals", is_flag=True, help="Show the other names of each address, the likeliest first.")
 @click.option("--watch", is_flag=True, help="Show the connections again every second.")
 @json_option

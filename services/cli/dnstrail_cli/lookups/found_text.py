@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from dnstrail.errors import DataNotFound
 from dnstrail.process.terminal import escape_unprintable
 
+_INCOMPLETE = ", history incomplete"
 
-def found_text(key: str, data: dict[str, Any] | None) -> str:
+
+def found_text(key: str, data: dict[str, Any] | DataNotFound) -> str:
     """Return a lookup as text: the key, its root, the names that belong to it, and its addresses."""
-    if data is None:
-        return f"{escape_unprintable(key)}: not found"
+    if isinstance(data, DataNotFound):
+        return f"{escape_unprintable(key)}: not found{'' if data.history else _INCOMPLETE}"
     state = data.get("state", "live") + (", truncated" if data.get("truncated") else "")
-    state += "" if data.get("history", True) else ", history incomplete"
+    state += "" if data.get("history", True) else _INCOMPLETE
     rows = {
         "key": [key],
         "root": [data["dns_root"] or "(nobody asked for it)"],

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dnstrail.connection import Connection
-from dnstrail.errors import SettingsError
+from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.process.command import NOT_FOUND, examples
-from dnstrail.process.terminal import escape_unprintable, json_line
+from dnstrail.process.terminal import json_line
 from dnstrail_cli.lookups.found_text import found_text
 from dnstrail_cli.lookups.options import at_option, backend_options, connection_options, json_option
 from dnstrail_probe.options import STDIN
@@ -62,10 +62,10 @@ def get(
     found = backend.get(keys, at, connection)
     for key, data in zip(keys, found, strict=True):
         if as_json:
-            click.echo(json_line({"key": key, "found": data is not None, **(data or {})}))
+            click.echo(json_line(_json_fields(key, data)))
         else:
             click.echo(found_text(key, data))
-    if None in found:
+    if any(isinstance(data, DataNotFound) for data in found):
         ctx.exit(NOT_FOUND)
 
 
@@ -85,8 +85,8 @@ def trail(
     or no capture file, 3 no cache answers.
     """
     found = backend.trail(key, connection, at)
-    if found is None:
-        click.echo(f"{escape_unprintable(key)}: not found", err=True)
+    if isinstance(found, DataNotFound):
+        click.echo(found_text(key, found), err=True)
         ctx.exit(NOT_FOUND)
     if as_json:
         click.echo(json_line(found))
@@ -95,6 +95,12 @@ def trail(
     from dnstrail_cli.lookups.trail_tree import trail_trees  # noqa: PLC0415 - as above
 
     show(*trail_trees(found))
+
+
+def _json_fields(key: str, data: dict[str, Any] | DataNotFound) -> dict[str, Any]:
+    if isinstance(data, DataNotFound):
+        return {"key": key, "found": False, **({} if data.history else {"history": False})}
+    return {"key": key, "found": True, **data}
 
 
 def _answer_stdin(keys: tuple[str, ...], backend: Backend) -> None:

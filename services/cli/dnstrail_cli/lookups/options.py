@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
     from dnstrail_cli.lookups.backend import Backend
 
 T = TypeVar("T")
+_OF_CAPTURE = ("dnscache", "dns_ports", "evidence")
+_OF_CACHE = ("cache", "run_dir")
+
+
+def convert_text(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the text of an option that is sent to the cache.
+
+    Raises:
+        SettingsError: it holds bytes that are no text.
+    """
+    try:
+        return value and value.encode().decode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(f"--{param.name}: {value!r} is no text") from error
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object on each line.")
 at_option = click.option(
@@ -40,7 +56,9 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
     @click.option("--port", type=click.IntRange(0, 65535), help="Server port of the connection to explain.")
     @click.option("--source-port", type=click.IntRange(0, 65535), help="Client port of the connection to explain.")
     @click.option("--process", type=click.IntRange(0, 0xFFFFFFFF), help="Process of the connection to explain: its id.")
-    @click.option("--container", metavar="ID", help="Container of the connection to explain: its id.")
+    @click.option(
+        "--container", metavar="ID", callback=convert_text, help="Container of the connection to explain: its id."
+    )
     @wraps(command)
     def with_connection(
         *args: Any,
@@ -83,6 +101,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
     ) -> T:
         if capture == STDIN_PATH and STDIN in others.get("keys", ()):
             raise SettingsError("the key - and --capture - both read stdin: name the capture file, or the key")
+        _refuse_unused(click.get_current_context(), capture)
         backend = _open(capture, dnscache, options, cache, run_dir)
         try:
             return command(*args, backend=backend, **others)
@@ -101,6 +120,18 @@ def _address(client: str | None) -> str | None:
     return address
 
 
+def _refuse_unused(ctx: click.Context, capture: str | None) -> None:
+    """Refuse options on the command line that the chosen backend does not use."""
+    unused = _OF_CAPTURE if capture is None else _OF_CACHE
+    given = [name for name in unused if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if not given:
+        return
+    option = f"--{given[0].replace('_', '-')}"
+    if capture is None:
+        raise SettingsError(f"{option} goes with --capture FILE: a running cache has its own options")
+    raise SettingsError(f"{option} goes without --capture: no cache is asked for a capture file")
+
+
 def _open(
     capture: str | None, dnscache: tuple[str, ...], options: CaptureOptions, cache: str | None, run_dir: Path | None
 ) -> Backend:
@@ -108,8 +139,6 @@ def _open(
         from dnstrail_cli.lookups.capture_backend import CaptureBackend  # noqa: PLC0415 - imports the image
 
         return CaptureBackend(capture, dnscache, options)
-    if dnscache:
-        raise SettingsError("--dnscache goes with --capture FILE: a running cache has its own options")
     from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus
 
     return CacheBackend(cache, run_dir or default_run_dir())
