@@ -36,6 +36,9 @@ PUBLISHED = (  # the names that are topics of the bus
 GETADDRINFO = "getaddrinfo"  # an argument of a net_packet_dns that getaddrinfo() returned: the call's result code
 ASKER_SEEN = "asker_seen"  # an argument of a net_packet_dns: true if it was also captured nearer to its asker
 
+# The last time stamp (ns), in the year 2107: every stamp of a pcap file fits, and each life ends before 2^62.
+LAST_TIME = (1 << 62) - (1 << 58)
+
 CLIENT, SERVER, FORWARDER = "client", "server", "forwarder"  # the roles of Flow
 
 
@@ -111,8 +114,9 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Captured(msgspec.Struct, frozen=True, array_like=True):
     """One captured event: a time stamp (ns since the epoch), the raw DNS payload or b"", and its context.
 
-    The times of a live source are times of a clock that never steps: wall time is ahead of it by `Turn.difference`.
-    `processor` is the number of the processor on which the kernel recorded the event; 0 if the source has none.
+    No time stamp is less than 0 or later than LAST_TIME. The times of a live source are times of a clock that never
+    steps: wall time is ahead of it by `Turn.difference`. `processor` is the number of the processor on which the kernel
+    recorded the event; 0 if the source has none.
     """
 
     timestamp: int

@@ -6,7 +6,7 @@ import msgpack
 import msgspec
 import pytest
 
-from dnstrail.captured import Captured, Flow, Process
+from dnstrail.captured import LAST_TIME, Captured, Flow, Process
 from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail_cache.cache_clock import SECOND
@@ -53,6 +53,20 @@ def test_payloads_are_applied_with_their_own_time(feeder, state, messages):
     assert state.now == state.image.now == round(1000.25 * SECOND)
     assert state.image.get("a.com").ip_addresses == ["192.0.2.1"]
     assert state.follower.reached(("s", 0)) is True
+
+
+@pytest.mark.parametrize(
+    ("stamp", "counted"), [(LAST_TIME, 0), (2**62, 2), (2**63 - 1, 2), (2**64 - 1, 2), (-1, 0), (-(2**63), 0)]
+)
+def test_a_stamp_beyond_all_times_is_cut(feeder, state, messages, stamp, counted):
+    """Whatever stamp a probe sends, its message counts at a time that the image can hold, with the longest life."""
+    events = [Captured(stamp, response("a.com", "a.com 604800 A 192.0.2.1"))]
+    messages.waiting += [(DNS, encode(Batch("s", 0, number, events))) for number in range(2)]
+    feeder.drain()
+    assert state.image.now == min(max(stamp, 0), LAST_TIME)
+    assert state.image.get("a.com").ip_addresses == ["192.0.2.1"]
+    assert (state.image.counters["messages"], state.counters["stamp_ahead"]) == (2, counted)
+    assert state.image.now + 604_800 * SECOND < 2**62
 
 
 def test_lookups_are_not_kept_waiting_by_a_flood(feeder, state, messages):

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from dnstrail.protocol.batches import CgroupLoss
 
 Captures = list[tuple[str, Captured]]  # events, each with its name
-LAST_TIME = (1 << 63) - 1  # ns since the epoch, as a signed 64-bit integer holds it: the year 2262
 
 CUT_SHORT, DAMAGED = "file_cut_short", "file_damaged"  # the values of `Source.damage`
 SUDO = "run it with sudo"  # the remedy for a missing capability

@@ -8,6 +8,7 @@ from typing import Any, Final
 from dnstrail.captured import (
     DNS_SOCKET_CLOSE,
     GETADDRINFO,
+    LAST_TIME,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
     NET_TCP_CLOSE,
@@ -32,19 +33,18 @@ from dnstrail.image.trails.server_names import ServerNameSighting
 _NO_OUTCOME = FeedOutcome()
 _UNKNOWN = Flow(b"", 0, b"", 0, "tcp")
 _AHEAD: Final = 1_000_000  # ns by which a stamp may be later than its arrival without being counted
-_UNBOUNDED: Final = 1 << 62  # later than every stamp
 
 
 class Stamps:
     """The stamps of the events of a batch, on the clock of the stream (ns).
 
-    `shift` is added to their time stamps, and none is later than `latest`. `ahead` counts those that were later by more
-    than a millisecond.
+    `shift` is added to their time stamps, and none is later than `latest` or less than 0, whatever the probe sent.
+    `ahead` counts those that were later by more than a millisecond.
     """
 
     __slots__ = ("ahead", "latest", "shift")
 
-    def __init__(self, shift: int = 0, latest: int = _UNBOUNDED) -> None:
+    def __init__(self, shift: int = 0, latest: int = LAST_TIME) -> None:
         self.shift = shift
         self.latest = latest
         self.ahead = 0
@@ -52,8 +52,10 @@ class Stamps:
     def of(self, timestamp: int) -> int:
         """Return the stamp of an event with this time stamp."""
         stamp = timestamp + self.shift
-        if stamp <= self.latest:
+        if 0 <= stamp <= self.latest:
             return stamp
+        if stamp < 0:
+            return 0
         if stamp - self.latest > _AHEAD:
             self.ahead += 1
         return self.latest

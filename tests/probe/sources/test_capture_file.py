@@ -6,8 +6,10 @@ import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
-from builders.capture_files import enhanced, interface, section
-from dnstrail.captured import Captured, Flow
+from builders import capture_files
+from builders.capture_files import enhanced, interface, option, section
+from builders.dnstap_builders import START, STOP, framed, tap
+from dnstrail.captured import LAST_TIME, Captured, Flow
 from dnstrail.errors import CaptureError
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import open_source
@@ -113,6 +115,50 @@ def test_a_time_past_all_clocks_is_passed_over(path):
     source = CaptureFileSource(str(path))
     assert drain(source) == []
     assert source.counters == {"packets": 1, "bad_timestamp": 1}
+
+
+def test_the_last_time_counts(path):
+    """A packet at the last time that the image holds counts, and one a nanosecond later does not."""
+    frame = bytes(IP4 / UDP(sport=4000, dport=53) / b"query")
+    nanoseconds = interface(101, option(9, b"\x09"))
+    path.write_bytes(section() + nanoseconds + enhanced(LAST_TIME, frame) + enhanced(LAST_TIME + 1, frame))
+    source = CaptureFileSource(str(path))
+    assert [event.timestamp for event in drain(source)] == [LAST_TIME]
+    assert source.counters == {"packets": 2, "bad_timestamp": 1}
+
+
+def test_the_last_time_counts_in_dnstap(path):
+    """A dnstap message of the last second counts, and one of the next second does not."""
+    last = LAST_TIME // 10**9
+    frames = [tap("CLIENT_QUERY", query_message=b"query", query_time_sec=last + more) for more in (0, 1)]
+    path.write_bytes(START + framed(*frames) + STOP)
+    source = CaptureFileSource(str(path))
+    assert [event.timestamp for event in drain(source)] == [last * 10**9]
+    assert source.counters == {"packets": 2, "bad_timestamp": 1}
+
+
+def test_every_stamp_of_a_pcap_file_counts(path):
+    """The last time lies after the largest stamp of a pcap file."""
+    frame = bytes(IP4 / UDP(sport=4000, dport=53) / b"query")
+    path.write_bytes(capture_files.pcap((2**32 - 1, 2**32 - 1, frame), linktype=101))
+    assert len(drain(CaptureFileSource(str(path)))) == 1
+
+
+def test_a_gap_is_given_up_by_the_time_of_any_packet(path):
+    """A message after a gap in a TCP stream comes before packets that are later than the wait for a segment."""
+    message = bytes(12) + b"after the gap"
+    segments = [
+        IP4 / TCP(sport=4000, dport=53, seq=100, flags="S"),
+        IP4 / TCP(sport=4000, dport=53, seq=151, flags="PA") / (len(message).to_bytes(2) + message),
+    ]
+    later = [IP4 / UDP(sport=4000, dport=53) / text for text in (b"within the wait", b"after the wait")]
+    frames = [bytes(frame) for frame in (*segments, *later)]
+    path.write_bytes(capture_files.pcap(*zip((1, 1, 6, 7), (0, 0, 0, 0), frames, strict=True), linktype=101))
+    assert [event.payload for event in drain(CaptureFileSource(str(path))) if event.payload] == [
+        b"within the wait",
+        message,
+        b"after the wait",
+    ]
 
 
 def test_a_path_opens_a_capture_file(path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from dnstrail.captured import Captured, Flow
-from dnstrail_probe.source import LAST_TIME
 
 _VARINT, _BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}  # wire type -> bytes (protobuf.dev/programming-guides/encoding)
@@ -42,6 +41,7 @@ _LAST_PORT = 65535
 _LARGEST_MESSAGE = 65535
 _LONGEST_IDENTITY = 255
 _SECOND = 10**9
+_LARGEST_TIME = (1 << 63) - 1  # ns since the epoch, as a signed 64-bit integer holds it: the year 2262
 
 _Fields = tuple[dict[int, int], dict[int, bytes]]  # the numbers and the byte strings of a message, by field
 
@@ -96,7 +96,7 @@ def _timestamp(numbers: dict[int, int], arrival: int, *, response: bool) -> int:
         if field in numbers:
             seconds, nanoseconds = numbers[field], numbers.get(field + 1, 0)
             timestamp = seconds * _SECOND + nanoseconds
-            if nanoseconds >= _SECOND or timestamp > LAST_TIME:
+            if nanoseconds >= _SECOND or timestamp > _LARGEST_TIME:
                 raise _Skipped("bad_timestamp")
             return timestamp
     return arrival

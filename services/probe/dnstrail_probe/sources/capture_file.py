@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from types import MappingProxyType
 
-from dnstrail.captured import NET_PACKET_DNS
+from dnstrail.captured import LAST_TIME, NET_PACKET_DNS
 from dnstrail.errors import CaptureError
 from dnstrail_probe.formats.capture_reader import CaptureReader
 from dnstrail_probe.formats.dnstap import read_dnstap
 from dnstrail_probe.formats.packet import DNSTAP
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
-from dnstrail_probe.source import LAST_TIME, Captures, Opening
+from dnstrail_probe.source import Captures, Opening
 
+_SECOND = 10**9  # ns
 _LINK_TYPES = "no packet could be read (https://www.tcpdump.org/linktypes.html lists the types)"
 
 
@@ -44,6 +45,7 @@ class CaptureFileSource:
         self._reader = CaptureReader(path)
         self._ended = False
         self._last_time = 0  # ns: the latest time that a dnstap message contained
+        self._advanced = 0  # ns: the time up to which gaps were given up
         self._linktype = 0  # of the last packet
 
     @property
@@ -69,6 +71,9 @@ class CaptureFileSource:
             if linktype == DNSTAP:
                 captures += self._read_dnstap(frame)
             elif 0 <= timestamp <= LAST_TIME:
+                if timestamp - self._advanced >= _SECOND:
+                    self._advanced = timestamp
+                    captures += self._assembly.advance(timestamp)
                 captures += self._assembly.frame(timestamp, linktype, frame)
             else:
                 self.counters["bad_timestamp"] += 1
@@ -82,6 +87,9 @@ class CaptureFileSource:
         found = read_dnstap(frame, self._last_time)
         if isinstance(found, str):
             self.counters[found] += 1
+            return []
+        if found.timestamp > LAST_TIME:
+            self.counters["bad_timestamp"] += 1
             return []
         self._last_time = found.timestamp
         return [(NET_PACKET_DNS, found)]
