@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import IP, TCP, UDP
 
+from builders.capture_files import pcap
 from builders.dnstap_builders import START, STOP, WHOLE, framed, tap
+from dnstrail.settings import DnsCache
+from dnstrail_cli.lookups.capture_lookup import CaptureLookup
+from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import open_source
 from live.processes import dnstrail, run_dir
 from live.workers import response
@@ -68,6 +74,26 @@ def test_lines_are_answered_in_order():
     assert answers[3]["found"] is False
     assert answers[4]["at"] is None
     assert answers[4]["dns_root"] == "shop.example"
+
+
+def test_later_connections_are_not_held(tmp_path):
+    """Connections later than the time of a lookup are not held, and the DNS messages behind them count."""
+    answers = [response(f"{name}.test", f"{name}.test 900 A 192.0.2.{number}") for number, name in enumerate("abc")]
+    stamped = [(10, answers[0]), *((30 + number, b"") for number in range(50)), (20, answers[1]), (40, answers[2])]
+    records = [(at, 0, dns_or_syn(number, data)) for number, (at, data) in enumerate(stamped)]
+    path = tmp_path / "connections.pcap"
+    path.write_bytes(pcap(*records, linktype=101))
+    with closing(CaptureLookup(str(path), DnsCache(), CaptureOptions(), lambda: None)) as lookup:
+        for at, names in ((5.0, ""), (15.0, "a"), (35.0, "ab"), (45.0, "abc")):
+            assert "".join(name for name in "abc" if lookup.get(f"{name}.test", at)) == names
+            assert len(lookup._read) <= 1
+
+
+def dns_or_syn(number: int, data: bytes = b"") -> bytes:
+    """Return a packet with a DNS message, or the SYN of a connection of its own."""
+    if data:
+        return bytes(IP(src="192.0.2.53", dst="192.0.2.1") / UDP(sport=53, dport=4000) / data)
+    return bytes(IP(src="192.0.2.1", dst="192.0.2.80") / TCP(sport=2000 + number, dport=443, flags="S"))
 
 
 def test_message_at_the_time_itself_counts():

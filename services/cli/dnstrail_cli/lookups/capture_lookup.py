@@ -32,8 +32,9 @@ _NOTHING: dict[str, Any] = {"ip_addresses": [], "dns_queries": [], "dns_root": "
 class CaptureLookup:
     """The image of a capture file as of a time that only moves forward.
 
-    As of `at` the image holds the messages before the first DNS message with a later stamp (docs/lookups.md). `on_read`
-    is called after each step of reading.
+    As of `at` the image holds the messages before the first DNS message with a later stamp (docs/lookups.md), and what
+    else stands before it with a stamp up to `at`. A connection or server name with a later stamp is dropped: the lines
+    of `answer_lines` need none, and all other lookups have one time. `on_read` is called after each step of reading.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class CaptureLookup:
         self._image = Image(bounds, settings.unmatched)
         self._source = open_source(path, options)
         self._events = _events(self._source, on_read)
-        self._later = [*islice(self._events, 1)]  # read, but not applied; a DNS message can only be the last of them
+        self._read = [*islice(self._events, 1)]  # read, but neither applied nor dropped: one event at most
 
     @property
     def damage(self) -> str:
@@ -57,18 +58,14 @@ class CaptureLookup:
         return _DAMAGE[self._source.damage]
 
     def advance(self, at: float | None) -> None:
-        """Apply the events up to `at`, or all of them.
-
-        Events with a later stamp are held back until their time, and a DNS message with all that follows it.
-        """
+        """Apply the events up to `at`, or all of them; a DNS message with a later stamp waits until its time."""
         due = _due(at)
-        held, self._later = self._later, []
-        for topic, event in chain(held, self._events):
+        read, self._read = self._read, []
+        for topic, event in chain(read, self._events):
             if event.timestamp <= due:
                 apply_event(self._image, topic, event, live=False)
-                continue
-            self._later.append((topic, event))
-            if topic == NET_PACKET_DNS:
+            elif topic == NET_PACKET_DNS:
+                self._read = [(topic, event)]
                 return
 
     def get(self, key: str, at: float | None, connection: Connection | None = None) -> LookupResult | None:
