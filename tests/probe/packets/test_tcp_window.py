@@ -127,6 +127,24 @@ def test_a_direction_begins_with_an_acknowledgment_of_the_other():
     assert playing.play(1, from_server(0, framed(TRUE))) == [TRUE]
 
 
+@pytest.mark.parametrize(
+    ("acknowledged", "found"), [(-1, []), (0, [TRUE]), (len(framed(QUERY)), [TRUE]), (WINDOW - 1, [TRUE]), (WINDOW, [])]
+)
+def test_a_direction_may_begin_with_an_acknowledgment_of_lost_bytes(acknowledged, found):
+    """If the capture lacks the answer to a SYN and the query, the response counts within a mebibyte of the SYN."""
+    playing = Playing(handshake()[0], from_server(0, framed(TRUE), ack=acknowledged))
+    assert playing.end() == found
+    assert playing.counters["tcp_out_of_window"] == (not found)
+
+
+def test_a_reset_acknowledges_exactly():
+    """Before the answer to a SYN, a reset that acknowledges more than the SYN ends nothing."""
+    forged = from_server(0, ack=1, flags="RA")
+    playing = Playing(handshake()[0], forged, *AGAIN)
+    assert playing.end() == []
+    assert playing.counters["tcp_out_of_window"] == 1 + len(AGAIN)
+
+
 def test_the_window_moves_with_the_acknowledgments():
     """A byte beyond the window counts once the receiver has acknowledged enough, or has stated a larger window."""
     beyond = from_server(ROOM, framed(TRUE))

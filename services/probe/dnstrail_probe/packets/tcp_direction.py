@@ -56,6 +56,16 @@ class Direction(Generic[T]):
         ahead = self.stream.distance(header.acknowledged)
         return header.ack and self.stream.first <= self.stream.next + ahead <= self.stream.next + self.closed
 
+    def may_be_answered_by(self, header: TcpHeader) -> bool:
+        """Return true if a segment can be the first one of the other direction.
+
+        The capture may lack bytes of this direction that a later segment acknowledges. A SYN or a reset is exact.
+        """
+        if header.syn or header.reset:
+            return self.acknowledges(header)
+        ahead = self.stream.distance(header.acknowledged)
+        return header.ack and self.stream.first <= self.stream.next + ahead and ahead < WINDOW
+
     def note_window(self, header: TcpHeader, receiver: Direction[T]) -> None:
         """Move the window by an acknowledgment of the receiver."""
         if not header.ack or not self.started or not receiver.started:

@@ -188,7 +188,7 @@ def _takes(direction: Direction[T] | None, other: Direction[T] | None, header: T
     if header.distance is not None and (header.syn or not -WINDOW <= header.distance < WINDOW):
         return False
     opens = header.syn and not header.ack
-    return opens or other is None or not other.started or other.acknowledges(header)
+    return opens or other is None or not other.started or other.may_be_answered_by(header)
 
 
 def _note(direction: Direction[T] | None, other: Direction[T], header: TcpHeader) -> None:
