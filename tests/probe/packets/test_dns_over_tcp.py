@@ -267,6 +267,7 @@ def test_any_segments_are_taken(segments):
 def test_a_flow_holds_no_more_than_its_bound():
     """After a gap a flow holds a bounded number of bytes and of pieces; beyond either bound the gap is given up."""
     for size, bound in ((1400, stream.MAX_AHEAD + 65537), (1, 2 * stream.MAX_PIECES)):
+        most = bound + stream.OVERHEAD * min(stream.MAX_PIECES, stream.MAX_AHEAD // size + 1)
         counters: Counter[str] = Counter()
         assembly = Assembly(CaptureOptions(), counters)
         assembly.frame(0, RAW, syn())
@@ -274,7 +275,7 @@ def test_a_flow_holds_no_more_than_its_bound():
         for place in range(1, 800):
             frame[SEQUENCE] = ((FIRST + place * (size + 1)) % 2**32).to_bytes(4)
             assembly.frame(0, RAW, bytes(frame))
-            assert assembly._dns.held <= bound
+            assert assembly._dns.held <= most
         assert counters["tcp_gap"] >= 1
 
 
@@ -292,8 +293,19 @@ def test_all_flows_hold_no_more_than_their_bounds(monkeypatch):
         assert assembly._dns.held <= 20_000
     assert counters["tcp_evicted"] == 550 - len(assembly._dns)
     before = assembly._dns.held
-    assembly.frame(0, RAW, segment(1000, b"\0", sport=20_049))  # the latest one is still there
+    assembly.frame(0, RAW, segment(990, b"\0", sport=20_049))  # the latest one is still there
     assert assembly._dns.held == before + 1
+
+
+def test_small_pieces_count_with_their_overhead(monkeypatch):
+    """Pieces of a byte behind gaps fill the bound on bytes by the memory that each of them takes."""
+    monkeypatch.setattr(streams, "MAX_BYTES", 20 * stream.OVERHEAD)
+    counters: Counter[str] = Counter()
+    assembly = Assembly(CaptureOptions(), counters)
+    for port in range(10_000, 10_030):
+        assembly.frame(0, RAW, syn(0, sport=port))
+        assembly.frame(0, RAW, segment(5, b"x", sport=port))
+    assert counters["tcp_evicted"] == 11
 
 
 def test_an_idle_connection_ends():

@@ -6,6 +6,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 MAX_AHEAD = 128 << 10  # bytes held after a gap
 MAX_PIECES = 512
+OVERHEAD = 256  # bytes of memory for a piece, beside its data
 _HALF, _ALL = 1 << 31, 1 << 32
 
 T = TypeVar("T")
@@ -68,8 +69,8 @@ class Stream(Generic[T]):
 
     @property
     def held(self) -> int:
-        """Bytes held here and by the reader."""
-        return self._ahead_bytes + self.reader.held
+        """Bytes held here, overhead included, and by the reader."""
+        return self._ahead_bytes + OVERHEAD * len(self._ahead) + self.reader.held
 
     @property
     def waits(self) -> bool:
