@@ -8,15 +8,17 @@ from dnstrail.captured import Flow
 from dnstrail.dns.header import IN, QR, Header
 
 _OPCODE: Final = 0x7800
-_LLMNR: Final = 5355  # the port of RFC 4795
+_LLMNR: Final = 5355  # the port of a responder (RFC 4795, section 2)
 _GROUPS: Final = 224  # the least first byte of a multicast address
 
 
 def refusal(header: Header, flow: Flow | None) -> str:
     """Return the counter of a message that changes nothing in the image, "" for a response that counts."""
-    if flow is not None and (_LLMNR in (flow.source_port, flow.destination_port) or _is_multicast(flow.destination)):
-        return "multicast"
     flags = header.flags
+    if flow is not None:
+        port = flow.source_port if flags & QR else flow.destination_port
+        if port == _LLMNR or _is_multicast(flow.destination):
+            return "multicast"
     if flags & _OPCODE:
         return "opcode"
     if not flags & QR:

@@ -54,6 +54,25 @@ def test_which_messages_count(payload: bytes, reason: str | None) -> None:
     assert image.counters == {"messages": 1, reason or "related": 1}
 
 
+SERVER, HOST, GROUP = bytes([10, 0, 0, 53]), bytes([10, 0, 0, 2]), bytes([224, 0, 0, 251])
+PORTS = {
+    "a response to the port of LLMNR": (Flow(SERVER, 53, HOST, 5355), 0x8180, "related"),
+    "a response from the port of LLMNR": (Flow(SERVER, 5355, HOST, 53), 0x8180, "multicast"),
+    "a response to the port of multicast DNS": (Flow(SERVER, 53, HOST, 5353), 0x8180, "related"),
+    "a response to the group of multicast DNS": (Flow(SERVER, 5353, GROUP, 5353), 0x8180, "multicast"),
+    "a query from the port of LLMNR": (Flow(HOST, 5355, SERVER, 53), 0x0100, "query"),
+    "a query to the port of LLMNR": (Flow(HOST, 53, SERVER, 5355), 0x0100, "multicast"),
+}
+
+
+@pytest.mark.parametrize(("flow", "flags", "outcome"), PORTS.values(), ids=PORTS)
+def test_the_port_of_the_responder_shows_llmnr(flow: Flow, flags: int, outcome: str) -> None:
+    """A message is LLMNR by the port of the responder. The port of a client can be any port."""
+    image = Image()
+    image.feed(0, by_hand(QUESTION, ADDRESS, flags=flags), Circumstances(flow))
+    assert image.counters == {"messages": 1, outcome: 1}
+
+
 @dataclass(frozen=True)
 class Case:
     """A response, the relations that it makes, and the number of foreign records."""
