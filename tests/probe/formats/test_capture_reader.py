@@ -100,6 +100,7 @@ RESOLUTIONS = {
     "seconds": (option(9, b"\x00"), 12, 12 * SECOND),
     "2^-10 seconds": (option(9, b"\x8a"), 1536, 1_500_000_000),
     "2^-32 seconds": (option(9, b"\xa0"), (5 << 32) + (1 << 31), 5_500_000_000),
+    "an option after the end": (option(0, b"") + option(9, b"\x09"), 12, 12_000),
     "an offset": (option(2, b"eth0") + option(14, struct.pack("<q", 1000)), 1, 1000 * SECOND + 1000),
     "an offset before 1970": (option(9, b"\x00") + option(14, struct.pack("<q", -5)), 12, 7 * SECOND),
 }

@@ -10,7 +10,7 @@ from dnstrail_probe.formats.packet import NANOSECONDS, Packet
 _SECTION = b"\x0a\x0d\x0d\x0a"
 _BYTE_ORDERS = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 1, 2, 3, 6  # block types
-_IF_TSRESOL, _IF_TSOFFSET = 9, 14  # options of an interface
+_END_OF_OPTIONS, _IF_TSRESOL, _IF_TSOFFSET = 0, 9, 14  # options of an interface
 _MICROSECONDS = b"\x06"  # the resolution of an interface without that option
 _SMALLEST_BLOCK = 12  # bytes
 _LARGEST_BLOCK = 1 << 24  # bytes, as in Wireshark
@@ -102,5 +102,7 @@ def _options(order: str, body: bytes) -> Iterator[tuple[int, bytes]]:
     position = 8
     while position + 4 <= len(body):
         code, length = struct.unpack_from(order + "HH", body, position)
+        if code == _END_OF_OPTIONS:
+            return
         yield code, body[position + 4 : position + 4 + length]
         position += 4 + (length + 3 & ~3)
