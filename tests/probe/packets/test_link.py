@@ -10,7 +10,10 @@ IP = b"\x45" + bytes(19)
 IP6 = b"\x60" + bytes(39)
 ADDRESSES = bytes(12)
 VLAN, QINQ, OLD_QINQ = b"\x81\x00\x00\x07", b"\x88\xa8\x00\x07", b"\x91\x00\x00\x07"
+OLDEST_QINQ = b"\x92\x00\x00\x07"
 PPPOE = b"\x88\x64\x11\x00\x00\x01\x00\x16"
+SNAP = b"\xaa\xaa\x03\x00\x00\x00"
+MPLS, LABEL, LAST_LABEL = b"\x88\x47", b"\x00\x01\x00\x40", b"\x00\x02\x01\x40"
 NOT_IP, CUT = "not_ip", "link_header_cut"
 V4, V6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
 
@@ -19,15 +22,37 @@ FRAMES = {
     "Ethernet, IPv6": (1, ADDRESSES + V6 + IP6, (6, 14)),
     "Ethernet, ARP": (1, ADDRESSES + ARP + bytes(28), NOT_IP),
     "Ethernet, IEEE 802.3 length": (1, ADDRESSES + b"\x00\x26" + bytes(38), NOT_IP),
+    "Ethernet, SNAP": (1, ADDRESSES + b"\x00\x1c" + SNAP + V4 + IP, (4, 22)),
+    "Ethernet, SNAP in a VLAN": (1, ADDRESSES + VLAN + b"\x00\x30" + SNAP + V6 + IP6, (6, 26)),
+    "Ethernet, SNAP of another organization": (1, ADDRESSES + b"\x00\x1c" + SNAP[:5] + b"\x0c" + V4 + IP, NOT_IP),
+    "Ethernet, SNAP in SNAP": (1, ADDRESSES + (b"\x00\x1c" + SNAP) * 300, NOT_IP),
+    "Ethernet, SNAP, cut": (1, ADDRESSES + b"\x00\x1c" + SNAP + b"\x08", CUT),
+    "MPLS, two labels": (1, ADDRESSES + MPLS + LABEL + LAST_LABEL + IP, (4, 22)),
+    "MPLS in a VLAN, IPv6": (1, ADDRESSES + VLAN + MPLS + LAST_LABEL + IP6, (6, 22)),
+    "MPLS, a pseudowire": (1, ADDRESSES + MPLS + LAST_LABEL + bytes(40), NOT_IP),
+    "MPLS, nothing but labels": (1, ADDRESSES + MPLS + LABEL * 300, CUT),
+    "MPLS, cut": (1, ADDRESSES + MPLS + LAST_LABEL, CUT),
     "Ethernet, cut": (1, ADDRESSES + b"\x08", CUT),
     "one VLAN tag": (1, ADDRESSES + VLAN + V4 + IP, (4, 18)),
     "three VLAN tags of three kinds": (1, ADDRESSES + QINQ + OLD_QINQ + VLAN + V6 + IP6, (6, 26)),
+    "a VLAN tag of a fourth kind": (1, ADDRESSES + OLDEST_QINQ + VLAN + V4 + IP, (4, 22)),
     "nothing but VLAN tags": (1, ADDRESSES + VLAN * 300, CUT),
     "PPPoE, IPv4": (1, ADDRESSES + PPPOE + b"\x00\x21" + IP, (4, 22)),
     "PPPoE in a VLAN, IPv6": (1, ADDRESSES + VLAN + PPPOE + b"\x00\x57" + IP6, (6, 26)),
     "PPPoE, LCP": (1, ADDRESSES + PPPOE + b"\xc0\x21" + bytes(20), NOT_IP),
+    "PPPoE, a protocol of one byte": (1, ADDRESSES + PPPOE + b"\x21" + IP, (4, 21)),
+    "PPPoE without Ethernet": (51, PPPOE[2:] + b"\x00\x57" + IP6, (6, 8)),
     "PPP": (9, b"\x00\x21" + IP, (4, 2)),
     "PPP with address and control": (9, b"\xff\x03\x00\x57" + IP6, (6, 4)),
+    "PPP, a protocol of one byte": (9, b"\x57" + IP6, (6, 1)),
+    "PPP with address and control, a protocol of one byte": (9, b"\xff\x03\x21" + IP, (4, 3)),
+    "PPP, another protocol of one byte": (9, b"\xff\x03\x2d" + IP, NOT_IP),
+    "PPP in HDLC": (50, b"\xff\x03\x00\x21" + IP, (4, 4)),
+    "PPP in HDLC, of Cisco": (50, b"\x0f\x00" + V4 + IP, (4, 4)),
+    "PPP in HDLC, of Cisco, multicast": (50, b"\x8f\x00" + V6 + IP6, (6, 4)),
+    "Cisco HDLC": (104, b"\x0f\x00" + V6 + IP6, (6, 4)),
+    "Cisco HDLC, SLARP": (104, b"\x8f\x00\x80\x35" + bytes(14), NOT_IP),
+    "Cisco HDLC, cut": (104, b"\x0f\x00\x08", CUT),
     "PPP, cut": (9, b"\xff\x03\x00", CUT),
     "PPPoE, cut": (1, ADDRESSES + PPPOE, CUT),
     "PPP, LCP": (9, b"\xff\x03\xc0\x21" + bytes(20), NOT_IP),

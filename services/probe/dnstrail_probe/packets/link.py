@@ -10,9 +10,13 @@ _NOT_IP, _CUT = "not_ip", "link_header_cut"
 
 _IPV4 = b"\x08\x00"
 _IPV6 = b"\x86\xdd"
-_VLAN = {b"\x81\x00", b"\x88\xa8", b"\x91\x00"}
+_VLAN = {b"\x81\x00", b"\x88\xa8", b"\x91\x00", b"\x92\x00"}
+_MPLS = {b"\x88\x47", b"\x88\x48"}  # unicast, multicast
+_LEAST_ETHERTYPE = b"\x06\x00"  # a smaller number is a length (IEEE 802.3, section 3.2.6)
+_SNAP = b"\xaa\xaa\x03\x00\x00\x00"  # an EtherType follows (RFC 1042)
 _PPPOE_SESSION = b"\x88\x64"
-_PPP = {b"\x00\x21": 4, b"\x00\x57": 6}
+_PPP = {0x21: 4, 0x57: 6}
+_CISCO_HDLC = {b"\x0f", b"\x8f"}  # its addresses (RFC 1547, section 4.3.1): unicast, multicast
 # AF_INET is 2 everywhere; AF_INET6 is 10 on Linux, 24, 28 or 30 on the BSDs.
 _FAMILIES = {2: 4, 10: 6, 24: 6, 28: 6, 30: 6}
 
@@ -23,28 +27,59 @@ def _ethernet(frame: bytes) -> Network:
 
 
 def _by_ethertype(frame: bytes, kind: bytes, offset: int) -> Network:
-    """Skip VLAN tags (IEEE 802.1Q, 802.1ad) and a PPPoE session header (RFC 2516)."""
+    """Skip VLAN tags (IEEE 802.1Q, 802.1ad), LLC with SNAP, and the headers of PPPoE (RFC 2516) and MPLS (RFC 3032)."""
     while kind in _VLAN:
         kind = frame[offset + 2 : offset + 4]
         offset += 4
+    if kind < _LEAST_ETHERTYPE and frame[offset : offset + 6] == _SNAP:
+        kind = frame[offset + 6 : offset + 8]
+        offset += 8
     if kind == _IPV4:
         return 4, offset
     if kind == _IPV6:
         return 6, offset
     if kind == _PPPOE_SESSION:
-        return _ppp_protocol(frame, offset + 6)
+        return _pppoe(frame, offset)
+    if kind in _MPLS:
+        return _mpls(frame, offset)
     return _NOT_IP if len(kind) == len(_IPV4) else _CUT
 
 
+def _mpls(frame: bytes, offset: int) -> Network:
+    """Skip labels (RFC 3032, section 2.1) down to the bottom of the stack. The packet below states its own version."""
+    bottom = 0
+    while not bottom:
+        if len(frame) < offset + 4:
+            return _CUT
+        bottom = frame[offset + 2] & 1
+        offset += 4
+    return _ip(frame, offset)
+
+
+def _pppoe(frame: bytes, offset: int = 0) -> Network:
+    return _ppp_protocol(frame, offset + 6)
+
+
 def _ppp_protocol(frame: bytes, offset: int) -> Network:
-    protocol = frame[offset : offset + 2]
-    if protocol in _PPP:
-        return _PPP[protocol], offset + 2
-    return _NOT_IP if len(protocol) == len(_IPV4) else _CUT
+    """Read the number of the protocol, which ends at its first odd byte (RFC 1661, section 2)."""
+    size = 1 if frame[offset : offset + 1] and frame[offset] & 1 else 2
+    protocol = frame[offset : offset + size]
+    version = _PPP.get(int.from_bytes(protocol))
+    if version is not None:
+        return version, offset + size
+    return _NOT_IP if len(protocol) == size else _CUT
 
 
 def _ppp(frame: bytes) -> Network:
     return _ppp_protocol(frame, 2 if frame[:2] == b"\xff\x03" else 0)
+
+
+def _ppp_serial(frame: bytes) -> Network:
+    return _cisco_hdlc(frame) if frame[:1] in _CISCO_HDLC else _ppp(frame)
+
+
+def _cisco_hdlc(frame: bytes) -> Network:
+    return _by_ethertype(frame, frame[2:4], 4)
 
 
 def _linux_cooked(frame: bytes) -> Network:
@@ -56,10 +91,15 @@ def _linux_cooked_2(frame: bytes) -> Network:
 
 
 def _raw(frame: bytes) -> Network:
-    if not frame:
+    return _ip(frame, 0)
+
+
+def _ip(frame: bytes, offset: int) -> Network:
+    """Return the version that the packet itself states."""
+    if len(frame) <= offset:
         return _CUT
-    version = frame[0] >> 4
-    return (version, 0) if version in (4, 6) else _NOT_IP
+    version = frame[offset] >> 4
+    return (version, offset) if version in (4, 6) else _NOT_IP
 
 
 def _loopback(frame: bytes) -> Network:
@@ -78,8 +118,10 @@ LINKS: dict[int, Callable[[bytes], Network]] = {
     9: _ppp,
     12: _raw,  # DLT_RAW on most systems; files should use 101
     14: _raw,  # DLT_RAW on OpenBSD
-    50: _ppp,  # PPP with its HDLC header
+    50: _ppp_serial,  # with its HDLC header, or that of Cisco
+    51: _pppoe,
     101: _raw,
+    104: _cisco_hdlc,
     108: _loopback,  # OpenBSD; always big-endian
     113: _linux_cooked,
     228: lambda _: (4, 0),
