@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from scapy.contrib.mpls import MPLS
 from scapy.layers.inet import IP, UDP
-from scapy.layers.l2 import Ether
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import GRE, LLC, SNAP, Dot3, Ether
 from scapy.layers.vxlan import VXLAN
 
 from dnstrail_probe.options import CaptureOptions
@@ -13,7 +15,8 @@ from dnstrail_probe.packets.assembly import Assembly
 RAW = 101
 OUTER = IP(src="198.51.100.1", dst="198.51.100.2")
 INNER = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(sport=4000, dport=53) / b"a DNS message"
-ETHERNET = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")  # without addresses scapy asks the network for them
+MAC = "02:00:00:00:00:01"
+ETHERNET = Ether(src=MAC, dst="02:00:00:00:00:02")  # without addresses scapy asks the network for them
 FRAME = bytes(ETHERNET / INNER)
 TO_VXLAN, TO_GENEVE = UDP(sport=50000, dport=4789), UDP(sport=50000, dport=6081)
 GENEVE = b"\x00\x00\x65\x58\x00\x00\x01\x00"
@@ -48,6 +51,46 @@ def test_tunnels_are_opened(case):
     events = Assembly(CaptureOptions(), counters).frame(0, RAW, bytes(packet))
     assert [(event.payload, event.flow.source_text) for _, event in events] == [(b"a DNS message", "192.0.2.1")] * found
     assert counters == ({} if found else {"other_port": 1})
+
+
+INNER6 = IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(sport=4000, dport=53) / b"a DNS message"
+IP_CASES = {
+    "IP in IP": (OUTER / INNER, True),
+    "6in4": (OUTER / INNER6, True),
+    "GRE": (OUTER / GRE() / INNER, True),
+    "GRE with a key": (OUTER / GRE(key_present=1, key=7) / INNER6, True),
+    "GRE with checksum, key and sequence": (
+        OUTER / GRE(chksum_present=1, key_present=1, seqnum_present=1, key=7, sequence_number=1) / INNER,
+        True,
+    ),
+    "GRE with Ethernet": (OUTER / GRE(proto=0x6558) / FRAME, True),
+    "four levels": (OUTER / OUTER / OUTER / GRE() / OUTER / INNER, True),
+    "five levels": (OUTER / OUTER / OUTER / OUTER / GRE() / OUTER / INNER, False),
+    "GRE with a source route": (OUTER / GRE(routing_present=1) / INNER, False),
+    "GRE of PPTP": (OUTER / GRE(version=1, proto=0x880B) / b"\0\0\0\0", False),
+    "GRE, cut": (OUTER / bytes(GRE())[:3], False),
+}
+
+
+@pytest.mark.parametrize("case", IP_CASES)
+def test_tunnels_within_ip_are_opened(case):
+    """DNS inside IP in IP or GRE, as scapy builds them, is found; other packets are counted as another protocol."""
+    packet, found = IP_CASES[case]
+    counters: Counter[str] = Counter()
+    events = Assembly(CaptureOptions(), counters).frame(0, RAW, bytes(packet))
+    assert [event.payload for _, event in events] == [b"a DNS message"] * found
+    assert counters == ({} if found else {"other_protocol": 1})
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [ETHERNET / MPLS(label=1, s=0) / MPLS(label=2, s=1) / INNER, Dot3(dst=MAC, src=MAC) / LLC() / SNAP() / INNER],
+    ids=["MPLS", "LLC with SNAP"],
+)
+def test_headers_below_ip_are_skipped(frame):
+    """DNS below labels of MPLS, or in an IEEE 802.3 frame, as scapy builds them, is found."""
+    ((_, event),) = Assembly(CaptureOptions(), Counter()).frame(0, 1, bytes(frame))
+    assert event.payload == b"a DNS message"
 
 
 def test_a_response_to_a_tunnel_port_is_dns():

@@ -20,7 +20,7 @@ from dnstrail_probe.packets.server_names.server_name import ServerName
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_opens import TcpOpens
 from dnstrail_probe.packets.tcp_streams import Streams
-from dnstrail_probe.packets.tunnels import TUNNELS, inner_frame
+from dnstrail_probe.packets.tunnels import IP_TUNNELS, TUNNELS, inner_frame, inner_packet
 from dnstrail_probe.packets.usual_datagram import usual_datagram
 from dnstrail_probe.source import PROBE, Captures
 
@@ -99,6 +99,10 @@ class Assembly:
         return found if self._connects is None else self._connects.add(timestamp, packet) + found
 
     def _transport(self, timestamp: int, packet: IpPacket, depth: int) -> Captures:
+        if packet.protocol in IP_TUNNELS and depth < _DEEPEST:
+            inner = inner_packet(packet.protocol, packet.payload)
+            if inner is not None:
+                return self.frame(timestamp, *inner, depth + 1)
         found = transport(packet, self._all_ports)
         if isinstance(found, str):
             return self._passed_over(found)
