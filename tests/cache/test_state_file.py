@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import zlib
 
@@ -13,6 +14,7 @@ from builders.dns_builders import response_to, t
 from dnstrail.image import Circumstances, Image
 from dnstrail.image.saved import saved_records
 from dnstrail.protocol.turn_follower import Position
+from dnstrail_cache.snapshots import save
 from dnstrail_cache.state_file import MAGIC, MOST_BYTES, Header, StateRefused, StateWriter, blocks_of, read_state
 from live.workers import short_folder
 
@@ -150,6 +152,26 @@ def test_what_is_no_file_is_refused(path):
     path.mkdir(0o700)
     with pytest.raises(StateRefused):
         read_state(path)
+
+
+@pytest.mark.parametrize("kind", ["link", "FIFO", "device", "folder"])
+def test_what_is_no_file_is_not_replaced(path, kind):
+    """Nothing but a file gives way to a new one: the path stays as it was, and nothing is left beside it."""
+    if kind == "link":
+        path.symlink_to(path.with_name("target"))
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        try:
+            os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))  # as /dev/null
+        except PermissionError:
+            pytest.skip("this user cannot make a device")
+    before = path.lstat()
+    assert save(path, [b"x"]) == "it is no regular file"
+    assert path.lstat() == before
+    assert [*path.parent.iterdir()] == [path]
 
 
 def test_a_huge_file_is_refused(path):

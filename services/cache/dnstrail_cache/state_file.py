@@ -110,10 +110,14 @@ class StateWriter:
     """A new file beside the old one, which it replaces once it is whole and on the disk.
 
     Raises:
-        OSError: the file cannot be written. `abandon` then removes it; the old file stays.
+        OSError: the file cannot be written, or its place holds something else than a file. `abandon` then removes the
+            new file; the old one stays.
     """
 
     def __init__(self, path: Path, ending: str = "new") -> None:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(path.lstat().st_mode):
+                raise OSError("it is no regular file")
         self._path = path
         self._new = path.with_name(f".{path.name}.{ending}")
         self._new.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -65,3 +66,12 @@ def test_a_bad_line_is_refused(line, dumps):
         assert "line 2: " in done.stderr
         assert len(done.stderr.splitlines()) == 1
         assert not (folder / "image").exists()
+
+
+def test_a_dump_replaces_nothing_but_a_file():
+    """A path that holds a pipe is refused, and the pipe stays."""
+    with short_folder() as folder:
+        os.mkfifo(folder / "image")
+        done = dnstrail("load", "--state", folder / "image", stdin="")
+        assert (done.returncode, done.stderr) == (2, f"Error: --state {folder}/image: it is no regular file\n")
+        assert (folder / "image").is_fifo()
