@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import msgspec
@@ -175,3 +177,10 @@ def test_events_are_handled_while_a_reload_takes_long(engine, choice):
     assert [reloader.step() for _ in range(3)] == [None] * 3
     go_on.set()
     wait_until(lambda: reloader.step() is not None, "the reload")
+
+
+def test_a_worker_can_read_settings_that_are_new() -> None:
+    """A worker that began without settings reads some although its user may not read the modules."""
+    code = "import sys, dnstrail_signatures.reload; print('tomllib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -68,7 +68,8 @@ def load_bar() -> None:
     if sys.stderr.isatty():
         from rich.console import Console  # noqa: PLC0415 - most runs have no bar
 
-        bar = _start_bar("", Console(file=StringIO(), force_terminal=True))  # rich imports parts of itself only now
+        # rich imports parts of itself only now, and the widths of such a character.
+        bar = _start_bar("\u3042", Console(file=StringIO(), force_terminal=True))
         bar.refresh()
         bar.stop()
 

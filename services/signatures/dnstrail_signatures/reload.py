@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tomllib  # noqa: F401 - reads the settings, when the user of the worker may not be able to read this module
 from collections.abc import Callable
 from typing import NamedTuple
 

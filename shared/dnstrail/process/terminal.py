@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+
+codecs.lookup("unicode_escape")  # a worker becomes a user who may not be able to read the module of this codec
 
 
 def escape_unprintable(text: str) -> str:

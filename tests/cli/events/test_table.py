@@ -311,3 +311,13 @@ def test_no_message_costs_more_than_the_bound(payload):
     shown = event(NET_PACKET_DNS, payload)
     assert calls_in(lambda: event_words(shown)) < 1_000_000
     assert sum(map(len, event_words(shown).items)) < 300_000
+
+
+def test_a_table_imports_all_that_it_needs():
+    """A run shows wide characters although its user may not read the modules: rich would import their widths then."""
+    code = (
+        "import sys, dnstrail_cli.events.table as table; known = {*sys.modules}; table.cell_len(chr(0x65E5)); "
+        "print({*sys.modules} - known)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -17,6 +17,7 @@ _TIME = len("14:00:00.123")
 _NARROWEST, _WIDEST = 12, 24  # cells for a process: a name in the kernel has 15, an id up to 7
 _GAP = "  "
 _NANOSECONDS = 1_000_000_000
+cell_len("\u3042")  # rich imports the widths of such characters late, when a user may not be able to read the module
 
 
 class EventTable:

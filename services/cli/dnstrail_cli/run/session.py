@@ -109,7 +109,7 @@ def _open_files(settings: Settings) -> _Files:
 
 def _load_forms() -> None:
     """Make an empty report in each form: it loads what another user may be unable to read."""
-    nothing = _report_of(["\x1b\u00e9"], 0, Followed(0, frozenset()), [], Coverage(True, [], ""))
+    nothing = _report_of(["\x1b\u3042"], 0, Followed(0, frozenset()), [], Coverage(True, [], ""))
     for form in FORMATS.values():
         form(nothing)
     show_report(nothing, Console(file=StringIO(), markup=False, highlight=False, emoji=False))
