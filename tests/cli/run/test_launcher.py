@@ -47,7 +47,7 @@ def test_the_command_runs_when_it_is_ordered():
     assert "/dnstrail-run-" in printed
 
 
-@pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
+@pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("", 127), ("/etc/passwd", 126)])
 def test_a_command_that_cannot_start_has_the_code_of_a_shell(command, code):
     """A command that is not found exits with 127, and one that cannot be run with 126."""
     assert launched([0], command)[0] == [True, True, code, 0]

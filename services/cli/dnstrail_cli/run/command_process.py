@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import signal
@@ -36,6 +37,8 @@ def exec_command(
         if user is not None:
             become(user)
             environment = environment_of(user, environment)
+        if not command[0]:  # which Python refuses in another way
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         os.execvpe(command[0], [*command], environment)  # noqa: S606 - the command of the user
     except OSError as error:
         sys.stderr.write(f"dnstrail: {escape_unprintable(command[0])}: {error.strerror}\n")
