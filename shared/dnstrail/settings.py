@@ -12,6 +12,7 @@ from dnstrail.errors import SettingsError
 
 UNMATCHED = ("auto", "accept", "reject")  # the policies of admission: image/admission.py checks them, too
 _MAX_DIGITS = 12
+MOST_SECONDS = 1e9  # 31 years: with a stamp of today, the sum of all fits into 62 bits of nanoseconds
 DNSCACHE_HELP = """\
 Select different options for the DNS cache.
 
@@ -83,8 +84,8 @@ def _parse_seconds(name: str, value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise SettingsError(f"dnscache {name}: {value!r} is no number of seconds from 0 on")
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise SettingsError(f"dnscache {name}: {value!r} is no number of seconds from 0 to {MOST_SECONDS:.0f}")
     return seconds
 
 

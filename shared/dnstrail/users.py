@@ -15,6 +15,7 @@ from typing import NamedTuple
 from dnstrail.errors import SettingsError
 
 SERVICE_USER = "dnstrail"  # the system user of the cache, and the group whose members may use the sockets
+_NO_ID = (1 << 32) - 1  # stands for "no change": setuid(2)
 UNUSED_IDS = range(60_706, 61_184)  # systemd, distributions and container managers assign none of them
 
 
@@ -27,10 +28,15 @@ class User(NamedTuple):
 
 def caller_of_sudo() -> User | None:
     """Return the user who called sudo, or None."""
-    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
-    if uid.isdigit() and gid.isdigit() and int(uid):
-        return User(int(uid), int(gid))
-    return None
+    user = parse_user(os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", ""))
+    return user if user and user.uid else None
+
+
+def parse_user(uid: str, gid: str) -> User | None:
+    """Return the user with these ids in decimal digits, or None if one of them is no id."""
+    if not (_is_id(uid) and _is_id(gid)):
+        return None
+    return User(int(uid), int(gid))
 
 
 def service_user() -> User:
@@ -52,6 +58,10 @@ def user_of(uid: int) -> User:
         return User(uid, pwd.getpwuid(uid).pw_gid)
     except KeyError:
         return User(uid, uid)
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= len(str(_NO_ID)) and int(text) < _NO_ID
 
 
 def _unused_user() -> User:

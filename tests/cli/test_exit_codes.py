@@ -65,6 +65,15 @@ CASES = {
     ),
     "a cache over tcp without keys": Case("get --cache tcp://127.0.0.1:1 a.example", 2, "tcp"),
     "an address of no cache": Case("stats --cache nowhere", 2, "ipc:///path"),
+    "a cache at an empty path": Case("get --cache ipc:// a.example", 2, "'ipc://': no bus address"),
+    "no address of a cache": Case("get --cache '' a.example", 2, "'': no bus address"),
+    "a wrong address to serve": Case("cache --serve nowhere", 2, "--serve"),
+    "a wrong address of the cache": Case("signatures --cache ipc://", 2, "--cache"),
+    "a wrong address to publish": Case("probe --publish nowhere", 2, "--publish"),
+    "an output at no address": Case("findings --to pub:", 2, "--to pub: '': no socket of this host"),
+    "a capture without a name": Case("--capture ''", 2, "'' is neither a source nor a file"),
+    "a dump that is not loaded anywhere": Case("load --state '' /dev/null", 2, "--state"),
+    "a history without end": Case("--capture demo --dnscache history=1e300", 2, "dnscache history: '1e300'"),
     "a lookup without a cache": Case("get --run-dir {folder} a.example", 3, "{folder}"),
     "a trail without a cache": Case("trail --run-dir {folder} a.example", 3, "{folder}"),
     "stats without a cache": Case("stats --run-dir {folder}", 3, "{folder}"),
@@ -88,7 +97,7 @@ def test_exit_code(name):
     """Each outcome has its exit code and a line that names what is wrong, without a traceback."""
     case = CASES[name]
     with run_dir() as folder:
-        done = dnstrail(*case.arguments.format(folder=folder).split(), stdin="")
+        done = dnstrail(*shlex.split(case.arguments.format(folder=folder)), stdin="")
     assert done.returncode == case.code, done.stderr
     assert case.error.format(folder=folder) in done.stderr
     assert "Traceback" not in done.stderr

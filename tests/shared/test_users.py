@@ -10,7 +10,7 @@ import pytest
 from dnstrail import users
 from dnstrail.errors import SettingsError
 from dnstrail.process.privileges import calling_user
-from dnstrail.users import UNUSED_IDS, User
+from dnstrail.users import UNUSED_IDS, User, caller_of_sudo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 FIRST = UNUSED_IDS[0]
@@ -56,3 +56,13 @@ def test_the_ids_of_running_processes_are_found() -> None:
     assert {os.getuid(), os.getgid()} <= users._ids_of_processes()
     assert users._has_entry(pwd.getpwnam("nobody").pw_uid)
     assert not users._has_entry(FIRST)
+
+
+@pytest.mark.parametrize("uid", ["", "0", "\u00b2", "-1", "4294967295", "9" * 5000])
+def test_what_is_no_id_is_no_caller(monkeypatch: pytest.MonkeyPatch, uid: str) -> None:
+    """SUDO_UID names a caller only if it is the id of a user who is not root."""
+    monkeypatch.setenv("SUDO_GID", "1000")
+    monkeypatch.setenv("SUDO_UID", uid)
+    assert caller_of_sudo() is None
+    monkeypatch.setenv("SUDO_UID", "1000")
+    assert caller_of_sudo() == User(1000, 1000)

@@ -21,7 +21,9 @@ from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import (
     HELP,
+    check_address,
     check_dnscache,
+    check_file_path,
     examples,
     log_level_option,
     run_command,
@@ -53,10 +55,16 @@ _EXAMPLES = examples(
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @config_option("cache")
-@click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
+@click.option(
+    "--subscribe",
+    multiple=True,
+    callback=check_address,
+    help="Address of a probe (default: events.sock in the run-dir).",
+)
 @click.option(
     "--serve",
     multiple=True,
+    callback=check_address,
     help="Address for lookups (repeatable; default: lookups.sock in the run-dir).",
 )
 @click.option(
@@ -65,9 +73,10 @@ _EXAMPLES = examples(
 @click.option(
     "--state",
     type=click.Path(path_type=Path, dir_okay=False, readable=False),
+    callback=check_file_path,
     help="File that keeps the image over a restart, with live probes (default: none).",
 )
-@click.option("--findings", help="Address that also receives dns_answer_conflict events.")
+@click.option("--findings", callback=check_address, help="Address that also receives dns_answer_conflict events.")
 @metrics_option
 @user_option
 @run_dir_option

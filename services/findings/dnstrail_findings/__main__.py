@@ -14,7 +14,15 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import findings_address, lookups_address, socket_path
 from dnstrail.client import LookupClient
 from dnstrail.metrics.option import metrics_option, serving_metrics
-from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.command import (
+    HELP,
+    check_local_address,
+    examples,
+    log_level_option,
+    run_command,
+    run_dir_option,
+    user_option,
+)
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
@@ -39,8 +47,16 @@ _TIMEOUT = 0.5  # seconds for a lookup
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @click.option("--to", "targets", multiple=True, default=("stdout",), metavar="OUTPUT", help=TO_HELP)
-@click.option("--receive", help="Address to bind for findings (default: findings.sock in the run-dir).")
-@click.option("--cache", help="Address of the cache that explains findings (default: lookups.sock in the run-dir).")
+@click.option(
+    "--receive",
+    callback=check_local_address,
+    help="Address to bind for findings (default: findings.sock in the run-dir).",
+)
+@click.option(
+    "--cache",
+    callback=check_local_address,
+    help="Address of the cache that explains findings (default: lookups.sock in the run-dir).",
+)
 @click.option("--no-cache", is_flag=True, help="Write findings without trails.")
 @metrics_option
 @user_option

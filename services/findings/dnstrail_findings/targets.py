@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from dnstrail.bus.ipc import socket_path
-from dnstrail.errors import SettingsError
+from dnstrail.bus.ipc import check_address
+from dnstrail.errors import BusError, SettingsError
 from dnstrail_findings.finding import Finding
 from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
 from dnstrail_findings.output import Encode, Output
@@ -66,7 +66,6 @@ def parse_target(value: str) -> Target:
     """Return the output that a value of `--to` names.
 
     Raises:
-        BusError: It names no address of the bus.
         SettingsError: The value names no output.
     """
     kind, separator, rest = value.partition(":")
@@ -152,7 +151,7 @@ def _check(target: Target) -> None:
     checks: dict[str, Callable[[str], object]] = {
         "file": _path,
         "syslog": _server,
-        "pub": socket_path,
+        "pub": _address,
         "webhook": parse_url,
     }
     if target.kind in checks:
@@ -169,6 +168,13 @@ def _check(target: Target) -> None:
 def _path(place: str) -> None:
     if not place:
         raise SettingsError("--to file: write file:PATH")
+
+
+def _address(place: str) -> None:
+    try:
+        check_address(place, local=True)
+    except BusError as error:
+        raise SettingsError(f"--to pub: {place!r}: {error.reason}") from error
 
 
 def _server(place: str) -> SyslogServer:

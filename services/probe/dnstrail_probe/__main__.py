@@ -16,7 +16,15 @@ from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.tcp import local_address
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import StreamClock
-from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.command import (
+    HELP,
+    check_address,
+    examples,
+    log_level_option,
+    run_command,
+    run_dir_option,
+    user_option,
+)
 from dnstrail.process.config_file import config_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
@@ -53,8 +61,15 @@ _EXAMPLES = examples(
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @config_option("probe")
 @capture_option
-@click.option("--publish", multiple=True, help="Address to bind (repeatable; default: events.sock in the run-dir).")
-@click.option("--subscribers", type=int, help="Subscribers to wait for first (default: 1 for a file, 0 live).")
+@click.option(
+    "--publish",
+    multiple=True,
+    callback=check_address,
+    help="Address to bind (repeatable; default: events.sock in the run-dir).",
+)
+@click.option(
+    "--subscribers", type=click.IntRange(min=0), help="Subscribers to wait for first (default: 1 for a file, 0 live)."
+)
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Play a file at X times its own pace.")
 @click.option("--check", is_flag=True, help=_CHECK)
 @click.option("--json", "as_json", is_flag=True, help="With --check: one JSON object.")

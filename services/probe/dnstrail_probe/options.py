@@ -79,8 +79,10 @@ def convert_capture(_ctx: click.Context, _param: click.Parameter, value: str | N
     """Return what `--capture` names; "-" is the capture on stdin.
 
     Raises:
-        click.BadParameter: stdin is a terminal.
+        click.BadParameter: it names nothing, or stdin is a terminal.
     """
+    if value == "":
+        raise click.BadParameter("'' is neither a source nor a file")
     if value != STDIN:
         return value
     if sys.stdin is None or sys.stdin.isatty():

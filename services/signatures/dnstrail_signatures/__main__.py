@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,15 @@ from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.events import DNS_ANSWER_CONFLICT
 from dnstrail.metrics.option import metrics_option, serving_metrics
-from dnstrail.process.command import HELP, examples, log_level_option, run_command, run_dir_option, user_option
+from dnstrail.process.command import (
+    HELP,
+    check_address,
+    examples,
+    log_level_option,
+    run_command,
+    run_dir_option,
+    user_option,
+)
 from dnstrail.process.config_file import ConfigFile, config_option
 from dnstrail.process.heartbeat import Heartbeat
 from dnstrail.process.log import configure
@@ -33,7 +42,7 @@ from dnstrail_signatures.engine.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import topics_of
 from dnstrail_signatures.findings.delivery import Delivery, delivery_over
-from dnstrail_signatures.group.join import ALONE, GROUP, join
+from dnstrail_signatures.group.join import ALONE, GROUP, LONGEST, join
 from dnstrail_signatures.group.missed_turns import Replays
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Choice
@@ -54,12 +63,33 @@ _EXAMPLES = examples(
 _MILLISECONDS = 1000  # in a second
 
 
+def _check_budget(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if math.isnan(value):  # click takes it for a number in every range
+        raise click.BadParameter(f"{value} is no number")
+    return value
+
+
+def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if not (value.isprintable() and 0 < len(value) <= LONGEST):
+        raise click.BadParameter(f"{value!r} has not 1 to {LONGEST} printable characters")
+    return value
+
+
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @config_option("signatures", expose=True)
-@click.option("--subscribe", multiple=True, help="Address of a probe (default: events.sock in the run-dir).")
-@click.option("--cache", help="Address of the cache (default: lookups.sock in the run-dir).")
+@click.option(
+    "--subscribe",
+    multiple=True,
+    callback=check_address,
+    help="Address of a probe (default: events.sock in the run-dir).",
+)
+@click.option("--cache", callback=check_address, help="Address of the cache (default: lookups.sock in the run-dir).")
 @click.option("--no-cache", is_flag=True, help="Run without the DNS data source.")
-@click.option("--findings", help="Address that receives the findings (default: JSON lines on stdout).")
+@click.option(
+    "--findings",
+    callback=check_address,
+    help="Address that receives the findings (default: JSON lines on stdout).",
+)
 @click.option(
     "--signatures",
     multiple=True,
@@ -74,6 +104,7 @@ _MILLISECONDS = 1000  # in a second
     "--budget",
     type=click.FloatRange(min=0, min_open=True),
     default=BUDGET * _MILLISECONDS,
+    callback=_check_budget,
     show_default=True,
     help="Milliseconds of processor time that a signature may take for one event.",
 )
@@ -81,6 +112,7 @@ _MILLISECONDS = 1000  # in a second
     "--group",
     default=GROUP,
     show_default=True,
+    callback=_check_group,
     help="The workers with which this one shares the events; none: it handles all of them.",
 )
 @metrics_option

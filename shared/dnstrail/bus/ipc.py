@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dnstrail.bus.tcp import is_tcp
+from dnstrail.bus.tcp import host_of, is_tcp
 from dnstrail.bus.trust import RUN_DIR_OF_HOST, distrust, trusted_users
 from dnstrail.errors import BusError
 
@@ -73,12 +73,26 @@ def socket_path(address: str) -> Path:
     Raises:
         BusError: the address has another form, or names a path that is too long for a unix socket.
     """
-    if not address.startswith(_SCHEME):
-        raise BusError(address, "no bus address: write ipc:///path, or tcp://ADDRESS:PORT")
     path = address.removeprefix(_SCHEME)
+    if path in (address, ""):
+        raise BusError(address, "no bus address: write ipc:///path, or tcp://ADDRESS:PORT")
     if len(os.fsencode(path)) > _MAX_PATH:
         raise BusError(address, f"longer than the {_MAX_PATH} bytes of a unix socket's path: use a shorter run-dir")
     return Path(path)
+
+
+def check_address(address: str, *, local: bool = False) -> None:
+    """Refuse an address that the bus cannot use; a `local` one must lead to a socket of this host.
+
+    Raises:
+        BusError: the address has another form.
+    """
+    if local and address.removeprefix(_SCHEME) in (address, ""):
+        raise BusError(address, "no socket of this host: write ipc:///path")
+    if is_tcp(address):
+        host_of(address)
+    else:
+        socket_path(address)
 
 
 @contextmanager

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
 from dnstrail.errors import (
+    BusError,
     CaptureError,
     DataNotFound,
     DnstrailError,
@@ -33,6 +35,7 @@ OK, NOT_FOUND, USAGE, NO_CACHE, CANNOT_SERVE = range(5)  # the exit codes of eve
 _INTERRUPTED = 130  # as a shell reports SIGINT
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}  # context settings of every command
 _COMPLETION = "_DNSTRAIL_COMPLETE"  # set by the shell that asks for completions
+Addresses = TypeVar("Addresses", str | None, tuple[str, ...])
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _CODES: dict[type[DnstrailError], int] = {
     DataNotFound: NOT_FOUND,
@@ -68,14 +71,15 @@ optional_run_dir_option = _run_dir()  # for a command that often does without th
 
 
 def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
-    from dnstrail.users import User  # noqa: PLC0415 - help does without
+    from dnstrail.users import parse_user  # noqa: PLC0415 - help does without
 
     if value is None:
         return None
     uid, _, gid = value.partition(":")
-    if not (uid.isdigit() and gid.isdigit()):
+    user = parse_user(uid, gid)
+    if user is None:
         raise click.BadParameter(f"{value!r} is not UID:GID")
-    return User(int(uid), int(gid))
+    return user
 
 
 user_option = click.option(
@@ -99,6 +103,47 @@ def check_dnscache(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     return values
 
 
+def check_address(_ctx: click.Context, _param: click.Parameter, value: Addresses) -> Addresses:
+    """Return the address of an option, or its addresses.
+
+    Raises:
+        click.BadParameter: one of them is no address of the bus.
+    """
+    _check_addresses(value, local=False)
+    return value
+
+
+def check_local_address(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """Return the address of an option that accepts a socket of this host alone.
+
+    Raises:
+        click.BadParameter: it is no such address.
+    """
+    _check_addresses(value, local=True)
+    return value
+
+
+def _check_addresses(value: str | tuple[str, ...] | None, *, local: bool) -> None:
+    for address in (value,) if isinstance(value, str) else value or ():
+        from dnstrail.bus import ipc  # noqa: PLC0415 - imports ZeroMQ, which help does without
+
+        try:
+            ipc.check_address(address, local=local)
+        except BusError as error:
+            raise click.BadParameter(f"{address!r}: {error.reason}") from error
+
+
+def check_file_path(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+    """Return the path of an option that names a file.
+
+    Raises:
+        click.BadParameter: it is empty, which click takes for the current folder.
+    """
+    if value == Path():
+        raise click.BadParameter("'' is no path of a file")
+    return value
+
+
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 
 
@@ -115,8 +160,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
         code = _invoke(command, name)
         sys.stdout.flush()  # a full disk is reported here, and not by the interpreter after its last line
     except click.ClickException as error:
-        error.show()
-        code = USAGE
+        code = _refuse(error)
     except (KeyboardInterrupt, click.Abort):
         code = _INTERRUPTED
     except SystemExit as error:  # rich exits by itself when the reader of stdout has gone
@@ -126,7 +170,8 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     except (DnstrailError, OSError) as error:
         code = _report(error)
     except MemoryError:  # a worker must not go on with a part of its state
-        click.echo("Error: no memory is left: the memory limit of this process is too low", err=True)
+        with _full_stderr_ignored():
+            click.echo("Error: no memory is left: the memory limit of this process is too low", err=True)
         code = CANNOT_SERVE
     sys.exit(code)
 
@@ -153,16 +198,31 @@ def _closed() -> int:
     return OK
 
 
+def _refuse(error: click.ClickException) -> int:
+    """Print what click refuses, and return the exit code for it."""
+    error.message = escape_unprintable(error.message)  # type: ignore[misc] # click never changes it
+    with _full_stderr_ignored():
+        error.show()
+    return USAGE
+
+
 def _report(error: DnstrailError | OSError) -> int:
     """Print an error as one line, and return the exit code for it."""
-    try:
+    with _full_stderr_ignored():
         click.echo(f"Error: {escape_unprintable(_text(error))}", err=True)
-    except OSError:  # stderr is as full as stdout
-        _discard(sys.stderr)
     if isinstance(error, OSError):
         _discard(sys.stdout)
         return CANNOT_SERVE
     return exit_code(error)
+
+
+@contextmanager
+def _full_stderr_ignored() -> Iterator[None]:
+    """Go on if stderr is full: the exit code is all that is left."""
+    try:
+        yield
+    except OSError:
+        _discard(sys.stderr)
 
 
 def _text(error: DnstrailError | OSError) -> str:

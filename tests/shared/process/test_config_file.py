@@ -91,6 +91,9 @@ REFUSED = {
         "[cache]\ndnscache = ['sizes=1']\n",
         "[cache] dnscache: unrecognized dnscache option: 'sizes=1'",
     ),
+    "a wrong history": ("[cache]\ndnscache = ['history=1e300']\n", "[cache] dnscache: dnscache history: '1e300'"),
+    "no address to serve": ("[cache]\nserve = ['x']\n", "[cache] serve: 'x': no bus address"),
+    "no path": ("[cache]\nstate = ''\n", "[cache] state: '' is no path of a file"),
     "a wrong address": ("[cache]\nmetrics = 'localhost:1'\n", "[cache] metrics: 'localhost' is no address"),
 }
 

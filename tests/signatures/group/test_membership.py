@@ -8,7 +8,8 @@ import pytest
 
 from dnstrail.errors import LookupRefused, Unavailable
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.members import EXPIRY, MAX_STARTS, REMEMBERED, RENEWAL, Work
+from dnstrail.protocol.members import EXPIRY, MAX_NAME, MAX_STARTS, REMEMBERED, RENEWAL, Work
+from dnstrail_signatures.group.join import LONGEST, group_name
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.ownership import Span
 
@@ -344,3 +345,8 @@ def test_leaving_waits_for_no_cache(me, cache):
     me.leave()
     assert cache.sent[-1]["leave"] is True
     assert cache.timeout < 1.0
+
+
+def test_the_longest_group_has_a_name_that_the_cache_accepts():
+    """The cache bounds the name of a group together with the digest of its signatures."""
+    assert len(group_name("x" * LONGEST, [])) == MAX_NAME

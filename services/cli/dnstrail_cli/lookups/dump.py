@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from dnstrail.errors import SettingsError
-from dnstrail.process.command import examples, run_dir_option
+from dnstrail.process.command import check_file_path, examples, run_dir_option
 from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail_cli.lookups.options import cache_option
 
@@ -49,6 +49,7 @@ def dump(cof: bool, cache: str | None, run_dir: Path) -> None:
     "--state",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
+    callback=check_file_path,
     help="File to write, for a stopped cache.",
 )
 @click.argument("file", type=click.File("rb", lazy=False), default="-")

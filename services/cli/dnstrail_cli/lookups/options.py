@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from dnstrail.connection import Connection
 from dnstrail.errors import SettingsError
-from dnstrail.process.command import default_run_dir, optional_run_dir_option
+from dnstrail.process.command import check_address, default_run_dir, optional_run_dir_option
 from dnstrail_cli.lookups.timestamps import convert_moment
 from dnstrail_probe.options import STDIN, STDIN_PATH, CaptureOptions, capture_options
 from dnstrail_probe.registry import complete_capture, convert_capture_file
@@ -45,7 +45,10 @@ at_option = click.option(
     help="As of a time: epoch seconds, RFC 3339, 14:00, 'yesterday 14:00', -5m, -2h30m (local time zone).",
 )
 cache_option = click.option(
-    "--cache", metavar="ADDRESS", help="Address of the cache (default: lookups.sock in the run-dir)."
+    "--cache",
+    metavar="ADDRESS",
+    callback=check_address,
+    help="Address of the cache (default: lookups.sock in the run-dir).",
 )
 
 

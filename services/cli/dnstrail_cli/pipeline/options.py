@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from dnstrail.process.command import check_dnscache
 from dnstrail_probe.options import CaptureOptions, capture_options
 
-MEMORY, LEAST_MEMORY = 1024, 256  # MiB for each worker
+MEMORY, LEAST_MEMORY, MOST_MEMORY = 1024, 256, 1 << 24  # MiB for each worker
 T = TypeVar("T")
 
 
@@ -74,7 +74,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
     @click.option(
         "--memory",
         metavar="MIB",
-        type=click.IntRange(min=LEAST_MEMORY),
+        type=click.IntRange(LEAST_MEMORY, MOST_MEMORY),
         default=MEMORY,
         show_default=True,
         help="Memory limit of each worker; a worker that exceeds it ends the run.",

@@ -10,12 +10,14 @@ from hashlib import blake2b
 from dnstrail.bus import Bus
 from dnstrail.client import LookupClient
 from dnstrail.protocol.losses import worker_name
-from dnstrail.protocol.members import Work
+from dnstrail.protocol.members import MAX_NAME, Work
 from dnstrail.signature import Signature
 from dnstrail_signatures.group.membership import Membership
 
 GROUP, ALONE = "default", "none"
 Rejoin = Callable[[Iterable[type[Signature]]], Membership]  # `join` for other signatures
+_DIGEST = 4  # bytes
+LONGEST = MAX_NAME - len(" ") - 2 * _DIGEST  # characters of a group, whose name gets a digest of its signatures
 _LOOK = 0.005  # seconds between two looks for the reply of the cache
 
 
@@ -40,4 +42,4 @@ def join(
 def group_name(group: str, classes: Iterable[type[Signature]]) -> str:
     """Return the name of a group with its signatures: workers share events only if they run the same signatures."""
     described = sorted(f"{cls.metadata.id} {cls.metadata.version} {cls.metadata.event_name}" for cls in classes)
-    return f"{group} {blake2b(chr(0).join(described).encode(), digest_size=4).hexdigest()}"
+    return f"{group} {blake2b(chr(0).join(described).encode(), digest_size=_DIGEST).hexdigest()}"
