@@ -164,8 +164,8 @@ WAYS: tuple[Callable[[int, int], None], ...] = (
 SOCKETS = ((2, 3, 1), (10, 3, 58), (2, 3, 255), (2, 1, 262), (10, 1, 262), (2, 2, 136))
 
 
-# An own port 53 of a resolver, or of every address; another port; an own address that is none of a resolver.
-BINDS = (("10.99.0.10", 53), ("0.0.0.0", 53), ("::", 53), ("::ffff:0.0.0.0", 53), ("0.0.0.0", 54), ("10.99.0.2", 53))
+# An own port 53: of a resolver, of every address, of another one; another port.
+BINDS = (("10.99.0.10", 53), ("0.0.0.0", 53), ("::", 53), ("::ffff:0.0.0.0", 53), ("10.99.0.2", 53), ("0.0.0.0", 54))
 
 
 def _bind(address: str, port: int) -> None:

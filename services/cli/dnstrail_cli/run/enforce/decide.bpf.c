@@ -106,11 +106,12 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
     return refuse_address(ctx, address, REACH);
 }
 
-// Where processes without privileges may bind port 53, one could send answers in the name of a resolver.
+// From port 53 of any own address, a process could send itself an answer in the name of a resolver: IP_PKTINFO chooses
+// a source among all addresses of this host, and IPV6_PKTINFO with IPV6_FREEBIND among all that there are.
 static __always_inline int decide_bind(struct bpf_sock_addr *ctx, struct address *address)
 {
     unmap(address);
-    if (bpf_ntohs((u16)ctx->user_port) != DNS || !is_at_home(ctx) || (!is_any(address) && !resolvers.lookup(address)))
+    if (bpf_ntohs((u16)ctx->user_port) != DNS || !is_at_home(ctx))
         return 1;
     return refuse_address(ctx, address, BIND);
 }
