@@ -175,7 +175,7 @@ def _report_of(
     command: Sequence[str], code: int, followed: Followed, connections: list[ReachedAddress], coverage: Coverage
 ) -> Report:
     return Report(
-        command=[*command],
+        command=[os.fsencode(argument).decode(errors="backslashreplace") for argument in command],
         exit_code=code,
         names=followed.command.names,
         connections=connections,
