@@ -107,7 +107,7 @@ def lookup_key(key: str) -> str | None:
     key = key.strip()
     if address := address_text(key):
         return address
-    name = _name_text(key)
+    name = name_text(key)
     if name is None:
         return None
     if address := address_text(name):  # an address with a trailing dot
@@ -115,6 +115,16 @@ def lookup_key(key: str) -> str | None:
     if is_reverse(name):
         return reverse_address(name)
     return name or None
+
+
+def name_text(key: str) -> str | None:
+    """Convert a name in any spelling to our form, also a reverse one; return None if it is no name, "" for the root."""
+    if len(key) <= _MAX_TEXT and _HOST_NAME.fullmatch(key):
+        return key.removesuffix(".").lower()
+    from dnstrail.dns.unusual_name import labels_of  # noqa: PLC0415 - imports dnspython, which few keys need
+
+    labels = labels_of(key)
+    return None if labels is None else ".".join(map(label_text, labels))
 
 
 def _are_octets(labels: list[str]) -> bool:
@@ -130,12 +140,3 @@ def _literal(text: str) -> str | None:
         return packed_address_text(inet_pton(AF_INET6, text))
     except (OSError, ValueError):
         return None
-
-
-def _name_text(key: str) -> str | None:
-    if len(key) <= _MAX_TEXT and _HOST_NAME.fullmatch(key):
-        return key.removesuffix(".").lower()
-    from dnstrail.dns.unusual_name import labels_of  # noqa: PLC0415 - imports dnspython, which few keys need
-
-    labels = labels_of(key)
-    return None if labels is None else ".".join(map(label_text, labels))

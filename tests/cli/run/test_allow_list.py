@@ -16,6 +16,8 @@ LIST = parse_allow_list(
     198.51.100.7:53
     [2001:db8::/32]:443
     2001:db9::1
+    4.3.2.1.in-addr.arpa
+    *.8.B.D.0.1.0.0.2.ip6.arpa.
     """
 )
 
@@ -50,7 +52,17 @@ def test_an_entry_allows_what_it_names(name, address, port, allowed):
 
 
 @pytest.mark.parametrize(
-    ("name", "allowed"), [("github.com", True), ("deb.debian.org", True), ("debian.org", False), ("", False)]
+    ("name", "allowed"),
+    [
+        ("github.com", True),
+        ("deb.debian.org", True),
+        ("debian.org", False),
+        ("", False),
+        ("4.3.2.1.in-addr.arpa", True),
+        ("5.3.2.1.in-addr.arpa", False),
+        ("0.8.b.d.0.1.0.0.2.ip6.arpa", True),
+        ("9.b.d.0.1.0.0.2.ip6.arpa", False),
+    ],
 )
 def test_a_name_may_be_asked_whatever_its_ports(name, allowed):
     """The question for a name is allowed if the name is, on any port."""

@@ -257,6 +257,24 @@ def test_a_learned_list_allows_what_it_was_learned_from():
     assert not_allowed(seen, parse_allow_list("\n".join(lines))) == [f"asked {odd}"]
 
 
+def test_a_learned_list_allows_reverse_names():
+    """A name of a reverse lookup is an entry like any other, and so are all names below a reverse zone."""
+    names = ("4.3.2.1.in-addr.arpa", f"{'0.' * 28}8.b.d.0.ip6.arpa")
+    seen = report(names=[AskedName(name, "NXDOMAIN", 1, APP) for name in names])
+    for domains in (False, True):
+        assert not_allowed(seen, parse_allow_list("\n".join(learned(seen, domains=domains)))) == []
+
+
+@pytest.mark.parametrize("name", ["[::]/0", "[2001:db8::1]", "192.0.2.1", "10.0.0", "7"])
+def test_a_name_like_an_address_is_no_entry(name):
+    """The list does not allow an address because the command asked for a name that is written like one."""
+    seen = report(names=[AskedName(name, "NXDOMAIN", 1, APP)], connections=[reached("one.example")])
+    lines = [*learned(seen)]
+    assert f"# left out, since it is no usual name: {name!a}" in lines
+    allowed = parse_allow_list("\n".join(lines))
+    assert (allowed.networks, [*allowed.names]) == ([], ["one.example"])
+
+
 def test_a_list_of_domains_allows_their_other_names():
     """The list has one entry for all names below a registered domain, and no entry for a whole public suffix."""
     names = (

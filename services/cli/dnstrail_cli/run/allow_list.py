@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import msgspec
 
-from dnstrail.dns.names import lookup_key
+from dnstrail.dns.names import name_text
 from dnstrail.errors import SettingsError
 
 MOST_ENTRIES = 10_000
@@ -79,7 +79,7 @@ def _add(found: AllowList, entry: str) -> None:
         found.networks.append((network, ports))
         return
     below = subject.startswith("*.")
-    name = lookup_key(subject.removeprefix("*."))
+    name = name_text(subject.removeprefix("*."))
     if not name or not NAME.fullmatch(name):
         raise ValueError("neither a name, nor *.name, nor an address or network")
     (found.suffixes if below else found.names).setdefault(name, []).append(ports)

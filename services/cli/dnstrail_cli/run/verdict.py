@@ -71,15 +71,22 @@ def learned(report: Report, *, domains: bool = False) -> Iterator[str]:
     yield "# Made by dnstrail run --allow-learn. Read it before you use it."
     entry = _domain_entry if domains else str
     ports: dict[str, set[int]] = {entry(one.name): set() for one in report.names}
+    ends = [one for one in report.connections if not one.name] + report.foreign_dns
+    addresses = {bracketed(one.address) for one in ends}
     for reached in report.connections:
         ports.setdefault(entry(reached.name) or bracketed(reached.address), set()).add(reached.port)
     for server in report.foreign_dns:
         ports.setdefault(bracketed(server.address), set()).add(server.port)
     for subject, reached_ports in sorted(ports.items()):
-        if not subject.startswith("[") and not NAME.fullmatch(subject.removeprefix("*.")):
+        if subject not in addresses and not _is_usual(subject.removeprefix("*.")):
             yield f"# left out, since it is no usual name: {subject!a}"
         else:
             yield subject + (f":{','.join(map(str, sorted(reached_ports)))}" if reached_ports else "")
+
+
+def _is_usual(name: str) -> bool:
+    """Return whether a name can be an entry, and is not taken for an address."""
+    return NAME.fullmatch(name) is not None and not name.replace(".", "").isdigit()
 
 
 def _domain_entry(name: str) -> str:
