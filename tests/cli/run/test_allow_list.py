@@ -83,6 +83,18 @@ def test_a_line_that_is_no_entry_is_refused(line):
         parse_allow_list(f"good.example\n{line}\n")
 
 
+LINE_ENDS = ["\x0b", "\x0c", "\r", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]  # for str.splitlines
+
+
+@pytest.mark.parametrize("end", LINE_ENDS)
+def test_a_comment_ends_with_its_line(end):
+    """No character but a line feed ends a line: text behind `#` is no entry, and an entry cannot contain one."""
+    assert parse_allow_list(f"# reviewed{end}evil.example\n") == parse_allow_list("")
+    assert [*parse_allow_list("one.example\r\ntwo.example\r\n").names] == ["one.example", "two.example"]
+    with pytest.raises(SettingsError, match="line 2"):
+        parse_allow_list(f"good.example\none.example{end}two.example")
+
+
 @pytest.mark.parametrize("ports", ["443,", ",", "443,,80", "443,123456", "0,443"])
 def test_each_port_of_a_line_is_checked(ports):
     """The error names the line, and states which ports there are."""

@@ -58,7 +58,7 @@ def parse_allow_list(text: str) -> AllowList:
     """
     found = AllowList({}, {}, [])
     entries = 0
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not (entry := line.partition("#")[0].strip()):
             continue
         entries += 1
