@@ -140,6 +140,41 @@ def test_the_exit_code_is_the_verdict(network, folder, watched, options, names, 
     assert ("Not allowed" in done.stderr or "Failed" in done.stderr) == bool(code)
 
 
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 4), ("exit 3", 3), (f"exec {sys.executable} asks.py evil.google.com", 10)]
+)
+def test_a_file_that_cannot_be_written(network, folder, watched, script, code):
+    """A full disk is named once, costs no other report, and changes the exit code only if nothing else has failed."""
+    (folder / "allowed").write_text("one.google.com\n")
+    (folder / "full.json").symlink_to("/dev/full")
+    options = ("--allow", "allowed", "--report", "full.json", "--report", "r.json", "--allow-learn", "learned")
+    with serving(network, folder / "seen", *WEB_SERVER):
+        done = on_client(network, folder, *RUN, *options, "--", "sh", "-c", script, run_dir=watched.folder)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("dnstrail: --report full.json: No space left on device\n") == 1
+    assert done.stderr.count("No space left") == 1
+    report = json.loads((folder / "r.json").read_text())
+    assert report["exit_code"] == (code if code == 3 else 0)
+    assert (folder / "learned").read_text().splitlines()[1:] == (["evil.google.com:80"] if code == 10 else [])
+    assert "connection" in done.stderr, "the table"
+
+
+@pytest.mark.parametrize("gone", ["full", "broken"])
+def test_a_stderr_that_cannot_be_written(network, folder, watched, gone):
+    """The verdict is the exit code, and the report is written, where nothing can be written to stderr."""
+    (folder / "allowed").write_text("one.google.com\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with serving(network, folder / "seen", *WEB_SERVER), Path("/dev/full").open("w") as full:
+        command = (*RUN, "--allow", "allowed", "--report", "r.json", "--", sys.executable, "asks.py", "evil.google.com")
+        env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(watched.folder)}
+        stderr = full if gone == "full" else writing
+        done = subprocess.run(within(network, *command), cwd=folder, stderr=stderr, env=env, timeout=60, check=False)
+    os.close(writing)
+    assert done.returncode == 10
+    assert json.loads((folder / "r.json").read_text())["not_allowed"]
+
+
 def test_a_learned_list_allows_the_same_run(network, folder, watched):
     """The list that a run made allows the next run of the same command."""
     command = ("--", sys.executable, "asks.py", "one.google.com", "two.google.com")

@@ -194,7 +194,7 @@ def _invoke(command: click.Command, name: str) -> int | str | None:
 
 
 def _closed() -> int:
-    _discard(sys.stdout)
+    discard(sys.stdout)
     return OK
 
 
@@ -211,7 +211,7 @@ def _report(error: DnstrailError | OSError) -> int:
     with _full_stderr_ignored():
         click.echo(f"Error: {escape_unprintable(_text(error))}", err=True)
     if isinstance(error, OSError):
-        _discard(sys.stdout)
+        discard(sys.stdout)
         return CANNOT_SERVE
     return exit_code(error)
 
@@ -222,7 +222,7 @@ def _full_stderr_ignored() -> Iterator[None]:
     try:
         yield
     except OSError:
-        _discard(sys.stderr)
+        discard(sys.stderr)
 
 
 def _text(error: DnstrailError | OSError) -> str:
@@ -231,7 +231,7 @@ def _text(error: DnstrailError | OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
-def _discard(stream: TextIO) -> None:
+def discard(stream: TextIO) -> None:
     """Point a stream at /dev/null: the interpreter writes what is left in its buffer when it ends."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)

@@ -83,3 +83,13 @@ def open_file(path: Path, user: User | None, option: str) -> TextIO:
             return path.open("w", encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise SettingsError(f"{option} {path}: {error.strerror}") from error
+
+
+def write_file(file: TextIO, text: str, option: str) -> str:
+    """Write and close a file; return why it cannot be written, "" if it was."""
+    try:
+        with file:
+            file.write(text)
+    except OSError as error:
+        return f"{option} {file.name}: {error.strerror}"
+    return ""

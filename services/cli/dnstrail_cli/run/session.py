@@ -14,7 +14,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-import click
 import msgspec
 from rich.console import Console
 
@@ -22,9 +21,10 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import default_run_dir
 from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.process.clock import Clock, SystemClock
-from dnstrail.process.command import CANNOT_SERVE
+from dnstrail.process.command import CANNOT_SERVE, discard
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import may_change_user
+from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol.batches import Turn
 from dnstrail.users import caller_of_sudo, service_user
 from dnstrail_cli.pipeline.pipeline import Plan, running
@@ -35,7 +35,7 @@ from dnstrail_cli.run.coverage import coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.enforce.refused import refusals, with_names, without_refused
 from dnstrail_cli.run.enforce.rules import rules_of
-from dnstrail_cli.run.files import FORMATS, format_of, open_file, read_list
+from dnstrail_cli.run.files import FORMATS, format_of, open_file, read_list, write_file
 from dnstrail_cli.run.followed import TOPICS, Followed
 from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
 from dnstrail_cli.run.report import Coverage, ReachedAddress, Refusal, Report
@@ -84,8 +84,8 @@ def run_session(settings: Settings) -> int:
     finally:
         launcher.close()
     report = _judged(report, settings, files.allowed)
-    _write(report, settings, files)
-    return _exit_code(report, settings)
+    written = _write(report, settings, files)
+    return _exit_code(report, settings, written=written)
 
 
 def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
@@ -257,22 +257,40 @@ def _judged(report: Report, settings: Settings, allowed: AllowList | None) -> Re
     )
 
 
-def _write(report: Report, settings: Settings, files: _Files) -> None:
-    for form, file in files.reports:
-        with file:
-            file.write(form(report))
+def _write(report: Report, settings: Settings, files: _Files) -> bool:
+    """Write the files and the table; return whether all files were written. Each that was not is named on stderr."""
+    texts = [("--report", file, form(report)) for form, file in files.reports]
     if files.learn is not None:
-        with files.learn:
-            files.learn.writelines(f"{line}\n" for line in learned(judged_part(report), domains=settings.learn_domains))
+        lines = learned(judged_part(report), domains=settings.learn_domains)
+        texts.append(("--allow-learn", files.learn, "".join(f"{line}\n" for line in lines)))
+    faults = [fault for option, file, text in texts if (fault := write_file(file, text, option))]
     if not settings.quiet:
-        show_report(report, Console(file=sys.stderr, markup=False, highlight=False, emoji=False))
+        table = StringIO()
+        terminal = sys.stderr.isatty() or None  # None: also what the environment forces
+        show_report(report, Console(file=table, force_terminal=terminal, markup=False, highlight=False, emoji=False))
+        _say(table.getvalue())
+    for fault in faults:
+        _say(f"dnstrail: {escape_unprintable(fault)}\n")
+    return not faults
 
 
-def _exit_code(report: Report, settings: Settings) -> int:
-    """Return the exit code of the command, unless the report objects, or must object and is not complete."""
+def _say(text: str) -> None:
+    """Write to stderr, if anybody reads it: the verdict is the exit code."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        discard(sys.stderr)
+
+
+def _exit_code(report: Report, settings: Settings, *, written: bool) -> int:
+    """Return the exit code of the command, unless the report objects, or must object and is not complete.
+
+    A file that was not written makes it another one than 0.
+    """
     if objects(report):
         return OBJECTION
     if settings.judges and not report.coverage.complete:
-        click.echo("dnstrail: the capture is incomplete: nobody can tell that nothing else was reached", err=True)
+        _say("dnstrail: the capture is incomplete: nobody can tell that nothing else was reached\n")
         return CANNOT_SERVE
-    return report.exit_code
+    return report.exit_code if written else report.exit_code or CANNOT_SERVE
