@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -32,6 +33,8 @@ cat
 echo done >&2
 exit 7
 """
+
+WITH_SIGNALS = ("env", "--default-signal=INT,QUIT")  # a job in the background ignores them
 
 
 @pytest.fixture(scope="module")
@@ -195,17 +198,42 @@ def test_the_command_is_the_callers_own(network, folder, watched):
     assert done.returncode == 128 + signal.SIGTERM
 
 
-def test_signals_reach_the_command(network, folder, watched):
-    """A signal to dnstrail reaches the command, and the report is still written."""
-    script = "trap 'echo caught; exit 5' TERM; touch begun; while :; do sleep 0.05; done"
-    run = (*RUN, "--report", "r.json", "--quiet", "--", "sh", "-c", script)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_signals_reach_the_command(network, folder, watched, number):
+    """A signal to dnstrail reaches the command where no terminal sends it, and the report is still written."""
+    script = f"trap 'echo caught; exit 5' {number:d}; touch begun; while :; do sleep 0.05; done"
+    run = (*WITH_SIGNALS, *RUN, "--report", "r.json", "--quiet", "--", "sh", "-c", script)
     env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(watched.folder)}
-    with subprocess.Popen(within(network, *run), cwd=folder, stdout=subprocess.PIPE, text=True, env=env) as process:
+    with subprocess.Popen(
+        within(network, *run), cwd=folder, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True
+    ) as process:
         wait_until((folder / "begun").exists, "the command")
-        process.terminate()
+        process.send_signal(number)
         assert process.communicate(timeout=30)[0] == "caught\n"
     assert process.returncode == 5
     assert json.loads((folder / "r.json").read_text())["exit_code"] == 5
+
+
+def test_ctrl_c_reaches_the_command_once(network, folder, watched):
+    """The terminal sends the signal of Ctrl-C to the command, and dnstrail does not send it again."""
+    script = "trap 'echo caught' INT; trap 'echo end; exit 5' TERM; touch begun; while :; do sleep 0.05; done"
+    env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(watched.folder)}
+    command = within(network, *WITH_SIGNALS, *RUN, "--quiet", "--", "sh", "-c", script)
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(folder)
+        os.execvpe(command[0], command, env)
+    with os.fdopen(terminal, "r+b", buffering=0) as screen:
+        wait_until((folder / "begun").exists, "the command")
+        screen.write(b"\x03")
+        shown = b""
+        while b"caught" not in shown:
+            shown += screen.read(100)
+        os.kill(process, signal.SIGTERM)
+        while b"end" not in shown:
+            shown += screen.read(100)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 5
+    assert shown.split() == [b"^Ccaught", b"end"]
 
 
 def test_ctrl_c_ends_the_wait_for_all(network, folder, watched):

@@ -52,6 +52,7 @@ _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
 _CLOSING = 1.0  # seconds after the command for the ends of its connections: a peer acknowledges each
 _LEFT = "Processes of the command left its cgroup: nothing was refused to them."
+_TERMINAL = Path("/dev/tty")
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -116,14 +117,23 @@ def _load_forms() -> None:
 
 
 def _pass_on_signals(launcher: Launcher) -> None:
-    """Pass signals on to the command. While it runs, the terminal sends its signals to the command itself."""
+    """Pass signals on to the command, but not those that a terminal sends to the command itself while it runs."""
 
     def forward(number: int, _frame: FrameType | None) -> None:
-        if number not in OF_TERMINAL or not launcher.is_running:
+        if number not in OF_TERMINAL or not launcher.is_running or not _is_in_foreground():
             launcher.order(bytes([number]))
 
     for number in (*PASSED, *OF_TERMINAL):
         signal.signal(number, forward)
+
+
+def _is_in_foreground() -> bool:
+    """Return whether a terminal sends its signals to the process group of this process and of the command."""
+    try:
+        with _TERMINAL.open("rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
