@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from builders.dnstap_builders import WHOLE, tap
 from dnstrail.captured import Captured, Flow
-from dnstrail_probe.formats.dnstap import read_dnstap
+from dnstrail_probe.formats.dnstap import MOST_FIELDS, read_dnstap
 
 ARRIVAL = 1_600_000_000_000_000_000
 CLIENT, SERVER = (WHOLE["query_address"], 40000), (WHOLE["response_address"], 853)
@@ -148,6 +148,19 @@ FIELDS = st.fixed_dictionaries(
         "query_zone": st.binary(max_size=5),
     },
 )
+
+
+def test_the_fields_of_a_message_are_bounded():
+    """A frame, and the message in it, may each have MOST_FIELDS fields, so that a frame costs bounded time."""
+    frame = dnstap_pb.Dnstap.FromString(tap(response_message=b"x"))
+    message = frame.message.SerializeToString()  # two fields, like the frame itself
+    more = MOST_FIELDS - 2
+    for count, found in ((more, Captured), (more + 1, str)):
+        unknown = b"\xf8\x07\x01" * count
+        frame.message.MergeFromString(unknown)
+        assert isinstance(read_dnstap(tap(response_message=b"x") + unknown, ARRIVAL), found)
+        assert isinstance(read_dnstap(frame.SerializeToString(), ARRIVAL), found)
+        frame.message.ParseFromString(message)
 
 
 @given(FIELDS, st.sampled_from([f"{end}_{what}" for end in ENDS for what in ("QUERY", "RESPONSE")]))

@@ -15,7 +15,7 @@ from dnstrail.errors import BusError, DnstrailError, SourceUnavailable
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.registry import is_file, open_source
 from dnstrail_probe.source import Captures
-from dnstrail_probe.sources.dnstap_socket import ENOUGH, MOST_WRITERS, PASSES, DnstapSocket
+from dnstrail_probe.sources.dnstap_socket import ENOUGH, LONG, MOST_WRITERS, PASSES, DnstapSocket
 from live.workers import BOUND, FakeClock, short_folder, wait_until
 
 ONE = tap(response_message=b"one", **WHOLE)
@@ -225,6 +225,25 @@ def test_large_messages_are_read_in_one_turn_up_to_a_bound():
         writing.join()
         writer.close()
     assert 1 < longest <= most
+
+
+def test_a_read_ends_after_a_bounded_time(monkeypatch):
+    """Frames without a message end a read, too: after LONG it makes no further pass, and a pass is 64 KiB in all."""
+    clock = FakeClock()
+    with listening(StreamClock(clock)) as source:
+        writers = []
+        for _ in range(MOST_WRITERS):
+            writers.append(Writer(source.path))
+            source.read(1)
+        for writer in writers:
+            writer.send(START + framed(*[b"\x08"] * 819))
+        receive = source._receive
+        monkeypatch.setattr(source, "_receive", lambda *args: (clock.advance(LONG), receive(*args))[1])
+        source.read(1)
+        assert 0 < source.counters["packets"] <= (1 << 16) // len(framed(b"\x08"))
+        wait_until(lambda: not source.read(0) and source.counters["packets"] == MOST_WRITERS * 819, "all frames")
+        for writer in writers:
+            writer.close()
 
 
 def test_user_and_group_alone_may_write():

@@ -40,6 +40,7 @@ _ADDRESSES = (0, 4, 16)  # bytes; none, IPv4, IPv6
 _LAST_PORT = 65535
 _LARGEST_MESSAGE = 65535
 _LONGEST_IDENTITY = 255
+MOST_FIELDS = 128  # of one message; those that dnstap knows are 15
 _SECOND = 10**9
 _LARGEST_TIME = (1 << 63) - 1  # ns since the epoch, as a signed 64-bit integer holds it: the year 2262
 
@@ -127,12 +128,14 @@ def _fields(data: bytes) -> _Fields:
     """Return the fields of a protobuf message. If a field occurs twice, the last one counts.
 
     Raises:
-        ValueError, LookupError: the bytes are no protobuf message.
+        ValueError, LookupError: the bytes are no protobuf message, or it has more than MOST_FIELDS.
     """
     numbers: dict[int, int] = {}
     texts: dict[int, bytes] = {}
     at = 0
-    while at < len(data):
+    for _ in range(MOST_FIELDS):
+        if at >= len(data):
+            break
         tag, at = _varint(data, at)
         field, kind = tag >> 3, tag & 7
         if kind == _VARINT:
@@ -146,8 +149,8 @@ def _fields(data: bytes) -> _Fields:
             at += _FIXED[kind]
         else:
             raise ValueError("a group, or an unknown wire type")
-    if at > len(data):
-        raise ValueError("cut within a field")
+    if at != len(data):
+        raise ValueError("cut within a field, or too many fields")
     return numbers, texts
 
 

@@ -26,8 +26,9 @@ from dnstrail_probe.source import PROBE, Captures, Opening
 WRITERS = "dnstrail-dnstap"  # the group of the resolvers: its members may write to the socket, and do nothing else
 MOST_WRITERS = 64
 _WAITING = 16  # connections that the kernel holds until they are accepted
-_AT_ONCE, _LEAST = 1 << 16, 1 << 12  # bytes of one pass: in total, and at least from each writer that has some
+_AT_ONCE = 1 << 16  # bytes of one pass, in equal parts of the writers that have some
 ENOUGH = 256  # messages after which a read makes no further pass,
+LONG = 0.02  # the seconds after which it makes none, whatever arrived,
 PASSES = 16  # and the most of them: 1 MiB of large messages
 _ANOTHER_FOLDER = "--capture dnstap:PATH, or --run-dir"
 
@@ -119,16 +120,17 @@ class DnstapSocket:
     def read(self, timeout: float) -> Captures | None:
         """Return the messages that arrived, after waiting for the first at most `timeout` seconds."""
         captures: Captures = []
+        ready = self._selector.select(timeout)
+        end = self._clock.clock.monotonic() + LONG
         for _ in range(PASSES):
-            ready = self._selector.select(timeout)
             for key, _ in ready:
                 if key.data is None:
                     self._accept()
                 else:
-                    captures += self._receive(key.data, max(_AT_ONCE // len(ready), _LEAST))
-            if not ready or len(captures) >= ENOUGH:
+                    captures += self._receive(key.data, _AT_ONCE // len(ready))
+            if not ready or len(captures) >= ENOUGH or self._clock.clock.monotonic() >= end:
                 break
-            timeout = 0
+            ready = self._selector.select(0)
         return captures
 
     def close(self) -> None:
