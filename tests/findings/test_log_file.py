@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail_findings.writers import stdout
 from dnstrail_findings.writers.log_file import LogFile
 from dnstrail_findings.writers.stdout import Stdout
 
@@ -191,3 +192,28 @@ def test_stdout_has_one_line_for_each_finding(capfd) -> None:
     """Lines go to stdout as they are."""
     Stdout().write([b"a", b"b"])
     assert capfd.readouterr().out == "a\nb\n"
+
+
+def test_a_line_is_written_once_across_failures(monkeypatch) -> None:
+    """What is left of a line after a failure is written when it is tried again: no part is repeated or missing."""
+    lines = [b"%d" % number + b"x" * 100_000 for number in range(3)]
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    monkeypatch.setattr(stdout, "_STDOUT", writer)
+    made, received, failures = Stdout(), b"", 0
+    for line in lines:
+        written = False
+        while not written:
+            try:
+                made.write([line])
+                written = True
+            except BlockingIOError:
+                failures += 1
+                received += os.read(reader, 10_000)
+                assert len(received) <= len(lines) * 100_002, "parts are repeated"
+    os.close(writer)
+    with open(reader, "rb", buffering=0) as rest:  # noqa: PTH123 - a descriptor
+        received += rest.readall()
+    assert failures > len(lines)
+    assert received.splitlines() == lines

@@ -11,22 +11,28 @@ _STDOUT = 1
 
 
 class Stdout:
-    """Writes to stdout, unbuffered. A reader that does not read delays this output alone."""
+    """Writes to stdout, unbuffered. A reader that does not read delays this output alone.
+
+    Invariant: after a failure `_left` is what is left of the lines, which are tried again before any others.
+    """
 
     most = 1
     most_bytes = 1 << 20
 
+    def __init__(self) -> None:
+        self._left = memoryview(b"")
+
     def write(self, lines: Sequence[bytes]) -> None:
-        """Write lines.
+        """Write lines, or what is left of them.
 
         Raises:
-            OSError: The disk behind stdout is full.
+            OSError: The disk behind stdout is full, or a pipe that another process made non-blocking.
             EndedError: The reader has gone.
         """
-        left = memoryview(b"".join(line + b"\n" for line in lines))
+        self._left = self._left or memoryview(b"".join(line + b"\n" for line in lines))
         try:
-            while left:
-                left = left[os.write(_STDOUT, left) :]
+            while self._left:
+                self._left = self._left[os.write(_STDOUT, self._left) :]
         except BrokenPipeError as error:
             raise EndedError from error
 
