@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -111,7 +112,7 @@ def test_a_server_that_does_not_read_is_given_up(transport: str, monkeypatch, tm
             assert writer._socket is None
 
 
-def test_what_a_server_sends_is_never_read() -> None:
+def test_what_a_server_sends_is_discarded() -> None:
     """A server that sends garbage delays no message."""
     with listening(socket.SOCK_STREAM) as server, closing(Syslog(to(TCP, server))) as writer:
         writer.write([b"a"])
@@ -119,3 +120,30 @@ def test_what_a_server_sends_is_never_read() -> None:
             connection.sendall(b"<0>1 garbage\n" * 1000)
             writer.write([b"b"])
             wait_until(lambda: connection.recv(10, socket.MSG_PEEK) == b"1 a1 b", "both messages")
+
+
+def test_a_server_that_sends_and_leaves_is_connected_anew() -> None:
+    """Bytes before the end of a connection do not hide the end."""
+    with listening(socket.SOCK_STREAM) as server, closing(Syslog(to(TCP, server))) as writer:
+        writer.write([b"a"])
+        with accept(server) as first:
+            assert first.recv(10) == b"1 a"
+            first.sendall(b"x" * 1000)
+        poll = select.poll()
+        poll.register(writer._socket, select.POLLRDHUP)
+        assert poll.poll(BOUND * 1000)
+        writer.write([b"bc"])
+        with accept(server) as second:
+            assert second.recv(10) == b"2 bc"
+
+
+def test_the_last_messages_reach_a_server_that_sends(monkeypatch) -> None:
+    """Bytes that were not read when the output ends reset no connection: the server still reads what was sent."""
+    monkeypatch.setattr(syslog, "LINGER", 0.01)
+    with listening(socket.SOCK_STREAM) as server, closing(Syslog(to(TCP, server))) as writer:
+        writer.write([b"a"])
+        with accept(server) as connection:
+            connection.sendall(b"x" * 1000)
+            wait_until(lambda: len(writer._socket.recv(1000, socket.MSG_PEEK)) == 1000, "the bytes of the server")
+            writer.close()
+            assert [connection.recv(10), connection.recv(10)] == [b"1 a", b""]

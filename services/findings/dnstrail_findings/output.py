@@ -97,7 +97,6 @@ class Output:
         self.counters["unsent"] += len(self._queue) + self._backlog.at_risk
         if not self._thread.is_alive():
             self._backlog.close()
-            self._writer.close()
 
     def _run(self) -> None:
         try:
@@ -108,6 +107,7 @@ class Output:
             self.ended = True
         except BaseException as error:  # noqa: BLE001 - the main loop raises it
             self.error = error
+        self._writer.close()
 
     def _step(self) -> None:
         pause = max(self._due - self._monotonic(), 0.0) if len(self._backlog) else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from dnstrail_findings.writer import RefusedError
@@ -11,6 +13,8 @@ from dnstrail_findings.writer import RefusedError
 UDP, TCP, UNIX = "udp", "tcp", "unix"
 LONGEST_DATAGRAM = 8192  # bytes; receivers should take 2,048 at least (RFC 5426, section 3.2)
 _PATIENCE = 5.0  # seconds
+LINGER = 1.0  # seconds for a server to read what was sent before the end
+_CHUNK, _CHUNKS = 1 << 16, 16  # bytes that are discarded at once, and how often before a message
 
 
 class SyslogServer(NamedTuple):
@@ -24,7 +28,7 @@ class SyslogServer(NamedTuple):
 class Syslog:
     """Sends each message by itself; a failed connection is made anew for the next try.
 
-    What the server sends is never read.
+    What the server sends is discarded: unread bytes would hide its end, and reset the connection at a close.
     """
 
     most = 1
@@ -48,18 +52,23 @@ class Syslog:
             try:
                 self._connected().sendall(b"%d %s" % (len(line), line) if stream else line)
             except OSError:
-                self.close()
+                self._drop()
                 raise
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, once the server has read what was sent; wait for it at most LINGER seconds."""
+        if self._socket is not None and self._server.transport == TCP:
+            _finish(self._socket)
+        self._drop()
+
+    def _drop(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _connected(self) -> socket.socket:
         if self._socket is not None and self._server.transport == TCP and _has_left(self._socket):
-            self.close()
+            self._drop()
         if self._socket is None:
             self._socket = _connect(self._server)
         return self._socket
@@ -88,12 +97,23 @@ def _address(server: SyslogServer) -> tuple[socket.AddressFamily, Any]:
 
 def _has_left(connection: socket.socket) -> bool:
     """Return true if the server closed the connection: a send into it would succeed once, and be lost."""
-    connection.settimeout(0)  # with another value recv(2) would wait, whatever its flags are
+    connection.settimeout(0)
     try:
-        return not connection.recv(1, socket.MSG_PEEK)
+        return any(not connection.recv(_CHUNK) for _ in range(_CHUNKS))
     except BlockingIOError:
         return False
     except OSError:
         return True
     finally:
         connection.settimeout(_PATIENCE)
+
+
+def _finish(connection: socket.socket) -> None:
+    """End what is sent, and discard what the server sends until it closes the connection, too."""
+    end = time.monotonic() + LINGER
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while (left := end - time.monotonic()) > 0:
+            connection.settimeout(left)
+            if not connection.recv(_CHUNK):
+                return
