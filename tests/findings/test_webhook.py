@@ -7,13 +7,16 @@ import shutil
 import socket
 import ssl
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from dnstrail.errors import SettingsError
 from dnstrail_findings.writer import RefusedError
+from dnstrail_findings.writers import webhook
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 from live.certificate import make_certificate
 from live.namespaces import skip
@@ -49,7 +52,7 @@ def test_text_is_posted_as_lines() -> None:
         assert server.requests[0].endswith(b"\r\n\r\na\nb\n")
 
 
-@pytest.mark.parametrize("status", [b"301", b"302", b"307", b"100", b"401", b"404", b"429", b"500", b"503"])
+@pytest.mark.parametrize("status", [b"301", b"302", b"307", b"101", b"401", b"404", b"429", b"500", b"503"])
 def test_other_answers_are_tried_again(status: bytes) -> None:
     """A redirect is not followed; like an error of the server it is a failure, and the batch is tried again."""
     with serving(OK) as target:
@@ -78,6 +81,7 @@ def test_a_refusal_is_final(status: int) -> None:
         b"garbage garbage\r\n",
         b"\0" * 100,
         b"SSH-2.0-x\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
     ],
 )
 def test_an_answer_that_is_no_http_is_a_failure(answer: bytes) -> None:
@@ -106,6 +110,73 @@ def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
     with serving(drip) as server, pytest.raises(TimeoutError):
         Webhook(server.url, patience=0.2).write(LINES)
     closed.set()
+
+
+def test_a_server_that_delays_each_step_is_given_up(certificates, monkeypatch) -> None:
+    """Connection, TLS, request and answer have one time in all: what the handshake took, the answer does not have."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "certificate.pem"))
+    patience = 1.0
+
+    def shake_late(connection: socket.socket) -> None:
+        time.sleep(patience * 0.8)
+        with over_tls(certificates).wrap_socket(connection, server_side=True) as secure:
+            until_closed(secure)
+
+    with serving(shake_late) as server:
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError):
+            Webhook(parse_url(f"https://127.0.0.1:{server.port}/"), patience=patience).write(LINES)
+        assert time.monotonic() - begin < patience * 1.5
+
+
+def test_each_address_of_a_server_has_a_part_of_the_time(monkeypatch) -> None:
+    """An address that does not answer leaves time for the next one of the same server."""
+    with serving(OK) as server, full_listener("127.0.0.2", server.port):
+        places = [(socket.AF_INET, 0, 0, "", (address, server.port)) for address in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(webhook, "getaddrinfo", lambda *_, **__: places)
+        Webhook(server.url, patience=1.0).write(LINES)
+        assert len(server.requests) == 1
+
+
+@contextmanager
+def full_listener(address: str, port: int) -> Iterator[None]:
+    """Listen at an address, and answer no connection, since the queue is full."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind((address, port))
+        listener.listen(0)
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield
+
+
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [EARLY, b"HTTP/1.1 100\r\n\r\n", EARLY * 3, b"HTTP/1.1 102 X\nA: b\n\n"])
+def test_an_answer_that_only_informs_is_skipped(before: bytes) -> None:
+    """The status that counts is the first that is not 1xx (RFC 9110, section 15.2)."""
+    with serving(before + OK) as server:
+        Webhook(server.url).write(LINES)
+    with serving(before + b"HTTP/1.1 413 X\r\n\r\n") as server, pytest.raises(RefusedError, match="413"):
+        Webhook(server.url).write(LINES)
+
+
+def test_endless_answers_that_only_inform_are_given_up() -> None:
+    """A server that never states a final status costs a bounded number of bytes."""
+    sent = 0
+
+    def inform(connection: socket.socket) -> None:
+        nonlocal sent
+        read_request(connection)
+        with suppress(OSError):
+            while sent < 1 << 30:
+                sent += connection.send(EARLY * 1000)
+
+    with serving(inform) as server, pytest.raises(OSError, match="no final status"):
+        Webhook(server.url).write(LINES)
+    assert sent < 64 << 20  # what the buffers of the kernel hold
 
 
 def test_a_server_that_does_not_read_is_given_up() -> None:

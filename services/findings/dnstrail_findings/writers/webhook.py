@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from socket import IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, create_connection, getaddrinfo, socket
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -15,10 +16,11 @@ from dnstrail import __version__
 from dnstrail.errors import SettingsError
 from dnstrail_findings.writer import RefusedError
 
-PATIENCE = 5.0  # seconds for a connection, and for a request with its answer
+PATIENCE = 5.0  # seconds for a request: connection, TLS and answer in all
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r\n]", re.ASCII)
-_STATUS_BYTES = len("HTTP/1.1 200 ")
+_FINAL = re.compile(rb"HTTP/1\.[01] (101|[02-9]\d\d)[ \r\n]", re.ASCII)
+_INFORMS = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r].*?\n\r?\n", re.ASCII | re.DOTALL)  # RFC 9110, section 15.2
+MOST_HEADS = 1 << 14  # bytes of an answer up to its final status
 _CHUNK = 1 << 16  # bytes
 _REFUSED = frozenset({400, 413, 415, 422})  # the same request would be refused again (RFC 9110, section 15.5)
 _OK = range(200, 300)
@@ -59,8 +61,8 @@ def parse_url(text: str) -> Url:
 class Webhook:
     """Posts JSON arrays of findings, or lines of text.
 
-    Only the status of an answer is read, and never more than its first bytes. Each request has a connection of its own,
-    whose server has a valid certificate. A redirect counts as a failure.
+    Only the final status of an answer is read, and never more than its first bytes. Each request has a connection of
+    its own, whose server has a valid certificate. A redirect counts as a failure.
     """
 
     most = 100
@@ -102,29 +104,50 @@ class Webhook:
     def _connection(self) -> HTTPConnection:
         host, port = self._url.host, self._url.port
         if self._context is None:
-            return HTTPConnection(host, port, timeout=self._patience)
-        return HTTPSConnection(host, port, timeout=self._patience, context=self._context)
+            return HTTPConnection(host, port)
+        return HTTPSConnection(host, port, context=self._context)
 
     def _post(self, connection: HTTPConnection, body: bytes) -> int:
-        connection.connect()
         left = _countdown(self._patience)
-        connection.sock.settimeout(left())
+        connection.sock = self._connected(left)
         connection.putrequest("POST", self._url.target, skip_accept_encoding=True)
         for name, value in {**self._headers, "Content-Length": str(len(body))}.items():
             connection.putheader(name, value)
+        connection.sock.settimeout(left())
         connection.endheaders()
         with suppress(ConnectionError):  # a server may refuse a body that it does not read
             for start in range(0, len(body), _CHUNK):
                 connection.sock.settimeout(left())
                 connection.sock.sendall(body[start : start + _CHUNK])
-        answer = b""
-        while len(answer) < _STATUS_BYTES:
+
+        def receive(size: int) -> bytes:
             connection.sock.settimeout(left())
-            received = connection.sock.recv(_STATUS_BYTES - len(answer))
-            if not received:
-                break
-            answer += received
-        return _status(answer)
+            return connection.sock.recv(size)
+
+        return _final_status(receive)
+
+    def _connected(self, left: Callable[[], float]) -> socket:
+        made = _connect(self._url, left)
+        if self._context is None:
+            return made
+        with closing(made):  # a socket with TLS takes its place
+            made.settimeout(left())
+            return self._context.wrap_socket(made, server_hostname=self._url.host)
+
+
+def _connect(url: Url, left: Callable[[], float]) -> socket:
+    """Connect to the first address of a server that answers; each has an equal part of the time that is left."""
+    fault = OSError("the server has no address")
+    found = getaddrinfo(url.host, url.port, type=SOCK_STREAM)
+    for place, (*_, address) in enumerate(found):
+        try:
+            made = create_connection((str(address[0]), url.port), left() / (len(found) - place))
+        except OSError as error:
+            fault = error
+        else:
+            made.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+            return made
+    raise fault
 
 
 def _countdown(seconds: float) -> Callable[[], float]:
@@ -140,8 +163,18 @@ def _countdown(seconds: float) -> Callable[[], float]:
     return left
 
 
-def _status(answer: bytes) -> int:
-    found = _STATUS.match(answer)
-    if found is None:
-        raise OSError("the answer is no HTTP/1.1")
-    return int(found[1])
+def _final_status(receive: Callable[[int], bytes]) -> int:
+    """Return the first status that does not only inform.
+
+    Raises:
+        OSError: The first bytes of the answer have none.
+    """
+    answer, room = b"", MOST_HEADS
+    while room and (received := receive(room)):
+        room -= len(received)
+        answer += received
+        while informs := _INFORMS.match(answer):
+            answer = answer[informs.end() :]
+        if final := _FINAL.match(answer):
+            return int(final[1])
+    raise OSError("the answer is no HTTP/1.1, or has no final status")
