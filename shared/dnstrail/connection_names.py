@@ -70,20 +70,21 @@ def connection_to(event: Event) -> ConnectionTo | None:
     """Return the connection of a connection event as a request contains it; None for any other event."""
     if event.event_name not in _CONNECTS:
         return None
-    address, port = event.arg("dst"), event.arg("dst_port")
-    if not isinstance(address, str):
-        return None
     try:
+        address, port = event.arg("dst"), event.arg("dst_port")
+        client, source_port = event.arg("src"), event.arg("src_port")
+        if not isinstance(address, str):
+            return None
         return ConnectionTo(
             address=address,
             process=event.process_id or None,
             container=event.container_id or None,
-            client=event.arg("src") or None,
+            client=client if client and isinstance(client, str) else None,
             port=port if isinstance(port, int) else None,
-            source_port=event.arg("src_port") or None,
+            source_port=source_port if source_port and isinstance(source_port, int) else None,
             host=event.host_name,
             socket=event.captured.flow.socket if event.captured.flow else 0,
             event=event.time,
         )
-    except DnstrailError:  # the destination is no address
+    except (DnstrailError, ValueError):  # the destination is no address, or an end of the flow is none
         return None

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 import msgpack
+import msgspec
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
@@ -178,3 +180,15 @@ def later(clock):
 def test_run_without_a_cache_has_no_names():
     """A run without a cache gives every connection [], as tracee does."""
     assert ConnectionEnricher(None).fill([connection("192.0.2.1")])[0].arg("dst_dns") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "args"),
+    [(b"123", {}), (b"", {"src": [1]}), (b"", {"src": 7}), (b"", {"src_port": [1]})],
+)
+def test_a_connection_that_no_probe_sends_has_no_names(source, args):
+    """A connection whose ends have impossible values ends nobody: it has []."""
+    event = connection("192.0.2.1", source=source)
+    flow = event.captured.flow if source else None
+    captured = msgspec.structs.replace(event.captured, flow=flow, args={**event.captured.args, **args})
+    assert ConnectionEnricher(None).fill([replace(event, captured=captured)])[0].args["dst_dns"] == []

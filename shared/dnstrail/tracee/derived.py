@@ -22,7 +22,7 @@ def derived_events(event: Event, wanted: Container[str]) -> list[Event]:
     """Return those of the wanted events that an event leads to: at most one, and none unless it is a DNS packet.
 
     As in tracee, a message with any other number of questions than one leads to none, nor does a response whose
-    answers cannot all be read.
+    answers cannot all be read, nor a packet with an impossible address.
     """
     payload = event.captured.payload
     name = NET_PACKET_DNS_RESPONSE if is_response(payload) else NET_PACKET_DNS_REQUEST
@@ -33,8 +33,11 @@ def derived_events(event: Event, wanted: Container[str]) -> list[Event]:
         return []
     if name == NET_PACKET_DNS_RESPONSE and len(message["answers"]) != message["ANCount"]:
         return []
-    args = {"metadata": _metadata(event.captured.flow, len(payload)), **_dns_args(name, message)}
-    return [replace(event, event_name=name, args=args)]
+    try:
+        metadata = _metadata(event.captured.flow, len(payload))
+    except (LookupError, ValueError):  # an address or a transport that no probe of ours sends
+        return []
+    return [replace(event, event_name=name, args={"metadata": metadata, **_dns_args(name, message)})]
 
 
 def _dns_args(name: str, message: dict[str, Any]) -> dict[str, Any]:

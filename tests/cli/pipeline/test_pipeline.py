@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import threading
 
+import dns.message
 import msgpack
 import pytest
 
 from dnstrail.bus.ipc import findings_address
-from dnstrail.captured import Captured, Process
-from dnstrail.events import SCHED_PROCESS_EXIT, Event
+from dnstrail.captured import Captured, Flow, Process
+from dnstrail.events import NET_PACKET_DNS, NET_PACKET_DNS_REQUEST, NET_TCP_CONNECT, SCHED_PROCESS_EXIT, Event
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.batches import TURN
+from dnstrail_cli.events.output import open_output, parse_output
 from dnstrail_cli.events.view import EventView
 from dnstrail_cli.pipeline.children import Children
 from dnstrail_cli.pipeline.options import MEMORY
@@ -49,6 +51,36 @@ def test_events_are_shown_in_wall_time():
             wait_until(lambda: view.take(SystemClock()) or len(shown) == 2)
         view.close()
     assert [event.timestamp - EXIT[1].timestamp for event in shown] == [0, 7]
+
+
+QUERY = dns.message.make_query("a.example", "A").to_wire()
+ENDS = (bytes([192, 0, 2, 1]), 4000, bytes([192, 0, 2, 53]), 53)
+MALFORMED = {
+    "a source of three bytes": (NET_PACKET_DNS, Captured(1, QUERY, Flow(b"123", *ENDS[1:]))),
+    "no destination": (NET_PACKET_DNS, Captured(1, QUERY, Flow(*ENDS[:2], b"", 53))),
+    "an unknown transport": (NET_PACKET_DNS, Captured(1, QUERY, Flow(*ENDS, "sctp"))),
+    "a connection from three bytes": (NET_TCP_CONNECT, Captured(1, b"", Flow(b"123", *ENDS[1:]), None, {"dst": "::1"})),
+    "bytes as an argument": (SCHED_PROCESS_EXIT, Captured(1, args={"x": b"\xff"})),
+    "a list as a client": (NET_TCP_CONNECT, Captured(1, args={"dst": "::1", "src": [1]})),
+    "a list as a port": (NET_TCP_CONNECT, Captured(1, args={"dst": "::1", "src_port": [1]})),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+@pytest.mark.parametrize("form", ["json", "table", "table=all"])
+def test_an_event_that_no_probe_sends_ends_no_output(case, form, capsys):
+    """An event with values that no probe of ours sends is skipped, or shown as far as it can be; the next follows."""
+    output = open_output(parse_output([form]), SystemClock())
+    events = (NET_PACKET_DNS, NET_PACKET_DNS_REQUEST, NET_TCP_CONNECT, SCHED_PROCESS_EXIT)
+    with short_folder() as folder, open_bus() as bus:
+        view = EventView(folder, events, (), bus, output.emit, cache=False)
+        with probe(folder, live=True, subscribers=1) as publishing:
+            publishing.turn(MALFORMED[case])
+            publishing.turn(EXIT)
+            wait_until(lambda: view.take(SystemClock()) or (view.last is not None and view.last.turn >= 2))
+        view.close()
+    output.release(everything=True)
+    assert "true" in capsys.readouterr().out
 
 
 BAD = {

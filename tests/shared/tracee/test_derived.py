@@ -132,6 +132,15 @@ def test_other_messages_lead_to_no_event(event: Event) -> None:
     assert derived_events(event, DERIVED) == []
 
 
+@pytest.mark.parametrize(
+    "flow",
+    [Flow(b"123", 1, V4.destination, 53), Flow(V4.source, 1, b"", 53), Flow(V4.source, 1, V4.destination, 53, "sctp")],
+)
+def test_an_impossible_flow_leads_to_no_event(flow: Flow) -> None:
+    """A packet with an address or a transport that no probe sends leads to none, and raises nothing."""
+    assert derived_events(packet(QUERY, flow), DERIVED) == []
+
+
 def test_only_wanted_events_are_derived() -> None:
     """A query leads to nothing where only responses are wanted, and the other way round."""
     assert derived_events(packet(QUERY), {NET_PACKET_DNS_RESPONSE}) == []

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import click
 import msgspec
 
-from dnstrail.errors import SettingsError
+from dnstrail.errors import BadMessage, SettingsError
 from dnstrail.events import Event
 from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee import event_map
-from dnstrail_cli.events.sightings import ClientSightings, Item
+from dnstrail_cli.events.sightings import MALFORMED, ClientSightings, Item
 from dnstrail_cli.events.sort_window import SortWindow
 
 
@@ -55,7 +55,11 @@ class Printer(Protocol):
     """One form of output."""
 
     def print(self, item: Item) -> None:
-        """Print an event, or a finding in tracee's shape."""
+        """Print an event, or a finding in tracee's shape.
+
+        Raises:
+            BadMessage: no worker of ours sends such an item.
+        """
 
 
 class JsonLines:
@@ -66,8 +70,13 @@ class JsonLines:
 
     def print(self, item: Item) -> None:
         """Print an event, or a finding that has this shape already."""
-        shaped = event_map(item, parse_arguments=self._parse_arguments) if isinstance(item, Event) else item
-        click.echo(json_line(shaped))
+        try:
+            line = json_line(
+                event_map(item, parse_arguments=self._parse_arguments) if isinstance(item, Event) else item
+            )
+        except MALFORMED as error:
+            raise BadMessage(repr(error)) from error
+        click.echo(line)
 
 
 class _Stage(Protocol):
@@ -105,8 +114,11 @@ class Output:
         if place < len(self._stages):
             self._stages[place].add(item, self._clock.monotonic())
             return
+        try:
+            self._printer.print(item)
+        except BadMessage:
+            return  # as for a bad batch
         self.shown += 1
-        self._printer.print(item)
 
 
 def open_output(settings: OutputSettings, clock: Clock) -> Output:

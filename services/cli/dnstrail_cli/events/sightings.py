@@ -14,6 +14,8 @@ WINDOW = 0.1  # seconds between the sightings of one packet, as for the cache (d
 MOST = 4096  # messages that are remembered, and items that wait
 _NANOSECONDS = 1_000_000_000
 Item = Event | dict[str, Any]
+# The errors of an item that no worker of ours sends: a value of another type, an impossible address or time.
+MALFORMED = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 _Key = tuple[bytes, bytes, int]
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from dnstrail.errors import BadMessage
 from dnstrail.events import Event
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail_cli.events.sightings import MALFORMED, Item
 from dnstrail_cli.events.words import Words, client_of, client_of_finding, cut, event_words, finding_words
 
 _TIME = len("14:00:00.123")
@@ -18,6 +20,14 @@ _NARROWEST, _WIDEST = 12, 24  # cells for a process: a name in the kernel has 15
 _GAP = "  "
 _NANOSECONDS = 1_000_000_000
 cell_len("\u3042")  # rich imports the widths of such characters late, when a user may not be able to read the module
+
+
+class _Row(NamedTuple):
+    time: datetime
+    milliseconds: int
+    name: str
+    process: int
+    words: Words
 
 
 class EventTable:
@@ -31,20 +41,23 @@ class EventTable:
         self._day = f"{today:%Y-%m-%d}"
         self._started = False
 
-    def print(self, item: Event | dict[str, Any]) -> None:
-        """Print an event, or a finding in tracee's shape."""
-        if isinstance(item, Event):
-            self._row(item.timestamp, item.process_name or client_of(item), item.process_id, event_words(item))
-        else:
-            name = str(item["processName"]) or client_of_finding(item)
-            self._row(item["timestamp"], name, item["processId"], finding_words(item))
+    def print(self, item: Item) -> None:
+        """Print an event, or a finding in tracee's shape.
 
-    def _row(self, timestamp: int, name: str, process: int, words: Words) -> None:
-        time = datetime.fromtimestamp(timestamp // _NANOSECONDS).astimezone()
-        self._head(time)
+        Raises:
+            BadMessage: no worker of ours sends such an item.
+        """
+        try:
+            row = _row_of(item)
+        except MALFORMED as error:
+            raise BadMessage(repr(error)) from error
+        self._print_row(row)
+
+    def _print_row(self, row: _Row) -> None:
+        self._head(row.time)
         column, room = self._layout()
-        who = _process_text(name, process, column)
-        milliseconds = timestamp % _NANOSECONDS // 1_000_000
+        who = _process_text(row.name, row.process, column)
+        words, time, milliseconds = row.words, row.time, row.milliseconds
         self._line(
             (f"{time:%H:%M:%S}.{milliseconds:03d}", "dim"),
             (who + " " * (column - cell_len(who)), "cyan"),
@@ -73,6 +86,17 @@ class EventTable:
     def _line(self, *cells: tuple[str, str]) -> None:
         text = Text(_GAP).join(Text(value, style) for value, style in cells)
         self._console.print(text, soft_wrap=True)
+
+
+def _row_of(item: Item) -> _Row:
+    if isinstance(item, Event):
+        name, process, timestamp, words = item.process_name, item.process_id, item.timestamp, event_words(item)
+        name = name or client_of(item)
+    else:
+        name, process, timestamp, words = item["processName"], item["processId"], item["timestamp"], finding_words(item)
+        name = str(name) or client_of_finding(item)
+    time = datetime.fromtimestamp(timestamp // _NANOSECONDS).astimezone()
+    return _Row(time, timestamp % _NANOSECONDS // 1_000_000, name, process, words)
 
 
 def _process_text(name: str, process: int, room: int) -> str:
