@@ -131,8 +131,9 @@ class Admission:
         held = edges if len(edges) <= MAX_EDGES else ()
         if verdict.admitted and verdict.packet is not None:
             verdict.packet.kept, verdict.packet.edges = True, held
-        if held and verdict.query is not None:
-            self.queries.keep(verdict.query, held)
+        query = verdict.query
+        if query is not None and (held or query.edges):
+            self.queries.keep(query, held)
         return verdict.first is not None and conflicts(verdict.first, edges)
 
     def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:

@@ -20,7 +20,7 @@ SHARE: Final = 1024  # queries that may wait on one side of a party
 ALL_SHARES: Final = 16384  # queries that may wait on all sides; more than 16 sides have equal parts of it
 MAX_ANSWERED: Final = 32768  # answered queries that are held
 MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no conflict with it is found
-MAX_ALL_EDGES: Final = 131072  # of all first answers
+MAX_ALL_EDGES: Final = 131072  # of the first answers of all answered queries
 _STEPS: Final = 4  # queries that one call drops because they are too old
 
 Address = tuple[bytes, int]
@@ -188,6 +188,7 @@ class Queries:
         self._leave_side(query.side)
         self._answered.append(query)
         self.answered += 1
+        self.edges += len(query.edges)
         for _ in range(_STEPS):
             oldest = self._answered.oldest()
             within = self.answered <= MAX_ANSWERED and self.edges <= MAX_ALL_EDGES
@@ -196,14 +197,13 @@ class Queries:
             self._drop(oldest)
 
     def keep(self, query: Query, edges: tuple[Edge, ...]) -> None:
-        """Hold the relations of the response to an answered query; a query that still waits has no first answer yet."""
+        """Hold the relations of the response that ended a wait of a query, in place of those of an earlier one."""
         if not query.waits:
             self.edges += len(edges) - len(query.edges)
-            query.edges = edges
+        query.edges = edges
 
     def _drop(self, query: Query) -> None:
         """Drop a query."""
-        self.edges -= len(query.edges)
         del self._by_key[query.key]
         if self._by_client.get(query.client) is query:
             del self._by_client[query.client]
@@ -212,6 +212,7 @@ class Queries:
             self._leave_side(query.side)
         else:
             self.answered -= 1
+            self.edges -= len(query.edges)
 
     def _drop_unanswered(self, query: Query) -> None:
         """Drop a query that waits and is too old, and count it if its sender got no response."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 
@@ -322,6 +323,20 @@ def test_first_answers_are_bounded_by_their_relations() -> None:
         queries.keep(query, edges)
     assert queries.edges == sum(len(one.edges) for one in queries._by_key.values()) == MAX_ALL_EDGES + len(edges)
     assert queries.find((0,), (0,)) is None
+
+
+def test_the_relations_of_first_answers_are_counted_however_they_end() -> None:
+    """Queries that were sent once or twice, are answered or answered again, and are asked again: the count is exact."""
+    talk, random = Talk("accept"), Random(7)
+    queries = talk.image.admission.queries
+    for number in range(3000):
+        name, at = f"n{random.randrange(40)}", number / 50
+        for _ in range(random.randrange(3)):
+            talk.ask(at, query(name))
+        for _ in range(random.randrange(3)):
+            talk.hear(at + 0.001, answer(*map(ipv4, range(random.randrange(3))), name=name, ttl=random.randrange(9)))
+        held = [one for one in queries._by_key.values() if not one.waits]
+        assert (queries.answered, queries.edges) == (len(held), sum(len(one.edges) for one in held))
 
 
 def is_matched(after: float) -> bool:
