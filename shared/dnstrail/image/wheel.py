@@ -18,8 +18,8 @@ _SEARCHED: Final = 64  # records of the present second that are searched for one
 class Wheel:
     """Buckets of records by second. The deadline of a record is the end of its relations plus `lag` (ns).
 
-    A record is in one bucket of all wheels at most, which is never later than its deadline. `next` is the time of the
-    first bucket (ns).
+    A record is in one bucket of all wheels at most, which is never later than its deadline. In the second of its
+    deadline that is a bucket of the wheel of this deadline. `next` is the time of the first bucket (ns).
     """
 
     def __init__(self, lag: int) -> None:
@@ -33,10 +33,9 @@ class Wheel:
         second = (record.ends + self._lag) // SECOND
         if second - now // SECOND > _FINE:
             second -= second % _COARSE
-        bucket = record.bucket
-        if bucket is not None and bucket.second <= second:
+        earlier, bucket = record.bucket, self._buckets.get(second)
+        if earlier is not None and (earlier.second < second or earlier is bucket):
             return  # the record is put back when this bucket is reached
-        bucket = self._buckets.get(second)
         if bucket is None:
             bucket = self._buckets[second] = Bucket(second)
             heappush(self._seconds, second)

@@ -71,6 +71,17 @@ def test_a_record_is_in_one_wheel() -> None:
     assert (held(first), held(second)) == (1, 0)
 
 
+def test_a_deadline_in_the_second_of_another_wheel_is_met() -> None:
+    """A record that waits in another wheel for the second of an earlier deadline is taken at the new one."""
+    first, second, one = Wheel(LAG), Wheel(LAG + 5 * SECOND), record(NOW)
+    second.put(one, NOW)
+    end_at(one, one.ends + 5 * SECOND)  # in the first wheel the deadline is now what it was in the second
+    first.put(one, NOW)
+    assert first.take(NOW + 5 * SECOND - 1) is None
+    assert first.take(NOW + 5 * SECOND) is one
+    assert (held(first), held(second)) == (0, 0)
+
+
 def test_an_emptied_bucket_keeps_no_record() -> None:
     """A bucket whose records were all evicted holds none of them in memory, although its second is far."""
     wheel, records = Wheel(LAG), [record(NOW + 500 * SECOND) for _ in range(3)]
