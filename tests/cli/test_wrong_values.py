@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import pty
 import shlex
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import click
 import pytest
 
 from dnstrail_cli.__main__ import main_command
+from live.terminal import on_terminal
 
 ANY_HOST = ["cache --serve", "cache --subscribe", "cache --findings", "probe --publish", "signatures --cache"]
 ANY_HOST += ["signatures --findings", "signatures --subscribe", "get a --cache", "trail a --cache", "stats --cache"]
@@ -60,16 +59,9 @@ def test_a_wrong_value_is_refused_where_it_is_read(line: str, text: str) -> None
 
 def test_a_refusal_is_plain_text_on_a_terminal() -> None:
     """Control bytes of a wrong argument are escaped; click removes them from what is no terminal alone."""
-    terminal, end = pty.openpty()
     command = [sys.executable, "-m", "dnstrail_cli", "trail", "x", "\x1b[31mX"]
-    with subprocess.Popen(command, stderr=end, env={**os.environ, "NO_COLOR": "1"}) as run:
-        os.close(end)
-        shown = b""
-        with suppress(OSError):  # the end of the terminal
-            while chunk := os.read(terminal, 65_536):
-                shown += chunk
-    os.close(terminal)
-    assert (run.returncode, b"\x1b" in shown) == (2, False), shown
+    code, shown = on_terminal(command, env={**os.environ, "NO_COLOR": "1"})
+    assert (code, b"\x1b" in shown) == (2, False), shown
     assert b"\\x1b[31mX" in shown
 
 

@@ -28,6 +28,7 @@ from dnstrail.process.command import (
     log_level_option,
     run_command,
     run_dir_option,
+    subscribe_option,
     user_option,
 )
 from dnstrail.process.config_file import config_option
@@ -55,12 +56,7 @@ _EXAMPLES = examples(
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @config_option("cache")
-@click.option(
-    "--subscribe",
-    multiple=True,
-    callback=check_address,
-    help="Address of a probe (default: events.sock in the run-dir).",
-)
+@subscribe_option
 @click.option(
     "--serve",
     multiple=True,

@@ -69,8 +69,7 @@ def _get(request: Get, state: CacheState) -> LookupResult:
     found = state.image.get(request.key, now=state.now, at=at, connection=request.described)
     _count(found, state)
     if found is None:
-        remembered = at is None or state.image.remembers(at)
-        raise RefusedError(DATA_NOT_FOUND, "requested data was not found", history=remembered)
+        raise _not_found(at, state)
     return found
 
 
@@ -83,8 +82,7 @@ def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] 
         _count(found, state)
     if sum(map(_size, results)) > _MAX_NODES:
         results = _shortened(results)
-    remembered = at is None or state.image.remembers(at)
-    return results if remembered or None not in results else IncompleteHistory(results)
+    return IncompleteHistory(results) if None in results and not _remembers(at, state) else results
 
 
 @answer.register
@@ -92,8 +90,7 @@ def _trail(request: Trail, state: CacheState) -> Trails:
     at = state.moment(request.at, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
-        remembered = at is None or state.image.remembers(at)
-        raise RefusedError(DATA_NOT_FOUND, "requested data was not found", history=remembered)
+        raise _not_found(at, state)
     return _shown(trails, state.wall(0))
 
 
@@ -193,6 +190,15 @@ def _lost(request: Lost, state: CacheState) -> None:
 @answer.register
 def _join(request: Join, state: CacheState) -> Members:
     return state.groups.join(request, state.clock.monotonic())
+
+
+def _remembers(at: int | None, state: CacheState) -> bool:
+    """Return whether the cache knows everything about the time of a lookup."""
+    return at is None or state.image.remembers(at)
+
+
+def _not_found(at: int | None, state: CacheState) -> RefusedError:
+    return RefusedError(DATA_NOT_FOUND, "requested data was not found", history=_remembers(at, state))
 
 
 def _likeliest(names: AddressNames, known: KnownConnection, state: CacheState) -> list[str]:

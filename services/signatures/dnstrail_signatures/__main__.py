@@ -27,6 +27,7 @@ from dnstrail.process.command import (
     log_level_option,
     run_command,
     run_dir_option,
+    subscribe_option,
     user_option,
 )
 from dnstrail.process.config_file import ConfigFile, config_option
@@ -77,12 +78,7 @@ def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> st
 
 @click.command(epilog=_EXAMPLES, context_settings=HELP)
 @config_option("signatures", expose=True)
-@click.option(
-    "--subscribe",
-    multiple=True,
-    callback=check_address,
-    help="Address of a probe (default: events.sock in the run-dir).",
-)
+@subscribe_option
 @click.option("--cache", callback=check_address, help="Address of the cache (default: lookups.sock in the run-dir).")
 @click.option("--no-cache", is_flag=True, help="Run without the DNS data source.")
 @click.option(

@@ -144,6 +144,12 @@ def check_file_path(_ctx: click.Context, _param: click.Parameter, value: Path | 
     return value
 
 
+subscribe_option = click.option(
+    "--subscribe",
+    multiple=True,
+    callback=check_address,
+    help="Address of a probe (default: events.sock in the run-dir).",
+)
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 
 
@@ -170,7 +176,7 @@ def run_command(command: click.Command, name: str) -> NoReturn:
     except (DnstrailError, OSError) as error:
         code = _report(error)
     except MemoryError:  # a worker must not go on with a part of its state
-        with _full_stderr_ignored():
+        with full_stderr_ignored():
             click.echo("Error: no memory is left: the memory limit of this process is too low", err=True)
         code = CANNOT_SERVE
     sys.exit(code)
@@ -194,35 +200,35 @@ def _invoke(command: click.Command, name: str) -> int | str | None:
 
 
 def _closed() -> int:
-    discard(sys.stdout)
+    _discard(sys.stdout)
     return OK
 
 
 def _refuse(error: click.ClickException) -> int:
     """Print what click refuses, and return the exit code for it."""
     error.message = escape_unprintable(error.message)  # type: ignore[misc] # click never changes it
-    with _full_stderr_ignored():
+    with full_stderr_ignored():
         error.show()
     return USAGE
 
 
 def _report(error: DnstrailError | OSError) -> int:
     """Print an error as one line, and return the exit code for it."""
-    with _full_stderr_ignored():
+    with full_stderr_ignored():
         click.echo(f"Error: {escape_unprintable(_text(error))}", err=True)
     if isinstance(error, OSError):
-        discard(sys.stdout)
+        _discard(sys.stdout)
         return CANNOT_SERVE
     return exit_code(error)
 
 
 @contextmanager
-def _full_stderr_ignored() -> Iterator[None]:
+def full_stderr_ignored() -> Iterator[None]:
     """Go on if stderr is full: the exit code is all that is left."""
     try:
         yield
     except OSError:
-        discard(sys.stderr)
+        _discard(sys.stderr)
 
 
 def _text(error: DnstrailError | OSError) -> str:
@@ -231,7 +237,7 @@ def _text(error: DnstrailError | OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
-def discard(stream: TextIO) -> None:
+def _discard(stream: TextIO) -> None:
     """Point a stream at /dev/null: the interpreter writes what is left in its buffer when it ends."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pty
 import pwd
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from dnstrail_probe.ebpf.source import EbpfSource
 from live.namespaces import live_or_skip
 from live.processes import alive, dnstrail, run_dir, started, wait_until
 from live.rights import Rights, rights_of, show, workers_of
+from live.terminal import on_terminal
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 CALLER = 61000
@@ -89,16 +89,9 @@ def test_without_rights_the_run_removes_its_private_folder(env: dict[str, str]) 
 
 def test_without_rights_the_run_shows_its_progress() -> None:
     """On a terminal, a bar appears while a file is read, although the user of the run may not read our modules."""
-    terminal, end = pty.openpty()
     command = [sys.executable, "-m", "dnstrail_cli", "replay", str(DEMO), "--speed", "1", "--events", "WATCHED_NAME"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=end, env={**os.environ, **SUDO}) as run:
-        os.close(end)
-        shown = b""
-        with suppress(OSError):  # the end of the terminal
-            while chunk := os.read(terminal, 65_536):
-                shown += chunk
-    os.close(terminal)
-    assert (run.returncode, b"reading demo.pcap" in shown) == (0, True), shown
+    code, shown = on_terminal(command, stdout=subprocess.DEVNULL, env={**os.environ, **SUDO})
+    assert (code, b"reading demo.pcap" in shown) == (0, True), shown
 
 
 @pytest.mark.parametrize("capture", ["file", "ebpf"])

@@ -21,7 +21,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import default_run_dir
 from dnstrail.errors import DnstrailError, SettingsError
 from dnstrail.process.clock import Clock, SystemClock
-from dnstrail.process.command import CANNOT_SERVE, discard
+from dnstrail.process.command import CANNOT_SERVE, full_stderr_ignored
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import may_change_user
 from dnstrail.process.terminal import escape_unprintable
@@ -286,11 +286,9 @@ def _write(report: Report, settings: Settings, files: _Files) -> bool:
 
 def _say(text: str) -> None:
     """Write to stderr, if anybody reads it: the verdict is the exit code."""
-    try:
+    with full_stderr_ignored():
         sys.stderr.write(text)
         sys.stderr.flush()
-    except OSError:
-        discard(sys.stderr)
 
 
 def _exit_code(report: Report, settings: Settings, *, written: bool) -> int:
