@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import pytest
 
 from dnstrail.protocol.lookups import Dump, Get, Join, RefusedError
+from dnstrail.users import UNUSED_IDS
 from dnstrail_cache.worker import _of_client
 
 
@@ -29,4 +31,21 @@ def test_a_dump_is_answered_on_this_host_alone():
 def test_a_group_belongs_to_a_user_or_to_a_key():
     """Workers of another host are in no group of a user here: the group belongs to their key."""
     join = Join(group="default", worker="w")
-    assert [_of_client(served, join).user for served in (Served(user=7), Served(remote="central"))] == [7, "central"]
+    own = os.geteuid()
+    assert [_of_client(served, join).user for served in (Served(user=own), Served(remote="central"))] == [
+        own,
+        "central",
+    ]
+
+
+@pytest.mark.parametrize("user", [4321, None])
+def test_a_stranger_joins_no_group(user):
+    """A user who runs no worker, or whom the bus does not know, takes no actors from the workers."""
+    with pytest.raises(RefusedError, match="only root and the users of dnstrail may join"):
+        _of_client(Served(user=user), Join(group="default", worker="w"))
+
+
+def test_users_of_the_units_join():
+    """Root, and the ids that only root can take on, belong to the service."""
+    for user in (0, UNUSED_IDS[0]):
+        assert _of_client(Served(user=user), Join(group="default", worker="w")).user == user
