@@ -27,6 +27,14 @@ def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
     return (host, "", 0)
 
 
+def owner_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
+    """Return the owner of a packet's party: the owner of its cgroup, else its network namespace, else its host."""
+    process = circumstances.process
+    if process is not None and process.cgroup_id:
+        return (circumstances.host, CGROUP, process.owner or process.cgroup_id)
+    return party_of(circumstances, flow)
+
+
 class Doubts:
     """The parties in doubt: they lost events within the last 30 s. `counters` counts evictions."""
 
