@@ -94,6 +94,10 @@ class Attribution:
             found = self.containers.of(cgroup)
         return found or ""
 
+    def owner_of(self, cgroup: int) -> int:
+        """Return the owner of a cgroup as it was last looked at; 0 for cgroup 0, which is none."""
+        return self.containers.owner(cgroup, 0) if cgroup else 0
+
     def cgroup_name(self, cgroup: int) -> str:
         """Return a name of a cgroup for people: the name or id of its container, else its path; "" if it is unknown."""
         container = self.containers.of(cgroup) or ""
