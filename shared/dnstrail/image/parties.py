@@ -27,6 +27,11 @@ def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
     return (host, "", 0)
 
 
+def owner_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
+    """Return the owner of a packet's party, to whom shares belong."""
+    return party_of(circumstances, flow)
+
+
 class Doubts:
     """The parties in doubt: they lost events within the last 30 s. `counters` counts evictions."""
 
