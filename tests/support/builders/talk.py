@@ -57,7 +57,9 @@ def answers(names: Iterable[str], ttl: int = 60) -> Iterable[tuple[str, bytes]]:
 
 
 class Talk:
-    """An image of a live source that lost nothing lately; times are seconds after T."""
+    """An image of a live source that lost nothing lately; times are seconds after T. `behind` is that of the image."""
+
+    behind = False
 
     def __init__(self, unmatched: str = "auto", *, live: bool = True, **bounds: Any) -> None:
         self.image = Image(Bounds(**bounds), unmatched)
@@ -67,7 +69,7 @@ class Talk:
     def say(self, after: float, payload: bytes, flow: Flow | None, cgroup: int = 0, pid: int = 0) -> FeedOutcome:
         """Feed a message of a process, whose cgroup is its party."""
         process = Process(pid, cgroup_id=cgroup) if cgroup or pid else None
-        return self.image.feed(t(after), payload, Circumstances(flow, process, live=self.live))
+        return self.image.feed(t(after), payload, Circumstances(flow, process, live=self.live, behind=self.behind))
 
     def ask(self, after: float, payload: bytes = query(), flow: Flow | None = OWN, **whose: int) -> None:
         """Feed a query."""
