@@ -97,7 +97,7 @@ class CacheState:
     @property
     def status(self) -> str:
         """The status of the probes, as `health.status_of` names it."""
-        return status_of(self.probes, self.turn_times, self.clock.monotonic())
+        return status_of(self.probes, self.turn_times, self.clock.monotonic(), self.lag)
 
     @property
     def silent_probes(self) -> list[str]:
@@ -134,8 +134,10 @@ class CacheState:
 
     @property
     def lag(self) -> float:
-        """The seconds by which the cache is behind the live probe that it is most behind."""
-        running = (probe.start for probe in self.probes if probe.live and not probe.ended)
+        """The seconds by which the cache is behind the live probe that it hears, and is most behind."""
+        running = {probe.start for probe in self.probes if probe.live and not probe.ended}.difference(
+            self.silent_probes
+        )
         return max(map(self.stream.delay_of, running), default=0) / SECOND
 
     @property
