@@ -8,10 +8,11 @@ from dnstrail.dns.header import HEADER, Header
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.bounds import SECOND
 
-WORK: Final = 300_000  # units of one second of the stream while the image is behind; a unit takes about a microsecond
-LEAST: Final = WORK >> 10  # units of any party, however many there are
+WORK: Final = 150_000  # units of one second of the stream while the image is behind; a unit takes about a microsecond
+LEAST: Final = WORK // 64  # units of any owner, also in a second in which all are used
 MAX_SHARES: Final = 1024  # into which one share is divided; further parties have one together
-_RECORD: Final = 2  # units
+_RECORD: Final = 3  # units
+_ADMISSION: Final = 4  # units, which a skipped response costs, too
 _UNIT: Final = 16  # bytes of one unit
 _LEAST_RECORD: Final = 11  # bytes: the root, type, class, TTL and an empty RDATA
 _NEVER: Final = -(1 << 61)
@@ -20,12 +21,13 @@ _FURTHER: Final[_Key] = ()
 
 
 def cost_of(header: Header, size: int) -> int:
-    """Return the cost of a response of this size, with a question: units for its records, and for their bytes.
+    """Return the cost of a response of this size, with a question: units for its records and bytes.
 
-    It is counted before anything behind the question is read, and is the same in every cache.
+    It is counted before anything behind the question is read, and is the same in every cache. The work that a skipped
+    response needs, too, costs nothing.
     """
     records = min(header.answer_count, (size - HEADER) // _LEAST_RECORD)
-    return _RECORD * records + size // _UNIT
+    return max(_RECORD * records + size // _UNIT - _ADMISSION, 1)
 
 
 class _Share:
@@ -60,9 +62,8 @@ class WorkShares:
     """The work of the present second of the stream, by owner and party.
 
     A second has WORK units. They are divided equally among the kinds of owners of each host, a kind among its owners,
-    and an owner among its parties. The parts of owners that come when all is used are small, and their sum is bounded:
-    no second has more than twice the units. Stamps (ns) come with the responses; a late one counts for the present
-    second.
+    and an owner among its parties. An owner that comes when all are used has LEAST, as long as its kind does not use
+    twice its share. Stamps (ns) come with the responses; a late one counts for the present second.
     """
 
     def __init__(self) -> None:
@@ -79,11 +80,13 @@ class WorkShares:
         holder = kind.part(owner)
         mine = holder.part(party)
         whole = WORK // self._all.number
-        part = whole // (kind.number * holder.number) if kind.work < whole else 0
-        if kind.work < 2 * whole:
-            part = max(part, LEAST)
-        if mine.work + cost > part:
+        if kind.work < whole:
+            beyond = mine.work + cost > whole // (kind.number * holder.number)
+        else:
+            beyond = holder.work + cost > LEAST or kind.work >= 2 * whole
+        if beyond:
             return True
         kind.work += cost
+        holder.work += cost
         mine.work += cost
         return False
