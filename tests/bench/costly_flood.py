@@ -80,7 +80,7 @@ def _measure(title: str, answer: Callable[[int], bytes]) -> Iterator[Figure]:
     yield Figure(f"{title}: names within a second", sum(seconds <= 1 for seconds in late), f"of {NAMES}")
     yield Figure(f"{title}: answers applied", stats["image"].get("related", 0))
     yield Figure(f"{title}: answers skipped", stats["image"].get("skipped_behind", 0))
-    yield Figure(f"{title}: lost on the bus", stats["lost"]["total"])
+    yield Figure(f"{title}: lost on the bus", sum(stats["lost"]["bus"].values()))
     yield Figure(f"{title}: CPU of the cache", spent, "s")
 
 
