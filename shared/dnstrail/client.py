@@ -27,6 +27,7 @@ from dnstrail.protocol.lookups import (
     KEY_NOT_SUPPORTED,
     ConnectionTo,
     EventTime,
+    Owner,
     encode_request,
 )
 
@@ -36,24 +37,33 @@ _WAITED = 0.1  # seconds after which an incomplete reply shows that the cache wa
 _DECODE: Callable[[bytes], dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _MARKS: ContextVar[tuple[Mark, ...]] = ContextVar("marks", default=())
 _EVENT: ContextVar[EventTime | None] = ContextVar("event", default=None)
+_OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
 
 Monotonic = Callable[[], float]
 
 
 @contextmanager
-def lookups_after(*marks: Mark, event: EventTime | None = None) -> Iterator[Callable[[EventTime | None], object]]:
+def lookups_after(
+    *marks: Mark, event: EventTime | None = None
+) -> Iterator[Callable[[EventTime | None, Owner | None], object]]:
     """Bind lookups to the events at hand: within the block, none of this thread answers from before these marks.
 
     With `event` they answer as of the time of this event, if they name no time. The block receives a function that
-    replaces the event by the next one, which costs less than another block. Other threads keep their own marks. A
-    thread that asks about an event of its own passes `after=[event.mark]`, and `at`.
+    replaces the event by the next one and its owner, which costs less than another block. Other threads keep their own
+    marks. A thread that asks about an event of its own passes `after=[event.mark]`, and `at`.
     """
-    mark_token, event_token = _MARKS.set(marks), _EVENT.set(event)
+    mark_token, event_token, owner_token = _MARKS.set(marks), _EVENT.set(event), _OWNER.set(None)
     try:
-        yield _EVENT.set
+        yield _set_event
     finally:
+        _OWNER.reset(owner_token)
         _EVENT.reset(event_token)
         _MARKS.reset(mark_token)
+
+
+def _set_event(event: EventTime | None, owner: Owner | None) -> None:
+    _EVENT.set(event)
+    _OWNER.set(owner)
 
 
 class FoundData(dict[str, Any]):
@@ -254,7 +264,7 @@ class DnsDataSource(DnsIdentity):
         if not isinstance(key, str):
             raise KeyNotSupported(key)
         fields = {**_time(at), **(connection.fields if connection else {})}
-        return _schema_fields(self._ask("get", after=_marks(after), key=key, **fields).get("data"))
+        return _schema_fields(self._ask("get", **_at_hand(after), key=key, **fields).get("data"))
 
     def get_many(
         self,
@@ -279,7 +289,7 @@ class DnsDataSource(DnsIdentity):
             if not isinstance(key, str):
                 raise KeyNotSupported(key)
         encodable = [_encodable(key) for key in asked]
-        reply = self._ask("get_many", after=_marks(after), patience=patience, keys=encodable, **_time(at))
+        reply = self._ask("get_many", **_at_hand(after), patience=patience, keys=encodable, **_time(at))
         results = (None if data is None else _schema_fields(data) for data in _list_of(len(asked), reply.get("data")))
         return FoundMany(results, history=reply.get("history") is not False)
 
@@ -293,7 +303,7 @@ class DnsDataSource(DnsIdentity):
             Unavailable: no cache answered in time.
         """
         asked = [msgspec.to_builtins(connection) for connection in connections]
-        names = self._ask("rank", after=_marks(after), patience=patience, connections=asked).get("data")
+        names = self._ask("rank", **_at_hand(after), patience=patience, connections=asked).get("data")
         return [_list_of(None, each) for each in _list_of(len(asked), names)]
 
     def close(self) -> None:
@@ -312,8 +322,12 @@ def _folder_of(address: str) -> Path | None:
     return socket_path(address).parent
 
 
-def _marks(after: Iterable[Mark] | None) -> Iterable[Mark]:
-    return _MARKS.get() if after is None else after
+def _at_hand(after: Iterable[Mark] | None) -> dict[str, Any]:
+    """Return the events at hand as fields of a request: the marks that the caller names, else those of the block."""
+    owner = _OWNER.get()
+    if after is not None or owner is None:
+        return {"after": _MARKS.get() if after is None else after}
+    return {"after": _MARKS.get(), "owner": owner}
 
 
 def _time(at: float | None) -> dict[str, Any]:

@@ -144,6 +144,14 @@ class Event:
         return None if self.mark is None else (self.mark[0], self.captured.timestamp)
 
     @property
+    def owner(self) -> tuple[str, int] | None:
+        """The host and the cgroup to which the process belongs in shares, as lookups name them; None if unknown."""
+        process = self.captured.process
+        if process is None or not process.cgroup_id:
+            return None
+        return self.host_name, getattr(process, "owner", 0) or process.cgroup_id
+
+    @property
     def timestamp(self) -> int:
         """The wall time of the event in nanoseconds since the epoch."""
         return self.captured.timestamp + self.difference

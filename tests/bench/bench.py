@@ -26,6 +26,7 @@ SECTIONS = {  # by the name of the module: the title
     "built_ins": "the built-in signatures",
     "capture_file": "a capture file",
     "live_rate": "live, probe and cache on one core",
+    "costly_flood": "names of others while one owner floods with costly answers",
     "kernel_packet": "a packet in the kernel",
     "getaddrinfo_call": "a call of getaddrinfo",
 }

@@ -270,7 +270,7 @@ def test_stats_count_every_hop(client, publishing):
         "bad_request": 1,
     }
     lost_by_hop = {"bus": {"net_packet_dns": 1, "turn": 1}, "decoder": {"bad_message": 1}}
-    assert before["lost"] == {"kernel": {}, "probe": {}, "workers": {}, **lost_by_hop, "total": 2}
+    assert before["lost"] == {"kernel": {}, "probe": {}, "cache": {}, "workers": {}, **lost_by_hop, "total": 2}
     assert before["probes"] == {"start": {"live": False, "packets": 7}}
     assert client.ask("stats")["data"]["cache"]["requests"] == counted["requests"] + 1
 

@@ -4,6 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from dnstrail.image import Image
+from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Health
 from dnstrail_cache.answers import answer
@@ -70,13 +71,13 @@ def state(clock):
 
 
 @pytest.fixture
-def turn(state):
+def turn(state, clock):
     """Publish one turn of a probe, and apply it."""
     messages = Messages()
     feeder = Feeder(messages, state, lambda _event, _batch: None)
 
     def publish(start="s", number=0, *, ended=False):
-        messages.waiting.append((TURN, encode(Turn(start, number, {}, True, 0, ended))))
+        messages.waiting.append((TURN, encode(Turn(start, number, {}, True, round(clock.wall() * SECOND), ended))))
         feeder.drain()
 
     publish.feeder, publish.messages = feeder, messages
@@ -91,16 +92,36 @@ def test_a_probe_that_is_killed_is_reported(state, clock, turn):
     """Health is ok while turns arrive, silent two seconds after the last one, and ok once they arrive again."""
     assert health(state)["status"] == "waiting"
     turn()
-    clock.monotonic_time += 2.0
+    clock.advance(2.0)
     assert health(state)["status"] == "ok"
-    clock.monotonic_time += 0.001
+    clock.advance(0.001)
     assert health(state)["status"] == "silent"
     turn(number=1)
     assert health(state)["status"] == "ok"
     turn(number=2, ended=True)
     assert health(state)["status"] == "ended"
-    clock.monotonic_time += 100
+    clock.advance(100)
     assert health(state)["status"] == "ended"
+
+
+@pytest.mark.parametrize(("late", "status"), [(1.0, "ok"), (1.001, "behind")])
+def test_a_cache_that_is_behind_is_reported(state, clock, late, status):
+    """Health is behind while the last turn that was applied is more than a second slower than the fastest one."""
+    messages = Messages()
+    feeder = Feeder(messages, state, lambda _event, _batch: None)
+
+    def apply(number, now):
+        messages.waiting.append((TURN, encode(Turn("s", number, {}, True, round(now * SECOND)))))
+        feeder.drain()
+        return health(state)["status"]
+
+    assert apply(0, clock.wall()) == "ok"
+    clock.advance(60)
+    assert apply(1, clock.wall() - late) == status
+    assert apply(2, clock.wall()) == "ok"
+    assert apply(3, clock.wall() - 10) == "behind"
+    clock.advance(2.001)
+    assert (health(state)["status"], state.lag) == ("silent", 0)
 
 
 def test_a_vanished_probe_is_counted_once_and_logged(state, clock, turn):
@@ -109,7 +130,7 @@ def test_a_vanished_probe_is_counted_once_and_logged(state, clock, turn):
     turn("alive")
     with capture_logs() as logs:
         for number in range(1, 8):
-            clock.monotonic_time += 0.5
+            clock.advance(0.5)
             turn("alive", number)
     assert health(state)["status"] == "vanished"
     assert state.counters == {"probes_vanished": 1}
@@ -119,12 +140,12 @@ def test_a_vanished_probe_is_counted_once_and_logged(state, clock, turn):
 def test_a_cache_that_stood_still_counts_no_probe_that_went_on(state, clock, turn):
     """The turns of the time for which the cache was stopped wait; a probe that is silent after it is counted."""
     turn("probe")
-    clock.monotonic_time += 60.0
+    clock.advance(60.0)
     turn.feeder.drain()
     assert (health(state)["status"], state.counters["probes_vanished"]) == ("ok", 0)
     turn("probe", 1)
     for _ in range(5):
-        clock.monotonic_time += 0.5
+        clock.advance(0.5)
         turn.feeder.drain()
     assert (health(state)["status"], state.counters["probes_vanished"]) == ("silent", 1)
 

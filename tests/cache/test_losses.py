@@ -12,7 +12,7 @@ from dnstrail_cache.losses import losses_by_hop, worst_cgroups
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock
 
-NONE = {"kernel": {}, "probe": {}, "bus": {}, "decoder": {}, "workers": {}}
+NONE = {"kernel": {}, "probe": {}, "bus": {}, "cache": {}, "decoder": {}, "workers": {}}
 
 
 def probe(start: str = "s", counters: dict | None = None, **lost: dict) -> Turn:
@@ -32,6 +32,7 @@ CASES = {
     "the probe": ([probe(probe={"tcp_evicted": 2})], {}, {}, {"probe": {"tcp_evicted": 2}}, 2),
     "the bus": ([probe()], {"dns": 5}, {}, {"bus": {"dns": 5}}, 5),
     "ends of turns are no events": ([probe()], {"dns": 5, TURN: 2}, {}, {"bus": {"dns": 5, TURN: 2}}, 5),
+    "the cache": ([probe()], {}, {"skipped_behind": 7}, {"cache": {"skipped_behind": 7}}, 7),
     "the decoder": ([probe()], {}, {"bad_message": 6}, {"decoder": {"bad_message": 6}}, 6),
     "two probes": (
         [probe("a", kernel={"full": 1}), probe("b", kernel={"full": 2})],

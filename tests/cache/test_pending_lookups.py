@@ -11,6 +11,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Get, RefusedError
 from dnstrail.protocol.turn_follower import _FAR_AHEAD, TurnFollower
 from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.skipped_turns import SkippedTurns
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until, wait_until_seen
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")
@@ -248,7 +249,7 @@ def test_ready_lookups_leave_the_queue():
 
 def taken(pending, turns, now):
     """Return the lookups that can be answered by a time."""
-    pending.look(turns, now)
+    pending.look(turns, SkippedTurns(), now)
     found = []
     while pending.has_ready:
         found.append(pending.take_ready())
@@ -272,4 +273,4 @@ def test_all_marks_have_to_be_reached(marks, complete):
     """A mark out of reach decides first, then one that is not reached yet."""
     turns = TurnFollower(("net_packet_dns",))
     turns.turn(Turn("s", 0, {}, live=False, now=0))
-    assert is_complete(Get(key="a", after=tuple(marks)), turns) is complete
+    assert is_complete(Get(key="a", after=tuple(marks)), turns, SkippedTurns()) is complete

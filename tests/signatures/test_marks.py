@@ -41,13 +41,14 @@ def folder():
 
 
 def test_a_signature_asks_after_its_event_and_after_its_signal(folder):
-    """A lookup carries the mark of the event at hand; one at the end of a source carries its last turn."""
-    marks, subscribed = {}, threading.Event()
+    """A lookup carries mark and owner of the event at hand; one at the end of a source carries its last turn."""
+    marks, owners, subscribed = {}, {}, threading.Event()
 
     def answer(body):
         request = msgpack.unpackb(body)
         if request["op"] == "get":
             marks[request["key"]] = request["after"]
+            owners[request["key"]] = request.get("owner")
         return msgpack.packb(
             {"v": 1, "ok": True, "data": RESULT if request["op"] == "get" else {"turns": {"start": 9}}}
         )
@@ -58,14 +59,15 @@ def test_a_signature_asks_after_its_event_and_after_its_signal(folder):
         subscribed.set()
         run(bus, SignatureWorker(subscriber, Chosen.of(Asking), Delivery(lambda _message: None), dns=dns), stop)
 
-    def exited(name):
-        return SCHED_PROCESS_EXIT, Captured(1, process=Process(1, name))
+    def exited(name, cgroup=0):
+        return SCHED_PROCESS_EXIT, Captured(1, process=Process(1, name, cgroup_id=cgroup))
 
     with answering(lookups_address(folder), answer), running(worker):
         assert subscribed.wait(BOUND)
         with probe(folder) as publishing:
-            expected = {"first": [list(publishing.turn(exited("first")))]}
+            expected = {"first": [list(publishing.turn(exited("first", cgroup=7)))]}
             expected["second"] = [list(publishing.turn(exited("second")))]
             expected["source_complete"] = [list(publishing.turn(ended=True))]
             wait_until(lambda: len(marks) == 3, "the lookups")
     assert marks == expected
+    assert owners == {"first": ["", 7], "second": None, "source_complete": None}

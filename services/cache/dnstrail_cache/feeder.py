@@ -9,8 +9,10 @@ import structlog
 from dnstrail.bus import Subscriber
 from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.errors import BadMessage
+from dnstrail.image import FeedOutcome
 from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
+from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
 from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
@@ -18,6 +20,7 @@ from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.doubt import EVERYBODY, Loser, losers
 from dnstrail_cache.health import TurnTimes
 from dnstrail_cache.held_events import HeldEvent, HeldEvents
+from dnstrail_cache.losses import SKIPPED
 from dnstrail_cache.state import CacheState
 
 TOPICS = (*EVENT_TOPICS, TURN)
@@ -25,6 +28,7 @@ _AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
 _EVENTS_AT_ONCE = 8  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
+_BEHIND = 0.1  # seconds by which the cache may be behind before owners beyond their part of the work are skipped
 
 
 class Feeder:
@@ -48,6 +52,8 @@ class Feeder:
         self._looked = state.clock.monotonic()
         self._applying: Iterator[bool] = iter(())  # the rest of the batch or of the turn at hand
         self._held = HeldEvents()
+        self._emptied = self._looked  # when nothing waited last
+        self._late = float("-inf")  # when a late event was applied last
 
     def drain(self, seconds: float = _AT_ONCE) -> bool:
         """Apply what has arrived, for a bounded time, and remove what has ended; return whether more may wait.
@@ -80,6 +86,7 @@ class Feeder:
                 return True
             message = self._subscriber.receive()
             if message is None:
+                self._emptied = self._state.clock.monotonic()
                 self._note_silence()
                 return False
             self._apply(*message)
@@ -109,14 +116,37 @@ class Feeder:
         for first in range(0, len(rows), _EVENTS_AT_ONCE):
             some = rows[first : first + _EVENTS_AT_ONCE]
             if topic == NET_PACKET_DNS:
-                for place in apply_messages(state.image, some, stamps, live=state.live, host=batch.host):
-                    self._report(batch.events[first + place], batch)
+                behind = self._is_behind(batch.start, some[0][0].timestamp + stamps.shift)
+                for place, outcome in apply_messages(
+                    state.image, some, stamps, live=state.live, host=batch.host, behind=behind
+                ):
+                    self._note_outcome(outcome, first + place, batch)
             else:
                 self._hold_some(topic, batch, some, stamps)
             yield True
         if stamps.ahead:
             state.counters["stamp_ahead"] += stamps.ahead
         state.applied[topic] += len(rows)
+
+    def _note_outcome(self, outcome: FeedOutcome, place: int, batch: Batch) -> None:
+        if outcome.conflict:
+            self._report(batch.events[place], batch)
+        if outcome.skipped is not None:
+            self._state.skipped.note((batch.start, batch.turn), outcome.skipped)
+
+    def _is_behind(self, start: str, stamp: int) -> bool:
+        """Return whether this cache is behind a live start, before it applies an event with this stamp.
+
+        It is if events have waited ever since, and one of any start was late within the last tenth of a second: the
+        stamps of one host say nothing about the others.
+        """
+        state, now = self._state, self._state.clock.monotonic()
+        turn = state.follower.last(start)
+        if turn is None or not turn.live or now - self._emptied <= _BEHIND:
+            return False
+        if state.now - stamp > _BEHIND * SECOND:
+            self._late = now
+        return now - self._late <= _BEHIND
 
     def _hold_some(self, topic: str, batch: Batch, some: Sequence[Row], stamps: Stamps) -> None:
         for event, process in some:
@@ -154,7 +184,8 @@ class Feeder:
         if len(state.turn_times) > len(state.probes):  # the follower has evicted a start
             state.turn_times = {probe.start: state.turn_times[probe.start] for probe in state.probes}
         self._note_losses(turn, earlier)
-        self._loss_reporter.note(state.follower.lost, now)
+        skipped = state.image.counters[SKIPPED]
+        self._loss_reporter.note({**state.follower.lost, SKIPPED: skipped} if skipped else state.follower.lost, now)
 
     def _note_losses(self, turn: Turn, earlier: Turn | None) -> None:
         """Put the losers at the probe in doubt; after a loss on the bus, or the start of a probe, all parties."""

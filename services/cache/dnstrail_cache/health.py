@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from dnstrail.protocol.batches import Turn
 
-STATUSES = OK, WAITING, SILENT, ENDED, VANISHED = "ok", "waiting", "silent", "ended", "vanished"
+STATUSES = OK, WAITING, SILENT, ENDED, VANISHED, BEHIND = "ok", "waiting", "silent", "ended", "vanished", "behind"
+LATE = 1.0  # seconds by which a cache that is ok may be behind
 SILENCE = 2.0  # seconds without a turn; a probe sends one at least every 0.1 s
 
 
@@ -23,13 +24,14 @@ def silent_probes(probes: list[Turn], times: Mapping[str, TurnTimes], now: float
     return [probe for probe in probes if not probe.ended and now - times[probe.start].last > SILENCE]
 
 
-def status_of(probes: list[Turn], times: Mapping[str, TurnTimes], now: float) -> str:
-    """Return the status of all probes.
+def status_of(probes: list[Turn], times: Mapping[str, TurnTimes], now: float, lag: float = 0.0) -> str:
+    """Return the status of all probes; the cache is `lag` seconds behind them.
 
     * "waiting": no turn has arrived yet.
     * "ended": every probe sent its last turn.
     * "silent": every probe that has not ended stopped sending turns.
     * "vanished": a probe stopped without its last turn, while another one still sends turns.
+    * "behind": every probe that has not ended sends turns, and the cache is more than a second behind.
     * "ok": every probe that has not ended sends turns.
 
     A start that another one on its host followed does not count: its probe was restarted.
@@ -42,7 +44,7 @@ def status_of(probes: list[Turn], times: Mapping[str, TurnTimes], now: float) ->
         return ENDED
     silent = silent_probes(running, times, now)
     if not silent:
-        return OK
+        return BEHIND if lag > LATE else OK
     return SILENT if len(silent) == len(running) else VANISHED
 
 

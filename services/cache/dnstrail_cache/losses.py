@@ -8,7 +8,8 @@ from typing import Any
 
 from dnstrail.protocol.batches import TURN, Turn
 
-_HOPS = ("kernel", "probe", "bus", "decoder", "workers")
+_HOPS = ("kernel", "probe", "bus", "cache", "decoder", "workers")
+SKIPPED = "skipped_behind"  # the counter of the image: answers beyond the part of their owner in the work
 _UNREADABLE = ("bad_message",)  # counters of the image: messages that are no DNS
 _WORST = 10  # cgroups
 
@@ -16,7 +17,7 @@ _WORST = 10  # cgroups
 def losses_by_hop(
     probes: Iterable[Turn], bus: Mapping[str, int], image: Mapping[str, int], workers: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return counts by hop and reason: kernel and probe (from the probes), bus, decoder and workers, and their total.
+    """Return counts by hop and reason: kernel and probe (from the probes), bus, cache, decoder, workers; their total.
 
     `bus` is what this cache missed on the bus, `workers` what other workers missed there.
 
@@ -28,6 +29,7 @@ def losses_by_hop(
         for hop, reasons in probe.lost.items():
             hops.setdefault(hop, Counter()).update(reasons)
     hops["bus"] += Counter(bus)
+    hops["cache"] += Counter({SKIPPED: image.get(SKIPPED, 0)})
     hops["decoder"] += Counter({reason: image.get(reason, 0) for reason in _UNREADABLE})
     hops["workers"] += Counter(workers)
     total = sum(counts.total() for counts in hops.values()) - hops["bus"][TURN] - hops["workers"][TURN]

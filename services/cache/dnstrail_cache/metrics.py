@@ -10,6 +10,7 @@ from dnstrail.metrics.board import Observe
 from dnstrail.metrics.families import build_info, counter, counters, gauge, histograms, one_of
 from dnstrail.protocol.batches import TURN
 from dnstrail_cache.health import SILENT, STATUSES, WAITING
+from dnstrail_cache.losses import SKIPPED
 from dnstrail_cache.resolvers import Resolvers
 from dnstrail_cache.state import CacheState
 
@@ -68,6 +69,7 @@ def cache_metrics(state: CacheState, resolvers: Resolvers) -> list[Metric]:
 def _flow(state: CacheState) -> list[Metric]:
     lost = {
         "bus": state.follower.lost.total() - state.follower.lost[TURN],
+        "cache": state.image.counters[SKIPPED],
         "decoder": state.image.counters["bad_message"],
     }
     return [

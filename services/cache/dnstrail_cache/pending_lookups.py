@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dnstrail.bus import ServedRequest
 from dnstrail.protocol.lookups import OVERLOADED, RefusedError, Request
 from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail_cache.skipped_turns import SkippedTurns
 
 MAX_PENDING = 1024
 MAX_PENDING_OF_CLIENT = 64
@@ -64,14 +65,14 @@ class PendingLookups:
         """True if lookups can be answered."""
         return bool(self._ready)
 
-    def look(self, follower: TurnFollower, now: float) -> None:
+    def look(self, follower: TurnFollower, skipped: SkippedTurns, now: float) -> None:
         """Find the lookups that can be answered, now that the follower has received more, or time has passed."""
         if not self._waiting or (follower.received == self._received and now < self._waiting[0].deadline):
             return
         self._received = follower.received
         waiting: list[PendingLookup] = []
         for lookup in self._waiting:
-            complete = is_complete(lookup.request, follower)
+            complete = is_complete(lookup.request, follower, skipped)
             if complete is None and now < lookup.deadline:
                 waiting.append(lookup)
             else:
@@ -89,9 +90,12 @@ class PendingLookups:
         return lookup, complete
 
 
-def is_complete(request: Request, follower: TurnFollower) -> bool | None:
-    """Return whether all marks of a request are reached: True, None (not yet), or False (one is out of reach)."""
+def is_complete(request: Request, follower: TurnFollower, skipped: SkippedTurns) -> bool | None:
+    """Return whether all marks of a request are reached: True, None (not yet), or False.
+
+    False: one is out of reach, or answers of its turn that concern the request were skipped.
+    """
     reached = [follower.reached(mark) for mark in request.after]
     if False in reached:
         return False
-    return None if None in reached else True
+    return None if None in reached else not skipped.concern(request)

@@ -21,6 +21,7 @@ from dnstrail_cache.cache_clock import CacheClock
 from dnstrail_cache.dumps import Dumps
 from dnstrail_cache.groups import Groups
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
+from dnstrail_cache.skipped_turns import SkippedTurns
 
 _ANSWERING = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
 
@@ -34,8 +35,8 @@ class CacheState:
     `turn_times` holds the arrival times of the turns of each probe. `applied` counts events by name. `stream` is the
     clock of a live stream. `groups` holds the memberships of signature workers. `answering` contains the times from a
     request to its reply, by operation. `begun` is true for a cache that goes on from a file of state, or catches up
-    with a live probe. `dumps` holds the dumps that go on. `resumed` are the starts that an earlier run received, and
-    whose end it did not.
+    with a live probe. `dumps` holds the dumps that go on, and `skipped` the turns of skipped answers. `resumed` are the
+    starts that an earlier run received, and whose end it did not.
     """
 
     image: Image
@@ -47,6 +48,7 @@ class CacheState:
     counters: Counter[str] = field(default_factory=Counter)
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
     dumps: Dumps = field(default_factory=Dumps)
+    skipped: SkippedTurns = field(default_factory=SkippedTurns)
     begun: bool = False
     resumed: frozenset[str] = frozenset()
     began: float = field(init=False)
@@ -95,7 +97,7 @@ class CacheState:
     @property
     def status(self) -> str:
         """The status of the probes, as `health.status_of` names it."""
-        return status_of(self.probes, self.turn_times, self.clock.monotonic())
+        return status_of(self.probes, self.turn_times, self.clock.monotonic(), self.lag)
 
     @property
     def silent_probes(self) -> list[str]:
@@ -132,8 +134,10 @@ class CacheState:
 
     @property
     def lag(self) -> float:
-        """The seconds by which the cache is behind the live probe that it is most behind."""
-        running = (probe.start for probe in self.probes if probe.live and not probe.ended)
+        """The seconds by which the cache is behind the live probe that it hears, and is most behind."""
+        running = {probe.start for probe in self.probes if probe.live and not probe.ended}.difference(
+            self.silent_probes
+        )
         return max(map(self.stream.delay_of, running), default=0) / SECOND
 
     @property

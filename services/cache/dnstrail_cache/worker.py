@@ -130,7 +130,7 @@ class _Worker:
     def _answer_waiting(self, now: float) -> None:
         """Answer lookups that have waited for half of the time at most, and requests for the rest of it."""
         clock = self._state.clock
-        self.pending.look(self._state.follower, now)
+        self.pending.look(self._state.follower, self._state.skipped, now)
         while self.pending.has_ready and clock.monotonic() < now + _AT_ONCE / 2:
             lookup, complete = self.pending.take_ready()
             self._answer(lookup.served, lookup.request, lookup.deadline - PATIENCE, complete=complete)
@@ -148,7 +148,7 @@ class _Worker:
         try:
             _check(served)
             request = _of_client(served, decode_request(served.body))
-            complete = is_complete(request, self._state.follower)
+            complete = is_complete(request, self._state.follower, self._state.skipped)
             if complete is None:
                 self._park(served, request, began)
                 return

@@ -239,7 +239,7 @@ class SignatureWorker:
         with lookups_after(mark) as answer_as_of:
             for event, (place, _) in zip(self._names.fill(events), wanted, strict=True):
                 self.beat()
-                answer_as_of(event.time if times is None else (batch.start, times[place]))
+                answer_as_of(event.time if times is None else (batch.start, times[place]), event.owner)
                 if again:
                     self.engine.repeat(event)
                 self.engine.on_event(event)

@@ -20,6 +20,7 @@ _Fields = Callable[[bytes, int], tuple[int, int, int, int]]
 _fields: Final[_Fields] = struct.Struct("!HIIH").unpack_from
 _SIZE: Final = 12
 _MAX_NAMES: Final = 15  # of one answer: none of them then has more pointers than dnspython follows
+_MAX_LABELS: Final = 128  # bytes of the labels of one target: to read many longer ones twice takes long
 _MAX_RECORDS: Final = 512  # `decode` reads more: a late record could make the pass useless
 _TARGETS: Final = 8192  # that are remembered, in one half of the table
 
@@ -90,6 +91,8 @@ def _read_target(wire: bytes, start: int, end: int, names: _Names) -> str:
         if not rest:
             return ""
     elif wire[behind] != 0:
+        return ""
+    if behind - start > _MAX_LABELS:
         return ""
     key = wire[start:behind], rest
     target = _targets.get(key)

@@ -6,6 +6,7 @@ from dnstrail.captured import Flow, Process
 
 Edge = tuple[str, int, str]  # one relation: owner, type, target
 CGROUP = "cgroup"  # the sort of a party that is a cgroup
+CLIENT = "client"  # the sort of a client of a server, known by its address
 PartyKey = tuple[str, str, int]  # a party: its host, "cgroup" or "namespace" or "", and the number of this
 ShareKey = tuple[str, str, int, int]  # a party, and the number of its owner
 
@@ -16,10 +17,10 @@ class Circumstances:
     `flow` and `process` belong to the packet. `live` states that the source is live, and no file. `foreign` states
     that the server is none of the asker's configured resolvers; None means unknown. `asked` states that the question
     was captured together with its answer, as by getaddrinfo: such an answer needs no query. `host` is the host on which
-    the packet was captured.
+    the packet was captured. `behind` states that the image is behind: owners beyond their part of the work are skipped.
     """
 
-    __slots__ = ("asked", "flow", "foreign", "host", "live", "process")
+    __slots__ = ("asked", "behind", "flow", "foreign", "host", "live", "process")
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class Circumstances:
         foreign: bool | None = None,
         asked: bool = False,
         host: str = "",
+        behind: bool = False,
     ) -> None:
         self.flow = flow
         self.process = process
@@ -36,6 +38,7 @@ class Circumstances:
         self.foreign = foreign
         self.asked = asked
         self.host = host
+        self.behind = behind
 
 
 class Answer:

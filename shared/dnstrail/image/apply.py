@@ -81,19 +81,26 @@ def apply_event(
 
 
 def apply_messages(
-    image: Image, rows: Iterable[tuple[Any, Process | None]], stamps: Stamps, *, live: bool, host: str
-) -> list[int]:
-    """Apply the DNS messages of some events, and return the places of those that conflict with another answer.
+    image: Image,
+    rows: Iterable[tuple[Any, Process | None]],
+    stamps: Stamps,
+    *,
+    live: bool,
+    host: str,
+    behind: bool = False,
+) -> list[tuple[int, FeedOutcome]]:
+    """Apply the DNS messages of some events, and return the places and outcomes of conflicts and skipped answers.
 
-    A row is an event, as its batch states it, and its process.
+    A row is an event, as its batch states it, and its process. `behind` is that of Circumstances.
     """
-    circumstances = Circumstances(live=live, host=host)
-    conflicts = []
+    circumstances = Circumstances(live=live, host=host, behind=behind)
+    notable = []
     for place, (event, process) in enumerate(rows):
         circumstances.flow, circumstances.process = event.flow, process
-        if _apply_message(image, stamps.of(event.timestamp), event, circumstances).conflict:
-            conflicts.append(place)
-    return conflicts
+        outcome = _apply_message(image, stamps.of(event.timestamp), event, circumstances)
+        if outcome.conflict or outcome.skipped is not None:
+            notable.append((place, outcome))
+    return notable
 
 
 def _apply_message(image: Image, stamp: int, event: Any, circumstances: Circumstances) -> FeedOutcome:

@@ -1,11 +1,11 @@
-"""The attribution of an answer: the party that asked, and the evidence of who asked whom (docs/capture.md)."""
+"""The attribution of an answer: who asked, whose share its work is, and the evidence (docs/capture.md)."""
 
 from __future__ import annotations
 
 from dnstrail.image.admission import Verdict
-from dnstrail.image.answer import CGROUP, Circumstances, ShareKey
+from dnstrail.image.answer import CGROUP, CLIENT, Circumstances, PartyKey, ShareKey
 from dnstrail.image.evidence import Evidence
-from dnstrail.image.parties import share_of
+from dnstrail.image.parties import owner_of, party_of, share_of
 
 
 def asking_share(circumstances: Circumstances, verdict: Verdict) -> ShareKey:
@@ -14,6 +14,20 @@ def asking_share(circumstances: Circumstances, verdict: Verdict) -> ShareKey:
     if asker is None or not asker.cgroup_id:
         return share_of(circumstances, circumstances.flow)
     return circumstances.host, CGROUP, asker.cgroup_id, asker.owner or asker.cgroup_id
+
+
+def sharing(circumstances: Circumstances, verdict: Verdict) -> tuple[PartyKey, PartyKey]:
+    """Return the owner and the party whose share the work of an answer is: those of the asker.
+
+    At the socket of a server, where the asker is unknown, they are the client by its address.
+    """
+    flow, asker = circumstances.flow, verdict.asker
+    if asker is not None and asker.cgroup_id:
+        circumstances, flow = Circumstances(process=asker, host=circumstances.host), None
+    elif flow is not None and flow.socket and flow.egress:
+        client = circumstances.host, CLIENT, int.from_bytes(flow.destination, "big")
+        return client, client
+    return owner_of(circumstances, flow), party_of(circumstances, flow)
 
 
 def evidence_of(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> Evidence:

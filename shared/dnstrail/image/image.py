@@ -13,8 +13,8 @@ from dnstrail.dns.header import Header, read_header
 from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
-from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.attribution import asking_share, evidence_of
+from dnstrail.image.answer import Answer, Circumstances, PartyKey
+from dnstrail.image.attribution import asking_share, evidence_of, sharing
 from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
@@ -31,6 +31,7 @@ from dnstrail.image.trails.server_names import ServerNameSighting, ServerNameTab
 from dnstrail.image.trails.trail import MAX_TRAILS, Trails, find_trails
 from dnstrail.image.usual_lookup import MOST, look_up_usual
 from dnstrail.image.view import View
+from dnstrail.image.work_shares import WorkShares, cost_of
 
 _NEVER: Final = -(1 << 61)
 _RCODE: Final = 0x000F
@@ -43,11 +44,12 @@ class FeedOutcome(NamedTuple):
     """The outcome of one DNS message.
 
     `admitted` states that it counts as an answer. `conflict` states that it is a second answer to one query, and that
-    it has no target in common with the first.
+    it has no target in common with the first. `skipped` is the owner beyond whose part of the work it was skipped.
     """
 
     admitted: bool = False
     conflict: bool = False
+    skipped: PartyKey | None = None
 
 
 _IGNORED: Final = FeedOutcome()
@@ -65,6 +67,7 @@ class Image:
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
         self.bounds = bounds or Bounds()
         self.admission = Admission(unmatched)
+        self._shares = WorkShares()
         self._counters: Counts = Counts()
         # The most frequent counts: an attribute costs less than an item.
         self._messages = self._queries = self._empty = self._related = 0
@@ -125,6 +128,8 @@ class Image:
             self._counters["not_admitted"] += 1
         if not verdict.admitted and verdict.first is None:
             return _IGNORED
+        if circumstances.behind and (owner := self._skip(stamp, header, len(payload), circumstances, verdict)):
+            return FeedOutcome(skipped=owner)
         answer = read_answer(payload, header, flow, self._counters, self.bounds.owned)
         conflict = self.admission.note(verdict, answer.edges)
         if verdict.admitted:
@@ -276,6 +281,17 @@ class Image:
             self.admission.asked(stamp, header, payload, circumstances)
             self.binder.asked(stamp, header.asked, circumstances)
         return None
+
+    def _skip(
+        self, stamp: int, header: Header, size: int, circumstances: Circumstances, verdict: Verdict
+    ) -> PartyKey | None:
+        """Skip a response beyond the part of its party in the work, and return its owner; else return None."""
+        owner, party = sharing(circumstances, verdict)
+        if not self._shares.is_beyond(stamp, owner, party, cost_of(header, size)):
+            return None
+        self._counters["skipped_behind"] += 1
+        self.admission.note(verdict, ())
+        return owner
 
     def _share(self, evidence: Evidence) -> Evidence:
         """Return the evidence of the answer before if it is the same, so that both share it."""

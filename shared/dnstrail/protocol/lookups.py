@@ -46,6 +46,7 @@ _Port = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 _Nanoseconds = Annotated[int, msgspec.Meta(ge=-(1 << 62), lt=1 << 62)]
 _Cookie = Annotated[int, msgspec.Meta(ge=0)]
 EventTime = tuple[_Short, _Nanoseconds]  # (start id of a probe, time of an event on the clock of this probe)
+Owner = tuple[_Short, Annotated[int, msgspec.Meta(ge=0)]]  # (host, cgroup): who has a share
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TRAILS)]
 
 
@@ -71,10 +72,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_na
 
     A public subclass is one operation. It names the fields of the request and checks what their types cannot express.
     Fields that it does not name are ignored, so that later versions may add some. `after` holds the marks of the
-    events at hand: the cache answers once it has applied all of these turns.
+    events at hand: the cache answers once it has applied all of these turns. `owner` is the owner of these events: if
+    the cache was behind and skipped answers in these turns, those of other owners do not matter.
     """
 
     after: tuple[Mark, ...] = ()
+    owner: Owner | None = None
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -153,6 +153,7 @@ def test_the_run_dir_of_the_environment_is_for_other_commands():
         ("silent", {"fed": True}, 1, "silent"),
         ("ended", {"fed": True}, 1, "ended"),
         ("vanished", {"fed": True}, 1, "vanished"),
+        ("behind", {"fed": True}, 1, "behind"),
         ("\x1b[31mred", {}, 1, "\\x1b[31mred"),
     ],
 )

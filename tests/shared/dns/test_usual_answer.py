@@ -67,6 +67,7 @@ USUAL = {
     "a pointer to a pointer": [record(P, CNAME, pointer(14)), record(TARGET, A, ONE)],
     "14 exchanges": [record(P, MX, b"\x00\x0a\x01" + bytes([97 + number]) + P) for number in range(14)],
     "an exchange": [record(P, MX, b"\x00\x0a" + wire("m.example"))],
+    "a target with 64 labels": [record(P, CNAME, b"\x01a" * 64 + P)],
     "a TTL of 2^31": [record(P, A, ONE, 2**31)],
 }
 UNUSUAL = {
@@ -85,6 +86,7 @@ UNUSUAL = {
     "an alias to a reverse name": [record(P, CNAME, wire("1.in-addr.arpa"))],
     "an alias to the root": [record(P, CNAME, b"\x00")],
     "15 exchanges": [record(P, MX, b"\x00\x0a\x01" + bytes([97 + number]) + P) for number in range(15)],
+    "a target with 65 labels": [record(P, CNAME, b"\x01a" * 65 + P)],
     "an alias within a pointer": [record(P, CNAME, b"\x01w" + P), record(P, CNAME, pointer(HEAD + 15))],
     "an exchange of one byte": [record(P, MX, b"\x00")],
     "a record cut short": [ADDRESS[:-1]],

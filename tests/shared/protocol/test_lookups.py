@@ -140,6 +140,7 @@ ACCEPTED = {
     "at a whole number": (raw(at=-3), Get(key="a.com", at=-3.0)),
     "at nil": (raw(at=None), Get(key="a.com")),
     "after": (raw(after=[MARK, ("b", 2)]), Get(key="a.com", after=(MARK, ("b", 2)))),
+    "owner": (raw(owner=["web1", 7]), Get(key="a.com", owner=("web1", 7))),
     "all marks": (raw(after=[MARK] * 64), Get(key="a.com", after=(MARK,) * 64)),
     "fields of later versions": (raw(new={"a": [[]]}), Get(key="a.com")),
     "losses": (

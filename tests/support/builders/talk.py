@@ -57,7 +57,9 @@ def answers(names: Iterable[str], ttl: int = 60) -> Iterable[tuple[str, bytes]]:
 
 
 class Talk:
-    """An image of a live source that lost nothing lately; times are seconds after T."""
+    """An image of a live source that lost nothing lately; times are seconds after T. `behind` is that of the image."""
+
+    behind = False
 
     def __init__(self, unmatched: str = "auto", *, live: bool = True, **bounds: Any) -> None:
         self.image = Image(Bounds(**bounds), unmatched)
@@ -76,7 +78,8 @@ class Talk:
     ) -> FeedOutcome:
         """Feed a message of a process, whose cgroup is its party."""
         process = Process(pid, cgroup_id=cgroup, owner=owner) if cgroup or pid else None
-        return self.image.feed(t(after), payload, Circumstances(flow, process, live=self.live, host=host))
+        circumstances = Circumstances(flow, process, live=self.live, host=host, behind=self.behind)
+        return self.image.feed(t(after), payload, circumstances)
 
     def ask(self, after: float, payload: bytes = query(), flow: Flow | None = OWN, **whose: Any) -> None:
         """Feed a query."""
