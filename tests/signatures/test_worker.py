@@ -375,6 +375,8 @@ class Endless:
     The first one requests a reload.
     """
 
+    publisher = None
+
     def __init__(self, most, stop, reload):
         self.received = 0
         self._most = most
@@ -389,7 +391,7 @@ class Endless:
             self._stop.set()
         return TURN, encode(Turn("s", self.received, {}, True, 0))
 
-    def subscribe(self, topic):
+    def subscribe(self, topic, start=""):
         pass
 
 

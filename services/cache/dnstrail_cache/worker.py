@@ -14,6 +14,7 @@ from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.catch_up import CatchUp
+from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     OVERLOADED,
@@ -68,8 +69,9 @@ def run(
     snapshots = None if state_file is None else Snapshots(state_file, state)
     if snapshots is not None:
         snapshots.load()
-    catch_up = None if state_file is None else _caught_up(subscriber, replays, state)
-    feeder = Feeder(catch_up or subscriber, state, Conflicts(state, conflicts, pusher).report)
+    keyed = KeyedSubscriber(subscriber, clock.monotonic, state.counters)
+    catch_up = None if state_file is None else _caught_up(keyed, replays, state)
+    feeder = Feeder(catch_up or keyed, state, Conflicts(state, conflicts, pusher).report)
     worker = _Worker(server, feeder, state, beat)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)

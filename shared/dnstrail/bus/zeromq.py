@@ -20,10 +20,11 @@ from dnstrail.bus.ends import (
     PusherEnd,
     RequesterEnd,
     ServerEnd,
-    SubscriberEnd,
 )
 from dnstrail.bus.ipc import socket_path, sole_server
 from dnstrail.bus.keys import Keys
+from dnstrail.bus.remote_host import RemoteHost
+from dnstrail.bus.subscriber_end import Connect, SubscriberEnd
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
@@ -33,6 +34,8 @@ _UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this al
 _WAITING = 3000  # messages that wait at their receiver
 _UNREAD_EVENTS = 800  # the same for events, whose batches have 128 KiB at most: 100 MiB
 _WAITING_EVENTS = 1600  # 200 MiB
+_WAITING_OF_HOST = 400  # the same of one other host, whatever it sends: 400 MiB
+_MAX_OF_HOST = 1 << 20  # bytes of a message of another host; a batch has 512 KiB at most
 _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
@@ -47,8 +50,9 @@ LINGER_LOSSLESS = 60_000  # ms, the same for a lossless one; libzmq may keep a s
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20  # ms, and up to as much again: the events of a file begin 100 ms after the last subscription
 _RECONNECT_TO_HOST = 1000  # ms up to which this doubles for another host
+_MOST_SOCKETS = 4096  # of one bus: two for each of 1,024 other hosts, and some more
 
-E = TypeVar("E", bound=End)
+E = TypeVar("E", bound=End | SubscriberEnd)
 
 
 class ZmqBus:
@@ -62,8 +66,9 @@ class ZmqBus:
 
     def __init__(self, keys: Keys | None = None) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, _MOST_SOCKETS)
         self._curve = Curve(self._context, keys)
-        self._ends: dict[Endpoint, End] = {}
+        self._ends: dict[Endpoint, End | SubscriberEnd] = {}
         self._pushers: list[PusherEnd] = []
 
     def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
@@ -79,17 +84,11 @@ class ZmqBus:
         return self._keep(PublisherEnd(socket, self._bind(socket, *addresses), lossless=lossless))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> SubscriberEnd:
-        publishers = [*addresses]
-
-        def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
-            socket = self._socket(zmq.SUB)
-            socket.setsockopt(zmq.RCVHWM, _WAITING_EVENTS)
-            for topic in topics:
-                socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
-            self._connect(socket, publishers)
-            return socket
-
-        return self._keep(SubscriberEnd(connect, topics))
+        _raise_descriptor_limit()
+        publishers: dict[RemoteHost | None, list[str]] = {}
+        for address in addresses:
+            publishers.setdefault(self._remote_at(address), []).append(address)
+        return self._keep(SubscriberEnd({each: self._connect_to(*publishers[each]) for each in publishers}, topics))
 
     def server(self, *addresses: str) -> ServerEnd:
         socket = self._socket(zmq.ROUTER)
@@ -105,7 +104,7 @@ class ZmqBus:
         socket.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
         socket.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
         self._connect(socket, [address])
-        return self._keep(RequesterEnd(socket))
+        return self._keep(RequesterEnd(socket, self._remote_at(address)))
 
     def pusher(self, address: str) -> PusherEnd:
         end = self._keep(PusherEnd(self._socket(zmq.PUSH, _LINGER)))
@@ -123,17 +122,23 @@ class ZmqBus:
         if not ends:
             time.sleep(timeout)  # a poll of nothing returns at once
             return
+        deadline = time.monotonic() + timeout
+        opened = [self._ends[end] for end in ends]
+        subscribers = [end for end in opened if isinstance(end, SubscriberEnd)]
         poller = zmq.Poller()
-        for end in map(self._ends.__getitem__, ends):
-            if isinstance(end, SubscriberEnd) and end.received:
-                return
-            poller.register(end.socket, zmq.POLLIN)
-        poller.poll(int(timeout * 1000))
+        for end in opened:
+            poller.register(end.descriptor if isinstance(end, SubscriberEnd) else end.socket, zmq.POLLIN)
+        while not any(subscriber.has_message for subscriber in subscribers):
+            left = max(deadline - time.monotonic(), 0)
+            arrived = {source for source, _ in poller.poll(int(left * 1000))}
+            if not left or arrived - {subscriber.descriptor for subscriber in subscribers}:
+                break
 
     def close(self, *, now: bool = False) -> None:
         if now:
             for opened in self._ends.values():
-                opened.socket.close(linger=0)
+                if isinstance(opened, End):  # a subscriber never lingers
+                    opened.socket.close(linger=0)
         for end in self._ends:
             end.close()
         self._curve.close()
@@ -176,6 +181,23 @@ class ZmqBus:
                     raise
                 raise BusError(address, f"{error.strerror}: {_another(address)}") from error
         return bound
+
+    def _connect_to(self, *addresses: str) -> Connect:
+        """Return how a subscriber connects to publishers of one host."""
+
+        def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
+            socket = self._socket(zmq.SUB)
+            socket.setsockopt(zmq.RCVHWM, _WAITING_OF_HOST if is_tcp(addresses[0]) else _WAITING_EVENTS)
+            socket.setsockopt(zmq.MAXMSGSIZE, _MAX_OF_HOST if is_tcp(addresses[0]) else _MAX_MESSAGE)
+            for topic in topics:
+                socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+            self._connect(socket, addresses)
+            return socket
+
+        return connect
+
+    def _remote_at(self, address: str) -> RemoteHost | None:
+        return self._curve.remote_at(address) if is_tcp(address) else None
 
     def _connect(self, socket: zmq.Socket[bytes], addresses: Iterable[str]) -> None:
         try:
