@@ -9,8 +9,11 @@ import pytest
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CLOSE, NET_TCP_CONNECT
 from dnstrail.image import Bounds
-from dnstrail.protocol.batches import Batch, CgroupLoss, Turn
+from dnstrail.protocol import catch_up
+from dnstrail.protocol.batches import Batch, CgroupLoss, Turn, encode
 from dnstrail.protocol.keyed_subscriber import REFUSED
+from dnstrail.protocol.replays import Replay, encode_replay
+from dnstrail_probe.replay_window import ReplayWindow
 from live.keyed_hosts import HONEST, HOSTILE, keyed_hosts
 from live.workers import SteppedClock, response, wait_until, wait_until_seen
 
@@ -173,3 +176,30 @@ def test_the_names_of_a_connection_are_found_by_its_start(hosts):
         mark = honest.turn(asked[1])
         reply = client.ask("rank", connections=[to], after=[mark])
         assert reply["data"][0][0] == "meant.example"
+
+
+def test_a_host_replays_no_turn_of_another(hosts, monkeypatch):
+    """A restarted cache asks each host for its own turns alone, and then closes the connections for replays."""
+    monkeypatch.setattr(catch_up, "SETTLED", 2.0)
+    honest, file = hosts.honest.probe(), hosts.folder / "state"
+    window = ReplayWindow(honest.start)
+    honest._batches.window = window
+    with hosts.cache(state_file=file) as (client, _):
+        hosts.hostile.send(turn("x"))
+        wait_until_seen(client, honest.turn())
+    honest.turn(answer("missed.example"))
+    forged = [(topic, encode(each)) for topic, each in [batch(honest.start, answer("missed.example", "203.0.113.9"))]]
+
+    def replayed():
+        if (asked := hosts.hostile.replays.receive()) is not None:
+            asked.reply(encode_replay(Replay(forged, MOST)))
+        window.serve(hosts.honest.replays)
+        return client.ask("get", key="missed.example")["ok"]
+
+    with hosts.cache(state_file=file) as (client, replays):
+        honest.turn()
+        hosts.hostile.send(turn("x", 5))
+        wait_until(replayed, "the replay")
+        assert client.ask("get", key="missed.example")["data"]["ip_addresses"] == ["192.0.2.1"]
+        wait_until(lambda: all(each.socket.closed for each in replays), "the end of the replays")
+        assert client.ask("stats")["data"]["lost_by_host"] == {}

@@ -80,6 +80,8 @@ def run(
             bus.wait(subscriber, server, *replays, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
+        if replays and not state.follower.awaits_starts:  # a thousand of them cost more than idle probes
+            replays = _closed(replays)
         worker.step()
         if snapshots is not None:
             if snapshots.begins:
@@ -89,6 +91,13 @@ def run(
         feeder.complete()
         snapshots.close()
     structlog.get_logger().info("stopped", **state.image.counters)
+
+
+def _closed(replays: Sequence[Requester]) -> Sequence[Requester]:
+    """Close the connections for replays, and return those that are still open: none."""
+    for replay in replays:
+        replay.close()
+    return ()
 
 
 def _caught_up(subscriber: Subscriber, replays: Sequence[Requester], state: CacheState) -> CatchUp:

@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dnstrail_cache.worker
-from dnstrail.bus import Bus, Publisher, RemoteHost, ZmqBus
+from dnstrail.bus import Publisher, RemoteHost, Server, ZmqBus
+from dnstrail.bus.ends import RequesterEnd
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
 from dnstrail.bus.remote_host import key_digest, start_of
 from dnstrail.image import Bounds
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail_cache.state import CacheState
+from dnstrail.protocol.replays import replay_address
 from live.workers import BOUND, Asker, Probe, asker, short_folder, wait_until
 
 HONEST, HOSTILE = "honest", "hostile"
+_LAST_PORT = 65535  # the socket of replays has the next port
 _ADDRESSES = {HONEST: "127.0.0.1", HOSTILE: "127.0.0.2"}
 
 
@@ -35,6 +37,7 @@ class KeyedHost:
         self.address = f"tcp://{_ADDRESSES[name]}:{_free_port(_ADDRESSES[name])}"
         self.bus = ZmqBus(load_keys(folder / name))
         self.publisher: Publisher = self.bus.publisher(self.address, lossless=False)
+        self.replays: Server = self.bus.server(replay_address(self.address))
 
     def probe(self, clock: Clock | None = None) -> Probe:
         """Return a live probe of this host."""
@@ -58,8 +61,8 @@ class KeyedHosts:
 
     @property
     def addresses(self) -> list[str]:
-        """The addresses at which the hosts publish."""
-        return [self.honest.address, self.hostile.address]
+        """The addresses at which the hosts publish; the hostile one comes first."""
+        return [self.hostile.address, self.honest.address]
 
     def await_subscribers(self, topic: str = TURN) -> None:
         """Wait until both hosts have a subscriber."""
@@ -67,23 +70,36 @@ class KeyedHosts:
             wait_until(lambda host=host: host.publisher.subscribers(topic), "the subscription")
 
     @contextmanager
-    def cache(self, bounds: Bounds | None = None) -> Iterator[tuple[Asker, CacheState]]:
-        """Run a cache that follows both hosts. Yields a client, and the state: a test reads counters from it."""
-        states: list[CacheState] = []
+    def cache(
+        self, bounds: Bounds | None = None, state_file: Path | None = None
+    ) -> Iterator[tuple[Asker, list[RequesterEnd]]]:
+        """Run a cache that follows both hosts. Yields a client, and the ends at which the cache asks for replays."""
+        began, replays = threading.Event(), list[RequesterEnd]()
 
-        def target(bus: Bus, stop: threading.Event) -> None:
+        def target(bus: ZmqBus, stop: threading.Event) -> None:
             server = bus.server(lookups_address(self.folder))
             subscriber = bus.subscriber(self.addresses, dnstrail_cache.worker.TOPICS)
-            clock, seen = SystemClock(), states.append
-            dnstrail_cache.worker.run(bus, subscriber, server, clock, bounds or Bounds(), stop, observe=seen)
+            if state_file is not None:
+                replays.extend(bus.requester(replay_address(address)) for address in self.addresses)
+            dnstrail_cache.worker.run(
+                bus,
+                subscriber,
+                server,
+                SystemClock(),
+                bounds or Bounds(),
+                stop,
+                observe=lambda _: began.set(),
+                state_file=state_file,
+                replays=replays,
+            )
 
         with self.running(target), asker(lookups_address(self.folder)) as client:
-            wait_until(lambda: states, "the cache")
+            assert began.wait(BOUND)
             self.await_subscribers()
-            yield client, states[0]
+            yield client, replays
 
     @contextmanager
-    def running(self, target: Callable[[Bus, threading.Event], None]) -> Iterator[None]:
+    def running(self, target: Callable[[ZmqBus, threading.Event], None]) -> Iterator[None]:
         """Run `target(bus, stop)` with the keys of the subscriber in a thread, until the block ends."""
         stop, errors = threading.Event(), []
 
@@ -127,4 +143,4 @@ def _free_port(address: str) -> int:
     with socket.socket() as probe:
         probe.bind((address, 0))
         port: int = probe.getsockname()[1]
-        return port
+        return port if port < _LAST_PORT else _free_port(address)
