@@ -11,6 +11,7 @@ import msgpack
 import pytest
 from structlog.testing import capture_logs
 
+from dnstrail.bus import RemoteHost
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
@@ -367,6 +368,31 @@ def test_the_ended_starts_that_are_remembered_are_bounded(findings):
         worker.on_message(TURN, encode(Turn(start, 0, {}, False, 0, ended=True)), 1.0)
     assert [message["start"] for message in findings].count("first") == 2
     assert len(findings) == _REMEMBERED_STARTS + 2
+
+
+def test_events_of_another_host_are_those_of_its_key(findings):
+    """A finding has the host and the mark of the key that published its event. A refused turn changes nothing."""
+    marks = []
+
+    class Marked(Reporter):
+        def on_event(self, event):
+            marks.append(event.mark)
+            super().on_event(event)
+
+    messages = Messages()
+    messages.publisher = RemoteHost("aa", "alpha")
+    worker = SignatureWorker(messages, Chosen.of(Marked), Delivery(findings.append))
+    batch = Batch("s", 1, 0, [Captured(5, process=PING)], {}, "victim")
+    messages.waiting += [
+        (TURN, encode(Turn("s", 0, {}, True, 0, host="victim"))),
+        (SCHED_PROCESS_EXIT, encode(batch)),
+        (TURN, encode(Turn("s", 1, {}, True, 1 << 61, host="victim"))),
+    ]
+    while worker.take_message():
+        pass
+    assert ([found["hostName"] for found in findings], marks) == (["alpha"], [("aa.s", 1)])
+    assert worker.turns.last("aa.s").turn == 0
+    assert (worker.engine.counters["remote_refused"], worker.engine.counters["bad_bus_message"]) == (1, 0)
 
 
 class Endless:
