@@ -198,6 +198,19 @@ def test_a_bad_bus_message_is_counted(feeder, state, messages, case):
     assert state.follower.reached(("s", 0)) is True
 
 
+def test_connections_that_wait_are_applied_early_by_host(feeder, state, messages):
+    """A host that floods the connections of open turns has its own applied early; those of another host wait."""
+    event = Captured(SECOND, b"", Flow(b"", 0, bytes([192, 0, 2, 1]), 443, "tcp", 1), None, {})
+    batches = [Batch("honest", 0, 0, [event] * 1024, host="honest")]
+    for start in ("x", "y", "z"):
+        batches += [Batch(start, 0, number, [event] * 900, host="hostile") for number in range(3)]
+    messages.waiting += [("net_tcp_connect", encode(each)) for each in batches]
+    while feeder.drain():
+        pass
+    assert state.counters["applied_early"] == 8193 - 1024
+    assert len(feeder._held.take("honest")) == 1024
+
+
 def test_bad_payloads_never_stop_the_feeder(feeder, state, messages):
     """The image counts payloads that are no DNS messages, and relates the valid one among them."""
     payloads = [b"", b"x", bytes(12), b"\xff" * 600, A_COM[:-1], A_COM, A_COM + b"x"]
@@ -295,6 +308,46 @@ def test_losses_in_the_kernel_cast_doubt_on_their_cgroup_or_owner(live, loss, do
     owners = {5: 4, 6: 4, 7: 7}
     found = {each for each in owners if is_doubted((("", "cgroup", each, owners[each]), True), live.state.now)}
     assert found == doubted
+
+
+def test_a_loss_of_one_host_casts_no_doubt_on_another(messages, clock):
+    """Losses on the bus and at a probe, and the start of a probe, put the parties of its own host in doubt alone."""
+    state = CacheState(Image(), clock)
+    feeder = Feeder(messages, state, lambda _conflict, _batch: None)
+
+    def end(host, number, **fields):
+        fields = {"last": {}, "live": True, "now": round(clock.wall_time * SECOND), **fields}
+        messages.waiting.append((TURN, encode(Turn(fields.pop("start", host), number, host=host, **fields))))
+        feeder.drain()
+        is_doubted = state.image.admission.doubts.is_doubted
+        return [is_doubted(((one, "", 0), True), state.now) for one in ("honest", "hostile")]
+
+    end("honest", 0)
+    end("hostile", 0)
+    clock.advance(31)
+    assert end("honest", 1) == [False, False]
+    for worse in ({"start": "new"}, {"last": {DNS: 7}}, {"lost": {"probe": {"full": 1}}}):
+        assert end("hostile", 1, **worse) == [False, True]
+        clock.advance(31)
+        assert end("honest", 2) == [False, False]
+
+
+def test_an_image_of_the_future_is_discarded(feeder, state, messages):
+    """A file with late stamps, and a batch before the first turn of a clock that is ahead, delay no later answer."""
+    messages.waiting += [turn(start="file"), batch(start="file", at=9000), turn(1, 0, start="file")]
+    messages.waiting += [turn(live=True), batch(turn=1, at=5000)]
+    feeder.drain()
+    assert state.image.now == state.now == 5000 * SECOND
+    assert (len(state.image), state.image.get("a.com", now=state.now).ip_addresses) == (1, ["192.0.2.1"])
+
+
+@pytest.mark.parametrize("clock_of_probe", [1400, 8600], ids=["behind", "ahead"])
+def test_a_clock_that_is_unknown_yet_hides_no_answer(feeder, state, messages, clock_of_probe):
+    """An answer that arrives before the first turn of its start counts as of now if the clock of its host is off."""
+    messages.waiting += [turn(start="other", live=True), batch(at=clock_of_probe)]
+    feeder.drain()
+    assert state.image.get("a.com", now=5000 * SECOND + 59 * SECOND).ip_addresses == ["192.0.2.1"]
+    assert state.image.get("a.com", now=5000 * SECOND + 61 * SECOND) is None
 
 
 def test_the_history_begins_with_the_first_live_turn(live):

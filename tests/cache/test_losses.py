@@ -8,7 +8,7 @@ from dnstrail.image import Image
 from dnstrail.protocol.batches import TURN, CgroupLoss, Turn
 from dnstrail.protocol.lookups import Stats
 from dnstrail_cache.answers import answer
-from dnstrail_cache.losses import losses_by_hop, worst_cgroups
+from dnstrail_cache.losses import losses_by_hop, losses_by_host, worst_cgroups
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock
 
@@ -94,3 +94,12 @@ def test_the_losses_of_a_cgroup_add_up_over_the_starts_of_a_probe():
         "other cgroups of one": 1,
         "/ (cgroup 5 of two)": 1,
     }
+
+
+def test_losses_are_counted_by_host():
+    """The losses of a host are those at its probes and those on the bus; the ten hosts that lost most are shown."""
+    hosts = [Turn(f"{n}", 1, {}, True, 0, host=f"h{n // 2}", lost={"kernel": {"full": n}}) for n in range(2, 30)]
+    shown = losses_by_host(hosts, lambda start: 5 if start == "28" else 0)
+    assert [*shown.items()][:2] == [("h14", 62), ("h13", 53)]
+    assert len(shown) == 10
+    assert losses_by_host([Turn("s", 1, {}, True, 0)], lambda _: 0) == {}

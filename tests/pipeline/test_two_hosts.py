@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.bus.remote_host import key_digest
 from live.namespaces import CLIENT, SERVER, hosts, live_or_skip
 from live.processes import PATIENCE, dnstrail, run_dir, text_of, wait_until
 
@@ -63,6 +64,7 @@ def test_a_probe_and_a_client_of_other_hosts_need_keys(two):
             assert dnstrail("keys", "allow", "cache", cache_key, DNSTRAIL_KEYS=str(probe)).returncode == 0
             assert dnstrail("keys", "allow", "asker", asker_key, DNSTRAIL_KEYS=str(cache)).returncode == 0
             wait_until(lambda: get() == FOUND, "the answer")
+            assert f'"start": "{key_digest(probe_key)}.' in text_of(of_probe), "the start is one of the key"
 
 
 @contextmanager

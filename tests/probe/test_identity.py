@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from dnstrail.bus import RemoteHost
 from dnstrail_probe import identity
 from dnstrail_probe.identity import HostIdentity, host_identity
 
@@ -26,3 +27,12 @@ def test_the_identity_of_this_host(tmp_path, monkeypatch, content, machine_id):
         path.write_bytes(content)
     monkeypatch.setattr(identity, "_MACHINE_ID", path)
     assert host_identity() == HostIdentity(os.uname().nodename, machine_id)
+
+
+def test_the_start_of_a_probe_with_a_key_is_one_of_this_key():
+    """Each start has an id of its own. Another host knows it as one of the key, without a change."""
+    with_key, alone = HostIdentity(key="aa"), HostIdentity()
+    first, second = with_key.new_start(), with_key.new_start()
+    assert first != second
+    assert RemoteHost("aa", "alpha").own(first) == first
+    assert "." not in alone.new_start()

@@ -11,6 +11,7 @@ import msgpack
 import pytest
 from structlog.testing import capture_logs
 
+from dnstrail.bus import RemoteHost
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import Captured, Process
 from dnstrail.client import DnsDataSource
@@ -369,11 +370,38 @@ def test_the_ended_starts_that_are_remembered_are_bounded(findings):
     assert len(findings) == _REMEMBERED_STARTS + 2
 
 
+def test_events_of_another_host_are_those_of_its_key(findings):
+    """A finding has the host and the mark of the key that published its event. A refused turn changes nothing."""
+    marks = []
+
+    class Marked(Reporter):
+        def on_event(self, event):
+            marks.append(event.mark)
+            super().on_event(event)
+
+    messages = Messages()
+    messages.publisher = RemoteHost("aa", "alpha")
+    worker = SignatureWorker(messages, Chosen.of(Marked), Delivery(findings.append))
+    batch = Batch("s", 1, 0, [Captured(5, process=PING)], {}, "victim")
+    messages.waiting += [
+        (TURN, encode(Turn("s", 0, {}, True, 0, host="victim"))),
+        (SCHED_PROCESS_EXIT, encode(batch)),
+        (TURN, encode(Turn("s", 1, {}, True, 1 << 61, host="victim"))),
+    ]
+    while worker.take_message():
+        pass
+    assert ([found["hostName"] for found in findings], marks) == (["alpha"], [("aa.s", 1)])
+    assert worker.turns.last("aa.s").turn == 0
+    assert (worker.engine.counters["remote_refused"], worker.engine.counters["bad_bus_message"]) == (1, 0)
+
+
 class Endless:
     """Messages of a probe that never cease until `most` were received, and then set the stop signal.
 
     The first one requests a reload.
     """
+
+    publisher = None
 
     def __init__(self, most, stop, reload):
         self.received = 0
@@ -389,7 +417,7 @@ class Endless:
             self._stop.set()
         return TURN, encode(Turn("s", self.received, {}, True, 0))
 
-    def subscribe(self, topic):
+    def subscribe(self, topic, start=""):
         pass
 
 

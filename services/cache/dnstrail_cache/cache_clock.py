@@ -59,10 +59,10 @@ class CacheClock:
                 self._shifts.popitem(last=False)
         shift.note(self.now(), now)
 
-    def shift_of(self, start: str) -> int:
-        """Return the shift from the clock of a probe to this clock; 0 before its first turn."""
+    def shift_of(self, start: str) -> int | None:
+        """Return the shift from the clock of a probe to this clock; None before its first turn."""
         shift = self._shifts.get(start)
-        return 0 if shift is None else shift.least
+        return None if shift is None else shift.least
 
     def event_time(self, start: str, stamp: int) -> int:
         """Return the time on this clock that the events of a probe at one time had when they were applied, or later.

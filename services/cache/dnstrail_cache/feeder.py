@@ -101,14 +101,25 @@ class Feeder:
         elif topic in EVENT_TOPICS:
             batch, rows = decode_whole(body)
             if not self._state.follower.knows(batch.start):
-                self._doubt()
+                self._doubt(batch.host)
             self._state.follower.batch(topic, batch)
-            self._applying = self._apply_events(topic, batch, rows, self._stamps(batch))
+            self._note_lost_on_bus(batch.host)
+            self._applying = self._apply_events(topic, batch, rows, self._stamps(batch.start, rows))
 
-    def _stamps(self, batch: Batch) -> Stamps:
-        """Return the stamps of a batch that has just arrived: none of a live event is ahead of this arrival."""
+    def _stamps(self, start: str, rows: Sequence[Row]) -> Stamps:
+        """Return the stamps of a batch that has just arrived: none of a live event is ahead of this arrival.
+
+        Before the first turn of a start its clock is unknown. If it is not near the clock of this host, the newest
+        event counts as of now.
+        """
         state = self._state
-        return Stamps(state.stream.shift_of(batch.start), state.now) if state.live else Stamps()
+        if not state.live:
+            return Stamps()
+        now, shift = state.now, state.stream.shift_of(start)
+        if shift is None:
+            newest = max((event.timestamp for event, _ in rows), default=now)
+            shift = 0 if abs(now - newest) < SECOND else now - newest
+        return Stamps(shift, now)
 
     def _apply_events(self, topic: str, batch: Batch, rows: Sequence[Row], stamps: Stamps) -> Iterator[bool]:
         """Apply the events of a batch, and pause after each few of them."""
@@ -176,8 +187,8 @@ class Feeder:
         self._listener.turn(turn)
         if turn.live:
             state.stream.note_turn(turn.start, turn.now)
-            if not was_live:  # the image knows nothing from before the first live turn
-                state.image.forget(state.now)
+            if not was_live:
+                state.begin_live()
         now = state.clock.monotonic()
         heard = state.turn_times.get(turn.start)
         state.turn_times[turn.start] = TurnTimes(now if heard is None else heard.first, now)
@@ -188,14 +199,19 @@ class Feeder:
         self._loss_reporter.note({**state.follower.lost, SKIPPED: skipped} if skipped else state.follower.lost, now)
 
     def _note_losses(self, turn: Turn, earlier: Turn | None) -> None:
-        """Put the losers at the probe in doubt; after a loss on the bus, or the start of a probe, all parties."""
-        state = self._state
-        lost = sum(state.follower.lost.values())
-        if earlier is None or lost != self._lost_on_bus:
-            self._lost_on_bus = lost
-            self._doubt()
+        """Put the losers at the probe in doubt; after a loss on the bus, or the start of a probe, all of its host."""
+        self._note_lost_on_bus(turn.host)
+        if earlier is None:
+            self._doubt(turn.host)
         for loser in losers(turn, earlier):
             self._doubt(turn.host, loser)
+
+    def _note_lost_on_bus(self, host: str) -> None:
+        """Put all parties of a host in doubt if the message of it at hand shows a loss on the bus."""
+        lost = self._state.follower.lost.total()
+        if lost != self._lost_on_bus:
+            self._lost_on_bus = lost
+            self._doubt(host)
 
     def _doubt(self, host: str = "", loser: Loser = EVERYBODY) -> None:
         """Put a cgroup in doubt, all of an owner or of a host, or all parties."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import NamedTuple
 
 from dnstrail.captured import Captured
 
-MAX_HELD = 8192  # events of all turns; with more, all are applied early
+MAX_HELD = 8192  # events of all turns; with more, all of one host are applied early
 
 
 class HeldEvent(NamedTuple):
@@ -19,18 +20,30 @@ class HeldEvent(NamedTuple):
 
 
 class HeldEvents:
-    """The events of each probe that wait for the end of their turn, within a bound."""
+    """The events of each probe that wait for the end of their turn, within a bound. Who floods it pays alone."""
 
     def __init__(self) -> None:
         self._of: dict[str, list[HeldEvent]] = {}
+        self._number = 0
 
     def add(self, start: str, event: HeldEvent) -> list[HeldEvent]:
-        """Hold an event of a start. Return the events that must not wait any longer: all, beyond the bound."""
+        """Hold an event of a start. Return the events that must not wait any longer.
+
+        Beyond the bound these are all events of the host that has most.
+        """
         self._of.setdefault(start, []).append(event)
-        if sum(map(len, self._of.values())) <= MAX_HELD:
+        self._number += 1
+        if self._number <= MAX_HELD:
             return []
-        return [held for other in [*self._of] for held in self.take(other)]
+        held: Counter[str] = Counter()
+        for events in self._of.values():
+            held[events[0].host] += len(events)
+        [(most, _)] = held.most_common(1)
+        starts = [start for start, events in self._of.items() if events[0].host == most]
+        return [early for start in starts for early in self.take(start)]
 
     def take(self, start: str) -> list[HeldEvent]:
         """Return the events of a start in the order of their stamps, and hold them no longer."""
-        return sorted(self._of.pop(start, ()), key=lambda held: held.stamp)
+        events = self._of.pop(start, [])
+        self._number -= len(events)
+        return sorted(events, key=lambda held: held.stamp)

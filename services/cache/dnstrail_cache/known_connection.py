@@ -38,10 +38,16 @@ def find_connection(to: ConnectionTo, at: int | None, state: CacheState, *, sear
     bindings, address = state.image.binder.bindings, address_text(to.address) or ""
     binding, work = None, 0
     if to.socket:
-        binding = bindings.of_socket((to.host, to.socket))
+        binding = bindings.of_socket((_host_of(to, state), to.socket))
     elif search:
         binding = state.image.binder.find(address, to.connection, state.now if moment is None else moment)
         work = bindings.searched(address) // _LIGHT
     if binding is None or binding.opening.address != address:
         return KnownConnection(to.connection, "", moment, work)
     return KnownConnection(connection_of(binding.opening), binding.meant(binding.stamp).name, binding.stamp, work)
+
+
+def _host_of(to: ConnectionTo, state: CacheState) -> str:
+    """Return the name by which this cache knows the host of a connection; its client may know another one."""
+    turn = None if to.event is None else state.follower.last(to.event[0])
+    return to.host if turn is None else turn.host

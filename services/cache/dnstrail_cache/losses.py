@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dnstrail.protocol.batches import TURN, Turn
@@ -11,7 +11,7 @@ from dnstrail.protocol.batches import TURN, Turn
 _HOPS = ("kernel", "probe", "bus", "cache", "decoder", "workers")
 SKIPPED = "skipped_behind"  # the counter of the image: answers beyond the part of their owner in the work
 _UNREADABLE = ("bad_message",)  # counters of the image: messages that are no DNS
-_WORST = 10  # cgroups
+_WORST = 10  # cgroups, or hosts
 
 
 def losses_by_hop(
@@ -49,6 +49,18 @@ def worst_cgroups(probes: Iterable[Turn]) -> dict[str, int]:
             lost[key] += loss.lost
             names[key] = loss.name or names.get(key, "")
     return {_shown(names[key], *key): count for key, count in lost.most_common(_WORST)}
+
+
+def losses_by_host(probes: Iterable[Turn], missed: Callable[[str], int]) -> dict[str, int]:
+    """Return the losses of the ten hosts that lost most, the greatest first: at their probes, and on the bus.
+
+    `missed` returns the events of a start that this cache missed on the bus. A host states its losses by itself, so
+    that a hostile one may state any number.
+    """
+    lost: Counter[str] = Counter()
+    for probe in probes:
+        lost[probe.host] += missed(probe.start) + sum(sum(reasons.values()) for reasons in probe.lost.values())
+    return {host: count for host, count in lost.most_common(_WORST) if count}
 
 
 def _shown(name: str, host: str, cgroup: int, owner: int) -> str:

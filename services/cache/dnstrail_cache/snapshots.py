@@ -133,13 +133,11 @@ def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> 
 
 
 def begin_live(state: CacheState) -> None:
-    """Note that the stream is live, before anything of it is applied: the image knows nothing from before this time."""
+    """Note that the stream is live, before anything of it is applied: all parties are in doubt."""
     if not state.live:
+        state.begin_live()
         state.begun = state.image.live = True
-        now = state.stream.now()
-        state.image.advance(now)
-        state.image.forget(now)
-        state.image.gap(now)
+        state.image.gap(state.now)
 
 
 def save(path: Path, pieces: Iterable[bytes], ending: str = "new") -> str:

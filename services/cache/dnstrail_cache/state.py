@@ -70,6 +70,17 @@ class CacheState:
         """True if one of the probes captures live traffic, or did so before a restart."""
         return self.begun or self.follower.live
 
+    def begin_live(self) -> None:
+        """Note that the stream is live from now on: the image knows nothing from before.
+
+        An image whose clock is ahead is discarded. A file, or a host whose clock is unknown yet, has filled it.
+        """
+        now = self.stream.now()
+        if self.image.now > now:
+            self.image = Image(self.image.bounds, self.image.admission.unmatched)
+        self.image.advance(now)
+        self.image.forget(now)
+
     @property
     def now(self) -> int:
         """The time of the stream (ns): with a live probe of a clock that never steps, else the greatest stamp."""

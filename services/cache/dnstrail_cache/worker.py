@@ -14,6 +14,7 @@ from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.catch_up import CatchUp
+from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     OVERLOADED,
@@ -69,8 +70,9 @@ def run(
     snapshots = None if state_file is None else Snapshots(state_file, state)
     if snapshots is not None:
         snapshots.load()
-    catch_up = None if state_file is None else _caught_up(subscriber, replays, state)
-    feeder = Feeder(catch_up or subscriber, state, Conflicts(state, conflicts, pusher).report)
+    keyed = KeyedSubscriber(subscriber, clock.monotonic, state.counters)
+    catch_up = None if state_file is None else _caught_up(keyed, replays, state)
+    feeder = Feeder(catch_up or keyed, state, Conflicts(state, conflicts, pusher).report)
     worker = _Worker(server, feeder, state, beat)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
@@ -79,6 +81,8 @@ def run(
             bus.wait(subscriber, server, *replays, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
+        if replays and not state.follower.awaits_starts:  # a thousand of them cost more than idle probes
+            replays = _closed(replays)
         worker.step()
         if snapshots is not None:
             if snapshots.begins:
@@ -88,6 +92,13 @@ def run(
         feeder.complete()
         snapshots.close()
     structlog.get_logger().info("stopped", **state.image.counters)
+
+
+def _closed(replays: Sequence[Requester]) -> Sequence[Requester]:
+    """Close the connections for replays, and return those that are still open: none."""
+    for replay in replays:
+        replay.close()
+    return ()
 
 
 def _caught_up(subscriber: Subscriber, replays: Sequence[Requester], state: CacheState) -> CatchUp:

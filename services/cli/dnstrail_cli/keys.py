@@ -12,7 +12,7 @@ _EXAMPLES = examples(
     "dnstrail keys new",
     "dnstrail keys list",
     "dnstrail keys allow central 'PUBLIC KEY OF A CLIENT'",
-    "dnstrail keys allow --server 192.0.2.1 'PUBLIC KEY OF A SERVER'",
+    "dnstrail keys allow --server 192.0.2.1 --host alpha 'PUBLIC KEY OF A SERVER'",
 )
 
 
@@ -34,14 +34,14 @@ def new() -> None:
 
 @keys.command("list")
 def list_keys() -> None:
-    """Print the public keys: the own one, those of the allowed clients, and those of servers."""
-    from dnstrail.bus.keys import CLIENTS, SERVERS, public_key, public_keys  # noqa: PLC0415 - as above
+    """Print the public keys: the own one, those of the allowed clients, and those of servers with their hosts."""
+    from dnstrail.bus.keys import CLIENTS, public_key, public_keys, server_keys  # noqa: PLC0415 - as above
 
     folder = _folder()
     own = public_key(folder)
-    lines = [] if own is None else [("own", "-", own)]
-    for kind, label in ((CLIENTS, "client"), (SERVERS, "server")):
-        lines += [(label, name, key) for name, key in public_keys(folder, kind).items()]
+    lines: list[tuple[str, ...]] = [] if own is None else [("own", "-", own)]
+    lines += [("client", name, key) for name, key in public_keys(folder, CLIENTS).items()]
+    lines += [("server", address, server.public, server.host) for address, server in server_keys(folder).items()]
     for line in lines:
         click.echo("\t".join(line))
 
@@ -50,7 +50,8 @@ def list_keys() -> None:
 @click.argument("name")
 @click.argument("key")
 @click.option("--server", is_flag=True, help="KEY is the key of the server at the address NAME, not of a client.")
-def allow(name: str, key: str, server: bool) -> None:
+@click.option("--host", default="", help="With --server: the name of its host in events and lookups (default: NAME).")
+def allow(name: str, key: str, server: bool, host: str) -> None:
     """Allow the client NAME to connect, by its public key. A running worker reads the key by itself.
 
     To remove a client, remove its file from the folder `clients`; a connection that is open stays open.
@@ -58,7 +59,9 @@ def allow(name: str, key: str, server: bool) -> None:
     from dnstrail.bus.keys import CLIENTS, SERVERS  # noqa: PLC0415 - as above
     from dnstrail.bus.keys import allow as allow_key  # noqa: PLC0415 - as above
 
-    allow_key(_folder(), SERVERS if server else CLIENTS, name, key)
+    if host and not server:
+        raise click.UsageError("--host is the name of the host of a server: use it with --server")
+    allow_key(_folder(), SERVERS if server else CLIENTS, name, key, host)
 
 
 def _folder() -> Path:

@@ -13,6 +13,7 @@ import click
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import events_address, socket_path
 from dnstrail.bus.keys import default_keys, keys_for
+from dnstrail.bus.remote_host import key_digest
 from dnstrail.bus.tcp import local_address
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import StreamClock
@@ -112,6 +113,8 @@ def command(
     user = user_of_worker(user, folder)
     source: Source = best_source(_report, options, clock) if capture == AUTO else open_source(capture, options, clock)
     identity = host_identity() if source.live else UNKNOWN
+    if keys is not None:
+        identity = identity._replace(key=key_digest(keys.public))
     if source.live:
         go_first()
     if not source.capabilities:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -77,7 +76,7 @@ class _Probe:
         self._clock = clock.clock
         self._stop = stop
         self._beat = beat
-        self.batches = BatchPublisher(publisher, secrets.token_hex(8), live=source.live, identity=identity)
+        self.batches = BatchPublisher(publisher, identity.new_start(), live=source.live, identity=identity)
         self._replays = replays
         if replays is not None:
             self.batches.window = ReplayWindow(self.batches.start)

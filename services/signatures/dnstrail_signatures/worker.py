@@ -20,6 +20,7 @@ from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
+from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.members import Work, faults
@@ -111,11 +112,12 @@ class SignatureWorker:
         self.share = share or GroupShare()
         self.delivery = delivery
         self.beat = beat
-        self._subscriber = subscriber
-        self._listener = Listener(subscriber)
+        self._bus_end = subscriber
         self._conflicts = conflicts
         sources = DataSources(*([dns] if dns else []))
         self.engine = Engine(chosen.classes, sources, self._on_finding, budget, chosen.settings)
+        self._subscriber = KeyedSubscriber(subscriber, time.monotonic, self.engine.counters)
+        self._listener = Listener(self._subscriber)
         self.turns = TurnFollower(_followed(chosen))
         self.coverage = Coverage()
         self.received: Counter[str] = Counter()
@@ -131,7 +133,7 @@ class SignatureWorker:
     @property
     def subscribers(self) -> list[Subscriber]:
         """The ends at which events arrive."""
-        return [self._subscriber, *([self._conflicts.subscriber] if self._conflicts else [])]
+        return [self._bus_end, *([self._conflicts.subscriber] if self._conflicts else [])]
 
     def adopt(self, reloaded: Reloaded) -> None:
         """Go on with other signatures and settings. The events before were handled by the earlier ones."""
@@ -163,7 +165,7 @@ class SignatureWorker:
                 self._on_turn(decode(body, Turn), now)
                 if now >= self._due:  # many messages wait
                     self._report_and_share(now)
-            else:
+            elif topic:  # else it was refused
                 self._on_batch(topic, decode(body, Batch), body, now)
         except BadMessage as error:
             self.engine.counters["bad_bus_message"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dnstrail.bus.contract import Bus, Endpoint, Publisher, Puller, Pusher, Requester, ServedRequest, Server, Subscriber
+from dnstrail.bus.remote_host import RemoteHost
 from dnstrail.bus.zeromq import ZmqBus
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Publisher",
     "Puller",
     "Pusher",
+    "RemoteHost",
     "Requester",
     "ServedRequest",
     "Server",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from dnstrail.bus.remote_host import RemoteHost
+
 
 class Endpoint(Protocol):
     """An open end of the bus. Only the bus that opened it may wait for it."""
@@ -53,19 +55,27 @@ class Subscriber(Endpoint, Protocol):
     """The receiving end of events. It connects to one or several publishers."""
 
     def receive(self) -> tuple[str, bytes] | None:
-        """Return the next message, or None if none has arrived."""
+        """Return the next message, or None if none has arrived. Hosts take turns, however much one of them sends."""
+        ...
+
+    @property
+    def publisher(self) -> RemoteHost | None:
+        """The host that published the message that was received last; None for this host."""
         ...
 
     def fill(self) -> None:
         """Take what has arrived into memory, within a bound: a caller that cannot handle it yet makes room for more."""
         ...
 
-    def subscribe(self, topic: str) -> None:
-        """Subscribe to a further topic. The publishers count this subscription after all earlier ones."""
+    def subscribe(self, topic: str, start: str = "") -> None:
+        """Subscribe to a further topic, with the id of a start at its publisher alone.
+
+        The publishers count this subscription after all earlier ones.
+        """
         ...
 
-    def unsubscribe(self, topic: str) -> None:
-        """Cancel the subscription to a topic."""
+    def unsubscribe(self, topic: str, start: str = "") -> None:
+        """Cancel the subscription to a topic, with the id of a start as above."""
         ...
 
     def reopen(self) -> None:
@@ -117,6 +127,11 @@ class Server(Endpoint, Protocol):
 
 class Requester(Endpoint, Protocol):
     """The asking end of lookups."""
+
+    @property
+    def remote(self) -> RemoteHost | None:
+        """The host of the server; None for this host."""
+        ...
 
     def request(self, body: bytes, timeout: float) -> bytes | None:
         """Send a request and return its reply, or None if none arrived within `timeout` seconds.

@@ -7,7 +7,8 @@ from pathlib import Path
 import zmq
 
 from dnstrail.bus.authenticator import Authenticator
-from dnstrail.bus.keys import Keys
+from dnstrail.bus.keys import Keys, ServerKey
+from dnstrail.bus.remote_host import RemoteHost
 from dnstrail.bus.tcp import host_of
 from dnstrail.errors import BusError
 
@@ -53,19 +54,33 @@ class Curve:
         Raises:
             BusError: there are no keys, none of this server, or the address has another form.
         """
-        keys, host = self._prepare(socket, address), host_of(address)
-        server = keys.servers.get(host)
-        if server is None:
-            raise BusError(address, f"its key is not known: run `dnstrail keys allow --server {host} KEY`")
-        socket.setsockopt(zmq.CURVE_SERVERKEY, server.encode())
+        keys = self._prepare(socket, address)
+        socket.setsockopt(zmq.CURVE_SERVERKEY, self._server_at(address).public.encode())
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
         socket.connect(address)
+
+    def remote_at(self, address: str) -> RemoteHost:
+        """Return the host of the server at an address, as its key identifies it.
+
+        Raises:
+            BusError: as `connect` does.
+        """
+        return self._server_at(address).remote
 
     def close(self) -> None:
         """End the authentication."""
         if self._authenticator is not None:
             self._authenticator.close()
             self._authenticator = None
+
+    def _server_at(self, address: str) -> ServerKey:
+        host = host_of(address)
+        if self._keys is None:
+            raise BusError(address, _NO_KEYS)
+        server = self._keys.servers.get(host)
+        if server is None:
+            raise BusError(address, f"its key is not known: run `dnstrail keys allow --server {host} KEY`")
+        return server
 
     def _prepare(self, socket: zmq.Socket[bytes], address: str) -> Keys:
         host = host_of(address)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 import zmq
 
-from dnstrail.bus.received_messages import ReceivedMessages
+from dnstrail.bus.remote_host import RemoteHost
 from dnstrail.bus.sent_messages import SentMessages
 from dnstrail.bus.served_request import Frames, ServedRequest
 from dnstrail.bus.subscriptions import Subscriptions
@@ -21,7 +21,6 @@ CHANGES_AT_ONCE = 1000  # messages of subscribers that one call handles
 _CHANGES_PAUSE = 10  # ms without a message of a subscriber, after which a closing publisher has read all,
 _CHANGES_BOUND = 0.2  # and the seconds for which it reads them at most
 _EVENTS, _READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
-_TAKEN_AT_ONCE = 16  # messages from memory between two looks at the socket: a look costs as much as a message
 
 
 class Bound:
@@ -124,45 +123,6 @@ class PublisherEnd(End):
         super().close()
 
 
-class SubscriberEnd(End):
-    """The receiving end of events. The socket selects topics by prefix; messages of longer ones are dropped here."""
-
-    def __init__(self, connect: Callable[[Iterable[str]], zmq.Socket[bytes]], topics: Iterable[str]) -> None:
-        self._connect = connect
-        self._topics = [*topics]
-        self._selected = {topic.encode() for topic in self._topics}
-        self._taken = 0  # messages since the last look at the socket
-        self.received = ReceivedMessages()
-        super().__init__(connect(self._topics))
-
-    def receive(self) -> tuple[str, bytes] | None:
-        if not self.received or self._taken >= _TAKEN_AT_ONCE:
-            self.fill()
-        self._taken += 1
-        message = self.received.take()
-        return None if message is None else (message[0].decode(errors="replace"), message[1])
-
-    def fill(self) -> None:
-        self._taken = 0
-        while self.received.has_room and (frames := self.receive_frames()) is not None:
-            if frames[0] in self._selected:
-                self.received.add(frames[0], frames[-1])
-
-    def subscribe(self, topic: str) -> None:
-        self.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
-        self._topics.append(topic)
-        self._selected.add(topic.encode())
-
-    def unsubscribe(self, topic: str) -> None:
-        self.socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
-        self._topics.remove(topic)
-        self._selected = {topic.encode() for topic in self._topics}
-
-    def reopen(self) -> None:
-        self.socket.close()
-        self.socket = self._connect(self._topics)
-
-
 class ServerEnd(End):
     """The answering end of lookups."""
 
@@ -192,6 +152,10 @@ class ServerEnd(End):
 
 class RequesterEnd(End):
     """The asking end of lookups."""
+
+    def __init__(self, socket: zmq.Socket[bytes], remote: RemoteHost | None = None) -> None:
+        super().__init__(socket)
+        self.remote = remote
 
     def request(self, body: bytes, timeout: float) -> bytes | None:
         self.socket.setsockopt(zmq.SNDTIMEO, int(timeout * 1000))

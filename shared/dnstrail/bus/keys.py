@@ -1,8 +1,8 @@
 """The keys of the bus between hosts: the own pair, and the public keys of servers and of allowed clients.
 
 A folder of keys contains `own.key_secret` and `own.key`, and the folders `clients` and `servers`. Each of their files
-holds one public key, and is named for the client, or for the address of the server. The files have the format of
-ZeroMQ's certificates (zmq.auth).
+holds one public key, and is named for the client, or for the address of the server. The file of a server may state the
+name of its host. The files have the format of ZeroMQ's certificates (zmq.auth).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import zmq
 
+from dnstrail.bus.remote_host import RemoteHost, key_digest
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.trust import distrust, trusted_users
 from dnstrail.errors import BusError, SettingsError
@@ -29,17 +30,30 @@ MOST_KEYS = 1024  # of one folder
 _MOST_BYTES = 4096  # of a file
 _OWN, _SECRET, _PUBLIC = "own", ".key_secret", ".key"
 _KEY = re.compile(r'^\s*(public|secret)-key\s*=\s*"([^"\s]{40})"\s*$', re.MULTILINE)
+_HOST = re.compile(r'^\s*(host)\s*=\s*"([^"\s]*)"\s*$', re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _REMEDY = "make keys with `dnstrail keys new`, and allow them on the other host with `dnstrail keys allow`"
 
 
+class ServerKey(NamedTuple):
+    """The public key of a server, and the name of its host: the address, if it was given no name."""
+
+    public: str
+    host: str
+
+    @property
+    def remote(self) -> RemoteHost:
+        """The host of this server."""
+        return RemoteHost(key_digest(self.public), self.host)
+
+
 class Keys(NamedTuple):
-    """The own pair of keys, the public key of each server by its address, and the folder of all keys."""
+    """The own pair of keys, the key of each server by its address, and the folder of all keys."""
 
     folder: Path
     public: str
     secret: str
-    servers: Mapping[str, str]
+    servers: Mapping[str, ServerKey]
 
 
 def default_keys() -> Path:
@@ -75,7 +89,7 @@ def load_keys(folder: Path) -> Keys:
     own = _read(folder / f"{_OWN}{_SECRET}")
     if not own.keys() >= {"public", "secret"}:
         raise BusError(str(folder), f"{_OWN}{_SECRET} contains no pair of keys: {_REMEDY}")
-    return Keys(folder, own["public"], own["secret"], public_keys(folder, SERVERS))
+    return Keys(folder, own["public"], own["secret"], server_keys(folder))
 
 
 def public_key(folder: Path) -> str | None:
@@ -94,14 +108,39 @@ def public_keys(folder: Path, kind: str) -> dict[str, str]:
     Raises:
         BusError: a key is damaged, others may change it, or there are more than MOST_KEYS.
     """
-    below = folder / kind
+    return {name: _public_of(path) for name, path in _files(folder / kind).items()}
+
+
+def server_keys(folder: Path) -> dict[str, ServerKey]:
+    """Return the keys of the servers of a folder by address. A key with several addresses has one name.
+
+    Raises:
+        BusError: as `public_keys` does, or two keys have the same name.
+    """
+    paths = _files(folder / SERVERS)
+    keys = {address: _public_of(path) for address, path in paths.items()}
+    given = {keys[address]: name for address, path in paths.items() if (name := _read(path).get("host"))}
+    named = {key: given.get(key, address) for address, key in reversed(keys.items())}
+    owners: dict[str, str] = {}
+    for key, name in named.items():
+        if owners.setdefault(name, key) != key:
+            raise BusError(str(folder / SERVERS), f"two keys of servers have the name {name}")
+    return {address: ServerKey(key, named[key]) for address, key in keys.items()}
+
+
+def _files(below: Path) -> dict[str, Path]:
+    """Return the files of public keys in a folder, by name.
+
+    Raises:
+        BusError: others may change the folder, or there are more than MOST_KEYS.
+    """
     if not below.is_dir():
         return {}
     _check_folder(below)
     paths = sorted(below.glob(f"*{_PUBLIC}"))
     if len(paths) > MOST_KEYS:
         raise BusError(str(below), f"{len(paths)} keys; {MOST_KEYS} at most")
-    return {path.name.removesuffix(_PUBLIC): _public_of(path) for path in paths}
+    return {path.name.removesuffix(_PUBLIC): path for path in paths}
 
 
 def new_pair(folder: Path) -> str:
@@ -124,23 +163,35 @@ def new_pair(folder: Path) -> str:
     return public
 
 
-def allow(folder: Path, kind: str, name: str, key: str) -> None:
+def allow(folder: Path, kind: str, name: str, key: str, host: str = "") -> None:
     """Write the public key of a client or of a server; an earlier key of this name is replaced.
 
+    `host` is the name of the host of a server, by default its address.
+
     Raises:
-        SettingsError: the name or the key has another form.
+        SettingsError: the name, the key or the host has another form, or another key has the name of this host.
         BusError: others may change the folder, or it is full.
         OSError: the file cannot be written.
     """
     name = _name_of(kind, name)
     if not _is_key(key):
         raise SettingsError(f"{key!r} is no public key: it has 40 characters (`dnstrail keys list` prints it)")
+    if kind == SERVERS:
+        _check_host(folder, name, key, host)
     below = folder / kind
     for each in (folder, below):
         each.mkdir(mode=0o755, parents=True, exist_ok=True)
     if name not in (known := public_keys(folder, kind)) and len(known) >= MOST_KEYS:
         raise BusError(str(below), f"{len(known)} keys; {MOST_KEYS} at most")
-    _write(below / f"{name}{_PUBLIC}", _certificate(key), 0o644)
+    _write(below / f"{name}{_PUBLIC}", _certificate(key, host=host), 0o644)
+
+
+def _check_host(folder: Path, address: str, key: str, host: str) -> None:
+    if host and not _NAME.fullmatch(host):
+        raise SettingsError(f"{host!r} is no name of a host: use letters, digits and . _ : -, 64 at most")
+    for other, known in server_keys(folder).items():
+        if other != address and known.public != key and known.host == (host or address):
+            raise SettingsError(f"the key of the server {other} has the name {known.host} already: use another --host")
 
 
 def _name_of(kind: str, name: str) -> str:
@@ -159,9 +210,10 @@ def _is_key(text: str) -> bool:
     return False
 
 
-def _certificate(public: str, secret: str = "") -> str:
+def _certificate(public: str, secret: str = "", host: str = "") -> str:
+    metadata = f'    host = "{host}"\n' if host else ""
     line = f'    secret-key = "{secret}"\n' if secret else ""
-    return f'metadata\ncurve\n    public-key = "{public}"\n{line}'
+    return f'metadata\n{metadata}curve\n    public-key = "{public}"\n{line}'
 
 
 def _public_of(path: Path) -> str:
@@ -172,7 +224,7 @@ def _public_of(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, str]:
-    """Return the keys in a file, by kind."""
+    """Return the keys in a file by kind ("public", "secret"), and the name of the host if it states one ("host")."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -181,7 +233,7 @@ def _read(path: Path) -> dict[str, str]:
         if fault := _fault_of(os.fstat(descriptor), is_secret=path.suffix == _SECRET):
             raise BusError(str(path), fault)
         text = file.read(_MOST_BYTES).decode("ascii", errors="replace")
-    return dict(_KEY.findall(text))
+    return dict(_KEY.findall(text)) | {kind: name for kind, name in _HOST.findall(text) if _NAME.fullmatch(name)}
 
 
 def _fault_of(status: os.stat_result, *, is_secret: bool) -> str:

@@ -26,12 +26,13 @@ from dnstrail.bus.ends import (
     PusherEnd,
     RequesterEnd,
     ServerEnd,
-    SubscriberEnd,
 )
 from dnstrail.bus.gate import Gate
 from dnstrail.bus.ipc import best_address, direct_address, is_open, owners_socket, socket_path, sole_server
 from dnstrail.bus.keys import Keys
 from dnstrail.bus.relay import ANY, Allowance
+from dnstrail.bus.remote_host import RemoteHost
+from dnstrail.bus.subscriber_end import Connect, SubscriberEnd
 from dnstrail.bus.subscriptions import MOST_CHANGES
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.unread_replies import LONG
@@ -42,6 +43,8 @@ _UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this al
 _WAITING = 3000  # messages that wait at their receiver
 _UNREAD_EVENTS = 800  # the same for events, whose batches have 128 KiB at most: 100 MiB
 _WAITING_EVENTS = 1600  # 200 MiB
+_WAITING_OF_HOST = 400  # the same of one other host, whatever it sends: 400 MiB
+_MAX_OF_HOST = 1 << 20  # bytes of a message of another host; a batch has 512 KiB at most
 _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
@@ -58,8 +61,9 @@ LINGER_LOSSLESS = 60_000  # ms, the same for a lossless one; libzmq may keep a s
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20  # ms, and up to as much again: the events of a file begin 100 ms after the last subscription
 _RECONNECT_TO_HOST = 1000  # ms up to which this doubles for another host
+_MOST_SOCKETS = 4096  # of one bus: two for each of 1,024 other hosts, and some more
 
-E = TypeVar("E", bound=End)
+E = TypeVar("E", bound=End | SubscriberEnd)
 
 
 class ZmqBus:
@@ -73,10 +77,11 @@ class ZmqBus:
 
     def __init__(self, keys: Keys | None = None) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, _MOST_SOCKETS)
         self._curve = Curve(self._context, keys)
         self._gate = Gate()
         self._folder: TemporaryDirectory[str] | None = None
-        self._ends: dict[Endpoint, End] = {}
+        self._ends: dict[Endpoint, End | SubscriberEnd] = {}
         self._pushers: list[PusherEnd] = []
 
     def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
@@ -93,17 +98,11 @@ class ZmqBus:
         return self._keep(PublisherEnd(end, bound, lossless=lossless))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> SubscriberEnd:
-        publishers = [*addresses]
-
-        def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
-            end = self._socket(zmq.SUB)
-            end.setsockopt(zmq.RCVHWM, _WAITING_EVENTS)
-            for topic in topics:
-                end.setsockopt(zmq.SUBSCRIBE, topic.encode())
-            self._connect(end, publishers)
-            return end
-
-        return self._keep(SubscriberEnd(connect, topics))
+        _raise_descriptor_limit()
+        publishers: dict[RemoteHost | None, list[str]] = {}
+        for address in addresses:
+            publishers.setdefault(self._remote_at(address), []).append(address)
+        return self._keep(SubscriberEnd({each: self._connect_to(*publishers[each]) for each in publishers}, topics))
 
     def server(self, *addresses: str) -> ServerEnd:
         end = self._socket(zmq.ROUTER)
@@ -119,7 +118,7 @@ class ZmqBus:
         end.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
         end.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
         self._connect(end, [address])
-        return self._keep(RequesterEnd(end))
+        return self._keep(RequesterEnd(end, self._remote_at(address)))
 
     def pusher(self, address: str) -> PusherEnd:
         end = self._keep(PusherEnd(self._socket(zmq.PUSH, _LINGER)))
@@ -137,17 +136,23 @@ class ZmqBus:
         if not ends:
             time.sleep(timeout)  # a poll of nothing returns at once
             return
+        deadline = time.monotonic() + timeout
+        opened = [self._ends[end] for end in ends]
+        subscribers = [end for end in opened if isinstance(end, SubscriberEnd)]
         poller = zmq.Poller()
-        for end in map(self._ends.__getitem__, ends):
-            if isinstance(end, SubscriberEnd) and end.received:
-                return
-            poller.register(end.socket, zmq.POLLIN)
-        poller.poll(int(timeout * 1000))
+        for end in opened:
+            poller.register(end.descriptor if isinstance(end, SubscriberEnd) else end.socket, zmq.POLLIN)
+        while not any(subscriber.has_message for subscriber in subscribers):
+            left = max(deadline - time.monotonic(), 0)
+            arrived = {source for source, _ in poller.poll(int(left * 1000))}
+            if not left or arrived - {subscriber.descriptor for subscriber in subscribers}:
+                break
 
     def close(self, *, now: bool = False) -> None:
         if now:
             for opened in self._ends.values():
-                opened.socket.close(linger=0)
+                if isinstance(opened, End):  # a subscriber never lingers
+                    opened.socket.close(linger=0)
         for end in self._ends:
             end.close()
         self._curve.close()
@@ -219,6 +224,23 @@ class ZmqBus:
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="dnstrail-")
         return Path(self._folder.name)
+
+    def _connect_to(self, *addresses: str) -> Connect:
+        """Return how a subscriber connects to publishers of one host."""
+
+        def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
+            end = self._socket(zmq.SUB)
+            end.setsockopt(zmq.RCVHWM, _WAITING_OF_HOST if is_tcp(addresses[0]) else _WAITING_EVENTS)
+            end.setsockopt(zmq.MAXMSGSIZE, _MAX_OF_HOST if is_tcp(addresses[0]) else _MAX_MESSAGE)
+            for topic in topics:
+                end.setsockopt(zmq.SUBSCRIBE, topic.encode())
+            self._connect(end, addresses)
+            return end
+
+        return connect
+
+    def _remote_at(self, address: str) -> RemoteHost | None:
+        return self._curve.remote_at(address) if is_tcp(address) else None
 
     def _connect(self, end: zmq.Socket[bytes], addresses: Iterable[str]) -> None:
         try:

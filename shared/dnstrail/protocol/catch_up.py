@@ -6,11 +6,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dnstrail.bus import Requester, Subscriber
+from dnstrail.bus import RemoteHost, Requester, Subscriber
 from dnstrail.bus.received_messages import ReceivedMessages
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
-from dnstrail.protocol.replays import ReplayRequest, decode_replay, encode_replay
+from dnstrail.protocol.keyed_replays import replay_of, sources_of
+from dnstrail.protocol.replays import ReplayRequest, encode_replay
 from dnstrail.protocol.turn_follower import Position
 
 SETTLED = 10.0  # seconds after which no further start of a probe is asked for what was missed
@@ -21,12 +22,16 @@ Message = tuple[str, bytes]
 
 @dataclass(slots=True)
 class _Gap:
-    """The turns of a start that were missed: those after `after`, up to the first live turn."""
+    """The turns of a start that were missed: those after `after`, up to the first live turn.
+
+    `sources` may have them. The other starts wait for them until `expiry`, whatever a source replies.
+    """
 
     start: str
     after: int
     until: int
-    source: int = 0
+    sources: list[Requester]
+    expiry: float
     asked: bool = False
     deadline: float = 0.0
 
@@ -88,13 +93,18 @@ class CatchUp:
         """Take what has arrived into memory, within a bound."""
         self._subscriber.fill()
 
-    def subscribe(self, topic: str) -> None:
-        """Subscribe to a further topic."""
-        self._subscriber.subscribe(topic)
+    @property
+    def publisher(self) -> RemoteHost | None:
+        """The publisher of the message that arrived last."""
+        return self._subscriber.publisher
 
-    def unsubscribe(self, topic: str) -> None:
+    def subscribe(self, topic: str, start: str = "") -> None:
+        """Subscribe to a further topic."""
+        self._subscriber.subscribe(topic, start)
+
+    def unsubscribe(self, topic: str, start: str = "") -> None:
         """Cancel the subscription to a topic."""
-        self._subscriber.unsubscribe(topic)
+        self._subscriber.unsubscribe(topic, start)
 
     def reopen(self) -> None:
         """Connect and subscribe anew."""
@@ -137,18 +147,19 @@ class CatchUp:
             self._caught_up[start] = -1
         elif first is not None:
             self._caught_up[start] = -1
-            self._gap = _Gap(start, -1 if position is None else position.ended, first)
+            after, sources = -1 if position is None else position.ended, sources_of(start, self._sources)
+            self._gap = _Gap(start, after, first, sources, self._monotonic() + SETTLED)
         return start in self._caught_up and self._gap is None
 
     def _continue(self, gap: _Gap) -> bool:
         """Ask for the next turns of a gap, or read the reply; return False while it has to wait."""
         now = self._monotonic()
-        if gap.after >= gap.until or gap.source >= len(self._sources):
+        if gap.after >= gap.until or not gap.sources or now >= gap.expiry:
             if gap.after < gap.until:
                 self._counters["replays_failed"] += 1
             self._gap = None
             return True
-        source = self._sources[gap.source]
+        source = gap.sources[0]
         if not gap.asked:
             gap.deadline = gap.deadline or now + PATIENCE
             gap.asked = source.send(encode_replay(ReplayRequest(gap.start, gap.after)))
@@ -156,7 +167,7 @@ class CatchUp:
         if reply is not None and self._add(gap, reply):
             gap.asked, gap.deadline = False, 0.0
         elif reply is not None or now >= gap.deadline:
-            gap.source, gap.asked, gap.deadline = gap.source + 1, False, 0.0
+            gap.sources, gap.asked, gap.deadline = gap.sources[1:], False, 0.0
         else:
             return False
         return True
@@ -164,7 +175,7 @@ class CatchUp:
     def _add(self, gap: _Gap, reply: bytes) -> bool:
         """Add the messages of a reply; return whether it contains any."""
         try:
-            replay = decode_replay(reply)
+            replay = replay_of(gap.sources[0], gap.start, reply)
         except BadMessage:
             return False
         if not replay.messages or replay.last <= gap.after:

@@ -39,9 +39,10 @@ class Listener:
         self._silent, self._patience = 0.0, SILENCE
         if turn.ended and turn.start not in self._confirmed:
             self._confirmed.append(turn.start)
-            self._subscriber.subscribe(_confirmation(turn.start))
+            self._subscriber.subscribe(_confirmation(turn.start), turn.start)
             if len(self._confirmed) > MOST_CONFIRMED:
-                self._subscriber.unsubscribe(_confirmation(self._confirmed.popleft()))
+                oldest = self._confirmed.popleft()
+                self._subscriber.unsubscribe(_confirmation(oldest), oldest)
 
     def idle(self, now: float) -> bool:
         """Note that nothing waits to be received; return whether the silence led to a new connection."""

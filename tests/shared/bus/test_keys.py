@@ -9,7 +9,17 @@ import zmq
 import zmq.auth
 
 from dnstrail.bus import keys
-from dnstrail.bus.keys import CLIENTS, SERVERS, allow, keys_for, load_keys, new_pair, public_key, public_keys
+from dnstrail.bus.keys import (
+    CLIENTS,
+    SERVERS,
+    ServerKey,
+    allow,
+    keys_for,
+    load_keys,
+    new_pair,
+    public_key,
+    public_keys,
+)
 from dnstrail.errors import BusError, SettingsError
 from live.workers import short_folder
 
@@ -51,7 +61,37 @@ def test_clients_and_servers_are_named(own):
     allow(own, CLIENTS, "central", PUBLIC)
     allow(own, SERVERS, "[2001:DB8::0:1]", PUBLIC)
     assert public_keys(own, CLIENTS) == {"central": PUBLIC}
-    assert load_keys(own).servers == {"2001:db8::1": PUBLIC}
+    assert load_keys(own).servers == {"2001:db8::1": ServerKey(PUBLIC, "2001:db8::1")}
+
+
+def test_the_host_of_a_server_has_the_name_that_its_key_was_given(own):
+    """A key has one name at all of its addresses: the one that it was given, else its first address."""
+    other = zmq.curve_keypair()[0].decode()
+    for address, key, host in (("192.0.2.1", PUBLIC, ""), ("192.0.2.2", PUBLIC, "alpha"), ("192.0.2.3", other, "")):
+        allow(own, SERVERS, address, key, host)
+    assert [server.host for server in load_keys(own).servers.values()] == ["alpha", "alpha", "192.0.2.3"]
+    allow(own, SERVERS, "192.0.2.2", PUBLIC)
+    assert [server.host for server in load_keys(own).servers.values()] == ["192.0.2.1", "192.0.2.1", "192.0.2.3"]
+
+
+@pytest.mark.parametrize("host", ["alpha", "192.0.2.1", "../x", 'a"b', "a b", "x" * 65])
+def test_two_keys_have_no_common_name(own, host):
+    """The name of another key's host, or of another form, is refused; nothing is written then."""
+    allow(own, SERVERS, "192.0.2.1", PUBLIC)
+    allow(own, SERVERS, "192.0.2.2", zmq.curve_keypair()[0].decode(), "alpha")
+    with pytest.raises(SettingsError, match="name"):
+        allow(own, SERVERS, "192.0.2.3", zmq.curve_keypair()[0].decode(), host)
+    assert [*load_keys(own).servers] == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_keys_with_a_common_name_are_refused(own):
+    """Two files of servers that name the same host by different keys are refused when the keys are loaded."""
+    allow(own, SERVERS, "192.0.2.1", PUBLIC, "alpha")
+    allow(own, SERVERS, "192.0.2.2", zmq.curve_keypair()[0].decode(), "beta")
+    path = own / "servers/192.0.2.2.key"
+    path.write_text(path.read_text().replace("beta", "alpha"))
+    with pytest.raises(BusError, match="two keys of servers have the name alpha"):
+        load_keys(own)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_subscriber_that_lags_holds_bounded_bytes(address, monkeypatch):
             bus.wait(subscriber, timeout=BOUND)
             if (message := subscriber.receive()) is not None:
                 received.append(message[1][0])
-                assert subscriber.received.size <= 5 * len(LARGEST)
+                assert subscriber.size <= 5 * len(LARGEST)
     assert received == [*range(12)]
 
 

@@ -35,6 +35,8 @@ def whole(turns, start="s"):
 class Window:
     """A requester whose probe has some turns, a few in each reply."""
 
+    remote = None
+
     def __init__(self, turns, at_once=2, start="s", silent=False):
         self.turns = turns
         self.at_once = at_once
@@ -211,3 +213,22 @@ def test_after_a_while_messages_pass_through():
 def test_replays_have_an_address_beside_the_events(events, replay):
     """The socket of replays lies beside the socket of events; between hosts it has the next port."""
     assert replay_address(events) == replay
+
+
+def test_an_endless_replay_ends():
+    """A probe that replays turn after turn, slowly, delays the messages of other starts for ten seconds at most."""
+
+    class Slow(Window):
+        def reply(self):
+            running.clock.advance(1)
+            return super().reply()
+
+    window = Slow(range(1000), at_once=1)
+    running = Running(window, positions={})
+    running.live.waiting += [*whole([999]), *whole([0], start="other")]
+    began = running.clock.monotonic()
+    received = []
+    while received[-1:] != [("end", 0)]:
+        received += running.receive()
+    assert SETTLED <= running.clock.monotonic() - began <= SETTLED + 2
+    assert received == [*shown(range(10)), *shown([999]), *shown([0])]

@@ -19,7 +19,7 @@ import msgpack
 import zmq
 
 import dnstrail_cache.worker
-from dnstrail.bus import Publisher, ZmqBus
+from dnstrail.bus import Publisher, RemoteHost, ZmqBus
 from dnstrail.bus.ipc import events_address, lookups_address, socket_path
 from dnstrail.captured import Captured
 from dnstrail.events import NET_PACKET_DNS
@@ -71,6 +71,8 @@ class SteppedClock(SystemClock):
 class Messages:
     """A subscriber that receives what a test appends, and holds its subscriptions."""
 
+    publisher: RemoteHost | None = None
+
     def __init__(self) -> None:
         self.waiting: deque[tuple[str, bytes]] = deque()
         self.topics: list[str] = []
@@ -83,11 +85,11 @@ class Messages:
     def fill(self) -> None:
         """Take nothing: all messages are in memory."""
 
-    def subscribe(self, topic: str) -> None:
+    def subscribe(self, topic: str, _start: str = "") -> None:
         """Subscribe to a topic."""
         self.topics.append(topic)
 
-    def unsubscribe(self, topic: str) -> None:
+    def unsubscribe(self, topic: str, _start: str = "") -> None:
         """Cancel a subscription."""
         self.topics.remove(topic)
 

@@ -12,7 +12,8 @@ from dnstrail.bus import Bus, Requester
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import PATIENCE
-from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay
+from dnstrail.protocol.keyed_replays import replay_of, sources_of
+from dnstrail.protocol.replays import Replay, ReplayRequest, encode_replay
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.recent import RecentBatches
@@ -48,7 +49,7 @@ class Replays:
     def turns(self, gap: Gap) -> Iterator[tuple[str, bytes]]:
         """Yield the messages of the turns of a gap, and of later turns, as far as a probe has them."""
         after = gap.after
-        for source in self._sources:
+        for source in sources_of(gap.start, self._sources):
             while after < gap.until and (replay := self._ask(source, ReplayRequest(gap.start, after))) is not None:
                 if not replay.messages or replay.last <= after:
                     break
@@ -63,7 +64,7 @@ class Replays:
             sent = sent or source.send(encode_replay(request))
             if sent and (reply := source.reply()) is not None:
                 try:
-                    return decode_replay(reply)
+                    return replay_of(source, request.start, reply)
                 except BadMessage:
                     return None
             self._bus.wait(source, timeout=_LOOK)

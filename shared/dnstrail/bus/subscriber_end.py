@@ -1,0 +1,188 @@
+"""The receiving end of events over ZeroMQ: a socket for the publishers of this host, and one for each other host."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterable, Mapping
+from heapq import heappop, heappush
+
+import zmq
+
+from dnstrail.bus import received_messages
+from dnstrail.bus.received_messages import ReceivedMessages
+from dnstrail.bus.remote_host import RemoteHost
+
+_TAKEN_AT_ONCE = 16  # messages from memory between two looks at the sockets: a look costs as much as a message
+_READ_AT_ONCE = 2000  # messages of one socket in one look: more than wait there, unless their sender is faster
+
+Connect = Callable[[Iterable[str]], zmq.Socket[bytes]]  # opens a socket that subscribes to these topics
+
+
+class _Source:
+    """The publishers behind one socket: those of this host (None), or those of another host with one key.
+
+    ZeroMQ does not state which of its publishers sent a message, so each key has a socket of its own.
+    """
+
+    def __init__(self, number: int, remote: RemoteHost | None, connect: Connect, topics: Iterable[str]) -> None:
+        self.number = number
+        self.remote = remote
+        self.topics = [*topics]
+        self.received = ReceivedMessages()
+        self.served = 0  # bytes that were received, or that others received while it had none
+        self._connect = connect
+        self.open()
+
+    def open(self) -> None:
+        self.socket = self._connect(self.topics)
+        self.descriptor = int(self.socket.getsockopt(zmq.FD))
+
+    def receive_frames(self) -> list[bytes] | None:
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+
+class SubscriberEnd:
+    """The receiving end of events. The sockets select topics by prefix; messages of longer ones are dropped here.
+
+    Sources with messages have equal parts of the bytes that are received. A source that floods holds half of the memory
+    at most, and leaves a part of the other half to each other source. A source without messages costs nothing:
+    `descriptor` becomes readable when one of the sockets does.
+
+    The descriptor of a ZeroMQ socket reports a change only. A source is therefore `_ready` until a read finds nothing.
+    """
+
+    def __init__(self, connects: Mapping[RemoteHost | None, Connect], topics: Iterable[str]) -> None:
+        chosen = [*topics]
+        self._selected = {topic.encode() for topic in chosen}
+        self._poll = select.epoll()
+        self._sources = [_Source(number, *each, chosen) for number, each in enumerate(connects.items())]
+        self._by_descriptor: dict[int, _Source] = {}
+        self._ready: dict[_Source, None] = {}
+        self._waiting: list[tuple[int, int, _Source]] = []  # a heap: the sources with messages, the least served first
+        self._served = 0  # by the source that was served last
+        self.size = 0  # of these messages, in bytes
+        self._taken = 0  # messages since the last look at the sockets
+        self.publisher: RemoteHost | None = None
+        self._watch()
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor to wait for."""
+        return self._poll.fileno()
+
+    @property
+    def held(self) -> int:
+        """The number of messages in memory."""
+        return sum(len(source.received) for *_, source in self._waiting)
+
+    @property
+    def has_message(self) -> bool:
+        """Whether a message can be received now."""
+        if not self._waiting:
+            self.fill()
+        return bool(self._waiting)
+
+    def receive(self) -> tuple[str, bytes] | None:
+        if not self._waiting or self._taken >= _TAKEN_AT_ONCE:
+            self.fill()
+        self._taken += 1
+        if not self._waiting:
+            return None
+        self._served, _, source = heappop(self._waiting)
+        before = source.received.size
+        message = source.received.take()
+        taken = before - source.received.size
+        self.size -= taken
+        source.served = self._served + taken
+        if source.received:
+            self._wait_for(source)
+        self.publisher = source.remote
+        return None if message is None else (message[0].decode(errors="replace"), message[1])
+
+    def fill(self) -> None:
+        self._taken = 0
+        for descriptor, _ in self._poll.poll(0):
+            self._ready[self._by_descriptor[descriptor]] = None
+        for source in [*self._ready]:
+            if self._read(source):
+                del self._ready[source]
+
+    def subscribe(self, topic: str, start: str = "") -> None:
+        self._selected.add(topic.encode())
+        for source in self._sources_of(start):
+            source.socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+            source.topics.append(topic)
+            self._ready[source] = None
+
+    def unsubscribe(self, topic: str, start: str = "") -> None:
+        for source in self._sources_of(start):
+            if topic in source.topics:
+                source.socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
+                source.topics.remove(topic)
+                self._ready[source] = None
+        self._selected = {topic.encode() for source in self._sources for topic in source.topics}
+
+    def reopen(self) -> None:
+        self._unwatch()
+        for source in self._sources:
+            source.socket.close()
+            source.open()
+        self._watch()
+
+    def close(self) -> None:
+        if not self._poll.closed:
+            self._unwatch()
+            self._poll.close()
+        for source in self._sources:
+            source.socket.close()
+
+    def _sources_of(self, start: str) -> list[_Source]:
+        """Return the source that publishes a start; all sources if `start` is empty."""
+        if not start:
+            return self._sources
+        owners = [source for source in self._sources if source.remote is not None and source.remote.owns(start)]
+        return owners or [source for source in self._sources if source.remote is None]
+
+    def _read(self, source: _Source) -> bool:
+        """Take the messages of a source into memory, as many as have room; return whether no more waits."""
+        for _ in range(_READ_AT_ONCE):
+            if not self._has_room(source):
+                return False
+            frames = source.receive_frames()
+            if frames is None:
+                return True
+            if frames[0] in self._selected:
+                self._add(source, frames)
+        return False
+
+    def _add(self, source: _Source, frames: list[bytes]) -> None:
+        before, was_waiting = source.received.size, bool(source.received)
+        source.received.add(frames[0], frames[-1])
+        self.size += source.received.size - before
+        if not was_waiting:
+            source.served = max(source.served, self._served)  # nobody saves up while others are served
+            self._wait_for(source)
+
+    def _wait_for(self, source: _Source) -> None:
+        heappush(self._waiting, (source.served, source.number, source))
+
+    def _has_room(self, source: _Source) -> bool:
+        most = received_messages.MOST_RECEIVED
+        if len(self._sources) == 1:
+            return self.size < most
+        return self.size < most // 2 or source.received.size < most // 2 // len(self._sources)
+
+    def _watch(self) -> None:
+        """Wait for all sockets. Each may have received something already."""
+        self._by_descriptor = {source.descriptor: source for source in self._sources}
+        self._ready = dict.fromkeys(self._sources)
+        for descriptor in self._by_descriptor:
+            self._poll.register(descriptor, select.EPOLLIN)
+
+    def _unwatch(self) -> None:
+        for descriptor in self._by_descriptor:
+            self._poll.unregister(descriptor)
+        self._by_descriptor = {}
