@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from dnstrail.image import Image
+from dnstrail.events import NET_PACKET_DNS
+from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Health
 from dnstrail_cache.answers import answer
@@ -139,8 +140,36 @@ def test_health_says_whether_the_image_is_fed(state, turn):
     assert health(state)["fed"] is True
 
 
-def test_the_times_of_endless_probes_are_evicted(state, turn):
-    """Memory stays bounded however many probes come and go."""
-    for number in range(500):
-        turn(f"s{number}")
-    assert len(state.turn_times) == len(state.probes) <= 64
+def test_endless_probes_leave_nothing_behind(clock):
+    """Memory stays bounded however many probes come and go, and a live one is followed throughout."""
+    state = CacheState(Image(Bounds(probes=4)), clock)
+    feeder = Feeder(messages := Messages(), state, lambda _event, _batch: None)
+    for number in range(100):
+        for start, ended in (("live", False), (f"s{number}", number % 2 == 0)):
+            batch = Batch(start, number, number, [seen(response("a.com", "a.com 60 A 192.0.2.1"))], host=start)
+            end = Turn(start, number, {NET_PACKET_DNS: number}, True, 0, ended)
+            messages.waiting.extend([(NET_PACKET_DNS, encode(batch)), (TURN, encode(end))])
+        while feeder.drain():
+            pass
+        clock.monotonic_time += 1.0 if number % 2 else 0.0
+    assert len(state.turn_times) == len(state.probes) == len(state.stream._shifts) == 4
+    assert (state.probes[0].turn, state.follower.reached(("live", 99))) == (99, True)
+    assert state.counters["refused_events"] == state.counters["probes_refused"] > 0
+
+
+def test_a_probe_beyond_the_bound_harms_nobody(clock):
+    """Its events and turns change nothing: neither the doubt, nor what is found, nor the health."""
+    state = CacheState(Image(Bounds(probes=1)), clock)
+    feeder = Feeder(messages := Messages(), state, lambda _event, _batch: None)
+    messages.waiting.append((TURN, encode(Turn("s", 0, {}, True, 0, host="one"))))
+    feeder.drain()
+    clock.advance(40.0)  # the doubt at the start of a probe has passed
+    messages.waiting.append((TURN, encode(Turn("s", 1, {}, True, 40, host="one"))))
+    feeder.drain()
+    before, doubts = state.status, dict(state.image.admission.doubts._hosts)
+    batch = Batch("t", 3, 0, [seen(response("a.com", "a.com 60 A 192.0.2.1"))], host="two")
+    messages.waiting.extend([(NET_PACKET_DNS, encode(batch)), (TURN, encode(Turn("t", 9, {}, True, 0, host="two")))])
+    feeder.drain()
+    assert (state.status, dict(state.image.admission.doubts._hosts)) == (before, doubts)
+    assert (len(state.image), state.follower.lost, state.applied) == (0, {}, {})
+    assert state.counters == {"probes_refused": 1, "refused_events": 1}

@@ -26,6 +26,7 @@ from dnstrail.process.command import (
     check_file_path,
     examples,
     log_level_option,
+    probes_option,
     run_command,
     run_dir_option,
     subscribe_option,
@@ -73,6 +74,7 @@ _EXAMPLES = examples(
     help="File that keeps the image over a restart, with live probes (default: none).",
 )
 @click.option("--findings", callback=check_address, help="Address that also receives dns_answer_conflict events.")
+@probes_option
 @metrics_option
 @user_option
 @run_dir_option
@@ -83,6 +85,7 @@ def command(
     dnscache: tuple[str, ...],
     state: Path | None,
     findings: str | None,
+    probes: int,
     metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
@@ -104,11 +107,15 @@ def command(
     bus = ZmqBus(keys)
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         server = bus.server(*serve)
-        probes = subscribe or (events_address(run_dir),)
-        subscriber = bus.subscriber(probes, TOPICS)
-        replays = [] if state is None else [bus.requester(replay_address(address)) for address in probes]
+        publishers = subscribe or (events_address(run_dir),)
+        subscriber = bus.subscriber(publishers, TOPICS)
+        replays = [] if state is None else [bus.requester(replay_address(address)) for address in publishers]
         bounds = Bounds(
-            size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
+            size=settings.size,
+            grace=settings.grace,
+            history=settings.history,
+            relations=settings.relations,
+            probes=probes,
         )
         run(
             bus,

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import msgspec
 
+from dnstrail.probes import MOST_PROBES
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
-from dnstrail.protocol.members import EXPIRY, MAX_STARTS, REMEMBERED, Member, Members, Name, Progress
+from dnstrail.protocol.members import EXPIRY, REMEMBERED, Member, Members, Name, Progress
 from dnstrail_cache.group import Group, Membership
 
 MAX_MEMBERS = 64  # of one group, with those that have left
@@ -27,7 +28,7 @@ class SavedGroup(msgspec.Struct, frozen=True):
     name: Name
     renewed: float
     members: Annotated[
-        dict[Name, Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MAX_STARTS)]],
+        dict[Name, Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MOST_PROBES)]],
         msgspec.Meta(min_length=1, max_length=MAX_MEMBERS),
     ]
 

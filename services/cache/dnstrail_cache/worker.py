@@ -93,7 +93,7 @@ def _caught_up(subscriber: Subscriber, replays: Sequence[Requester], state: Cach
     """Return a subscriber that first receives what was published since the state was saved, if there is one."""
 
     def on_turn(turn: Turn) -> None:  # a replayed turn is late, and shows no difference of clocks
-        if turn.live:
+        if turn.live and state.starts.follow(turn, state.clock.monotonic()):
             begin_live(state)
             state.stream.note_turn(turn.start, turn.now)
 

@@ -18,8 +18,10 @@ from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS
+from dnstrail.probes import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
+from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
 from dnstrail.protocol.members import Work, faults
@@ -93,7 +95,8 @@ class SignatureWorker:
     """The state of one run: the engine, and what was received and lost on the way to it.
 
     `share` is the part of the events that the worker handles. `conflicts` are the events of the cache. `beat` is called
-    before each event. `received` counts events by name. `heard` is the time of the last turn on the monotonic clock.
+    before each event. `received` counts events by name. `heard` is the time of the last turn on the monotonic clock. At
+    most `probes` starts of probes are followed.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class SignatureWorker:
         budget: TimeBudget | None = None,
         share: GroupShare | None = None,
         beat: Callable[[], None] = lambda: None,
+        probes: int = PROBES,
     ) -> None:
         self.share = share or GroupShare()
         self.delivery = delivery
@@ -115,7 +119,8 @@ class SignatureWorker:
         self._listener = Listener(subscriber)
         self._conflicts = conflicts
         sources = DataSources(*([dns] if dns else []))
-        self.engine = Engine(chosen.classes, sources, self._on_finding, budget, chosen.settings)
+        self.engine = Engine(chosen.classes, sources, self._on_finding, budget, chosen.settings, probes)
+        self._starts = FollowedStarts(probes, self._forget, self.engine.counters)
         self.turns = TurnFollower(_followed(chosen))
         self.coverage = Coverage()
         self.received: Counter[str] = Counter()
@@ -160,7 +165,9 @@ class SignatureWorker:
         self.beat()
         try:
             if topic == TURN:
-                self._on_turn(decode(body, Turn), now)
+                turn = decode(body, Turn)
+                if self._starts.follow(turn, now):
+                    self._on_turn(turn, now)
                 if now >= self._due:  # many messages wait
                     self._report_and_share(now)
             else:
@@ -203,12 +210,14 @@ class SignatureWorker:
         return Work(**self._counters, handover_lost=self.share.lost, signatures=faults(**self.engine.by_signature))
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
-        self.received[topic] += len(batch.events)
         if topic == DNS_ANSWER_CONFLICT and self._conflicts is not None:
             self.turns.lost[topic] += self._conflicts.missed(batch)
+        elif not self._starts.follow(batch, now):
+            return
         else:
             self.turns.batch(topic, batch)
             self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
+        self.received[topic] += len(batch.events)
         times = None
         if topic == NET_PACKET_DNS and not self.turns.live:
             times = self._times.of(batch.start, cast("ReceivedEvents", batch.events).stamps())
@@ -265,6 +274,11 @@ class SignatureWorker:
                 self.engine.on_signal(Signal(SOURCE_COMPLETE))
             complete = {"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters}
             self.delivery.send(complete, live=self.turns.live)
+
+    def _forget(self, start: str) -> None:
+        """Forget a start that gave way to another one."""
+        for holder in (self.turns, self.coverage, self._times, self.share):
+            holder.forget(start)
 
     def _all_losses(self) -> dict[str, int]:
         return all_losses(self.turns.lost, self.engine, self._names.unnamed, self.delivery.undelivered)

@@ -13,7 +13,6 @@ from dnstrail.image.counts import Counts
 SideKey = tuple[PartyKey, bool]  # a party; True: the queries that it sends, False: those that it receives
 DOUBT: Final = 30 * SECOND
 MAX_DOUBTS: Final = 16384  # sides of parties in doubt; beyond it all parties are in doubt instead of the oldest
-_MAX_HOSTS: Final = 64  # hosts in doubt; beyond it all hosts are
 _NEVER: Final = -(1 << 61)
 
 
@@ -28,16 +27,22 @@ def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
 
 
 class Doubts:
-    """The parties in doubt: they lost events within the last 30 s. `counters` counts evictions."""
+    """The parties in doubt: they lost events within the last 30 s. `counters` counts evictions.
 
-    def __init__(self, counters: Counts) -> None:
+    Beyond `most` hosts in doubt all hosts are.
+    """
+
+    def __init__(self, counters: Counts, most: int) -> None:
         self.counters = counters
+        self._most = most
         self._hosts: dict[str, int] = {}  # the last loss of each host; "" stands for all hosts
         self._sides: OrderedDict[SideKey, int] = OrderedDict()
 
     def note_all(self, stamp: int, host: str = "") -> None:
         """Put all parties of a host in doubt, or all parties (host "")."""
-        host = host if host in self._hosts or len(self._hosts) < _MAX_HOSTS else ""
+        if host not in self._hosts and len(self._hosts) >= self._most:
+            self._hosts = {name: last for name, last in self._hosts.items() if last + DOUBT >= stamp}
+            host = host if len(self._hosts) < self._most else ""
         self._hosts[host] = max(stamp, self._hosts.get(host, _NEVER))
 
     def note(self, side: SideKey, stamp: int) -> None:

@@ -16,8 +16,9 @@ from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
 from dnstrail.errors import BadMessage, DnstrailError
 from dnstrail.events import LOSS_REASONS, NAMES
+from dnstrail.probes import MOST_PROBES
 from dnstrail.protocol.batches import TURN, Count, Mark, unpack
-from dnstrail.protocol.members import MAX_STARTS, Name, Progress, Work
+from dnstrail.protocol.members import Name, Progress, Work
 
 VERSION = 1
 MAX_MESSAGE = 1 << 20  # bytes
@@ -263,7 +264,7 @@ class Join(Request, frozen=True, kw_only=True):
     group: Name
     worker: Name
     epoch: Count = 0
-    progress: Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MAX_STARTS)] = ()
+    progress: Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MOST_PROBES)] = ()
     work: Work = Work()
     leave: bool = False
     user: int | str | None = None

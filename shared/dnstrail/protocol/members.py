@@ -12,7 +12,6 @@ from dnstrail.protocol.batches import Count
 EXPIRY = 3.0  # seconds without a renewal after which a membership expires
 RENEWAL = 1.0  # seconds between two renewals
 REMEMBERED = 20.0  # seconds for which a member that has left is remembered
-MAX_STARTS = 64  # starts of probes in one `join`
 MAX_SIGNATURES = 64  # whose faults one worker reports
 MAX_NAME = 128  # characters of the name of a worker, a group or a start
 

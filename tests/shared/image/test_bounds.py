@@ -127,14 +127,14 @@ def sightings_of_a_query(count: int) -> tuple[int, Counter[str]]:
 
 
 def doubts(count: int) -> tuple[int, Counter[str]]:
-    parties = Doubts(Counter())
+    parties = Doubts(Counter(), 1)
     for number in range(count):
         parties.note((("", "cgroup", number), True), t(0))
     return len(parties._sides), parties.counters
 
 
 def answered_queries(count: int) -> tuple[int, Counter[str]]:
-    queries = Queries(Doubts(Counter()), Counter())
+    queries = Queries(Doubts(Counter(), 1), Counter())
     for number in range(count):
         query = Query((number,), (number,), queries.side((("", "", 0), True)), None)
         queries.note(query, t(0), 0, (ANY,))
@@ -314,7 +314,7 @@ def test_questions_that_wait_for_a_connection_count_by_their_addresses() -> None
 
 def test_first_answers_are_bounded_by_their_relations() -> None:
     """Large first answers give way before as many small ones would; no conflict with them is found any more."""
-    queries, edges = Queries(Doubts(Counter()), Counter()), tuple(("a", A, ipv4(number)) for number in range(64))
+    queries, edges = Queries(Doubts(Counter(), 1), Counter()), tuple(("a", A, ipv4(number)) for number in range(64))
     for number in range(3000):
         query = Query((number,), (number,), queries.side((("", "", 0), True)), None)
         queries.note(query, t(0), 0, (ANY,))

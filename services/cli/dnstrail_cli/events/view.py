@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage
 from dnstrail.events import FINDINGS_LOST, Event, topics_of
+from dnstrail.probes import PROBES
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
+from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
@@ -64,6 +67,7 @@ class EventView:
         cache: bool,
         take_findings: bool = True,
         outputs: Pusher | None = None,
+        probes: int = PROBES,
     ) -> None:
         self.last: Turn | None = None
         self._emit = emit
@@ -78,6 +82,7 @@ class EventView:
         self._dns = DnsDataSource(lookups_address(run_dir), timeout=_TIMEOUT, bus=bus) if cache else None
         self._names = ConnectionEnricher(self._dns)
         self._turns = TurnFollower(topics)
+        self._starts = FollowedStarts(probes, self._turns.forget, Counter())
         report = partial(self._dns.client.report_losses, worker_name("dnstrail")) if self._dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._signatures_done = not findings
@@ -130,12 +135,17 @@ class EventView:
     def _on_message(self, topic: str, body: bytes, clock: Clock) -> None:
         try:
             if topic == TURN:
-                self.last = decode(body, Turn)
+                turn = decode(body, Turn)
+                if not self._starts.follow(turn, clock.monotonic()):
+                    return
+                self.last = turn
                 self._turns.turn(self.last)
                 self._listener.turn(self.last)
                 self._losses.note(self._all_losses(), clock.monotonic())
                 return
             batch = decode(body, Batch)
+            if not self._starts.follow(batch, clock.monotonic()):
+                return
             mark = (batch.start, batch.turn)
             difference = self._turns.difference(batch.start)
             events = [Event(topic, captured, mark, batch.host, difference=difference) for captured in batch.events]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import structlog
 from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.members import EXPIRY, MAX_STARTS, RENEWAL, Members, Progress, Work
+from dnstrail.protocol.members import EXPIRY, RENEWAL, Members, Progress, Work
 from dnstrail_signatures.group.others import Others
 from dnstrail_signatures.group.ownership import Owners, Span
 
@@ -72,7 +72,7 @@ class Membership:
         self.worker = worker
         self._client = client
         self._group = group
-        self._starts: OrderedDict[str, _Start] = OrderedDict()
+        self._starts: dict[str, _Start] = {}
         self._others = Others(worker)
         self._joined = False
         self._epoch = 0  # of the last settled reply
@@ -106,15 +106,16 @@ class Membership:
         if not self.waits:
             self._unsettled_since = now
         self._starts[start] = _Start(now, turn, 0 if turn == 0 else None)
-        if len(self._starts) > MAX_STARTS:
-            self._starts.popitem(last=False)
         self._next = now
 
     def handle(self, turn: Turn) -> None:
         """Note a turn whose events were all handled."""
         if turn.start in self._starts:
             self._starts[turn.start].handle(turn)
-            self._starts.move_to_end(turn.start)  # the one that was silent for longest gives way
+
+    def forget(self, start: str) -> None:
+        """Forget a start that is followed no more."""
+        self._starts.pop(start, None)
 
     def step(self, now: float, work: Callable[[], Work]) -> Owners | None:
         """Read the reply of the cache, and renew the membership when it is time; return the owners before a change.
