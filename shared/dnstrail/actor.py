@@ -9,10 +9,10 @@ NOBODY = ""  # the actor of an event without process and client
 
 
 def actor_of(event: Captured, host: str) -> str:
-    """Return the actor of an event on a host: its container, else its process, else the address of its client."""
+    """Return the actor of an event on a host: its container, else its process, else its client."""
     if event.process is not None:
         return actor_of_process(event.process, host)
-    return actor_of_client(event.flow, event.payload)
+    return actor_of_client(event.flow, event.payload, host)
 
 
 def actor_of_process(process: Process, host: str) -> str:
@@ -20,8 +20,11 @@ def actor_of_process(process: Process, host: str) -> str:
     return process.container_id or f"{host} {process.pid} {process.start_time}"
 
 
-def actor_of_client(flow: Flow | None, payload: bytes) -> str:
-    """Return the address of the client: the destination of a response, and the source of everything else."""
+def actor_of_client(flow: Flow | None, payload: bytes, host: str) -> str:
+    """Return the client as a host sees it: the destination of a response, and the source of everything else.
+
+    A private address is another client on each host.
+    """
     if flow is None:
         return NOBODY
-    return (flow.destination if is_response(payload) else flow.source).hex()
+    return f"{host} {(flow.destination if is_response(payload) else flow.source).hex()}"

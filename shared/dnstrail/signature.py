@@ -11,6 +11,7 @@ import structlog
 
 from dnstrail.datasource import DataSource, DataSources
 from dnstrail.events import SOURCE, Event
+from dnstrail.probes import PROBES
 
 ANY = ("*", "")
 
@@ -76,11 +77,15 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class SignatureContext:
-    """The connection of a signature to its worker: where findings go, which data sources exist, its own logger."""
+    """The connection of a signature to its worker: where findings go, which data sources exist, its own logger.
+
+    `probes` is the number of runs of probes that the worker follows.
+    """
 
     callback: Callable[[Finding], None]
     data_sources: DataSources
     logger: structlog.typing.FilteringBoundLogger
+    probes: int = PROBES
 
     def get_data_source(self, namespace: str, id_: str) -> DataSource | None:
         """Return a data source, or None if this run does not have it."""

@@ -172,13 +172,14 @@ def test_a_wall_time_that_was_left_out_is_that_of_the_step():
     assert abs(clock.moment(WALL + 10 + HOUR / 2) - (WALL + 10) * SECOND) < 1000
 
 
-def test_the_starts_of_probes_are_bounded():
-    """The shifts of the last 64 starts are remembered."""
+def test_a_start_that_is_forgotten_is_not_shifted():
+    """The clock of a start that gave way is unknown until its next turn."""
     clock = CacheClock(FakeClock(WALL))
-    for number in range(65):
-        clock.note_turn(str(number), 0)
-    assert len(clock._shifts) == 64
-    assert (clock.shift_of("0"), clock.shift_of("64")) == (None, clock.now())
+    for start in ("gone", "s"):
+        clock.note_turn(start, 0)
+    clock.forget("gone")
+    clock.forget("unknown")
+    assert (clock.shift_of("gone"), clock.shift_of("s")) == (None, clock.now())
 
 
 def test_a_late_turn_does_not_shift_a_probe():

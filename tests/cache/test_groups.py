@@ -298,7 +298,7 @@ def test_the_user_of_a_connection_is_the_one_that_the_kernel_states():
         {"group": "", "worker": "a"},
         {"group": "g" * 129, "worker": "a"},
         {"group": "g", "worker": "a" * 129},
-        {"group": "g", "worker": "a", "progress": [["s", 0, 0, 0, 0]] * 65},
+        {"group": "g", "worker": "a", "progress": [["s", 0, 0, 0, 0]] * 4097},
         {"group": "g", "worker": "a", "progress": [["s", -1, 0, 0, 0]]},
         {"group": "g", "worker": "a", "work": {"handled": -1}},
     ],

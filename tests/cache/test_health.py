@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from dnstrail.image import Image
+from dnstrail.events import NET_PACKET_DNS
+from dnstrail.image import Bounds, Image
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Health
+from dnstrail.protocol.lookups import Health, Stats
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.health import TurnTimes, status_of
@@ -14,7 +15,7 @@ from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages, response, seen
 
 NOW = 100.0
-RECENT, SILENT = NOW - 2.0, NOW - 2.001
+RECENT, SILENT = NOW - 3.5, NOW - 3.501
 # The probes: the arrival of the last turn of each, and whether it ended the source.
 STATUSES = {
     "no probe": ([], "waiting"),
@@ -32,7 +33,7 @@ STATUSES = {
 
 @pytest.mark.parametrize(("probes", "status"), STATUSES.values(), ids=STATUSES)
 def test_the_status_of_the_probes(probes, status):
-    """A probe is silent after two seconds without a turn, and vanished if another one still sends turns."""
+    """A probe is silent after 3.5 seconds without a turn, and vanished if another one still sends turns."""
     turns = [Turn(str(number), 0, {}, True, 0, ended) for number, (_, ended) in enumerate(probes)]
     times = {str(number): TurnTimes(0.0, at) for number, (at, _) in enumerate(probes)}
     assert status_of(turns, times, NOW) == status
@@ -89,10 +90,10 @@ def health(state):
 
 
 def test_a_probe_that_is_killed_is_reported(state, clock, turn):
-    """Health is ok while turns arrive, silent two seconds after the last one, and ok once they arrive again."""
+    """Health is ok while turns arrive, silent 3.5 seconds after the last one, and ok once they arrive again."""
     assert health(state)["status"] == "waiting"
     turn()
-    clock.advance(2.0)
+    clock.advance(3.5)
     assert health(state)["status"] == "ok"
     clock.advance(0.001)
     assert health(state)["status"] == "silent"
@@ -129,7 +130,7 @@ def test_a_vanished_probe_is_counted_once_and_logged(state, clock, turn):
     turn("dead")
     turn("alive")
     with capture_logs() as logs:
-        for number in range(1, 8):
+        for number in range(1, 12):
             clock.advance(0.5)
             turn("alive", number)
     assert health(state)["status"] == "vanished"
@@ -144,7 +145,7 @@ def test_a_cache_that_stood_still_counts_no_probe_that_went_on(state, clock, tur
     turn.feeder.drain()
     assert (health(state)["status"], state.counters["probes_vanished"]) == ("ok", 0)
     turn("probe", 1)
-    for _ in range(5):
+    for _ in range(8):
         clock.advance(0.5)
         turn.feeder.drain()
     assert (health(state)["status"], state.counters["probes_vanished"]) == ("silent", 1)
@@ -160,8 +161,37 @@ def test_health_says_whether_the_image_is_fed(state, turn):
     assert health(state)["fed"] is True
 
 
-def test_the_times_of_endless_probes_are_evicted(state, turn):
-    """Memory stays bounded however many probes come and go."""
-    for number in range(500):
-        turn(f"s{number}")
-    assert len(state.turn_times) == len(state.probes) <= 64
+def test_endless_probes_leave_nothing_behind(clock):
+    """Memory stays bounded however many probes come and go, and a live one is followed throughout."""
+    state = CacheState(Image(Bounds(probes=4)), clock)
+    feeder = Feeder(messages := Messages(), state, lambda _event, _batch: None)
+    for number in range(100):
+        for start, ended in (("live", False), (f"s{number}", number % 2 == 0)):
+            batch = Batch(start, number, number, [seen(response("a.com", "a.com 60 A 192.0.2.1"))], host=start)
+            end = Turn(start, number, {NET_PACKET_DNS: number}, True, 0, ended)
+            messages.waiting.extend([(NET_PACKET_DNS, encode(batch)), (TURN, encode(end))])
+        while feeder.drain():
+            pass
+        clock.monotonic_time += 1.0 if number % 2 else 0.0
+    assert len(state.turn_times) == len(state.probes) == len(state.stream._shifts) == 4
+    assert (state.probes[0].turn, state.follower.reached(("live", 99))) == (99, True)
+    assert state.counters["refused_events"] == state.counters["probes_refused"] > 0
+
+
+def test_a_probe_beyond_the_bound_harms_nobody(clock):
+    """Its events and turns change nothing: neither the doubt, nor what is found, nor the health."""
+    state = CacheState(Image(Bounds(probes=1)), clock)
+    feeder = Feeder(messages := Messages(), state, lambda _event, _batch: None)
+    messages.waiting.append((TURN, encode(Turn("s", 0, {}, True, 0, host="one"))))
+    feeder.drain()
+    clock.advance(40.0)  # the doubt at the start of a probe has passed
+    messages.waiting.append((TURN, encode(Turn("s", 1, {}, True, 40, host="one"))))
+    feeder.drain()
+    before, doubts = state.status, dict(state.image.admission.doubts._hosts)
+    batch = Batch("t", 3, 0, [seen(response("a.com", "a.com 60 A 192.0.2.1"))], host="two")
+    messages.waiting.extend([(NET_PACKET_DNS, encode(batch)), (TURN, encode(Turn("t", 9, {}, True, 0, host="two")))])
+    feeder.drain()
+    assert (state.status, dict(state.image.admission.doubts._hosts)) == (before, doubts)
+    assert (len(state.image), state.follower.lost, state.applied) == (0, {}, {})
+    assert state.counters == {"probes_refused": 1, "refused_events": 1}
+    assert answer(Stats(), state)["lost"]["bus"] == {"refused_events": 1}

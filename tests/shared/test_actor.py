@@ -31,3 +31,9 @@ def test_question_and_answer_have_the_same_client():
     connect = Captured(1, b"", Flow(CLIENT, 4001, SERVER, 443))
     assert actor_of(query, "") == actor_of(answer, "") == actor_of(connect, "")
     assert actor_of(Captured(1), "") == NOBODY
+
+
+def test_one_address_on_two_hosts_is_two_clients():
+    """Private addresses of different hosts are never merged."""
+    query = Captured(1, bytes(12), Flow(CLIENT, 4000, SERVER, 53))
+    assert actor_of(query, "one") != actor_of(query, "other")

@@ -29,7 +29,6 @@ from dnstrail.events import (
 )
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.members import Faults
-from dnstrail.protocol.turn_follower import _REMEMBERED_STARTS
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures import worker as worker_module
 from dnstrail_signatures.builtin.e2e_dns_data_source import E2eDnsDataSource
@@ -362,12 +361,12 @@ def test_the_end_of_the_source_is_signalled_once(folder, findings):
 
 
 def test_the_ended_starts_that_are_remembered_are_bounded(findings):
-    """A repeated end is signalled once, until so many other starts were heard that the start is forgotten."""
-    worker = SignatureWorker(Messages(), Chosen.of(), Delivery(findings.append))
-    for start in ("first", "first", *map(str, range(_REMEMBERED_STARTS)), "first"):
+    """A repeated end is signalled once, until so many other starts were heard that the start gave way."""
+    worker = SignatureWorker(Messages(), Chosen.of(), Delivery(findings.append), probes=3)
+    for start in ("first", "first", *map(str, range(3)), "first"):
         worker.on_message(TURN, encode(Turn(start, 0, {}, False, 0, ended=True)), 1.0)
     assert [message["start"] for message in findings].count("first") == 2
-    assert len(findings) == _REMEMBERED_STARTS + 2
+    assert len(findings) == 3 + 2
 
 
 def test_events_of_another_host_are_those_of_its_key(findings):

@@ -26,6 +26,7 @@ from dnstrail.process.command import (
     check_file_path,
     examples,
     log_level_option,
+    probes_option,
     run_command,
     run_dir_option,
     subscribe_option,
@@ -38,6 +39,7 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.protocol.replays import replay_address
+from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
 from dnstrail_cache.state import CacheState
@@ -73,6 +75,7 @@ _EXAMPLES = examples(
     help="File that keeps the image over a restart, with live probes (default: none).",
 )
 @click.option("--findings", callback=check_address, help="Address that also receives dns_answer_conflict events.")
+@probes_option
 @metrics_option
 @user_option
 @run_dir_option
@@ -83,6 +86,7 @@ def command(
     dnscache: tuple[str, ...],
     state: Path | None,
     findings: str | None,
+    probes: int,
     metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
@@ -104,11 +108,15 @@ def command(
     bus = ZmqBus(keys)
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         server = bus.server(*serve)
-        probes = subscribe or (events_address(run_dir),)
-        subscriber = bus.subscriber(probes, TOPICS)
-        replays = [] if state is None else [bus.requester(replay_address(address)) for address in probes]
+        publishers = subscribe or (events_address(run_dir),)
+        subscriber = bus.subscriber(publishers, TOPICS)
+        replays = [] if state is None else [bus.requester(replay_address(address)) for address in publishers]
         bounds = Bounds(
-            size=settings.size, grace=settings.grace, history=settings.history, relations=settings.relations
+            size=settings.size,
+            grace=settings.grace,
+            history=settings.history,
+            relations=settings.relations,
+            probes=probes,
         )
         run(
             bus,
@@ -124,6 +132,7 @@ def command(
             observe=partial(observer, watched.observe),
             state_file=None if state is None else state.absolute(),
             replays=replays,
+            turn_requests=TurnRequests([bus.requester(replay_address(address)) for address in publishers], probes),
         )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 
 from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import Clock, StreamClock, nanoseconds
 
 _STEPS = 64  # steps of wall time that are remembered
-_STARTS = 64  # starts of probes that are remembered
 _LATE = 10 * SECOND  # by which the stamp of an event may lie before the turn after which it was applied
 _WINDOW = 30 * SECOND  # the smallest shift of a probe counts for one to two windows
 
@@ -23,7 +22,7 @@ class CacheClock:
     def __init__(self, clock: Clock) -> None:
         self._stream = StreamClock(clock)
         self._differences: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # since, difference
-        self._shifts: OrderedDict[str, _Shift] = OrderedDict()
+        self._shifts: dict[str, _Shift] = {}
 
     def now(self) -> int:
         """Return the present time of the clock."""
@@ -55,9 +54,11 @@ class CacheClock:
         shift = self._shifts.get(start)
         if shift is None:
             shift = self._shifts[start] = _Shift()
-            if len(self._shifts) > _STARTS:
-                self._shifts.popitem(last=False)
         shift.note(self.now(), now)
+
+    def forget(self, start: str) -> None:
+        """Forget the clock of a start that is followed no more."""
+        self._shifts.pop(start, None)
 
     def shift_of(self, start: str) -> int | None:
         """Return the shift from the clock of a probe to this clock; None before its first turn."""

@@ -96,13 +96,18 @@ class Feeder:
 
     def _apply(self, topic: str, body: bytes) -> None:
         """Decode a message. Its events, and the end of its turn, come with the next calls."""
+        state = self._state
         if topic == TURN:
-            self._applying = self._end_turn(decode(body, Turn))
+            turn = decode(body, Turn)
+            if state.starts.follow(turn, self._looked):
+                self._applying = self._end_turn(turn)
         elif topic in EVENT_TOPICS:
             batch, rows = decode_whole(body)
-            if not self._state.follower.knows(batch.start):
+            if not state.starts.follow(batch, self._looked):
+                return
+            if not state.follower.knows(batch.start):
                 self._doubt(batch.host)
-            self._state.follower.batch(topic, batch)
+            state.follower.batch(topic, batch)
             self._note_lost_on_bus(batch.host)
             self._applying = self._apply_events(topic, batch, rows, self._stamps(batch.start, rows))
 
@@ -192,8 +197,6 @@ class Feeder:
         now = state.clock.monotonic()
         heard = state.turn_times.get(turn.start)
         state.turn_times[turn.start] = TurnTimes(now if heard is None else heard.first, now)
-        if len(state.turn_times) > len(state.probes):  # the follower has evicted a start
-            state.turn_times = {probe.start: state.turn_times[probe.start] for probe in state.probes}
         self._note_losses(turn, earlier)
         skipped = state.image.counters[SKIPPED]
         self._loss_reporter.note({**state.follower.lost, SKIPPED: skipped} if skipped else state.follower.lost, now)

@@ -68,7 +68,7 @@ def cache_metrics(state: CacheState, resolvers: Resolvers) -> list[Metric]:
 
 def _flow(state: CacheState) -> list[Metric]:
     lost = {
-        "bus": state.follower.lost.total() - state.follower.lost[TURN],
+        "bus": state.lost_on_bus.total() - state.follower.lost[TURN],
         "cache": state.image.counters[SKIPPED],
         "decoder": state.image.counters["bad_message"],
     }

@@ -126,9 +126,10 @@ def go_on(state: CacheState, header: Header, records: Iterable[SavedRecord]) -> 
     expired = restore(state.image, records, -difference)
     if header.forgotten is not None:
         state.image.forget(max(now, header.forgotten - difference))
-    state.follower.resume(header.positions)
+    kept = state.starts.resume({start: position.over for start, position in header.positions.items()})
+    state.follower.resume({start: header.positions[start] for start in kept})
     state.groups.resume(header.groups, state.clock.monotonic(), state.clock.wall())
-    state.resumed = frozenset(start for start, position in header.positions.items() if not position.over)
+    state.resumed = frozenset(start for start in kept if not header.positions[start].over)
     return expired
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from dnstrail.events import REFUSED_EVENTS
 from dnstrail.image import Image
 from dnstrail.image.apply import TOPICS
 from dnstrail.image.bounds import SECOND
@@ -14,6 +15,7 @@ from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.catch_up import SETTLED
+from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
 from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import Position, TurnFollower
@@ -36,13 +38,14 @@ class CacheState:
     clock of a live stream. `groups` holds the memberships of signature workers. `answering` contains the times from a
     request to its reply, by operation. `begun` is true for a cache that goes on from a file of state, or catches up
     with a live probe. `dumps` holds the dumps that go on, and `skipped` the turns of skipped answers. `resumed` are the
-    starts that an earlier run received, and whose end it did not.
+    starts that an earlier run received, and whose end it did not. `starts` are the starts that are followed.
     """
 
     image: Image
     clock: Clock
     stream: CacheClock = field(init=False)
     groups: Groups = field(init=False)
+    starts: FollowedStarts = field(init=False)
     follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
     counters: Counter[str] = field(default_factory=Counter)
@@ -59,6 +62,7 @@ class CacheState:
         self.stream = CacheClock(self.clock)
         self.began = self.clock.monotonic()
         self.groups = Groups(self.began)
+        self.starts = FollowedStarts(self.image.bounds.probes, self._forget, self.counters)
 
     @property
     def probes(self) -> list[Turn]:
@@ -136,6 +140,18 @@ class CacheState:
             start: replace(position, over=start in over or start not in {*heard, *self.resumed})
             for start, position in self.follower.positions().items()
         }
+
+    @property
+    def lost_on_bus(self) -> Counter[str]:
+        """The events that this cache did not receive, or did not take from probes that it does not follow."""
+        return self.follower.lost + Counter({REFUSED_EVENTS: self.counters[REFUSED_EVENTS]})
+
+    def _forget(self, start: str) -> None:
+        """Forget a start that gave way to another one."""
+        self.follower.forget(start)
+        self.stream.forget(start)
+        self.turn_times.pop(start, None)
+        self.resumed -= {start}
 
     @property
     def _unheard(self) -> frozenset[str]:

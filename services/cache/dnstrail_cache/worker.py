@@ -26,6 +26,7 @@ from dnstrail.protocol.lookups import (
     encode_data,
     encode_error,
 )
+from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.users import service_ids
 from dnstrail_cache.answers import IncompleteHistory, answer
 from dnstrail_cache.conflicts import Conflicts
@@ -59,12 +60,13 @@ def run(
     observe: Callable[[CacheState], None] = lambda _: None,
     state_file: Path | None = None,
     replays: Sequence[Requester] = (),
+    turn_requests: TurnRequests | None = None,
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
     Answers that conflict with others are counted, published by `conflicts`, and sent to `pusher`. `beat` is called
     while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there. The
-    probes replay at `replays` what was published since.
+    probes replay at `replays` what was published since, and end by `turn_requests` the turns for which lookups wait.
     """
     state = CacheState(Image(bounds, unmatched), clock)
     snapshots = None if state_file is None else Snapshots(state_file, state)
@@ -73,7 +75,7 @@ def run(
     keyed = KeyedSubscriber(subscriber, clock.monotonic, state.counters)
     catch_up = None if state_file is None else _caught_up(keyed, replays, state)
     feeder = Feeder(catch_up or keyed, state, Conflicts(state, conflicts, pusher).report)
-    worker = _Worker(server, feeder, state, beat)
+    worker = _Worker(server, feeder, state, beat, turn_requests)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
@@ -105,7 +107,7 @@ def _caught_up(subscriber: Subscriber, replays: Sequence[Requester], state: Cach
     """Return a subscriber that first receives what was published since the state was saved, if there is one."""
 
     def on_turn(turn: Turn) -> None:  # a replayed turn is late, and shows no difference of clocks
-        if turn.live:
+        if turn.live and state.starts.follow(turn, state.clock.monotonic()):
             begin_live(state)
             state.stream.note_turn(turn.start, turn.now)
 
@@ -119,7 +121,14 @@ class _Worker:
     of the step before, within bounds.
     """
 
-    def __init__(self, server: Server, feeder: Feeder, state: CacheState, beat: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        feeder: Feeder,
+        state: CacheState,
+        beat: Callable[[], None],
+        turn_requests: TurnRequests | None = None,
+    ) -> None:
         self.pending = PendingLookups()
         self.behind = False
         self._events = _EVENTS[0]  # seconds for the events of the next step
@@ -127,6 +136,7 @@ class _Worker:
         self._feeder = feeder
         self._state = state
         self._beat = beat
+        self._turn_requests = turn_requests or TurnRequests((), 0)
 
     def step(self) -> None:
         """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones."""
@@ -171,6 +181,10 @@ class _Worker:
     def _park(self, served: ServedRequest, request: Request, began: float) -> None:
         self.pending.add(PendingLookup(served, request, began + PATIENCE))
         self._state.counters["parked"] += 1
+        for mark in request.after:
+            last = self._state.follower.last(mark[0])
+            if last is not None and mark[1] > last.turn:
+                self._turn_requests.ask(mark, last.turn)
 
     def _answer(self, served: ServedRequest, request: Request, began: float, *, complete: bool) -> None:
         """Answer a request that arrived at `began`."""

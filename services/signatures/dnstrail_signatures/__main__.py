@@ -25,6 +25,7 @@ from dnstrail.process.command import (
     check_address,
     examples,
     log_level_option,
+    probes_option,
     run_command,
     run_dir_option,
     subscribe_option,
@@ -111,6 +112,7 @@ def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> st
     callback=_check_group,
     help="The workers with which this one shares the events; none: it handles all of them.",
 )
+@probes_option
 @metrics_option
 @user_option
 @run_dir_option
@@ -128,6 +130,7 @@ def command(
     new: str | None,
     budget: float,
     group: str,
+    probes: int,
     metrics: tuple[str, int] | None,
     user: User | None,
     run_dir: Path,
@@ -182,11 +185,11 @@ def command(
         pusher = bus.pusher(findings) if findings else None
 
         def replaying() -> None:
-            beat()
+            keep_alive()
             subscriber.fill()
 
-        probes = subscribe or [events_address(run_dir)]
-        replays = Replays(bus, [bus.requester(replay_address(address)) for address in probes], replaying)
+        publishers = subscribe or [events_address(run_dir)]
+        replays = Replays(bus, [bus.requester(replay_address(address)) for address in publishers], replaying, stop)
         share = GroupShare(membership, rejoin, replays)
         worker = SignatureWorker(
             subscriber,
@@ -197,6 +200,7 @@ def command(
             budget=allowed,
             share=share,
             beat=keep_alive,
+            probes=probes,
         )
         observer(watched.observe, worker)
         gc.freeze()  # a collection over all modules would delay the events

@@ -18,8 +18,10 @@ from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS
+from dnstrail.probes import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
+from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
@@ -44,6 +46,7 @@ SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
 _GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
 _LONGEST = 0.5  # seconds for which messages of one kind are handled without a look at anything else
+_MOST_EARLY = 256  # messages that are received while the first one waits for the reply of the cache
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 
 
@@ -60,6 +63,7 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
         if reloader is not None and (reloaded := reloader.step()) is not None:
             worker.adopt(reloaded)
         if worker.share.waits:
+            worker.take_early(time.monotonic())
             bus.wait(timeout=_SOON)
         else:
             bus.wait(*worker.subscribers, timeout=_POLL)
@@ -94,7 +98,8 @@ class SignatureWorker:
     """The state of one run: the engine, and what was received and lost on the way to it.
 
     `share` is the part of the events that the worker handles. `conflicts` are the events of the cache. `beat` is called
-    before each event. `received` counts events by name. `heard` is the time of the last turn on the monotonic clock.
+    before each event. `received` counts events by name. `heard` is the time of the last turn on the monotonic clock. At
+    most `probes` starts of probes are followed.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class SignatureWorker:
         budget: TimeBudget | None = None,
         share: GroupShare | None = None,
         beat: Callable[[], None] = lambda: None,
+        probes: int = PROBES,
     ) -> None:
         self.share = share or GroupShare()
         self.delivery = delivery
@@ -115,12 +121,15 @@ class SignatureWorker:
         self._bus_end = subscriber
         self._conflicts = conflicts
         sources = DataSources(*([dns] if dns else []))
-        self.engine = Engine(chosen.classes, sources, self._on_finding, budget, chosen.settings)
+        self.engine = Engine(chosen.classes, sources, self._on_finding, budget, chosen.settings, probes)
         self._subscriber = KeyedSubscriber(subscriber, time.monotonic, self.engine.counters)
         self._listener = Listener(self._subscriber)
+        self._starts = FollowedStarts(probes, self._forget, self.engine.counters)
         self.turns = TurnFollower(_followed(chosen))
         self.coverage = Coverage()
         self.received: Counter[str] = Counter()
+        self._next: tuple[str, bytes] | None = None  # was received, and has to wait for the cache
+        self._early = 0  # messages that were received while the first one waits
         self.heard: float | None = None
         self._names = ConnectionEnricher(dns)
         self._select_events(chosen)
@@ -152,17 +161,39 @@ class SignatureWorker:
 
     def take_message(self) -> bool:
         """Handle the next message of the probes; return False if none has arrived."""
-        message = self._subscriber.receive()
+        message = self._next or self._subscriber.receive()
+        self._next, self._early = None, 0
         if message is not None:
             self.on_message(*message, time.monotonic())
         return message is not None
+
+    def take_early(self, now: float) -> None:
+        """Receive messages while the first one waits for the cache: one reply then serves all of their starts.
+
+        Those of starts without known owners are kept for them. Any other one has to wait.
+        """
+        while self._early < _MOST_EARLY and self._next is None and (message := self._subscriber.receive()) is not None:
+            self._early += 1
+            if self._is_kept(*message):
+                self.on_message(*message, now)
+            else:
+                self._next = message
+
+    def _is_kept(self, topic: str, body: bytes) -> bool:
+        try:
+            message = decode(body, Turn) if topic == TURN else decode(body, Batch)
+        except BadMessage:
+            return True
+        return self.share.waits_for(message.start) and not (isinstance(message, Turn) and message.ended)
 
     def on_message(self, topic: str, body: bytes, now: float) -> None:
         """Handle one message from the bus."""
         self.beat()
         try:
             if topic == TURN:
-                self._on_turn(decode(body, Turn), now)
+                turn = decode(body, Turn)
+                if self._starts.follow(turn, now):
+                    self._on_turn(turn, now)
                 if now >= self._due:  # many messages wait
                     self._report_and_share(now)
             elif topic:  # else it was refused
@@ -205,12 +236,14 @@ class SignatureWorker:
         return Work(**self._counters, handover_lost=self.share.lost, signatures=faults(**self.engine.by_signature))
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
-        self.received[topic] += len(batch.events)
         if topic == DNS_ANSWER_CONFLICT and self._conflicts is not None:
             self.turns.lost[topic] += self._conflicts.missed(batch)
+        elif not self._starts.follow(batch, now):
+            return
         else:
             self.turns.batch(topic, batch)
             self.coverage.batch(batch.start, len(batch.events), self.turns.missed(batch.start))
+        self.received[topic] += len(batch.events)
         times = None
         if topic == NET_PACKET_DNS and not self.turns.live:
             times = self._times.of(batch.start, cast("ReceivedEvents", batch.events).stamps())
@@ -267,6 +300,11 @@ class SignatureWorker:
                 self.engine.on_signal(Signal(SOURCE_COMPLETE))
             complete = {"signal": SOURCE_COMPLETE, "start": turn.start, **self.engine.counters}
             self.delivery.send(complete, live=self.turns.live)
+
+    def _forget(self, start: str) -> None:
+        """Forget a start that gave way to another one."""
+        for holder in (self.turns, self.coverage, self._times, self.share):
+            holder.forget(start)
 
     def _all_losses(self) -> dict[str, int]:
         return all_losses(self.turns.lost, self.engine, self._names.unnamed, self.delivery.undelivered)

@@ -8,6 +8,7 @@ from dnstrail.captured import Flow, Process
 from dnstrail.dns.header import Header
 from dnstrail.errors import SettingsError
 from dnstrail.image.answer import CGROUP, Circumstances, Edge
+from dnstrail.image.bounds import Bounds
 from dnstrail.image.copies import Copies, Packet, conflicts
 from dnstrail.image.counts import Counts
 from dnstrail.image.parties import Doubts, share_of
@@ -38,19 +39,19 @@ class Verdict:
 class Admission:
     """The queries of the last 30 s, and a verdict for each response. Stamps (ns) come with the messages.
 
-    The start of a capture is a loss of all parties: the owner calls `gap`.
+    The start of a capture is a loss of all parties: the owner calls `gap`. Beyond `hosts` hosts in doubt all are.
 
     Raises:
         SettingsError: `unmatched` is none of POLICIES.
     """
 
-    def __init__(self, unmatched: str = "auto") -> None:
+    def __init__(self, unmatched: str = "auto", hosts: int = Bounds().probes) -> None:
         if unmatched not in POLICIES:
             raise SettingsError(f"dnscache unmatched: {unmatched!r} is none of {', '.join(POLICIES)}")
         self.unmatched = unmatched
         self._counters: Counts = Counts()
         self._matched = 0  # the most frequent count: an attribute costs less than an item
-        self.doubts = Doubts(self._counters)
+        self.doubts = Doubts(self._counters, hosts)
         self.queries = Queries(self.doubts, self._counters)
         self._copies = Copies()
 

@@ -18,7 +18,8 @@ class Bounds(msgspec.Struct, frozen=True):
     `owned` bounds the relations of one root, and of one answer. `nodes` bounds the names and addresses of one result,
     and `walked` the relations that one lookup reads. A relation is live for `grace` seconds past its TTL. A live source
     holds it for `history` seconds after that. `connections` bounds the open connections, `questions` the questions that
-    wait for one, and `processes` the pids whose processes are known.
+    wait for one, and `processes` the pids whose processes are known. `probes` bounds the starts of probes that are
+    followed, and so the hosts.
     """
 
     size: int = 5000
@@ -31,6 +32,7 @@ class Bounds(msgspec.Struct, frozen=True):
     connections: int = 32768
     questions: int = 32768
     processes: int = 32768
+    probes: int = 1024
 
     @property
     def most_relations(self) -> int:

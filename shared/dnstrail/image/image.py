@@ -66,7 +66,7 @@ class Image:
 
     def __init__(self, bounds: Bounds | None = None, unmatched: str = "auto") -> None:
         self.bounds = bounds or Bounds()
-        self.admission = Admission(unmatched)
+        self.admission = Admission(unmatched, self.bounds.probes)
         self._shares = WorkShares()
         self._counters: Counts = Counts()
         # The most frequent counts: an attribute costs less than an item.

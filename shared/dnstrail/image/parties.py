@@ -15,7 +15,6 @@ OwnerSide = tuple[PartyKey, bool]  # an owner; as above
 DOUBT: Final = 30 * SECOND
 MAX_OF_OWNER: Final = 64  # parties of one owner in doubt; beyond it the owner is in doubt instead of the oldest
 MAX_DOUBTS: Final = 16384  # sides of owners and parties in doubt; beyond it the host with most is in doubt instead
-_MAX_HOSTS: Final = 64  # hosts in doubt; beyond it all hosts are
 _NEVER: Final = -(1 << 61)
 
 
@@ -58,17 +57,22 @@ class Doubts:
 
     Beyond a bound the doubts of parties become one of their owner, and at last one of their host, but never one of
     anybody else.
+
+    Beyond `most` hosts in doubt all hosts are.
     """
 
-    def __init__(self, counters: Counts) -> None:
+    def __init__(self, counters: Counts, most: int) -> None:
         self.counters = counters
+        self._most = most
         self._hosts: dict[str, int] = {}  # the last loss of each host; "" stands for all hosts
         self._owners: OrderedDict[OwnerSide, _OwnerDoubts] = OrderedDict()  # the owner noted last at the end
         self._held = 0  # owners and parties
 
     def note_all(self, stamp: int, host: str = "") -> None:
         """Put all parties of a host in doubt, or all parties (host "")."""
-        host = host if host in self._hosts or len(self._hosts) < _MAX_HOSTS else ""
+        if host not in self._hosts and len(self._hosts) >= self._most:
+            self._hosts = {name: last for name, last in self._hosts.items() if last + DOUBT >= stamp}
+            host = host if len(self._hosts) < self._most else ""
         self._hosts[host] = max(stamp, self._hosts.get(host, _NEVER))
 
     def note_owner(self, side: OwnerSide, stamp: int) -> None:

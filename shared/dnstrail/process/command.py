@@ -26,6 +26,7 @@ from dnstrail.errors import (
     SettingsError,
     Unavailable,
 )
+from dnstrail.probes import MOST_PROBES, PROBES
 from dnstrail.process.terminal import escape_unprintable
 
 if TYPE_CHECKING:
@@ -149,6 +150,14 @@ subscribe_option = click.option(
     multiple=True,
     callback=check_address,
     help="Address of a probe (default: events.sock in the run-dir).",
+)
+probes_option = click.option(
+    "--probes",
+    metavar="NUMBER",
+    type=click.IntRange(1, MOST_PROBES),
+    default=PROBES,
+    show_default=True,
+    help="Runs of probes that are followed; a further one is refused.",
 )
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 

@@ -11,9 +11,14 @@ from dnstrail.protocol.keyed_subscriber import own_message
 from dnstrail.protocol.replays import Replay, decode_replay
 
 
+def may_replay(source: Requester, start: str) -> bool:
+    """Return whether a probe may replay a start: it is on this host, or has the key of the start."""
+    return source.remote is None or source.remote.owns(start)
+
+
 def sources_of(start: str, sources: Iterable[Requester]) -> list[Requester]:
-    """Return the probes that may replay a start: those of this host, and those with the key of the start."""
-    return [source for source in sources if source.remote is None or source.remote.owns(start)]
+    """Return the probes that may replay a start."""
+    return [source for source in sources if may_replay(source, start)]
 
 
 def replay_of(source: Requester, start: str, reply: bytes) -> Replay:

@@ -10,7 +10,6 @@ import msgspec
 from dnstrail.protocol.batches import TURN, Batch, Count, Mark, Turn
 
 _REMEMBERED_GAPS = 4096
-_REMEMBERED_STARTS = 64
 _FAR_AHEAD = 10_000  # turns; no subscriber that is so far behind catches up while a lookup waits
 
 
@@ -47,7 +46,7 @@ class TurnFollower:
 
     A turn is reached only if everything of it was received, in every topic: after a loss it is never reached. `lost`
     counts events by topic, and `turn` messages. If a probe does not count its events, each lost batch counts as one
-    event. Memory is bounded, however many probes start and however much is lost.
+    event. Memory is bounded, however much is lost: `FollowedStarts` bounds the starts, and those beyond are forgotten.
 
     `live` states that the source of one of the remembered starts is live. `received` counts batches and turns: what is
     reached changes only with it. `awaits_starts` states that turns of an unknown start may be on their way, as after a
@@ -56,12 +55,17 @@ class TurnFollower:
 
     def __init__(self, topics: tuple[str, ...]) -> None:
         self._topics = topics
-        self._starts: OrderedDict[str, _Start] = OrderedDict()
+        self._starts: dict[str, _Start] = {}
         self.lost: Counter[str] = Counter()
         self.live = False
         self.received = 0
         self.awaits_starts = False
         self.gone: frozenset[str] = frozenset()
+
+    def forget(self, start: str) -> None:
+        """Forget a start that gave way to another one."""
+        if self._starts.pop(start, None) is not None:
+            self._note_live()
 
     def knows(self, start: str) -> bool:
         """Return whether anything of a start was received, and is remembered."""
@@ -169,11 +173,6 @@ class TurnFollower:
         start = self._starts.get(name)
         if start is None:
             start = self._starts[name] = _Start()
-            while len(self._starts) > _REMEMBERED_STARTS:
-                self._starts.popitem(last=False)
-                self._note_live()
-        else:
-            self._starts.move_to_end(name)
         return start
 
     def _join(self, start: _Start, turn: Turn) -> None:

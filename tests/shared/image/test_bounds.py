@@ -128,7 +128,7 @@ def sightings_of_a_query(count: int) -> tuple[int, Counter[str]]:
 
 
 def doubts_of_an_owner(count: int) -> tuple[int, Counter[str]]:
-    doubts = Doubts(Counter())
+    doubts = Doubts(Counter(), 1)
     for number in range(count):
         doubts.note((("", "cgroup", number, 1), True), t(0))
     [owner] = doubts._owners.values()
@@ -136,7 +136,7 @@ def doubts_of_an_owner(count: int) -> tuple[int, Counter[str]]:
 
 
 def answered_queries(count: int) -> tuple[int, Counter[str]]:
-    queries = Queries(Doubts(Counter()), Counter())
+    queries = Queries(Doubts(Counter(), 1), Counter())
     for number in range(count):
         query = Query((number,), (number,), PARTY, queries.side(PARTY), None)
         queries.note(query, t(0), 0, (ANY,))
@@ -328,7 +328,7 @@ def test_questions_that_wait_for_a_connection_count_by_their_addresses() -> None
 
 def test_first_answers_are_bounded_by_their_relations() -> None:
     """Large first answers give way before as many small ones would; no conflict with them is found any more."""
-    queries, edges = Queries(Doubts(Counter()), Counter()), tuple(("a", A, ipv4(number)) for number in range(64))
+    queries, edges = Queries(Doubts(Counter(), 1), Counter()), tuple(("a", A, ipv4(number)) for number in range(64))
     for number in range(3000):
         query = Query((number,), (number,), PARTY, queries.side(PARTY), None)
         queries.note(query, t(0), 0, (ANY,))

@@ -99,7 +99,7 @@ class OfBerta:
         return process.name == "berta"
 
     def owns_client(self, flow, payload):
-        return actor_of_client(flow, payload) == "0a000002"
+        return actor_of_client(flow, payload, "") == " 0a000002"
 
 
 def test_events_of_other_actors_are_skipped_without_being_decoded():

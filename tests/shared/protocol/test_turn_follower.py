@@ -235,29 +235,25 @@ def test_the_difference_of_a_probe_is_that_of_its_last_turn() -> None:
         assert (followed.difference("s"), followed.difference("other")) == (difference, 0)
 
 
-def test_memory_is_bounded_however_many_probes_come() -> None:
-    """The starts with the latest messages are kept; a start that still sends is never evicted."""
+def test_a_start_that_is_forgotten_is_unknown() -> None:
+    """Nothing of a start that gave way is reached or kept; the other starts go on."""
     followed = Followed("D0 |", start="live")
-    for number in range(1000):
-        followed.send("D0 | (D1) |", start=f"s{number}")
-        followed.turn(Turn("live", number + 1, {DNS: 0}, live=True, now=0))
-    assert len(followed.probes) <= 64
-    assert followed.shown(3, "live") == "www"
-    assert followed.shown(3, "s999") == "wl."
-    assert followed.shown(3, "s0") == "lll"
+    followed.send("D0 | (D1) |", start="s")
+    followed.forget("s")
+    followed.forget("unknown")
+    assert [probe.start for probe in followed.probes] == ["live"]
+    assert (followed.shown(3, "live"), followed.shown(3, "s")) == ("w..", "lll")
 
 
-def test_a_stream_is_live_while_one_remembered_start_is() -> None:
-    """A turn of a file does not end it; the eviction of the only live start does."""
+def test_a_stream_is_live_while_one_followed_start_is() -> None:
+    """A turn of a file does not end it; the end of the only live start does, once it is forgotten."""
     followed = TurnFollower((DNS,))
     seen = []
     for start, live in (("file", False), ("live", True), ("other file", False)):
         followed.turn(Turn(start, 0, {}, live=live, now=0))
         seen.append(followed.live)
     assert seen == [False, True, True]
-    for number in range(64):
-        assert followed.live == (number < 64 - 1)
-        followed.batch(DNS, Batch(f"s{number}", 0, 0, []))
+    followed.forget("live")
     assert not followed.live
 
 

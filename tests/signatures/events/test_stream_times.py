@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dnstrail.protocol.members import MAX_STARTS
 from dnstrail_signatures.events.stream_times import StreamTimes
 
 
@@ -15,12 +14,10 @@ def test_a_late_packet_does_not_turn_the_time_back():
     assert times.of("s", []) == []
 
 
-def test_the_starts_that_are_remembered_are_bounded():
-    """Beyond MAX_STARTS the start that was heard longest ago is forgotten."""
+def test_a_start_that_is_forgotten_begins_anew():
+    """The times of a start that gave way count no more."""
     times = StreamTimes()
-    times.of("first", [9])
-    for number in range(MAX_STARTS - 1):
-        times.of(f"s{number}", [9])
-    assert times.of("first", [1]) == [9]
-    times.of("further", [9])
-    assert times.of("s0", [1]) == [1]
+    times.of("s", [9])
+    times.forget("s")
+    times.forget("s")
+    assert times.of("s", [1]) == [1]

@@ -8,7 +8,7 @@ import pytest
 
 from dnstrail.errors import LookupRefused, Unavailable
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.members import EXPIRY, MAX_NAME, MAX_STARTS, REMEMBERED, RENEWAL, Work
+from dnstrail.protocol.members import EXPIRY, MAX_NAME, REMEMBERED, RENEWAL, Work
 from dnstrail_signatures.group.join import LONGEST, group_name
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.ownership import Span
@@ -298,21 +298,16 @@ def test_a_worker_that_joined_reports_the_beginning_of_its_share(me, cache):
     assert me.since("s", 251, "actor") == 3000
 
 
-def test_the_starts_are_bounded(me, cache):
-    """The newest starts are followed."""
-    for number in range(2 * MAX_STARTS):
-        me.receive(str(number), 0, NOW)
+def test_a_start_that_is_forgotten_has_no_owner(me, cache):
+    """A start that gave way is reported no more, and a message of it that still comes makes it a new one."""
+    for start in ("gone", "s"):
+        me.receive(start, 0, NOW)
     step(me, cache, members(), NOW)
-    assert len(cache.sent[-1]["progress"]) == len(me.owners.spans) == MAX_STARTS
-
-
-def test_a_start_that_goes_on_is_followed(me, cache):
-    """The start that was silent for longest gives way, not the oldest one."""
-    for number in range(2 * MAX_STARTS):
-        me.receive(str(number), 0, NOW)
-        me.handle(turn(number, "0"))
-    step(me, cache, members(), NOW)
-    assert "0" in me.owners.spans
+    me.forget("gone")
+    step(me, cache, members(), NOW + RENEWAL)
+    assert ([sent[0] for sent in cache.sent[-1]["progress"]], me.owners.spans.keys()) == (["s"], {"s"})
+    me.receive("gone", 7, NOW + RENEWAL)
+    assert me.waits
 
 
 def test_a_worker_that_leaves_learns_that_the_others_have_reported_a_start(me, cache):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail_signatures.group.recent import KEPT, MAX_BYTES, MAX_STARTS, Received, RecentBatches
+from dnstrail_signatures.group.recent import KEPT, MAX_BYTES, Received, RecentBatches
 
 
 def received(at=0.0, turn=0, start="s", size=10):
@@ -37,12 +37,12 @@ def test_turns_before_the_first_one_are_missing():
     assert (recent.first("s"), recent.first("unknown")) == (40, 0)
 
 
-def test_the_starts_are_bounded():
-    """The first turns of the newest starts are remembered."""
+def test_nothing_is_held_of_a_start_that_is_forgotten():
+    """Its batches and its first turn are dropped, and those of other starts stay."""
     recent = RecentBatches()
-    for number in range(2 * MAX_STARTS):
-        recent.begin(str(number), 5)
-        recent.begin("busy", 5)
-    assert recent.first("busy") == 5
-    assert (recent.first("0"), recent.first(str(2 * MAX_STARTS - 1))) == (0, 5)
-    assert len(recent._first) == MAX_STARTS
+    for start in ("gone", "s"):
+        recent.add(Received(1.0, "topic", start, 5, b"body"))
+    recent.forget("gone")
+    assert ([each.start for each in recent], recent.first("gone"), recent.first("s")) == (["s"], 0, 5)
+    recent.add(Received(1.0 + KEPT, "topic", "s", 6, bytes(MAX_BYTES - 300)))
+    assert recent.counters == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,17 @@ from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage
-from dnstrail.events import FINDINGS_LOST, Event, topics_of
+from dnstrail.events import FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
+from dnstrail.probes import PROBES
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
+from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
+from dnstrail.protocol.replays import replay_address
 from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.tracee import derived_events
 from dnstrail_cli.events.sightings import Item
 
@@ -64,6 +69,7 @@ class EventView:
         cache: bool,
         take_findings: bool = True,
         outputs: Pusher | None = None,
+        probes: int = PROBES,
     ) -> None:
         self.last: Turn | None = None
         self._emit = emit
@@ -78,9 +84,13 @@ class EventView:
         self._dns = DnsDataSource(lookups_address(run_dir), timeout=_TIMEOUT, bus=bus) if cache else None
         self._names = ConnectionEnricher(self._dns)
         self._turns = TurnFollower(topics)
+        self._refused: Counter[str] = Counter()
+        self._starts = FollowedStarts(probes, self._turns.forget, self._refused)
         report = partial(self._dns.client.report_losses, worker_name("dnstrail")) if self._dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._signatures_done = not findings
+        self._probe = bus.requester(replay_address(events_address(run_dir)))
+        self._turn_requests = TurnRequests([self._probe], probes)
 
     @property
     def ended(self) -> bool:
@@ -106,6 +116,13 @@ class EventView:
         finally:
             patient.close()
 
+    def ask_for_turn(self) -> None:
+        """Ask the probe to end its open turn: an idle one ends its turns once a second."""
+        if self.last is None:
+            self._turn_requests.ask_all()
+        else:
+            self._turn_requests.ask((self.last.start, self.last.turn + 1), self.last.turn)
+
     def wait(self, timeout: float) -> None:
         """Wait until something arrives, for at most `timeout` seconds."""
         self._bus.wait(self._events, *([self._findings] if self._findings else []), timeout=timeout)
@@ -121,6 +138,7 @@ class EventView:
     def close(self) -> None:
         """Stop listening, so that the probe does not wait for this process, and report the losses not reported yet."""
         self._events.close()
+        self._probe.close()
         if self._outputs is not None:
             self._outputs.close()
         self._losses.close(self._all_losses())
@@ -130,12 +148,17 @@ class EventView:
     def _on_message(self, topic: str, body: bytes, clock: Clock) -> None:
         try:
             if topic == TURN:
-                self.last = decode(body, Turn)
+                turn = decode(body, Turn)
+                if not self._starts.follow(turn, clock.monotonic()):
+                    return
+                self.last = turn
                 self._turns.turn(self.last)
                 self._listener.turn(self.last)
                 self._losses.note(self._all_losses(), clock.monotonic())
                 return
             batch = decode(body, Batch)
+            if not self._starts.follow(batch, clock.monotonic()):
+                return
             mark = (batch.start, batch.turn)
             difference = self._turns.difference(batch.start)
             events = [Event(topic, captured, mark, batch.host, difference=difference) for captured in batch.events]
@@ -161,4 +184,5 @@ class EventView:
             return  # none of our workers sent it
 
     def _all_losses(self) -> dict[str, int]:
-        return {**self._turns.lost, **({FINDINGS_LOST: self._undelivered} if self._undelivered else {})}
+        reasons = {FINDINGS_LOST: self._undelivered, REFUSED_EVENTS: self._refused[REFUSED_EVENTS]}
+        return {**self._turns.lost, **{reason: count for reason, count in reasons.items() if count}}

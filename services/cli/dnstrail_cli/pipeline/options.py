@@ -11,7 +11,8 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
-from dnstrail.process.command import check_dnscache
+from dnstrail.probes import PROBES
+from dnstrail.process.command import check_dnscache, probes_option
 from dnstrail_probe.options import CaptureOptions, capture_options
 
 MEMORY, LEAST_MEMORY, MOST_MEMORY = 1024, 256, 1 << 24  # MiB for each worker
@@ -36,6 +37,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     to: tuple[str, ...]
     stay: bool = False
     speed: float | None = None
+    probes: int = PROBES
 
 
 def run_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -79,6 +81,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         show_default=True,
         help="Memory limit of each worker; a worker that exceeds it ends the run.",
     )
+    @probes_option
     @capture_options
     @wraps(command)
     def with_options(
@@ -89,6 +92,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         signatures: tuple[Path, ...],
         options: CaptureOptions,
         memory: int,
+        probes: int,
         to: tuple[str, ...],
         **others: Any,
     ) -> T:
@@ -100,6 +104,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
             signatures=signatures,
             options=options,
             memory=memory,
+            probes=probes,
             to=to,
         )
         return command(*args, make_run=make_run, **others)

@@ -14,6 +14,7 @@ from dnstrail.bus import Bus
 from dnstrail.bus.ipc import events_address, findings_address, lookups_address, outputs_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import Unavailable
+from dnstrail.probes import PROBES
 from dnstrail.process.clock import Clock
 from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.privileges import drop_privileges, share_signals
@@ -44,6 +45,7 @@ class Plan(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()  # --dns-ports and --evidence, for the probe
     user: User | None = None
     memory: int = MEMORY
+    probes: int = PROBES
     config: str = NO_FILE
     to: tuple[str, ...] = ()  # the outputs of findings, besides `emit`
 
@@ -56,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
         common = ["--config", self.config, "--run-dir", str(self.run_dir), "--log-level", _LOG_LEVEL]
         events, lookups = events_address(self.run_dir), lookups_address(self.run_dir)
         unprivileged = [*common, "--findings", findings_address(self.run_dir), "--subscribe", events]
+        unprivileged += ["--probes", str(self.probes)]
         if self.user is not None:
             unprivileged += ["--user", f"{self.user.uid}:{self.user.gid}"]
         workers: dict[str, list[str]] = {}
@@ -97,7 +100,9 @@ class Pipeline:
         self._bus = bus
         self._clock = clock
         self._outputs = outputs = bus.pusher(outputs_address(plan.run_dir)) if plan.to else None
-        self.view = EventView(plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache, outputs=outputs)
+        self.view = EventView(
+            plan.run_dir, plan.events, plan.findings, bus, emit, cache=plan.cache, outputs=outputs, probes=plan.probes
+        )
 
     @property
     def started(self) -> bool:

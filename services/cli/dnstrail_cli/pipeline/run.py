@@ -82,6 +82,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         options=options_of(run.options),
         user=user,
         memory=run.memory,
+        probes=run.probes,
         config=run.config,
         to=run.to,
     )

@@ -24,7 +24,6 @@ from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 
 _SECOND = 1_000_000_000
-_PROBES = 64
 
 
 class ConnectionWithoutDnsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +72,7 @@ class ConnectionWithoutDns(ReportsOnce):
         if dns is None:
             raise SettingsError("data source tracee/dns is not registered: this run has no cache")
         self.dns: DataSource = dns
-        self._begun: BoundedTable[str, int] = BoundedTable(_PROBES)
+        self._begun: BoundedTable[str, int] = BoundedTable(ctx.probes)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the first times of probes, and what was reported."""

@@ -8,7 +8,7 @@ from dnstrail.events import Event
 
 
 def party_of(event: Event) -> str:
-    """Return the program of an event, with its host and container; without a process, the address of its client.
+    """Return the program of an event, with its host and container; without a process, its client.
 
     All processes of one program are one party: a script that starts a client for each question is seen as a whole. At
     a server the process answers for others, so that the client is the party.
@@ -16,6 +16,6 @@ def party_of(event: Event) -> str:
     captured = event.captured
     process = captured.process
     if process is None or not process.pid or event.role == SERVER:
-        return actor_of_client(captured.flow, captured.payload)
+        return actor_of_client(captured.flow, captured.payload, event.host_name)
     program = process.path or process.name or str(process.pid)
     return f"{event.host_name} {process.container_id} {program}"

@@ -16,6 +16,7 @@ from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.errors import SettingsError, Unavailable
 from dnstrail.events import Event
+from dnstrail.probes import PROBES
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.state import StatefulSignature
 from dnstrail_signatures.engine.time_budget import TimeBudget
@@ -52,6 +53,7 @@ class Engine:
         sink: Callable[[Finding], None],
         budget: TimeBudget | None = None,
         settings: Settings | None = None,
+        probes: int = PROBES,
     ) -> None:
         self.budget = budget or TimeBudget()
         self.counters: Counter[str] = Counter()
@@ -68,6 +70,7 @@ class Engine:
         self._logged: set[tuple[str, str]] = set()
         self._log = structlog.get_logger()
         self._data_sources = data_sources
+        self._probes = probes
         self._left_out: set[type[Signature]] = set()
         for cls in classes:
             self._start(cls)
@@ -160,7 +163,7 @@ class Engine:
         if own is not None:
             vars(signature)["settings"] = own
         log = self._log.bind(signature=cls.metadata.id)
-        signature.init(SignatureContext(self._on_finding, self._data_sources, log))
+        signature.init(SignatureContext(self._on_finding, self._data_sources, log, self._probes))
         return signature
 
     def _selecting_now(self, event: Event) -> Iterator[Signature]:

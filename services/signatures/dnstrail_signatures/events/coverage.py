@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, replace
 
 from dnstrail.protocol.batches import Turn
 
 WINDOW = 10_000_000_000  # ns of the probe's own clock
-MOST_PROBES = 64
 _STEP = WINDOW // 100  # turns that end within one step share its counts
 
 
@@ -91,12 +90,12 @@ class _Probe:
 class Coverage:
     """The coverage of each probe over the last ten seconds of its own clock.
 
-    Memory is bounded: the MOST_PROBES starts that sent a message last, and a hundred steps of each. `missed` is the
-    number of events of a start that were lost on the way so far (`TurnFollower.missed`).
+    Memory is bounded: a hundred steps of each start that is followed. `missed` is the number of events of a start that
+    were lost on the way so far (`TurnFollower.missed`).
     """
 
     def __init__(self) -> None:
-        self._probes: OrderedDict[str, _Probe] = OrderedDict()  # ordered by their last message
+        self._probes: dict[str, _Probe] = {}
 
     def __len__(self) -> int:
         return len(self._probes)
@@ -110,6 +109,10 @@ class Coverage:
         probe = self._probe(turn.start)
         probe.note(0, missed)
         probe.end_turn(turn)
+
+    def forget(self, start: str) -> None:
+        """Forget a start that is followed no more."""
+        self._probes.pop(start, None)
 
     def of(self, start: str) -> float | None:
         """Return the coverage of a probe, or None before its first turn has ended."""
@@ -128,9 +131,6 @@ class Coverage:
         probe = self._probes.get(start)
         if probe is None:
             probe = self._probes[start] = _Probe()
-            if len(self._probes) > MOST_PROBES:
-                self._probes.popitem(last=False)
-        self._probes.move_to_end(start)
         return probe
 
 

@@ -22,7 +22,7 @@ class ShareOfHost:
 
     def owns_client(self, flow: Flow | None, payload: bytes) -> bool:
         """Return whether the worker owns the client of an event."""
-        return self.share.owns(actor_of_client(flow, payload))
+        return self.share.owns(actor_of_client(flow, payload, self.host))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Moved:
 
     def owns_client(self, flow: Flow | None, payload: bytes) -> bool:
         """Return whether the client of an event has moved."""
-        return self._has(actor_of_client(flow, payload))
+        return self._has(actor_of_client(flow, payload, self.host))
 
     def _has(self, actor: str) -> bool:
         return self.share.owns(actor) and not self.other.owns(actor)

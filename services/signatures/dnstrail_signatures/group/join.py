@@ -17,6 +17,7 @@ from dnstrail_signatures.group.membership import Membership
 GROUP, ALONE = "default", "none"
 Rejoin = Callable[[Iterable[type[Signature]]], Membership]  # `join` for other signatures
 _DIGEST = 4  # bytes
+_ACTORS = "clients by host"  # how actors are told apart
 LONGEST = MAX_NAME - len(" ") - 2 * _DIGEST  # characters of a group, whose name gets a digest of its signatures
 _LOOK = 0.005  # seconds between two looks for the reply of the cache
 
@@ -40,6 +41,9 @@ def join(
 
 
 def group_name(group: str, classes: Iterable[type[Signature]]) -> str:
-    """Return the name of a group with its signatures: workers share events only if they run the same signatures."""
+    """Return the name of a group with its signatures: workers share events only if they run the same signatures.
+
+    Workers of an earlier version told actors apart in another way. They are a group of their own.
+    """
     described = sorted(f"{cls.metadata.id} {cls.metadata.version} {cls.metadata.event_name}" for cls in classes)
-    return f"{group} {blake2b(chr(0).join(described).encode(), digest_size=_DIGEST).hexdigest()}"
+    return f"{group} {blake2b(chr(0).join([_ACTORS, *described]).encode(), digest_size=_DIGEST).hexdigest()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import chain
@@ -12,13 +13,15 @@ from dnstrail.bus import Bus, Requester
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import PATIENCE
-from dnstrail.protocol.keyed_replays import replay_of, sources_of
-from dnstrail.protocol.replays import Replay, ReplayRequest, encode_replay
+from dnstrail.protocol.keyed_replays import may_replay, replay_of, sources_of
+from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
+_KNOWN = 1.0  # seconds between two looks for the probes of unknown starts
+_AHEAD = 16  # gaps: each reply has about a MiB
 
 
 class Gap(NamedTuple):
@@ -39,27 +42,75 @@ class Gap(NamedTuple):
 
 
 class Replays:
-    """The probes, which replay the last turns of their starts. Nothing that they send raises an error."""
+    """The probes, which replay the last turns of their starts. Nothing that they send raises an error.
 
-    def __init__(self, bus: Bus, sources: Sequence[Requester], pause: Callable[[], None] = lambda: None) -> None:
+    Each probe names its start in its replies, and is asked for no other one. Nothing waits once `stop` is set.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        sources: Sequence[Requester],
+        pause: Callable[[], None] = lambda: None,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._bus = bus
         self._sources = sources
         self._pause = pause  # is called while a reply is awaited
+        self._stop = stop or threading.Event()
+        self._of: dict[str, Requester] = {}  # by start
+        self._unnamed: list[Requester] = []  # probes of an earlier version
+        self._looked = float("-inf")
+        self._ahead: dict[Requester, ReplayRequest] = {}  # that were sent already
+
+    def ask_ahead(self, gaps: Sequence[Gap]) -> None:
+        """Ask for the first turns of some gaps at once, so that their replies come while earlier ones are handled."""
+        for gap in gaps:
+            for source in self._sources_of(gap.start):
+                request = ReplayRequest(gap.start, gap.after)
+                if source not in self._ahead and source not in self._unnamed and source.send(encode_replay(request)):
+                    self._ahead[source] = request
 
     def turns(self, gap: Gap) -> Iterator[tuple[str, bytes]]:
         """Yield the messages of the turns of a gap, and of later turns, as far as a probe has them."""
         after = gap.after
-        for source in sources_of(gap.start, self._sources):
+        for source in self._sources_of(gap.start):
             while after < gap.until and (replay := self._ask(source, ReplayRequest(gap.start, after))) is not None:
                 if not replay.messages or replay.last <= after:
                     break
                 yield from replay.messages
                 after = replay.last
 
+    def _sources_of(self, start: str) -> list[Requester]:
+        """Return the probe of a start, else those that may have it."""
+        if start not in self._of and time.monotonic() - self._looked >= _KNOWN:
+            self._look()
+        return [self._of[start]] if start in self._of else sources_of(start, self._unnamed)
+
+    def _look(self) -> None:
+        """Ask all probes at once for their starts, for a bounded time. A silent one is asked for nothing."""
+        self._of, self._unnamed, self._ahead = {}, [], {}
+        deadline = time.monotonic() + PATIENCE
+        waiting = {source for source in self._sources if source.send(encode_replay(ReplayRequest("", -1)))}
+        while waiting and time.monotonic() < deadline and not self._stop.is_set():
+            self._pause()
+            for source in [*waiting]:
+                if (reply := source.reply()) is not None:
+                    waiting.discard(source)
+                    self._note(source, _decoded(reply))
+            self._bus.wait(timeout=_LOOK if waiting else 0.0)
+        self._looked = time.monotonic()
+
+    def _note(self, source: Requester, replay: Replay | None) -> None:
+        if replay is not None and replay.start and may_replay(source, replay.start):
+            self._of[replay.start] = source
+        else:
+            self._unnamed.append(source)
+
     def _ask(self, source: Requester, request: ReplayRequest) -> Replay | None:
         deadline = time.monotonic() + PATIENCE
-        sent = source.send(encode_replay(request))
-        while time.monotonic() < deadline:
+        sent = self._ahead.pop(source, None) == request or source.send(encode_replay(request))
+        while time.monotonic() < deadline and not self._stop.is_set():
             self._pause()
             sent = sent or source.send(encode_replay(request))
             if sent and (reply := source.reply()) is not None:
@@ -68,6 +119,14 @@ class Replays:
                 except BadMessage:
                     return None
             self._bus.wait(source, timeout=_LOOK)
+        return None
+
+
+def _decoded(reply: bytes) -> Replay | None:
+    """Return a reply, None if it is damaged."""
+    try:
+        return decode_replay(reply)
+    except BadMessage:
         return None
 
 
@@ -85,7 +144,10 @@ class MissedTurns:
         self, before: Owners, group: Membership, recent: RecentBatches, topics: Container[str]
     ) -> Iterator[tuple[str, Batch]]:
         """Yield the batches of these topics that were missed before a change of owners, in their order."""
-        for gap in gaps(before, group, recent):
+        found = gaps(before, group, recent)
+        for number, gap in enumerate(found):
+            if self._replays:
+                self._replays.ask_ahead(found[number : number + _AHEAD])
             messages = self._replays.turns(gap) if self._replays else iter(())
             first = next(messages, None)
             if not gap.sure and (first is None or _number(*first) != 0):

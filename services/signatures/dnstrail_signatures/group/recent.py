@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
 KEPT = 10.0  # seconds
 MAX_BYTES = 32 << 20
-MAX_STARTS = 64  # whose first turn is remembered
 _OVERHEAD = 256  # bytes of an entry besides its body
 
 
@@ -32,7 +31,7 @@ class RecentBatches:
         self.counters: Counter[str] = Counter()
         self._batches: deque[Received] = deque()
         self._bytes = 0
-        self._first: OrderedDict[str, int] = OrderedDict()  # by start: the first turn that is held whole
+        self._first: dict[str, int] = {}  # by start: the first turn that is held whole
 
     def __iter__(self) -> Iterator[Received]:
         return iter([*self._batches])
@@ -56,9 +55,12 @@ class RecentBatches:
     def begin(self, start: str, turn: int) -> None:
         """Note the first turn of a start that is received."""
         self._first.setdefault(start, turn)
-        self._first.move_to_end(start)
-        if len(self._first) > MAX_STARTS:
-            self._first.popitem(last=False)
+
+    def forget(self, start: str) -> None:
+        """Drop what is held of a start that is followed no more."""
+        self._first.pop(start, None)
+        self._batches = deque(each for each in self._batches if each.start != start)
+        self._bytes = sum(map(_size, self._batches))
 
     def expire(self, now: float) -> None:
         """Drop the batches that are too old."""

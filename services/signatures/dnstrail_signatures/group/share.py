@@ -77,6 +77,16 @@ class GroupShare:
             self._membership.receive(turn.start, turn.turn, now)
             self._membership.handle(turn)
 
+    def waits_for(self, start: str) -> bool:
+        """Return whether the owners of a start are not known yet."""
+        return self._membership is not None and self._membership.waits_for(start)
+
+    def forget(self, start: str) -> None:
+        """Forget a start that is followed no more."""
+        self.recent.forget(start)
+        if self._membership is not None:
+            self._membership.forget(start)
+
     def step(self, now: float, work: Callable[[], Work], topics: Container[str]) -> Iterator[MovedBatch]:
         """Renew the membership; after a change of owners, yield the batches of these topics from before it."""
         if self._membership is not None:

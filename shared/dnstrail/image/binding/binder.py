@@ -49,7 +49,7 @@ class Binder:
     """
 
     def __init__(self, graph: Graph, bounds: Bounds, counters: Counts) -> None:
-        self.processes = Processes(bounds.processes, counters)
+        self.processes = Processes(bounds.processes, bounds.probes, counters)
         self.waiting = WaitingQuestions(bounds.questions, counters)
         self.arrivals = Arrivals(counters)
         self.namespaces = Namespaces(counters)

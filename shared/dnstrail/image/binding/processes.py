@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from typing import NamedTuple
 
 from dnstrail.captured import Process
@@ -10,7 +11,6 @@ from dnstrail.image.counts import Counts
 
 Identity = tuple[str, int, int]  # host, pid, and start in ns (0 if unknown)
 MAX_LIVES = 4  # processes of one pid that are remembered, the last started ones
-_MAX_HOSTS = 64  # hosts among which a pid without a host is searched
 
 
 class Life(NamedTuple):
@@ -30,14 +30,16 @@ class Processes:
     """The processes that had each pid of a host, the last started one last.
 
     Fed by fork, exec, exit, and by all events with a process. Beyond `most` pids the pid least recently noted is
-    evicted, and counted as `evicted_processes`.
+    evicted, and counted as `evicted_processes`. A pid without a host is searched among the first `hosts` hosts that
+    have any.
     """
 
-    def __init__(self, most: int, counters: Counts) -> None:
+    def __init__(self, most: int, hosts: int, counters: Counts) -> None:
         self.counters = counters
         self._most = most
+        self._most_hosts = hosts
         self._lives: OrderedDict[tuple[str, int], list[Life]] = OrderedDict()
-        self._hosts: dict[str, None] = {}
+        self._hosts: dict[str, int] = {}  # the number of pids of each
 
     def __len__(self) -> int:
         return len(self._lives)
@@ -83,19 +85,25 @@ class Processes:
 
     def starts_of(self, pid: int, at: int) -> frozenset[int] | None:
         """Return the start of the process that had a pid at a time, on each host; None if no such process is known."""
-        found = [lives for host in self._hosts if (lives := self._lives.get((host, pid)))]
+        hosts = islice(self._hosts, self._most_hosts)
+        found = [lives for host in hosts if (lives := self._lives.get((host, pid)))]
         return frozenset(_at(lives, at).start for lives in found) or None
+
+    def _evict(self) -> None:
+        (host, _), _ = self._lives.popitem(last=False)
+        self.counters["evicted_processes"] += 1
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
 
     def _of(self, host: str, pid: int) -> list[Life]:
         key = host, pid
         lives = self._lives.get(key)
         if lives is None:
             lives = self._lives[key] = []
-            if len(self._hosts) < _MAX_HOSTS:
-                self._hosts[host] = None
+            self._hosts[host] = self._hosts.get(host, 0) + 1
             if len(self._lives) > self._most:
-                self._lives.popitem(last=False)
-                self.counters["evicted_processes"] += 1
+                self._evict()
         else:
             self._lives.move_to_end(key)
         return lives
