@@ -89,3 +89,4 @@ def test_the_limits_in_words():
     """Only what exceeded its bound is stated."""
     assert Limits().notes == []
     assert [note.split()[0] for note in Limits(1, 0, 3).notes] == ["1", "3"]
+    assert [note.split()[0] for note in Limits(1, 2, 3, 4, 5, 6, 7).notes] == [*"1234567"]

@@ -14,7 +14,16 @@ from dnstrail_cli.run.allow_list import parse_allow_list
 from dnstrail_cli.run.coverage import BLIND, coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.files import FORMATS
-from dnstrail_cli.run.report import AskedName, Coverage, DnsServer, Program, ReachedAddress, Report, StartedContainer
+from dnstrail_cli.run.report import (
+    AskedName,
+    Conflict,
+    Coverage,
+    DnsServer,
+    Program,
+    ReachedAddress,
+    Report,
+    StartedContainer,
+)
 from dnstrail_cli.run.sections import sections, summary
 from dnstrail_cli.run.table import show_report
 from dnstrail_cli.run.verdict import failures, is_unnamed, judged_part, learned, not_allowed
@@ -47,6 +56,7 @@ def full():
         unnamed=[connection],
         encrypted=[connection],
         foreign_dns=[DnsServer("192.0.2.9", 53, 3, program)],
+        conflicts=[Conflict(HOSTILE, ["192.0.2.1"], [], 0)],
         containers=[StartedContainer(HOSTILE, HOSTILE, HOSTILE, [], [connection], [])],
         not_allowed=[f"reached {HOSTILE}"],
         failed=[f"unnamed: {HOSTILE}"],
@@ -236,6 +246,14 @@ def test_everything_outside_the_list_is_named():
         "reached 192.0.2.1:443/tcp",
         "asked the server [2001:db8::53]:53",
     ]
+
+
+def test_conflicting_answers_are_named():
+    """Conflicting answers are an objection, and the report shows the addresses of both sides."""
+    seen = report(conflicts=[Conflict("a.example", ["192.0.2.1", "192.0.2.2"], ["198.51.100.1"], 3)])
+    assert not_allowed(seen, parse_allow_list("a.example")) == ["received conflicting answers for a.example"]
+    (found,) = [section for section in sections(seen) if section.title == "Conflicting answers"]
+    assert found.rows == [("a.example", "192.0.2.1, 192.0.2.2", "198.51.100.1", "3")]
 
 
 def test_a_learned_list_allows_what_it_was_learned_from():

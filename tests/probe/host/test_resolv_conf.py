@@ -9,7 +9,7 @@ import pytest
 
 from dnstrail_probe.host import resolv_conf
 from dnstrail_probe.host.resolv_conf import MAX_WAITING, ResolvConf
-from dnstrail_probe.host.resolv_conf_child import configured_in
+from dnstrail_probe.host.resolv_conf_child import configured_in, servers_in
 from live.processes import wait_until
 
 SECOND = 10**9
@@ -33,6 +33,15 @@ def packed(*addresses):
 def test_nameservers_of_a_file(text, servers):
     """The resolvers of a resolv.conf are its nameserver lines; without any, the loopback addresses."""
     assert configured_in(text) == packed(*servers)
+
+
+def test_nameservers_keep_their_zones():
+    """The text of a resolver has the zone of the file, which names the interface of a link-local address."""
+    text = "nameserver fe80::1%eth0\nnameserver ::ffff:192.0.2.53\n"
+    assert servers_in(text) == {
+        ip_address("fe80::1").packed: "fe80::1%eth0",
+        ip_address("192.0.2.53").packed: "192.0.2.53",
+    }
 
 
 @pytest.fixture

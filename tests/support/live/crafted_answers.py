@@ -1,7 +1,7 @@
 """Crafted answers for `dnstrail run --enforce`: a resolver that sends them, and a command that asks for them.
 
-Each case has an address of its own. The command asks for a case by its number, and then connects to its address. Run as
-`resolver ADDRESS`, or as `command ADDRESS`, which prints the result of each case.
+Each case has an address of its own. The command asks for a case by its number, which is the id of its question, and
+then connects to its address. Run as `resolver ADDRESS`, or as `command ADDRESS`, which prints the result of each case.
 """
 
 from __future__ import annotations
@@ -130,10 +130,13 @@ def serve(address: str) -> None:
     while True:
         for ready in select.select([datagrams, server], [], [])[0]:
             if ready is datagrams:
-                question, peer = datagrams.recvfrom(2)
-                answers = stranger if _NAMES[int.from_bytes(question, "big")] == STRANGER else datagrams
-                for piece in _answer(question):
-                    answers.sendto(piece, peer)
+                question, peer = datagrams.recvfrom(512)
+                if not question:  # of the launcher
+                    continue
+                number = question[:2]
+                answers = stranger if _NAMES[int.from_bytes(number, "big")] == STRANGER else datagrams
+                for piece in _answer(number):
+                    answers.sendto(number + piece[2:], peer)
             else:
                 _serve_stream(server.accept()[0])
 
@@ -152,6 +155,15 @@ def _answer(question: bytes) -> list[bytes]:
     return CASES[_NAMES[number]](address_of(number))
 
 
+def _question(number: int) -> bytes:
+    """Return the question of a case, with the name in its answer: nothing else keeps the answer from counting."""
+    (message,) = CASES[_NAMES[number]](address_of(number))
+    name, end, _ = message[12:].partition(b"\0\0\1\0\1")
+    if not end or name == _POINTER:
+        name, end = ONE, b"\0\1\0\1"
+    return struct.pack("!6H", number, 0x0100, 1, 0, 0, 0) + name + end
+
+
 def ask(address: str, name: str) -> str:
     """Ask for a case; return the result of the connection that follows."""
     number = _NAMES.index(name)
@@ -162,7 +174,7 @@ def ask(address: str, name: str) -> str:
             made.connect((address, 53))
             made.sendall(number.to_bytes(2, "big"))
         else:
-            made.sendto(number.to_bytes(2, "big"), (address, 53))  # not connected: it receives from everyone
+            made.sendto(_question(number), (address, 53))  # not connected: it receives from everyone
         while made.recv(65535) and stream:
             pass
     return result(lambda: connect(4, address_of(number)))

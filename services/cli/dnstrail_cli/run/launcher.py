@@ -23,6 +23,7 @@ from dnstrail_cli.run.cgroup import Cgroup, make_cgroup, names_of
 from dnstrail_cli.run.command_process import exec_command, ignored_signals
 from dnstrail_cli.run.enforce.hooks import Enforcement
 from dnstrail_cli.run.enforce.refusal import Outcome
+from dnstrail_cli.run.enforce.routes import Routes
 from dnstrail_cli.run.enforce.rules import Rules
 
 GO = b"\0"
@@ -162,6 +163,7 @@ class _Launched:
         self._wait_for_all = wait_for_all
         self._enforce = enforce
         self._enforcement: Enforcement | None = None
+        self._routes: Routes | None = None
 
     def run(self) -> int:
         """Do the whole work; return an exit code."""
@@ -190,6 +192,7 @@ class _Launched:
         if self._enforce is not None:
             rules, allow_afterwards = self._enforce
             self._enforcement = Enforcement(cgroup.path, rules, allow_afterwards=allow_afterwards)
+            self._routes = Routes(cgroup, self._user, rules.resolvers.values(), self._enforcement.guide)
 
     def _leave(self, cgroup: Cgroup) -> None:
         """Remove the cgroup. With rules, the processes that are left stay in it."""
@@ -197,7 +200,7 @@ class _Launched:
             cgroup.release()
         else:
             self._enforcement.end()
-            outcome = Outcome(self._enforcement.attempts(), self._enforcement.limits())
+            outcome = Outcome(self._enforcement.attempts(), self._enforcement.conflicts(), self._enforcement.limits())
             self._report(outcome=msgspec.to_builtins(outcome))
         cgroup.remove()
 
@@ -210,7 +213,7 @@ class _Launched:
             exec_command(self._command, self._user, cgroup, ignored, blocked)
         self._report(pid=pid)
         self._report(code=self._wait(pid))
-        while self._wait_for_all and cgroup.processes() and not select.select([self._orders], [], [], _LOOKS)[0]:
+        while self._wait_for_all and cgroup.processes() and self._orders not in self._select([self._orders], _LOOKS):
             pass
         processes = cgroup.processes()
         self._report(left=len(processes), left_names=names_of(processes))
@@ -219,7 +222,7 @@ class _Launched:
         """Pass signals on until the command has ended; return its exit code, 128 and more for a signal."""
         end = os.pidfd_open(pid)
         listening = [end, self._orders]
-        while end not in (ready := select.select(listening, [], [])[0]):
+        while end not in (ready := self._select(listening)):
             if self._orders in ready and not self._pass_on(pid):
                 listening = [end]  # nobody is left to order anything
                 if self._enforcement is not None:
@@ -227,6 +230,15 @@ class _Launched:
         os.close(end)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         return status if status >= 0 else _KILLED - status
+
+    def _select(self, listening: list[int], seconds: float | None = None) -> list[int]:
+        """Return the descriptors that are readable, as select does; meanwhile follow the routes to the resolvers."""
+        if self._routes is None:
+            return select.select(listening, [], [], seconds)[0]
+        ready = select.select([*listening, self._routes.fileno()], [], [], seconds)[0]
+        if self._routes.fileno() in ready:
+            self._routes.learn()
+        return ready
 
     def _pass_on(self, pid: int) -> bool:
         """Pass on the signals that have arrived; return False if the other end was closed."""

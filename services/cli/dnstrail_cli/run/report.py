@@ -71,6 +71,19 @@ class Refusal(msgspec.Struct, frozen=True):
     times: int
 
 
+class Conflict(msgspec.Struct, frozen=True):
+    """Answers to one question of a command that contradict each other, by the first addresses of each side.
+
+    `believed` are those of the answers that it asked for, which led there at first, and `surplus` the others of the
+    answers beyond. `more` counts further addresses.
+    """
+
+    name: str
+    believed: list[str]
+    surplus: list[str]
+    more: int
+
+
 class DnsServer(msgspec.Struct, frozen=True):
     """A server that is none of the configured resolvers, and the number of questions to it."""
 
@@ -107,10 +120,10 @@ class Report(msgspec.Struct, frozen=True):
 
     `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it, and
     `left_names` names some. `encrypted` are connections that carry encrypted DNS by their port or their name.
-    `refused` is what `--enforce` refused, and `enforcement` states in sentences what exceeded its bounds, and whether
-    processes left the cgroup. `containers` started meanwhile; they count for the verdict if they are `followed`.
-    `containers_left_out` counts their events beyond the bounds. `not_allowed` and `failed` state why the exit code is
-    another one than that of the command.
+    `refused` is what `--enforce` refused, and `conflicts` why it refused addresses of allowed names. `enforcement`
+    states in sentences what exceeded its bounds, and whether processes left the cgroup. `containers` started meanwhile;
+    they count for the verdict if they are `followed`. `containers_left_out` counts their events beyond the bounds.
+    `not_allowed` and `failed` state why the exit code is another one than that of the command.
     """
 
     command: list[str]
@@ -126,6 +139,7 @@ class Report(msgspec.Struct, frozen=True):
     left: int = 0
     left_names: list[str] = []
     refused: list[Refusal] = []
+    conflicts: list[Conflict] = []
     enforcement: list[str] = []
     containers: list[StartedContainer] = []
     containers_left_out: int = 0

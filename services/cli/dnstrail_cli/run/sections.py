@@ -10,6 +10,7 @@ import msgspec
 from dnstrail_cli.run.byte_counts import cell_of, total_of
 from dnstrail_cli.run.report import (
     AskedName,
+    Conflict,
     DnsServer,
     Program,
     ReachedAddress,
@@ -21,6 +22,7 @@ from dnstrail_cli.run.verdict import OBJECTION, attempt_of, bracketed, objects
 
 NO_NAME = "(no name)"
 _CONNECTED = ("name", "address", "result", "sent / received", "process")
+_CONFLICT = ("name", "believed at first", "by further answers", "more")
 _ASKED = ("name", "outcome", "questions", "asked by")
 _SERVER = ("server", "questions", "process")
 _SHORT = 12  # characters of the id of a container
@@ -61,6 +63,7 @@ def sections(report: Report) -> list[Section]:
         Section("Not allowed", ("",), [(text,) for text in report.not_allowed]),
         Section("Failed", ("",), [(text,) for text in report.failed]),
         Section("Refused", ("name", "tried", "times", "process"), [*map(_refused, report.refused)]),
+        Section("Conflicting answers", _CONFLICT, [*map(_conflict, report.conflicts)]),
         Section("Connections", _CONNECTED, _connections(report.connections)),
         Section("Connections without a name", _CONNECTED, _connections(report.unnamed)),
         Section("Names asked", _ASKED, [*map(_name, report.names)]),
@@ -108,6 +111,10 @@ def _reached(one: ReachedAddress) -> Sequence[str]:
 
 def _refused(one: Refusal) -> Sequence[str]:
     return one.name or NO_NAME, attempt_of(msgspec.structs.replace(one, name="")), str(one.times), _program(one.program)
+
+
+def _conflict(one: Conflict) -> Sequence[str]:
+    return one.name, ", ".join(one.believed), ", ".join(one.surplus), str(one.more)
 
 
 def _server(one: DnsServer) -> Sequence[str]:

@@ -45,7 +45,7 @@ from dnstrail_cli.run.verdict import OBJECTION, failures, is_unnamed, judged_par
 from dnstrail_cli.run.watch import Watch, joined, serves_live
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.host.containers import running_containers
-from dnstrail_probe.host.resolv_conf_child import configured_in
+from dnstrail_probe.host.resolv_conf_child import configured_in, servers_in
 from dnstrail_probe.options import options_of
 
 _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
@@ -96,7 +96,7 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
         return None
     if allowed is None:
         raise SettingsError("--enforce needs --allow")
-    return Enforce(rules_of(allowed, _resolvers()), settings.allow_afterwards)
+    return Enforce(rules_of(allowed, servers_in(_resolv_conf())), settings.allow_afterwards)
 
 
 def _open_files(settings: Settings) -> _Files:
@@ -138,7 +138,7 @@ def _is_in_foreground() -> bool:
 
 def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
     """Run the command under a pipeline; return what it reached."""
-    followed = Followed(launcher.cgroup, _resolvers(), partial(cgroups_below, Path(launcher.path)))
+    followed = Followed(launcher.cgroup, configured_in(_resolv_conf()), partial(cgroups_below, Path(launcher.path)))
     fault, lost, refused = "", 0, list[Refusal]()
     with ExitStack() as stack:
         watch = stack.enter_context(_watch(settings, followed, clock))
@@ -176,6 +176,7 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
         left=launcher.left,
         left_names=launcher.left_names,
         refused=refused,
+        conflicts=launcher.outcome.conflicts,
         enforcement=[*launcher.outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
         followed=everything,
     )
@@ -258,11 +259,11 @@ def _wait_alone(launcher: Launcher, clock: Clock) -> float:
     return clock.monotonic()
 
 
-def _resolvers() -> frozenset[bytes]:
+def _resolv_conf() -> str:
     try:
-        return configured_in(_RESOLV_CONF.read_text(encoding="utf-8", errors="replace"))
+        return _RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return configured_in("")
+        return ""
 
 
 def _judged(report: Report, settings: Settings, allowed: AllowList | None) -> Report:

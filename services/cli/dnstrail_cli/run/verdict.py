@@ -47,6 +47,7 @@ def not_allowed(report: Report, allowed: AllowList) -> list[str]:
         if not allowed.allows("", one.address, one.port)
     ]
     found += [f"tried to {attempt_of(one)}" for one in report.refused]
+    found += [f"received conflicting answers for {one.name}" for one in report.conflicts]
     return list(dict.fromkeys(found))
 
 

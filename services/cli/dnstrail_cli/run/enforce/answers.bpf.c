@@ -1,23 +1,47 @@
 // Reads the answers of the configured resolvers. on_ingress enters the addresses of an answer in `given` before the
 // socket receives the answer: the kernel runs it on the path of the packet to the socket (sk_filter). No connection
-// that follows from an answer is too early.
+// that follows from an answer is too early. Over UDP, each time that a question was asked admits one answer to it. A
+// further answer with other addresses is a conflict: either can be the false one.
 
-#define NAME 255 // bytes of a name in a message
 #define FRONT 260 // the place in `struct buffer` behind the first byte of a name
-#define HEADER 12
+
+// An address of an answer to a question, by its place among the addresses of all answers to it. `surplus` marks an answer
+// that nobody asked for.
+struct step {
+    u64 question;
+    u32 place, none;
+};
+struct target {
+    struct address address;
+    u32 surplus;
+};
 
 // What is being read: a name, whose bytes end before FRONT in reverse order (all behind FRONT is 0); the bytes that are
-// left of its label; whether more messages follow in the packet; the place of the next byte in the packet; the records
-// that are left of the answer. They are in memory, so that the verifier does not follow their values.
+// left of its label; whether more messages follow in the packet, and whether it is a datagram; the place of the name; the
+// place of the next byte in the packet; the records that are left of the answer; the key of its question; the sum of
+// its addresses, in any order. They are in memory, so that the verifier does not follow their values.
 struct buffer {
     u8 bytes[FRONT + TEXT];
-    u8 left, more;
-    u32 at, records;
+    u8 left, more, datagram;
+    u32 name, at, records;
+    u64 question, sum;
+    struct target target;
+};
+
+// A conflict as it is reported: the name as in `struct buffer`, and the addresses of the believed answers and of others.
+struct conflict {
+    u8 name[TEXT];
+    u32 counts[2];
+    struct address addresses[2 * SHOWN];
 };
 
 BPF_PERCPU_ARRAY(buffers, struct buffer, 1); // packets arrive one after the other on each processor
 BPF_PROG_ARRAY(finding, 1); // on_ingress and on_message call each other for each message of a packet
 BPF_PROG_ARRAY(reading, 1);
+BPF_PROG_ARRAY(contesting, 1);
+BPF_TABLE("lru_hash", struct step, struct target, targets, TARGETS);
+BPF_HASH(conflicts, u64, struct conflict, CONFLICTS);
+BPF_ARRAY(no_conflict, struct conflict, 1); // what a conflict begins with: it is too large for the stack
 
 // Reads the name of a question. Returns its bytes in the message, and its sets of ports; 0 if it is not allowed.
 static __always_inline u32 read_name(struct __sk_buff *skb, struct buffer *buffer, u32 start, u64 *sets)
@@ -58,34 +82,51 @@ static __always_inline u32 read_name(struct __sk_buff *skb, struct buffer *buffe
     if (!allowed)
         return 0;
     *sets = *allowed;
+    buffer->name = FRONT + 1 - length;
     return length + 1;
 }
 
-static __always_inline void give(struct address *address, u64 sets)
+static __always_inline void give(struct address *address, u64 sets, u64 question)
 {
-    u64 none = 0;
-    unmap(address);
-    u64 *known = given.lookup_or_try_init(address, &none);
-    if (known)
-        __sync_fetch_and_or(known, sets);
-    else
+    struct place none = {}, *known = given.lookup_or_try_init(address, &none);
+    if (!known) {
         count(NO_ROOM);
+        return;
+    }
+    __sync_fetch_and_or(&known->sets, sets);
+    if (question)
+        known->question = question;
 }
 
-// Gives the addresses in the answer section of a message to the ports that its question has.
-static __always_inline void read_message(struct __sk_buff *skb, struct buffer *buffer)
+// Remembers that an answer to a question has an address. Returns 0 if there is no room.
+static __always_inline int note_target(struct question *question, struct target *target)
 {
-    u8 header[HEADER];
-    u64 sets = 0;
-    if (bpf_skb_load_bytes(skb, buffer->at, header, HEADER))
-        return;
-    if ((header[2] & 0xf8) != 0x80 || header[4] || header[5] != 1)
-        return; // no response to a usual query with one question
-    buffer->records = header[6] << 8 | header[7];
-    u32 name = buffer->records ? read_name(skb, buffer, buffer->at + HEADER, &sets) : 0;
-    if (!name)
-        return;
-    buffer->at += HEADER + name + 4;
+    struct place *known = given.lookup(&target->address);
+    if (known && known->question == question->number)
+        return 1;
+    struct step step = {.question = question->number, .place = question->addresses};
+    if (step.place >= ADDRESSES || targets.insert(&step, target)) // another processor may have taken the place
+        return 0;
+    __sync_fetch_and_add(&question->addresses, 1);
+    return 1;
+}
+
+static __always_inline void take(struct buffer *buffer, struct question *question, u64 sets)
+{
+    struct address *address = &buffer->target.address;
+    unmap(address);
+    buffer->sum += mix(mix(address->family, (u64)address->words[0] << 32 | address->words[1]),
+                       (u64)address->words[2] << 32 | address->words[3]);
+    if (question && !note_target(question, &buffer->target))
+        count(NO_ROOM);
+    else if (!buffer->target.surplus)
+        give(address, sets, question ? question->number : 0);
+}
+
+// Takes the addresses in the answer section of a message.
+static __always_inline void read_records(struct __sk_buff *skb, struct buffer *buffer, struct question *question,
+                                         u64 sets)
+{
 #pragma nounroll
     for (u32 step = 0; step < STEPS; step++) {
         u32 at = buffer->at;
@@ -105,16 +146,76 @@ static __always_inline void read_message(struct __sk_buff *skb, struct buffer *b
         u32 length = head[8] << 8 | head[9];
         int in = !head[0] && !head[2] && head[3] == 1, is4 = head[1] == 1 && length == 4;
         if (in && (is4 || (head[1] == 28 && length == 16))) {
-            struct address address = {.family = is4 ? 4 : 6};
-            if (bpf_skb_load_bytes(skb, at, address.words, length))
+            struct address *address = &buffer->target.address;
+            address->family = is4 ? 4 : 6;
+            address->words[1] = address->words[2] = address->words[3] = 0;
+            if (bpf_skb_load_bytes(skb, at, address->words, is4 ? 4 : 16))
                 break;
-            give(&address, sets);
+            take(buffer, question, sets);
         }
         buffer->at = at + length;
         buffer->records--;
     }
     if (buffer->records)
         count(NOT_READ);
+}
+
+// Returns whether an answer is one more than was asked for. Of two answers at one time, both may be.
+static __always_inline u32 is_surplus(struct question *question)
+{
+    __sync_fetch_and_add(&question->answered, 1);
+    if (question->answered <= question->asked)
+        return 0;
+    __sync_fetch_and_add(&question->answered, -1);
+    return 1;
+}
+
+// Returns whether a surplus answer has other addresses than each answer that was believed.
+static __always_inline int contradicts(struct question *question, u64 sum)
+{
+#pragma unroll
+    for (u32 i = 0; i < ANSWERS; i++)
+        if (question->answers[i] == sum)
+            return 0;
+    return 1;
+}
+
+// Gives the addresses in the answer section of a message to the ports that its question has. Returns whether the answer
+// contradicts others.
+static __always_inline int read_message(struct __sk_buff *skb, struct buffer *buffer)
+{
+    u8 header[HEADER];
+    u64 sets = 0;
+    struct question *question = 0;
+    if (bpf_skb_load_bytes(skb, buffer->at, header, HEADER))
+        return 0;
+    if ((header[2] & 0xf8) != 0x80 || header[4] || header[5] != 1)
+        return 0; // no response to a usual query with one question
+    buffer->records = header[6] << 8 | header[7];
+    if (!buffer->records && !buffer->datagram)
+        return 0;
+    u32 name = read_name(skb, buffer, buffer->at + HEADER, &sets);
+    if (!name)
+        return 0;
+    if (buffer->datagram) {
+        buffer->question = question_key(skb, buffer->at, header[0] << 8 | header[1]);
+        question = questions.lookup(&buffer->question);
+        if (!question) {
+            count(NOT_ASKED);
+            return 0;
+        }
+    }
+    u32 surplus = question ? is_surplus(question) : 0;
+    buffer->target.surplus = surplus;
+    buffer->at += HEADER + name + 4;
+    buffer->sum = 1; // 0 is no sum
+    read_records(skb, buffer, question, sets);
+    if (!question)
+        return 0;
+    if (surplus)
+        return contradicts(question, buffer->sum);
+    question->answers[(question->answered - 1) % ANSWERS] = buffer->sum;
+    return 0;
 }
 
 // Finds the next message in a TCP segment; returns its place, or 0. The bounds of messages come from the beginning of
@@ -167,7 +268,7 @@ int on_ingress(struct __sk_buff *skb)
     if (!socket)
         return 1;
     struct asker *asker = askers.sk_storage_get(socket, 0, 0);
-    if (!asker || bpf_skb_load_bytes(skb, 0, ip, sizeof(ip)))
+    if (!asker || asker->guides || bpf_skb_load_bytes(skb, 0, ip, sizeof(ip)))
         return 1;
     source.family = ip[0] >> 4;
     u32 offset = source.family == 4 ? (ip[0] & 15) * 4 : 40;
@@ -176,13 +277,19 @@ int on_ingress(struct __sk_buff *skb)
         bpf_skb_load_bytes(skb, 12, source.words, 4);
     else
         bpf_skb_load_bytes(skb, 8, source.words, 16);
-    if (!resolvers.lookup(&source) || bpf_skb_load_bytes(skb, offset, port, 2) || port[0] || port[1] != DNS)
+    u64 *interface = resolvers.lookup(&source);
+    if (!interface || bpf_skb_load_bytes(skb, offset, port, 2) || port[0] || port[1] != DNS)
         return 1;
+    if (*interface != skb->ifindex) {
+        count(ELSEWHERE);
+        return 1;
+    }
     u32 none = 0;
     struct buffer *buffer = buffers.lookup(&none);
     if (!buffer)
         return 1;
     buffer->at = buffer->more = 0;
+    buffer->datagram = protocol == UDP;
     if (protocol == UDP)
         buffer->at = offset + 8;
     else if (protocol == TCP)
@@ -198,10 +305,64 @@ int on_message(struct __sk_buff *skb)
     struct buffer *buffer = buffers.lookup(&none);
     if (!buffer)
         return 1;
-    read_message(skb, buffer);
+    if (read_message(skb, buffer))
+        contesting.call(skb, 0);
     if (buffer->more) {
         finding.call(skb, 0);
         count(NOT_READ); // the kernel allows no further call
+    }
+    return 1;
+}
+
+static __always_inline void contest(struct address *address)
+{
+    struct place none = {}, *known = given.lookup_or_try_init(address, &none);
+    if (known)
+        known->contested = 1; // without room, no name leads there either
+}
+
+static __always_inline struct conflict *conflict_of(struct buffer *buffer, struct question *question)
+{
+    u32 none = 0, name = buffer->name;
+    struct conflict *empty = no_conflict.lookup(&none), *found;
+    if (!empty || name > FRONT)
+        return 0;
+    found = conflicts.lookup_or_try_init(&question->number, empty);
+    if (!found) {
+        count(UNNAMED);
+        return 0;
+    }
+    __builtin_memcpy(found->name, &buffer->bytes[name], TEXT);
+    found->counts[0] = found->counts[1] = 0;
+    return found;
+}
+
+// Refuses the addresses of all answers to a question from now on, and notes the first of them.
+int on_conflict(struct __sk_buff *skb)
+{
+    u32 none = 0;
+    struct buffer *buffer = buffers.lookup(&none);
+    struct question *question = buffer ? questions.lookup(&buffer->question) : 0;
+    if (!question)
+        return 1;
+    struct conflict *conflict = conflict_of(buffer, question);
+    struct step step = {.question = question->number};
+#pragma nounroll
+    for (u32 place = 0; place < ADDRESSES; place++) {
+        if (place >= question->addresses)
+            break;
+        step.place = place;
+        struct target *target = targets.lookup(&step);
+        if (!target) {
+            count(FORGOTTEN);
+            continue;
+        }
+        contest(&target->address);
+        if (!conflict)
+            continue;
+        u32 side = target->surplus & 1, shown = conflict->counts[side]++;
+        if (shown < SHOWN)
+            conflict->addresses[side * SHOWN + shown] = target->address;
     }
     return 1;
 }

@@ -54,6 +54,15 @@ static __always_inline int is_any(struct address *address)
     return !address->words[0] && !address->words[1] && !address->words[2] && !address->words[3];
 }
 
+// Returns the sets of ports to which names led. After a conflict whose addresses are not all remembered, there are none.
+static __always_inline u64 sets_by_name(struct address *address)
+{
+    u32 which = FORGOTTEN;
+    u64 *forgotten = counters.lookup(&which);
+    struct place *known = given.lookup(address);
+    return known && !known->contested && forgotten && !*forgotten ? known->sets : 0;
+}
+
 // Returns the sets of ports of an address.
 static __always_inline u64 sets_of(struct address *address)
 {
@@ -62,8 +71,8 @@ static __always_inline u64 sets_of(struct address *address)
         network.address.words[0] = address->family == 4 ? bpf_htonl(0x7f000001) : 0;
         network.address.words[3] = address->family == 4 ? 0 : bpf_htonl(1);
     }
-    u64 *by_name = given.lookup(address), *by_list = networks.lookup(&network);
-    return (by_name ? *by_name : 0) | (by_list ? *by_list : 0);
+    u64 *by_list = networks.lookup(&network);
+    return sets_by_name(address) | (by_list ? *by_list : 0);
 }
 
 static __always_inline int refuse_address(struct bpf_sock_addr *ctx, struct address *address, u32 action)
@@ -78,14 +87,16 @@ static __always_inline int refuse_address(struct bpf_sock_addr *ctx, struct addr
 // A process can make a network namespace of its own, with a resolver that has the address of a configured one.
 static __always_inline int is_at_home(struct bpf_sock_addr *ctx) { return bpf_get_netns_cookie(ctx) == NETNS; }
 
-static __always_inline void note_asker(struct bpf_sock_addr *ctx)
+static __always_inline void note_asker(struct bpf_sock_addr *ctx, struct address *resolver)
 {
-    struct asker none = {}, *asker;
+    struct asker *asker;
     if (!ctx->sk || !is_at_home(ctx))
         return;
     asker = askers.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (asker)
-        *asker = none; // a socket that connects again has another stream
+    if (!asker)
+        return;
+    asker->resolver = *resolver;
+    asker->begun = asker->next = asker->length = 0; // a socket that connects again has another stream
 }
 
 static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *address)
@@ -93,7 +104,7 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
     u32 port = bpf_ntohs((u16)ctx->user_port);
     unmap(address);
     if (port == DNS && resolvers.lookup(address)) {
-        note_asker(ctx);
+        note_asker(ctx, address);
         return 1;
     }
     u64 sets = sets_of(address), *of_port = ports.lookup(&port);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import socket
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,13 +14,19 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail_cli.run.allow_list import MOST_ENTRIES
 from dnstrail_cli.run.enforce.refusal import ACTIONS, SOCKET, Attempt, Limits, transport_of
 from dnstrail_cli.run.enforce.rules import MOST_RESOLVERS, Rules
+from dnstrail_cli.run.report import Conflict
 from dnstrail_probe.ebpf.bpf_link import link_cgroup
 from dnstrail_probe.ebpf.loader import compile_text, load_bcc
 
 MOST_GIVEN = 65_536  # addresses of allowed names
 MOST_REFUSED = 4_096  # different refusals
 MOST_STEPS = 256  # labels and records of one answer
-_PARTS = [Path(__file__).with_name(f"{part}.bpf.c") for part in ("maps", "decide", "answers")]
+MOST_QUESTIONS = 32_768  # over UDP; the least recently used is evicted
+MOST_ADDRESSES = 512  # of the answers to one question
+MOST_TARGETS = 65_536  # addresses of answers by their questions; the least recently used is evicted
+MOST_CONFLICTS = 256  # that the report names
+_SHOWN = 8  # addresses of each side of a conflict
+_PARTS = [Path(__file__).with_name(f"{part}.bpf.c") for part in ("maps", "decide", "questions", "answers")]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
 _SO_NETNS_COOKIE = 71
 _ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
@@ -35,7 +42,9 @@ _HOOKS = {
     "bind6": ("CGROUP_SOCK_ADDR", "CGROUP_INET6_BIND"),
 }
 _INGRESS = ("CGROUP_SKB", "CGROUP_INET_INGRESS")
+_EGRESS = ("CGROUP_SKB", "CGROUP_INET_EGRESS")
 _NONE = b"\0" * 4  # the only key of a program array
+_GUIDES = (1).to_bytes(4, "little") + bytes(32)  # `struct asker` of a socket of the launcher
 
 
 class Enforcement:
@@ -60,10 +69,20 @@ class Enforcement:
         """Return what was refused."""
         return [_attempt(key, times.value) for key, times in self._bpf["refused"].items()]
 
+    def conflicts(self) -> list[Conflict]:
+        """Return the answers that contradict each other."""
+        return [_conflict(found) for found in self._bpf["conflicts"].values()]
+
     def limits(self) -> Limits:
         """Return the numbers of what exceeded the bounds of the programs."""
         counters = self._bpf["counters"]
         return Limits(*(int(counters[ctypes.c_int(which)].value) for which in range(len(Limits.__struct_fields__))))
+
+    def guide(self, asker: int) -> None:
+        """Learn the interfaces of the routes to the resolvers from what a socket in the cgroup sends to them."""
+        askers = self._bcc.lib.bpf_table_fd(self._bpf.module, b"askers")  # whose type bcc has no class for
+        if self._bcc.lib.bpf_update_elem(askers, asker.to_bytes(4, "little"), _GUIDES, _ANY):
+            raise OSError("a socket cannot be marked")
 
     def end(self) -> None:
         """End the work of the rules, as the end of this process does."""
@@ -77,17 +96,21 @@ class Enforcement:
         for port, mask in rules.ports.items():
             self._put("ports", port.to_bytes(4, "little"), mask.to_bytes(8, "little"))
         for key in rules.resolvers:
-            self._put("resolvers", key, (1).to_bytes(8, "little"))
+            self._put("resolvers", key, bytes(8))  # no interface before `guide`
 
     def _attach(self, cgroup: Path) -> None:
-        """Attach the programs: the reader of answers by a link, the guards for as long as the cgroup exists."""
+        """Attach the programs: those on packets by links, the guards for as long as the cgroup exists."""
         folder = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC)
         try:
             reader, _ = self._load("on_message", *_INGRESS)
             finder, where = self._load("on_ingress", *_INGRESS)
             self._put("reading", _NONE, reader.to_bytes(4, "little"))
             self._put("finding", _NONE, finder.to_bytes(4, "little"))
+            contester, _ = self._load("on_conflict", *_INGRESS)
+            self._put("contesting", _NONE, contester.to_bytes(4, "little"))
             link_cgroup(finder, folder, where)
+            asker, out = self._load("on_egress", *_EGRESS)
+            link_cgroup(asker, folder, out)
             for hook, (program, attach_type) in _HOOKS.items():
                 decider, _ = self._load(f"on_{hook}", program, attach_type)
                 self._put(f"deciding_{hook}", _NONE, decider.to_bytes(4, "little"))
@@ -123,6 +146,12 @@ def _text(*, allow_afterwards: bool) -> str:
         "GIVEN": MOST_GIVEN,
         "REFUSED": MOST_REFUSED,
         "STEPS": MOST_STEPS,
+        "QUESTIONS": MOST_QUESTIONS,
+        "ADDRESSES": MOST_ADDRESSES,
+        "TARGETS": MOST_TARGETS,
+        "CONFLICTS": MOST_CONFLICTS,
+        "SHOWN": _SHOWN,
+        "SEED": f"{secrets.randbits(64)}ULL",
     }
     texts = [f"#define {name} {value}" for name, value in defines.items()]
     return "\n".join([*texts, *(part.read_text(encoding="utf-8") for part in _PARTS)])
@@ -130,13 +159,31 @@ def _text(*, allow_afterwards: bool) -> str:
 
 def _attempt(key: Any, times: int) -> Attempt:
     action = ACTIONS[key.action]
-    packed = bytes(key.words)[: 4 if key.family == 4 else 16]  # noqa: PLR2004 - the family as the programs write it
     return Attempt(
         action=action,
-        address="" if action == SOCKET else str(ip_address(packed)),
+        address="" if action == SOCKET else _address(key),
         port=key.port,
         transport=transport_of(key.protocol, key.type),
         pid=key.pid,
         name=key.comm.decode(errors="backslashreplace"),
         times=times,
     )
+
+
+def _conflict(found: Any) -> Conflict:
+    backwards = bytes(found.name).partition(b"\0")[0]
+    sides = [
+        [_address(found.addresses[side * _SHOWN + place]) for place in range(min(found.counts[side], _SHOWN))]
+        for side in (0, 1)
+    ]
+    return Conflict(
+        name=backwards[::-1].removeprefix(b".").decode(errors="backslashreplace"),
+        believed=sides[0],
+        surplus=sides[1],
+        more=sum(found.counts) - sum(map(len, sides)),
+    )
+
+
+def _address(found: Any) -> str:
+    packed = bytes(found.words)[: 4 if found.family == 4 else 16]  # noqa: PLR2004 - the family as the programs write it
+    return str(ip_address(packed))

@@ -21,20 +21,30 @@ struct suffix {
     u8 text[TEXT]; // a name in lower case, its last byte first
 };
 
-// A socket that asks a configured resolver. Over TCP, `next` is the sequence number of the next message, or, if its
-// length has been read, of its bytes.
+// A socket that asks a configured resolver, and the resolver that it asked last. Over TCP, `next` is the sequence number
+// of the next message, or, if its length has been read, of its bytes. `guides` marks a socket of the launcher.
 struct asker {
+    u32 guides;
+    struct address resolver;
     u32 begun, next, length;
 };
 
-enum counter { NO_ROOM, NOT_READ, UNLISTED, COUNTERS }; // addresses; answers; refusals
+// An address to which an allowed name led, on these sets of ports; the last question that led there; whether answers
+// that contradict each other did.
+struct place {
+    u64 sets, question, contested;
+};
+
+// Addresses; answers; refusals; answers without a question; packets from another interface; addresses of conflicts that
+// are forgotten; conflicts.
+enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, COUNTERS };
 
 // A set of ports is a bit of the masks; bit 0 is the set of all ports.
-BPF_HASH(resolvers, struct address, u64, RESOLVERS);
+BPF_HASH(resolvers, struct address, u64, RESOLVERS); // the interface of the route to each
 BPF_LPM_TRIE(networks, struct network, u64, ENTRIES);
 BPF_LPM_TRIE(names, struct suffix, u64, ENTRIES);
 BPF_ARRAY(ports, u64, 65536);
-BPF_HASH(given, struct address, u64, GIVEN);
+BPF_HASH(given, struct address, struct place, GIVEN);
 BPF_ARRAY(counters, u64, COUNTERS);
 BPF_SK_STORAGE(askers, struct asker);
 

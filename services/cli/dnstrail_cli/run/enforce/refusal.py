@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from dnstrail_cli.run.report import Conflict
+
 ACTIONS = REACH, BIND, SOCKET = ("reach", "bind", "socket")  # as `enum action` of the programs
 _TRANSPORTS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp", 136: "udplite", 262: "mptcp"}
 _RAW = 3  # SOCK_RAW
@@ -30,6 +32,10 @@ class Limits(msgspec.Struct, frozen=True):
     no_room: int = 0
     not_read: int = 0
     unlisted: int = 0
+    not_asked: int = 0
+    elsewhere: int = 0
+    forgotten: int = 0
+    unnamed: int = 0
 
     @property
     def notes(self) -> list[str]:
@@ -38,6 +44,11 @@ class Limits(msgspec.Struct, frozen=True):
             "{} addresses of allowed names found no room: connections to them were refused.": self.no_room,
             "{} answers were not read to their end: connections to their last addresses were refused.": self.not_read,
             "{} further refusals found no room in this report.": self.unlisted,
+            "{} answers about allowed names answered no remembered question: they led nowhere.": self.not_asked,
+            "{} packets in the name of a resolver came from another interface than that of its route: they led "
+            "nowhere.": self.elsewhere,
+            "{} addresses of conflicting answers were forgotten: from then on no name led anywhere.": self.forgotten,
+            "{} further answers conflicted: their addresses were refused.": self.unnamed,
         }
         return [text.format(count) for text, count in found.items() if count]
 
@@ -46,6 +57,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """What an enforcement did."""
 
     attempts: list[Attempt] = []
+    conflicts: list[Conflict] = []
     limits: Limits = Limits()
 
 

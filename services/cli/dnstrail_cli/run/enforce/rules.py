@@ -5,7 +5,7 @@ Each bit of a mask is a set of ports of the list; bit 0 is the set of all ports.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
@@ -20,16 +20,19 @@ _FAMILY_BITS = 32
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """The entries of the maps: packed keys with their masks. `ports` has the sets that contain a port."""
+    """The entries of the maps: packed keys with their masks. `ports` has the sets that contain a port.
+
+    `resolvers` has the text of each, with its zone.
+    """
 
     names: dict[bytes, int]
     networks: dict[bytes, int]
     ports: dict[int, int]
-    resolvers: list[bytes]
+    resolvers: dict[bytes, str]
 
 
-def rules_of(allowed: AllowList, resolvers: Collection[bytes]) -> Rules:
-    """Return the rules of a list; `resolvers` are the packed addresses of those to which DNS is allowed.
+def rules_of(allowed: AllowList, resolvers: Mapping[bytes, str]) -> Rules:
+    """Return the rules of a list; `resolvers` are the packed addresses, with their text, to which DNS is allowed.
 
     Raises:
         SettingsError: the list has too many sets of ports.
@@ -45,7 +48,7 @@ def rules_of(allowed: AllowList, resolvers: Collection[bytes]) -> Rules:
         },
         networks=_networks(allowed, bits),
         ports=bits.ports,
-        resolvers=[address_key(ip_address(address)) for address in sorted(resolvers)[:MOST_RESOLVERS]],
+        resolvers={address_key(ip_address(each)): resolvers[each] for each in sorted(resolvers)[:MOST_RESOLVERS]},
     )
 
 
