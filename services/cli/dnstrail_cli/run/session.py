@@ -12,7 +12,6 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 import msgspec
 from rich.console import Console
@@ -26,7 +25,7 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import may_change_user
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol.batches import Turn
-from dnstrail.users import caller_of_sudo, service_user
+from dnstrail.users import User, caller_of_sudo, service_user
 from dnstrail_cli.pipeline.pipeline import Plan, running
 from dnstrail_cli.pipeline.run import run_folder
 from dnstrail_cli.run.allow_list import AllowList, parse_allow_list
@@ -35,14 +34,16 @@ from dnstrail_cli.run.coverage import coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.enforce.refused import refusals, with_names, without_refused
 from dnstrail_cli.run.enforce.rules import rules_of
-from dnstrail_cli.run.files import FORMATS, format_of, open_file, read_list, write_file
+from dnstrail_cli.run.files import FORMATS, format_of, read_list
 from dnstrail_cli.run.followed import TOPICS, Followed
 from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
+from dnstrail_cli.run.output_file import OutputFile
 from dnstrail_cli.run.report import Coverage, ReachedAddress, Refusal, Report
 from dnstrail_cli.run.settings import Settings
 from dnstrail_cli.run.table import show_report
 from dnstrail_cli.run.verdict import OBJECTION, failures, is_unnamed, judged_part, learned, not_allowed, objects
 from dnstrail_cli.run.watch import Watch, joined, serves_live
+from dnstrail_cli.run.writer import Writer
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.host.containers import running_containers
 from dnstrail_probe.host.resolv_conf_child import configured_in
@@ -60,8 +61,8 @@ class _Files(msgspec.Struct, frozen=True):
     """The files of a run, read and opened before it begins."""
 
     allowed: AllowList | None
-    reports: list[tuple[Callable[[Report], str], TextIO]]
-    learn: TextIO | None
+    forms: list[Callable[[Report], str]]
+    writer: Writer
 
 
 def run_session(settings: Settings) -> int:
@@ -72,20 +73,21 @@ def run_session(settings: Settings) -> int:
     """
     configure("dnstrail", "warning")
     clock = SystemClock()
-    files = _open_files(settings)
-    _load_forms()
     user = caller_of_sudo() if os.geteuid() == 0 else None
-    launcher = launch(
-        settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
-    )
-    _pass_on_signals(launcher)
-    try:
-        launcher.wait_for_cgroup()
-        report = _watched(settings, launcher, clock)
-    finally:
-        launcher.close()
-    report = _judged(report, settings, files.allowed)
-    written = _write(report, settings, files)
+    with _open_files(settings, user) as files:
+        _load_forms()
+        launcher = launch(
+            settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
+        )
+        _pass_on_signals(launcher)
+        try:
+            launcher.wait_for_cgroup()
+            report = _watched(settings, launcher, clock)
+        finally:
+            launcher.close()
+        report = _judged(report, settings, files.allowed)
+        report = msgspec.structs.replace(report, files=files.writer.changes())
+        written = _write(report, settings, files)
     return _exit_code(report, settings, written=written)
 
 
@@ -99,13 +101,19 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
     return Enforce(rules_of(allowed, _resolvers()), settings.allow_afterwards)
 
 
-def _open_files(settings: Settings) -> _Files:
-    user = caller_of_sudo() if os.geteuid() == 0 else None
-    formats = [format_of(path) for path in settings.reports]
+@contextmanager
+def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
+    """Read the list, and open the files that are written at the end: the reports, and the list to learn."""
+    forms = [format_of(path) for path in settings.reports]
     allowed = None if settings.allow is None else parse_allow_list(read_list(settings.allow, user))
-    files = [open_file(path, user, "--report") for path in settings.reports]
-    learn = None if settings.learn is None else open_file(settings.learn, user, "--allow-learn")
-    return _Files(allowed, [*zip(formats, files, strict=True)], learn)
+    files = [OutputFile("--report", path, user) for path in settings.reports]
+    if settings.learn is not None:
+        files.append(OutputFile("--allow-learn", settings.learn, user))
+    writer = Writer(files)
+    try:
+        yield _Files(allowed, forms, writer)
+    finally:
+        writer.close()
 
 
 def _load_forms() -> None:
@@ -269,18 +277,18 @@ def _judged(report: Report, settings: Settings, allowed: AllowList | None) -> Re
 
 def _write(report: Report, settings: Settings, files: _Files) -> bool:
     """Write the files and the table; return whether all files were written. Each that was not is named on stderr."""
-    texts = [("--report", file, form(report)) for form, file in files.reports]
-    if files.learn is not None:
+    texts = [form(report) for form in files.forms]
+    if settings.learn is not None:
         lines = learned(judged_part(report), domains=settings.learn_domains)
-        texts.append(("--allow-learn", files.learn, "".join(f"{line}\n" for line in lines)))
-    faults = [fault for option, file, text in texts if (fault := write_file(file, text, option))]
+        texts.append("".join(f"{line}\n" for line in lines))
+    faults = files.writer.write(texts)
     if not settings.quiet:
         table = StringIO()
         terminal = sys.stderr.isatty() or None  # None: also what the environment forces
         show_report(report, Console(file=table, force_terminal=terminal, markup=False, highlight=False, emoji=False))
         _say(table.getvalue())
-    for fault in faults:
-        _say(f"dnstrail: {escape_unprintable(fault)}\n")
+    for sentence in (*report.files, *faults):
+        _say(f"dnstrail: {escape_unprintable(sentence)}\n")
     return not faults
 
 
