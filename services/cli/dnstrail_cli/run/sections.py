@@ -132,6 +132,7 @@ def _coverage(report: Report) -> list[str]:
         whole,
         *report.coverage.missed,
         *report.enforcement,
+        *report.rights,
         *report.files,
         *left,
         *containers,

@@ -38,6 +38,7 @@ from dnstrail_cli.run.files import FORMATS, format_of, read_list
 from dnstrail_cli.run.followed import TOPICS, Followed
 from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
 from dnstrail_cli.run.output_file import OutputFile
+from dnstrail_cli.run.privileged_program import first_privileged
 from dnstrail_cli.run.report import Coverage, ReachedAddress, Refusal, Report
 from dnstrail_cli.run.settings import Settings
 from dnstrail_cli.run.table import show_report
@@ -53,6 +54,11 @@ _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
 _CLOSING = 1.0  # seconds after the command for the ends of its connections: a peer acknowledges each
 _LEFT = "Processes of the command left its cgroup: nothing was refused to them."
+_IS_ROOT = "The command ran as root: it can leave its cgroup, and nothing is refused to it there."
+_WEAKENED = (
+    "{} ran without the rights that its file gives (set-id or capabilities): --enforce takes them away, and "
+    "--allow-new-privileges keeps them."
+)
 _TERMINAL = Path("/dev/tty")
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -82,7 +88,7 @@ def run_session(settings: Settings) -> int:
         _pass_on_signals(launcher)
         try:
             launcher.wait_for_cgroup()
-            report = _watched(settings, launcher, clock)
+            report = _watched(settings, launcher, clock, is_root=user is None and os.geteuid() == 0)
         finally:
             launcher.close()
         report = _judged(report, settings, files.allowed)
@@ -98,7 +104,7 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
         return None
     if allowed is None:
         raise SettingsError("--enforce needs --allow")
-    return Enforce(rules_of(allowed, _resolvers()), settings.allow_afterwards)
+    return Enforce(rules_of(allowed, _resolvers()), settings.allow_afterwards, settings.allow_new_privileges)
 
 
 @contextmanager
@@ -144,7 +150,7 @@ def _is_in_foreground() -> bool:
         return False
 
 
-def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
+def _watched(settings: Settings, launcher: Launcher, clock: Clock, *, is_root: bool) -> Report:
     """Run the command under a pipeline; return what it reached."""
     followed = Followed(launcher.cgroup, _resolvers(), partial(cgroups_below, Path(launcher.path)))
     fault, lost, refused = "", 0, list[Refusal]()
@@ -185,8 +191,18 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
         left_names=launcher.left_names,
         refused=refused,
         enforcement=[*launcher.outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
+        rights=_rights_of(settings, followed, is_root=is_root) if settings.enforce else [],
         followed=everything,
     )
+
+
+def _rights_of(settings: Settings, followed: Followed, *, is_root: bool) -> list[str]:
+    """Return what the rights of the command mean for --enforce; name a program that lacked rights on stderr, too."""
+    notes = [_IS_ROOT] if is_root else []
+    if not settings.allow_new_privileges and (program := first_privileged(followed.executed)):
+        notes.append(_WEAKENED.format(program))
+        _say(f"dnstrail: {escape_unprintable(notes[-1])}\n")
+    return notes
 
 
 def _report_of(
