@@ -19,6 +19,7 @@ from dnstrail.protocol.lookups import (
     OVERLOADED,
     Dump,
     Join,
+    Lost,
     RefusedError,
     Request,
     decode_request,
@@ -191,7 +192,7 @@ def _of_client(served: ServedRequest, request: Request) -> Request:
     Raises:
         RefusedError: this host alone may ask for a dump.
     """
-    if isinstance(request, Join):
+    if isinstance(request, Join | Lost):
         return replace(request, user=served.remote or served.user)
     if isinstance(request, Dump) and served.remote:
         raise RefusedError(BAD_REQUEST, "dump: it is answered on the host of the cache alone")
