@@ -94,6 +94,8 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `mount_namespace` and `pid_namespace` are inode numbers as in /proc/PID/ns. `start_time` is in ns since the epoch
     and is the same in all events that one run of the probe emits for a process: with `pid` it identifies the process.
+    `owner` is the id of the cgroup that owns the share of the process (0: the cgroup of the process itself): no user
+    can choose it.
     """
 
     pid: int = 0
@@ -109,6 +111,7 @@ class Process(msgspec.Struct, frozen=True, array_like=True, gc=False):
     mount_namespace: int = 0
     pid_namespace: int = 0
     start_time: int = 0
+    owner: int = 0
 
 
 class Captured(msgspec.Struct, frozen=True, array_like=True):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from dnstrail.errors import SettingsError
 
 SERVICE_USER = "dnstrail"  # the system user of the cache, and the group whose members may use the sockets
+UNIT_USERS = (SERVICE_USER, "dnstrail-probe", "dnstrail-signatures", "dnstrail-findings")  # of units and containers
 _NO_ID = (1 << 32) - 1  # stands for "no change": setuid(2)
 UNUSED_IDS = range(60_706, 61_184)  # systemd, distributions and container managers assign none of them
 
@@ -50,6 +51,15 @@ def service_user() -> User:
     except KeyError:
         return _unused_user()
     return User(service.pw_uid, service.pw_gid)
+
+
+def service_ids() -> frozenset[int]:
+    """Return the ids that workers have: root, this user, those of the units, and those that only root can take on."""
+    named = set[int]()
+    for name in UNIT_USERS:
+        with suppress(KeyError):  # this host has no such user
+            named.add(pwd.getpwnam(name).pw_uid)
+    return frozenset({0, os.geteuid(), *named, *UNUSED_IDS})
 
 
 def user_of(uid: int) -> User:

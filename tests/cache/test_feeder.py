@@ -8,7 +8,7 @@ import pytest
 
 from dnstrail.captured import LAST_TIME, Captured, Flow, Process
 from dnstrail.image import Bounds, Image
-from dnstrail.protocol.batches import TURN, Batch, Turn, encode
+from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, encode
 from dnstrail_cache.cache_clock import SECOND
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
@@ -275,6 +275,26 @@ def test_a_loss_at_a_probe_casts_doubt_for_30_seconds(live):
     live.turn(START + 50, kernel={"ring_full": 1})
     assert live.admits(START + 80)
     assert not live.admits(START + 81)
+
+
+@pytest.mark.parametrize(
+    ("loss", "doubted"),
+    [
+        (CgroupLoss(5, 1, "", 4), {5}),
+        (CgroupLoss(0, 1, "", 4), {5, 6}),
+        (CgroupLoss(0, 1), {5, 6, 7}),
+    ],
+)
+def test_losses_in_the_kernel_cast_doubt_on_their_cgroup_or_owner(live, loss, doubted):
+    """A loss of a cgroup casts doubt on it, one of an owner on the cgroups of this owner, and another one on all."""
+    live.turn(START + 50)
+    losses = {"kernel": {"ring_full": 1}}
+    turn = Turn("s", live.turns, {}, True, (START + 50) * 10**9, lost=losses, lost_by_cgroup=(loss,))
+    live.feeder._note_losses(turn, Turn("s", 0, {}, True, 0))
+    is_doubted = live.state.image.admission.doubts.is_doubted
+    owners = {5: 4, 6: 4, 7: 7}
+    found = {each for each in owners if is_doubted((("", "cgroup", each, owners[each]), True), live.state.now)}
+    assert found == doubted
 
 
 def test_the_history_begins_with_the_first_live_turn(live):

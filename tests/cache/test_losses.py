@@ -60,7 +60,7 @@ def test_a_hop_that_the_cache_does_not_know_is_in_the_total():
     assert losses_by_hop([probe(card={"no_buffer": 7})], {}, {}, {}) == {**NONE, "card": {"no_buffer": 7}, "total": 7}
 
 
-def losing(start: str, host: str, *losses: tuple[int, int, str]) -> Turn:
+def losing(start: str, host: str, *losses: tuple[int, int, str] | tuple[int, int, str, int]) -> Turn:
     return Turn(start, 1, {}, True, 0, host=host, lost_by_cgroup=tuple(CgroupLoss(*loss) for loss in losses))
 
 
@@ -84,9 +84,10 @@ def test_the_losses_of_a_cgroup_add_up_over_the_starts_of_a_probe():
     probes = [
         losing("a", "one", (5, 3, "web"), (0, 1, "")),
         losing("b", "one", (5, 4, ""), (6, 2, "")),
-        losing("c", "two", (5, 1, "/")),
+        losing("c", "two", (5, 1, "/", 4), (0, 9, "/user.slice/user-1000.slice", 4)),
     ]
     assert worst_cgroups(probes) == {
+        "/user.slice/user-1000.slice (other cgroups below 4 of two)": 9,
         "web (cgroup 5 of one)": 7,
         "unknown (cgroup 6 of one)": 2,
         "other cgroups of one": 1,

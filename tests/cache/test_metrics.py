@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from builders.dns_builders import t
 from builders.talk import Talk, query
 from dnstrail.image import Bounds, Image
-from dnstrail.image.parties import MAX_DOUBTS
+from dnstrail.image.parties import MAX_OF_OWNER
 from dnstrail.image.queries import SHARE
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Get
@@ -79,15 +79,15 @@ def test_evictions_are_counted_by_kind(clock):
 
 
 def test_evicted_queries_and_doubts_are_counted(clock):
-    """Queries beyond the share of their party, and doubts beyond their bound, count as evicted."""
+    """Queries beyond the share of their owner, and doubts beyond their bound, count as evicted."""
     talk = Talk("reject")
     for number in range(SHARE + 2):
         talk.ask(0, query(f"n{number}"))
-    for number in range(MAX_DOUBTS // 2):  # both sides of the party of the queries, and of each cgroup
-        talk.image.gap(t(1), "host", number + 1)
+    for number in range(MAX_OF_OWNER + 1):
+        talk.image.gap(t(1), "host", number + 1, owner=1)
     found = values(CacheState(talk.image, clock))
     assert found["dnstrail_evicted_total", "queries"] == 2
-    assert found["dnstrail_evicted_total", "doubts"] == 1
+    assert found["dnstrail_evicted_total", "doubts"] == 2  # a doubt has two sides
 
 
 def test_lookups_are_timed_by_operation(state):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 
 import pytest
 
 from dnstrail.protocol.lookups import Dump, Get, Join, Lost, RefusedError
+from dnstrail.users import UNUSED_IDS
 from dnstrail_cache.worker import _of_client
 
 
@@ -30,5 +32,19 @@ def test_a_dump_is_answered_on_this_host_alone():
 @pytest.mark.parametrize("request_of", [partial(Join, group="default"), partial(Lost, lost={})], ids=["join", "lost"])
 def test_a_worker_belongs_to_a_user_or_to_a_key(request_of):
     """A worker has the user of its connection, whatever its request says; one of another host belongs to its key."""
-    request = request_of(worker="w", user=0)
-    assert [_of_client(served, request).user for served in (Served(user=7), Served(remote="central"))] == [7, "central"]
+    request, own = request_of(worker="w", user=UNUSED_IDS[0]), os.geteuid()
+    found = [_of_client(served, request).user for served in (Served(user=own), Served(remote="central"))]
+    assert found == [own, "central"]
+
+
+@pytest.mark.parametrize("user", [4321, None])
+def test_a_stranger_joins_no_group(user):
+    """A user who runs no worker, or whom the bus does not know, takes no actors from the workers."""
+    with pytest.raises(RefusedError, match="only root and the users of dnstrail may join"):
+        _of_client(Served(user=user), Join(group="default", worker="w"))
+
+
+def test_users_of_the_units_join():
+    """Root, and the ids that only root can take on, belong to the service."""
+    for user in (0, UNUSED_IDS[0]):
+        assert _of_client(Served(user=user), Join(group="default", worker="w")).user == user

@@ -10,6 +10,8 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import CLIENT, FORWARDER, SERVER, Captured
 from dnstrail.dns import is_response
 from dnstrail.events import SCHED_PROCESS_EXIT
+from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail_probe.host.containers import GONE
 from live.docker_daemon import IMAGE, LIBRARY_IMAGE, UPSTREAM, Daemon, docker_daemon, docker_or_skip
 from live.ebpf_source import Watching, watching
 from live.namespaces import live_or_skip
@@ -72,6 +74,19 @@ def test_container_that_asks_a_server_itself(daemon, seen, transport):
     }
     servers = [event for event in seen.about(name) if event.flow.role == SERVER]
     assert {(event.process.name, event.process.container_id) for event in servers} == {("dnsmasq", "")}
+
+
+@pytest.mark.skipif(find_cgroup2() != "/sys/fs/cgroup", reason="containers of this host do not see cgroup2")
+def test_a_privileged_container_that_makes_a_cgroup(daemon, seen):
+    """A cgroup that a --privileged container makes has the container as its owner, like the container's own cgroup."""
+    command = (IMAGE, "/resolve", UPSTREAM, "53", "udp")
+    made = ("/sys/fs/cgroup/mine",)
+    container = daemon.docker("create", "--privileged", "--cgroupns=private", *command, "made.test", *made)
+    daemon.docker("start", "--attach", container)
+    daemon.docker("rm", container)
+    [first, *_] = (event.process for event in of_client(seen, "made.test", container))
+    assert first.owner not in (first.cgroup_id, GONE)
+    assert seen.source._attribution.containers.of(first.owner) == container
 
 
 def test_name_and_image_of_a_container(daemon, seen):

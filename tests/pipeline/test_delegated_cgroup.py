@@ -1,4 +1,4 @@
-"""A user to whom a part of the cgroups is delegated cannot carry the id of another container, on the real kernel."""
+"""A user to whom a part of the cgroups is delegated chooses neither container nor owner, on the real kernel."""
 
 from __future__ import annotations
 
@@ -95,3 +95,13 @@ def test_root_makes_containers(watched):
     with cgroup("dnstrail-root.slice") as folder:
         send(folder, folder / f"docker-{ID}.scope", 0, "true.test")
         assert containers_of(watched, "true.test") == {ID}
+
+
+def test_cgroups_that_a_user_makes_have_one_owner(watched, delegated):
+    """Processes in 30 cgroups that a user makes and removes have the delegated one as their owner."""
+    for number in range(30):
+        send(delegated, delegated / str(number), USER, "owned.test")
+    watched.until(lambda: len(watched.about("owned.test")) >= 30, "the queries")
+    sent = [event.process for event in watched.about("owned.test")]
+    assert len({process.cgroup_id for process in sent}) == 30
+    assert {process.owner for process in sent} == {delegated.stat().st_ino}

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.batches import CgroupLoss, Turn
 
 _KERNEL = "kernel"
 _HARMLESS = frozenset({"owners_evicted"})  # these events lack their process, but none is lost
-EVERYBODY = 0  # stands for all cgroups of the host
 
 
-def losers(turn: Turn, earlier: Turn | None) -> Iterator[int]:
+class Loser(NamedTuple):
+    """A cgroup that lost events, and its owner; without a cgroup all cgroups of the owner, without both of the host."""
+
+    cgroup: int = 0
+    owner: int = 0
+
+
+EVERYBODY = Loser()
+
+
+def losers(turn: Turn, earlier: Turn | None) -> Iterator[Loser]:
     """Yield the cgroups that lost events since the last turn of the same start that was received.
 
     EVERYBODY stands for all cgroups: the source does not know which of them lost events.
@@ -24,7 +34,12 @@ def losers(turn: Turn, earlier: Turn | None) -> Iterator[int]:
         if any(lost > known.get(reason, 0) for reason, lost in reasons.items() if reason not in _HARMLESS):
             yield EVERYBODY
             return
-    of_cgroup = {} if earlier is None else {one.cgroup: one.lost for one in earlier.lost_by_cgroup}
+    of_cgroup = {} if earlier is None else {_key(one): one.lost for one in earlier.lost_by_cgroup}
     for one in turn.lost_by_cgroup:
-        if one.lost > of_cgroup.get(one.cgroup, 0):
-            yield one.cgroup
+        if one.lost > of_cgroup.get(_key(one), 0):
+            yield Loser(one.cgroup, one.owner)
+
+
+def _key(loss: CgroupLoss) -> Loser:
+    """Return what an entry counts for; a cgroup can get another owner."""
+    return Loser(loss.cgroup) if loss.cgroup else Loser(owner=loss.owner)

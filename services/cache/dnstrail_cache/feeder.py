@@ -15,7 +15,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
 from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_cache.doubt import EVERYBODY, losers
+from dnstrail_cache.doubt import EVERYBODY, Loser, losers
 from dnstrail_cache.health import TurnTimes
 from dnstrail_cache.held_events import HeldEvent, HeldEvents
 from dnstrail_cache.state import CacheState
@@ -164,12 +164,12 @@ class Feeder:
         if earlier is None or lost != self._lost_on_bus:
             self._lost_on_bus = lost
             self._doubt()
-        for cgroup in losers(turn, earlier):
-            self._doubt(turn.host, cgroup)
+        for loser in losers(turn, earlier):
+            self._doubt(turn.host, loser)
 
-    def _doubt(self, host: str = "", cgroup: int = EVERYBODY) -> None:
-        """Put a cgroup in doubt, all of a host, or all parties."""
-        self._state.image.gap(max(self._state.now, self._state.image.now), host, cgroup)
+    def _doubt(self, host: str = "", loser: Loser = EVERYBODY) -> None:
+        """Put a cgroup in doubt, all of an owner or of a host, or all parties."""
+        self._state.image.gap(max(self._state.now, self._state.image.now), host, *loser)
 
     def _note_silence(self) -> None:
         if self._listener.idle(self._state.clock.monotonic()):

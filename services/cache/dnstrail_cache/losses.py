@@ -37,17 +37,20 @@ def losses_by_hop(
 def worst_cgroups(probes: Iterable[Turn]) -> dict[str, int]:
     """Return the losses of the ten cgroups that lost most in the kernel, the greatest first.
 
-    A key contains the name, the id and the host of a cgroup. Cgroups that no probe names count as one.
+    A key contains the name, the id and the host of a cgroup. Cgroups that no probe names count as one for each owner.
     """
-    lost: Counter[tuple[str, int]] = Counter()
-    names: dict[tuple[str, int], str] = {}
+    lost: Counter[tuple[str, int, int]] = Counter()
+    names: dict[tuple[str, int, int], str] = {}
     for probe in probes:
         for loss in probe.lost_by_cgroup:
-            lost[probe.host, loss.cgroup] += loss.lost
-            names[probe.host, loss.cgroup] = loss.name or names.get((probe.host, loss.cgroup), "")
+            key = probe.host, loss.cgroup, 0 if loss.cgroup else loss.owner
+            lost[key] += loss.lost
+            names[key] = loss.name or names.get(key, "")
     return {_shown(names[key], *key): count for key, count in lost.most_common(_WORST)}
 
 
-def _shown(name: str, host: str, cgroup: int) -> str:
+def _shown(name: str, host: str, cgroup: int, owner: int) -> str:
     place = f" of {host}" if host else ""
-    return f"{name or 'unknown'} (cgroup {cgroup}{place})" if cgroup else f"other cgroups{place}"
+    if not cgroup and not owner:
+        return f"other cgroups{place}"
+    return f"{name or 'unknown'} ({'cgroup' if cgroup else 'other cgroups below'} {cgroup or owner}{place})"

@@ -26,6 +26,7 @@ from dnstrail.protocol.lookups import (
     encode_data,
     encode_error,
 )
+from dnstrail.users import service_ids
 from dnstrail_cache.answers import IncompleteHistory, answer
 from dnstrail_cache.conflicts import Conflicts
 from dnstrail_cache.feeder import TOPICS, Feeder
@@ -190,8 +191,10 @@ def _of_client(served: ServedRequest, request: Request) -> Request:
     """Return a request with the user of its connection, where that matters.
 
     Raises:
-        RefusedError: this host alone may ask for a dump.
+        RefusedError: this host alone may ask for a dump, and on this host the users of the service alone may join.
     """
+    if isinstance(request, Join) and not served.remote and served.user not in service_ids():
+        raise RefusedError(BAD_REQUEST, "join: on this host only root and the users of dnstrail may join")
     if isinstance(request, Join | Lost):
         return replace(request, user=served.remote or served.user)
     if isinstance(request, Dump) and served.remote:

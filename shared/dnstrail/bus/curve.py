@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import zmq
 
@@ -12,7 +12,6 @@ from dnstrail.bus.tcp import host_of
 from dnstrail.errors import BusError
 
 _HANDSHAKE = 2.0  # seconds for a new connection to show its key
-_BACKLOG = 1024  # connections that wait to be accepted
 _LEAST_SIZE = 1024  # bytes of a message: a handshake fits
 _LEAST_WAITING = 2  # messages: the name of the client counts as one that is never read
 _KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 30, zmq.TCP_KEEPALIVE_INTVL: 10, zmq.TCP_KEEPALIVE_CNT: 3}
@@ -27,14 +26,13 @@ class Curve:
         self._context = context
         self._keys = keys
         self._authenticator: Authenticator | None = None
-        self._names: dict[zmq.Socket[bytes], str] = {}  # of bound sockets: the first address
 
-    def bind(self, socket: zmq.Socket[bytes], address: str) -> Callable[[], int]:
-        """Bind a socket for allowed clients. Return a function that returns the number of connections it refused.
+    def bind(self, socket: zmq.Socket[bytes], address: str, inner: Path) -> None:
+        """Bind a socket at a path of this process alone, to which the relay leads the clients of an address.
 
         Raises:
             BusError: there are no keys, or the address has another form.
-            ZMQError: the address cannot be bound.
+            ZMQError: the path cannot be bound.
         """
         keys = self._prepare(socket, address)
         socket.setsockopt(zmq.CURVE_SERVER, 1)
@@ -43,15 +41,11 @@ class Curve:
             socket.setsockopt(zmq.MAXMSGSIZE, _LEAST_SIZE)
         if int(socket.getsockopt(zmq.RCVHWM)) < _LEAST_WAITING:
             socket.setsockopt(zmq.RCVHWM, _LEAST_WAITING)
-        socket.setsockopt(zmq.BACKLOG, _BACKLOG)
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        authenticator = self._authenticator = self._authenticator or Authenticator(self._context, keys.folder)
-        if socket not in self._names:
-            self._names[socket] = address
-            authenticator.watch(socket, address)
-            socket.setsockopt(zmq.ZAP_DOMAIN, address.encode())
-        socket.bind(address)
-        return lambda: authenticator.refused[address]
+        if self._authenticator is None:
+            self._authenticator = Authenticator(self._context, keys.folder)
+        socket.setsockopt(zmq.ZAP_DOMAIN, address.encode())
+        socket.bind(f"ipc://{inner}")
 
     def connect(self, socket: zmq.Socket[bytes], address: str) -> None:
         """Connect a socket to a server whose key is known.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import deque
@@ -26,27 +25,36 @@ _TAKEN_AT_ONCE = 16  # messages from memory between two looks at the socket: a l
 
 
 class Bound:
-    """The addresses at which a socket is bound: the locks of those of this host, and the refusals at the others."""
+    """The addresses at which a socket is bound: how to release them, and the connections that were refused there.
 
-    def __init__(self) -> None:
-        self.locks: list[int] = []
+    `relay` is the process through which other users and hosts connect; 0 without it.
+    """
+
+    def __init__(self, relay: Callable[[], int] = lambda: 0) -> None:
+        self.releases: list[Callable[[], None]] = []
         self.refusals: list[Callable[[], int]] = []
+        self._relay = relay
+
+    @property
+    def relay(self) -> int:
+        """The process id of the relay."""
+        return self._relay()
 
     def refused(self) -> int:
-        """Return the number of connections of other hosts that were refused."""
+        """Return the number of connections of other users and hosts that were refused."""
         return sum(refused() for refused in self.refusals)
 
     def release(self) -> None:
-        """Release the locks."""
-        while self.locks:
-            os.close(self.locks.pop())
+        """Release the addresses."""
+        while self.releases:
+            self.releases.pop()()
 
 
 NOT_BOUND = Bound()
 
 
 class End:
-    """A socket, and the locks of the addresses at which it is bound."""
+    """A socket, and the addresses at which it is bound."""
 
     def __init__(self, socket: zmq.Socket[bytes], bound: Bound = NOT_BOUND) -> None:
         self.socket = socket
@@ -54,7 +62,7 @@ class End:
 
     @property
     def refused(self) -> int:
-        """The number of connections of other hosts that were refused."""
+        """The number of connections of other users and hosts that were refused."""
         return self._bound.refused()
 
     def close(self) -> None:
@@ -166,7 +174,7 @@ class ServerEnd(End):
         if not int(self.socket.getsockopt(_EVENTS)) & _READABLE:  # costs less than an exception
             return None
         client = self.socket.recv(zmq.NOBLOCK, copy=False)
-        return ServedRequest(self._send, client, self.socket.recv_multipart())
+        return ServedRequest(self._send, client, self.socket.recv_multipart(), self._bound.relay)
 
     def _send(self, client: bytes, frames: Frames) -> bool:
         size = len(frames[-1])

@@ -81,6 +81,49 @@ def socket_path(address: str) -> Path:
     return Path(path)
 
 
+def direct_address(address: str) -> str:
+    """Return the address at which root, and the owner of the folder, reach the server of an ipc address directly."""
+    path = socket_path(address)
+    return f"{_SCHEME}{path.with_name(f'{path.stem}-direct{path.suffix}')}"
+
+
+def best_address(address: str) -> str:
+    """Return the address by which this process reaches the server of an ipc address: directly, if it may."""
+    folder = socket_path(address).parent
+    with suppress(OSError):
+        if is_open(folder) and os.geteuid() in (0, folder.stat().st_uid):
+            return direct_address(address)
+    return address
+
+
+def is_open(folder: Path) -> bool:
+    """Return whether a folder lets others in than root and its owner.
+
+    Raises:
+        OSError: it is missing, or out of reach.
+    """
+    status = folder.stat()
+    by_group = status.st_mode & stat.S_IXGRP and status.st_gid
+    return bool(by_group or status.st_mode & stat.S_IXOTH)
+
+
+def listener_at(address: str) -> socket.socket:
+    """Return a unix socket that is bound at an ipc address, in place of one that an earlier server left.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    path = socket_path(address)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(os.fspath(path))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
 def check_address(address: str, *, local: bool = False) -> None:
     """Refuse an address that the bus cannot use; a `local` one must lead to a socket of this host.
 
@@ -116,8 +159,24 @@ def sole_server(address: str, group: str = GROUP) -> Iterator[int]:
         raise
     finally:
         os.umask(umask)
+    _give(path)
+
+
+@contextmanager
+def owners_socket(address: str) -> Iterator[None]:
+    """Restrict the bind of an ipc socket to root and the owner of its folder."""
+    umask = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(umask)
+    _give(socket_path(address))
+
+
+def _give(path: Path) -> None:
+    """Give a socket to the owner of its folder, who may use it, whichever worker made it."""
     folder = path.parent.stat()
-    with suppress(OSError):  # the owner of the folder may use the socket, whichever worker made it
+    with suppress(OSError):
         os.chown(path, folder.st_uid, folder.st_gid, follow_symlinks=False)
 
 

@@ -7,6 +7,9 @@ from contextlib import suppress
 
 import zmq
 
+from dnstrail.bus.descriptors import socket_of
+from dnstrail.bus.relay import user_of_name
+
 MAX_ENVELOPE = 4096  # bytes that a client may put before its request
 MAX_FRAMES = 16  # of a request, without the empty frame that a REQ client puts before it
 REMOTE = "User-Id"  # the property of a connection from another host: the name of its key. A key is always checked
@@ -15,10 +18,14 @@ Frames = list[bytes]
 
 
 class ServedRequest:
-    """A request that awaits its one reply. `send` delivers the frames of the reply to a client."""
+    """A request that awaits its one reply. `send` delivers the frames of the reply to a client.
 
-    def __init__(self, send: Callable[[bytes, Frames], bool], client: zmq.Frame, sent: Frames) -> None:
+    `relay` is the process id of the relay, 0 without it.
+    """
+
+    def __init__(self, send: Callable[[bytes, Frames], bool], client: zmq.Frame, sent: Frames, relay: int = 0) -> None:
         self._send = send
+        self._relay = relay
         self._first = client  # ROUTER puts the client before every request
         self.client = client.bytes
         self.fault = _fault_of(sent)
@@ -34,11 +41,18 @@ class ServedRequest:
 
     @property
     def user(self) -> int | None:
-        """The user at the other end of a unix socket, as the kernel states it: `host:user:group:process`."""
+        """The user at the other end of a unix socket, as the kernel states it: `host:user:group:process`.
+
+        The relay states the user of a connection that it passes on.
+        """
         if self.remote:
             return None
-        with suppress(zmq.ZMQError, ValueError, IndexError):
-            return int(str(self._first.get("Peer-Address")).rsplit(":", 3)[1])
+        with suppress(zmq.ZMQError, ValueError, OSError):
+            _, user, _, process = str(self._first.get("Peer-Address")).rsplit(":", 3)
+            if int(process) != self._relay:
+                return int(user)
+            with socket_of(int(self._first.get(zmq.SRCFD))) as connection:
+                return user_of_name(connection.getpeername())
         return None
 
     def reply(self, body: bytes) -> bool:

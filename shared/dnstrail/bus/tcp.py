@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 
@@ -44,3 +45,23 @@ def host_of(address: str) -> str:
     if bracketed != (parsed.version == 6):  # noqa: PLR2004 - the version of IP
         raise BusError(address, _FORM)
     return str(parsed)
+
+
+def listener_at(address: str) -> socket.socket:
+    """Return a socket that is bound at a tcp address.
+
+    Raises:
+        BusError: the address has another form.
+        OSError: the address cannot be bound.
+    """
+    host, port = host_of(address), int(address.rpartition(":")[2])
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # "::" serves IPv4, too
+        listener.bind(("" if host == _ANY else host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import socket
 import time
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import zmq
 import zmq.utils.garbage  # long messages need it, when this process may not be able to read it any more
 
+from dnstrail.bus import ipc, tcp
 from dnstrail.bus.contract import Endpoint
 from dnstrail.bus.curve import Curve
 from dnstrail.bus.ends import (
@@ -22,8 +28,11 @@ from dnstrail.bus.ends import (
     ServerEnd,
     SubscriberEnd,
 )
-from dnstrail.bus.ipc import socket_path, sole_server
+from dnstrail.bus.gate import Gate
+from dnstrail.bus.ipc import best_address, direct_address, is_open, owners_socket, socket_path, sole_server
 from dnstrail.bus.keys import Keys
+from dnstrail.bus.relay import ANY, Allowance
+from dnstrail.bus.subscriptions import MOST_CHANGES
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
@@ -36,6 +45,8 @@ _WAITING_EVENTS = 1600  # 200 MiB
 _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
+_OF_SUBSCRIBER = Allowance(MOST_CHANGES * 2 * _MAX_SUBSCRIPTION)
+_OF_CLIENT = Allowance(16 << 20, renewed=True)
 _WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
 _HANDSHAKE = 2.0  # seconds for a new connection to greet
 _HANDSHAKE_OF_CLIENT = (
@@ -63,49 +74,52 @@ class ZmqBus:
     def __init__(self, keys: Keys | None = None) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._curve = Curve(self._context, keys)
+        self._gate = Gate()
+        self._folder: TemporaryDirectory[str] | None = None
         self._ends: dict[Endpoint, End] = {}
         self._pushers: list[PusherEnd] = []
 
     def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
-        socket = self._socket(zmq.XPUB, _LINGER)
-        socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        socket.setsockopt(zmq.XPUB_NODROP, 1)
-        socket.setsockopt(zmq.RCVHWM, 1)  # libzmq reads all waiting subscriptions in one call, and a flood never ends
-        socket.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
-        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION)
+        end = self._socket(zmq.XPUB, _LINGER)
+        end.setsockopt(zmq.XPUB_VERBOSER, 1)
+        end.setsockopt(zmq.XPUB_NODROP, 1)
+        end.setsockopt(zmq.RCVHWM, 1)  # libzmq reads all waiting subscriptions in one call, and a flood never ends
+        end.setsockopt(zmq.SNDHWM, _UNREAD_EVENTS)
+        end.setsockopt(zmq.MAXMSGSIZE, _MAX_SUBSCRIPTION)
         if lossless:
-            socket.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
-            socket.setsockopt(zmq.LINGER, LINGER_LOSSLESS)
-        return self._keep(PublisherEnd(socket, self._bind(socket, *addresses), lossless=lossless))
+            end.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
+            end.setsockopt(zmq.LINGER, LINGER_LOSSLESS)
+        bound = self._bind(end, *addresses, allowance=_OF_SUBSCRIBER)
+        return self._keep(PublisherEnd(end, bound, lossless=lossless))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> SubscriberEnd:
         publishers = [*addresses]
 
         def connect(topics: Iterable[str]) -> zmq.Socket[bytes]:
-            socket = self._socket(zmq.SUB)
-            socket.setsockopt(zmq.RCVHWM, _WAITING_EVENTS)
+            end = self._socket(zmq.SUB)
+            end.setsockopt(zmq.RCVHWM, _WAITING_EVENTS)
             for topic in topics:
-                socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
-            self._connect(socket, publishers)
-            return socket
+                end.setsockopt(zmq.SUBSCRIBE, topic.encode())
+            self._connect(end, publishers)
+            return end
 
         return self._keep(SubscriberEnd(connect, topics))
 
     def server(self, *addresses: str) -> ServerEnd:
-        socket = self._socket(zmq.ROUTER)
-        socket.setsockopt(zmq.SNDHWM, _UNREAD_REPLIES)
-        socket.setsockopt(zmq.RCVHWM, _WAITING_REQUESTS)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE_OF_CLIENT * 1000))
-        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST)
-        socket.copy_threshold = LONG  # the bus reports when it holds a longer reply no more
-        return self._keep(ServerEnd(socket, self._bind(socket, *addresses)))
+        end = self._socket(zmq.ROUTER)
+        end.setsockopt(zmq.SNDHWM, _UNREAD_REPLIES)
+        end.setsockopt(zmq.RCVHWM, _WAITING_REQUESTS)
+        end.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE_OF_CLIENT * 1000))
+        end.setsockopt(zmq.MAXMSGSIZE, _MAX_REQUEST)
+        end.copy_threshold = LONG  # the bus reports when it holds a longer reply no more
+        return self._keep(ServerEnd(end, self._bind(end, *addresses, allowance=_OF_CLIENT)))
 
     def requester(self, address: str) -> RequesterEnd:
-        socket = self._socket(zmq.REQ)
-        socket.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
-        socket.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
-        self._connect(socket, [address])
-        return self._keep(RequesterEnd(socket))
+        end = self._socket(zmq.REQ)
+        end.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
+        end.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
+        self._connect(end, [address])
+        return self._keep(RequesterEnd(end))
 
     def pusher(self, address: str) -> PusherEnd:
         end = self._keep(PusherEnd(self._socket(zmq.PUSH, _LINGER)))
@@ -114,8 +128,8 @@ class ZmqBus:
         return end
 
     def puller(self, *addresses: str) -> PullerEnd:
-        socket = self._socket(zmq.PULL)
-        return self._keep(PullerEnd(socket, self._bind(socket, *addresses)))
+        end = self._socket(zmq.PULL)
+        return self._keep(PullerEnd(end, self._bind(end, *addresses)))
 
     def wait(self, *ends: Endpoint, timeout: float) -> None:
         for pusher in self._pushers:
@@ -138,56 +152,84 @@ class ZmqBus:
             end.close()
         self._curve.close()
         self._context.destroy()  # and the sockets whose bind failed
+        self._gate.close()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _keep(self, end: E) -> E:
         self._ends[end] = end
         return end
 
     def _socket(self, kind: int, linger: int = 0) -> zmq.Socket[bytes]:
-        socket = self._context.socket(kind)
-        socket.setsockopt(zmq.LINGER, linger)
-        socket.setsockopt(zmq.SNDHWM, _UNREAD)
-        socket.setsockopt(zmq.RCVHWM, _WAITING)
-        socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE * 1000))
-        if kind in (zmq.REQ, zmq.ROUTER):
-            # Never on PUB and SUB: a full subscriber reads no PONG and is disconnected, and libzmq 4.3.5 then aborts
-            # ("_input_stopped"). Turns are the heartbeat there.
-            socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT)
-        socket.setsockopt(zmq.RECONNECT_IVL, _RECONNECT)
-        return socket
+        end = self._context.socket(kind)
+        end.setsockopt(zmq.LINGER, linger)
+        end.setsockopt(zmq.SNDHWM, _UNREAD)
+        end.setsockopt(zmq.RCVHWM, _WAITING)
+        end.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE)
+        end.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE * 1000))
+        if kind == zmq.REQ:
+            # Never on an end that is bound: if a peer hangs up whose messages are not all read, libzmq 4.3.5 aborts
+            # at the next heartbeat ("_io_error"). Turns are the heartbeat of events; TCP keepalive finds dead hosts.
+            end.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT)
+            end.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT)
+        end.setsockopt(zmq.RECONNECT_IVL, _RECONNECT)
+        return end
 
-    def _bind(self, socket: zmq.Socket[bytes], *addresses: str) -> Bound:
+    def _bind(self, end: zmq.Socket[bytes], *addresses: str, allowance: Allowance = ANY) -> Bound:
+        """Bind a socket; `allowance` bounds what a client of another user or host may send."""
         _raise_descriptor_limit()
-        bound = Bound()
+        bound = Bound(lambda: self._gate.relay)
         for address in sorted(addresses, key=is_tcp):  # the options of a connection of this host are set already
             try:
                 if is_tcp(address):
-                    bound.refusals.append(self._curve.bind(socket, address))
+                    inner = self._private() / f"{len(self._ends)}-{address.rpartition(':')[2]}.sock"
+                    self._curve.bind(end, address, inner)
+                    self._lead(tcp.listener_at(address), inner, allowance, bound)
                 else:
-                    with sole_server(address) as lock:
-                        socket.bind(address)
-                    bound.locks.append(lock)
-            except (zmq.ZMQError, BusError) as error:
-                socket.close()
+                    self._bind_here(end, address, allowance, bound)
+            except (zmq.ZMQError, OSError, BusError) as error:
+                end.close()
                 bound.release()
                 if isinstance(error, BusError):
                     raise
                 raise BusError(address, f"{error.strerror}: {_another(address)}") from error
         return bound
 
-    def _connect(self, socket: zmq.Socket[bytes], addresses: Iterable[str]) -> None:
+    def _bind_here(self, end: zmq.Socket[bytes], address: str, allowance: Allowance, bound: Bound) -> None:
+        """Bind a socket of this host: where other users may come in, they come by the relay."""
+        path = socket_path(address)
+        with sole_server(address) as lock:
+            bound.releases.append(partial(os.close, lock))
+            if not is_open(path.parent):
+                end.bind(address)
+                return
+            direct = direct_address(address)
+            with owners_socket(direct):
+                end.bind(direct)
+            self._lead(ipc.listener_at(address), socket_path(direct), allowance, bound)
+
+    def _lead(self, listener: socket.socket, inner: Path, allowance: Allowance, bound: Bound) -> None:
+        """Lead the clients of a listening socket through the relay to a socket of this process."""
+        number = self._gate.open(listener, str(inner), allowance)
+        bound.refusals.append(lambda: self._gate.refused[number])
+        bound.releases.append(partial(self._gate.close_way, number))
+
+    def _private(self) -> Path:
+        """Return a folder of this process alone."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="dnstrail-")
+        return Path(self._folder.name)
+
+    def _connect(self, end: zmq.Socket[bytes], addresses: Iterable[str]) -> None:
         try:
             for address in sorted(addresses, key=is_tcp):  # as above
                 if is_tcp(address):
-                    socket.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_TO_HOST)
-                    self._curve.connect(socket, address)
+                    end.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_TO_HOST)
+                    self._curve.connect(end, address)
                 else:
-                    socket_path(address)
-                    socket.connect(address)
+                    end.connect(best_address(address))
         except BusError:
-            socket.close()
+            end.close()
             raise
 
 

@@ -10,7 +10,7 @@ from dnstrail.errors import SettingsError
 from dnstrail.image.answer import CGROUP, Circumstances, Edge
 from dnstrail.image.copies import Copies, Packet, conflicts
 from dnstrail.image.counts import Counts
-from dnstrail.image.parties import Doubts, party_of
+from dnstrail.image.parties import Doubts, share_of
 from dnstrail.image.queries import ANY, MAX_EDGES, Address, Key, Queries, Query, address_of, servers_of
 
 POLICIES: Final = ("auto", "accept", "reject")
@@ -75,8 +75,9 @@ class Admission:
         servers, digest = servers_of(flow), hash(payload)
         sender = circumstances.process if sent else None
         if query is None:
-            side = self.queries.side((party_of(circumstances, flow), sent or not flow.socket))
-            query = Query(key, client, side, sender or self.queries.sender(stamp, client))
+            party = (share_of(circumstances, flow), sent or not flow.socket)
+            side = self.queries.side(party)
+            query = Query(key, client, party, side, sender or self.queries.sender(stamp, client))
         elif query.is_copy(stamp, digest, servers):
             return
         elif sender is not None:
@@ -136,13 +137,16 @@ class Admission:
             self.queries.keep(query, held)
         return verdict.first is not None and conflicts(verdict.first, edges)
 
-    def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
-        """Put the party of a cgroup in doubt, all parties of a host (cgroup 0), or all parties (host "", cgroup 0)."""
-        if cgroup:
-            for sent in (True, False):
-                self.doubts.note(((host, CGROUP, cgroup), sent), stamp)
-        else:
+    def gap(self, stamp: int, host: str = "", cgroup: int = 0, owner: int = 0) -> None:
+        """Put the party of a cgroup in doubt; without a cgroup all parties of an owner, of a host, or all parties."""
+        if not cgroup and not owner:
             self.doubts.note_all(stamp, host)
+            return
+        for sent in (True, False):
+            if cgroup:
+                self.doubts.note(((host, CGROUP, cgroup, owner or cgroup), sent), stamp)
+            else:
+                self.doubts.note_owner(((host, CGROUP, owner), sent), stamp)
 
     def _judge(self, verdict: Verdict, stamp: int, circumstances: Circumstances, *, sent: bool) -> None:
         """Decide on a response that matches no query; `sent` states that its party would have sent the query."""
@@ -150,7 +154,7 @@ class Admission:
         verdict.admitted = self.unmatched == "accept"
         if self.unmatched == "auto":
             seen = circumstances.live and flow is not None and flow.socket != 0
-            verdict.doubted = seen and self.doubts.is_doubted((party_of(circumstances, flow), sent), stamp)
+            verdict.doubted = seen and self.doubts.is_doubted((share_of(circumstances, flow), sent), stamp)
             verdict.admitted = verdict.doubted or not seen
         self._counters["unmatched_accepted" if verdict.admitted else "unmatched_rejected"] += 1
 

@@ -7,6 +7,7 @@ from dnstrail.captured import Flow, Process
 Edge = tuple[str, int, str]  # one relation: owner, type, target
 CGROUP = "cgroup"  # the sort of a party that is a cgroup
 PartyKey = tuple[str, str, int]  # a party: its host, "cgroup" or "namespace" or "", and the number of this
+ShareKey = tuple[str, str, int, int]  # a party, and the number of its owner
 
 
 class Circumstances:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dnstrail.image.admission import Verdict
-from dnstrail.image.answer import CGROUP, Circumstances, PartyKey
+from dnstrail.image.answer import CGROUP, Circumstances, ShareKey
 from dnstrail.image.evidence import Evidence
-from dnstrail.image.parties import party_of
+from dnstrail.image.parties import share_of
 
 
-def asking_party(circumstances: Circumstances, verdict: Verdict) -> PartyKey:
+def asking_share(circumstances: Circumstances, verdict: Verdict) -> ShareKey:
     """Return the party that asked: that of the asker, who need not own the socket at which the answer was captured."""
     asker = verdict.asker
     if asker is None or not asker.cgroup_id:
-        return party_of(circumstances, circumstances.flow)
-    return circumstances.host, CGROUP, asker.cgroup_id
+        return share_of(circumstances, circumstances.flow)
+    return circumstances.host, CGROUP, asker.cgroup_id, asker.owner or asker.cgroup_id
 
 
 def evidence_of(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> Evidence:

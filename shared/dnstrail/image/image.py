@@ -14,7 +14,7 @@ from dnstrail.dns.names import address_text, lookup_key
 from dnstrail.errors import BadMessage
 from dnstrail.image.admission import Admission, Verdict
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.attribution import asking_party, evidence_of
+from dnstrail.image.attribution import asking_share, evidence_of
 from dnstrail.image.binding.binder import Binder
 from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
@@ -115,7 +115,7 @@ class Image:
             return _IGNORED
         verdict = self.admission.answered(stamp, header, payload, circumstances)
         query, flow = verdict.query, circumstances.flow
-        if self.on_response is not None and query is not None and flow is not None and query.side.key[1]:
+        if self.on_response is not None and query is not None and flow is not None and query.party[1]:
             self.on_response(flow, header.flags & _RCODE, stamp - query.ended[0])
         if header.answer_count == 0:
             self._empty += 1
@@ -226,9 +226,9 @@ class Image:
         """Declare that nothing is held from before `end`."""
         self.store.forget(end)
 
-    def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
-        """Put the party of a cgroup in doubt, all parties of a host (cgroup 0), or all parties (host "", cgroup 0)."""
-        self.admission.gap(stamp, host, cgroup)
+    def gap(self, stamp: int, host: str = "", cgroup: int = 0, owner: int = 0) -> None:
+        """Put the party of a cgroup in doubt; without a cgroup all parties of an owner, of a host, or all parties."""
+        self.admission.gap(stamp, host, cgroup, owner)
 
     def sweep(self, steps: int) -> None:
         """Handle at most `steps` deadlines, which removes ended answers. Only `history` of a lookup shows this."""
@@ -293,8 +293,8 @@ class Image:
         live = circumstances.live
         evidence = self._share(evidence_of(answer.type, circumstances, verdict))
         sighting = Sighting(stamp if live else self.now, stamp, self.store.answers + 1, answer.lives, evidence)
-        party = asking_party(circumstances, verdict)
-        self.store.apply(answer, sighting, party, self.now, doubted=verdict.doubted, live=live)
+        share = asking_share(circumstances, verdict)
+        self.store.apply(answer, sighting, share, self.now, doubted=verdict.doubted, live=live)
         if evidence.process is not None and not verdict.doubted:
             asked = stamp if verdict.query is None else verdict.query.ended[0]
             self.binder.answered(answer, sighting, asked, circumstances.host)

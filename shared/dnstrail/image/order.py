@@ -1,11 +1,9 @@
-"""Rings, and the order in which query roots give up their places: of all roots, and of a party (docs/image.md)."""
+"""Rings: links in the order of their last use (docs/image.md)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
-
-from dnstrail.image.answer import PartyKey
 
 T = TypeVar("T", bound="Link")
 P = TypeVar("P", bound="PartyLink")
@@ -54,12 +52,6 @@ class Ring(Generic[T]):
         link: Any = self._end.newer  # all links but the end are a T
         return None if link is self._end else link
 
-    def second_oldest(self) -> T | None:
-        """Return the link after the oldest, None if there is no other."""
-        link = self._end.newer
-        after: Any = None if link is None else link.newer
-        return None if after is self._end else after
-
     def close(self) -> None:
         """Give up an empty ring: its end is its own neighbour, and this cycle would hold it in memory."""
         self._end.remove_link()
@@ -73,7 +65,7 @@ class Ring(Generic[T]):
 
 
 class PartyLink(Link):
-    """Something in two rings: one of all, and one of its party, with other neighbours there."""
+    """Something in two rings: one of its host, and one of its party, with other neighbours there."""
 
     __slots__ = ("newer_in_party", "older_in_party")
 
@@ -117,44 +109,6 @@ class PartyRing(Generic[P]):
         link: Any = self._end.newer_in_party
         return None if link is self._end else link
 
-    def second_oldest(self) -> P | None:
-        """Return the link after the oldest, None if there is no other."""
-        link = self._end.newer_in_party
-        after: Any = None if link is None else link.newer_in_party
-        return None if after is self._end else after
-
     def close(self) -> None:
         """Give up an empty ring."""
         self._end.leave()
-
-
-class Order(Generic[T]):
-    """All roots in two rings: roots whose relations have all ended go first, then the least recently used."""
-
-    __slots__ = ("ended", "used")
-
-    def __init__(self) -> None:
-        self.used = Ring[T]()
-        self.ended = Ring[T]()
-
-    def __iter__(self) -> Iterator[T]:
-        yield from self.ended
-        yield from self.used
-
-
-class Party(Generic[P]):
-    """The roots that one party asked for first, in the same order; `places` and `relations` are their numbers."""
-
-    __slots__ = ("ended", "key", "places", "relations", "used")
-
-    def __init__(self, key: PartyKey) -> None:
-        self.key = key
-        self.used = PartyRing[P]()
-        self.ended = PartyRing[P]()
-        self.places = 0
-        self.relations = 0
-
-    def close(self) -> None:
-        """Give up both rings, which are empty."""
-        self.used.close()
-        self.ended.close()

@@ -6,54 +6,129 @@ from collections import OrderedDict
 from typing import Final
 
 from dnstrail.captured import Flow
-from dnstrail.image.answer import CGROUP, Circumstances, PartyKey
+from dnstrail.image.answer import CGROUP, Circumstances, PartyKey, ShareKey
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
 
-SideKey = tuple[PartyKey, bool]  # a party; True: the queries that it sends, False: those that it receives
+SideKey = tuple[ShareKey, bool]  # a party; True: the queries that it sends, False: those that it receives
+OwnerSide = tuple[PartyKey, bool]  # an owner; as above
 DOUBT: Final = 30 * SECOND
-MAX_DOUBTS: Final = 16384  # sides of parties in doubt; beyond it all parties are in doubt instead of the oldest
+MAX_OF_OWNER: Final = 64  # parties of one owner in doubt; beyond it the owner is in doubt instead of the oldest
+MAX_DOUBTS: Final = 16384  # sides of owners and parties in doubt; beyond it the host with most is in doubt instead
 _MAX_HOSTS: Final = 64  # hosts in doubt; beyond it all hosts are
 _NEVER: Final = -(1 << 61)
 
 
-def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
-    """Return the party of a packet's process: its cgroup, else its network namespace, else its host."""
+def share_of(circumstances: Circumstances, flow: Flow | None) -> ShareKey:
+    """Return the party of a packet's process, with its owner."""
     process, host = circumstances.process, circumstances.host
     if process is not None and process.cgroup_id:
-        return (host, CGROUP, process.cgroup_id)
+        return (host, CGROUP, process.cgroup_id, process.owner or process.cgroup_id)
     if flow is not None and flow.namespace:
-        return (host, "namespace", flow.namespace)
-    return (host, "", 0)
+        return (host, "namespace", flow.namespace, flow.namespace)
+    return (host, "", 0, 0)
+
+
+def party_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
+    """Return the party of a packet's process: its cgroup, else its network namespace, else its host."""
+    host, sort, number, _ = share_of(circumstances, flow)
+    return (host, sort, number)
+
+
+def owner_of(circumstances: Circumstances, flow: Flow | None) -> PartyKey:
+    """Return the owner of a packet's party: the owner of its cgroup, else its network namespace, else its host."""
+    host, sort, _, owner = share_of(circumstances, flow)
+    return (host, sort, owner)
+
+
+class _OwnerDoubts:
+    """The doubts of one side of an owner: `whole` is the last loss of all its parties, `last` the last one of any."""
+
+    __slots__ = ("last", "parties", "whole")
+
+    def __init__(self) -> None:
+        self.whole = self.last = _NEVER
+        self.parties: OrderedDict[int, int] = (
+            OrderedDict()
+        )  # the last loss of each party, the one noted last at the end
 
 
 class Doubts:
-    """The parties in doubt: they lost events within the last 30 s. `counters` counts evictions."""
+    """The parties in doubt: they lost events within the last 30 s. `counters` counts evictions.
+
+    Beyond a bound the doubts of parties become one of their owner, and at last one of their host, but never one of
+    anybody else.
+    """
 
     def __init__(self, counters: Counts) -> None:
         self.counters = counters
         self._hosts: dict[str, int] = {}  # the last loss of each host; "" stands for all hosts
-        self._sides: OrderedDict[SideKey, int] = OrderedDict()
+        self._owners: OrderedDict[OwnerSide, _OwnerDoubts] = OrderedDict()  # the owner noted last at the end
+        self._held = 0  # owners and parties
 
     def note_all(self, stamp: int, host: str = "") -> None:
         """Put all parties of a host in doubt, or all parties (host "")."""
         host = host if host in self._hosts or len(self._hosts) < _MAX_HOSTS else ""
         self._hosts[host] = max(stamp, self._hosts.get(host, _NEVER))
 
+    def note_owner(self, side: OwnerSide, stamp: int) -> None:
+        """Put one side of all parties of an owner in doubt."""
+        doubts = self._of(side, stamp)
+        doubts.whole = max(stamp, doubts.whole)
+
     def note(self, side: SideKey, stamp: int) -> None:
-        """Put one side of a party in doubt. Beyond MAX_DOUBTS put all parties in doubt instead of the oldest."""
-        self._sides[side] = max(stamp, self._sides.get(side, _NEVER))
-        self._sides.move_to_end(side)
-        oldest = next(iter(self._sides.values()))
-        while oldest + DOUBT < stamp or len(self._sides) > MAX_DOUBTS:
+        """Put one side of a party in doubt. Beyond MAX_OF_OWNER put its owner in doubt instead of the oldest."""
+        (host, sort, number, owner), sent = side
+        doubts = self._of(((host, sort, owner), sent), stamp)
+        parties = doubts.parties
+        self._held += number not in parties
+        parties[number] = max(stamp, parties.get(number, _NEVER))
+        parties.move_to_end(number)
+        oldest = next(iter(parties.values()))
+        while oldest + DOUBT < stamp or len(parties) > MAX_OF_OWNER:
             if oldest + DOUBT >= stamp:
                 self.counters["evicted_doubts"] += 1
-                self.note_all(oldest)
-            self._sides.popitem(last=False)
-            oldest = next(iter(self._sides.values()))
+                doubts.whole = max(oldest, doubts.whole)
+            parties.popitem(last=False)
+            self._held -= 1
+            oldest = next(iter(parties.values()))
 
     def is_doubted(self, side: SideKey, stamp: int) -> bool:
         """Return whether a side of a party is in doubt at a stamp."""
-        hosts = self._hosts
-        last = max(hosts.get("", _NEVER), hosts.get(side[0][0], _NEVER), self._sides.get(side, _NEVER))
+        (host, sort, number, owner), sent = side
+        last = max(self._hosts.get("", _NEVER), self._hosts.get(host, _NEVER))
+        for key in (owner, number):  # the owner may not have been known when the party lost events
+            doubts = self._owners.get(((host, sort, key), sent))
+            if doubts is not None:
+                last = max(last, doubts.whole, doubts.parties.get(number, _NEVER))
         return stamp - last <= DOUBT
+
+    def _of(self, side: OwnerSide, stamp: int) -> _OwnerDoubts:
+        """Return the doubts of an owner, to which a loss is added; drop those that are over."""
+        if self._held >= MAX_DOUBTS:
+            self._evict(stamp)
+        doubts = self._owners.get(side)
+        if doubts is None:
+            doubts = self._owners[side] = _OwnerDoubts()
+            self._held += 1
+        self._owners.move_to_end(side)
+        doubts.last = max(stamp, doubts.last)
+        oldest = next(iter(self._owners))
+        while self._owners[oldest].last + DOUBT < stamp:
+            self._drop(oldest)
+            oldest = next(iter(self._owners))
+        return doubts
+
+    def _evict(self, stamp: int) -> None:
+        """Put the host with most doubts in doubt, and drop these."""
+        of_host = Counts()
+        for ((host, _, _), _), doubts in self._owners.items():
+            of_host[host] += len(doubts.parties) + 1
+        host = max(of_host, key=of_host.__getitem__)
+        self.note_all(stamp, host)
+        for side in [side for side in self._owners if side[0][0] == host]:
+            self.counters["evicted_doubts"] += len(self._owners[side].parties) + 1
+            self._drop(side)
+
+    def _drop(self, side: OwnerSide) -> None:
+        self._held -= len(self._owners.pop(side).parties) + 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from heapq import heapify, heappop, heappush, heapreplace, merge
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from dnstrail.image.answer import PartyKey
-from dnstrail.image.order import Order, Party
+from dnstrail.image.answer import PartyKey, ShareKey
+from dnstrail.image.holders import MAX_PARTIES, Holder, Host, Owner, Party
 from dnstrail.image.record import Root
 from dnstrail.image.shards import PARTS, Shards
 
@@ -17,50 +19,62 @@ if TYPE_CHECKING:
 class Places:
     """All roots, by name and in the order in which they give up their places.
 
-    A root is in two orders: the order of all roots, and the order of the party that asked for it first. `held` is the
-    number of roots, and `relations` that of their relations. A party that holds more than half of all places, or of all
-    relations, gives up its own roots first.
+    A root is in two orders: that of its host, and that of the party which asked for it first. `held` is the number of
+    roots, and `relations` that of their relations. Who holds too much gives up own roots first: of several hosts one
+    with more than half of all places or relations, on such a host an owner with more than a quarter, on a single host
+    an owner with more than half. An owner gives up roots of its largest party.
     """
 
     def __init__(self, size: int, relations: int) -> None:
         self.roots = Shards[Root]()
         self.held = 0
         self.relations = 0
-        self._half_places = size // 2
-        self._half_relations = relations // 2
-        self._order = Order[Root]()
-        self._parties: dict[PartyKey, Party[Root]] = {}
-        self._grown: dict[Party[Root], None] = {}  # parties that held more than half since a check
+        self._size = size
+        self._most_relations = relations
+        self._uses = 0
+        self._numbered = 0
+        self._hosts: dict[str, Host[Root]] = {}
+        self._owners: dict[PartyKey, Owner[Root]] = {}
+        self._oldest: list[tuple[int, int, Host[Root]]] = []  # a heap: no used root of the host is older than the first
+        self._with_ended: dict[Host[Root], None] = {}  # all hosts with roots that have ended
+        # Those who held more than half (hosts) or a quarter (owners) since a check.
+        self._grown_hosts: dict[Host[Root], None] = {}
+        self._grown_owners: dict[Owner[Root], None] = {}
 
     def __iter__(self) -> Iterator[Root]:
         """Yield the roots in the order in which they give up their places."""
-        return iter(self._order)
+        for host in self._hosts.values():
+            yield from host.ended
+        yield from merge(*(host.used for host in self._hosts.values()), key=attrgetter("last_use"))
 
-    def find_or_add(self, name: str, party: PartyKey) -> Root:
+    def find_or_add(self, name: str, share: ShareKey) -> Root:
         """Return the root of a question; a new root belongs to this party."""
         digest: i64 = hash(name)
         roots = self.roots.parts[digest % PARTS]
         root = roots.get(name)
         if root is None:
-            owner = self._parties.get(party)
-            if owner is None:
-                owner = self._parties[party] = Party(party)
-            root = roots[name] = Root(name, owner)
+            party = self._party(share)
+            root = roots[name] = Root(name, party)
             self.held += 1
-            owner.places += 1
-            if owner.places > self._half_places:
-                self._grown[owner] = None
+            self._hold(party, 1, 0)
         return root
 
     def use(self, root: Root) -> None:
         """Make a root the last used one: it was answered, or a lookup found its result by it."""
-        everywhere, party = self._order, root.party
+        party = root.party
+        host = party.owner.host
+        self._uses += 1
+        root.last_use = self._uses
         if root.ended:
-            everywhere.ended.append(root)
+            host.ended.append(root)
             party.ended.append(root)
-        else:
-            everywhere.used.append(root)
-            party.used.append(root)
+            self._with_ended[host] = None
+            return
+        host.used.append(root)
+        party.used.append(root)
+        if not host.listed:
+            host.listed = True
+            heappush(self._oldest, (root.last_use, host.number, host))
 
     def end(self, root: Root) -> None:
         """Note that all relations of a root have ended: it goes before the roots that are live."""
@@ -69,46 +83,121 @@ class Places:
 
     def add_relations(self, root: Root, number: int) -> None:
         """Add a number of relations to a root and to the total; a negative number removes them."""
-        root.party.relations += number
         self.relations += number
-        if root.party.relations > self._half_relations:
-            self._grown[root.party] = None
+        self._hold(root.party, 0, number)
 
     def next(self, answered: Root) -> Root:
-        """Return the root that gives up its place next; `answered` is the last choice, unless it has ended."""
-        greedy = self._greedy() if self._grown else []
-        found = _first(greedy, answered) if greedy else None
-        return found or _first([self._order], answered) or answered
+        """Return the root that gives up its place next; `answered` is the last choice, unless it has ended.
+
+        No root of a holder was used later than `answered`, so where that is the oldest there is no other.
+        """
+        for holder in self._greedy(answered):
+            root = holder.ended.oldest() or holder.used.oldest()
+            if root is not None and (root is not answered or root.ended):
+                return root
+        return self._first_of_all() or answered
 
     def remove(self, root: Root) -> None:
-        """Remove a root, and its party if this was its only root."""
+        """Remove a root, and those who held nothing else."""
         del self.roots[root.name]
         self.held -= 1
         root.leave()
         party = root.party
-        party.places -= 1
+        self._hold(party, -1, 0)
+        owner = party.owner
+        host = owner.host
         if not party.places:
-            del self._parties[party.key]
+            del owner.parties[party.key[2]]
             party.close()
+        if not owner.places:
+            del self._owners[owner.key]
+            self._grown_owners.pop(owner, None)
+        if not host.places:
+            self._remove_host(host)
 
-    def _greedy(self) -> list[Party[Root]]:
-        """Return the parties that hold more than half of all places, or of all relations."""
-        for party in list(self._grown):
-            if party.places <= self._half_places and party.relations <= self._half_relations:
-                del self._grown[party]
-        return list(self._grown)
+    def _party(self, share: ShareKey) -> Party[Root]:
+        """Return a party; beyond MAX_PARTIES of its owner the one of the owner's own cgroup."""
+        name, sort, number, owned = share
+        key = (name, sort, owned)
+        owner = self._owners.get(key)
+        if owner is None:
+            owner = self._owners[key] = Owner(key, self._host(name))
+        if number not in owner.parties and len(owner.parties) >= MAX_PARTIES:
+            number = owned
+        party = owner.parties.get(number)
+        if party is None:
+            party = owner.parties[number] = Party((name, sort, number, owned), owner)
+        return party
 
+    def _host(self, name: str) -> Host[Root]:
+        host = self._hosts.get(name)
+        if host is None:
+            self._numbered += 1
+            host = self._hosts[name] = Host(name, self._numbered)
+        return host
 
-def _first(orders: Sequence[Order[Root] | Party[Root]], answered: Root) -> Root | None:
-    """Return the first root of some orders: one that has ended, else the least recently used but `answered`."""
-    for order in orders:
-        root = order.ended.oldest()
-        if root is not None:
-            return root
-    for order in orders:
-        root = order.used.oldest()
-        if root is answered:
-            root = order.used.second_oldest()
-        if root is not None:
-            return root
-    return None
+    def _remove_host(self, host: Host[Root]) -> None:
+        del self._hosts[host.name]
+        self._with_ended.pop(host, None)
+        self._grown_hosts.pop(host, None)
+        self._oldest = [entry for entry in self._oldest if entry[2] is not host]
+        heapify(self._oldest)
+        host.close()
+
+    def _hold(self, party: Party[Root], places: int, relations: int) -> None:
+        """Count what a party holds, also for its owner and its host."""
+        owner = party.owner
+        host = owner.host
+        party.places += places
+        party.relations += relations
+        owner.places += places
+        owner.relations += relations
+        host.places += places
+        host.relations += relations
+        if self._is_beyond(owner, 4):
+            self._grown_owners[owner] = None
+        if self._is_beyond(host, 2):
+            self._grown_hosts[host] = None
+
+    def _greedy(self, answered: Root) -> list[Party[Root] | Host[Root]]:
+        """Return who gives up own roots before anybody else does, the first one first."""
+        hosts: list[Host[Root]] = []
+        for host in list(self._grown_hosts):
+            if not self._is_beyond(host, 2):
+                del self._grown_hosts[host]
+            elif len(self._hosts) > 1:
+                hosts.append(host)
+        parties: list[Party[Root] | Host[Root]] = []
+        for owner in list(self._grown_owners):
+            part = 4 if owner.host in hosts else 2
+            if self._is_beyond(owner, part):
+                party = owner.largest(answered, by_places=owner.places > self._size // part)
+                if party is not None:
+                    parties.append(party)
+            elif not self._is_beyond(owner, 4):
+                del self._grown_owners[owner]
+        return [*parties, *hosts]
+
+    def _is_beyond(self, holder: Holder, part: int) -> bool:
+        """Return whether somebody holds more than this part of all places, or of all relations."""
+        return holder.places > self._size // part or holder.relations > self._most_relations // part
+
+    def _first_of_all(self) -> Root | None:
+        """Return a root that has ended, else the least recently used; None if there is none."""
+        for host in list(self._with_ended):
+            root = host.ended.oldest()
+            if root is not None:
+                return root
+            del self._with_ended[host]
+        oldest = self._oldest
+        while oldest:
+            last_use, number, host = oldest[0]
+            root = host.used.oldest()
+            if root is None:
+                heappop(oldest)
+                host.listed = False
+            elif root.last_use > last_use:
+                heapreplace(oldest, (root.last_use, number, host))
+            else:
+                return root
+        return None

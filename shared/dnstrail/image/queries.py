@@ -9,15 +9,16 @@ from dnstrail.dns.names import V4_MAPPED
 from dnstrail.image.answer import Edge
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
+from dnstrail.image.holders import MAX_PARTIES
 from dnstrail.image.order import Link, Ring
-from dnstrail.image.parties import Doubts, SideKey
+from dnstrail.image.parties import Doubts, OwnerSide, SideKey
 
 WINDOW: Final = 30 * SECOND  # for which a query waits
 REORDER: Final = SECOND  # by which the stamp of a response may precede its query
 COPY: Final = SECOND // 10  # within which the same bytes between the same ends are copies of one packet
 MAX_SIGHTINGS: Final = 64  # of one query that wait; beyond it the oldest is evicted
-SHARE: Final = 1024  # queries that may wait on one side of a party
-ALL_SHARES: Final = 16384  # queries that may wait on all sides; more than 16 sides have equal parts of it
+SHARE: Final = 1024  # queries that may wait on one side of an owner
+ALL_SHARES: Final = 16384  # queries that may wait on all sides; hosts have equal parts of it, and their owners of these
 MAX_ANSWERED: Final = 32768  # answered queries that are held
 MAX_EDGES: Final = 64  # of a first answer; a larger one is not held, and no conflict with it is found
 MAX_ALL_EDGES: Final = 131072  # of the first answers of all answered queries
@@ -29,19 +30,63 @@ ANY: Final[Address] = (b"", 0)  # a server that is unknown, or not compared
 _ANY_SERVER: Final = (ANY,)
 
 
+class HostQueries(Link):
+    """The sides of parties on which queries of a host wait, the side that asked longest ago first.
+
+    `owners` is the number of the sides of owners that these belong to.
+    """
+
+    __slots__ = ("name", "owners", "sides")
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.owners = 0
+        self.sides = Ring[Side]()
+
+    def close(self) -> None:
+        """Give up a host without sides: no cycle of references holds it in memory."""
+        self.remove_link()
+        self.sides.close()
+
+
+class OwnerQueries:
+    """The queries that wait on one side of an owner: `size` is their number, and `sides` are those of its parties."""
+
+    __slots__ = ("host", "key", "sides", "size")
+
+    def __init__(self, key: OwnerSide, host: HostQueries) -> None:
+        self.key = key
+        self.host = host
+        self.size = 0
+        self.sides: list[Side] = []
+
+    def largest(self) -> Side:
+        """Return the side of the party with most queries; of equal ones the one that began to wait first."""
+        largest = self.sides[0]
+        for side in self.sides:
+            if side.size > largest.size:
+                largest = side
+        return largest
+
+
 class Side(Link):
-    """The queries that wait on one side of a party, the longest waiting first; `size` is their number."""
+    """The queries that wait on one side of a party, the longest waiting first; `size` is their number.
 
-    __slots__ = ("key", "queries", "size")
+    The parties of an owner beyond MAX_PARTIES share one.
+    """
 
-    def __init__(self, key: SideKey) -> None:
+    __slots__ = ("key", "owner", "queries", "size")
+
+    def __init__(self, key: SideKey, owner: OwnerQueries) -> None:
         super().__init__()
         self.key = key
+        self.owner = owner
         self.queries = Ring[Query]()
         self.size = 0
 
     def close(self) -> None:
-        """Give up an empty side: no cycle of references holds it in memory."""
+        """Give up an empty side."""
         self.remove_link()
         self.queries.close()
 
@@ -52,15 +97,17 @@ class Query(Link):
     `key` identifies it by its socket, or by its client where no socket is known; `client` identifies it by its client
     alone. `waits` are the sightings that no response has ended yet: the stamp, a hash of the bytes, and the sources
     that the response may come from. An answered query has none. `ended` are stamp and sources of the last one that was
-    ended, and `edges` the relations of the response that ended it. `side` is the side of the party on which it waits.
+    ended, and `edges` the relations of the response that ended it. `party` is the side of its party, and `side` the
+    one on which it waits, which other parties of the owner may share.
     """
 
-    __slots__ = ("asker", "client", "edges", "ended", "key", "latest", "side", "waits")
+    __slots__ = ("asker", "client", "edges", "ended", "key", "latest", "party", "side", "waits")
 
-    def __init__(self, key: Key, client: Key, side: Side, asker: Process | None) -> None:
+    def __init__(self, key: Key, client: Key, party: SideKey, side: Side, asker: Process | None) -> None:
         self.newer = self.older = None
         self.key = key
         self.client = client
+        self.party = party
         self.side = side
         self.asker = asker
         self.latest = 0
@@ -98,10 +145,10 @@ class Query(Link):
 class Queries:
     """The queries that wait, and those that were answered.
 
-    Each side of a party has a share. Beyond a share the oldest waiting query of that side is evicted, and the side is
-    in doubt. Of the answered queries MAX_ANSWERED are held, with MAX_ALL_EDGES relations of their answers. Their
-    eviction casts no doubt: a second answer to one is found by it, and nothing else. `waiting`, `answered` and `edges`
-    are the numbers of queries and of these relations.
+    Each side of an owner has a share. Beyond a share the oldest waiting query of its largest party is evicted, and that
+    side of that query's party is in doubt. Of the answered queries MAX_ANSWERED are held, with MAX_ALL_EDGES relations
+    of their answers. Their eviction casts no doubt: a second answer to one is found by it, and nothing else. `waiting`,
+    `answered` and `edges` are the numbers of queries and of these relations.
     """
 
     def __init__(self, doubts: Doubts, counters: Counts) -> None:
@@ -113,9 +160,11 @@ class Queries:
         self._by_key: dict[Key, Query] = {}
         self._by_client: dict[Key, Query] = {}
         self._sides: dict[SideKey, Side] = {}
-        self._order = Ring[Side]()  # the side that asked last is the newest
+        self._owners: dict[OwnerSide, OwnerQueries] = {}
+        self._hosts: dict[str, HostQueries] = {}
+        self._order = Ring[HostQueries]()  # the host that asked last is the newest
         self._answered = Ring[Query]()
-        self._spare: Side | None = None
+        self._emptied: Side | None = None  # the last one: most sides are needed again at once
 
     def find_waiting(self, key: Key, stamp: int) -> Query | None:
         """Return the query that waits with a key; one that is answered, or too old, is dropped."""
@@ -148,35 +197,44 @@ class Queries:
         """Return a side, for a query that is noted next."""
         side = self._sides.get(key)
         if side is None:
-            side, self._spare = self._spare or Side(key), None
-            side.key = key
-            self._sides[key] = side
+            self._remove_emptied()
+            side = self._new_side(key)
+            self._sides[side.key] = side
         return side
 
     def note(self, query: Query, stamp: int, digest: int, servers: tuple[Address, ...]) -> None:
         """Note a sighting of a new query, or of one that waits already."""
         self._by_client[query.client] = query
         side = query.side
+        owner = side.owner
+        host = owner.host
         if query.waits:
             self._repeat(query, stamp)
         else:
             self._by_key[query.key] = query
             self.waiting += 1
             side.size += 1
+            owner.size += 1
         side.queries.append(query)
-        self._order.append(side)
+        host.sides.append(side)
+        self._order.append(host)
         query.waits.append((stamp, digest, servers))
         if stamp > query.latest:
             query.latest = stamp
-        oldest = self._order.oldest()
-        if oldest is not None and oldest is not side:
-            self._drop_old(oldest, stamp)
         self._drop_old(side, stamp)
-        share = SHARE if len(self._sides) <= ALL_SHARES // SHARE else max(ALL_SHARES // len(self._sides), 1)
-        while side.size > share:
-            self._evict(side, stamp)
-        while len(self._sides) > ALL_SHARES:
-            self._evict(self._order.oldest(), stamp)
+        oldest = host.sides.oldest()
+        if oldest is not side:
+            self._drop_old(oldest, stamp)
+        idle = self._order.oldest()
+        if idle is not None and idle is not host:
+            self._drop_old(idle.sides.oldest(), stamp)
+        part = max(ALL_SHARES // len(self._hosts), 1)
+        share = SHARE if host.owners <= part // SHARE else max(part // host.owners, 1)
+        while owner.size > share:
+            self._evict(owner.largest(), stamp)
+        while host.owners > part:
+            self._evict(host.sides.oldest(), stamp)
+            self._remove_emptied()
 
     def sender(self, stamp: int, client: Key) -> Process | None:
         """Return the sender of an arriving query, if the query was captured at the sender's socket just before."""
@@ -216,33 +274,73 @@ class Queries:
 
     def _drop_unanswered(self, query: Query) -> None:
         """Drop a query that waits and is too old, and count it if its sender got no response."""
-        if query.side.key[1] and not query.ended[0]:
+        if query.party[1] and not query.ended[0]:
             self.counters["unanswered"] += 1
         self._drop(query)
+
+    def _new_side(self, key: SideKey) -> Side:
+        """Return an empty side of a party; beyond MAX_PARTIES of its owner the one of the owner's own cgroup."""
+        (name, sort, number, owned), sent = key
+        owner_key = ((name, sort, owned), sent)
+        owner = self._owners.get(owner_key)
+        if owner is None:
+            host = self._hosts.get(name)
+            if host is None:
+                host = self._hosts[name] = HostQueries(name)
+            host.owners += 1
+            owner = self._owners[owner_key] = OwnerQueries(owner_key, host)
+        if len(owner.sides) >= MAX_PARTIES and number != owned:
+            key = ((name, sort, owned, owned), sent)
+            found = self._sides.get(key)
+            if found is not None:
+                return found
+        side = Side(key, owner)
+        owner.sides.append(side)
+        return side
 
     def _leave_side(self, side: Side) -> None:
         """Note that one query less waits on a side."""
         self.waiting -= 1
         side.size -= 1
-        if not side.size:
-            del self._sides[side.key]
-            if self._spare is None:
-                side.remove_link()
-                self._spare = side
-            else:
-                side.close()
+        side.owner.size -= 1
+        if side.size:
+            return
+        side.remove_link()
+        host = side.owner.host
+        if host.sides.oldest() is None:
+            host.remove_link()
+        if side is not self._emptied:
+            self._remove_emptied()
+            self._emptied = side
+
+    def _remove_emptied(self) -> None:
+        """Remove the side that was emptied last, unless a query waits there again, and those who have no other side."""
+        side, self._emptied = self._emptied, None
+        if side is None or side.size:
+            return
+        owner = side.owner
+        host = owner.host
+        del self._sides[side.key]
+        owner.sides.remove(side)
+        side.close()
+        if not owner.sides:
+            del self._owners[owner.key]
+            host.owners -= 1
+        if not host.owners:
+            del self._hosts[host.name]
+            host.close()
 
     def _repeat(self, query: Query, stamp: int) -> None:
         """Drop the sightings that are too old for another one; beyond MAX_SIGHTINGS evict the oldest."""
         query.waits = [wait for wait in query.waits if stamp - wait[0] <= WINDOW + REORDER]
         if len(query.waits) >= MAX_SIGHTINGS:
             del query.waits[0]
-            self._note_evicted(query.side, stamp)
+            self._note_evicted(query, stamp)
 
-    def _drop_old(self, side: Side, stamp: int) -> None:
+    def _drop_old(self, side: Side | None, stamp: int) -> None:
         """Drop a few queries of a side that are too old."""
         for _ in range(_STEPS):
-            oldest = side.queries.oldest()
+            oldest = None if side is None else side.queries.oldest()
             if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
                 return
             self._drop_unanswered(oldest)
@@ -251,12 +349,12 @@ class Queries:
         """Evict the query of a side that waits longest, and note the loss."""
         query = None if side is None else side.queries.oldest()
         if side is not None and query is not None:  # always true: it is for mypy
-            self._note_evicted(side, stamp)
+            self._note_evicted(query, stamp)
             self._drop(query)
 
-    def _note_evicted(self, side: Side, stamp: int) -> None:
+    def _note_evicted(self, query: Query, stamp: int) -> None:
         self.counters["pending_full"] += 1
-        self._doubts.note(side.key, stamp)
+        self._doubts.note(query.party, stamp)
 
 
 def may_answer(server: Address, servers: tuple[Address, ...]) -> bool:

@@ -51,12 +51,15 @@ class SavedSum(msgspec.Struct, frozen=True, kw_only=True):
 class SavedRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The answers of one root that state the same edges, the oldest first.
 
+    `owner` is the number of the owner of the party, 0 if it is that of the party itself.
+
     Raises:
         ValueError: the values contradict each other.
     """
 
     question: _Name
     party: PartyKey
+    owner: int = 0
     doubted: bool
     edges: tuple[_Node, ...]
     answers: tuple[SavedAnswer, ...]
@@ -127,12 +130,13 @@ class _Shared:
 
 
 def _saved(record: Record, difference: int) -> SavedRecord:
-    party = record.root.party.key
+    host, sort, number, owner = record.root.party.key
     total = None if record.total is None else _saved_sum(record.total, record.youngest.evidence, difference)
     answers = tuple(_saved_answer(one, difference) for one in reversed([*record.sightings()]))
     return SavedRecord(
         question=record.root.name,
-        party=party,
+        party=(host, sort, number),
+        owner=owner,
         doubted=record.doubted,
         edges=record.edges,
         answers=answers,
@@ -173,8 +177,9 @@ def _restore(image: Image, saved: SavedRecord, shift: int, shared: _Shared) -> b
     if end + image.bounds.history_ns <= now:
         store.forget(end)
         return False
+    share = (*saved.party, saved.owner or saved.party[2])
     for one in sightings:  # as of then: what has ended since stays in its record
-        store.apply(answer, one, saved.party, one.noted, doubted=saved.doubted, live=True)
+        store.apply(answer, one, share, one.noted, doubted=saved.doubted, live=True)
     root, total = store.places.roots.get(saved.question), saved.total
     record = None if root is None else root.latest
     if total is not None and record is not None and record.total is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dnstrail.image.answer import Answer, PartyKey
+from dnstrail.image.answer import Answer, ShareKey
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.graph import Graph
@@ -38,7 +38,7 @@ class Store:
         self._leaving = Wheel(self._grace + self._history)
 
     def apply(
-        self, answer: Answer, sighting: Sighting, party: PartyKey, now: int, *, doubted: bool, live: bool
+        self, answer: Answer, sighting: Sighting, share: ShareKey, now: int, *, doubted: bool, live: bool
     ) -> None:
         """Add an admitted answer of a party. Then evict roots and records beyond the bounds.
 
@@ -46,11 +46,11 @@ class Store:
         """
         self.answers = sighting.number
         places = self.places
-        root = places.find_or_add(answer.question, party)
+        root = places.find_or_add(answer.question, share)
         record = root.find(answer.edges, doubted=doubted)
         if record is not None and live and record.ends + self._grace + self._history <= now:
             self._remove(record)  # a sweep would have removed it
-            root, record = places.find_or_add(answer.question, party), None
+            root, record = places.find_or_add(answer.question, share), None
         if record is None:
             record = new_record(root, answer.edges, sighting, doubted=doubted)
             root.add(record)

@@ -51,13 +51,15 @@ class WireBatch(msgspec.Struct, Generic[E], frozen=True, array_like=True):
 class CgroupLoss(msgspec.Struct, frozen=True, array_like=True):
     """The events that the kernel lost for one cgroup since the start of a run; their owners are its processes.
 
-    `cgroup` is 0 for losses of cgroups that are not known or not named. `name` is for people: the container, else the
-    path of the cgroup, "" where it is unknown.
+    `owner` is the owner of the cgroup, 0 if it is unknown. `cgroup` is 0 for losses of all cgroups of this owner that
+    are not named, without an owner for losses of those of any. `name` is for people: the container, else the path of
+    the cgroup or the owner, "" where it is unknown.
     """
 
     cgroup: Annotated[int, msgspec.Meta(ge=0)]
     lost: Count
     name: str = ""
+    owner: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class Turn(msgspec.Struct, frozen=True, array_like=True):
@@ -69,7 +71,7 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     that the source lost so far, by hop ("kernel" or "probe") and reason. `host` and `machine_id` identify the watched
     host, and are "" where it is unknown. `lost_by_cgroup` divides the losses at the hop "kernel", the greatest first.
     It is empty if the source does not know their owners. Since the turn before, each loss has made one entry grow: the
-    entry of its cgroup, or that of cgroup 0, which never shrinks. `difference` is wall time minus `now` in ns: it is 0
+    entry of its cgroup, or one of cgroup 0, which never shrinks. `difference` is wall time minus `now` in ns: it is 0
     for a file, and for a live source until the wall clock steps. It is added to a time where that time is shown.
     """
 

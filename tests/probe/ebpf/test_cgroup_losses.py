@@ -43,8 +43,8 @@ def kernel() -> Kernel:
 
 @pytest.fixture
 def losses(kernel) -> CgroupLosses:
-    """Return the losses of the kernel."""
-    return CgroupLosses(kernel)
+    """Return the losses of the kernel; the owners of the cgroups are unknown."""
+    return CgroupLosses(kernel, lambda _cgroup: 0)
 
 
 def test_each_cgroup_has_its_own_losses(kernel, losses):
@@ -110,3 +110,41 @@ def test_every_loss_makes_a_count_grow(kernel, losses, seed):
         grown = sum(max(count - before.get(cgroup, 0), 0) for cgroup, count in after.items())
         assert grown >= lost
         assert len(after) <= NAMED + 1
+
+
+def test_the_many_cgroups_of_a_user_count_for_their_owner(kernel):
+    """The losses of further cgroups count for their owners: they are no losses of others."""
+    losses = CgroupLosses(kernel, lambda cgroup: 999 if cgroup < 200 else cgroup)
+    for cgroup in range(1, 150):
+        kernel.lose(cgroup, 2)
+    kernel.lose(200)
+    losses.update(kernel.total)
+    assert len(losses.worst) == NAMED
+    assert losses.owners == {999: 2 * (149 - NAMED), 200: 1}
+    assert OTHERS not in losses.worst
+
+
+def test_owners_beyond_the_bound_count_together(kernel):
+    """At most 64 owners are named; the losses of the others are added up."""
+    losses = CgroupLosses(kernel, lambda cgroup: cgroup)
+    for cgroup in range(1, 2 * NAMED + 11):
+        kernel.lose(cgroup)
+    losses.update(kernel.total)
+    assert len(losses.owners) == NAMED
+    assert losses.worst[OTHERS] == 10
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_loss_makes_a_count_grow_also_of_an_owner(kernel, seed):
+    """In each update the counts of cgroups, of owners and of the others grow by all losses since the update before."""
+    random, losses = Random(seed), CgroupLosses(kernel, lambda cgroup: cgroup % 100)
+    for _ in range(200):
+        before, owned = losses.worst, losses.owners.copy()
+        lost = random.randrange(1, 40)
+        for _ in range(lost):
+            kernel.lose(int(random.paretovariate(0.3)) % 500 + 1)
+        losses.update(kernel.total)
+        grown = sum(max(count - before.get(cgroup, 0), 0) for cgroup, count in losses.worst.items())
+        grown += (losses.owners - owned).total()
+        assert grown >= lost
+        assert owned <= losses.owners

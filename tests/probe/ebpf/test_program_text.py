@@ -128,7 +128,10 @@ def test_cgroups_of_this_host():
     assert cgroup_id(root, "/no/such/cgroup") == cgroup_id(root, "/../..") == 0
 
 
-def test_any_name_of_a_cgroup_is_text(tmp_path):
-    """A user can name a cgroup with any bytes: those that are not UTF-8 are escaped, so that a turn can carry them."""
-    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))).mkdir()
-    assert {path for _, path in cgroups(str(tmp_path))} == {"/", "/\\xff"}
+def test_any_name_of_a_cgroup_can_be_opened(tmp_path):
+    """A user can name a cgroup with any bytes: its path leads to it."""
+    made = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    made.mkdir()
+    paths = dict(cgroups(str(tmp_path)))
+    assert {os.fsencode(path) for path in paths.values()} == {b"/", b"/\xff"}
+    assert cgroup_id(str(tmp_path), paths[made.stat().st_ino]) == made.stat().st_ino

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from dnstrail_probe.host.cgroups import is_roots
-from dnstrail_probe.host.container_path import container_id
+from dnstrail_probe.host.container_path import container_id, owner_path
 
 ID = "0123456789abcdef" * 4
 OTHER = "fedcba9876543210" * 4
@@ -96,6 +96,55 @@ def test_folders_above_a_container_are_roots(path):
     assert container_id(path, above.__contains__) == ID
     for folder in above:
         assert container_id(path, (above - {folder}).__contains__) == ""
+
+
+DOCKER = f"/system.slice/docker-{ID}.scope"
+POD = f"{PODS}/cri-containerd-{ID}.scope"
+UNIT = "/system.slice/web.service"
+MINE = "/user.slice/user-1000.slice"
+OWNERS = {
+    "a container": (DOCKER, (), DOCKER),
+    "a --privileged container that makes cgroups": (f"{DOCKER}/mine/17", (), DOCKER),
+    "a container whose root is another user": (f"{DOCKER}/mine", (DOCKER,), DOCKER),
+    "a container in a container": (f"{DOCKER}/docker/{OTHER}", (), DOCKER),
+    "systemd in a container": (f"{DOCKER}/user.slice/user-1000.slice/session-1.scope", (), DOCKER),
+    "a step of a build": (f"/docker/buildkit/{STEP}/mine", (), f"/docker/buildkit/{STEP}"),
+    "a pod": (POD, (), POD),
+    "a pod that makes cgroups": (f"{POD}/mine", (), POD),
+    "Podman of root in a unit": (f"{UNIT}/libpod-payload-{ID}/x", (), f"{UNIT}/libpod-payload-{ID}"),
+    "the first container of a user without root": (
+        f"{SESSION}/user.slice/libpod-{ID}.scope/container",
+        (SESSION, f"{SESSION}/user.slice"),
+        MINE,
+    ),
+    "the second one": (f"{SESSION}/user.slice/libpod-{OTHER}.scope/container", (SESSION,), MINE),
+    "a unit of a user": (f"{SESSION}/app.slice/run-r1.service", (SESSION,), MINE),
+    "a container of root in the slice of a user": (f"{MINE}/docker-{ID}.scope", (), MINE),
+    **{f"session {number}": (f"{MINE}/session-{number}.scope", (), MINE) for number in (1, 2, 30)},
+    "the slice of a user": (MINE, (), MINE),
+    "the slice of all users": ("/user.slice", (), "/user.slice"),
+    "the slice of all users, given away": (f"{MINE}/session-1.scope", ("/user.slice",), "/user.slice"),
+    "a unit": (UNIT, (), UNIT),
+    "a part of a unit": (f"{UNIT}/worker", (), f"{UNIT}/worker"),
+    "a delegated unit": (UNIT, (UNIT,), UNIT),
+    "a part of a delegated unit": (f"{UNIT}/worker/1", (UNIT,), UNIT),
+    "a delegated unit in a delegated slice": ("/a.slice/b.service/c", ("/a.slice", "/a.slice/b.service"), "/a.slice"),
+    "a name of a container in a delegated unit": (f"{UNIT}/libpod-payload-{ID}", (UNIT,), UNIT),
+    "a name of a container in a delegated slice": (f"/a.slice/docker-{ID}.scope", ("/a.slice",), "/a.slice"),
+    "a name of a user in a delegated slice": ("/a.slice/user-0.slice/x", ("/a.slice",), "/a.slice"),
+    "a name of no user": ("/user.slice/user-x.slice/y", (), "/user.slice/user-x.slice/y"),
+    "a number that is no user": ("/user.slice/user-\u0661.slice/y", (), "/user.slice/user-\u0661.slice/y"),
+    "LXC": ("/lxc.payload.web/init.scope", (), "/lxc.payload.web/init.scope"),
+    "LXC of a user": ("/lxc.payload.web/init.scope", ("/lxc.payload.web",), "/lxc.payload.web"),
+    "the root": ("/", (), "/"),
+    "a root that is not root's": (f"{DOCKER}/mine", ("/",), "/"),
+}
+
+
+@pytest.mark.parametrize(("path", "given_away", "owner"), OWNERS.values(), ids=OWNERS)
+def test_the_owner_of_a_cgroup(path, given_away, owner):
+    """The owner is the outermost container of root, slice of a user or folder of others above a cgroup, else itself."""
+    assert owner_path(path, lambda folder: folder not in given_away) == owner
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")

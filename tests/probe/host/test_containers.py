@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.host.containers import MAX_PATH, REMEMBERED, Containers
+from dnstrail_probe.host.cgroups import cgroup_id, find_cgroup2, is_roots
+from dnstrail_probe.host.containers import GONE, MAX_PATH, REMEMBERED, Containers
 from dnstrail_probe.host.docker import NAMELESS, RETRY, ContainerName, ContainerNames, inspect
+from live.ebpf_source import cgroup
+from live.namespaces import live_or_skip
 from live.processes import run_dir, wait_until
 from live.workers import FakeClock
 
@@ -16,15 +22,24 @@ ID = "0123456789abcdef" * 4
 OTHER = "f" * 64
 
 
+USER = 60_543  # no other process of this host has it
+SECOND = 1_000_000_000
+
+
 def root(_folder: str) -> bool:
     """Return true: every folder is root's."""
     return True
 
 
+def gone(_folder: str) -> int:
+    """Return no id: no folder is there."""
+    return 0
+
+
 def test_a_removed_cgroup_is_kept_for_a_minute():
     """The container of a removed cgroup is found for a minute, for late events."""
-    containers = Containers(root)
-    containers.made(5, f"/docker/{ID}")
+    containers = Containers(root, gone)
+    containers.made(5, f"/docker/{ID}", 1)
     containers.removed(5, 1)
     containers.removed(6, 1 + REMEMBERED)
     assert containers.of(5) == ID
@@ -34,27 +49,126 @@ def test_a_removed_cgroup_is_kept_for_a_minute():
 
 def test_cgroup_of_the_host_is_known_and_no_container():
     """A cgroup of the host yields "", an unknown cgroup None."""
-    containers = Containers(root)
-    containers.made(1, "/system.slice")
+    containers = Containers(root, gone)
+    containers.made(1, "/system.slice", 1)
     assert (containers.of(1), containers.of(2)) == ("", None)
 
 
 def test_cgroups_are_bounded_and_counted():
     """Beyond the bound the oldest cgroup is evicted and counted; removals are bounded as well."""
-    containers = Containers(root, most=3)
-    for cgroup in range(1, 6):
-        containers.made(cgroup, "/x")
-        containers.removed(99, cgroup)
+    containers = Containers(root, gone, most=3)
+    for number in range(1, 6):
+        containers.made(number, "/x", 1)
+        containers.removed(99, number)
     assert (len(containers), containers.dropped, containers.of(1), containers.of(5)) == (3, 2, None, "")
     assert len(containers._removed) <= 3
 
 
 def test_the_beginning_of_a_path_is_kept():
     """A path is kept up to a bound; the path of an unknown cgroup is ""."""
-    containers = Containers(root)
-    containers.made(1, f"/{'x' * 1000}")
+    containers = Containers(root, gone)
+    containers.made(1, f"/{'x' * 1000}", 1)
     assert len(containers.path(1)) == MAX_PATH
     assert containers.path(2) == ""
+
+
+def test_any_path_is_text():
+    """A user can name a cgroup with any bytes: those that are not UTF-8 are escaped, so that a turn can carry them."""
+    containers = Containers(root, gone)
+    containers.made(1, os.fsdecode(b"/\xff"), 1)
+    assert containers.path(1) == "/\\xff"
+
+
+def test_the_cgroups_in_a_container_have_one_owner():
+    """A container that makes cgroups (`docker run --privileged`) is the owner of each; without folder they are gone."""
+    ids = {f"/docker/{ID}": 7}
+    containers = Containers(root, lambda folder: ids.get(folder, 0))
+    containers.made(7, f"/docker/{ID}", 1)
+    containers.made(8, f"/docker/{ID}/mine", 1)
+    containers.made(9, f"/docker/{OTHER}/mine", 1)
+    assert [containers.owner(each, 2) for each in (7, 8, 9, 10)] == [7, 7, GONE, GONE]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Yield a cgroup that root made."""
+    live_or_skip()
+    with cgroup("dnstrail-owner.slice") as made:
+        yield made
+
+
+@pytest.fixture
+def owners() -> Containers:
+    """Return a table of this host."""
+    hierarchy = str(find_cgroup2())
+    return Containers(partial(is_roots, hierarchy), partial(cgroup_id, hierarchy))
+
+
+def made(owners: Containers, folder: Path) -> int:
+    """Make a cgroup, unless it is there, and add it to a table; return its id."""
+    folder.mkdir(exist_ok=True)
+    found = folder.stat().st_ino
+    owners.made(found, str(folder).removeprefix(str(find_cgroup2())), 0)
+    return found
+
+
+def test_a_delegated_cgroup_owns_those_below(folder, owners):
+    """The cgroups below one that is not root's have this owner, whatever their names; root's own have themselves."""
+    with cgroup(f"{folder.name}/web.service") as service, cgroup(f"{folder.name}/ssh.service") as other:
+        os.chown(service, USER, USER)
+        units = [made(owners, each) for each in (folder, service, other)]
+        assert [owners.owner(each, 0) for each in units] == units
+        for name in ("a", f"docker-{ID}.scope", "user-0.slice", os.fsdecode(b"\xff")):
+            with cgroup(f"{folder.name}/web.service/{name}") as below:
+                assert owners.owner(made(owners, below), 0) == units[1]
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_cgroup_that_others_may_write_owns_those_below(folder, owners, mode):
+    """A cgroup of root in which others can make cgroups is the owner of these."""
+    folder.chmod(mode)
+    with cgroup(f"{folder.name}/below") as below:
+        assert owners.owner(made(owners, below), 0) == folder.stat().st_ino
+
+
+def test_a_delegation_after_a_cgroup_was_seen(folder, owners):
+    """Root gives a folder away that is known: a second later it owns the cgroups below."""
+    with cgroup(f"{folder.name}/below") as below:
+        known, last = made(owners, folder), made(owners, below)
+        os.chown(folder, USER, USER)
+        assert [owners.owner(last, now) for now in (SECOND, SECOND + 1)] == [last, known]
+        assert owners.owner(known, SECOND + 1) == known
+
+
+def test_a_removed_cgroup_keeps_its_owner(folder, owners):
+    """The late events of a removed cgroup have the owner that it had; the folder of the owner can be gone, too."""
+    with cgroup(f"{folder.name}/web.service") as service:
+        os.chown(service, USER, USER)
+        with cgroup(f"{folder.name}/web.service/below") as below:
+            last = made(owners, below)
+        known = service.stat().st_ino
+        assert owners.owner(last, 2 * SECOND) == known
+    assert owners.owner(last, 4 * SECOND) == known
+
+
+def test_a_cgroup_that_is_gone_at_the_first_look(folder, owners):
+    """Its owner is the folder above that was given away, or else an owner that all such cgroups share."""
+    with cgroup(f"{folder.name}/web.service") as service:
+        os.chown(service, USER, USER)
+        path = str(service).removeprefix(str(find_cgroup2()))
+        for cgroup_number in (1, 2):
+            owners.made(cgroup_number, f"{path}/below{cgroup_number}", 0)
+        known = service.stat().st_ino
+    owners.made(3, f"{path}/below3", 0)
+    assert [owners.owner(each, 0) for each in (1, 2, 3)] == [known, known, GONE]
+
+
+def test_a_folder_of_root_with_odd_bytes(folder, owners):
+    """Root may use any bytes, too: a cgroup below such a folder has itself as its owner."""
+    name = os.fsdecode(b"\xff")
+    with cgroup(f"{folder.name}/{name}"), cgroup(f"{folder.name}/{name}/below") as below:
+        last = made(owners, below)
+        assert owners.owner(last, 2 * SECOND) == last
 
 
 class Daemon:

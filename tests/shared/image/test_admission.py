@@ -185,7 +185,7 @@ def test_parties_whose_queries_are_gone_leave_memory():
             talk.ask(0, query(id_=n), replace(OWN, namespace=n + 1, socket=n + 1))
         for n in range(60):
             talk.ask(40, query(id_=n), replace(OWN, namespace=99, socket=99))
-        assert len(talk.image.admission.queries._sides) == 1
+        assert [side.size for side in talk.image.admission.queries._sides.values()] in ([60], [0, 60])
         assert not gc.collect()
     finally:
         if collected:

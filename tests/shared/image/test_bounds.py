@@ -26,6 +26,7 @@ from dnstrail.image.trails.server_names import ServerNameTable
 DAY = 86_400
 ADDRESS = "1.1.1.1"
 CAME = back(OWN)
+PARTY = (("", "", 0, 0), True)
 
 
 def ipv4(number: int) -> str:
@@ -126,17 +127,18 @@ def sightings_of_a_query(count: int) -> tuple[int, Counter[str]]:
     return len(waiting.waits), talk.image.admission.counters
 
 
-def doubts(count: int) -> tuple[int, Counter[str]]:
-    parties = Doubts(Counter())
+def doubts_of_an_owner(count: int) -> tuple[int, Counter[str]]:
+    doubts = Doubts(Counter())
     for number in range(count):
-        parties.note((("", "cgroup", number), True), t(0))
-    return len(parties._sides), parties.counters
+        doubts.note((("", "cgroup", number, 1), True), t(0))
+    [owner] = doubts._owners.values()
+    return len(owner.parties), doubts.counters
 
 
 def answered_queries(count: int) -> tuple[int, Counter[str]]:
     queries = Queries(Doubts(Counter()), Counter())
     for number in range(count):
-        query = Query((number,), (number,), queries.side((("", "", 0), True)), None)
+        query = Query((number,), (number,), PARTY, queries.side(PARTY), None)
         queries.note(query, t(0), 0, (ANY,))
         query.end_wait(t(0), ANY)
         queries.end(query, t(0))
@@ -252,7 +254,7 @@ TABLES = [
     Table(queries_of_a_party, 1024, "pending_full"),
     Table(waiting_queries, 16_384, "pending_full"),
     Table(sightings_of_a_query, 64, "pending_full"),
-    Table(doubts, 16_384, "evicted_doubts"),
+    Table(doubts_of_an_owner, 64, "evicted_doubts"),
     Table(answered_queries, 32_768),
     Table(responses_with_copies, 32_768, halves=True),
     Table(targets_of_a_first_answer, 64, emptied=True),
@@ -279,6 +281,18 @@ def test_a_table_keeps_its_bound(table: Table) -> None:
     held, counters = table.fill(table.bound + 1)
     assert held == (0 if table.emptied else table.bound)
     assert counters[table.counter] == (1 if table.counter else 0)
+
+
+def test_doubts_of_many_owners_become_one_of_their_host() -> None:
+    """Beyond 16,384 doubts the host with most of them is in doubt, and no other one is."""
+    doubts, elsewhere = Doubts(Counter()), (("other", "cgroup", 1, 1), True)
+    for number in range(8192):
+        doubts.note((("h", "cgroup", number, number), True), t(0))
+    doubts.note(elsewhere, t(0))
+    assert (doubts._held, doubts.counters["evicted_doubts"]) == (2, 16_384)
+    assert doubts.is_doubted((("h", "cgroup", 9999, 9999), False), t(0))
+    assert doubts.is_doubted(elsewhere, t(0))
+    assert not doubts.is_doubted((("other", "cgroup", 2, 2), True), t(0))
 
 
 def test_answers_that_wait_for_a_connection_count_by_their_relations() -> None:
@@ -316,7 +330,7 @@ def test_first_answers_are_bounded_by_their_relations() -> None:
     """Large first answers give way before as many small ones would; no conflict with them is found any more."""
     queries, edges = Queries(Doubts(Counter()), Counter()), tuple(("a", A, ipv4(number)) for number in range(64))
     for number in range(3000):
-        query = Query((number,), (number,), queries.side((("", "", 0), True)), None)
+        query = Query((number,), (number,), PARTY, queries.side(PARTY), None)
         queries.note(query, t(0), 0, (ANY,))
         query.end_wait(t(0), ANY)
         queries.end(query, t(0))

@@ -154,3 +154,73 @@ def test_evicted_answered_queries_cast_no_doubt():
         talk.hear(0, payload)
     assert talk.image.admission.queries.answered == 32_768
     assert talk.hear(1, FORGED) == REFUSED
+
+
+def test_cgroups_that_a_user_makes_are_one_share_of_waiting_queries():
+    """Queries from many cgroups of a user evict each other alone: none of another party's is evicted."""
+    talk = Talk()
+    for number in range(500):
+        talk.ask(0, query(f"n{number}"), ANOTHER, cgroup=2)
+    for number in range(60_000):
+        talk.ask(number / 10_000, query(f"n{number}", id_=number % 65536), cgroup=100 + number % 300, owner=99)
+    assert (talk.waiting, *talk.counted("pending_full")) == (500 + 1024, 60_000 - 1024)
+    for number in range(500):
+        assert talk.hear(6, answer(name=f"n{number}"), back(ANOTHER), cgroup=2) == KEPT
+    assert talk.counted("matched") == [500]
+    assert talk.hear(6, FORGED, back(ANOTHER), cgroup=2) == REFUSED
+    assert talk.hear(6, answer("6.6.6.7"), cgroup=100, owner=99) == KEPT
+
+
+def test_the_largest_party_of_an_owner_loses_its_oldest_query():
+    """Beyond the share of an owner its party with most waiting queries loses the oldest, and is in doubt alone."""
+    talk = Talk()
+    for number in range(24):
+        talk.ask(0, query(f"n{number}"), at(1), cgroup=1, owner=9)
+    for number in range(1001):
+        talk.ask(0, query(f"n{number}"), at(2), cgroup=2, owner=9)
+    assert talk.counted("pending_full") == [1]
+    assert talk.hear(1, answer(name="n0"), back(at(1)), cgroup=1, owner=9) == KEPT
+    assert talk.counted("matched") == [1]
+    assert talk.hear(1, FORGED, back(at(2)), cgroup=2, owner=9) == KEPT
+    assert talk.hear(1, answer("6.6.6.7"), back(at(1)), cgroup=1, owner=9) == REFUSED
+
+
+@pytest.mark.parametrize(("parties", "doubted"), [(64, False), (65, True)])
+def test_many_parties_of_an_owner_in_doubt(parties: int, doubted: bool):
+    """Beyond 64 parties of one owner in doubt the owner is in doubt, and nobody else."""
+    talk = Talk()
+    for number in range(parties):
+        talk.image.gap(t(0), cgroup=100 + number, owner=99)
+    assert talk.hear(1, FORGED, cgroup=98, owner=99).admitted is doubted
+    assert talk.hear(1, answer("6.6.6.7"), cgroup=100, owner=99) == KEPT
+    assert talk.hear(1, answer("6.6.6.8"), back(ANOTHER), cgroup=2) == REFUSED
+    assert talk.hear(31, answer("6.6.6.9"), cgroup=98, owner=99) == REFUSED
+
+
+def test_a_loss_of_an_owner_as_a_whole():
+    """A loss that is known for an owner alone casts doubt on all its parties, and on no other."""
+    talk = Talk()
+    talk.image.gap(t(0), owner=99)
+    assert talk.hear(1, FORGED, cgroup=100, owner=99) == KEPT
+    assert talk.hear(1, answer("6.6.6.7"), back(ANOTHER), cgroup=2) == REFUSED
+
+
+def test_a_loss_before_the_owner_was_known():
+    """A doubt of a cgroup stays with it when it gets another owner."""
+    talk = Talk()
+    talk.image.gap(t(0), cgroup=100)
+    assert talk.hear(1, FORGED, cgroup=100, owner=99) == KEPT
+    assert talk.hear(1, answer("6.6.6.7"), back(ANOTHER), cgroup=101, owner=99) == REFUSED
+
+
+def test_many_owners_of_a_host_take_no_share_of_another_host():
+    """A host that states 20,000 owners, each with a query, evicts none of another host's, and casts no doubt on it."""
+    talk = Talk()
+    for number in range(500):
+        talk.ask(0, query(f"n{number}"), ANOTHER, cgroup=2, host="one")
+    for number in range(20_000):
+        talk.ask(0, query(f"n{number}"), at(number + 9), cgroup=number + 9, host="two")
+    assert talk.waiting == 500 + 8192
+    for number in range(500):
+        assert talk.hear(6, answer(name=f"n{number}"), back(ANOTHER), cgroup=2, host="one") == KEPT
+    assert talk.hear(6, FORGED, back(ANOTHER), cgroup=2, host="one") == REFUSED

@@ -12,7 +12,7 @@ from builders.dns_builders import A, asked, by_hand, record, response_to, wire
 from dnstrail.captured import Flow, Process
 from model.instants import START, ns
 from model.naive import NaiveModel
-from model.naive_admission import SHARE, SIGHTINGS, WAITING, Party, Verdict, party_of
+from model.naive_admission import SHARE, SIGHTINGS, WAITING, Party, Verdict, Whose, whose
 
 
 def packed(text: str) -> bytes:
@@ -181,7 +181,7 @@ def test_unmatched(unmatched: str, flow: Flow | None, live: bool, gap: float | N
 
 @pytest.mark.parametrize(
     ("host", "cgroup", "doubted"),
-    [("", 0, True), ("h", 5, True), ("h", 6, False), ("g", 5, False), ("h", 0, True), ("", 5, True)],
+    [("", 0, True), ("h", 5, True), ("h", 6, False), ("g", 5, False), ("h", 0, True), ("", 5, False)],
 )
 def test_losses_of_a_party(host: str, cgroup: int, doubted: bool) -> None:
     """A loss casts doubt on the answers to its own party alone."""
@@ -191,25 +191,26 @@ def test_losses_of_a_party(host: str, cgroup: int, doubted: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flow", "process", "party"),
+    ("flow", "process", "party", "owner"),
     [
-        (OWN, PROCESS, ("h", "cgroup", 5)),
-        (OWN, Process(pid=1), ("h", "namespace", 1)),
-        (ADDRESSED, None, ("h",)),
-        (None, None, ("h",)),
+        (OWN, PROCESS, ("h", "cgroup", 5), ("h", "cgroup", 5)),
+        (OWN, Process(pid=1, cgroup_id=5, owner=4), ("h", "cgroup", 5), ("h", "cgroup", 4)),
+        (OWN, Process(pid=1), ("h", "namespace", 1), ("h", "namespace", 1)),
+        (ADDRESSED, None, ("h",), ("h",)),
+        (None, None, ("h",), ("h",)),
     ],
 )
-def test_parties(flow: Flow | None, process: Process | None, party: Party) -> None:
-    """A party is a cgroup, else a network namespace, else a host."""
-    assert party_of(flow, process, "h") == party
+def test_parties(flow: Flow | None, process: Process | None, party: Party, owner: Party) -> None:
+    """A party is a cgroup, else a network namespace, else a host; a cgroup can have an owner."""
+    assert whose(flow, process, "h") == (party, owner)
 
 
 def test_sightings_of_one_query_are_bounded() -> None:
     """Beyond 64 sightings the oldest is evicted, and answers to this party are in doubt."""
-    live = Live("auto")
+    live, party = Live("auto"), ("", "namespace", 1)
     for place in range(SIGHTINGS + 1):
         live.feed(place / 5, query(), OWN)
-        assert live.model.admission._in_doubt(START + ns(9), ("", "namespace", 1), sent=True) == (place == SIGHTINGS)
+        assert live.model.admission._in_doubt(START + ns(9), Whose(party, party), sent=True) == (place == SIGHTINGS)
     matched = [live.feed(14, answer(f"1.1.1.{place}"), back(OWN)).matched for place in range(SIGHTINGS + 1)]
     assert matched == [True] * SIGHTINGS + [False]
 

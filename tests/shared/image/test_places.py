@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from builders.dns_builders import A, by_hand, record, response_to, t
 from builders.talk import OWN, SERVERS, Talk, answer, answers, back, query
 from dnstrail.image import Circumstances, Image
+from dnstrail.image.holders import MAX_PARTIES
 
 WEEK = 7 * 86_400
 PTR = "4.3.2.1.in-addr.arpa"
 
 
-def fed(talk: Talk, cgroup: int, *names: str, ttl: int = WEEK) -> None:
+def fed(talk: Talk, cgroup: int, *names: str, ttl: int = WEEK, **whose: Any) -> None:
     """Feed answers that a party asked for."""
     for _, payload in answers(names, ttl=ttl):
-        talk.hear(0, payload, cgroup=cgroup)
+        talk.hear(0, payload, cgroup=cgroup, **whose)
 
 
 def found(talk: Talk, *names: str) -> int:
@@ -172,7 +175,7 @@ def test_a_root_belongs_to_the_party_of_its_asker() -> None:
         assert talk.hear(0.01, answer(name=name), back(SERVERS), cgroup=9, pid=80).admitted
         assert not talk.hear(0.01, answer(name=name), back(OWN), cgroup=5, pid=70).admitted
     assert {(root.party.key, root.name) for root in talk.image.store.places} == {
-        (("", "cgroup", 5), name) for name in ("a", "b", "c", "d")
+        (("", "cgroup", 5, 5), name) for name in ("a", "b", "c", "d")
     }
 
 
@@ -184,5 +187,115 @@ def test_a_query_that_waits_no_more_tells_no_asker() -> None:
     talk.ask(40, query(), SERVERS, cgroup=9, pid=80)
     assert talk.hear(40.01, answer(), back(SERVERS), cgroup=9, pid=80).admitted
     [root] = talk.image.store.places
-    assert (root.party.key, root.latest.youngest.evidence.process) == (("", "cgroup", 9), None)
+    assert (root.party.key, root.latest.youngest.evidence.process) == (("", "cgroup", 9, 9), None)
     assert talk.image.admission.counters["unanswered"] == 1
+
+
+def names(first: str, count: int) -> list[str]:
+    """Return names."""
+    return [f"{first}{number}" for number in range(count)]
+
+
+@pytest.mark.parametrize("cgroups", [30, 300])
+def test_cgroups_that_a_user_makes_are_no_further_shares(cgroups: int) -> None:
+    """A user who floods from many own cgroups keeps no more than a single party, and the names of others stay."""
+    talk = Talk("accept")
+    earlier, fresh = names("early", 2000), names("fresh", 300)
+    fed(talk, 1, *earlier)
+    for number, name in enumerate(names("flood", 20_000)):
+        fed(talk, 100 + number % cgroups, name, owner=99)
+    fed(talk, 3, *fresh)
+    assert (found(talk, *earlier), found(talk, *fresh)) == (2000, 300)
+    [*_, owner] = [root.party.owner for root in talk.image.store.places if root.party.key[3] == 99]
+    assert (owner.places, len(owner.parties)) == (2700, min(cgroups, MAX_PARTIES + 1))
+
+
+def test_large_answers_to_many_cgroups_of_a_user() -> None:
+    """The relations of a user's cgroups are one share, too."""
+    talk = Talk("accept")
+    earlier = names("early", 1000)
+    fed(talk, 1, *earlier)
+    for number in range(40):
+        talk.hear(0, large(f"large{number}", 4050), cgroup=100 + number, owner=99)
+    assert found(talk, *earlier) == 1000
+
+
+def test_the_largest_party_of_an_owner_gives_up_its_own() -> None:
+    """Within an owner the party with most places gives up its least recently used root."""
+    talk = Talk("accept", size=8)
+    fed(talk, 1, "a", "b")
+    fed(talk, 2, "c", owner=9)
+    fed(talk, 3, "d", "e", "f", "g", "h", owner=9)
+    fed(talk, 1, "i")
+    assert talk.image.roots() == ["a", "b", "c", "e", "f", "g", "h", "i"]
+    fed(talk, 2, "j", owner=9)
+    assert talk.image.roots() == ["a", "b", "c", "f", "g", "h", "i", "j"]
+
+
+def test_the_party_with_most_relations_gives_up_its_own() -> None:
+    """Within an owner with too many relations the party with most of them gives up a root, though it has few places."""
+    talk = Talk("accept", relations=100)
+    fed(talk, 1, *"abcde")
+    fed(talk, 2, *"uvw", owner=9)
+    for name in "xyz":
+        talk.hear(0, large(name, 31), cgroup=3, owner=9)
+    assert talk.image.roots() == [*"abcde", *"uvw", "y", "z"]
+
+
+def test_an_owner_with_one_answer_that_is_too_large() -> None:
+    """The root that was answered just now goes last, but the other roots of its owner go before those of others."""
+    talk = Talk("accept", relations=100)
+    fed(talk, 1, *"abcde")
+    fed(talk, 2, *"uvw", owner=9)
+    talk.hear(0, large("x", 94), cgroup=3, owner=9)
+    assert talk.image.roots() == [*"abcde", "w", "x"]
+
+
+def test_a_busy_host_gives_up_its_own() -> None:
+    """A host with more than half of all places gives up own roots, whatever owners it states; up to half anybody's."""
+    talk = Talk("accept", size=100)
+    fed(talk, 1, *names("one", 20), host="one")
+    for number, name in enumerate(names("flood", 500)):
+        fed(talk, 100 + number, name, host="two")
+    assert found(talk, *names("one", 20)) == 20
+    fed(talk, 1, *names("three", 30), host="three")
+    assert found(talk, *names("one", 20)) == 20
+    fed(talk, 1, *names("four", 10), host="four")
+    assert found(talk, *names("one", 20)) == 10
+
+
+def test_an_owner_on_a_busy_host_leaves_the_roots_of_its_neighbours() -> None:
+    """On a host with more than half of all places an owner with more than a quarter gives up its own."""
+    talk = Talk("accept", size=100)
+    fed(talk, 1, *names("elsewhere", 45), host="one")
+    fed(talk, 1, *names("neighbour", 25), host="two")
+    for number, name in enumerate(names("flood", 500)):
+        fed(talk, 100 + number % 30, name, owner=99, host="two")
+    assert (found(talk, *names("elsewhere", 45)), found(talk, *names("neighbour", 25))) == (45, 25)
+
+
+def test_the_least_recently_used_root_of_all_hosts_goes() -> None:
+    """Where no host has too many roots, the least recently used one goes, wherever it is; an ended one goes before."""
+    talk = Talk("accept", size=6, grace=0)
+    for name, host in (("a", "one"), ("b", "two"), ("c", "three"), ("d", "one"), ("e", "two")):
+        fed(talk, 1, name, host=host)
+    talk.hear(0, answer("10.0.0.9", name="short", ttl=1), cgroup=1, host="three")
+    assert talk.image.get("a") is not None
+    talk.hear(10, answer("10.0.0.8", name="f"), cgroup=1, host="three")
+    assert talk.image.roots() == ["b", "c", "d", "e", "a", "f"]
+    talk.hear(10, answer("10.0.0.8", name="g"), cgroup=1, host="one")
+    assert talk.image.roots() == ["c", "d", "e", "a", "f", "g"]
+
+
+def test_hosts_that_hold_nothing_leave_memory() -> None:
+    """Hosts, owners and parties whose roots are gone are held nowhere."""
+    talk = Talk("accept", size=10, history=0)
+    for number in range(1000):
+        fed(talk, number, f"n{number}", ttl=1, host=f"h{number}")
+        talk.image.advance(t(number * 200))
+        talk.image.sweep(100)
+    talk.image.advance(t(10**6))
+    talk.image.sweep(100)
+    places = talk.image.store.places
+    assert not any((places._hosts, places._owners, places._oldest, places._with_ended))
+    assert not any((places._grown_hosts, places._grown_owners))

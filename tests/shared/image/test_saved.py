@@ -34,7 +34,7 @@ def fed(seed: int, messages: int = 500) -> tuple[Image, int]:
             )
         else:
             payload = response_to(f"{name} {kind}", f"{name} {kind} {chance.choice(NAMES)}.", ttl=chance.choice([0, 9]))
-        process = Process(chance.randrange(1, 3), "app", cgroup_id=chance.randrange(1, 3))
+        process = Process(chance.randrange(1, 3), "app", cgroup_id=chance.randrange(1, 3), owner=chance.choice((0, 9)))
         image.feed(now - chance.choice([0, SECOND]), payload, Circumstances(process=process, live=True))
         image.advance(now)
         image.sweep(10)
@@ -50,6 +50,11 @@ def moved(image: Image, now: int, difference: int = 0, bounds: Bounds = BOUNDS) 
     new.advance(now)
     restore(new, wire, -difference)
     return new
+
+
+def shares(image: Image) -> dict[str, object]:
+    """Return the party and the owner of each root."""
+    return {root.name: root.party.key for root in image.store.places}
 
 
 def answers(image: Image, now: int) -> list[object]:
@@ -70,6 +75,7 @@ def test_lookups_find_the_same_after_a_restart(seed):
     assert answers(new, now) == answers(image, now)
     assert len(new) == len(image)
     assert new.store.places.relations == image.store.places.relations
+    assert shares(new) == shares(image)
 
 
 @pytest.mark.parametrize("seed", range(5))

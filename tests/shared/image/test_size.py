@@ -289,4 +289,4 @@ def test_churn_leaves_nothing_behind(operations: list, size: int, grace: float) 
     assert (image.store.places.relations, len(image), image.roots()) == (0, 0, [])
     assert ([*graph.out], [*graph.into], [*graph.pointed]) == ([], [], [])
     assert all((wheel._buckets, wheel._seconds) == ({}, []) for wheel in wheels(image))
-    assert image.store.places._parties == {}
+    assert image.store.places._owners == image.store.places._hosts == {}

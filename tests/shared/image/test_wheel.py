@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from builders.dns_builders import SECOND
 from dnstrail.image.evidence import Evidence
-from dnstrail.image.order import Party
+from dnstrail.image.holders import Host, Owner, Party
 from dnstrail.image.record import Record, Root, Sighting
 from dnstrail.image.wheel import Wheel
 
@@ -19,7 +19,12 @@ def record(due: int) -> Record:
     """Return a record whose relation ends LAG before a deadline."""
     evidence = Evidence(1, None, b"", b"", matched=False, foreign=None)
     sighting = Sighting(0, due - LAG, 1, (0,), evidence)
-    return Record(Root("a", Party(("", "", 0))), (("a", 1, "1.1.1.1"),), sighting, doubted=False)
+    return Record(
+        Root("a", Party(("", "", 0, 0), Owner(("", "", 0), Host("", 0)))),
+        (("a", 1, "1.1.1.1"),),
+        sighting,
+        doubted=False,
+    )
 
 
 @pytest.mark.parametrize("ahead", [0, 1, SECOND - 1, SECOND, 599 * SECOND, 601 * SECOND, 7 * 86_400 * SECOND])

@@ -64,16 +64,25 @@ class Talk:
         self.live = live
         self.image.gap(t(-100))
 
-    def say(self, after: float, payload: bytes, flow: Flow | None, cgroup: int = 0, pid: int = 0) -> FeedOutcome:
+    def say(
+        self,
+        after: float,
+        payload: bytes,
+        flow: Flow | None,
+        cgroup: int = 0,
+        pid: int = 0,
+        owner: int = 0,
+        host: str = "",
+    ) -> FeedOutcome:
         """Feed a message of a process, whose cgroup is its party."""
-        process = Process(pid, cgroup_id=cgroup) if cgroup or pid else None
-        return self.image.feed(t(after), payload, Circumstances(flow, process, live=self.live))
+        process = Process(pid, cgroup_id=cgroup, owner=owner) if cgroup or pid else None
+        return self.image.feed(t(after), payload, Circumstances(flow, process, live=self.live, host=host))
 
-    def ask(self, after: float, payload: bytes = query(), flow: Flow | None = OWN, **whose: int) -> None:
+    def ask(self, after: float, payload: bytes = query(), flow: Flow | None = OWN, **whose: Any) -> None:
         """Feed a query."""
         assert self.say(after, payload, flow, **whose) == FeedOutcome()
 
-    def hear(self, after: float, payload: bytes = answer(), flow: Flow | None = _HOME, **whose: int) -> FeedOutcome:
+    def hear(self, after: float, payload: bytes = answer(), flow: Flow | None = _HOME, **whose: Any) -> FeedOutcome:
         """Feed a response."""
         return self.say(after, payload, flow, **whose)
 

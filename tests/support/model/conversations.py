@@ -39,9 +39,9 @@ class Endpoint:
         return replace(turned, egress=bool(flow.socket) and not flow.egress, role=flow.role)
 
 
-def _endpoint(last: int, cgroup: int = 0, host: str = "", **more: object) -> Endpoint:
+def _endpoint(last: int, cgroup: int = 0, host: str = "", owner: int = 0, **more: object) -> Endpoint:
     flow = Flow(ip_address(f"10.0.0.{last}").packed, 4000 + last, SERVER, 53)
-    return Endpoint(replace(flow, **more), Process(pid=9, cgroup_id=cgroup) if cgroup else None, host)
+    return Endpoint(replace(flow, **more), Process(pid=9, cgroup_id=cgroup, owner=owner) if cgroup else None, host)
 
 
 CLIENT = _endpoint(2, 5, socket=7, namespace=1, egress=True)
@@ -52,10 +52,10 @@ ENDPOINTS = (
     AT_ITS_SERVER,
     _endpoint(3, 6, "h", socket=8, namespace=1, egress=True),
     _endpoint(4, socket=10, namespace=3, egress=True, meant=ip_address("10.96.0.10").packed, meant_port=53),
-    _endpoint(5, 5, socket=11, namespace=1, egress=True, role=FORWARDER),
+    _endpoint(5, 6, owner=5, socket=11, namespace=1, egress=True, role=FORWARDER),
     _endpoint(6),
 )
-LOSSES = (("", 0), ("", 5), ("h", 0), ("h", 6), ("", 99))
+LOSSES = (("", 0, 0), ("", 5, 0), ("h", 0, 0), ("h", 6, 0), ("", 99, 0), ("", 6, 5), ("", 0, 5))  # host, cgroup, owner
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ AHEAD = tuple(map(ns, (0, 0, 0, 0.5, 1, 4.5, 5, 30, 70, 400)))  # by which the c
 LATE = tuple(map(ns, (0, 0, 0, 0, 0.5, 1, 30, 200)))  # by which a packet is late
 AGO = tuple(map(ns, (0, 0, 0.5, 1, 5, 20, 60, 90, 300, 1000)))
 LONG = 10**9
-EVICTIONS = ("evicted_roots", "evicted_owned", "evicted_relations", "evicted_greedy")
+EVICTIONS = ("evicted_roots", "evicted_owned", "evicted_relations", "evicted_greedy", "evicted_busy")
 ADMISSIONS = ("admitted", "rejected", "matched", "doubted", "copy", "conflict", "gaps")
 LOOKUPS = ("gets", "get_many", "by_sums", "exact", "forgotten", "at_sum", "at_gap")
 REACHED = (*EVICTIONS, *ADMISSIONS, *LOOKUPS, "sweeps")  # the counts that a long run must have
@@ -41,7 +41,8 @@ class Step:
             case "feed":
                 pair.feed(self.time or 0, self.payload, flow=self.flow, process=self.process, host=self.host)
             case "gap":
-                pair.gap(self.time or 0, self.host, self.process.cgroup_id if self.process else 0)
+                whose = self.process or Process()
+                pair.gap(self.time or 0, self.host, whose.cgroup_id, whose.owner)
             case "sweep":
                 pair.sweep()
             case "get":
@@ -93,6 +94,7 @@ class Habits:
     late: tuple[int, ...]
     talking: bool
     parties: tuple[Process | None, ...]
+    hosts: tuple[str, ...]
     repeating: float
 
 
@@ -106,7 +108,8 @@ def random_habits(random: Random, bounds: Bounds) -> Habits:
         ahead=random.choice((AHEAD, AHEAD[:6])),
         late=random.choice((LATE, (0,))) if bounds.history else (0,),
         talking=bounds.owned == UNBOUND and random.random() < 0.5,
-        parties=random.choice(((None,), (None, *map(_in_cgroup, (1, 1, 1, 2))))),
+        parties=random.choice(((None,), (None, *map(_in_cgroup, (1, 1, 1, 2))), _OWNED)),
+        hosts=random.choice((("",), ("",), ("", "g", "h", "h"))),
         repeating=random.choice((0.0, 0.0, 0.3, 0.97)),
     )
 
@@ -125,8 +128,8 @@ def random_episode(random: Random, messages: int) -> Episode:
                 clock += max(0, said.after)
                 steps.append(_captured(clock + min(0, said.after), said))
         else:
-            process = random.choice(habits.parties)
-            steps.append(Step("feed", clock - random.choice(habits.late), payload=payload, process=process))
+            late, process, host = (random.choice(each) for each in (habits.late, habits.parties, habits.hosts))
+            steps.append(Step("feed", clock - late, payload=payload, process=process, host=host))
         steps += _lookups(random, clock)
     steps += [Step("get", None, (key,)) for key in KEYS]
     policy = random.choice(("auto", "auto", "reject", "accept")) if habits.talking else "accept"
@@ -145,13 +148,16 @@ def _lookups(random: Random, clock: int) -> list[Step]:
     if random.random() < 0.03:
         steps.append(Step("sweep"))
     if random.random() < 0.03:
-        host, cgroup = random.choice(LOSSES)
-        steps.append(Step("gap", clock, process=_in_cgroup(cgroup), host=host))
+        host, cgroup, owner = random.choice(LOSSES)
+        steps.append(Step("gap", clock, process=_in_cgroup(cgroup, owner), host=host))
     return steps
 
 
-def _in_cgroup(cgroup: int) -> Process:
-    return Process(pid=1, cgroup_id=cgroup)
+def _in_cgroup(cgroup: int, owner: int = 0) -> Process:
+    return Process(pid=1, cgroup_id=cgroup, owner=owner)
+
+
+_OWNED = (None, _in_cgroup(1), *(_in_cgroup(cgroup, 2) for cgroup in (2, 3, 3, 4)))  # several cgroups of one owner
 
 
 def _captured(time: int, said: Said) -> Step:

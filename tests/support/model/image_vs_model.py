@@ -88,10 +88,10 @@ class ImageAndModel:
             self.counts["sweeps"] += 1
             self.assert_alike()
 
-    def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
+    def gap(self, stamp: int, host: str = "", cgroup: int = 0, owner: int = 0) -> None:
         """Note a loss of one party on both sides."""
-        self.image.gap(stamp, host, cgroup)
-        self.model.gap(stamp, host, cgroup)
+        self.image.gap(stamp, host, cgroup, owner)
+        self.model.gap(stamp, host, cgroup, owner)
         self.counts["gaps"] += 1
 
     def get(self, key: str, now: int | None = None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dnstrail.captured import FORWARDER, Flow, Process
 from model.instants import ns
-from model.naive_admission import NaiveAdmission, Party, Verdict, party_of
+from model.naive_admission import NaiveAdmission, Verdict, Whose, whose
 from model.naive_answers import ONE_BY_ONE, Answer, Record, by_record, folded, has_late_sum, sums_at
 from model.naive_lookup import Live, answer, pointer_roots, roots_of, walked
 from model.naive_places import NEVER, Place, Places
@@ -69,11 +69,11 @@ class NaiveModel:
         """Apply one raw DNS message; any bytes are accepted."""
         self._messages += 1
         self.advance(stamp)
-        heading, party = read_heading(payload), party_of(flow, process, host)
+        heading, of = read_heading(payload), whose(flow, process, host)
         if heading is None or not (heading.is_query or heading.is_response):
             return Verdict(admitted=False)
         if heading.is_query:
-            self.admission.asked(stamp, payload, heading, flow, party)
+            self.admission.asked(stamp, payload, heading, flow, of)
             return Verdict(admitted=False)
         forwarder = flow is not None and flow.role == FORWARDER and not flow.egress
         root, stated = stated_by(payload, to_forwarder=forwarder)
@@ -81,20 +81,20 @@ class NaiveModel:
         counted = relations[: int(min(self._owned, len(relations)))]
         self.counters["beyond_owned"] += len(stated) - len(counted)
         targets = frozenset(one.relation[2] for one in stated)
-        verdict = self.admission.answered(stamp, payload, heading, flow, party, targets, live=live, asked=asked)
+        verdict = self.admission.answered(stamp, payload, heading, flow, of, targets, live=live, asked=asked)
         if verdict.admitted and counted:
             ends = {relation: stamp + ns(ttl) for relation, ttl in counted}
             noted = stamp if live else self.now or stamp
-            self._keep(Answer(self._messages, root, stamp, noted, verdict.doubted, ends), verdict.asker or party, kept)
+            self._keep(Answer(self._messages, root, stamp, noted, verdict.doubted, ends), verdict.asker or of, kept)
         return verdict._replace(related=bool(stated))
 
     def advance(self, now: int) -> None:
         """Raise the clock of the stream."""
         self.now = now if self.now is None else max(now, self.now)
 
-    def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
+    def gap(self, stamp: int, host: str = "", cgroup: int = 0, owner: int = 0) -> None:
         """Note a loss."""
-        self.admission.gap(stamp, host, cgroup)
+        self.admission.gap(stamp, host, cgroup, owner)
 
     def get(
         self, key: str, *, at: int | None = None, now: int | None = None, like: Result | None = None, used: str = ""
@@ -172,9 +172,9 @@ class NaiveModel:
     def _has_sums(self) -> bool:
         return max(self._sightings.values(), default=0) > ONE_BY_ONE
 
-    def _keep(self, new: Answer, party: Party, kept: Collection[str] | None) -> None:
+    def _keep(self, new: Answer, of: Whose, kept: Collection[str] | None) -> None:
         """Hold one more answer, and evict what exceeds a bound."""
-        place = self.places.answered(new.root, party)
+        place = self.places.answered(new.root, of)
         place.answers.append(new)
         self.ever.append(new)
         self._sightings[new.record] += 1
@@ -185,8 +185,9 @@ class NaiveModel:
             self._evict(place, oldest)
         for bound, root in self.places.evictions(new.root, self._has_ended, kept):
             self.counters["evicted_roots" if bound == "size" else "evicted_relations"] += 1
-            if len(self.places.parties) > 1 and self.places.greedy:
-                self.counters["evicted_greedy"] += 1
+            if len(self.places.owners) > 1:
+                self.counters["evicted_greedy"] += bool(self.places.greedy)
+                self.counters["evicted_busy"] += bool(self.places.busy)
             self._evict(self.places.by_root[root], self.places.by_root[root].answers)
 
     def _last_number(self, sightings: list[Answer]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,14 +16,25 @@ COPY = SECOND // 10  # within which equal bytes are copies of one packet
 SIGHTINGS = 64  # of one query that wait
 SHARE, WAITING = 1024, 16384  # queries of one party that wait, and of all parties
 
+IN_DOUBT = 64  # parties of one owner; beyond it the owner is in doubt
+
 Party = tuple[object, ...]  # (host, "cgroup", id), (host, "namespace", id) or (host,)
 
 
-def party_of(flow: Flow | None, process: Process | None, host: str) -> Party:
-    """Return what loses events together."""
+class Whose(NamedTuple):
+    """A party, and its owner."""
+
+    party: Party
+    owner: Party
+
+
+def whose(flow: Flow | None, process: Process | None, host: str) -> Whose:
+    """Return what loses events together, and what has one share."""
     if process is not None and process.cgroup_id:
-        return host, "cgroup", process.cgroup_id
-    return (host, "namespace", flow.namespace) if flow is not None and flow.namespace else (host,)
+        owner = process.owner or process.cgroup_id
+        return Whose((host, "cgroup", process.cgroup_id), (host, "cgroup", owner))
+    party = (host, "namespace", flow.namespace) if flow is not None and flow.namespace else (host,)
+    return Whose(party, party)
 
 
 def plain(packed: bytes) -> bytes:
@@ -47,7 +59,7 @@ class Verdict(NamedTuple):
     copy: bool = False
     conflict: bool | None = False
     related: bool = False
-    asker: Party | None = None
+    asker: Whose | None = None
 
 
 @dataclass(eq=False)
@@ -61,15 +73,20 @@ class Sighting:
     payload: bytes
     heading: Heading
     flow: Flow
-    party: Party
+    whose: Whose
     state: str = "waiting"  # or answered, or evicted
     targets: frozenset[str] = frozenset()
-    asker: Party | None = None
+    asker: Whose | None = None
 
     @property
     def side(self) -> tuple[Party, bool]:
         """Return its party, and whether the party sent it."""
-        return self.party, self.flow.egress
+        return self.whose.party, self.flow.egress
+
+    @property
+    def owned(self) -> tuple[Party, bool]:
+        """Return the owner of its party, and whether the party sent it."""
+        return self.whose.owner, self.flow.egress
 
     @property
     def client(self) -> tuple[bytes, int]:
@@ -122,19 +139,27 @@ class NaiveAdmission:
         self.unmatched = unmatched
         self.sightings: list[Sighting] = []
         self._packets: list[Packet] = []
-        self._doubts: list[tuple[int, str, int, tuple[Party, bool] | None]] = []  # stamp, host, cgroup, side
+        self._losses: list[tuple[int, str]] = []  # of whole hosts: stamp, host
+        self._doubts: list[tuple[int, Whose, bool]] = []  # stamp, party and owner, and whether it sends
+        self._owners: list[tuple[int, Party]] = []  # losses of whole owners
         self._latest = 0
 
-    def gap(self, stamp: int, host: str = "", cgroup: int = 0) -> None:
-        """Note a loss of one party, of one host, or of all."""
-        self._doubts.append((stamp, host, cgroup, None))
+    def gap(self, stamp: int, host: str = "", cgroup: int = 0, owner: int = 0) -> None:
+        """Note a loss of one party, of one owner, of one host, or of all."""
+        if cgroup:
+            lost = Whose((host, "cgroup", cgroup), (host, "cgroup", owner or cgroup))
+            self._doubts += [(stamp, lost, True), (stamp, lost, False)]
+        elif owner:
+            self._owners.append((stamp, (host, "cgroup", owner)))
+        else:
+            self._losses.append((stamp, host))
 
-    def asked(self, stamp: int, payload: bytes, heading: Heading, flow: Flow | None, party: Party) -> None:
+    def asked(self, stamp: int, payload: bytes, heading: Heading, flow: Flow | None, of: Whose) -> None:
         """Note one sighting of a query."""
         if flow is None:
             return
         self._latest = max(self._latest, stamp)
-        new = Sighting(stamp, payload, heading, flow, party)
+        new = Sighting(stamp, payload, heading, flow, of)
         alike = [one for one in self.sightings if one.query == new.query and abs(stamp - one.stamp) <= WINDOW]
         if any(one.payload == payload and abs(stamp - one.stamp) <= COPY for one in alike):
             return
@@ -143,12 +168,12 @@ class NaiveAdmission:
         waiting = [one for one in (*alike, new) if one.waits(self._latest)]
         if len(waiting) > SIGHTINGS:
             self._evict(waiting[:1], stamp)
-        self._bound(new.side, stamp)
+        self._bound(new.owned, stamp)
 
-    def _asker(self, new: Sighting, earlier: list[Sighting]) -> Party | None:
+    def _asker(self, new: Sighting, earlier: list[Sighting]) -> Whose | None:
         """Return the cgroup that sent a query: at its own socket, or just before it arrives at the server's."""
-        if new.flow.egress and "cgroup" in new.party[1:2]:
-            return new.party
+        if new.flow.egress and "cgroup" in new.whose.party[1:2]:
+            return new.whose
         asked = new.client, new.heading.id, new.heading.question
         sent = [
             one.asker
@@ -165,7 +190,7 @@ class NaiveAdmission:
         payload: bytes,
         heading: Heading,
         flow: Flow | None,
-        party: Party,
+        of: Whose,
         targets: frozenset[str],
         *,
         live: bool,
@@ -174,7 +199,7 @@ class NaiveAdmission:
         """Return the verdict on a response with these targets."""
         self._latest = max(self._latest, stamp)
         if flow is None:
-            return Verdict(admitted=True, matched=True) if asked else self._unmatched(stamp, None, party, live=live)
+            return Verdict(admitted=True, matched=True) if asked else self._unmatched(stamp, None, of, live=live)
         packet, copy = self._packet(stamp, payload, flow)
         sighting = None if socket_of(flow) in packet.matched_at else self._waiting_for(stamp, heading, flow)
         conflict = sighting is None and not copy and self._conflicts(stamp, heading, flow, targets)
@@ -185,7 +210,7 @@ class NaiveAdmission:
         if packet.kept:
             return Verdict(admitted=False, matched=sighting is not None, copy=True)
         matched = asked or sighting is not None
-        verdict = Verdict(admitted=True, matched=True) if matched else self._unmatched(stamp, flow, party, live=live)
+        verdict = Verdict(admitted=True, matched=True) if matched else self._unmatched(stamp, flow, of, live=live)
         packet.kept = verdict.admitted
         return verdict._replace(conflict=conflict, asker=sighting and sighting.asker)
 
@@ -211,34 +236,42 @@ class NaiveAdmission:
         disjoint = {bool(targets and one.targets) and one.targets.isdisjoint(targets) for one in answered}
         return None if len(disjoint) > 1 else True in disjoint
 
-    def _unmatched(self, stamp: int, flow: Flow | None, party: Party, *, live: bool) -> Verdict:
+    def _unmatched(self, stamp: int, flow: Flow | None, of: Whose, *, live: bool) -> Verdict:
         if self.unmatched != "auto":
             return Verdict(admitted=self.unmatched == "accept")
         if not live or flow is None or not flow.socket:
             return Verdict(admitted=True)
-        doubted = self._in_doubt(stamp, party, sent=not flow.egress)
+        doubted = self._in_doubt(stamp, of, sent=not flow.egress)
         return Verdict(admitted=doubted, doubted=doubted)
 
-    def _in_doubt(self, stamp: int, party: Party, *, sent: bool) -> bool:
+    def _in_doubt(self, stamp: int, of: Whose, *, sent: bool) -> bool:
         """Return whether queries that this party sent (or received) may be missing."""
-        recent = [one for one in self._doubts if stamp - one[0] <= WINDOW]
-        return any(
-            (party, sent) == side
-            if side is not None
-            else host in ("", party[0]) and cgroup in (0, party[-1] if "cgroup" in party[1:2] else 0)
-            for _, host, cgroup, side in recent
+        party, owner = of
+        lost = {whose for when, whose, sends in self._doubts if stamp - when <= WINDOW and sends == sent}
+        return (
+            party in {one.party for one in lost}
+            or len({one.party for one in lost if one.owner == owner}) > IN_DOUBT
+            or any(stamp - when <= WINDOW and one == owner for when, one in self._owners)
+            or any(stamp - when <= WINDOW and host in ("", party[0]) for when, host in self._losses)
         )
 
-    def _bound(self, side: tuple[Party, bool], stamp: int) -> None:
-        """Evict the oldest query of a party that has more than its share."""
+    def _bound(self, owned: tuple[Party, bool], stamp: int) -> None:
+        """Evict the oldest query of the party with most of an owner that has more than its share.
+
+        A host has an equal part of all, and an owner an equal part of this.
+        """
         waiting = [one for one in self.sightings if one.waits(self._latest)]
-        share = min(SHARE, WAITING // len({party for party, _ in (one.side for one in waiting)} or {None}))
-        own = [one for one in waiting if one.side == side]
+        owners = {one.owned for one in waiting}
+        part = WAITING // len({owner[0] for owner, _ in owners} or {None})
+        share = min(SHARE, part // len([owner for owner, _ in owners if owner[0] == owned[0][0]] or [None]))
+        own = [one for one in waiting if one.owned == owned]
         if len({one.query for one in own}) > share:
-            oldest = min(own, key=lambda one: one.stamp).query
-            self._evict([one for one in own if one.query == oldest], stamp)
+            queries = Counter(party for party, _ in {(one.whose.party, one.query) for one in own})
+            most = max(queries.values())
+            oldest = min((one for one in own if queries[one.whose.party] == most), key=lambda one: one.stamp)
+            self._evict([one for one in own if one.query == oldest.query], stamp)
 
     def _evict(self, sightings: list[Sighting], stamp: int) -> None:
         for one in sightings:
             one.state = "evicted"
-            self._doubts.append((stamp, "", 0, one.side))
+            self._doubts.append((stamp, one.whose, one.flow.egress))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from model.naive_admission import Party
+from model.naive_admission import Party, Whose
 from model.naive_answers import Answer, by_record
 
 NEVER = float("inf")
+Measure = Callable[[list["Place"]], int]
 
 
 class WrongEvictionError(AssertionError):
@@ -17,10 +18,10 @@ class WrongEvictionError(AssertionError):
 
 @dataclass(eq=False)
 class Place:
-    """The place of one root: the party that asked first, and the answers that are held."""
+    """The place of one root: the party that asked first with its owner, and the answers that are held."""
 
     root: str
-    party: Party
+    whose: Whose
     answers: list[Answer] = field(default_factory=list)
 
     @property
@@ -45,9 +46,9 @@ class Places:
         """Make a root the most recently used."""
         self.by_root[root] = self.by_root.pop(root)
 
-    def answered(self, root: str, party: Party) -> Place:
+    def answered(self, root: str, whose: Whose) -> Place:
         """Return the place of a root that is answered; a root without a place gets one."""
-        place = self.by_root.pop(root, None) or Place(root, party)
+        place = self.by_root.pop(root, None) or Place(root, whose)
         self.by_root[root] = place
         return place
 
@@ -59,14 +60,26 @@ class Places:
         return "relations" if self._related() > self.relations else ""
 
     @property
-    def greedy(self) -> set[Party]:
-        """Return the parties that hold more than half of the places or of the relations."""
-        return {party for party in self.parties if self._is_greedy(party)}
+    def owners(self) -> set[Party]:
+        """Return the owners that hold a place."""
+        return {place.whose.owner for place in self.by_root.values()}
 
     @property
-    def parties(self) -> set[Party]:
-        """Return the parties that hold a place."""
-        return {place.party for place in self.by_root.values()}
+    def busy(self) -> set[object]:
+        """Return the hosts that hold more than half of the places or of the relations, if there are several hosts."""
+        hosts = {owner[0] for owner in self.owners}
+        own = {host: [one for one in self.by_root.values() if one.whose.owner[0] == host] for host in hosts}
+        return {host for host in hosts if len(hosts) > 1 and self._too_many(own[host], 2)}
+
+    @property
+    def greedy(self) -> dict[Party, list[Measure]]:
+        """Return the owners that hold more than half of the places or of the relations, and what they have too many of.
+
+        A busy host has half of all, and an owner there half of this.
+        """
+        busy = self.busy
+        found = {owner: self._too_many(self._owned(owner), 4 if owner[0] in busy else 2) for owner in self.owners}
+        return {owner: measures for owner, measures in found.items() if measures}
 
     def evictions(
         self, new: str, ended: Callable[[Place], bool], kept: Collection[str] | None
@@ -100,18 +113,28 @@ class Places:
         return None
 
     def next_to_go(self, new: str, ended: Callable[[Place], bool]) -> list[str]:
-        """Return the roots of which one must be evicted, the usual one first: a greedy party's own, or any.
+        """Return the roots of which one must be evicted, the usual one first.
 
-        Of several greedy parties either may give up a root.
+        A greedy owner gives up a root of its largest party, else a busy host any of its roots, else anybody. Of several
+        such owners, parties or hosts either may give it up. Who has nothing but a new root that is live gives up none.
         """
-        candidates = [
-            self._next_of([place for place in self.by_root.values() if party in (None, place.party)], new, ended)
-            for party in self.greedy or {None}
-        ]
+        places, busy = list(self.by_root.values()), self.busy
+        owners = [one for owner, measures in self.greedy.items() for one in self._largest(owner, measures, new, ended)]
+        hosts = [[place for place in places if place.whose.owner[0] == host] for host in busy]
         order = list(self.by_root)
-        return sorted(
-            (root for roots in candidates for root in roots), key=lambda root: (root == new, order.index(root))
-        )
+        for groups in (owners, hosts, [places]):
+            if found := [root for group in groups for root in self._next_of(group, new, ended)]:
+                return sorted(found, key=lambda root: (root == new, order.index(root)))
+        return []
+
+    def _largest(
+        self, owner: Party, measures: list[Measure], new: str, ended: Callable[[Place], bool]
+    ) -> list[list[Place]]:
+        """Return the places of each party that is the largest of its owner by one of the measures."""
+        own = self._owned(owner)
+        parties = [[place for place in own if place.whose.party == party] for party in {one.whose.party for one in own}]
+        able = [party for party in parties if self._next_of(party, new, ended)]
+        return [party for measure in measures for party in able if measure(party) == max(map(measure, able))]
 
     def _next_of(self, own: list[Place], new: str, ended: Callable[[Place], bool]) -> list[str]:
         """Return the ended roots of a party, without one the least recently used; a new root may go if it has ended."""
@@ -119,9 +142,18 @@ class Places:
         kept = [place.root for place in own if place.root != new]
         return gone if set(gone) - {new} else kept[:1] + gone
 
-    def _is_greedy(self, party: Party) -> bool:
-        own = [place for place in self.by_root.values() if place.party == party]
-        return len(own) > self.size / 2 or sum(place.relations for place in own) > self.relations / 2
+    def _owned(self, owner: Party) -> list[Place]:
+        return [place for place in self.by_root.values() if place.whose.owner == owner]
+
+    def _too_many(self, own: list[Place], part: int) -> list[Measure]:
+        """Return by which measures places are more than a part of all."""
+        places, relations = len(own) > self.size / part, related(own) > self.relations / part
+        return [len] * places + [related] * relations
 
     def _related(self) -> int:
-        return 0 if self.relations == NEVER else sum(place.relations for place in self.by_root.values())
+        return 0 if self.relations == NEVER else related(list(self.by_root.values()))
+
+
+def related(places: list[Place]) -> int:
+    """Return the number of their relations."""
+    return sum(place.relations for place in places)

@@ -7,7 +7,7 @@ from functools import partial
 from dnstrail.captured import Process
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.records import command_name, text
-from dnstrail_probe.host.cgroups import cgroups, is_roots
+from dnstrail_probe.host.cgroups import cgroup_id, cgroups, is_roots
 from dnstrail_probe.host.containers import Containers
 from dnstrail_probe.host.docker import NAMELESS, ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
@@ -26,7 +26,7 @@ class Attribution:
 
     def __init__(self, cgroup_root: str, boot: int) -> None:
         self.processes = ProcessTable()
-        self.containers = Containers(partial(is_roots, cgroup_root))
+        self.containers = Containers(partial(is_roots, cgroup_root), partial(cgroup_id, cgroup_root))
         self._names = ContainerNames()
         self._root = cgroup_root
         self._boot = boot
@@ -79,7 +79,7 @@ class Attribution:
         if head.kind != records.CGROUP_MADE:
             self.containers.removed(head.id, head.ts)
             return ""
-        container = self.containers.made(head.id, path)
+        container = self.containers.made(head.id, path, head.ts)
         self._names.of(container)
         return self._root + path if container and container in path.rpartition("/")[2] else ""
 
@@ -94,6 +94,10 @@ class Attribution:
             found = self.containers.of(cgroup)
         return found or ""
 
+    def owner_of(self, cgroup: int) -> int:
+        """Return the owner of a cgroup as it was last looked at; 0 for cgroup 0, which is none."""
+        return self.containers.owner(cgroup, 0) if cgroup else 0
+
     def cgroup_name(self, cgroup: int) -> str:
         """Return a name of a cgroup for people: the name or id of its container, else its path; "" if it is unknown."""
         container = self.containers.of(cgroup) or ""
@@ -107,7 +111,7 @@ class Attribution:
         """Add the cgroups of this host that are unknown."""
         for cgroup, path in cgroups(self._root):
             if self.containers.of(cgroup) is None:
-                self.containers.made(cgroup, path)
+                self.containers.made(cgroup, path, self._walked)
 
     def _itself(self, head: records.ProcessRecord, entry: ProcessEntry) -> Process:
         """Return the process that a record of an exec or exit is about."""
@@ -132,6 +136,7 @@ class Attribution:
             entry.mount_namespace,
             entry.pid_namespace,
             self._boot + entry.started if entry.started else 0,
+            self.containers.owner(cgroup, stamp) if cgroup else 0,
         )
         if entry.reported is None or entry.reported[0] != fields:
             entry.reported = fields, Process(*fields)

@@ -1,11 +1,12 @@
-"""The events that the kernel lost, by cgroup, for as many cgroups as a turn names."""
+"""The events that the kernel lost, by cgroup for as many cgroups as a turn names, then by owner."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
-NAMED = 64  # cgroups that a turn names
+NAMED = 64  # cgroups that a turn names, and owners of the other ones
 OTHERS = 0  # in place of a cgroup: every loss that no named cgroup has
 
 
@@ -22,15 +23,18 @@ class Counts(Protocol):
 
 
 class CgroupLosses:
-    """The losses of the cgroups with most losses (`worst`), and all others under OTHERS.
+    """The losses of the cgroups with most losses (`worst`), those of the others by owner, and all else under OTHERS.
 
-    Invariant: every loss makes the count of its cgroup grow, or else the count of OTHERS. Both happen in the update
-    that first includes the loss, and OTHERS never shrinks: a subscriber that compares two turns misses no loss. A map
-    that is half full is emptied, so that cgroups which are gone leave room.
+    Invariant: every loss makes the count of its cgroup grow, else that of its owner, else the count of OTHERS. This
+    happens in the update that first includes the loss, and the latter never shrink: a subscriber that compares two
+    turns misses no loss. A map that is half full is emptied, so that cgroups which are gone leave room. `owner_of`
+    returns the owner of a cgroup, 0 if it is unknown: a user whose many cgroups lose events is in doubt alone.
     """
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, owner_of: Callable[[int], int]) -> None:
+        self.owners: Counter[int] = Counter()
         self._map = counts
+        self._owner_of = owner_of
         self._crowded = False
         self._total = 0
         self._taken: Counter[int] = Counter()  # counts that were taken out of the map
@@ -53,10 +57,22 @@ class CgroupLosses:
         known = self._taken + Counter(held)
         worst = Counter(dict(known.most_common(NAMED)))
         worst.pop(OTHERS, None)
-        grown = sum(count - self._known[cgroup] for cgroup, count in worst.items())
+        grown = sum(count - self._known[cgroup] for cgroup, count in worst.items()) + self._add_to_owners(known, worst)
         self._unnamed += total - self._total - grown
         self._others = max(self._others, self._unnamed)
         if self._crowded:
             known = self._taken = worst
         self._crowded = not self._crowded and len(held) > self._map.size // 2
         self._total, self._known, self._worst = total, known, worst
+
+    def _add_to_owners(self, known: Counter[int], worst: Counter[int]) -> int:
+        """Add the new losses of all but the worst cgroups to their owners; return how many were added."""
+        before = self.owners.total()
+        for cgroup, count in known.items():
+            new = count - self._known[cgroup]
+            if cgroup == OTHERS or cgroup in worst or not new:
+                continue
+            owner = self._owner_of(cgroup)
+            if owner and (owner in self.owners or len(self.owners) < NAMED):
+                self.owners[owner] += new
+        return self.owners.total() - before

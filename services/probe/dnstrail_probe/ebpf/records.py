@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from functools import lru_cache
 from typing import NamedTuple
@@ -171,8 +172,9 @@ def read_path(record: bytes, parts: int) -> str | None:
 
 
 def read_cgroup(record: bytes) -> tuple[CgroupRecord, str]:
-    """Return a cgroup event and the path of its cgroup."""
-    return CgroupRecord._make(_CGROUP.unpack_from(record)), text(record[_CGROUP.size :])
+    """Return a cgroup event and the path of its cgroup, which can be opened: os.fsencode() returns its bytes."""
+    path = record[_CGROUP.size :].partition(b"\0")[0]
+    return CgroupRecord._make(_CGROUP.unpack_from(record)), os.fsdecode(path)
 
 
 def read_getaddrinfo(record: bytes) -> tuple[GetaddrinfoRecord, list[bytes]]:

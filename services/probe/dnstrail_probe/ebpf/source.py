@@ -52,9 +52,9 @@ class EbpfSource:
         ports = options.ports
         self._programs = load_programs(options, getaddrinfo=getaddrinfo, sizes=sizes)
         self._cgroup_names: dict[int, str] = {}
-        self._losses = CgroupLosses(self._programs.losses)
         self._ring = Ring(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
         self._attribution = Attribution(self._programs.cgroup_root, _boot_time(clock))
+        self._losses = CgroupLosses(self._programs.losses, self._attribution.owner_of)
         self.counters["sockets_found"] = note_open_sockets(self._programs, self._attribution.processes, ports)
         watch = self._programs.watch_getaddrinfo
         self._getaddrinfo = GetaddrinfoCalls(watch, self.counters, self.capabilities) if getaddrinfo else None
@@ -70,11 +70,13 @@ class EbpfSource:
 
     @property
     def lost_by_cgroup(self) -> tuple[CgroupLoss, ...]:
-        """The losses of the kernel since the start, by cgroup."""
-        worst, known = self._losses.worst, self._cgroup_names
-        name = self._attribution.cgroup_name
-        self._cgroup_names = {cgroup: name(cgroup) or known.get(cgroup, "") for cgroup in worst}  # some are gone
-        return tuple(CgroupLoss(cgroup, lost, self._cgroup_names[cgroup]) for cgroup, lost in worst.items())
+        """The losses of the kernel since the start, by cgroup, then by owner."""
+        worst, owners, known = self._losses.worst, self._losses.owners, self._cgroup_names
+        name, owner_of = self._attribution.cgroup_name, self._attribution.owner_of
+        self._cgroup_names = {each: name(each) or known.get(each, "") for each in (*worst, *owners)}  # some are gone
+        named = [CgroupLoss(each, lost, self._cgroup_names[each], owner_of(each)) for each, lost in worst.items()]
+        owned = [CgroupLoss(0, lost, self._cgroup_names[each], each) for each, lost in owners.items()]
+        return tuple(sorted(named + owned, key=lambda loss: -loss.lost))
 
     def read(self, timeout: float) -> Captures | None:
         """Return the events that have arrived; wait `timeout` seconds if there are none."""

@@ -23,14 +23,10 @@ def find_cgroup2() -> str | None:
 
 
 def cgroups(root: str) -> Iterator[tuple[int, str]]:
-    """Yield every cgroup: its id, which is the inode of its folder, and its path below the root.
-
-    Bytes of a path that are not UTF-8 are escaped.
-    """
+    """Yield every cgroup: its id, which is the inode of its folder, and its path below the root."""
     for folder, _, _ in os.walk(root):
         try:
-            path = folder.removeprefix(root) or "/"
-            yield Path(folder).stat().st_ino, os.fsencode(path).decode(errors="backslashreplace")
+            yield Path(folder).stat().st_ino, folder.removeprefix(root) or "/"
         except OSError:  # removed meanwhile
             continue
 

@@ -1,4 +1,4 @@
-"""The container that the path of a cgroup names, where no user can choose the name."""
+"""The container and the owner that the path of a cgroup names, where no user can choose the name."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _STEPS = (_SLICES + "/docker-", "/docker/buildkit/")  # of `docker build`: Build
 _CONTAINER = re.compile(
     rf"(?:(?:{'|'.join(_PLACES)})(?P<id>[0-9a-f]{{64}})|(?:{'|'.join(_STEPS)})(?P<step>[0-9a-z]{{25}}))(?:\.scope)?(?=/|\Z)"
 )
+_USER = re.compile(r"/user\.slice/user-\d+\.slice(?=/|\Z)", re.ASCII)  # systemd: sessions and services of one user
 
 
 def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
@@ -30,6 +31,18 @@ def container_id(path: str, is_roots: Callable[[str], bool]) -> str:
     """
     found = _CONTAINER.match(path)
     return str(found["id"] or found["step"]) if found and all(map(is_roots, _above(found[0]))) else ""
+
+
+def owner_path(path: str, is_roots: Callable[[str], bool]) -> str:
+    """Return the path of the owner of a cgroup, which is the cgroup itself or a folder above it.
+
+    The owner is the first of these from the root of the hierarchy down: the slice of a user; the folder of a container
+    that root made; a folder in which others than root can make cgroups; the cgroup itself. So a user who makes cgroups
+    makes no owners.
+    """
+    found = _USER.match(path) or _CONTAINER.match(path)
+    named = str(found[0]) if found else path
+    return next((folder for folder in [*_above(named)][::-1] if not is_roots(folder)), named)
 
 
 def _above(path: str) -> Iterator[str]:

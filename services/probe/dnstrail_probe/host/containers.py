@@ -1,4 +1,4 @@
-"""The cgroups of this host, and the container of each: a table fed by their creation and removal."""
+"""The cgroups of this host, with the container and the owner of each: a table fed by their creation and removal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from functools import partial
 from typing import NamedTuple
 
 from dnstrail_probe.host.cgroups import is_roots
-from dnstrail_probe.host.container_path import container_id
+from dnstrail_probe.host.container_path import container_id, owner_path
 
 REMEMBERED = 60_000_000_000  # ns for which a removed cgroup is kept
+GONE = (1 << 53) - 1  # the owner of all cgroups that were removed before they were looked at: the id of no cgroup
+_LOOK_AGAIN = 1_000_000_000  # ns between two looks at the folders above a cgroup, which root may give away meanwhile
 MAX_CGROUPS = 65536
 MAX_PATH = 100  # characters of a path that are kept
 
@@ -32,23 +34,30 @@ def running_containers(root: str) -> set[str]:
 
 
 class Cgroup(NamedTuple):
-    """The container of a cgroup, "" on the host, and the beginning of its path."""
+    """The container of a cgroup, "" on the host, the beginning of its path, and its owner.
+
+    `folder` is the path of the owner, and `looked` the time of the last look at the folders above it.
+    """
 
     container: str
     path: str
+    owner: int
+    folder: str
+    looked: int
 
 
 class Containers:
-    """The cgroups of this host, and the container of each.
+    """The cgroups of this host, with the container and the owner of each.
 
     Times (ns) come with the events, so the table reads no clock. It never holds more than `most` cgroups: beyond that
     it evicts the oldest and counts the eviction in `dropped`. `is_roots` returns true for a folder of the hierarchy in
-    which only root can make cgroups.
+    which only root can make cgroups, and `id_of` returns the id of a folder, 0 if it is gone.
     """
 
-    def __init__(self, is_roots: Callable[[str], bool], most: int = MAX_CGROUPS) -> None:
+    def __init__(self, is_roots: Callable[[str], bool], id_of: Callable[[str], int], most: int = MAX_CGROUPS) -> None:
         self.dropped = 0
         self._is_roots = is_roots
+        self._id_of = id_of
         self._most = most
         self._cgroups: OrderedDict[int, Cgroup] = OrderedDict()
         self._removed: deque[tuple[int, int]] = deque()
@@ -66,9 +75,25 @@ class Containers:
         found = self._cgroups.get(cgroup)
         return found.path if found else ""
 
-    def made(self, cgroup: int, path: str) -> str:
+    def owner(self, cgroup: int, now: int) -> int:
+        """Return the owner of a cgroup, the id of a cgroup; GONE if the cgroup is unknown."""
+        found = self._cgroups.get(cgroup)
+        if found is None:
+            return GONE
+        if now - found.looked > _LOOK_AGAIN:
+            folder = owner_path(found.folder, self._is_roots)
+            owner = found.owner if folder == found.folder else self._id_of(folder)
+            if owner:  # else the folder is gone
+                found = found._replace(owner=owner, folder=folder)
+            found = self._cgroups[cgroup] = found._replace(looked=now)
+        return found.owner
+
+    def made(self, cgroup: int, path: str, now: int) -> str:
         """Add a cgroup; return its container."""
-        found = self._cgroups[cgroup] = Cgroup(container_id(path, self._is_roots), path[:MAX_PATH])
+        folder = owner_path(path, self._is_roots)
+        owner = cgroup if folder == path else self._id_of(folder) or GONE
+        shown = os.fsencode(path).decode(errors="backslashreplace")[:MAX_PATH]
+        found = self._cgroups[cgroup] = Cgroup(container_id(path, self._is_roots), shown, owner, folder, now)
         while len(self._cgroups) > self._most:
             self._cgroups.popitem(last=False)
             self.dropped += 1

@@ -1,0 +1,266 @@
+"""The relay: the process through which other users and other hosts reach a worker, so that none of them ends it.
+
+libzmq 4.3.5 aborts if a peer leaves messages unread, sends a heartbeat behind them, and hangs up. It also aborts if no
+descriptor is left for a connection. The relay therefore accepts these connections, and passes their bytes on to a
+socket of the worker. It never hangs up first: when a client has left, the relay ends its own sending direction, and
+waits until libzmq closes the connection.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import secrets
+import selectors
+import socket
+import struct
+import time
+from collections import Counter
+from contextlib import suppress
+from functools import partial
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import NamedTuple
+
+from dnstrail.bus.relayed import RelayedConnection
+
+MOST_OF_USER = 256  # connections of one user
+MOST_OF_HOST = 64  # connections of one other host; an IPv6 network (/64) counts as one host
+MOST_CONNECTIONS = 4096  # of all users and hosts; fewer if the limit of descriptors is low
+NO_KEY = "it showed no allowed key, or expects another server"
+_HANDSHAKE = 234  # bytes that a server sends before it believes a key: its greeting and WELCOME (RFC 26/CurveZMQ)
+TOO_MANY, TOO_MUCH = "it opens too many connections", "it sends too much without an answer"
+_LINGER = 3.0  # seconds for which the last bytes of a worker are delivered
+_ACCEPTED_AT_ONCE = 8
+_SERVED_AT_ONCE = 16  # connections of one user or host, so that the others wait for milliseconds alone
+_PAUSE = 0.1  # seconds between two reports, and without new connections while no descriptor is left
+_ORDER = 4096  # bytes of one order at most
+_REPORTED_AT_ONCE = 16
+_USER, _HOST = "user ", "host "
+_NAME = "\0dnstrail/"  # the abstract name of the relay's end of a connection states the user
+_NETWORK = 64  # bits of an IPv6 network
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),  # ms: the connections of a host that is gone end
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+)
+
+Refusal = tuple[int, str, str]  # a way, a user or host, and a reason
+
+
+class Allowance(NamedTuple):
+    """The number of bytes that a client may send before it is cut off; 0 permits any number.
+
+    `renewed`: each answer permits as many again, and the clients of one user or host have the bound together, too.
+    """
+
+    most: int
+    renewed: bool = False
+
+
+ANY = Allowance(0)
+
+
+class Way(NamedTuple):
+    """A way through the relay, from the clients of a listening socket to the path of a socket of the worker."""
+
+    number: int
+    inner: str
+    allowance: Allowance
+
+
+class _Client:
+    """A client of a way, and its user or host.
+
+    `sent` is the number of bytes that it has sent since its last answer, `received` that of all bytes for it.
+    """
+
+    def __init__(self, way: Way, owner: str) -> None:
+        self.way = way
+        self.owner = owner
+        self.sent = 0
+        self.received = 0
+
+
+class Relay:
+    """The connections of other users and hosts to one worker. Users in `exempt` have no bound of their own.
+
+    Orders arrive at `control`: a Way with its listening socket, or the number of a way that ends. The end of `control`
+    ends the relay. Reports leave there: numbers of refused or cut connections by Refusal.
+    """
+
+    def __init__(self, control: socket.socket, exempt: frozenset[int]) -> None:
+        self._control = control
+        self._exempt = exempt
+        self._most = min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._selector = selectors.DefaultSelector()
+        self._listeners: dict[int, socket.socket] = {}
+        self._connections: set[RelayedConnection] = set()
+        self._of_owner: Counter[str] = Counter()
+        self._sent: Counter[str] = Counter()  # bytes since their last answers
+        self._refused: Counter[Refusal] = Counter()
+        self._paused = 0.0  # the time from which connections are accepted again
+        self._until: float | None = None  # the time at which a relay without worker ends
+        self._selector.register(control, selectors.EVENT_READ, ("", self._obey))
+
+    def run(self) -> None:
+        """Pass bytes on until the worker has ended, and its last bytes are delivered."""
+        reported = 0.0
+        while self._until is None or (self._connections and time.monotonic() < self._until):
+            waits = self._refused or self._paused or self._until
+            self._serve(self._selector.select(_PAUSE if waits else None))
+            now = time.monotonic()
+            if self._refused and now >= reported + _PAUSE:
+                self._report()
+                reported = now
+            if self._paused and now >= self._paused:
+                self._resume()
+        for connection in [*self._connections]:
+            connection.close()
+        self._selector.close()
+
+    def _serve(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        """Serve some of the connections of each user or host; the others are ready again at once."""
+        served = Counter[str]()
+        for key, events in ready:
+            owner, serve = key.data
+            if key.fileobj.fileno() < 0 or served[owner] >= _SERVED_AT_ONCE:  # type: ignore[union-attr] # closed meanwhile
+                continue
+            served[owner] += 1
+            serve(events)
+
+    def _obey(self, _events: int) -> None:
+        message, descriptors, _, _ = socket.recv_fds(self._control, _ORDER, 1)
+        if not message:
+            self._selector.unregister(self._control)
+            for number in [*self._listeners]:
+                self._close(number)
+            self._until = time.monotonic() + _LINGER
+        elif descriptors:
+            number, inner, allowance = json.loads(message)
+            way = Way(number, inner, Allowance(*allowance))
+            listener = self._listeners[way.number] = socket.socket(fileno=descriptors[0])
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ, ("", partial(self._accept, way, listener)))
+        else:
+            self._close(json.loads(message))
+
+    def _close(self, number: int) -> None:
+        listener = self._listeners.pop(number)
+        self._selector.unregister(listener)
+        listener.close()
+
+    def _accept(self, way: Way, listener: socket.socket, _events: int) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                client, _ = listener.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._pause()
+                return
+            try:
+                owner, most = self._owner(client)
+                if self._of_owner[owner] >= most or len(self._connections) >= self._most:
+                    self._refused[way.number, owner, TOO_MANY] += 1
+                    client.close()
+                else:
+                    self._open(way, owner, client)
+            except OSError:  # the client has left, or the worker cannot take it now: the client tries again
+                client.close()
+
+    def _pause(self) -> None:
+        """Accept nothing for a while: no descriptor is left."""
+        self._paused = time.monotonic() + _PAUSE
+        for listener in self._listeners.values():
+            self._selector.modify(listener, selectors.EVENT_WRITE, self._selector.get_key(listener).data)
+
+    def _resume(self) -> None:
+        self._paused = 0.0
+        for listener in self._listeners.values():
+            self._selector.modify(listener, selectors.EVENT_READ, self._selector.get_key(listener).data)
+
+    def _owner(self, client: socket.socket) -> tuple[str, int]:
+        """Return the user or host of a client, and the bound on its connections.
+
+        Raises:
+            OSError: the client has left.
+        """
+        if client.family == socket.AF_UNIX:
+            _, user, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            return f"{_USER}{user}", MOST_CONNECTIONS if user in self._exempt else MOST_OF_USER
+        for option in _KEEPALIVE:
+            client.setsockopt(*option)
+        return f"{_HOST}{_host_of(client.getpeername()[0])}", MOST_OF_HOST
+
+    def _open(self, way: Way, owner: str, client: socket.socket) -> None:
+        """Open a connection to the worker for a client.
+
+        Raises:
+            OSError: the worker has ended, or too many connections wait for it.
+        """
+        worker = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            worker.setblocking(False)
+            worker.bind(f"{_NAME}{owner}/{secrets.token_hex(8)}".encode())
+            worker.connect(way.inner)
+        except OSError:
+            worker.close()
+            raise
+        client.setblocking(False)
+        sender = _Client(way, owner)
+        note, ended = partial(self._note, sender), partial(self._ended, sender)
+        self._connections.add(RelayedConnection(self._selector, owner, client, worker, note, ended))
+        self._of_owner[owner] += 1
+
+    def _note(self, client: _Client, up: int, down: int) -> bool:
+        """Note bytes from a client, or an answer to it; return whether the client may go on."""
+        most, renewed = client.way.allowance
+        client.received += down
+        if down and renewed:
+            self._sent[client.owner] -= client.sent
+            client.sent = 0
+        client.sent += up
+        self._sent[client.owner] += up
+        if not most or (client.sent <= most and (not renewed or self._sent[client.owner] <= most)):
+            return True
+        self._refused[client.way.number, client.owner, TOO_MUCH] += 1
+        return False
+
+    def _ended(self, client: _Client, connection: RelayedConnection) -> None:
+        self._connections.discard(connection)
+        if client.owner.startswith(_HOST) and client.received <= _HANDSHAKE:
+            self._refused[client.way.number, client.owner, NO_KEY] += 1
+        self._sent[client.owner] -= client.sent
+        self._of_owner[client.owner] -= 1
+        if not self._of_owner[client.owner]:
+            del self._of_owner[client.owner], self._sent[client.owner]
+
+    def _report(self) -> None:
+        """Report some refusals to the worker; the others wait for the next report."""
+        some = self._refused.most_common(_REPORTED_AT_ONCE)
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            self._control.send(
+                json.dumps([[*refusal, number] for refusal, number in some]).encode(), socket.MSG_DONTWAIT
+            )
+            for refusal, _ in some:
+                del self._refused[refusal]
+
+
+def user_of_name(name: bytes | str) -> int | None:
+    """Return the user that the name of the relay's end of a connection states; None for another name."""
+    text = name.decode(errors="replace") if isinstance(name, bytes) else name
+    number = text.removeprefix(_NAME + _USER).partition("/")[0]
+    return int(number) if text.startswith(_NAME + _USER) and number.isdigit() else None
+
+
+def _host_of(address: str) -> str:
+    """Return the address of a host, and of IPv6 the network: a host has all of its addresses."""
+    parsed = ip_address(address.partition("%")[0])
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, _NETWORK), strict=False))
