@@ -5,7 +5,7 @@ set -eu
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
 missing=
 for package in docker.io docker-cli docker-compose docker-compose-v2 docker-buildx debootstrap util-linux podman \
-    crun busybox-static; do
+    crun uidmap busybox-static; do
     apt-cache show "$package" >/dev/null 2>&1 || continue # names differ between releases
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done

@@ -275,6 +275,19 @@ def test_stats_count_every_hop(client, publishing):
     assert client.ask("stats")["data"]["cache"]["requests"] == counted["requests"] + 1
 
 
+def test_nobody_reports_more_losses_than_events(client, publishing):
+    """Any process can report losses, but no more than was published, and only its own: the sums stay those of stats."""
+    mark = publishing.turn(seen(CHAIN), seen(CHAIN))
+    client.ask("lost", worker="honest", lost={"net_packet_dns": 1})
+    for number in range(200):
+        lost = {"net_packet_dns": (1 << 53) - 1, "turn": (1 << 53) - 1, "sched_process_exec": 5}
+        assert client.ask("lost", worker=f"liar {number}", user=12345, lost=lost)["ok"]
+    stats = client.ask("stats", after=[mark])["data"]
+    assert stats["lost"]["workers"] == {"net_packet_dns": 2 * 128, "turn": 2 * 128}
+    assert stats["lost"]["total"] == 2 * 128
+    assert stats["cache"]["losses_beyond_published"] == 3 * (64 + 1)
+
+
 def test_at_looks_into_the_past(client, publishing):
     """With `at` only relations that were seen by then and live then count; `history` is true."""
     later = response("a.com", "a.com 60 A 192.0.2.7")

@@ -27,7 +27,7 @@ ROUNDS = 4
 class Requests:
     """A server whose requests a test appends. It counts the replies."""
 
-    client, fault, refused, remote = b"client", "", 0, ""
+    client, fault, refused, remote, user = b"client", "", 0, "", 0
 
     def __init__(self) -> None:
         self.waiting: list[bytes] = []

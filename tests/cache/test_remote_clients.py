@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
-from dnstrail.protocol.lookups import Dump, Get, Join, RefusedError
+from dnstrail.protocol.lookups import Dump, Get, Join, Lost, RefusedError
 from dnstrail.users import UNUSED_IDS
 from dnstrail_cache.worker import _of_client
 
@@ -28,14 +29,12 @@ def test_a_dump_is_answered_on_this_host_alone():
         assert _of_client(Served(remote=remote), request) is request
 
 
-def test_a_group_belongs_to_a_user_or_to_a_key():
-    """Workers of another host are in no group of a user here: the group belongs to their key."""
-    join = Join(group="default", worker="w")
-    own = os.geteuid()
-    assert [_of_client(served, join).user for served in (Served(user=own), Served(remote="central"))] == [
-        own,
-        "central",
-    ]
+@pytest.mark.parametrize("request_of", [partial(Join, group="default"), partial(Lost, lost={})], ids=["join", "lost"])
+def test_a_worker_belongs_to_a_user_or_to_a_key(request_of):
+    """A worker has the user of its connection, whatever its request says; one of another host belongs to its key."""
+    request, own = request_of(worker="w", user=UNUSED_IDS[0]), os.geteuid()
+    found = [_of_client(served, request).user for served in (Served(user=own), Served(remote="central"))]
+    assert found == [own, "central"]
 
 
 @pytest.mark.parametrize("user", [4321, None])

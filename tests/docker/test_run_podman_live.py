@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -17,6 +18,10 @@ from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client
 from live.server_process import serving
 
 pytestmark = pytest.mark.timeout(180)
+USER = 61_999  # no other process of this host has it
+# Gives this user an entry and further ids, in the mount namespace of the test alone.
+WITH_USER = "mount --bind passwd /etc/passwd; for of in uid gid; do mount --bind ids /etc/sub$of; done"
+WITH_USER = ("sh", "-ec", f'{WITH_USER}; exec "$@"', "sh")
 DOCKERFILE = f"""
 FROM scratch
 ADD root.tar /
@@ -28,7 +33,7 @@ RUN echo step | nc step.google.com 80; echo step | nc {SENDER} 80 || echo exit $
 def network() -> Iterator[Hosts]:
     """Two hosts; every name below google.com has the address of the server."""
     docker_or_skip()
-    live_or_skip("podman", "busybox")
+    live_or_skip("podman", "busybox", "newuidmap")
     with hosts() as both:
         yield both
 
@@ -59,9 +64,10 @@ def podman(folder: Path, isolation: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("isolation", "holds"), [("chroot", True), ("oci", False)])
-def test_the_isolation_of_a_step_decides(network, folder, isolation, holds):
+@pytest.mark.parametrize("options", [(), ("--allow-new-privileges",)])
+def test_the_isolation_of_a_step_decides(network, folder, isolation, holds, options):
     """A step in a chroot is in the cgroup of the command; a step with a cgroup of its own is reported, not refused."""
-    run = (*RUN, "--allow", "allowed", "--enforce", "--report", "r.json", "--", *podman(folder, isolation))
+    run = (*RUN, "--allow", "allowed", "--enforce", "--report", "r.json", *options, "--", *podman(folder, isolation))
     done = on_client(network, folder, *run)
     assert done.returncode == 10, done.stdout + done.stderr
     report = json.loads((folder / "r.json").read_text())
@@ -72,3 +78,22 @@ def test_the_isolation_of_a_step_decides(network, folder, isolation, holds):
     assert reached == expected
     assert [one["address"] for one in report["refused"]] == ([SENDER] if holds else [])
     assert bool(report["enforcement"]) is not holds
+
+
+def test_a_user_maps_users_by_set_id_programs(network, folder):
+    """A build of a user needs --allow-new-privileges, which is named; then a step is in the cgroup of the command."""
+    caller = {"SUDO_UID": str(USER), "SUDO_GID": str(USER), "SUDO_USER": "builder", "XDG_RUNTIME_DIR": str(folder)}
+    (folder / "passwd").write_text(f"{Path('/etc/passwd').read_text()}builder:x:{USER}:{USER}::{folder}:/bin/sh\n")
+    (folder / "ids").write_text("builder:300000:65536\n")
+    subprocess.run(["chown", "-R", f"{USER}:{USER}", folder], check=True)
+    run = (*WITH_USER, *RUN, "--allow", "allowed", "--enforce", "--report", "r.json")
+    done = on_client(network, folder, *run, "--", *podman(folder, "chroot"), **caller)
+    assert done.returncode not in (0, 10), done.stdout + done.stderr
+    (weakened,) = json.loads((folder / "r.json").read_text())["rights"]
+    assert re.search(r"/new[ug]idmap ran without the rights", weakened)
+    assert f"dnstrail: {weakened}\n" in done.stderr
+    done = on_client(network, folder, *run, "--allow-new-privileges", "--", *podman(folder, "chroot"), **caller)
+    report = json.loads((folder / "r.json").read_text())
+    assert (done.returncode, report["exit_code"], report["rights"]) == (10, 0, []), done.stdout + done.stderr
+    assert {(one["name"], one["address"]) for one in report["connections"]} == {("step.google.com", SERVER)}
+    assert [one["address"] for one in report["refused"]] == [SENDER]

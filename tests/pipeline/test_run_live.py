@@ -162,6 +162,45 @@ def test_a_file_that_cannot_be_written(network, folder, watched, script, code):
     assert "connection" in done.stderr, "the table"
 
 
+FORGED = """
+rm out/a.json; echo '{}' > out/a.json
+echo forged > forged; ln -sf ../forged out/b.md
+echo forged >> out/c.html
+mv out old; mkdir out; cp old/* out
+echo '#' > out/learned
+"""
+
+
+@pytest.mark.parametrize("joins", [True, False])
+@pytest.mark.parametrize("caller", ["", "54321"])
+def test_the_command_cannot_replace_its_report(network, folder, watched, joins, caller):
+    """Reports and list are what dnstrail saw, whatever the command put at their paths; stderr and report name them."""
+    (folder / "out").mkdir()
+    for made in (folder, folder / "out"):
+        os.chown(made, int(caller or 0), int(caller or 0))
+    names = ("out/a.json", "out/b.md", "out/c.html")
+    options = [word for name in names for word in ("--report", name)]
+    script = f"getent hosts one.google.com > /dev/null; {FORGED}"
+    run = (*RUN, *options, "--allow-learn", "out/learned", "--quiet", "--", "sh", "-c", script)
+    run_dir = watched.folder if joins else Path("/nowhere")
+    done = on_client(network, folder, *run, run_dir=run_dir, SUDO_UID=caller, SUDO_GID=caller)
+    assert done.returncode == 0, done.stderr
+    told = [f"--report {name} was removed or replaced while the command ran: it is written anew." for name in names]
+    told.append("--allow-learn out/learned was removed or replaced while the command ran: it is written anew.")
+    assert [line for line in done.stderr.splitlines() if line.startswith("dnstrail: ")] == [
+        f"dnstrail: {line}" for line in told
+    ]
+    report = json.loads((folder / "out" / "a.json").read_text())
+    assert ([one["name"] for one in report["names"]], report["files"]) == (["one.google.com"], told)
+    for name in names[1:]:
+        text = (folder / name).read_text()
+        assert "one.google.com" in text
+        assert "was removed or replaced" in text
+    assert (folder / "out" / "learned").read_text().splitlines()[1:] == ["one.google.com"]
+    assert {path.stat().st_uid for path in (folder / "out").iterdir()} == {int(caller or 0)}
+    assert (folder / "forged").read_text() == "forged\n"
+
+
 @pytest.mark.parametrize("gone", ["full", "broken"])
 def test_a_stderr_that_cannot_be_written(network, folder, watched, gone):
     """The verdict is the exit code, and the report is written, where nothing can be written to stderr."""

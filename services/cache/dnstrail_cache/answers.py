@@ -147,11 +147,12 @@ def _version(_request: Version, _state: CacheState) -> int:
 
 @answer.register
 def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
+    workers, beyond = state.losses.counted(state.published.most_missed)
     return {
         "image": state.image_counters,
         "admission": state.admission_counters,
-        "cache": {**state.counters, **state.groups.counters},
-        "lost": losses_by_hop(state.probes, state.lost_on_bus, state.image.counters, state.losses.total),
+        "cache": {**state.counters, **state.groups.counters, "losses_beyond_published": beyond},
+        "lost": losses_by_hop(state.probes, state.lost_on_bus, state.image.counters, workers),
         "lost_by_cgroup": worst_cgroups(state.probes),
         "lost_by_host": losses_by_host(state.probes, state.follower.missed),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in state.probes},
@@ -185,7 +186,7 @@ def _dump(request: Dump, state: CacheState) -> Page:
 
 @answer.register
 def _lost(request: Lost, state: CacheState) -> None:
-    state.losses.note(request.worker, request.lost)
+    state.losses.note(request.user, request.worker, request.lost)
 
 
 @answer.register

@@ -189,6 +189,7 @@ class Feeder:
         state, was_live = self._state, self._state.live
         earlier = state.follower.last(turn.start)
         state.follower.turn(turn)
+        state.published.note(turn, earlier)
         self._listener.turn(turn)
         if turn.live:
             state.stream.note_turn(turn.start, turn.now)

@@ -23,6 +23,7 @@ from dnstrail_cache.cache_clock import CacheClock
 from dnstrail_cache.dumps import Dumps
 from dnstrail_cache.groups import Groups
 from dnstrail_cache.health import TurnTimes, silent_probes, status_of
+from dnstrail_cache.published import Published
 from dnstrail_cache.skipped_turns import SkippedTurns
 
 _ANSWERING = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
@@ -33,12 +34,13 @@ class CacheState:
     """The contents of the cache at one moment.
 
     The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
-    turn is complete. `losses` holds the reports of other workers. `counters` counts requests, replies and refusals.
-    `turn_times` holds the arrival times of the turns of each probe. `applied` counts events by name. `stream` is the
-    clock of a live stream. `groups` holds the memberships of signature workers. `answering` contains the times from a
-    request to its reply, by operation. `begun` is true for a cache that goes on from a file of state, or catches up
-    with a live probe. `dumps` holds the dumps that go on, and `skipped` the turns of skipped answers. `resumed` are the
-    starts that an earlier run received, and whose end it did not. `starts` are the starts that are followed.
+    turn is complete. `losses` holds the reports of other workers, and `published` what they can have missed. `counters`
+    counts requests, replies and refusals. `turn_times` holds the arrival times of the turns of each probe. `applied`
+    counts events by name. `stream` is the clock of a live stream. `groups` holds the memberships of signature workers.
+    `answering` contains the times from a request to its reply, by operation. `begun` is true for a cache that goes on
+    from a file of state, or catches up with a live probe. `dumps` holds the dumps that go on, and `skipped` the turns
+    of skipped answers. `resumed` are the starts that an earlier run received, and whose end it did not. `starts` are
+    the starts that are followed.
     """
 
     image: Image
@@ -48,6 +50,7 @@ class CacheState:
     starts: FollowedStarts = field(init=False)
     follower: TurnFollower = field(default_factory=lambda: TurnFollower(TOPICS))
     losses: WorkerLosses = field(default_factory=WorkerLosses)
+    published: Published = field(default_factory=Published)
     counters: Counter[str] = field(default_factory=Counter)
     turn_times: dict[str, TurnTimes] = field(default_factory=dict)
     dumps: Dumps = field(default_factory=Dumps)

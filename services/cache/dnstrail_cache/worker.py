@@ -20,6 +20,7 @@ from dnstrail.protocol.lookups import (
     OVERLOADED,
     Dump,
     Join,
+    Lost,
     RefusedError,
     Request,
     decode_request,
@@ -217,9 +218,9 @@ def _of_client(served: ServedRequest, request: Request) -> Request:
     Raises:
         RefusedError: this host alone may ask for a dump, and on this host the users of the service alone may join.
     """
-    if isinstance(request, Join):
-        if not served.remote and served.user not in service_ids():
-            raise RefusedError(BAD_REQUEST, "join: on this host only root and the users of dnstrail may join")
+    if isinstance(request, Join) and not served.remote and served.user not in service_ids():
+        raise RefusedError(BAD_REQUEST, "join: on this host only root and the users of dnstrail may join")
+    if isinstance(request, Join | Lost):
         return replace(request, user=served.remote or served.user)
     if isinstance(request, Dump) and served.remote:
         raise RefusedError(BAD_REQUEST, "dump: it is answered on the host of the cache alone")

@@ -22,7 +22,8 @@ from functools import partial
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
-from dnstrail.bus.relayed import RelayedConnection
+from dnstrail.bus.message_bound import MessageBound
+from dnstrail.bus.relayed import CHUNK, RelayedConnection
 
 MOST_OF_USER = 256  # connections of one user
 MOST_OF_HOST = 64  # connections of one other host; an IPv6 network (/64) counts as one host
@@ -30,6 +31,8 @@ MOST_CONNECTIONS = 4096  # of all users and hosts; fewer if the limit of descrip
 NO_KEY = "it showed no allowed key, or expects another server"
 _HANDSHAKE = 234  # bytes that a server sends before it believes a key: its greeting and WELCOME (RFC 26/CurveZMQ)
 TOO_MANY, TOO_MUCH = "it opens too many connections", "it sends too much without an answer"
+NO_END = "it sends a message without an end, or no ZMTP 2 or 3"
+_FEW_FRAMES, _FEW_BYTES = 64, 1 << 10  # beyond as many frames in one read, the next read is short: each costs time
 _LINGER = 3.0  # seconds for which the last bytes of a worker are delivered
 _ACCEPTED_AT_ONCE = 8
 _SERVED_AT_ONCE = 16  # connections of one user or host, so that the others wait for milliseconds alone
@@ -83,6 +86,7 @@ class _Client:
         self.owner = owner
         self.sent = 0
         self.received = 0
+        self.messages = None if owner.startswith(_HOST) else MessageBound()  # those of other hosts are encrypted
 
 
 class Relay:
@@ -215,19 +219,22 @@ class Relay:
         self._connections.add(RelayedConnection(self._selector, owner, client, worker, note, ended))
         self._of_owner[owner] += 1
 
-    def _note(self, client: _Client, up: int, down: int) -> bool:
-        """Note bytes from a client, or an answer to it; return whether the client may go on."""
+    def _note(self, client: _Client, up: bytes, down: int) -> int:
+        """Note bytes from a client, or an answer to it; return how many bytes the client may send next."""
+        if client.messages is not None and up and not client.messages.take(up):
+            self._refused[client.way.number, client.owner, NO_END] += 1
+            return 0
         most, renewed = client.way.allowance
         client.received += down
         if down and renewed:
             self._sent[client.owner] -= client.sent
             client.sent = 0
-        client.sent += up
-        self._sent[client.owner] += up
+        client.sent += len(up)
+        self._sent[client.owner] += len(up)
         if not most or (client.sent <= most and (not renewed or self._sent[client.owner] <= most)):
-            return True
+            return CHUNK if client.messages is None or client.messages.frames <= _FEW_FRAMES else _FEW_BYTES
         self._refused[client.way.number, client.owner, TOO_MUCH] += 1
-        return False
+        return 0
 
     def _ended(self, client: _Client, connection: RelayedConnection) -> None:
         self._connections.discard(connection)

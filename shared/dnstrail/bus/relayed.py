@@ -8,15 +8,17 @@ from collections.abc import Callable
 from contextlib import suppress
 
 CHUNK = 64 << 10  # bytes of one read; one chunk waits in each direction at most
+_FIRST = 1 << 10  # bytes of the first read from a client
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class RelayedConnection:
     """The bytes between a client and the worker. An end that accepts nothing stops the other one, and nobody else.
 
-    `note(up, down)` receives the number of bytes that arrived from the client, or from the worker; it returns whether
-    the client may go on. `ended` is called once, when libzmq has closed the connection to the worker: never earlier,
-    since libzmq does not survive every hang-up. The selector holds the owner of the client and the function to call.
+    `note(up, down)` receives the bytes that arrived from the client, or the number of those from the worker; it returns
+    how many bytes of the client to read next, 0 if it may not go on. `ended` is called once, when libzmq has closed the
+    connection to the worker: never earlier, since libzmq does not survive every hang-up. The selector holds the owner
+    of the client and the function to call.
     """
 
     def __init__(
@@ -25,7 +27,7 @@ class RelayedConnection:
         owner: str,
         client: socket.socket,
         worker: socket.socket,
-        note: Callable[[int, int], bool],
+        note: Callable[[bytes, int], int],
         ended: Callable[[RelayedConnection], None],
     ) -> None:
         self._selector = selector
@@ -35,6 +37,7 @@ class RelayedConnection:
         self._note = note
         self._ended = ended
         self._up = self._down = b""  # not accepted yet by the worker, by the client
+        self._next = _FIRST  # bytes of the next read from the client
         self._left = False  # the client has left, or was cut off
         self._closed = False  # the worker has closed its end
         self._watched = {client: 0, worker: 0}
@@ -51,8 +54,9 @@ class RelayedConnection:
         if events & _WRITE:
             self._down = _sent(self._client, self._down)
         if events & _READ:
-            received = _received(self._client)
-            if received and self._note(len(received), 0):
+            received = _received(self._client, self._next)
+            self._next = self._note(received, 0) if received else self._next
+            if received and self._next:
                 self._up = _sent(self._worker, received)
             elif received is not None:
                 self._leave()
@@ -64,9 +68,9 @@ class RelayedConnection:
             if self._left and not self._up:
                 self._end_sending()
         if events & _READ:
-            received = _received(self._worker)
+            received = _received(self._worker, CHUNK)
             if received:
-                self._note(0, len(received))
+                self._note(b"", len(received))
                 self._down = b"" if self._left else _sent(self._client, received)
             elif received is not None:
                 self._closed = True
@@ -105,10 +109,10 @@ class RelayedConnection:
             self._selector.modify(end, events, ready)
 
 
-def _received(end: socket.socket) -> bytes | None:
-    """Return what has arrived; b"" if the other end hung up, None if nothing has arrived."""
+def _received(end: socket.socket, most: int) -> bytes | None:
+    """Return what has arrived, up to a number of bytes; b"" if the other end hung up, None if nothing has arrived."""
     try:
-        return end.recv(CHUNK)
+        return end.recv(most)
     except BlockingIOError:
         return None
     except OSError:

@@ -70,8 +70,9 @@ E = TypeVar("E", bound=End | SubscriberEnd)
 class ZmqBus:
     """One ZeroMQ context and the ends opened from it. It belongs to one thread.
 
-    Every socket has a high-water mark, a size limit and a linger time, so that no peer makes a worker grow or hang. A
-    message whose frames never end is held until its end: the memory limit of the worker ends the worker.
+    Every socket has a high-water mark, a size limit and a linger time, so that no peer makes a worker grow or hang.
+    libzmq holds a message whose frames never end until its end. The relay cuts off other users who send one. Root, the
+    owner of the folder and an allowed host, whose frames are encrypted, can exceed the memory limit of the worker.
 
     `keys` are the keys for addresses of other hosts.
     """

@@ -53,7 +53,7 @@ def keep_capabilities(*names: str, inherited: bool = False) -> None:
     """
     wanted = sum(1 << _BITS[name] for name in names)
     kept = wanted & _set_of("CapPrm")
-    call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    refuse_new_privileges()
     for bit in range(64):
         if not wanted >> bit & 1:
             with suppress(OSError):  # refused without CAP_SETPCAP, and for a bit that this kernel lacks
@@ -65,6 +65,15 @@ def keep_capabilities(*names: str, inherited: bool = False) -> None:
     for name in names if inherited else ():
         with suppress(OSError):  # this thread does not hold it
             call("prctl", _PR_CAP_AMBIENT, _RAISE, _BITS[name], 0, 0)
+
+
+def refuse_new_privileges() -> None:
+    """Take no rights from the files of programs from now on (set-id, capabilities), nor does what this process starts.
+
+    Raises:
+        OSError: the kernel refused the change.
+    """
+    call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def _set_of(kind: str) -> int:

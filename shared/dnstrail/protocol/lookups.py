@@ -243,10 +243,14 @@ class Dump(Request, frozen=True, kw_only=True):
 
 
 class Lost(Request, frozen=True, kw_only=True):
-    """A worker's report of what it has missed since its start, by event name or reason (`LOSS_REASONS`)."""
+    """A worker's report of what it has missed since its start, by event name or reason (`LOSS_REASONS`).
+
+    The cache sets `user`, as that of a `Join`.
+    """
 
     worker: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
     lost: dict[str, Count] = {}
+    user: int | str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,8 +16,8 @@ _ANY = (1 << 53) - 1  # whichever turn is open
 class TurnRequests:
     """The probes that a subscriber asks to end their open turns, at most once for each turn that it received.
 
-    Each probe names its start in its replies; another host names starts of its key alone. Nothing waits for them. A probe that cannot be asked ends its turn with
-    the next heartbeat. Memory is bounded: `most` starts.
+    Each probe names its start in its replies; another host names starts of its key alone. Nothing waits for replies. A
+    probe that cannot be asked ends its turn with the next heartbeat. Memory is bounded: `most` starts.
     """
 
     def __init__(self, sources: Sequence[Requester], most: int) -> None:

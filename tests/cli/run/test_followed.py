@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from builders.dns_builders import A
 from builders.talk import packed, query
@@ -185,3 +186,11 @@ def test_containers_are_bounded(followed, monkeypatch):
         take(followed, asks(f"n{number}.example", container("c0")))
     assert len(followed.containers.reports()[0].names) == 2
     assert (followed.containers.left_out, followed.command.left_out) == (4, 0)
+
+
+def test_the_first_programs_are_kept(followed, monkeypatch):
+    """The programs of the command are kept in their order, each once, up to the bound; those of others are not."""
+    monkeypatch.setattr(module, "MOST_EXECUTED", 2)
+    ran = [replace(APP, path=f"/bin/{name}", user_id=5, mount_namespace=3) for name in ("b", "a", "b", "c")]
+    take(followed, *(event(SCHED_PROCESS_EXEC, process) for process in (replace(STRANGER, path="/bin/x"), *ran)))
+    assert [*followed.executed] == [("/bin/b", 5, 3), ("/bin/a", 5, 3)]

@@ -32,6 +32,9 @@ _EXAMPLES = examples(
     show_default=True,
     help="With --enforce, after dnstrail was killed: refuse or allow all connections.",
 )
+@click.option(
+    "--allow-new-privileges", is_flag=True, help="With --enforce: set-id programs get their rights, as sudo does."
+)
 @click.option("--allow-learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file.")
 @click.option(
     "--allow-learn-domains",
@@ -64,6 +67,7 @@ def run(
     allow: Path | None,
     enforce: bool,
     on_crash: str,
+    allow_new_privileges: bool,
     allow_learn: Path | None,
     allow_learn_domains: bool,
     fail_on: tuple[str, ...],
@@ -89,6 +93,7 @@ def run(
         allow=allow,
         enforce=enforce,
         allow_afterwards=on_crash == "allow",
+        allow_new_privileges=allow_new_privileges,
         learn=allow_learn,
         learn_domains=allow_learn_domains,
         fail_on=fail_on,

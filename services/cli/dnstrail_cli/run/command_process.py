@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from dnstrail.process.privileges import refuse_new_privileges
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.users import User
 from dnstrail_cli.run.cgroup import Cgroup
@@ -25,8 +26,13 @@ def exec_command(
     cgroup: Cgroup,
     ignored: set[signal.Signals],
     blocked: set[signal.Signals] | set[int],
+    *,
+    new_privileges: bool,
 ) -> NoReturn:
-    """Become the command: in its cgroup, as the user, with the signals that the launcher began with."""
+    """Become the command: in its cgroup, as the user, with the signals that the launcher began with.
+
+    Without `new_privileges` no program gives it rights that the user lacks.
+    """
     try:
         cgroup.add(os.getpid())
         for number in signal.Signals:
@@ -37,6 +43,8 @@ def exec_command(
         if user is not None:
             become(user)
             environment = environment_of(user, environment)
+        if not new_privileges:
+            refuse_new_privileges()
         if not command[0]:  # which Python refuses in another way
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         os.execvpe(command[0], [*command], environment)  # noqa: S606 - the command of the user

@@ -1,4 +1,4 @@
-"""The files of a run: read and opened as the calling user, before this process changes its user."""
+"""The files of a run: the forms of a report, the rights to use files, and the allow list."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 import msgspec
 
@@ -70,26 +69,3 @@ def read_list(path: Path, user: User | None) -> str:
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--allow {path}: {getattr(error, 'strerror', None) or 'no UTF-8'}") from error
-
-
-def open_file(path: Path, user: User | None, option: str) -> TextIO:
-    """Open a file to be written when the command has ended.
-
-    Raises:
-        SettingsError: it cannot be written.
-    """
-    try:
-        with as_user(user):
-            return path.open("w", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise SettingsError(f"{option} {path}: {error.strerror}") from error
-
-
-def write_file(file: TextIO, text: str, option: str) -> str:
-    """Write and close a file; return why it cannot be written, "" if it was."""
-    try:
-        with file:
-            file.write(text)
-    except OSError as error:
-        return f"{option} {file.name}: {error.strerror}"
-    return ""

@@ -19,6 +19,7 @@ from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail_cli.events.sightings import Item
 from dnstrail_cli.run.containers import StartedContainers
+from dnstrail_cli.run.privileged_program import Executed
 from dnstrail_cli.run.reach import Reach
 
 TOPICS = (
@@ -33,6 +34,7 @@ TOPICS = (
 )
 _OF_SOCKETS = (NET_TCP_CONNECT_RESULT, NET_TCP_CLOSE)  # also after the end of the process, whose id is another's then
 _MOST_CGROUPS = 256
+MOST_EXECUTED = 4_096  # programs
 MOST_ENDED = 65_536  # processes whose end is remembered, while their connections may be open
 
 
@@ -41,8 +43,8 @@ class Followed:
 
     A process belongs to the command if it is in the cgroup, or if a process of the command forked it. The events of a
     turn come by their names: they are applied in the order of time, at the end of the turn. `ended` contains the last
-    processes of the command whose end was seen. `below` returns the cgroups below the one of the command, and
-    `has_left` is true if one of its processes was in another cgroup.
+    processes of the command whose end was seen, and `executed` the first programs that it ran, in order. `below`
+    returns the cgroups below the one of the command, and `has_left` is true if one of its processes was in another one.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Followed:
         self.command = Reach(resolvers)
         self.containers = StartedContainers(resolvers)
         self.ended: dict[int, None] = {}
+        self.executed: dict[Executed, None] = {}
         self.has_left = False
         self._below = below
         self._cgroup = cgroup
@@ -112,6 +115,9 @@ class Followed:
         self._note_cgroup(event.process.cgroup_id)
         if event.event_name == SCHED_PROCESS_FORK and isinstance(child := event.arg("child_pid"), int):
             self._processes.add(child)
+        elif event.event_name == SCHED_PROCESS_EXEC and len(self.executed) < MOST_EXECUTED:
+            process = event.process
+            self.executed[Executed(process.path, process.user_id, process.mount_namespace)] = None
         elif event.event_name == SCHED_PROCESS_EXIT:
             self._processes.discard(event.process_id)
             self.ended[event.process_id] = None

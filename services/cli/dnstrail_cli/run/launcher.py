@@ -34,10 +34,11 @@ OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes
 
 
 class Enforce(NamedTuple):
-    """The rules for a command, and what holds for its processes after the end of dnstrail."""
+    """The rules for a command, what holds for its processes after the end of dnstrail, and for set-id programs."""
 
     rules: Rules
     allow_afterwards: bool
+    allow_new_privileges: bool
 
 
 class Launcher:
@@ -190,8 +191,8 @@ class _Launched:
 
     def _hook(self, cgroup: Cgroup) -> None:
         if self._enforce is not None:
-            rules, allow_afterwards = self._enforce
-            self._enforcement = Enforcement(cgroup.path, rules, allow_afterwards=allow_afterwards)
+            rules, afterwards = self._enforce.rules, self._enforce.allow_afterwards
+            self._enforcement = Enforcement(cgroup.path, rules, allow_afterwards=afterwards)
             self._routes = Routes(cgroup, self._user, rules.resolvers.values(), self._enforcement.guide)
 
     def _leave(self, cgroup: Cgroup) -> None:
@@ -210,7 +211,8 @@ class _Launched:
         )  # until the command can receive them
         pid = os.fork()
         if pid == 0:
-            exec_command(self._command, self._user, cgroup, ignored, blocked)
+            privileges = self._enforce is None or self._enforce.allow_new_privileges
+            exec_command(self._command, self._user, cgroup, ignored, blocked, new_privileges=privileges)
         self._report(pid=pid)
         self._report(code=self._wait(pid))
         while self._wait_for_all and cgroup.processes() and self._orders not in self._select([self._orders], _LOOKS):

@@ -121,9 +121,11 @@ class Report(msgspec.Struct, frozen=True):
     `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it, and
     `left_names` names some. `encrypted` are connections that carry encrypted DNS by their port or their name.
     `refused` is what `--enforce` refused, and `conflicts` why it refused addresses of allowed names. `enforcement`
-    states in sentences what exceeded its bounds, and whether processes left the cgroup. `containers` started meanwhile;
-    they count for the verdict if they are `followed`. `containers_left_out` counts their events beyond the bounds.
-    `not_allowed` and `failed` state why the exit code is another one than that of the command.
+    states in sentences what exceeded its bounds, and whether processes left the cgroup. `rights` states what the rights
+    of the command mean for `--enforce`. `files` states which files of this run something else wrote to or replaced
+    meanwhile. `containers` started meanwhile; they count for the verdict if they are `followed`. `containers_left_out`
+    counts their events beyond the bounds. `not_allowed` and `failed` state why the exit code is another one than that
+    of the command.
     """
 
     command: list[str]
@@ -141,6 +143,8 @@ class Report(msgspec.Struct, frozen=True):
     refused: list[Refusal] = []
     conflicts: list[Conflict] = []
     enforcement: list[str] = []
+    rights: list[str] = []
+    files: list[str] = []
     containers: list[StartedContainer] = []
     containers_left_out: int = 0
     followed: bool = False

@@ -139,6 +139,8 @@ def _coverage(report: Report) -> list[str]:
         whole,
         *report.coverage.missed,
         *report.enforcement,
+        *report.rights,
+        *report.files,
         *left,
         *containers,
         f"Never captured: {report.coverage.never_captured}.",

@@ -12,7 +12,6 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 import msgspec
 from rich.console import Console
@@ -26,7 +25,7 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import may_change_user
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol.batches import Turn
-from dnstrail.users import caller_of_sudo, service_user
+from dnstrail.users import User, caller_of_sudo, service_user
 from dnstrail_cli.pipeline.pipeline import Plan, running
 from dnstrail_cli.pipeline.run import run_folder
 from dnstrail_cli.run.allow_list import AllowList, parse_allow_list
@@ -35,14 +34,17 @@ from dnstrail_cli.run.coverage import coverage_of
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.enforce.refused import refusals, with_names, without_refused
 from dnstrail_cli.run.enforce.rules import rules_of
-from dnstrail_cli.run.files import FORMATS, format_of, open_file, read_list, write_file
+from dnstrail_cli.run.files import FORMATS, format_of, read_list
 from dnstrail_cli.run.followed import TOPICS, Followed
 from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
+from dnstrail_cli.run.output_file import OutputFile
+from dnstrail_cli.run.privileged_program import first_privileged
 from dnstrail_cli.run.report import Coverage, ReachedAddress, Refusal, Report
 from dnstrail_cli.run.settings import Settings
 from dnstrail_cli.run.table import show_report
 from dnstrail_cli.run.verdict import OBJECTION, failures, is_unnamed, judged_part, learned, not_allowed, objects
 from dnstrail_cli.run.watch import Watch, joined, serves_live
+from dnstrail_cli.run.writer import Writer
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.host.containers import running_containers
 from dnstrail_probe.host.resolv_conf_child import configured_in, servers_in
@@ -52,6 +54,11 @@ _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
 _TURNS = 2  # after the event of that end
 _CLOSING = 1.0  # seconds after the command for the ends of its connections: a peer acknowledges each
 _LEFT = "Processes of the command left its cgroup: nothing was refused to them."
+_IS_ROOT = "The command ran as root: it can leave its cgroup, and nothing is refused to it there."
+_WEAKENED = (
+    "{} ran without the rights that its file gives (set-id or capabilities): --enforce takes them away, and "
+    "--allow-new-privileges keeps them."
+)
 _TERMINAL = Path("/dev/tty")
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -60,8 +67,8 @@ class _Files(msgspec.Struct, frozen=True):
     """The files of a run, read and opened before it begins."""
 
     allowed: AllowList | None
-    reports: list[tuple[Callable[[Report], str], TextIO]]
-    learn: TextIO | None
+    forms: list[Callable[[Report], str]]
+    writer: Writer
 
 
 def run_session(settings: Settings) -> int:
@@ -72,20 +79,21 @@ def run_session(settings: Settings) -> int:
     """
     configure("dnstrail", "warning")
     clock = SystemClock()
-    files = _open_files(settings)
-    _load_forms()
     user = caller_of_sudo() if os.geteuid() == 0 else None
-    launcher = launch(
-        settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
-    )
-    _pass_on_signals(launcher)
-    try:
-        launcher.wait_for_cgroup()
-        report = _watched(settings, launcher, clock)
-    finally:
-        launcher.close()
-    report = _judged(report, settings, files.allowed)
-    written = _write(report, settings, files)
+    with _open_files(settings, user) as files:
+        _load_forms()
+        launcher = launch(
+            settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
+        )
+        _pass_on_signals(launcher)
+        try:
+            launcher.wait_for_cgroup()
+            report = _watched(settings, launcher, clock, is_root=user is None and os.geteuid() == 0)
+        finally:
+            launcher.close()
+        report = _judged(report, settings, files.allowed)
+        report = msgspec.structs.replace(report, files=files.writer.changes())
+        written = _write(report, settings, files)
     return _exit_code(report, settings, written=written)
 
 
@@ -96,16 +104,23 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
         return None
     if allowed is None:
         raise SettingsError("--enforce needs --allow")
-    return Enforce(rules_of(allowed, servers_in(_resolv_conf())), settings.allow_afterwards)
+    resolvers = servers_in(_resolv_conf())
+    return Enforce(rules_of(allowed, resolvers), settings.allow_afterwards, settings.allow_new_privileges)
 
 
-def _open_files(settings: Settings) -> _Files:
-    user = caller_of_sudo() if os.geteuid() == 0 else None
-    formats = [format_of(path) for path in settings.reports]
+@contextmanager
+def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
+    """Read the list, and open the files that are written at the end: the reports, and the list to learn."""
+    forms = [format_of(path) for path in settings.reports]
     allowed = None if settings.allow is None else parse_allow_list(read_list(settings.allow, user))
-    files = [open_file(path, user, "--report") for path in settings.reports]
-    learn = None if settings.learn is None else open_file(settings.learn, user, "--allow-learn")
-    return _Files(allowed, [*zip(formats, files, strict=True)], learn)
+    files = [OutputFile("--report", path, user) for path in settings.reports]
+    if settings.learn is not None:
+        files.append(OutputFile("--allow-learn", settings.learn, user))
+    writer = Writer(files)
+    try:
+        yield _Files(allowed, forms, writer)
+    finally:
+        writer.close()
 
 
 def _load_forms() -> None:
@@ -136,7 +151,7 @@ def _is_in_foreground() -> bool:
         return False
 
 
-def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
+def _watched(settings: Settings, launcher: Launcher, clock: Clock, *, is_root: bool) -> Report:
     """Run the command under a pipeline; return what it reached."""
     followed = Followed(launcher.cgroup, configured_in(_resolv_conf()), partial(cgroups_below, Path(launcher.path)))
     fault, lost, refused = "", 0, list[Refusal]()
@@ -178,8 +193,18 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
         refused=refused,
         conflicts=launcher.outcome.conflicts,
         enforcement=[*launcher.outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
+        rights=_rights_of(settings, followed, is_root=is_root) if settings.enforce else [],
         followed=everything,
     )
+
+
+def _rights_of(settings: Settings, followed: Followed, *, is_root: bool) -> list[str]:
+    """Return what the rights of the command mean for --enforce; name a program that lacked rights on stderr, too."""
+    notes = [_IS_ROOT] if is_root else []
+    if not settings.allow_new_privileges and (program := first_privileged(followed.executed)):
+        notes.append(_WEAKENED.format(program))
+        _say(f"dnstrail: {escape_unprintable(notes[-1])}\n")
+    return notes
 
 
 def _report_of(
@@ -277,18 +302,18 @@ def _judged(report: Report, settings: Settings, allowed: AllowList | None) -> Re
 
 def _write(report: Report, settings: Settings, files: _Files) -> bool:
     """Write the files and the table; return whether all files were written. Each that was not is named on stderr."""
-    texts = [("--report", file, form(report)) for form, file in files.reports]
-    if files.learn is not None:
+    texts = [form(report) for form in files.forms]
+    if settings.learn is not None:
         lines = learned(judged_part(report), domains=settings.learn_domains)
-        texts.append(("--allow-learn", files.learn, "".join(f"{line}\n" for line in lines)))
-    faults = [fault for option, file, text in texts if (fault := write_file(file, text, option))]
+        texts.append("".join(f"{line}\n" for line in lines))
+    faults = files.writer.write(texts)
     if not settings.quiet:
         table = StringIO()
         terminal = sys.stderr.isatty() or None  # None: also what the environment forces
         show_report(report, Console(file=table, force_terminal=terminal, markup=False, highlight=False, emoji=False))
         _say(table.getvalue())
-    for fault in faults:
-        _say(f"dnstrail: {escape_unprintable(fault)}\n")
+    for sentence in (*report.files, *faults):
+        _say(f"dnstrail: {escape_unprintable(sentence)}\n")
     return not faults
 
 

@@ -17,6 +17,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allow: Path | None
     enforce: bool
     allow_afterwards: bool
+    allow_new_privileges: bool
     learn: Path | None
     learn_domains: bool
     fail_on: tuple[str, ...]

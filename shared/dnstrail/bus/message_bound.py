@@ -1,0 +1,66 @@
+"""The bound on the messages of one client, as its bytes pass: their frames and bytes (RFC 23/ZMTP)."""
+
+from __future__ import annotations
+
+MOST_FRAMES = 64  # of one message without its last: libzmq holds 64 bytes for an empty frame, of which two are sent
+MOST_BYTES = 4 << 20  # of them
+_SIGNATURE, _REVISION = 10, 10  # bytes, and the place of the byte after them
+_GREETINGS = {1: 12, 3: 64}  # bytes, by revision: ZMTP 2 and 3
+_MORE, _LONG, _COMMAND = 1, 2, 4  # flags of a frame
+
+
+class MessageBound:
+    """The messages of one client that are not encrypted: none is held without a bound before its last frame.
+
+    libzmq holds a message until its last frame, however long it is. `frames` is the number of frames in the last bytes.
+    """
+
+    __slots__ = ("_bytes", "_frames", "_greeted", "_head", "_left", "frames")
+
+    def __init__(self) -> None:
+        self._greeted = False
+        self._head = b""  # the begin of a greeting, or of a frame
+        self._left = 0  # bytes of the frame at hand
+        self._frames = self._bytes = 0  # of the message at hand
+        self.frames = 0
+
+    def take(self, data: bytes) -> bool:
+        """Follow the next bytes; return False at a message beyond the bounds, or if they are no ZMTP 2 or 3."""
+        data = self._head + data
+        self.frames = 0
+        at = 0
+        if not self._greeted:
+            size = _greeting(data)
+            if size > len(data) or not size:
+                self._head = data
+                return size > 0
+            self._greeted, at = True, size
+        return self._follow(data, at)
+
+    def _follow(self, data: bytes, at: int) -> bool:
+        """Follow the frames from a place on."""
+        end, at = len(data), at + self._left
+        while at < end:
+            flags = data[at]
+            body = at + (9 if flags & _LONG else 2)
+            if body > end:
+                break
+            size = int.from_bytes(data[at + 1 : body], "big")
+            self.frames += 1
+            if flags & _MORE:
+                self._frames += 1
+                self._bytes += size
+                if self._frames > MOST_FRAMES or self._bytes > MOST_BYTES:
+                    return False
+            elif not flags & _COMMAND:  # a command can come between two frames of a message
+                self._frames = self._bytes = 0
+            at = body + size
+        self._left, self._head = max(at - end, 0), data[at:]
+        return True
+
+
+def _greeting(data: bytes) -> int:
+    """Return the size of a greeting, more than its bytes so far if it is not complete; 0 for another protocol."""
+    if data[:1] not in (b"", b"\xff") or (len(data) >= _SIGNATURE and not data[_SIGNATURE - 1] & 1):
+        return 0
+    return _GREETINGS.get(data[_REVISION], 0) if len(data) > _REVISION else len(data) + 1
