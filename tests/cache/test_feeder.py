@@ -320,7 +320,7 @@ def test_a_loss_of_one_host_casts_no_doubt_on_another(messages, clock):
         messages.waiting.append((TURN, encode(Turn(fields.pop("start", host), number, host=host, **fields))))
         feeder.drain()
         is_doubted = state.image.admission.doubts.is_doubted
-        return [is_doubted(((one, "", 0), True), state.now) for one in ("honest", "hostile")]
+        return [is_doubted(((one, "", 0, 0), True), state.now) for one in ("honest", "hostile")]
 
     end("honest", 0)
     end("hostile", 0)

@@ -10,7 +10,7 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Health, Stats
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.health import TurnTimes, status_of
+from dnstrail_cache.health import SILENCE, TurnTimes, status_of
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages, response, seen
 
@@ -121,7 +121,7 @@ def test_a_cache_that_is_behind_is_reported(state, clock, late, status):
     assert apply(1, clock.wall() - late) == status
     assert apply(2, clock.wall()) == "ok"
     assert apply(3, clock.wall() - 10) == "behind"
-    clock.advance(2.001)
+    clock.advance(SILENCE + 0.001)
     assert (health(state)["status"], state.lag) == ("silent", 0)
 
 

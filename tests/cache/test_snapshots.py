@@ -168,7 +168,7 @@ def test_the_parties_are_in_doubt_after_a_restart(path, clock):
     hear(state, 0, "a.com")
     saved(path, state)
     new = restarted(path, clock)
-    assert new.image.admission.doubts.is_doubted((("", "cgroup", 7), True), new.now)
+    assert new.image.admission.doubts.is_doubted((("", "cgroup", 7, 7), True), new.now)
 
 
 def test_a_snapshot_is_taken_every_minute(path, clock):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dnstrail.bus.remote_host import RemoteHost
 from dnstrail.protocol.replays import Replay, decode_request, encode_replay
 from dnstrail.protocol.turn_requests import TurnRequests
 
@@ -13,9 +14,10 @@ MOST = 4
 class Source:
     """A probe that answers requests with its start, while it can be reached."""
 
-    def __init__(self, start: str, *, reached: bool = True) -> None:
+    def __init__(self, start: str, *, reached: bool = True, remote: RemoteHost | None = None) -> None:
         self.start = start
         self.reached = reached
+        self.remote = remote
         self.asked: list[tuple[str, int, int | None]] = []
         self._reply: bytes | None = None
 
@@ -69,6 +71,14 @@ def test_a_probe_that_was_restarted_is_found(sources: list[Source], requests: Tu
     requests.ask(("new", 1), 0)
     requests.ask(("new", 2), 1)
     assert [len(source.turns) for source in sources] == [1, 3, 1]
+
+
+def test_another_host_that_names_a_foreign_start_draws_no_requests_to_itself(sources: list[Source]) -> None:
+    """A host that claims the start of another one is believed for starts of its key alone."""
+    requests = TurnRequests([Source("a", remote=RemoteHost("hostile", "hostile")), *sources], MOST)
+    requests.ask(("a", 1), 0)
+    requests.ask(("a", 2), 1)
+    assert [turns[-1] for turns in (source.turns for source in sources) if turns] == [("a", 1, 2)]
 
 
 def test_a_request_that_was_not_sent_is_repeated(sources: list[Source]) -> None:
