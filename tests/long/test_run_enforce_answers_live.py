@@ -139,14 +139,14 @@ def test_the_c_library_repeats_a_question(network, folder):
 @pytest.mark.parametrize(
     ("bound", "size", "results", "notes"),
     [
-        ("open", 10_000, ["ok"] * 3, []),
-        ("questions", MOST_QUESTIONS + 5_000, ["EPERM"], ["1 answers about allowed names"]),
-        ("answers", MOST_TARGETS // 249 + 2, ["EPERM"], ["1 addresses of conflicting answers were forgotten"]),
         ("addresses", 3, ["ok"], ["236 addresses of allowed names found no room"]),
+        ("answers", MOST_TARGETS // 249 + 2, ["EPERM"], ["1 addresses of conflicting answers were forgotten"]),
+        ("open", 5_000, ["ok"] * 3, []),
+        ("questions", MOST_QUESTIONS + 5_000, ["EPERM"], ["1 answers about allowed names"]),
     ],
 )
 def test_the_bounds_of_answers(network, folder, bound, size, results, notes):
-    """Ten thousand open questions are answered; beyond a bound no answer is believed, and the report counts it."""
+    """Thousands of open questions are answered; beyond a bound no answer is believed, and the report counts it."""
     network.ask(CRAFTING)
     report, out = enforced(network, folder, *MODULE, "exceed", CRAFTING, bound, str(size))
     assert json.loads(out) == results

@@ -68,3 +68,37 @@ def ask(hosts: Hosts, name: str, *options: str) -> str:
     return hosts.on_client(
         "kdig", "@127.0.0.1", "-p", str(TLS_PORT), "+tls", "+short", "+retry=0", "+time=2", *options, name
     ).stdout.strip()
+
+
+_STUB = """
+server:
+    directory: "{folder}"
+    username: ""
+    chroot: ""
+    pidfile: ""
+    use-syslog: no
+    do-daemonize: no
+    num-threads: 1
+    interface: {address}
+    do-not-query-localhost: no
+    local-zone: "test." nodefault
+    module-config: "iterator"
+remote-control:
+    control-enable: no
+forward-zone:
+    name: "."
+    forward-addr: {server}
+"""
+
+
+@contextmanager
+def unbound_stub(hosts: Hosts, folder: Path, address: str, server: str) -> Iterator[None]:
+    """Run a resolver on the client that serves port 53 of an address, and forwards to a server."""
+    configuration = folder / "stub.conf"
+    configuration.write_text(_STUB.format(folder=folder, address=address, server=server))
+    process = subprocess.Popen(["ip", "netns", "exec", hosts.client, "unbound", "-d", "-c", str(configuration)])
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)

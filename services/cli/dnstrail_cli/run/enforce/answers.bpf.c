@@ -3,6 +3,7 @@
 // that follows from an answer is too early. Over UDP, each time that a question was asked admits one answer to it. A
 // further answer with other addresses is a conflict: either can be the false one.
 
+#define PART 32
 #define FRONT 260 // the place in `struct buffer` behind the first byte of a name
 
 // An address of an answer to a question, by its place among the addresses of all answers to it. `surplus` marks an answer
@@ -18,13 +19,14 @@ struct target {
 
 // What is being read: a name, whose bytes end before FRONT in reverse order (all behind FRONT is 0); the bytes that are
 // left of its label; whether more messages follow in the packet, and whether it is a datagram; the place of the name; the
-// place of the next byte in the packet; the records that are left of the answer; the key of its question; the sum of
-// its addresses, in any order. They are in memory, so that the verifier does not follow their values.
+// place of the next byte in the packet; the records that are left of the answer; the number of addresses that answers to
+// its question had before, and have with it; the key and number of this question; the sum of the addresses of the answer,
+// in any order; one of them. They are in memory, so that the verifier does not follow their values.
 struct buffer {
     u8 bytes[FRONT + TEXT];
     u8 left, more, datagram;
-    u32 name, at, records;
-    u64 question, sum;
+    u32 name, at, records, known, addresses;
+    u64 question, number, sum;
     struct target target;
 };
 
@@ -99,33 +101,32 @@ static __always_inline void give(struct address *address, u64 sets, u64 question
 }
 
 // Remembers that an answer to a question has an address. Returns 0 if there is no room.
-static __always_inline int note_target(struct question *question, struct target *target)
+static __always_inline int note_target(struct buffer *buffer)
 {
-    struct place *known = given.lookup(&target->address);
-    if (known && known->question == question->number)
+    struct place *known = given.lookup(&buffer->target.address);
+    if (known && known->question == buffer->number)
         return 1;
-    struct step step = {.question = question->number, .place = question->addresses};
-    if (step.place >= ADDRESSES || targets.insert(&step, target)) // another processor may have taken the place
+    struct step step = {.question = buffer->number, .place = buffer->addresses};
+    if (step.place >= ADDRESSES || targets.insert(&step, &buffer->target)) // another processor may have taken the place
         return 0;
-    __sync_fetch_and_add(&question->addresses, 1);
+    buffer->addresses++;
     return 1;
 }
 
-static __always_inline void take(struct buffer *buffer, struct question *question, u64 sets)
+static __always_inline void take(struct buffer *buffer, u64 sets)
 {
     struct address *address = &buffer->target.address;
     unmap(address);
     buffer->sum += mix(mix(address->family, (u64)address->words[0] << 32 | address->words[1]),
                        (u64)address->words[2] << 32 | address->words[3]);
-    if (question && !note_target(question, &buffer->target))
+    if (buffer->datagram && !note_target(buffer))
         count(NO_ROOM);
     else if (!buffer->target.surplus)
-        give(address, sets, question ? question->number : 0);
+        give(address, sets, buffer->number);
 }
 
 // Takes the addresses in the answer section of a message.
-static __always_inline void read_records(struct __sk_buff *skb, struct buffer *buffer, struct question *question,
-                                         u64 sets)
+static __always_inline void read_records(struct __sk_buff *skb, struct buffer *buffer, u64 sets)
 {
 #pragma nounroll
     for (u32 step = 0; step < STEPS; step++) {
@@ -151,7 +152,7 @@ static __always_inline void read_records(struct __sk_buff *skb, struct buffer *b
             address->words[1] = address->words[2] = address->words[3] = 0;
             if (bpf_skb_load_bytes(skb, at, address->words, is4 ? 4 : 16))
                 break;
-            take(buffer, question, sets);
+            take(buffer, sets);
         }
         buffer->at = at + length;
         buffer->records--;
@@ -180,42 +181,60 @@ static __always_inline int contradicts(struct question *question, u64 sum)
     return 1;
 }
 
+// Finds the question of an answer over UDP. Returns 0 if there is none.
+static __always_inline int find_question(struct buffer *buffer)
+{
+    struct question *question = questions.lookup(&buffer->question);
+    if (!question) {
+        count(NOT_ASKED);
+        return 0;
+    }
+    buffer->target.surplus = is_surplus(question);
+    buffer->addresses = buffer->known = question->addresses;
+    buffer->number = question->number;
+    return 1;
+}
+
+// Adds an answer to its question. Returns whether it contradicts the others.
+static __always_inline int enter_answer(struct buffer *buffer)
+{
+    struct question *question = questions.lookup(&buffer->question);
+    if (!question)
+        return 0;
+    __sync_fetch_and_add(&question->addresses, buffer->addresses - buffer->known);
+    if (buffer->target.surplus)
+        return contradicts(question, buffer->sum);
+    question->answers[(question->answered - 1) % ANSWERS] = buffer->sum;
+    return 0;
+}
+
 // Gives the addresses in the answer section of a message to the ports that its question has. Returns whether the answer
 // contradicts others.
 static __always_inline int read_message(struct __sk_buff *skb, struct buffer *buffer)
 {
     u8 header[HEADER];
     u64 sets = 0;
-    struct question *question = 0;
-    if (bpf_skb_load_bytes(skb, buffer->at, header, HEADER))
+    u32 at = buffer->at;
+    if (bpf_skb_load_bytes(skb, at, header, HEADER))
         return 0;
     if ((header[2] & 0xf8) != 0x80 || header[4] || header[5] != 1)
         return 0; // no response to a usual query with one question
     buffer->records = header[6] << 8 | header[7];
     if (!buffer->records && !buffer->datagram)
         return 0;
-    u32 name = read_name(skb, buffer, buffer->at + HEADER, &sets);
+    u32 name = read_name(skb, buffer, at + HEADER, &sets);
     if (!name)
         return 0;
-    if (buffer->datagram) {
-        buffer->question = question_key(skb, buffer->at, header[0] << 8 | header[1]);
-        question = questions.lookup(&buffer->question);
-        if (!question) {
-            count(NOT_ASKED);
-            return 0;
-        }
-    }
-    u32 surplus = question ? is_surplus(question) : 0;
-    buffer->target.surplus = surplus;
-    buffer->at += HEADER + name + 4;
+    buffer->at = at + HEADER + name + 4;
     buffer->sum = 1; // 0 is no sum
-    read_records(skb, buffer, question, sets);
-    if (!question)
-        return 0;
-    if (surplus)
-        return contradicts(question, buffer->sum);
-    question->answers[(question->answered - 1) % ANSWERS] = buffer->sum;
-    return 0;
+    buffer->number = buffer->target.surplus = 0;
+    if (buffer->datagram) {
+        buffer->question = question_key(skb, at, header[0] << 8 | header[1]);
+        if (!find_question(buffer))
+            return 0;
+    }
+    read_records(skb, buffer, sets);
+    return buffer->datagram && enter_answer(buffer);
 }
 
 // Finds the next message in a TCP segment; returns its place, or 0. The bounds of messages come from the beginning of
@@ -305,8 +324,10 @@ int on_message(struct __sk_buff *skb)
     struct buffer *buffer = buffers.lookup(&none);
     if (!buffer)
         return 1;
-    if (read_message(skb, buffer))
+    if (read_message(skb, buffer)) {
+        buffer->at = 0;
         contesting.call(skb, 0);
+    }
     if (buffer->more) {
         finding.call(skb, 0);
         count(NOT_READ); // the kernel allows no further call
@@ -333,11 +354,13 @@ static __always_inline struct conflict *conflict_of(struct buffer *buffer, struc
         return 0;
     }
     __builtin_memcpy(found->name, &buffer->bytes[name], TEXT);
-    found->counts[0] = found->counts[1] = 0;
+    if (!buffer->at)
+        found->counts[0] = found->counts[1] = 0;
     return found;
 }
 
-// Refuses the addresses of all answers to a question from now on, and notes the first of them.
+// Refuses the addresses of all answers to a question from now on, and notes the first of them: PART of them in each run,
+// since the verifier follows each turn of a loop.
 int on_conflict(struct __sk_buff *skb)
 {
     u32 none = 0;
@@ -346,12 +369,11 @@ int on_conflict(struct __sk_buff *skb)
     if (!question)
         return 1;
     struct conflict *conflict = conflict_of(buffer, question);
-    struct step step = {.question = question->number};
+    struct step step = {.question = question->number, .place = buffer->at};
 #pragma nounroll
-    for (u32 place = 0; place < ADDRESSES; place++) {
-        if (place >= question->addresses)
-            break;
-        step.place = place;
+    for (u32 i = 0; i < PART; i++, step.place++) {
+        if (step.place >= question->addresses)
+            return 1;
         struct target *target = targets.lookup(&step);
         if (!target) {
             count(FORGOTTEN);
@@ -364,5 +386,7 @@ int on_conflict(struct __sk_buff *skb)
         if (shown < SHOWN)
             conflict->addresses[side * SHOWN + shown] = target->address;
     }
+    buffer->at = step.place;
+    contesting.call(skb, 0);
     return 1;
 }
