@@ -6,7 +6,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,7 @@ from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
 
 _MOST_SOCKETS = 16384  # a worker has some for each probe
+_FEW = 32  # connections for which any limit on descriptors is enough
 _UNREAD = 1000  # messages that wait at their sender for one peer
 _UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this alone: 4 MiB
 _WAITING = 3000  # messages that wait at their receiver
@@ -85,6 +86,7 @@ class ZmqBus:
         self._folder: TemporaryDirectory[str] | None = None
         self._ends: dict[Endpoint, End | SubscriberEnd] = {}
         self._pushers: list[PusherEnd] = []
+        self._connections = 0
 
     def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
         end = self._socket(zmq.XPUB, _LINGER)
@@ -100,7 +102,6 @@ class ZmqBus:
         return self._keep(PublisherEnd(end, bound, lossless=lossless))
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> SubscriberEnd:
-        _raise_descriptor_limit()
         publishers: dict[RemoteHost | None, list[str]] = {}
         for address in addresses:
             publishers.setdefault(self._remote_at(address), []).append(address)
@@ -244,7 +245,10 @@ class ZmqBus:
     def _remote_at(self, address: str) -> RemoteHost | None:
         return self._curve.remote_at(address) if is_tcp(address) else None
 
-    def _connect(self, end: zmq.Socket[bytes], addresses: Iterable[str]) -> None:
+    def _connect(self, end: zmq.Socket[bytes], addresses: Collection[str]) -> None:
+        self._connections += len(addresses)
+        if self._connections > _FEW:
+            _raise_descriptor_limit()
         try:
             for address in sorted(addresses, key=is_tcp):  # as above
                 if is_tcp(address):
