@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from dnstrail.image.answer import PartyKey, ShareKey
-from dnstrail.image.holders import MAX_PARTIES, Holder, Host, Owner, Party
+from dnstrail.image.holders import MAX_PARTIES, Host, Owner, Party
 from dnstrail.image.record import Root
 from dnstrail.image.shards import PARTS, Shards
 
@@ -29,8 +29,10 @@ class Places:
         self.roots = Shards[Root]()
         self.held = 0
         self.relations = 0
-        self._size = size
-        self._most_relations = relations
+        self._half_places = size // 2
+        self._half_relations = relations // 2
+        self._quarter_places = size // 4
+        self._quarter_relations = relations // 4
         self._uses = 0
         self._numbered = 0
         self._hosts: dict[str, Host[Root]] = {}
@@ -91,7 +93,7 @@ class Places:
 
         No root of a holder was used later than `answered`, so where that is the oldest there is no other.
         """
-        for holder in self._greedy(answered):
+        for holder in self._greedy(answered) if self._grown_owners or self._grown_hosts else ():
             root = holder.ended.oldest() or holder.used.oldest()
             if root is not None and (root is not answered or root.ended):
                 return root
@@ -154,33 +156,34 @@ class Places:
         owner.relations += relations
         host.places += places
         host.relations += relations
-        if self._is_beyond(owner, 4):
+        if owner.places > self._quarter_places or owner.relations > self._quarter_relations:
             self._grown_owners[owner] = None
-        if self._is_beyond(host, 2):
+        if host.places > self._half_places or host.relations > self._half_relations:
             self._grown_hosts[host] = None
 
     def _greedy(self, answered: Root) -> list[Party[Root] | Host[Root]]:
         """Return who gives up own roots before anybody else does, the first one first."""
-        hosts: list[Host[Root]] = []
-        for host in list(self._grown_hosts):
-            if not self._is_beyond(host, 2):
-                del self._grown_hosts[host]
-            elif len(self._hosts) > 1:
-                hosts.append(host)
-        parties: list[Party[Root] | Host[Root]] = []
+        hosts = self._busy_hosts() if len(self._hosts) > 1 else []
+        holders: list[Party[Root] | Host[Root]] = []
         for owner in list(self._grown_owners):
-            part = 4 if owner.host in hosts else 2
-            if self._is_beyond(owner, part):
-                party = owner.largest(answered, by_places=owner.places > self._size // part)
+            places, relations = self._half_places, self._half_relations
+            if owner.host in hosts:
+                places, relations = self._quarter_places, self._quarter_relations
+            if owner.places > places or owner.relations > relations:
+                party = owner.largest(answered, by_places=owner.places > places)
                 if party is not None:
-                    parties.append(party)
-            elif not self._is_beyond(owner, 4):
+                    holders.append(party)
+            elif owner.places <= self._quarter_places and owner.relations <= self._quarter_relations:
                 del self._grown_owners[owner]
-        return [*parties, *hosts]
+        holders += hosts
+        return holders
 
-    def _is_beyond(self, holder: Holder, part: int) -> bool:
-        """Return whether somebody holds more than this part of all places, or of all relations."""
-        return holder.places > self._size // part or holder.relations > self._most_relations // part
+    def _busy_hosts(self) -> list[Host[Root]]:
+        """Return the hosts that hold more than half of all places, or of all relations."""
+        for host in list(self._grown_hosts):
+            if host.places <= self._half_places and host.relations <= self._half_relations:
+                del self._grown_hosts[host]
+        return list(self._grown_hosts)
 
     def _first_of_all(self) -> Root | None:
         """Return a root that has ended, else the least recently used; None if there is none."""

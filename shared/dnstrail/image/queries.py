@@ -222,12 +222,10 @@ class Queries:
         if stamp > query.latest:
             query.latest = stamp
         self._drop_old(side, stamp)
-        oldest = host.sides.oldest()
-        if oldest is not side:
-            self._drop_old(oldest, stamp)
+        self._drop_oldest(host, side, stamp)
         idle = self._order.oldest()
         if idle is not None and idle is not host:
-            self._drop_old(idle.sides.oldest(), stamp)
+            self._drop_oldest(idle, side, stamp)
         part = max(ALL_SHARES // len(self._hosts), 1)
         share = SHARE if host.owners <= part // SHARE else max(part // host.owners, 1)
         while owner.size > share:
@@ -303,13 +301,7 @@ class Queries:
         self.waiting -= 1
         side.size -= 1
         side.owner.size -= 1
-        if side.size:
-            return
-        side.remove_link()
-        host = side.owner.host
-        if host.sides.oldest() is None:
-            host.remove_link()
-        if side is not self._emptied:
+        if not side.size and side is not self._emptied:
             self._remove_emptied()
             self._emptied = side
 
@@ -337,10 +329,19 @@ class Queries:
             del query.waits[0]
             self._note_evicted(query, stamp)
 
-    def _drop_old(self, side: Side | None, stamp: int) -> None:
+    def _drop_oldest(self, host: HostQueries, side: Side, stamp: int) -> None:
+        """Drop a few old queries of the side of a host that asked longest ago, unless it is the one that asks."""
+        oldest = host.sides.oldest()
+        if oldest is not None and not oldest.size:
+            self._remove_emptied()
+            oldest = host.sides.oldest()
+        if oldest is not None and oldest is not side:
+            self._drop_old(oldest, stamp)
+
+    def _drop_old(self, side: Side, stamp: int) -> None:
         """Drop a few queries of a side that are too old."""
         for _ in range(_STEPS):
-            oldest = None if side is None else side.queries.oldest()
+            oldest = side.queries.oldest()
             if oldest is None or stamp - oldest.latest <= WINDOW + REORDER:
                 return
             self._drop_unanswered(oldest)

@@ -64,6 +64,23 @@ def test_cgroups_are_bounded_and_counted():
     assert len(containers._removed) <= 3
 
 
+def test_cgroups_that_a_user_makes_evict_no_others():
+    """A user who makes cgroups without end, and removes them or not, evicts own ones: first those that are gone."""
+    containers = Containers(lambda folder: folder != "/mine", lambda _folder: 5, most=10)
+    for number in (1, 2, 3):
+        containers.made(number, f"/docker/{ID}", 1)
+    for number in range(100, 200):
+        containers.made(number, f"/mine/{number}", 1)
+        containers.removed(number, 2)
+    containers.made(4, "/docker/late", 1)
+    for number in range(200, 300):
+        containers.made(number, f"/mine/{number}", 1)
+    assert [containers.of(number) for number in (1, 2, 3, 4)] == [ID, ID, ID, ""]
+    assert (len(containers), containers.dropped) == (10, 194)
+    assert containers.owner(299, 1) == 5
+    assert set(containers._below) < set(containers._cgroups)
+
+
 def test_the_beginning_of_a_path_is_kept():
     """A path is kept up to a bound; the path of an unknown cgroup is ""."""
     containers = Containers(root, gone)

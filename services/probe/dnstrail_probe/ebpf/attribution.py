@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 from dnstrail.captured import Process
 from dnstrail_probe.ebpf import records
@@ -13,7 +15,8 @@ from dnstrail_probe.host.docker import NAMELESS, ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable
 from dnstrail_probe.host.procfs import executable, read_process
 
-_WALK_AGAIN = 1_000_000_000  # ns between two walks through all cgroups for one that is unknown
+WALKED = 512  # cgroups that one search for an unknown one looks at: the next search goes on there
+_WALK_AGAIN = 1_000_000_000  # ns between two searches
 
 
 class Attribution:
@@ -31,7 +34,8 @@ class Attribution:
         self._root = cgroup_root
         self._boot = boot
         self._walked = 0
-        self._walk()
+        self._walking: Iterator[tuple[int, str]] = cgroups(cgroup_root)
+        self._walk(None)
 
     def process_of(
         self, record: records.PacketRecord | records.GetaddrinfoRecord
@@ -84,13 +88,16 @@ class Attribution:
         return self._root + path if container and container in path.rpartition("/")[2] else ""
 
     def container_of(self, cgroup: int, now: int) -> str:
-        """Return the container of a cgroup, "" on the host; an unknown cgroup is searched for once a second."""
+        """Return the container of a cgroup, "" on the host; an unknown cgroup is searched for once a second.
+
+        A user can make many cgroups: one search looks at WALKED of them.
+        """
         found = self.containers.of(cgroup)
         if found is not None:
             return found
         if cgroup and now - self._walked > _WALK_AGAIN:
             self._walked = now
-            self._walk()
+            self._walk(WALKED)
             found = self.containers.of(cgroup)
         return found or ""
 
@@ -107,11 +114,15 @@ class Attribution:
         """Stop the requests for names of containers."""
         self._names.close()
 
-    def _walk(self) -> None:
-        """Add the cgroups of this host that are unknown."""
-        for cgroup, path in cgroups(self._root):
+    def _walk(self, most: int | None) -> None:
+        """Look at some cgroups of this host, or at all, and add those that are unknown."""
+        looked = 0
+        for cgroup, path in islice(self._walking, most):
+            looked += 1
             if self.containers.of(cgroup) is None:
                 self.containers.made(cgroup, path, self._walked)
+        if most is None or looked < most:
+            self._walking = cgroups(self._root)
 
     def _itself(self, head: records.ProcessRecord, entry: ProcessEntry) -> Process:
         """Return the process that a record of an exec or exit is about."""

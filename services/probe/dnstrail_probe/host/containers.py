@@ -50,8 +50,9 @@ class Containers:
     """The cgroups of this host, with the container and the owner of each.
 
     Times (ns) come with the events, so the table reads no clock. It never holds more than `most` cgroups: beyond that
-    it evicts the oldest and counts the eviction in `dropped`. `is_roots` returns true for a folder of the hierarchy in
-    which only root can make cgroups, and `id_of` returns the id of a folder, 0 if it is gone.
+    it evicts a removed one, else the oldest below another owner, which a user can have made, else the oldest. It counts
+    the evictions in `dropped`. `is_roots` returns true for a folder of the hierarchy in which only root can make
+    cgroups, and `id_of` returns the id of a folder, 0 if it is gone.
     """
 
     def __init__(self, is_roots: Callable[[str], bool], id_of: Callable[[str], int], most: int = MAX_CGROUPS) -> None:
@@ -60,6 +61,7 @@ class Containers:
         self._id_of = id_of
         self._most = most
         self._cgroups: OrderedDict[int, Cgroup] = OrderedDict()
+        self._below: OrderedDict[int, None] = OrderedDict()  # the cgroups whose owner is another one
         self._removed: deque[tuple[int, int]] = deque()
 
     def __len__(self) -> int:
@@ -94,8 +96,10 @@ class Containers:
         owner = cgroup if folder == path else self._id_of(folder) or GONE
         shown = os.fsencode(path).decode(errors="backslashreplace")[:MAX_PATH]
         found = self._cgroups[cgroup] = Cgroup(container_id(path, self._is_roots), shown, owner, folder, now)
+        if owner != cgroup:
+            self._below[cgroup] = None
         while len(self._cgroups) > self._most:
-            self._cgroups.popitem(last=False)
+            self._evict()
             self.dropped += 1
         return found.container
 
@@ -103,4 +107,16 @@ class Containers:
         """Remove a cgroup, after a minute; the kernel does not reuse its id."""
         self._removed.append((stamp, cgroup))
         while self._removed and (self._removed[0][0] < stamp - REMEMBERED or len(self._removed) > self._most):
-            self._cgroups.pop(self._removed.popleft()[1], None)
+            self._drop(self._removed.popleft()[1])
+
+    def _evict(self) -> None:
+        """Evict one cgroup."""
+        held = len(self._cgroups)
+        while self._removed and len(self._cgroups) == held:
+            self._drop(self._removed.popleft()[1])
+        if len(self._cgroups) == held:
+            self._drop(next(iter(self._below or self._cgroups)))
+
+    def _drop(self, cgroup: int) -> None:
+        self._cgroups.pop(cgroup, None)
+        self._below.pop(cgroup, None)
