@@ -38,7 +38,7 @@ from dnstrail.protocol.members import Members
 from dnstrail_cache.dumps import Page
 from dnstrail_cache.group_stats import group_stats
 from dnstrail_cache.known_connection import KnownConnection, find_connection
-from dnstrail_cache.losses import losses_by_hop, worst_cgroups
+from dnstrail_cache.losses import losses_by_hop, worst_cgroups, worst_owners
 from dnstrail_cache.open_connections import ConnectionPage, page_of_connections
 from dnstrail_cache.state import CacheState
 
@@ -153,6 +153,7 @@ def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
         "cache": {**state.counters, **state.groups.counters},
         "lost": losses_by_hop(state.probes, state.follower.lost, state.image.counters, state.losses.total),
         "lost_by_cgroup": worst_cgroups(state.probes),
+        "skipped_by_owner": worst_owners(state.skipped.by_owner),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in state.probes},
         "groups": group_stats(state.groups.living(state.clock.monotonic()), state.probes),
     }
