@@ -7,14 +7,15 @@ import pytest
 from builders.talk import OWN, answer, back, query
 from dnstrail.captured import NET_PACKET_DNS, Captured, Process
 from dnstrail.image import Image
-from dnstrail.image.answer import CGROUP
+from dnstrail.image.answer import CGROUP, CLIENT
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.work_shares import WORK
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Get
 from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.losses import worst_owners
 from dnstrail_cache.pending_lookups import is_complete
-from dnstrail_cache.skipped_turns import MOST_OWNERS, MOST_TURNS, SkippedTurns
+from dnstrail_cache.skipped_turns import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages
 
@@ -150,6 +151,21 @@ def test_further_owners_of_a_turn_count_as_all():
         assert not skipped.concern(Get(key="x", after=(("s", 1),), owner=("", 4711)))
         skipped.note(("s", 1), ("", CGROUP, owner))
     assert skipped.concern(Get(key="x", after=(("s", 1),), owner=("", 4711)))
+
+
+def test_skipped_answers_are_counted_by_owner():
+    """The worst ten owners are named; beyond 1,024 owners the answers of further ones count together."""
+    skipped = SkippedTurns()
+    for owner in range(MOST_COUNTED - 2):
+        skipped.note(("s", 1), ("", CGROUP, owner))
+    for owner in [*[(HOST, CGROUP, 7)] * 5, *[(HOST, CLIENT, 0x0A000042)] * 4]:
+        skipped.note(("s", 1), owner)
+    for owner in range(MOST_COUNTED, MOST_COUNTED + 3):
+        skipped.note(("s", 1), ("", CGROUP, owner))
+    worst = worst_owners(skipped.by_owner)
+    assert list(worst.items())[:3] == [("cgroup 7 of web1", 5), ("client 10.0.0.66 of web1", 4), ("others", 3)]
+    assert len(worst) == 10
+    assert skipped.by_owner.total() == MOST_COUNTED - 2 + 5 + 4 + 3
 
 
 def test_the_oldest_turn_is_forgotten():

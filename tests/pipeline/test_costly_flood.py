@@ -66,9 +66,10 @@ def test_a_flood_of_costly_answers_costs_the_flooder_alone():
             found = client.ask("get_many", keys=names)["data"]
             replies = [client.ask("get", key=names[0], after=[mark], owner=["", OTHER]) for mark in marks]
             whole = [client.ask("get", key=names[0], after=[mark])["complete"] for mark in marks]
-            lost = client.ask("stats")["data"]["lost"]
+            stats = client.ask("stats")["data"]
     assert skipped > 0
     assert None not in found
     assert all(reply["complete"] for reply in replies)
     assert whole.count(False) == skipped  # one answer of the flood in each turn
-    assert (lost["cache"], lost["total"]) == ({"skipped_behind": skipped}, skipped)
+    assert (stats["lost"]["cache"], stats["lost"]["total"]) == ({"skipped_behind": skipped}, skipped)
+    assert stats["skipped_by_owner"] == {f"cgroup {FLOODER}": skipped}

@@ -38,7 +38,7 @@ from dnstrail.protocol.members import Members
 from dnstrail_cache.dumps import Page
 from dnstrail_cache.group_stats import group_stats
 from dnstrail_cache.known_connection import KnownConnection, find_connection
-from dnstrail_cache.losses import losses_by_hop, losses_by_host, worst_cgroups
+from dnstrail_cache.losses import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
 from dnstrail_cache.open_connections import ConnectionPage, page_of_connections
 from dnstrail_cache.state import CacheState
 
@@ -155,6 +155,7 @@ def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
         "lost": losses_by_hop(state.probes, state.lost_on_bus, state.image.counters, workers),
         "lost_by_cgroup": worst_cgroups(state.probes),
         "lost_by_host": losses_by_host(state.probes, state.follower.missed),
+        "skipped_by_owner": worst_owners(state.skipped.by_owner),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in state.probes},
         "groups": group_stats(state.groups.living(state.clock.monotonic()), state.probes),
     }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
 from typing import Any
 
+from dnstrail.image.answer import CLIENT, PartyKey
 from dnstrail.protocol.batches import TURN, Turn
 
 _HOPS = ("kernel", "probe", "bus", "cache", "decoder", "workers")
@@ -61,6 +63,17 @@ def losses_by_host(probes: Iterable[Turn], missed: Callable[[str], int]) -> dict
     for probe in probes:
         lost[probe.host] += missed(probe.start) + sum(sum(reasons.values()) for reasons in probe.lost.values())
     return {host: count for host, count in lost.most_common(_WORST) if count}
+
+
+def worst_owners(skipped: Counter[PartyKey]) -> dict[str, int]:
+    """Return the skipped answers of the ten owners of which most were skipped, the greatest first."""
+    return {_shown_owner(*owner): count for owner, count in skipped.most_common(_WORST)}
+
+
+def _shown_owner(host: str, sort: str, number: int) -> str:
+    """Return an owner for people: its sort, its number or address, and its host."""
+    shown = str(ip_address(number)) if sort == CLIENT and number < 1 << 128 else str(number)
+    return f"{sort or 'others'} {shown if sort else ''}".rstrip() + (f" of {host}" if host else "")
 
 
 def _shown(name: str, host: str, cgroup: int, owner: int) -> str:

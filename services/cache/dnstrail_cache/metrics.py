@@ -24,6 +24,7 @@ _OUTCOMES = (
     "bad_message",
     "no_answer",
     "not_admitted",
+    SKIPPED,
     "related",
     "unrelated",
 )

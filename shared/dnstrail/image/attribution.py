@@ -19,12 +19,12 @@ def asking_share(circumstances: Circumstances, verdict: Verdict) -> ShareKey:
 def sharing(circumstances: Circumstances, verdict: Verdict) -> tuple[PartyKey, PartyKey]:
     """Return the owner and the party whose share the work of an answer is: those of the asker.
 
-    At the socket of a server, where the asker is unknown, they are the client by its address.
+    Where the asker is unknown, at the socket of a server or without a socket, they are the client by its address.
     """
     flow, asker = circumstances.flow, verdict.asker
     if asker is not None and asker.cgroup_id:
         circumstances, flow = Circumstances(process=asker, host=circumstances.host), None
-    elif flow is not None and flow.socket and flow.egress:
+    elif flow is not None and (flow.egress if flow.socket else circumstances.process is None):
         client = circumstances.host, CLIENT, int.from_bytes(flow.destination, "big")
         return client, client
     return owner_of(circumstances, flow), party_of(circumstances, flow)

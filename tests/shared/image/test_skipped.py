@@ -105,6 +105,18 @@ def test_at_the_socket_of_a_server_the_client_has_a_part(talk):
     assert exchange(talk, 1000, OTHER, "192.0.2.1") == FeedOutcome(admitted=True)
 
 
+def test_without_a_socket_the_client_has_a_part(talk):
+    """Where neither socket nor process is known, as by AF_PACKET, a client has a part by its address."""
+    for number, client in enumerate(["10.0.0.66"] * 30 + ["10.0.0.67"]):
+        flow = there(client)
+        talk.ask(number / 1000, query(f"n{number}.example", id_=number), flow)
+        addresses = MANY if client.endswith("66") else ["192.0.2.1"]
+        outcome = talk.hear(number / 1000, answer(*addresses, name=f"n{number}.example", id_=number), back(flow))
+        if number == 29:
+            assert outcome == FeedOutcome(skipped=("", CLIENT, 0x0A000042))
+    assert outcome == FeedOutcome(admitted=True)
+
+
 def test_at_the_socket_of_a_server_a_known_asker_has_a_part(talk):
     """A process of this host that asks a server of this host has the part of its own owner, not one of its address."""
     asks, asker = there(socket=7, namespace=1, egress=True), Process(5, cgroup_id=FLOODER)
