@@ -158,7 +158,7 @@ class Event:
         process = self.captured.process
         if process is None or not process.cgroup_id:
             return None
-        return self.host_name, getattr(process, "owner", 0) or process.cgroup_id
+        return self.host_name, process.owner or process.cgroup_id
 
     @property
     def timestamp(self) -> int:

@@ -216,3 +216,32 @@ def test_a_host_replays_no_turn_of_another(hosts, monkeypatch):
         assert client.ask("get", key="missed.example")["data"]["ip_addresses"] == ["192.0.2.1"]
         wait_until(lambda: all(each.socket.closed for each in replays), "the end of the replays")
         assert client.ask("stats")["data"]["lost_by_host"] == {}
+
+
+@pytest.mark.parametrize("kind", ["cgroups", "namespaces", "clients"])
+def test_a_host_that_makes_up_parties_evicts_no_name_of_another(hosts, kind):
+    """Answers of many made-up cgroups, namespaces or clients of one host evict roots of this host alone."""
+    honest = hosts.honest.probe()
+    with hosts.cache(Bounds(grace=0, size=200)) as (client, _):
+        wait_until_seen(client, honest.turn(*(answer(f"n{number}.example") for number in range(NAMES))))
+        hosts.hostile.send(turn("x"))
+        for part in range(20):
+            made_up = [_of_party(kind, part * 100 + number) for number in range(100)]
+            published = {NET_PACKET_DNS: 100 * (part + 1)}
+            one = batch("x", *made_up, number=part + 1, sequence=part, before={NET_PACKET_DNS: 100 * part})
+            hosts.hostile.send(one, turn("x", part + 1, published=published))
+        wait_until_seen(client, (hosts.hostile.remote.own("x"), 20))
+        assert all(client.ask("get", key=f"n{number}.example")["ok"] for number in range(NAMES))
+
+
+def _of_party(kind, number):
+    flow = Flow(
+        bytes([192, 0, 2, 53]),
+        53,
+        (0x0A000000 + number).to_bytes(4, "big"),
+        40000,
+        namespace=number + 1 if kind == "namespaces" else 0,
+    )
+    process = Process(70, "x", cgroup_id=number + 1, thread_id=70) if kind == "cgroups" else None
+    name = f"evil{number}.example"
+    return Captured(now(), response(name, f"{name} 300 A 203.0.113.9"), flow, process)

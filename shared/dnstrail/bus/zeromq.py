@@ -38,7 +38,7 @@ from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
 
-_MOST_SOCKETS = 16384  # a worker has some for each probe
+_MOST_SOCKETS = 16_384  # a worker has some for each probe
 _FEW = 32  # connections for which any limit on descriptors is enough
 _UNREAD = 1000  # messages that wait at their sender for one peer
 _UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this alone: 4 MiB
@@ -63,7 +63,6 @@ LINGER_LOSSLESS = 60_000  # ms, the same for a lossless one; libzmq may keep a s
 _LOSSLESS_WAIT = 100  # ms after which a lossless send gives the message back
 _RECONNECT = 20  # ms, and up to as much again: the events of a file begin 100 ms after the last subscription
 _RECONNECT_TO_HOST = 1000  # ms up to which this doubles for another host
-_MOST_SOCKETS = 4096  # of one bus: two for each of 1,024 other hosts, and some more
 
 E = TypeVar("E", bound=End | SubscriberEnd)
 

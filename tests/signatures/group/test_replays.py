@@ -15,7 +15,9 @@ from live.workers import open_bus, short_folder
 
 
 class Source:
-    """A probe that replays one turn of its start."""
+    """A probe of this host that replays one turn of its start."""
+
+    remote = None
 
     def __init__(self, start: str) -> None:
         self.start = start
