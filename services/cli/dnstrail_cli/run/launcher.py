@@ -203,6 +203,8 @@ class _Launched:
             self._enforcement.end()
             outcome = Outcome(self._enforcement.attempts(), self._enforcement.conflicts(), self._enforcement.limits())
             self._report(outcome=msgspec.to_builtins(outcome))
+        if self._routes is not None:
+            self._routes.close()
         cgroup.remove()
 
     def _run_command(self, cgroup: Cgroup, ignored: set[signal.Signals]) -> None:

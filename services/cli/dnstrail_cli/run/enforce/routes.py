@@ -51,6 +51,11 @@ class Routes:
             with suppress(KeyError, OSError):
                 self._guides[family].sendto(b"", (resolver, _DNS))
 
+    def close(self) -> None:
+        """Close the sockets."""
+        for made in (self._changes, *self._guides.values()):
+            made.close()
+
 
 def _sockets_within(cgroup: Cgroup, user: User | None) -> list[socket.socket]:
     """Return a UDP socket of each family that this host has, made by a process in the cgroup, of the user.
@@ -73,8 +78,10 @@ def _sockets_within(cgroup: Cgroup, user: User | None) -> list[socket.socket]:
             finally:
                 os._exit(0)
         theirs.close()
-        _, descriptors, _, _ = socket.recv_fds(ours, 1, len(_FAMILIES), socket.MSG_CMSG_CLOEXEC)
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, len(_FAMILIES))
         os.waitpid(child, 0)
     if not descriptors:
         raise SourceUnavailable("enforce", "no socket can be made in the cgroup of the command", "run it as root")
+    for one in descriptors:
+        os.set_inheritable(one, False)  # the command could bind it to any interface
     return [socket.socket(fileno=one) for one in descriptors]
