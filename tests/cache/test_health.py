@@ -14,7 +14,7 @@ from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages, response, seen
 
 NOW = 100.0
-RECENT, SILENT = NOW - 2.0, NOW - 2.001
+RECENT, SILENT = NOW - 3.5, NOW - 3.501
 # The probes: the arrival of the last turn of each, and whether it ended the source.
 STATUSES = {
     "no probe": ([], "waiting"),
@@ -32,7 +32,7 @@ STATUSES = {
 
 @pytest.mark.parametrize(("probes", "status"), STATUSES.values(), ids=STATUSES)
 def test_the_status_of_the_probes(probes, status):
-    """A probe is silent after two seconds without a turn, and vanished if another one still sends turns."""
+    """A probe is silent after 3.5 seconds without a turn, and vanished if another one still sends turns."""
     turns = [Turn(str(number), 0, {}, True, 0, ended) for number, (_, ended) in enumerate(probes)]
     times = {str(number): TurnTimes(0.0, at) for number, (at, _) in enumerate(probes)}
     assert status_of(turns, times, NOW) == status
@@ -89,10 +89,10 @@ def health(state):
 
 
 def test_a_probe_that_is_killed_is_reported(state, clock, turn):
-    """Health is ok while turns arrive, silent two seconds after the last one, and ok once they arrive again."""
+    """Health is ok while turns arrive, silent 3.5 seconds after the last one, and ok once they arrive again."""
     assert health(state)["status"] == "waiting"
     turn()
-    clock.monotonic_time += 2.0
+    clock.monotonic_time += 3.5
     assert health(state)["status"] == "ok"
     clock.monotonic_time += 0.001
     assert health(state)["status"] == "silent"
@@ -109,7 +109,7 @@ def test_a_vanished_probe_is_counted_once_and_logged(state, clock, turn):
     turn("dead")
     turn("alive")
     with capture_logs() as logs:
-        for number in range(1, 8):
+        for number in range(1, 12):
             clock.monotonic_time += 0.5
             turn("alive", number)
     assert health(state)["status"] == "vanished"
@@ -124,7 +124,7 @@ def test_a_cache_that_stood_still_counts_no_probe_that_went_on(state, clock, tur
     turn.feeder.drain()
     assert (health(state)["status"], state.counters["probes_vanished"]) == ("ok", 0)
     turn("probe", 1)
-    for _ in range(5):
+    for _ in range(8):
         clock.monotonic_time += 0.5
         turn.feeder.drain()
     assert (health(state)["status"], state.counters["probes_vanished"]) == ("silent", 1)

@@ -104,7 +104,7 @@ def test_a_cache_is_ready_once_it_hears_a_probe(state, clock):
     assert unready(state) == "probes: waiting"
     applied(state, turn(0, -1, live=True))
     assert unready(state) == ""
-    clock.advance(3)
+    clock.advance(4)
     assert unready(state) == "probes: silent"
     assert values(state)["dnstrail_probes_status", "silent"] == 1
 

@@ -138,3 +138,46 @@ def test_what_is_published_is_kept(window):
     batches.close_turn(0, Counter(), closed=1.0)
     assert not batches.flush()
     assert [(topic, body) for topic, body in batches._outbox] == window._turns[0][2]
+
+
+def ask(window, *requests):
+    """Send requests; return the replies."""
+    server = Requests()
+    server.waiting += [request if isinstance(request, bytes) else encode_replay(request) for request in requests]
+    while server.waiting:
+        window.serve(server)
+    return [decode_replay(reply) for reply in server.replies]
+
+
+@pytest.mark.parametrize(
+    ("request_", "awaited"),
+    [
+        (ReplayRequest("start", 4, 5), True),
+        (ReplayRequest("start", 4, 9), True),
+        (ReplayRequest("", -1, 9), True),
+        (ReplayRequest("start", 3, 4), False),
+        (ReplayRequest("another", 4, 5), False),
+        (ReplayRequest("start", 4), False),
+        (b"", False),
+    ],
+    ids=["the open turn", "a later one", "of any start", "an ended one", "of another start", "a replay", "no request"],
+)
+def test_a_request_for_the_end_of_the_open_turn_is_noted(window, request_, awaited):
+    """The open turn is awaited until it ends; each reply names the start, so that the asker knows whom it reached."""
+    fill(window, range(5))
+    assert [reply.start for reply in ask(window, request_)] == ["start"]
+    assert window.awaited is awaited
+    fill(window, [5])
+    assert not window.awaited
+
+
+def test_a_request_for_an_end_receives_no_turns(window):
+    """It costs the probe little: many are answered in one step, and a replay ends the step."""
+    fill(window, range(5))
+    server = Requests()
+    server.waiting += [encode_replay(ReplayRequest("start", -1, 5))] * 10 + [
+        encode_replay(ReplayRequest("start", 0))
+    ] * 2
+    window.serve(server)
+    assert [len(decode_replay(reply).messages) for reply in server.replies] == [0] * 10 + [4]
+    assert len(server.waiting) == 1

@@ -12,10 +12,11 @@ from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXIT
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, decode
 from dnstrail.protocol.listener import CONFIRMS, Listener
+from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.registry import open_source
-from dnstrail_probe.worker import HEARTBEAT, LINGER, run
+from dnstrail_probe.worker import _AGAIN, HEARTBEAT, LINGER, run
 from live.workers import FakeClock, open_bus, running, short_folder, wait_until
 
 TOPICS = (NET_PACKET_DNS, SCHED_PROCESS_EXIT, TURN)
@@ -352,7 +353,7 @@ def test_a_live_probe_that_ends_lingers_for_a_bounded_time(clock, overflowed):
     began = clock.monotonic()
     run(Listed(events(0, 2), live=True), publisher, StreamClock(clock), threading.Event(), 0)
     assert clock.monotonic() - began == pytest.approx(LINGER, abs=0.1)
-    assert publisher.ends == pytest.approx(1 + overflowed * LINGER / HEARTBEAT, abs=overflowed * 2)
+    assert publisher.ends == pytest.approx(1 + overflowed * LINGER / _AGAIN, abs=overflowed * 2)
     assert publisher.lingers == 0
 
 
@@ -410,6 +411,43 @@ def test_a_live_source_waits_for_a_bounded_time(folder, clock):
         assert source.looks == 0
         wait_until(lambda: setattr(clock, "monotonic_time", clock.monotonic_time + 1) or source.looks)
     assert source.looks >= 1
+
+
+def test_who_waits_for_a_turn_ends_it(folder, received, clock):
+    """A request ends the open turn of an idle source at once, however many ask, and at most every 10 ms."""
+    source = Listed(live=True, ends=False)
+
+    def target(bus, stop):
+        publisher = bus.publisher(events_address(folder), lossless=False)
+        replays = bus.server(replay_address(events_address(folder)))
+        run(source, publisher, StreamClock(clock), stop, 1, UNKNOWN, replays=replays)
+
+    def looked(times):
+        begin = source.looks
+        wait_until(lambda: source.looks > begin + times, "further looks")
+
+    with running(target), open_bus() as bus:
+        wait_until(lambda: received.take().turns, "the first turn")
+        [first] = received.turns
+        asking = [bus.requester(replay_address(events_address(folder))) for _ in range(40)]
+
+        def ask(ends):
+            for requester in asking:
+                request = ReplayRequest(first.start, ends - 1, ends)
+                assert decode_replay(requester.request(encode_replay(request), 20.0)) == Replay([], 0, first.start)
+            looked(5)
+            return len(received.take().turns)
+
+        assert ask(first.turn + 1) == 1  # the clock stands still
+        clock.monotonic_time += 0.010
+        wait_until(lambda: len(received.take().turns) == 2, "the turn that was asked for")
+        looked(5)
+        assert ask(first.turn + 1) == 2  # it has ended
+        clock.monotonic_time += 0.010
+        looked(5)
+        assert len(received.take().turns) == 2
+        for requester in asking:
+            requester.close()
 
 
 def test_an_idle_source_has_a_heartbeat(folder, received, clock):

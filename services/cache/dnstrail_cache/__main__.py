@@ -39,6 +39,7 @@ from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.protocol.replays import replay_address
+from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
 from dnstrail_cache.state import CacheState
@@ -131,6 +132,7 @@ def command(
             observe=partial(observer, watched.observe),
             state_file=None if state is None else state.absolute(),
             replays=replays,
+            turn_requests=TurnRequests([bus.requester(replay_address(address)) for address in publishers], probes),
         )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dnstrail.protocol.batches import Turn
 
 STATUSES = OK, WAITING, SILENT, ENDED, VANISHED = "ok", "waiting", "silent", "ended", "vanished"
-SILENCE = 2.0  # seconds without a turn; a probe sends one at least every 0.1 s
+SILENCE = 3.5  # seconds without a turn; a probe sends one at least every second
 
 
 class TurnTimes(NamedTuple):
@@ -19,7 +19,7 @@ class TurnTimes(NamedTuple):
 
 
 def silent_probes(probes: list[Turn], times: Mapping[str, TurnTimes], now: float) -> list[Turn]:
-    """Return the starts that have not ended, and whose last turn is more than two seconds old."""
+    """Return the starts that have not ended, and whose last turn is older than SILENCE."""
     return [probe for probe in probes if not probe.ended and now - times[probe.start].last > SILENCE]
 
 

@@ -25,6 +25,7 @@ from dnstrail.protocol.lookups import (
     encode_data,
     encode_error,
 )
+from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail_cache.answers import IncompleteHistory, answer
 from dnstrail_cache.conflicts import Conflicts
 from dnstrail_cache.feeder import TOPICS, Feeder
@@ -57,12 +58,13 @@ def run(
     observe: Callable[[CacheState], None] = lambda _: None,
     state_file: Path | None = None,
     replays: Sequence[Requester] = (),
+    turn_requests: TurnRequests | None = None,
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
     Answers that conflict with others are counted, published by `conflicts`, and sent to `pusher`. `beat` is called
     while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there. The
-    probes replay at `replays` what was published since.
+    probes replay at `replays` what was published since, and end by `turn_requests` the turns for which lookups wait.
     """
     state = CacheState(Image(bounds, unmatched), clock)
     snapshots = None if state_file is None else Snapshots(state_file, state)
@@ -70,7 +72,7 @@ def run(
         snapshots.load()
     catch_up = None if state_file is None else _caught_up(subscriber, replays, state)
     feeder = Feeder(catch_up or subscriber, state, Conflicts(state, conflicts, pusher).report)
-    worker = _Worker(server, feeder, state, beat)
+    worker = _Worker(server, feeder, state, beat, turn_requests or TurnRequests((), bounds.probes))
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
@@ -78,6 +80,8 @@ def run(
             bus.wait(subscriber, server, *replays, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
+        if not state.follower.awaits_starts:
+            replays = _closed(replays)
         worker.step()
         if snapshots is not None:
             if snapshots.begins:
@@ -87,6 +91,13 @@ def run(
         feeder.complete()
         snapshots.close()
     structlog.get_logger().info("stopped", **state.image.counters)
+
+
+def _closed(replays: Sequence[Requester]) -> Sequence[Requester]:
+    """Close the requesters of a catch-up that has ended, and return those that are left: none."""
+    for requester in replays:
+        requester.close()
+    return ()
 
 
 def _caught_up(subscriber: Subscriber, replays: Sequence[Requester], state: CacheState) -> CatchUp:
@@ -107,7 +118,14 @@ class _Worker:
     of the step before, within bounds.
     """
 
-    def __init__(self, server: Server, feeder: Feeder, state: CacheState, beat: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        feeder: Feeder,
+        state: CacheState,
+        beat: Callable[[], None],
+        turn_requests: TurnRequests,
+    ) -> None:
         self.pending = PendingLookups()
         self.behind = False
         self._events = _EVENTS[0]  # seconds for the events of the next step
@@ -115,6 +133,7 @@ class _Worker:
         self._feeder = feeder
         self._state = state
         self._beat = beat
+        self._turn_requests = turn_requests
 
     def step(self) -> None:
         """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones."""
@@ -159,6 +178,10 @@ class _Worker:
     def _park(self, served: ServedRequest, request: Request, began: float) -> None:
         self.pending.add(PendingLookup(served, request, began + PATIENCE))
         self._state.counters["parked"] += 1
+        for mark in request.after:
+            last = self._state.follower.last(mark[0])
+            if last is not None and mark[1] > last.turn:
+                self._turn_requests.ask(mark, last.turn)
 
     def _answer(self, served: ServedRequest, request: Request, began: float, *, complete: bool) -> None:
         """Answer a request that arrived at `began`."""

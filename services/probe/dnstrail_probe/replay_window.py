@@ -9,23 +9,28 @@ from dnstrail.protocol.replays import AT_ONCE, Messages, Replay, decode_request,
 KEPT = 90.0  # seconds: a cache saves its state every minute
 MOST_BYTES = 64 << 20
 MOST_OF_TURN = 8 << 20  # bytes of one turn: its reply fits in a message
+_REQUESTS_AT_ONCE = 16
 _OVERHEAD = 512  # bytes that a message costs besides its body
 
 
 class ReplayWindow:
     """The messages of the last turns, by turn.
 
-    `evicted` counts the turns that were dropped for their bytes, before their time.
+    `evicted` counts the turns that were dropped for their bytes, before their time. `awaited` states that a subscriber
+    waits for the end of the open turn.
     """
 
     def __init__(self, start: str) -> None:
         self.evicted = 0
+        self.awaited = False
+        self._open = 0
         self._start = start
         self._turns: dict[int, tuple[float, int, Messages]] = {}  # when it was closed, its bytes, its messages
         self._bytes = 0
 
     def add(self, turn: int, messages: Messages, now: float) -> None:
         """Keep the messages of a turn that was closed now, and drop those that are too old or too much."""
+        self._open, self.awaited = turn + 1, False
         size = sum(len(body) + _OVERHEAD for _, body in messages)
         if size > MOST_OF_TURN:
             self.evicted += 1
@@ -39,26 +44,34 @@ class ReplayWindow:
             self._drop()
 
     def serve(self, server: Server) -> None:
-        """Answer one of the waiting requests. It costs the main loop about a millisecond, so that no flood holds it."""
-        request = server.receive()
-        if request is not None:
-            request.reply(encode_replay(self._replay(request.body)))
+        """Answer waiting requests: one for turns costs the main loop about a millisecond, and no flood may hold it."""
+        for _ in range(_REQUESTS_AT_ONCE):
+            request = server.receive()
+            if request is None:
+                return
+            replay = self._replay(request.body)
+            request.reply(encode_replay(replay))
+            if replay.messages:
+                return
 
     def _replay(self, body: bytes) -> Replay:
         """Return the turns that a request asks for, as many as fit in a reply."""
+        nothing = Replay([], start=self._start)
         try:
             request = decode_request(body)
         except BadMessage:
-            return Replay([])
-        if request.start != self._start or not self._turns:
-            return Replay([])
+            return nothing
+        if request.ends is not None and request.start in ("", self._start):
+            self.awaited |= self._open <= request.ends
+        if request.ends is not None or request.start != self._start or not self._turns:
+            return nothing
         messages: Messages = []
         size, turn = 0, self._first_from(request.after + 1)
         while turn in self._turns and size < AT_ONCE:
             messages += self._turns[turn][2]
             size += self._turns[turn][1]
             turn += 1
-        return Replay(messages, max(turn - 1, 0))
+        return Replay(messages, max(turn - 1, 0), self._start)
 
     def _first_from(self, turn: int) -> int:
         """Return the first turn from this one on that is kept; turns before the window and large ones are not."""

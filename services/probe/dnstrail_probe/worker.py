@@ -19,12 +19,14 @@ from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.replay_window import ReplayWindow
 from dnstrail_probe.source import Source
 
-HEARTBEAT = 0.1  # seconds between turns when nothing is captured
+HEARTBEAT, HEARTBEAT_OF_FILE = 1.0, 0.1  # seconds between turns when nothing is captured
+_ON_REQUEST = 0.01  # seconds between two turns that subscribers asked for
 _POLL = 0.005  # seconds of the longest wait for the first event of a turn
 _GATHER = 0.01  # seconds for which a turn of a live source gathers events
 _MANY = 256  # events of a turn that costs little beside them
 _PATIENCE = 10.0  # seconds for which a live source waits for its subscribers
 _SETTLE = 0.05  # seconds between two counts of the subscribers
+_AGAIN = 0.1  # seconds before the last turn is offered again
 _REST = 0.005  # seconds before a message that the bus refused is offered again
 LINGER = 2.0  # seconds for which a probe that ends waits at most for its subscribers
 
@@ -98,7 +100,7 @@ class _Probe:
         self._close_turn()
         self.batches.flush()
         if not self._source.live:
-            self._stop.wait(HEARTBEAT)
+            self._stop.wait(HEARTBEAT_OF_FILE)
         subscribers = self._publisher.subscribers(TURN)
         self._log.info("ready", source=self._source.name, subscribers=subscribers, start=self.batches.start)
 
@@ -106,9 +108,10 @@ class _Probe:
         """Publish every event until the source ends or the stop signal is set, with a heartbeat when it is idle.
 
         A turn costs each subscriber more than an event. The events of a live source therefore gather for a moment,
-        unless many have arrived at once.
+        unless many have arrived at once. A subscriber that waits for an idle turn asks for its end.
         """
         beat = self._clock.monotonic()
+        heartbeat = HEARTBEAT if self._source.live else HEARTBEAT_OF_FILE
         while not self._stop.is_set():
             self._beat()
             self._replay()
@@ -119,7 +122,8 @@ class _Probe:
             for topic, event in captured:
                 self._greatest = max(self._greatest, event.timestamp)
                 self.batches.add(topic, event)
-            if captured or self._clock.monotonic() - beat >= HEARTBEAT:
+            idle = self._clock.monotonic() - beat
+            if captured or idle >= heartbeat or (idle >= _ON_REQUEST and self._is_awaited):
                 self._close_turn()
                 self._flush()
                 self._publisher.subscribers(TURN)  # lets the bus handle new subscriptions
@@ -147,7 +151,7 @@ class _Probe:
                 deadline = now + LINGER
             elif now >= deadline:
                 break
-            elif self._publisher.overflowed and now - beat >= HEARTBEAT:
+            elif self._publisher.overflowed and now - beat >= _AGAIN:
                 self.batches.repeat_end()
                 beat = now
             self._clock.sleep(_REST)
@@ -173,6 +177,10 @@ class _Probe:
             difference=self._stream.difference() if live else 0,
             closed=self._clock.monotonic(),
         )
+
+    @property
+    def _is_awaited(self) -> bool:
+        return self.batches.window is not None and self.batches.window.awaited
 
     def _replay(self) -> None:
         if self._replays is not None and self.batches.window is not None:

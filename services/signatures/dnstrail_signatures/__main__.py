@@ -185,11 +185,11 @@ def command(
         pusher = bus.pusher(findings) if findings else None
 
         def replaying() -> None:
-            beat()
+            keep_alive()
             subscriber.fill()
 
         publishers = subscribe or [events_address(run_dir)]
-        replays = Replays(bus, [bus.requester(replay_address(address)) for address in publishers], replaying)
+        replays = Replays(bus, [bus.requester(replay_address(address)) for address in publishers], replaying, stop)
         share = GroupShare(membership, rejoin, replays)
         worker = SignatureWorker(
             subscriber,

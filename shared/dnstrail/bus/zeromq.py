@@ -28,6 +28,7 @@ from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
 
+_MOST_SOCKETS = 16384  # a worker has some for each probe
 _UNREAD = 1000  # messages that wait at their sender for one peer
 _UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this alone: 4 MiB
 _WAITING = 3000  # messages that wait at their receiver
@@ -62,6 +63,7 @@ class ZmqBus:
 
     def __init__(self, keys: Keys | None = None) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, _MOST_SOCKETS)
         self._curve = Curve(self._context, keys)
         self._ends: dict[Endpoint, End] = {}
         self._pushers: list[PusherEnd] = []

@@ -11,7 +11,7 @@ from dnstrail.protocol.batches import Turn
 
 CONFIRMS = "confirms"  # the subscription of a subscriber that confirms the ends of probes
 MOST_CONFIRMED = 64
-SILENCE, LONGEST_SILENCE = 2.0, 64.0  # seconds without a turn of a live probe, doubling from the first to the second
+SILENCE, LONGEST_SILENCE = 3.5, 64.0  # seconds without a turn of a live probe, doubling from the first to the second
 LONGEST_LOOK = 0.5  # seconds: a subscriber that stood still longer knows nothing of the rest
 
 

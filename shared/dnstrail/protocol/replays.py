@@ -1,7 +1,8 @@
 """Replays: how a subscriber asks a probe for the turns that it missed (docs/operations.md).
 
 A live probe keeps its last turns. A subscriber that restarts names a start and the last turn that it has, and receives
-the messages of the turns after it as they were published.
+the messages of the turns after it as they were published. At the same address a subscriber that waits for a turn asks
+the probe to end it.
 """
 
 from __future__ import annotations
@@ -20,17 +21,26 @@ Messages = list[tuple[str, bytes]]  # topic and body
 
 
 class ReplayRequest(msgspec.Struct, frozen=True):
-    """A request for the turns of a start after one of them; -1: from the first one."""
+    """A request for the turns of a start after one of them; -1: from the first one.
+
+    With `ends` it asks for no turns: the probe ends its open turn, if that is this one or an earlier one. `start` is ""
+    if it is not known.
+    """
 
     start: str
     after: int
+    ends: Count | None = None
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """Some whole turns up to `last`. `messages` is empty if the probe has none of them, or another start."""
+    """Some whole turns up to `last`. `messages` is empty if the probe has none of them, or another start.
+
+    `start` is the start of the probe, "" at a probe of an earlier version.
+    """
 
     messages: Messages
     last: Count = 0
+    start: str = ""
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode

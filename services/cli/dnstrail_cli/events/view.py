@@ -23,7 +23,9 @@ from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail.protocol.losses import LossReporter, worker_name
+from dnstrail.protocol.replays import replay_address
 from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.tracee import derived_events
 from dnstrail_cli.events.sightings import Item
 
@@ -86,6 +88,8 @@ class EventView:
         report = partial(self._dns.client.report_losses, worker_name("dnstrail")) if self._dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._signatures_done = not findings
+        self._probe = bus.requester(replay_address(events_address(run_dir)))
+        self._turn_requests = TurnRequests([self._probe], probes)
 
     @property
     def ended(self) -> bool:
@@ -111,6 +115,13 @@ class EventView:
         finally:
             patient.close()
 
+    def ask_for_turn(self) -> None:
+        """Ask the probe to end its open turn: an idle one ends its turns once a second."""
+        if self.last is None:
+            self._turn_requests.ask_all()
+        else:
+            self._turn_requests.ask((self.last.start, self.last.turn + 1), self.last.turn)
+
     def wait(self, timeout: float) -> None:
         """Wait until something arrives, for at most `timeout` seconds."""
         self._bus.wait(self._events, *([self._findings] if self._findings else []), timeout=timeout)
@@ -126,6 +137,7 @@ class EventView:
     def close(self) -> None:
         """Stop listening, so that the probe does not wait for this process, and report the losses not reported yet."""
         self._events.close()
+        self._probe.close()
         if self._outputs is not None:
             self._outputs.close()
         self._losses.close(self._all_losses())

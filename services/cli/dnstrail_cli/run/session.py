@@ -143,7 +143,7 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock) -> Report:
     with ExitStack() as stack:
         watch = stack.enter_context(_watch(settings, followed, clock))
         never = threading.Event()
-        watch.work(never, lambda: watch.view.last is not None or _has_ended(launcher, followed))
+        watch.work(never, lambda: _is_heard(watch) or _has_ended(launcher, followed))
         first, lost = watch.view.last, watch.view.lost
         started, began = clock.wall(), clock.monotonic()
         followed.containers.begin(running_containers(find_cgroup2() or ""), started)
@@ -218,6 +218,12 @@ def _watch(settings: Settings, followed: Followed, clock: Clock) -> Iterator[Wat
         bus.close()
 
 
+def _is_heard(watch: Watch) -> bool:
+    if watch.view.last is None:
+        watch.view.ask_for_turn()
+    return watch.view.last is not None
+
+
 def _has_ended(launcher: Launcher, followed: Followed, last: Turn | None = None) -> bool:
     known = launcher.pid
     launcher.take()
@@ -234,6 +240,7 @@ def _catch_up(watch: Watch, launcher: Launcher, followed: Followed, clock: Clock
 
     def caught_up() -> bool:
         followed.end_turn(watch.view.last)
+        watch.view.ask_for_turn()
         if launcher.pid in followed.ended and watch.view.last is not None:
             turns.add(watch.view.last.turn)
         late = clock.monotonic() - ended

@@ -20,6 +20,7 @@ from dnstrail_signatures.group.ownership import Owners, Span
 
 _AGAIN = 0.1  # seconds until a request that could not be sent is sent again
 _LATE = 1.5 * RENEWAL  # seconds after a renewal after which the next step is late
+_AHEAD = 20  # turns at least, since an idle probe may be busy in the next moment
 _CHANGES = 16  # changes of owners that are remembered, to report since when an actor is owned
 _TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
 
@@ -237,7 +238,7 @@ class Membership:
             passed = now - start.seen
             if start.first is None and passed >= RENEWAL and start.turn:
                 ahead = math.ceil(2 * RENEWAL * (start.last - start.seen_turn) / passed)
-                start.first = start.last + ahead + 1
+                start.first = start.last + max(ahead, _AHEAD) + 1
 
     def _rebuild(self) -> Owners | None:
         """Compute the owners; return those before if they have changed."""

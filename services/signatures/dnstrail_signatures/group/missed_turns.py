@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import chain
@@ -18,6 +19,7 @@ from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
+_KNOWN = 5.0  # seconds for which the start of a probe, or its silence, is known
 
 
 class Gap(NamedTuple):
@@ -38,35 +40,58 @@ class Gap(NamedTuple):
 
 
 class Replays:
-    """The probes, which replay the last turns of their starts. Nothing that they send raises an error."""
+    """The probes, which replay the last turns of their starts. Nothing that they send raises an error.
 
-    def __init__(self, bus: Bus, sources: Sequence[Requester], pause: Callable[[], None] = lambda: None) -> None:
+    Each probe names its start in its replies, and is asked for no other one. A probe that does not reply in time is not
+    asked again for a while. Nothing waits once `stop` is set.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        sources: Sequence[Requester],
+        pause: Callable[[], None] = lambda: None,
+        stop: threading.Event | None = None,
+    ) -> None:
         self._bus = bus
         self._sources = sources
         self._pause = pause  # is called while a reply is awaited
+        self._stop = stop or threading.Event()
+        self._starts: dict[Requester, tuple[str, float]] = {}  # what each named last, "" for silence, and when
 
     def turns(self, gap: Gap) -> Iterator[tuple[str, bytes]]:
         """Yield the messages of the turns of a gap, and of later turns, as far as a probe has them."""
         after = gap.after
-        for source in self._sources:
+        for source in self._asked_for(gap.start):
             while after < gap.until and (replay := self._ask(source, ReplayRequest(gap.start, after))) is not None:
                 if not replay.messages or replay.last <= after:
                     break
                 yield from replay.messages
                 after = replay.last
 
+    def _asked_for(self, start: str) -> list[Requester]:
+        """Return the probe of a start, or all that may have it."""
+        now = time.monotonic()
+        known = {source: named for source, (named, when) in self._starts.items() if now - when < _KNOWN}
+        of_start = [source for source, named in known.items() if named == start]
+        return of_start or [source for source in self._sources if source not in known]
+
     def _ask(self, source: Requester, request: ReplayRequest) -> Replay | None:
         deadline = time.monotonic() + PATIENCE
         sent = source.send(encode_replay(request))
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self._stop.is_set():
             self._pause()
             sent = sent or source.send(encode_replay(request))
             if sent and (reply := source.reply()) is not None:
                 try:
-                    return decode_replay(reply)
+                    replay = decode_replay(reply)
                 except BadMessage:
                     return None
+                if replay.start:
+                    self._starts[source] = replay.start, time.monotonic()
+                return replay
             self._bus.wait(source, timeout=_LOOK)
+        self._starts[source] = "", time.monotonic()
         return None
 
 
