@@ -28,7 +28,7 @@ def _stats_of(group: Group, turns: dict[str, Turn]) -> dict[str, Any]:
 
 def _member(member: Membership, total: int, turns: dict[str, Turn]) -> dict[str, Any]:
     """Return the counters of a member, and how far it is behind what this cache has received."""
-    behind = [(turns[one.start], one) for one in member.progress if one.start in turns]
+    behind = [(turns[one.start], one) for one in member.progress.values() if one.start in turns]
     events = sum(max(sum((turn.published or {}).values()) - one.published, 0) for turn, one in behind)
     seconds = max((turn.now - one.time for turn, one in behind), default=0) / SECOND
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Annotated
@@ -10,7 +11,7 @@ import msgspec
 
 from dnstrail.probes import MOST_PROBES
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
-from dnstrail.protocol.members import EXPIRY, REMEMBERED, Member, Members, Name, Progress
+from dnstrail.protocol.members import EXPIRY, REMEMBERED, Members, Name, Progress
 from dnstrail_cache.group import Group, Membership
 
 MAX_MEMBERS = 64  # of one group, with those that have left
@@ -42,6 +43,7 @@ class Groups:
 
     def __init__(self, started: float) -> None:
         self.counters: Counter[str] = Counter()
+        self._name = secrets.token_hex(8)  # of this run of the cache
         self._started = started
         self._first_epoch = int(started * 1_000_000)  # greater than those of an earlier cache of this host
         self._groups: dict[GroupKey, Group] = {}
@@ -52,6 +54,8 @@ class Groups:
         Raises:
             RefusedError: there are too many groups or members.
         """
+        if request.cache and not self._holds(request, now):
+            return Members(0, self._is_settled(now), (), self._name, again=True)
         group = self._group((request.user, request.group), now)
         member = group.members.get(request.worker)
         if not group.lives:
@@ -61,13 +65,18 @@ class Groups:
         known = member.left is None and request.epoch <= group.epoch  # else the epoch may be of an earlier cache
         member.knows = request.epoch if known else 0
         member.renewed = now
-        member.progress, member.work = request.progress, request.work
+        member.work = request.work
+        if request.cache:
+            member.update(request.progress, request.dropped, group.next_version(), MOST_PROBES)
+        else:
+            member.replace(request.progress, group.next_version())
         if request.leave:
             group.end([member])
         elif member.left is not None:
             group.epoch, member.left = group.epoch + 1, None
-        members = tuple(Member(name, one.progress, one.left is not None) for name, one in group.members.items())
-        return Members(group.epoch, now - self._started >= EXPIRY, members)
+        members, version = group.changes_since(request.version if request.cache else 0)
+        more = version < group.version and any(one.latest > version for one in group.members.values())
+        return Members(group.epoch, self._is_settled(now), members, self._name, version, more)
 
     def living(self, now: float) -> Iterator[tuple[GroupKey, Group]]:
         """Yield the groups that have members, or had some lately."""
@@ -87,8 +96,21 @@ class Groups:
         for one in saved:
             if wall - one.renewed < RESUMABLE:
                 epoch = self._first_epoch + len(one.members)
-                members = {name: Membership(now, progress, left=epoch) for name, progress in one.members.items()}
-                self._groups[one.user, one.name] = Group(epoch, members)
+                group = self._groups[one.user, one.name] = Group(epoch)
+                for name, progress in one.members.items():
+                    member = group.members[name] = Membership(now, left=epoch)
+                    member.replace(progress, group.next_version())
+
+    def _holds(self, request: Join, now: float) -> bool:
+        """Return whether this run holds what the worker reported before, so that it may report changes alone."""
+        key = request.user, request.group
+        self._expire(key, now)
+        group = self._groups.get(key)
+        member = None if group is None else group.members.get(request.worker)
+        return request.cache == self._name and member is not None and member.left is None
+
+    def _is_settled(self, now: float) -> bool:
+        return now - self._started >= EXPIRY
 
     def _group(self, key: GroupKey, now: float) -> Group:
         self._expire(key, now)

@@ -45,6 +45,7 @@ SOURCE_COMPLETE = "source_complete"
 _POLL = 0.1  # seconds between two checks of the stop signal
 _GATHER = 0.09  # seconds for which messages gather: to wake up for each of them costs more than to handle them
 _LONGEST = 0.5  # seconds for which messages of one kind are handled without a look at anything else
+_MOST_EARLY = 256  # messages that are received while the first one waits for the reply of the cache
 _SOON = 0.005  # seconds between two looks for the reply of the cache that the events wait for
 
 
@@ -61,6 +62,7 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
         if reloader is not None and (reloaded := reloader.step()) is not None:
             worker.adopt(reloaded)
         if worker.share.waits:
+            worker.take_early(time.monotonic())
             bus.wait(timeout=_SOON)
         else:
             bus.wait(*worker.subscribers, timeout=_POLL)
@@ -124,6 +126,8 @@ class SignatureWorker:
         self.turns = TurnFollower(_followed(chosen))
         self.coverage = Coverage()
         self.received: Counter[str] = Counter()
+        self._next: tuple[str, bytes] | None = None  # was received, and has to wait for the cache
+        self._early = 0  # messages that were received while the first one waits
         self.heard: float | None = None
         self._names = ConnectionEnricher(dns)
         self._select_events(chosen)
@@ -155,10 +159,30 @@ class SignatureWorker:
 
     def take_message(self) -> bool:
         """Handle the next message of the probes; return False if none has arrived."""
-        message = self._subscriber.receive()
+        message = self._next or self._subscriber.receive()
+        self._next, self._early = None, 0
         if message is not None:
             self.on_message(*message, time.monotonic())
         return message is not None
+
+    def take_early(self, now: float) -> None:
+        """Receive messages while the first one waits for the cache: one reply then serves all of their starts.
+
+        Those of starts without known owners are kept for them. Any other one has to wait.
+        """
+        while self._early < _MOST_EARLY and self._next is None and (message := self._subscriber.receive()) is not None:
+            self._early += 1
+            if self._is_kept(*message):
+                self.on_message(*message, now)
+            else:
+                self._next = message
+
+    def _is_kept(self, topic: str, body: bytes) -> bool:
+        try:
+            message = decode(body, Turn) if topic == TURN else decode(body, Batch)
+        except BadMessage:
+            return True
+        return self.share.waits_for(message.start) and not (isinstance(message, Turn) and message.ended)
 
     def on_message(self, topic: str, body: bytes, now: float) -> None:
         """Handle one message from the bus."""

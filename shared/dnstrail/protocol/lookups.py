@@ -257,7 +257,9 @@ class Join(Request, frozen=True, kw_only=True):
     """A worker's membership in a group, for three seconds. Replies with all members of the group.
 
     `epoch` is that of the last reply whose changes the worker has taken in. `progress` then includes the turns that it
-    took over from members that had left. `user` is the user of the connection, or the name of its key: the cache sets
+    took over from members that had left. `cache` and `version` are those of the last reply: `progress` then contains
+    what has changed since that reply, and `dropped` the starts that are followed no more. Without `cache` it contains
+    everything. `user` is the user of the connection, or the name of its key: the cache sets
     it, whatever the request contains.
     """
 
@@ -265,6 +267,9 @@ class Join(Request, frozen=True, kw_only=True):
     worker: Name
     epoch: Count = 0
     progress: Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MOST_PROBES)] = ()
+    dropped: Annotated[tuple[Name, ...], msgspec.Meta(max_length=MOST_PROBES)] = ()
+    cache: Annotated[str, msgspec.Meta(max_length=MAX_WORKER)] = ""
+    version: Count = 0
     work: Work = Work()
     leave: bool = False
     user: int | str | None = None

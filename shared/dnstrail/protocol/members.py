@@ -69,20 +69,33 @@ def faults(**counters: Counter[str]) -> dict[str, Faults]:
     }
 
 
-class Member(msgspec.Struct, frozen=True):
-    """A member of a group. One that has left handles nothing beyond the `last` turns of its progress."""
+class Member(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A member of a group. One that has left handles nothing beyond the `last` turns of its progress.
+
+    `progress` contains what has changed, and `dropped` the starts that it follows no more. With `whole` it contains
+    everything. Of a member that lives, only `first` and the sign of `last` are up to date.
+    """
 
     worker: str
     progress: tuple[Progress, ...] = ()
     left: bool = False
+    dropped: tuple[str, ...] = ()
+    whole: bool = False
 
 
-class Members(msgspec.Struct, frozen=True):
-    """The reply to `join`: the members, and the epoch, which grows with each change of them.
+class Members(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The reply to `join`: all members, and the epoch, which grows with each change of them.
 
-    `settled` is False while members may be missing, since the cache has just started.
+    `settled` is False while members may be missing, since the cache has just started. `cache` names the run of the
+    cache, "" for a cache of an earlier version: it sends and expects everything. `version` states which changes the
+    worker knows from now on. `more` states that further changes wait. With `again` the cache has taken in nothing: the
+    worker has to send everything.
     """
 
     epoch: int
     settled: bool
     members: tuple[Member, ...]
+    cache: str = ""
+    version: Count = 0
+    more: bool = False
+    again: bool = False

@@ -140,6 +140,9 @@ class Kept:
         self.asked = []
         self._turns = turns
 
+    def ask_ahead(self, gaps):
+        """Ask for nothing ahead."""
+
     def turns(self, gap):
         self.asked.append(gap)
         yield SCHED_PROCESS_EXIT, b"damaged"

@@ -249,6 +249,9 @@ class _Replays(Replays):
     def __init__(self, world: World) -> None:
         self._world = world
 
+    def ask_ahead(self, gaps: Any) -> None:
+        """Ask for nothing ahead."""
+
     def turns(self, gap: Any) -> Iterator[tuple[str, bytes]]:
         for number, batch, turn in [*self._world.kept.get(gap.start, ())]:
             if gap.after < number <= gap.until:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import structlog
@@ -17,11 +18,13 @@ from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import EXPIRY, RENEWAL, Members, Progress, Work
 from dnstrail_signatures.group.others import Others
 from dnstrail_signatures.group.ownership import Owners, Span
+from dnstrail_signatures.group.report import Report
 
 _AGAIN = 0.1  # seconds until a request that could not be sent is sent again
 _LATE = 1.5 * RENEWAL  # seconds after a renewal after which the next step is late
-_AHEAD = 20  # turns at least, since an idle probe may be busy in the next moment
+_AHEAD = 3  # turns at least, since an idle probe may be busy in the next moment
 _CHANGES = 16  # changes of owners that are remembered, to report since when an actor is owned
+_MOST_PAGES = 32  # of one reply: more than those of a full group
 _TIMEOUT = 0.5  # seconds that the end of a worker waits for the cache
 
 
@@ -84,6 +87,8 @@ class Membership:
         self._tried = now  # the time of the last renewal, sent or not
         self._unsettled_since = now
         self._refused = False
+        self._report = Report()
+        self._pages: list[Members] = []  # of a reply that has more of them
         self._began: deque[tuple[Owners, dict[str, int]]] = deque(maxlen=_CHANGES)
         self._work: Callable[[], Work] = Work
 
@@ -91,6 +96,11 @@ class Membership:
     def waits(self) -> bool:
         """Whether the owners of something that was received are not known yet."""
         return not self._joined or any(not start.settled for start in self._starts.values())
+
+    def waits_for(self, start: str) -> bool:
+        """Return whether the owners of a start are not known yet."""
+        known = self._starts.get(start)
+        return known is None or not known.settled
 
     def had_members(self, start: str) -> bool:
         """Return whether the group had members before a start began, as far as this worker knows."""
@@ -165,21 +175,22 @@ class Membership:
 
     def _look_for_expected(self) -> None:
         """Renew the membership, to learn whether the members that are expected have meanwhile reported their starts."""
-        reply = self._client.request("join", **self._fields())
-        self._learn(msgspec.convert(reply.get("data"), Members), self._heard)
+        for _ in range(_MOST_PAGES):
+            if self._take(self._client.request("join", **self._fields()), self._heard):
+                break
         if self._rebuild() is None:  # else something is left behind that this worker has not handled
             self._note_shared()
 
     def _fields(self) -> dict[str, object]:
-        progress = [
-            Progress(name, start.first, start.handled, _published(start.turn), start.turn.now if start.turn else 0)
-            for name, start in self._starts.items()
-        ]
+        progress = {
+            name: Progress(name, one.first, one.handled, _published(one.turn), one.turn.now if one.turn else 0)
+            for name, one in self._starts.items()
+        }
         request = {
             "group": self._group,
             "worker": self.worker,
             "epoch": self._known,
-            "progress": progress,
+            **self._report.fields(progress),
             "work": self._work(),
         }
         fields: dict[str, object] = msgspec.to_builtins(request)
@@ -196,26 +207,43 @@ class Membership:
 
     def _read(self, now: float) -> bool:
         """Take the reply to the last request; return whether there was one."""
-        if self._sent is None:
+        asked = self._sent
+        if asked is None:
             return False
         try:
             reply = self._client.reply()
             if reply is None:
                 return False
-            self._learn(msgspec.convert(reply.get("data"), Members), now)
+            if not self._take(reply, now):
+                self._sent, self._next = None, now
+                return False
         except (LookupRefused, msgspec.ValidationError) as error:  # no room, or a cache of an earlier version
             self._refuse(error)
         self._heard = now
-        self._settle(self._sent)
+        self._settle(asked)
         self._sent = None
         return True
 
-    def _learn(self, reply: Members, now: float) -> None:
+    def _take(self, reply: dict[str, Any], now: float) -> bool:
+        """Take a reply in; return False if another request has to follow: there is more, or the cache needs more."""
+        page = msgspec.convert(reply.get("data"), Members)
+        self._report.take(page)
+        if page.again:
+            self._pages = []
+            return False
+        self._pages.append(page)
+        if not page.more:
+            pages, self._pages = self._pages, []
+            self._learn(pages, now)
+        return not page.more
+
+    def _learn(self, pages: list[Members], now: float) -> None:
+        reply = pages[-1]
         self._refused = False
         if reply.settled:
             self._epoch = reply.epoch
         before = self._others.living
-        self._others.learn(reply, now, begun=any(start.shared for start in self._starts.values()))
+        self._others.learn(pages, now, begun=any(start.shared for start in self._starts.values()))
         if before != (after := self._others.living) or not self._joined:
             structlog.get_logger().info("members", epoch=reply.epoch, others=len(after), before=len(before))
 
@@ -223,6 +251,7 @@ class Membership:
         if not self._refused:
             structlog.get_logger().error("join_refused", error=str(error), members=len(self._others.members))
         self._refused = True
+        self._report, self._pages = Report(), []
         self._others.lose()
 
     def _settle(self, asked: float) -> None:

@@ -19,7 +19,8 @@ from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
-_KNOWN = 5.0  # seconds for which the start of a probe, or its silence, is known
+_KNOWN = 1.0  # seconds between two looks for the probes of unknown starts
+_AHEAD = 16  # gaps: each reply has about a MiB
 
 
 class Gap(NamedTuple):
@@ -42,8 +43,7 @@ class Gap(NamedTuple):
 class Replays:
     """The probes, which replay the last turns of their starts. Nothing that they send raises an error.
 
-    Each probe names its start in its replies, and is asked for no other one. A probe that does not reply in time is not
-    asked again for a while. Nothing waits once `stop` is set.
+    Each probe names its start in its replies, and is asked for no other one. Nothing waits once `stop` is set.
     """
 
     def __init__(
@@ -57,41 +57,72 @@ class Replays:
         self._sources = sources
         self._pause = pause  # is called while a reply is awaited
         self._stop = stop or threading.Event()
-        self._starts: dict[Requester, tuple[str, float]] = {}  # what each named last, "" for silence, and when
+        self._of: dict[str, Requester] = {}  # by start
+        self._unnamed: list[Requester] = []  # probes of an earlier version
+        self._looked = float("-inf")
+        self._ahead: dict[Requester, ReplayRequest] = {}  # that were sent already
+
+    def ask_ahead(self, gaps: Sequence[Gap]) -> None:
+        """Ask for the first turns of some gaps at once, so that their replies come while earlier ones are handled."""
+        for gap in gaps:
+            for source in self._sources_of(gap.start):
+                request = ReplayRequest(gap.start, gap.after)
+                if source not in self._ahead and source not in self._unnamed and source.send(encode_replay(request)):
+                    self._ahead[source] = request
 
     def turns(self, gap: Gap) -> Iterator[tuple[str, bytes]]:
         """Yield the messages of the turns of a gap, and of later turns, as far as a probe has them."""
         after = gap.after
-        for source in self._asked_for(gap.start):
+        for source in self._sources_of(gap.start):
             while after < gap.until and (replay := self._ask(source, ReplayRequest(gap.start, after))) is not None:
                 if not replay.messages or replay.last <= after:
                     break
                 yield from replay.messages
                 after = replay.last
 
-    def _asked_for(self, start: str) -> list[Requester]:
-        """Return the probe of a start, or all that may have it."""
-        now = time.monotonic()
-        known = {source: named for source, (named, when) in self._starts.items() if now - when < _KNOWN}
-        of_start = [source for source, named in known.items() if named == start]
-        return of_start or [source for source in self._sources if source not in known]
+    def _sources_of(self, start: str) -> list[Requester]:
+        """Return the probe of a start, else those that may have it."""
+        if start not in self._of and time.monotonic() - self._looked >= _KNOWN:
+            self._look()
+        return [self._of[start]] if start in self._of else self._unnamed
+
+    def _look(self) -> None:
+        """Ask all probes at once for their starts, for a bounded time. A silent one is asked for nothing."""
+        self._of, self._unnamed, self._ahead = {}, [], {}
+        deadline = time.monotonic() + PATIENCE
+        waiting = {source for source in self._sources if source.send(encode_replay(ReplayRequest("", -1)))}
+        while waiting and time.monotonic() < deadline and not self._stop.is_set():
+            self._pause()
+            for source in [*waiting]:
+                if (reply := source.reply()) is not None:
+                    waiting.discard(source)
+                    self._note(source, _decoded(reply))
+            self._bus.wait(timeout=_LOOK if waiting else 0.0)
+        self._looked = time.monotonic()
+
+    def _note(self, source: Requester, replay: Replay | None) -> None:
+        if replay is not None and replay.start:
+            self._of[replay.start] = source
+        else:
+            self._unnamed.append(source)
 
     def _ask(self, source: Requester, request: ReplayRequest) -> Replay | None:
         deadline = time.monotonic() + PATIENCE
-        sent = source.send(encode_replay(request))
+        sent = self._ahead.pop(source, None) == request or source.send(encode_replay(request))
         while time.monotonic() < deadline and not self._stop.is_set():
             self._pause()
             sent = sent or source.send(encode_replay(request))
             if sent and (reply := source.reply()) is not None:
-                try:
-                    replay = decode_replay(reply)
-                except BadMessage:
-                    return None
-                if replay.start:
-                    self._starts[source] = replay.start, time.monotonic()
-                return replay
+                return _decoded(reply)
             self._bus.wait(source, timeout=_LOOK)
-        self._starts[source] = "", time.monotonic()
+        return None
+
+
+def _decoded(reply: bytes) -> Replay | None:
+    """Return a reply, None if it is damaged."""
+    try:
+        return decode_replay(reply)
+    except BadMessage:
         return None
 
 
@@ -109,7 +140,10 @@ class MissedTurns:
         self, before: Owners, group: Membership, recent: RecentBatches, topics: Container[str]
     ) -> Iterator[tuple[str, Batch]]:
         """Yield the batches of these topics that were missed before a change of owners, in their order."""
-        for gap in gaps(before, group, recent):
+        found = gaps(before, group, recent)
+        for number, gap in enumerate(found):
+            if self._replays:
+                self._replays.ask_ahead(found[number : number + _AHEAD])
             messages = self._replays.turns(gap) if self._replays else iter(())
             first = next(messages, None)
             if not gap.sure and (first is None or _number(*first) != 0):

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-
-from msgspec import structs
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dnstrail.protocol.members import REMEMBERED, Member, Members, Progress
 from dnstrail_signatures.group.ownership import Span
 
 NOTHING = Span(0, -1)  # the turns of a member that left before it handled any
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Another member: what it has reported of each start, and whether it has left."""
+
+    worker: str
+    progress: Mapping[str, Progress]
+    left: bool
+
+    def after(self, change: Member) -> Other:
+        """Return the member after a change."""
+        if not (change.progress or change.dropped):
+            return self if self.left == change.left else replace(self, left=change.left)
+        progress = {start: one for start, one in self.progress.items() if start not in change.dropped}
+        progress.update((one.start, one) for one in change.progress)
+        return Other(self.worker, progress, change.left)
 
 
 class Others:
@@ -20,8 +36,9 @@ class Others:
     """
 
     def __init__(self, me: str) -> None:
-        self.members: dict[str, Member] = {}
+        self.members: dict[str, Other] = {}
         self._me = me
+        self._reported: dict[str, Other] = {}  # as the cache reports them
         self._learned = False
         self._earlier: frozenset[str] = frozenset()  # those that were there before this worker handled anything
         self._vanished: dict[str, float] = {}  # those that left without a report of the cache, and when
@@ -31,9 +48,14 @@ class Others:
         """The names of those that have not left."""
         return frozenset(name for name, member in self.members.items() if not member.left)
 
-    def learn(self, reply: Members, now: float, *, begun: bool) -> None:
-        """Take over what the cache replied; `begun` states that this worker has handled something."""
-        members = {member.worker: member for member in reply.members if member.worker != self._me}
+    def learn(self, pages: Sequence[Members], now: float, *, begun: bool) -> None:
+        """Take over what the cache replied, in one page or several; `begun` states that this worker handled something.
+
+        The last page states who is a member.
+        """
+        for page in pages:
+            self._reported = {one.worker: self._after(one, page) for one in page.members if one.worker != self._me}
+        reply, members = pages[-1], {**self._reported}
         if not (begun and self._learned):
             self._earlier = frozenset(members)
         self._learned = True
@@ -45,7 +67,7 @@ class Others:
 
     def lose(self) -> None:
         """Count all as gone: the cache reports no end of a member to this worker any more."""
-        self.members = {name: structs.replace(one, left=True) for name, one in self.members.items()}
+        self.members = {name: replace(one, left=True) for name, one in self.members.items()}
 
     def expects(self, start: str, expected: Container[str]) -> bool:
         """Return whether a living member that is expected to handle a start has reported nothing of it."""
@@ -63,16 +85,22 @@ class Others:
         """
         earlier = (self.members[name] for name in self._earlier & self.members.keys())
         return self._received(start) or (
-            any(one.last >= 0 for member in earlier for one in member.progress)
-            and all((one := _progress(member, start)) is None or one.last < 0 for member in self.members.values())
+            any(one.last >= 0 for member in earlier for one in member.progress.values())
+            and all((one := member.progress.get(start)) is None or one.last < 0 for member in self.members.values())
         )
+
+    def _after(self, change: Member, page: Members) -> Other:
+        """Return a member after a change; a cache of an earlier version reports everything."""
+        known = None if change.whole or not page.cache else self._reported.get(change.worker)
+        return (known or Other(change.worker, {}, change.left)).after(change)
 
     def _received(self, start: str) -> bool:
         """Return whether a member received a start from its beginning."""
-        return any((one := _progress(member, start)) is not None and one.first == 0 for member in self.members.values())
+        reported = (member.progress.get(start) for member in self.members.values())
+        return any(one is not None and one.first == 0 for one in reported)
 
-    def _span(self, member: Member, start: str, expected: Container[str]) -> Span | None:
-        progress = _progress(member, start)
+    def _span(self, member: Other, start: str, expected: Container[str]) -> Span | None:
+        progress = member.progress.get(start)
         if progress is None and member.left:
             return NOTHING if member.worker in self._earlier and not self._received(start) else None
         if progress is None:
@@ -82,18 +110,14 @@ class Others:
         return Span(progress.last + 1 if progress.first is None else progress.first, progress.last)
 
     @staticmethod
-    def _silent(member: Member, start: str, expected: Container[str]) -> bool:
-        return member.worker in expected and not member.left and _progress(member, start) is None
+    def _silent(member: Other, start: str, expected: Container[str]) -> bool:
+        return member.worker in expected and not member.left and start not in member.progress
 
-    def _missing(self, members: dict[str, Member], now: float) -> dict[str, Member]:
+    def _missing(self, members: Mapping[str, Other], now: float) -> dict[str, Other]:
         """Return the members that a settled cache does not report, as having left."""
         gone = {name: one for name, one in self.members.items() if name not in members}
         since = {
             name: self._vanished.get(name, now) for name, one in gone.items() if not one.left or name in self._vanished
         }
         self._vanished = {name: when for name, when in since.items() if now - when < REMEMBERED}
-        return {name: structs.replace(gone[name], left=True) for name in self._vanished}
-
-
-def _progress(member: Member, start: str) -> Progress | None:
-    return next((one for one in member.progress if one.start == start), None)
+        return {name: replace(gone[name], left=True) for name in self._vanished}

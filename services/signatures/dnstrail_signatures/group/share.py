@@ -77,6 +77,10 @@ class GroupShare:
             self._membership.receive(turn.start, turn.turn, now)
             self._membership.handle(turn)
 
+    def waits_for(self, start: str) -> bool:
+        """Return whether the owners of a start are not known yet."""
+        return self._membership is not None and self._membership.waits_for(start)
+
     def forget(self, start: str) -> None:
         """Forget a start that is followed no more."""
         self.recent.forget(start)
