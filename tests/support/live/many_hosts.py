@@ -1,0 +1,196 @@
+"""The publishers of many hosts, in a few processes: each has addresses, a start and a replay window of its own.
+
+As a program it plays some of the hosts: it reads one JSON object for each command from stdin, and answers with another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from dnstrail.bus import ZmqBus
+from dnstrail.captured import Captured, Flow
+from dnstrail.events import NET_PACKET_DNS
+from dnstrail.protocol.batches import TURN, Mark
+from dnstrail.protocol.replays import replay_address
+from dnstrail_probe.batch_publisher import BatchPublisher
+from dnstrail_probe.identity import HostIdentity
+from dnstrail_probe.replay_window import ReplayWindow
+from dnstrail_probe.worker import _ON_REQUEST, HEARTBEAT
+from live.workers import response
+
+_TICK = 0.01  # seconds
+_CLIENT, _SERVER = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 53))  # the same private addresses on each host
+
+
+def address_of(folder: Path, host: int) -> str:
+    """Return the address at which a host publishes."""
+    return f"ipc://{folder}/{host}.sock"
+
+
+class Host:
+    """A host whose probe is idle, or publishes some answers a second."""
+
+    def __init__(self, bus: ZmqBus, folder: Path, number: int, hosts: int) -> None:
+        self.number = number
+        self.publisher = bus.publisher(address_of(folder, number), lossless=False)
+        self.replays = bus.server(replay_address(address_of(folder, number)))
+        identity = HostIdentity(f"host{number}", f"{number:032x}")
+        self.batches = BatchPublisher(self.publisher, f"{os.getpid():x}-{number}", live=True, identity=identity)
+        self.batches.window = ReplayWindow(self.batches.start)
+        self._ended = time.monotonic() + number / hosts * HEARTBEAT
+        self._due = self._ended
+        self._sent = 0
+
+    def step(self, now: float, rate: float, *, awaited: bool) -> None:
+        """Publish what is due: an answer, a heartbeat, or the turn that a subscriber waits for."""
+        if rate and now >= self._due:
+            self._due = max(self._due + 1 / rate, now)
+            self.answer(f"n{self._sent}.host{self.number}.test")
+        elif now - self._ended >= HEARTBEAT or (awaited and now - self._ended >= _ON_REQUEST):
+            self.end_turn()
+
+    def answer(self, name: str, *, lost: bool = False) -> Mark:
+        """Publish an answer in a turn of its own, or lose it on the bus; return its mark."""
+        self._sent += 1
+        flow = Flow(_SERVER, 53, _CLIENT, 40000)
+        payload = response(name, f"{name} 60 A 192.0.2.{self._sent % 250}")
+        mark = self.batches.start, self.batches.turn
+        self.batches.add(NET_PACKET_DNS, Captured(time.time_ns(), payload, flow, processor=self._sent))
+        self.end_turn(lost=lost)
+        return mark
+
+    def end_turn(self, *, lost: bool = False) -> None:
+        """Publish the turn; a lost one without its batches."""
+        self._ended = time.monotonic()
+        self.batches.close_turn(time.time_ns(), Counter(), closed=self._ended)
+        if lost:
+            self.batches._outbox[:] = self.batches._outbox[-1:]
+        self.publisher.subscribers(TURN)  # lets the bus handle new subscriptions
+        while not self.batches.flush():
+            pass
+
+
+def play(folder: Path, numbers: range, hosts: int) -> None:
+    """Play some hosts until stdin ends."""
+    bus = ZmqBus()
+    played = {number: Host(bus, folder, number, hosts) for number in numbers}
+    rate = 0.0
+    _say({"bound": len(played)})
+    while True:
+        until = time.monotonic() + _TICK
+        if select.select([sys.stdin.buffer.raw], [], [], 0)[0]:
+            line = sys.stdin.buffer.raw.readline()
+            if not line:
+                break
+            command = json.loads(line)
+            rate = command.get("rate", rate)
+            _say(_done(played, command))
+        for host in played.values():
+            window = host.batches.window
+            window.serve(host.replays)
+            host.step(time.monotonic(), rate, awaited=window.awaited)
+        time.sleep(max(until - time.monotonic(), 0))
+    bus.close(now=True)
+
+
+def _say(reply: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(reply) + "\n")
+    sys.stdout.flush()
+
+
+def _done(hosts: dict[int, Host], command: dict[str, Any]) -> dict[str, Any]:
+    """Do what a command says; return the marks of the answers, and the state of the hosts."""
+    marks = {
+        number: hosts[number].answer(name, lost=command.get("lost", False))
+        for number, name in command.get("answers", [])
+    }
+    return {
+        "marks": marks,
+        "subscribers": min(host.publisher.subscribers(TURN) for host in hosts.values()),
+        "published": sum(host.batches.published.total() for host in hosts.values()),
+        "turns": {host.batches.start: host.batches.turn - 1 for host in hosts.values()},
+    }
+
+
+class ManyHosts:
+    """Many hosts, played by a few processes."""
+
+    def __init__(self, folder: Path, count: int, processes: int, stack: ExitStack) -> None:
+        self.count = count
+        self.addresses = [address_of(folder, number) for number in range(count)]
+        self._played: list[tuple[range, subprocess.Popen[str]]] = []
+        for number in range(processes):
+            numbers = range(count * number // processes, count * (number + 1) // processes)
+            command = [sys.executable, __file__, str(folder), str(numbers.start), str(numbers.stop), str(count)]
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+            process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            stack.callback(_end, process)
+            self._played.append((numbers, process))
+        for _, process in self._played:
+            assert json.loads(process.stdout.readline())["bound"]
+
+    @property
+    def subscriptions(self) -> list[str]:
+        """The options of a worker that follows all hosts."""
+        return [f"--subscribe={address}" for address in self.addresses]
+
+    def tell(self, **command: object) -> list[dict[str, Any]]:
+        """Pass a command to all processes; return their replies."""
+        return [self._ask(process, command) for _, process in self._played]
+
+    def answer(self, answers: Iterable[tuple[int, str]], *, lost: bool = False) -> dict[int, Mark]:
+        """Publish answers: names by host; return their marks by host."""
+        wanted, marks = [*answers], {}
+        for numbers, process in self._played:
+            own = [answer for answer in wanted if answer[0] in numbers]
+            if own:
+                reply = self._ask(process, {"answers": own, "lost": lost})
+                marks |= {int(host): (mark[0], mark[1]) for host, mark in reply["marks"].items()}
+        return marks
+
+    @property
+    def subscribers(self) -> int:
+        """The number of subscribers that each host has at least."""
+        return min(reply["subscribers"] for reply in self.tell())
+
+    @property
+    def published(self) -> int:
+        """The number of events that the hosts published."""
+        return sum(reply["published"] for reply in self.tell())
+
+    @staticmethod
+    def _ask(process: subprocess.Popen[str], command: dict[str, Any]) -> dict[str, Any]:
+        process.stdin.write(json.dumps(command) + "\n")
+        process.stdin.flush()
+        reply: dict[str, Any] = json.loads(process.stdout.readline())
+        return reply
+
+
+@contextmanager
+def many_hosts(folder: Path, count: int, processes: int = 2) -> Iterator[ManyHosts]:
+    """Play many hosts whose sockets are in a folder."""
+    with ExitStack() as stack:
+        yield ManyHosts(folder, count, processes, stack)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.stdin.close()
+    process.stdout.close()
+    process.kill()
+    process.wait()
+
+
+if __name__ == "__main__":
+    play(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])), int(sys.argv[4]))
