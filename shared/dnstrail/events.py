@@ -56,6 +56,7 @@ __all__ = [
     "NET_UDP_CONNECT",
     "ORIGINS",
     "PUBLISHED",
+    "REFUSED_EVENTS",
     "SCHED_PROCESS_EXEC",
     "SCHED_PROCESS_EXIT",
     "SCHED_PROCESS_FORK",
@@ -80,7 +81,15 @@ FINDINGS_LOST = "findings_lost"  # findings that no receiver or no output took, 
 SIGNATURE_MUTED = "signature_muted"  # events that a muted signature did not receive, among the losses of a worker
 SIGNATURE_UNAVAILABLE = "signature_unavailable"  # events that a signature gave up for want of a lookup, among them
 NAMES_UNAVAILABLE = "names_unavailable"  # connection events whose names no cache reported in time, among them
-LOSS_REASONS = (SIGNATURE_ERRORS, FINDINGS_LOST, SIGNATURE_MUTED, SIGNATURE_UNAVAILABLE, NAMES_UNAVAILABLE)
+REFUSED_EVENTS = "refused_events"  # events of probes that a worker does not follow, among them
+LOSS_REASONS = (
+    SIGNATURE_ERRORS,
+    FINDINGS_LOST,
+    SIGNATURE_MUTED,
+    SIGNATURE_UNAVAILABLE,
+    NAMES_UNAVAILABLE,
+    REFUSED_EVENTS,
+)
 
 MOST_ADDRESSES = 128  # of one answer, so that one answer costs a signature little time, and evicts little
 

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.lookups import Health
+from dnstrail.protocol.lookups import Health, Stats
 from dnstrail_cache.answers import answer
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.health import TurnTimes, status_of
@@ -173,3 +173,4 @@ def test_a_probe_beyond_the_bound_harms_nobody(clock):
     assert (state.status, dict(state.image.admission.doubts._hosts)) == (before, doubts)
     assert (len(state.image), state.follower.lost, state.applied) == (0, {}, {})
     assert state.counters == {"probes_refused": 1, "refused_events": 1}
+    assert answer(Stats(), state)["lost"]["bus"] == {"refused_events": 1}

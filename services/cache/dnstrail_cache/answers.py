@@ -151,7 +151,7 @@ def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
         "image": state.image_counters,
         "admission": state.admission_counters,
         "cache": {**state.counters, **state.groups.counters},
-        "lost": losses_by_hop(state.probes, state.follower.lost, state.image.counters, state.losses.total),
+        "lost": losses_by_hop(state.probes, state.lost_on_bus, state.image.counters, state.losses.total),
         "lost_by_cgroup": worst_cgroups(state.probes),
         "probes": {probe.start: {"live": probe.live, **probe.counters} for probe in state.probes},
         "groups": group_stats(state.groups.living(state.clock.monotonic()), state.probes),

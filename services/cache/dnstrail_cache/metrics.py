@@ -67,7 +67,7 @@ def cache_metrics(state: CacheState, resolvers: Resolvers) -> list[Metric]:
 
 def _flow(state: CacheState) -> list[Metric]:
     lost = {
-        "bus": state.follower.lost.total() - state.follower.lost[TURN],
+        "bus": state.lost_on_bus.total() - state.follower.lost[TURN],
         "decoder": state.image.counters["bad_message"],
     }
     return [

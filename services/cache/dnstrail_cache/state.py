@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from dnstrail.events import REFUSED_EVENTS
 from dnstrail.image import Image
 from dnstrail.image.apply import TOPICS
 from dnstrail.image.bounds import SECOND
@@ -126,6 +127,11 @@ class CacheState:
             start: replace(position, over=start in over or start not in {*heard, *self.resumed})
             for start, position in self.follower.positions().items()
         }
+
+    @property
+    def lost_on_bus(self) -> Counter[str]:
+        """The events that this cache did not receive, or did not take from probes that it does not follow."""
+        return self.follower.lost + Counter({REFUSED_EVENTS: self.counters[REFUSED_EVENTS]})
 
     def _forget(self, start: str) -> None:
         """Forget a start that gave way to another one."""

@@ -72,7 +72,7 @@ def run(
         snapshots.load()
     catch_up = None if state_file is None else _caught_up(subscriber, replays, state)
     feeder = Feeder(catch_up or subscriber, state, Conflicts(state, conflicts, pusher).report)
-    worker = _Worker(server, feeder, state, beat, turn_requests or TurnRequests((), bounds.probes))
+    worker = _Worker(server, feeder, state, beat, turn_requests)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
     while not stop.is_set():
@@ -124,7 +124,7 @@ class _Worker:
         feeder: Feeder,
         state: CacheState,
         beat: Callable[[], None],
-        turn_requests: TurnRequests,
+        turn_requests: TurnRequests | None = None,
     ) -> None:
         self.pending = PendingLookups()
         self.behind = False
@@ -133,7 +133,7 @@ class _Worker:
         self._feeder = feeder
         self._state = state
         self._beat = beat
-        self._turn_requests = turn_requests
+        self._turn_requests = turn_requests or TurnRequests((), 0)
 
     def step(self) -> None:
         """Apply some events, then answer lookups: each finds the events of its marks, and maybe later ones."""

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dnstrail.events import FINDINGS_LOST, NAMES_UNAVAILABLE, SIGNATURE_ERRORS, SIGNATURE_MUTED, SIGNATURE_UNAVAILABLE
+from dnstrail.events import (
+    FINDINGS_LOST,
+    NAMES_UNAVAILABLE,
+    REFUSED_EVENTS,
+    SIGNATURE_ERRORS,
+    SIGNATURE_MUTED,
+    SIGNATURE_UNAVAILABLE,
+)
 from dnstrail_signatures.engine.engine import Engine
 
 
@@ -19,5 +26,6 @@ def all_losses(on_the_way: Mapping[str, int], engine: Engine, unnamed: int, unde
         SIGNATURE_UNAVAILABLE: engine.unavailable.total(),
         NAMES_UNAVAILABLE: unnamed,
         FINDINGS_LOST: undelivered,
+        REFUSED_EVENTS: engine.counters[REFUSED_EVENTS],
     }
     return {**on_the_way, **{reason: count for reason, count in reasons.items() if count}}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
+from dnstrail.events import REFUSED_EVENTS
 from dnstrail.protocol.batches import Batch, Turn
 
 VANISHED = 10.0  # seconds of silence after which a start may give way to another one
@@ -72,7 +73,7 @@ class FollowedStarts:
 
     def _refuse(self, message: Batch | Turn, now: float) -> None:
         if isinstance(message, Batch):
-            self._counters["refused_events"] += len(message.events)
+            self._counters[REFUSED_EVENTS] += len(message.events)
         if message.start not in self._refused:
             self._counters["probes_refused"] += 1
         self._refused[message.start] = None
@@ -81,7 +82,7 @@ class FollowedStarts:
             self._refused.popitem(last=False)
         if now >= self._quiet_until:
             self._quiet_until = now + _QUIET
-            counted = {name: self._counters[name] for name in ("probes_refused", "refused_events")}
+            counted = {name: self._counters[name] for name in ("probes_refused", REFUSED_EVENTS)}
             structlog.get_logger().warning(
                 "probe_refused", start=message.start, host=message.host, followed=self._most, **counted
             )

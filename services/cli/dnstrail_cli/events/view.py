@@ -15,7 +15,7 @@ from dnstrail.bus.ipc import events_address, findings_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage
-from dnstrail.events import FINDINGS_LOST, Event, topics_of
+from dnstrail.events import FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
 from dnstrail.probes import PROBES
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
@@ -84,7 +84,8 @@ class EventView:
         self._dns = DnsDataSource(lookups_address(run_dir), timeout=_TIMEOUT, bus=bus) if cache else None
         self._names = ConnectionEnricher(self._dns)
         self._turns = TurnFollower(topics)
-        self._starts = FollowedStarts(probes, self._turns.forget, Counter())
+        self._refused: Counter[str] = Counter()
+        self._starts = FollowedStarts(probes, self._turns.forget, self._refused)
         report = partial(self._dns.client.report_losses, worker_name("dnstrail")) if self._dns else None
         self._losses = LossReporter(report) if report else LossReporter()
         self._signatures_done = not findings
@@ -183,4 +184,5 @@ class EventView:
             return  # none of our workers sent it
 
     def _all_losses(self) -> dict[str, int]:
-        return {**self._turns.lost, **({FINDINGS_LOST: self._undelivered} if self._undelivered else {})}
+        reasons = {FINDINGS_LOST: self._undelivered, REFUSED_EVENTS: self._refused[REFUSED_EVENTS]}
+        return {**self._turns.lost, **{reason: count for reason, count in reasons.items() if count}}
