@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypeVar
 
 import zmq
@@ -29,6 +29,7 @@ from dnstrail.bus.unread_replies import LONG
 from dnstrail.errors import BusError
 
 _MOST_SOCKETS = 16384  # a worker has some for each probe
+_FEW = 32  # connections for which any limit on descriptors is enough
 _UNREAD = 1000  # messages that wait at their sender for one peer
 _UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this alone: 4 MiB
 _WAITING = 3000  # messages that wait at their receiver
@@ -67,6 +68,7 @@ class ZmqBus:
         self._curve = Curve(self._context, keys)
         self._ends: dict[Endpoint, End] = {}
         self._pushers: list[PusherEnd] = []
+        self._connections = 0
 
     def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
         socket = self._socket(zmq.XPUB, _LINGER)
@@ -179,7 +181,10 @@ class ZmqBus:
                 raise BusError(address, f"{error.strerror}: {_another(address)}") from error
         return bound
 
-    def _connect(self, socket: zmq.Socket[bytes], addresses: Iterable[str]) -> None:
+    def _connect(self, socket: zmq.Socket[bytes], addresses: Collection[str]) -> None:
+        self._connections += len(addresses)
+        if self._connections > _FEW:
+            _raise_descriptor_limit()
         try:
             for address in sorted(addresses, key=is_tcp):  # as above
                 if is_tcp(address):
