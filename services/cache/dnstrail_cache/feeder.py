@@ -25,6 +25,7 @@ _AT_ONCE = 0.02  # seconds for the messages of one step, by default
 _MESSAGES_AT_ONCE = 256
 _EVENTS_AT_ONCE = 8  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
+_COUNT = 0.1  # seconds between two looks at all probes
 
 
 class Feeder:
@@ -45,6 +46,7 @@ class Feeder:
         self._loss_reporter = LossReporter()
         self._lost_on_bus = 0
         self._silent: set[str] = set()
+        self._counted = float("-inf")
         self._looked = state.clock.monotonic()
         self._applying: Iterator[bool] = iter(())  # the rest of the batch or of the turn at hand
         self._held = HeldEvents()
@@ -62,7 +64,9 @@ class Feeder:
             more = self._apply_next()
             if not more or state.clock.monotonic() >= until:
                 break
-        self._count_vanished()
+        if began >= self._counted + _COUNT:
+            self._counted = began
+            self._count_vanished()
         if state.live:
             state.image.advance(state.now)
         state.image.sweep(_SWEPT_AT_ONCE)

@@ -77,6 +77,7 @@ class Membership:
         self._client = client
         self._group = group
         self._starts: dict[str, _Start] = {}
+        self._unsettled: set[str] = set()  # the starts that are not settled
         self._others = Others(worker)
         self._joined = False
         self._epoch = 0  # of the last settled reply
@@ -95,7 +96,7 @@ class Membership:
     @property
     def waits(self) -> bool:
         """Whether the owners of something that was received are not known yet."""
-        return not self._joined or any(not start.settled for start in self._starts.values())
+        return not self._joined or bool(self._unsettled)
 
     def waits_for(self, start: str) -> bool:
         """Return whether the owners of a start are not known yet."""
@@ -117,6 +118,7 @@ class Membership:
         if not self.waits:
             self._unsettled_since = now
         self._starts[start] = _Start(now, turn, 0 if turn == 0 else None)
+        self._unsettled.add(start)
         self._next = now
 
     def handle(self, turn: Turn) -> None:
@@ -127,6 +129,7 @@ class Membership:
     def forget(self, start: str) -> None:
         """Forget a start that is followed no more."""
         self._starts.pop(start, None)
+        self._unsettled.discard(start)
 
     def step(self, now: float, work: Callable[[], Work]) -> Owners | None:
         """Read the reply of the cache, and renew the membership when it is time; return the owners before a change.
@@ -257,9 +260,11 @@ class Membership:
     def _settle(self, asked: float) -> None:
         """Note that the members are known of all starts that were received before the cache was asked."""
         self._joined = True
-        for start in self._starts.values():
-            if not start.settled and start.seen <= asked:
+        for name in [*self._unsettled]:
+            start = self._starts[name]
+            if start.seen <= asked:
                 start.settled, start.expected = True, self._others.living
+                self._unsettled.discard(name)
 
     def _decide_first(self, now: float) -> None:
         """Decide from which turn this worker handles its share of the starts that it received in their middle."""
