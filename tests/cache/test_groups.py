@@ -10,7 +10,15 @@ from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
 from dnstrail.protocol.lookups import Join, RefusedError
 from dnstrail.protocol.members import EXPIRY, Progress, Work
 from dnstrail_cache.group_stats import group_stats
-from dnstrail_cache.groups import MAX_GROUPS, MAX_GROUPS_OF_USER, MAX_MEMBERS, REMEMBERED, RESUMABLE, Groups
+from dnstrail_cache.groups import (
+    MAX_GROUPS,
+    MAX_GROUPS_OF_USER,
+    MAX_MEMBERS,
+    MAX_STARTS_OF_USER,
+    REMEMBERED,
+    RESUMABLE,
+    Groups,
+)
 from live.workers import FakeClock, asker, cache, probe, short_folder, wait_until_seen
 
 BEGIN = 100.0
@@ -318,3 +326,23 @@ def test_members_that_have_left_are_counted_apart(groups):
     join(groups, "a", leave=True)
     stats = group_stats(groups.living(BEGIN), [])
     assert stats["g of user 1000"] == {"epoch": FIRST + 2, "left": 1, "members": {}}
+
+
+def test_the_starts_that_members_report_are_bounded():
+    """No user takes more than half of the room, and who reports no further start is never refused."""
+    groups = Groups(0.0)
+
+    def report(user, worker, count):
+        progress = tuple(Progress(f"{number}", 0, 1) for number in range(count))
+        return groups.join(Join(group="g", worker=worker, progress=progress, user=user), 10.0)
+
+    for user in (1, 2):
+        for number in range(MAX_STARTS_OF_USER // 4096):
+            report(user, f"w{number}", 4096)
+        with pytest.raises(RefusedError, match="no room"):
+            report(user, "further", 1)
+        report(user, "w0", 4096)
+    with pytest.raises(RefusedError, match="no room"):
+        report(3, "w", 1)
+    report(3, "w", 0)
+    assert groups.counters["join_refused"] == 3

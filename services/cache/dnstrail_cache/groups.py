@@ -17,6 +17,7 @@ from dnstrail_cache.group import Group, Membership
 MAX_MEMBERS = 64  # of one group, with those that have left
 MAX_GROUPS = 64
 MAX_GROUPS_OF_USER = 8
+MAX_STARTS, MAX_STARTS_OF_USER = 1 << 18, 1 << 17  # that all members report together, and those of one user
 RESUMABLE = 600.0  # seconds for which a member that left is remembered if others may not know of it, or none lives
 
 GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
@@ -52,10 +53,11 @@ class Groups:
         """Begin, renew or end a membership, and return all members of its group.
 
         Raises:
-            RefusedError: there are too many groups or members.
+            RefusedError: there are too many groups or members, or they report too many starts.
         """
         if request.cache and not self._holds(request, now):
             return Members(0, self._is_settled(now), (), self._name, again=True)
+        self._check_starts(request)
         group = self._group((request.user, request.group), now)
         member = group.members.get(request.worker)
         if not group.lives:
@@ -108,6 +110,24 @@ class Groups:
         group = self._groups.get(key)
         member = None if group is None else group.members.get(request.worker)
         return request.cache == self._name and member is not None and member.left is None
+
+    def _check_starts(self, request: Join) -> None:
+        """Refuse a report of further starts beyond the bounds.
+
+        Raises:
+            RefusedError: there is no room for them.
+        """
+        group = self._groups.get((request.user, request.group))
+        member = None if group is None else group.members.get(request.worker)
+        further = sum(member is None or one.start not in member.changed for one in request.progress)
+        if not further:
+            return
+        held: Counter[bool] = Counter()  # by whether they are of this user
+        for (user, _), other in self._groups.items():
+            held[user == request.user] += sum(len(one.changed) for one in other.members.values())
+        if held[True] + further > MAX_STARTS_OF_USER or held.total() + further > MAX_STARTS:
+            self.counters["join_refused"] += 1
+            raise RefusedError(OVERLOADED, f"{held.total()} starts are reported; no room for {further} further ones")
 
     def _is_settled(self, now: float) -> bool:
         return now - self._started >= EXPIRY
