@@ -59,3 +59,34 @@ def test_more_than_64_hosts(hosts):
         for process in workers.processes:
             process.send_signal(signal.SIGTERM)
         assert [process.wait(PATIENCE) for process in workers.processes] == [0, 0]
+
+
+def test_hosts_beyond_the_setting_are_refused():
+    """A cache that follows ten runs of probes refuses two further ones, and follows the ten as before."""
+    with (
+        run_dir() as folder,
+        many_hosts(folder, 12) as played,
+        started("cache", "--run-dir", folder, "--probes", "10", *played.subscriptions) as process,
+        ExitStack() as stack,
+    ):
+        wait_until(lambda: played.subscribers >= 1, "the subscribers", PATIENCE)
+        client = stack.enter_context(asker(lookups_address(folder)))
+
+        def stats():
+            return client.ask("stats")["data"]
+
+        wait_until(lambda: stats()["cache"].get("probes_refused") == 2, "two refused ones", PATIENCE)
+        marks = played.answer((host, f"host{host}.test") for host in range(12))
+        followed = client.ask("health")["data"]["turns"]
+        taken = {host: mark for host, mark in marks.items() if mark[0] in followed}
+        assert len(taken) == len(followed) == 10
+        for host, (start, turn) in taken.items():
+            wait_until(lambda s=start, t=turn: client.ask("health")["data"]["turns"][s] >= t, "a turn", PATIENCE)
+            reply = client.ask("get", key=f"host{host}.test", after=[(start, turn)])
+            assert (reply["ok"], reply["complete"]) == (True, True)
+        wait_until(lambda: stats()["lost"]["bus"] == {"refused_events": 2}, "the events of the others", PATIENCE)
+        wait_until(lambda: client.ask("health")["data"]["status"] == "ok", "the ten to be heard", PATIENCE)
+        process.terminate()
+        log = process.communicate(timeout=PATIENCE)[1]
+    assert "probe_refused" in log
+    assert any(f'"host": "host{host}"' in log for host in marks.keys() - taken.keys())
