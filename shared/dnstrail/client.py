@@ -106,7 +106,7 @@ class LookupClient:
         self._monotonic = monotonic
         self._beat = beat
         self._turn = threading.Lock()
-        self._own_bus = None if bus else ZmqBus(keys_for(default_keys(), [self.address]))
+        self._own_bus = None if bus else ZmqBus(keys_for(default_keys(), [self.address]), guarded=False)
         self._bus: Bus = bus or self._own_bus  # type: ignore[assignment] # one of them is
         self._believed: FolderState | None = None
         self._requester: Requester | None = None

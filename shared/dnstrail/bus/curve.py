@@ -48,8 +48,8 @@ class Curve:
         socket.setsockopt(zmq.ZAP_DOMAIN, address.encode())
         socket.bind(f"ipc://{inner}")
 
-    def connect(self, socket: zmq.Socket[bytes], address: str) -> None:
-        """Connect a socket to a server whose key is known.
+    def connect(self, socket: zmq.Socket[bytes], address: str, by: str) -> None:
+        """Connect a socket to a server whose key is known, by an address that leads there.
 
         Raises:
             BusError: there are no keys, none of this server, or the address has another form.
@@ -57,7 +57,7 @@ class Curve:
         keys = self._prepare(socket, address)
         socket.setsockopt(zmq.CURVE_SERVERKEY, self._server_at(address).public.encode())
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
-        socket.connect(address)
+        socket.connect(by)
 
     def remote_at(self, address: str) -> RemoteHost:
         """Return the host of the server at an address, as its key identifies it.

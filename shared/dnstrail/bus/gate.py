@@ -48,10 +48,10 @@ class Gate:
         self._thread: threading.Thread | None = None
         self._logged: dict[int, float] = {}
 
-    def open(self, listener: socket.socket, inner: str, allowance: Allowance = ANY) -> int:
-        """Lead the clients of a bound socket to a socket of this worker, and return the number of this way."""
+    def open(self, listener: socket.socket, target: str, allowance: Allowance = ANY) -> int:
+        """Lead the clients of a bound socket to a target (see Way), and return the number of this way."""
         listener.listen(_BACKLOG)
-        way = Way(next(self._numbers), inner, allowance)
+        way = Way(next(self._numbers), target, allowance)
         with self._lock:
             self._ways[way.number] = way, listener
             if self._control is None:

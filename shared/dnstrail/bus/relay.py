@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from dnstrail.bus.message_bound import MessageBound
 from dnstrail.bus.relayed import CHUNK, RelayedConnection
+from dnstrail.bus.tcp import KEEPALIVE, connecting_to, is_tcp
 
 MOST_OF_USER = 256  # connections of one user
 MOST_OF_HOST = 64  # connections of one other host; an IPv6 network (/64) counts as one host
@@ -39,17 +40,9 @@ _SERVED_AT_ONCE = 16  # connections of one user or host, so that the others wait
 _PAUSE = 0.1  # seconds between two reports, and without new connections while no descriptor is left
 _ORDER = 4096  # bytes of one order at most
 _REPORTED_AT_ONCE = 16
-_USER, _HOST = "user ", "host "
+_USER, _HOST, _SERVER = "user ", "host ", "server "
 _NAME = "\0dnstrail/"  # the abstract name of the relay's end of a connection states the user
 _NETWORK = 64  # bits of an IPv6 network
-_KEEPALIVE = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),  # ms: the connections of a host that is gone end
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-)
 
 Refusal = tuple[int, str, str]  # a way, a user or host, and a reason
 
@@ -68,11 +61,19 @@ ANY = Allowance(0)
 
 
 class Way(NamedTuple):
-    """A way through the relay, from the clients of a listening socket to the path of a socket of the worker."""
+    """A way through the relay, from a listening socket: inwards to the path of a socket of the worker.
+
+    A way with a tcp address leads outwards: from the worker to another host, whose server then is the client.
+    """
 
     number: int
-    inner: str
+    target: str
     allowance: Allowance
+
+    @property
+    def outward(self) -> bool:
+        """Whether the way leads to another host."""
+        return is_tcp(self.target)
 
 
 class _Client:
@@ -86,7 +87,8 @@ class _Client:
         self.owner = owner
         self.sent = 0
         self.received = 0
-        self.messages = None if owner.startswith(_HOST) else MessageBound()  # those of other hosts are encrypted
+        encrypted = way.outward or owner.startswith(_HOST)
+        self.messages = None if encrypted else MessageBound()
 
 
 class Relay:
@@ -144,8 +146,8 @@ class Relay:
                 self._close(number)
             self._until = time.monotonic() + _LINGER
         elif descriptors:
-            number, inner, allowance = json.loads(message)
-            way = Way(number, inner, Allowance(*allowance))
+            number, target, allowance = json.loads(message)
+            way = Way(number, target, Allowance(*allowance))
             listener = self._listeners[way.number] = socket.socket(fileno=descriptors[0])
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, ("", partial(self._accept, way, listener)))
@@ -166,6 +168,9 @@ class Relay:
                     self._pause()
                 return
             try:
+                if way.outward:
+                    self._open_outward(way, client)
+                    continue
                 owner, most = self._owner(client)
                 if self._of_owner[owner] >= most or len(self._connections) >= self._most:
                     self._refused[way.number, owner, TOO_MANY] += 1
@@ -195,7 +200,7 @@ class Relay:
         if client.family == socket.AF_UNIX:
             _, user, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             return f"{_USER}{user}", MOST_CONNECTIONS if user in self._exempt else MOST_OF_USER
-        for option in _KEEPALIVE:
+        for option in KEEPALIVE:
             client.setsockopt(*option)
         return f"{_HOST}{_host_of(client.getpeername()[0])}", MOST_OF_HOST
 
@@ -209,11 +214,24 @@ class Relay:
         try:
             worker.setblocking(False)
             worker.bind(f"{_NAME}{owner}/{secrets.token_hex(8)}".encode())
-            worker.connect(way.inner)
+            worker.connect(way.target)
         except OSError:
             worker.close()
             raise
         client.setblocking(False)
+        self._connect(way, owner, client, worker)
+
+    def _open_outward(self, way: Way, worker: socket.socket) -> None:
+        """Open a connection to another host for the worker. A host that cannot be reached answers nothing.
+
+        Raises:
+            OSError: there is no way to that host.
+        """
+        worker.setblocking(False)
+        self._connect(way, f"{_SERVER}{way.target}", connecting_to(way.target), worker)
+
+    def _connect(self, way: Way, owner: str, client: socket.socket, worker: socket.socket) -> None:
+        """Pass on what a client and the worker send."""
         sender = _Client(way, owner)
         note, ended = partial(self._note, sender), partial(self._ended, sender)
         self._connections.add(RelayedConnection(self._selector, owner, client, worker, note, ended))

@@ -38,6 +38,7 @@ class RelayedConnection:
         self._ended = ended
         self._up = self._down = b""  # not accepted yet by the worker, by the client
         self._next = _FIRST  # bytes of the next read from the client
+        self._began = False  # the client has sent something
         self._left = False  # the client has left, or was cut off
         self._closed = False  # the worker has closed its end
         self._watched = {client: 0, worker: 0}
@@ -55,6 +56,7 @@ class RelayedConnection:
             self._down = _sent(self._client, self._down)
         if events & _READ:
             received = _received(self._client, self._next)
+            self._began = self._began or bool(received)
             self._next = self._note(received, 0) if received else self._next
             if received and self._next:
                 self._up = _sent(self._worker, received)
@@ -77,11 +79,14 @@ class RelayedConnection:
         self._settle()
 
     def _leave(self) -> None:
-        """Close the end of the client; the worker still receives what the client sent before."""
+        """Close the end of the client; the worker still receives what the client sent before.
+
+        If that was nothing, the worker waits for its handshake to time out: it would connect to such a server at once.
+        """
         self._left, self._down = True, b""
         self._watch(self._client, 0)
         self._client.close()
-        if not self._up:
+        if self._began and not self._up:
             self._end_sending()
 
     def _end_sending(self) -> None:

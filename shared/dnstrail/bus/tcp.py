@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import ip_address
 
 from dnstrail.errors import BusError
@@ -12,6 +13,15 @@ _SCHEME = "tcp://"
 _ANY = "*"
 _LAST_PORT = 65535
 _FORM = "no bus address: write tcp://ADDRESS:PORT with an IP address, an IPv6 address in brackets"
+
+KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),  # ms: the connections of a host that is gone end
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+)
 
 
 def is_tcp(address: str) -> bool:
@@ -65,3 +75,23 @@ def listener_at(address: str) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def connecting_to(address: str) -> socket.socket:
+    """Return a socket that connects to a tcp address, and does not wait for it.
+
+    Raises:
+        OSError: there is no way to that host.
+    """
+    host, _, port = address.removeprefix(_SCHEME).rpartition(":")
+    connection = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        connection.setblocking(False)
+        for option in KEEPALIVE:
+            connection.setsockopt(*option)
+        with suppress(BlockingIOError):
+            connection.connect((host.strip("[]"), int(port)))
+    except OSError:
+        connection.close()
+        raise
+    return connection

@@ -51,7 +51,9 @@ _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
 _OF_SUBSCRIBER = Allowance(MOST_CHANGES * 2 * _MAX_SUBSCRIPTION)
-_OF_CLIENT = Allowance(16 << 20, renewed=True)
+_MOST_UNANSWERED = 16 << 20  # bytes of requests of a user or host since its last answer
+_OF_CLIENT = Allowance(_MOST_UNANSWERED, renewed=True)
+_BACKLOG = 1024  # connections that wait to be accepted
 _WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
 _HANDSHAKE = 2.0  # seconds for a new connection to greet
 _HANDSHAKE_OF_CLIENT = (
@@ -74,14 +76,17 @@ class ZmqBus:
     libzmq holds a message whose frames never end until its end. The relay cuts off other users who send one. Root, the
     owner of the folder and an allowed host, whose frames are encrypted, can exceed the memory limit of the worker.
 
-    `keys` are the keys for addresses of other hosts.
+    `keys` are the keys for addresses of other hosts. A bus that is not `guarded` connects to other hosts without the
+    relay, as a client may that asks a server of its own choice.
     """
 
-    def __init__(self, keys: Keys | None = None) -> None:
+    def __init__(self, keys: Keys | None = None, *, guarded: bool = True) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._context.set(zmq.MAX_SOCKETS, _MOST_SOCKETS)
         self._curve = Curve(self._context, keys)
         self._gate = Gate()
+        self._guarded = guarded
+        self._outward: dict[str, str] = {}  # by tcp address: the address of the relay that leads there
         self._folder: TemporaryDirectory[str] | None = None
         self._ends: dict[Endpoint, End | SubscriberEnd] = {}
         self._pushers: list[PusherEnd] = []
@@ -185,6 +190,7 @@ class ZmqBus:
     def _bind(self, end: zmq.Socket[bytes], *addresses: str, allowance: Allowance = ANY) -> Bound:
         """Bind a socket; `allowance` bounds what a client of another user or host may send."""
         _raise_descriptor_limit()
+        end.setsockopt(zmq.BACKLOG, _BACKLOG)
         bound = Bound(lambda: self._gate.relay)
         for address in sorted(addresses, key=is_tcp):  # the options of a connection of this host are set already
             try:
@@ -221,6 +227,14 @@ class ZmqBus:
         bound.refusals.append(lambda: self._gate.refused[number])
         bound.releases.append(partial(self._gate.close_way, number))
 
+    def _by_relay(self, address: str) -> str:
+        """Return an address of this process alone from which the relay leads to another host."""
+        if address not in self._outward:
+            by = f"ipc://{self._private() / f'to-{len(self._outward)}.sock'}"
+            self._gate.open(ipc.listener_at(by), address)
+            self._outward[address] = by
+        return self._outward[address]
+
     def _private(self) -> Path:
         """Return a folder of this process alone."""
         if self._folder is None:
@@ -252,7 +266,7 @@ class ZmqBus:
             for address in sorted(addresses, key=is_tcp):  # as above
                 if is_tcp(address):
                     end.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_TO_HOST)
-                    self._curve.connect(end, address)
+                    self._curve.connect(end, address, self._by_relay(address) if self._guarded else address)
                 else:
                     end.connect(best_address(address))
         except BusError:
