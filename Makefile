@@ -8,7 +8,7 @@ export DNSTRAIL_CORPUS
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
-.PHONY: help run demo test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz soak faults packages clean
+.PHONY: help run demo test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -66,6 +66,9 @@ model: $(VENV)/.dev ## compare the image with the reference model over random me
 
 fuzz: $(VENV)/.dev ## hostile payloads for two minutes: the decoder against dnspython, and the image (ARGS="--seconds 600")
 	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
+
+fuzz-peers: $(VENV)/.dev ## hostile peers at every socket of real workers, as root (ARGS="--steps 100000 --seed 1")
+	$(BIN)/python tests/fuzz/peers.py $(ARGS)
 
 soak: $(VENV)/.dev ## an hour of fresh names, and of processes: memory stays flat; as root the whole pipeline too (ARGS="--minutes 30")
 	@deploy/setup-live.sh --tests

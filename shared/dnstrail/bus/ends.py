@@ -92,6 +92,7 @@ class PublisherEnd(End):
         self._subscriptions = Subscriptions()
 
     def publish(self, topic: str, body: bytes) -> bool:
+        self.note_changes()
         frames = [topic.encode(), body]
         if self._lossless or self.overflowed:
             return self.send_frames(frames)
@@ -105,10 +106,16 @@ class PublisherEnd(End):
         self.socket.setsockopt(zmq.LINGER, int(seconds * 1000))
 
     def subscribers(self, topic: str) -> int:
+        self.note_changes()
+        return self._subscriptions[topic.encode()]
+
+    def note_changes(self) -> None:
+        """Note what subscribers have sent: ZeroMQ ends the connection of one that has left only when all is read."""
+        if self.socket.closed or not int(self.socket.getsockopt(_EVENTS)) & _READABLE:
+            return
         with suppress(zmq.Again):
             for _ in range(CHANGES_AT_ONCE):
                 self._subscriptions.note(self.socket.recv(zmq.NOBLOCK, copy=False))
-        return self._subscriptions[topic.encode()]
 
     @property
     def disconnected(self) -> int:

@@ -88,11 +88,14 @@ def direct_address(address: str) -> str:
 
 
 def best_address(address: str) -> str:
-    """Return the address by which this process reaches the server of an ipc address: directly, if it may."""
-    folder = socket_path(address).parent
-    with suppress(OSError):
-        if is_open(folder) and os.geteuid() in (0, folder.stat().st_uid):
-            return direct_address(address)
+    """Return the address by which this process reaches the server of an ipc address: directly, if it may.
+
+    A server that starts later is reached as others reach it.
+    """
+    direct, folder = direct_address(address), socket_path(address).parent
+    with suppress(OSError, BusError):
+        if socket_path(direct).exists() and os.geteuid() in (0, folder.stat().st_uid):
+            return direct
     return address
 
 

@@ -234,7 +234,8 @@ class Relay:
         """Pass on what a client and the worker send."""
         sender = _Client(way, owner)
         note, ended = partial(self._note, sender), partial(self._ended, sender)
-        self._connections.add(RelayedConnection(self._selector, owner, client, worker, note, ended))
+        ends = owner, client, worker
+        self._connections.add(RelayedConnection(self._selector, *ends, note, ended, outward=way.outward))
         self._of_owner[owner] += 1
 
     def _note(self, client: _Client, up: bytes, down: int) -> int:

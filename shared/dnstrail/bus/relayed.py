@@ -29,6 +29,8 @@ class RelayedConnection:
         worker: socket.socket,
         note: Callable[[bytes, int], int],
         ended: Callable[[RelayedConnection], None],
+        *,
+        outward: bool = False,
     ) -> None:
         self._selector = selector
         self._owner = owner
@@ -38,7 +40,7 @@ class RelayedConnection:
         self._ended = ended
         self._up = self._down = b""  # not accepted yet by the worker, by the client
         self._next = _FIRST  # bytes of the next read from the client
-        self._began = False  # the client has sent something
+        self._began = not outward  # a server of another host has sent something
         self._left = False  # the client has left, or was cut off
         self._closed = False  # the worker has closed its end
         self._watched = {client: 0, worker: 0}
@@ -81,7 +83,7 @@ class RelayedConnection:
     def _leave(self) -> None:
         """Close the end of the client; the worker still receives what the client sent before.
 
-        If that was nothing, the worker waits for its handshake to time out: it would connect to such a server at once.
+        If a server sent nothing, the worker waits for its handshake to time out: it would connect again at once.
         """
         self._left, self._down = True, b""
         self._watch(self._client, 0)

@@ -90,6 +90,7 @@ class ZmqBus:
         self._folder: TemporaryDirectory[str] | None = None
         self._ends: dict[Endpoint, End | SubscriberEnd] = {}
         self._pushers: list[PusherEnd] = []
+        self._publishers: list[PublisherEnd] = []
         self._connections = 0
 
     def publisher(self, *addresses: str, lossless: bool) -> PublisherEnd:
@@ -103,7 +104,8 @@ class ZmqBus:
             end.setsockopt(zmq.SNDTIMEO, _LOSSLESS_WAIT)
             end.setsockopt(zmq.LINGER, LINGER_LOSSLESS)
         bound = self._bind(end, *addresses, allowance=_OF_SUBSCRIBER)
-        return self._keep(PublisherEnd(end, bound, lossless=lossless))
+        self._publishers.append(publisher := PublisherEnd(end, bound, lossless=lossless))
+        return self._keep(publisher)
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> SubscriberEnd:
         publishers: dict[RemoteHost | None, list[str]] = {}
@@ -140,6 +142,8 @@ class ZmqBus:
     def wait(self, *ends: Endpoint, timeout: float) -> None:
         for pusher in self._pushers:
             pusher.repeat()
+        for publisher in self._publishers:
+            publisher.note_changes()
         if not ends:
             time.sleep(timeout)  # a poll of nothing returns at once
             return
@@ -210,16 +214,16 @@ class ZmqBus:
 
     def _bind_here(self, end: zmq.Socket[bytes], address: str, allowance: Allowance, bound: Bound) -> None:
         """Bind a socket of this host: where other users may come in, they come by the relay."""
-        path = socket_path(address)
+        path, direct = socket_path(address), direct_address(address)
         with sole_server(address) as lock:
-            bound.releases.append(partial(os.close, lock))
-            if not is_open(path.parent):
+            if is_open(path.parent):
+                with owners_socket(direct):
+                    end.bind(direct)
+                self._lead(ipc.listener_at(address), socket_path(direct), allowance, bound)
+            else:
+                Path(direct.removeprefix("ipc://")).unlink(missing_ok=True)  # of an earlier server
                 end.bind(address)
-                return
-            direct = direct_address(address)
-            with owners_socket(direct):
-                end.bind(direct)
-            self._lead(ipc.listener_at(address), socket_path(direct), allowance, bound)
+        bound.releases.append(partial(os.close, lock))
 
     def _lead(self, listener: socket.socket, inner: Path, allowance: Allowance, bound: Bound) -> None:
         """Lead the clients of a listening socket through the relay to a socket of this process."""

@@ -81,6 +81,7 @@ def test_the_worker_knows_the_user_behind_the_relay(folder):
             return seen
 
         bus.requester(f"ipc://{folder}/lookups.sock").send(b"root")
+        wait_until(users, "the request of root: the whole process is the stranger from here")
         with as_user(STRANGER), connection(folder / "lookups.sock", GREETING + ready(b"REQ")) as asking:
             finish_handshake(asking)
             asking.sendall(frame(b"", more=True) + frame(b"stranger"))

@@ -285,7 +285,7 @@ def test_a_table_keeps_its_bound(table: Table) -> None:
 
 def test_doubts_of_many_owners_become_one_of_their_host() -> None:
     """Beyond 16,384 doubts the host with most of them is in doubt, and no other one is."""
-    doubts, elsewhere = Doubts(Counter()), (("other", "cgroup", 1, 1), True)
+    doubts, elsewhere = Doubts(Counter(), 64), (("other", "cgroup", 1, 1), True)
     for number in range(8192):
         doubts.note((("h", "cgroup", number, number), True), t(0))
     doubts.note(elsewhere, t(0))

@@ -36,7 +36,7 @@ def test_hosts_whose_doubt_has_passed_make_room() -> None:
     doubts = Doubts(Counter(), 3)
     for number, host in enumerate("abc"):
         doubts.note_all(t(number), host)
-    party = (("other", "", 0), True)
+    party = (("other", "", 0, 0), True)
     doubts.note_all(t(31.5), "d")  # the doubts of a and b have passed
     doubts.note_all(t(31.5), "e")
     assert not doubts.is_doubted(party, t(31.5))
