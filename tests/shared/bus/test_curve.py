@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
@@ -204,6 +206,49 @@ def test_a_thousand_silent_handshakes_block_nobody(two):
         assert reply_to(asking.requester(two.address), server) == b"X"
         wait_until(lambda: server.refused >= 1000, "the closed connections")
         assert server.refused == 1000
+
+
+SLOW_SUBSCRIBER = """
+import sys, time
+from pathlib import Path
+from dnstrail.bus import ZmqBus
+from dnstrail.bus.keys import load_keys
+bus = ZmqBus(load_keys(Path(sys.argv[1])))
+subscriber = bus.subscriber([sys.argv[2]], ["t"])
+received = b""
+while received != b"last":
+    bus.wait(subscriber, timeout=0.05)
+    for _ in range(200):
+        if (message := subscriber.receive()) is None:
+            break
+        received = message[1]
+    time.sleep(0.1)
+bus.close()
+"""
+
+
+def test_a_publisher_that_hangs_up_behind_heartbeats_ends_no_subscriber(two):
+    """A heartbeat behind unread messages of a peer that hung up aborts libzmq; the relay hides the hang-up."""
+    keys = load_keys(two.server)
+    command = [sys.executable, "-c", SLOW_SUBSCRIBER, str(two.client), two.address]
+    with zmq.Context() as context, subprocess.Popen(command) as subscriber:
+        for body in (b"first", b"last"):
+            with context.socket(zmq.XPUB) as hostile:
+                hostile.linger, hostile.sndhwm = 0, 0
+                hostile.setsockopt(zmq.HEARTBEAT_IVL, 1)
+                hostile.setsockopt(zmq.HEARTBEAT_TIMEOUT, 100_000)
+                hostile.curve_server, hostile.curve_secretkey = True, keys.secret.encode()
+                hostile.bind(two.address)
+                wait_until(lambda: hostile.poll(50) or subscriber.poll() is not None, "the subscription")
+                while hostile.poll(20):
+                    hostile.recv()
+                for number in range(8000):
+                    hostile.send_multipart([b"t", body])
+                    if number % 50 == 0:
+                        hostile.poll(1)  # heartbeats come between the messages
+                if body == b"last":
+                    assert subscriber.wait(BOUND) == 0
+        assert subscriber.poll() == 0
 
 
 def test_a_folder_that_others_may_write_allows_nobody(two):
