@@ -229,26 +229,41 @@ bus.close()
 
 def test_a_publisher_that_hangs_up_behind_heartbeats_ends_no_subscriber(two):
     """A heartbeat behind unread messages of a peer that hung up aborts libzmq; the relay hides the hang-up."""
-    keys = load_keys(two.server)
     command = [sys.executable, "-c", SLOW_SUBSCRIBER, str(two.client), two.address]
-    with zmq.Context() as context, subprocess.Popen(command) as subscriber:
-        for body in (b"first", b"last"):
-            with context.socket(zmq.XPUB) as hostile:
-                hostile.linger, hostile.sndhwm = 0, 0
-                hostile.setsockopt(zmq.HEARTBEAT_IVL, 1)
-                hostile.setsockopt(zmq.HEARTBEAT_TIMEOUT, 100_000)
-                hostile.curve_server, hostile.curve_secretkey = True, keys.secret.encode()
+    with subprocess.Popen(command) as subscriber:
+        try:
+            for body in (b"first", b"second", b"last"):
+                publish_and_hang_up(two, body, lambda: subscriber.poll() is not None)
+                assert subscriber.poll() in (None, 0)
+            assert subscriber.wait(BOUND) == 0
+        finally:
+            subscriber.kill()
+
+
+def publish_and_hang_up(two, body, ended):
+    """Publish more than a subscriber reads, with heartbeats in between; leave when it has ended, or was sent all."""
+    with zmq.Context() as context, context.socket(zmq.XPUB) as hostile:
+        hostile.linger, hostile.sndhwm = 0, 0
+        hostile.setsockopt(zmq.HEARTBEAT_IVL, 1)
+        hostile.setsockopt(zmq.HEARTBEAT_TIMEOUT, 100_000)
+        hostile.curve_server, hostile.curve_secretkey = True, load_keys(two.server).secret.encode()
+
+        def binds():
+            with suppress(zmq.ZMQError):  # the last one was closed just now
                 hostile.bind(two.address)
-                wait_until(lambda: hostile.poll(50) or subscriber.poll() is not None, "the subscription")
-                while hostile.poll(20):
-                    hostile.recv()
-                for number in range(8000):
-                    hostile.send_multipart([b"t", body])
-                    if number % 50 == 0:
-                        hostile.poll(1)  # heartbeats come between the messages
-                if body == b"last":
-                    assert subscriber.wait(BOUND) == 0
-        assert subscriber.poll() == 0
+                return True
+            return False
+
+        wait_until(binds, "the port")
+        wait_until(lambda: hostile.poll(50) or ended(), "the subscription")
+        while hostile.poll(20):
+            hostile.recv()
+        for number in range(8000):
+            hostile.send_multipart([b"t", body])
+            if number % 50 == 0:
+                hostile.poll(1)  # heartbeats come between the messages
+        if body == b"last":
+            wait_until(ended, "the end of the subscriber")
 
 
 def test_a_folder_that_others_may_write_allows_nobody(two):
