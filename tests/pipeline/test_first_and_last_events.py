@@ -1,4 +1,4 @@
-"""The last events of a probe: each is applied, or counted."""
+"""The first and the last events of a probe: each is applied, or counted."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 
 from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
 from builders.talk import answer
-from dnstrail.bus.ipc import lookups_address
+from dnstrail.bus.ipc import events_address, lookups_address
+from dnstrail.events import NET_PACKET_DNS
+from dnstrail.protocol.batches import TURN, Turn, decode
 from live.processes import run_dir, started, wait_until
 from live.stopped import frozen
-from live.workers import Asker, asker
+from live.workers import Asker, asker, open_bus
 
 pytestmark = pytest.mark.timeout(120)
 MANY, AT_ONCE = 3_000, 10
@@ -52,6 +54,28 @@ def answered(number: int) -> bytes:
 def applied(client: Asker) -> int:
     """Return how many answers a cache has applied."""
     return client.ask("stats")["data"]["image"].get("messages", 0)
+
+
+def test_a_cache_that_starts_after_its_probe_applies_the_events_from_before(folder):
+    """Everything that a probe published before its cache subscribed is replayed."""
+    with open_bus() as bus, started("probe", "--run-dir", folder, *source(folder)):
+        subscriber, turns = bus.subscriber([events_address(folder)], [TURN]), []
+        reports(folder, MANY)
+
+        def all_are_published() -> bool:
+            while (message := subscriber.receive()) is not None:
+                turns.append(decode(message[1], Turn))
+            return bool(turns) and turns[-1].published == {NET_PACKET_DNS: MANY}
+
+        wait_until(all_are_published, "the events")
+        with (
+            started("cache", "--run-dir", folder, "--dnscache", "size=50000,unmatched=accept"),
+            asker(lookups_address(folder)) as client,
+        ):
+            wait_until(lambda: client.ask("health")["data"]["probes"], "the cache to hear the probe")
+            wait_until(lambda: applied(client) == MANY, "the events from before")
+            assert client.ask("stats")["data"]["lost"]["total"] == 0
+            assert client.ask("get", key="n0.example")["ok"]
 
 
 def test_a_probe_states_what_a_cache_that_stands_still_does_not_receive(folder):

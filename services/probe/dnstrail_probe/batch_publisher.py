@@ -37,6 +37,7 @@ class BatchPublisher:
         self._publisher = publisher
         self._live = live
         self._identity = identity
+        self._since = 0
         self.refused = 0
         self._open: dict[str, EventTable] = {}  # by topic: the last of its tables
         self._tables: list[tuple[str, EventTable]] = []  # of the open turn
@@ -74,6 +75,8 @@ class BatchPublisher:
         `closed` is the monotonic time, for the window.
         """
         messages: Messages = []
+        if self._live and self.turn == 0:
+            self._since = now
         if not self._outbox:
             self._before = self.published.total()
         for topic, table in self._tables:
@@ -150,4 +153,5 @@ class BatchPublisher:
             machine_id=self._identity.machine_id,
             difference=difference,
             lost_by_cgroup=lost_by_cgroup,
+            since=self._since,
         )

@@ -6,13 +6,16 @@ from collections import Counter
 
 import pytest
 
+from dnstrail.bus import RemoteHost
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.catch_up import PATIENCE, SETTLED, CatchUp
+from dnstrail.protocol.catch_up import PATIENCE, SETTLED, YOUNG, CatchUp, may_be_missed
 from dnstrail.protocol.replays import Replay, decode_request, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import Position, TurnFollower
 from live.workers import FakeClock, Messages
 
 DNS = "net_packet_dns"
+SECOND = 1_000_000_000
+MOST = (1 << 53) - 1
 AT = 4  # the last turn of the position
 
 
@@ -65,14 +68,16 @@ class Window:
 class Running:
     """A subscriber that continues at turn AT, and the turns that it receives."""
 
-    def __init__(self, *sources, positions=None):
+    def __init__(self, *sources, positions=None, **options):
         self.clock = FakeClock()
         self.live = Messages()
         self.counters = Counter()
         self.early = []
         if positions is None:
             positions = {"s": Position(AT, {DNS: AT + 1}, {DNS: 0})}
-        self.subscriber = CatchUp(self.live, sources, positions, self.clock.monotonic, self.early.append, self.counters)
+        self.subscriber = CatchUp(
+            self.live, sources, positions, self.clock.monotonic, self.early.append, self.counters, **options
+        )
         self.follower = TurnFollower((DNS,))
         self.follower.resume(positions)
 
@@ -161,6 +166,32 @@ def test_a_start_that_is_new_is_replayed_from_its_beginning():
     running = Running(Window(range(12)), positions={"old": Position(7, {}, {})})
     running.live.waiting += whole(range(2, 4))
     assert running.receive() == shown(range(4))
+
+
+@pytest.mark.parametrize(
+    ("age", "published", "asked"),
+    [(1, {DNS: 1}, True), (YOUNG, {DNS: 1}, True), (YOUNG + 1, {DNS: 1}, False), (1, {DNS: 0}, False), (1, {}, False)],
+)
+def test_without_positions_the_events_of_young_starts_alone_are_asked_for(age, published, asked):
+    """A subscriber that goes on from nothing asks a probe that started with it, and only if it published events."""
+    window = Window(range(3))
+    running = Running(window, positions={}, is_asked_for=may_be_missed)
+    now = 100 * SECOND
+    turn = Turn("s", 2, {DNS: 2}, live=True, now=now, published=published, since=now - round(age * SECOND))
+    running.live.waiting.append((TURN, encode(turn)))
+    assert running.receive() == (shown(range(3)) if asked else [("end", 2)])
+    assert bool(window.asked) is asked
+
+
+@pytest.mark.parametrize(("until", "taken"), [(0, True), (7_000_000, True), (MOST, False)])
+def test_another_host_replays_no_counts_that_do_not_lead_to_its_live_turn(until, taken):
+    """Replayed counts that no probe can have had within two minutes before the first live turn are refused."""
+    window = Window(range(2), start="aa.s")
+    window.remote = RemoteHost("aa", "alpha")
+    running = Running(window, positions={})
+    running.live.waiting.append((TURN, encode(Turn("aa.s", 1, {}, True, 0, published={DNS: until}))))
+    assert running.receive() == (shown([0, 1]) if taken else [("end", 1)])
+    assert running.counters["replays_failed"] == (not taken)
 
 
 def test_several_probes_catch_up_one_after_the_other():
