@@ -87,6 +87,7 @@ class CatchUp:
         self._head: Message | None = None  # the oldest message that arrived
         self._replayed: deque[Message] = deque()
         self._gap: _Gap | None = None
+        self._named: dict[Requester, str] = {}  # the starts that probes of this host have named
 
     @property
     def settled(self) -> bool:
@@ -168,9 +169,14 @@ class CatchUp:
             self._caught_up[start] = -1
             if position is None and not self._is_asked_for(first):
                 return True
-            after, sources = -1 if position is None else position.ended, sources_of(start, self._sources)
-            self._gap = _Gap(start, after, first, sources, self._monotonic() + SETTLED)
+            after = -1 if position is None else position.ended
+            self._gap = _Gap(start, after, first, self._sources_of(start), self._monotonic() + SETTLED)
         return start in self._caught_up and self._gap is None
+
+    def _sources_of(self, start: str) -> list[Requester]:
+        """Return the probes that may replay a start, without those that have named another one."""
+        sources = sources_of(start, self._sources)
+        return [source for source in sources if self._named.get(source, "") in ("", start)] or sources
 
     def _continue(self, gap: _Gap) -> bool:
         """Ask for the next turns of a gap, or read the reply; return False while it has to wait."""
@@ -199,6 +205,8 @@ class CatchUp:
             replay = replay_of(gap.sources[0], gap.start, reply)
         except BadMessage:
             return False
+        if gap.sources[0].remote is None:
+            self._named[gap.sources[0]] = replay.start
         if not replay.messages or replay.last <= gap.after:
             return False
         messages = [message for message in replay.messages if self._is_missed(gap, message)]

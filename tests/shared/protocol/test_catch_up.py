@@ -54,7 +54,8 @@ class Window:
         self.asked.append(request.after)
         held = [turn for turn in self.turns if turn > request.after][: self.at_once]
         known = request.start == self.start and held
-        self._waiting = encode_replay(Replay(whole(held, self.start), held[-1]) if known else Replay([]))
+        messages, last = (whole(held, self.start), held[-1]) if known else ([], 0)
+        self._waiting = encode_replay(Replay(messages, last, self.start))
         return True
 
     def reply(self):
@@ -201,6 +202,16 @@ def test_several_probes_catch_up_one_after_the_other():
     running.live.waiting += [*whole([6]), *whole([7], "t"), *whole([7])]
     assert running.receive() == [*shown([5, 6]), *shown([5, 6, 7]), *shown([7])]
     assert running.follower.lost.total() == 0
+
+
+def test_a_probe_that_has_named_another_start_is_not_asked_again():
+    """Of many probes on this host each is asked for its own start alone, once it has named it."""
+    windows = [Window(range(3), start=f"s{number}") for number in range(20)]
+    running = Running(*windows, positions={})
+    for number in reversed(range(20)):
+        running.live.waiting += whole([2], f"s{number}")
+    assert running.receive() == shown(range(3)) * 20
+    assert sum(len(window.asked) for window in windows) <= 20 + 2 * 20
 
 
 def test_the_probe_of_a_file_is_not_asked():
