@@ -10,12 +10,12 @@ import msgpack
 import pytest
 import zmq
 
-from dnstrail.bus.ipc import lookups_address
+from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.captured import Captured, Flow, Process
-from dnstrail.events import NET_SERVER_NAME, NET_TCP_CONNECT
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME, NET_TCP_CONNECT
 from dnstrail.image import Bounds
 from dnstrail.protocol.lookups import OPERATIONS
-from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder, wait_until
+from live.workers import FakeClock, Probe, asker, cache, open_bus, probe, response, seen, short_folder, wait_until
 
 CHAIN = response("www.a.com", "www.a.com 60 CNAME a.com.", "a.com 30 A 192.0.2.1")
 FOUND = {
@@ -50,6 +50,29 @@ def client(folder, clock):
     """Yield a plain client of a cache with small bounds and the clock of the test."""
     with cache(folder, clock=clock, bounds=Bounds(grace=0, history=100)) as address, asker(address) as client:
         yield client
+
+
+def test_what_a_probe_published_before_a_cache_that_was_started_with_it_is_counted(folder):
+    """Events that a young probe published to nobody count as lost where nobody replays them."""
+    with open_bus() as bus:
+        publishing = Probe(bus.publisher(events_address(folder), lossless=False), "start", live=True)
+        publishing.turn()
+        publishing.turn(*[seen(CHAIN)] * 7)
+        with cache(folder) as address, asker(address) as client:
+
+            def hears():
+                publishing.turn(seen(CHAIN))
+                return client.ask("health")["data"]["probes"]
+
+            wait_until(hears, "the cache to hear the probe")
+            sent = publishing.next_mark[1] - 2 + 7
+
+            def counted():
+                data = client.ask("stats")["data"]
+                return data["image"].get("messages", 0) + data["lost"]["bus"].get(NET_PACKET_DNS, 0) == sent
+
+            wait_until(counted, "all events to be applied or counted")
+            assert client.ask("stats")["data"]["lost"]["bus"][NET_PACKET_DNS] >= 7
 
 
 @pytest.fixture

@@ -5,10 +5,12 @@ from itertools import pairwise
 import msgpack
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from dnstrail.captured import LAST_TIME, Captured, Flow, Process
 from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, encode
+from dnstrail.protocol.catch_up import YOUNG
 from dnstrail_cache.cache_clock import SECOND
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
@@ -280,6 +282,20 @@ def test_a_loss_on_the_bus_casts_doubt_for_30_seconds(live):
     assert live.state.follower.lost == {DNS: 1}
     assert live.admits(START + 80)
     assert not live.admits(START + 81)
+
+
+@pytest.mark.parametrize(
+    ("age", "live", "lost"),
+    [(0.5, True, 9), (YOUNG, True, 9), (YOUNG + 0.1, True, 0), (7200, True, 0), (-1, True, 0), (0.5, False, 0)],
+)
+def test_events_before_the_first_message_of_a_young_start_are_lost(feeder, state, messages, age, live, lost):
+    """A start of the last thirty seconds was to be received whole, and an older one is received from now on."""
+    now = 5000 * SECOND
+    turn = Turn("s", 3, {DNS: 2}, live, now, published={DNS: 9}, since=now - round(age * SECOND))
+    messages.waiting.append((TURN, encode(turn)))
+    messages.waiting.append((TURN, encode(replace(turn, turn=4, published={DNS: 10}))))
+    feeder.drain()
+    assert state.follower.lost.total() == lost + 1
 
 
 def test_a_loss_at_a_probe_casts_doubt_for_30_seconds(live):

@@ -76,6 +76,7 @@ def test_hosts_beyond_the_setting_are_refused():
             return client.ask("stats")["data"]
 
         wait_until(lambda: stats()["cache"].get("probes_refused") == 2, "two refused ones", PATIENCE)
+        wait_until(lambda: len(client.ask("health")["data"]["turns"]) == 10, "the others", PATIENCE)
         marks = played.answer((host, f"host{host}.test") for host in range(12))
         followed = client.ask("health")["data"]["turns"]
         taken = {host: mark for host, mark in marks.items() if mark[0] in followed}

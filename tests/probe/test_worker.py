@@ -14,6 +14,7 @@ from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, decode
 from dnstrail.protocol.listener import CONFIRMS, Listener
 from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import TurnFollower
+from dnstrail_probe.batch_publisher import MOST_ON_WAY
 from dnstrail_probe.identity import UNKNOWN, HostIdentity
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.worker import _AGAIN, HEARTBEAT, LINGER, run
@@ -358,12 +359,30 @@ def test_a_live_probe_that_ends_lingers_for_a_bounded_time(clock, overflowed):
 
 
 def test_a_probe_whose_subscribers_have_everything_ends_at_once(clock):
-    """A probe does not wait once its last turn is confirmed."""
+    """A probe does not wait once its last turn is confirmed, and has handed everything over."""
     publisher = Unconfirmed()
     publisher.confirms = True
     began = clock.monotonic()
-    run(Listed(live=True), publisher, StreamClock(clock), threading.Event(), 0)
+    with capture_logs() as logs:
+        run(Listed(live=True), publisher, StreamClock(clock), threading.Event(), 0)
     assert (clock.monotonic(), publisher.ends) == (began, 1)
+    assert [entry["event"] for entry in logs] == ["ready", "source_ended"]
+
+
+@pytest.mark.parametrize(
+    ("turns", "overflowed", "most"),
+    [(3, False, 3), (MOST_ON_WAY, False, MOST_ON_WAY // 2), (MOST_ON_WAY, True, MOST_ON_WAY)],
+    ids=["few", "the last messages", "after a missed message"],
+)
+def test_a_probe_states_how_many_events_it_could_not_hand_over(clock, turns, overflowed, most):
+    """A probe whose last turn nobody confirms logs the greatest number of events that a subscriber may lack."""
+    publisher = Unconfirmed(overflowed=overflowed)
+    with capture_logs() as logs:
+        run(Listed(*([events(0)] * turns), live=True), publisher, StreamClock(clock), threading.Event(), 0)
+    [entry] = [entry for entry in logs if entry["event"] == "not_handed_over"]
+    assert entry["log_level"] == "warning"
+    assert entry["start"] == publisher.turns[-1].start
+    assert most - 1 <= entry["events_at_most"] <= most
 
 
 def test_the_probe_of_a_file_waits_until_it_is_stopped(clock):

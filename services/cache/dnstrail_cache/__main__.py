@@ -110,7 +110,7 @@ def command(
         server = bus.server(*serve)
         publishers = subscribe or (events_address(run_dir),)
         subscriber = bus.subscriber(publishers, TOPICS)
-        replays = [] if state is None else [bus.requester(replay_address(address)) for address in publishers]
+        replays = [bus.requester(replay_address(address)) for address in publishers]
         bounds = Bounds(
             size=settings.size,
             grace=settings.grace,

@@ -14,6 +14,7 @@ from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
+from dnstrail.protocol.catch_up import is_young
 from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
@@ -192,7 +193,7 @@ class Feeder:
     def _note_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live
         earlier = state.follower.last(turn.start)
-        state.follower.turn(turn)
+        state.follower.turn(turn, from_start=is_young(turn))
         state.published.note(turn, earlier)
         self._listener.turn(turn)
         if turn.live:

@@ -13,7 +13,7 @@ from dnstrail.bus import Bus, Publisher, Pusher, Requester, ServedRequest, Serve
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import Clock
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.catch_up import CatchUp
+from dnstrail.protocol.catch_up import CatchUp, may_be_missed
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
@@ -67,14 +67,16 @@ def run(
 
     Answers that conflict with others are counted, published by `conflicts`, and sent to `pusher`. `beat` is called
     while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there. The
-    probes replay at `replays` what was published since, and end by `turn_requests` the turns for which lookups wait.
+    probes replay at `replays` what they published before, and end by `turn_requests` the turns for which lookups wait.
     """
     state = CacheState(Image(bounds, unmatched), clock)
     snapshots = None if state_file is None else Snapshots(state_file, state)
     if snapshots is not None:
         snapshots.load()
     keyed = KeyedSubscriber(subscriber, clock.monotonic, state.counters)
-    catch_up = None if state_file is None else _caught_up(keyed, replays, state)
+    catch_up = None
+    if state_file is not None or replays:
+        catch_up = _caught_up(keyed, replays, state, may_be_missed if state_file is None else lambda _: True)
     feeder = Feeder(catch_up or keyed, state, Conflicts(state, conflicts, pusher).report)
     worker = _Worker(server, feeder, state, beat, turn_requests)
     observe(state)
@@ -104,15 +106,18 @@ def _closed(replays: Sequence[Requester]) -> Sequence[Requester]:
     return ()
 
 
-def _caught_up(subscriber: Subscriber, replays: Sequence[Requester], state: CacheState) -> CatchUp:
-    """Return a subscriber that first receives what was published since the state was saved, if there is one."""
+def _caught_up(
+    subscriber: Subscriber, replays: Sequence[Requester], state: CacheState, is_asked_for: Callable[[Turn], bool]
+) -> CatchUp:
+    """Return a subscriber that first receives what was published before it subscribed, and since the last run."""
 
     def on_turn(turn: Turn) -> None:  # a replayed turn is late, and shows no difference of clocks
         if turn.live and state.starts.follow(turn, state.clock.monotonic()):
             begin_live(state)
             state.stream.note_turn(turn.start, turn.now)
 
-    return CatchUp(subscriber, replays, state.follower.positions(), state.clock.monotonic, on_turn, state.counters)
+    positions, monotonic = state.follower.positions(), state.clock.monotonic
+    return CatchUp(subscriber, replays, positions, monotonic, on_turn, state.counters, is_asked_for)
 
 
 class _Worker:

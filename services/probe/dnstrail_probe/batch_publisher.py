@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 
 import msgspec
 
@@ -17,6 +17,7 @@ from dnstrail_probe.source import PROBE
 
 MOST_EVENTS, MOST_BYTES = 250, 128 << 10  # of one batch, which a subscriber decodes in one step
 _MOST_OF_EVENTS = MOST_BYTES - (16 << 10)  # the rest is for the counts of the batch, and for one more process
+MOST_ON_WAY = 2400  # messages: 800 in the queue of a subscriber, and fewer in the buffers of the kernel and the relay
 Losses = dict[str, dict[str, int]]  # hop -> reason -> events lost so far
 
 
@@ -26,7 +27,8 @@ class BatchPublisher:
     Invariant: messages leave in the order in which their turns were closed, each exactly once, and no turn number or
     sequence is used twice. A batch has at most MOST_EVENTS events and MOST_BYTES. An event that fits in no batch
     is lost, and each turn counts such losses as `event_refused`. `published` counts events by name, and `refused` the
-    events that are lost here. `window`, if it is set, keeps the messages of the last turns.
+    events that are lost here. `window`, if it is set, keeps the messages of the last turns. The memory for `on_way` is
+    bounded: MOST_ON_WAY numbers.
     """
 
     def __init__(self, publisher: Publisher, start: str, *, live: bool, identity: HostIdentity = UNKNOWN) -> None:
@@ -35,13 +37,16 @@ class BatchPublisher:
         self._publisher = publisher
         self._live = live
         self._identity = identity
+        self._since = 0
         self.refused = 0
         self._open: dict[str, EventTable] = {}  # by topic: the last of its tables
         self._tables: list[tuple[str, EventTable]] = []  # of the open turn
         self._last: dict[str, int] = {}
         self.published: Counter[str] = Counter()
-        self._outbox: list[tuple[str, bytes]] = []
+        self._outbox: Messages = []
+        self._before = 0  # events published before the turns in the outbox
         self._last_end = b""
+        self._sent: deque[int] = deque(maxlen=MOST_ON_WAY)  # events before each message, until a subscriber misses one
         self.window: ReplayWindow | None = None
 
     def add(self, topic: str, event: Captured) -> None:
@@ -70,6 +75,10 @@ class BatchPublisher:
         `closed` is the monotonic time, for the window.
         """
         messages: Messages = []
+        if self._live and self.turn == 0:
+            self._since = now
+        if not self._outbox:
+            self._before = self.published.total()
         for topic, table in self._tables:
             if len(table):
                 messages.append((topic, encode(self._batch(topic, table))))
@@ -92,8 +101,18 @@ class BatchPublisher:
         while self._outbox:
             if not self._publisher.publish(*self._outbox[0]):
                 return False
+            if not self._publisher.overflowed:
+                self._sent.append(self._before)
             del self._outbox[0]
         return True
+
+    @property
+    def on_way(self) -> int:
+        """The greatest number of events that a subscriber may lack that has not confirmed the last turn.
+
+        They are those of the last MOST_ON_WAY messages; of more once a subscriber has missed a message.
+        """
+        return self.published.total() - (self._sent[0] if self._sent else 0)
 
     def repeat_end(self) -> None:
         """Publish the message that ended the last turn again: a subscriber may have had no room for it."""
@@ -134,4 +153,5 @@ class BatchPublisher:
             machine_id=self._identity.machine_id,
             difference=difference,
             lost_by_cgroup=lost_by_cgroup,
+            since=self._since,
         )

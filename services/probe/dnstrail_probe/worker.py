@@ -134,17 +134,21 @@ class _Probe:
     def end(self) -> None:
         """Publish the last turn, wait until it was received, and log how the source ended."""
         self._close_turn(ended=True)
-        self._linger()
+        if not self._linger():
+            self._log.warning("not_handed_over", events_at_most=self.batches.on_way, start=self.batches.start)
         if self._source.damage:
             self._log.warning(self._source.damage, source=self._source.name, published="everything before the damage")
         self._log.info("source_ended", source=self._source.name, turns=self.batches.turn, **self._source.counters)
 
-    def _linger(self) -> None:
-        """Wait until all subscribers that confirm have the last turn; offer it again to those that had no room."""
+    def _linger(self) -> bool:
+        """Wait until all subscribers that confirm have the last turn; offer it again to those that had no room.
+
+        Return whether they have it.
+        """
         patient = not self._source.live and not self._stop.is_set()
         deadline = beat = self._clock.monotonic()
         deadline += LINGER
-        while not (self.batches.flush() and confirmed(self._publisher, self.batches.start)):
+        while not (handed_over := self.batches.flush() and confirmed(self._publisher, self.batches.start)):
             now = self._clock.monotonic()
             if patient and not self._stop.is_set():
                 deadline = now + LINGER
@@ -156,6 +160,7 @@ class _Probe:
             self._clock.sleep(_REST)
         if not patient or self._stop.is_set():
             self._publisher.linger(max(deadline - self._clock.monotonic(), 0.0))
+        return handed_over
 
     def _close_turn(self, *, ended: bool = False) -> None:
         live, counters = self._source.live, self._source.counters

@@ -73,6 +73,7 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     It is empty if the source does not know their owners. Since the turn before, each loss has made one entry grow: the
     entry of its cgroup, or one of cgroup 0, which never shrinks. `difference` is wall time minus `now` in ns: it is 0
     for a file, and for a live source until the wall clock steps. It is added to a time where that time is shown.
+    `since` is the clock of a live source at the beginning of the start (0: unknown).
     """
 
     start: str
@@ -88,6 +89,7 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     machine_id: str = ""
     lost_by_cgroup: tuple[CgroupLoss, ...] = ()
     difference: int = 0
+    since: int = 0
 
 
 T = TypeVar("T", Batch, Turn)

@@ -1,4 +1,4 @@
-"""A subscriber that goes on after a restart: it first receives what it missed (docs/operations.md)."""
+"""A subscriber that first receives what was published before it subscribed (docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -11,25 +11,39 @@ from dnstrail.bus.received_messages import ReceivedMessages
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.keyed_replays import replay_of, sources_of
+from dnstrail.protocol.keyed_subscriber import is_before
 from dnstrail.protocol.replays import ReplayRequest, encode_replay
 from dnstrail.protocol.turn_follower import Position
 
 SETTLED = 10.0  # seconds after which no further start of a probe is asked for what was missed
+YOUNG = 30.0  # seconds after its begin for which a subscriber that is new to a live start is to receive all of it
 PATIENCE = 2.0  # seconds for one reply of a probe
+
+_SECOND = 1_000_000_000  # ns
 
 Message = tuple[str, bytes]
 
 
+def is_young(turn: Turn) -> bool:
+    """Return whether a live start began so lately that its probe and its subscribers were started together."""
+    return turn.live and turn.since > 0 and 0 <= turn.now - turn.since <= YOUNG * _SECOND
+
+
+def may_be_missed(turn: Turn) -> bool:
+    """Return whether a young start has published events before the first turn that arrives, or in it."""
+    return is_young(turn) and any((turn.published or {}).values())
+
+
 @dataclass(slots=True)
 class _Gap:
-    """The turns of a start that were missed: those after `after`, up to the first live turn.
+    """The turns of a start that were missed: those after `after`, up to the first live turn, `until`.
 
     `sources` may have them. The other starts wait for them until `expiry`, whatever a source replies.
     """
 
     start: str
     after: int
-    until: int
+    until: Turn
     sources: list[Requester]
     expiry: float
     asked: bool = False
@@ -39,10 +53,13 @@ class _Gap:
 class CatchUp:
     """A subscriber that continues the positions of an earlier run, without a gap and without an event twice.
 
+    A start without a position is received from the first turn that its probe has, if `is_asked_for` returns true for
+    the first turn that arrives.
+
     The messages of a start that arrive wait until its probe has replayed the turns before them. What a probe replays no
-    more is a gap, which the follower of turns counts. `on_turn` receives each turn when it arrives. `counters` counts
-    `replayed` messages, and `replays_failed`: gaps that no probe could close. After SETTLED seconds messages pass
-    through.
+    more is a gap, which the follower of turns counts. The counts that another host replays lead to its first live turn,
+    else the reply is refused. `on_turn` receives each turn when it arrives. `counters` counts `replayed` messages, and
+    `replays_failed`: gaps that no probe could close. After SETTLED seconds messages pass through.
     """
 
     def __init__(
@@ -53,6 +70,7 @@ class CatchUp:
         monotonic: Callable[[], float],
         on_turn: Callable[[Turn], None],
         counters: Counter[str],
+        is_asked_for: Callable[[Turn], bool] = lambda _: True,
     ) -> None:
         self._subscriber = subscriber
         self._sources = sources
@@ -60,14 +78,16 @@ class CatchUp:
         self._monotonic = monotonic
         self._on_turn = on_turn
         self._counters = counters
+        self._is_asked_for = is_asked_for
         self._until = monotonic() + SETTLED
         self._settled = False
         self._arrived = ReceivedMessages()
-        self._first_turns: dict[str, int] = {}  # by start: the first turn that arrived to its end
+        self._first_turns: dict[str, Turn] = {}  # by start: the first turn that arrived to its end
         self._caught_up: dict[str, int] = {}  # by start: the last turn that was replayed
         self._head: Message | None = None  # the oldest message that arrived
         self._replayed: deque[Message] = deque()
         self._gap: _Gap | None = None
+        self._named: dict[Requester, str] = {}  # the starts that probes of this host have named
 
     @property
     def settled(self) -> bool:
@@ -119,7 +139,7 @@ class CatchUp:
         while self._arrived.has_room and (message := self._subscriber.receive()) is not None:
             self._arrived.add(message[0].encode(), message[1])
             if message[0] == TURN and (turn := _turn_in(message[1])) is not None:
-                self._first_turns.setdefault(turn.start, turn.turn)
+                self._first_turns.setdefault(turn.start, turn)
                 if not turn.live:  # the probe of a file loses nothing, and keeps nothing
                     self._caught_up.setdefault(turn.start, -1)
                 self._on_turn(turn)
@@ -147,15 +167,22 @@ class CatchUp:
             self._caught_up[start] = -1
         elif first is not None:
             self._caught_up[start] = -1
-            after, sources = -1 if position is None else position.ended, sources_of(start, self._sources)
-            self._gap = _Gap(start, after, first, sources, self._monotonic() + SETTLED)
+            if position is None and not self._is_asked_for(first):
+                return True
+            after = -1 if position is None else position.ended
+            self._gap = _Gap(start, after, first, self._sources_of(start), self._monotonic() + SETTLED)
         return start in self._caught_up and self._gap is None
+
+    def _sources_of(self, start: str) -> list[Requester]:
+        """Return the probes that may replay a start, without those that have named another one."""
+        sources = sources_of(start, self._sources)
+        return [source for source in sources if self._named.get(source, "") in ("", start)] or sources
 
     def _continue(self, gap: _Gap) -> bool:
         """Ask for the next turns of a gap, or read the reply; return False while it has to wait."""
         now = self._monotonic()
-        if gap.after >= gap.until or not gap.sources or now >= gap.expiry:
-            if gap.after < gap.until:
+        if gap.after >= gap.until.turn or not gap.sources or now >= gap.expiry:
+            if gap.after < gap.until.turn:
                 self._counters["replays_failed"] += 1
             self._gap = None
             return True
@@ -178,16 +205,24 @@ class CatchUp:
             replay = replay_of(gap.sources[0], gap.start, reply)
         except BadMessage:
             return False
+        if gap.sources[0].remote is None:
+            self._named[gap.sources[0]] = replay.start
         if not replay.messages or replay.last <= gap.after:
             return False
-        position = self._positions.get(gap.start)
-        for message in replay.messages:
-            place = _place_of(*message)
-            if place is not None and place[1] <= gap.until and not _is_known(message, place, position):
-                self._replayed.append(message)
-                self._counters["replayed"] += 1
-        gap.after = self._caught_up[gap.start] = min(replay.last, gap.until)
+        messages = [message for message in replay.messages if self._is_missed(gap, message)]
+        if gap.sources[0].remote is not None and not all(is_before(*message, gap.until) for message in messages):
+            return False
+        self._replayed += messages
+        self._counters["replayed"] += len(messages)
+        gap.after = self._caught_up[gap.start] = min(replay.last, gap.until.turn)
         return True
+
+    def _is_missed(self, gap: _Gap, message: Message) -> bool:
+        """Return whether a replayed message is one of a gap, and was not received before the restart."""
+        place = _place_of(*message)
+        if place is None or place[1] > gap.until.turn:
+            return False
+        return not _is_known(message, place, self._positions.get(gap.start))
 
 
 def _place_of(topic: str, body: bytes) -> tuple[str, int, int] | None:

@@ -23,6 +23,7 @@ STARTS, WITHIN = 8, 30.0  # new starts of one host within some seconds
 _REMEMBERED = 1024  # starts of one host: no subscriber follows more
 AHEAD = 2.0  # seconds
 _DRIFT = 0.001  # of the time since the first turn: two clocks drift apart by less
+_REPLAYED = 120.0  # seconds: a probe replays no turns of longer ago
 _EVENTS = 1 << 20  # a second: several times as many as any probe publishes
 _TURNS = 1 << 12  # a second
 _EVERY = 10.0  # seconds between two lines of the log on one host
@@ -55,14 +56,24 @@ def own_message(remote: RemoteHost, topic: str, body: bytes) -> bytes:
     return _ENCODE(_own(remote, _decoded(topic, body)))
 
 
+def is_before(topic: str, body: bytes, turn: Turn) -> bool:
+    """Return whether the counts of a replayed message are such as its start can have had shortly before a turn.
+
+    Raises:
+        BadMessage: the body is no such message.
+    """
+    earlier, later = dict(_numbers(_decoded(topic, body))), dict(_numbers(turn))
+    return not _too_fast(later, earlier, -AHEAD) and not _too_fast(earlier, later, _REPLAYED)
+
+
 class KeyedSubscriber:
     """A subscriber to hosts that do not trust each other. It returns each message of another host as its own.
 
     A start is one of the key that published it, and its host is the name of the key, whatever the message states. Of
     another host no clock runs ahead of its first turn by more than the time since then and AHEAD, and no count grows
-    faster than a probe can count. A message beyond that, or a malformed one, is refused and counted as REFUSED in
-    `counters`: REFUSED_MESSAGE takes its place, so that a flood of them is bounded by who receives it. Messages of this
-    host are returned as they are.
+    faster than a probe can count. The counts before its first message are held to the age that a live start states. A
+    message beyond that, or a malformed one, is refused and counted as REFUSED in `counters`: REFUSED_MESSAGE takes its
+    place, so that a flood of them is bounded by who receives it. Messages of this host are returned as they are.
 
     Memory is bounded for each host. The clock of a file is free.
     """
@@ -177,14 +188,13 @@ class _Start:
         numbers = dict(_numbers(message))
         if self._numbers is None:
             self._numbers = numbers
-        passed = now - self._since + AHEAD
-        for name, number in numbers.items():
-            rate = _TURNS if name == TURN else _EVENTS
-            if number > self._numbers.get(name, 0) + passed * rate:
-                return f"its count of {name} grows too fast"
-        if isinstance(message, Turn) and message.live and self._is_ahead(message.now, now, since):
-            return "its clock is ahead"
-        return ""
+        fast = _too_fast(self._numbers, numbers, now - self._since)
+        if isinstance(message, Turn) and message.live:
+            if message.since:
+                fast = fast or _too_fast({}, self._numbers, (message.now - message.since) / _SECOND)
+            if not fast and self._is_ahead(message.now, now, since):
+                return "its clock is ahead"
+        return f"its count of {fast} grows too fast" if fast else ""
 
     def _is_ahead(self, clock: int, now: float, since: float) -> bool:
         first = self._clock = self._clock or (since, clock)
@@ -197,6 +207,15 @@ class _Start:
             self._clock, self._ahead_since = (since, clock), None
             return False
         return ahead
+
+
+def _too_fast(first: Mapping[str, int], numbers: Mapping[str, int], seconds: float) -> str:
+    """Return the name of a number that has grown by more than a probe can count, or ""."""
+    for name, number in numbers.items():
+        rate = _TURNS if name == TURN else _EVENTS
+        if number > first.get(name, 0) + (seconds + AHEAD) * rate:
+            return name
+    return ""
 
 
 def _numbers(message: _OwnBatch | Turn) -> Iterator[tuple[str, int]]:

@@ -29,13 +29,14 @@ class Position(msgspec.Struct, frozen=True):
 class _Start:
     """The batches and turns of one start of a probe that a subscriber received."""
 
-    __slots__ = ("before", "broken", "ended", "first", "last", "missed", "next")
+    __slots__ = ("before", "broken", "ended", "first", "last", "missed", "next", "unheard")
 
     def __init__(self) -> None:
         self.first: int | None = None  # the first turn that was received from its beginning
         self.ended = -1  # the last turn whose end was received
         self.next: dict[str, int] = {}  # by topic: the sequence of the next batch
         self.before: dict[str, int] = {}  # by topic: the number of events so far, including lost ones
+        self.unheard: dict[str, int] = {}  # by topic: the events before its first message, until a turn ends
         self.missed = 0  # events that were lost on the bus
         self.broken: OrderedDict[int, None] = OrderedDict()  # turns of which something was lost, newest last
         self.last: Turn | None = None
@@ -91,8 +92,11 @@ class TurnFollower:
         if topic in start.before:
             start.before[topic] += len(batch.events)
 
-    def turn(self, turn: Turn) -> None:
-        """Note the end of a turn."""
+    def turn(self, turn: Turn, *, from_start: bool = False) -> None:
+        """Note the end of a turn.
+
+        `from_start`: all events of the start were to be received. Those before its first message then count as lost.
+        """
         start = self._start(turn.start)
         if start.first is None:
             self._join(start, turn)
@@ -109,6 +113,9 @@ class TurnFollower:
                 self._lose(start, topic, 0 if turn.published is not None else missing)
             start.next[topic] = max(turn.last.get(topic, -1) + 1, start.next.get(topic, 0))
         start.ended = max(start.ended, turn.turn)
+        for topic, events in start.unheard.items():
+            self._lose(start, topic, events if from_start else 0)
+        start.unheard = {}
         start.last = turn
         if turn.live != self.live:
             self._note_live()
@@ -183,11 +190,13 @@ class TurnFollower:
         start.next.update((topic, turn.last.get(topic, -1) + 1) for topic in self._topics)
 
     def _count(self, start: _Start, published: Mapping[str, int] | None, topics: Iterable[str]) -> None:
-        """Count as lost the published events that were not received; the first count of a start is only noted."""
+        """Count as lost the published events that were not received; a first count of a start is only noted."""
         if published is None:
             return
         for topic in topics:
             before, now = start.before.get(topic), published.get(topic, 0)
+            if before is None and start.last is None:
+                start.unheard[topic] = now
             self._lose(start, topic, 0 if before is None else max(now - before, 0))
             start.before[topic] = max(now, before or 0)
 

@@ -6,13 +6,16 @@ from collections import Counter
 
 import pytest
 
+from dnstrail.bus import RemoteHost
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.catch_up import PATIENCE, SETTLED, CatchUp
+from dnstrail.protocol.catch_up import PATIENCE, SETTLED, YOUNG, CatchUp, may_be_missed
 from dnstrail.protocol.replays import Replay, decode_request, encode_replay, replay_address
 from dnstrail.protocol.turn_follower import Position, TurnFollower
 from live.workers import FakeClock, Messages
 
 DNS = "net_packet_dns"
+SECOND = 1_000_000_000
+MOST = (1 << 53) - 1
 AT = 4  # the last turn of the position
 
 
@@ -51,7 +54,8 @@ class Window:
         self.asked.append(request.after)
         held = [turn for turn in self.turns if turn > request.after][: self.at_once]
         known = request.start == self.start and held
-        self._waiting = encode_replay(Replay(whole(held, self.start), held[-1]) if known else Replay([]))
+        messages, last = (whole(held, self.start), held[-1]) if known else ([], 0)
+        self._waiting = encode_replay(Replay(messages, last, self.start))
         return True
 
     def reply(self):
@@ -65,14 +69,16 @@ class Window:
 class Running:
     """A subscriber that continues at turn AT, and the turns that it receives."""
 
-    def __init__(self, *sources, positions=None):
+    def __init__(self, *sources, positions=None, **options):
         self.clock = FakeClock()
         self.live = Messages()
         self.counters = Counter()
         self.early = []
         if positions is None:
             positions = {"s": Position(AT, {DNS: AT + 1}, {DNS: 0})}
-        self.subscriber = CatchUp(self.live, sources, positions, self.clock.monotonic, self.early.append, self.counters)
+        self.subscriber = CatchUp(
+            self.live, sources, positions, self.clock.monotonic, self.early.append, self.counters, **options
+        )
         self.follower = TurnFollower((DNS,))
         self.follower.resume(positions)
 
@@ -163,6 +169,32 @@ def test_a_start_that_is_new_is_replayed_from_its_beginning():
     assert running.receive() == shown(range(4))
 
 
+@pytest.mark.parametrize(
+    ("age", "published", "asked"),
+    [(1, {DNS: 1}, True), (YOUNG, {DNS: 1}, True), (YOUNG + 1, {DNS: 1}, False), (1, {DNS: 0}, False), (1, {}, False)],
+)
+def test_without_positions_the_events_of_young_starts_alone_are_asked_for(age, published, asked):
+    """A subscriber that goes on from nothing asks a probe that started with it, and only if it published events."""
+    window = Window(range(3))
+    running = Running(window, positions={}, is_asked_for=may_be_missed)
+    now = 100 * SECOND
+    turn = Turn("s", 2, {DNS: 2}, live=True, now=now, published=published, since=now - round(age * SECOND))
+    running.live.waiting.append((TURN, encode(turn)))
+    assert running.receive() == (shown(range(3)) if asked else [("end", 2)])
+    assert bool(window.asked) is asked
+
+
+@pytest.mark.parametrize(("until", "taken"), [(0, True), (7_000_000, True), (MOST, False)])
+def test_another_host_replays_no_counts_that_do_not_lead_to_its_live_turn(until, taken):
+    """Replayed counts that no probe can have had within two minutes before the first live turn are refused."""
+    window = Window(range(2), start="aa.s")
+    window.remote = RemoteHost("aa", "alpha")
+    running = Running(window, positions={})
+    running.live.waiting.append((TURN, encode(Turn("aa.s", 1, {}, True, 0, published={DNS: until}))))
+    assert running.receive() == (shown([0, 1]) if taken else [("end", 1)])
+    assert running.counters["replays_failed"] == (not taken)
+
+
 def test_several_probes_catch_up_one_after_the_other():
     """Each start has a gap of its own, closed by its own probe."""
     positions = {name: Position(AT, {DNS: AT + 1}, {DNS: 0}) for name in ("s", "t")}
@@ -170,6 +202,16 @@ def test_several_probes_catch_up_one_after_the_other():
     running.live.waiting += [*whole([6]), *whole([7], "t"), *whole([7])]
     assert running.receive() == [*shown([5, 6]), *shown([5, 6, 7]), *shown([7])]
     assert running.follower.lost.total() == 0
+
+
+def test_a_probe_that_has_named_another_start_is_not_asked_again():
+    """Of many probes on this host each is asked for its own start alone, once it has named it."""
+    windows = [Window(range(3), start=f"s{number}") for number in range(20)]
+    running = Running(*windows, positions={})
+    for number in reversed(range(20)):
+        running.live.waiting += whole([2], f"s{number}")
+    assert running.receive() == shown(range(3)) * 20
+    assert sum(len(window.asked) for window in windows) <= 20 + 2 * 20
 
 
 def test_the_probe_of_a_file_is_not_asked():

@@ -159,6 +159,15 @@ def test_no_count_jumps(received, jump):
     assert follower.lost == {NET_PACKET_DNS: 9_999_995, TURN: 99_999}
 
 
+@pytest.mark.parametrize(
+    "first", [turn(1, now=SECOND, since=1, published={NET_PACKET_DNS: MOST}), turn(MOST, now=9, since=9)]
+)
+def test_no_count_is_too_great_for_the_age_of_its_start(received, first):
+    """A start states no more events and turns than a probe can count in the age that it states."""
+    assert received.of(ALPHA, first) is None
+    assert received.of(ALPHA, turn(1, start="t", now=SECOND, since=1, published={NET_PACKET_DNS: 5_000})) is not None
+
+
 def test_a_host_that_does_not_count_its_events_loses_none(received):
     """Sequences alone count nothing as lost: they may jump as well."""
     follower = TurnFollower((NET_PACKET_DNS,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 import msgpack
 import pytest
@@ -190,6 +191,17 @@ def test_events_that_are_numbered_are_counted(script: str, known: str, lost: dic
     assert followed.shown(len(known)) == known
     assert dict(followed.lost) == {topic: count * (1 if topic == TURN else 7) for topic, count in lost.items()}
     assert followed.missed("s") == sum(count for topic, count in followed.lost.items() if topic != TURN)
+
+
+@pytest.mark.parametrize("size", [None, 7], ids=["of a probe without counts", "counted"])
+def test_events_before_the_first_message_are_lost_if_all_of_the_start_was_expected(size: int | None) -> None:
+    """A start that was to be received from its first event loses what came before its first message, once."""
+    joined = Followed("", size=size)
+    joined.turn = partial(joined.turn, from_start=True)
+    joined.send("(D0) (E0) (|) (D1) D2 | D3 | (D4) | |")
+    before = {} if size is None else {DNS: 2 * size, EXEC: size}
+    assert dict(joined.lost) == {**before, DNS: before.get(DNS, 0) + (size or 1)}
+    assert joined.missed("s") == joined.lost.total()
 
 
 def test_a_loss_is_known_with_the_next_batch_of_any_topic() -> None:
