@@ -130,13 +130,12 @@ class Relay:
 
     def _serve(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
         """Serve some of the connections of each user or host; the others are ready again at once."""
-        served = Counter[str]()
+        served, registered = Counter[str](), self._selector.get_map()
         for key, events in ready:
             owner, serve = key.data
-            if key.fileobj.fileno() < 0 or served[owner] >= _SERVED_AT_ONCE:  # type: ignore[union-attr] # closed meanwhile
-                continue
-            served[owner] += 1
-            serve(events)
+            if registered.get(key.fd) is key and served[owner] < _SERVED_AT_ONCE:  # else it was closed just now
+                served[owner] += 1
+                serve(events)
 
     def _obey(self, _events: int) -> None:
         message, descriptors, _, _ = socket.recv_fds(self._control, _ORDER, 1)
