@@ -50,12 +50,12 @@ def _watch(request: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
 @run_dir_option
 @click.pass_context
 def health(ctx: click.Context, as_json: bool, cache: str | None, run_dir: Path) -> None:
-    """Exit with 0 if the cache hears a probe, keeps up with it, and has applied an event.
+    """Exit with 0 if the cache hears a probe and keeps up with its events.
 
     Otherwise prints the status and exits with 1: waiting (no probe was heard yet), silent (no probe is heard any more),
     vanished (one probe stopped without its last turn, another one is heard), ended (all captures have ended), behind
-    (the cache is more than a second behind its probes), or ok without an applied event. Exits with 3 if no cache
-    answers.
+    (the cache is more than a second behind its probes), or ok before the first event was applied. Exits with 3 if no
+    cache answers.
     """
     data = _request("health", cache, run_dir)
     _show("health", data, as_json=as_json)
