@@ -1,12 +1,13 @@
 #!/bin/sh
-# Run all tests in four parts at once: most of the time they wait. The parts print one after the other. The part with
+# Run all tests in five parts at once: most of the time they wait. The parts print one after the other. The part with
 # captures from the kernel goes first, since its events come in real time.
 # The tests of tests/long are left to `make test-long`. With arguments run only pytest with them: tests/run.sh PYTHON [ARGUMENT...].
 set -u
 python=$1
 shift
 [ $# = 0 ] || exec "$python" -m pytest "$@"
-modules="tests/shared tests/probe tests/cache tests/signatures tests/findings tests/accuracy"
+modules="tests/shared tests/findings tests/accuracy"
+services="tests/probe tests/cache tests/signatures"
 commands="tests/cli $(echo tests/test_*.py)"
 workers=$(grep -L 'network\|ebpf\|live_or_skip' tests/pipeline/test_*.py) # without a capture from the kernel
 logs=$(mktemp -d)
@@ -25,14 +26,15 @@ beside() {
     beside workers $workers
     beside commands $commands
     beside modules $modules
+    beside services $services
 }
 
 # shellcheck disable=SC2046,SC2086 # a list of options
-"$python" -m pytest tests $(printf -- '--ignore=%s ' tests/long $workers $commands $modules)
+"$python" -m pytest tests $(printf -- '--ignore=%s ' tests/long $workers $commands $modules $services)
 failed=$?
 for job in $jobs; do
     wait "$job" || failed=1
 done
-cat "$logs/workers" "$logs/commands" "$logs/modules"
+cat "$logs/workers" "$logs/commands" "$logs/modules" "$logs/services"
 rm -r "$logs"
 exit $failed

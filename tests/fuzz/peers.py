@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.bus.keys import load_keys
+from live.ports import free_port
 from live.processes import dnstrail, run_dir, started, wait_until
 from live.raw_peer import GREETING, connection, finish_handshake, frame, ready
 from live.strangers import GROUP, HONEST, PING, STRANGER, as_user
@@ -144,8 +146,8 @@ def main() -> int:
     with run_dir() as folder, ExitStack() as stack:
         os.chown(folder, SERVICE, GROUP)
         folder.chmod(0o750)
-        ports = dict(zip(("events", "lookups", "probe", "cache", "signatures", "findings"), free_ports(), strict=True))
-        ports["events-replay"] = ports["events"] + 1
+        names = ("events", "events-replay", "lookups", "probe", "cache", "signatures", "findings")
+        ports = dict(zip(names, count(free_port(HOST, len(names))), strict=False))
         keys = stack.enter_context(known_keys(folder.parent))
         workers = stack.enter_context(pipeline(folder, ports, keys))
         return fuzz(given.steps, Attack(given.seed, folder, ports, keys[1]), folder, workers)
@@ -274,15 +276,6 @@ def pipeline(
         with asker(lookups_address(folder)) as client:
             wait_until(lambda: client.ask("health")["data"]["turns"], "the pipeline")
         yield workers
-
-
-def free_ports() -> Iterator[int]:
-    """Yield six free ports; the one after the first is free, too."""
-    with ExitStack() as stack:
-        for _ in range(6):
-            listener = stack.enter_context(socket.socket())
-            listener.bind((HOST, 0))
-            yield listener.getsockname()[1]
 
 
 if __name__ == "__main__":

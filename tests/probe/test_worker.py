@@ -109,6 +109,11 @@ def published(folder, source, clock=None, expected=1, identity=UNKNOWN):
     return running(target)
 
 
+def is_logged(logs, event):
+    """Return whether the log contains an event."""
+    return any(entry["event"] == event for entry in logs)
+
+
 def events(first, count=1, topic=NET_PACKET_DNS):
     return [(topic, Captured(number, b"%d" % number)) for number in range(first, first + count)]
 
@@ -581,7 +586,7 @@ def test_a_damaged_capture_warns(folder, received, damage):
     source = Listed(events(0, 2))
     source.damage = damage
     with capture_logs() as logs, published(folder, source):
-        wait_until(lambda: received.ended)
+        wait_until(lambda: received.ended and is_logged(logs, "source_ended"))
     warnings = [entry for entry in logs if entry["log_level"] == "warning"]
     assert warnings == [
         {"event": damage, "source": "a list", "published": "everything before the damage", "log_level": "warning"}
@@ -592,7 +597,7 @@ def test_a_damaged_capture_warns(folder, received, damage):
 def test_a_whole_capture_does_not_warn(folder, received):
     """A run logs that it is ready, with its subscribers, and that it has ended, with its counters; nothing warns."""
     with capture_logs() as logs, published(folder, Listed(events(0, 2))):
-        wait_until(lambda: received.ended)
+        wait_until(lambda: received.ended and is_logged(logs, "source_ended"))
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("ready", "info"), ("source_ended", "info")]
     assert (logs[0]["subscribers"], logs[1]["packets"]) == (1, 2)
 

@@ -15,6 +15,7 @@ from dnstrail.bus import ZmqBus, authenticator, gate
 from dnstrail.bus.allowed_clients import AllowedClients
 from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
 from dnstrail.errors import BusError
+from live.ports import free_port
 from live.workers import BOUND, short_folder, wait_until
 
 HOST, ATTACKER = "127.0.0.1", "127.0.0.2"
@@ -36,13 +37,6 @@ def bus_of(folder):
         bus.close(now=True)
 
 
-def free_port():
-    """Return a port that nothing else uses just now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
 class Two:
     """A server and a client, each with a folder of keys. The client knows the server, which does not allow it yet."""
 
@@ -50,7 +44,7 @@ class Two:
         self.server, self.client = folder / "server", folder / "client"
         self.public = new_pair(self.client)
         allow(self.client, SERVERS, HOST, new_pair(self.server))
-        self.address = f"tcp://{HOST}:{free_port()}"
+        self.address = f"tcp://{HOST}:{free_port(HOST)}"
 
     def allow(self):
         """Allow the client."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,10 +17,10 @@ from dnstrail.image import Bounds
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.replays import replay_address
+from live.ports import free_port
 from live.workers import BOUND, Asker, Probe, asker, short_folder, wait_until
 
 HONEST, HOSTILE = "honest", "hostile"
-_LAST_PORT = 65535  # the socket of replays has the next port
 _ADDRESSES = {HONEST: "127.0.0.1", HOSTILE: "127.0.0.2"}
 
 
@@ -34,7 +33,7 @@ class KeyedHost:
         allow(folder / "central", SERVERS, _ADDRESSES[name], public, name)
         self.remote = RemoteHost(key_digest(public), name)
         self.start = start_of(self.remote.key, "start")
-        self.address = f"tcp://{_ADDRESSES[name]}:{_free_port(_ADDRESSES[name])}"
+        self.address = f"tcp://{_ADDRESSES[name]}:{free_port(_ADDRESSES[name], 2)}"
         self.bus = ZmqBus(load_keys(folder / name))
         self.publisher: Publisher = self.bus.publisher(self.address, lossless=False)
         self.replays: Server = self.bus.server(replay_address(self.address))
@@ -137,10 +136,3 @@ def keyed_hosts() -> Iterator[KeyedHosts]:
             yield hosts
         finally:
             hosts.close()
-
-
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port if port < _LAST_PORT else _free_port(address)
