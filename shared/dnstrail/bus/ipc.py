@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ RUN_DIR = "DNSTRAIL_RUN_DIR"
 GROUP = "dnstrail"
 _SCHEME = "ipc://"
 _MAX_PATH = 107  # bytes in sun_path, unix(7)
+_ONE_MASK = threading.RLock()
 _CONNECT = 0.2  # seconds for a connection to a socket of this host
 
 
@@ -154,26 +156,32 @@ def sole_server(address: str, group: str = GROUP) -> Iterator[int]:
     """
     path = socket_path(address)
     lock = _lock(address, path, group)
-    umask = os.umask(0o117)
     try:
-        yield lock
+        with _masked(0o117):
+            yield lock
     except BaseException:
         os.close(lock)
         raise
-    finally:
-        os.umask(umask)
     _give(path)
 
 
 @contextmanager
 def owners_socket(address: str) -> Iterator[None]:
     """Restrict the bind of an ipc socket to root and the owner of its folder."""
-    umask = os.umask(0o177)
-    try:
+    with _masked(0o177):
         yield
-    finally:
-        os.umask(umask)
     _give(socket_path(address))
+
+
+@contextmanager
+def _masked(umask: int) -> Iterator[None]:
+    """Set the umask of this process, which all threads share, for the time of a block."""
+    with _ONE_MASK:
+        before = os.umask(umask)
+        try:
+            yield
+        finally:
+            os.umask(before)
 
 
 def _give(path: Path) -> None:

@@ -243,6 +243,7 @@ class ZmqBus:
         """Return a folder of this process alone."""
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="dnstrail-")
+            Path(self._folder.name).chmod(0o700)  # whatever the umask
         return Path(self._folder.name)
 
     def _connect_to(self, *addresses: str) -> Connect:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -184,6 +185,17 @@ def test_a_connect_without_the_key_of_the_server_is_refused(two):
         pytest.raises(BusError, match=r"dnstrail keys allow --server 127\.0\.0\.1"),
     ):
         bus.requester(two.address)
+
+
+def test_a_strict_umask_shuts_nobody_out(two):
+    """The folder behind the relay can be entered whatever the umask: the relay of root has no capability."""
+    two.allow()
+    before = os.umask(0o177)
+    try:
+        with bus_of(two.server) as serving, bus_of(two.client) as asking:
+            assert reply_to(asking.requester(two.address), serving.server(two.address)) == b"X"
+    finally:
+        os.umask(before)
 
 
 def test_a_thousand_silent_handshakes_block_nobody(two):
