@@ -81,8 +81,10 @@ class Host:
     def counted(self, worker: str, *, vanished: bool = False) -> Counted:
         """Return the count of a receiver, once the end of its probe, or the silence of that probe, has reached it."""
         if worker == "cache":
-            status = "silent" if vanished else "ended"
-            wait_until(lambda: self.client.ask("health")["data"]["status"] == status, f"status {status}")
+            if vanished:  # a moment after the status: the cache looks for silent probes ten times a second
+                wait_until(lambda: counted_by_cache(self.client)["vanished"], "the probe has vanished")
+            else:
+                wait_until(lambda: self.client.ask("health")["data"]["status"] == "ended", "the end of the probe")
             return counted_by_cache(self.client)
         return counted_by_signatures(self.workers[worker], vanished=vanished)
 
