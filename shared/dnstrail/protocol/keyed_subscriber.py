@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from dnstrail.bus import RemoteHost, Subscriber
 from dnstrail.errors import BadMessage
 from dnstrail.events import NAMES
+from dnstrail.log_pause import LogPause
 from dnstrail.protocol.batches import TURN, Count, Turn, decode
 
 REFUSED = "remote_refused"  # the counter of messages
@@ -26,7 +27,6 @@ _DRIFT = 0.001  # of the time since the first turn: two clocks drift apart by le
 _REPLAYED = 120.0  # seconds: a probe replays no turns of longer ago
 _EVENTS = 1 << 20  # a second: several times as many as any probe publishes
 _TURNS = 1 << 12  # a second
-_EVERY = 10.0  # seconds between two lines of the log on one host
 _SECOND = 1_000_000_000  # ns
 
 
@@ -136,18 +136,15 @@ class KeyedSubscriber:
 
     def _count(self, remote: RemoteHost, host: _Host, fault: str, now: float) -> None:
         self._counters[REFUSED] += 1
-        host.refused += 1
-        if now >= host.quiet_until:
-            host.quiet_until = now + _EVERY
-            structlog.get_logger().warning(REFUSED, host=remote.name, reason=fault, refused=host.refused)
+        if host.refused.note(now):
+            structlog.get_logger().warning(REFUSED, host=remote.name, reason=fault, refused=host.refused.count)
 
 
 class _Host:
     """The starts of one host, and the messages of it that were refused."""
 
     def __init__(self) -> None:
-        self.refused = 0
-        self.quiet_until = float("-inf")
+        self.refused = LogPause()
         self._starts: OrderedDict[str, _Start] = OrderedDict()
         self._begun: deque[float] = deque([float("-inf")] * STARTS, STARTS)  # the times of the last new starts
 
