@@ -126,9 +126,9 @@ class CatchUp:
         """Cancel the subscription to a topic."""
         self._subscriber.unsubscribe(topic, start)
 
-    def reopen(self) -> None:
-        """Connect and subscribe anew."""
-        self._subscriber.reopen()
+    def reopen(self, start: str) -> None:
+        """Connect and subscribe anew to the publisher of a start."""
+        self._subscriber.reopen(start)
 
     def close(self) -> None:
         """Close the subscriber."""

@@ -10,6 +10,7 @@ import structlog
 from msgspec.structs import replace
 
 from dnstrail.bus import RemoteHost, Subscriber
+from dnstrail.bus.remote_host import key_of
 from dnstrail.errors import BadMessage
 from dnstrail.events import NAMES
 from dnstrail.log_pause import LogPause
@@ -111,10 +112,10 @@ class KeyedSubscriber:
         """Cancel the subscription to a topic."""
         self._subscriber.unsubscribe(topic, start)
 
-    def reopen(self) -> None:
-        """Connect and subscribe anew. The next turn of each start is the first one of its connection."""
-        self._hosts.clear()
-        self._subscriber.reopen()
+    def reopen(self, start: str) -> None:
+        """Connect and subscribe anew to the publisher of a start. Its next turn is the first one of its connection."""
+        self._hosts.pop(key_of(start), None)
+        self._subscriber.reopen(start)
 
     def close(self) -> None:
         """Close the subscriber."""
