@@ -227,8 +227,8 @@ class Feeder:
         self._state.image.gap(max(self._state.now, self._state.image.now), host, *loser)
 
     def _note_silence(self) -> None:
-        if self._listener.idle(self._state.clock.monotonic()):
-            self._state.counters["reopened"] += 1
+        if reopened := self._listener.idle(self._state.clock.monotonic()):
+            self._state.counters["reopened"] += reopened
 
     def _note_standstill(self, now: float) -> None:
         """Leave the time for which this process stood still out of the silence of the probes: their turns wait."""

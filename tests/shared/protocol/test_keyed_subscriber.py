@@ -211,9 +211,9 @@ def test_a_refusal_is_logged_once_in_a_while(received):
 
 
 def test_a_new_connection_has_a_first_turn_of_its_own(received):
-    """After the subscriber connects anew the clock of each start counts from its next turn."""
+    """After the subscriber connects anew to a host the clock of its starts counts from their next turns."""
     received.of(ALPHA, turn())
-    received.subscriber.reopen()
+    received.subscriber.reopen(ALPHA.own("other"))
     assert received.of(ALPHA, turn(1, 3600 * SECOND))
 
 

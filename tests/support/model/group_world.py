@@ -249,6 +249,9 @@ class _Replays(Replays):
     def __init__(self, world: World) -> None:
         self._world = world
 
+    def begin(self) -> None:
+        """Begin anew."""
+
     def ask_ahead(self, gaps: Any) -> None:
         """Ask for nothing ahead."""
 

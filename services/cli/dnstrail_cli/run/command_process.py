@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from dnstrail.process.privileges import refuse_new_privileges
+from dnstrail.capabilities import refuse_new_privileges
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.users import User
 from dnstrail_cli.run.cgroup import Cgroup

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
-from dnstrail.process.privileges import missing_capabilities
 from dnstrail_probe.ebpf import remedies
 from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
 from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets

@@ -9,6 +9,9 @@ from typing import TypeVar
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.regular_file import read_regular
+
+MOST_BYTES = 256 << 20
 
 _Entry = TypeVar("_Entry")
 
@@ -29,8 +32,8 @@ class KnownFile:
         if self._path is None or not self._path.exists():
             return []
         try:
-            return parse(self._path.read_bytes())
-        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            return parse(read_regular(self._path, MOST_BYTES))
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
             raise SettingsError(f"{self._content} {self._path}: {error}") from error
 
     def write(self, lines: Iterable[bytes]) -> None:
@@ -38,5 +41,7 @@ class KnownFile:
         if self._path is None:
             return
         new = self._path.with_name(f"{self._path.name}.new")
-        new.write_bytes(b"".join(line + b"\n" for line in lines))
+        new.unlink(missing_ok=True)
+        with new.open("xb") as file:  # never through a link that somebody else made
+            file.writelines(line + b"\n" for line in lines)
         new.replace(self._path)
