@@ -8,7 +8,6 @@ from typing import NamedTuple
 from dnstrail.protocol.batches import CgroupLoss, Turn
 
 _KERNEL = "kernel"
-_HARMLESS = frozenset({"owners_evicted"})  # these events lack their process, but none is lost
 
 
 class Loser(NamedTuple):
@@ -31,7 +30,7 @@ def losers(turn: Turn, earlier: Turn | None) -> Iterator[Loser]:
         if hop == _KERNEL and turn.lost_by_cgroup:
             continue
         known = before.get(hop, {})
-        if any(lost > known.get(reason, 0) for reason, lost in reasons.items() if reason not in _HARMLESS):
+        if any(lost > known.get(reason, 0) for reason, lost in reasons.items()):
             yield EVERYBODY
             return
     of_cgroup = {} if earlier is None else {_key(one): one.lost for one in earlier.lost_by_cgroup}

@@ -20,9 +20,9 @@ from dnstrail_probe.ebpf.record_translator import RecordTranslator
 from dnstrail_probe.ebpf.ring import Ring
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
-from dnstrail_probe.source import KERNEL, PROBE, Captures
+from dnstrail_probe.source import KERNEL, Captures
 
-_KERNEL_LOSSES = ("ring_full", "unreadable", "ipv6_too_many_extensions")
+_KERNEL_LOSSES = ("ring_full", "unreadable", "ipv6_too_many_extensions", "owners_refused")
 
 
 class EbpfSource:
@@ -37,9 +37,7 @@ class EbpfSource:
 
     live = True
     damage = ""
-    losses = MappingProxyType(
-        {**dict.fromkeys(_KERNEL_LOSSES, KERNEL), "owners_evicted": PROBE, **LOSSES},
-    )
+    losses = MappingProxyType({**dict.fromkeys(_KERNEL_LOSSES, KERNEL), **LOSSES})
     # BPF: to read the counters before Linux 5.19, and to attach to new libraries. SYS_PTRACE: to read /proc/PID/exe.
     capabilities = ("CAP_BPF", "CAP_SYS_PTRACE")
 
@@ -53,9 +51,13 @@ class EbpfSource:
         self._programs = load_programs(options, getaddrinfo=getaddrinfo, sizes=sizes)
         self._cgroup_names: dict[int, str] = {}
         self._ring = Ring(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
-        self._attribution = Attribution(self._programs.cgroup_root, _boot_time(clock))
+        self._attribution = Attribution(
+            self._programs.cgroup_root, _boot_time(clock), self._programs.note_owner_of_cgroup
+        )
         self._losses = CgroupLosses(self._programs.losses, self._attribution.owner_of)
-        self.counters["sockets_found"] = note_open_sockets(self._programs, self._attribution.processes, ports)
+        self.counters["sockets_found"] = note_open_sockets(
+            self._programs, self._attribution.processes, ports, self._attribution.owner_of
+        )
         watch = self._programs.watch_getaddrinfo
         self._getaddrinfo = GetaddrinfoCalls(watch, self.counters, self.capabilities) if getaddrinfo else None
         self._assembly = Assembly(options, self.counters)
@@ -104,7 +106,7 @@ class EbpfSource:
             "ipv6_too_many_extensions": self._programs.too_many_extensions,
             "getaddrinfo_unreadable": self._programs.calls_unreadable,
             "getaddrinfo_over_budget": self._programs.calls_over_budget,
-            "owners_evicted": self._programs.owners_evicted,
+            "owners_refused": self._programs.owners_refused,
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
         }

@@ -55,6 +55,10 @@ class Streams(Generic[T]):
         found = self.expire(segment.timestamp)
         key, back = _keys(flow)
         direction, other = self._directions.get(key), self._directions.get(back)
+        arrives = flow.socket != 0 and not flow.egress
+        if arrives and _is_dropped(direction, other, header, data=bool(segment.payload)):
+            self._counters["tcp_not_read"] += 1
+            return found
         if not _takes(direction, other, header, data=bool(segment.payload)):
             if not self._starts_anew([one for one in (direction, other) if one], header):
                 self._counters["tcp_out_of_window"] += 1
@@ -65,6 +69,7 @@ class Streams(Generic[T]):
             stream = Stream(header.expected, self._reader(header.syn))
             direction = self._directions[key] = Direction(stream, segment, header)
         if direction is not None:
+            direction.unreadable |= header.urgent or (arrives and _is_too_old(other, header))
             found += self._advance(key, direction, segment, header)
         if other is not None:
             _note(direction, other, header)
@@ -114,6 +119,9 @@ class Streams(Generic[T]):
         direction.closed |= header.fin or header.reset
         self._directions.move_to_end(key)
         if not segment.payload or direction.stream.reader.done:
+            return []
+        if direction.unreadable or (key[0] and not key[1] and header.syn and header.ack):
+            self._counters["tcp_not_read"] += 1
             return []
         return self._take(key, direction, header.first, segment)
 
@@ -175,6 +183,23 @@ def _keys(flow: Flow) -> tuple[_Key, _Key]:
     source, destination = (flow.source, flow.source_port), (flow.destination, flow.destination_port)
     egress_back = not flow.egress if flow.socket else False
     return (flow.socket, flow.egress, *source, *destination), (flow.socket, egress_back, *destination, *source)
+
+
+def _is_dropped(direction: Direction[T] | None, other: Direction[T] | None, header: TcpHeader, *, data: bool) -> bool:
+    """Return true if Linux drops a segment that arrives: it has no ACK, or acknowledges what was not sent.
+
+    Linux also drops `data` behind the end of the stream: they have no distance.
+    """
+    if header.syn or header.reset:
+        return False
+    if not header.ack or (data and direction is not None and direction.closed and header.distance is None):
+        return True
+    return other is not None and other.started and other.acknowledged(header) > other.stream.farthest + other.closed
+
+
+def _is_too_old(other: Direction[T] | None, header: TcpHeader) -> bool:
+    """Return true if a segment acknowledges what lies before the stream: Linux takes it or not."""
+    return other is not None and other.started and header.ack and other.acknowledged(header) < other.stream.first - 1
 
 
 def _takes(direction: Direction[T] | None, other: Direction[T] | None, header: TcpHeader, *, data: bool) -> bool:
