@@ -21,11 +21,15 @@ from live.attempts import allowed_address, connect, other_address, result
 
 ALLY, ALLY_PORT = "10.96.0.1", 5300  # where the ally hears the command: the list allows it
 DEVICE = "ally0"  # the interface of the client that leads to the ally
+BLIND = ("opening", "open")  # connections over TCP to a resolver, into which the ally sends a segment
+SILENT = "10.99.0.77"  # a resolver that no packet reaches
 HELD = "held"  # questions that the resolver answers when it is released
 RELEASE = b"release"
 _PATIENCE = 10.0  # seconds
 _BIND_TO_DEVICE = 25
 _BUFFER, _LARGE = 33, 1 << 25  # SO_RCVBUFFORCE, and bytes
+_REPAIR, _QUEUE, _RECEIVED, _SEQUENCE = 19, 20, 1, 21  # of TCP; root reads a sequence number by them
+_DATA = 0x18  # the flags PSH and ACK
 
 
 def question(name: str, identity: int, kind: int = 1, extra: bytes = b"") -> bytes:
@@ -77,7 +81,8 @@ HONEST: dict[str, Answers] = {
     "case": lambda q, true, other: [answer(q[:12] + q[12:].upper(), true)],
     "extended": lambda q, true, other: [answer(q, true)],
 }
-_ANSWERS = FORGED | CONFLICTS | HONEST
+_NOTHING: dict[str, Answers] = {form: lambda q, true, other: [answer(q[:-6])] for form in BLIND}
+_ANSWERS = FORGED | CONFLICTS | HONEST | _NOTHING
 _EXTENDED = b"\0\0\x29\x10\0\0\0\0\0\0\0"  # the record of EDNS
 
 
@@ -137,16 +142,41 @@ class Resolver:
 
 
 def serve(address: str) -> None:
-    """Answer as a resolver and its forger."""
+    """Answer as a resolver and its forger. Over TCP, connections are accepted, and never answered."""
     resolver = Resolver()
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     datagrams.setsockopt(socket.SOL_SOCKET, _BUFFER, _LARGE)
     datagrams.bind((address, 53))
-    print("ready", flush=True)  # noqa: T201 - to the test
-    while True:
-        asked, peer = datagrams.recvfrom(512)
-        for each in resolver.answers(asked):
-            datagrams.sendto(each, peer)
+    with socket.create_server((address, 53), backlog=512):
+        print("ready", flush=True)  # noqa: T201 - to the test
+        while True:
+            asked, peer = datagrams.recvfrom(512)
+            if asked and _is_blind(asked):
+                _send_segment(SILENT if _parts(asked)[0] == "opening" else address, peer[0], asked)
+            for each in resolver.answers(asked):
+                datagrams.sendto(each, peer)
+
+
+def _is_blind(asked: bytes) -> bool:
+    return len(asked) >= len(RELEASE) and asked != RELEASE and _parts(asked)[0] in BLIND
+
+
+def _send_segment(source: str, target: str, asked: bytes) -> None:
+    """Send an answer in a TCP segment that acknowledges nothing. The question states its port and sequence number."""
+    port, sequence = struct.unpack("!HI", asked[-6:])
+    _, number = _parts(asked)
+    found = answer(asked[:-6], other_address(4, number))
+    data = len(found).to_bytes(2, "big") + found
+    head = struct.pack("!HHIIBBHHH", 53, port, sequence, 0, 5 << 4, _DATA, 1024, 0, 0)
+    ends = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!HH", 6, len(head) + len(data))
+    words = ends + head + data + bytes(len(data) % 2)
+    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
+        ip = struct.pack("!BBHHHBBH", 0x45, 0, 0, 0, 0, 64, 6, 0) + ends[:8]
+        raw.sendto(ip + head[:16] + struct.pack("!HH", ~total & 0xFFFF, 0) + data, (target, 0))
 
 
 def ally(address: str) -> None:
@@ -224,6 +254,32 @@ def _stream(resolver: str, number: int) -> None:
             pass
 
 
+def _be_sent_a_segment(asker: Asker, form: str, number: int) -> None:
+    """Connect to the resolver over TCP, and let the ally send a segment: before the resolver answers, or later."""
+    with socket.socket() as made:
+        made.settimeout(_PATIENCE)
+        made.bind(("", 0))
+        sequence = 0
+        if form == "open":
+            made.connect(asker.resolver)
+            sequence = _next_sequence(made)
+        else:
+            made.setblocking(False)
+            made.connect_ex((SILENT, 53))
+        asked = question(f"{form}{number}.allowed.test", number)
+        asker.socket.sendto(asked + struct.pack("!HI", made.getsockname()[1], sequence), asker.resolver)
+        asker.receive(1)  # behind the segment
+
+
+def _next_sequence(made: socket.socket) -> int:
+    """Return the sequence number that a connection expects."""
+    made.setsockopt(socket.IPPROTO_TCP, _REPAIR, 1)
+    made.setsockopt(socket.IPPROTO_TCP, _QUEUE, _RECEIVED)
+    found = made.getsockopt(socket.IPPROTO_TCP, _SEQUENCE) & 0xFFFFFFFF
+    made.setsockopt(socket.IPPROTO_TCP, _REPAIR, -1)
+    return found
+
+
 def _exceed(asker: Asker, bound: str, size: int) -> None:
     """Exceed a bound: of open questions, of answers with many addresses, or of answers to one question."""
     if bound == "open":  # all are answered
@@ -262,6 +318,8 @@ def command(resolver: str, form: str, tries: int) -> dict[str, Counter[str]]:
     for number in range(tries):
         if form == "stream":
             _stream(resolver, number)
+        elif form in BLIND:
+            _be_sent_a_segment(asker, form, number)
         else:
             _try(asker, form, number)
         found["other"][result(lambda number=number: connect(4, other_address(4, number)))] += 1

@@ -103,6 +103,7 @@ TCP_LEFT: dict[str, Answer] = {
     "the last of 18": lambda a: [_framed(_message(ONE, _FILLER)) * 17 + _framed(_one(a))],
     "in the text of another": _hidden,
     "its length in two": lambda a: _cut(_framed(_one(a)), 1),
+    "one byte each": lambda a: [bytes([each]) for each in _framed(_one(a))],
 }
 STRANGER = "from another server"
 UDP_LEFT[STRANGER] = lambda a: [_one(a)]
