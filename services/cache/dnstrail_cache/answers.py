@@ -65,7 +65,7 @@ def answer(request: Request, _state: CacheState) -> Any:
 
 @answer.register
 def _get(request: Get, state: CacheState) -> LookupResult:
-    at = state.moment(request.at, request.event)
+    at = state.moment(request.at, request.at_ns, request.event)
     found = state.image.get(request.key, now=state.now, at=at, connection=request.described)
     _count(found, state)
     if found is None:
@@ -76,7 +76,7 @@ def _get(request: Get, state: CacheState) -> LookupResult:
 @answer.register
 def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] | IncompleteHistory:
     """Look up all keys as of one moment; the reply has a bounded number of names and addresses."""
-    at = state.moment(request.at, request.event)
+    at = state.moment(request.at, request.at_ns, request.event)
     results = state.image.get_many(request.keys, now=state.now, at=at)
     for found in results:
         _count(found, state)
@@ -87,7 +87,7 @@ def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] 
 
 @answer.register
 def _trail(request: Trail, state: CacheState) -> Trails:
-    at = state.moment(request.at, request.event)
+    at = state.moment(request.at, request.at_ns, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
         raise _not_found(at, state)
@@ -105,7 +105,7 @@ def _rank(request: Rank, state: CacheState) -> list[list[str]]:
     plain: dict[str, list[str]] = {}
     ranked: dict[ConnectionTo, list[str]] = {}
     replies: list[list[str]] = []
-    at = state.moment(request.at)
+    at = state.moment(request.at, request.at_ns)
     budget, work = _MAX_NODES, 0
     for to in request.connections:
         begins = to not in ranked and budget > 0 and work < _MAX_WORK

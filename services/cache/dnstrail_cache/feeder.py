@@ -197,7 +197,7 @@ class Feeder:
         state.published.note(turn, earlier)
         self._listener.turn(turn)
         if turn.live:
-            state.stream.note_turn(turn.start, turn.now)
+            state.stream.note_turn(turn)
             if not was_live:
                 state.begin_live()
         now = state.clock.monotonic()

@@ -244,5 +244,6 @@ def _own(remote: RemoteHost, message: _OwnBatch | Turn) -> _OwnBatch | Turn:
     """Return a message that names the host by its key. It is on no machine that this host knows."""
     start = remote.own(message.start)
     if isinstance(message, Turn):
-        return replace(message, start=start, host=remote.name, machine_id="", published=message.published or {})
+        published = message.published or {}
+        return replace(message, start=start, host=remote.name, machine_id="", boot_id="", published=published)
     return replace(message, start=start, host=remote.name, before=message.before or {})
