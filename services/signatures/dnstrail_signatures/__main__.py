@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.tcp import is_tcp
+from dnstrail.errors import SettingsError
 from dnstrail.events import DNS_ANSWER_CONFLICT
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import (
@@ -106,6 +108,12 @@ def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> st
     help="Milliseconds of processor time that a signature may take for one event.",
 )
 @click.option(
+    "--state",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Keep here what signatures need after a restart, such as the last good watch list (default: do not).",
+)
+@click.option(
     "--group",
     default=GROUP,
     show_default=True,
@@ -129,6 +137,7 @@ def command(
     listed: bool,
     new: str | None,
     budget: float,
+    state: Path | None,
     group: str,
     probes: int,
     metrics: tuple[str, int] | None,
@@ -154,6 +163,7 @@ def command(
     choice = Choice(signatures, select, config)
     found = choice.find(user.uid if user else None)
     drop_privileges(user, run_dir)
+    _check_state(state)
     chosen = choice.choose(found)
     stop, reload = stop_on_signals(), reload_on_signal()
     allowed = TimeBudget(budget / _MILLISECONDS)
@@ -201,10 +211,21 @@ def command(
             share=share,
             beat=keep_alive,
             probes=probes,
+            state=state,
         )
         observer(watched.observe, worker)
         gc.freeze()  # a collection over all modules would delay the events
         run(bus, worker, stop, (reload, choice.again))
+
+
+def _check_state(folder: Path | None) -> None:
+    """Refuse a folder in which this user cannot write.
+
+    Raises:
+        SettingsError: it is no folder, or the user may not write there.
+    """
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise SettingsError(f"--state {folder}: must be a folder in which user {os.geteuid()} may write")
 
 
 def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, SignatureWorker], None]:

@@ -40,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True):
     dnscache: tuple[str, ...] = ()
     signatures: tuple[Path, ...] = ()
     findings: tuple[str, ...] = ()
+    named: bool = True  # `--events` names the findings; else they are those of the enabled signatures
     events: tuple[str, ...] = ()
     speed: float | None = None
     options: tuple[str, ...] = ()  # --dns-ports and --evidence, for the probe
@@ -76,7 +77,7 @@ class Plan(msgspec.Struct, frozen=True):
             workers["signatures"] = [
                 *unprivileged,
                 *("--group", "none", "--cache", lookups),
-                *_each("--select", self.findings),
+                *_each("--select", self.findings if self.named else ()),
                 *_each("--signatures", map(str, self.signatures)),
                 *([] if self.cache else ["--no-cache"]),
             ]
