@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +51,7 @@ from dnstrail_signatures.group.join import ALONE, GROUP, LONGEST, join
 from dnstrail_signatures.group.missed_turns import Replays
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Choice
+from dnstrail_signatures.loading.load import TEST
 from dnstrail_signatures.loading.names import private_stdout, write_list, write_names
 from dnstrail_signatures.loading.new_signature import write_signature
 from dnstrail_signatures.patient_lookups import PatientDns
@@ -152,7 +154,7 @@ def command(
             write_names(stdout, signatures, config, user)
         return
     if new is not None:
-        click.echo("\n".join(map(str, write_signature(Path(), new))))
+        _write_new(new)
         return
     if listed:
         write_list(signatures, config, user)
@@ -216,6 +218,12 @@ def command(
         observer(watched.observe, worker)
         gc.freeze()  # a collection over all modules would delay the events
         run(bus, worker, stop, (reload, choice.again))
+
+
+def _write_new(name: str) -> None:
+    """Write a new signature and its test, and print their paths and the command for the test."""
+    click.echo("\n".join(map(str, write_signature(Path(), name))))
+    click.echo(f"dnstrail: to run the test: {sys.executable} -m unittest {TEST}{name}", err=True)
 
 
 def _check_state(folder: Path | None) -> None:
