@@ -49,6 +49,18 @@ class DataSourceError(DnstrailError):
     """A data source cannot answer; the texts of the leaves are tracee's (types/detect)."""
 
 
+class DataSourceMissing(DataSourceError):
+    """This run does not have a data source that a signature needs."""
+
+    def __init__(self, namespace: str, id_: str) -> None:
+        self.namespace = namespace
+        self.id = id_
+        super().__init__(
+            f"data source {namespace}/{id_} is not registered: this run has no cache; "
+            "leave out --no-cache and --dnscache none"
+        )
+
+
 class DataNotFound(DataSourceError):
     """Nothing is known under this key.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -79,13 +80,15 @@ class Signal:
 class SignatureContext:
     """The connection of a signature to its worker: where findings go, which data sources exist, its own logger.
 
-    `probes` is the number of runs of probes that the worker follows.
+    `probes` is the number of runs of probes that the worker follows. `state` is the folder in which a signature keeps
+    what it needs after a restart; None: the worker has none.
     """
 
     callback: Callable[[Finding], None]
     data_sources: DataSources
     logger: structlog.typing.FilteringBoundLogger
     probes: int = PROBES
+    state: Path | None = None
 
     def get_data_source(self, namespace: str, id_: str) -> DataSource | None:
         """Return a data source, or None if this run does not have it."""
@@ -99,15 +102,21 @@ class Signature:
     worker gives the instance the settings that the settings file states under its id (docs/settings.md). If they have
     a field `enabled` that is False, the signature runs only where a user names it or the file enables it.
 
-    A method may raise: the worker counts and logs the error, and goes on with the next event.
+    A method may raise: the worker counts and logs the error, and goes on with the next event. `fault` states why the
+    signature runs otherwise than its settings state, for instance with an earlier list: the worker is not ready then.
     """
 
     metadata: ClassVar[SignatureMetadata]
     selected_events: ClassVar[tuple[EventSelector, ...]] = ()
     settings: ClassVar[msgspec.Struct | None] = None
+    fault: str = ""
 
     def init(self, ctx: SignatureContext) -> None:
-        """Keep what is needed of the context. A signature that raises here is left out of the run."""
+        """Keep what is needed of the context. A signature that raises here does not start.
+
+        The worker then ends, if a user named the signature or the error is a SettingsError. Otherwise it runs without
+        the signature, and is not ready. Where a data source is missing, raise DataSourceMissing.
+        """
         self.ctx = ctx
 
     def on_event(self, event: Event) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail_findings.writers import stdout
-from dnstrail_findings.writers.log_file import LogFile
+from dnstrail_findings.writers.log_file import LogFile, try_file
 from dnstrail_findings.writers.stdout import Stdout
 
 LINE = b"x" * 9  # ten bytes with its end
@@ -126,6 +126,19 @@ def test_a_fifo_does_not_hang(path, has_reader) -> None:
         os.close(reader)
 
 
+def test_a_trial_leaves_nothing_behind(path) -> None:
+    """A file that is tried is neither made nor changed; a missing folder, a folder and a link are errors."""
+    try_file(path)
+    assert not [*path.parent.iterdir()]
+    path.write_text("kept\n")
+    try_file(path)
+    assert path.read_text() == "kept\n"
+    (path.parent / "link").symlink_to(path)
+    for wrong in (path.parent, path.parent / "none" / "f", path.parent / "link"):
+        with pytest.raises(OSError, match=r"Is a directory|No such file|symbolic links"):
+            try_file(wrong)
+
+
 def test_a_folder_or_a_missing_folder_is_an_error(path) -> None:
     """A path that cannot be opened is an error that is tried again."""
     path.mkdir()
@@ -147,7 +160,7 @@ def test_a_file_of_another_user_is_refused(path) -> None:
 FULL = """
     import resource, sys
     from pathlib import Path
-    from dnstrail_findings.writers.log_file import LogFile
+    from dnstrail_findings.writers.log_file import LogFile, try_file
     writer = LogFile(Path(sys.argv[1]), 1000, 2)
     writer.write([b"whole"])
     resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))

@@ -12,7 +12,7 @@ import pytest
 
 from dnstrail_findings.writer import RefusedError
 from dnstrail_findings.writers import syslog
-from dnstrail_findings.writers.syslog import LONGEST_DATAGRAM, TCP, UDP, UNIX, Syslog, SyslogServer
+from dnstrail_findings.writers.syslog import LONGEST_DATAGRAM, TCP, UDP, UNIX, Syslog, SyslogServer, try_socket
 from live.workers import BOUND, short_folder, wait_until
 
 LOOPBACK = "127.0.0.1"
@@ -87,6 +87,18 @@ def test_a_server_that_restarts_is_connected_anew() -> None:
         writer.write([b"bc"])
         with accept(server) as second:
             assert second.recv(10) == b"2 bc"
+
+
+def test_a_socket_of_this_host_is_tried(tmp_path: Path) -> None:
+    """A socket that is missing is an error; one whose server is away, and a server elsewhere, are none."""
+    place = tmp_path / "log"
+    with pytest.raises(FileNotFoundError):
+        try_socket(SyslogServer(UNIX, str(place)))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(place))
+        try_socket(SyslogServer(UNIX, str(place)))
+    try_socket(SyslogServer(UNIX, str(place)))
+    try_socket(SyslogServer(TCP, "127.0.0.1", 1))
 
 
 def test_a_server_that_is_away_is_an_error() -> None:

@@ -76,6 +76,10 @@ def test_losses_lower_the_coverage(worker):
 def test_a_worker_is_ready_once_it_hears_a_probe(worker):
     """A worker without a signature, without a probe, or with a silent live probe is not ready."""
     assert unready(worker_of(), 0) == "no signature runs"
+    worker.refused = "f.toml: no TOML\x1b"
+    assert unready(worker, 0) == "reload: f.toml: no TOML\\x1b"
+    assert values(worker)["dnstrail_signature_fault", "reload"] == 1
+    worker.refused = ""
     assert unready(worker, 0) == "no probe was heard yet"
     hear(worker, 0, 2)
     assert unready(worker, worker.heard) == ""

@@ -96,17 +96,44 @@ def test_a_signature_that_is_left_out_is_closed(engine):
 def test_a_signature_that_does_not_start_refuses_the_reload(engine):
     """If one signature does not start, those that were started with it are closed, and nothing changes."""
     before = [*engine.signatures]
-    with pytest.raises(SettingsError, match=r"^signature T-2 does not start: ValueError: on purpose$"):
+    with pytest.raises(SettingsError, match=r"^signature SECOND \(T-2\) does not start: ValueError: on purpose$"):
         engine.prepare([First, Second], settings(first=7, second=-1))
     assert engine.signatures == before
     assert [signature.noted for signature in before] == [[], []]
 
 
 def test_a_signature_that_did_not_start_before_refuses_no_reload():
-    """A signature that was left out at the start is left out of a reload, too."""
+    """A signature that was left out at the start is left out of a reload, too, unless a user asks for it now."""
     engine = Engine([First, Second], DataSources(), print, settings=settings(second=-1))
     engine.adopt(engine.prepare([First, Second], settings(second=-1)))
     assert [type(signature) for signature in engine.signatures] == [First]
+    assert [*engine.faults] == ["T-2"]
+    with pytest.raises(SettingsError, match="on purpose"):
+        engine.prepare([First, Second], settings(second=-1), asked={Second})
+    engine.adopt(engine.prepare([First], settings()))
+    assert engine.faults == {}
+
+
+def test_a_signature_that_fails_at_the_signal_goes_on_and_has_a_fault():
+    """A signature that raises on the signal to reload has a fault until a reload succeeds."""
+
+    class Failing(First):
+        fails = True
+
+        def on_signal(self, _signal):
+            if self.fails:
+                raise SettingsError("no list")
+
+    engine = Engine([Failing], DataSources(), print)
+    with capture_logs() as lines:
+        engine.adopt(engine.prepare([Failing], settings()))
+    assert engine.faults == {"T-1": "no list"}
+    assert [(line["event"], line["signature"], line["reason"]) for line in lines] == [
+        ("reload_refused", "T-1", "no list")
+    ]
+    Failing.fails = False
+    engine.adopt(engine.prepare([Failing], settings()))
+    assert engine.faults == {}
 
 
 @pytest.fixture
@@ -157,8 +184,10 @@ def test_what_is_wrong_changes_nothing(choice, folder, engine, name):
     with capture_logs() as logs:
         assert reload(reloader, requested) is None
     assert [(line["event"], error in line["reason"]) for line in logs] == [("reload_refused", True)]
+    assert error in reloader.refused
     write(folder / file, right)
     assert [cls.__name__ for cls in reload(reloader, requested).chosen.classes] == ["Mine"]
+    assert reloader.refused == ""
 
 
 def reload(reloader, requested):

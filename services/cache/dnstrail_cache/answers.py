@@ -36,7 +36,7 @@ from dnstrail.protocol.lookups import (
 )
 from dnstrail.protocol.members import Members
 from dnstrail_cache.dumps import Page
-from dnstrail_cache.group_stats import group_stats
+from dnstrail_cache.group_stats import failed_signatures, group_stats
 from dnstrail_cache.known_connection import KnownConnection, find_connection
 from dnstrail_cache.losses import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
 from dnstrail_cache.open_connections import ConnectionPage, page_of_connections
@@ -163,7 +163,7 @@ def _stats(_request: Stats, state: CacheState) -> dict[str, Any]:
 
 @answer.register
 def _health(_request: Health, state: CacheState) -> dict[str, Any]:
-    """Report the status of the probes, whether an event was applied (`fed`), and up to when (`now`)."""
+    """Report the status of probes and signatures, whether an event was applied (`fed`), and up to when (`now`)."""
     probes = state.probes
     return {
         "status": state.status,
@@ -171,6 +171,7 @@ def _health(_request: Health, state: CacheState) -> dict[str, Any]:
         "probes": len(probes),
         "turns": {probe.start: probe.turn for probe in probes},
         "ended": bool(probes) and all(probe.ended for probe in probes),
+        "signatures": failed_signatures(state.groups.living(state.clock.monotonic())),
         "now": state.wall(state.now) if probes and state.image.counters["messages"] else None,
     }
 

@@ -1,14 +1,16 @@
-"""The groups of signature workers in `stats`: the share and the lag of each member."""
+"""The groups of signature workers in `stats` and `health`: share, lag and failed signatures of their members."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from msgspec import to_builtins
 
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.members import MAX_SIGNATURES
 from dnstrail_cache.group import Group, Membership
 from dnstrail_cache.groups import GroupKey
 
@@ -17,6 +19,16 @@ def group_stats(groups: Iterable[tuple[GroupKey, Group]], probes: Iterable[Turn]
     """Return the members of each group, by "name of user N"."""
     turns = {probe.start: probe for probe in probes}
     return {_shown(key): _stats_of(group, turns) for key, group in groups}
+
+
+def failed_signatures(groups: Iterable[tuple[GroupKey, Group]]) -> dict[str, str]:
+    """Return why signatures of living members do not run as their settings state, by "signature of user N"."""
+    found: dict[str, str] = {}
+    for (user, _), group in groups:
+        for member in group.members.values():
+            if member.left is None:
+                found |= {_of_user(name, user): reason for name, reason in member.work.failed.items()}
+    return dict(islice(found.items(), MAX_SIGNATURES))
 
 
 def _stats_of(group: Group, turns: dict[str, Turn]) -> dict[str, Any]:
@@ -44,4 +56,8 @@ def _member(member: Membership, total: int, turns: dict[str, Turn]) -> dict[str,
 
 def _shown(key: GroupKey) -> str:
     user, name = key
+    return _of_user(name, user)
+
+
+def _of_user(name: str, user: int | str | None) -> str:
     return f"{name} of user {'unknown' if user is None else user}"

@@ -34,7 +34,9 @@ _COMMANDS = {
     "run": LazyCommand("dnstrail_cli.run.command", "run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
-    "health": LazyCommand(_COUNTERS, "health", "Exit with 0 if the cache hears a probe and keeps up with its events."),
+    "health": LazyCommand(
+        _COUNTERS, "health", "Exit with 0 if the cache hears a probe and keeps up, and the signatures run."
+    ),
     "dump": LazyCommand(_DUMP, "dump", "Print the answers that a running cache holds, one record on each line."),
     "load": LazyCommand(_DUMP, "load", "Make a file of state for a cache from a dump."),
     "keys": LazyCommand("dnstrail_cli.keys", "keys", "Make, list and allow the keys of workers on several hosts."),

@@ -31,7 +31,7 @@ from dnstrail.process.signals import stop_on_signals
 from dnstrail.protocol.losses import worker_name
 from dnstrail.users import User
 from dnstrail_findings.targets import HELP as TO_HELP
-from dnstrail_findings.targets import make_outputs, parse_target
+from dnstrail_findings.targets import make_outputs, parse_target, try_places
 from dnstrail_findings.worker import FindingsWorker, run
 
 if TYPE_CHECKING:
@@ -80,13 +80,15 @@ def command(
     folder = socket_path(address).parent
     drop_privileges(user_of_worker(user, folder), folder)
     stop = stop_on_signals()
+    try_places(parsed)
+    outputs = make_outputs(parsed)
     bus = ZmqBus()
     with closing(bus), serving_metrics(metrics, Heartbeat().beat) as watched:
         client = LookupClient(cache or lookups_address(run_dir), timeout=_TIMEOUT, bus=bus, beat=watched.beat)
         run(
             bus,
-            bus.puller(address),
-            make_outputs(parsed),
+            bus.puller(address),  # senders connect once every output was tried
+            outputs,
             stop,
             lookups=None if no_cache else client,
             report=(lambda _: True) if no_cache else partial(client.report_losses, worker_name("findings")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,10 +18,10 @@ from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
 from dnstrail_findings.output import Encode, Output
 from dnstrail_findings.spool import Spool
 from dnstrail_findings.writer import Writer
-from dnstrail_findings.writers.log_file import LogFile
+from dnstrail_findings.writers.log_file import LogFile, try_file
 from dnstrail_findings.writers.publisher import FindingPublisher
 from dnstrail_findings.writers.stdout import Stdout
-from dnstrail_findings.writers.syslog import LONGEST_DATAGRAM, TCP, UDP, UNIX, Syslog, SyslogServer
+from dnstrail_findings.writers.syslog import LONGEST_DATAGRAM, TCP, UDP, UNIX, Syslog, SyslogServer, try_socket
 from dnstrail_findings.writers.webhook import Webhook, parse_url
 
 FORMATS: dict[str, Encode] = {
@@ -79,6 +80,24 @@ def parse_target(value: str) -> Target:
     target = Target(kind, place, options, _read_token(options["token"]) if "token" in options else "")
     _check(target)
     return target
+
+
+def try_places(targets: Iterable[Target]) -> None:
+    """Check that this user can write to the files and the sockets of this host. No receiver elsewhere is asked.
+
+    Raises:
+        SettingsError: One cannot be written to.
+    """
+    for target in targets:
+        try:
+            if target.kind == "file":
+                try_file(Path(target.place))
+            elif target.kind == "syslog":
+                try_socket(_server(target.place))
+        except OSError as error:
+            place = f"--to {target.kind}:{target.place or _server(target.place).host}"
+            remedy = f"user {os.geteuid()} has to be able to write there"
+            raise SettingsError(f"{place}: {error.strerror or error}: {remedy}") from error
 
 
 def make_outputs(targets: Iterable[Target]) -> list[Output]:

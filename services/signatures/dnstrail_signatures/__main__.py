@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.tcp import is_tcp
+from dnstrail.errors import SettingsError
 from dnstrail.events import DNS_ANSWER_CONFLICT
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.command import (
@@ -48,6 +51,7 @@ from dnstrail_signatures.group.join import ALONE, GROUP, LONGEST, join
 from dnstrail_signatures.group.missed_turns import Replays
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Choice
+from dnstrail_signatures.loading.load import TEST
 from dnstrail_signatures.loading.names import private_stdout, write_list, write_names
 from dnstrail_signatures.loading.new_signature import write_signature
 from dnstrail_signatures.patient_lookups import PatientDns
@@ -106,6 +110,12 @@ def _check_group(_ctx: click.Context, _param: click.Parameter, value: str) -> st
     help="Milliseconds of processor time that a signature may take for one event.",
 )
 @click.option(
+    "--state",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Keep here what signatures need after a restart, such as the last good watch list (default: do not).",
+)
+@click.option(
     "--group",
     default=GROUP,
     show_default=True,
@@ -129,6 +139,7 @@ def command(
     listed: bool,
     new: str | None,
     budget: float,
+    state: Path | None,
     group: str,
     probes: int,
     metrics: tuple[str, int] | None,
@@ -143,7 +154,7 @@ def command(
             write_names(stdout, signatures, config, user)
         return
     if new is not None:
-        click.echo("\n".join(map(str, write_signature(Path(), new))))
+        _write_new(new)
         return
     if listed:
         write_list(signatures, config, user)
@@ -154,6 +165,7 @@ def command(
     choice = Choice(signatures, select, config)
     found = choice.find(user.uid if user else None)
     drop_privileges(user, run_dir)
+    _check_state(state)
     chosen = choice.choose(found)
     stop, reload = stop_on_signals(), reload_on_signal()
     allowed = TimeBudget(budget / _MILLISECONDS)
@@ -201,10 +213,27 @@ def command(
             share=share,
             beat=keep_alive,
             probes=probes,
+            state=state,
         )
         observer(watched.observe, worker)
         gc.freeze()  # a collection over all modules would delay the events
         run(bus, worker, stop, (reload, choice.again))
+
+
+def _write_new(name: str) -> None:
+    """Write a new signature and its test, and print their paths and the command for the test."""
+    click.echo("\n".join(map(str, write_signature(Path(), name))))
+    click.echo(f"dnstrail: to run the test: {sys.executable} -m unittest {TEST}{name}", err=True)
+
+
+def _check_state(folder: Path | None) -> None:
+    """Refuse a folder in which this user cannot write.
+
+    Raises:
+        SettingsError: it is no folder, or the user may not write there.
+    """
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise SettingsError(f"--state {folder}: must be a folder in which user {os.geteuid()} may write")
 
 
 def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, SignatureWorker], None]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from prometheus_client.core import Metric
 
 from dnstrail.metrics.board import Observe
-from dnstrail.metrics.families import build_info, counters, gauge
+from dnstrail.metrics.families import build_info, counters, gauge, gauges
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.listener import SILENCE
 from dnstrail_signatures.worker import SignatureWorker
@@ -21,6 +21,8 @@ def observe_signatures(observe: Observe, worker: SignatureWorker) -> None:
 
 def unready(worker: SignatureWorker, now: float) -> str:
     """Return why the worker is not ready, or ""; a worker whose sources have all ended is ready."""
+    for name, fault in worker.faults.items():
+        return f"{name}: {fault}"
     if not worker.engine.signatures:
         return "no signature runs"
     if worker.heard is None:
@@ -43,12 +45,14 @@ def signature_metrics(worker: SignatureWorker) -> list[Metric]:
         "dnstrail_signature_unavailable": ("Events given up, since no cache answered a lookup.", engine.unavailable),
         "dnstrail_signature_suppressed": ("Findings that the settings suppress.", engine.suppressed),
     }
+    failing = names | dict.fromkeys(worker.faults, 1.0)
     lost = {"bus": worker.turns.lost.total() - worker.turns.lost[TURN], "findings": worker.delivery.undelivered}
     return [
         build_info("signatures"),
         counters("dnstrail_events", "Events that this worker received.", "event", worker.received),
         counters("dnstrail_lost", "Events that this worker lost, by hop.", "hop", lost),
         gauge("dnstrail_signatures", "Signatures that run.", len(engine.signatures)),
+        gauges("dnstrail_signature_fault", "1: it does not run as its settings state.", "signature", failing),
         gauge("dnstrail_coverage_ratio", "Least coverage of a probe.", 1.0 if coverage is None else coverage),
         *(counters(name, text, "signature", {**names, **values}) for name, (text, values) in by_signature.items()),
     ]

@@ -26,6 +26,8 @@ class Reloaded(NamedTuple):
 class Reloader:
     """Reloads when `requested` is set. If anything new is wrong, the old stays whole, and one line states why.
 
+    `refused` is the reason of the last reload, "" if it was accepted.
+
     The thread may hang with the file system of a signature. The worker then goes on with the old.
     """
 
@@ -35,6 +37,7 @@ class Reloader:
         self._engine = engine
         self._thread: threading.Thread | None = None
         self._ready: Reloaded | None = None
+        self.refused = ""
 
     def step(self) -> Reloaded | None:
         """Begin a reload that was requested; return what one has led to, None while there is nothing new."""
@@ -53,8 +56,14 @@ class Reloader:
     def _reload(self) -> None:
         try:
             chosen = self._choose()
-            self._ready = Reloaded(chosen, self._engine.prepare(chosen.classes, chosen.settings))
+            self._ready = Reloaded(chosen, self._engine.prepare(chosen.classes, chosen.settings, chosen.asked))
         except SettingsError as error:
-            structlog.get_logger().error("reload_refused", reason=str(error))
+            self._refuse(str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it is, the old stays
-            structlog.get_logger().error("reload_refused", reason=f"{type(error).__name__}: {error}")
+            self._refuse(f"{type(error).__name__}: {error}")
+        else:
+            self.refused = ""
+
+    def _refuse(self, reason: str) -> None:
+        self.refused = reason
+        structlog.get_logger().error("reload_refused", reason=reason)

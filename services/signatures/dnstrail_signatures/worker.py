@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import structlog
@@ -19,13 +20,14 @@ from dnstrail.datasource import DataSources
 from dnstrail.errors import BadMessage
 from dnstrail.events import DERIVED, DNS_ANSWER_CONFLICT, NET_PACKET_DNS
 from dnstrail.probes import PROBES
+from dnstrail.process.terminal import escape_unprintable
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.event_table import ActorFilter, ReceivedEvents
 from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.listener import Listener
 from dnstrail.protocol.losses import LossReporter, worker_name
-from dnstrail.protocol.members import Work, faults
+from dnstrail.protocol.members import Work, failed, faults
 from dnstrail.protocol.turn_follower import TurnFollower
 from dnstrail.signature import Finding, Signal
 from dnstrail.tracee import derived_events, finding_map
@@ -62,6 +64,8 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
         worker.beat()
         if reloader is not None and (reloaded := reloader.step()) is not None:
             worker.adopt(reloaded)
+        if reloader is not None:
+            worker.refused = reloader.refused
         if worker.share.waits:
             worker.take_early(time.monotonic())
             bus.wait(timeout=_SOON)
@@ -99,7 +103,8 @@ class SignatureWorker:
 
     `share` is the part of the events that the worker handles. `conflicts` are the events of the cache. `beat` is called
     before each event. `received` counts events by name. `heard` is the time of the last turn on the monotonic clock. At
-    most `probes` starts of probes are followed.
+    most `probes` starts of probes are followed. `refused` is why the last reload was refused. Signatures keep in
+    the folder `state` what they need after a restart.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class SignatureWorker:
         share: GroupShare | None = None,
         beat: Callable[[], None] = lambda: None,
         probes: int = PROBES,
+        state: Path | None = None,
     ) -> None:
         self.share = share or GroupShare()
         self.delivery = delivery
@@ -121,7 +127,10 @@ class SignatureWorker:
         self._bus_end = subscriber
         self._conflicts = conflicts
         sources = DataSources(*([dns] if dns else []))
-        self.engine = Engine(chosen.classes, sources, self._on_finding, budget, chosen.settings, probes)
+        self.engine = Engine(
+            chosen.classes, sources, self._on_finding, budget, chosen.settings, probes, chosen.asked, state
+        )
+        self.refused = ""
         self._subscriber = KeyedSubscriber(subscriber, time.monotonic, self.engine.counters)
         self._listener = Listener(self._subscriber)
         self._starts = FollowedStarts(probes, self._forget, self.engine.counters)
@@ -138,6 +147,12 @@ class SignatureWorker:
         self._due = 0.0  # the time (monotonic) of the next report
         self._times = StreamTimes()
         self._counters: Counter[str] = Counter()
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Why signatures do not run as their settings state, by id; "reload": why the last reload was refused."""
+        found = self.engine.faults | ({"reload": self.refused} if self.refused else {})
+        return {escape_unprintable(name): escape_unprintable(reason) for name, reason in found.items()}
 
     @property
     def subscribers(self) -> list[Subscriber]:
@@ -233,7 +248,12 @@ class SignatureWorker:
             self._handle(moved.topic, moved.batch, moved.gained, again=True)
 
     def _work(self) -> Work:
-        return Work(**self._counters, handover_lost=self.share.lost, signatures=faults(**self.engine.by_signature))
+        return Work(
+            **self._counters,
+            handover_lost=self.share.lost,
+            signatures=faults(**self.engine.by_signature),
+            failed=failed(self.faults),
+        )
 
     def _on_batch(self, topic: str, batch: Batch, body: bytes, now: float) -> None:
         if topic == DNS_ANSWER_CONFLICT and self._conflicts is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -13,9 +15,11 @@ EXPIRY = 3.0  # seconds without a renewal after which a membership expires
 RENEWAL = 1.0  # seconds between two renewals
 REMEMBERED = 20.0  # seconds for which a member that has left is remembered
 MAX_SIGNATURES = 64  # whose faults one worker reports
+MAX_FAILED, MAX_REASON = 8, 256  # signatures that do not run as their settings state; characters of each reason
 MAX_NAME = 128  # characters of the name of a worker, a group or a start
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+Reason = Annotated[str, msgspec.Meta(max_length=MAX_REASON)]
 
 
 class Progress(msgspec.Struct, frozen=True, array_like=True):
@@ -51,13 +55,20 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
 class Work(msgspec.Struct, frozen=True):
     """The events that a worker has handled, and those that another worker handles, too; the turns that were lost.
 
-    `signatures` holds the faults by the id of the signature, of at most MAX_SIGNATURES signatures.
+    `signatures` holds the faults by the id of the signature, of at most MAX_SIGNATURES signatures. `failed` holds the
+    reasons why signatures do not run as their settings state, of at most MAX_FAILED signatures.
     """
 
     handled: Count = 0
     twice: Count = 0
     handover_lost: Count = 0
     signatures: Annotated[dict[Name, Faults], msgspec.Meta(max_length=MAX_SIGNATURES)] = {}
+    failed: Annotated[dict[Name, Reason], msgspec.Meta(max_length=MAX_FAILED)] = {}
+
+
+def failed(reasons: Mapping[str, str]) -> dict[str, str]:
+    """Return why signatures do not run as their settings state, within the bounds of `Work.failed`."""
+    return {name[:MAX_NAME] or "unnamed": text[:MAX_REASON] for name, text in islice(reasons.items(), MAX_FAILED)}
 
 
 def faults(**counters: Counter[str]) -> dict[str, Faults]:

@@ -149,6 +149,8 @@ def test_the_run_dir_of_the_environment_is_for_other_commands():
     [
         ("ok", {"fed": True}, 0, ""),
         ("ok", {"fed": False}, 1, "no event was applied"),
+        ("ok", {"fed": True, "signatures": {}}, 0, ""),
+        ("ok", {"fed": True, "signatures": {"X-1": "\x1b no list"}}, 1, "signature X-1: \\x1b no list"),
         ("waiting", {}, 1, "waiting"),
         ("silent", {"fed": True}, 1, "silent"),
         ("ended", {"fed": True}, 1, "ended"),
@@ -158,7 +160,7 @@ def test_the_run_dir_of_the_environment_is_for_other_commands():
     ],
 )
 def test_health_is_an_exit_code(status, more, code, fault):
-    """Health exits with 0 only while a probe is heard and the image is fed, else with 1 and the status."""
+    """Health exits with 0 only while a probe is heard, the image is fed and the signatures run, else with 1 and why."""
     with short_folder() as folder, answering(lookups_address(folder), lambda _: reply(status, **more)):
         for form in ((), ("--json",)):
             done = dnstrail("health", "--run-dir", folder, *form)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ class Every(Signature):
         for number in range(20):
             self.report(event, number=number)
 """
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="the user of the workers is another one only under root")
 
 
 @pytest.fixture
@@ -52,26 +55,62 @@ def test_all_findings_of_a_file_are_written(folder: Path) -> None:
     assert [line.split()[3] for line in (folder / "b").read_text().splitlines()] == [f"id={one}" for one in shown]
 
 
-def test_a_worker_of_findings_that_starts_late_receives_all(folder: Path) -> None:
-    """A short file has ended before the worker of findings has started: the run waits for it."""
+def test_a_run_is_ready_once_its_outputs_were_tried(folder: Path) -> None:
+    """A short file has ended before the worker of findings has started: the run waits for it, and writes all."""
     (folder.parent / "every.py").write_text(ALL.replace("20", "1"))  # so that stdout can hold what is shown
     options = ("--signatures", folder.parent / "every.py", "--events", "EVERY", "--to", f"file:{folder}/a")
     with started("replay", "demo", *options, "--output", "json") as run:
         late: list[int] = []
 
+        def workers(name: str) -> list[int]:
+            return [child for child in children_of(run.pid) if f"dnstrail_{name}" in command_line(child)]
+
         def begins() -> bool:
-            late[:] = [child for child in children_of(run.pid) if "dnstrail_findings" in command_line(child)]
+            late[:] = workers("findings")
             return bool(late)
 
         wait_until(begins, "the worker of findings")
         os.kill(late[0], signal.SIGSTOP)
         try:
-            assert any("has ended" in line for line in iter(run.stderr.readline, ""))
+            wait_until(lambda: workers("probe"), "the probe")
+            wait_until(lambda: not workers("probe"), "the end of the probe")
+            assert select.select([run.stderr], [], [], 0)[0] == []
         finally:
             os.kill(late[0], signal.SIGCONT)
-        shown = run.communicate(timeout=60)[0].splitlines()
+        shown, said = run.communicate(timeout=60)
+        shown = shown.splitlines()
+    assert said.startswith("dnstrail: ready\n")
     assert len(shown) > 10
     assert len((folder / "a").read_text().splitlines()) == len(shown)
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        pytest.param("file:{}/of-root/f.jsonl", "Permission denied", marks=as_root),
+        ("syslog:{}/log", "No such file or directory"),
+        pytest.param("webhook:http://127.0.0.1:9/,spool={}/of-root/spool", "Permission denied", marks=as_root),
+    ],
+    ids=["a file in a folder of root", "no socket", "a spool in a folder of root"],
+)
+def test_an_output_that_cannot_be_written_ends_the_run(folder: Path, output: str, reason: str) -> None:
+    """A run exits with 2 before it is ready if its user cannot write to an output of this host, and leaves nothing."""
+    (folder / "of-root").mkdir(mode=0o755)
+    first = ("--to", f"file:{folder}/first.jsonl")
+    run = dnstrail("--capture", "demo", "--events", "WATCHED_NAME", *first, "--to", output.format(folder))
+    assert run.returncode == 2
+    assert f"{folder}" in run.stderr
+    assert reason in run.stderr
+    assert "ready" not in run.stderr
+    assert [*folder.iterdir(), *(folder / "of-root").iterdir()] == [folder / "of-root"]
+
+
+def test_a_receiver_that_is_away_is_no_failure() -> None:
+    """A run whose syslog server is away is ready and ends with 0; its log names the failure."""
+    run = dnstrail("--capture", "demo", "--events", "WATCHED_NAME", "--to", "syslog:tcp://127.0.0.1:1")
+    assert run.returncode == 0
+    assert "ready" in run.stderr
+    assert "output_failed" in run.stderr
 
 
 @pytest.mark.parametrize(

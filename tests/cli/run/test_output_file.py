@@ -12,7 +12,7 @@ import pytest
 from dnstrail.errors import SettingsError
 from dnstrail.users import User
 from dnstrail_cli.run.output_file import OutputFile
-from live.processes import run_dir
+from live.processes import dnstrail, run_dir
 
 STRANGER = User(54321, 54321)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -95,6 +95,33 @@ def test_a_new_file_has_the_permissions_of_the_first(folder):
     by_command(folder, "rm out/r.json; touch out/r.json; chmod 666 out/r.json")
     assert file.write("true") == ""
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_that_is_not_written_stays_as_it_was(folder):
+    """A file that is opened and discarded keeps its content; a new one is removed if it is empty."""
+    path = folder / "out" / "r.json"
+    OutputFile("--report", path, None).discard()
+    assert not path.exists()
+    path.symlink_to("kept.json")
+    OutputFile("--report", path, None).discard()
+    assert (path.is_symlink(), path.exists()) == (True, False)
+    path.unlink()
+    file = OutputFile("--report", path, None)
+    by_command(folder, "echo of the command > out/r.json")
+    file.discard()
+    assert path.read_text() == "of the command\n"
+    OutputFile("--report", path, None).discard()
+    assert path.read_text() == "of the command\n"
+
+
+@pytest.mark.parametrize("refused", [("--enforce",), ("--report", "none/r.json")], ids=["an option", "a second report"])
+def test_a_run_that_is_refused_leaves_no_empty_report(folder, refused):
+    """A run that does not begin makes no report, and keeps an earlier one."""
+    new, old = folder / "out" / "new.json", folder / "out" / "old.json"
+    old.write_text("an earlier report")
+    done = dnstrail("run", "--report", new, "--report", old, *refused, "--", "true")
+    assert done.returncode == 2
+    assert (new.exists(), old.read_text()) == (False, "an earlier report")
 
 
 def test_a_path_that_leads_nowhere_is_a_fault(folder):

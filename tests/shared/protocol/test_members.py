@@ -7,7 +7,7 @@ from collections import Counter
 import msgspec
 import pytest
 
-from dnstrail.protocol.members import MAX_NAME, MAX_SIGNATURES, Faults, Work, faults
+from dnstrail.protocol.members import MAX_FAILED, MAX_NAME, MAX_REASON, MAX_SIGNATURES, Faults, Work, failed, faults
 
 
 def test_the_faults_of_a_signature_are_reported_together():
@@ -30,3 +30,14 @@ def test_a_report_beyond_the_bound_is_refused():
     work = {"signatures": {str(number): {"errors": 1} for number in range(MAX_SIGNATURES + 1)}}
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(work, Work)
+
+
+def test_the_reported_reasons_are_bounded():
+    """A worker reports a few signatures that do not run, and cuts a long reason; a cache accepts no more."""
+    reasons = {f"{number}" + "x" * MAX_NAME: "y" * 2 * MAX_REASON for number in range(2 * MAX_FAILED)}
+    found = failed(reasons)
+    assert len(found) == MAX_FAILED
+    assert msgspec.convert({"failed": found}, Work).failed == found
+    for wrong in (reasons, dict.fromkeys(map(str, range(MAX_FAILED + 1)), ""), {"a": "y" * (MAX_REASON + 1)}):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"failed": wrong}, Work)

@@ -51,9 +51,9 @@ def answer(addresses, names):
     return {"ip_addresses": addresses, "dns_queries": names, "dns_root": names[0] if names else ""}
 
 
-def engine(signature, known):
+def engine(signature, known, **options):
     found = []
-    return Engine([signature], DataSources(known), found.append), found
+    return Engine([signature], DataSources(known), found.append, **options), found
 
 
 def exited(path="/usr/bin/ping", name=SCHED_PROCESS_EXIT, container=""):
@@ -205,15 +205,17 @@ def test_the_list_that_ships_is_read(monkeypatch):
     [
         ("good.com\na..b\n", ", line 2: 'a..b' is not a domain name"),
         (b"\xff\xfe", ": 'utf-8' codec can't decode"),
+        ("# nothing\n\n  \n", ": it has no name"),
     ],
-    ids=["not a name", "not UTF-8"],
+    ids=["not a name", "not UTF-8", "empty"],
 )
 def test_a_bad_list_is_refused(watch_list, text, error):
-    """An unreadable list, or a line that is not a name, is a SettingsError that names file and line."""
+    """An unreadable list, a line that is not a name, or no name at all is a SettingsError that names file and line."""
     path = watch_list(text)
     with pytest.raises(SettingsError, match=re.escape(f"watch list {path}{error}")):
         read_watch_list(path)
-    assert engine(WatchedName, Known())[0].counters["not_started"] == 1
+    with pytest.raises(SettingsError, match=re.escape(f"watch list {path}{error}") + ".*DNSTRAIL_WATCH_LIST"):
+        engine(WatchedName, Known())
 
 
 @pytest.mark.parametrize("name", ["none.txt", "."], ids=["not there", "a folder"])
@@ -223,9 +225,23 @@ def test_a_list_that_is_not_there_is_refused(tmp_path, name):
         read_watch_list(tmp_path / name)
 
 
-def test_an_empty_list_watches_nothing(watch_list):
-    """A list of comments and empty lines holds no names."""
-    assert read_watch_list(watch_list("# nothing\n\n  \n")) == frozenset()
+def test_the_last_good_list_applies_after_a_restart(watch_list, tmp_path):
+    """With a folder of state a signature whose list is gone starts with the list from before, and has a fault."""
+    path = watch_list("evil.com\n# no name\na\\032b.com\n")
+    before = engine(WatchedName, Known(), state=tmp_path)[0].signatures[0].watched
+    path.unlink()
+    after = engine(WatchedName, Known(), state=tmp_path)[0]
+    assert after.signatures[0].watched == before == {"evil.com", "a\\032b.com"}
+    assert str(path) in after.faults["DNSTRAIL-1"]
+
+
+def test_the_kept_list_of_another_file_does_not_apply(watch_list, tmp_path, monkeypatch):
+    """A list that was kept of one file does not stand in for another file that is missing."""
+    watch_list("evil.com")
+    engine(WatchedName, Known(), state=tmp_path)
+    monkeypatch.setenv(WATCH_LIST, str(tmp_path / "another"))
+    with pytest.raises(SettingsError, match="another: No such file"):
+        engine(WatchedName, Known(), state=tmp_path)
 
 
 @pytest.mark.parametrize("payload", COSTLY.values(), ids=COSTLY)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from builders.detection_events import CURL, OTHER, answered, connected, findings, missing, started
 from dnstrail.datasource import DataSources
-from dnstrail.errors import SettingsError
+from dnstrail.errors import DataSourceMissing
 from dnstrail.events import MOST_ADDRESSES
 from dnstrail.signature import SignatureContext
 from dnstrail.testing import SignatureRun, dns_query, event
@@ -248,7 +248,7 @@ def test_nothing_is_reported_while_events_are_lost():
 
 def test_connections_without_dns_need_the_cache():
     """Without the data source the signature does not start."""
-    with pytest.raises(SettingsError):
+    with pytest.raises(DataSourceMissing):
         ConnectionWithoutDns().init(SignatureContext(print, DataSources(), None))
 
 

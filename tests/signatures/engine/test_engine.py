@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from dnstrail.captured import Captured, Process
 from dnstrail.datasource import DataSources
+from dnstrail.errors import DataSourceMissing, SettingsError
 from dnstrail.events import NET_PACKET_DNS, SCHED_PROCESS_EXEC, SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import EventSelector, Signal, Signature, SignatureMetadata
 from dnstrail_signatures.engine.engine import MAX_DEPTH, Engine
@@ -188,6 +189,7 @@ def test_a_signature_that_does_not_start_is_left_out(engine, method):
     assert [type(signature) for signature in running.signatures] == [good]
     assert (bad.noted, len(good.noted)) == ([], 2)
     assert running.counters["not_started"] == 1
+    assert running.faults == {"id-bad": "signature bad (id-bad) does not start: ValueError: on purpose"}
     assert logs == [
         {
             "event": "signature_not_started",
@@ -197,6 +199,29 @@ def test_a_signature_that_does_not_start_is_left_out(engine, method):
             "log_level": "error",
         }
     ]
+
+
+def test_a_signature_that_was_asked_for_starts_or_ends_the_worker(found):
+    """A signature that does not start is an error if a user asked for it, or if it refuses its settings."""
+
+    def refuse(*_arguments):
+        raise SettingsError("no list")
+
+    bad, wrong = made("bad", {}, init=raising), made("wrong", {}, init=refuse)
+    with pytest.raises(SettingsError, match=r"bad \(id-bad\) does not start: ValueError: on purpose"):
+        Engine([bad], DataSources(), found.append, asked={bad})
+    with pytest.raises(SettingsError, match=r"wrong \(id-wrong\) does not start: no list"):
+        Engine([wrong], DataSources(), found.append)
+
+
+def test_a_signature_that_lacks_its_data_source_has_no_fault(engine):
+    """A run without a cache leaves out the signatures that need it, unless a user asked for them."""
+
+    def need(*_arguments):
+        raise DataSourceMissing("tracee", "dns")
+
+    running = engine(made("needy", {}, init=need), made("good", {}))
+    assert (len(running.signatures), running.faults) == (1, {})
 
 
 def test_a_class_without_metadata_is_left_out(engine):

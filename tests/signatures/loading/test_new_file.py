@@ -37,8 +37,23 @@ def test_a_new_signature_loads_and_its_test_passes(folder):
     assert done.stdout.split() == ["my_rule2.py", "test_my_rule2.py"], done.stderr
     [cls] = [cls for cls in load(find([folder / "my_rule2.py"])) if cls.metadata.event_name == "MY_RULE2"]
     assert (cls.__name__, cls.metadata.name) == ("MyRule2", "My rule2")
-    tested = command(folder, "pytest", "-q", "-p", "no:cacheprovider", "test_my_rule2.py")
-    assert "2 passed" in tested.stdout, tested.stdout
+    words = done.stderr.partition("to run the test: ")[2].split()
+    assert words[1:] == ["-m", "unittest", "test_my_rule2"]
+    tested = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert "Ran 2 tests" in tested.stderr, tested.stderr
+    assert tested.returncode == 0
+    assert "pytest" not in (folder / "test_my_rule2.py").read_text()
+
+
+def test_a_folder_with_a_new_signature_and_its_test_loads(folder):
+    """A run loads the folder without the test; a file whose name begins like a test, and that tests none, is loaded."""
+    folder.chmod(0o755)
+    command(folder, "dnstrail_signatures", "--new", "my_rule2")
+    options = ("--capture", "demo", "--output", "json", "--events", "MY_RULE2")
+    done = command(folder, "dnstrail_cli", "--signatures", ".", "--run-dir", "run", *options)
+    assert (done.returncode, "MY_RULE2" in done.stdout) == (0, True), done.stderr
+    (folder / "test_alone.py").touch(0o644)
+    assert [file.path.name for file in find([folder]).files] == ["my_rule2.py", "test_alone.py"]
 
 
 def test_the_signatures_are_listed(folder):

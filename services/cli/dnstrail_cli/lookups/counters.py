@@ -50,12 +50,12 @@ def _watch(request: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
 @run_dir_option
 @click.pass_context
 def health(ctx: click.Context, as_json: bool, cache: str | None, run_dir: Path) -> None:
-    """Exit with 0 if the cache hears a probe and keeps up with its events.
+    """Exit with 0 if the cache hears a probe and keeps up with its events, and the signatures run.
 
     Otherwise prints the status and exits with 1: waiting (no probe was heard yet), silent (no probe is heard any more),
     vanished (one probe stopped without its last turn, another one is heard), ended (all captures have ended), behind
-    (the cache is more than a second behind its probes), or ok before the first event was applied. Exits with 3 if no
-    cache answers.
+    (the cache is more than a second behind its probes), or ok before the first event was applied and while a signature
+    does not run as its settings state. Exits with 3 if no cache answers.
     """
     data = _request("health", cache, run_dir)
     _show("health", data, as_json=as_json)
@@ -69,7 +69,10 @@ def _fault(data: dict[str, Any]) -> str:
     """Return why a cache counts as not healthy, or ""."""
     if data["status"] != "ok":
         return str(data["status"])
-    return "" if data.get("fed", True) else "a probe is heard, but no event was applied yet"
+    if not data.get("fed", True):
+        return "a probe is heard, but no event was applied yet"
+    failed = data.get("signatures") or {}
+    return "; ".join(f"signature {name}: {reason}" for name, reason in failed.items())
 
 
 def _request(op: str, cache: str | None, run_dir: Path) -> dict[str, Any]:

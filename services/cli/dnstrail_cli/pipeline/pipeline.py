@@ -27,7 +27,6 @@ from dnstrail_cli.pipeline.options import MEMORY
 _POLL = 0.05  # seconds between looks at children and the stop signal
 _PATIENCE = 10.0  # seconds for an answer of the cache to this process
 _LOG_LEVEL = "warning"  # of the workers: their other lines would mix with the events
-_STARTING = 10.0  # seconds for the worker of findings to start
 _CATCHING_UP = 120.0  # seconds for the cache to apply the events of a file
 
 
@@ -40,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True):
     dnscache: tuple[str, ...] = ()
     signatures: tuple[Path, ...] = ()
     findings: tuple[str, ...] = ()
+    named: bool = True  # `--events` names the findings; else they are those of the enabled signatures
     events: tuple[str, ...] = ()
     speed: float | None = None
     options: tuple[str, ...] = ()  # --dns-ports and --evidence, for the probe
@@ -76,7 +76,7 @@ class Plan(msgspec.Struct, frozen=True):
             workers["signatures"] = [
                 *unprivileged,
                 *("--group", "none", "--cache", lookups),
-                *_each("--select", self.findings),
+                *_each("--select", self.findings if self.named else ()),
                 *_each("--signatures", map(str, self.signatures)),
                 *([] if self.cache else ["--no-cache"]),
             ]
@@ -106,8 +106,8 @@ class Pipeline:
 
     @property
     def started(self) -> bool:
-        """True once the probe was heard: it publishes from now on."""
-        return self.view.last is not None
+        """True once the probe was heard, which publishes from now on, and all outputs of findings were tried."""
+        return self.view.last is not None and (self._outputs is None or self._outputs.connected)
 
     @property
     def ended(self) -> bool:
@@ -152,12 +152,7 @@ class Pipeline:
         self.view.take(self._clock)
 
     def close(self) -> None:
-        """Stop listening, once the worker of findings receives them: a short file may have ended before it started."""
-        until = self._clock.monotonic() + _STARTING
-        while self._outputs is not None and not self._outputs.connected and self._clock.monotonic() < until:
-            if "findings" in self.children.ended():
-                break
-            self._bus.wait(timeout=_POLL)
+        """Stop listening."""
         self.view.close()
 
     def _check(self, ended: dict[str, int]) -> None:

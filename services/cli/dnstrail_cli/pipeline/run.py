@@ -77,6 +77,7 @@ def make_plan(run: Run, run_dir: Path, user: User | None, clock: Clock) -> Plan:
         dnscache=_dnscache_for_file(run) if is_file(run.capture) else run.dnscache,
         signatures=run.signatures,
         findings=selection.findings,
+        named=bool(run.events),
         events=selection.events,
         speed=run.speed,
         options=options_of(run.options),

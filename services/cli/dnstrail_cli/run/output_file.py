@@ -20,7 +20,7 @@ class OutputFile:
     """A file with the rights of the caller. The command, which has the same rights, may put another one at its path.
 
     `name` is the option and the path. While the path leads to the file that was opened, this file is written: so links
-    and devices stay. Otherwise a new file takes its place.
+    and devices stay. Otherwise a new file takes its place. Until `write` the content of an earlier file stays.
 
     Raises:
         SettingsError: it cannot be written.
@@ -32,8 +32,9 @@ class OutputFile:
         try:
             with as_user(user):
                 self._path = path.absolute()  # the command may move the working directory
-                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-                self._file = os.open(path, flags, _PERMISSIONS)
+                self._is_new = not path.exists()
+                self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _PERMISSIONS)
+                self._opened = os.fstat(self._file)
         except OSError as error:
             raise SettingsError(f"{self.name}: {error.strerror}") from error
 
@@ -44,7 +45,8 @@ class OutputFile:
         opened = os.fstat(self._file)
         if found is None or not os.path.samestat(found, opened):
             return f"{self.name} was removed or replaced while the command ran: it is written anew."
-        return f"{self.name} was changed while the command ran: it is overwritten." if opened.st_size else ""
+        changed = stat.S_ISREG(opened.st_mode) and _version(opened) != _version(self._opened)
+        return f"{self.name} was changed while the command ran: it is overwritten." if changed else ""
 
     def write(self, text: str) -> str:
         """Write and close the file; return why it cannot be written, "" if it was."""
@@ -58,6 +60,13 @@ class OutputFile:
 
     def close(self) -> None:
         """Close the file in this process."""
+        os.close(self._file)
+
+    def discard(self) -> None:
+        """Close a file that is not written: remove it if it was made for this run, and is empty still."""
+        with as_user(self._user), suppress(OSError):
+            if self._is_new and self._is_in_place() and not os.fstat(self._file).st_size:
+                self._path.resolve().unlink()
         os.close(self._file)
 
     def _write(self, data: bytes) -> str:
@@ -94,6 +103,10 @@ class OutputFile:
             raise
         os.dup2(file, self._file, inheritable=False)
         os.close(file)
+
+
+def _version(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
 
 
 def _overwrite(file: int, data: bytes) -> None:

@@ -113,9 +113,16 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
     """Read the list, and open the files that are written at the end: the reports, and the list to learn."""
     forms = [format_of(path) for path in settings.reports]
     allowed = None if settings.allow is None else parse_allow_list(read_list(settings.allow, user))
-    files = [OutputFile("--report", path, user) for path in settings.reports]
-    if settings.learn is not None:
-        files.append(OutputFile("--allow-learn", settings.learn, user))
+    named = [("--report", path) for path in settings.reports]
+    named += [] if settings.learn is None else [("--allow-learn", settings.learn)]
+    files: list[OutputFile] = []
+    try:
+        for option, path in named:
+            files.append(OutputFile(option, path, user))
+    except SettingsError:
+        for file in files:
+            file.discard()
+        raise
     writer = Writer(files)
     try:
         yield _Files(allowed, forms, writer)

@@ -48,7 +48,7 @@ class Writer:
         return self._ask(texts)
 
     def close(self) -> None:
-        """End the writer."""
+        """End the writer. It discards its files, unless it wrote them."""
         self._replies.close()
         self._socket.close()
         os.waitpid(self._process, 0)
@@ -65,11 +65,15 @@ def _serve(files: Sequence[OutputFile], asked: socket.socket) -> None:
     """Answer the other end until it is closed."""
     for number in (*PASSED, *OF_TERMINAL):  # they are for the command
         signal.signal(number, signal.SIG_IGN)
+    written = False
     with asked.makefile("rb") as lines:
         for line in lines:
             texts: list[str] | None = json.loads(line)
             if texts is None:
                 sentences = [file.change() for file in files]
             else:
+                written = True
                 sentences = [file.write(text) for file, text in zip(files, texts, strict=True)]
             asked.sendall(json.dumps(sentences).encode() + b"\n")
+    for file in () if written else files:
+        file.discard()

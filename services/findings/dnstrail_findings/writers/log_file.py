@@ -7,6 +7,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 
 class LogFile:
@@ -76,14 +77,26 @@ class LogFile:
             self._path.unlink()
 
 
-def _open(path: Path) -> int:
+def try_file(path: Path) -> None:
+    """Check that this user can append to a file, or make it; leave nothing behind.
+
+    Raises:
+        OSError: The file cannot be written to.
+    """
+    try:
+        os.close(_open(path, make=False))
+    except FileNotFoundError:
+        TemporaryFile(dir=path.parent).close()
+
+
+def _open(path: Path, *, make: bool = True) -> int:
     """Open a file to append to it.
 
     Raises:
         OSError: It cannot be opened, is not regular, or belongs to another user.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    file = os.open(path, flags, 0o640)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.open(path, flags | os.O_CREAT * make, 0o640)
     found = os.fstat(file)
     if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
         return file

@@ -74,6 +74,17 @@ class Syslog:
         return self._socket
 
 
+def try_socket(server: SyslogServer) -> None:
+    """Check that this user can send to the socket of this host. A server that is away is no fault.
+
+    Raises:
+        OSError: There is no such socket, or this user may not use it.
+    """
+    if server.transport == UNIX:
+        with suppress(ConnectionRefusedError):
+            _connect(server).close()
+
+
 def _connect(server: SyslogServer) -> socket.socket:
     if server.transport == TCP:
         return socket.create_connection((server.host, server.port), _PATIENCE)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from dnstrail.datasource import DataSource
-from dnstrail.errors import DataNotFound, SettingsError
+from dnstrail.errors import DataNotFound, DataSourceMissing
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
@@ -65,12 +65,12 @@ class ConnectionWithoutDns(ReportsOnce):
         """Find the data source.
 
         Raises:
-            SettingsError: This run has no data source tracee/dns.
+            DataSourceMissing: This run has no data source tracee/dns.
         """
         super().init(ctx)
         dns = ctx.get_data_source("tracee", "dns")
         if dns is None:
-            raise SettingsError("data source tracee/dns is not registered: this run has no cache")
+            raise DataSourceMissing("tracee", "dns")
         self.dns: DataSource = dns
         self._begun: BoundedTable[str, int] = BoundedTable(ctx.probes)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from dnstrail.datasource import DataSource
-from dnstrail.errors import DataNotFound, SettingsError
+from dnstrail.errors import DataNotFound, DataSourceMissing
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
 from dnstrail.signature import EventSelector, Signature, SignatureContext, SignatureMetadata
 
@@ -39,12 +39,12 @@ class E2eDnsDataSource(Signature):
         """Find the data source.
 
         Raises:
-            SettingsError: This run has no data source tracee/dns.
+            DataSourceMissing: This run has no data source tracee/dns.
         """
         super().init(ctx)
         dns = ctx.get_data_source("tracee", "dns")
         if dns is None:
-            raise SettingsError("data source tracee/dns is not registered: this run has no cache")
+            raise DataSourceMissing("tracee", "dns")
         self.dns: DataSource = dns
 
     def on_event(self, event: Event) -> None:

@@ -5,7 +5,7 @@ Cannot see: names that are asked through encrypted DNS, and questions without an
 False positives: those of the list.
 MITRE: T1071.004.
 Settings: `file` holds one name on each line, and `#` starts a comment; "" selects the file in DNSTRAIL_WATCH_LIST, else
-the list that ships with dnstrail.
+the list that ships with dnstrail. With `--state` the last good list is kept there, and applies if a restart finds none.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from dnstrail.datasource import DataSource
 from dnstrail.dns import Record
 from dnstrail.dns.names import lookup_key, reverse_address
 from dnstrail.dns.rdata import CNAME
-from dnstrail.errors import DataNotFound, SettingsError
+from dnstrail.errors import DataNotFound, DataSourceMissing, SettingsError
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.regular_file import read_regular
 from dnstrail.signature import EventSelector, Signal, Signature, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.known_file import KnownFile
 
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
 MOST_BYTES = 64 << 20  # of a list
 _RELOAD = "reload"
+_KEPT = "watch_list"  # the file of the last good list, in the folder of `--state`
 _SHOWN = 100  # characters of a line that is no name
 _first_label = re.compile(r"(?:[^.\\]|\\.)*\.?", re.DOTALL).match  # a backslash escapes a dot within a label
 
@@ -68,20 +70,29 @@ class WatchedName(Signature):
         """Read the list and find the data source.
 
         Raises:
-            SettingsError: This run has no data source tracee/dns, or the list cannot be read.
+            DataSourceMissing: This run has no data source tracee/dns.
+            SettingsError: The list cannot be read or is empty, and none is kept.
         """
         super().init(ctx)
         source = ctx.get_data_source("tracee", "dns")
         if source is None:
-            raise SettingsError("data source tracee/dns is not registered: this run has no cache")
+            raise DataSourceMissing("tracee", "dns")
         self.dns: DataSource = source
-        self.watched = self._read()
+        kept = str(ctx.state / _KEPT) if ctx.state is not None and self._own_list else ""
+        self._kept = KnownFile(kept, "kept watch list")
+        try:
+            self.watched = self._read()
+        except SettingsError as error:
+            self.watched = frozenset(self._kept.read(self._names_kept))
+            if not self.watched:
+                raise
+            self.fault = f"{error}; the list kept in {ctx.state} applies"
 
     def reload(self) -> None:
         """Read the list again. The old one stays where the new one is wrong.
 
         Raises:
-            SettingsError: The list cannot be read.
+            SettingsError: The list cannot be read, is empty, or cannot be kept.
         """
         self.watched = self._read()
 
@@ -104,9 +115,28 @@ class WatchedName(Signature):
         if signal.name == _RELOAD:
             self.reload()
 
+    @property
+    def _own_list(self) -> str:
+        """The path of the list, "" for the one that ships with dnstrail."""
+        return self.settings.file or os.environ.get(WATCH_LIST, "")
+
     def _read(self) -> frozenset[str]:
-        own = self.settings.file or os.environ.get(WATCH_LIST)
-        return read_watch_list(Path(own)) if own else _SHIPPED
+        if not self._own_list:
+            return _SHIPPED
+        place = f"file of [signature.{self.metadata.id}]" if self.settings.file else WATCH_LIST
+        try:
+            watched = read_watch_list(Path(self._own_list))
+            self._kept.write([_heading(self._own_list), *(name.encode() for name in watched)])
+        except SettingsError as error:
+            raise SettingsError(f"{error}: correct this list, or name another one ({place})") from error
+        except OSError as error:
+            raise SettingsError(f"watch list {self._own_list} cannot be kept: {error}") from error
+        return watched
+
+    def _names_kept(self, content: bytes) -> list[str]:
+        """Return the names that were kept of the same file; none if they are those of another one."""
+        heading, _, names = content.partition(b"\n")
+        return names.decode().split("\n")[:-1] if heading == _heading(self._own_list) else []
 
     def _find(self, names: Iterable[str]) -> str | None:
         """Return the first watched name that is one of these names or above one, or None."""
@@ -150,13 +180,23 @@ def read_watch_list(path: Path) -> frozenset[str]:
     """Return the names in a watch list.
 
     Raises:
-        SettingsError: The file cannot be read, or a line is not a name.
+        SettingsError: The file cannot be read, a line is not a name, or no line is.
     """
     try:
         content = BytesIO(read_regular(path, MOST_BYTES))
-        return frozenset(_names(path, TextIOWrapper(content, "utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
+        names = frozenset(_names(path, TextIOWrapper(content, "utf-8")))
+    except OSError as error:
+        raise SettingsError(f"watch list {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise SettingsError(f"watch list {path}: {error}") from error
+    if not names:
+        raise SettingsError(f"watch list {path}: it has no name")
+    return names
+
+
+def _heading(path: str) -> bytes:
+    """Return the first line of a kept list: the file that it was read from."""
+    return f"# {path!r}".encode(errors="backslashreplace")
 
 
 def _names(path: Path, lines: Iterable[str]) -> Iterator[str]:

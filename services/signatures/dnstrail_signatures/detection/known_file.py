@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -27,9 +29,16 @@ class KnownFile:
         """Return what the file contains; nothing if there is none.
 
         Raises:
-            SettingsError: The file cannot be read.
+            SettingsError: The file cannot be read, or `write` could not replace it.
         """
-        if self._path is None or not self._path.exists():
+        if self._path is None:
+            return []
+        if not os.access(self._path.parent, os.W_OK | os.X_OK):
+            raise SettingsError(
+                f"{self._content} {self._path}: user {os.geteuid()} cannot write in {self._path.parent}: make this "
+                "folder and give it to the user, or name another file"
+            )
+        if not self._path.exists():
             return []
         try:
             return parse(read_regular(self._path, MOST_BYTES))
@@ -40,8 +49,11 @@ class KnownFile:
         """Replace the content of the file by these lines, which have no ends."""
         if self._path is None:
             return
-        new = self._path.with_name(f"{self._path.name}.new")
-        new.unlink(missing_ok=True)
-        with new.open("xb") as file:  # never through a link that somebody else made
-            file.writelines(line + b"\n" for line in lines)
-        new.replace(self._path)
+        descriptor, new = tempfile.mkstemp(dir=self._path.parent, prefix=f"{self._path.name}.")
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+                file.writelines(line + b"\n" for line in lines)
+            Path(new).replace(self._path)
+        except OSError:
+            Path(new).unlink(missing_ok=True)
+            raise

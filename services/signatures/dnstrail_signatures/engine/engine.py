@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from traceback import walk_tb
 from typing import NamedTuple, ParamSpec
 
@@ -14,7 +15,7 @@ import structlog
 
 from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
-from dnstrail.errors import SettingsError, Unavailable
+from dnstrail.errors import DataSourceMissing, DnstrailError, SettingsError, Unavailable
 from dnstrail.events import Event
 from dnstrail.probes import PROBES
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
@@ -31,10 +32,11 @@ _Args = ParamSpec("_Args")
 
 
 class Prepared(NamedTuple):
-    """Signatures that were started, or run already, and their settings: to go on with."""
+    """Signatures that were started, or run already, and their settings: to go on with. The faults of those left out."""
 
     signatures: tuple[Signature, ...]
     settings: Settings
+    left_out: dict[type[Signature], str]
 
 
 class Engine:
@@ -44,6 +46,9 @@ class Engine:
     the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
     while. `findings` counts findings by signature id, and `suppressed` those that the settings suppress.
     `unavailable` counts the events that a signature gave up, since no cache answered its lookup.
+
+    A signature that does not start is an error if it is among those `asked` for, or refuses its settings. Any other one
+    is left out, and has a fault, unless this run has chosen to lack its data source.
     """
 
     def __init__(
@@ -54,6 +59,8 @@ class Engine:
         budget: TimeBudget | None = None,
         settings: Settings | None = None,
         probes: int = PROBES,
+        asked: Collection[type[Signature]] = (),
+        state: Path | None = None,
     ) -> None:
         self.budget = budget or TimeBudget()
         self.counters: Counter[str] = Counter()
@@ -71,9 +78,16 @@ class Engine:
         self._log = structlog.get_logger()
         self._data_sources = data_sources
         self._probes = probes
-        self._left_out: set[type[Signature]] = set()
+        self._state = state
+        self._left_out: dict[type[Signature], str] = {}  # with the fault of each
         for cls in classes:
-            self._start(cls)
+            self._start(cls, asked)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Why signatures do not run, or run otherwise than their settings state, by signature id."""
+        left_out = {_id_of(cls): fault for cls, fault in self._left_out.items() if fault}
+        return left_out | {one.metadata.id: one.fault for one in self.signatures if one.fault}
 
     @property
     def evicted(self) -> dict[str, int]:
@@ -117,44 +131,62 @@ class Engine:
         for signature in self.signatures:
             self._guard(signature, signature.close)
 
-    def prepare(self, classes: Iterable[type[Signature]], settings: Settings) -> Prepared:
-        """Start what runs not yet with these settings, in a thread beside the events; a signature left out stays so.
+    def prepare(
+        self, classes: Iterable[type[Signature]], settings: Settings, asked: Collection[type[Signature]] = ()
+    ) -> Prepared:
+        """Start what runs not yet with these settings, in a thread beside the events.
+
+        A signature that was left out stays so, unless it is `asked` for now.
 
         Raises:
             SettingsError: a signature does not start.
         """
         running = {type(signature): signature for signature in self.signatures}
         prepared: list[Signature] = []
+        left_out: dict[type[Signature], str] = {}
         for cls in classes:
             one, own = running.get(cls), settings[cls.metadata.id].own or cls.settings
             try:
                 prepared.append(one if one is not None and one.settings == own else self._started(cls, own))
             except (Exception, SystemExit) as error:
-                if cls in self._left_out:
+                if cls in self._left_out and not _is_fatal(cls, error, asked):
+                    left_out[cls] = self._left_out[cls]
                     continue
                 for begun in prepared:
                     if begun not in self.signatures:
                         self._guard(begun, begun.close)
-                text = f"signature {cls.metadata.id} does not start: {type(error).__name__}: {error}"
-                raise SettingsError(text) from error
-        return Prepared(tuple(prepared), settings)
+                raise _not_started(cls, error) from error
+        return Prepared(tuple(prepared), settings, left_out)
 
     def adopt(self, prepared: Prepared) -> None:
         """Go on with other signatures, and signal the reload to those that stay."""
         before, self.signatures = self.signatures, [*prepared.signatures]
-        self._settings = prepared.settings
+        self._settings, self._left_out = prepared.settings, prepared.left_out
         self._selecting.clear()
         for signature in before:
             if signature in self.signatures:
-                self._guard(signature, signature.on_signal, Signal(RELOAD))
+                self._reload(signature)
             else:
                 self._guard(signature, signature.close)
 
-    def _start(self, cls: type[Signature]) -> None:
+    def _reload(self, signature: Signature) -> None:
+        """Signal the reload to a signature that stays. If it raises, it goes on with what it had, and has a fault."""
+        signature.fault = ""
+        try:
+            signature.on_signal(Signal(RELOAD))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as in `_guard`
+            name, signature.fault = signature.metadata.id, str(error) or type(error).__name__
+            self.counters["errors"] += 1
+            self.errors[name] += 1
+            self._log.error("reload_refused", signature=name, reason=signature.fault, at=_place(type(signature), error))
+
+    def _start(self, cls: type[Signature], asked: Collection[type[Signature]]) -> None:
         try:
             self.signatures.append(self._started(cls, self._settings_of(cls.metadata.id).own))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one bad signature must not stop the others
-            self._left_out.add(cls)
+        except (Exception, SystemExit) as error:
+            if _is_fatal(cls, error, asked):
+                raise _not_started(cls, error) from error
+            self._left_out[cls] = "" if isinstance(error, DataSourceMissing) else str(_not_started(cls, error))
             self.counters["not_started"] += 1
             self._log.error("signature_not_started", signature=cls.__name__, error=str(error), at=_place(cls, error))
 
@@ -163,7 +195,7 @@ class Engine:
         if own is not None:
             vars(signature)["settings"] = own
         log = self._log.bind(signature=cls.metadata.id)
-        signature.init(SignatureContext(self._on_finding, self._data_sources, log, self._probes))
+        signature.init(SignatureContext(self._on_finding, self._data_sources, log, self._probes, self._state))
         return signature
 
     def _selecting_now(self, event: Event) -> Iterator[Signature]:
@@ -256,6 +288,22 @@ class Engine:
             )
         finally:
             self._depth -= 1
+
+
+def _is_fatal(cls: type[Signature], error: BaseException, asked: Collection[type[Signature]]) -> bool:
+    """Return whether a signature that does not start ends the worker: asked for by a user, or with wrong settings."""
+    return cls in asked or isinstance(error, SettingsError)
+
+
+def _not_started(cls: type[Signature], error: BaseException) -> SettingsError:
+    reason = str(error) if isinstance(error, DnstrailError) else f"{type(error).__name__}: {error}"
+    name = f"{cls.metadata.event_name} ({cls.metadata.id})" if hasattr(cls, "metadata") else cls.__name__
+    return SettingsError(f"signature {name} does not start: {reason}")
+
+
+def _id_of(cls: type[Signature]) -> str:
+    """Return the id of a signature, or the name of its class if it has no metadata."""
+    return cls.metadata.id if hasattr(cls, "metadata") else cls.__name__
 
 
 def _rated(metadata: SignatureMetadata, settings: CommonSettings) -> SignatureMetadata:

@@ -11,15 +11,19 @@ from dnstrail.process.config_file import ConfigFile
 from dnstrail.signature import Signature
 from dnstrail.tracee import signature_ids
 from dnstrail_signatures.loading.load import Found, SignatureFile, find, load
-from dnstrail_signatures.loading.signature_settings import Settings, enabled, settings_of
+from dnstrail_signatures.loading.signature_settings import Settings, enabled, sets, settings_of
 
 
 class Chosen(NamedTuple):
-    """The signatures to run, the event ids of all that were loaded, and their settings."""
+    """The signatures to run, the event ids of all that were loaded, and their settings.
+
+    `asked` are those that a user named: by `--select`, by a file of `--signatures`, or by a setting of their own.
+    """
 
     classes: tuple[type[Signature], ...]
     ids: Mapping[str, int]
     settings: Settings
+    asked: frozenset[type[Signature]] = frozenset()
 
     @classmethod
     def of(cls, *classes: type[Signature]) -> Chosen:
@@ -70,7 +74,10 @@ class Choice:
         settings = settings_of(config, classes, self._names)
         chosen = enabled(classes, settings)
         self._loaded = loaded
-        return Chosen(tuple(chosen), signature_ids(cls.metadata.event_name for cls in classes), settings)
+        asked = {cls for file in found.files for cls in loaded[file]}
+        asked |= {cls for cls in classes if cls.metadata.event_name in self._names or sets(config, cls.metadata.id)}
+        ids = signature_ids(cls.metadata.event_name for cls in classes)
+        return Chosen(tuple(chosen), ids, settings, frozenset(asked))
 
 
 def _check(names: tuple[str, ...], classes: list[type[Signature]]) -> None:

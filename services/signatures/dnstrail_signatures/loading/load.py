@@ -20,6 +20,7 @@ from dnstrail.process.trusted_file import read_trusted
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 
 GROUP = "dnstrail.signatures"
+TEST = "test_"  # begins the name of the file that tests another one
 _OWN = "dnstrail_signatures."  # the modules of the signatures that ship with dnstrail
 
 
@@ -81,7 +82,13 @@ def _installed(entries: Iterable[EntryPoint]) -> list[type[Signature]]:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(path.glob("*.py")) if path.is_dir() else [path]
+    """Return the file of a path, or the files of a folder without the tests that stand beside what they test."""
+    return [file for file in sorted(path.glob("*.py")) if not _is_test(file)] if path.is_dir() else [path]
+
+
+def _is_test(file: Path) -> bool:
+    tested = file.name.removeprefix(TEST)
+    return tested != file.name and file.with_name(tested).exists()
 
 
 def _from_file(file: SignatureFile) -> list[type[Signature]]:

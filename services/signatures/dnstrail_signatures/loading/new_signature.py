@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dnstrail.errors import SettingsError
+from dnstrail_signatures.loading.load import TEST
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _NAMES_OF_TEST = ("SignatureRun",)  # a class of this name takes the place of what the test imports
@@ -33,19 +34,21 @@ class {cls}(Signature):
 '''
 _TEST = '''"""The signature reports answers that lead to the watched name, and no other."""
 
+import unittest
+
 from dnstrail.testing import SignatureRun, dns_response
 from {module} import {cls}
 
 
-def test_an_alias_of_the_watched_name_is_reported():
-    run = SignatureRun({cls})
-    [finding] = run.event(dns_response("shop.example", "shop.example 60 CNAME relay.c2.example."))
-    assert finding.data == {{"question": "shop.example"}}
+class Test{cls}(unittest.TestCase):
+    def test_an_alias_of_the_watched_name_is_reported(self):
+        run = SignatureRun({cls})
+        [finding] = run.event(dns_response("shop.example", "shop.example 60 CNAME relay.c2.example."))
+        self.assertEqual(finding.data, {{"question": "shop.example"}})
 
-
-def test_another_name_is_not_reported():
-    run = SignatureRun({cls})
-    assert run.event(dns_response("shop.example", "shop.example 60 A 192.0.2.1")) == []
+    def test_another_name_is_not_reported(self):
+        run = SignatureRun({cls})
+        self.assertEqual(run.event(dns_response("shop.example", "shop.example 60 A 192.0.2.1")), [])
 '''
 
 
@@ -70,7 +73,7 @@ def write_signature(folder: Path, name: str) -> tuple[Path, Path]:
         "title": " ".join(words).capitalize(),
     }
     return _write(folder / f"{name}.py", _SIGNATURE.format(**names)), _write(
-        folder / f"test_{name}.py", _TEST.format(**names)
+        folder / f"{TEST}{name}.py", _TEST.format(**names)
     )
 
 

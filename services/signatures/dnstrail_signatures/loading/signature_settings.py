@@ -49,6 +49,7 @@ class SignatureSettings(msgspec.Struct, frozen=True):
 
 Settings = Mapping[str, SignatureSettings]  # by the id of the signature
 _COMMON = CommonSettings.__struct_fields__
+_OF_FINDINGS = {"severity", "allow", "mute"}  # they apply to findings: none of them asks for a signature
 _ENABLED = "enabled"  # a signature whose own settings have this field states its default there
 _NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "mute": Mute}
 
@@ -66,6 +67,11 @@ def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected
         if name not in signatures:
             raise config.unknown(name, signatures, SIGNATURE)
     return {id_: _settings_of(config, id_, cls, selected) for id_, cls in signatures.items()}
+
+
+def sets(config: ConfigFile, id_: str) -> bool:
+    """Return whether the settings file asks for a signature: it enables it, or states a setting of its own."""
+    return not set(config.table(SIGNATURE, id_)) <= _OF_FINDINGS
 
 
 def is_on(cls: type[Signature]) -> bool:
