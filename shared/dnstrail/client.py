@@ -390,7 +390,8 @@ def _decode_reply(body: bytes, key: object) -> dict[str, Any]:
         return reply
     code = str(reply.get("error"))
     if code == DATA_NOT_FOUND:
-        raise DataNotFound(key, complete=reply.get("complete") is not False, history=reply.get("history") is not False)
+        flags = {name: reply.get(name) is not False for name in ("complete", "history")}
+        raise DataNotFound(key, asked=asked if isinstance(asked := reply.get("asked"), dict) else None, **flags)
     if code == KEY_NOT_SUPPORTED:
         raise KeyNotSupported(key)
     raise LookupRefused(code, str(reply.get("message")))

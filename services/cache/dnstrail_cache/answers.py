@@ -69,7 +69,7 @@ def _get(request: Get, state: CacheState) -> LookupResult:
     found = state.image.get(request.key, now=state.now, at=at, connection=request.described)
     _count(found, state)
     if found is None:
-        raise _not_found(at, state)
+        raise _not_found(request.key, at, state)
     return found
 
 
@@ -90,7 +90,7 @@ def _trail(request: Trail, state: CacheState) -> Trails:
     at = state.moment(request.at, request.at_ns, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
-        raise _not_found(at, state)
+        raise _not_found(request.key, at, state)
     return _shown(trails, state.wall(0))
 
 
@@ -201,8 +201,14 @@ def _remembers(at: int | None, state: CacheState) -> bool:
     return at is None or state.image.remembers(at)
 
 
-def _not_found(at: int | None, state: CacheState) -> RefusedError:
-    return RefusedError(DATA_NOT_FOUND, "requested data was not found", history=_remembers(at, state))
+def _not_found(key: str, at: int | None, state: CacheState) -> RefusedError:
+    failure = state.image.failed(key, at)
+    return RefusedError(
+        DATA_NOT_FOUND,
+        "requested data was not found",
+        history=_remembers(at, state),
+        asked=None if failure is None else msgspec.to_builtins(failure.shown(state.wall(failure.stamp))),
+    )
 
 
 def _likeliest(names: AddressNames, known: KnownConnection, state: CacheState) -> list[str]:

@@ -216,7 +216,7 @@ class _Worker:
 
     def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
         self._state.counters[refused.code] += 1
-        served.reply(encode_error(refused.code, str(refused), complete=complete, history=refused.history))
+        served.reply(encode_error(refused, complete=complete))
 
 
 def _of_client(served: ServedRequest, request: Request) -> Request:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgpack
@@ -54,12 +55,16 @@ _Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TRAILS)]
 class RefusedError(DnstrailError):
     """A request that the cache refuses; `code` is one of the error codes of this module.
 
-    `history` is False if the cache no longer knows everything about the time of the request.
+    `history` is False if the cache no longer knows everything about the time of the request. `asked` is the last
+    question for its key that brought no data.
     """
 
-    def __init__(self, code: str, message: str, *, history: bool = True) -> None:
+    def __init__(
+        self, code: str, message: str, *, history: bool = True, asked: Mapping[str, Any] | None = None
+    ) -> None:
         self.code = code
         self.history = history
+        self.asked = asked
         super().__init__(message)
 
 
@@ -308,11 +313,12 @@ def encode_data(data: object, *, complete: bool = True, history: bool = True) ->
     return _ENCODE(reply if history else {**reply, "history": False})
 
 
-def encode_error(code: str, message: str, *, complete: bool = True, history: bool = True) -> bytes:
+def encode_error(refused: RefusedError, *, complete: bool = True) -> bytes:
     """Encode a refusal; it contains `complete` and `history` only where they are false."""
-    refusal = {"v": VERSION, "ok": False, "error": code, "message": message}
-    flags = {"complete": complete, "history": history}
-    return msgpack.packb({**refusal, **{name: flag for name, flag in flags.items() if not flag}})
+    refusal = {"v": VERSION, "ok": False, "error": refused.code, "message": str(refused)}
+    flags = {"complete": complete, "history": refused.history}
+    asked = {} if refused.asked is None else {"asked": refused.asked}
+    return msgpack.packb({**refusal, **asked, **{name: flag for name, flag in flags.items() if not flag}})
 
 
 def decode_request(body: bytes) -> Request:

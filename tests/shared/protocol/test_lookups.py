@@ -214,8 +214,11 @@ def test_replies_have_the_documented_form():
     assert msgpack.unpackb(encode_data([1])) == {"v": 1, "ok": True, "data": [1], "complete": True}
     assert msgpack.unpackb(encode_data(None, complete=False)) == {"v": 1, "ok": True, "data": None, "complete": False}
     refused = {"v": 1, "ok": False, "error": "overloaded", "message": "why"}
-    assert msgpack.unpackb(encode_error("overloaded", "why")) == refused
-    assert msgpack.unpackb(encode_error("overloaded", "why", complete=False)) == {**refused, "complete": False}
+    assert msgpack.unpackb(encode_error(RefusedError("overloaded", "why"))) == refused
+    assert msgpack.unpackb(encode_error(RefusedError("overloaded", "why"), complete=False)) == {
+        **refused,
+        "complete": False,
+    }
 
 
 def decodes_or_refuses(body):
