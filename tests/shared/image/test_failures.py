@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builders.dns_builders import t
-from builders.talk import OWN, SERVERS, Talk, answer, back, query
+from builders.talk import SERVERS, Talk, answer, back, query
 from dnstrail.image.failures import MOST_FAILURES
 
 NXDOMAIN, SERVFAIL, REFUSED, TRUNCATED = 0x8183, 0x8182, 0x8185, 0x8380
