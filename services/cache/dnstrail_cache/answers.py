@@ -193,7 +193,7 @@ def _lost(request: Lost, state: CacheState) -> None:
 
 @answer.register
 def _join(request: Join, state: CacheState) -> Members:
-    return state.groups.join(request, state.clock.monotonic())
+    return state.groups.join(request, state.clock.monotonic(), state.last_turn)
 
 
 def _remembers(at: int | None, state: CacheState) -> bool:

@@ -73,6 +73,11 @@ class CacheState:
         """The last turn of every probe start."""
         return self.follower.probes
 
+    def last_turn(self, start: str) -> int | None:
+        """Return the number of the last turn of a start that was received to its end, None without any."""
+        turn = self.follower.last(start)
+        return None if turn is None else turn.turn
+
     @property
     def live(self) -> bool:
         """True if one of the probes captures live traffic, or did so before a restart."""
