@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from dnstrail.captured import Captured
 from dnstrail_probe.ebpf.cgroup_losses import OTHERS
 from dnstrail_probe.ebpf.program_text import Sizes
+from dnstrail_probe.packets import tcp_streams
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
 from live.processes import wait_until
@@ -201,6 +203,47 @@ def test_closed_sockets_evict_no_owner(watched):
     watched.until(lambda: received_late(watched), "the answer")
     assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]
     assert not watched.source.counters["owners_refused"]
+
+
+ASK_IN_HALVES = """
+import socket, sys
+query, port = bytes.fromhex(sys.argv[1]), int(sys.argv[2])
+with socket.create_connection(("127.0.0.1", port)) as asking:
+    asking.sendall(query[:9])
+    print(flush=True)
+    sys.stdin.readline()
+    asking.sendall(query[9:])
+"""
+CONNECT = """
+import socket, sys
+for _ in range(int(sys.argv[2])):
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as one:
+        one.sendall(bytes(3))
+"""
+
+
+def test_streams_of_one_cgroup_evict_no_stream_of_another(monkeypatch):
+    """A process with more TCP streams than the probe holds loses its own; a query that another one began is read."""
+    monkeypatch.setattr(tcp_streams, "MAX_STREAMS", 64)
+    wire = dns.message.make_query("halves.test", "A").to_wire()
+    halves = (len(wire).to_bytes(2) + wire).hex()
+    with (
+        watching(frozenset({PORT})) as watched,
+        cgroup("dnstrail-many") as many,
+        cgroup("dnstrail-quiet") as quiet,
+        socket.create_server(("127.0.0.1", PORT), backlog=1024),
+    ):
+        command = inside(quiet, sys.executable, "-c", ASK_IN_HALVES, halves, str(PORT))
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asking:
+            asking.stdout.readline()
+            watched.look()
+            subprocess.run(inside(many, sys.executable, "-c", CONNECT, str(PORT), "200"), check=True, timeout=60)
+            watched.until(lambda: watched.source.counters["tcp_evicted"], "the evictions")
+            asking.communicate(b"\n", timeout=60)
+        watched.until(lambda: [one for one in watched.about("halves.test") if one.flow.egress], "the query")
+        assert lost_of(watched, many.stat().st_ino)
+        assert not lost_of(watched, quiet.stat().st_ino)
+        assert sum(loss.lost for loss in watched.source.lost_by_cgroup) == watched.source.counters["tcp_evicted"]
 
 
 def received_late(watched: Watching) -> list[Captured]:

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dnstrail.captured import Captured
+from dnstrail_probe.packets.stream_owners import owner_of
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Stream
 
@@ -25,6 +26,7 @@ class Direction(Generic[T]):
     def __init__(self, stream: Stream[T], context: Captured, header: TcpHeader) -> None:
         self.stream = stream
         self.context = context
+        self.owner = owner_of(context)
         self.seen = 0
         self.closed = False
         self.unreadable = False  # true once a byte was urgent

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dnstrail.captured import Captured, Flow
+from dnstrail_probe.packets.stream_owners import StreamOwners
 from dnstrail_probe.packets.tcp_direction import WINDOW, Direction
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Reader, Stream
@@ -27,15 +28,20 @@ _Found = list[tuple[Captured, T]]
 class Streams(Generic[T]):
     """The streams of one source, and their readers. Items that a reader finds have the context of their segment.
 
-    Beyond a bound the stream that was idle for longest is evicted and counted. Times come with the segments. `reader`
-    makes the reader of a new stream; its argument is true if the start of the stream was seen.
+    Beyond a bound the longest idle stream of the owner with most is evicted and counted. Times come with the segments.
+    `reader` makes the reader of a new stream; its argument is true if the start of the stream was seen. `evicted`
+    counts evicted streams by cgroup.
     """
 
-    def __init__(self, counters: Counter[str], reader: Callable[[bool], Reader[T]]) -> None:
+    def __init__(
+        self, counters: Counter[str], reader: Callable[[bool], Reader[T]], *, evicted: Counter[int] | None = None
+    ) -> None:
         self._counters = counters
+        self._evicted = Counter[int]() if evicted is None else evicted
         self._reader = reader
         self._directions: OrderedDict[_Key, Direction[T]] = OrderedDict()  # the longest idle first
         self._waiting: OrderedDict[_Key, int] = OrderedDict()  # streams with a gap -> time of the gap
+        self._owners: StreamOwners[_Key] = StreamOwners()
         self._now = 0
         self._held = 0
 
@@ -118,6 +124,7 @@ class Streams(Generic[T]):
         direction.seen = self._now
         direction.closed |= header.fin or header.reset
         self._directions.move_to_end(key)
+        self._owners.touch(direction.owner, key)
         if not segment.payload or direction.stream.reader.done:
             return []
         if direction.unreadable or (key[0] and not key[1] and header.syn and header.ack):
@@ -129,7 +136,7 @@ class Streams(Generic[T]):
         stream = direction.stream
         before = stream.held
         items, dropped = stream.add(sequence, segment.payload, segment.timestamp)
-        self._held += stream.held - before
+        self._hold(direction, stream.held - before)
         if dropped:
             self._counters[dropped] += 1
         found = direction.found(items)
@@ -143,7 +150,7 @@ class Streams(Generic[T]):
         before = direction.stream.held
         self._counters["tcp_gap"] += 1
         items = direction.stream.give_up_gap()
-        self._held += direction.stream.held - before
+        self._hold(direction, direction.stream.held - before)
         self._waiting.pop(key, None)
         self._note_waiting(key, direction.stream)
         return direction.found(items)
@@ -164,18 +171,29 @@ class Streams(Generic[T]):
             found += self._give_up_gap(key)
         if direction.stream.held:
             self._counters["tcp_incomplete"] += 1
-        self._held -= direction.stream.held
-        del self._directions[key]
+        self._remove(key, direction)
         return found
 
+    def _hold(self, direction: Direction[T], change: int) -> None:
+        self._held += change
+        self._owners.hold(direction.owner, change)
+
+    def _remove(self, key: _Key, direction: Direction[T]) -> None:
+        self._hold(direction, -direction.stream.held)
+        self._waiting.pop(key, None)
+        self._owners.remove(direction.owner, key)
+        del self._directions[key]
+
     def _bound(self) -> None:
-        """Evict the longest idle streams beyond the bounds, with the bytes that they hold."""
+        """Evict streams beyond the bounds, with the bytes that they hold."""
         while len(self._directions) > MAX_STREAMS or self._held > MAX_BYTES:
-            key, direction = self._directions.popitem(last=False)
-            self._waiting.pop(key, None)
-            self._held -= direction.stream.held
+            key = self._owners.longest_idle(of_bytes=self._held > MAX_BYTES)
+            direction = self._directions[key]
+            self._remove(key, direction)
             if not direction.stream.reader.done:
                 self._counters["tcp_evicted"] += 1
+                process = direction.context.process
+                self._evicted[process.cgroup_id if process else 0] += 1
 
 
 def _keys(flow: Flow) -> tuple[_Key, _Key]:

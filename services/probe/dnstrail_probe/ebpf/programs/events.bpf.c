@@ -50,7 +50,7 @@ static __always_inline void lose(u32 which, u64 cgroup)
 // at; all other cgroups have one share.
 struct share {
     u64 read, waiting; // of the ring buffer as of `held`: the position of its reader, and the bytes that waited
-    u64 held;          // bytes of the owner that wait
+    u64 held;          // bytes of the owner that wait in the second half
     u64 sockets;       // entries of the owner in the map of sockets
 };
 
@@ -69,13 +69,13 @@ static __always_inline struct share *share_of(u64 owner)
     return shares.lookup_or_try_init(&owner, &none);
 }
 
-// True if the ring buffer has room for an event of this cgroup. While a quarter of it waits for the reader, an owner
-// holds no more than is free: one flood leaves three eighths to others, and n floods leave them a part of n + 1. The
+// True if the ring buffer has room for an event of this cgroup. While half of it waits for the reader, an owner adds no
+// more than is free: one flood leaves a quarter to others, and n floods leave them a part of n + 1 of the half. The
 // bytes that were read count as read from all owners alike.
 static __always_inline int has_room(u64 cgroup, u32 size)
 {
     u64 waiting = events.ringbuf_query(BPF_RB_AVAIL_DATA);
-    if (waiting < RING_BYTES / 4)
+    if (waiting < RING_BYTES / 2)
         return 1;
     struct share *share = share_of(owner_of(cgroup));
     if (!share)
