@@ -18,6 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from live.attempts import allowed_address, connect, other_address, result
+from live.tcp_segments import send_segment, sequences
 
 ALLY, ALLY_PORT = "10.96.0.1", 5300  # where the ally hears the command: the list allows it
 DEVICE = "ally0"  # the interface of the client that leads to the ally
@@ -28,8 +29,6 @@ RELEASE = b"release"
 _PATIENCE = 10.0  # seconds
 _BIND_TO_DEVICE = 25
 _BUFFER, _LARGE = 33, 1 << 25  # SO_RCVBUFFORCE, and bytes
-_REPAIR, _QUEUE, _RECEIVED, _SEQUENCE = 19, 20, 1, 21  # of TCP; root reads a sequence number by them
-_DATA = 0x18  # the flags PSH and ACK
 
 
 def question(name: str, identity: int, kind: int = 1, extra: bytes = b"") -> bytes:
@@ -152,7 +151,7 @@ def serve(address: str) -> None:
         while True:
             asked, peer = datagrams.recvfrom(512)
             if asked and _is_blind(asked):
-                _send_segment(SILENT if _parts(asked)[0] == "opening" else address, peer[0], asked)
+                _send_answer(SILENT if _parts(asked)[0] == "opening" else address, peer[0], asked)
             for each in resolver.answers(asked):
                 datagrams.sendto(each, peer)
 
@@ -161,22 +160,11 @@ def _is_blind(asked: bytes) -> bool:
     return len(asked) >= len(RELEASE) and asked != RELEASE and _parts(asked)[0] in BLIND
 
 
-def _send_segment(source: str, target: str, asked: bytes) -> None:
+def _send_answer(source: str, target: str, asked: bytes) -> None:
     """Send an answer in a TCP segment that acknowledges nothing. The question states its port and sequence number."""
     port, sequence = struct.unpack("!HI", asked[-6:])
-    _, number = _parts(asked)
-    found = answer(asked[:-6], other_address(4, number))
-    data = len(found).to_bytes(2, "big") + found
-    head = struct.pack("!HHIIBBHHH", 53, port, sequence, 0, 5 << 4, _DATA, 1024, 0, 0)
-    ends = socket.inet_aton(source) + socket.inet_aton(target) + struct.pack("!HH", 6, len(head) + len(data))
-    words = ends + head + data + bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(words) // 2}H", words))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
-        raw.setsockopt(socket.IPPROTO_IP, socket.IP_HDRINCL, 1)
-        ip = struct.pack("!BBHHHBBH", 0x45, 0, 0, 0, 0, 64, 6, 0) + ends[:8]
-        raw.sendto(ip + head[:16] + struct.pack("!HH", ~total & 0xFFFF, 0) + data, (target, 0))
+    found = answer(asked[:-6], other_address(4, _parts(asked)[1]))
+    send_segment((source, 53), (target, port), sequence, 0, len(found).to_bytes(2, "big") + found)
 
 
 def ally(address: str) -> None:
@@ -262,22 +250,13 @@ def _be_sent_a_segment(asker: Asker, form: str, number: int) -> None:
         sequence = 0
         if form == "open":
             made.connect(asker.resolver)
-            sequence = _next_sequence(made)
+            _, sequence = sequences(made)
         else:
             made.setblocking(False)
             made.connect_ex((SILENT, 53))
         asked = question(f"{form}{number}.allowed.test", number)
         asker.socket.sendto(asked + struct.pack("!HI", made.getsockname()[1], sequence), asker.resolver)
         asker.receive(1)  # behind the segment
-
-
-def _next_sequence(made: socket.socket) -> int:
-    """Return the sequence number that a connection expects."""
-    made.setsockopt(socket.IPPROTO_TCP, _REPAIR, 1)
-    made.setsockopt(socket.IPPROTO_TCP, _QUEUE, _RECEIVED)
-    found = made.getsockopt(socket.IPPROTO_TCP, _SEQUENCE) & 0xFFFFFFFF
-    made.setsockopt(socket.IPPROTO_TCP, _REPAIR, -1)
-    return found
 
 
 def _exceed(asker: Asker, bound: str, size: int) -> None:
