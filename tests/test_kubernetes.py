@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from live.stack_images import workers_of_compose
 ROOT = Path(__file__).parents[1]
 OBJECTS = list(yaml.safe_load_all((ROOT / "deploy/kubernetes/dnstrail.yaml").read_text()))
 PODS = [one["spec"]["template"]["spec"] for one in OBJECTS if one["kind"] == "DaemonSet"]
+INIT = [init for pod in PODS for init in pod["initContainers"]]
 OLDEST, NEWEST = "1.29", "1.35"  # releases of Kubernetes
 
 
@@ -41,7 +43,7 @@ def test_a_wrong_field_is_refused() -> None:
         kubernetes_validate.validate(wrong, NEWEST, strict=True)
 
 
-@pytest.mark.parametrize("name", ["probe", "cache", "signatures"])
+@pytest.mark.parametrize("name", ["probe", "cache", "signatures", "findings"])
 def test_a_container_has_the_rights_of_compose(name: str) -> None:
     """A container has the user, capabilities and memory limit of the compose file, and a valid command."""
     found, compose = containers()[name], workers_of_compose()[name]
@@ -61,10 +63,9 @@ def test_a_container_has_the_rights_of_compose(name: str) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
-@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
-def test_the_capabilities_of_an_init_container_suffice(pod: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("init", INIT, ids=lambda init: init["command"][-1])
+def test_the_capabilities_of_an_init_container_suffice(init: dict[str, Any], tmp_path: Path) -> None:
     """An init container gives the folders to the users of the image, also when they belong to them already."""
-    (init,) = pod["initContainers"]
     held = ",".join(f"+{name.lower()}" for name in init["securityContext"]["capabilities"]["add"])
     folders = [tmp_path / Path(word).name for word in init["command"] if word.startswith("/")]
     words = [str(tmp_path / Path(word).name) if word.startswith("/") else word for word in init["command"]]
@@ -74,6 +75,28 @@ def test_the_capabilities_of_an_init_container_suffice(pod: dict[str, Any], tmp_
     assert {str(mount["mountPath"]) for mount in init["volumeMounts"]} == {
         word for word in init["command"] if "/" in word
     }
+
+
+PATCHES = sorted((ROOT / "deploy/kubernetes/hosts").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.stem)
+def test_a_patch_for_several_hosts_is_valid(patch: Path) -> None:
+    """A patched DaemonSet is valid; its workers have valid commands, and a folder of keys, and lose no option."""
+    [base] = [one for one in OBJECTS if one["kind"] == "DaemonSet" and one["metadata"]["name"] == patch.stem]
+    patched = copy.deepcopy(base)
+    of_base = {one["name"]: one for one in patched["spec"]["template"]["spec"]["containers"]}
+    for change in yaml.safe_load(patch.read_text())["spec"]["template"]["spec"]["containers"]:
+        container = of_base[change["name"]]
+        lost = {option.partition("=")[0] for option in container["args"] if option.startswith("--")}
+        lost -= {option.partition("=")[0] for option in change["args"]}
+        assert lost == set()
+        main_command.get_command(None, change["name"]).make_context(change["name"], change["args"][1:])
+        assert {"name": "DNSTRAIL_KEYS", "value": "/keys"} in container["env"]
+        assert "/keys" in [mount["mountPath"] for mount in container["volumeMounts"]]
+        container.update(change, ports=[*container.get("ports", []), *change.get("ports", [])])
+    for release in (OLDEST, NEWEST):
+        kubernetes_validate.validate(patched, release, strict=True)
 
 
 def test_every_volume_is_mounted_and_every_mount_has_one() -> None:

@@ -10,17 +10,25 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dnstrail.bus.ipc import events_address
+from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
+from dnstrail_findings.targets import parse_target
 from live.namespaces import skip
 from live.stack_images import workers_of_compose
 
 UNITS = sorted((Path(__file__).parents[1] / "deploy/systemd").glob("*.service"))
 METRICS = UNITS[0].parent / "metrics"
+OUTPUTS = UNITS[0].parent / "outputs/dnstrail-findings.conf"
 COMPOSE = Path(__file__).parents[1] / "docker-compose.yml"
 SYSUSERS = Path(__file__).parents[1] / "deploy/systemd/dnstrail.sysusers"
-USERS = {"probe": "dnstrail-probe", "cache": "dnstrail", "signatures": "dnstrail-signatures"}
+USERS = {
+    "probe": "dnstrail-probe",
+    "cache": "dnstrail",
+    "signatures": "dnstrail-signatures",
+    "findings": "dnstrail-findings",
+}
+UNIT = {unit.stem.removeprefix("dnstrail-"): unit for unit in UNITS}
 USER_OF_IMAGE = re.compile(r"useradd .*--uid (\d+) .* (\S+) &&")
 EXPOSURE = 25  # tenths
 PREFIX = "/opt/dnstrail/bin/dnstrail"
@@ -64,10 +72,31 @@ def test_the_signatures_are_reloaded_by_their_signal():
 
 def test_subscribers_find_the_probe():
     """The units of cache and signatures subscribe to the socket of the unit of the probe."""
-    probe = next(service(unit) for unit in UNITS if unit.stem == "dnstrail-probe")
-    address = events_address(Path("/run", probe["RuntimeDirectory"]))
-    others = [service(unit)["ExecStart"].split() for unit in UNITS if unit.stem != "dnstrail-probe"]
+    address = events_address(Path("/run", service(UNIT["probe"])["RuntimeDirectory"]))
+    others = [service(UNIT[worker])["ExecStart"].split() for worker in ("cache", "signatures")]
     assert [words[words.index("--subscribe") + 1] for words in others] == [address] * 2
+
+
+def test_findings_reach_their_unit():
+    """The unit of the signatures starts the unit of the findings, and sends findings to its socket."""
+    words = service(UNIT["signatures"])["ExecStart"].split()
+    run_dir = Path("/run", service(UNIT["findings"])["RuntimeDirectory"])
+    assert words[words.index("--findings") + 1] == findings_address(run_dir)
+    assert service(UNIT["signatures"], "Unit")["Wants"] == UNIT["findings"].name
+    state = service(UNIT["signatures"])["StateDirectory"]
+    assert words[words.index("--state") + 1] == f"/var/lib/{state}"
+
+
+def test_a_drop_in_for_outputs_starts_its_worker():
+    """The drop-in for a webhook has valid outputs, a network, and a folder of state for its spool."""
+    read = service(OUTPUTS)
+    _, worker, *options = read["ExecStart"].split()
+    assert (OUTPUTS.stem, worker) == ("dnstrail-findings", "findings")
+    made = main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
+    places = [target.replace(",token=/etc/dnstrail/siem.token", "") for target in made.params["targets"]]
+    spools = [target.options["spool"] for target in map(parse_target, places) if "spool" in target.options]
+    assert spools == [f"/var/lib/{read['StateDirectory']}/spool"]
+    assert {"AF_INET", "AF_INET6"} <= set(read["RestrictAddressFamilies"].split())
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
@@ -85,7 +114,7 @@ def test_each_open_line_of_the_probe_has_its_reason():
     """A setting that the other units have, and the probe lacks or weakens, is named in a comment of its unit."""
     read = {unit.stem: dict(service(unit)) for unit in UNITS}
     probe, cache = read["dnstrail-probe"], read["dnstrail-cache"]
-    comments = "".join(re.findall(r"^#.*\n", UNITS[1].read_text(), re.MULTILINE))
+    comments = "".join(re.findall(r"^#.*\n", UNIT["probe"].read_text(), re.MULTILINE))
     assert [name for name in cache if name not in probe and name not in comments] == []
 
 
@@ -94,7 +123,7 @@ def test_the_containers_have_users_and_few_rights():
     services = workers_of_compose()
     image = (COMPOSE.parent / "deploy/Dockerfile").read_text()
     made = {user: number for number, user in USER_OF_IMAGE.findall(image)}
-    ids = {name: made[USERS.get(name, f"dnstrail-{name}")] for name in ("cache", "signatures", "findings")}
+    ids = {name: made[USERS[name]] for name in ("cache", "signatures", "findings")}
     assert {name: services[name]["user"].split(":")[0] for name in services} == {"probe": "0", **ids}
     assert {name for name in services if "cap_add" in services[name]} == {"probe"}
     assert re.search(r"^USER dnstrail", image, re.MULTILINE)
@@ -138,7 +167,7 @@ def test_the_containers_find_the_sockets():
 
 def test_the_signatures_have_a_config():
     """Unit, package and compose file load further signatures from one folder, and read one file of environment."""
-    unit, container = service(UNITS[2]), workers_of_compose()["signatures"]
+    unit, container = service(UNIT["signatures"]), workers_of_compose()["signatures"]
     assert "--signatures /etc/dnstrail/signatures" in unit["ExecStart"]
     assert unit["EnvironmentFile"] == "-/etc/dnstrail/signatures.env"
     assert "--signatures=/etc/dnstrail/signatures" in container["command"]
@@ -188,7 +217,7 @@ def test_only_the_probe_has_capabilities():
     held = {unit.stem: service(unit)["CapabilityBoundingSet"].split() for unit in UNITS}
     probe = held.pop("dnstrail-probe")
     assert {"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"} <= set(probe)
-    assert probe == service(UNITS[1])["AmbientCapabilities"].split()
+    assert probe == service(UNIT["probe"])["AmbientCapabilities"].split()
     assert set(map(tuple, held.values())) == {()}
 
 
@@ -208,6 +237,24 @@ def test_a_drop_in_for_other_hosts_starts_its_worker(drop_in):
     main_command.get_command(None, worker).make_context(worker, options, resilient_parsing=False)
     assert read["Environment"] == f"DNSTRAIL_KEYS=/etc/dnstrail/{worker}-keys"
     assert {"AF_INET", "AF_INET6"} <= set(read["RestrictAddressFamilies"].split())
+
+
+def test_the_compose_file_for_several_hosts_adds_to_the_other_one():
+    """Each worker has its folder of keys, a network to other hosts and all options of the compose file; ports match."""
+    page = (COMPOSE.parent / "docs/hosts.md").read_text()
+    for worker, added in yaml.safe_load((COMPOSE.parent / "deploy/hosts.yml").read_text())["services"].items():
+        base = workers_of_compose()[worker]
+        main_command.get_command(None, worker).make_context(worker, added["command"][1:])
+        options = {word.partition("=")[0] for word in added["command"]}
+        assert {word.partition("=")[0] for word in base["command"] if word.startswith("--")} <= options
+        assert added["volumes"] == [f"${{DNSTRAIL_KEYS:-/etc/dnstrail}}/{worker}-keys:/keys"]
+        assert added["environment"] == {"DNSTRAIL_KEYS": "/keys"}
+        assert set(base["networks"]) < set(added["networks"])
+        user = base["user"].partition(":")[0]
+        assert f"install -d -o {user} -m 755 /etc/dnstrail/{worker}-keys" in page
+        bound = {int(word.rpartition(":")[2]) for word in added["command"] if "tcp://*" in word}
+        replays = {port + 1 for port in bound} if worker == "probe" else set()
+        assert {int(port.partition(":")[0]) for port in added.get("ports", ())} == bound | replays
 
 
 def test_a_silent_probe_is_unhealthy():

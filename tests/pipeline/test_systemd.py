@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 from live.namespaces import live_or_skip, skip
 from live.processes import wait_until
-from live.systemd_host import SystemdHost, systemd_host
+from live.systemd_host import ROOT, SystemdHost, systemd_host
 
 pytestmark = pytest.mark.timeout(180)
-WORKERS = ("cache", "signatures", "probe")
+WORKERS = ("cache", "findings", "signatures", "probe")
+ENABLED = re.search(r"systemctl enable --now (.*)", (ROOT / "docs/operations.md").read_text())[1].split()
 DNSMASQ = "--keep-in-foreground --no-resolv --no-hosts --conf-file=/dev/null --pid-file= --bind-interfaces"
 EDITS = 256  # the first systemd with `systemctl edit --stdin`
 WATCHDOG = "[Service]\nWatchdogSec=3\n"  # seconds; the unit has 30
@@ -31,11 +33,18 @@ def host(tmp_path_factory) -> Iterator[SystemdHost]:
         pytest.skip(f"systemd {version} cannot edit a unit from stdin")
     with systemd_host(tmp_path_factory.mktemp("host")) as booted:
         assert booted.run("systemd-sysusers").returncode == 0
-        done = booted.run("systemctl", "start", *map(unit, WORKERS), timeout=90)
+        done = booted.run("systemctl", "start", *ENABLED, timeout=90)
         assert done.returncode == 0, done.stderr + booted.run("journalctl", "--no-pager", "--lines=50").stdout
         serve = f"systemd-run --quiet --collect dnsmasq {DNSMASQ} --listen-address=127.0.0.1"
-        assert booted.run(*serve.split(), "--address=/unit.example/192.0.2.77").returncode == 0
+        names = [f"--address=/{name}.example/192.0.2.77" for name in ("unit", "relay.c2")]
+        assert booted.run(*serve.split(), *names).returncode == 0
         yield booted
+
+
+def blocks(page: str) -> list[str]:
+    """Return the blocks of the section about systemd of a page."""
+    section = (ROOT / page).read_text().partition("\n## systemd\n")[2].partition("\n## ")[0]
+    return re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
 
 
 def unit(worker: str) -> str:
@@ -54,6 +63,15 @@ def is_found(host: SystemdHost) -> bool:
     return found.returncode == 0 and json.loads(found.stdout)["ip_addresses"] == ["192.0.2.77"]
 
 
+def findings(host: SystemdHost) -> list[dict]:
+    """Let a process resolve a watched name, and return the findings about watched names that the journal has by now."""
+    host.run("systemd-run", "--quiet", "--collect", "dig", "+tries=1", "+time=1", "@127.0.0.1", "relay.c2.example")
+    show = re.search(r"(journalctl .*--unit dnstrail-findings.*)", (ROOT / "docs/operations.md").read_text())[1]
+    lines = host.run(*show.replace("--follow", "").split()).stdout.splitlines()
+    found = [json.loads(line) for line in lines if line.startswith("{") and "findingId" in line]
+    return [finding for finding in found if finding["eventName"] == "WATCHED_NAME"]
+
+
 def is_replaced(host: SystemdHost, worker: str, process: str) -> bool:
     """Return whether a worker runs again, as another process."""
     running = host.show(unit(worker), "SubState") == "running"
@@ -63,9 +81,14 @@ def is_replaced(host: SystemdHost, worker: str, process: str) -> bool:
 def test_the_units_work_together(host):
     """Each worker starts at once and stays, the probe has both subscribers, and a lookup finds what was resolved."""
     wait_until(lambda: is_found(host), "the address in the cache")
-    assert [host.show(unit(worker), "NRestarts") for worker in WORKERS] == ["0", "0", "0"]
+    assert [host.show(unit(worker), "NRestarts") for worker in WORKERS] == ["0"] * len(WORKERS)
     ready = host.run("journalctl", "--no-pager", "--output=cat", f"--unit={unit('probe')}", "--grep=ready").stdout
     assert [json.loads(line)["subscribers"] for line in ready.splitlines() if line[0] == "{"] == [2]
+
+
+def test_a_watched_name_is_a_finding_in_the_journal(host):
+    """The command of the page shows a finding, with its trail, once a watched name was resolved."""
+    wait_until(lambda: any(one["trail"] for one in findings(host)), "a finding in the journal")
 
 
 @pytest.mark.parametrize("worker", WORKERS)
@@ -87,3 +110,35 @@ def test_a_hung_worker_is_replaced(host, worker):
     host.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", unit(worker))
     wait_until(lambda: is_replaced(host, worker, process), "the worker")
     wait_until(lambda: is_found(host), "the address in the cache")
+
+
+def test_the_units_of_several_hosts_find_each_other_with_keys(host):
+    """The commands of the page make keys and drop-ins; with these keys the signatures follow probe and cache by tcp."""
+    make, allow, restart = blocks("docs/hosts.md")
+    done = host.run("sh", "-ec", f"cd /opt/source\n{make}")
+    assert done.returncode == 0, done.stderr
+    keys = dict(zip(("probe", "cache", "signatures"), done.stdout.split(), strict=True))
+    places = "s/192[.]0[.]2[.]/127.0.0./g"  # probe and cache have an address each
+    host.run("sh", "-ec", f"sed -i '{places}' /etc/systemd/system/dnstrail-*.service.d/hosts.conf")
+    for worker, arguments in (
+        ("probe", ("cache", keys["cache"])),
+        ("probe", ("signatures", keys["signatures"])),
+        ("cache", ("detector", keys["signatures"])),
+        ("cache", ("--server", "127.0.0.1", "--host", "alpha", keys["probe"])),
+        ("signatures", ("--server", "127.0.0.1", "--host", "alpha", keys["probe"])),
+        ("signatures", ("--server", "127.0.0.9", "--host", "central", keys["cache"])),
+    ):
+        words = allow[: allow.index("--server")].split()
+        words[words.index("--reuid") + 1] = host.show(unit(worker), "User")
+        words = [word.replace("cache-keys", f"{worker}-keys") for word in words]
+        allowed = host.run(*words, *arguments)
+        assert allowed.returncode == 0, allowed.stderr
+    restarted = host.run("sh", "-ec", restart)
+    assert restarted.returncode == 0, restarted.stderr
+
+    def is_member() -> bool:
+        stats = host.run("/opt/dnstrail/bin/dnstrail", "stats", "--json").stdout
+        return bool(stats) and any("detector" in group for group in json.loads(stats)["groups"])
+
+    wait_until(is_member, "the signature worker in the group of its key")
+    wait_until(lambda: any(one["hostName"] == "alpha" for one in findings(host)), "a finding of the other host")

@@ -29,7 +29,7 @@ for place in "$BASE:opt/python" "$SITE:opt/site" "$SOURCE:opt/source"; do
     mount --bind "${place%%:*}" "${place#*:}"
 done
 mkdir -p opt/dnstrail/bin
-printf '%s\\n' '#!/bin/sh' "PYTHONPATH=$MODULES exec $PYTHON -m dnstrail_cli \\"\\$@\\"" >opt/dnstrail/bin/dnstrail
+printf '%s\\n' '#!/bin/sh' "$SET exec $PYTHON -m dnstrail_cli \\"\\$@\\"" >opt/dnstrail/bin/dnstrail
 chmod 755 opt/dnstrail opt/dnstrail/bin opt/dnstrail/bin/dnstrail
 rm -rf etc/systemd/system
 mkdir -p etc/systemd/system etc/dnstrail/signatures usr/lib/sysusers.d
@@ -109,13 +109,14 @@ def _places() -> dict[str, str]:
     """Return where the boot finds Python, its packages, and dnstrail, and where they are on the host."""
     base = Path(sys.base_prefix)
     interpreter = Path(sys.executable).resolve().relative_to(base)
-    modules = ["shared", *(f"services/{path.name}" for path in sorted((ROOT / "services").iterdir()))]
+    folders = ["shared", *(f"services/{path.name}" for path in sorted((ROOT / "services").iterdir()))]
+    modules = [f"/opt/source/{folder}" for folder in folders]
     return {
         "BASE": str(base),
         "SITE": sysconfig.get_path("purelib"),
         "SOURCE": str(ROOT),
         "PYTHON": f"/opt/python/{interpreter}",
-        "MODULES": ":".join(["/opt/site", *(f"/opt/source/{module}" for module in modules)]),
+        "SET": f"LD_LIBRARY_PATH=/opt/python/lib PYTHONPATH={':'.join(['/opt/site', *modules])}",
     }
 
 
