@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import struct
 
-from dnstrail.process.libc import system_call
+from dnstrail.libc import system_call
 
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # system calls
 _VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION

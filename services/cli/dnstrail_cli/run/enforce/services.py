@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.process.libc import call
+from dnstrail.libc import call
 
 # Containers, virtual machines, and the buses of the system and of systemd: in folders of root.
 _OF_ROOT = (
