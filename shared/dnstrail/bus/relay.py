@@ -22,7 +22,7 @@ from functools import partial
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
-from dnstrail.bus.message_bound import MessageBound
+from dnstrail.bus.message_bound import OWN_PING, PONG, MessageBound
 from dnstrail.bus.relayed import CHUNK, RelayedConnection
 from dnstrail.bus.tcp import KEEPALIVE, connecting_to, is_tcp
 
@@ -31,6 +31,7 @@ MOST_OF_HOST = 64  # connections of one other host; an IPv6 network (/64) counts
 MOST_CONNECTIONS = 4096  # of all users and hosts; fewer if the limit of descriptors is low
 NO_KEY = "it showed no allowed key, or expects another server"
 _HANDSHAKE = 234  # bytes that a server sends before it believes a key: its greeting and WELCOME (RFC 26/CurveZMQ)
+ANSWERED = 2 << 20  # bytes: a request of another host is shorter
 TOO_MANY, TOO_MUCH = "it opens too many connections", "it sends too much without an answer"
 NO_END = "it sends a message without an end, or no ZMTP 2 or 3"
 _FEW_FRAMES, _FEW_BYTES = 64, 1 << 10  # beyond as many frames in one read, the next read is short: each costs time
@@ -50,7 +51,9 @@ Refusal = tuple[int, str, str]  # a way, a user or host, and a reason
 class Allowance(NamedTuple):
     """The number of bytes that a client may send before it is cut off; 0 permits any number.
 
-    `renewed`: each answer permits as many again, and the clients of one user or host have the bound together, too.
+    `renewed`: an answer permits as many again, and the clients of one user or host have the bound together, too. The
+    messages of another host are encrypted: an answer to it permits ANSWERED more, and a heartbeat what it is long. To a
+    server each request permits the whole number again.
     """
 
     most: int
@@ -89,6 +92,16 @@ class _Client:
         self.received = 0
         encrypted = way.outward or owner.startswith(_HOST)
         self.messages = None if encrypted else MessageBound()
+        self.answers = MessageBound(OWN_PING if way.outward else PONG) if encrypted else None
+
+    def answered(self, down: bytes) -> int:
+        """Return how many of the bytes that it has sent an answer permits again."""
+        if self.answers is None:
+            return self.sent
+        self.answers.take(down)
+        if self.way.outward and self.answers.long:
+            return self.sent
+        return min(self.sent, self.answers.long * ANSWERED or len(down))
 
 
 class Relay:
@@ -237,16 +250,17 @@ class Relay:
         self._connections.add(RelayedConnection(self._selector, *ends, note, ended, outward=way.outward))
         self._of_owner[owner] += 1
 
-    def _note(self, client: _Client, up: bytes, down: int) -> int:
+    def _note(self, client: _Client, up: bytes, down: bytes) -> int:
         """Note bytes from a client, or an answer to it; return how many bytes the client may send next."""
         if client.messages is not None and up and not client.messages.take(up):
             self._refused[client.way.number, client.owner, NO_END] += 1
             return 0
         most, renewed = client.way.allowance
-        client.received += down
+        client.received += len(down)
         if down and renewed:
-            self._sent[client.owner] -= client.sent
-            client.sent = 0
+            permitted = client.answered(down)
+            self._sent[client.owner] -= permitted
+            client.sent -= permitted
         client.sent += len(up)
         self._sent[client.owner] += len(up)
         if not most or (client.sent <= most and (not renewed or self._sent[client.owner] <= most)):

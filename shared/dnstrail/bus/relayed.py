@@ -15,7 +15,7 @@ _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 class RelayedConnection:
     """The bytes between a client and the worker. An end that accepts nothing stops the other one, and nobody else.
 
-    `note(up, down)` receives the bytes that arrived from the client, or the number of those from the worker; it returns
+    `note(up, down)` receives the bytes that arrived from the client, or those from the worker; it returns
     how many bytes of the client to read next, 0 if it may not go on. `ended` is called once, when libzmq has closed the
     connection to the worker: never earlier, since libzmq does not survive every hang-up. The selector holds the owner
     of the client and the function to call.
@@ -27,7 +27,7 @@ class RelayedConnection:
         owner: str,
         client: socket.socket,
         worker: socket.socket,
-        note: Callable[[bytes, int], int],
+        note: Callable[[bytes, bytes], int],
         ended: Callable[[RelayedConnection], None],
         *,
         outward: bool = False,
@@ -59,7 +59,7 @@ class RelayedConnection:
         if events & _READ:
             received = _received(self._client, self._next)
             self._began = self._began or bool(received)
-            self._next = self._note(received, 0) if received else self._next
+            self._next = self._note(received, b"") if received else self._next
             if received and self._next:
                 self._up = _sent(self._worker, received)
             elif received is not None:
@@ -74,7 +74,7 @@ class RelayedConnection:
         if events & _READ:
             received = _received(self._worker, CHUNK)
             if received:
-                self._note(b"", len(received))
+                self._note(b"", received)
                 self._down = b"" if self._left else _sent(self._client, received)
             elif received is not None:
                 self._closed = True

@@ -53,6 +53,8 @@ _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
 _OF_SUBSCRIBER = Allowance(MOST_CHANGES * 2 * _MAX_SUBSCRIPTION)
 _MOST_UNANSWERED = 16 << 20  # bytes of requests of a user or host since its last answer
 _OF_CLIENT = Allowance(_MOST_UNANSWERED, renewed=True)
+_MOST_REPLIED = 64 << 20  # bytes that a server of another host may send for one request
+_OF_SERVER = Allowance(_MOST_REPLIED, renewed=True)
 _BACKLOG = 1024  # connections that wait to be accepted
 _WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
 _HANDSHAKE = 2.0  # seconds for a new connection to greet
@@ -73,8 +75,9 @@ class ZmqBus:
     """One ZeroMQ context and the ends opened from it. It belongs to one thread.
 
     Every socket has a high-water mark, a size limit and a linger time, so that no peer makes a worker grow or hang.
-    libzmq holds a message whose frames never end until its end. The relay cuts off other users who send one. Root, the
-    owner of the folder and an allowed host, whose frames are encrypted, can exceed the memory limit of the worker.
+    libzmq holds a message whose frames never end until its end. The relay cuts off other users, and clients of other
+    hosts, who send one. Root, the owner of the folder and a host that publishes can exceed the worker's memory
+    limit.
 
     `keys` are the keys for addresses of other hosts. A bus that is not `guarded` connects to other hosts without the
     relay, as a client may that asks a server of its own choice.
@@ -126,7 +129,7 @@ class ZmqBus:
         end = self._socket(zmq.REQ)
         end.setsockopt(zmq.REQ_RELAXED, 1)  # repeat a request on the same socket after a time-out,
         end.setsockopt(zmq.REQ_CORRELATE, 1)  # and drop the late reply to the first one
-        self._connect(end, [address])
+        self._connect(end, [address], _OF_SERVER)
         return self._keep(RequesterEnd(end, self._remote_at(address)))
 
     def pusher(self, address: str) -> PusherEnd:
@@ -231,11 +234,11 @@ class ZmqBus:
         bound.refusals.append(lambda: self._gate.refused(number))
         bound.releases.append(partial(self._gate.close_way, number))
 
-    def _by_relay(self, address: str) -> str:
+    def _by_relay(self, address: str, allowance: Allowance) -> str:
         """Return an address of this process alone from which the relay leads to another host."""
         if address not in self._outward:
             by = f"ipc://{self._private() / f'to-{len(self._outward)}.sock'}"
-            self._gate.open(ipc.listener_at(by), address)
+            self._gate.open(ipc.listener_at(by), address, allowance)
             self._outward[address] = by
         return self._outward[address]
 
@@ -263,7 +266,7 @@ class ZmqBus:
     def _remote_at(self, address: str) -> RemoteHost | None:
         return self._curve.remote_at(address) if is_tcp(address) else None
 
-    def _connect(self, end: zmq.Socket[bytes], addresses: Collection[str]) -> None:
+    def _connect(self, end: zmq.Socket[bytes], addresses: Collection[str], allowance: Allowance = ANY) -> None:
         self._connections += len(addresses)
         if self._connections > _FEW:
             _raise_descriptor_limit()
@@ -271,7 +274,8 @@ class ZmqBus:
             for address in sorted(addresses, key=is_tcp):  # as above
                 if is_tcp(address):
                     end.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_TO_HOST)
-                    self._curve.connect(end, address, self._by_relay(address) if self._guarded else address)
+                    by = self._by_relay(address, allowance) if self._guarded else address
+                    self._curve.connect(end, address, by)
                 else:
                     end.connect(best_address(address))
         except BusError:

@@ -7,17 +7,20 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import zmq
 from structlog.testing import capture_logs
 
 from dnstrail import log_pause
-from dnstrail.bus import ZmqBus
+from dnstrail.bus import ZmqBus, zeromq
 from dnstrail.bus.allowed_clients import AllowedClients
 from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
+from dnstrail.bus.relay import TOO_MUCH, Allowance
 from dnstrail.errors import BusError
 from live.ports import free_port
+from live.raw_curve_peer import COMMAND, MORE, PING, CurvePeer, curve_peer, curve_server
 from live.workers import BOUND, short_folder, wait_until
 
 HOST, ATTACKER = "127.0.0.1", "127.0.0.2"
@@ -104,6 +107,110 @@ def test_refusals_are_logged_once_in_a_while(two):
         wait_until(lambda: server.refused >= 5, "five refusals")
     assert log_pause.EVERY >= BOUND / 2
     assert sorted(line["event"] for line in logs) == ["client_refused", "key_not_allowed"]
+
+
+ENDLESS = 64 << 20  # bytes: several times as many as the relay lets pass without an answer
+
+
+def send_until_closed(peer, parts, most=ENDLESS):
+    """Send parts of a message that never ends, a heartbeat behind each; return the bytes that were accepted."""
+    sent = 0
+    with suppress(OSError):
+        while sent < most:
+            data = b"".join(peer.frame(bytes(1000), MORE) for _ in range(parts)) + peer.frame(PING, COMMAND)
+            peer.socket.sendall(data)
+            sent += len(data)
+    return sent
+
+
+@pytest.mark.parametrize("answers", [0, 3])
+def test_a_message_of_an_allowed_host_that_never_ends_is_cut_off(two, answers):
+    """Heartbeats are no answers: a worker holds 16 MiB of a message without an end, and 2 MiB more for each answer."""
+    two.allow()
+    keys = load_keys(two.client)
+    pair = keys.public, keys.secret, keys.servers[HOST].public
+    with capture_logs() as logs, bus_of(two.server) as serving:
+        server = serving.server(two.address)
+        with curve_peer(two.address, *pair) as peer:
+            for _ in range(answers):
+                peer.socket.sendall(peer.frame(b"", MORE) + peer.frame(b"request"))
+            served = [next_request(server) for _ in range(answers)]
+            for one in served:
+                one.reply(b"the answer, which is longer than a heartbeat")
+            sent = send_until_closed(peer, 100)
+        wait_until(lambda: server.refused, "the refusal")
+    assert sent < ENDLESS
+    assert [line["reason"] for line in logs if line["event"] == "client_refused"] == [TOO_MUCH]
+
+
+def accept(listener, folder, kind):
+    """Accept a client, as the server with the keys of a folder."""
+    connected, _ = listener.accept()
+    connected.settimeout(BOUND)
+    peer = CurvePeer(connected)
+    peer.serve(load_keys(folder).secret, kind)
+    return peer
+
+
+def test_a_reply_that_never_ends_is_cut_off(two, monkeypatch):
+    """What a hostile server sends for one request is bounded; heartbeats in between permit no more."""
+    assert Allowance(64 << 20, renewed=True) == zeromq._OF_SERVER
+    monkeypatch.setattr(zeromq, "_OF_SERVER", Allowance(8 << 20, renewed=True))
+    two.allow()
+    with curve_server(two.address) as listener, bus_of(two.client) as asking, capture_logs() as logs:
+        client = asking.requester(two.address)
+        client.send(b"a request of some bytes")
+        peer = accept(listener, two.server, b"ROUTER")
+        with peer.socket:
+            peer.socket.sendall(peer.frame(bytes(4), MORE) + peer.frame(b"", MORE))  # as a reply begins
+            sent = send_until_closed(peer, 100)
+        wait_until(lambda: logs, "the refusal")
+    assert sent < ENDLESS
+    assert [line["reason"] for line in logs] == [TOO_MUCH]
+
+
+def test_an_event_that_never_ends_stays_in_memory(two):
+    """A subscriber holds all of a message without an end (docs/limits.md): it looks like many messages."""
+    most = 24 << 20
+    with curve_server(two.address) as listener, bus_of(two.client) as following:
+        subscriber = following.subscriber([two.address], ["t"])
+        peer = accept(listener, two.server, b"XPUB")
+        with peer.socket:
+            peer.read_frame()  # the subscription
+            before = resident()
+            assert send_until_closed(peer, 100, most) >= most
+            wait_until(
+                lambda: subscriber.receive() is None and resident() - before > most * 3 // 4, "the message in memory"
+            )
+
+
+def resident():
+    """Return the bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def next_request(server):
+    """Wait for the next request."""
+    requests = []
+    wait_until(lambda: requests.append(server.receive()) or requests[-1], "a request")
+    return requests[-1]
+
+
+def test_an_idle_client_with_heartbeats_stays_connected(two, monkeypatch):
+    """The heartbeats of a client that asks nothing do not add up to a refusal: their answers permit as many again."""
+    monkeypatch.setattr(zeromq, "_OF_CLIENT", Allowance(4096, renewed=True))
+    two.allow()
+    keys = load_keys(two.client)
+    pair = keys.public, keys.secret, keys.servers[HOST].public
+    with bus_of(two.server) as serving:
+        server = serving.server(two.address)
+        with curve_peer(two.address, *pair) as peer:
+            for _ in range(200):  # of 49 bytes
+                peer.socket.sendall(peer.frame(PING, COMMAND))
+                peer.read_frame()
+            peer.socket.sendall(peer.frame(b"", MORE) + peer.frame(b"request"))
+            assert next_request(server).body == b"request"
+        assert not server.refused
 
 
 def test_a_client_without_a_key_is_counted(two):
@@ -218,7 +325,7 @@ def test_a_thousand_silent_handshakes_block_nobody(two):
 SLOW_SUBSCRIBER = """
 import sys, time
 from pathlib import Path
-from dnstrail.bus import ZmqBus
+from dnstrail.bus import ZmqBus, zeromq
 from dnstrail.bus.keys import load_keys
 bus = ZmqBus(load_keys(Path(sys.argv[1])))
 subscriber = bus.subscriber([sys.argv[2]], ["t"])
