@@ -15,7 +15,7 @@ _TIERS = (128, 512, 4096, 16384, 65536)
 class Sizes:
     """The sizes of the ring buffer, in pages (a power of two), and of the maps, in entries."""
 
-    ring_pages: int = 4096  # 16 MiB
+    ring_pages: int = 8192  # 32 MiB
     owners: int = 65536
     losing_cgroups: int = 4096
     cgroups: int = 65536
