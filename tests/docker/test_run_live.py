@@ -70,9 +70,33 @@ def test_a_step_of_a_build_is_named(daemon, folder):
     assert all(re.fullmatch("[0-9a-z]{25}", container["id"]) for container in report["containers"])
 
 
-def test_enforce_does_not_hold_for_a_container(daemon, folder):
-    """What --enforce refuses to the command, a container that the daemon starts can do."""
+def test_enforce_hides_the_daemon(daemon, folder):
+    """Under --enforce the client of Docker does not find the daemon, and the report names its socket."""
     (folder / "allowed").write_text("nothing.test\n")
+    run = (
+        *RUN,
+        "--report",
+        "r.json",
+        "--allow",
+        "allowed",
+        "--enforce",
+        "--",
+        "docker",
+        "run",
+        "--rm",
+        IMAGE,
+        "/resolve",
+    )
+    env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": "/nowhere", "DOCKER_HOST": daemon.host}
+    done = subprocess.run(run, cwd=folder, capture_output=True, text=True, timeout=120, env=env, check=False)
+    report = json.loads((folder / "r.json").read_text())
+    assert (done.returncode, report["containers"]) == (125, []), done.stderr
+    assert daemon.host.removeprefix("unix://") in report["hidden"]
+
+
+def test_enforce_does_not_hold_for_a_container(daemon, folder):
+    """What --enforce refuses to the command, a container can do that the daemon starts: the list has its socket."""
+    (folder / "allowed").write_text(f"nothing.test\n{daemon.host.removeprefix('unix://')}\n")
     command = ("run", "--rm", IMAGE, "/resolve", UPSTREAM, "53", "tcp", "in-run.test")
     report = report_of(daemon, folder, *command, options=("--allow", "allowed", "--enforce"))
     assert report["refused"] == []

@@ -71,11 +71,20 @@ def test_an_allowed_socket_stays(folder):
     assert hidden_in(folder, str(folder / "root.sock"), str(folder / str(OTHER) / "own"))[0] == []
 
 
+def test_the_environment_names_sockets(folder, monkeypatch):
+    """A socket that a variable names is hidden, and nothing else that one names."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/other.sock")
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"tcp:host=a;unix:path={folder}/{OTHER}/foreign,guid=1")
+    monkeypatch.setenv("CONTAINER_HOST", f"unix://{folder}/nothing")
+    assert hidden_in(folder)[0] == [f"{OTHER}/foreign", f"{OTHER}/own", "other.sock", "root.sock"]
+
+
 def test_endless_sockets_are_refused(folder, monkeypatch):
     """A user with more sockets than the bound starts no command."""
     monkeypatch.setattr(services, "_OF_ROOT", ())
     monkeypatch.setattr(services, "_OF_USER", (f"{folder}/{{}}/*",))
     for number in range(MOST_HIDDEN):
-        (folder / str(OTHER) / f"more{number}").touch()
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"{folder}/{OTHER}/{number}")
     with pytest.raises(SourceUnavailable, match=f"more than {MOST_HIDDEN}"):
         hide_services(OTHER, ())

@@ -7,6 +7,7 @@ paths to it lead there, too. Mounts that the host makes later appear in this nam
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -42,6 +43,9 @@ _OF_USER = (
     "/tmp/tmux-{}/*",  # noqa: S108 - where tmux has it
     "/run/screen/S-*/*",
 )
+# Variables of the environment that name a socket in another place: `unix:///run/docker.sock`, `unix:path=/run/bus,...`.
+_VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST", "BUILDKIT_HOST", "DBUS_SESSION_BUS_ADDRESS")
+_NAMED = re.compile(r"unix:(?:path=|//)?(/[^,;]*)")
 MOST_HIDDEN = 256
 _NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 _BIND, _ALL_BELOW, _SLAVE = 0x1000, 0x4000, 0x80000  # MS_BIND, MS_REC, MS_SLAVE
@@ -50,13 +54,16 @@ _BIND, _ALL_BELOW, _SLAVE = 0x1000, 0x4000, 0x80000  # MS_BIND, MS_REC, MS_SLAVE
 def hide_services(user: int, allowed: Collection[str]) -> list[str]:
     """Hide the sockets of services from this process and all that it starts; return their paths.
 
-    Those in `allowed` stay. A socket in a folder of the user is hidden if it belongs to this user.
+    The environment names some. Those in `allowed` stay. A socket in a folder of the user is hidden if it belongs to
+    this user.
 
     Raises:
         SourceUnavailable: the kernel refused it; the error names the remedy.
     """
     kept = {*map(os.path.realpath, allowed)}
-    found = [path for path in _candidates(user) if os.path.realpath(path) not in kept]
+    named = [path for variable in _VARIABLES for path in _NAMED.findall(os.environ.get(variable, ""))]
+    everywhere = dict.fromkeys([*named, *_candidates(user)])
+    found = [path for path in everywhere if Path(path).is_socket() and os.path.realpath(path) not in kept]
     if not found:
         return []
     if len(found) > MOST_HIDDEN:
@@ -64,7 +71,7 @@ def hide_services(user: int, allowed: Collection[str]) -> list[str]:
     try:
         call("unshare", _NEW_MOUNTS)
         call("mount", None, b"/", None, _ALL_BELOW | _SLAVE, None)
-        return [path for path in found if _hide(path, None if path in _OF_ROOT else user)]
+        return [path for path in found if _hide(path, None if path in (*named, *_OF_ROOT) else user)]
     except OSError as error:
         raise SourceUnavailable("enforce", f"cannot hide the sockets of services: {error.strerror}", "root") from error
 
