@@ -35,7 +35,7 @@ def look_up(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[Look
 
 def look_up_by_walks(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
     """Look up any key as `look_up` does, also where a shorter path exists."""
-    view.exact, view.rough = True, None
+    view.begin()
     found = _look_up(view, roots, key, nodes)
     if found is None or view.rough is None or _is_settled(view, roots, key, nodes, found[0], view.rough):
         return found

@@ -53,6 +53,10 @@ class View:
         strict.raised = self.raised
         return strict
 
+    def begin(self) -> None:
+        """Forget what was met: another lookup begins."""
+        self.exact, self.rough = True, None
+
     @property
     def certain(self) -> bool:
         """True if all answers were known that the view met."""
