@@ -48,7 +48,7 @@ test-compiled: $(VENV)/.run ## run the tests of decoder, image and cache, and th
 	$(COMPILED)/bin/python tests/soak/against_model.py --messages 20000
 
 test-corpus: $(VENV)/.dev ## replay every capture of the corpus, and compare the answers of the largest with the model
-	DNSTRAIL_ALL_CAPTURES=1 $(BIN)/python -m pytest tests/pipeline/test_replay_corpus.py tests/pipeline/test_get_against_model.py $(ARGS)
+	DNSTRAIL_ALL_CAPTURES=1 $(BIN)/python -m pytest tests/pipeline/test_replay_corpus.py tests/pipeline/test_get_against_model.py tests/pipeline/test_past_of_corpus.py $(ARGS)
 
 test-docker: $(VENV)/.dev ## run the tests with real containers, on a Docker daemon of their own; as root
 	@deploy/setup-live.sh --tests

@@ -16,6 +16,7 @@ from dnstrail.image.usual_lookup import MOST, look_up_usual
 from dnstrail.image.view import NEVER, View
 from dnstrail.image.walk import Down, Up
 
+_MOST_ROUGH: Final = 8  # records with a rough sum for which a lookup is repeated
 _LEAST: Final = 64  # records that each lookup may read for its origin, whatever other lookups of its request have read
 
 
@@ -34,7 +35,34 @@ def look_up(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[Look
 
 def look_up_by_walks(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
     """Look up any key as `look_up` does, also where a shorter path exists."""
-    view.aged, view.exact = False, True
+    view.begin()
+    found = _look_up(view, roots, key, nodes)
+    if found is None or view.rough is None or _is_settled(view, roots, key, nodes, found[0], view.rough):
+        return found
+    return replace(found[0], history=False), found[1]
+
+
+def _is_settled(
+    view: View, roots: Shards[Root], key: str, nodes: int, found: LookupResult, rough: list[Record]
+) -> bool:
+    """Return whether a result is the same wherever the last answers of the rough records lie between two samples.
+
+    Each comparison of two answers changes if one of them moves alone, and what is live changes most if all of them do.
+    """
+    if len(rough) > _MOST_ROUGH:
+        return False
+    alone = [[record] for record in rough] if len(rough) > 1 else []
+    for raised in [[*rough], *alone]:
+        view.raised = raised
+        again = _look_up(view, roots, key, nodes)
+        view.raised = None
+        if again is None or again[0] != found or view.budget < 0:
+            return False
+    return True
+
+
+def _look_up(view: View, roots: Shards[Root], key: str, nodes: int) -> tuple[LookupResult, Root] | None:
+    view.aged = False
     is_address = address_text(key) is not None
     root = find_origin(view, roots, key, is_address=is_address)
     if root is None:
@@ -165,4 +193,6 @@ def _state(view: View, roots: Shards[Root], key: str, addresses: bool, nodes: in
         down = Down(strict, key, nodes)
         found = bool(down.near or down.far)
     view.exact = view.exact and strict.exact
+    if strict.rough is not None:
+        view.rough = strict.rough if view.rough is None else [*dict.fromkeys(view.rough + strict.rough)]
     return "live" if found else "grace"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from dnstrail.image.answer import Edge
 from dnstrail.image.evidence import Evidence
@@ -12,6 +13,8 @@ from dnstrail.image.holders import ALONE, Party
 from dnstrail.image.order import Link, PartyLink, Ring
 
 MAX_SIGHTINGS: Final = 16  # of one record that are held one by one
+MAX_SAMPLES: Final = 64  # answers of one sum whose times are held, spread evenly over it
+_VALUES: Final = 4  # of a sample
 DOUBT: Final = (1 << 62) - 1  # is subtracted from a doubted stamp, so that it comes after every other
 LATE: Final = (1 << 62) - 1  # more than every freshness
 INDEXED: Final = 16  # edges of a Record; more are in a LongRecord
@@ -39,14 +42,36 @@ class Sighting:
         return self.stamp + self.lives[place]
 
 
+class Sample(NamedTuple):
+    """The times of one answer in a sum, its number, and the shortest life of its relations (ns)."""
+
+    noted: int
+    stamp: int
+    number: int
+    life: int
+
+
 class Sum:
     """The sum of the older answers of a record: count, times, and the latest end of each relation (without grace).
 
     `gap` states that a relation ended before the next answer came, or that answers came out of order. Without a gap the
-    sum is exact at any time about the relations that were live.
+    sum is exact at any time about the relations that were live. `life` is the shortest life that an answer gave. The
+    samples are the first answer and every `_step`-th one after it, at most MAX_SAMPLES.
     """
 
-    __slots__ = ("count", "ends", "first", "first_noted", "gap", "noted", "number", "stamp")
+    __slots__ = (
+        "_samples",
+        "_step",
+        "count",
+        "ends",
+        "first",
+        "first_noted",
+        "gap",
+        "life",
+        "noted",
+        "number",
+        "stamp",
+    )
 
     def __init__(self, sighting: Sighting) -> None:
         self.count = 1
@@ -55,6 +80,20 @@ class Sum:
         self.number = sighting.number
         self.ends = [sighting.stamp + life for life in sighting.lives]
         self.gap = False
+        self.life = min(sighting.lives)
+        self._samples = array("q")  # _VALUES for each
+        self._step = 1
+        self._sample(sighting)
+
+    @property
+    def whole(self) -> bool:
+        """True if all answers are samples."""
+        return len(self._samples) == _VALUES * self.count
+
+    def samples(self) -> list[Sample]:
+        """Return the samples, oldest first."""
+        values = self._samples
+        return [Sample(*values[first : first + _VALUES]) for first in range(0, len(values), _VALUES)]
 
     def end(self, place: int) -> int:
         """Return the latest end of a relation."""
@@ -63,6 +102,7 @@ class Sum:
     def add(self, sighting: Sighting, grace: int) -> None:
         """Add the next answer in the order of arrival."""
         noted, stamp, ends = sighting.noted, sighting.stamp, self.ends
+        self.life = min(self.life, *sighting.lives)
         since = noted - grace
         for place, life in enumerate(sighting.lives):
             if ends[place] <= since:
@@ -74,11 +114,33 @@ class Sum:
         else:
             self.noted = noted
         if stamp < self.stamp:
-            self.first = min(self.first, stamp)
+            self.gap, self.first = True, min(self.first, stamp)
         else:
             self.stamp = stamp
+        if self.count % self._step == 0:
+            self._sample(sighting)
         self.count += 1
         self.number = sighting.number
+
+    def samples_until(self, at: int) -> list[Sample]:
+        """Return the samples that were noted until a time at which the sum had begun, the first one at least."""
+        samples = self.samples()
+        return [one for one in samples if one.noted <= at] or samples[:1]
+
+    def most_until(self, at: int) -> tuple[int, int]:
+        """Return a number and a stamp that no answer until a time exceeds."""
+        for one in self.samples():
+            if one.noted > at:
+                return one.number - 1, min(at, one.stamp)
+        return self.number, min(at, self.stamp)
+
+    def _sample(self, sighting: Sighting) -> None:
+        """Add a sample; of too many every second one stays."""
+        self._samples.extend((sighting.noted, sighting.stamp, sighting.number, min(sighting.lives)))
+        if len(self._samples) > _VALUES * MAX_SAMPLES:
+            kept = self.samples()[::2]
+            self._samples = array("q", [value for sample in kept for value in sample])
+            self._step *= 2
 
 
 class Record(Link):

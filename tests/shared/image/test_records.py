@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
+from random import Random
 
 import pytest
 
-from builders.dns_builders import response_to, t
+from builders.dns_builders import SECOND, response_to, t
 from builders.talk import Talk, answer
 from dnstrail.image import Bounds, Circumstances, Image
-from dnstrail.image.record import MAX_SIGHTINGS, Record
+from dnstrail.image.record import MAX_SAMPLES, MAX_SIGHTINGS, Record
 
 ADDRESS = "1.1.1.1"
+ANSWERS = [
+    ["a CNAME h", "h A 1.1.1.1"],
+    ["b A 1.1.1.1"],
+    ["c CNAME a", "a CNAME h", "h A 1.1.1.1"],
+    ["d A 1.1.1.1", "d A 1.1.1.2"],
+    ["e MX 10 b"],
+]
 
 
 def repeated(*afters: float, ttl: int = 10, grace: float = 0, live: bool = True) -> Image:
@@ -88,6 +96,73 @@ def test_a_sum_with_a_gap_says_so(gap_at: int) -> None:
     assert (found.ip_addresses, found.history) == ([ADDRESS], False)
     assert image.get(ADDRESS, at=t(afters[24])).history is True
     assert image.get(ADDRESS).history is True
+
+
+def alternating(names: list[str], afters: list[float]) -> Image:
+    """Return an image after answers to these names, in turn, with one address."""
+    image = Image(Bounds(grace=0))
+    for name, after in zip(names, afters, strict=True):
+        image.feed(t(after), response_to(name, f"{name} A {ADDRESS}", ttl=60), Circumstances(live=True))
+    return image
+
+
+def test_a_past_within_a_sum_has_the_root_and_the_order_of_then() -> None:
+    """A lookup within two sums has the name that was answered last by then as its root, and the other one after it."""
+    names = ["a", "b"] * 40
+    image = alternating(names, [*range(80)])
+    for after in range(1, 80):
+        last = names[after]
+        expected = (["a", "b"] if last == "a" else ["b", "a"], last, True)
+        for found in (image.get(ADDRESS, at=t(after)), image.get(ADDRESS, at=t(after + 1) - 1)):
+            assert (found.dns_queries, found.dns_root, found.history) == expected, after
+
+
+def test_a_past_between_two_samples_has_no_history_where_it_matters() -> None:
+    """Where the last answers of two long sums may lie in either order, `history` is false; else the result is right."""
+    names = ["a", "b"] * 400
+    image = alternating(names, [*range(800)])
+    histories = []
+    for after in range(1, 800):
+        found = image.get(ADDRESS, at=t(after))
+        histories.append(found.history)
+        assert not found.history or found.dns_root == names[after], after
+    assert histories[-30:] == [True] * 30
+    assert False in histories
+    image = alternating(["a"] * 400, [*range(400)])
+    alone = [image.get(ADDRESS, at=t(after)) for after in range(400)]
+    assert all(found.history and found.dns_queries == ["a"] for found in alone), "nothing else was answered"
+
+
+def test_a_sum_holds_a_bounded_number_of_samples() -> None:
+    """Of a sum of any length at most 64 answers are samples, the first one among them, spread over all of it."""
+    for count in (17, 80, 81, 1000, 5000):
+        [record] = records(repeated(*range(count)))
+        samples = [(one.stamp - t(0)) // SECOND for one in record.total.samples()]
+        assert len(samples) <= MAX_SAMPLES
+        assert samples == sorted(samples)
+        assert samples[0] == 0
+        assert record.total.whole is (count <= MAX_SIGHTINGS + MAX_SAMPLES)
+        distances = {later - earlier for earlier, later in pairwise(samples)}
+        assert len(distances) <= 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_lookup_is_answered_again_as_then(seed: int) -> None:
+    """Over many answers with changing TTLs, a lookup with the `at` of an earlier one finds the same, or says so."""
+    chance, image, now = Random(seed), Image(Bounds(grace=(seed % 3) * 5, history=10**6)), 0.0
+    ttls = chance.choice(((10,), (3, 10), (1, 5, 30), (300,)))
+    answers, asked = chance.sample(ANSWERS, 4), []
+    for _ in range(chance.choice((100, 400, 800))):
+        now += chance.choice((0.01, 0.1, 0.5, 1, 2))
+        lines = [f"{line} ttl={chance.choice(ttls)}" for line in chance.choice(answers)]
+        image.feed(t(now), response_to(lines[0].split()[0], *lines), Circumstances(live=seed % 2 == 0))
+        image.advance(t(now))
+        key = chance.choice((ADDRESS, "a", "h", "b", "d"))
+        asked.append((key, image.now, image.get(key, at=image.now)))
+    for key, at, then in asked:
+        again = image.get(key, at=at)
+        known = all(one is None or one.history for one in (then, again))
+        assert again == then or not known, (key, at)
 
 
 def test_an_answer_at_the_end_of_the_grace_leaves_a_gap() -> None:

@@ -128,8 +128,10 @@ class NaiveModel:
         ended = {place.root for place in self.places.by_root.values() if self._has_ended(place)}
         return ended, [root for root in self.places.by_root if root not in ended]
 
-    def meets_a_sum(self, key: str, at: int, *, with_gap: bool = False) -> bool:
+    def meets_a_sum(self, key: str, at: int, *, with_gap: bool = False, over: bool = False) -> bool:
         """Return whether a lookup at `at` may meet a sum with sightings before and after (and with a gap).
+
+        With `over` a sum that ended before counts, too.
 
         Order and root of such a result are not exact; with a gap nothing is. A record that was evicted begins anew: a
         gap may exist among the sightings since then alone.
@@ -138,7 +140,7 @@ class NaiveModel:
         if node is None or not self._has_sums:
             return False
         grace = self._grace if with_gap else None
-        sums = [*sums_at(self.ever, at, gap_of=grace), *sums_at(self.held, at, gap_of=grace)]
+        sums = [one for answers in (self.ever, self.held) for one in sums_at(answers, at, gap_of=grace, over=over)]
         possible = [replace(one, ends=dict.fromkeys(one.ends, at + 1)) for one in sums]
         live = Live([*(one for one in self.ever if one.noted <= at), *possible], at, self._grace)
         return any(one in life.answers for life in walked(live, node) for one in possible)

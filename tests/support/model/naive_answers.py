@@ -85,15 +85,18 @@ def has_late_sum(sightings: list[Answer]) -> bool:
     return len(sightings) > ONE_BY_ONE and not in_order(sightings)
 
 
-def sums_at(answers: Iterable[Answer], at: int, *, gap_of: int | None = None) -> list[Answer]:
+def sums_at(answers: Iterable[Answer], at: int, *, gap_of: int | None = None, over: bool = False) -> list[Answer]:
     """Return the sums with sightings both before and after `at`; with `gap_of` (the grace) those with a gap alone.
+
+    With `over` those whose sightings are all before `at` are returned, too.
 
     More may be returned than an image holds: every sighting that was ever fed counts.
     """
     sums = []
     for sightings in by_record(answers).values():
         older = sightings if has_late_sum(sightings) else sightings[:-ONE_BY_ONE]
-        spans = older and min(min(one.time, one.noted) for one in older) <= at <= max(one.noted for one in older)
+        spans = older and min(min(one.time, one.noted) for one in older) <= at
+        spans = spans and (over or at <= max(one.noted for one in older))
         if spans and (gap_of is None or has_gap(older, gap_of)):
             sums.append(summed(older))
     return sums

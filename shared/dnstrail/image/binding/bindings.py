@@ -19,6 +19,7 @@ _Key = TypeVar("_Key")
 BY_THREAD, BY_PROCESS, BY_PARENT, BY_DAEMON, BY_LAST, UNKNOWN = "thread", "process", "parent", "daemon", "last", ""
 SAID = ("sni", "host")  # the connection itself sent the name
 SEARCHED = 4096  # connections to one address among which a lookup finds the one that it describes
+_OVERTAKEN = 64  # connections to one address that were opened later than one that arrives after them
 
 
 class Meaning(NamedTuple):
@@ -136,7 +137,7 @@ class Bindings:
         if before is not None:
             self._end(before, binding.stamp)
         self._by_socket[binding.opening.socket] = binding
-        self._by_address.setdefault(binding.opening.address, {})[binding] = None
+        _insert(self._by_address.setdefault(binding.opening.address, {}), binding)
         if (owner := binding.opening.identity) is not None:
             self._by_process.setdefault(owner, {})[binding] = None
         self._held += 1
@@ -192,6 +193,19 @@ class Bindings:
         _discard(self._by_address, opening.address, binding)
         if (owner := opening.identity) is not None:
             _discard(self._by_process, owner, binding)
+
+
+def _insert(opened: dict[Binding, None], binding: Binding) -> None:
+    """Add a connection to those of an address, in the order of their stamps: processors deliver out of order."""
+    later = []
+    for one in islice(reversed(opened), _OVERTAKEN):
+        if one.stamp <= binding.stamp:
+            break
+        later.append(one)
+    opened[binding] = None
+    for one in reversed(later):
+        del opened[one]
+        opened[one] = None
 
 
 def _discard(index: dict[_Key, dict[Binding, None]], key: _Key, binding: Binding) -> None:

@@ -67,12 +67,11 @@ def find_paths(view: View, held: View, roots: Shards[Root], key: str, nodes: int
 
 
 def answers_of(view: View, path: Path) -> list[Sighting]:
-    """Return the answers of a path that are held one by one, and were noted until the time of a view."""
-    at = view.at
+    """Return the answers of a path that were noted until the time of a view, without the older ones of a sum."""
     answers: list[Sighting] = []
     for record in path.records:
-        answers += record.sightings()
-    return answers if at is None else [one for one in answers if one.noted <= at]
+        answers += view.answers(record)
+    return answers
 
 
 def _leads(record: Record, key: str, *, asked: bool) -> bool:

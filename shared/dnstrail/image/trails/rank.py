@@ -8,7 +8,7 @@ from dnstrail.connection import Connection
 from dnstrail.image.binding.bindings import BY_DAEMON, BY_LAST, BY_PARENT, BY_PROCESS, BY_THREAD, SAID, Meaning
 from dnstrail.image.binding.scope import ANY_SCOPE, SCOPES, SOON, led_to, scope_of
 from dnstrail.image.bounds import SECOND
-from dnstrail.image.trails.path import Path, answers_of
+from dnstrail.image.trails.path import Path
 from dnstrail.image.trails.server_names import ServerNameTable
 from dnstrail.image.view import NEVER, View
 
@@ -94,18 +94,17 @@ def _evidence(path: Path, view: View, connection: Connection, named: int) -> Ran
     scope, answered = ANY_SCOPE + 1, NEVER
     answers = led = 0
     last_seen, number = NEVER, 0
-    for sighting in answers_of(view, path):
-        shared = scope_of(sighting.evidence, connection)
-        if (-shared, sighting.stamp) > (-scope, answered):
-            scope, answered = shared, sighting.stamp
-        answers += 1
-        last_seen, number = max(last_seen, sighting.stamp), max(number, sighting.number)
     for record in path.records:
-        total = record.total
-        if total is not None and (view.at is None or total.first_noted <= view.at):
-            answers += total.count
-            if last_seen == NEVER:  # no single answer is known by then
-                last_seen, number = total.first, total.number
+        for sighting in view.answers(record):
+            shared = scope_of(sighting.evidence, connection)
+            if (-shared, sighting.stamp) > (-scope, answered):
+                scope, answered = shared, sighting.stamp
+            answers += 1
+            last_seen, number = max(last_seen, sighting.stamp), max(number, sighting.number)
+        older = view.older(record)
+        if older is not None:
+            answers += older.answers
+            last_seen, number = max(last_seen, older.stamp), max(number, older.number)
         led += led_to(record, connection.port or 0, view.at)
     return Ranked(path, min(scope, ANY_SCOPE), answered, named, max(answers, 1), led, last_seen, number)
 

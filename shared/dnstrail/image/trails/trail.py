@@ -97,7 +97,8 @@ def find_trails(
     gone = [_bound_trail(meaning)] if meaning is not None and not any(one.bound for one in ranked) else []
     shown = enumerate(ranked[: limit - len(gone)], len(gone))
     trails = gone + [_trail(view, step, one, connection.port, rival=place > 0) for place, one in shown]
-    return Trails(key, SCOPES[scope], trails, named, cut or len(ranked) + len(gone) > limit, view.exact and held.exact)
+    cut = cut or len(ranked) + len(gone) > limit
+    return Trails(key, SCOPES[scope], trails, named, cut, view.certain and held.certain)
 
 
 def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: int | None, *, rival: bool) -> Trail:
@@ -149,13 +150,13 @@ def _step(view: View, held: View, owner: str, target: str) -> Step:
 
 def _seen(view: View, record: Record, place: int) -> tuple[int, int, int]:
     """Return the last stamp, the latest end and the number of the answers that state a relation."""
-    known = [one for one in record.sightings() if view.at is None or one.noted <= view.at]
+    known = view.answers(record)
     stamp = max((one.stamp for one in known), default=NEVER)
     end = max((one.end(place) for one in known), default=NEVER)
-    total = record.total
-    if total is None or (view.at is not None and total.first_noted > view.at):
+    total, older = record.total, view.older(record)
+    if total is None or older is None:
         return stamp, end, len(known)
-    return max(stamp, total.stamp), max(end, total.end(place)), len(known) + total.count
+    return max(stamp, older.stamp), max(end, total.end(place)), len(known) + older.answers
 
 
 def _state_of(view: View, path: Path) -> str:

@@ -28,6 +28,15 @@ def test_a_thread_connects_to_what_it_asked(host):
     assert [host.opens(0.1, by=SECOND), host.opens(0.2, by=FIRST)] == ["two", "one"]
 
 
+def test_the_last_connection_is_the_one_opened_last_in_whatever_order_they_arrive(host):
+    """Events of two processors arrive out of order: at its time each connection is found with its own name."""
+    host.asks(0, "one", by=FIRST).asks(0.01, "two", by=SECOND).asks(0.02, "three", by=MAIN)
+    assert [host.opens(0.3, by=MAIN), host.opens(0.1, by=FIRST), host.opens(0.2, by=SECOND)] == ["three", "one", "two"]
+    found = [host.bound(after, past=True, process=70, port=443) for after in (0.1, 0.2, 0.3)]
+    assert found == ["one", "two", "three"]
+    assert host.bound(0.4, process=70, port=443) == "three"
+
+
 def test_a_process_connects_in_the_order_of_asking(host):
     """A resolver thread asks, and the main thread connects: the oldest question of the process comes first."""
     for number in range(4):

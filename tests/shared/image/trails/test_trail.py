@@ -88,14 +88,16 @@ def test_past_trails_are_in_the_order_of_then():
 
 
 def test_past_trails_know_a_sum():
-    """A trail with `at` within the sum of older answers has no askers, and the first of these answers as its last."""
+    """A trail with `at` within the sum of older answers has no askers: it states so, and the last answer until then."""
     asked = Asked()
     for number in range(20):
         asked.answer(number, "a")
     found = asked.image.trails("1.1.1.1", at=t(2))
     assert found is not None
     (trail,) = found.trails
-    assert (trail.asked, trail.first_seen, trail.last_seen, trail.state) == ([], T, T, "live")
+    assert (trail.asked, trail.first_seen, trail.last_seen, trail.state) == ([], T, T + 2, "live")
+    assert found.history is False
+    assert trail.steps[0].age == 0
 
 
 def test_a_past_within_a_gap_has_no_history():
