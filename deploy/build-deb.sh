@@ -40,7 +40,6 @@ Architecture: $(dpkg --print-architecture)
 Maintainer: dnstrail developers <maintainers@dnstrail.invalid>
 Installed-Size: $(du -sk --exclude DEBIAN "$package" | cut -f 1)
 Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1))), python3-bpfcc, systemd | systemd-standalone-sysusers
-Recommends: procps
 Section: net
 Priority: optional
 Description: image of names and addresses from the DNS traffic of a host
