@@ -8,15 +8,22 @@ export DNSTRAIL_CORPUS
 unexport PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile all modules
 ARGS ?=
 
-.PHONY: help run demo test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
+.PHONY: help run compiled demo test test-long test-compiled test-corpus test-docker check bench detections accuracy accuracy-live model fuzz fuzz-peers soak faults packages clean
 .DEFAULT_GOAL := help
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(VENV)/.run $(COMPILED)/.run ## watch this host until Ctrl-C, from the best source that it permits (ARGS="..." for options)
+run: $(VENV)/.run ## watch this host until Ctrl-C, from the best source that it permits (ARGS="..." for options)
 	@deploy/setup-live.sh
-	$(COMPILED)/bin/dnstrail --stay $(ARGS)
+	@if $(MAKE) -q $(COMPILED)/.run; then exec $(COMPILED)/bin/dnstrail --stay $(ARGS); else \
+	echo 'dnstrail: interpreted. After "make compiled", which takes some minutes, the cache needs half of the time for each event' >&2; \
+	exec $(BIN)/dnstrail --stay $(ARGS); fi
+
+compiled: $(VENV)/.run ## compile the image by mypyc for "make run"; it needs a C compiler
+	@deploy/setup-compiler.sh $(VENV)
+	@$(MAKE) --no-print-directory $(COMPILED)/.run
+	@$(COMPILED)/bin/dnstrail --version
 
 demo: $(VENV)/.run ## play the bundled capture: a lookup, its trails and a finding (no root needed)
 	@$(BIN)/python -m dnstrail_cli.demo

@@ -17,7 +17,7 @@ fi
 echo "setup: unpacking clients into $folder" >&2
 
 unpack() {
-    apt-get update -q || return
+    deploy/install-packages.sh --update || return
     packages=
     for package in $wanted; do
         ! apt-cache show "$package" >/dev/null 2>&1 || packages="$packages $package"

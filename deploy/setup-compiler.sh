@@ -10,8 +10,5 @@ headers=$("$1/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("inclu
 "$1/bin/python3" -c 'import ensurepip' 2>/dev/null || packages="$packages python3-venv"
 [ -n "$packages" ] || exit 0
 echo "setup: installing $packages" >&2
-{
-    apt-get update -q
-    # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $packages
-} >&2
+# shellcheck disable=SC2086 # a list of words
+"$(dirname "$0")/install-packages.sh" $packages

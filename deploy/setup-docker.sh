@@ -11,8 +11,5 @@ for package in docker.io docker-cli docker-compose docker-compose-v2 docker-buil
 done
 [ -n "$missing" ] || exit 0
 echo "setup: installing$missing" >&2
-{
-    apt-get update -q
-    # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
-} >&2
+# shellcheck disable=SC2086 # a list of words
+"$(dirname "$0")/install-packages.sh" $missing

@@ -9,5 +9,5 @@ folder=.encrypted
 [ ! -e "$folder/done" ] || exit 0
 echo "setup: unpacking $packages into $folder" >&2
 # shellcheck disable=SC2086 # a list of words
-{ apt-get update -q && deploy/unpack.sh "$folder" $packages && touch "$folder/done"; } >&2 ||
+{ deploy/install-packages.sh --update && deploy/unpack.sh "$folder" $packages && touch "$folder/done"; } >&2 ||
     echo "setup: cannot unpack them; the tests that need them are skipped" >&2

@@ -5,7 +5,7 @@ set -eu
 packages=python3-bpfcc
 [ "${1:-}" = --tests ] &&
     packages="$packages bpftool dnsmasq-base bind9-dnsutils iproute2 iptables iputils-ping util-linux sudo libcap2-bin
-        unbound knot-dnsutils openssl gcc libc6-dev musl-tools systemd net-tools procps curl git strace"
+        dbus-daemon dbus-bin unbound knot-dnsutils openssl gcc libc6-dev musl-tools systemd net-tools procps curl git strace"
 
 [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0
 missing=
@@ -17,8 +17,5 @@ echo "setup: installing$missing" >&2
 case "$missing" in *unbound*) # the tests start unbound themselves; the service of the package must not run on this host
     [ ! -d /run/systemd/system ] || systemctl --quiet mask unbound.service unbound-resolvconf.service || true ;;
 esac
-{
-    apt-get update -q
-    # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing
-} >&2 || echo "setup: cannot install them; dnstrail reports what is missing" >&2
+# shellcheck disable=SC2086 # a list of words
+"$(dirname "$0")/install-packages.sh" $missing || echo "setup: cannot install them; dnstrail reports what is missing" >&2

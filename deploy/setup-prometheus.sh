@@ -11,7 +11,7 @@ echo "setup: unpacking $packages into $folder" >&2
 rm -rf "$folder"
 mkdir -p "$folder/root"
 unpack() {
-    apt-get update -q &&
+    deploy/install-packages.sh --update &&
         # shellcheck disable=SC2086 # a list of words
         (cd "$folder" && apt-get download -q $packages) &&
         find "$folder" -maxdepth 1 -name '*.deb' -exec dpkg-deb -x {} "$folder/root" \; -delete &&

@@ -30,8 +30,7 @@ if [ ! -x "$venv/bin/python" ]; then
     if ! python=$(find_python); then
         if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
             echo "setup: installing python3-venv" >&2
-            apt-get update -q >&2
-            DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends python3 python3-venv >&2
+            "$(dirname "$0")/install-packages.sh" python3 python3-venv
         fi
         python=$(find_python) || {
             echo "setup: no Python 3.11 or newer with venv: apt-get install python3 python3-venv" >&2
@@ -40,6 +39,12 @@ if [ ! -x "$venv/bin/python" ]; then
     fi
     echo "setup: making $venv with $python" >&2
     "$python" -m venv "$venv"
+fi
+if [ -z "$editable" ]; then
+    echo "setup: compiling takes some minutes" >&2
+    began=$(date +%s)
+    while sleep 5; do printf 'setup: compiling, %d s\n' $(($(date +%s) - began)) >&2; done &
+    trap 'kill $!' EXIT
 fi
 # shellcheck disable=SC2086 # no word without --editable
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $editable "$requirement"

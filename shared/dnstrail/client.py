@@ -227,8 +227,9 @@ class DnsDataSource(DnsIdentity):
     """The data source ("tracee", "dns"): names and addresses as one cache relates them.
 
     No lookup answers from before the events at hand. Their marks are `after`, or else the marks of `lookups_after`. A
-    lookup answers as of `at` (seconds since the epoch), else as of the event of `lookups_after`, else as of now. The
-    data source itself holds neither, so that threads may share it.
+    lookup answers as of `at` (seconds since the epoch) or `at_ns` (nanoseconds, as the `timestamp` of an event), else
+    as of the event of `lookups_after`, else as of now. The data source itself holds neither, so that threads may share
+    it.
     """
 
     def __init__(
@@ -248,6 +249,7 @@ class DnsDataSource(DnsIdentity):
         *,
         after: Iterable[Mark] | None = None,
         at: float | None = None,
+        at_ns: int | None = None,
         connection: Connection | None = None,
     ) -> FoundData:
         """Look up a name or an address. The name of `connection`, if it is open to this address, comes first.
@@ -263,7 +265,7 @@ class DnsDataSource(DnsIdentity):
         """
         if not isinstance(key, str):
             raise KeyNotSupported(key)
-        fields = {**_time(at), **(connection.fields if connection else {})}
+        fields = {**_time(at, at_ns), **(connection.fields if connection else {})}
         return _schema_fields(self._ask("get", **_at_hand(after), key=key, **fields).get("data"))
 
     def get_many(
@@ -272,6 +274,7 @@ class DnsDataSource(DnsIdentity):
         *,
         after: Iterable[Mark] | None = None,
         at: float | None = None,
+        at_ns: int | None = None,
         patience: float = _PATIENCE,
     ) -> FoundMany:
         """Look up at most 1,024 keys in one request; None stands where `get` would raise DataNotFound.
@@ -289,7 +292,7 @@ class DnsDataSource(DnsIdentity):
             if not isinstance(key, str):
                 raise KeyNotSupported(key)
         encodable = [_encodable(key) for key in asked]
-        reply = self._ask("get_many", **_at_hand(after), patience=patience, keys=encodable, **_time(at))
+        reply = self._ask("get_many", **_at_hand(after), patience=patience, keys=encodable, **_time(at, at_ns))
         results = (None if data is None else _schema_fields(data) for data in _list_of(len(asked), reply.get("data")))
         return FoundMany(results, history=reply.get("history") is not False)
 
@@ -330,10 +333,10 @@ def _at_hand(after: Iterable[Mark] | None) -> dict[str, Any]:
     return {"after": _MARKS.get(), "owner": owner}
 
 
-def _time(at: float | None) -> dict[str, Any]:
-    """Return the time of a lookup as fields of its request."""
-    if at is not None:
-        return {"at": at}
+def _time(at: float | None, at_ns: int | None) -> dict[str, Any]:
+    """Return the time of a lookup as fields of its request: the cache refuses both."""
+    if given := {name: time for name, time in (("at", at), ("at_ns", at_ns)) if time is not None}:
+        return given
     event = _EVENT.get()
     return {} if event is None else {"event": event}
 
@@ -387,7 +390,8 @@ def _decode_reply(body: bytes, key: object) -> dict[str, Any]:
         return reply
     code = str(reply.get("error"))
     if code == DATA_NOT_FOUND:
-        raise DataNotFound(key, complete=reply.get("complete") is not False, history=reply.get("history") is not False)
+        flags = {name: reply.get(name) is not False for name in ("complete", "history")}
+        raise DataNotFound(key, asked=asked if isinstance(asked := reply.get("asked"), dict) else None, **flags)
     if code == KEY_NOT_SUPPORTED:
         raise KeyNotSupported(key)
     raise LookupRefused(code, str(reply.get("message")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class DnstrailError(Exception):
@@ -65,13 +67,22 @@ class DataNotFound(DataSourceError):
     """Nothing is known under this key.
 
     `complete` is False if the cache had not seen all that it was to wait for, and `history` is False if it no longer
-    knows everything about the time of the lookup.
+    knows everything about the time of the lookup. `asked` is the last question for the key that brought no data, {} if
+    none is known (docs/lookups.md).
     """
 
-    def __init__(self, key: object = None, *, complete: bool = True, history: bool = True) -> None:
+    def __init__(
+        self,
+        key: object = None,
+        *,
+        complete: bool = True,
+        history: bool = True,
+        asked: Mapping[str, Any] | None = None,
+    ) -> None:
         self.key = key
         self.complete = complete
         self.history = history
+        self.asked = asked or {}
         super().__init__("requested data was not found")
 
 

@@ -1,13 +1,15 @@
 """Many hosts at one cache and a group of signature workers: what is handled, complete and counted, and what it costs.
 
-    python tests/bench/many_hosts.py [--hosts 10,64,65,300,1000] [--seconds 20] [--rate 1]
+    python tests/bench/many_hosts.py [--hosts 10,64,65,300,1000] [--seconds 20] [--rate 1] [--keyed]
 
-The workers are real processes. Each host has a publisher with addresses of its own; a few processes play them.
+The workers are real processes. Each host has a publisher with addresses of its own; a few processes play them. The cost
+of a worker includes that of its relay.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataNotFound
 from live.many_hosts import ManyHosts, many_hosts
-from live.processes import run_dir, wait_until
+from live.processes import children_of, run_dir, wait_until
 
 WORKERS = 2
 _PATIENCE = 400.0  # seconds for all to be connected, or handled
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--hosts", default="10,64,65,300,1000")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement of processor time")
     parser.add_argument("--rate", type=float, default=1.0, help="answers a second of each host under load")
+    parser.add_argument("--keyed", action="store_true", help="publish over CURVE, with a key for each host")
     given = parser.parse_args()
     print(
         "| hosts | turns handled | marked lookups complete | open turns complete | withheld batches counted "
@@ -47,13 +50,13 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for hosts in map(int, given.hosts.split(",")):
-        print(_row(hosts, given.seconds, given.rate), flush=True)
+        print(_row(hosts, given.seconds, given.rate, keyed=given.keyed), flush=True)
 
 
-def _row(hosts: int, seconds: float, rate: float) -> str:
+def _row(hosts: int, seconds: float, rate: float, *, keyed: bool) -> str:
     with ExitStack() as stack:
         folder = stack.enter_context(run_dir())
-        played = stack.enter_context(many_hosts(folder, hosts))
+        played = stack.enter_context(many_hosts(folder.parent if keyed else folder, hosts, keyed=keyed))
         cache = stack.enter_context(_quiet("cache", folder, played))
         signature = folder.parent / "seen.py"
         signature.write_text(_SIGNATURE)
@@ -83,7 +86,8 @@ def _quiet(worker: str, folder: Path, played: ManyHosts, *options: str | Path) -
     command = [sys.executable, "-m", "dnstrail_cli", worker, "--run-dir", folder, *played.subscriptions, *options]
     log = folder.parent / f"{worker}-{time.monotonic_ns()}.log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=stderr)
+        environment = {**os.environ, **played.environment}
+        process = subprocess.Popen([*map(str, command)], env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
     try:
         yield process
     finally:
@@ -113,8 +117,9 @@ def _costs(processes: list[subprocess.Popen[bytes]], seconds: float) -> list[flo
 
 
 def _spent(process: subprocess.Popen[bytes]) -> int:
-    """Return the nanoseconds for which the threads of a process have run."""
-    tasks = Path(f"/proc/{process.pid}/task").iterdir()
+    """Return the nanoseconds for which the threads of a process and of its relay have run."""
+    pids = [process.pid, *children_of(process.pid)]
+    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
     return sum(int(task.joinpath("schedstat").read_text().split()[0]) for task in tasks)
 
 

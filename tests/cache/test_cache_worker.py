@@ -328,6 +328,18 @@ def test_at_looks_into_the_past(client, publishing):
     assert client.ask("get", key="a.com")["data"]["ip_addresses"] == ["192.0.2.7"]
 
 
+def test_at_in_nanoseconds_is_exact_and_a_float_counts_to_the_end_of_its_microsecond(client, publishing):
+    """An answer is found at `at_ns` from its nanosecond on, and at `at` from its microsecond on."""
+    mark = publishing.turn(seen(CHAIN, 1000.000_001_5))
+
+    def finds(**time):
+        return client.ask("get", key="a.com", after=[mark], **time)["ok"]
+
+    assert [finds(at_ns=1000_000_001_500 + more) for more in (-1, 0, 1)] == [False, True, True]
+    assert [finds(at=at) for at in (1000.0, 1000.000_001, 1000.000_001_5)] == [False, True, True]
+    assert client.ask("get", key="a.com", at=1000.0, at_ns=1000_000_000_000)["error"] == "bad_request"
+
+
 def test_at_before_the_history(small):
     """`history` is false if `at` lies before the end of a relation that was evicted."""
     client, publishing = small

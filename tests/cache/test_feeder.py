@@ -12,6 +12,7 @@ from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, CgroupLoss, Turn, encode
 from dnstrail.protocol.catch_up import YOUNG
 from dnstrail_cache.cache_clock import SECOND
+from dnstrail_cache.doubt import EVERYBODY, Loser, losers
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.state import CacheState
 from live.workers import FakeClock, Messages, asker, cache, probe, response, seen, short_folder, wait_until
@@ -324,6 +325,15 @@ def test_losses_in_the_kernel_cast_doubt_on_their_cgroup_or_owner(live, loss, do
     owners = {5: 4, 6: 4, 7: 7}
     found = {each for each in owners if is_doubted((("", "cgroup", each, owners[each]), True), live.state.now)}
     assert found == doubted
+
+
+def test_evicted_streams_cast_doubt_on_their_cgroup(live):
+    """TCP streams that the probe evicted are a loss of their cgroups, if these are known, else of all parties."""
+    losses, loss = {"probe": {"tcp_evicted": 1}}, CgroupLoss(5, 1)
+    assert list(losers(Turn("s", 1, {}, True, 0, lost=losses, lost_by_cgroup=(loss,)), None)) == [Loser(5)]
+    assert list(losers(Turn("s", 1, {}, True, 0, lost=losses), None)) == [EVERYBODY]
+    losses["probe"]["event_refused"] = 1
+    assert EVERYBODY in losers(Turn("s", 1, {}, True, 0, lost=losses, lost_by_cgroup=(loss,)), None)
 
 
 def test_a_loss_of_one_host_casts_no_doubt_on_another(messages, clock):

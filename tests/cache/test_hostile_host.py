@@ -218,6 +218,25 @@ def test_a_host_replays_no_turn_of_another(hosts, monkeypatch):
         assert client.ask("stats")["data"]["lost_by_host"] == {}
 
 
+def test_a_host_that_answers_no_request_for_a_replay_delays_no_other(hosts, monkeypatch):
+    """While a cache that has just started awaits the replay of one host, names of another host are found."""
+    monkeypatch.setattr(catch_up, "PATIENCE", 3600.0)
+    monkeypatch.setattr(catch_up, "SETTLED", 3600.0)
+    honest = hosts.honest.probe()
+    window = ReplayWindow(honest.start)
+    honest._batches.window = window
+    with hosts.cache(state_file=hosts.folder / "state") as (client, _):
+        hosts.hostile.send(turn("x"))
+        wait_until(hosts.hostile.replays.receive, "the request for a replay")
+        honest.turn(answer("honest.example"))
+
+        def found():
+            window.serve(hosts.honest.replays)
+            return client.ask("get", key="honest.example")["ok"]
+
+        wait_until(found, "the name of the honest host")
+
+
 @pytest.mark.parametrize("kind", ["cgroups", "namespaces", "clients"])
 def test_a_host_that_makes_up_parties_evicts_no_name_of_another(hosts, kind):
     """Answers of many made-up cgroups, namespaces or clients of one host evict roots of this host alone."""

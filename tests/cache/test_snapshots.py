@@ -109,7 +109,7 @@ def test_an_event_from_before_a_restart_finds_its_answer(path, clock):
     saved(path, state)
     clock.advance(15.0)
     state = restarted(path, clock)
-    assert state.image.get("a.com", at=state.moment(None, ("s", stamp))) is not None
+    assert state.image.get("a.com", at=state.moment(None, event=("s", stamp))) is not None
 
 
 def test_a_snapshot_leaves_out_what_came_after_its_position(path, clock):

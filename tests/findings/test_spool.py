@@ -102,6 +102,51 @@ def test_a_fifo_in_the_spool_is_left_out(folder) -> None:
     assert len(opened(folder)[0]) == 0
 
 
+def test_a_batch_that_became_something_else_is_counted(folder) -> None:
+    """A batch that is a FIFO or a folder by the time it is read holds nobody, and counts as lost."""
+    spool, counters = opened(folder)
+    for name in (b"a", b"b", b"c"):
+        spool.add([name])
+    pipe, below, _ = sorted(folder.glob("*.lines"))
+    pipe.unlink()
+    os.mkfifo(pipe)
+    below.unlink()
+    below.mkdir()
+    assert (spool.first(), counters["spool_lost"]) == ([b"c"], 2)
+
+
+def test_a_huge_batch_is_counted(folder) -> None:
+    """A file of 100 GB with the name of a batch is not read; it counts as lost, and the next batch follows."""
+    folder.mkdir(mode=0o700)
+    with (folder / "0000000000000001-3.lines").open("wb") as huge:
+        huge.truncate(100 << 30)
+    (folder / "0000000000000002-1.lines").write_bytes(b"a\n")
+    spool, counters = opened(folder)
+    assert (spool.first(), counters["spool_lost"]) == ([b"a"], 3)
+
+
+def test_a_folder_among_unfinished_files_is_left_alone(folder) -> None:
+    """What has the name of an unfinished file and cannot be removed does not stop the start."""
+    (folder / "0000000000000001-1.tmp").mkdir(parents=True)
+    folder.chmod(0o700)
+    assert len(opened(folder)[0]) == 0
+
+
+def test_a_spool_that_is_replaced_diverts_nothing(folder, tmp_path) -> None:
+    """Whoever can rename the folder, and puts a link in its place, receives no batch: the spool goes on where it is."""
+    elsewhere, moved = tmp_path / "elsewhere", tmp_path / "moved"
+    elsewhere.mkdir()
+    spool, counters = opened(folder)
+    spool.add([b"a"])
+    folder.rename(moved)
+    folder.symlink_to(elsewhere)
+    spool.add([b"b"])
+    assert ([*elsewhere.iterdir()], len([*moved.glob("*.lines")])) == ([], 2)
+    assert spool.first() == [b"a"]
+    spool.done()
+    assert (spool.first(), counters.total()) == ([b"b"], 0)
+
+
 def test_a_spool_that_others_may_write_is_refused(tmp_path) -> None:
     """A folder of others, a link and a file are refused with an error that names them."""
     (tmp_path / "open").mkdir()

@@ -14,7 +14,7 @@ import pytest
 
 from dnstrail_cli.run.enforce.hooks import MOST_CONFLICTS, MOST_QUESTIONS, MOST_TARGETS
 from live import allied_answers
-from live.allied_answers import ALLY, ALLY_PORT, CONFLICTS, DEVICE, FORGED, HONEST
+from live.allied_answers import ALLY, ALLY_PORT, BLIND, CONFLICTS, DEVICE, FORGED, HONEST, SILENT
 from live.attempts import allowed_address, other_address
 from live.enforced import client_folder, enforced, watched
 from live.listed_network import CRAFTING, ListedNetwork, listed_network, serving
@@ -77,7 +77,7 @@ def folder() -> Iterator[Path]:
 
 def tried(network: ListedNetwork, folder: Path, form: str, tries: int = TRIES) -> tuple[dict, dict, set[str]]:
     """Let the command try a form; return its report, its results, and the addresses that it reached."""
-    network.ask(CRAFTING)
+    network.ask(CRAFTING, SILENT)
     before = network.seen()
     report, out = enforced(network, folder, *MODULE, "command", CRAFTING, form, str(tries))
     return report, json.loads(out), {address for _, address in network.seen() - before}
@@ -93,6 +93,16 @@ def test_a_forged_answer_leads_nowhere(network, folder, form):
     assert report["conflicts"] == []
     (note,) = report["enforcement"]
     assert ("another interface" in note) == (form in ("elsewhere", "device", "stream"))
+
+
+@pytest.mark.parametrize("form", BLIND)
+def test_a_segment_of_who_does_not_read_the_connection(network, folder, form):
+    """A TCP segment with the right sequence number that acknowledges nothing leads nowhere, and is counted."""
+    report, found, reached = tried(network, folder, form)
+    assert found == {"other": {"EPERM": TRIES}, "true": {"EPERM": TRIES}}
+    assert not reached
+    (note,) = report["enforcement"]
+    assert note.startswith(f"{TRIES} answers about allowed names answered no remembered question")
 
 
 @pytest.mark.parametrize("form", CONFLICTS)

@@ -18,7 +18,7 @@ from dnstrail_cli.run import cgroup
 from dnstrail_probe.host.cgroups import find_cgroup2
 from live import attempts, forged_answers
 from live.attempts import WAYS, allowed_address, other_address, other_name
-from live.crafted_answers import CASES, TCP_TAKEN, UDP_TAKEN
+from live.crafted_answers import CASES, RAW_TAKEN, TCP_TAKEN, UDP_TAKEN
 from live.enforced import RUN, client_folder, enforced, watched
 from live.listed_network import (
     CRAFTING,
@@ -136,10 +136,10 @@ def test_the_answers_that_count(network, folder):
     module = ("env", f"PYTHONPATH={support}", sys.executable, "-m", "live.crafted_answers")
     with serving(network.hosts, folder / "resolver", *module, "resolver", CRAFTING):
         report, out = enforced(network, folder, *module, "command", CRAFTING)
-    taken = {**UDP_TAKEN, **TCP_TAKEN}
+    taken = {**UDP_TAKEN, **TCP_TAKEN, **RAW_TAKEN}
     assert json.loads(out) == {"forged": "EPERM", **{name: "ok" if name in taken else "EPERM" for name in CASES}}
     (note,) = report["enforcement"]
-    assert note.startswith("6 answers were not read to their end")
+    assert note.startswith("9 answers were not read to their end")
 
 
 @pytest.mark.parametrize(("resolver", "own"), [("127.0.0.53", "127.0.0.1"), (RESOLVER6, "::1")])

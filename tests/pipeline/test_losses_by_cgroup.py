@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from dnstrail.captured import Captured
 from dnstrail_probe.ebpf.cgroup_losses import OTHERS
 from dnstrail_probe.ebpf.program_text import Sizes
+from dnstrail_probe.packets import tcp_streams
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
 from live.processes import wait_until
@@ -24,6 +26,7 @@ pytestmark = [
 
 PORT = 17353  # no other program of this host uses it
 PACKETS, SOCKETS, OWNERS = 5000, 3000, 1024
+QUIET = 100
 FITTING = 500  # packets that fit into a ring buffer of 16 pages, at most
 SEND = """
 import socket, sys
@@ -32,7 +35,11 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
     for _ in range(count):
         sender.sendto(packet, ("127.0.0.1", port))
 """
-OPEN = """
+ON_ONE_PROCESSOR = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # the map evicts entries that this processor made
+"""
+OPEN = f"""{ON_ONE_PROCESSOR}
 import resource, socket, sys
 count = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (count + 64, count + 64))
@@ -44,7 +51,7 @@ for _ in range(count):
     else:
         made.close()
 """
-ANSWER_LATE = """
+ANSWER_LATE = f"""{ON_ONE_PROCESSOR}
 import socket, sys
 answer, port = bytes.fromhex(sys.argv[1]), int(sys.argv[2])
 server, own = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
@@ -66,7 +73,7 @@ def live() -> None:
 @pytest.fixture
 def watched() -> Iterator[Watching]:
     """Yield a source with a small ring buffer and a small table of owners."""
-    with watching(frozenset({PORT}), sizes=Sizes(ring_pages=64, owners=OWNERS)) as found:
+    with watching(frozenset({PORT}), sizes=Sizes(ring_pages=256, owners=OWNERS)) as found:
         yield found
 
 
@@ -102,6 +109,31 @@ def test_a_flood_is_the_loss_of_its_own_cgroup(watched):
         assert sum(loss.lost for loss in lost.values()) == watched.source.counters["ring_full"]
 
 
+def test_a_flood_leaves_room_for_another_cgroup(watched):
+    """While nothing reads the ring buffer, a cgroup that floods it loses its own events, and another one none."""
+    with cgroup("dnstrail-flood") as flooding, cgroup("dnstrail-quiet") as quiet:
+        watched.look()  # the probe learns of both
+        send(flooding, "flood.test", PACKETS)
+        send(quiet, "quiet.test", QUIET)
+        watched.until(lambda: len(watched.about("quiet.test")) >= QUIET, "the queries of the quiet cgroup")
+        lost = {loss.cgroup for loss in watched.source.lost_by_cgroup}
+        assert flooding.stat().st_ino in lost
+        assert quiet.stat().st_ino not in lost
+
+
+def test_a_flood_from_new_cgroups_leaves_room_for_another(watched):
+    """Cgroups that the probe has not looked at yet share one part of the ring buffer: making them gains no room."""
+    with cgroup("dnstrail-flood"), cgroup("dnstrail-quiet") as quiet:
+        watched.look()
+        for number in range(8):
+            with cgroup(f"dnstrail-flood/{number}") as flooding:
+                send(flooding, "flood.test", PACKETS // 8)
+        send(quiet, "quiet.test", QUIET)
+        watched.until(lambda: len(watched.about("quiet.test")) >= QUIET, "the queries of the quiet cgroup")
+        assert watched.source.counters["ring_full"]
+        assert quiet.stat().st_ino not in {loss.cgroup for loss in watched.source.lost_by_cgroup}
+
+
 def test_many_cgroups_leave_room_for_others():
     """Cgroups that find no room in the kernel's map count together; the map is emptied, and a later one is named."""
     with (
@@ -130,12 +162,34 @@ def lost_of(watched: Watching, cgroup: int) -> int:
     return next((loss.lost for loss in losses if loss.cgroup == cgroup and (cgroup or not loss.owner)), 0)
 
 
-def test_an_open_socket_that_loses_its_owner_is_counted(watched):
-    """More open sockets than the table of owners holds: each eviction is counted as a loss of the probe."""
-    open_sockets("open")
-    watched.until(lambda: watched.source.counters["owners_evicted"], "the evictions")
-    assert watched.source.counters["owners_evicted"] >= SOCKETS - OWNERS
-    assert watched.source.losses["owners_evicted"] == "probe"
+def test_sockets_beyond_the_share_of_a_cgroup_are_its_own_loss(watched):
+    """More open sockets than the table of owners holds: those beyond half of it are a loss of their own cgroup."""
+    with cgroup("dnstrail-open") as folder:
+        subprocess.run(
+            inside(folder, sys.executable, "-c", OPEN, str(SOCKETS), "open"),
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        watched.until(lambda: lost_of(watched, folder.stat().st_ino), "the losses")
+        assert watched.source.counters["owners_refused"] >= SOCKETS - OWNERS // 2
+        assert lost_of(watched, folder.stat().st_ino) >= SOCKETS - OWNERS // 2
+
+
+def test_open_sockets_of_one_cgroup_evict_no_owner_of_another(watched):
+    """A process that keeps more sockets open than the table holds takes the owner of no other one's open socket."""
+    answer = dns.message.make_response(dns.message.make_query("late.test", "A")).to_wire().hex()
+    command = [sys.executable, "-c", ANSWER_LATE, answer, str(PORT)]
+    with (
+        cgroup("dnstrail-open") as folder,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim,
+    ):
+        victim.stdout.readline()
+        opening = inside(folder, sys.executable, "-c", OPEN, str(SOCKETS), "open")
+        subprocess.run(opening, check=True, capture_output=True, timeout=60)
+        victim.communicate(b"\n", timeout=60)
+    watched.until(lambda: received_late(watched), "the answer")
+    assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]
 
 
 def test_closed_sockets_evict_no_owner(watched):
@@ -148,9 +202,69 @@ def test_closed_sockets_evict_no_owner(watched):
         victim.communicate(b"\n", timeout=60)
     watched.until(lambda: received_late(watched), "the answer")
     assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]
-    assert not watched.source.counters["owners_evicted"]
+    assert not watched.source.counters["owners_refused"]
+
+
+ASK_IN_HALVES = """
+import socket, sys
+query, port = bytes.fromhex(sys.argv[1]), int(sys.argv[2])
+with socket.create_connection(("127.0.0.1", port)) as asking:
+    asking.sendall(query[:9])
+    print(flush=True)
+    sys.stdin.readline()
+    asking.sendall(query[9:])
+"""
+CONNECT = """
+import socket, sys
+for _ in range(int(sys.argv[2])):
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as one:
+        one.sendall(bytes(3))
+"""
+
+
+def test_streams_of_one_cgroup_evict_no_stream_of_another(monkeypatch):
+    """A process with more TCP streams than the probe holds loses its own; a query that another one began is read."""
+    monkeypatch.setattr(tcp_streams, "MAX_STREAMS", 64)
+    wire = dns.message.make_query("halves.test", "A").to_wire()
+    halves = (len(wire).to_bytes(2) + wire).hex()
+    with (
+        watching(frozenset({PORT})) as watched,
+        cgroup("dnstrail-many") as many,
+        cgroup("dnstrail-quiet") as quiet,
+        socket.create_server(("127.0.0.1", PORT), backlog=1024),
+    ):
+        command = inside(quiet, sys.executable, "-c", ASK_IN_HALVES, halves, str(PORT))
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asking:
+            asking.stdout.readline()
+            watched.look()
+            subprocess.run(inside(many, sys.executable, "-c", CONNECT, str(PORT), "200"), check=True, timeout=60)
+            watched.until(lambda: watched.source.counters["tcp_evicted"], "the evictions")
+            asking.communicate(b"\n", timeout=60)
+        watched.until(lambda: [one for one in watched.about("halves.test") if one.flow.egress], "the query")
+        assert lost_of(watched, many.stat().st_ino)
+        assert not lost_of(watched, quiet.stat().st_ino)
+        assert sum(loss.lost for loss in watched.source.lost_by_cgroup) == watched.source.counters["tcp_evicted"]
 
 
 def received_late(watched: Watching) -> list[Captured]:
     """Return the late answer as it arrived at the victim."""
     return [event for event in watched.about("late.test") if not event.flow.egress]
+
+
+def test_sockets_of_one_cgroup_that_are_older_than_the_probe_leave_room_for_others():
+    """A probe that starts beside more sockets of one cgroup than its table holds has room for another one's socket."""
+    answer = dns.message.make_response(dns.message.make_query("late.test", "A")).to_wire().hex()
+    with cgroup("dnstrail-elder") as folder:
+        hoard = OPEN + "[one.bind(('127.0.0.1', 0)) for one in held]; print(flush=True); sys.stdin.readline()\n"
+        elder = [*inside(folder, sys.executable, "-c", hoard, str(SOCKETS), "open")]
+        with subprocess.Popen(elder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as hoarder:
+            hoarder.stdout.readline()
+            with watching(frozenset({PORT}), sizes=Sizes(owners=OWNERS)) as watched:
+                command = [sys.executable, "-c", ANSWER_LATE, answer, str(PORT)]
+                with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
+                    victim.stdout.readline()
+                    victim.communicate(b"\n", timeout=60)
+                watched.until(lambda: received_late(watched), "the answer")
+                assert watched.source.counters["owners_refused"] >= SOCKETS - OWNERS
+            hoarder.communicate(b"\n", timeout=60)
+    assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]

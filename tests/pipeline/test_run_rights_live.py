@@ -1,4 +1,4 @@
-"""The rights of a command under `dnstrail run --enforce`: real sudo, a file with capabilities, root."""
+"""The rights of a command under `dnstrail run --enforce`: real sudo and su, a file with capabilities, root."""
 
 from __future__ import annotations
 
@@ -24,17 +24,22 @@ CALLER = pwd.getpwnam("nobody")  # sudo needs an entry
 AS_CALLER = {"SUDO_UID": str(CALLER.pw_uid), "SUDO_GID": str(CALLER.pw_gid), "SUDO_USER": CALLER.pw_name}
 ENFORCE = ("--allow", "allowed", "--enforce", "--report", "r.json", "--quiet")
 # Lets the caller be root without a password, in the mount namespace of the test alone.
-WITH_SUDO = ("sh", "-c", 'mount --bind sudoers /etc/sudoers && exec "$@"', "sh")
+MOUNTS = 'mount --bind sudoers /etc/sudoers && mount --bind pam /etc/pam.d/su && exec "$@"'
+WITH_SUDO = ("sh", "-c", MOUNTS, "sh")
+PAM = "".join(f"{kind} sufficient pam_permit.so\n" for kind in ("auth", "account", "session"))
+BECOMES = {"/usr/bin/sudo": "sudo bash -c", "/usr/bin/su": "su root -c"}
 LEAVES = f"echo $$ > /sys/fs/cgroup/cgroup.procs; echo left > /dev/tcp/{SENDER}/80"
 WEAKENED = "{} ran without the rights that its file gives (set-id or capabilities): --enforce takes them away, and "
 WEAKENED += "--allow-new-privileges keeps them."
+STRENGTHENED = "{} ran with the rights that its file gives (set-id or capabilities): a command that becomes root by it "
+STRENGTHENED += "can leave its cgroup, and nothing is refused to it there."
 IS_ROOT = "The command ran as root: it can leave its cgroup, and nothing is refused to it there."
 
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Hosts]:
     """Two hosts; every name below google.com has the address of the server."""
-    live_or_skip("bash", "sudo", "setcap")
+    live_or_skip("bash", "sudo", "su", "setcap")
     with hosts() as both:
         yield both
 
@@ -46,6 +51,7 @@ def folder(network: Hosts) -> Iterator[Path]:
         (made / "allowed").write_text("one.google.com:80\n")
         (made / "sudoers").write_text(f"{CALLER.pw_name} ALL=(ALL) NOPASSWD: ALL\n")
         (made / "sudoers").chmod(0o440)
+        (made / "pam").write_text(PAM)
         shutil.chown(made, CALLER.pw_uid, CALLER.pw_gid)
         yield made
 
@@ -74,25 +80,27 @@ def reached(folder: Path) -> list[str]:
     return re.findall(r"^[0-9.]+ (.+)$", (folder / "seen").read_text(), re.MULTILINE)
 
 
-def test_sudo_leads_nowhere(run, folder):
-    """A caller with sudo and no password stays in the cgroup; stderr and report name sudo, and the option."""
-    done, report = run(f"sudo bash -c '{LEAVES}'; echo >&2 code $?", **AS_CALLER)
+@pytest.mark.parametrize("program", BECOMES)
+def test_sudo_leads_nowhere(run, folder, program):
+    """A caller with sudo or su and no password stays in the cgroup; stderr and report name it, and the option."""
+    done, report = run(f"{BECOMES[program]} '{LEAVES}'; echo >&2 code $?", **AS_CALLER)
     assert reached(folder) == [], done.stderr
-    told = WEAKENED.format("/usr/bin/sudo")
+    told = WEAKENED.format(program)
     assert report["rights"] == [told]
     assert f"dnstrail: {told}\n" in done.stderr
     assert "code 1" in done.stderr
     assert report["enforcement"] == []
 
 
-def test_sudo_with_the_option(run, folder):
-    """With --allow-new-privileges sudo works as ever; what left the cgroup is reported, and judged."""
+@pytest.mark.parametrize("program", BECOMES)
+def test_sudo_with_the_option(run, folder, program):
+    """With --allow-new-privileges sudo and su work; the report names it, and what left the cgroup, which is judged."""
     options = ("--allow-new-privileges",)
-    done, report = run(f"sudo bash -c '{LEAVES}'", *options, **AS_CALLER)
+    done, report = run(f"{BECOMES[program]} '{LEAVES}'", *options, **AS_CALLER)
     wait_until(lambda: reached(folder) == ["left"], "the connection")
     assert done.returncode == 10
     assert report["not_allowed"] == [f"reached {SENDER}:80/tcp"]
-    assert report["rights"] == []
+    assert report["rights"] == [STRENGTHENED.format(program)]
     assert "left its cgroup" in " ".join(report["enforcement"])
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -21,12 +22,14 @@ from dnstrail_probe.identity import HostIdentity, host_identity
     ids=["present", "empty", "no text", "endless", "missing"],
 )
 def test_the_identity_of_this_host(tmp_path, monkeypatch, content, machine_id):
-    """The identity is the host name and the machine id, which is "" where it cannot be read."""
+    """The identity is the host name, the boot id, and the machine id, which is "" where it cannot be read."""
     path = tmp_path / "machine-id"
     if content is not None:
         path.write_bytes(content)
     monkeypatch.setattr(identity, "_MACHINE_ID", path)
-    assert host_identity() == HostIdentity(os.uname().nodename, machine_id)
+    booted = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert host_identity() == HostIdentity(os.uname().nodename, machine_id, boot_id=booted)
+    assert booted
 
 
 def test_the_start_of_a_probe_with_a_key_is_one_of_this_key():

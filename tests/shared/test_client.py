@@ -258,13 +258,14 @@ def test_a_lookup_carries_the_marks_of_its_call(address, bus, marks_sent):
 
 
 def test_a_lookup_has_the_time_of_its_call(address, bus):
-    """`at` goes before the time of the event of `lookups_after`; without both a lookup names no time."""
+    """`at` and `at_ns` go before the time of the event of `lookups_after`; else a lookup names no time."""
     sent = []
     reply = msgpack.packb({"v": 1, "ok": True, "data": A_COM})
 
     def answer(body):
         request = msgpack.unpackb(body)
-        sent.append((request["key"], request.get("at"), request.get("event")))
+        times = {name: request[name] for name in ("at", "at_ns", "event") if name in request}
+        sent.append((request["key"], times))
         return reply
 
     with answering(address, answer):
@@ -273,9 +274,11 @@ def test_a_lookup_has_the_time_of_its_call(address, bus):
         with lookups_after(("s", 3), event=("s", 10**18)):
             source.get("b")
             source.get("c", at=5.5)
+            source.get("c", at_ns=5_500_000_001)
             with lookups_after(("s", 4)):
                 source.get("d")
-    assert sent == [("a", None, None), ("b", None, ["s", 10**18]), ("c", 5.5, None), ("d", None, None)]
+    expected = [{}, {"event": ["s", 10**18]}, {"at": 5.5}, {"at_ns": 5_500_000_001}, {}]
+    assert sent == list(zip("abccd", expected, strict=True))
 
 
 @pytest.mark.parametrize("history", [True, False])

@@ -51,7 +51,7 @@ def main() -> int:
             image.sweep(64)
         sizes.append(resident())
         if not (minute + 1) % 10:
-            held = image.binder.waiting.held, len(image.binder.bindings)
+            held = image.binder.waits.held, len(image.binder.bindings)
             print(f"{minute + 1:6} {sizes[-1] / 2**20:8.1f} MiB, questions and connections held {held}")
     print(f"  connections with another name, or none: {unnamed}")
     return 0 if is_flat("RSS", sizes, GROWTH) and not unnamed else 1

@@ -18,7 +18,7 @@ from dnstrail.bus.tcp import local_address
 from dnstrail.errors import SettingsError
 from dnstrail.image import Bounds
 from dnstrail.metrics.option import metrics_option, serving_metrics
-from dnstrail.process.clock import SystemClock
+from dnstrail.process.clock import SystemClock, boot_id
 from dnstrail.process.command import (
     HELP,
     check_address,
@@ -133,6 +133,7 @@ def command(
             state_file=None if state is None else state.absolute(),
             replays=replays,
             turn_requests=TurnRequests([bus.requester(replay_address(address)) for address in publishers], probes),
+            boot_id=boot_id(),
         )
 
 

@@ -65,18 +65,18 @@ def answer(request: Request, _state: CacheState) -> Any:
 
 @answer.register
 def _get(request: Get, state: CacheState) -> LookupResult:
-    at = state.moment(request.at, request.event)
+    at = state.moment(request.at, request.at_ns, request.event)
     found = state.image.get(request.key, now=state.now, at=at, connection=request.described)
     _count(found, state)
     if found is None:
-        raise _not_found(at, state)
+        raise _not_found(request.key, at, state)
     return found
 
 
 @answer.register
 def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] | IncompleteHistory:
     """Look up all keys as of one moment; the reply has a bounded number of names and addresses."""
-    at = state.moment(request.at, request.event)
+    at = state.moment(request.at, request.at_ns, request.event)
     results = state.image.get_many(request.keys, now=state.now, at=at)
     for found in results:
         _count(found, state)
@@ -87,10 +87,10 @@ def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] 
 
 @answer.register
 def _trail(request: Trail, state: CacheState) -> Trails:
-    at = state.moment(request.at, request.event)
+    at = state.moment(request.at, request.at_ns, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
-        raise _not_found(at, state)
+        raise _not_found(request.key, at, state)
     return _shown(trails, state.wall(0))
 
 
@@ -105,7 +105,7 @@ def _rank(request: Rank, state: CacheState) -> list[list[str]]:
     plain: dict[str, list[str]] = {}
     ranked: dict[ConnectionTo, list[str]] = {}
     replies: list[list[str]] = []
-    at = state.moment(request.at)
+    at = state.moment(request.at, request.at_ns)
     budget, work = _MAX_NODES, 0
     for to in request.connections:
         begins = to not in ranked and budget > 0 and work < _MAX_WORK
@@ -193,7 +193,7 @@ def _lost(request: Lost, state: CacheState) -> None:
 
 @answer.register
 def _join(request: Join, state: CacheState) -> Members:
-    return state.groups.join(request, state.clock.monotonic())
+    return state.groups.join(request, state.clock.monotonic(), state.last_turn)
 
 
 def _remembers(at: int | None, state: CacheState) -> bool:
@@ -201,8 +201,14 @@ def _remembers(at: int | None, state: CacheState) -> bool:
     return at is None or state.image.remembers(at)
 
 
-def _not_found(at: int | None, state: CacheState) -> RefusedError:
-    return RefusedError(DATA_NOT_FOUND, "requested data was not found", history=_remembers(at, state))
+def _not_found(key: str, at: int | None, state: CacheState) -> RefusedError:
+    failure = state.image.failed(key, at)
+    return RefusedError(
+        DATA_NOT_FOUND,
+        "requested data was not found",
+        history=_remembers(at, state),
+        asked=None if failure is None else msgspec.to_builtins(failure.shown(state.wall(failure.stamp))),
+    )
 
 
 def _likeliest(names: AddressNames, known: KnownConnection, state: CacheState) -> list[str]:

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections import deque
 
 from dnstrail.image.bounds import SECOND
-from dnstrail.process.clock import Clock, StreamClock, nanoseconds
+from dnstrail.process.clock import Clock, StreamClock
+from dnstrail.protocol.batches import Turn
 
 _STEPS = 64  # steps of wall time that are remembered
 _LATE = 10 * SECOND  # by which the stamp of an event may lie before the turn after which it was applied
 _WINDOW = 30 * SECOND  # the smallest shift of a probe counts for one to two windows
+_SLACK = SECOND // 500  # by which a shift through wall time may change: two clocks read one step
 
 
 class CacheClock:
     """The clock of the cache, which never steps, in ns since the epoch.
 
-    `shift_of` converts the times of one start of a probe. `moment` converts a wall time, by the difference that held at
-    that time.
+    `shift_of` converts the times of one start of a probe: exactly through wall time if the probe states the boot id of
+    this host, else by an estimate. `moment` converts a wall time, by the difference that held at that time. The printed
+    time of an event of this host thus is the time at which it was applied.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, boot_id: str = "") -> None:
         self._stream = StreamClock(clock)
+        self._boot_id = boot_id
         self._differences: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # since, difference
         self._shifts: dict[str, _Shift] = {}
 
@@ -35,26 +39,29 @@ class CacheClock:
             self._differences.append((self.now(), difference))
         return difference
 
-    def moment(self, wall: float) -> int:
-        """Return the time of the clock at a wall time (seconds), the last one if wall time stepped back.
+    def moment(self, wall: int) -> int:
+        """Return the time of the clock at a wall time (ns), the last one if wall time stepped back.
 
         A wall time that a step left out is the time of the last step.
         """
         self.difference()
-        stamp, until = nanoseconds(wall), self.now() + SECOND  # a client's clock may be a little ahead
+        until = self.now() + SECOND  # a client's clock may be a little ahead
         for since, difference in reversed(self._differences):
-            if since <= stamp - difference <= until:
-                return stamp - difference
+            if since <= wall - difference <= until:
+                return wall - difference
             until = since
         since, difference = self._differences[-1]
-        return max(stamp - difference, since)
+        return max(wall - difference, since)
 
-    def note_turn(self, start: str, now: int) -> None:
-        """Note that the end of a turn arrived, at which the clock of its probe showed `now`."""
-        shift = self._shifts.get(start)
+    def note_turn(self, turn: Turn) -> None:
+        """Note that the end of a turn arrived."""
+        shift = self._shifts.get(turn.start)
         if shift is None:
-            shift = self._shifts[start] = _Shift()
-        shift.note(self.now(), now)
+            shift = self._shifts[turn.start] = _Shift()
+        shift.note(self.now(), turn.now)
+        if turn.boot_id and turn.boot_id == self._boot_id:
+            shift.note_exact(self.now(), turn.difference - self.difference())
+        shift.note_change(turn.now)
 
     def forget(self, start: str) -> None:
         """Forget the clock of a start that is followed no more."""
@@ -76,21 +83,24 @@ class CacheClock:
     def delay_of(self, start: str) -> int:
         """Return by how much the last turn of a probe was slower than its fastest turn (ns)."""
         shift = self._shifts.get(start)
-        return 0 if shift is None else shift.last - shift.least
+        return 0 if shift is None else max(shift.last - shift.least, 0)
 
 
 class _Shift:
-    """The smallest difference to the clock of one probe within the present window and the window before.
+    """The shift of one probe: the exact one if it is known, else an estimate, `least`.
 
     A turn that was delayed shows a greater difference, so the smallest difference is nearest to the truth. The clocks
-    of two hosts drift apart slowly, so a difference counts only for a while.
+    of two hosts drift apart slowly, so a difference counts only within the present window and the window before. The
+    exact shift is constant: one that differs was stated on one side of a step of wall time, and read on the other.
     """
 
-    __slots__ = ("_before", "_changes", "_since", "_young", "last", "least")
+    __slots__ = ("_before", "_changes", "_confirmed", "_exact", "_since", "_young", "last", "least")
 
     def __init__(self) -> None:
         self._since: int | None = None
         self._young = self._before = self.least = self.last = 0
+        self._exact: int | None = None
+        self._confirmed = 0  # when the exact shift was stated last
         self._changes: deque[tuple[int, int]] = deque([(-(1 << 62), 0)], maxlen=_STEPS)  # after a turn, shift
 
     def note(self, now: int, turn: int) -> None:
@@ -102,6 +112,18 @@ class _Shift:
             self._since, self._before, self._young = now, self._young, difference
         self._young = min(self._young, difference)
         self.least = min(self._young, self._before)
+
+    def note_exact(self, now: int, shift: int) -> None:
+        """Note the shift through wall time, after `note` of the same turn."""
+        known, delay = self._exact, self.last - shift
+        stands = known is not None and now - self._confirmed > _WINDOW and delay <= SECOND
+        if delay >= -_SLACK and (known is None or stands or abs(shift - known) <= _SLACK):
+            self._exact, self._confirmed = shift, now
+        if self._exact is not None:
+            self.least = self._exact
+
+    def note_change(self, turn: int) -> None:
+        """Remember the present shift if it is another one than before a turn."""
         if self.least != self._changes[-1][1]:
             self._changes.append((turn, self.least))
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dnstrail.protocol.batches import CgroupLoss, Turn
 
 _KERNEL = "kernel"
-_HARMLESS = frozenset({"owners_evicted"})  # these events lack their process, but none is lost
+_BY_CGROUP = frozenset({"tcp_evicted"})  # losses of the probe that are divided like those of the kernel
 
 
 class Loser(NamedTuple):
@@ -30,8 +30,8 @@ def losers(turn: Turn, earlier: Turn | None) -> Iterator[Loser]:
     for hop, reasons in turn.lost.items():
         if hop == _KERNEL and turn.lost_by_cgroup:
             continue
-        known = before.get(hop, {})
-        if any(lost > known.get(reason, 0) for reason, lost in reasons.items() if reason not in _HARMLESS):
+        known, divided = before.get(hop, {}), _BY_CGROUP if turn.lost_by_cgroup else frozenset()
+        if any(lost > known.get(reason, 0) for reason, lost in reasons.items() if reason not in divided):
             yield EVERYBODY
             return
     of_cgroup = {} if earlier is None else {_key(one): one.lost for one in earlier.lost_by_cgroup}

@@ -197,7 +197,7 @@ class Feeder:
         state.published.note(turn, earlier)
         self._listener.turn(turn)
         if turn.live:
-            state.stream.note_turn(turn.start, turn.now)
+            state.stream.note_turn(turn)
             if not was_live:
                 state.begin_live()
         now = state.clock.monotonic()
@@ -227,8 +227,8 @@ class Feeder:
         self._state.image.gap(max(self._state.now, self._state.image.now), host, *loser)
 
     def _note_silence(self) -> None:
-        if self._listener.idle(self._state.clock.monotonic()):
-            self._state.counters["reopened"] += 1
+        if reopened := self._listener.idle(self._state.clock.monotonic()):
+            self._state.counters["reopened"] += reopened
 
     def _note_standstill(self, now: float) -> None:
         """Leave the time for which this process stood still out of the silence of the probes: their turns wait."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 import msgspec
+from msgspec.structs import replace
 
 from dnstrail.probes import MOST_PROBES
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
@@ -49,8 +50,11 @@ class Groups:
         self._first_epoch = int(started * 1_000_000)  # greater than those of an earlier cache of this host
         self._groups: dict[GroupKey, Group] = {}
 
-    def join(self, request: Join, now: float) -> Members:
+    def join(self, request: Join, now: float, reached: Callable[[str], int | None] = lambda _: None) -> Members:
         """Begin, renew or end a membership, and return all members of its group.
+
+        `reached` returns the last turn that the cache has received of a start: nobody has handled a later one. Where a
+        member was faster than the cache, the others handle some events again.
 
         Raises:
             RefusedError: there are too many groups or members, or they report too many starts.
@@ -68,10 +72,11 @@ class Groups:
         member.knows = request.epoch if known else 0
         member.renewed = now
         member.work = request.work
+        progress = [_until(one, reached(one.start)) for one in request.progress]
         if request.cache:
-            member.update(request.progress, request.dropped, group.next_version(), MOST_PROBES)
+            member.update(progress, request.dropped, group.next_version(), MOST_PROBES)
         else:
-            member.replace(request.progress, group.next_version())
+            member.replace(progress, group.next_version())
         if request.leave:
             group.end([member])
         elif member.left is not None:
@@ -188,3 +193,7 @@ class Groups:
                 del group.members[name]
         if not group.members:
             del self._groups[key]
+
+
+def _until(progress: Progress, reached: int | None) -> Progress:
+    return progress if reached is None or progress.last <= reached else replace(progress, last=reached)

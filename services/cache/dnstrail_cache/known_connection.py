@@ -34,7 +34,7 @@ def find_connection(to: ConnectionTo, at: int | None, state: CacheState, *, sear
 
     A connection without a socket is searched among those to its address, if `search` says so.
     """
-    moment = at if at is not None or to.event is None else state.moment(None, to.event)
+    moment = at if at is not None or to.event is None else state.moment(None, event=to.event)
     bindings, address = state.image.binder.bindings, address_text(to.address) or ""
     binding, work = None, 0
     if to.socket:

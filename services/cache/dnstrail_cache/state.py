@@ -36,15 +36,16 @@ class CacheState:
     The image contains the events of every turn that `follower` has received to its end, so that an answer after such a
     turn is complete. `losses` holds the reports of other workers, and `published` what they can have missed. `counters`
     counts requests, replies and refusals. `turn_times` holds the arrival times of the turns of each probe. `applied`
-    counts events by name. `stream` is the clock of a live stream. `groups` holds the memberships of signature workers.
-    `answering` contains the times from a request to its reply, by operation. `begun` is true for a cache that goes on
-    from a file of state, or catches up with a live probe. `dumps` holds the dumps that go on, and `skipped` the turns
-    of skipped answers. `resumed` are the starts that an earlier run received, and whose end it did not. `starts` are
-    the starts that are followed.
+    counts events by name. `stream` is the clock of a live stream, on the host with `boot_id`. `groups` holds the
+    memberships of signature workers. `answering` contains the times from a request to its reply, by operation. `begun`
+    is true for a cache that goes on from a file of state, or catches up with a live probe. `dumps` holds the dumps that
+    go on, and `skipped` the turns of skipped answers. `resumed` are the starts that an earlier run received, and whose
+    end it did not. `starts` are the starts that are followed.
     """
 
     image: Image
     clock: Clock
+    boot_id: str = ""
     stream: CacheClock = field(init=False)
     groups: Groups = field(init=False)
     starts: FollowedStarts = field(init=False)
@@ -62,7 +63,7 @@ class CacheState:
     answering: dict[str, Histogram] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.stream = CacheClock(self.clock)
+        self.stream = CacheClock(self.clock, self.boot_id)
         self.began = self.clock.monotonic()
         self.groups = Groups(self.began)
         self.starts = FollowedStarts(self.image.bounds.probes, self._forget, self.counters)
@@ -71,6 +72,11 @@ class CacheState:
     def probes(self) -> list[Turn]:
         """The last turn of every probe start."""
         return self.follower.probes
+
+    def last_turn(self, start: str) -> int | None:
+        """Return the number of the last turn of a start that was received to its end, None without any."""
+        turn = self.follower.last(start)
+        return None if turn is None else turn.turn
 
     @property
     def live(self) -> bool:
@@ -93,13 +99,12 @@ class CacheState:
         """The time of the stream (ns): with a live probe of a clock that never steps, else the greatest stamp."""
         return self.stream.now() if self.live else self.image.now
 
-    def moment(self, at: float | None, event: EventTime | None = None) -> int | None:
-        """Return a time of a request (seconds of wall time, or the time of an event) on the clock of the stream."""
-        if at is None and event is not None:
+    def moment(self, at: float | None, at_ns: int | None = None, event: EventTime | None = None) -> int | None:
+        """Return a time of a request on the clock of the stream: wall time in s or ns, or the time of an event."""
+        wall = at_ns if at is None else nanoseconds(at)
+        if wall is None and event is not None:
             return min(self.stream.event_time(*event), self.now) if self.live else event[1]
-        if at is None:
-            return None
-        return self.stream.moment(at) if self.live else nanoseconds(at)
+        return self.stream.moment(wall) if wall is not None and self.live else wall
 
     def note_answered(self, request: Request, seconds: float) -> None:
         """Note how long a request waited for its reply."""

@@ -62,14 +62,16 @@ def run(
     state_file: Path | None = None,
     replays: Sequence[Requester] = (),
     turn_requests: TurnRequests | None = None,
+    boot_id: str = "",
 ) -> None:
     """Apply events and answer lookups until the stop signal is set; nothing that a client sends ends the loop.
 
     Answers that conflict with others are counted, published by `conflicts`, and sent to `pusher`. `beat` is called
     while the loop runs, and `observe` once before it. The image goes on from `state_file`, and is saved there. The
     probes replay at `replays` what they published before, and end by `turn_requests` the turns for which lookups wait.
+    `boot_id` is that of this host.
     """
-    state = CacheState(Image(bounds, unmatched), clock)
+    state = CacheState(Image(bounds, unmatched), clock, boot_id)
     snapshots = None if state_file is None else Snapshots(state_file, state)
     if snapshots is not None:
         snapshots.load()
@@ -114,7 +116,7 @@ def _caught_up(
     def on_turn(turn: Turn) -> None:  # a replayed turn is late, and shows no difference of clocks
         if turn.live and state.starts.follow(turn, state.clock.monotonic()):
             begin_live(state)
-            state.stream.note_turn(turn.start, turn.now)
+            state.stream.note_turn(turn)
 
     positions, monotonic = state.follower.positions(), state.clock.monotonic
     return CatchUp(subscriber, replays, positions, monotonic, on_turn, state.counters, is_asked_for)
@@ -214,7 +216,7 @@ class _Worker:
 
     def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
         self._state.counters[refused.code] += 1
-        served.reply(encode_error(refused.code, str(refused), complete=complete, history=refused.history))
+        served.reply(encode_error(refused, complete=complete))
 
 
 def _of_client(served: ServedRequest, request: Request) -> Request:

@@ -15,14 +15,17 @@ from typing import NamedTuple
 import structlog
 
 from dnstrail.errors import SettingsError
+from dnstrail.regular_file import read_regular
 
+_WHOLE, _NEW = ".lines", ".tmp"  # the ends of the names of files
 _NAME = re.compile(r"(\d{16})-(\d{1,6})\.lines", re.ASCII)
 _SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW
 MOST_FILES = 16_384
+MOST_BATCH = 4 << 20  # bytes of a file: a webhook is sent less at once
 
 
 class _Batch(NamedTuple):
-    path: Path
+    name: str
     lines: int
     size: int
 
@@ -33,6 +36,8 @@ class Spool:
     Beyond `most_bytes` or MOST_FILES the oldest batch is removed: `spool_full` counts its lines. A batch that cannot be
     written is held in memory, and there is no room until it is done: `spool_failed` counts these batches, and
     `failures`, too. `spool_lost` counts lines that somebody else removed from the spool.
+
+    The folder is opened once: whoever can replace it diverts nothing.
     """
 
     def __init__(self, folder: Path, most_bytes: int, counters: Counter[str]) -> None:
@@ -42,11 +47,11 @@ class Spool:
         self._held: Sequence[bytes] = ()
         self._read: Sequence[bytes] = ()  # the oldest batch, once it is read
         self._fails = False
-        self._lock = _own(folder)
-        self._batches = _scan(folder)
+        self._opened, self._lock = _own(folder)
+        self._batches = _scan(self._opened)
         self._bytes = sum(batch.size for batch in self._batches)
         self._lines = sum(batch.lines for batch in self._batches)
-        self._next = int(self._batches[-1].path.name.partition("-")[0]) + 1 if self._batches else 0
+        self._next = int(self._batches[-1].name.partition("-")[0]) + 1 if self._batches else 0
 
     @property
     def has_room(self) -> bool:
@@ -78,7 +83,7 @@ class Spool:
         """Return the oldest batch that can be read."""
         while self._batches and not self._read:
             with suppress(OSError):
-                self._read = _read(self._batches[0]).splitlines()
+                self._read = self._content(self._batches[0]).splitlines()
             self._counters["spool_lost"] += max(self._batches[0].lines - len(self._read), 0)
             if not self._read:
                 self._remove_first()
@@ -94,6 +99,7 @@ class Spool:
     def close(self) -> None:
         """Let another process use the folder."""
         os.close(self._lock)
+        os.close(self._opened)
 
     def _fail(self, error: OSError) -> None:
         if not self._fails:
@@ -113,30 +119,32 @@ class Spool:
         self._bytes -= batch.size
         self._lines -= batch.lines
         with suppress(OSError):
-            batch.path.unlink()
+            os.unlink(batch.name, dir_fd=self._opened)
         return batch
 
-    def _write(self, content: bytes, count: int) -> Path:
-        path = self._folder / f"{self._next:016d}-{count}.lines"
-        made = path.with_suffix(".tmp")
+    def _content(self, batch: _Batch) -> bytes:
+        return read_regular(batch.name, min(batch.size, MOST_BATCH), links=False, folder=self._opened)
+
+    def _write(self, content: bytes, count: int) -> str:
+        name, made = (f"{self._next:016d}-{count}{ending}" for ending in (_WHOLE, _NEW))
         try:
-            file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600)
+            file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY, 0o600, dir_fd=self._opened)
             with open(file, "wb", buffering=0) as stream:  # noqa: PTH123 - a descriptor
                 left = memoryview(content)
                 while left:
                     left = left[stream.write(left) :]
                 os.fsync(file)
-            made.rename(path)
+            os.rename(made, name, src_dir_fd=self._opened, dst_dir_fd=self._opened)
         except OSError:
             with suppress(OSError):
-                made.unlink()
+                os.unlink(made, dir_fd=self._opened)
             raise
         self._next += 1
-        return path
+        return name
 
 
-def _own(folder: Path) -> int:
-    """Make the folder, check that nobody else can write to it, and lock it; return the lock.
+def _own(folder: Path) -> tuple[int, int]:
+    """Make the folder, check that nobody else can write to it, and lock it; return its descriptor, and the lock's.
 
     Raises:
         SettingsError: The folder cannot be made, is not private, or is in use.
@@ -144,11 +152,22 @@ def _own(folder: Path) -> int:
     try:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        found = folder.lstat()
-        private = found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        if not stat.S_ISDIR(found.st_mode) or not private:
-            raise SettingsError(f"--to: {folder} is no folder that this user alone can write to")
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | _SAFELY, 0o600)
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _SAFELY)
+    except OSError as error:
+        raise SettingsError(f"--to: spool {folder}: {error.strerror}") from error
+    try:
+        return opened, _locked(folder, opened)
+    except SettingsError:
+        os.close(opened)
+        raise
+
+
+def _locked(folder: Path, opened: int) -> int:
+    found = os.fstat(opened)
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SettingsError(f"--to: {folder} is no folder that this user alone can write to")
+    try:
+        lock = os.open("lock", os.O_RDWR | os.O_CREAT | _SAFELY, 0o600, dir_fd=opened)
     except OSError as error:
         raise SettingsError(f"--to: spool {folder}: {error.strerror}") from error
     try:
@@ -159,19 +178,14 @@ def _own(folder: Path) -> int:
     return lock
 
 
-def _scan(folder: Path) -> deque[_Batch]:
+def _scan(folder: int) -> deque[_Batch]:
     """Return the batches of an earlier process, and remove files that it did not finish."""
     batches = deque[_Batch]()
-    for path in sorted(folder.iterdir()):
-        found = _NAME.fullmatch(path.name)
-        if path.suffix == ".tmp":
-            path.unlink()
-        elif found and stat.S_ISREG((status := path.lstat()).st_mode):
-            batches.append(_Batch(path, int(found[2]), status.st_size))
+    for name in sorted(os.listdir(folder)):
+        found = _NAME.fullmatch(name)
+        with suppress(OSError):  # it is a folder, or somebody removed it
+            if name.endswith(_NEW):
+                os.unlink(name, dir_fd=folder)
+            elif found and stat.S_ISREG((status := os.stat(name, dir_fd=folder, follow_symlinks=False)).st_mode):
+                batches.append(_Batch(name, int(found[2]), status.st_size))
     return batches
-
-
-def _read(batch: _Batch) -> bytes:
-    file = os.open(batch.path, os.O_RDONLY | os.O_NONBLOCK | _SAFELY)
-    with open(file, "rb") as stream:  # noqa: PTH123 - a descriptor
-        return stream.read(batch.size)

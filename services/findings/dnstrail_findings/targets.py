@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dnstrail.bus.ipc import check_address
 from dnstrail.errors import BusError, SettingsError
+from dnstrail.regular_file import read_regular
 from dnstrail_findings.finding import Finding
 from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
 from dnstrail_findings.output import Encode, Output
@@ -222,8 +223,7 @@ def _number(target: Target, name: str, default: int) -> int:
 def _read_token(path: str) -> str:
     """Return the value of the field Authorization: the first line of a file."""
     try:
-        with Path(path).open("rb") as stream:
-            token = stream.read(_LONGEST_TOKEN).partition(b"\n")[0].strip().decode("ascii")
+        token = read_regular(path, _LONGEST_TOKEN).partition(b"\n")[0].strip().decode("ascii")
     except OSError as error:
         raise SettingsError(f"--to webhook: token={path}: {error.strerror}") from error
     except UnicodeDecodeError:

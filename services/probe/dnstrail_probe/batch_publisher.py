@@ -154,4 +154,5 @@ class BatchPublisher:
             difference=difference,
             lost_by_cgroup=lost_by_cgroup,
             since=self._since,
+            boot_id=self._identity.boot_id,
         )

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
-from dnstrail.process.privileges import missing_capabilities
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import SOURCES
 from dnstrail_probe.source import SUDO

@@ -1,4 +1,4 @@
-"""The identity of the watched host: its name, and its machine id."""
+"""The identity of the watched host: its name, its machine id, and the id of its boot."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dnstrail.bus.remote_host import start_of
+from dnstrail.process.clock import boot_id
 
 _MACHINE_ID = Path("/etc/machine-id")  # machine-id(5)
 _LENGTH = 32  # hexadecimal digits
@@ -17,13 +18,14 @@ _LENGTH = 32  # hexadecimal digits
 class HostIdentity(NamedTuple):
     """The host of an event, and the digest of the key of the probe.
 
-    The first two fields are "" where the host is unknown, as in a capture file. `key` is "" for a probe that publishes
-    on its own host alone.
+    The fields of the host are "" where it is unknown, as in a capture file. `key` is "" for a probe that publishes on
+    its own host alone.
     """
 
     host: str = ""
     machine_id: str = ""
     key: str = ""
+    boot_id: str = ""
 
     def new_start(self) -> str:
         """Return the id of a new start. Subscribers of all hosts know it by this id."""
@@ -39,4 +41,4 @@ def host_identity() -> HostIdentity:
     machine_id = ""
     with suppress(OSError, ValueError):
         machine_id = _MACHINE_ID.read_text(encoding="utf-8").strip()[:_LENGTH]
-    return HostIdentity(os.uname().nodename, machine_id)
+    return HostIdentity(os.uname().nodename, machine_id, boot_id=boot_id())

@@ -227,8 +227,8 @@ class SignatureWorker:
 
     def on_idle(self, now: float) -> None:
         """Note that nothing waits to be received."""
-        if self._listener.idle(now):
-            self.engine.counters["reopened"] += 1
+        if reopened := self._listener.idle(now):
+            self.engine.counters["reopened"] += reopened
         self.share.expire(now)
         self._report_and_share(now)
 

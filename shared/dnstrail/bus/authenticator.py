@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import zmq
 from zmq.utils import z85
 
 from dnstrail.bus.allowed_clients import AllowedClients
+from dnstrail.log_pause import LogPause
 
-EVERY = 10.0  # seconds between two lines of the log on refusals at one address
 _ZAP = "inproc://zeromq.zap.01"
 _CONTROL = "inproc://authenticator"
 _VERSION, _CURVE = b"1.0", b"CURVE"
@@ -28,7 +29,7 @@ class Authenticator:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: Path) -> None:
         self._allowed = AllowedClients(keys)
-        self._logged: dict[str, float] = {}
+        self._refused = defaultdict[str, LogPause](LogPause)  # by address
         self._zap = context.socket(zmq.REP)
         self._zap.bind(_ZAP)
         self._control, self._end = context.socket(zmq.PAIR), context.socket(zmq.PAIR)
@@ -69,10 +70,9 @@ class Authenticator:
 
     def _log(self, address: str, key: str) -> None:
         """Log the key of a refused client, if no other was logged just before."""
-        now = time.monotonic()
-        if now - self._logged.get(address, -EVERY) >= EVERY:
-            self._logged[address] = now
+        refused = self._refused[address]
+        if refused.note(time.monotonic()):
             import structlog  # noqa: PLC0415 - it takes 0.1 s, and lookups do without
 
             with suppress(OSError):
-                structlog.get_logger().warning("key_not_allowed", address=address, key=key)
+                structlog.get_logger().warning("key_not_allowed", address=address, key=key, refused=refused.count)

@@ -78,8 +78,11 @@ class Subscriber(Endpoint, Protocol):
         """Cancel the subscription to a topic, with the id of a start as above."""
         ...
 
-    def reopen(self) -> None:
-        """Connect and subscribe anew. Messages that were not received yet are lost."""
+    def reopen(self, start: str) -> None:
+        """Connect and subscribe anew to the publisher of a start; this host is one publisher.
+
+        Its messages that were not received yet are lost.
+        """
         ...
 
 

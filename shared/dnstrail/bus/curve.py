@@ -9,14 +9,19 @@ import zmq
 from dnstrail.bus.authenticator import Authenticator
 from dnstrail.bus.keys import Keys, ServerKey
 from dnstrail.bus.remote_host import RemoteHost
-from dnstrail.bus.tcp import host_of
+from dnstrail.bus.tcp import host_of, is_tcp
 from dnstrail.errors import BusError
 
 _HANDSHAKE = 2.0  # seconds for a new connection to show its key
 _LEAST_SIZE = 1024  # bytes of a message: a handshake fits
 _LEAST_WAITING = 2  # messages: the name of the client counts as one that is never read
-_KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 30, zmq.TCP_KEEPALIVE_INTVL: 10, zmq.TCP_KEEPALIVE_CNT: 3}
-_UNACKNOWLEDGED = 30_000  # ms after which a connection to a host that is gone ends
+_KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 30,
+    zmq.TCP_KEEPALIVE_INTVL: 10,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.TCP_MAXRT: 30_000,  # ms after which a connection to a host that is gone ends
+}
 _NO_KEYS = "tcp without keys is refused: make keys with `dnstrail keys new` in the folder DNSTRAIL_KEYS"
 
 
@@ -57,6 +62,10 @@ class Curve:
         keys = self._prepare(socket, address)
         socket.setsockopt(zmq.CURVE_SERVERKEY, self._server_at(address).public.encode())
         socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public.encode())
+        if is_tcp(by):  # the relay does the same for others
+            socket.setsockopt(zmq.IPV6, ":" in host_of(by))
+            for option, value in _KEEPALIVE.items():
+                socket.setsockopt(option, value)
         socket.connect(by)
 
     def remote_at(self, address: str) -> RemoteHost:
@@ -83,12 +92,8 @@ class Curve:
         return server
 
     def _prepare(self, socket: zmq.Socket[bytes], address: str) -> Keys:
-        host = host_of(address)
+        host_of(address)
         if self._keys is None:
             raise BusError(address, _NO_KEYS)
-        for option, value in _KEEPALIVE.items():
-            socket.setsockopt(option, value)
-        socket.setsockopt(zmq.TCP_MAXRT, _UNACKNOWLEDGED)
-        socket.setsockopt(zmq.IPV6, ":" in host)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._keys.secret.encode())
         return self._keys

@@ -2,51 +2,48 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
 import signal
 import socket
-import struct
 import threading
 import time
 import warnings
-from collections import Counter
+from collections import defaultdict
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import NoReturn
 
 from dnstrail.bus.relay import ANY, Allowance, Relay, Way
+from dnstrail.capabilities import keep_capabilities
+from dnstrail.libc import call
+from dnstrail.log_pause import LogPause
 from dnstrail.users import service_ids
 
-EVERY = 10.0  # seconds between two lines of the log on one way
 _BACKLOG = 1024  # connections that wait to be accepted
 _REPORT = 1 << 16  # bytes of one report at most
 _AGAIN = 0.1  # seconds until a relay that ended is started again
 _END = 5.0  # seconds for the relay to deliver the last bytes
-_PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 15, 38
-_CAPABILITY_VERSION = 0x20080522  # of the header of capset(2)
-_LIBC = ctypes.CDLL(None)
+_PR_SET_NAME = 15
 
 
 class Gate:
     """The ways of one worker through its relay. The relay starts with the first way, and again if it ends.
 
-    It is a fork: another user may not be able to read the files of this Python. `refused` counts the connections that
-    it refused or cut off, by way, and `relay` is its process id; 0 before it starts.
+    It is a fork: another user may not be able to read the files of this Python. `relay` is its process id; 0 before it
+    starts.
     """
 
     def __init__(self) -> None:
-        self.refused: Counter[int] = Counter()
+        self._refused = defaultdict[int, LogPause](LogPause)
         self._ways: dict[int, tuple[Way, socket.socket]] = {}
         self._numbers = count(1)
         self._control: socket.socket | None = None
         self.relay = 0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._logged: dict[int, float] = {}
 
     def open(self, listener: socket.socket, target: str, allowance: Allowance = ANY) -> int:
         """Lead the clients of a bound socket to a target (see Way), and return the number of this way."""
@@ -68,6 +65,10 @@ class Gate:
             if self._control is not None:
                 with suppress(OSError):  # the relay has ended, too
                     self._control.send(json.dumps(number).encode())
+
+    def refused(self, number: int) -> int:
+        """Return the number of connections of a way that were refused or cut off."""
+        return self._refused[number].count
 
     def close(self) -> None:
         """End the relay, once it has delivered what this worker sent."""
@@ -127,11 +128,8 @@ class Gate:
 
     def _note(self, report: list[tuple[int, str, str, int]]) -> None:
         for number, owner, reason, refused in report:
-            self.refused[number] += refused
-            now = time.monotonic()
-            if now - self._logged.get(number, -EVERY) >= EVERY:
-                self._logged[number] = now
-                _log("client_refused", client=owner, reason=reason, refused=self.refused[number])
+            if self._refused[number].note(time.monotonic(), refused):
+                _log("client_refused", client=owner, reason=reason, refused=self.refused(number))
 
 
 def _relay(control: socket.socket, exempt: frozenset[int]) -> NoReturn:
@@ -140,9 +138,8 @@ def _relay(control: socket.socket, exempt: frozenset[int]) -> NoReturn:
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
-        _LIBC.prctl(_PR_SET_NAME, b"dnstrail-relay", 0, 0, 0)
-        _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        _LIBC.capset(struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(24))
+        call("prctl", _PR_SET_NAME, b"dnstrail-relay", 0, 0, 0)
+        keep_capabilities()
         _close_all_but(control.fileno())
         gc.freeze()
         gc.enable()

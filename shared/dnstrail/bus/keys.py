@@ -23,6 +23,7 @@ from dnstrail.bus.remote_host import RemoteHost, key_digest
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.trust import distrust, trusted_users
 from dnstrail.errors import BusError, SettingsError
+from dnstrail.regular_file import read_regular
 
 KEYS = "DNSTRAIL_KEYS"
 CLIENTS, SERVERS = "clients", "servers"
@@ -225,21 +226,20 @@ def _public_of(path: Path) -> str:
 
 def _read(path: Path) -> dict[str, str]:
     """Return the keys in a file by kind ("public", "secret"), and the name of the host if it states one ("host")."""
+
+    def check(status: os.stat_result) -> None:
+        if fault := _fault_of(status, is_secret=path.suffix == _SECRET):
+            raise BusError(str(path), fault)
+
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        text = read_regular(path, _MOST_BYTES, check, links=False).decode("ascii", errors="replace")
     except OSError as error:
         raise BusError(str(path), error.strerror or str(error)) from error
-    with os.fdopen(descriptor, "rb") as file:
-        if fault := _fault_of(os.fstat(descriptor), is_secret=path.suffix == _SECRET):
-            raise BusError(str(path), fault)
-        text = file.read(_MOST_BYTES).decode("ascii", errors="replace")
     return dict(_KEY.findall(text)) | {kind: name for kind, name in _HOST.findall(text) if _NAME.fullmatch(name)}
 
 
 def _fault_of(status: os.stat_result, *, is_secret: bool) -> str:
     """Return why a file of a key must not be used, or ""."""
-    if not stat.S_ISREG(status.st_mode):
-        return "it is no file"
     if status.st_uid not in trusted_users():
         return f"it belongs to user {status.st_uid}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 MOST_RECEIVED = 128 << 20  # bytes; a flood of 50,000 events a second has 10 MiB a second
-_OVERHEAD = 512  # bytes that a message costs besides its body
+OVERHEAD = 512  # bytes that a message costs besides its body
 
 
 class ReceivedMessages:
@@ -26,12 +26,12 @@ class ReceivedMessages:
     def add(self, topic: bytes, body: bytes) -> None:
         """Add a message."""
         self._messages.append((topic, body))
-        self.size += len(body) + _OVERHEAD
+        self.size += len(body) + OVERHEAD
 
     def take(self) -> tuple[bytes, bytes] | None:
         """Take out the oldest message; None if there is none."""
         if not self._messages:
             return None
         topic, body = self._messages.popleft()
-        self.size -= len(body) + _OVERHEAD
+        self.size -= len(body) + OVERHEAD
         return topic, body

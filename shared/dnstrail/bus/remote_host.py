@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 _DIGEST = 12  # bytes: nobody makes another key with the same digest
+_DOT = "."  # is in no start id without a key
 
 
 class RemoteHost(NamedTuple):
@@ -32,6 +33,12 @@ def key_digest(public: str) -> str:
     return blake2b(public.encode(), digest_size=_DIGEST).hexdigest()
 
 
+def key_of(start: str) -> str:
+    """Return the digest of the key that a start id names; "" for a start of a probe without a key."""
+    key, dot, _ = start.partition(_DOT)
+    return key if dot else ""
+
+
 def start_of(key: str, start: str) -> str:
     """Return the start id of a probe with a key, which is given by its digest."""
-    return f"{key}.{start}"
+    return f"{key}{_DOT}{start}"

@@ -125,9 +125,9 @@ class SubscriberEnd:
                 self._ready[source] = None
         self._selected = {topic.encode() for source in self._sources for topic in source.topics}
 
-    def reopen(self) -> None:
+    def reopen(self, start: str) -> None:
         self._unwatch()
-        for source in self._sources:
+        for source in self._sources_of(start):
             source.socket.close()
             source.open()
         self._watch()

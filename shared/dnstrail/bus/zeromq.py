@@ -228,7 +228,7 @@ class ZmqBus:
     def _lead(self, listener: socket.socket, inner: Path, allowance: Allowance, bound: Bound) -> None:
         """Lead the clients of a listening socket through the relay to a socket of this process."""
         number = self._gate.open(listener, str(inner), allowance)
-        bound.refusals.append(lambda: self._gate.refused[number])
+        bound.refusals.append(lambda: self._gate.refused(number))
         bound.releases.append(partial(self._gate.close_way, number))
 
     def _by_relay(self, address: str) -> str:

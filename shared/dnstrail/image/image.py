@@ -20,6 +20,7 @@ from dnstrail.image.binding.scope import note_connection
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
+from dnstrail.image.failures import Failure, Failures
 from dnstrail.image.lookup import look_up, look_up_by_walks, put_first
 from dnstrail.image.record import Root, Sighting
 from dnstrail.image.refusal import refusal
@@ -35,6 +36,7 @@ from dnstrail.image.work_shares import WorkShares, cost_of
 
 _NEVER: Final = -(1 << 61)
 _RCODE: Final = 0x000F
+_TRUNCATED: Final = 0x0200
 _UNKNOWN: Final = Circumstances()
 _ANYBODY: Final = Connection()
 _ALWAYS: Final = 1 << 60  # ns: nothing of a file is removed by time
@@ -74,6 +76,7 @@ class Image:
         self.store = Store(self.bounds, self._counters)
         self.binder = Binder(self.store.graph, self.bounds, self._counters)
         self.server_names = ServerNameTable(self._counters)
+        self.failures = Failures(self._counters)
         self.on_response: Callable[[Flow, int, int], None] | None = None
         self._last_evidence: Evidence | None = None
         self._grace = self.bounds.grace_ns
@@ -123,6 +126,7 @@ class Image:
         if header.answer_count == 0:
             self._empty += 1
             self.admission.note(verdict, ())
+            self._note_failure(stamp, header, circumstances, verdict)
             return _IGNORED
         if not verdict.admitted and not verdict.copy:
             self._counters["not_admitted"] += 1
@@ -200,6 +204,10 @@ class Image:
         if found is None or at is None or self.remembers(at):
             return found
         return msgspec.structs.replace(found, history=False)
+
+    def failed(self, key: str, at: int | None = None) -> Failure | None:
+        """Return the last question for a key that brought no data, until the past time `at`; None without one."""
+        return self.failures.last(lookup_key(key) or "", at)
 
     def names_of_address(self, address: str, *, now: int | None = None, at: int | None = None) -> AddressNames:
         """Return the live names of an address, to be ordered for connections to it, as in `dst_dns`.
@@ -281,6 +289,14 @@ class Image:
             self.admission.asked(stamp, header, payload, circumstances)
             self.binder.asked(stamp, header.asked, circumstances)
         return None
+
+    def _note_failure(self, stamp: int, header: Header, circumstances: Circumstances, verdict: Verdict) -> None:
+        """Note that a question brought no data. A client repeats a truncated one over TCP."""
+        if verdict.matched and not verdict.copy and header.asked.owner and not header.flags & _TRUNCATED:
+            evidence = evidence_of(header.asked.type, circumstances, verdict)
+            host, sort, _, owner = asking_share(circumstances, verdict)
+            failure = Failure(stamp if circumstances.live else self.now, header.flags & _RCODE, evidence)
+            self.failures.note(header.asked.owner, (host, sort, owner), failure)
 
     def _skip(
         self, stamp: int, header: Header, size: int, circumstances: Circumstances, verdict: Verdict

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from dnstrail.image.answer import PartyKey, ShareKey
-from dnstrail.image.holders import MAX_PARTIES, Host, Owner, Party
+from dnstrail.image.holders import ALONE, HOSTS, MAX_PARTIES, OWNERS, Host, Owner, Party, Uses
 from dnstrail.image.record import Root
 from dnstrail.image.shards import PARTS, Shards
 
@@ -22,7 +22,8 @@ class Places:
     A root is in two orders: that of its host, and that of the party which asked for it first. `held` is the number of
     roots, and `relations` that of their relations. Who holds too much gives up own roots first: of several hosts one
     with more than half of all places or relations, on such a host an owner with more than a quarter, on a single host
-    an owner with more than half. An owner gives up roots of its largest party.
+    an owner with more than half. An owner gives up roots of its largest party. Roots that others asked for, too, go
+    last: else whoever asks first for the names of others, and floods, would evict them with its own.
     """
 
     def __init__(self, size: int, relations: int) -> None:
@@ -37,7 +38,7 @@ class Places:
         self._numbered = 0
         self._hosts: dict[str, Host[Root]] = {}
         self._owners: dict[PartyKey, Owner[Root]] = {}
-        self._oldest: list[tuple[int, int, Host[Root]]] = []  # a heap: no used root of the host is older than the first
+        self._oldest: list[tuple[int, int, Uses[Root]]] = []  # a heap: no root of the ring is older than the first
         self._with_ended: dict[Host[Root], None] = {}  # all hosts with roots that have ended
         # Those who held more than half (hosts) or a quarter (owners) since a check.
         self._grown_hosts: dict[Host[Root], None] = {}
@@ -47,10 +48,11 @@ class Places:
         """Yield the roots in the order in which they give up their places."""
         for host in self._hosts.values():
             yield from host.ended
-        yield from merge(*(host.used for host in self._hosts.values()), key=attrgetter("last_use"))
+        rings = [ring for host in self._hosts.values() for ring in (host.used, host.shared)]
+        yield from merge(*rings, key=attrgetter("last_use"))
 
     def find_or_add(self, name: str, share: ShareKey) -> Root:
-        """Return the root of a question; a new root belongs to this party."""
+        """Return the root of a question that a party asked; a new root belongs to it. The caller uses the root."""
         digest: i64 = hash(name)
         roots = self.roots.parts[digest % PARTS]
         root = roots.get(name)
@@ -59,6 +61,13 @@ class Places:
             root = roots[name] = Root(name, party)
             self.held += 1
             self._hold(party, 1, 0)
+            return root
+        if root.shared != HOSTS:
+            host, sort, _, owner = root.party.key
+            if share[0] != host:
+                root.shared = HOSTS
+            elif root.shared == ALONE and (share[3] != owner or share[1] != sort):
+                root.shared = OWNERS
         return root
 
     def use(self, root: Root) -> None:
@@ -72,11 +81,15 @@ class Places:
             party.ended.append(root)
             self._with_ended[host] = None
             return
-        host.used.append(root)
-        party.used.append(root)
-        if not host.listed:
-            host.listed = True
-            heappush(self._oldest, (root.last_use, host.number, host))
+        ring = host.shared if root.shared == HOSTS else host.used
+        ring.append(root)
+        if root.shared == ALONE:
+            party.used.append(root)
+        else:
+            party.shared.append(root)
+        if not ring.listed:
+            ring.listed = True
+            heappush(self._oldest, (root.last_use, ring.number, ring))
 
     def end(self, root: Root) -> None:
         """Note that all relations of a root have ended: it goes before the roots that are live."""
@@ -91,11 +104,11 @@ class Places:
     def next(self, answered: Root) -> Root:
         """Return the root that gives up its place next; `answered` is the last choice, unless it has ended.
 
-        No root of a holder was used later than `answered`, so where that is the oldest there is no other.
+        No root was used later than `answered`.
         """
         for holder in self._greedy(answered) if self._grown_owners or self._grown_hosts else ():
-            root = holder.ended.oldest() or holder.used.oldest()
-            if root is not None and (root is not answered or root.ended):
+            root = holder.next(answered)
+            if root is not None:
                 return root
         return self._first_of_all() or answered
 
@@ -142,7 +155,7 @@ class Places:
         del self._hosts[host.name]
         self._with_ended.pop(host, None)
         self._grown_hosts.pop(host, None)
-        self._oldest = [entry for entry in self._oldest if entry[2] is not host]
+        self._oldest = [entry for entry in self._oldest if entry[2] is not host.used and entry[2] is not host.shared]
         heapify(self._oldest)
         host.close()
 
@@ -194,13 +207,13 @@ class Places:
             del self._with_ended[host]
         oldest = self._oldest
         while oldest:
-            last_use, number, host = oldest[0]
-            root = host.used.oldest()
+            last_use, number, ring = oldest[0]
+            root = ring.oldest()
             if root is None:
                 heappop(oldest)
-                host.listed = False
+                ring.listed = False
             elif root.last_use > last_use:
-                heapreplace(oldest, (root.last_use, number, host))
+                heapreplace(oldest, (root.last_use, number, ring))
             else:
                 return root
         return None

@@ -8,7 +8,7 @@ from typing import Final
 
 from dnstrail.image.answer import Edge
 from dnstrail.image.evidence import Evidence
-from dnstrail.image.holders import Party
+from dnstrail.image.holders import ALONE, Party
 from dnstrail.image.order import Link, PartyLink, Ring
 
 MAX_SIGHTINGS: Final = 16  # of one record that are held one by one
@@ -219,10 +219,10 @@ class Root(PartyLink):
     `latest` is the record of the last answer. `others` contains all records by their edges if there are several, the
     last answered last; else it is None. `relations` is the number of edges of all records. `ended` states that all
     relations have ended. `longest` is the record that ended last when the ends were compared, None before and if it is
-    removed. `last_use` is the number of the last use.
+    removed. `last_use` is the number of the last use. `shared` states who asked for it besides the owner of `party`.
     """
 
-    __slots__ = ("ended", "last_use", "latest", "longest", "name", "others", "party", "relations")
+    __slots__ = ("ended", "last_use", "latest", "longest", "name", "others", "party", "relations", "shared")
 
     def __init__(self, name: str, party: Party[Root]) -> None:
         self.newer = self.older = self.newer_in_party = self.older_in_party = None
@@ -230,6 +230,7 @@ class Root(PartyLink):
         self.party = party
         self.ended = False
         self.last_use = 0
+        self.shared = ALONE
         self.relations = 0
         self.latest: Record | None = None
         self.longest: Record | None = None

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 _SECOND = 1_000_000_000  # ns
+_MICROSECOND = 1_000  # ns
+_MICROSECONDS = 1_000_000  # of a second
 _GRAIN = 1_000_000  # ns: a smaller step cannot be told from the time that a reading takes
 _DELAY = 10_000_000_000  # ns after a step for which stamps from before it may still arrive
+_READINGS = 3  # of both clocks, of which the shortest counts
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # random(4)
 
 
 class Clock(Protocol):
@@ -45,12 +51,22 @@ class SystemClock:
 
 
 def nanoseconds(seconds: float) -> int:
-    """Return the last nanosecond of which a number of seconds is the nearest float.
+    """Return the end of the microsecond that a number of seconds names.
 
-    A float of seconds since the epoch names about 240 ns. A lookup with the time of an event therefore finds it.
+    A float of seconds since the epoch names about 240 ns, and people write times to the microsecond. A lookup with the
+    time of an event therefore finds it.
     """
-    numerator, denominator = seconds.as_integer_ratio()
-    return numerator * _SECOND // denominator + int(math.ulp(seconds) * _SECOND / 2)
+    number, parts = seconds.as_integer_ratio()
+    grain, grains = math.ulp(seconds).as_integer_ratio()  # the float names all numbers within half a grain
+    microseconds = (2 * number * grains + grain * parts) * _MICROSECONDS // (2 * parts * grains)
+    return (microseconds + 1) * _MICROSECOND - 1
+
+
+def boot_id() -> str:
+    """Return the id of this run of the kernel, which all its containers share; "" if it is unknown."""
+    with suppress(OSError, ValueError):
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    return ""
 
 
 _SYSTEM = SystemClock()
@@ -65,7 +81,7 @@ class StreamClock:
 
     def __init__(self, clock: Clock = _SYSTEM) -> None:
         self.clock = clock
-        self.epoch = _rounded(clock.wall()) - _rounded(clock.monotonic())
+        self.epoch = _distance(clock)
         self._difference = 0
         self._earlier = 0  # the difference before the last step
         self._stepped = 0  # the time of the last step
@@ -80,7 +96,7 @@ class StreamClock:
         wall = _rounded(self.clock.wall())
         after = self.now()
         if not wall - after - _GRAIN <= self._difference <= wall - before + _GRAIN:
-            self._earlier, self._difference, self._stepped = self._difference, wall - before, after
+            self._earlier, self._difference, self._stepped = self._difference, _distance(self.clock) - self.epoch, after
         return self._difference
 
     def from_wall(self, shown: Iterable[int]) -> list[int]:
@@ -94,6 +110,15 @@ class StreamClock:
             return [wall - present for wall in shown]
         moments = [(wall - present, wall - self._earlier) for wall in shown]
         return [max((moment for moment in both if moment <= now + _GRAIN), default=both[0]) for both in moments]
+
+
+def _distance(clock: Clock) -> int:
+    """Return wall time minus monotonic time, by the reading of both clocks that took the least time."""
+    readings = []
+    for _ in range(_READINGS):
+        before, wall, after = _rounded(clock.monotonic()), _rounded(clock.wall()), _rounded(clock.monotonic())
+        readings.append((after - before, wall - (before + after) // 2))
+    return min(readings)[1]
 
 
 def _rounded(seconds: float) -> int:

@@ -148,7 +148,7 @@ def _parse(path: Path, content: bytes) -> ConfigFile:
 
     try:
         config = ConfigFile(path, tomllib.loads(content.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number that is too long, or too deep
         raise SettingsError(f"{_KIND} {path}: {error}") from error
     for name in config.tables:
         if name not in TABLES:

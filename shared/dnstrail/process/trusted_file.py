@@ -8,40 +8,37 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dnstrail.errors import SettingsError
+from dnstrail.regular_file import read_regular
+
+MOST_BYTES = 16 << 20
 
 
 def read_trusted(path: Path, kind: str, owners: Iterable[int] = ()) -> bytes:
     """Return the content of a file, which only root, this user and the `owners` may write or replace.
 
-    The file is opened once, so that the content is that of the file which was checked. `kind` names it in errors.
+    `kind` names it in errors.
 
     Raises:
         SettingsError: the file cannot be read, or others may write or replace it.
     """
     owning = {0, os.geteuid(), *owners}
+
+    def check(status: os.stat_result) -> None:
+        for place, found in [(path, status), *((folder, folder.stat()) for folder in _folders(path))]:
+            if _others_may_write(found, owning):
+                raise SettingsError(
+                    f"{kind} {path}: others may write it or its folder; refused: {place} must belong to root or "
+                    "to this user, and only its owner may write it"
+                )
+
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise SettingsError(f"{kind} {path}: not a regular file")
-            for place, found in [(path, status), *((folder, folder.stat()) for folder in _folders(path))]:
-                if _others_may_write(found, owning):
-                    raise SettingsError(
-                        f"{kind} {path}: others may write it or its folder; refused: {place} must belong to root or "
-                        "to this user, and only its owner may write it"
-                    )
-            return file.read()
+        return read_regular(path, MOST_BYTES, check)
     except OSError as error:
         raise SettingsError(f"{kind} {path}: {error.strerror}") from error
 
 
 def _folders(path: Path) -> set[Path]:
     return {*path.absolute().parents, *path.resolve().parents}
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a path without waiting for the writer of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _others_may_write(status: os.stat_result, owners: set[int]) -> bool:

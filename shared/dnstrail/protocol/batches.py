@@ -69,11 +69,12 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     the clock of the source in ns (for a file its greatest time stamp so far). `ended` states that the source has
     ended. `published` counts the events of each name so far (None: the probe does not count). `lost` counts the events
     that the source lost so far, by hop ("kernel" or "probe") and reason. `host` and `machine_id` identify the watched
-    host, and are "" where it is unknown. `lost_by_cgroup` divides the losses at the hop "kernel", the greatest first.
-    It is empty if the source does not know their owners. Since the turn before, each loss has made one entry grow: the
-    entry of its cgroup, or one of cgroup 0, which never shrinks. `difference` is wall time minus `now` in ns: it is 0
-    for a file, and for a live source until the wall clock steps. It is added to a time where that time is shown.
-    `since` is the clock of a live source at the beginning of the start (0: unknown).
+    host, and are "" where it is unknown. `lost_by_cgroup` divides the losses at the hop "kernel", and `tcp_evicted` at
+    "probe", the greatest first. It is empty if the source does not know their owners. Since the turn before, each loss
+    has made one entry grow: the entry of its cgroup, or one of cgroup 0, which never shrinks. `difference` is wall time
+    minus `now` in ns: it is 0 for a file, and for a live source until the wall clock steps. It is added to a time where
+    that time is shown. `since` is the clock of a live source at the beginning of the start (0: unknown). `boot_id`
+    identifies the run of the host's kernel, whose processes have one wall time; "" where it is unknown.
     """
 
     start: str
@@ -90,6 +91,7 @@ class Turn(msgspec.Struct, frozen=True, array_like=True):
     lost_by_cgroup: tuple[CgroupLoss, ...] = ()
     difference: int = 0
     since: int = 0
+    boot_id: str = ""
 
 
 T = TypeVar("T", Batch, Turn)

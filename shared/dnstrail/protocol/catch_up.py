@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dnstrail.bus import RemoteHost, Requester, Subscriber
-from dnstrail.bus.received_messages import ReceivedMessages
+from dnstrail.bus.received_messages import MOST_RECEIVED, OVERHEAD
+from dnstrail.bus.remote_host import key_of
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
-from dnstrail.protocol.keyed_replays import replay_of, sources_of
+from dnstrail.protocol.keyed_replays import replay_of
 from dnstrail.protocol.keyed_subscriber import is_before
 from dnstrail.protocol.replays import ReplayRequest, encode_replay
 from dnstrail.protocol.turn_follower import Position
@@ -19,9 +20,12 @@ SETTLED = 10.0  # seconds after which no further start of a probe is asked for w
 YOUNG = 30.0  # seconds after its begin for which a subscriber that is new to a live start is to receive all of it
 PATIENCE = 2.0  # seconds for one reply of a probe
 
+_LOOK = 0.005  # seconds between two looks for replies while messages of other hosts are received
+_THIS_HOST = ""
 _SECOND = 1_000_000_000  # ns
 
 Message = tuple[str, bytes]
+Place = tuple[str, int, int]  # the start, turn and sequence of a message
 
 
 def is_young(turn: Turn) -> bool:
@@ -50,137 +54,98 @@ class _Gap:
     deadline: float = 0.0
 
 
-class CatchUp:
-    """A subscriber that continues the positions of an earlier run, without a gap and without an event twice.
+class _Host:
+    """The messages of one host: those that arrived wait until its own probes have replayed the turns before them.
 
-    A start without a position is received from the first turn that its probe has, if `is_asked_for` returns true for
-    the first turn that arrives.
-
-    The messages of a start that arrive wait until its probe has replayed the turns before them. What a probe replays no
-    more is a gap, which the follower of turns counts. The counts that another host replays lead to its first live turn,
-    else the reply is refused. `on_turn` receives each turn when it arrives. `counters` counts `replayed` messages, and
-    `replays_failed`: gaps that no probe could close. After SETTLED seconds messages pass through.
+    `size` is that of the messages that wait, in bytes.
     """
 
     def __init__(
         self,
-        subscriber: Subscriber,
         sources: Sequence[Requester],
         positions: Mapping[str, Position],
-        monotonic: Callable[[], float],
-        on_turn: Callable[[Turn], None],
+        until: float,
         counters: Counter[str],
-        is_asked_for: Callable[[Turn], bool] = lambda _: True,
+        is_asked_for: Callable[[Turn], bool],
     ) -> None:
-        self._subscriber = subscriber
+        self.size = 0
         self._sources = sources
         self._positions = positions
-        self._monotonic = monotonic
-        self._on_turn = on_turn
+        self._until = until
         self._counters = counters
         self._is_asked_for = is_asked_for
-        self._until = monotonic() + SETTLED
-        self._settled = False
-        self._arrived = ReceivedMessages()
+        self._arrived: deque[tuple[Message, Place | None]] = deque()
         self._first_turns: dict[str, Turn] = {}  # by start: the first turn that arrived to its end
         self._caught_up: dict[str, int] = {}  # by start: the last turn that was replayed
-        self._head: Message | None = None  # the oldest message that arrived
         self._replayed: deque[Message] = deque()
         self._gap: _Gap | None = None
         self._named: dict[Requester, str] = {}  # the starts that probes of this host have named
 
     @property
-    def settled(self) -> bool:
-        """Whether messages pass through: nothing is asked for any more."""
-        return self._settled
+    def has_messages(self) -> bool:
+        """Whether messages wait, also for a replay."""
+        return bool(self._arrived or self._replayed)
 
-    def receive(self) -> Message | None:
-        """Return the next message: of a replay, or as it arrived."""
-        if self._settled:
-            return self._subscriber.receive()
-        self._collect()
+    def add(self, message: Message, place: Place | None) -> None:
+        """Add a message that arrived."""
+        self._arrived.append((message, place))
+        self.size += len(message[1]) + OVERHEAD
+
+    def note(self, turn: Turn) -> None:
+        """Note a turn that arrived."""
+        self._first_turns.setdefault(turn.start, turn)
+        if not turn.live:  # the probe of a file loses nothing, and keeps nothing
+            self._caught_up.setdefault(turn.start, -1)
+
+    def next(self, now: float) -> Message | None:
+        """Return the next message, or None if there is none, or if a gap comes before it."""
         while not self._replayed:
             if self._gap is not None:
-                if not self._continue(self._gap):
+                if not self._continue(self._gap, now):
                     return None
             else:
-                message = self._next_arrived()
+                message = self._next_arrived(now)
                 if message is not None or self._gap is None:
                     return message
         return self._replayed.popleft()
 
-    def fill(self) -> None:
-        """Take what has arrived into memory, within a bound."""
-        self._subscriber.fill()
+    def give_up(self) -> None:
+        """Wait for no replay any more, nor for the first turns of starts: too much has arrived meanwhile."""
+        self._until = float("-inf")
+        if self._gap is not None:
+            self._gap.expiry = float("-inf")
 
-    @property
-    def publisher(self) -> RemoteHost | None:
-        """The publisher of the message that arrived last."""
-        return self._subscriber.publisher
-
-    def subscribe(self, topic: str, start: str = "") -> None:
-        """Subscribe to a further topic."""
-        self._subscriber.subscribe(topic, start)
-
-    def unsubscribe(self, topic: str, start: str = "") -> None:
-        """Cancel the subscription to a topic."""
-        self._subscriber.unsubscribe(topic, start)
-
-    def reopen(self) -> None:
-        """Connect and subscribe anew."""
-        self._subscriber.reopen()
-
-    def close(self) -> None:
-        """Close the subscriber."""
-        self._subscriber.close()
-
-    def _collect(self) -> None:
-        """Take the messages that arrived from the socket, where too many would be lost."""
-        while self._arrived.has_room and (message := self._subscriber.receive()) is not None:
-            self._arrived.add(message[0].encode(), message[1])
-            if message[0] == TURN and (turn := _turn_in(message[1])) is not None:
-                self._first_turns.setdefault(turn.start, turn)
-                if not turn.live:  # the probe of a file loses nothing, and keeps nothing
-                    self._caught_up.setdefault(turn.start, -1)
-                self._on_turn(turn)
-
-    def _next_arrived(self) -> Message | None:
-        """Return the oldest message that arrived, or None if there is none, or if a gap comes before it."""
-        while True:
-            if self._head is None:
-                taken = self._arrived.take()
-                if taken is None:
-                    self._settled = self._monotonic() >= self._until
-                    return None
-                self._head = taken[0].decode(), taken[1]
-            place = _place_of(*self._head)
-            if place is not None and place[0] not in self._caught_up and not self._decide(place[0]):
+    def _next_arrived(self, now: float) -> Message | None:
+        while self._arrived:
+            message, place = self._arrived[0]
+            if place is not None and place[0] not in self._caught_up and not self._decide(place[0], now):
                 return None
-            message, self._head = self._head, None
+            self._arrived.popleft()
+            self.size -= len(message[1]) + OVERHEAD
             if place is None or place[1] > self._caught_up[place[0]]:
                 return message
+        return None
 
-    def _decide(self, start: str) -> bool:
+    def _decide(self, start: str, now: float) -> bool:
         """Decide on the gap before a start; return False while its messages have to wait."""
         first, position = self._first_turns.get(start), self._positions.get(start)
-        if self._monotonic() >= self._until:
+        if now >= self._until:
             self._caught_up[start] = -1
         elif first is not None:
             self._caught_up[start] = -1
             if position is None and not self._is_asked_for(first):
                 return True
             after = -1 if position is None else position.ended
-            self._gap = _Gap(start, after, first, self._sources_of(start), self._monotonic() + SETTLED)
+            self._gap = _Gap(start, after, first, self._sources_of(start), now + SETTLED)
         return start in self._caught_up and self._gap is None
 
     def _sources_of(self, start: str) -> list[Requester]:
         """Return the probes that may replay a start, without those that have named another one."""
-        sources = sources_of(start, self._sources)
-        return [source for source in sources if self._named.get(source, "") in ("", start)] or sources
+        unnamed = [source for source in self._sources if self._named.get(source, "") in ("", start)]
+        return unnamed or [*self._sources]
 
-    def _continue(self, gap: _Gap) -> bool:
+    def _continue(self, gap: _Gap, now: float) -> bool:
         """Ask for the next turns of a gap, or read the reply; return False while it has to wait."""
-        now = self._monotonic()
         if gap.after >= gap.until.turn or not gap.sources or now >= gap.expiry:
             if gap.after < gap.until.turn:
                 self._counters["replays_failed"] += 1
@@ -225,7 +190,118 @@ class CatchUp:
         return not _is_known(message, place, self._positions.get(gap.start))
 
 
-def _place_of(topic: str, body: bytes) -> tuple[str, int, int] | None:
+class CatchUp:
+    """A subscriber that continues the positions of an earlier run, without a gap and without an event twice.
+
+    A start without a position is received from the first turn that its probe has, if `is_asked_for` returns true for
+    the first turn that arrives.
+
+    The messages of a start that arrive wait until its probe has replayed the turns before them. Other hosts do not wait
+    for a host with a key of its own, and take turns with it. What a probe replays no more is a gap, which the follower
+    of turns counts. The counts that another host replays lead to its first live turn, else the reply is refused.
+    `on_turn` receives each turn when it arrives. `counters` counts `replayed` messages, and `replays_failed`: gaps that
+    no probe could close. After SETTLED seconds messages pass through. Beyond MOST_RECEIVED bytes the host with most of
+    them waits no longer.
+    """
+
+    def __init__(
+        self,
+        subscriber: Subscriber,
+        sources: Sequence[Requester],
+        positions: Mapping[str, Position],
+        monotonic: Callable[[], float],
+        on_turn: Callable[[Turn], None],
+        counters: Counter[str],
+        is_asked_for: Callable[[Turn], bool] = lambda _: True,
+    ) -> None:
+        self._subscriber = subscriber
+        self._monotonic = monotonic
+        self._on_turn = on_turn
+        self._until = monotonic() + SETTLED
+        self._settled = False
+        by_key: dict[str, list[Requester]] = {_THIS_HOST: []}
+        for source in sources:
+            by_key.setdefault(_THIS_HOST if source.remote is None else source.remote.key, []).append(source)
+        self._hosts = {
+            key: _Host(of_key, positions, self._until, counters, is_asked_for) for key, of_key in by_key.items()
+        }
+        self._ready: deque[_Host] = deque()  # the hosts with messages, but those that wait for a replay
+        self._waiting: list[_Host] = []
+        self._size = 0  # of the messages of all hosts that arrived, in bytes
+        self._look = monotonic()  # the time at which the latter are looked at again
+
+    @property
+    def settled(self) -> bool:
+        """Whether messages pass through: nothing is asked for any more."""
+        return self._settled
+
+    def receive(self) -> Message | None:
+        """Return the next message: of a replay, or as it arrived."""
+        if self._settled:
+            return self._subscriber.receive()
+        self._collect()
+        now = self._monotonic()
+        if not self._ready or now >= self._look:
+            self._ready.extend(self._waiting)
+            self._waiting.clear()
+            self._look = now + _LOOK
+        while self._ready:
+            host = self._ready.popleft()
+            before = host.size
+            message = host.next(now)
+            self._size -= before - host.size
+            if host.has_messages:
+                (self._waiting if message is None else self._ready).append(host)
+            if message is not None:
+                return message
+        self._settled = not self._waiting and now >= self._until
+        return None
+
+    def fill(self) -> None:
+        """Take what has arrived into memory, within a bound."""
+        self._subscriber.fill()
+
+    @property
+    def publisher(self) -> RemoteHost | None:
+        """The publisher of the message that arrived last."""
+        return self._subscriber.publisher
+
+    def subscribe(self, topic: str, start: str = "") -> None:
+        """Subscribe to a further topic."""
+        self._subscriber.subscribe(topic, start)
+
+    def unsubscribe(self, topic: str, start: str = "") -> None:
+        """Cancel the subscription to a topic."""
+        self._subscriber.unsubscribe(topic, start)
+
+    def reopen(self, start: str) -> None:
+        """Connect and subscribe anew to the publisher of a start."""
+        self._subscriber.reopen(start)
+
+    def close(self) -> None:
+        """Close the subscriber."""
+        self._subscriber.close()
+
+    def _collect(self) -> None:
+        """Take the messages that arrived from the socket, where too many would be lost."""
+        while self._size < MOST_RECEIVED and (message := self._subscriber.receive()) is not None:
+            place = _place_of(*message)
+            key = _THIS_HOST if place is None else key_of(place[0])
+            host = self._hosts.get(key) or self._hosts[_THIS_HOST]
+            if not host.has_messages:
+                self._ready.append(host)
+            before = host.size
+            host.add(message, place)
+            self._size += host.size - before
+            if message[0] == TURN and (turn := _turn_in(message[1])) is not None:
+                host.note(turn)
+                self._on_turn(turn)
+
+        if self._size >= MOST_RECEIVED and self._waiting:
+            max(self._waiting, key=lambda host: host.size).give_up()
+
+
+def _place_of(topic: str, body: bytes) -> Place | None:
     """Return start, turn and sequence of a message; None for a message that is damaged."""
     try:
         if topic == TURN:
@@ -237,7 +313,7 @@ def _place_of(topic: str, body: bytes) -> tuple[str, int, int] | None:
     return batch.start, batch.turn, batch.sequence
 
 
-def _is_known(message: Message, place: tuple[str, int, int], position: Position | None) -> bool:
+def _is_known(message: Message, place: Place, position: Position | None) -> bool:
     """Return whether a batch was received before the restart, in the turn that was open then."""
     return position is not None and message[0] != TURN and place[2] < position.next.get(message[0], 0)
 

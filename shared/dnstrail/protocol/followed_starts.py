@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from dnstrail.events import REFUSED_EVENTS
+from dnstrail.log_pause import LogPause
 from dnstrail.protocol.batches import Batch, Turn
 
 VANISHED = 10.0  # seconds of silence after which a start may give way to another one
 _LONGEST = 2.0  # seconds between two messages: a subscriber that stood still longer knows nothing of the rest
-_QUIET = 10.0  # seconds between two lines of the log
 
 
 class FollowedStarts:
@@ -32,7 +32,7 @@ class FollowedStarts:
         self._refused: OrderedDict[str, None] = OrderedDict()
         self._time = 0.0  # seconds in which this subscriber did not stand still
         self._looked = 0.0
-        self._quiet_until = float("-inf")
+        self._pause = LogPause()
 
     def follow(self, message: Batch | Turn, now: float) -> bool:
         """Return whether the start of a message is followed; `now` is monotonic, in seconds."""
@@ -80,8 +80,7 @@ class FollowedStarts:
         self._refused.move_to_end(message.start)
         if len(self._refused) > self._most:
             self._refused.popitem(last=False)
-        if now >= self._quiet_until:
-            self._quiet_until = now + _QUIET
+        if self._pause.note(now):
             counted = {name: self._counters[name] for name in ("probes_refused", REFUSED_EVENTS)}
             structlog.get_logger().warning(
                 "probe_refused", start=message.start, host=message.host, followed=self._most, **counted

@@ -10,8 +10,10 @@ import structlog
 from msgspec.structs import replace
 
 from dnstrail.bus import RemoteHost, Subscriber
+from dnstrail.bus.remote_host import key_of
 from dnstrail.errors import BadMessage
 from dnstrail.events import NAMES
+from dnstrail.log_pause import LogPause
 from dnstrail.protocol.batches import TURN, Count, Turn, decode
 
 REFUSED = "remote_refused"  # the counter of messages
@@ -26,7 +28,6 @@ _DRIFT = 0.001  # of the time since the first turn: two clocks drift apart by le
 _REPLAYED = 120.0  # seconds: a probe replays no turns of longer ago
 _EVENTS = 1 << 20  # a second: several times as many as any probe publishes
 _TURNS = 1 << 12  # a second
-_EVERY = 10.0  # seconds between two lines of the log on one host
 _SECOND = 1_000_000_000  # ns
 
 
@@ -111,10 +112,10 @@ class KeyedSubscriber:
         """Cancel the subscription to a topic."""
         self._subscriber.unsubscribe(topic, start)
 
-    def reopen(self) -> None:
-        """Connect and subscribe anew. The next turn of each start is the first one of its connection."""
-        self._hosts.clear()
-        self._subscriber.reopen()
+    def reopen(self, start: str) -> None:
+        """Connect and subscribe anew to the publisher of a start. Its next turn is the first one of its connection."""
+        self._hosts.pop(key_of(start), None)
+        self._subscriber.reopen(start)
 
     def close(self) -> None:
         """Close the subscriber."""
@@ -136,18 +137,15 @@ class KeyedSubscriber:
 
     def _count(self, remote: RemoteHost, host: _Host, fault: str, now: float) -> None:
         self._counters[REFUSED] += 1
-        host.refused += 1
-        if now >= host.quiet_until:
-            host.quiet_until = now + _EVERY
-            structlog.get_logger().warning(REFUSED, host=remote.name, reason=fault, refused=host.refused)
+        if host.refused.note(now):
+            structlog.get_logger().warning(REFUSED, host=remote.name, reason=fault, refused=host.refused.count)
 
 
 class _Host:
     """The starts of one host, and the messages of it that were refused."""
 
     def __init__(self) -> None:
-        self.refused = 0
-        self.quiet_until = float("-inf")
+        self.refused = LogPause()
         self._starts: OrderedDict[str, _Start] = OrderedDict()
         self._begun: deque[float] = deque([float("-inf")] * STARTS, STARTS)  # the times of the last new starts
 
@@ -246,5 +244,6 @@ def _own(remote: RemoteHost, message: _OwnBatch | Turn) -> _OwnBatch | Turn:
     """Return a message that names the host by its key. It is on no machine that this host knows."""
     start = remote.own(message.start)
     if isinstance(message, Turn):
-        return replace(message, start=start, host=remote.name, machine_id="", published=message.published or {})
+        published = message.published or {}
+        return replace(message, start=start, host=remote.name, machine_id="", boot_id="", published=published)
     return replace(message, start=start, host=remote.name, before=message.before or {})

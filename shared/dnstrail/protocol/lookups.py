@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgpack
@@ -54,12 +55,16 @@ _Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_TRAILS)]
 class RefusedError(DnstrailError):
     """A request that the cache refuses; `code` is one of the error codes of this module.
 
-    `history` is False if the cache no longer knows everything about the time of the request.
+    `history` is False if the cache no longer knows everything about the time of the request. `asked` is the last
+    question for its key that brought no data.
     """
 
-    def __init__(self, code: str, message: str, *, history: bool = True) -> None:
+    def __init__(
+        self, code: str, message: str, *, history: bool = True, asked: Mapping[str, Any] | None = None
+    ) -> None:
         self.code = code
         self.history = history
+        self.asked = asked
         super().__init__(message)
 
 
@@ -95,7 +100,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag=_na
             raise RefusedError(BAD_REQUEST, f"{len(self.after)} marks; {MAX_MARKS} at most")
 
 
-class _AboutConnection(Request, frozen=True, kw_only=True):
+class _AtTime(Request, frozen=True, kw_only=True):
+    """The operations that may answer as of a past wall time: `at` in seconds, or `at_ns`."""
+
+    at: float | None = None
+    at_ns: _Nanoseconds | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.at is not None and not math.isfinite(self.at):
+            raise RefusedError(BAD_REQUEST, "at is no time: epoch seconds are expected")
+        if self.at is not None and self.at_ns is not None:
+            raise RefusedError(BAD_REQUEST, "at and at_ns: one of them names the time")
+
+
+class _AboutConnection(_AtTime, frozen=True, kw_only=True):
     """The operations that accept the client side of a connection, as far as it is known."""
 
     process: _ProcessId | None = None
@@ -115,19 +134,17 @@ class _AboutConnection(Request, frozen=True, kw_only=True):
 
 
 class Get(_AboutConnection, frozen=True, kw_only=True):
-    """One key; `at` or `event` selects the image of a past time. Replies with the related names and addresses.
+    """One key; `at`, `at_ns` or `event` selects the image of a past time. Replies with the related names and addresses.
 
     The name of the connection comes first.
     """
 
     key: Any  # a string; another type is refused with an error code of its own
-    at: float | None = None
     event: EventTime | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_key(self.key)
-        _check_time(self.at)
 
     @property
     def described(self) -> Connection | None:
@@ -136,11 +153,10 @@ class Get(_AboutConnection, frozen=True, kw_only=True):
         return connection if connection.fields else None
 
 
-class GetMany(Request, frozen=True, kw_only=True):
+class GetMany(_AtTime, frozen=True, kw_only=True):
     """Up to 1,024 keys. Replies with one result for each key, in their order; nil for a key without data."""
 
     keys: tuple[Any, ...]
-    at: float | None = None
     event: EventTime | None = None
 
     def __post_init__(self) -> None:
@@ -148,21 +164,18 @@ class GetMany(Request, frozen=True, kw_only=True):
         _check_count("keys", len(self.keys))
         for key in self.keys:
             _check_key(key)
-        _check_time(self.at)
 
 
 class Trail(_AboutConnection, frozen=True, kw_only=True):
     """One key, and the connection to explain. Replies with at most `limit` ranked paths from questions to the key."""
 
     key: Any
-    at: float | None = None
     event: EventTime | None = None
     limit: _Limit = MAX_TRAILS
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_key(self.key)
-        _check_time(self.at)
 
 
 class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -191,16 +204,14 @@ class ConnectionTo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         return _connection(self.process, self.container, self.client, self.port, self.source_port)
 
 
-class Rank(Request, frozen=True, kw_only=True):
+class Rank(_AtTime, frozen=True, kw_only=True):
     """Up to 1,024 connections. Replies with the names of each one, the likeliest first; [] where none is known."""
 
     connections: tuple[ConnectionTo, ...]
-    at: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_count("connections", len(self.connections))
-        _check_time(self.at)
 
 
 class Connections(Request, frozen=True, kw_only=True):
@@ -302,11 +313,12 @@ def encode_data(data: object, *, complete: bool = True, history: bool = True) ->
     return _ENCODE(reply if history else {**reply, "history": False})
 
 
-def encode_error(code: str, message: str, *, complete: bool = True, history: bool = True) -> bytes:
+def encode_error(refused: RefusedError, *, complete: bool = True) -> bytes:
     """Encode a refusal; it contains `complete` and `history` only where they are false."""
-    refusal = {"v": VERSION, "ok": False, "error": code, "message": message}
-    flags = {"complete": complete, "history": history}
-    return msgpack.packb({**refusal, **{name: flag for name, flag in flags.items() if not flag}})
+    refusal = {"v": VERSION, "ok": False, "error": refused.code, "message": str(refused)}
+    flags = {"complete": complete, "history": refused.history}
+    asked = {} if refused.asked is None else {"asked": refused.asked}
+    return msgpack.packb({**refusal, **asked, **{name: flag for name, flag in flags.items() if not flag}})
 
 
 def decode_request(body: bytes) -> Request:
@@ -359,11 +371,6 @@ def _check_key(key: object) -> None:
 def _check_count(name: str, count: int) -> None:
     if count > MAX_KEYS:
         raise RefusedError(BAD_REQUEST, f"{count} {name}; {MAX_KEYS} at most")
-
-
-def _check_time(at: float | None) -> None:
-    if at is not None and not math.isfinite(at):
-        raise RefusedError(BAD_REQUEST, "at is no time: epoch seconds are expected")
 
 
 def _check_address(name: str, text: str | None) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import structlog
 
-EVERY = 10.0  # seconds between two reports, at least
+from dnstrail.log_pause import LogPause
+
 MOST_WORKERS = 1024
 MOST_WORKERS_OF_USER = 64
 MOST_USERS = 1024
@@ -39,12 +40,11 @@ class LossReporter:
     def __init__(self, send: Callable[[Mapping[str, int]], bool] = lambda _: True) -> None:
         self._send = send
         self._reported = 0
-        self._quiet_until = float("-inf")
+        self._pause = LogPause()
 
     def note(self, losses: Mapping[str, int], now: float) -> None:
         """Report the losses since the start if they have grown and the last report is long enough ago."""
-        if now >= self._quiet_until and sum(losses.values()) > self._reported:
-            self._quiet_until = now + EVERY
+        if sum(losses.values()) > self._reported and self._pause.note(now):
             self._report(losses)
 
     def close(self, losses: Mapping[str, int]) -> None:

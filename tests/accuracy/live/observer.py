@@ -33,6 +33,8 @@ class Observed:
     """A connection event and the answers about it, which came `late` ns after it.
 
     `source_port` is 0 where the event has none. `names` is its `dst_dns`, and `trails` are those as of the event.
+    `by_time` is the first name of `trail` by the printed time of the event, its process and its port alone, and `got`
+    that of `get`; "" if nothing was found.
     """
 
     stamp: int
@@ -45,6 +47,8 @@ class Observed:
     names: list[str]
     trails: Trails
     late: int
+    by_time: str = ""
+    got: str = ""
 
 
 class Observer:
@@ -131,7 +135,20 @@ class Observer:
             event.args[DST_DNS],
             self._trails(event, event.captured.flow),
             time.time_ns() - event.timestamp,
+            next((trail["dns_root"] for trail in self._by_time("trail", event).get("trails", ())), ""),
+            next(iter(self._by_time("get", event).get("dns_queries", ())), ""),
         )
+
+    def _by_time(self, op: str, event: Event) -> dict[str, Any]:
+        """Return what a person is told who knows the printed event alone; {} if nothing is found."""
+        process, port = event.process_id or None, event.arg("dst_port")
+        try:
+            reply = self._dns.client.request(
+                op, key=event.arg("dst"), at=event.timestamp / 1e9, process=process, port=port
+            )
+        except (DataNotFound, Unavailable):
+            return {}
+        return dict(reply["data"])
 
     def _trails(self, event: Event, flow: Flow | None) -> Trails:
         """Return the trails of the event's connection, as of the event."""

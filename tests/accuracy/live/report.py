@@ -15,7 +15,7 @@ from join import Joined
 from measure import Measured
 from verdict import MEASURES, SEEN, TRAIL, mechanism, right
 
-_WIDTH = 150
+_WIDTH = 180
 _SHORT = 3  # minutes of a measurement whose memory is not worth a table
 Counts = dict[str, Counter[str]]  # by group
 
@@ -31,7 +31,12 @@ def show_measured(found: Measured) -> None:
     _show_mechanisms(named)
     late = sorted(joined.event.late / 1e6 for joined in named if joined.event) or [0.0]
     middle, last = late[len(late) // 2], late[len(late) * 99 // 100]
-    print(f"\nAnswers came {middle:.0f} ms after the event (median), and {last:.0f} ms (99 % of them)")
+    others = {
+        name: sum(1 for one in named if one.event and [getattr(one.event, name)] != one.event.names[:1])
+        for name in ("by_time", "got")
+    }
+    print(f"\nAnother first name than in `dst_dns`, by time: trail {others['by_time']}, get {others['got']}")
+    print(f"Answers came {middle:.0f} ms after the event (median), and {last:.0f} ms (99 % of them)")
     exchangeable = sum(joined.exchangeable for joined in named)
     print(f"Connections that could be those of another event of the same moment, address and port: {exchangeable}")
     print(f"Connections that stated no name, and count nowhere: {len(found.joined) - len(named)}")

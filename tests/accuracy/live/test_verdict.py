@@ -8,7 +8,7 @@ import pytest
 
 from join import Joined
 from observer import Observed, Trails
-from verdict import DST_DNS, IN_SET, LAST, SEEN, TRAIL, mechanism, right
+from verdict import BY_TIME, DST_DNS, GOT, IN_SET, LAST, SEEN, TRAIL, mechanism, right
 from wire import Connection
 
 SECOND = 1_000_000_000
@@ -20,20 +20,22 @@ def trail(name: str, last: float = 1.0, scope: str = "process", state: str = "li
     return {"dns_root": name, "scope": scope, "state": state, "first_seen": last, "last_seen": last, "reasons": []}
 
 
-def joined(names: list[str], trails: Trails) -> Joined:
+def joined(names: list[str], trails: Trails, by_time: str = "", got: str = "") -> Joined:
     """Return a connection two seconds after the epoch, which meant TRUE."""
-    event = Observed(2 * SECOND, 7, 1, 101, 0, "10.98.0.1", 443, names, trails, 0)
+    event = Observed(2 * SECOND, 7, 1, 101, 0, "10.98.0.1", 443, names, trails, 0, by_time, got)
     return Joined(Connection(2 * SECOND, "10.97.1.2", 1, "10.98.0.1", 443, TRUE), event, None)
 
 
 def test_each_measure_reads_its_own_answer():
-    """`dst_dns`, `trail` and the last question are judged each by its own first name."""
+    """`dst_dns`, `trail`, the lookups by time and the last question are judged each by its own first name."""
     true, earlier, later = trail(TRUE, 1.5), trail(OTHER, 1.4), trail(OTHER, 1.6)
     assert right(joined([TRUE, OTHER], [later, true])) == {SEEN, IN_SET, DST_DNS}
     assert right(joined([OTHER, TRUE], [true, later])) == {SEEN, IN_SET, TRAIL}
     assert right(joined([OTHER], [earlier, true])) == {SEEN, IN_SET, LAST}
     assert right(joined([TRUE], [])) == {SEEN, IN_SET, DST_DNS}
     assert right(joined([OTHER], [later])) == {SEEN}
+    assert right(joined([OTHER], [later], TRUE, OTHER)) == {SEEN, BY_TIME}
+    assert right(joined([OTHER], [later], OTHER, TRUE)) == {SEEN, GOT}
 
 
 def test_a_connection_without_an_event_is_right_nowhere():

@@ -8,8 +8,9 @@ from join import Joined
 from observer import Trails
 
 SEEN, IN_SET, TRAIL, DST_DNS = "seen", "in the set", "trail", "dst_dns[0]"
+BY_TIME, GOT = "trail, by time", "get, by time"
 LAST = "last question"  # the baseline: whoever asked it
-MEASURES = (SEEN, IN_SET, TRAIL, DST_DNS, LAST)
+MEASURES = (SEEN, IN_SET, TRAIL, DST_DNS, BY_TIME, GOT, LAST)
 _ALL = 100  # trails of a reply
 
 
@@ -24,6 +25,8 @@ def right(joined: Joined) -> set[str]:
         IN_SET: meant in event.names or _of(meant, event.trails) is not None,
         TRAIL: _of(meant, event.trails[:1]) is not None,
         DST_DNS: event.names[:1] == [meant],
+        BY_TIME: event.by_time == meant,
+        GOT: event.got == meant,
         LAST: last is not None and last["dns_root"] == meant,
     }
     return {measure for measure, true in holds.items() if true}

@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import dns.message
 import pytest
 from msgpack import packb
 
+from builders.talk import OWN, back
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.captured import Captured, Process
 from dnstrail.protocol.batches import unpack
 from live.processes import dnstrail, run_dir, started, wait_until
 from live.workers import answering, cache, probe, response, seen, short_folder
@@ -116,6 +121,28 @@ def test_a_miss_before_the_memory_of_the_cache_says_so(history, more):
     assert (as_text.returncode, as_text.stdout) == (1, f"a.example: not found{hint}\n")
     assert (as_json.returncode, json.loads(as_json.stdout)) == (1, {"key": "a.example", "found": False, **flag})
     assert (trail.returncode, trail.stderr) == (1, f"a.example: not found{hint}\n")
+
+
+def test_a_name_that_was_asked_in_vain_says_so():
+    """`get` and `trail` state who asked for a name without data, and when, as text and as JSON."""
+    question, client = dns.message.make_query("gone.example", "AAAA", id=7).to_wire(), Process(7, "curl")
+    failure = response("gone.example", id_=7, rcode="NXDOMAIN", rdtype="AAAA")
+    messages = [(question, OWN), (failure, back(OWN))]
+    with short_folder() as folder, cache(folder) as address, probe(folder, live=True) as publishing:
+        now = time.time_ns()
+        publishing.turn(*(Captured(now, payload, flow, client) for payload, flow in messages))
+        texts = [dnstrail(op, "--cache", address, "gone.example") for op in ("get", "trail")]
+        as_json = dnstrail("get", "--json", "--cache", address, "gone.example", "other.example")
+        earlier = dnstrail("get", "--cache", address, "--at", "2020-01-01T00:00:00Z", "gone.example")
+    for done in texts:
+        shown = done.stdout or done.stderr
+        assert done.returncode == 1
+        said = r"gone\.example: not found; AAAA was asked at 20\S+ \S+ by curl\(7\) at 10\.0\.0\.2: NXDOMAIN from \S+\n"
+        assert re.fullmatch(said, shown), shown
+    gone, other = map(json.loads, as_json.stdout.splitlines())
+    assert (gone["found"], gone["asked"]["outcome"], gone["asked"]["process_name"]) == (False, "NXDOMAIN", "curl")
+    assert other == {"key": "other.example", "found": False}
+    assert "asked" not in earlier.stdout
 
 
 def test_a_miss_before_the_memory_of_a_file_says_so():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+import urllib.request
+from contextlib import suppress
 
 import dns.message
 import msgpack
@@ -16,6 +18,8 @@ from dnstrail_cli.events.view import EventView
 from dnstrail_cli.pipeline.children import Children
 from dnstrail_cli.pipeline.options import MEMORY
 from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
+from live.ports import free_port
+from live.processes import run_dir, started
 from live.workers import asker, cache, open_bus, probe, short_folder, wait_until
 
 FINDING = {"timestamp": 1, "eventName": "X", "processName": "a", "processId": 7, "args": [{"name": "b", "value": 1}]}
@@ -107,3 +111,23 @@ def test_a_message_that_is_no_finding_is_ignored(case):
         wait_until(lambda: view.take(SystemClock()) or shown)
         view.close()
     assert shown == [FINDING]
+
+
+def test_metrics_of_all_workers():
+    """A run with DNSTRAIL_METRICS serves the metrics of probe, cache and signatures at three ports in a row."""
+    first = free_port("127.0.0.1", 3)
+    pages: dict[str, str] = {}
+
+    def read() -> bool:
+        for number, worker in enumerate(("probe", "cache", "signatures")):
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{first + number}/metrics") as page:
+                pages[worker] = page.read().decode()
+        return len(pages) == 3
+
+    with (
+        run_dir() as folder,
+        started("--capture", "demo", "--stay", "--run-dir", folder, DNSTRAIL_METRICS=str(first)) as run,
+    ):
+        wait_until(read)
+        assert run.poll() is None
+    assert {worker for worker, page in pages.items() if f'worker="{worker}"' in page} == set(pages)

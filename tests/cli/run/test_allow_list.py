@@ -113,3 +113,10 @@ def test_an_empty_list_allows_nothing():
     nothing = parse_allow_list("# nothing\n\n")
     assert not nothing.allows("a.example", "192.0.2.1", 443)
     assert not nothing.allows_name("a.example")
+
+
+def test_a_path_is_the_socket_of_a_service():
+    """An entry that begins with a slash is a path, and allows no name."""
+    found = parse_allow_list("/run/docker.sock # of Docker\n/run/user/1000/bus\n")
+    assert found.sockets == ["/run/docker.sock", "/run/user/1000/bus"]
+    assert (found.names, found.suffixes, found.networks) == ({}, {}, [])

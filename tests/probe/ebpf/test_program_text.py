@@ -86,6 +86,7 @@ def test_an_owner_is_packed_as_the_programs_read_it():
         noted=1,
         netns=2,
         cgroup=3,
+        charged=0,
         pid=4,
         tid=5,
         uid=6,
@@ -96,10 +97,10 @@ def test_an_owner_is_packed_as_the_programs_read_it():
         comm=b"dig",
     )
     packed = records.pack_owner(owner)
-    assert len(packed) == 72
-    assert packed[24:28] == (4).to_bytes(4, "little")
+    assert len(packed) == 80
+    assert packed[32:36] == (4).to_bytes(4, "little")
     assert len(records.pack_place(1, 17, 53)) == 16
-    assert len(records.pack_cookie(1)) == 8
+    assert len(records.pack_id(1)) == 8
 
 
 @pytest.mark.skipif(not VMLINUX.exists(), reason="this kernel has no BTF")

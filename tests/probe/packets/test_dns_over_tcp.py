@@ -81,9 +81,25 @@ CASES = {
         {"tcp_overlap": 2},
     ),
     "other bytes for what is there already": (
-        [syn(), segment(5, ALL[5:]), segment(5, bytes(len(ALL) - 5)), segment(0, ALL[:5])],
+        [syn(), segment(5, ALL[5 : L + 9]), segment(5, bytes(L)), segment(L + 5, ALL[L + 5 :]), segment(0, ALL[:5])],
+        [],
+        {"tcp_conflict": 1, "tcp_out_of_step": 1},
+    ),
+    "other bytes behind a gap for the end of a message": (
+        [
+            syn(),
+            segment(L - 3, bytes(3)),
+            segment(L - 3, ALL[L - 3 : L]),
+            segment(L, ALL[L:]),
+            segment(0, ALL[: L - 3]),
+        ],
+        [TWO, THREE],
+        {"tcp_conflict": 1},
+    ),
+    "other bytes behind a gap, before all come in order": (
+        [syn(), segment(5, bytes(len(ALL) - 5)), segment(0, ALL)],
         [ONE, TWO, THREE],
-        {"tcp_retransmission": 1},
+        {"tcp_overlap": 1},
     ),
     "data in the SYN, as Fast Open has it": ([syn(0, framed(ONE)), segment(L, framed(TWO))], [ONE, TWO], {}),
     "data in the SYN that come again, for they were refused": (

@@ -103,9 +103,20 @@ def test_a_message_that_is_too_long_ends_the_connection_of_its_host_alone(hosts)
         hosts.hostile.publisher.publish(TOPIC, bytes(2 << 20))
         hosts.honest.publisher.publish(TOPIC, b"x")
         assert next_of(bus, subscriber) == (hosts.honest.remote, b"x")
-        subscriber.reopen()
+        subscriber.reopen(hosts.hostile.start)
         wait_until(lambda: hosts.hostile.publisher.publish(TOPIC, b"y") and subscriber.receive(), "a new connection")
         assert subscriber.publisher == hosts.hostile.remote
+
+
+def test_a_new_connection_to_one_host_costs_another_nothing(hosts):
+    """What a host has sent arrives, although the subscriber connects anew to another host before it reads."""
+    with subscriber_to(hosts) as (bus, subscriber):
+        hosts.await_subscribers(TOPIC)
+        for number in range(100):
+            hosts.honest.publisher.publish(TOPIC, b"%d" % number)
+        for _ in range(5):
+            subscriber.reopen(hosts.hostile.start)
+        assert [next_of(bus, subscriber)[1] for _ in range(100)] == [b"%d" % number for number in range(100)]
 
 
 def test_a_subscription_with_a_start_goes_to_its_publisher_alone(hosts):
@@ -114,7 +125,7 @@ def test_a_subscription_with_a_start_goes_to_its_publisher_alone(hosts):
         hosts.await_subscribers(TOPIC)
         subscriber.subscribe("confirms", hosts.honest.start)
         wait_until(lambda: hosts.honest.publisher.subscribers("confirms"), "the subscription")
-        subscriber.reopen()
+        subscriber.reopen(hosts.honest.start)
         publish = hosts.honest.publisher.publish
         wait_until(lambda: publish("confirms", b"x") and subscriber.receive(), "the new connection")
         hosts.await_subscribers(TOPIC)

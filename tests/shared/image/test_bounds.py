@@ -193,14 +193,14 @@ def waiting_questions(count: int) -> tuple[int, Counter[str]]:
     host = Host(questions=50)
     for number in range(count):
         host.queries(0, f"n{number}", A, Process(number + 1, start_time=t(0)))
-    return host.image.binder.arrivals.held, host.image.counters
+    return host.image.binder.waits.held, host.image.counters
 
 
 def queries_of_a_process(count: int) -> tuple[int, Counter[str]]:
     host = Host()
     for number in range(count):
         host.queries(0, f"n{number}", A, APP)
-    return host.image.binder.arrivals.held, host.image.counters
+    return host.image.binder.waits.held, host.image.counters
 
 
 def names_that_a_process_asked(count: int) -> tuple[int, Counter[str]]:
@@ -208,7 +208,7 @@ def names_that_a_process_asked(count: int) -> tuple[int, Counter[str]]:
     for number in range(count):
         host.asks(0, f"n{number}", SHARED)
     host.connects(1, OTHER)
-    return host.image.binder.waiting.held, host.image.counters
+    return host.image.binder.waits.held, host.image.counters
 
 
 def questions_for_one_name(count: int) -> tuple[int, Counter[str]]:
@@ -216,7 +216,7 @@ def questions_for_one_name(count: int) -> tuple[int, Counter[str]]:
     for number in range(count):
         host.asks(0, "a", SHARED, by=thread(APP, number + 1))
     host.connects(1, OTHER)
-    return host.image.binder.waiting.held, host.image.counters
+    return host.image.binder.waits.held, host.image.counters
 
 
 def namespaces(count: int) -> tuple[int, Counter[str]]:
@@ -301,14 +301,14 @@ def test_answers_that_wait_for_a_connection_count_by_their_relations() -> None:
     addresses = [ipv4(number) for number in range(64)]
     for number in range(30):
         host.asks(number / 10, f"n{number}", *addresses, by=Process(70 + number, thread_id=70 + number))
-    binder = host.image.binder
-    held = [arrival[0] for arrived in binder.arrivals._of.values() for arrival in arrived]
+    part = next(iter(host.image.binder.waits._of.values()))
+    held = [arrival[0] for arrived in part.arrivals._of.values() for arrival in arrived]
     assert len([one for one in held if isinstance(one, Answer)]) == 100 // (1 + 5)  # a query, and its answer
-    assert binder.arrivals.held <= 100
+    assert part.arrivals.held == host.image.binder.waits.held <= 100
     assert host.image.counters["evicted_questions"] > 0
-    while binder.arrivals.held:
-        binder.arrivals.evict_oldest()
-    assert not binder.arrivals._of
+    while part.arrivals.held:
+        part.arrivals.evict_oldest()
+    assert not part.arrivals._of
 
 
 def test_questions_that_wait_for_a_connection_count_by_their_addresses() -> None:
@@ -317,7 +317,8 @@ def test_questions_that_wait_for_a_connection_count_by_their_addresses() -> None
     for number in range(40):
         host.asks(number / 10, f"n{number}", *[ipv4(64 * number + each) for each in range(64)])
         host.connects(number / 10 + 0.05, OTHER)
-    waiting = host.image.binder.waiting
+    [part] = host.image.binder.waits._of.values()
+    waiting = part.waiting
     questions = [one for owner in waiting._of for one in waiting.of(owner)]
     assert [one.name for one in questions] == [f"n{number}" for number in range(40 - len(questions), 40)]
     assert 90 < waiting.held == sum(one.weight for one in questions) <= 100
@@ -432,7 +433,7 @@ def is_another_attempt(after: float) -> bool:
 def is_one_question(after: float) -> bool:
     host = Host().asks(0, "one", SHARED).asks(after, "one", SHARED6)
     host.connects(2, OTHER)
-    return host.image.binder.waiting.held == 1
+    return host.image.binder.waits.held == 1
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ def fed(steps: str, **bounds: Any) -> NaiveModel:
         pytest.param("2b 123, 1a 1, 2c 4, 1d 12", {"relations": 6}, "a c d", id="more than half of all relations"),
         pytest.param("1a 1, 2b 1!, 2c 1, 2d 1!, 1e 1", {"size": 4}, "a c d e", id="an ended root of a greedy party"),
         pytest.param("1a 1, 1b 1, 2a 1, 2c 1, 2d 1", {"size": 3}, "a c d", id="a root belongs to its first party"),
+        pytest.param("2b 1, 2c 1, 1b 1, 2d 1, 2e 1", {"size": 3}, "b d e", id="a shared root goes last"),
+        pytest.param("2b 1, 1b 1, 2c 1, 1c 1, 2d 1", {"size": 2}, "c d", id="of shared roots the oldest"),
     ],
 )
 def test_roots(steps: str, bounds: dict[str, Any], roots: str) -> None:

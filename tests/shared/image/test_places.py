@@ -15,10 +15,10 @@ WEEK = 7 * 86_400
 PTR = "4.3.2.1.in-addr.arpa"
 
 
-def fed(talk: Talk, cgroup: int, *names: str, ttl: int = WEEK, **whose: Any) -> None:
+def fed(talk: Talk, cgroup: int, *names: str, ttl: int = WEEK, second: int = 0, **whose: Any) -> None:
     """Feed answers that a party asked for."""
     for _, payload in answers(names, ttl=ttl):
-        talk.hear(0, payload, cgroup=cgroup, **whose)
+        talk.hear(second, payload, cgroup=cgroup, **whose)
 
 
 def found(talk: Talk, *names: str) -> int:
@@ -109,6 +109,43 @@ def test_a_root_belongs_to_the_party_that_asked_first() -> None:
     assert talk.image.roots() == ["a", "b", "d", "e"]
     fed(talk, 2, "f")
     assert talk.image.roots() == ["a", "b", "e", "f"]
+
+
+@pytest.mark.parametrize("first", ["flooder", "victim"])
+def test_a_flooder_that_asks_for_the_names_of_others_keeps_them(first: str) -> None:
+    """Whoever asks for the names of others, before or after them, and floods, evicts none of these names."""
+    talk = Talk("accept")
+    asked = names("asked", 300)
+    askers = (2, 1) if first == "flooder" else (1, 2)
+    for second, cgroup in enumerate(askers):
+        fed(talk, cgroup, *asked, second=second)
+    fed(talk, 2, *names("flood", 20_000), second=2)
+    assert found(talk, *asked) == 300
+
+
+def test_an_owner_gives_up_last_what_another_asked_for() -> None:
+    """Beyond half of all places an owner gives up what it alone asked for, then the least recently used of the rest."""
+    talk = Talk("accept", size=4)
+    fed(talk, 2, "a", "b", "c")
+    fed(talk, 1, "a", "b", "c", second=1)
+    fed(talk, 2, "d", "e")
+    assert talk.image.roots() == ["a", "b", "c", "e"]
+    fed(talk, 2, "f")
+    assert talk.image.roots() == ["a", "b", "c", "f"]
+    fed(talk, 1, "f", second=1)
+    fed(talk, 1, "g", second=1)
+    assert talk.image.roots() == ["b", "c", "f", "g"]
+
+
+def test_a_host_that_asks_for_the_names_of_another_keeps_them() -> None:
+    """A host that states the names of another host first, and floods from made-up cgroups, evicts none of them."""
+    talk = Talk("accept", size=400)
+    fed(talk, 1, *names("elsewhere", 100), host="three")
+    for second, host in enumerate(("two", "one")):
+        fed(talk, 1, *names("asked", 100), second=second, host=host)
+    for number, name in enumerate(names("flood", 2000)):
+        fed(talk, 100 + number, name, second=2, host="two")
+    assert (found(talk, *names("asked", 100)), found(talk, *names("elsewhere", 100))) == (100, 100)
 
 
 @pytest.mark.parametrize("cgroup", [0, 5])

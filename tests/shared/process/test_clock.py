@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dnstrail.process.clock import StreamClock, SystemClock
+from dnstrail.process.clock import StreamClock, SystemClock, nanoseconds
 
 SECOND = 10**9
 HOUR = 3600
@@ -111,3 +111,24 @@ def test_a_stamp_that_is_ahead_stays_ahead(host, stream):
     """A stamp that the wall clock has not shown yet is ahead of the clock by as much."""
     host.step -= HOUR
     assert stream.from_wall([host.shown + 2 * HOUR * SECOND]) == [stream.now() + 2 * HOUR * SECOND]
+
+
+@given(st.integers(0, 1 << 61), st.integers(0, 6))
+def test_a_number_of_seconds_counts_to_the_end_of_its_microsecond(stamp, digits):
+    """A time as it is printed, whole or cut off after some digits, names the end of the microsecond of its digits."""
+    assert stamp <= nanoseconds(stamp / SECOND)
+    unit = 10 ** (9 - digits)
+    cut = stamp // unit * unit
+    text = f"{cut // SECOND}.{cut % SECOND:09d}"
+    assert cut <= nanoseconds(float(text))
+    if stamp < 1 << 60:  # a float of later times cannot tell one microsecond from the next
+        assert nanoseconds(float(text)) == cut // 1000 * 1000 + 999
+
+
+@pytest.mark.parametrize(
+    ("seconds", "end"),
+    [(0.0, 999), (1.5, 1_500_000_999), (-1.5, -1_499_999_001), (1000.000_001, 1_000_000_001_999), (1e300, None)],
+)
+def test_the_end_of_the_microsecond_of_some_numbers(seconds, end):
+    """Whole and negative numbers count likewise, and none is too great."""
+    assert nanoseconds(seconds) == end or (end is None and nanoseconds(seconds) > 10**308)

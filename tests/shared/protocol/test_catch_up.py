@@ -274,3 +274,60 @@ def test_an_endless_replay_ends():
         received += running.receive()
     assert SETTLED <= running.clock.monotonic() - began <= SETTLED + 2
     assert received == [*shown(range(10)), *shown([999]), *shown([0])]
+
+
+def host(name, number, **window):
+    """Return the window of a probe of another host, and the start of this probe."""
+    remote = RemoteHost(f"{number:02x}", name)
+    found = Window(range(12), start=remote.own("s"), **window)
+    found.remote = remote
+    return found
+
+
+def positions_of(*windows):
+    """Return the positions after turn AT of the starts of some windows."""
+    return {window.start: Position(AT, {DNS: AT + 1}, {DNS: 0}) for window in windows}
+
+
+@pytest.mark.parametrize("dead", [1, 20])
+def test_hosts_that_do_not_answer_delay_no_other(dead):
+    """While other hosts reply to no request, a host is received at once, with what it replays, and without a loss."""
+    silent = [host(f"dead{number}", number, silent=True) for number in range(dead)]
+    honest = host("honest", 99)
+    running = Running(*silent, honest, positions=positions_of(*silent, honest))
+    for window in (*silent, honest):
+        running.live.waiting += whole([9], window.start)
+    assert running.receive() == shown(range(5, 10))
+    running.live.waiting += whole([10], honest.start)
+    assert running.receive() == shown([10])
+    assert running.follower.lost.total() == 0
+    assert [window.asked for window in silent] == [[AT]] * dead
+
+
+def test_a_host_that_replays_slowly_delays_no_other():
+    """While a host replays one turn after the other, each in time, another one is received at once."""
+    slow, honest = host("slow", 1, at_once=1), host("honest", 2)
+    running = Running(slow, honest, positions=positions_of(slow, honest))
+    slow.silent = True
+    running.live.waiting += [*whole([9], slow.start), *whole([9], honest.start)]
+    assert running.receive() == shown(range(5, 10))
+    for turn in range(5, 9):
+        running.clock.advance(PATIENCE - 0.1)
+        slow.silent = False
+        assert running.subscriber.receive() is not None
+        slow.silent = True
+        running.live.waiting += whole([turn + 5], honest.start)
+        assert shown([turn + 5])[1] in running.receive()
+
+
+def test_a_flood_of_a_host_that_does_not_answer_ends_its_wait(monkeypatch):
+    """A host that sends more than has room while its replay is awaited waits no longer; nobody else is delayed."""
+    monkeypatch.setattr("dnstrail.protocol.catch_up.MOST_RECEIVED", 64 << 10)
+    silent, honest = host("silent", 1, silent=True), host("honest", 2)
+    running = Running(silent, honest, positions=positions_of(silent, honest))
+    running.live.waiting += [*whole(range(9, 200), silent.start), *whole([9], honest.start)]
+    assert running.receive() == []
+    received = running.receive()
+    assert running.counters["replays_failed"] == 1
+    assert {*shown(range(5, 10)), *shown(range(9, 200))} == {*received}
+    assert not running.live.waiting

@@ -69,16 +69,16 @@ def batch(number=0, start="s", before=None, host="victim"):
 
 
 def test_another_host_has_the_name_and_the_start_of_its_key(received):
-    """Whatever host, machine and start another host states, its turns and batches are those of its key."""
-    ended = received.of(ALPHA, turn(start="bb.s", host="beta", machine_id="m"))
-    assert (ended.start, ended.host, ended.machine_id) == ("aa.bb.s", "alpha", "")
+    """Whatever host, machine, boot and start another host states, its turns and batches are those of its key."""
+    ended = received.of(ALPHA, turn(start="bb.s", host="beta", machine_id="m", boot_id="b"))
+    assert (ended.start, ended.host, ended.machine_id, ended.boot_id) == ("aa.bb.s", "alpha", "", "")
     one = received.of(ALPHA, batch(host="beta"))
     assert (one.start, one.host, [*one.events]) == ("aa.s", "alpha", [*batch().events])
 
 
 def test_messages_of_this_host_are_as_they_were_published(received):
     """A publisher of this host may state any host, start, clock and count."""
-    stated = turn(start="aa.s", host="alpha", machine_id="m")
+    stated = turn(start="aa.s", host="alpha", machine_id="m", boot_id="b")
     assert received.of(None, stated) == stated
     jump = turn(1, 1 << 61, start="aa.s", published={NET_PACKET_DNS: MOST})
     assert received.of(None, jump) == jump
@@ -211,9 +211,9 @@ def test_a_refusal_is_logged_once_in_a_while(received):
 
 
 def test_a_new_connection_has_a_first_turn_of_its_own(received):
-    """After the subscriber connects anew the clock of each start counts from its next turn."""
+    """After the subscriber connects anew to a host the clock of its starts counts from their next turns."""
     received.of(ALPHA, turn())
-    received.subscriber.reopen()
+    received.subscriber.reopen(ALPHA.own("other"))
     assert received.of(ALPHA, turn(1, 3600 * SECOND))
 
 

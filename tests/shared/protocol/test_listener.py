@@ -60,14 +60,14 @@ def test_the_confirmations_are_bounded(messages):
     assert messages.topics == [CONFIRMS, *[f"{CONFIRMS} {number}" for number in range(3, MOST_CONFIRMED + 3)]]
 
 
-def looks(listener: Listener, start: float, seconds: float) -> list[bool]:
-    """Look ten times a second; return whether each look led to a new connection."""
+def looks(listener: Listener, start: float, seconds: float) -> list[int]:
+    """Look ten times a second; return the number of new connections to which each look led."""
     return [listener.idle(start + number / 10) for number in range(round(seconds * 10) + 1)]
 
 
-def turn(*, live: bool = True, ended: bool = False) -> Turn:
+def turn(start: str = "s", *, live: bool = True, ended: bool = False) -> Turn:
     """Return a turn of a probe."""
-    return Turn("s", 1, {}, live=live, now=0, ended=ended)
+    return Turn(start, 1, {}, live=live, now=0, ended=ended)
 
 
 def test_a_silence_leads_to_a_new_connection(messages):
@@ -80,8 +80,30 @@ def test_a_silence_leads_to_a_new_connection(messages):
     second = 100.0 + SILENCE - 0.1
     assert not any(looks(listener, second, SILENCE - 0.1))
     third = second + SILENCE - 0.1
-    assert sum(looks(listener, third, 2 * SILENCE)) == messages.reopened == 1
+    assert sum(looks(listener, third, 2 * SILENCE)) == messages.reopened["s"] == 1
     assert sum(looks(listener, third + 2 * SILENCE, 600)) == 11  # after 7, 14, 28 and 56 seconds, then after 64 each
+
+
+def test_a_talking_host_does_not_hide_the_silence_of_another(messages):
+    """The subscriber connects anew to the host that is silent alone, while another one publishes its turns."""
+    listener = Listener(messages)
+    listener.idle(100.0)
+    listener.turn(turn("silent.s"))
+    for number in range(40):
+        listener.turn(turn("talking.s"))
+        listener.idle(100.0 + number / 10)
+    assert messages.reopened == {"silent.s": 1}
+
+
+def test_the_end_of_one_host_does_not_hide_the_silence_of_another(messages):
+    """A host whose probe has ended is awaited no more; another one still is."""
+    listener = Listener(messages)
+    listener.idle(100.0)
+    listener.turn(turn("silent.s"))
+    listener.turn(turn("ended.s"))
+    listener.turn(turn("ended.s", ended=True))
+    assert sum(looks(listener, 100.0, 2 * SILENCE)) == 1
+    assert messages.reopened == {"silent.s": 1}
 
 
 @pytest.mark.parametrize("last", [None, turn(live=False), turn(ended=True)], ids=["none", "of a file", "the last one"])

@@ -108,6 +108,10 @@ REFUSED = {
     "a turn that is no whole number": (raw(after=[["start", 1.5]]), BAD_REQUEST, "`$.after[0][1]`"),
     "too many marks": (raw(after=[["start", 1]] * 65), BAD_REQUEST, "65 marks; 64 at most"),
     "marks of an op without a key": (raw(op="health", after=[["start", 1]] * 65), BAD_REQUEST, "65 marks; 64 at most"),
+    "at and at_ns": (raw(at=1.5, at_ns=1_500_000_000), BAD_REQUEST, "at and at_ns"),
+    "at and at_ns of rank": (rank(at=0, at_ns=0), BAD_REQUEST, "at and at_ns"),
+    "at_ns in seconds": (raw(at_ns=1.5), BAD_REQUEST, "`$.at_ns`"),
+    "at_ns too great": (raw(at_ns=1 << 62), BAD_REQUEST, "`$.at_ns`"),
     "at of trail": (raw(op="trail", at=math.inf), BAD_REQUEST, "at is no time"),
     "at of many": (raw(op="get_many", keys=[], at=math.nan), BAD_REQUEST, "at is no time"),
     "at of rank": (rank(at=math.nan), BAD_REQUEST, "at is no time"),
@@ -138,6 +142,8 @@ ACCEPTED = {
     "the longest key": (raw(key="é" * 512), Get(key="é" * 512)),
     "at": (raw(at=1.5), Get(key="a.com", at=1.5)),
     "at a whole number": (raw(at=-3), Get(key="a.com", at=-3.0)),
+    "at_ns": (raw(at_ns=1_700_000_000_123_456_789), Get(key="a.com", at_ns=1_700_000_000_123_456_789)),
+    "at nil, at_ns": (raw(at=None, at_ns=-7), Get(key="a.com", at_ns=-7)),
     "at nil": (raw(at=None), Get(key="a.com")),
     "after": (raw(after=[MARK, ("b", 2)]), Get(key="a.com", after=(MARK, ("b", 2)))),
     "owner": (raw(owner=["web1", 7]), Get(key="a.com", owner=("web1", 7))),
@@ -208,8 +214,11 @@ def test_replies_have_the_documented_form():
     assert msgpack.unpackb(encode_data([1])) == {"v": 1, "ok": True, "data": [1], "complete": True}
     assert msgpack.unpackb(encode_data(None, complete=False)) == {"v": 1, "ok": True, "data": None, "complete": False}
     refused = {"v": 1, "ok": False, "error": "overloaded", "message": "why"}
-    assert msgpack.unpackb(encode_error("overloaded", "why")) == refused
-    assert msgpack.unpackb(encode_error("overloaded", "why", complete=False)) == {**refused, "complete": False}
+    assert msgpack.unpackb(encode_error(RefusedError("overloaded", "why"))) == refused
+    assert msgpack.unpackb(encode_error(RefusedError("overloaded", "why"), complete=False)) == {
+        **refused,
+        "complete": False,
+    }
 
 
 def decodes_or_refuses(body):

@@ -6,9 +6,9 @@ import msgpack
 import pytest
 from structlog.testing import capture_logs
 
+from dnstrail.log_pause import EVERY
 from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.losses import (
-    EVERY,
     MOST_EVENTS,
     MOST_USERS,
     MOST_WORKERS,

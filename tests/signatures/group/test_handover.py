@@ -140,6 +140,9 @@ class Kept:
         self.asked = []
         self._turns = turns
 
+    def begin(self):
+        """Begin anew."""
+
     def ask_ahead(self, gaps):
         """Ask for nothing ahead."""
 

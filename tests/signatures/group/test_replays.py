@@ -11,7 +11,7 @@ from dnstrail.protocol.batches import TURN
 from dnstrail.protocol.replays import Replay, decode_request, encode_replay, replay_address
 from dnstrail_signatures.group import missed_turns
 from dnstrail_signatures.group.missed_turns import Gap, Replays
-from live.workers import open_bus, short_folder
+from live.workers import FakeClock, open_bus, short_folder
 
 
 class Source:
@@ -48,6 +48,42 @@ def test_each_probe_is_asked_for_its_own_start():
     for source in reversed(sources):
         assert [body for _, body in replays.turns(Gap(source.start, 4, 6))] == [source.start.encode()]
     assert sum(len(source.asked) for source in sources) <= 3 * len(sources)
+
+
+class Slow(Source):
+    """A probe that replays its turns one after the other, each just in time."""
+
+    def __init__(self, start: str, clock: FakeClock) -> None:
+        super().__init__(start)
+        self._clock = clock
+        self._sent = 0.0
+        self._turn = 0
+
+    def send(self, body: bytes) -> bool:
+        """Receive a request."""
+        self._sent = self._clock.monotonic()
+        self._turn = decode_request(body).after + 1
+        return super().send(body)
+
+    def reply(self) -> bytes | None:
+        """Return one turn, as late as possible; the name of the start at once."""
+        if self._turn and self._clock.monotonic() < self._sent + missed_turns.PATIENCE - 0.1:
+            return None
+        return encode_replay(Replay([(TURN, b"")] if self._turn else [], self._turn, self.start))
+
+
+def test_a_probe_that_replays_slowly_holds_the_worker_for_a_bounded_time(monkeypatch):
+    """A probe may have many turns and send each of them in time: it is given up after 30 seconds of waiting in all."""
+    clock = FakeClock()
+    monkeypatch.setattr(missed_turns.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr(Bus, "wait", lambda *_ends, timeout: clock.advance(timeout))
+    replays = Replays(Bus(), [Slow("slow", clock)])
+    for _ in range(2):
+        began = clock.monotonic()
+        replays.begin()
+        turns = [*replays.turns(Gap("slow", 4, 1000)), *replays.turns(Gap("slow", 1000, 2000))]
+        assert len(turns) == int(missed_turns.MOST_WAIT / (missed_turns.PATIENCE - 0.1))
+        assert clock.monotonic() - began < missed_turns.MOST_WAIT + missed_turns.PATIENCE
 
 
 @pytest.fixture

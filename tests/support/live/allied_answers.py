@@ -18,9 +18,12 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from live.attempts import allowed_address, connect, other_address, result
+from live.tcp_segments import send_segment, sequences
 
 ALLY, ALLY_PORT = "10.96.0.1", 5300  # where the ally hears the command: the list allows it
 DEVICE = "ally0"  # the interface of the client that leads to the ally
+BLIND = ("opening", "open")  # connections over TCP to a resolver, into which the ally sends a segment
+SILENT = "10.99.0.77"  # a resolver that no packet reaches
 HELD = "held"  # questions that the resolver answers when it is released
 RELEASE = b"release"
 _PATIENCE = 10.0  # seconds
@@ -77,7 +80,8 @@ HONEST: dict[str, Answers] = {
     "case": lambda q, true, other: [answer(q[:12] + q[12:].upper(), true)],
     "extended": lambda q, true, other: [answer(q, true)],
 }
-_ANSWERS = FORGED | CONFLICTS | HONEST
+_NOTHING: dict[str, Answers] = {form: lambda q, true, other: [answer(q[:-6])] for form in BLIND}
+_ANSWERS = FORGED | CONFLICTS | HONEST | _NOTHING
 _EXTENDED = b"\0\0\x29\x10\0\0\0\0\0\0\0"  # the record of EDNS
 
 
@@ -137,16 +141,30 @@ class Resolver:
 
 
 def serve(address: str) -> None:
-    """Answer as a resolver and its forger."""
+    """Answer as a resolver and its forger. Over TCP, connections are accepted, and never answered."""
     resolver = Resolver()
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     datagrams.setsockopt(socket.SOL_SOCKET, _BUFFER, _LARGE)
     datagrams.bind((address, 53))
-    print("ready", flush=True)  # noqa: T201 - to the test
-    while True:
-        asked, peer = datagrams.recvfrom(512)
-        for each in resolver.answers(asked):
-            datagrams.sendto(each, peer)
+    with socket.create_server((address, 53), backlog=512):
+        print("ready", flush=True)  # noqa: T201 - to the test
+        while True:
+            asked, peer = datagrams.recvfrom(512)
+            if asked and _is_blind(asked):
+                _send_answer(SILENT if _parts(asked)[0] == "opening" else address, peer[0], asked)
+            for each in resolver.answers(asked):
+                datagrams.sendto(each, peer)
+
+
+def _is_blind(asked: bytes) -> bool:
+    return len(asked) >= len(RELEASE) and asked != RELEASE and _parts(asked)[0] in BLIND
+
+
+def _send_answer(source: str, target: str, asked: bytes) -> None:
+    """Send an answer in a TCP segment that acknowledges nothing. The question states its port and sequence number."""
+    port, sequence = struct.unpack("!HI", asked[-6:])
+    found = answer(asked[:-6], other_address(4, _parts(asked)[1]))
+    send_segment((source, 53), (target, port), sequence, 0, len(found).to_bytes(2, "big") + found)
 
 
 def ally(address: str) -> None:
@@ -224,6 +242,23 @@ def _stream(resolver: str, number: int) -> None:
             pass
 
 
+def _be_sent_a_segment(asker: Asker, form: str, number: int) -> None:
+    """Connect to the resolver over TCP, and let the ally send a segment: before the resolver answers, or later."""
+    with socket.socket() as made:
+        made.settimeout(_PATIENCE)
+        made.bind(("", 0))
+        sequence = 0
+        if form == "open":
+            made.connect(asker.resolver)
+            _, sequence = sequences(made)
+        else:
+            made.setblocking(False)
+            made.connect_ex((SILENT, 53))
+        asked = question(f"{form}{number}.allowed.test", number)
+        asker.socket.sendto(asked + struct.pack("!HI", made.getsockname()[1], sequence), asker.resolver)
+        asker.receive(1)  # behind the segment
+
+
 def _exceed(asker: Asker, bound: str, size: int) -> None:
     """Exceed a bound: of open questions, of answers with many addresses, or of answers to one question."""
     if bound == "open":  # all are answered
@@ -262,6 +297,8 @@ def command(resolver: str, form: str, tries: int) -> dict[str, Counter[str]]:
     for number in range(tries):
         if form == "stream":
             _stream(resolver, number)
+        elif form in BLIND:
+            _be_sent_a_segment(asker, form, number)
         else:
             _try(asker, form, number)
         found["other"][result(lambda number=number: connect(4, other_address(4, number)))] += 1

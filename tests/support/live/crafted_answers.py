@@ -18,6 +18,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from live.attempts import connect, other_address, result
+from live.tcp_segments import send_segment, sequences
 
 ONE = b"\1a\7allowed\4test\0"  # as the list allows it
 OTHER = b"\1a\5other\4test\0"
@@ -26,6 +27,8 @@ _POINTER = b"\xc0\x0c"
 _PATIENCE = 10.0  # seconds
 _OUTGOING = 0x5411  # SIOCOUTQ: bytes that the peer has not acknowledged
 Answer = Callable[[str], list[bytes]]  # the datagrams or segments, for the address of the case
+Segments = tuple[bytes, list[tuple[int, bytes]]]  # the stream that a socket receives; segments by their offsets in it
+Raw = Callable[[str], Segments]
 
 
 def _record(data: bytes, *, owner: bytes = _POINTER, kind: int = 1, group: int = 1) -> bytes:
@@ -103,10 +106,38 @@ TCP_LEFT: dict[str, Answer] = {
     "the last of 18": lambda a: [_framed(_message(ONE, _FILLER)) * 17 + _framed(_one(a))],
     "in the text of another": _hidden,
     "its length in two": lambda a: _cut(_framed(_one(a)), 1),
+    "one byte each": lambda a: [bytes([each]) for each in _framed(_one(a))],
 }
+_HONEST = "10.97.100.2"  # of the answer that the socket receives, where another one is made up
+
+
+def _out_of_order(address: str) -> Segments:
+    first, second = _framed(_message(OTHER, _FILLER)), _framed(_one(address))
+    return first + second, [(len(first), second), (0, first)]
+
+
+def _overlapping(address: str) -> Segments:
+    first, second = _framed(_message(OTHER, _FILLER)), _framed(_one(address))
+    return first + second, [(0, first), (len(first) - 7, (first + second)[len(first) - 7 :])]
+
+
+def _sent_twice(address: str) -> Segments:
+    """Return an answer, and then another one with the same sequence number."""
+    return _framed(_one(_HONEST)), [(0, _framed(_one(_HONEST))), (0, _framed(_one(address)))]
+
+
+def _sent_before(address: str) -> Segments:
+    """Return an answer, and before it the end of another one with the same sequence numbers."""
+    honest, other = _framed(_one(_HONEST)), _framed(_one(address))
+    return honest, [(2, other[2:]), (0, honest)]
+
+
+RAW_TAKEN: dict[str, Raw] = {"overlapping": _overlapping}
+RAW_LEFT: dict[str, Raw] = {"out of order": _out_of_order, "sent twice": _sent_twice, "sent before": _sent_before}
+_RAW = {**RAW_TAKEN, **RAW_LEFT}
 STRANGER = "from another server"
 UDP_LEFT[STRANGER] = lambda a: [_one(a)]
-CASES = {**UDP_TAKEN, **UDP_LEFT, **TCP_TAKEN, **TCP_LEFT}
+CASES = {**UDP_TAKEN, **UDP_LEFT, **TCP_TAKEN, **TCP_LEFT, **_RAW}
 _NAMES = [*CASES]
 
 
@@ -126,6 +157,7 @@ def serve(address: str) -> None:
     datagrams.bind((address, 53))
     stranger.bind((stranger_of(address), 53))
     server = socket.create_server((address, 53))
+    held: list[socket.socket] = []
     print("ready", flush=True)  # noqa: T201 - to the test
     while True:
         for ready in select.select([datagrams, server], [], [])[0]:
@@ -138,13 +170,21 @@ def serve(address: str) -> None:
                 for piece in _answer(number):
                     answers.sendto(number + piece[2:], peer)
             else:
-                _serve_stream(server.accept()[0])
+                _serve_stream(server.accept()[0], held)
 
 
-def _serve_stream(connection: socket.socket) -> None:
+def _serve_stream(connection: socket.socket, held: list[socket.socket]) -> None:
+    question = connection.recv(2)
+    name = _NAMES[int.from_bytes(question, "big")]
+    if name in _RAW:
+        held.append(connection)  # its kernel knows nothing of these segments
+        sent, received = sequences(connection)
+        for offset, data in _RAW[name](address_of(_NAMES.index(name)))[1]:
+            send_segment(connection.getsockname(), connection.getpeername(), sent + offset, received, data)
+        return
     with connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for piece in _answer(connection.recv(2)):
+        for piece in _answer(question):
             connection.sendall(piece)
             while int.from_bytes(fcntl.ioctl(connection, _OUTGOING, bytes(4)), sys.byteorder):
                 pass  # the next piece is a segment of its own
@@ -167,6 +207,8 @@ def _question(number: int) -> bytes:
 def ask(address: str, name: str) -> str:
     """Ask for a case; return the result of the connection that follows."""
     number = _NAMES.index(name)
+    if name in _RAW:
+        return _ask_raw(address, number)
     stream = name in TCP_TAKEN or name in TCP_LEFT
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM) as made:
         made.settimeout(_PATIENCE)
@@ -178,6 +220,17 @@ def ask(address: str, name: str) -> str:
         while made.recv(65535) and stream:
             pass
     return result(lambda: connect(4, address_of(number)))
+
+
+def _ask_raw(address: str, number: int) -> str:
+    """Ask for a case of segments that are made by hand; the socket must receive the stream of the case."""
+    stream, _ = _RAW[_NAMES[number]](address_of(number))
+    received = b""
+    with socket.create_connection((address, 53), _PATIENCE) as made:
+        made.sendall(number.to_bytes(2, "big"))
+        while len(received) < len(stream) and (some := made.recv(65535)):
+            received += some
+    return result(lambda: connect(4, address_of(number))) if received == stream else "another stream"
 
 
 def forge(address: str) -> None:

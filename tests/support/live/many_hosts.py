@@ -1,6 +1,7 @@
 """The publishers of many hosts, in a few processes: each has addresses, a start and a replay window of its own.
 
 As a program it plays some of the hosts: it reads one JSON object for each command from stdin, and answers with another.
+Keyed hosts publish over CURVE, each at an address of 127.0.0.0/8 with a key of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dnstrail.bus import ZmqBus
+from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
+from dnstrail.bus.remote_host import key_digest, start_of
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Mark
@@ -32,20 +35,31 @@ _TICK = 0.01  # seconds
 _CLIENT, _SERVER = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 53))  # the same private addresses on each host
 
 
-def address_of(folder: Path, host: int) -> str:
+_CENTRAL = "central"  # the folder with the keys of the subscribers
+_PORT = 17001
+
+
+def address_of(folder: Path, host: int, *, keyed: bool = False) -> str:
     """Return the address at which a host publishes."""
-    return f"ipc://{folder}/{host}.sock"
+    return f"tcp://{_ip_of(host)}:{_PORT}" if keyed else f"ipc://{folder}/{host}.sock"
+
+
+def _ip_of(host: int) -> str:
+    return f"127.77.{host // 250}.{1 + host % 250}"
 
 
 class Host:
     """A host whose probe is idle, or publishes some answers a second."""
 
-    def __init__(self, bus: ZmqBus, folder: Path, number: int, hosts: int) -> None:
+    def __init__(self, bus: ZmqBus, folder: Path, number: int, hosts: int, key: str = "") -> None:
         self.number = number
-        self.publisher = bus.publisher(address_of(folder, number), lossless=False)
-        self.replays = bus.server(replay_address(address_of(folder, number)))
+        address = address_of(folder, number, keyed=bool(key))
+        self.publisher = bus.publisher(address, lossless=False)
+        self.replays = bus.server(replay_address(address))
         identity = HostIdentity(f"host{number}", f"{number:032x}")
-        self.batches = BatchPublisher(self.publisher, f"{os.getpid():x}-{number}", live=True, identity=identity)
+        start = f"{os.getpid():x}-{number}"
+        start = start_of(key_digest(key), start) if key else start
+        self.batches = BatchPublisher(self.publisher, start, live=True, identity=identity)
         self.batches.window = ReplayWindow(self.batches.start)
         self._ended = time.monotonic() + number / hosts * HEARTBEAT
         self._due = self._ended
@@ -80,10 +94,16 @@ class Host:
             pass
 
 
-def play(folder: Path, numbers: range, hosts: int) -> None:
-    """Play some hosts until stdin ends."""
-    bus = ZmqBus()
-    played = {number: Host(bus, folder, number, hosts) for number in numbers}
+def play(folder: Path, numbers: range, hosts: int, *, keyed: bool) -> None:
+    """Play some hosts until stdin ends. The keys of keyed ones are in the folder."""
+    if keyed:
+        keys = {number: load_keys(folder / str(number)) for number in numbers}
+        played = {
+            number: Host(ZmqBus(own, guarded=False), folder, number, hosts, own.public) for number, own in keys.items()
+        }
+    else:
+        bus = ZmqBus()
+        played = {number: Host(bus, folder, number, hosts) for number in numbers}
     rate = 0.0
     _say({"bound": len(played)})
     while True:
@@ -100,7 +120,7 @@ def play(folder: Path, numbers: range, hosts: int) -> None:
             window.serve(host.replays)
             host.step(time.monotonic(), rate, awaited=window.awaited)
         time.sleep(max(until - time.monotonic(), 0))
-    bus.close(now=True)
+    os._exit(0)  # the buses of many hosts take long to close
 
 
 def _say(reply: dict[str, Any]) -> None:
@@ -125,13 +145,17 @@ def _done(hosts: dict[int, Host], command: dict[str, Any]) -> dict[str, Any]:
 class ManyHosts:
     """Many hosts, played by a few processes."""
 
-    def __init__(self, folder: Path, count: int, processes: int, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, count: int, processes: int, stack: ExitStack, *, keyed: bool = False) -> None:
         self.count = count
-        self.addresses = [address_of(folder, number) for number in range(count)]
+        self.addresses = [address_of(folder, number, keyed=keyed) for number in range(count)]
+        self.environment = {"DNSTRAIL_KEYS": str(folder / _CENTRAL)} if keyed else {}
+        if keyed:
+            _make_keys(folder, count)
         self._played: list[tuple[range, subprocess.Popen[str]]] = []
         for number in range(processes):
             numbers = range(count * number // processes, count * (number + 1) // processes)
-            command = [sys.executable, __file__, str(folder), str(numbers.start), str(numbers.stop), str(count)]
+            range_ = map(str, (numbers.start, numbers.stop, count, int(keyed)))
+            command = [sys.executable, __file__, str(folder), *range_]
             environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
             process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -179,10 +203,18 @@ class ManyHosts:
 
 
 @contextmanager
-def many_hosts(folder: Path, count: int, processes: int = 2) -> Iterator[ManyHosts]:
-    """Play many hosts whose sockets are in a folder."""
+def many_hosts(folder: Path, count: int, processes: int = 2, *, keyed: bool = False) -> Iterator[ManyHosts]:
+    """Play many hosts whose sockets or keys are in a folder."""
     with ExitStack() as stack:
-        yield ManyHosts(folder, count, processes, stack)
+        yield ManyHosts(folder, count, processes, stack, keyed=keyed)
+
+
+def _make_keys(folder: Path, count: int) -> None:
+    """Make keys for each host and for the subscribers, which allow each other."""
+    central = new_pair(folder / _CENTRAL)
+    for number in range(count):
+        allow(folder / _CENTRAL, SERVERS, _ip_of(number), new_pair(folder / str(number)), f"host{number}")
+        allow(folder / str(number), CLIENTS, "central", central)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -193,4 +225,4 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 if __name__ == "__main__":
-    play(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])), int(sys.argv[4]))
+    play(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])), int(sys.argv[4]), keyed=sys.argv[5] == "1")

@@ -76,7 +76,7 @@ class Messages:
     def __init__(self) -> None:
         self.waiting: deque[tuple[str, bytes]] = deque()
         self.topics: list[str] = []
-        self.reopened = 0
+        self.reopened: Counter[str] = Counter()
 
     def receive(self) -> tuple[str, bytes] | None:
         """Return the next message that the test appended."""
@@ -93,9 +93,9 @@ class Messages:
         """Cancel a subscription."""
         self.topics.remove(topic)
 
-    def reopen(self) -> None:
-        """Count a new connection."""
-        self.reopened += 1
+    def reopen(self, start: str) -> None:
+        """Count a new connection to the publisher of a start."""
+        self.reopened[start] += 1
 
 
 @contextmanager

@@ -106,9 +106,13 @@ class World:
             request, take = self._requests.popleft()
             take(LookupRefused(OVERLOADED, "full") if self.cache_full else self._joined(self.cache, request))
 
+    def reached(self, start: str) -> int | None:
+        """Return the last turn of a start, which the cache has received."""
+        return self.turn if start == self.start else None
+
     def _joined(self, cache: Groups, request: Join) -> dict[str, Any] | Exception:
         try:
-            return {"data": msgspec.to_builtins(cache.join(request, self.now))}
+            return {"data": msgspec.to_builtins(cache.join(request, self.now, self.reached))}
         except RefusedError as error:
             return LookupRefused(error.code, str(error))
 
@@ -248,6 +252,9 @@ class _Replays(Replays):
 
     def __init__(self, world: World) -> None:
         self._world = world
+
+    def begin(self) -> None:
+        """Begin anew."""
 
     def ask_ahead(self, gaps: Any) -> None:
         """Ask for nothing ahead."""

@@ -18,10 +18,11 @@ class WrongEvictionError(AssertionError):
 
 @dataclass(eq=False)
 class Place:
-    """The place of one root: the party that asked first with its owner, and the answers that are held."""
+    """The place of one root: the party that asked first with its owner, all owners that asked, and the held answers."""
 
     root: str
     whose: Whose
+    askers: set[Party] = field(default_factory=set)
     answers: list[Answer] = field(default_factory=list)
 
     @property
@@ -50,6 +51,7 @@ class Places:
         """Return the place of a root that is answered; a root without a place gets one."""
         place = self.by_root.pop(root, None) or Place(root, whose)
         self.by_root[root] = place
+        place.askers.add(whose.owner)
         return place
 
     @property
@@ -117,13 +119,15 @@ class Places:
 
         A greedy owner gives up a root of its largest party, else a busy host any of its roots, else anybody. Of several
         such owners, parties or hosts either may give it up. Who has nothing but a new root that is live gives up none.
+        An owner gives up last what another owner asked for, too, and a host what another host asked for.
         """
         places, busy = list(self.by_root.values()), self.busy
         owners = [one for owner, measures in self.greedy.items() for one in self._largest(owner, measures, new, ended)]
         hosts = [[place for place in places if place.whose.owner[0] == host] for host in busy]
         order = list(self.by_root)
-        for groups in (owners, hosts, [places]):
-            if found := [root for group in groups for root in self._next_of(group, new, ended)]:
+        groups = [(owners, several_owners), (hosts, several_hosts), ([places], bool)]
+        for group, last in groups:
+            if found := [root for own in group for root in self._next_of(own, new, ended, last)]:
                 return sorted(found, key=lambda root: (root == new, order.index(root)))
         return []
 
@@ -136,10 +140,19 @@ class Places:
         able = [party for party in parties if self._next_of(party, new, ended)]
         return [party for measure in measures for party in able if measure(party) == max(map(measure, able))]
 
-    def _next_of(self, own: list[Place], new: str, ended: Callable[[Place], bool]) -> list[str]:
-        """Return the ended roots of a party, without one the least recently used; a new root may go if it has ended."""
+    def _next_of(
+        self,
+        own: list[Place],
+        new: str,
+        ended: Callable[[Place], bool],
+        last: Callable[[Place], bool] = bool,
+    ) -> list[str]:
+        """Return the ended roots, without one the least recently used; a new root may go if it has ended.
+
+        Roots that are `last` go after the others.
+        """
         gone = [place.root for place in own if ended(place)]
-        kept = [place.root for place in own if place.root != new]
+        kept = [place.root for place in sorted(own, key=last) if place.root != new]
         return gone if set(gone) - {new} else kept[:1] + gone
 
     def _owned(self, owner: Party) -> list[Place]:
@@ -152,6 +165,16 @@ class Places:
 
     def _related(self) -> int:
         return 0 if self.relations == NEVER else related(list(self.by_root.values()))
+
+
+def several_owners(place: Place) -> bool:
+    """Return whether more than one owner asked for a root."""
+    return len(place.askers) > 1
+
+
+def several_hosts(place: Place) -> bool:
+    """Return whether more than one host asked for a root."""
+    return len({host for host, *_ in place.askers}) > 1
 
 
 def related(places: list[Place]) -> int:

@@ -29,9 +29,8 @@ class CacheBackend:
         if connection.fields:
             return [self._found("get", key, at, connection) for key in keys]
         reply = self._reply("get_many", keys=[*map(_text, keys)], at=at)
-        history = reply.get("history") is not False
         return [
-            DataNotFound(key, history=history) if data is None else data
+            self._found("get", key, at, connection) if data is None else data  # the error says who asked in vain
             for key, data in zip(keys, reply["data"], strict=True)
         ]
 

@@ -40,16 +40,16 @@ class CaptureBackend:
     def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | DataNotFound]:
         """Return the data of each key as of `at`, or of the end."""
         found = [self._lookup.get(key, at, connection) for key in keys]
-        missing = DataNotFound(history=self._lookup.remembers(at))
+        answers = [self._missing(key, at) if one is None else one.fields for key, one in zip(keys, found, strict=True)]
         self._finish()
-        return [missing if one is None else one.fields for one in found]
+        return answers
 
     def trail(self, key: str, connection: Connection, at: float | None) -> dict[str, Any] | DataNotFound:
         """Return the trails of a key as of `at`, or of the end."""
         found = self._lookup.trails(key, connection, at)
-        missing = DataNotFound(history=self._lookup.remembers(at))
+        answer = self._missing(key, at) if found is None else dict(msgspec.to_builtins(found))
         self._finish()
-        return missing if found is None else dict(msgspec.to_builtins(found))
+        return answer
 
     def answers(self, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Yield one answer for each line, in order."""
@@ -62,6 +62,9 @@ class CaptureBackend:
         self._progress.close()
         self._lookup.close()
         gc.freeze()  # the process ends, and its last collection would find nothing
+
+    def _missing(self, key: str, at: float | None) -> DataNotFound:
+        return DataNotFound(key, history=self._lookup.remembers(at), asked=self._lookup.asked(key, at))
 
     def _finish(self) -> None:
         """Read to the end of the file, and warn if it did not end well."""

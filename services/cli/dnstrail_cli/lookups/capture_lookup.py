@@ -7,10 +7,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any
 
+import msgspec
+
 from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Image, LookupResult, Trails
 from dnstrail.image.apply import apply_event
+from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import nanoseconds
 from dnstrail.settings import DnsCache
 from dnstrail_cli.lookups.timestamps import parse_moment
@@ -81,6 +84,11 @@ class CaptureLookup:
     def remembers(self, at: float | None) -> bool:
         """Return whether the image still holds everything that was live at `at`."""
         return at is None or self._image.remembers(_due(at))
+
+    def asked(self, key: str, at: float | None) -> dict[str, Any] | None:
+        """Return the last question for a key that brought no data as of `at`, or of the end; None without one."""
+        failure = self._image.failed(key, None if at is None else _due(at))
+        return None if failure is None else dict(msgspec.to_builtins(failure.shown(failure.stamp / SECOND)))
 
     def close(self) -> None:
         """Close the file."""

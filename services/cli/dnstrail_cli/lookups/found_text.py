@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from dnstrail.errors import DataNotFound
@@ -13,7 +15,8 @@ _INCOMPLETE = ", history incomplete"
 def found_text(key: str, data: dict[str, Any] | DataNotFound) -> str:
     """Return a lookup as text: the key, its root, the names that belong to it, and its addresses."""
     if isinstance(data, DataNotFound):
-        return f"{escape_unprintable(key)}: not found{'' if data.history else _INCOMPLETE}"
+        text = f"{escape_unprintable(key)}: not found{'' if data.history else _INCOMPLETE}"
+        return f"{text}; {_asked_text(data.asked)}" if data.asked else text
     state = data.get("state", "live") + (", truncated" if data.get("truncated") else "")
     state += "" if data.get("history", True) else _INCOMPLETE
     rows = {
@@ -29,3 +32,22 @@ def found_text(key: str, data: dict[str, Any] | DataNotFound) -> str:
         for place, value in enumerate(values)
     ]
     return "\n".join(lines)
+
+
+def _asked_text(asked: Mapping[str, Any]) -> str:
+    """Return a question that brought no data as text, with its time in local time."""
+    import dns.rdatatype  # noqa: PLC0415 - what is found needs it not
+
+    moment = datetime.fromtimestamp(asked["time"]).astimezone().isoformat(" ", "seconds")
+    kind = dns.rdatatype.to_text(dns.rdatatype.RdataType.make(asked["type"]))
+    text = f"{kind} was asked at {moment} by {client_text(asked)}: {asked['outcome']}"
+    return escape_unprintable(text + (f" from {asked['server']}" if asked["server"] else ""))
+
+
+def client_text(asker: Mapping[str, Any]) -> str:
+    """Return who asked, as far as it is known: the process with its container, and the client."""
+    client = asker["client"]
+    if not asker["process_id"]:
+        return f"client {client}" if client else "an unknown client"
+    where = f" in container {asker['container_id'][:12]}" if asker["container_id"] else ""
+    return f"{asker['process_name']}({asker['process_id']}){where}" + (f" at {client}" if client else "")

@@ -99,7 +99,8 @@ def trail(
 
 def _json_fields(key: str, data: dict[str, Any] | DataNotFound) -> dict[str, Any]:
     if isinstance(data, DataNotFound):
-        return {"key": key, "found": False, **({} if data.history else {"history": False})}
+        asked = {"asked": dict(data.asked)} if data.asked else {}
+        return {"key": key, "found": False, **asked, **({} if data.history else {"history": False})}
     return {"key": key, "found": True, **data}
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail_cli.lookups.found_text import client_text
 
 _MOST_ASKERS = 4  # drawn for one question
 _FOREIGN = {True: " (a foreign server)", False: " (a configured server)", None: ""}
@@ -58,13 +59,7 @@ def _step_text(step: dict[str, Any]) -> str:
 
 
 def _asker_text(asker: dict[str, Any]) -> str:
-    client = asker["client"]
-    if asker["process_id"]:
-        who = f"{asker['process_name']}({asker['process_id']})"
-        where = f" in container {asker['container_id'][:12]}" if asker["container_id"] else ""
-        who += where + (f" at {client}" if client else "")
-    else:
-        who = f"client {client}" if client else "an unknown client"
+    who = client_text(asker)
     server = f"{asker['server'] or 'an unknown server'}{_FOREIGN[asker['foreign']]}"
     unseen = "" if asker["matched"] else ", the query was not seen"
     return escape_unprintable(f"asked by {who}, answered by {server}, {asker['count']}x{unseen}")

@@ -18,6 +18,8 @@ from dnstrail.process.heartbeat import HEARTBEAT, SILENCE, HeartbeatMonitor
 from dnstrail.process.signals import PARENT
 
 _GRACE = 5.0  # seconds for a child to end by itself
+_METRICS = "DNSTRAIL_METRICS"
+_PORTS = {"probe": 0, "cache": 1, "signatures": 2}  # of the metrics, beside the first one
 
 
 class WorkerDied(DnstrailError):
@@ -106,9 +108,17 @@ def _start(worker: str, arguments: Sequence[str], heartbeat: int) -> subprocess.
     """Start a worker in a session of its own: signals of the terminal reach it through this process alone."""
     command = [sys.executable, "-P", "-m", f"dnstrail_{worker}", *arguments]  # never a module of the current folder
     environment = {**os.environ, PARENT: str(os.getpid()), HEARTBEAT: str(heartbeat)}
+    if _METRICS in environment:
+        environment[_METRICS] = _port_of(worker, environment[_METRICS])
     return subprocess.Popen(  # noqa: S603 - our own modules
         command, env=environment, stdout=2, start_new_session=True, pass_fds=[heartbeat]
     )
+
+
+def _port_of(worker: str, metrics: str) -> str:
+    """Return the address for the metrics of a worker: [ADDRESS:]PORT for the probe, the next ports for the others."""
+    address, colon, port = metrics.rpartition(":")
+    return f"{address}{colon}{int(port) + _PORTS[worker]}" if port.isascii() and port.isdigit() else metrics
 
 
 @contextmanager

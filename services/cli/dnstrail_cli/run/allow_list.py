@@ -1,7 +1,8 @@
 """The allow list: the names, addresses and ports that a command may reach (docs/run.md).
 
 One entry on each line; `#` begins a comment. An entry is a name (`github.com`), all names below one (`*.debian.org`),
-or an address or network (`192.0.2.0/24`), and may end with ports (`github.com:22,443`, `[2001:db8::1]:443`).
+or an address or network (`192.0.2.0/24`), and may end with ports (`github.com:22,443`, `[2001:db8::1]:443`). An entry
+that begins with a slash is the Unix socket of a service, which `--enforce` would hide.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ Ports = frozenset[int]  # empty: all ports
 
 
 class AllowList(msgspec.Struct, frozen=True):
-    """The entries of a list: names, suffixes (without `*.`), and networks, each with the ports that it allows."""
+    """The entries of a list: names, suffixes (without `*.`), and networks, each with the ports that it allows.
+
+    `sockets` are paths of Unix sockets.
+    """
 
     names: dict[str, list[Ports]]
     suffixes: dict[str, list[Ports]]
     networks: list[tuple[Network, Ports]]
+    sockets: list[str] = []
 
     def allows_name(self, name: str) -> bool:
         """Return whether a name may be asked: the ports do not matter."""
@@ -72,6 +77,9 @@ def parse_allow_list(text: str) -> AllowList:
 
 
 def _add(found: AllowList, entry: str) -> None:
+    if entry.startswith("/"):
+        found.sockets.append(entry)
+        return
     ported = _PORTED.fullmatch(entry)
     subject, ports = (ported["subject"], _ports(ported["ports"])) if ported else (entry, frozenset[int]())
     network = _network(subject)

@@ -10,10 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from dnstrail.process.privileges import refuse_new_privileges
+from dnstrail.capabilities import refuse_new_privileges
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.users import User
 from dnstrail_cli.run.cgroup import Cgroup
+from dnstrail_cli.run.domain import enter_domain
 
 NOT_STARTED, NOT_FOUND = 126, 127  # exit codes as of a shell
 _OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # signals that the interpreter ignores
@@ -27,11 +28,13 @@ def exec_command(
     ignored: set[signal.Signals],
     blocked: set[signal.Signals] | set[int],
     *,
+    domain: bool,
     new_privileges: bool,
 ) -> NoReturn:
     """Become the command: in its cgroup, as the user, with the signals that the launcher began with.
 
-    Without `new_privileges` no program gives it rights that the user lacks.
+    With `domain` it is in a Landlock domain of its own. Without `new_privileges` no program gives it rights that the
+    user lacks.
     """
     try:
         cgroup.add(os.getpid())
@@ -40,6 +43,8 @@ def exec_command(
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         environment = dict(os.environ)
+        if domain:
+            enter_domain()
         if user is not None:
             become(user)
             environment = environment_of(user, environment)

@@ -13,6 +13,7 @@ import signal
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,12 +22,15 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
 from dnstrail_cli.run.cgroup import Cgroup, make_cgroup, names_of
 from dnstrail_cli.run.command_process import exec_command, ignored_signals
+from dnstrail_cli.run.domain import has_domains
 from dnstrail_cli.run.enforce.hooks import Enforcement
 from dnstrail_cli.run.enforce.refusal import Outcome
 from dnstrail_cli.run.enforce.routes import Routes
 from dnstrail_cli.run.enforce.rules import Rules
+from dnstrail_cli.run.enforce.services import hide_services
 
 GO = b"\0"
+_MOUNTS = Path("/proc/self/ns/mnt")
 _KILLED = 128  # is added to a signal to make an exit code, as a shell does
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
 PASSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # signals for the command
@@ -34,11 +38,15 @@ OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes
 
 
 class Enforce(NamedTuple):
-    """The rules for a command, what holds for its processes after the end of dnstrail, and for set-id programs."""
+    """The rules for a command, what holds for its processes after the end of dnstrail, and for set-id programs.
+
+    `sockets` are the paths of the Unix sockets of services that it may use.
+    """
 
     rules: Rules
     allow_afterwards: bool
     allow_new_privileges: bool
+    sockets: list[str]
 
 
 class Launcher:
@@ -47,6 +55,7 @@ class Launcher:
     `cgroup` is the id of the cgroup, and `path` its folder. `pid` is the process of the command, 0 before its start.
     `code` is its exit code as a shell reports it, None until it has ended. `left` counts the processes that outlived
     it, and `left_names` names some. `done` states that nothing more is to come. `outcome` is that of the enforcement.
+    `hidden` are the sockets of services that the command does not find, and `mounts` is its mount namespace (inode).
     """
 
     def __init__(self, process: int, orders: int, reports: int) -> None:
@@ -61,6 +70,8 @@ class Launcher:
         self.left = 0
         self.left_names: list[str] = []
         self.outcome = Outcome()
+        self.hidden: list[str] = []
+        self.mounts = 0
         self.done = False
 
     def wait_for_cgroup(self) -> None:
@@ -192,6 +203,8 @@ class _Launched:
     def _hook(self, cgroup: Cgroup) -> None:
         if self._enforce is not None:
             rules, afterwards = self._enforce.rules, self._enforce.allow_afterwards
+            hidden = hide_services(self._user.uid if self._user else os.geteuid(), self._enforce.sockets)
+            self._report(hidden=hidden, mounts=_MOUNTS.stat().st_ino)
             self._enforcement = Enforcement(cgroup.path, rules, allow_afterwards=afterwards)
             self._routes = Routes(cgroup, self._user, rules.resolvers.values(), self._enforcement.guide)
 
@@ -214,7 +227,8 @@ class _Launched:
         pid = os.fork()
         if pid == 0:
             privileges = self._enforce is None or self._enforce.allow_new_privileges
-            exec_command(self._command, self._user, cgroup, ignored, blocked, new_privileges=privileges)
+            domain = self._enforce is not None and has_domains()
+            exec_command(self._command, self._user, cgroup, ignored, blocked, domain=domain, new_privileges=privileges)
         self._report(pid=pid)
         self._report(code=self._wait(pid))
         while self._wait_for_all and cgroup.processes() and self._orders not in self._select([self._orders], _LOOKS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,16 +21,15 @@ class Executed(NamedTuple):
     mount_namespace: int
 
 
-def first_privileged(programs: Iterable[Executed]) -> str:
+def first_privileged(programs: Iterable[Executed], namespaces: Collection[int]) -> str:
     """Return the path of the first program whose file gives rights that its user lacks, "" if none is found.
 
-    Only files of the mount namespace of this process are found.
+    Only files of these mount namespaces are found: those of this process and of the command have the same files.
     """
-    own = Path("/proc/self/ns/mnt").stat().st_ino
     found: list[str] = []
 
     def find() -> None:
-        of_own = (one for one in programs if one.mount_namespace == own)
+        of_own = (one for one in programs if one.mount_namespace in namespaces)
         found.extend(one.path for one in of_own if _gives_rights(one.path, one.user))
 
     finding = threading.Thread(target=find, daemon=True)

@@ -122,10 +122,10 @@ class Report(msgspec.Struct, frozen=True):
     `left_names` names some. `encrypted` are connections that carry encrypted DNS by their port or their name.
     `refused` is what `--enforce` refused, and `conflicts` why it refused addresses of allowed names. `enforcement`
     states in sentences what exceeded its bounds, and whether processes left the cgroup. `rights` states what the rights
-    of the command mean for `--enforce`. `files` states which files of this run something else wrote to or replaced
-    meanwhile. `containers` started meanwhile; they count for the verdict if they are `followed`. `containers_left_out`
-    counts their events beyond the bounds. `not_allowed` and `failed` state why the exit code is another one than that
-    of the command.
+    of the command mean for `--enforce`, and `hidden` names the sockets of services that the command does not find.
+    `files` states which files of this run something else wrote to or replaced meanwhile. `containers` started
+    meanwhile; they count for the verdict if they are `followed`. `containers_left_out` counts their events beyond the
+    bounds. `not_allowed` and `failed` state why the exit code is another one than that of the command.
     """
 
     command: list[str]
@@ -144,6 +144,7 @@ class Report(msgspec.Struct, frozen=True):
     conflicts: list[Conflict] = []
     enforcement: list[str] = []
     rights: list[str] = []
+    hidden: list[str] = []
     files: list[str] = []
     containers: list[StartedContainer] = []
     containers_left_out: int = 0

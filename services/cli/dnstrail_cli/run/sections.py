@@ -134,12 +134,14 @@ def _coverage(report: Report) -> list[str]:
     beyond = report.containers_left_out
     containers = [f"{beyond} events of containers exceeded the bounds."] if beyond else []
     left = [_left(report)] if report.left else []
+    hidden = [f"Hidden from the command: {', '.join(report.hidden)}."] if report.hidden else []
     whole = "No event was lost." if report.coverage.complete else "Something may be missing:"
     return [
         whole,
         *report.coverage.missed,
         *report.enforcement,
         *report.rights,
+        *hidden,
         *report.files,
         *left,
         *containers,

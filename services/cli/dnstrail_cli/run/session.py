@@ -31,11 +31,13 @@ from dnstrail_cli.pipeline.run import run_folder
 from dnstrail_cli.run.allow_list import AllowList, parse_allow_list
 from dnstrail_cli.run.cgroup import cgroups_below
 from dnstrail_cli.run.coverage import coverage_of
+from dnstrail_cli.run.domain import has_domains
 from dnstrail_cli.run.encrypted_dns import is_encrypted_dns
 from dnstrail_cli.run.enforce.refused import refusals, with_names, without_refused
 from dnstrail_cli.run.enforce.rules import rules_of
 from dnstrail_cli.run.files import FORMATS, format_of, read_list
 from dnstrail_cli.run.followed import TOPICS, Followed
+from dnstrail_cli.run.inherited_sockets import refuse_inherited_sockets
 from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
 from dnstrail_cli.run.output_file import OutputFile
 from dnstrail_cli.run.privileged_program import first_privileged
@@ -59,7 +61,13 @@ _WEAKENED = (
     "{} ran without the rights that its file gives (set-id or capabilities): --enforce takes them away, and "
     "--allow-new-privileges keeps them."
 )
+_STRENGTHENED = (
+    "{} ran with the rights that its file gives (set-id or capabilities): a command that becomes root by it can leave "
+    "its cgroup, and nothing is refused to it there."
+)
+_NO_DOMAIN = "This kernel lacks Landlock of Linux 6.12: the command can take sockets of other processes of its user."
 _TERMINAL = Path("/dev/tty")
+_MOUNTS = Path("/proc/self/ns/mnt")
 _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
@@ -105,7 +113,9 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
     if allowed is None:
         raise SettingsError("--enforce needs --allow")
     resolvers = servers_in(_resolv_conf())
-    return Enforce(rules_of(allowed, resolvers), settings.allow_afterwards, settings.allow_new_privileges)
+    refuse_inherited_sockets()
+    rules = rules_of(allowed, resolvers)
+    return Enforce(rules, settings.allow_afterwards, settings.allow_new_privileges, allowed.sockets)
 
 
 @contextmanager
@@ -200,15 +210,19 @@ def _watched(settings: Settings, launcher: Launcher, clock: Clock, *, is_root: b
         refused=refused,
         conflicts=launcher.outcome.conflicts,
         enforcement=[*launcher.outcome.limits.notes, *([_LEFT] if settings.enforce and followed.has_left else [])],
-        rights=_rights_of(settings, followed, is_root=is_root) if settings.enforce else [],
+        rights=_rights_of(settings, launcher, followed, is_root=is_root) if settings.enforce else [],
+        hidden=launcher.hidden,
         followed=everything,
     )
 
 
-def _rights_of(settings: Settings, followed: Followed, *, is_root: bool) -> list[str]:
+def _rights_of(settings: Settings, launcher: Launcher, followed: Followed, *, is_root: bool) -> list[str]:
     """Return what the rights of the command mean for --enforce; name a program that lacked rights on stderr, too."""
-    notes = [_IS_ROOT] if is_root else []
-    if not settings.allow_new_privileges and (program := first_privileged(followed.executed)):
+    notes = [*([_IS_ROOT] if is_root else []), *([] if has_domains() else [_NO_DOMAIN])]
+    program = first_privileged(followed.executed, {_MOUNTS.stat().st_ino, launcher.mounts})
+    if program and settings.allow_new_privileges:
+        notes.append(_STRENGTHENED.format(program))
+    elif program:
         notes.append(_WEAKENED.format(program))
         _say(f"dnstrail: {escape_unprintable(notes[-1])}\n")
     return notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 
@@ -24,12 +24,16 @@ class Attribution:
 
     Records must be passed in their order in the ring buffer: only then does a pid lead to the process that had it.
     `cgroup_root` is where cgroup2 is mounted. `boot` is the boot of the host in ns since the epoch; it is fixed, so
-    that the start time of a process never changes.
+    that the start time of a process never changes. `note_owner` receives the owner of each cgroup.
     """
 
-    def __init__(self, cgroup_root: str, boot: int) -> None:
+    def __init__(
+        self, cgroup_root: str, boot: int, note_owner: Callable[[int, int], None] = lambda _cgroup, _owner: None
+    ) -> None:
         self.processes = ProcessTable()
-        self.containers = Containers(partial(is_roots, cgroup_root), partial(cgroup_id, cgroup_root))
+        self.containers = Containers(
+            partial(is_roots, cgroup_root), partial(cgroup_id, cgroup_root), note_owner=note_owner
+        )
         self._names = ContainerNames()
         self._root = cgroup_root
         self._boot = boot

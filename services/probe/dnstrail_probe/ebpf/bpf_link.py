@@ -11,7 +11,7 @@ import os
 import platform
 import struct
 
-from dnstrail.process.libc import system_call
+from dnstrail.libc import system_call
 
 UPROBE_MULTI = 48  # BPF_TRACE_UPROBE_MULTI; Linux 6.6
 _SYS_BPF = {"x86_64": 321, "aarch64": 280}

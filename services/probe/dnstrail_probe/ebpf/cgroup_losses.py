@@ -22,6 +22,25 @@ class Counts(Protocol):
         """Remove all counts from the map, and return them."""
 
 
+class WithStreams:
+    """The losses of the programs, and the TCP streams that the probe evicted, by cgroup."""
+
+    def __init__(self, kernel: Counts, streams: Counter[int]) -> None:
+        self.size = kernel.size
+        self._kernel = kernel
+        self._streams = streams
+
+    def read(self) -> dict[int, int]:
+        """Return all counts."""
+        return self._streams + Counter(self._kernel.read())
+
+    def take(self) -> dict[int, int]:
+        """Remove all counts, and return them."""
+        found = self._streams + Counter(self._kernel.take())
+        self._streams.clear()
+        return found
+
+
 class CgroupLosses:
     """The losses of the cgroups with most losses (`worst`), those of the others by owner, and all else under OTHERS.
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
-from dnstrail.process.privileges import missing_capabilities
-from dnstrail_probe.ebpf import remedies
+from dnstrail_probe.ebpf import records, remedies
 from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
 from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.headers import write_headers
@@ -26,7 +26,7 @@ from dnstrail_probe.source import SUDO
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
 _GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
-_BPF_NOEXIST = 1
+_BPF_ANY, _BPF_NOEXIST = 0, 1
 # Function -> program type and attach type, by their names in bcc.
 _HOOKS = {
     "on_ingress": ("CGROUP_SKB", "CGROUP_INET_INGRESS"),
@@ -76,6 +76,7 @@ class Programs:
         self._links: list[int] = []
         self._bpf: Any = None
         self._sizes = sizes
+        self.most_owners = sizes.owners
         self._wanted = {"FIRST_BYTES": int(first_bytes)}
         self._extra = ("getaddrinfo",) if getaddrinfo else ()
         try:
@@ -115,19 +116,28 @@ class Programs:
         return self._count(4)
 
     @property
-    def owners_evicted(self) -> int:
-        """Owners of open sockets that found no room in the map, or whose place another one took."""
+    def owners_refused(self) -> int:
+        """Sockets that found no room in the map of owners, once for each time that they would have entered it."""
         return self._count(7)
 
     def program_fd(self, function: str) -> int:
         """Return the descriptor of a program; its fdinfo contains the number and the duration of its runs."""
         return int(self._bpf.funcs[function.encode()].fd)
 
+    def refuse_owner(self) -> None:
+        """Count a socket that finds no room in the map of owners."""
+        self._counters[ctypes.c_int(7)] = ctypes.c_uint64(self._count(7) + 1)
+
     def add(self, table: str, key: bytes, value: bytes) -> None:
         """Add an entry to a map, unless a program has added it already."""
         added = self._bcc.lib.bpf_update_elem(self._bpf[table].map_fd, key, value, _BPF_NOEXIST) == 0
         if added and table == "owners":
             self._counters[ctypes.c_int(6)] = ctypes.c_uint64(self._count(6) + 1)
+
+    def note_owner_of_cgroup(self, cgroup: int, owner: int) -> None:
+        """Note the owner of a cgroup, in whose share the events and sockets of the cgroup are counted."""
+        key, value = records.pack_id(cgroup), records.pack_id(owner)
+        self._bcc.lib.bpf_update_elem(self._bpf["cgroup_owners"].map_fd, key, value, _BPF_ANY)
 
     def watch_getaddrinfo(self, file: int, offset: int, pid: int = 0) -> tuple[int, ...]:
         """Watch the getaddrinfo of an open file, in one process or (0) in all; return descriptors that keep it watched.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
-from dnstrail_probe.ebpf.records import OwnerRecord, pack_cookie, pack_owner, pack_place
+from dnstrail_probe.ebpf.records import OwnerRecord, pack_id, pack_owner, pack_place
 from dnstrail_probe.host.cgroups import cgroup_id
 from dnstrail_probe.host.network_namespaces import all_sockets
 from dnstrail_probe.host.process_table import ProcessEntry, ProcessTable
@@ -19,22 +20,36 @@ class Maps(Protocol):
 
     cgroup_root: str
     sees_namespaces: bool
+    most_owners: int
 
     def add(self, table: str, key: bytes, value: bytes) -> None:
         """Add an entry to a map, unless a program has added it already."""
         ...
 
+    def refuse_owner(self) -> None:
+        """Count a socket that finds no room in the map of owners."""
+        ...
 
-def note_open_sockets(maps: Maps, processes: ProcessTable, ports: Collection[int]) -> int:
-    """Enter the processes of /proc and the sockets of sock_diag; return the number of sockets whose owner was found.
 
-    The programs run already, so no process and no socket is missed. Entries that the programs made take precedence.
+def note_open_sockets(
+    maps: Maps, processes: ProcessTable, ports: Collection[int], owner_of: Callable[[int], int]
+) -> int:
+    """Enter the processes of /proc and the sockets of sock_diag; return the number of sockets that were entered.
+
+    The programs run already, so no process and no socket is missed. Entries that the programs made take precedence. The
+    sockets of one owner of cgroups (`owner_of`) take no more places than they leave free.
     """
-    owners = _owners(maps.cgroup_root, processes)
-    owned = list(_owned(owners))
-    for netns, socket, entry in owned:
+    entered: Counter[int] = Counter()
+    count = 0
+    for netns, socket, entry in _owned(_owners(maps.cgroup_root, processes)):
+        owner = owner_of(entry.cgroup)
+        if entered[owner] + count >= maps.most_owners:
+            maps.refuse_owner()
+            continue
         _add(maps, netns, socket, _owner(netns, socket, entry, noted=time.monotonic_ns(), ports=ports), ports)
-    return len(owned)
+        entered[owner] += 1
+        count += 1
+    return count
 
 
 def _owners(cgroup_root: str, processes: ProcessTable) -> dict[int, ProcessEntry]:
@@ -65,6 +80,7 @@ def _owner(netns: int, socket: OpenSocket, entry: ProcessEntry, *, noted: int, p
         noted=noted,
         netns=netns,
         cgroup=entry.cgroup,
+        charged=0,
         pid=entry.pid,
         tid=entry.pid,
         uid=entry.user,
@@ -77,7 +93,7 @@ def _owner(netns: int, socket: OpenSocket, entry: ProcessEntry, *, noted: int, p
 
 
 def _add(maps: Maps, netns: int, socket: OpenSocket, owner: OwnerRecord, ports: Collection[int]) -> None:
-    maps.add("owners", pack_cookie(socket.cookie), pack_owner(owner))
+    maps.add("owners", pack_id(socket.cookie), pack_owner(owner))
     if socket.port in ports and not socket.destination_port:
         place = pack_place(netns if maps.sees_namespaces else 0, socket.protocol, socket.port)
         maps.add("servers", place, pack_owner(owner))

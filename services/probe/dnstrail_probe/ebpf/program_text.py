@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ class Sizes:
     ring_pages: int = 4096  # 16 MiB
     owners: int = 65536
     losing_cgroups: int = 4096
+    cgroups: int = 65536
+    shares: int = 4096
 
 
 SIZES = Sizes()
@@ -28,7 +31,10 @@ def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[st
         **defines,
         "RING_PAGES": sizes.ring_pages,
         "OWNERS": sizes.owners,
+        "RING_BYTES": sizes.ring_pages * mmap.PAGESIZE,
         "LOSING_CGROUPS": sizes.losing_cgroups,
+        "CGROUPS": sizes.cgroups,
+        "SHARES": sizes.shares,
     }
     text = "".join(f"#define {name} {value}\n" for name, value in named.items())
     is_one = " || ".join(f"(port) == {port}" for port in sorted(ports))

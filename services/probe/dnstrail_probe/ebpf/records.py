@@ -22,7 +22,7 @@ _UNPLACED = -(1 << 31)
 _PACKET = struct.Struct("<Q2I4Q4I4H4Bi16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
-_OWNER = struct.Struct("<3Q3IH2B16s16s")
+_OWNER = struct.Struct("<4Q3IH2B16s16s")
 _PLACE = struct.Struct("<Q2I")
 _BYTES = struct.Struct("<2Q")
 _RESOLVED = struct.Struct("<Q2I2Q2I2i2I16s256s")
@@ -110,11 +110,12 @@ class GetaddrinfoRecord(NamedTuple):
 
 
 class OwnerRecord(NamedTuple):
-    """`struct owner`. `use` is 1 for a socket that asks names, else 0."""
+    """`struct owner`. `use` is 1 for a socket that asks names, else 0; `charged` is 0 if no share contains it."""
 
     noted: int
     netns: int
     cgroup: int
+    charged: int
     pid: int
     tid: int
     uid: int
@@ -189,9 +190,9 @@ def pack_owner(owner: OwnerRecord) -> bytes:
     return _OWNER.pack(*owner)
 
 
-def pack_cookie(cookie: int) -> bytes:
-    """Return a key of the map `owners`."""
-    return cookie.to_bytes(8, "little")
+def pack_id(number: int) -> bytes:
+    """Return the cookie of a socket or the id of a cgroup, as a key or value of a map."""
+    return number.to_bytes(8, "little")
 
 
 def pack_place(netns: int, protocol: int, port: int) -> bytes:

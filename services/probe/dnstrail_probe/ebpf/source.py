@@ -10,7 +10,7 @@ from types import MappingProxyType
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol.batches import CgroupLoss
 from dnstrail_probe.ebpf.attribution import Attribution
-from dnstrail_probe.ebpf.cgroup_losses import CgroupLosses
+from dnstrail_probe.ebpf.cgroup_losses import CgroupLosses, WithStreams
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls
 from dnstrail_probe.ebpf.getaddrinfo.seccomp_trial import try_watching
 from dnstrail_probe.ebpf.loader import Programs
@@ -20,9 +20,9 @@ from dnstrail_probe.ebpf.record_translator import RecordTranslator
 from dnstrail_probe.ebpf.ring import Ring
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
-from dnstrail_probe.source import KERNEL, PROBE, Captures
+from dnstrail_probe.source import KERNEL, Captures
 
-_KERNEL_LOSSES = ("ring_full", "unreadable", "ipv6_too_many_extensions")
+_KERNEL_LOSSES = ("ring_full", "unreadable", "ipv6_too_many_extensions", "owners_refused")
 
 
 class EbpfSource:
@@ -37,9 +37,7 @@ class EbpfSource:
 
     live = True
     damage = ""
-    losses = MappingProxyType(
-        {**dict.fromkeys(_KERNEL_LOSSES, KERNEL), "owners_evicted": PROBE, **LOSSES},
-    )
+    losses = MappingProxyType({**dict.fromkeys(_KERNEL_LOSSES, KERNEL), **LOSSES})
     # BPF: to read the counters before Linux 5.19, and to attach to new libraries. SYS_PTRACE: to read /proc/PID/exe.
     capabilities = ("CAP_BPF", "CAP_SYS_PTRACE")
 
@@ -53,12 +51,18 @@ class EbpfSource:
         self._programs = load_programs(options, getaddrinfo=getaddrinfo, sizes=sizes)
         self._cgroup_names: dict[int, str] = {}
         self._ring = Ring(self._programs.ring_fd, sizes.ring_pages * os.sysconf("SC_PAGESIZE"))
-        self._attribution = Attribution(self._programs.cgroup_root, _boot_time(clock))
-        self._losses = CgroupLosses(self._programs.losses, self._attribution.owner_of)
-        self.counters["sockets_found"] = note_open_sockets(self._programs, self._attribution.processes, ports)
+        self._attribution = Attribution(
+            self._programs.cgroup_root, _boot_time(clock), self._programs.note_owner_of_cgroup
+        )
+        self._assembly = Assembly(options, self.counters)
+        self._losses = CgroupLosses(
+            WithStreams(self._programs.losses, self._assembly.evicted), self._attribution.owner_of
+        )
+        self.counters["sockets_found"] = note_open_sockets(
+            self._programs, self._attribution.processes, ports, self._attribution.owner_of
+        )
         watch = self._programs.watch_getaddrinfo
         self._getaddrinfo = GetaddrinfoCalls(watch, self.counters, self.capabilities) if getaddrinfo else None
-        self._assembly = Assembly(options, self.counters)
         self._translator = RecordTranslator(
             epoch=clock.epoch,
             ports=ports,
@@ -70,7 +74,7 @@ class EbpfSource:
 
     @property
     def lost_by_cgroup(self) -> tuple[CgroupLoss, ...]:
-        """The losses of the kernel since the start, by cgroup, then by owner."""
+        """The losses of the kernel, and the evicted TCP streams, since the start, by cgroup, then by owner."""
         worst, owners, known = self._losses.worst, self._losses.owners, self._cgroup_names
         name, owner_of = self._attribution.cgroup_name, self._attribution.owner_of
         self._cgroup_names = {each: name(each) or known.get(each, "") for each in (*worst, *owners)}  # some are gone
@@ -84,9 +88,10 @@ class EbpfSource:
         if not found:
             time.sleep(timeout)
             found = self._ring.drain()
-        self._count_losses()
         captures = [event for record in found for event in self._translator.events(record)]
-        return captures + self._assembly.advance(self._clock.now())
+        captures += self._assembly.advance(self._clock.now())
+        self._count_losses()
+        return captures
 
     def close(self) -> None:
         """Detach the programs and stop all threads."""
@@ -104,14 +109,14 @@ class EbpfSource:
             "ipv6_too_many_extensions": self._programs.too_many_extensions,
             "getaddrinfo_unreadable": self._programs.calls_unreadable,
             "getaddrinfo_over_budget": self._programs.calls_over_budget,
-            "owners_evicted": self._programs.owners_evicted,
+            "owners_refused": self._programs.owners_refused,
             "processes_dropped": self._attribution.processes.dropped,
             "cgroups_dropped": self._attribution.containers.dropped,
         }
         for reason, count in counts.items():
             if count:
                 self.counters[reason] = count
-        self._losses.update(sum(counts[reason] for reason in _KERNEL_LOSSES))
+        self._losses.update(sum(counts[reason] for reason in _KERNEL_LOSSES) + self.counters["tcp_evicted"])
 
 
 def load_programs(options: CaptureOptions, *, getaddrinfo: bool = False, sizes: Sizes = SIZES) -> Programs:

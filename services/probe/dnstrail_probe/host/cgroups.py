@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from dnstrail.process.libc import call
+from dnstrail.libc import call
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _MAGIC = 0x63677270  # CGROUP2_SUPER_MAGIC

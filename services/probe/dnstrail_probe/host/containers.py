@@ -52,14 +52,22 @@ class Containers:
     Times (ns) come with the events, so the table reads no clock. It never holds more than `most` cgroups: beyond that
     it evicts a removed one, else the oldest below another owner, which a user can have made, else the oldest. It counts
     the evictions in `dropped`. `is_roots` returns true for a folder of the hierarchy in which only root can make
-    cgroups, and `id_of` returns the id of a folder, 0 if it is gone.
+    cgroups, and `id_of` returns the id of a folder, 0 if it is gone. `note_owner` receives each cgroup with its owner,
+    and again when the owner changes.
     """
 
-    def __init__(self, is_roots: Callable[[str], bool], id_of: Callable[[str], int], most: int = MAX_CGROUPS) -> None:
+    def __init__(
+        self,
+        is_roots: Callable[[str], bool],
+        id_of: Callable[[str], int],
+        most: int = MAX_CGROUPS,
+        note_owner: Callable[[int, int], None] = lambda _cgroup, _owner: None,
+    ) -> None:
         self.dropped = 0
         self._is_roots = is_roots
         self._id_of = id_of
         self._most = most
+        self._note_owner = note_owner
         self._cgroups: OrderedDict[int, Cgroup] = OrderedDict()
         self._below: OrderedDict[int, None] = OrderedDict()  # the cgroups whose owner is another one
         self._removed: deque[tuple[int, int]] = deque()
@@ -86,6 +94,8 @@ class Containers:
             folder = owner_path(found.folder, self._is_roots)
             owner = found.owner if folder == found.folder else self._id_of(folder)
             if owner:  # else the folder is gone
+                if owner != found.owner:
+                    self._note_owner(cgroup, owner)
                 found = found._replace(owner=owner, folder=folder)
             found = self._cgroups[cgroup] = found._replace(looked=now)
         return found.owner
@@ -96,6 +106,7 @@ class Containers:
         owner = cgroup if folder == path else self._id_of(folder) or GONE
         shown = os.fsencode(path).decode(errors="backslashreplace")[:MAX_PATH]
         found = self._cgroups[cgroup] = Cgroup(container_id(path, self._is_roots), shown, owner, folder, now)
+        self._note_owner(cgroup, owner)
         if owner != cgroup:
             self._below[cgroup] = None
         while len(self._cgroups) > self._most:

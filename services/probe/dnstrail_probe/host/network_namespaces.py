@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dnstrail.process.libc import call
+from dnstrail.libc import call
 from dnstrail_probe.host.procfs import network_namespaces
 from dnstrail_probe.host.sock_diag import OpenSocket, namespace_cookie, open_sockets
 

@@ -45,8 +45,11 @@ class Assembly:
         self._counters = counters
         self._fragments = Fragments(counters)
         self._connects = TcpOpens() if connects else None
-        self._dns = Streams(counters, lambda from_start: DnsMessages(counters, from_start=from_start))
-        self._names = Streams(counters, lambda _: ServerNameReader(counters))
+        self.evicted: Counter[int] = Counter()  # TCP streams by the cgroup of their process, until a reader clears it
+        self._dns = Streams(
+            counters, lambda from_start: DnsMessages(counters, from_start=from_start), evicted=self.evicted
+        )
+        self._names = Streams(counters, lambda _: ServerNameReader(counters), evicted=self.evicted)
         self._quic = _quic_hellos(counters) if options.server_names else None
         self.server_names = options.server_names
 

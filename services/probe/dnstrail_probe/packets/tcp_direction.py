@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dnstrail.captured import Captured
+from dnstrail_probe.packets.stream_owners import owner_of
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Stream
 
@@ -25,8 +26,10 @@ class Direction(Generic[T]):
     def __init__(self, stream: Stream[T], context: Captured, header: TcpHeader) -> None:
         self.stream = stream
         self.context = context
+        self.owner = owner_of(context)
         self.seen = 0
         self.closed = False
+        self.unreadable = False  # true once a byte was urgent
         self.started = header.syn  # true if the start of the stream was seen
         self.edge: int | None = None
         self._scale = header.scale  # of the windows that the sender of this direction states
@@ -65,6 +68,10 @@ class Direction(Generic[T]):
             return self.acknowledges(header)
         ahead = self.stream.distance(header.acknowledged)
         return header.ack and self.stream.first <= self.stream.next + ahead and ahead < WINDOW
+
+    def acknowledged(self, header: TcpHeader) -> int:
+        """Return the position in this direction that a segment of the other one acknowledges."""
+        return self.stream.next + self.stream.distance(header.acknowledged)
 
     def note_window(self, header: TcpHeader, receiver: Direction[T]) -> None:
         """Move the window by an acknowledgment of the receiver."""

@@ -7,7 +7,7 @@ import struct
 import msgspec
 
 _HEADER = struct.Struct("!4xIIBBH4x")
-_FIN, _SYN, _RST, _ACK = 0x01, 0x02, 0x04, 0x10
+_FIN, _SYN, _RST, _ACK, _URG = 0x01, 0x02, 0x04, 0x10, 0x20
 _END_OF_OPTIONS, _PADDING, _WINDOW_SCALE = 0, 1, 3
 _LARGEST_SCALE = 14
 _MODULUS = 1 << 32
@@ -42,6 +42,11 @@ class TcpHeader(msgspec.Struct, frozen=True, gc=False):
     def reset(self) -> bool:
         """True for a segment that ends the connection."""
         return bool(self.flags & _RST)
+
+    @property
+    def urgent(self) -> bool:
+        """True if a byte from here on is urgent: most programs do not read it with the others."""
+        return bool(self.flags & _URG)
 
     @property
     def first(self) -> int:

@@ -45,18 +45,28 @@ class _Piece(NamedTuple):
     position: int
     data: bytes
     arrival: Arrival
+    sure: bool = True  # false if other bytes came for a part of it: the receiver can have either
 
     @property
     def end(self) -> int:
         return self.position + len(self.data)
+
+    def contradicts(self, other: _Piece) -> bool:
+        """Return true if both have different bytes for a position."""
+        start, end = max(self.position, other.position), min(self.end, other.end)
+        return start < end and self.part(start, end).data != other.part(start, end).data
+
+    def part(self, start: int, end: int) -> _Piece:
+        """Return the bytes between two positions."""
+        return self._replace(position=start, data=self.data[start - self.position : end - self.position])
 
 
 class Stream(Generic[T]):
     """The bytes of a stream from `first` on, in order: each byte reaches the reader once.
 
     Positions are sequence numbers that do not wrap around. Segments after a gap are held until the gap is filled or
-    given up. Of bytes that arrive twice, those count that begin at the next expected byte, as in the kernel; else those
-    that arrived first.
+    given up. Of bytes that arrive twice, those count that come with the next expected byte, as in Linux. Behind a gap,
+    segments that overlap and differ are skipped like a gap: which of them Linux keeps depends on how it stored them.
     """
 
     def __init__(self, first: int, reader: Reader[T]) -> None:
@@ -83,6 +93,11 @@ class Stream(Generic[T]):
         return self._next
 
     @property
+    def farthest(self) -> int:
+        """The position after the last byte that has arrived."""
+        return self._ahead[-1].end if self._ahead else self._next
+
+    @property
     def crowded(self) -> bool:
         """True if more is held after a gap than the bounds allow."""
         return self._ahead_bytes > MAX_AHEAD or len(self._ahead) > MAX_PIECES
@@ -95,16 +110,13 @@ class Stream(Generic[T]):
         """Return the items that a segment completes, and the reason for which bytes of it were dropped, or ""."""
         self._arrivals += 1
         start = self._next + self.distance(sequence)
-        arrival = Arrival(self._arrivals, timestamp)
-        if start == self._next:
-            overlap = bool(self._ahead) and self._ahead[0].position < start + len(data)
-            return self._take(data, arrival) + self._drain(), "tcp_overlap" if overlap else ""
-        fresh = self._fresh(_Piece(start, data, arrival))
-        self._ahead = sorted(self._ahead + fresh)
-        size = sum(len(piece.data) for piece in fresh)
-        self._ahead_bytes += size
-        dropped = "" if size == len(data) else "tcp_overlap" if size else "tcp_retransmission"
-        return self._drain(), dropped
+        piece = _Piece(start, data, Arrival(self._arrivals, timestamp))
+        if start <= self._next < piece.end:
+            overlap = start < self._next or (bool(self._ahead) and self._ahead[0].position < piece.end)
+            return self._take(piece) + self._drain(), "tcp_overlap" if overlap else ""
+        if piece.end <= self._next:
+            return [], "tcp_retransmission"
+        return [], self._hold(piece)
 
     def give_up_gap(self) -> list[tuple[int, T]]:
         """Continue after the first gap."""
@@ -112,17 +124,30 @@ class Stream(Generic[T]):
         self._next = self._ahead[0].position
         return self._drain()
 
+    def _hold(self, piece: _Piece) -> str:
+        """Hold a piece behind a gap; return the reason for which bytes of it were dropped, or ""."""
+        fresh = self._fresh(piece)
+        conflicts = [place for place, held in enumerate(self._ahead) if held.contradicts(piece)]
+        for place in conflicts:
+            self._ahead[place] = self._ahead[place]._replace(sure=False)
+        self._ahead = sorted(self._ahead + fresh)
+        size = sum(len(one.data) for one in fresh)
+        self._ahead_bytes += size
+        if conflicts:
+            return "tcp_conflict"
+        return "" if size == len(piece.data) else "tcp_overlap" if size else "tcp_retransmission"
+
     def _fresh(self, piece: _Piece) -> list[_Piece]:
-        """Return the parts of a piece that are new: neither read nor held."""
-        at, fresh = max(piece.position, self._next), []
+        """Return the parts of a piece behind a gap that are new."""
+        at, fresh = piece.position, []
         for held in self._ahead:
             if held.position >= piece.end:
                 break
             if held.position > at:
-                fresh.append(_part(piece, at, held.position))
+                fresh.append(piece.part(at, held.position))
             at = max(at, held.end)
         if at < piece.end:
-            fresh.append(_part(piece, at, piece.end))
+            fresh.append(piece.part(at, piece.end))
         return fresh
 
     def _drain(self) -> list[tuple[int, T]]:
@@ -135,14 +160,15 @@ class Stream(Generic[T]):
             drained += 1
             self._ahead_bytes -= len(piece.data)
             if piece.end > self._next:
-                found += self._take(piece.data[self._next - piece.position :], piece.arrival)
+                found += self._take(piece)
         del self._ahead[:drained]
         return found
 
-    def _take(self, data: bytes, arrival: Arrival) -> list[tuple[int, T]]:
-        self._next += len(data)
-        return self.reader.take(data, arrival)
-
-
-def _part(piece: _Piece, start: int, end: int) -> _Piece:
-    return _Piece(start, piece.data[start - piece.position : end - piece.position], piece.arrival)
+    def _take(self, piece: _Piece) -> list[tuple[int, T]]:
+        """Read the bytes of a piece from the next expected one on."""
+        data = piece.data[self._next - piece.position :]
+        self._next = piece.end
+        if piece.sure:
+            return self.reader.take(data, piece.arrival)
+        self.reader.skip()
+        return []

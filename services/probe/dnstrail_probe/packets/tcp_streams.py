@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from dnstrail.captured import Captured, Flow
+from dnstrail_probe.packets.stream_owners import StreamOwners
 from dnstrail_probe.packets.tcp_direction import WINDOW, Direction
 from dnstrail_probe.packets.tcp_header import TcpHeader
 from dnstrail_probe.packets.tcp_stream import Reader, Stream
@@ -27,15 +28,20 @@ _Found = list[tuple[Captured, T]]
 class Streams(Generic[T]):
     """The streams of one source, and their readers. Items that a reader finds have the context of their segment.
 
-    Beyond a bound the stream that was idle for longest is evicted and counted. Times come with the segments. `reader`
-    makes the reader of a new stream; its argument is true if the start of the stream was seen.
+    Beyond a bound the longest idle stream of the owner with most is evicted and counted. Times come with the segments.
+    `reader` makes the reader of a new stream; its argument is true if the start of the stream was seen. `evicted`
+    counts evicted streams by cgroup.
     """
 
-    def __init__(self, counters: Counter[str], reader: Callable[[bool], Reader[T]]) -> None:
+    def __init__(
+        self, counters: Counter[str], reader: Callable[[bool], Reader[T]], *, evicted: Counter[int] | None = None
+    ) -> None:
         self._counters = counters
+        self._evicted = Counter[int]() if evicted is None else evicted
         self._reader = reader
         self._directions: OrderedDict[_Key, Direction[T]] = OrderedDict()  # the longest idle first
         self._waiting: OrderedDict[_Key, int] = OrderedDict()  # streams with a gap -> time of the gap
+        self._owners: StreamOwners[_Key] = StreamOwners()
         self._now = 0
         self._held = 0
 
@@ -55,6 +61,10 @@ class Streams(Generic[T]):
         found = self.expire(segment.timestamp)
         key, back = _keys(flow)
         direction, other = self._directions.get(key), self._directions.get(back)
+        arrives = flow.socket != 0 and not flow.egress
+        if arrives and _is_dropped(direction, other, header, data=bool(segment.payload)):
+            self._counters["tcp_not_read"] += 1
+            return found
         if not _takes(direction, other, header, data=bool(segment.payload)):
             if not self._starts_anew([one for one in (direction, other) if one], header):
                 self._counters["tcp_out_of_window"] += 1
@@ -65,6 +75,7 @@ class Streams(Generic[T]):
             stream = Stream(header.expected, self._reader(header.syn))
             direction = self._directions[key] = Direction(stream, segment, header)
         if direction is not None:
+            direction.unreadable |= header.urgent or (arrives and _is_too_old(other, header))
             found += self._advance(key, direction, segment, header)
         if other is not None:
             _note(direction, other, header)
@@ -113,7 +124,11 @@ class Streams(Generic[T]):
         direction.seen = self._now
         direction.closed |= header.fin or header.reset
         self._directions.move_to_end(key)
+        self._owners.touch(direction.owner, key)
         if not segment.payload or direction.stream.reader.done:
+            return []
+        if direction.unreadable or (key[0] and not key[1] and header.syn and header.ack):
+            self._counters["tcp_not_read"] += 1
             return []
         return self._take(key, direction, header.first, segment)
 
@@ -121,7 +136,7 @@ class Streams(Generic[T]):
         stream = direction.stream
         before = stream.held
         items, dropped = stream.add(sequence, segment.payload, segment.timestamp)
-        self._held += stream.held - before
+        self._hold(direction, stream.held - before)
         if dropped:
             self._counters[dropped] += 1
         found = direction.found(items)
@@ -135,7 +150,7 @@ class Streams(Generic[T]):
         before = direction.stream.held
         self._counters["tcp_gap"] += 1
         items = direction.stream.give_up_gap()
-        self._held += direction.stream.held - before
+        self._hold(direction, direction.stream.held - before)
         self._waiting.pop(key, None)
         self._note_waiting(key, direction.stream)
         return direction.found(items)
@@ -156,18 +171,29 @@ class Streams(Generic[T]):
             found += self._give_up_gap(key)
         if direction.stream.held:
             self._counters["tcp_incomplete"] += 1
-        self._held -= direction.stream.held
-        del self._directions[key]
+        self._remove(key, direction)
         return found
 
+    def _hold(self, direction: Direction[T], change: int) -> None:
+        self._held += change
+        self._owners.hold(direction.owner, change)
+
+    def _remove(self, key: _Key, direction: Direction[T]) -> None:
+        self._hold(direction, -direction.stream.held)
+        self._waiting.pop(key, None)
+        self._owners.remove(direction.owner, key)
+        del self._directions[key]
+
     def _bound(self) -> None:
-        """Evict the longest idle streams beyond the bounds, with the bytes that they hold."""
+        """Evict streams beyond the bounds, with the bytes that they hold."""
         while len(self._directions) > MAX_STREAMS or self._held > MAX_BYTES:
-            key, direction = self._directions.popitem(last=False)
-            self._waiting.pop(key, None)
-            self._held -= direction.stream.held
+            key = self._owners.longest_idle(of_bytes=self._held > MAX_BYTES)
+            direction = self._directions[key]
+            self._remove(key, direction)
             if not direction.stream.reader.done:
                 self._counters["tcp_evicted"] += 1
+                process = direction.context.process
+                self._evicted[process.cgroup_id if process else 0] += 1
 
 
 def _keys(flow: Flow) -> tuple[_Key, _Key]:
@@ -175,6 +201,23 @@ def _keys(flow: Flow) -> tuple[_Key, _Key]:
     source, destination = (flow.source, flow.source_port), (flow.destination, flow.destination_port)
     egress_back = not flow.egress if flow.socket else False
     return (flow.socket, flow.egress, *source, *destination), (flow.socket, egress_back, *destination, *source)
+
+
+def _is_dropped(direction: Direction[T] | None, other: Direction[T] | None, header: TcpHeader, *, data: bool) -> bool:
+    """Return true if Linux drops a segment that arrives: it has no ACK, or acknowledges what was not sent.
+
+    Linux also drops `data` behind the end of the stream: they have no distance.
+    """
+    if header.syn or header.reset:
+        return False
+    if not header.ack or (data and direction is not None and direction.closed and header.distance is None):
+        return True
+    return other is not None and other.started and other.acknowledged(header) > other.stream.farthest + other.closed
+
+
+def _is_too_old(other: Direction[T] | None, header: TcpHeader) -> bool:
+    """Return true if a segment acknowledges what lies before the stream: Linux takes it or not."""
+    return other is not None and other.started and header.ack and other.acknowledged(header) < other.stream.first - 1
 
 
 def _takes(direction: Direction[T] | None, other: Direction[T] | None, header: TcpHeader, *, data: bool) -> bool:

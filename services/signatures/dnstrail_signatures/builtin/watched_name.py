@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,12 +25,15 @@ from dnstrail.dns.names import lookup_key, reverse_address
 from dnstrail.dns.rdata import CNAME
 from dnstrail.errors import DataNotFound, DataSourceMissing, SettingsError
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.regular_file import read_regular
 from dnstrail.signature import EventSelector, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.known_file import KnownFile
 
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
+MOST_BYTES = 64 << 20  # of a list
 _RELOAD = "reload"
 _KEPT = "watch_list"  # the file of the last good list, in the folder of `--state`
+_SHOWN = 100  # characters of a line that is no name
 _first_label = re.compile(r"(?:[^.\\]|\\.)*\.?", re.DOTALL).match  # a backslash escapes a dot within a label
 
 
@@ -179,10 +183,10 @@ def read_watch_list(path: Path) -> frozenset[str]:
         SettingsError: The file cannot be read, a line is not a name, or no line is.
     """
     try:
-        with path.open(encoding="utf-8") as lines:
-            names = frozenset(_names(path, lines))
+        content = BytesIO(read_regular(path, MOST_BYTES))
+        names = frozenset(_names(path, TextIOWrapper(content, "utf-8")))
     except OSError as error:
-        raise SettingsError(f"watch list {path}: {error.strerror}") from error
+        raise SettingsError(f"watch list {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"watch list {path}: {error}") from error
     if not names:
@@ -203,7 +207,7 @@ def _names(path: Path, lines: Iterable[str]) -> Iterator[str]:
         if name:
             yield name
         elif text:
-            raise SettingsError(f"watch list {path}, line {number}: {text!r} is not a domain name")
+            raise SettingsError(f"watch list {path}, line {number}: {text[:_SHOWN]!r} is not a domain name")
 
 
 _SHIPPED = read_watch_list(Path(__file__).with_name("watch_list.txt"))  # while this file can be read: see load.find

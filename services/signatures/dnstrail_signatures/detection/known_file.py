@@ -11,6 +11,9 @@ from typing import TypeVar
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.regular_file import read_regular
+
+MOST_BYTES = 256 << 20
 
 _Entry = TypeVar("_Entry")
 
@@ -38,8 +41,8 @@ class KnownFile:
         if not self._path.exists():
             return []
         try:
-            return parse(self._path.read_bytes())
-        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            return parse(read_regular(self._path, MOST_BYTES))
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError, RecursionError) as error:
             raise SettingsError(f"{self._content} {self._path}: {error}") from error
 
     def write(self, lines: Iterable[bytes]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
 _KNOWN = 1.0  # seconds between two looks for the probes of unknown starts
+MOST_WAIT = 30.0  # seconds for all replies of one probe after one change of owners
 _AHEAD = 16  # gaps: each reply has about a MiB
 
 
@@ -44,7 +46,8 @@ class Gap(NamedTuple):
 class Replays:
     """The probes, which replay the last turns of their starts. Nothing that they send raises an error.
 
-    Each probe names its start in its replies, and is asked for no other one. Nothing waits once `stop` is set.
+    Each probe names its start in its replies, and is asked for no other one. One whose replies took MOST_WAIT together
+    since `begin` is asked for nothing further. Nothing waits once `stop` is set.
     """
 
     def __init__(
@@ -62,6 +65,11 @@ class Replays:
         self._unnamed: list[Requester] = []  # probes of an earlier version
         self._looked = float("-inf")
         self._ahead: dict[Requester, ReplayRequest] = {}  # that were sent already
+        self._waited = defaultdict[Requester, float](float)
+
+    def begin(self) -> None:
+        """Begin with the gaps of a change of owners."""
+        self._waited.clear()
 
     def ask_ahead(self, gaps: Sequence[Gap]) -> None:
         """Ask for the first turns of some gaps at once, so that their replies come while earlier ones are handled."""
@@ -108,7 +116,13 @@ class Replays:
             self._unnamed.append(source)
 
     def _ask(self, source: Requester, request: ReplayRequest) -> Replay | None:
-        deadline = time.monotonic() + PATIENCE
+        began = time.monotonic()
+        try:
+            return self._reply_of(source, request, began + min(PATIENCE, MOST_WAIT - self._waited[source]))
+        finally:
+            self._waited[source] += time.monotonic() - began
+
+    def _reply_of(self, source: Requester, request: ReplayRequest, deadline: float) -> Replay | None:
         sent = self._ahead.pop(source, None) == request or source.send(encode_replay(request))
         while time.monotonic() < deadline and not self._stop.is_set():
             self._pause()
@@ -145,6 +159,8 @@ class MissedTurns:
     ) -> Iterator[tuple[str, Batch]]:
         """Yield the batches of these topics that were missed before a change of owners, in their order."""
         found = gaps(before, group, recent)
+        if self._replays:
+            self._replays.begin()
         for number, gap in enumerate(found):
             if self._replays:
                 self._replays.ask_ahead(found[number : number + _AHEAD])

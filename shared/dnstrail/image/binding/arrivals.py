@@ -60,12 +60,17 @@ class Arrivals:
         self.held -= sum(map(_weight, arrived))
         return arrived
 
-    def evict_oldest(self) -> None:
-        """Evict an arrival of the process whose arrivals have waited longest."""
+    def holds(self, owner: Identity) -> bool:
+        """Return whether anything that arrived for a process is held."""
+        return owner in self._of
+
+    def evict_oldest(self) -> Identity:
+        """Evict an arrival of the process whose arrivals have waited longest; return this process."""
         owner, arrived = next(iter(self._of.items()))
         self._evict(arrived)
         if not arrived:
             del self._of[owner]
+        return owner
 
     def _evict(self, arrived: deque[Arrival]) -> None:
         self.held -= _weight(arrived.popleft())

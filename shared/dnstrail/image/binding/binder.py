@@ -11,7 +11,7 @@ from dnstrail.connection import Connection
 from dnstrail.dns.header import Question as Asked
 from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.binding.arrivals import Arrival, Arrivals, Close, weight
+from dnstrail.image.binding.arrivals import Arrival, Close, weight
 from dnstrail.image.binding.bindings import (
     BY_DAEMON,
     BY_LAST,
@@ -30,6 +30,7 @@ from dnstrail.image.binding.processes import Identity, Processes, identity_of
 from dnstrail.image.binding.scope import SOON, last_question
 from dnstrail.image.binding.sinkhole import is_sinkhole
 from dnstrail.image.binding.waiting import Attempt, Question, WaitingQuestions, candidate
+from dnstrail.image.binding.waits import Waits
 from dnstrail.image.bounds import Bounds
 from dnstrail.image.counts import Counts
 from dnstrail.image.graph import Graph
@@ -50,13 +51,11 @@ class Binder:
 
     def __init__(self, graph: Graph, bounds: Bounds, counters: Counts) -> None:
         self.processes = Processes(bounds.processes, bounds.probes, counters)
-        self.waiting = WaitingQuestions(bounds.questions, counters)
-        self.arrivals = Arrivals(counters)
+        self.waits = Waits(bounds.questions, counters)
         self.namespaces = Namespaces(counters)
         self.bindings = Bindings(bounds.connections, bounds.history_ns, counters)
         self._graph = graph
         self._grace = bounds.grace_ns
-        self._most = bounds.questions
 
     def asked(self, stamp: int, asked: Asked, circumstances: Circumstances) -> None:
         """Note a query of a process."""
@@ -68,14 +67,14 @@ class Binder:
         pid, socket = process.pid, flow.socket
         if pid and socket and asked.name and flow.transport == "udp" and flow.role != FORWARDER:
             owner = circumstances.host, pid, process.start_time
-            self._arrived(owner, (asked, process.thread_id, socket, stamp), stamp)
+            self._arrived(owner, process, (asked, process.thread_id, socket, stamp), stamp)
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
         """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
         process = sighting.evidence.process
         if process is not None and process.pid:
             owner = host, process.pid, process.start_time
-            self._arrived(owner, (answer, sighting, asked), sighting.stamp, weight(len(answer.edges)))
+            self._arrived(owner, process, (answer, sighting, asked), sighting.stamp, weight(len(answer.edges)))
 
     def connect(self, stamp: int, opening: Opening) -> Binding:
         """Bind a connection to the name that it means, as of its time."""
@@ -86,7 +85,7 @@ class Binder:
         if question is not None:
             binding = Binding(stamp, opening, question.name, by)
             binding.question, binding.attempt = question, Attempt(stamp, opening.address, opening.thread)
-            self.waiting.spend(question, binding.attempt)
+            self.waits.spend(question, binding.attempt)
         else:
             name = self._last_question(stamp, opening)
             binding = Binding(stamp, opening, name, BY_LAST if name else UNKNOWN)
@@ -96,7 +95,7 @@ class Binder:
     def closed(self, host: str, process: Process, socket: int, stamp: int) -> None:
         """Note that a process closed a socket by which it asked: it has the answers."""
         if (owner := identity_of(host, process)) is not None:
-            self._arrived(owner, Close(socket, stamp), stamp)
+            self._arrived(owner, process, Close(socket, stamp), stamp)
 
     def forked(self, host: str, parent: Process, child: int, stamp: int) -> None:
         """Note a child of a process."""
@@ -114,7 +113,8 @@ class Binder:
         if (owner := identity_of(host, process)) is not None:
             self.processes.ended(owner, stamp)
             self._questions(owner)
-            self.waiting.ended(owner)
+            if (part := self.waits.of(owner)) is not None:
+                part.waiting.ended(owner)
             self.bindings.end_process(owner, stamp)
 
     def concluded(self, socket: SocketKey, stamp: int, source: tuple[str, int], *, connected: bool) -> None:
@@ -129,7 +129,7 @@ class Binder:
         if connected:
             self.namespaces.connected(binding.opening.host, binding.opening.namespace, binding.opening.address)
         if connected and binding.question is not None:
-            self.waiting.drop_reached(binding.question.owner, binding.name)
+            self.waits.drop_reached(binding.question.owner, binding.name)
             binding.question = binding.attempt = None
         if not connected:
             self.bindings.close(socket, stamp)
@@ -188,16 +188,23 @@ class Binder:
 
     def _questions(self, owner: Identity) -> Iterable[Question]:
         """Return the questions of a process, with what has arrived since the last call."""
-        for arrival in self.arrivals.take(owner):
+        part = self.waits.of(owner)
+        if part is None:
+            return ()
+        waiting = part.waiting
+        for arrival in part.arrivals.take(owner):
             if isinstance(arrival, Close):
-                self.waiting.closed(owner, arrival)
+                waiting.closed(owner, arrival)
             elif len(arrival) == 3:  # noqa: PLR2004 - an answer
-                self._answered(owner, *arrival)
+                self._answered(waiting, owner, *arrival)
             else:
-                self.waiting.asked(owner, arrival)
-        return self.waiting.of(owner)
+                waiting.asked(owner, arrival)
+        self.waits.taken(owner, part)
+        return waiting.of(owner)
 
-    def _answered(self, owner: Identity, answer: Answer, sighting: Sighting, asked: int) -> None:
+    def _answered(
+        self, waiting: WaitingQuestions, owner: Identity, answer: Answer, sighting: Sighting, asked: int
+    ) -> None:
         """Add the addresses that an answer gave to the question of its process."""
         given = [
             (target, (sighting.stamp, sighting.stamp + life + self._grace))
@@ -206,20 +213,13 @@ class Binder:
         ]
         process = sighting.evidence.process
         if given and process is not None:
-            self.waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
+            waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
 
-    def _arrived(self, owner: Identity, arrival: Arrival, stamp: int, times: int = 1) -> None:
-        if self.arrivals.add(owner, arrival, times):
+    def _arrived(self, owner: Identity, process: Process, arrival: Arrival, stamp: int, times: int = 1) -> None:
+        part = self.waits.join(owner, process)
+        if part.arrivals.add(owner, arrival, times):
             self.processes.note(owner, stamp)
-        while self.arrivals.held + self.waiting.held > self._most:
-            self._evict()
-
-    def _evict(self) -> None:
-        """Evict a question of an ended process, or one of those that fill more than half, else the oldest arrival."""
-        if self.waiting.has_ended or self.waiting.held > self._most // 2 or not self.arrivals.held:
-            self.waiting.evict()
-        else:
-            self.arrivals.evict_oldest()
+        self.waits.added(part)
 
     def _last_question(self, stamp: int, opening: Opening) -> str:
         return last_question(self._graph, stamp, connection_of(opening), opening.address, self._grace)

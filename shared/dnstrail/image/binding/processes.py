@@ -29,9 +29,9 @@ class Life(NamedTuple):
 class Processes:
     """The processes that had each pid of a host, the last started one last.
 
-    Fed by fork, exec, exit, and by all events with a process. Beyond `most` pids the pid least recently noted is
-    evicted, and counted as `evicted_processes`. A pid without a host is searched among the first `hosts` hosts that
-    have any.
+    Fed by fork, exec, exit, and by all events with a process. Beyond `most` pids one is evicted, and counted as
+    `evicted_processes`: the pid whose process ended first, else the pid least recently noted. A pid without a host is
+    searched among the first `hosts` hosts that have any.
     """
 
     def __init__(self, most: int, hosts: int, counters: Counts) -> None:
@@ -39,6 +39,7 @@ class Processes:
         self._most = most
         self._most_hosts = hosts
         self._lives: OrderedDict[tuple[str, int], list[Life]] = OrderedDict()
+        self._ended: OrderedDict[tuple[str, int], None] = OrderedDict()  # pids that no process has
         self._hosts: dict[str, int] = {}  # the number of pids of each
 
     def __len__(self) -> int:
@@ -50,8 +51,7 @@ class Processes:
         lives = self._of(host, pid)
         last = lives[-1] if lives else None
         if last is None or start > last.start > 0:
-            lives.append(Life(start, stamp))
-            del lives[:-MAX_LIVES]
+            self._begin(lives, (host, pid), Life(start, stamp))
         elif not last.start:  # its fork stated no start
             lives[-1] = last._replace(start=start)
 
@@ -62,8 +62,7 @@ class Processes:
         if last is not None and last.parent is None and last.since > stamp:  # its messages were applied before
             lives[-1] = last._replace(parent=parent, since=stamp)
             return
-        lives.append(Life(0, stamp, parent))
-        del lives[:-MAX_LIVES]
+        self._begin(lives, (parent[0], pid), Life(0, stamp, parent))
 
     def ended(self, identity: Identity, stamp: int) -> None:
         """Note the end of a process."""
@@ -72,6 +71,8 @@ class Processes:
         for place, life in enumerate(lives):
             if life.start == identity[2]:
                 lives[place] = life._replace(ended=True)
+        if lives[-1].ended:
+            self._ended[identity[:2]] = None
 
     def parent_of(self, host: str, process: Process) -> Identity | None:
         """Return the parent of a noted process: its forker, else the process that has the pid of its parent."""
@@ -89,8 +90,16 @@ class Processes:
         found = [lives for host in hosts if (lives := self._lives.get((host, pid)))]
         return frozenset(_at(lives, at).start for lives in found) or None
 
+    def _begin(self, lives: list[Life], key: tuple[str, int], life: Life) -> None:
+        self._ended.pop(key, None)
+        lives.append(life)
+        del lives[:-MAX_LIVES]
+
     def _evict(self) -> None:
-        (host, _), _ = self._lives.popitem(last=False)
+        key = next(iter(self._ended or self._lives))
+        self._ended.pop(key, None)
+        del self._lives[key]
+        host, _ = key
         self.counters["evicted_processes"] += 1
         self._hosts[host] -= 1
         if not self._hosts[host]:

@@ -98,15 +98,13 @@ class Question:
 class WaitingQuestions:
     """The questions of each process that no connection has reached yet.
 
-    `held` is their number; a question counts once more for MORE addresses.
-    Beyond `most` questions, those of ended processes are evicted first, then the oldest of the process least recently
-    answered. Evictions are counted as `evicted_questions`.
+    `held` is their number; a question counts once more for MORE addresses. Those of ended processes are evicted first,
+    then the oldest of the process least recently answered. Evictions are counted as `evicted_questions`.
     """
 
-    def __init__(self, most: int, counters: Counts) -> None:
+    def __init__(self, counters: Counts) -> None:
         self.counters = counters
         self.held = 0
-        self._most = most
         self._of: OrderedDict[Identity, dict[str, list[Question]]] = OrderedDict()
         self._ended: OrderedDict[Identity, None] = OrderedDict()
 
@@ -176,9 +174,15 @@ class WaitingQuestions:
         """True if there are questions of ended processes."""
         return bool(self._ended)
 
-    def evict(self) -> None:
-        """Evict one question."""
-        self._evict(next(self.of(next(iter(self._ended or self._of)))))
+    def holds(self, owner: Identity) -> bool:
+        """Return whether a question of a process is held."""
+        return owner in self._of
+
+    def evict(self) -> Identity:
+        """Evict one question; return its process."""
+        owner = next(iter(self._ended or self._of))
+        self._evict(next(self.of(owner)))
+        return owner
 
     def ended(self, owner: Identity) -> None:
         """Note the end of a process. Its children may still use its questions, which are evicted first."""
@@ -198,14 +202,12 @@ class WaitingQuestions:
         return question
 
     def _bound(self, question: Question) -> None:
-        """Evict a question if the process of this one has too many, or all processes have."""
+        """Evict a question if the process of this one has too many."""
         names = self._of[question.owner]
         if len(names[question.name]) > MAX_OF_NAME:
             self._evict(names[question.name][0])
         elif len(names) > MAX_NAMES:
             self._evict(next(iter(names.values()))[0])
-        while self.held > self._most:
-            self.evict()
 
     def _evict(self, question: Question) -> None:
         self.counters["evicted_questions"] += 1

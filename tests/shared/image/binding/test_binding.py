@@ -77,7 +77,9 @@ def test_a_question_without_addresses_is_dropped(host):
     host.asks(0, "one", by=SECOND)
     host.returns(0.1, FIRST)
     assert host.connects(0.2, OTHER) == ""
-    assert [question.name for question in host.image.binder.waiting.of(("", APP.pid, APP.start_time))] == ["one"]
+    identity = "", APP.pid, APP.start_time
+    part = host.image.binder.waits.of(identity)
+    assert [question.name for question in part.waiting.of(identity)] == ["one"]
 
 
 def test_a_repeated_query_is_no_further_question(host):
@@ -362,7 +364,7 @@ def test_processes_whose_questions_wait_take_no_name_from_others():
         greedy = Process(200 + number % 2, thread_id=200 + number % 2, start_time=t(-100))
         host.asks(number / 100, f"g{number}", by=greedy)
         host.connects(number / 100 + 0.005, OTHER, by=greedy)
-    assert host.image.binder.waiting.held > 60
+    assert host.image.binder.waits.held > 60
     for number in range(20):
         modest = Process(300 + number, thread_id=300 + number, start_time=t(-100))
         host.asks(2, f"first{number}", by=modest).asks(3, f"second{number}", by=modest)

@@ -4,6 +4,9 @@
 // further answer with other addresses is a conflict: either can be the false one.
 
 #define PART 32
+#define ESTABLISHED 1 // states of TCP
+#define FIN_WAIT1 4
+#define FIN_WAIT2 5
 #define FRONT 260 // the place in `struct buffer` behind the first byte of a name
 
 // An address of an answer to a question, by its place among the addresses of all answers to it. `surplus` marks an answer
@@ -237,6 +240,14 @@ static __always_inline int read_message(struct __sk_buff *skb, struct buffer *bu
     return buffer->datagram && enter_answer(buffer);
 }
 
+// Returns whether a segment acknowledges what its socket has sent. The kernel discards others later on, and who does not
+// read the connection cannot make one: before the answer to its SYN, a socket expects the sequence number 0.
+static __always_inline int is_of_connection(struct bpf_sock *socket, struct bpf_tcp_sock *state, u32 acknowledged)
+{
+    int open = socket->state == ESTABLISHED || socket->state == FIN_WAIT1 || socket->state == FIN_WAIT2;
+    return open && acknowledged - state->snd_una <= state->snd_nxt - state->snd_una;
+}
+
 // Finds the next message in a TCP segment; returns its place, or 0. The bounds of messages come from the beginning of
 // the stream alone: what looks like a message elsewhere can be the data of a record, which a stranger has chosen.
 static __always_inline u32 next_message(struct __sk_buff *skb, u32 offset, struct bpf_sock *socket, struct asker *asker,
@@ -251,17 +262,29 @@ static __always_inline u32 next_message(struct __sk_buff *skb, u32 offset, struc
     if (skb->len <= start)
         return 0;
     u32 size = skb->len - start;
-    if (!asker->begun) {
-        if (state->bytes_received || sequence != state->rcv_nxt)
-            return 0; // out of order: the beginning was not seen
-        asker->begun = 1;
+    if (!is_of_connection(socket, state, tcp[8] << 24 | tcp[9] << 16 | tcp[10] << 8 | tcp[11])) {
+        count(NOT_ASKED);
+        return 0;
+    }
+    if (asker->begun == LOST)
+        return 0;
+    if (asker->begun == UNSEEN) {
+        if (state->bytes_received || sequence != state->rcv_nxt) {
+            count(NOT_READ); // out of order: the beginning was not seen
+            return 0;
+        }
+        asker->begun = FOLLOWED;
         asker->next = sequence;
     }
     u32 at = asker->next - sequence;
-    if (at >= size)
+    if (at >= size) {
+        if (at >> 31)
+            count(NOT_READ); // out of order: the beginning of a message may be in it
         return 0;
+    }
     if (!asker->length) {
         if (bpf_skb_load_bytes(skb, start + at, prefix, sizeof(prefix))) {
+            asker->begun = LOST;
             count(NOT_READ);
             return 0;
         }

@@ -26,7 +26,8 @@ MOST_ADDRESSES = 512  # of the answers to one question
 MOST_TARGETS = 65_536  # addresses of answers by their questions; the least recently used is evicted
 MOST_CONFLICTS = 256  # that the report names
 _SHOWN = 8  # addresses of each side of a conflict
-_PARTS = [Path(__file__).with_name(f"{part}.bpf.c") for part in ("maps", "decide", "questions", "answers")]
+_NAMES = ("maps", "decide", "questions", "source_routes", "answers")
+_PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
 _SO_NETNS_COOKIE = 71
 _ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
@@ -99,7 +100,7 @@ class Enforcement:
             self._put("resolvers", key, bytes(8))  # no interface before `guide`
 
     def _attach(self, cgroup: Path) -> None:
-        """Attach the programs: those on packets by links, the guards for as long as the cgroup exists."""
+        """Attach the programs: those on DNS by links, the others for as long as the cgroup or a socket of it exists."""
         folder = os.open(cgroup, os.O_RDONLY | os.O_CLOEXEC)
         try:
             reader, _ = self._load("on_message", *_INGRESS)
@@ -111,15 +112,18 @@ class Enforcement:
             link_cgroup(finder, folder, where)
             asker, out = self._load("on_egress", *_EGRESS)
             link_cgroup(asker, folder, out)
-            for hook, (program, attach_type) in _HOOKS.items():
-                decider, _ = self._load(f"on_{hook}", program, attach_type)
+            self._leave_attached("on_route", folder, *_EGRESS)
+            for hook, (kind, attach_type) in _HOOKS.items():
+                decider, _ = self._load(f"on_{hook}", kind, attach_type)
                 self._put(f"deciding_{hook}", _NONE, decider.to_bytes(4, "little"))
-                guard, where = self._load(f"guard_{hook}", program, attach_type)
-                failed = self._bcc.lib.bpf_prog_attach(guard, folder, where, _ALLOW_MULTI)
-                if failed:
-                    raise OSError(f"guard_{hook}: {os.strerror(-failed)}")
+                self._leave_attached(f"guard_{hook}", folder, kind, attach_type)
         finally:
             os.close(folder)
+
+    def _leave_attached(self, function: str, folder: int, kind: str, attach_type: str) -> None:
+        program, where = self._load(function, kind, attach_type)
+        if failed := self._bcc.lib.bpf_prog_attach(program, folder, where, _ALLOW_MULTI):
+            raise OSError(f"{function}: {os.strerror(-failed)}")
 
     def _load(self, function: str, program: str, attach_type: str) -> tuple[int, int]:
         where = getattr(self._bcc.BPFAttachType, attach_type)

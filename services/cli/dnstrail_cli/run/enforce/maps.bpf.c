@@ -21,8 +21,10 @@ struct suffix {
     u8 text[TEXT]; // a name in lower case, its last byte first
 };
 
-// A socket that asks a configured resolver, and the resolver that it asked last. Over TCP, `next` is the sequence number
-// of the next message, or, if its length has been read, of its bytes. `guides` marks a socket of the launcher.
+// A socket that asks a configured resolver, and the resolver that it asked last. Over TCP, `begun` is one of `enum stream`,
+// and `next` is the sequence number of the next message, or, if its length has been read, of its bytes. `guides` marks a
+// socket of the launcher.
+enum stream { UNSEEN, FOLLOWED, LOST };
 struct asker {
     u32 guides;
     struct address resolver;
@@ -36,8 +38,8 @@ struct place {
 };
 
 // Addresses; answers; refusals; answers without a question; packets from another interface; addresses of conflicts that
-// are forgotten; conflicts.
-enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, COUNTERS };
+// are forgotten; conflicts; packets with a source route.
+enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, COUNTERS };
 
 // A set of ports is a bit of the masks; bit 0 is the set of all ports.
 BPF_HASH(resolvers, struct address, u64, RESOLVERS); // the interface of the route to each

@@ -36,6 +36,7 @@ class Limits(msgspec.Struct, frozen=True):
     elsewhere: int = 0
     forgotten: int = 0
     unnamed: int = 0
+    routed: int = 0
 
     @property
     def notes(self) -> list[str]:
@@ -49,6 +50,7 @@ class Limits(msgspec.Struct, frozen=True):
             "nowhere.": self.elsewhere,
             "{} addresses of conflicting answers were forgotten: from then on no name led anywhere.": self.forgotten,
             "{} further answers conflicted: their addresses were refused.": self.unnamed,
+            "{} packets with a source route were refused.": self.routed,
         }
         return [text.format(count) for text, count in found.items() if count]
 

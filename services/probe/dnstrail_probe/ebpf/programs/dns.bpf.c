@@ -36,19 +36,23 @@ static __always_inline int send_SIZE(struct __sk_buff *skb, struct packet *head,
 
 static __always_inline int send(struct __sk_buff *skb, struct packet *head, u32 offset, u32 length)
 {
-    int failed;
-    if (length <= 128)
+    u64 cgroup = head->cgroup ? head->cgroup : bpf_skb_cgroup_id(skb);
+    u32 size = length <= 128 ? 128 : length <= 512 ? 512 : length <= 4096 ? 4096 : length <= 16384 ? 16384 : 65536;
+    int failed = LOST;
+    if (!has_room(cgroup, sizeof(struct packet) + size))
+        ;
+    else if (size == 128)
         failed = send_128(skb, head, offset, length);
-    else if (length <= 512)
+    else if (size == 512)
         failed = send_512(skb, head, offset, length);
-    else if (length <= 4096)
+    else if (size == 4096)
         failed = send_4096(skb, head, offset, length);
-    else if (length <= 16384)
+    else if (size == 16384)
         failed = send_16384(skb, head, offset, length);
     else
         failed = send_65536(skb, head, offset, length > 65536 ? 65536 : length);
     if (failed >= 0)
-        lose(failed, head->cgroup ? head->cgroup : bpf_skb_cgroup_id(skb));
+        lose(failed, cgroup);
     return 1;
 }
 

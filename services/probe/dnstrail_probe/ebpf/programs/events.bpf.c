@@ -19,7 +19,7 @@ enum kind {
 };
 enum counter {
     LOST, UNREADABLE, CALLS_UNREADABLE, CALLS_OVER_BUDGET, TOO_MANY_EXTENSIONS,
-    OWNERS_HELD, OWNERS_FOUND, OWNERS_EVICTED, COUNTERS // found: the sockets that are older than the probe
+    OWNERS_HELD, OWNERS_FOUND, OWNERS_REFUSED, COUNTERS // found: the sockets that are older than the probe
 };
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
@@ -43,4 +43,52 @@ static __always_inline void lose(u32 which, u64 cgroup)
     if (lost)
         __sync_fetch_and_add(lost, 1);
     count(which);
+}
+
+// The ring buffer and the map of sockets are divided among the owners of cgroups: beyond the share of its owner, a
+// cgroup loses its own events, and not those of others. User space enters the owner of each cgroup that it has looked
+// at; all other cgroups have one share.
+struct share {
+    u64 read, waiting; // of the ring buffer as of `held`: the position of its reader, and the bytes that waited
+    u64 held;          // bytes of the owner that wait in the second half
+    u64 sockets;       // entries of the owner in the map of sockets
+};
+
+BPF_TABLE("lru_hash", u64, u64, cgroup_owners, CGROUPS); // cgroup -> owner
+BPF_TABLE("lru_hash", u64, struct share, shares, SHARES); // by owner
+
+static __always_inline u64 owner_of(u64 cgroup)
+{
+    u64 *owner = cgroup_owners.lookup(&cgroup);
+    return owner ? *owner : 0;
+}
+
+static __always_inline struct share *share_of(u64 owner)
+{
+    struct share none = {};
+    return shares.lookup_or_try_init(&owner, &none);
+}
+
+// True if the ring buffer has room for an event of this cgroup. While half of it waits for the reader, an owner adds no
+// more than is free: one flood leaves a quarter to others, and n floods leave them a part of n + 1 of the half. The
+// bytes that were read count as read from all owners alike.
+static __always_inline int has_room(u64 cgroup, u32 size)
+{
+    u64 waiting = events.ringbuf_query(BPF_RB_AVAIL_DATA);
+    if (waiting < RING_BYTES / 2)
+        return 1;
+    struct share *share = share_of(owner_of(cgroup));
+    if (!share)
+        return 1;
+    u64 read = events.ringbuf_query(BPF_RB_CONS_POS), passed = read - share->read;
+    if (passed >= share->waiting)
+        share->held = 0;
+    else
+        share->held -= share->held * passed / share->waiting;
+    share->read = read;
+    share->waiting = waiting;
+    if (share->held + size + waiting > RING_BYTES)
+        return 0;
+    share->held += size;
+    return 1;
 }

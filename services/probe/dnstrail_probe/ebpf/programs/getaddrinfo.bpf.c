@@ -98,9 +98,10 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
         return 0; // began before the probe, or was reported: a file can have probes under two names
     struct call call = *noted;
     calls.delete(&place);
-    struct resolved *event = events.ringbuf_reserve(sizeof(struct resolved));
+    u64 cgroup = bpf_get_current_cgroup_id();
+    struct resolved *event = has_room(cgroup, sizeof(*event)) ? events.ringbuf_reserve(sizeof(struct resolved)) : 0;
     if (!event) {
-        lose(LOST, bpf_get_current_cgroup_id());
+        lose(LOST, cgroup);
         return 0;
     }
     event->ts = bpf_ktime_get_ns();
@@ -109,7 +110,7 @@ int on_getaddrinfo_return(struct pt_regs *ctx)
     event->pid = id >> 32;
     event->tid = (u32)id;
     event->uid = (u32)bpf_get_current_uid_gid();
-    event->cgroup = bpf_get_current_cgroup_id();
+    event->cgroup = cgroup;
     event->error = PT_REGS_RC(ctx);
     event->family = 0;
     bpf_get_current_comm(event->comm, sizeof(event->comm));

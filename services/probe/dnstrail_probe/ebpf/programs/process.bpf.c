@@ -76,9 +76,10 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
     READ(tgid, child, TASK_TGID);
     if (pid != tgid)
         return 0; // a thread
-    struct process *event = events.ringbuf_reserve(sizeof(struct process));
+    u64 cgroup = bpf_get_current_cgroup_id();
+    struct process *event = has_room(cgroup, sizeof(*event)) ? events.ringbuf_reserve(sizeof(struct process)) : 0;
     if (!event) {
-        lose(LOST, bpf_get_current_cgroup_id());
+        lose(LOST, cgroup);
         return 0;
     }
     note(event, FORK, child);
@@ -91,9 +92,10 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
 
 RAW_TRACEPOINT_PROBE(sched_process_exec)
 {
-    struct exec *event = events.ringbuf_reserve(sizeof(struct exec));
+    u64 cgroup = bpf_get_current_cgroup_id();
+    struct exec *event = has_room(cgroup, sizeof(*event)) ? events.ringbuf_reserve(sizeof(struct exec)) : 0;
     if (!event) {
-        lose(LOST, bpf_get_current_cgroup_id());
+        lose(LOST, cgroup);
         return 0;
     }
     void *task = (void *)ctx->args[0];
@@ -142,9 +144,10 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
     READ(live, signal, SIGNAL_LIVE);
     if (live)
         return 0; // other threads of the process still run
-    struct process *event = events.ringbuf_reserve(sizeof(struct process));
+    u64 cgroup = bpf_get_current_cgroup_id();
+    struct process *event = has_room(cgroup, sizeof(*event)) ? events.ringbuf_reserve(sizeof(struct process)) : 0;
     if (!event) {
-        lose(LOST, bpf_get_current_cgroup_id());
+        lose(LOST, cgroup);
         return 0;
     }
     note(event, EXIT, task);
@@ -161,9 +164,12 @@ static __always_inline int note_cgroup(struct bpf_raw_tracepoint_args *ctx, u32 
     READ(hierarchy, root, ROOT_HIERARCHY);
     if (hierarchy)
         return 0; // a cgroup v1 hierarchy
-    struct cgroup_event *event = events.ringbuf_reserve(sizeof(struct cgroup_event));
+    u64 changer = bpf_get_current_cgroup_id();
+    struct cgroup_event *event = 0;
+    if (has_room(changer, sizeof(struct cgroup_event)))
+        event = events.ringbuf_reserve(sizeof(struct cgroup_event));
     if (!event) {
-        lose(LOST, bpf_get_current_cgroup_id());
+        lose(LOST, changer);
         return 0;
     }
     event->ts = bpf_ktime_get_ns();

@@ -38,7 +38,8 @@ static __always_inline void report_change(void *sock, u64 cookie, u32 kind)
     struct owner *owner = owners.lookup(&cookie);
     if (!owner || !owner->family)
         return; // its connect was not seen
-    struct change *change = events.ringbuf_reserve(sizeof(struct change));
+    u32 size = sizeof(struct change);
+    struct change *change = has_room(owner->cgroup, size) ? events.ringbuf_reserve(sizeof(struct change)) : 0;
     if (!change) {
         lose(LOST, owner->cgroup);
         return;

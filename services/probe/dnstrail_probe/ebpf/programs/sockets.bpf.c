@@ -11,7 +11,7 @@ enum use { OTHER, ASKS, UNSENT, SENT };
 
 struct owner {
     u64 noted; // time of the entry: process ids are reused, so the id alone does not identify a process
-    u64 netns, cgroup;
+    u64 netns, cgroup, charged; // charged: the owner of the cgroup in whose share the entry is
     u32 pid, tid, uid;
     u16 meant_port;
     u8 family, use;
@@ -65,22 +65,43 @@ static __always_inline void copy_owner(struct packet *packet, struct owner *owne
     __builtin_memcpy(packet->comm, owner->comm, sizeof(packet->comm));
 }
 
-// The map does not report that it evicts an owner: it does so for every further one, once it is full.
+// Takes a place in the map for a socket of this cgroup; false if its owner holds as many as are free. The map never
+// gets full, so it evicts no socket of others.
+static __always_inline int take_place(struct owner *owner)
+{
+    u32 held = OWNERS_HELD, found = OWNERS_FOUND;
+    u64 *entered = counters.lookup(&held), *seeded = counters.lookup(&found);
+    owner->charged = owner_of(owner->cgroup);
+    struct share *share = share_of(owner->charged);
+    if (!entered || !seeded || !share || share->sockets + *entered + *seeded >= OWNERS)
+        return 0;
+    __sync_fetch_and_add(&share->sockets, 1);
+    count(OWNERS_HELD);
+    return 1;
+}
+
 static __always_inline void enter_owner(u64 *cookie, struct owner *owner)
 {
-    u32 which = OWNERS_HELD, seeded = OWNERS_FOUND;
-    if (!owners.lookup(cookie)) {
-        u64 *held = counters.lookup(&which), *found = counters.lookup(&seeded);
-        if (held && found)
-            add(*held + *found < OWNERS ? OWNERS_HELD : OWNERS_EVICTED, 1);
-    }
+    struct owner *before = owners.lookup(cookie);
+    if (before)
+        owner->charged = before->charged;
+    else if (!take_place(owner))
+        return lose(OWNERS_REFUSED, owner->cgroup);
     owners.update(cookie, owner);
 }
 
 static __always_inline void remove_owner(u64 *cookie)
 {
-    if (!owners.delete(cookie))
-        add(OWNERS_HELD, -1);
+    struct owner *owner = owners.lookup(cookie);
+    if (!owner)
+        return;
+    u64 charged = owner->charged;
+    if (owners.delete(cookie))
+        return; // another processor has removed it
+    add(OWNERS_HELD, -1);
+    struct share *share = shares.lookup(&charged);
+    if (share && share->sockets)
+        __sync_fetch_and_add(&share->sockets, -1);
 }
 
 int on_create(struct bpf_sock *ctx)
@@ -113,7 +134,7 @@ fill_connection(struct packet *event, struct owner *owner, u64 cookie, u64 now, 
 static __always_inline struct packet *
 note_connection(struct owner *owner, u64 cookie, u64 now, u32 kind, u8 protocol)
 {
-    struct packet *event = events.ringbuf_reserve(sizeof(struct packet));
+    struct packet *event = has_room(owner->cgroup, sizeof(*event)) ? events.ringbuf_reserve(sizeof(struct packet)) : 0;
     if (event)
         fill_connection(event, owner, cookie, now, kind, protocol);
     else

@@ -1,0 +1,102 @@
+"""Questions that brought no data: the last one of each name, within bounds (docs/lookups.md)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from dnstrail.captured import Process
+from dnstrail.dns.names import known_address
+from dnstrail.image.answer import PartyKey
+from dnstrail.image.counts import Counts
+from dnstrail.image.evidence import Evidence
+
+MOST_FAILURES: Final = 4096  # names
+_NOBODY: Final = Process()
+_NO_DATA, _FAILED, _NXDOMAIN, _REFUSED = 0, 2, 3, 5  # RFC 1035, section 4.1.1
+_OUTCOMES: Final = {_NO_DATA: "no data", _FAILED: "failed", _NXDOMAIN: "NXDOMAIN", _REFUSED: "refused"}
+
+
+class FailedQuestion(msgspec.Struct, frozen=True):
+    """A question that brought no data: its type (a number), its outcome, its time (s), who asked, and who answered.
+
+    The outcome is "NXDOMAIN", "no data", "refused", "failed", or "rcode N". Unknown fields are "" or 0.
+    """
+
+    type: int
+    outcome: str
+    time: float
+    client: str
+    server: str
+    process_id: int
+    process_name: str
+    executable: str
+    container_id: str
+
+
+class Failure:
+    """A response without data: its stamp (ns), its rcode, and the evidence."""
+
+    __slots__ = ("evidence", "rcode", "stamp")
+
+    def __init__(self, stamp: int, rcode: int, evidence: Evidence) -> None:
+        self.stamp = stamp
+        self.rcode = rcode
+        self.evidence = evidence
+
+    def shown(self, time: float) -> FailedQuestion:
+        """Return it as a reply shows it, with its time in seconds."""
+        evidence = self.evidence
+        process = evidence.process or _NOBODY
+        return FailedQuestion(
+            type=evidence.type,
+            outcome=_OUTCOMES.get(self.rcode, f"rcode {self.rcode}"),
+            time=time,
+            client=known_address(evidence.client),
+            server=known_address(evidence.server),
+            process_id=process.pid,
+            process_name=process.name,
+            executable=process.path,
+            container_id=process.container_id,
+        )
+
+
+class Failures:
+    """The last failure of each name, of `most` names at most. A name belongs to the owner that asked for it first.
+
+    Beyond `most` an owner with more than half of the names gives up its oldest one, else the oldest of all goes.
+    """
+
+    def __init__(self, counters: Counts, most: int = MOST_FAILURES) -> None:
+        self._counters = counters
+        self._most = most
+        self._last: OrderedDict[str, tuple[PartyKey, Failure]] = OrderedDict()
+        self._owners: dict[PartyKey, OrderedDict[str, None]] = {}
+
+    def note(self, name: str, owner: PartyKey, failure: Failure) -> None:
+        """Note a failure, which becomes the youngest one."""
+        known = self._last.get(name)
+        owner = owner if known is None else known[0]
+        names = self._owners.setdefault(owner, OrderedDict())
+        self._last[name], names[name] = (owner, failure), None
+        self._last.move_to_end(name)
+        names.move_to_end(name)
+        if len(self._last) > self._most:
+            self._evict(next(iter(names if len(names) > self._most // 2 else self._last)))
+
+    def last(self, name: str, until: int | None = None) -> Failure | None:
+        """Return the last failure of a name; None if there is none, or if it came after `until`."""
+        known = self._last.get(name)
+        if known is None or (until is not None and known[1].stamp > until):
+            return None
+        return known[1]
+
+    def _evict(self, name: str) -> None:
+        owner, _ = self._last.pop(name)
+        names = self._owners[owner]
+        del names[name]
+        if not names:
+            del self._owners[owner]
+        self._counters["evicted_failures"] += 1
