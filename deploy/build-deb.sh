@@ -18,6 +18,11 @@ DNSTRAIL_MYPYC=1 "$work/pip/bin/pip" --python "$home/bin/python" install \
 install -d "$package/usr/share/man/man1"
 "$home/bin/python" deploy/make_man_pages.py "$package/usr/share/man/man1"
 gzip -9n "$package"/usr/share/man/man1/*
+# Completion for bash, zsh and fish, where their packages look for it.
+for place in bash:bash-completion/completions/dnstrail zsh:zsh/vendor-completions/_dnstrail fish:fish/vendor_completions.d/dnstrail.fish; do
+    install -d "$(dirname "$package/usr/share/${place#*:}")"
+    _DNSTRAIL_COMPLETE=${place%%:*}_source "$home/bin/python" -m dnstrail_cli >"$package/usr/share/${place#*:}"
+done
 find "$home/bin" -type f ! -name dnstrail -delete
 sed -i "s|$package||" "$home/bin/dnstrail" "$home/pyvenv.cfg"
 find "$home" -name __pycache__ -prune -exec rm -rf {} +
@@ -40,7 +45,6 @@ Architecture: $(dpkg --print-architecture)
 Maintainer: dnstrail developers <maintainers@dnstrail.invalid>
 Installed-Size: $(du -sk --exclude DEBIAN "$package" | cut -f 1)
 Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1))), python3-bpfcc, systemd | systemd-standalone-sysusers
-Recommends: procps
 Section: net
 Priority: optional
 Description: image of names and addresses from the DNS traffic of a host

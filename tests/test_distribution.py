@@ -15,6 +15,7 @@ from dnstrail.image import store
 from live.processes import dnstrail
 
 ROOT = Path(__file__).parents[1]
+COMPLETES = "_dnstrail_completion dnstrail"  # the function of the shell, for a command
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGES = {
     ROOT / "shared/dnstrail",
@@ -97,3 +98,19 @@ def test_files_stay_small():
     """No file has more than 400 lines."""
     long = [file for package in PACKAGES for file in package.rglob("*.py") if len(file.read_text().splitlines()) > 400]
     assert long == []
+
+
+def test_the_debian_package_completes_commands(tmp_path):
+    """The build puts the completion of each shell where its package looks for it; bash loads and uses it."""
+    build = (ROOT / "deploy/build-deb.sh").read_text()
+    [step] = re.findall(r"^for place in bash:.*?^done$", build, re.MULTILINE | re.DOTALL)
+    home = Path(sys.executable).parents[1]
+    subprocess.run(["sh", "-euc", f"package={tmp_path} home={home}\n{step}"], check=True, timeout=60)
+    share = tmp_path / "usr/share"
+    bash = share / "bash-completion/completions/dnstrail"
+    assert "#compdef dnstrail" in (share / "zsh/vendor-completions/_dnstrail").read_text()
+    assert "complete" in (share / "fish/vendor_completions.d/dnstrail.fish").read_text()
+    ask = f'. {bash}; COMP_WORDS=(dnstrail hea) COMP_CWORD=1; {COMPLETES}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    environment = {"PATH": f"{home / 'bin'}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", ask], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "health\n"

@@ -65,9 +65,18 @@ def test_the_users_of_the_units_exist():
 
 
 def test_the_signatures_are_reloaded_by_their_signal():
-    """`systemctl reload` sends SIGHUP to the main process of the signature worker."""
-    unit = next(service(unit) for unit in UNITS if unit.stem == "dnstrail-signatures")
-    assert unit["ExecReload"].split() == ["/bin/kill", "-HUP", "$MAINPID"]
+    """`systemctl reload` sends SIGHUP to the signature worker by the shell, since /bin/kill may be missing."""
+    assert service(UNIT["signatures"])["ExecReload"] == "/bin/sh -c 'kill -HUP $MAINPID'"
+
+
+def test_the_pages_show_the_log_with_the_findings():
+    """The commands of the pages for containers and pods show the log of the worker that prints findings."""
+    docs = COMPOSE.parent / "docs"
+    assert re.findall(r"docker compose logs --follow (\w+)", (docs / "operations.md").read_text()) == ["findings"]
+    assert re.findall(r"logs daemonset/dnstrail --container (\w+)", (docs / "kubernetes.md").read_text()) == [
+        "findings"
+    ]
+    assert "--to=stdout" in workers_of_compose()["findings"]["command"]
 
 
 def test_subscribers_find_the_probe():

@@ -91,6 +91,14 @@ def test_a_watched_name_is_a_finding_in_the_journal(host):
     wait_until(lambda: any(one["trail"] for one in findings(host)), "a finding in the journal")
 
 
+def test_a_reload_needs_no_further_package(host):
+    """`systemctl reload` reaches the signature worker on a host without /bin/kill, which a small Debian lacks."""
+    assert host.run("rm", "-f", "/bin/kill", "/usr/bin/kill").returncode == 0
+    assert host.run("systemctl", "reload", unit("signatures")).returncode == 0
+    log = ("journalctl", "--no-pager", "--output=cat", f"--unit={unit('signatures')}", "--grep=reloaded")
+    wait_until(lambda: host.run(*log).stdout, "the reload")
+
+
 @pytest.mark.parametrize("worker", WORKERS)
 def test_a_killed_worker_comes_back(host, worker):
     """Systemd starts a worker that was killed again, and the cache learns new answers."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import grp
 import json
 import os
 import socket
@@ -535,15 +536,29 @@ except Unavailable as error:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives up its privileges")
-@pytest.mark.parametrize(("group", "remedy"), [(0, "run it with sudo"), (1, "join the group daemon")])
+@pytest.mark.parametrize(
+    ("group", "remedy"), [(0, "run it with sudo"), (1, "join the group daemon"), (60706, "run it with sudo")]
+)
 def test_a_user_without_permission_is_told_what_to_do(folder, group, remedy):
-    """A user who may not use the socket of a running cache learns which group may."""
+    """A user who may not use the socket of a running cache learns which group may, if this group has a name."""
     with cache(folder) as address:
         os.chown(folder, 0, group)
         folder.chmod(0o750)
         command = [sys.executable, "-c", ASK_AS_NOBODY, address]
         done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=False)
     assert done.stdout.strip() == f"permission permission denied: {remedy}", done.stderr
+
+
+def test_no_group_is_named_that_does_not_exist(monkeypatch, tmp_path):
+    """Where the socket cannot be seen, the group of the service is named only on a host that has it."""
+
+    def missing(name):
+        raise KeyError(name)
+
+    monkeypatch.setattr(ipc.grp, "getgrnam", missing)
+    assert ipc._remedy_of(tmp_path / "none" / "lookups.sock") == "run it with sudo"
+    monkeypatch.setattr(ipc.grp, "getgrnam", lambda _name: grp.getgrgid(1))
+    assert ipc._remedy_of(tmp_path / "none" / "lookups.sock") == "join the group daemon"
 
 
 def test_a_client_without_a_bus_has_its_own(known):

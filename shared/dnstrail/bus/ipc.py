@@ -19,6 +19,7 @@ from dnstrail.errors import BusError
 
 RUN_DIR = "DNSTRAIL_RUN_DIR"
 GROUP = "dnstrail"
+_SUDO = "run it with sudo"
 _SCHEME = "ipc://"
 _MAX_PATH = 107  # bytes in sun_path, unix(7)
 _ONE_MASK = threading.RLock()
@@ -274,7 +275,15 @@ def _run_dirs() -> list[Path]:
 
 def _remedy_of(path: Path) -> str:
     for place in (path, path.parent):
-        with suppress(OSError, KeyError):
-            group = place.stat().st_gid
-            return f"join the group {grp.getgrgid(group).gr_name}" if group else "run it with sudo"
-    return f"join the group {GROUP}"
+        with suppress(OSError):
+            return _join(place.stat().st_gid)
+    with suppress(KeyError):
+        return _join(grp.getgrnam(GROUP).gr_gid)
+    return _SUDO
+
+
+def _join(group: int) -> str:
+    """Return how to get the rights of a group: nobody can join the group of root, or a group without a name."""
+    with suppress(KeyError):
+        return f"join the group {grp.getgrgid(group).gr_name}" if group else _SUDO
+    return _SUDO

@@ -64,6 +64,7 @@ def test_the_signatures_are_listed(folder):
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert ["LISTED", "LISTED", "1", r"Listed \x1b[31m", "on"] in lines, done.stderr
     assert ["WATCHED_NAME", "DNSTRAIL-1", "1", "Watched name resolved", "on"] in lines
+    assert ["DNS_DATA_SOURCE", "DNS_DATA_SOURCE", "1", "DNS Data Source Test", "off"] in lines
 
 
 @pytest.mark.parametrize("name", ["", "My", "a-b", "../x", "a__b", "1a", "a b", "_a"])

@@ -50,7 +50,7 @@ def _watch(request: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
 @run_dir_option
 @click.pass_context
 def health(ctx: click.Context, as_json: bool, cache: str | None, run_dir: Path) -> None:
-    """Exit with 0 if the cache hears a probe and keeps up with its events, and the signatures run.
+    """Exit with 0 if the cache hears a probe and keeps up, and the signatures run.
 
     Otherwise prints the status and exits with 1: waiting (no probe was heard yet), silent (no probe is heard any more),
     vanished (one probe stopped without its last turn, another one is heard), ended (all captures have ended), behind

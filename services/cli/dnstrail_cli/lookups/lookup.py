@@ -12,6 +12,7 @@ from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.process.command import NOT_FOUND, examples
 from dnstrail.process.terminal import json_line
 from dnstrail_cli.lookups.found_text import found_text
+from dnstrail_cli.lookups.key_argument import check_keys
 from dnstrail_cli.lookups.options import at_option, backend_options, connection_options, json_option
 from dnstrail_probe.options import STDIN
 
@@ -36,7 +37,7 @@ _TRAIL_EXAMPLES = examples(
 
 
 @click.command(epilog=_GET_EXAMPLES)
-@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
+@click.argument("keys", nargs=-1, required=True, metavar="KEY...", callback=check_keys)
 @at_option
 @json_option
 @connection_options
@@ -70,7 +71,7 @@ def get(
 
 
 @click.command(epilog=_TRAIL_EXAMPLES)
-@click.argument("key")
+@click.argument("key", callback=check_keys)
 @at_option
 @json_option
 @connection_options

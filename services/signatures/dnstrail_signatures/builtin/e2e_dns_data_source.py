@@ -4,12 +4,14 @@ Sees: the exit of /usr/bin/ping after it resolved google.com.
 Cannot see: another ping.
 False positives: it is an end-to-end test. Every such ping is reported.
 MITRE: none.
-Settings: none.
+Settings: off by default, since it is a test; `enabled` switches it on.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+import msgspec
 
 from dnstrail.datasource import DataSource
 from dnstrail.errors import DataNotFound, DataSourceMissing
@@ -18,6 +20,12 @@ from dnstrail.signature import EventSelector, Signature, SignatureContext, Signa
 
 _PING = "/usr/bin/ping"
 _NAME = "google.com"
+
+
+class E2eSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The switch: a test runs where a user asks for it."""
+
+    enabled: bool = False
 
 
 class E2eDnsDataSource(Signature):
@@ -34,6 +42,8 @@ class E2eDnsDataSource(Signature):
     selected_events: ClassVar[tuple[EventSelector, ...]] = (
         EventSelector(source="tracee", name=SCHED_PROCESS_EXIT, origin="*"),
     )
+
+    settings: ClassVar[E2eSettings] = E2eSettings()
 
     def init(self, ctx: SignatureContext) -> None:
         """Find the data source.
