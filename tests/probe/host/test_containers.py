@@ -302,3 +302,18 @@ def test_a_silent_daemon_delays_nothing():
             names.close()
             assert names._thread.is_alive()  # `close` did not wait for the reply
         wait_until(lambda: not names._thread.is_alive(), "the end of the thread")
+
+
+def test_owners_are_passed_on():
+    """Each cgroup is passed on with its owner, and again once the owner is another one."""
+    mine: set[str] = set()
+    passed = []
+    containers = Containers(
+        lambda folder: folder not in mine, lambda _folder: 5, note_owner=lambda *pair: passed.append(pair)
+    )
+    containers.made(7, "/user/one", 1)
+    assert containers.owner(7, SECOND) == 7
+    mine.add("/user")
+    assert containers.owner(7, 3 * SECOND) == 5
+    assert containers.owner(7, 6 * SECOND) == 5
+    assert passed == [(7, 7), (7, 5)]

@@ -75,7 +75,8 @@ class Streams(Generic[T]):
             stream = Stream(header.expected, self._reader(header.syn))
             direction = self._directions[key] = Direction(stream, segment, header)
         if direction is not None:
-            direction.unreadable |= header.urgent or (arrives and _is_too_old(other, header))
+            if direction.stream.distance(header.first) + len(segment.payload) >= 0:  # else it was received before
+                direction.unreadable |= header.urgent or (arrives and _is_too_old(other, header))
             found += self._advance(key, direction, segment, header)
         if other is not None:
             _note(direction, other, header)
