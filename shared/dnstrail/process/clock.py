@@ -53,13 +53,15 @@ class SystemClock:
 def nanoseconds(seconds: float) -> int:
     """Return the end of the microsecond that a number of seconds names.
 
-    A float of seconds since the epoch names about 240 ns, and people write times to the microsecond. A lookup with the
-    time of an event therefore finds it.
+    A float of seconds since the epoch names a grain of about 240 ns, and people write times to the microsecond. A time
+    that was divided from nanoseconds as a float is rounded twice, and may lie a little more than a grain too early. It
+    is not before the time that is returned. A lookup with the time of an event therefore finds it.
     """
     number, parts = seconds.as_integer_ratio()
-    grain, grains = math.ulp(seconds).as_integer_ratio()  # the float names all numbers within half a grain
-    microseconds = (2 * number * grains + grain * parts) * _MICROSECONDS // (2 * parts * grains)
-    return (microseconds + 1) * _MICROSECOND - 1
+    grain, grains = math.ulp(seconds).as_integer_ratio()
+    first, whole = 4 * number * grains, 4 * parts * grains
+    microseconds = (first + 2 * grain * parts) * _MICROSECONDS // whole
+    return max((microseconds + 1) * _MICROSECOND - 1, (first + 5 * grain * parts) * _SECOND // whole)
 
 
 def boot_id() -> str:

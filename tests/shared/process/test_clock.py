@@ -115,14 +115,21 @@ def test_a_stamp_that_is_ahead_stays_ahead(host, stream):
 
 @given(st.integers(0, 1 << 61), st.integers(0, 6))
 def test_a_number_of_seconds_counts_to_the_end_of_its_microsecond(stamp, digits):
-    """A time as it is printed, whole or cut off after some digits, names the end of the microsecond of its digits."""
+    """A time as it is printed, divided or cut off after some digits, names the end of the microsecond of its digits."""
     assert stamp <= nanoseconds(stamp / SECOND)
+    assert stamp <= nanoseconds(stamp / 1e9), "it is rounded twice"
     unit = 10 ** (9 - digits)
     cut = stamp // unit * unit
     text = f"{cut // SECOND}.{cut % SECOND:09d}"
     assert cut <= nanoseconds(float(text))
     if stamp < 1 << 60:  # a float of later times cannot tell one microsecond from the next
         assert nanoseconds(float(text)) == cut // 1000 * 1000 + 999
+
+
+def test_a_time_that_was_rounded_twice_is_found():
+    """This time divided by 1e9 lies more than half a grain below it, in the microsecond before."""
+    stamp = 1_795_898_084_274_610_023
+    assert stamp <= nanoseconds(stamp / 1e9) < stamp + 1000
 
 
 @pytest.mark.parametrize(
