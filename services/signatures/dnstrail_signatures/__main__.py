@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnstrail.bus import ZmqBus
+from dnstrail.bus import Subscriber, ZmqBus
 from dnstrail.bus.ipc import conflicts_address, events_address, lookups_address
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.tcp import is_tcp
@@ -50,7 +50,7 @@ from dnstrail_signatures.findings.delivery import Delivery, delivery_over
 from dnstrail_signatures.group.join import ALONE, GROUP, LONGEST, join
 from dnstrail_signatures.group.missed_turns import Replays
 from dnstrail_signatures.group.share import GroupShare
-from dnstrail_signatures.loading.chosen import Choice
+from dnstrail_signatures.loading.chosen import Choice, Chosen
 from dnstrail_signatures.loading.load import TEST
 from dnstrail_signatures.loading.names import private_stdout, write_list, write_names
 from dnstrail_signatures.loading.new_signature import write_signature
@@ -168,7 +168,6 @@ def command(
     _check_state(state)
     chosen = choice.choose(found)
     stop, reload = stop_on_signals(), reload_on_signal()
-    allowed = TimeBudget(budget / _MILLISECONDS)
     bus = ZmqBus(keys)
 
     def pause(seconds: float) -> bool:
@@ -193,7 +192,7 @@ def command(
         if dns is not None and not is_tcp(dns.client.address):  # the cache publishes conflicts on its own host
             published = bus.subscriber([conflicts_address(dns.client.address)], [DNS_ANSWER_CONFLICT])
             conflicts = ConflictFeed(bus, published, dns.client)
-        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], topics_of(chosen.classes))
+        subscriber = bus.subscriber(subscribe or [events_address(run_dir)], [])
         pusher = bus.pusher(findings) if findings else None
 
         def replaying() -> None:
@@ -209,15 +208,22 @@ def command(
             delivery_over(pusher, stop, keep_alive) if pusher else Delivery(_print),
             dns=dns,
             conflicts=conflicts,
-            budget=allowed,
+            budget=TimeBudget(budget / _MILLISECONDS),
             share=share,
             beat=keep_alive,
             probes=probes,
             state=state,
         )
+        _subscribe(subscriber, chosen)
         observer(watched.observe, worker)
         gc.freeze()  # a collection over all modules would delay the events
         run(bus, worker, stop, (reload, choice.again))
+
+
+def _subscribe(subscriber: Subscriber, chosen: Chosen) -> None:
+    """Subscribe once every signature has started: a probe waits for its subscribers before it publishes."""
+    for topic in topics_of(chosen.classes):  # the last one is the one that probes count
+        subscriber.subscribe(topic)
 
 
 def _write_new(name: str) -> None:
