@@ -44,8 +44,8 @@ def keep_capabilities(*names: str, inherited: bool = False) -> None:
     Raises:
         OSError: the kernel refused the change.
     """
-    wanted = sum(1 << _BITS[name] for name in names)
-    kept = wanted & _set_of("CapPrm")
+    wanted, held = sum(1 << _BITS[name] for name in names), _set_of("CapPrm")
+    kept = wanted & held
     refuse_new_privileges()
     for bit in range(64):
         if not wanted >> bit & 1:
@@ -54,7 +54,8 @@ def keep_capabilities(*names: str, inherited: bool = False) -> None:
     call("prctl", _PR_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0)
     low, high = kept & _LOW, kept >> 32
     data = (low, low, low * inherited, high, high, high * inherited)  # effective, permitted, inheritable; twice
-    call("capset", struct.pack("=Ii", _VERSION, 0), struct.pack("=6I", *data))
+    if held:  # without any there is nothing to drop, and the filter of a unit refuses the call
+        call("capset", struct.pack("=Ii", _VERSION, 0), struct.pack("=6I", *data))
     for name in names if inherited else ():
         with suppress(OSError):  # this thread does not hold it
             call("prctl", _PR_CAP_AMBIENT, _RAISE, _BITS[name], 0, 0)
