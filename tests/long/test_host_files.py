@@ -98,6 +98,9 @@ def test_workers_of_two_hosts_find_each_other(two: Hosts, read: Callable[[], dic
             return log
 
         commands = {worker: in_folder(folder, arguments) for worker, arguments in read().items()}
+        commands["cache"] = [
+            word.replace("/dnstrail-probe/", "/no-probe/") for word in commands["cache"]
+        ]  # it is remote
         sink = f"ipc://{folder}/run/dnstrail-findings/findings.sock"
         log = start(two.client, "findings", ["findings", "--no-cache", "--receive", sink], "--user", USER)
         start(two.client, "cache", commands["cache"], "--user", USER)
