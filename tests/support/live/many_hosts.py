@@ -23,6 +23,7 @@ from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
 from dnstrail.bus.remote_host import key_digest, start_of
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
+from dnstrail.process.log import configure
 from dnstrail.protocol.batches import TURN, Mark
 from dnstrail.protocol.replays import replay_address
 from dnstrail_probe.batch_publisher import BatchPublisher
@@ -96,6 +97,7 @@ class Host:
 
 def play(folder: Path, numbers: range, hosts: int, *, keyed: bool) -> None:
     """Play some hosts until stdin ends. The keys of keyed ones are in the folder."""
+    configure("probe")  # logs to stderr: stdout has the replies
     if keyed:
         keys = {number: load_keys(folder / str(number)) for number in numbers}
         played = {
