@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-import msgspec
-
-from dnstrail.captured import Process
-from dnstrail.dns.names import known_address
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
+from dnstrail.image.trails.asker import AskedBy, asked_by
 
 MOST_FAILURES: Final = 4096  # names
-_NOBODY: Final = Process()
 _NO_DATA, _FAILED, _NXDOMAIN, _REFUSED = 0, 2, 3, 5  # RFC 1035, section 4.1.1
 _OUTCOMES: Final = {_NO_DATA: "no data", _FAILED: "failed", _NXDOMAIN: "NXDOMAIN", _REFUSED: "refused"}
 
 
-class FailedQuestion(msgspec.Struct, frozen=True):
+class FailedQuestion(AskedBy, frozen=True):
     """A question that brought no data: its type (a number), its outcome, its time (s), who asked, and who answered.
 
     The outcome is "NXDOMAIN", "no data", "refused", "failed", or "rcode N". Unknown fields are "" or 0.
@@ -28,12 +24,6 @@ class FailedQuestion(msgspec.Struct, frozen=True):
     type: int
     outcome: str
     time: float
-    client: str
-    server: str
-    process_id: int
-    process_name: str
-    executable: str
-    container_id: str
 
 
 class Failure:
@@ -48,18 +38,11 @@ class Failure:
 
     def shown(self, time: float) -> FailedQuestion:
         """Return it as a reply shows it, with its time in seconds."""
-        evidence = self.evidence
-        process = evidence.process or _NOBODY
         return FailedQuestion(
-            type=evidence.type,
+            **asked_by(self.evidence),
+            type=self.evidence.type,
             outcome=_OUTCOMES.get(self.rcode, f"rcode {self.rcode}"),
             time=time,
-            client=known_address(evidence.client),
-            server=known_address(evidence.server),
-            process_id=process.pid,
-            process_name=process.name,
-            executable=process.path,
-            container_id=process.container_id,
         )
 
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from dnstrail.captured import Process
 from dnstrail.dns.names import known_address
 from dnstrail.image.bounds import SECOND
+from dnstrail.image.evidence import Evidence
 from dnstrail.image.record import Sighting
 
 _NOBODY = Process()
 
 
-class Asker(msgspec.Struct, frozen=True):
-    """One client of one server, with the number and times (s) of its answers. Unknown fields are "", 0 or None.
-
-    `matched` states that the queries of all these answers were captured. `foreign` states that the server is none of
-    the asker's configured resolvers.
-    """
+class AskedBy(msgspec.Struct, frozen=True):
+    """The client that asked, with its process, and the server that answered. Unknown fields are "" or 0."""
 
     client: str
     server: str
@@ -27,11 +25,33 @@ class Asker(msgspec.Struct, frozen=True):
     process_name: str
     executable: str
     container_id: str
+
+
+class Asker(AskedBy, frozen=True):
+    """One client of one server, with the number and times (s) of its answers. Unknown fields are "", 0 or None.
+
+    `matched` states that the queries of all these answers were captured. `foreign` states that the server is none of
+    the asker's configured resolvers.
+    """
+
     matched: bool
     foreign: bool | None
     first_seen: float
     last_seen: float
     count: int
+
+
+def asked_by(evidence: Evidence) -> dict[str, Any]:
+    """Return the fields of AskedBy."""
+    process = evidence.process or _NOBODY
+    return {
+        "client": known_address(evidence.client),
+        "server": known_address(evidence.server),
+        "process_id": process.pid,
+        "process_name": process.name,
+        "executable": process.path,
+        "container_id": process.container_id,
+    }
 
 
 def askers(answers: Iterable[Sighting]) -> list[Asker]:
@@ -47,14 +67,8 @@ def askers(answers: Iterable[Sighting]) -> list[Asker]:
 
 def _asker(answers: list[Sighting]) -> Asker:
     evidence = answers[0].evidence
-    process = evidence.process or _NOBODY
     return Asker(
-        client=known_address(evidence.client),
-        server=known_address(evidence.server),
-        process_id=process.pid,
-        process_name=process.name,
-        executable=process.path,
-        container_id=process.container_id,
+        **asked_by(evidence),
         matched=all(answer.evidence.matched for answer in answers),
         foreign=evidence.foreign,
         first_seen=min(answer.stamp for answer in answers) / SECOND,
