@@ -7,7 +7,7 @@ MOST_BYTES = 4 << 20  # of them
 PONG, OWN_PING = 54, 40  # bytes as a MESSAGE of CURVE: of a PONG with the longest context, and of a PING without
 _SIGNATURE, _REVISION = 10, 10  # bytes, and the place of the byte after them
 _GREETINGS = {1: 12, 3: 64}  # bytes, by revision: ZMTP 2 and 3
-_MORE, _LONG, _COMMAND = 1, 2, 4  # flags of a frame
+_MORE, LONG, _COMMAND = 1, 2, 4  # flags of a frame
 
 
 class MessageBound:
@@ -33,7 +33,7 @@ class MessageBound:
         self.frames = self.long = 0
         at = 0
         if not self._greeted:
-            size = _greeting(data)
+            size = greeting_size(data)
             if size > len(data) or not size:
                 self._head = data
                 return size > 0
@@ -45,7 +45,7 @@ class MessageBound:
         end, at = len(data), at + self._left
         while at < end:
             flags = data[at]
-            body = at + (9 if flags & _LONG else 2)
+            body = at + (9 if flags & LONG else 2)
             if body > end:
                 break
             size = int.from_bytes(data[at + 1 : body], "big")
@@ -63,7 +63,7 @@ class MessageBound:
         return True
 
 
-def _greeting(data: bytes) -> int:
+def greeting_size(data: bytes) -> int:
     """Return the size of a greeting, more than its bytes so far if it is not complete; 0 for another protocol."""
     if data[:1] not in (b"", b"\xff") or (len(data) >= _SIGNATURE and not data[_SIGNATURE - 1] & 1):
         return 0

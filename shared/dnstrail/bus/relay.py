@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import json
 import resource
-import secrets
 import selectors
 import socket
 import struct
@@ -22,6 +21,7 @@ from functools import partial
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
+from dnstrail.bus.introduction import Introduction
 from dnstrail.bus.message_bound import OWN_PING, PONG, MessageBound
 from dnstrail.bus.relayed import CHUNK, RelayedConnection
 from dnstrail.bus.tcp import KEEPALIVE, connecting_to, is_tcp
@@ -42,7 +42,6 @@ _PAUSE = 0.1  # seconds between two reports, and without new connections while n
 _ORDER = 4096  # bytes of one order at most
 _REPORTED_AT_ONCE = 16
 _USER, _HOST, _SERVER = "user ", "host ", "server "
-_NAME = "\0dnstrail/"  # the abstract name of the relay's end of a connection states the user
 _NETWORK = 64  # bits of an IPv6 network
 
 Refusal = tuple[int, str, str]  # a way, a user or host, and a reason
@@ -92,6 +91,7 @@ class _Client:
         self.received = 0
         encrypted = way.outward or owner.startswith(_HOST)
         self.messages = None if encrypted else MessageBound()
+        self.introduce = _unchanged if encrypted else Introduction(int(owner.removeprefix(_USER))).add_to
         self.answers = MessageBound(OWN_PING if way.outward else PONG) if encrypted else None
 
     def answered(self, down: bytes) -> int:
@@ -225,7 +225,6 @@ class Relay:
         worker = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             worker.setblocking(False)
-            worker.bind(f"{_NAME}{owner}/{secrets.token_hex(8)}".encode())
             worker.connect(way.target)
         except OSError:
             worker.close()
@@ -247,7 +246,8 @@ class Relay:
         sender = _Client(way, owner)
         note, ended = partial(self._note, sender), partial(self._ended, sender)
         ends = owner, client, worker
-        self._connections.add(RelayedConnection(self._selector, *ends, note, ended, outward=way.outward))
+        functions = note, ended, sender.introduce
+        self._connections.add(RelayedConnection(self._selector, *ends, *functions, outward=way.outward))
         self._of_owner[owner] += 1
 
     def _note(self, client: _Client, up: bytes, down: bytes) -> int:
@@ -288,11 +288,8 @@ class Relay:
                 del self._refused[refusal]
 
 
-def user_of_name(name: bytes | str) -> int | None:
-    """Return the user that the name of the relay's end of a connection states; None for another name."""
-    text = name.decode(errors="replace") if isinstance(name, bytes) else name
-    number = text.removeprefix(_NAME + _USER).partition("/")[0]
-    return int(number) if text.startswith(_NAME + _USER) and number.isdigit() else None
+def _unchanged(data: bytes) -> bytes:
+    return data
 
 
 def _host_of(address: str) -> str:

@@ -17,8 +17,8 @@ class RelayedConnection:
 
     `note(up, down)` receives the bytes that arrived from the client, or those from the worker; it returns
     how many bytes of the client to read next, 0 if it may not go on. `ended` is called once, when libzmq has closed the
-    connection to the worker: never earlier, since libzmq does not survive every hang-up. The selector holds the owner
-    of the client and the function to call.
+    connection to the worker: never earlier, since libzmq does not survive every hang-up. `introduce` returns the bytes
+    to pass on for those of the client. The selector holds the owner of the client and the function to call.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class RelayedConnection:
         worker: socket.socket,
         note: Callable[[bytes, bytes], int],
         ended: Callable[[RelayedConnection], None],
+        introduce: Callable[[bytes], bytes],
         *,
         outward: bool = False,
     ) -> None:
@@ -38,6 +39,7 @@ class RelayedConnection:
         self._worker = worker
         self._note = note
         self._ended = ended
+        self._introduce = introduce
         self._up = self._down = b""  # not accepted yet by the worker, by the client
         self._next = _FIRST  # bytes of the next read from the client
         self._began = not outward  # a server of another host has sent something
@@ -61,7 +63,7 @@ class RelayedConnection:
             self._began = self._began or bool(received)
             self._next = self._note(received, b"") if received else self._next
             if received and self._next:
-                self._up = _sent(self._worker, received)
+                self._up = _sent(self._worker, self._introduce(received))
             elif received is not None:
                 self._leave()
         self._settle()

@@ -7,8 +7,7 @@ from contextlib import suppress
 
 import zmq
 
-from dnstrail.bus.descriptors import socket_of
-from dnstrail.bus.relay import user_of_name
+from dnstrail.bus.introduction import USER
 
 MAX_ENVELOPE = 4096  # bytes that a client may put before its request
 MAX_FRAMES = 16  # of a request, without the empty frame that a REQ client puts before it
@@ -47,12 +46,9 @@ class ServedRequest:
         """
         if self.remote:
             return None
-        with suppress(zmq.ZMQError, ValueError, OSError):
+        with suppress(zmq.ZMQError, ValueError):
             _, user, _, process = str(self._first.get("Peer-Address")).rsplit(":", 3)
-            if int(process) != self._relay:
-                return int(user)
-            with socket_of(int(self._first.get(zmq.SRCFD))) as connection:
-                return user_of_name(connection.getpeername())
+            return int(str(self._first.get(USER)) if int(process) == self._relay else user)
         return None
 
     def reply(self, body: bytes) -> bool:

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +162,65 @@ def test_a_last_message_reaches_a_subscriber_behind_the_relay(folder):
             received += len(chunk)
         ending.join()
     assert received > 4 << 20
+
+
+def descriptors():
+    """Return the open descriptors of this process."""
+    return {link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+
+
+def greet(user, client, path):
+    """Connect a socket to the bus as a user."""
+    with as_user(user):
+        client.connect(path)
+    client.sendall(GREETING + ready(b"DEALER"))
+    finish_handshake(client)
+
+
+def received_by(server):
+    """Return the next request of a server."""
+    requests = []
+    wait_until(lambda: requests or requests.extend(filter(None, [server.receive()])), "a request")
+    return requests[0]
+
+
+def test_a_request_left_behind_belongs_to_no_later_user(folder):
+    """A stranger leaves a request and hangs up; another user's connection has his descriptor, and not his request."""
+    path = str(folder / "lookups.sock")
+    with open_bus() as bus, socket.socket(socket.AF_UNIX) as hostile, socket.socket(socket.AF_UNIX) as honest:
+        server = bus.server(f"ipc://{folder}/lookups.sock")
+        before = descriptors()
+        greet(STRANGER, hostile, path)
+        [at] = descriptors() - before
+        hostile.sendall(REQUEST)
+        hostile.shutdown(socket.SHUT_RDWR)
+        wait_until(lambda: at not in descriptors(), "the end of his connection")
+        greet(HONEST, honest, path)
+        assert at in descriptors()
+        assert received_by(server).user == STRANGER
+
+
+NAMED_ROOT = ready(b"DEALER")[2:] + b"\x06X-User" + (1).to_bytes(4, "big") + b"0"
+
+
+def test_no_client_names_its_user_itself(folder):
+    """The relay names the user before what the client says of itself, however its bytes are divided."""
+    with open_bus() as bus:
+        server = bus.server(f"ipc://{folder}/lookups.sock")
+        with as_user(STRANGER), connection(folder / "lookups.sock", GREETING) as hostile:
+            for byte in b"\x04" + bytes([len(NAMED_ROOT)]) + NAMED_ROOT:
+                hostile.send(bytes([byte]))
+            finish_handshake(hostile)
+            hostile.sendall(REQUEST)
+            assert received_by(server).user == STRANGER
+
+
+def test_a_client_that_names_its_user_behind_an_error_is_not_heard(folder):
+    """Another command before READY ends the connection."""
+    with open_bus() as bus:
+        server = bus.server(f"ipc://{folder}/lookups.sock")
+        late = b"\x04\x07\x05ERROR\0" + b"\x04" + bytes([len(NAMED_ROOT)]) + NAMED_ROOT + REQUEST
+        with as_user(STRANGER), connection(folder / "lookups.sock", GREETING + late) as hostile, suppress(OSError):
+            while hostile.recv(1 << 16):
+                pass
+        assert server.receive() is None
