@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import secrets
 import socket
@@ -33,6 +34,7 @@ OPEN = 60  # hostile connections at once
 ASKED = 100  # steps between two lookups of an honest user
 HEARTBEATS = 4.5  # seconds: more than two heartbeats of a client
 PAUSES = 3  # times that the peers wait for them
+PATIENCE = 0.1  # seconds for a step, after which the run says where it waits, and ends
 AFTERWARDS = 1000  # events that the probe publishes after the attack
 GROWTH = 64 << 20  # bytes by which a worker may grow
 HOST = "127.0.0.1"
@@ -143,6 +145,7 @@ def main() -> int:
         print("not run: only root can be several users")
         return 0
     print(f"seed {given.seed}, {given.steps:,} steps", flush=True)
+    faulthandler.dump_traceback_later(300 + given.steps * PATIENCE, exit=True)
     with run_dir() as folder, ExitStack() as stack:
         os.chown(folder, SERVICE, GROUP)
         folder.chmod(0o750)
@@ -239,8 +242,11 @@ def lookup_of_honest_user(folder: Path) -> float:
     with as_user(HONEST), connection(folder / "lookups.sock", GREETING + ready(b"REQ")) as asking:
         finish_handshake(asking)
         asking.sendall(KINDS["lookups"][1])
-        while b"bad_request" not in asking.recv(1 << 16):
-            pass
+        reply = b""
+        while b"bad_request" not in reply:
+            received = asking.recv(1 << 16)
+            assert received, f"the cache hung up on an honest user, after {reply!r}"
+            reply += received
     return time.monotonic() - began
 
 
