@@ -10,7 +10,7 @@ class Connection(msgspec.Struct, frozen=True):
 
     `process` is a process id, `container` a container id, `client` the client's address in canonical text, `port` the
     port at the server, and `source_port` the port of the client. `starts` contains the starts (ns) of the processes
-    that `process` may mean: a pid is used again.
+    that `process` may mean: a pid is used again. `host` is the name of its host.
     """
 
     process: int | None = None
@@ -19,6 +19,7 @@ class Connection(msgspec.Struct, frozen=True):
     port: int | None = None
     source_port: int | None = None
     starts: frozenset[int] | None = None
+    host: str | None = None
 
     @property
     def fields(self) -> dict[str, int | str]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from dnstrail.image import LookupResult, Trails
 from dnstrail.image import Trail as FoundTrail
-from dnstrail.image.trails.asker import Asker
+from dnstrail.image.trails.asker import AskedBy, Asker
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import SeenServerName
 from dnstrail.protocol.lookups import (
@@ -43,6 +43,7 @@ from dnstrail_cache.open_connections import ConnectionPage, page_of_connections
 from dnstrail_cache.state import CacheState
 
 Seen = TypeVar("Seen", FoundTrail, Asker, SeenServerName)
+Asked = TypeVar("Asked", bound=AskedBy)
 _MAX_NODES = 65536  # names and addresses in one reply, since no request may delay all others
 _MAX_WORK = 16384  # relations, paths and answers that one `rank` reads, about 20 ms, for the same reason
 
@@ -69,8 +70,8 @@ def _get(request: Get, state: CacheState) -> LookupResult:
     found = state.image.get(request.key, now=state.now, at=at, connection=request.described)
     _count(found, state)
     if found is None:
-        raise _not_found(request.key, at, state)
-    return found
+        raise _not_found(request.key, at, state, request.host)
+    return _with_hosts(found, state)
 
 
 @answer.register
@@ -82,6 +83,7 @@ def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] 
         _count(found, state)
     if sum(map(_size, results)) > _MAX_NODES:
         results = _shortened(results)
+    results = [None if found is None else _with_hosts(found, state) for found in results]
     return IncompleteHistory(results) if None in results and not _remembers(at, state) else results
 
 
@@ -90,8 +92,8 @@ def _trail(request: Trail, state: CacheState) -> Trails:
     at = state.moment(request.at, request.at_ns, request.event)
     trails = state.image.trails(request.key, request.connection, now=state.now, at=at, limit=request.limit)
     if trails is None:
-        raise _not_found(request.key, at, state)
-    return _shown(trails, state.wall(0))
+        raise _not_found(request.key, at, state, request.host)
+    return _shown(trails, state)
 
 
 @answer.register
@@ -201,14 +203,25 @@ def _remembers(at: int | None, state: CacheState) -> bool:
     return at is None or state.image.remembers(at)
 
 
-def _not_found(key: str, at: int | None, state: CacheState) -> RefusedError:
-    failure = state.image.failed(key, at)
+def _not_found(key: str, at: int | None, state: CacheState, host: str | None) -> RefusedError:
+    failure = state.image.failed(key, at, host)
+    asked = None if failure is None else _on_host(failure.shown(state.wall(failure.stamp)), state)
     return RefusedError(
         DATA_NOT_FOUND,
         "requested data was not found",
         history=_remembers(at, state),
-        asked=None if failure is None else msgspec.to_builtins(failure.shown(state.wall(failure.stamp))),
+        asked=None if asked is None else msgspec.to_builtins(asked),
     )
+
+
+def _with_hosts(found: LookupResult, state: CacheState) -> LookupResult:
+    """Return a result with the hosts that asked for its root, where the cache follows several."""
+    return replace(found, hosts=state.image.hosts_of(found.dns_root, now=state.now)) if state.several else found
+
+
+def _on_host(asked: Asked, state: CacheState) -> Asked:
+    """Return who asked, without the host where the cache follows one alone."""
+    return asked if state.several else replace(asked, host=msgspec.UNSET)
 
 
 def _likeliest(names: AddressNames, known: KnownConnection, state: CacheState) -> list[str]:
@@ -244,12 +257,11 @@ def _cut(found: LookupResult | None, budget: int) -> LookupResult | None:
     return replace(found, ip_addresses=addresses, dns_queries=names, truncated=True)
 
 
-def _shown(trails: Trails, difference: float) -> Trails:
-    """Return trails with their times in wall time, which is ahead of the stream by a difference (seconds)."""
-    if not difference:
-        return trails
+def _shown(trails: Trails, state: CacheState) -> Trails:
+    """Return trails with their times in wall time, which may be ahead of the stream, and with the hosts of several."""
+    difference = state.wall(0)
     shown = [
-        replace(_shifted(trail, difference), asked=[_shifted(one, difference) for one in trail.asked])
+        replace(_shifted(trail, difference), asked=[_on_host(_shifted(one, difference), state) for one in trail.asked])
         for trail in trails.trails
     ]
     return replace(trails, trails=shown, server_names=[_shifted(one, difference) for one in trails.server_names])

@@ -134,12 +134,13 @@ class Feeder:
     def _apply_events(self, topic: str, batch: Batch, rows: Sequence[Row], stamps: Stamps) -> Iterator[bool]:
         """Apply the events of a batch, and pause after each few of them."""
         state = self._state
+        host = state.heard(batch.host)
         for first in range(0, len(rows), _EVENTS_AT_ONCE):
             some = rows[first : first + _EVENTS_AT_ONCE]
             if topic == NET_PACKET_DNS:
                 behind = self._is_behind(batch.start, some[0][0].timestamp + stamps.shift)
                 for place, outcome in apply_messages(
-                    state.image, some, stamps, live=state.live, host=batch.host, behind=behind
+                    state.image, some, stamps, live=state.live, host=host, behind=behind
                 ):
                     self._note_outcome(outcome, first + place, batch)
             else:
@@ -192,6 +193,7 @@ class Feeder:
 
     def _note_turn(self, turn: Turn) -> None:
         state, was_live = self._state, self._state.live
+        state.heard(turn.host)
         earlier = state.follower.last(turn.start)
         state.follower.turn(turn, from_start=is_young(turn))
         state.published.note(turn, earlier)

@@ -50,10 +50,11 @@ class OpenConnection(msgspec.Struct, frozen=True):
 
 
 class ConnectionPage(msgspec.Struct, frozen=True):
-    """Some connections, and the cursor of the next page; "" at the end."""
+    """Some connections, the cursor of the next page ("" at the end), and the number of hosts that the cache follows."""
 
     connections: list[OpenConnection]
     next: str
+    hosts: int
 
 
 def page_of_connections(request: Connections, state: CacheState) -> ConnectionPage:
@@ -65,21 +66,23 @@ def page_of_connections(request: Connections, state: CacheState) -> ConnectionPa
     place, last = map(int, request.cursor.split() or (0, bindings.added))
     found: list[OpenConnection] = []
     walks: dict[str, AddressNames] = {}
-    until = monotonic() + AT_ONCE
+    until, hosts = monotonic() + AT_ONCE, len(state.hosts)
     for binding in bindings.open_after(place):
         if binding.number > last:
             break
         if _is_asked_for(binding, request):
             found.append(_shown(binding, state, walks if request.rivals else None))
         if len(found) == PAGE or monotonic() >= until:
-            return ConnectionPage(found, f"{binding.number} {last}")
-    return ConnectionPage(found, "")
+            return ConnectionPage(found, f"{binding.number} {last}", hosts)
+    return ConnectionPage(found, "", hosts)
 
 
 def _is_asked_for(binding: Binding, request: Connections) -> bool:
     process = binding.opening.process or _NOBODY
-    return request.process in (None, process.pid) and (
-        request.container is None or _is_container(request.container, process)
+    return (
+        request.host in (None, binding.opening.host)
+        and request.process in (None, process.pid)
+        and (request.container is None or _is_container(request.container, process))
     )
 
 

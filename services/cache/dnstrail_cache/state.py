@@ -40,7 +40,7 @@ class CacheState:
     memberships of signature workers. `answering` contains the times from a request to its reply, by operation. `begun`
     is true for a cache that goes on from a file of state, or catches up with a live probe. `dumps` holds the dumps that
     go on, and `skipped` the turns of skipped answers. `resumed` are the starts that an earlier run received, and whose
-    end it did not. `starts` are the starts that are followed.
+    end it did not. `starts` are the starts that are followed. `hosts` holds the name of each host that was heard.
     """
 
     image: Image
@@ -61,12 +61,24 @@ class CacheState:
     began: float = field(init=False)
     applied: Counter[str] = field(default_factory=Counter)
     answering: dict[str, Histogram] = field(default_factory=dict)
+    hosts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stream = CacheClock(self.clock, self.boot_id)
         self.began = self.clock.monotonic()
         self.groups = Groups(self.began)
         self.starts = FollowedStarts(self.image.bounds.probes, self._forget, self.counters)
+
+    def heard(self, host: str) -> str:
+        """Note a host, and return its name: one text for all answers of the host."""
+        if len(self.hosts) > self.image.bounds.probes:
+            self.hosts.clear()
+        return self.hosts.setdefault(host, host)
+
+    @property
+    def several(self) -> bool:
+        """True if more than one host was heard."""
+        return len(self.hosts) > 1
 
     @property
     def probes(self) -> list[Turn]:

@@ -38,4 +38,5 @@ def evidence_of(rdtype: int, circumstances: Circumstances, verdict: Verdict) -> 
     if flow is not None:
         client = flow.destination
         server = flow.meant if flow.socket and not flow.egress and flow.meant else flow.source
-    return Evidence(rdtype, verdict.asker or reached, client, server, verdict.matched, circumstances.foreign)
+    asker, host = verdict.asker or reached, circumstances.host
+    return Evidence(rdtype, asker, client, server, verdict.matched, circumstances.foreign, host)

@@ -15,7 +15,7 @@ _NO_DATA, _FAILED, _NXDOMAIN, _REFUSED = 0, 2, 3, 5  # RFC 1035, section 4.1.1
 _OUTCOMES: Final = {_NO_DATA: "no data", _FAILED: "failed", _NXDOMAIN: "NXDOMAIN", _REFUSED: "refused"}
 
 
-class FailedQuestion(AskedBy, frozen=True):
+class FailedQuestion(AskedBy, frozen=True, kw_only=True):
     """A question that brought no data: its type (a number), its outcome, its time (s), who asked, and who answered.
 
     The outcome is "NXDOMAIN", "no data", "refused", "failed", or "rcode N". Unknown fields are "" or 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -39,6 +40,7 @@ _RCODE: Final = 0x000F
 _TRUNCATED: Final = 0x0200
 _UNKNOWN: Final = Circumstances()
 _ANYBODY: Final = Connection()
+_MOST_ASKED: Final = 64  # answers of one question among which its hosts are found
 _ALWAYS: Final = 1 << 60  # ns: nothing of a file is removed by time
 
 
@@ -159,12 +161,13 @@ class Image:
         node = self._node(key) if connection is None else lookup_key(key)
         if not node:
             return None
-        view, roots, nodes = self.view(now=now, at=at), self.store.places.roots, self.bounds.nodes
+        host = connection.host if connection is not None and connection.host else ""
+        view, roots, nodes = self.view(now=now, at=at, host=host), self.store.places.roots, self.bounds.nodes
         found = self._result(look_up_by_walks(view, roots, node, nodes), at)
         meaning = None if connection is None else self.binder.meaning(node, connection, view.t)
         if meaning is None:
             return found
-        found = put_first(found, meaning.name, self.view(now=now, at=at), node, nodes)
+        found = put_first(found, meaning.name, self.view(now=now, at=at, host=host), node, nodes)
         return found if at is None or self.remembers(at) else msgspec.structs.replace(found, history=False)
 
     def get_many(
@@ -196,7 +199,8 @@ class Image:
         node = lookup_key(key)
         if not node:
             return None
-        view, held = self.view(now=now, at=at), self._held(now, at)
+        host = connection.host or ""
+        view, held = self.view(now=now, at=at, host=host), self._held(now, at, host)
         roots, nodes = self.store.places.roots, self.bounds.nodes
         connection = self.binder.identified(connection, view.t)
         meaning = self.binder.meaning(node, connection, view.t)
@@ -205,9 +209,22 @@ class Image:
             return found
         return msgspec.structs.replace(found, history=False)
 
-    def failed(self, key: str, at: int | None = None) -> Failure | None:
-        """Return the last question for a key that brought no data, until the past time `at`; None without one."""
-        return self.failures.last(lookup_key(key) or "", at)
+    def failed(self, key: str, at: int | None = None, host: str | None = None) -> Failure | None:
+        """Return the last question for a key that brought no data, until the past time `at`; None without one.
+
+        With `host` only a question of this host counts.
+        """
+        failure = self.failures.last(lookup_key(key) or "", at)
+        return failure if failure is None or host in (None, failure.evidence.host) else None
+
+    def hosts_of(self, question: str, *, now: int) -> list[str]:
+        """Return the hosts that asked a question, the last one first: of the held answers, the newest alone."""
+        root, view = self.store.places.roots.get(question), self.view(now=now)
+        if root is None:
+            return []
+        answers = chain.from_iterable(view.answers(record) for record in root.records())
+        newest = sorted(islice(answers, _MOST_ASKED), key=lambda one: -one.number)
+        return [*dict.fromkeys(one.evidence.host for one in newest if one.evidence.host)]
 
     def names_of_address(self, address: str, *, now: int | None = None, at: int | None = None) -> AddressNames:
         """Return the live names of an address, to be ordered for connections to it, as in `dst_dns`.
@@ -226,10 +243,10 @@ class Image:
         """Note the server name that a client sent to an address."""
         self.server_names.note(address, sighting)
 
-    def view(self, *, now: int | None = None, at: int | None = None) -> View:
-        """Return the relations that are live at `now`, or that were live at `at`."""
+    def view(self, *, now: int | None = None, at: int | None = None, host: str = "") -> View:
+        """Return the relations that are live at `now`, or that were live at `at`; with `host`, by its answers."""
         when = self.now if now is None else now
-        return View(self.store.graph, when if at is None else at, self._grace, at, self.bounds.walked)
+        return View(self.store.graph, when if at is None else at, self._grace, at, self.bounds.walked, host)
 
     def remembers(self, at: int) -> bool:
         """Return whether everything that was live at `at` is still held."""
@@ -247,11 +264,11 @@ class Image:
         """Handle at most `steps` deadlines, which removes ended answers. Only `history` of a lookup shows this."""
         self.store.sweep(self.now, steps, live=self.live)
 
-    def _held(self, now: int | None, at: int | None) -> View:
+    def _held(self, now: int | None, at: int | None, host: str = "") -> View:
         """Return the view that also contains ended relations until the history is over, swept or not."""
         view = self.view(now=now, at=at)
         lasting = self.bounds.grace_ns + (self.bounds.history_ns if self.live else _ALWAYS)
-        return View(view.graph, view.t, lasting, at, self.bounds.walked)
+        return View(view.graph, view.t, lasting, at, self.bounds.walked, host)
 
     def _node(self, key: str) -> str | None:
         """Return a key in its canonical form; None if the graph does not contain it."""

@@ -14,7 +14,7 @@ class LookupResult(msgspec.Struct, frozen=True, gc=False):
 
     The name of an open connection is contained even if its relations have ended: `state` is then "expired".
     `truncated` states that a bound left some out. `history` is False if the lookup is for a past time that the image
-    does not remember wholly.
+    does not remember wholly. `hosts` are the hosts that asked for `dns_root`; only a cache of several hosts names them.
     """
 
     ip_addresses: list[str]
@@ -23,8 +23,9 @@ class LookupResult(msgspec.Struct, frozen=True, gc=False):
     state: str = "live"
     truncated: bool = False
     history: bool = True
+    hosts: list[str] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def fields(self) -> dict[str, Any]:
         """Return the fields of a reply."""
-        return msgspec.structs.asdict(self)
+        return dict(msgspec.to_builtins(self))

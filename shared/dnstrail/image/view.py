@@ -25,6 +25,8 @@ class Older(NamedTuple):
 class View:
     """The relations that are live at `t`; with `at`, only by the answers noted until then. Times are ns.
 
+    With `host` only the answers count that this host saw, of those that are held one by one: a sum names no host.
+
     `aged` turns True when the view meets a relation that is live by its grace. `exact` turns False when it meets a sum
     of answers that cannot state what was live at `at`. `budget` is the number of relations that may still be read.
 
@@ -32,14 +34,15 @@ class View:
     the last sample counts in its place, or the greatest value that it can have for the records that are `raised`.
     """
 
-    __slots__ = ("aged", "at", "budget", "exact", "graph", "raised", "rough", "since", "sure", "t")
+    __slots__ = ("aged", "at", "budget", "exact", "graph", "host", "raised", "rough", "since", "sure", "t")
 
-    def __init__(self, graph: Graph, t: int, grace: int, at: int | None, budget: int) -> None:
+    def __init__(self, graph: Graph, t: int, grace: int, at: int | None, budget: int, host: str = "") -> None:
         self.graph = graph
         self.t = t
         self.since = t - grace
         self.at = at
         self.budget = budget
+        self.host = host
         self.aged = False
         self.exact = True
         self.sure = True  # a sum without a gap had no gap at this grace
@@ -48,7 +51,7 @@ class View:
 
     def without_grace(self) -> View:
         """Return a view of the same time with grace 0."""
-        strict = View(self.graph, self.t, 0, self.at, self.budget)
+        strict = View(self.graph, self.t, 0, self.at, self.budget, self.host)
         strict.sure = self.since == self.t
         strict.raised = self.raised
         return strict
@@ -68,6 +71,8 @@ class View:
         At `at` others may have been held in their place, which are in the sum now.
         """
         answers, at, total = record.sightings(), self.at, record.total
+        if self.host:
+            return [one for one in self._of_host(record) if at is None or one.noted <= at]
         if at is None:
             return answers
         answers = [one for one in answers if one.noted <= at]
@@ -78,7 +83,7 @@ class View:
     def older(self, record: Record) -> Older | None:
         """Return the sum of the older answers of a record until `at`, None if there are none."""
         total, at = record.total, self.at
-        if total is None or (at is not None and total.first_noted > at):
+        if self.host or total is None or (at is not None and total.first_noted > at):
             return None
         if at is None or total.noted <= at:
             return Older(total.count, total.stamp, total.number)
@@ -87,6 +92,8 @@ class View:
 
     def live(self, record: Record, place: int) -> Sighting | Sum | None:
         """Return the last arrived answer by which a relation is live, None if it is not live."""
+        if self.host:
+            return next(self._live_by(record, place, self._of_host(record)), None)
         youngest = record.youngest
         if self.at is None or youngest.noted <= self.at:
             end = youngest.stamp + youngest.lives[place]
@@ -101,7 +108,9 @@ class View:
     def freshness(self, record: Record, place: int) -> int:
         """Return the last stamp by which a relation is live, NEVER if none; a doubted one is less than all others."""
         youngest = record.youngest
-        if record.latest == LATE:
+        if self.host:
+            stamp = max([one.stamp for one in self._live_by(record, place, self._of_host(record))], default=NEVER)
+        elif record.latest == LATE:
             stamp = max([one.stamp for one in self._live_by(record, place, record.sightings())], default=NEVER)
         elif youngest.stamp + youngest.lives[place] > self.t and (self.at is None or youngest.noted <= self.at):
             return record.latest
@@ -113,14 +122,14 @@ class View:
     def number(self, record: Record, place: int, freshness: int) -> int:
         """Return the number of the last arrived answer that gave a relation this freshness."""
         stamp = freshness + DOUBT if record.doubted else freshness
-        if record.youngest.stamp == stamp:
+        if record.youngest.stamp == stamp and not self.host:
             return record.youngest.number
-        answers = self._live_by(record, place, record.sightings())
+        answers = self._live_by(record, place, self._of_host(record) if self.host else record.sightings())
         return max((one.number for one in answers if one.stamp == stamp), default=0)
 
     def is_live(self, record: Record) -> bool:
         """Return whether the record states a live relation."""
-        if self.at is None:
+        if self.at is None and not self.host:
             return record.ends > self.since
         for place in range(len(record.edges)):  # noqa: SIM110 - a generator costs more than the test
             if self.live(record, place) is not None:
@@ -136,14 +145,19 @@ class View:
 
     def _live_by(self, record: Record, place: int, sightings: Iterable[Sighting]) -> Iterator[Sighting | Sum]:
         """Yield the answers by which a relation is live: of these sightings, then the sum of the oldest ones."""
+        found = False
         for sighting in sightings:
             if self.at is None or sighting.noted <= self.at:
                 end = sighting.end(place)
                 if end > self.since:
                     self.aged = self.aged or end <= self.t
+                    found = True
                     yield sighting
         total, at = record.total, self.at
         if total is None or (at is not None and total.first_noted > at):
+            return
+        if self.host:
+            self.exact = self.exact and (found or total.end(place) <= self.since)
             return
         if at is not None:
             last = self._live_by_samples(record, place, total, at)
@@ -175,6 +189,10 @@ class View:
             return None
         self.aged = self.aged or end <= self.t
         return Sighting(at, stamp, number, (), record.youngest.evidence)
+
+    def _of_host(self, record: Record) -> list[Sighting]:
+        """Return the held answers of a record that the host saw, the last arrival first."""
+        return [one for one in record.sightings() if one.evidence.host == self.host]
 
     def _note_rough(self, record: Record) -> None:
         if self.rough is None:

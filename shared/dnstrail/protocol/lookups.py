@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import msgpack
 import msgspec
+from msgspec.structs import replace
 
 from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
@@ -115,13 +116,17 @@ class _AtTime(Request, frozen=True, kw_only=True):
 
 
 class _AboutConnection(_AtTime, frozen=True, kw_only=True):
-    """The operations that accept the client side of a connection, as far as it is known."""
+    """The operations that accept the client side of a connection, as far as it is known.
+
+    `host` also limits the reply to the answers that this host saw.
+    """
 
     process: _ProcessId | None = None
     container: _Short | None = None
     client: _Short | None = None
     port: _Port | None = None
     source_port: _Port | None = None
+    host: _Short | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,7 +135,8 @@ class _AboutConnection(_AtTime, frozen=True, kw_only=True):
     @property
     def connection(self) -> Connection:
         """The connection as it is described."""
-        return _connection(self.process, self.container, self.client, self.port, self.source_port)
+        described = _connection(self.process, self.container, self.client, self.port, self.source_port)
+        return replace(described, host=self.host) if self.host else described
 
 
 class Get(_AboutConnection, frozen=True, kw_only=True):
@@ -215,7 +221,7 @@ class Rank(_AtTime, frozen=True, kw_only=True):
 
 
 class Connections(Request, frozen=True, kw_only=True):
-    """The open connections, page by page, of one process or container if it is named.
+    """The open connections, page by page, of one process, container or host if it is named.
 
     `container` is the name of a container, or the beginning of its id. `cursor` is that of the page before, "" for the
     first page. With `rivals` each connection has the other names of its address.
@@ -223,6 +229,7 @@ class Connections(Request, frozen=True, kw_only=True):
 
     process: _ProcessId | None = None
     container: _Short | None = None
+    host: _Short | None = None
     rivals: bool = False
     cursor: Annotated[str, msgspec.Meta(max_length=MAX_CURSOR, pattern=r"^([0-9]{1,19} [0-9]{1,19})?\Z")] = ""
 

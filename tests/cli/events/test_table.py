@@ -150,15 +150,36 @@ def test_finding_in_words():
         (35, "A a -> 192.0.2.1, +2 more"),
         (25, "A a -> 192.0.2.1, +2 more"),
         (20, "A a -> 192.0.2.1, +\u2026"),
-        (5, "A a \u2026"),
-        (1, "\u2026"),
+        (15, "A a -> 192.0.2.1\u2026"),
+        (5, "A a -> 192.0.2.1\u2026"),
+        (0, "A a -> 192.0.2.1\u2026"),
     ],
 )
 def test_answers_are_shortened(room, expected):
-    """Where answers have no room, the number of those left out is shown, and the line never exceeds its room."""
+    """Where answers have no room, the number of those left out is shown, and the line ends behind the first address."""
     words = Words("A a -> ", ("192.0.2.1", "192.0.2.2", "192.0.2.3"))
     assert words.fitted(room) == expected
-    assert room is None or cell_len(expected) <= room
+
+
+LONG6, LONG_NAME = "2001:db8:1111:2222:3333:4444:5555:6666", ".".join(["name"] * 14)
+WITH_ADDRESSES = {
+    "a long name": (Words(f"AAAA {LONG_NAME} -> ", (LONG6, LONG6)), LONG6),
+    "an endpoint": (Words(f"-> [{LONG6}]:443/udp ", (LONG_NAME,)), f"[{LONG6}]:443"),
+    "an endpoint of IPv4": (Words("-> 192.0.2.123:443 ", (LONG_NAME, LONG_NAME)), "-> 192.0.2.123:443"),
+    "a finding": (Words("FOREIGN ", (f"name={LONG_NAME}", f"server={LONG6}", "x=1")), f"server={LONG6}"),
+    "two addresses": (Words("-> 192.0.2.1:53 ", ("n" * 30, "198.51.100.222")), "-> 192.0.2.1:53"),
+}
+
+
+@pytest.mark.parametrize("name", WITH_ADDRESSES)
+def test_no_address_is_cut(name):
+    """Whatever the room is, the first address is whole, and no other one is shown in part."""
+    words, address = WITH_ADDRESSES[name]
+    for room in range(160):
+        shown = words.fitted(room)
+        assert address in shown
+        parts = re.findall(r"(?:192|198|2001)[0-9a-f.:]+", shown)
+        assert {*parts} <= {LONG6, "192.0.2.123:443", "192.0.2.1:53", "198.51.100.222"}
 
 
 def lines(*items: Event | dict, width: int = 80, terminal: bool = True) -> list[str]:
@@ -206,7 +227,7 @@ def test_lines_fit_the_terminal(width):
         width=width,
     )
     assert all(cell_len(line) <= width for line in shown)
-    assert len(shown) == 4
+    assert len(shown) == (5 if width <= 50 else 4), "the address has a line of its own"
     if width >= 80:
         assert " more" in shown[1]
         assert "(4194304)" in shown[2]
@@ -229,6 +250,7 @@ def test_without_a_process_the_client_is_shown():
 
 TRIGGERS = {
     "an answer": ({"args": [("src", "192.0.2.53"), ("dst", "192.0.2.7"), ("proto_dns", {"QR": 1})]}, "192.0.2.7"),
+    "a long address": ({"args": [("src", LONG6)]}, LONG6),
     "a query": ({"args": [("src", "192.0.2.7"), ("dst", "192.0.2.53"), ("proto_dns", {"QR": 0})]}, "192.0.2.7"),
     "a connection": ({"args": [("dst", "192.0.2.10")]}, "-"),
     "a map without arguments": ({"args": "x"}, "-"),
@@ -246,6 +268,14 @@ def test_without_a_process_a_finding_shows_the_client(name):
     finding = {"timestamp": NOON, "processName": "", "processId": 0, "eventName": "RELAY", "args": args}
     *_, line = lines(finding)
     assert line == f"12:00:00.123  {shown:<16}  RELAY root=a.example"
+
+
+def test_an_address_without_room_has_a_line_of_its_own():
+    """At 80 columns a client and an answer with long addresses take two lines, both addresses whole."""
+    flow = Flow(bytes(4), 53, bytes.fromhex(LONG6.replace(":", "").replace("db8", "0db8")), 4000)
+    long = response("www.a.example", f"www.a.example 60 AAAA {LONG6}", rdtype="AAAA")
+    _, *shown = lines(Event(NET_PACKET_DNS, Captured(NOON, long, flow)))
+    assert shown == [f"12:00:00.123  {LONG6}", f"  AAAA www.a.example -> {LONG6}"]
 
 
 def test_text_of_strangers_is_escaped():
@@ -291,12 +321,12 @@ def on_a_terminal(*arguments: str, width: int = 100, **env: str) -> str:
 
 def test_a_terminal_gets_a_table_in_colour():
     """On a terminal the table is the default, has colour, and fits the width."""
-    text = on_a_terminal("replay", DEMO, width=60)
+    text = on_a_terminal("replay", DEMO, width=80)
     assert "\x1b[" in text
     assert "PROCESS" in text
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
     assert len(plain) == 21
-    assert all(len(line) <= 60 for line in plain)
+    assert all(len(line) <= 80 for line in plain)
 
 
 def test_no_color_is_honoured():

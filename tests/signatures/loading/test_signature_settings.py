@@ -19,7 +19,7 @@ from dnstrail.process.config_file import ConfigFile
 from dnstrail.signature import EventSelector
 from dnstrail.testing import SignatureRun, dns_response
 from dnstrail_signatures.engine.engine import Engine
-from dnstrail_signatures.loading.signature_settings import enabled, settings_of
+from dnstrail_signatures.loading.signature_settings import enabled, sets, settings_of
 from live.processes import dnstrail
 
 
@@ -114,6 +114,17 @@ def test_selected_signatures_alone_run():
     assert [settings[id_].common.enabled for id_ in ("T-1", "T-2")] == [True, False]
 
 
+def test_a_table_has_the_name_that_findings_show():
+    """The name of the event and the id name the same table, in every check; both at once are refused."""
+    for name in ("EVERY", "T-1"):
+        assert enabled([Every, Plain], loaded(f"[signature.{name}]\nenabled = false\n")) == [Plain]
+        assert sets(ConfigFile(Path("/f.toml"), {"signature": {name: {"least": 7}}}), Every)
+        with pytest.raises(SettingsError, match=rf"\[signature.{name}\] least: Expected `int`"):
+            loaded(f"[signature.{name}]\nleast = 'x'")
+    with pytest.raises(SettingsError, match="the same signature as"):
+        loaded("[signature.EVERY]\nleast = 7\n[signature.T-1]\nseverity = 3\n")
+
+
 def test_the_severity_of_findings_is_set():
     """`severity` replaces the property of the findings; the others stay."""
     found, _ = findings("[signature.T-1]\nseverity = 3\n", QUESTION)
@@ -171,7 +182,7 @@ def test_an_allow_list_suppresses(name):
 
 
 REFUSED = {
-    "an unknown signature": ("[signature.T1]", "T1: unknown key in [signature]: did you mean T-1?"),
+    "an unknown signature": ("[signature.EVER]", "EVER: unknown key in [signature]: did you mean EVERY?"),
     "no table": ("signature.T-1 = 7", "signature.T-1: must be a table"),
     "an unknown key": ("[signature.T-1]\nleats = 7", "leats: unknown key in [signature.T-1]: did you mean least?"),
     "a key of another signature": (
@@ -218,7 +229,7 @@ def test_settings_cannot_be_named_like_those_of_all():
     class Bad(Every):
         settings = msgspec.defstruct("Own", [("mute", bool, False)], frozen=True)()
 
-    with pytest.raises(SettingsError, match="signature T-1: its settings cannot be named mute"):
+    with pytest.raises(SettingsError, match="signature EVERY: its settings cannot be named mute"):
         loaded("", Bad)
 
 
@@ -229,17 +240,18 @@ def test_a_run_refuses_wrong_settings(tmp_path, command):
     """A wrong table of a signature is wrong usage for each command that runs signatures."""
     tmp_path.chmod(0o755)
     file = tmp_path / "f.toml"
-    file.write_text("[signature.DNSTRAIL_1]\n")
+    file.write_text("[signature.WATCHED_NAMES]\n")
     done = dnstrail(*command, "--config", file)
     assert done.returncode == 2
-    assert done.stderr.endswith("unknown key in [signature]: did you mean DNSTRAIL-1?\n")
+    assert done.stderr.endswith("unknown key in [signature]: did you mean WATCHED_NAME?\n")
 
 
 def test_a_run_applies_the_settings(tmp_path):
     """The workers of a run read the file of the run: the severity is in the finding, and another name is allowed."""
     tmp_path.chmod(0o755)
     file = tmp_path / "f.toml"
-    file.write_text('[dnstrail]\noutput = ["json"]\nevents = ["WATCHED_NAME"]\n[signature.DNSTRAIL-1]\nseverity = 0\n')
+    shown = '[dnstrail]\noutput = ["json"]\nevents = ["WATCHED_NAME"]\n'
+    file.write_text(f"{shown}[signature.WATCHED_NAME]\nseverity = 0\n")
     done = dnstrail("--capture", "demo", "--config", file)
     assert [json.loads(line)["metadata"]["Properties"]["Severity"] for line in done.stdout.splitlines()] == [0]
     file.write_text(file.read_text() + 'allow = {names = ["updates.example"]}\n')

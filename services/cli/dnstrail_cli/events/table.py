@@ -12,6 +12,7 @@ from rich.text import Text
 from dnstrail.errors import BadMessage
 from dnstrail.events import Event
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail_cli.events.addresses import has_address
 from dnstrail_cli.events.sightings import MALFORMED, Item
 from dnstrail_cli.events.words import Words, client_of, client_of_finding, cut, event_words, finding_words
 
@@ -32,6 +33,8 @@ class _Row(NamedTuple):
 
 class EventTable:
     """Prints events and findings as lines that fit the width of the terminal; elsewhere lines have their full length.
+
+    No address is cut: an event that has no room for its first address beside the process has a line of its own below.
 
     A line with the date comes before the first event of each day, except today.
     """
@@ -57,12 +60,14 @@ class EventTable:
         self._head(row.time)
         column, room = self._layout()
         who = _process_text(row.name, row.process, column)
-        words, time, milliseconds = row.words, row.time, row.milliseconds
-        self._line(
-            (f"{time:%H:%M:%S}.{milliseconds:03d}", "dim"),
-            (who + " " * (column - cell_len(who)), "cyan"),
-            (words.fitted(room), words.style),
-        )
+        words, beyond = row.words, max(cell_len(who) - column, 0)
+        begin = (f"{row.time:%H:%M:%S}.{row.milliseconds:03d}", "dim")
+        shown = words.fitted(None if room is None else max(room - beyond, 0))
+        if room is None or cell_len(shown) <= room - beyond:
+            self._line(begin, (who + " " * (column - cell_len(who)), "cyan"), (shown, words.style))
+            return
+        self._line(begin, (who, "cyan"))
+        self._line(("", ""), (words.fitted(self._console.width - len(_GAP)), words.style))
 
     def _head(self, time: datetime) -> None:
         """Print the header before the first line, and the date when it changes."""
@@ -100,8 +105,11 @@ def _row_of(item: Item) -> _Row:
 
 
 def _process_text(name: str, process: int, room: int) -> str:
-    """Return `name(pid)` in at most `room` cells: a long name is cut, the id never. Without an id: the name alone."""
+    """Return `name(pid)` in at most `room` cells: a long name is cut, the id never. Without an id: the name alone.
+
+    The address of a client is never cut.
+    """
     if not process:
-        return cut(escape_unprintable(name or "-"), room)
+        return name if has_address(name) else cut(escape_unprintable(name or "-"), room)
     number = f"({process})"
     return cut(escape_unprintable(name or "?"), room - len(number)) + number

@@ -32,9 +32,11 @@ from dnstrail.events import (
 )
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.tracee.resource_record import TextBudget
+from dnstrail_cli.events.addresses import ends_of_addresses, has_address
 
 QUERY, ANSWER, PROBLEM, CONNECTION, PROCESS, FINDING = "dim", "green", "yellow", "blue", "magenta", "bold red"
 _MORE = "\u2026"
+_SEARCHED = 16  # items of one line among which the first address is found
 _TRIGGER = "triggeredBy"  # the argument of a finding with the event that led to it
 _RCODES = {
     dns.rcode.NXDOMAIN: "no such name (NXDOMAIN)",
@@ -56,14 +58,29 @@ class Words(NamedTuple):
     style: str = ""
 
     def fitted(self, room: int | None) -> str:
-        """Return the line in at most `room` cells (None: as long as it is); "+3 more" stands for items left out."""
+        """Return the line in at most `room` cells (None: as long as it is); "+3 more" stands for items left out.
+
+        The line is longer where it would end before or within its first address.
+        """
         whole = self.text + ", ".join(self.items)
         if room is None or cell_len(whole) <= room:
             return whole
-        kept = self._that_fit(room)
+        kept = max(self._that_fit(room), self._to_address())
         left = len(self.items) - kept
-        shown = [*self.items[:kept], *([f"+{left} more"] if left else [])]
-        return cut(self.text + ", ".join(shown), room)
+        line = self.text + ", ".join([*self.items[:kept], *([f"+{left} more"] if left else [])])
+        if cell_len(line) <= room:
+            return line
+        place = len(set_cell_size(line, max(room - 1, 0)))
+        for number, (begin, end) in enumerate(ends_of_addresses(line)):
+            if place < end and (begin < place or number == 0):
+                place = end
+        return line[:place] + _MORE if place < len(line) else line
+
+    def _to_address(self) -> int:
+        """Return the number of items up to the first one with an address, 0 if the text or none of them has one."""
+        if has_address(self.text):
+            return 0
+        return next((place for place, item in enumerate(self.items[:_SEARCHED], 1) if has_address(item)), 0)
 
     def _that_fit(self, room: int) -> int:
         """Return how many items fit beside a "+N more", at least one if there is any."""

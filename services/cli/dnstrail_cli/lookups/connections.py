@@ -6,16 +6,24 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
 from dnstrail.process.terminal import json_line
-from dnstrail_cli.lookups.options import cache_option, convert_text, json_option
+from dnstrail_cli.lookups.options import cache_option, convert_text, host_option, json_option
 
 if TYPE_CHECKING:
     from dnstrail_cli.lookups.cache_backend import CacheBackend
+
+
+class OpenConnections(NamedTuple):
+    """Open connections, as the cache sends them. `several` states that the cache follows several hosts."""
+
+    connections: list[dict[str, Any]]
+    several: bool
+
 
 _EXAMPLES = examples(
     "dnstrail connections",
@@ -33,6 +41,7 @@ _EXAMPLES = examples(
     callback=convert_text,
     help="Only those of this container: its name, or the beginning of its id.",
 )
+@host_option
 @click.option("--rivals", is_flag=True, help="Show the other names of each address, the likeliest first.")
 @click.option("--watch", is_flag=True, help="Show the connections again every second.")
 @json_option
@@ -43,6 +52,7 @@ def connections(
     ctx: click.Context,
     process: int | None,
     container: str | None,
+    host: str | None,
     rivals: bool,
     watch: bool,
     as_json: bool,
@@ -51,22 +61,23 @@ def connections(
 ) -> None:
     """Show the open connections with their processes and names.
 
-    The cache knows the connections that were made since it runs. Exit codes: 0 ok, 1 nothing is open of the process or
-    container that was named, 3 no cache answers.
+    The cache knows the connections that were made since it runs. Exit codes: 0 ok, 1 nothing is open of the process,
+    container or host that was named, 3 no cache answers.
     """
     from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus, which help does without
 
     with closing(CacheBackend(cache, run_dir)) as backend:
-        look = partial(open_connections, backend, process=process, container=container, rivals=rivals)
+        asked = {"process": process, "container": container, "host": host}
+        look = partial(open_connections, backend, **asked, rivals=rivals)
         if watch:
             _watch(look, rivals=rivals, as_json=as_json)
         found = look()
     _show(found, rivals=rivals, as_json=as_json)
-    if not found and (process is not None or container is not None):
+    if not found.connections and any(one is not None for one in asked.values()):
         ctx.exit(NOT_FOUND)
 
 
-def open_connections(backend: CacheBackend, **asked: object) -> list[dict[str, Any]]:
+def open_connections(backend: CacheBackend, **asked: object) -> OpenConnections:
     """Return all pages of the open connections."""
     found: list[dict[str, Any]] = []
     cursor = ""
@@ -75,27 +86,29 @@ def open_connections(backend: CacheBackend, **asked: object) -> list[dict[str, A
         found += page["connections"]
         cursor = page["next"]
         if not cursor:
-            return found
+            return OpenConnections(found, page.get("hosts", 1) > 1)
 
 
-def _watch(look: partial[list[dict[str, Any]]], *, rivals: bool, as_json: bool) -> None:
+def _watch(look: partial[OpenConnections], *, rivals: bool, as_json: bool) -> None:
     """Show the connections every second until the command is interrupted."""
     from dnstrail_cli.lookups.connection_table import connection_table  # noqa: PLC0415 - imports rich
     from dnstrail_cli.lookups.live_table import every_second, show_live  # noqa: PLC0415 - as above
 
-    looks: Iterator[list[dict[str, Any]]] = every_second(look)
+    looks: Iterator[OpenConnections] = every_second(look)
     if not as_json:
-        show_live(lambda most: (connection_table(found, most, rivals=rivals) for found in looks))
+        show_live(
+            lambda most: (connection_table(look.connections, most, rivals=rivals, hosts=look.several) for look in looks)
+        )
     for found in looks:
         _show(found, rivals=rivals, as_json=as_json)
 
 
-def _show(found: list[dict[str, Any]], *, rivals: bool, as_json: bool) -> None:
+def _show(found: OpenConnections, *, rivals: bool, as_json: bool) -> None:
     if as_json:
-        for connection in found:
+        for connection in found.connections:
             click.echo(json_line(connection))
         return
     from dnstrail_cli.lookups.connection_table import connection_table  # noqa: PLC0415 - imports rich
     from dnstrail_cli.lookups.tables import show  # noqa: PLC0415 - as above
 
-    show(connection_table(found, len(found), rivals=rivals))
+    show(connection_table(found.connections, len(found.connections), rivals=rivals, hosts=found.several))

@@ -14,6 +14,7 @@ import click
 from dnstrail.process.command import NOT_FOUND, examples, run_dir_option
 from dnstrail.process.terminal import escape_unprintable, json_line
 from dnstrail_cli.lookups.options import cache_option, json_option
+from dnstrail_cli.lookups.timestamps import local_time
 
 _STATS_EXAMPLES = examples("dnstrail stats", "dnstrail stats --watch", "dnstrail stats --json | jq .lost")
 _HEALTH_EXAMPLES = examples("dnstrail health", "dnstrail health || systemctl status dnstrail-probe")
@@ -58,7 +59,7 @@ def health(ctx: click.Context, as_json: bool, cache: str | None, run_dir: Path) 
     does not run as its settings state. Exits with 3 if no cache answers.
     """
     data = _request("health", cache, run_dir)
-    _show("health", data, as_json=as_json)
+    _show("health", data if as_json else {**data, "now": local_time(data.get("now"))}, as_json=as_json)
     fault = _fault(data)
     if fault:
         click.echo(f"dnstrail: not healthy: {escape_unprintable(fault)}", err=True)

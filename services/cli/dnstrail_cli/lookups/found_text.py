@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from dnstrail.errors import DataNotFound
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail_cli.lookups.timestamps import local_time
 
 _INCOMPLETE = ", history incomplete"
 
@@ -24,6 +24,7 @@ def found_text(key: str, data: dict[str, Any] | DataNotFound) -> str:
         "root": [data["dns_root"] or "(nobody asked for it)"],
         "names": data["dns_queries"],
         "addresses": data["ip_addresses"] or ["(none)"],
+        **({"hosts": data["hosts"]} if data.get("hosts") else {}),
         "state": [state],
     }
     lines = [
@@ -38,16 +39,17 @@ def _asked_text(asked: Mapping[str, Any]) -> str:
     """Return a question that brought no data as text, with its time in local time."""
     import dns.rdatatype  # noqa: PLC0415 - what is found needs it not
 
-    moment = datetime.fromtimestamp(asked["time"]).astimezone().isoformat(" ", "seconds")
+    moment = local_time(asked["time"])
     kind = dns.rdatatype.to_text(dns.rdatatype.RdataType.make(asked["type"]))
     text = f"{kind} was asked at {moment} by {client_text(asked)}: {asked['outcome']}"
     return escape_unprintable(text + (f" from {asked['server']}" if asked["server"] else ""))
 
 
 def client_text(asker: Mapping[str, Any]) -> str:
-    """Return who asked, as far as it is known: the process with its container, and the client."""
+    """Return who asked, as far as it is known: the process with its container, the client, and the host."""
     client = asker["client"]
+    host = f" on {asker['host']}" if asker.get("host") else ""
     if not asker["process_id"]:
-        return f"client {client}" if client else "an unknown client"
+        return (f"client {client}" if client else "an unknown client") + host
     where = f" in container {asker['container_id'][:12]}" if asker["container_id"] else ""
-    return f"{asker['process_name']}({asker['process_id']}){where}" + (f" at {client}" if client else "")
+    return f"{asker['process_name']}({asker['process_id']}){where}" + (f" at {client}" if client else "") + host

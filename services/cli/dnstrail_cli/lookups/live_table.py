@@ -58,7 +58,9 @@ def numbers(counters: dict[str, Any]) -> dict[str, float]:
 
 def rate_table(present: Mapping[str, float], earlier: Mapping[str, float], seconds: float, most: int) -> Table:
     """Return a table of at most `most` counters; those that changed come first if there are more."""
-    table = Table("counter", "value", "per second", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("counter", "value", "per second"):
+        table.add_column(column, overflow="fold", no_wrap=column != "counter")
     changed = {name: value - earlier.get(name, value) for name, value in present.items()}
     shown = (
         present if len(present) <= most else dict.fromkeys(sorted(present, key=lambda name: not changed[name])[:most])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _OF_CAPTURE = ("dnscache", "dns_ports", "evidence")
-_OF_CACHE = ("cache", "run_dir")
+_OF_CACHE = ("cache", "run_dir", "host")
 
 
 def convert_text(_ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -52,6 +52,11 @@ cache_option = click.option(
 )
 
 
+host_option = click.option(
+    "--host", metavar="NAME", callback=convert_text, help="Only this host, of a cache that follows several."
+)
+
+
 def connection_options(command: Callable[..., T]) -> Callable[..., T]:
     """Add the options that describe a connection, and call the command with it."""
 
@@ -62,9 +67,11 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
     @click.option(
         "--container", metavar="ID", callback=convert_text, help="Container of the connection to explain: its id."
     )
+    @host_option
     @wraps(command)
     def with_connection(
         *args: Any,
+        host: str | None,
         client: str | None,
         port: int | None,
         source_port: int | None,
@@ -72,7 +79,7 @@ def connection_options(command: Callable[..., T]) -> Callable[..., T]:
         container: str | None,
         **others: Any,
     ) -> T:
-        connection = Connection(process, container, _address(client), port, source_port)
+        connection = Connection(process, container, _address(client), port, source_port, host=host)
         return command(*args, connection=connection, **others)
 
     return with_connection

@@ -19,8 +19,13 @@ def show(*renderables: RenderableType) -> None:
 
 
 def counters_table(title: str, counters: dict[str, Any]) -> RenderableType:
-    """Return counters as a table; the name of a nested counter holds the names of the maps around it."""
-    table = Table("counter", "value", title=title, title_justify="left", box=None, pad_edge=False)
+    """Return counters as a table; the name of a nested counter holds the names of the maps around it.
+
+    A line that is longer than the terminal is folded, never cut.
+    """
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in ("counter", "value"):
+        table.add_column(column, overflow="fold")
     for name, value in sorted(flat_counters(counters)):
         table.add_row(Text(escape_unprintable(name)), Text(escape_unprintable(str(value))))
     return table

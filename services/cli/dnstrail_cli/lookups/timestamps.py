@@ -39,6 +39,11 @@ def convert_moment(ctx: click.Context, _param: click.Parameter, value: str | Non
     return local.timestamp()
 
 
+def local_time(moment: float | None) -> str:
+    """Return a time (epoch seconds) for people, in the local zone of the host; "-" for None."""
+    return "-" if moment is None else datetime.fromtimestamp(moment).astimezone().isoformat(" ", "seconds")
+
+
 def parse_local(text: str, now: datetime) -> datetime:
     """Return the time that a text names at `now`, in the local zone of the host.
 

@@ -75,7 +75,7 @@ class Choice:
         chosen = enabled(classes, settings)
         self._loaded = loaded
         asked = {cls for file in found.files for cls in loaded[file]}
-        asked |= {cls for cls in classes if cls.metadata.event_name in self._names or sets(config, cls.metadata.id)}
+        asked |= {cls for cls in classes if cls.metadata.event_name in self._names or sets(config, cls)}
         ids = signature_ids(cls.metadata.event_name for cls in classes)
         return Chosen(tuple(chosen), ids, settings, frozenset(asked))
 

@@ -57,21 +57,37 @@ _NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "mute": Mute}
 def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected: Collection[str] = ()) -> Settings:
     """Return the settings of all signatures, by id; a signature without a table has those of its class.
 
-    If any are `selected`, by the events that they report, these and no others are enabled.
+    A table has the name that findings show, or the id of the signature. If any are `selected`, by this name, these and
+    no others are enabled.
 
     Raises:
         SettingsError: a table or a key is unknown, or a value is not accepted.
     """
     signatures = {cls.metadata.id: cls for cls in classes}
+    names = {cls.metadata.event_name for cls in signatures.values()}
     for name in config.table(SIGNATURE):
-        if name not in signatures:
-            raise config.unknown(name, signatures, SIGNATURE)
-    return {id_: _settings_of(config, id_, cls, selected) for id_, cls in signatures.items()}
+        if name not in names and name not in signatures:
+            raise config.unknown(name, names, SIGNATURE)
+    return {id_: _settings_of(config, _table_of(config, cls), cls, selected) for id_, cls in signatures.items()}
 
 
-def sets(config: ConfigFile, id_: str) -> bool:
+def sets(config: ConfigFile, cls: type[Signature]) -> bool:
     """Return whether the settings file asks for a signature: it enables it, or states a setting of its own."""
-    return not set(config.table(SIGNATURE, id_)) <= _OF_FINDINGS
+    return not set(config.table(SIGNATURE, _table_of(config, cls))) <= _OF_FINDINGS
+
+
+def _table_of(config: ConfigFile, cls: type[Signature]) -> str:
+    """Return the name of the table of a signature: the name that findings show, else its id.
+
+    Raises:
+        SettingsError: the file has both.
+    """
+    tables, one = config.table(SIGNATURE), cls.metadata
+    if one.id not in tables or one.id == one.event_name:
+        return one.event_name
+    if one.event_name in tables:
+        raise config.refusal(f"[{SIGNATURE}.{one.id}]", f"the same signature as [{SIGNATURE}.{one.event_name}]")
+    return one.id
 
 
 def is_on(cls: type[Signature]) -> bool:

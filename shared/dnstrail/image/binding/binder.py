@@ -230,6 +230,7 @@ def _is_meant(binding: Binding, connection: Connection) -> bool:
     process = opening.process or Process()
     return (
         asked.process in (None, process.pid)
+        and asked.host in (None, opening.host)
         and (not asked.process or asked.starts is None or process.start_time in asked.starts)
         and asked.container in (None, process.container_id)
         and asked.port in (None, opening.port)
@@ -247,4 +248,5 @@ def connection_of(opening: Opening) -> Connection:
         client=opening.client or None,
         port=opening.port,
         starts=frozenset({process.start_time}) if process.pid else None,
+        host=opening.host or None,
     )

@@ -21,7 +21,12 @@ _NOBODY = Process()
 
 
 def scope_of(evidence: Evidence, connection: Connection) -> int:
-    """Return the place in SCOPES of the narrowest scope that an asker shares with a connection."""
+    """Return the place in SCOPES of the narrowest scope that an asker shares with a connection.
+
+    Process ids and private addresses of another host are others.
+    """
+    if connection.host and evidence.host and connection.host != evidence.host:
+        return ANY_SCOPE
     process = evidence.process or _NOBODY
     if connection.process and process.pid == connection.process and _is_one_of(process, connection.starts):
         return 0

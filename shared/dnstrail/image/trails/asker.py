@@ -16,8 +16,11 @@ from dnstrail.image.record import Sighting
 _NOBODY = Process()
 
 
-class AskedBy(msgspec.Struct, frozen=True):
-    """The client that asked, with its process, and the server that answered. Unknown fields are "" or 0."""
+class AskedBy(msgspec.Struct, frozen=True, kw_only=True):
+    """The client that asked, with its process, and the server that answered. Unknown fields are "" or 0.
+
+    `host` is the host whose probe captured the answer. A reply contains it where the cache follows several hosts.
+    """
 
     client: str
     server: str
@@ -25,9 +28,10 @@ class AskedBy(msgspec.Struct, frozen=True):
     process_name: str
     executable: str
     container_id: str
+    host: str | msgspec.UnsetType = msgspec.UNSET
 
 
-class Asker(AskedBy, frozen=True):
+class Asker(AskedBy, frozen=True, kw_only=True):
     """One client of one server, with the number and times (s) of its answers. Unknown fields are "", 0 or None.
 
     `matched` states that the queries of all these answers were captured. `foreign` states that the server is none of
@@ -51,6 +55,7 @@ def asked_by(evidence: Evidence) -> dict[str, Any]:
         "process_name": process.name,
         "executable": process.path,
         "container_id": process.container_id,
+        "host": evidence.host or msgspec.UNSET,
     }
 
 
@@ -60,7 +65,7 @@ def askers(answers: Iterable[Sighting]) -> list[Asker]:
     for answer in answers:
         evidence = answer.evidence
         process = evidence.process or _NOBODY
-        key = evidence.client, evidence.server, process.pid, process.name, evidence.foreign
+        key = evidence.host, evidence.client, evidence.server, process.pid, process.name, evidence.foreign
         groups.setdefault(key, []).append(answer)
     return sorted(map(_asker, groups.values()), key=lambda asker: -asker.last_seen)
 

@@ -88,7 +88,7 @@ def find_trails(
     `meaning` is the name of the connection to explain, if it is known. It has a trail even if its answers were removed.
     """
     found, cut = find_paths(view, held, roots, key, nodes)
-    named = server_names.of(key, view.t)
+    named = [] if view.host else server_names.of(key, view.t)  # the table names no host
     if not found and not named and meaning is None:
         return None
     ranked = rank(found, view, key, connection, server_names, meaning)
@@ -107,7 +107,7 @@ def _trail(view: View, step: Callable[[str, str], Step], ranked: Ranked, port: i
     steps = [step(owner, target) for owner, target in pairwise(path.nodes)]
     stamps = [answer.stamp for answer in answers]
     totals = [record.total for record in path.records if record.total is not None]
-    first = [total.first for total in totals if view.at is None or total.first_noted <= view.at]
+    first = [] if view.host else [one.first for one in totals if view.at is None or one.first_noted <= view.at]
     return Trail(
         dns_root=path.root.name,
         state=max((_state_of(view, path), *(step.state for step in steps)), key=STATES.index),
