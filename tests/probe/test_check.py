@@ -17,7 +17,7 @@ from dnstrail_probe.ebpf.entry import check_release
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources.dnstap_socket import CHECKS as DNSTAP_CHECKS
-from live.namespaces import live_or_skip
+from live.namespaces import hosts, live_or_skip
 from live.processes import run_dir, unprivileged
 
 CHECK = [sys.executable, "-m", "dnstrail_cli", "probe", "--check"]
@@ -115,11 +115,20 @@ def test_a_host_without_a_prerequisite(path, lacking, auto):
 
 
 def test_a_host_without_cgroup2():
-    """Without a cgroup2 hierarchy the programs cannot be attached, and the remedy is the mount."""
+    """Without a cgroup2 hierarchy and the right to mount it no program can be attached: the remedy is the mount."""
     live_or_skip("unshare")
-    seen, results = report(checked(*without(str(find_cgroup2()))))
+    bounded = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin")
+    seen, results = report(checked(*without(str(find_cgroup2())), *bounded))
     assert seen["auto"] == "packet"
     assert results["cgroup2"]["remedy"] == results["programs"]["remedy"] == "mount -t cgroup2 none /sys/fs/cgroup"
+
+
+def test_a_hidden_cgroup2_is_found():
+    """In a namespace of `ip netns exec`, which hides the mount points of cgroup2, auto selects eBPF."""
+    live_or_skip()
+    with hosts() as both:
+        seen, results = report(checked("ip", "netns", "exec", both.client))
+    assert (seen["auto"], results["cgroup2"]["able"]) == ("ebpf", True)
 
 
 @pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")  # bcc's own

@@ -74,7 +74,8 @@ def test_a_name_may_be_asked_whatever_its_ports(name, allowed):
     [
         "*", "*.", "a.*.example", "*x.example", "two words", "host:", "host:0", "host:70000", "host:x", "192.0.2.1/24",
         "192.0.2.300", "http://github.com/", "[2001:db8::1", "2001:db8::zz", "a" * 64 + ".example",
-        "host:" + "9" * 5000, "a..example", "a\\032b.example",
+        "host:" + "9" * 5000, "a..example", "a\\032b.example", "resolver a.example", "resolver 192.0.2.0/24",
+        "resolver 192.0.2.1:53", "resolver 192.0.2.1 192.0.2.2",
     ],
 )  # fmt: skip
 def test_a_line_that_is_no_entry_is_refused(line):
@@ -120,3 +121,13 @@ def test_a_path_is_the_socket_of_a_service():
     found = parse_allow_list("/run/docker.sock # of Docker\n/run/user/1000/bus\n")
     assert found.sockets == ["/run/docker.sock", "/run/user/1000/bus"]
     assert (found.names, found.suffixes, found.networks) == ({}, {}, [])
+
+
+def test_a_resolver_is_a_server_to_ask():
+    """A resolver may be asked on port 53, and its address is allowed on no other port; the word alone is a name."""
+    found = parse_allow_list(
+        "resolver 192.0.2.53\nresolver\t[2001:db8::53]\nresolver ::ffff:192.0.2.54 # a comment\nresolver\n"
+    )
+    assert [*found.resolvers.values()] == ["192.0.2.53", "2001:db8::53", "192.0.2.54"]
+    assert [found.allows("", "192.0.2.53", port) for port in (53, 80)] == [True, False]
+    assert (found.allows("", "192.0.2.55", 53), found.allows_name("resolver")) == (False, True)

@@ -7,6 +7,7 @@ import os
 from dnstrail.users import User
 from dnstrail_cli.run.cgroup import make_cgroup
 from dnstrail_cli.run.enforce.routes import Routes
+from dnstrail_cli.run.namespaces import own_namespace
 from live.namespaces import live_or_skip
 
 USER = User(60_706, 60_706)
@@ -18,7 +19,7 @@ def test_the_sockets_are_of_the_user_and_no_command_inherits_them():
     cgroup = make_cgroup()
     marked: list[int] = []
     try:
-        routes = Routes(cgroup, USER, [], marked.append)
+        routes = Routes(cgroup, USER, own_namespace(), marked.append)
         assert marked
         assert {os.fstat(each).st_uid for each in marked} == {USER.uid}
         assert not any(os.get_inheritable(each) for each in (*marked, routes.fileno()))

@@ -42,7 +42,7 @@ def allows(rules: Rules, sets: int, port: int) -> bool:
 def test_names_are_allowed_as_the_list_states(entries, name, port):
     """A name leads to the ports of all entries that contain it."""
     allowed = parse_allow_list("\n".join(entries))
-    rules = rules_of(allowed, {})
+    rules = rules_of(allowed)
     sets = longest_prefix(rules.names, (name[::-1].encode()).ljust(256, b"\0"))
     assert allows(rules, sets, port) == any(not ports or port in ports for ports in allowed.ports_of(name))
 
@@ -51,7 +51,7 @@ def test_names_are_allowed_as_the_list_states(entries, name, port):
 def test_addresses_are_allowed_as_the_list_states(entries, address, port):
     """An address is allowed on the ports of all networks that contain it."""
     allowed = parse_allow_list("\n".join(entries))
-    rules = rules_of(allowed, {})
+    rules = rules_of(allowed)
     sets = longest_prefix(rules.networks, address_key(ip_address(address)))
     assert allows(rules, sets, port) == allowed.allows("", address, port)
 
@@ -59,6 +59,6 @@ def test_addresses_are_allowed_as_the_list_states(entries, address, port):
 def test_too_many_sets_of_ports():
     """A list with more sets of ports than a mask has bits is refused."""
     lines = [f"name{port}.test:{port}" for port in range(1, MOST_SETS + 1)]
-    assert len(rules_of(parse_allow_list("\n".join(lines)), {}).names) == MOST_SETS
+    assert len(rules_of(parse_allow_list("\n".join(lines))).names) == MOST_SETS
     with pytest.raises(SettingsError, match="63 different sets"):
-        rules_of(parse_allow_list("\n".join([*lines, "one.more.test:1,2"])), {})
+        rules_of(parse_allow_list("\n".join([*lines, "one.more.test:1,2"])))

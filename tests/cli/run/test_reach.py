@@ -247,3 +247,11 @@ def test_the_connections_that_wait_are_bounded(small):
     [one] = small.connections
     assert (one.results, bytes_of(one)) == ({"unknown": 1, "connected": 2}, (2, 4, 1))
     assert small.left_out == 1
+
+
+def test_a_namespace_with_resolvers_of_its_own():
+    """The configured resolvers of a process are those of its network namespace, where it has others."""
+    reach = Reach(frozenset({packed(RESOLVER)}), named={1: {packed(OTHER)}})
+    for server in (RESOLVER, OTHER):
+        asks(reach, "one.example", server)
+    assert [one.address for one in reach.foreign_dns] == [RESOLVER]

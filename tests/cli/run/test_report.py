@@ -261,12 +261,18 @@ def test_a_learned_list_allows_what_it_was_learned_from():
     odd = "evil.example\n*.example"
     seen = report(
         names=[AskedName(name, "answered", 1, APP) for name in ("one.example", "two.example", odd)],
-        connections=[reached("one.example"), reached("one.example", port=80), reached("", "2001:db8::1", 22)],
-        foreign_dns=[DnsServer("192.0.2.9", 53, 1, APP)],
+        connections=[
+            reached("one.example"),
+            reached("one.example", port=80),
+            reached("", "2001:db8::1", 22),
+            reached("", "192.0.2.9", 53),
+        ],
+        foreign_dns=[DnsServer("192.0.2.9", 53, 1, APP), DnsServer("192.0.2.9", 54, 1, APP)],
     )
     lines = [*learned(seen)]
     assert lines[1:-1] == [
-        "192.0.2.9:53",
+        "resolver 192.0.2.9",
+        "192.0.2.9:54",
         "[2001:db8::1]:22",
         "# left out, since it is no usual name: 'evil.example\\n*.example'",
         "one.example:80,443",

@@ -13,8 +13,6 @@ from live.namespaces import Hosts
 from live.processes import run_dir as made_run_dir
 
 RUN = (sys.executable, "-m", "dnstrail_cli", "run")
-# `ip netns exec` hides the cgroups of the host below a /sys of its own.
-_WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
 # Accepts connections, and writes one line for each: the peer, and what it sent.
 _SERVES = """
 import socket
@@ -37,7 +35,7 @@ for name in sys.argv[1:]:
 
 def within(network: Hosts, *command: str) -> list[str]:
     """Return the command line that runs a command on the client."""
-    return ["ip", "netns", "exec", network.client, *_WITH_CGROUPS, *command]
+    return ["ip", "netns", "exec", network.client, *command]
 
 
 @contextmanager

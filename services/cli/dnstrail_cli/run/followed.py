@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 
 from dnstrail.events import (
     NET_PACKET_DNS,
@@ -45,12 +46,17 @@ class Followed:
     turn come by their names: they are applied in the order of time, at the end of the turn. `ended` contains the last
     processes of the command whose end was seen, and `executed` the first programs that it ran, in order. `below`
     returns the cgroups below the one of the command, and `has_left` is true if one of its processes was in another one.
+    `named` is that of `Reach`.
     """
 
     def __init__(
-        self, cgroup: int, resolvers: Collection[bytes], below: Callable[[], Collection[int]] = frozenset
+        self,
+        cgroup: int,
+        resolvers: Collection[bytes],
+        below: Callable[[], Collection[int]] = frozenset,
+        named: Mapping[int, Collection[bytes]] = MappingProxyType({}),
     ) -> None:
-        self.command = Reach(resolvers)
+        self.command = Reach(resolvers, named=named)
         self.containers = StartedContainers(resolvers)
         self.ended: dict[int, None] = {}
         self.executed: dict[Executed, None] = {}

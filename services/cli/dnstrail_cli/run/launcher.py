@@ -28,6 +28,7 @@ from dnstrail_cli.run.enforce.refusal import Outcome
 from dnstrail_cli.run.enforce.routes import Routes
 from dnstrail_cli.run.enforce.rules import Rules
 from dnstrail_cli.run.enforce.services import hide_services
+from dnstrail_cli.run.namespaces import Namespace
 
 GO = b"\0"
 _MOUNTS = Path("/proc/self/ns/mnt")
@@ -40,10 +41,12 @@ OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes
 class Enforce(NamedTuple):
     """The rules for a command, what holds for its processes after the end of dnstrail, and for set-id programs.
 
-    `sockets` are the paths of the Unix sockets of services that it may use.
+    `namespaces` have the resolvers, the first is that of this process. `sockets` are the paths of the Unix sockets of
+    services that it may use.
     """
 
     rules: Rules
+    namespaces: Sequence[Namespace]
     allow_afterwards: bool
     allow_new_privileges: bool
     sockets: list[str]
@@ -175,7 +178,7 @@ class _Launched:
         self._wait_for_all = wait_for_all
         self._enforce = enforce
         self._enforcement: Enforcement | None = None
-        self._routes: Routes | None = None
+        self._routes: list[Routes] = []
 
     def run(self) -> int:
         """Do the whole work; return an exit code."""
@@ -205,8 +208,13 @@ class _Launched:
             rules, afterwards = self._enforce.rules, self._enforce.allow_afterwards
             hidden = hide_services(self._user.uid if self._user else os.geteuid(), self._enforce.sockets)
             self._report(hidden=hidden, mounts=_MOUNTS.stat().st_ino)
-            self._enforcement = Enforcement(cgroup.path, rules, allow_afterwards=afterwards)
-            self._routes = Routes(cgroup, self._user, rules.resolvers.values(), self._enforcement.guide)
+            namespaces = self._enforce.namespaces
+            self._enforcement = Enforcement(cgroup.path, rules, namespaces, allow_afterwards=afterwards)
+            guide = self._enforcement.guide
+            self._routes = [Routes(cgroup, self._user, namespaces[0], guide)]
+            for named in namespaces[1:]:
+                with suppress(SourceUnavailable):  # removed meanwhile
+                    self._routes.append(Routes(cgroup, self._user, named, guide))
 
     def _leave(self, cgroup: Cgroup) -> None:
         """Remove the cgroup. With rules, the processes that are left stay in it."""
@@ -216,8 +224,8 @@ class _Launched:
             self._enforcement.end()
             outcome = Outcome(self._enforcement.attempts(), self._enforcement.conflicts(), self._enforcement.limits())
             self._report(outcome=msgspec.to_builtins(outcome))
-        if self._routes is not None:
-            self._routes.close()
+        for routes in self._routes:
+            routes.close()
         cgroup.remove()
 
     def _run_command(self, cgroup: Cgroup, ignored: set[signal.Signals]) -> None:
@@ -251,11 +259,10 @@ class _Launched:
 
     def _select(self, listening: list[int], seconds: float | None = None) -> list[int]:
         """Return the descriptors that are readable, as select does; meanwhile follow the routes to the resolvers."""
-        if self._routes is None:
-            return select.select(listening, [], [], seconds)[0]
-        ready = select.select([*listening, self._routes.fileno()], [], [], seconds)[0]
-        if self._routes.fileno() in ready:
-            self._routes.learn()
+        changes = {routes.fileno(): routes for routes in self._routes}
+        ready = select.select([*listening, *changes], [], [], seconds)[0]
+        for changed in changes.keys() & ready:
+            changes[changed].learn()
         return ready
 
     def _pass_on(self, pid: int) -> bool:

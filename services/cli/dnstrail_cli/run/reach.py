@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Sized
+from collections.abc import Callable, Collection, Container, Mapping, Sized
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from dnstrail.captured import CLIENT, FORWARDER, Flow, Process
 from dnstrail.connection_names import DST_DNS, connection_to
@@ -55,12 +56,19 @@ class _Asked:
 class Reach:
     """The names, connections and servers that a group of processes reached.
 
-    `resolvers` are the packed addresses of the configured resolvers. A connection has the likeliest name that these
+    `resolvers` are the packed addresses of the configured resolvers; `named` has those of network namespaces with other
+    ones, by the cookie of the namespace. A connection has the likeliest name that these
     processes asked: what others of this host ask does not name it. `left_out` counts what is beyond `most`.
     """
 
-    def __init__(self, resolvers: Collection[bytes], most: int = MOST) -> None:
+    def __init__(
+        self,
+        resolvers: Collection[bytes],
+        most: int = MOST,
+        named: Mapping[int, Collection[bytes]] = MappingProxyType({}),
+    ) -> None:
         self._resolvers = resolvers
+        self._named = named
         self._most = most
         self._left_out = 0
         self._names: dict[str, _Asked] = {}
@@ -138,7 +146,7 @@ class Reach:
 
     def _note_server(self, flow: Flow, process: Process) -> None:
         server = flow.meant or flow.destination
-        if server in self._resolvers:
+        if self._is_configured(server, flow):
             return
         key = str(ip_address(server)), flow.meant_port or flow.destination_port, _program(process)
         if key in self._servers or self._has_room(self._servers):
@@ -169,7 +177,10 @@ class Reach:
 
     def _is_dns(self, flow: Flow) -> bool:
         """Return whether a connection carries DNS to a configured resolver."""
-        return flow.destination_port == _DNS and flow.destination in self._resolvers
+        return flow.destination_port == _DNS and self._is_configured(flow.destination, flow)
+
+    def _is_configured(self, server: bytes, flow: Flow) -> bool:
+        return server in self._named.get(flow.namespace, self._resolvers)
 
     def _has_room(self, table: Sized) -> bool:
         self._left_out += len(table) >= self._most

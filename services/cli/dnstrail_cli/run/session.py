@@ -39,6 +39,7 @@ from dnstrail_cli.run.files import FORMATS, format_of, read_list
 from dnstrail_cli.run.followed import TOPICS, Followed
 from dnstrail_cli.run.inherited_sockets import refuse_inherited_sockets
 from dnstrail_cli.run.launcher import OF_TERMINAL, PASSED, Enforce, Launcher, launch
+from dnstrail_cli.run.namespaces import namespaces_of
 from dnstrail_cli.run.output_file import OutputFile
 from dnstrail_cli.run.privileged_program import first_privileged
 from dnstrail_cli.run.report import Coverage, ReachedAddress, Refusal, Report
@@ -49,7 +50,6 @@ from dnstrail_cli.run.watch import Watch, joined, serves_live
 from dnstrail_cli.run.writer import Writer
 from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.host.containers import running_containers
-from dnstrail_probe.host.resolv_conf_child import configured_in, servers_in
 from dnstrail_probe.options import options_of
 
 _CATCHING_UP = 15.0  # seconds for the events up to the end of the command
@@ -68,7 +68,6 @@ _STRENGTHENED = (
 _NO_DOMAIN = "This kernel lacks Landlock of Linux 6.12: the command can take sockets of other processes of its user."
 _TERMINAL = Path("/dev/tty")
 _MOUNTS = Path("/proc/self/ns/mnt")
-_RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 class _Files(msgspec.Struct, frozen=True):
@@ -90,6 +89,7 @@ def run_session(settings: Settings) -> int:
     user = caller_of_sudo() if os.geteuid() == 0 else None
     with _open_files(settings, user) as files:
         _load_forms()
+        find_cgroup2()  # a mount of its own is one of the launcher, too
         launcher = launch(
             settings.command, user, wait_for_all=settings.wait_for_all, enforce=_rules(settings, files.allowed)
         )
@@ -112,10 +112,11 @@ def _rules(settings: Settings, allowed: AllowList | None) -> Enforce | None:
         return None
     if allowed is None:
         raise SettingsError("--enforce needs --allow")
-    resolvers = servers_in(_resolv_conf())
     refuse_inherited_sockets()
-    rules = rules_of(allowed, resolvers)
-    return Enforce(rules, settings.allow_afterwards, settings.allow_new_privileges, allowed.sockets)
+    namespaces = namespaces_of(allowed.resolvers)
+    return Enforce(
+        rules_of(allowed), namespaces, settings.allow_afterwards, settings.allow_new_privileges, allowed.sockets
+    )
 
 
 @contextmanager
@@ -170,7 +171,10 @@ def _is_in_foreground() -> bool:
 
 def _watched(settings: Settings, launcher: Launcher, clock: Clock, *, is_root: bool) -> Report:
     """Run the command under a pipeline; return what it reached."""
-    followed = Followed(launcher.cgroup, configured_in(_resolv_conf()), partial(cgroups_below, Path(launcher.path)))
+    own, *others = namespaces_of({})
+    named = {one.cookie: frozenset(one.resolvers) for one in others}
+    below = partial(cgroups_below, Path(launcher.path))
+    followed = Followed(launcher.cgroup, frozenset(own.resolvers), below, named)
     fault, lost, refused = "", 0, list[Refusal]()
     with ExitStack() as stack:
         watch = stack.enter_context(_watch(settings, followed, clock))
@@ -303,13 +307,6 @@ def _wait_alone(launcher: Launcher, clock: Clock) -> float:
     while not launcher.done:
         launcher.wait()
     return clock.monotonic()
-
-
-def _resolv_conf() -> str:
-    try:
-        return _RESOLV_CONF.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _judged(report: Report, settings: Settings, allowed: AllowList | None) -> Report:

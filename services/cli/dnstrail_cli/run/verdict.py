@@ -7,7 +7,8 @@ from ipaddress import ip_address
 
 import msgspec
 
-from dnstrail_cli.run.allow_list import NAME, AllowList
+from dnstrail_cli.run.allow_list import DNS, NAME, RESOLVER, AllowList
+from dnstrail_cli.run.reasons import reason_of
 from dnstrail_cli.run.report import REFUSED, ReachedAddress, Refusal, Report
 from dnstrail_signatures.detection.registered_domain import registered_domain
 
@@ -46,7 +47,7 @@ def not_allowed(report: Report, allowed: AllowList) -> list[str]:
         for one in report.foreign_dns
         if not allowed.allows("", one.address, one.port)
     ]
-    found += [f"tried to {attempt_of(one)}" for one in report.refused]
+    found += [f"tried to {attempt_of(one)}: {reason_of(one, allowed, report)}" for one in report.refused]
     found += [f"received conflicting answers for {one.name}" for one in report.conflicts]
     return list(dict.fromkeys(found))
 
@@ -70,13 +71,17 @@ def learned(report: Report, *, domains: bool = False) -> Iterator[str]:
     It contains nothing else, or (`domains`) all names below the same registered domains.
     """
     yield "# Made by dnstrail run --allow-learn. Read it before you use it."
+    resolvers = {one.address for one in report.foreign_dns if one.port == DNS}
+    yield from (f"{RESOLVER} {address}" for address in sorted(resolvers))
     entry = _domain_entry if domains else str
     ports: dict[str, set[int]] = {entry(one.name): set() for one in report.names}
-    ends = [one for one in report.connections if not one.name] + report.foreign_dns
-    addresses = {bracketed(one.address) for one in ends}
-    for reached in report.connections:
+    connections = [one for one in report.connections if one.port != DNS or one.address not in resolvers]
+    servers = [one for one in report.foreign_dns if one.port != DNS]
+    addresses = {bracketed(one.address) for one in servers}
+    addresses |= {bracketed(one.address) for one in connections if not one.name}
+    for reached in connections:
         ports.setdefault(entry(reached.name) or bracketed(reached.address), set()).add(reached.port)
-    for server in report.foreign_dns:
+    for server in servers:
         ports.setdefault(bracketed(server.address), set()).add(server.port)
     for subject, reached_ports in sorted(ports.items()):
         if subject not in addresses and not _is_usual(subject.removeprefix("*.")):

@@ -303,7 +303,7 @@ static __always_inline u32 next_message(struct __sk_buff *skb, u32 offset, struc
 int on_ingress(struct __sk_buff *skb)
 {
     struct bpf_sock *socket = skb->sk;
-    struct address source = {};
+    struct resolver source = {};
     u8 ip[20], port[2];
     if (socket)
         socket = bpf_sk_fullsock(socket);
@@ -312,13 +312,15 @@ int on_ingress(struct __sk_buff *skb)
     struct asker *asker = askers.sk_storage_get(socket, 0, 0);
     if (!asker || asker->guides || bpf_skb_load_bytes(skb, 0, ip, sizeof(ip)))
         return 1;
-    source.family = ip[0] >> 4;
-    u32 offset = source.family == 4 ? (ip[0] & 15) * 4 : 40;
-    u8 protocol = source.family == 4 ? ip[9] : ip[6];
-    if (source.family == 4)
-        bpf_skb_load_bytes(skb, 12, source.words, 4);
+    source.namespace = asker->resolver.namespace;
+    source.address.family = ip[0] >> 4;
+    int is4 = source.address.family == 4;
+    u32 offset = is4 ? (ip[0] & 15) * 4 : 40;
+    u8 protocol = is4 ? ip[9] : ip[6];
+    if (is4)
+        bpf_skb_load_bytes(skb, 12, source.address.words, 4);
     else
-        bpf_skb_load_bytes(skb, 8, source.words, 16);
+        bpf_skb_load_bytes(skb, 8, source.address.words, 16);
     u64 *interface = resolvers.lookup(&source);
     if (!interface || bpf_skb_load_bytes(skb, offset, port, 2) || port[0] || port[1] != DNS)
         return 1;

@@ -84,13 +84,10 @@ static __always_inline int refuse_address(struct bpf_sock_addr *ctx, struct addr
     return refuse(&refusal);
 }
 
-// A process can make a network namespace of its own, with a resolver that has the address of a configured one.
-static __always_inline int is_at_home(struct bpf_sock_addr *ctx) { return bpf_get_netns_cookie(ctx) == NETNS; }
-
-static __always_inline void note_asker(struct bpf_sock_addr *ctx, struct address *resolver)
+static __always_inline void note_asker(struct bpf_sock_addr *ctx, struct resolver *resolver)
 {
     struct asker *asker;
-    if (!ctx->sk || !is_at_home(ctx))
+    if (!ctx->sk)
         return;
     asker = askers.sk_storage_get(ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!asker)
@@ -99,14 +96,25 @@ static __always_inline void note_asker(struct bpf_sock_addr *ctx, struct address
     asker->begun = asker->next = asker->length = 0; // a socket that connects again has another stream
 }
 
+// Returns whether an address is a resolver. A process can make a network namespace of its own, with a resolver that has the
+// address of a configured one: such a resolver can be asked, and its answers do not count.
+static __always_inline int is_resolver(struct bpf_sock_addr *ctx, struct address *address)
+{
+    struct resolver resolver = {.namespace = bpf_get_netns_cookie(ctx), .address = *address};
+    if (resolvers.lookup(&resolver)) {
+        note_asker(ctx, &resolver);
+        return 1;
+    }
+    resolver.namespace = HOME;
+    return resolvers.lookup(&resolver) != 0;
+}
+
 static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *address)
 {
     u32 port = bpf_ntohs((u16)ctx->user_port);
     unmap(address);
-    if (port == DNS && resolvers.lookup(address)) {
-        note_asker(ctx, address);
+    if (port == DNS && is_resolver(ctx, address))
         return 1;
-    }
     u64 sets = sets_of(address), *of_port = ports.lookup(&port);
     if (!port)
         return sets != 0;
@@ -121,8 +129,9 @@ static __always_inline int decide(struct bpf_sock_addr *ctx, struct address *add
 // a source among all addresses of this host, and IPV6_PKTINFO with IPV6_FREEBIND among all that there are.
 static __always_inline int decide_bind(struct bpf_sock_addr *ctx, struct address *address)
 {
+    u64 namespace = bpf_get_netns_cookie(ctx);
     unmap(address);
-    if (bpf_ntohs((u16)ctx->user_port) != DNS || !is_at_home(ctx))
+    if (bpf_ntohs((u16)ctx->user_port) != DNS || !homes.lookup(&namespace))
         return 1;
     return refuse_address(ctx, address, BIND);
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
-import socket
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from dnstrail.errors import SourceUnavailable
 from dnstrail_cli.run.allow_list import MOST_ENTRIES
 from dnstrail_cli.run.enforce.refusal import ACTIONS, SOCKET, Attempt, Limits, transport_of
-from dnstrail_cli.run.enforce.rules import MOST_RESOLVERS, Rules
+from dnstrail_cli.run.enforce.rules import Rules, address_key
+from dnstrail_cli.run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, Namespace
 from dnstrail_cli.run.report import Conflict
 from dnstrail_probe.ebpf.bpf_link import link_cgroup
 from dnstrail_probe.ebpf.loader import compile_text, load_bcc
@@ -29,7 +30,6 @@ _SHOWN = 8  # addresses of each side of a conflict
 _NAMES = ("maps", "decide", "questions", "source_routes", "answers")
 _PARTS = [Path(__file__).with_name(f"{name}.bpf.c") for name in _NAMES]
 _REMEDY = "Linux 5.15 or newer with CONFIG_CGROUP_BPF"
-_SO_NETNS_COOKIE = 71
 _ALLOW_MULTI = 2  # BPF_F_ALLOW_MULTI
 _ANY = 0  # BPF_ANY
 # Hook -> program type and attach type, by their names in bcc.
@@ -45,7 +45,7 @@ _HOOKS = {
 _INGRESS = ("CGROUP_SKB", "CGROUP_INET_INGRESS")
 _EGRESS = ("CGROUP_SKB", "CGROUP_INET_EGRESS")
 _NONE = b"\0" * 4  # the only key of a program array
-_GUIDES = (1).to_bytes(4, "little") + bytes(32)  # `struct asker` of a socket of the launcher
+_GUIDES = bytes(32) + (1).to_bytes(4, "little") + bytes(12)  # `struct asker` of a socket of the launcher
 
 
 class Enforcement:
@@ -57,11 +57,12 @@ class Enforcement:
         SourceUnavailable: this host cannot load them; the error names the remedy.
     """
 
-    def __init__(self, cgroup: Path, rules: Rules, *, allow_afterwards: bool) -> None:
+    def __init__(self, cgroup: Path, rules: Rules, namespaces: Sequence[Namespace], *, allow_afterwards: bool) -> None:
         self._bcc = load_bcc()
         try:
-            self._bpf = compile_text(self._bcc, _text(allow_afterwards=allow_afterwards))
+            self._bpf = compile_text(self._bcc, _text(namespaces[0], allow_afterwards=allow_afterwards))
             self._fill(rules)
+            self._fill_resolvers(namespaces)
             self._attach(cgroup)
         except Exception as error:  # bcc raises bare Exceptions
             raise SourceUnavailable("enforce", f"the kernel refused the programs: {error}", _REMEDY) from error
@@ -96,8 +97,14 @@ class Enforcement:
                 self._put(table, key, mask.to_bytes(8, "little"))
         for port, mask in rules.ports.items():
             self._put("ports", port.to_bytes(4, "little"), mask.to_bytes(8, "little"))
-        for key in rules.resolvers:
-            self._put("resolvers", key, bytes(8))  # no interface before `guide`
+
+    def _fill_resolvers(self, namespaces: Sequence[Namespace]) -> None:
+        for namespace in namespaces:
+            cookie = namespace.cookie.to_bytes(8, "little")
+            self._put("homes", cookie, bytes(8))
+            for resolver in namespace.resolvers:
+                key = cookie + address_key(ip_address(resolver)) + bytes(4)
+                self._put("resolvers", key, bytes(8))  # no interface before `guide`
 
     def _attach(self, cgroup: Path) -> None:
         """Attach the programs: those on DNS by links, the others for as long as the cgroup or a socket of it exists."""
@@ -138,15 +145,14 @@ class Enforcement:
         return int(self._bpf[table].map_fd)
 
 
-def _text(*, allow_afterwards: bool) -> str:
+def _text(home: Namespace, *, allow_afterwards: bool) -> str:
     """Return the text of the programs, with the bounds, and the network namespace of this process."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        cookie = int.from_bytes(any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
     defines = {
-        "NETNS": f"{cookie}ULL",
+        "HOME": f"{home.cookie}ULL",
         "AFTERWARDS": int(allow_afterwards),
         "ENTRIES": MOST_ENTRIES,
-        "RESOLVERS": MOST_RESOLVERS,
+        "RESOLVERS": MOST_NAMESPACES * MOST_RESOLVERS,
+        "NAMESPACES": MOST_NAMESPACES,
         "GIVEN": MOST_GIVEN,
         "REFUSED": MOST_REFUSED,
         "STEPS": MOST_STEPS,

@@ -21,14 +21,20 @@ struct suffix {
     u8 text[TEXT]; // a name in lower case, its last byte first
 };
 
+// A resolver in a network namespace, which is known by its cookie.
+struct resolver {
+    u64 namespace;
+    struct address address;
+    u32 padding;
+};
+
 // A socket that asks a configured resolver, and the resolver that it asked last. Over TCP, `begun` is one of `enum stream`,
 // and `next` is the sequence number of the next message, or, if its length has been read, of its bytes. `guides` marks a
 // socket of the launcher.
 enum stream { UNSEEN, FOLLOWED, LOST };
 struct asker {
-    u32 guides;
-    struct address resolver;
-    u32 begun, next, length;
+    struct resolver resolver;
+    u32 guides, begun, next, length;
 };
 
 // An address to which an allowed name led, on these sets of ports; the last question that led there; whether answers
@@ -42,7 +48,8 @@ struct place {
 enum counter { NO_ROOM, NOT_READ, UNLISTED, NOT_ASKED, ELSEWHERE, FORGOTTEN, UNNAMED, ROUTED, COUNTERS };
 
 // A set of ports is a bit of the masks; bit 0 is the set of all ports.
-BPF_HASH(resolvers, struct address, u64, RESOLVERS); // the interface of the route to each
+BPF_HASH(resolvers, struct resolver, u64, RESOLVERS); // the interface of the route to each
+BPF_HASH(homes, u64, u64, NAMESPACES); // the namespaces with resolvers
 BPF_LPM_TRIE(networks, struct network, u64, ENTRIES);
 BPF_LPM_TRIE(names, struct suffix, u64, ENTRIES);
 BPF_ARRAY(ports, u64, 65536);

@@ -1,21 +1,23 @@
 """The interfaces of the routes to the resolvers: a resolver's packets count from there alone.
 
-The launcher sends an empty datagram to each resolver, from a socket that belongs to the cgroup and the user of the
-command. Routes, rules and NAT lead it as they lead the questions of the command, and `on_egress` notes the interface by
-which it leaves. The questions themselves prove nothing: the command can bind its sockets to any interface.
+The launcher sends an empty datagram to each resolver of a network namespace, from a socket that belongs to the cgroup
+and the user of the command. Routes, rules and NAT lead it as they lead the questions of the command, and `on_egress`
+notes the interface by which it leaves. The questions themselves prove nothing: the command can bind its sockets to any
+interface.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
 from dnstrail_cli.run.cgroup import Cgroup
 from dnstrail_cli.run.command_process import become
+from dnstrail_cli.run.namespaces import Namespace, enter
 
 _DNS = 53
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -24,15 +26,12 @@ _GROUPS = 0x1 | 0x40 | 0x400 | 0x80 | 0x40000
 
 
 class Routes:
-    """The routes to the resolvers, which `learn` follows. `fileno` is readable after a change."""
+    """The routes to the resolvers of a network namespace, which `learn` follows. `fileno` is readable after changes."""
 
-    def __init__(
-        self, cgroup: Cgroup, user: User | None, resolvers: Iterable[str], guide: Callable[[int], None]
-    ) -> None:
-        self._resolvers = [*resolvers]
-        self._changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-        self._changes.bind((0, _GROUPS))
-        self._guides = {made.family: made for made in _sockets_within(cgroup, user)}
+    def __init__(self, cgroup: Cgroup, user: User | None, namespace: Namespace, guide: Callable[[int], None]) -> None:
+        self._resolvers = [*namespace.resolvers.values()]
+        self._changes, *guides = _sockets_within(namespace.path, cgroup, user)
+        self._guides = {made.family: made for made in guides}
         for made in self._guides.values():
             guide(made.fileno())
         self.learn()
@@ -57,8 +56,10 @@ class Routes:
             made.close()
 
 
-def _sockets_within(cgroup: Cgroup, user: User | None) -> list[socket.socket]:
-    """Return a UDP socket of each family that this host has, made by a process in the cgroup, of the user.
+def _sockets_within(namespace: str, cgroup: Cgroup, user: User | None) -> list[socket.socket]:
+    """Return a socket that receives changes of routes, and a UDP socket of each family that a network namespace has.
+
+    A process in the cgroup, of the user, makes the UDP sockets.
 
     Raises:
         SourceUnavailable: there is none.
@@ -67,10 +68,13 @@ def _sockets_within(cgroup: Cgroup, user: User | None) -> list[socket.socket]:
     with ours, theirs:
         if (child := os.fork()) == 0:
             try:
+                enter(namespace)
+                changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+                changes.bind((0, _GROUPS))
                 cgroup.add(os.getpid())
                 if user is not None:
                     become(user)
-                made = []
+                made = [changes]
                 for family in _FAMILIES:
                     with suppress(OSError):
                         made.append(socket.socket(family, socket.SOCK_DGRAM))
@@ -78,9 +82,9 @@ def _sockets_within(cgroup: Cgroup, user: User | None) -> list[socket.socket]:
             finally:
                 os._exit(0)
         theirs.close()
-        _, descriptors, _, _ = socket.recv_fds(ours, 1, len(_FAMILIES))
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1 + len(_FAMILIES))
         os.waitpid(child, 0)
-    if not descriptors:
+    if len(descriptors) < 2:  # noqa: PLR2004 - without a UDP socket
         raise SourceUnavailable("enforce", "no socket can be made in the cgroup of the command", "run it as root")
     for one in descriptors:
         os.set_inheritable(one, False)  # the command could bind it to any interface

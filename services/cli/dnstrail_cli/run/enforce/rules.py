@@ -5,8 +5,8 @@ Each bit of a mask is a set of ports of the list; bit 0 is the set of all ports.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
 
 import msgspec
 
@@ -14,25 +14,20 @@ from dnstrail.errors import SettingsError
 from dnstrail_cli.run.allow_list import AllowList, Network, Ports
 
 MOST_SETS = 63  # different sets of ports: a mask has 64 bits
-MOST_RESOLVERS = 64
 _BELOW = "*"  # a label that no entry contains
 _FAMILY_BITS = 32
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """The entries of the maps: packed keys with their masks. `ports` has the sets that contain a port.
-
-    `resolvers` has the text of each, with its zone.
-    """
+    """The entries of the maps: packed keys with their masks. `ports` has the sets that contain a port."""
 
     names: dict[bytes, int]
     networks: dict[bytes, int]
     ports: dict[int, int]
-    resolvers: dict[bytes, str]
 
 
-def rules_of(allowed: AllowList, resolvers: Mapping[bytes, str]) -> Rules:
-    """Return the rules of a list; `resolvers` are the packed addresses, with their text, to which DNS is allowed.
+def rules_of(allowed: AllowList) -> Rules:
+    """Return the rules of a list.
 
     Raises:
         SettingsError: the list has too many sets of ports.
@@ -48,7 +43,6 @@ def rules_of(allowed: AllowList, resolvers: Mapping[bytes, str]) -> Rules:
         },
         networks=_networks(allowed, bits),
         ports=bits.ports,
-        resolvers={address_key(ip_address(each)): resolvers[each] for each in sorted(resolvers)[:MOST_RESOLVERS]},
     )
 
 
