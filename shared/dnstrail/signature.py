@@ -59,13 +59,15 @@ class EventSelector:
 class Finding:
     """A report of a signature: its data, and the event that led to it.
 
-    `id` follows from the signature and the event: two workers that handle one event report findings with one id.
+    `id` follows from the signature and the event: two workers that handle one event report findings with one id. If
+    an earlier event began what is reported, such as the question of an answer, `id` follows from `begun_by` instead.
     """
 
     data: dict[str, Any]
     event: Event
     metadata: SignatureMetadata
     id: str = ""
+    begun_by: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,13 @@ class Signature:
 
     def on_signal(self, signal: Signal) -> None:
         """Handle a signal."""
+
+    def on_time(self, start: str, now: int) -> None:
+        """Note that the run `start` of a probe has come to the time `now` (ns, on its clock).
+
+        All events before it have come. This is called after each turn, and while a probe is silent. At the end of a
+        run, `now` is the last time of all.
+        """
 
     def close(self) -> None:
         """Release what `init` acquired."""

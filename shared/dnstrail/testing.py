@@ -65,6 +65,12 @@ class SignatureRun:
             self.signature.on_event(event)
         return self.findings[known:]
 
+    def time(self, at: float) -> list[Finding]:
+        """Pass the time on, in epoch seconds; return the findings to which it leads."""
+        known = len(self.findings)
+        self.signature.on_time(_START[0], round(at * _SECOND))
+        return self.findings[known:]
+
     def signal(self, name: str) -> None:
         """Pass a signal on, such as "source_complete"."""
         self.signature.on_signal(Signal(name))

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from dnstrail.bus import RemoteHost
 from dnstrail.bus.ipc import events_address, findings_address
-from dnstrail.captured import Captured, Process
+from dnstrail.captured import LAST_TIME, Captured, Process
 from dnstrail.client import DnsDataSource
 from dnstrail.events import (
     DNS_ANSWER_CONFLICT,
@@ -631,6 +631,51 @@ def test_a_watched_name_is_found(folder, findings, tmp_path, monkeypatch):
     args = {arg["name"]: arg["value"] for arg in finding["args"]}
     assert finding["eventName"] == "WATCHED_NAME"
     assert (args["watched_name"], args["dns_root"], args["ip_addresses"]) == ("evil.com", "shop.com", ["192.0.2.6"])
+
+
+class Clock(Reporter):
+    """Keeps the times that it is given."""
+
+    def init(self, ctx):
+        super().init(ctx)
+        self.times = []
+
+    def on_time(self, start, now):
+        self.times.append((start, now))
+
+
+def test_signatures_are_given_the_time_of_each_probe():
+    """Each turn passes the clock of its probe on; a live probe that vanishes goes on by the clock of the worker."""
+    worker = SignatureWorker(Messages(), Chosen.of(Clock), Delivery(print))
+    [signature] = worker.engine.signatures
+    for start, live in (("s", True), ("file", False)):
+        worker.on_message(TURN, encode(Turn(start, 0, {}, live, 7 * 10**9)), 100.0)
+    assert signature.times == [("s", 7 * 10**9), ("file", 7 * 10**9)]
+    worker.on_idle(103.0)
+    assert len(signature.times) == 2
+    worker.on_idle(105.0)
+    assert signature.times[2:] == [("s", 12 * 10**9)]
+    worker.on_message(TURN, encode(Turn("s", 1, {}, True, 13 * 10**9, ended=True)), 106.0)
+    worker.on_idle(120.0)
+    assert signature.times[3:] == [("s", LAST_TIME)]
+
+
+def test_the_last_questions_of_a_source_are_reported(folder, findings, tmp_path, monkeypatch):
+    """A watched name that was asked at the end of a source is reported before the end, with the id of its question."""
+    (tmp_path / "list").write_text("evil.com\n")
+    monkeypatch.setenv(WATCH_LIST, str(tmp_path / "list"))
+    asked = dns.message.make_query("a.evil.com", "A").to_wire()
+    with (
+        cache(folder) as lookups,
+        signatures(folder, findings, WatchedName, lookups=lookups),
+        probe(folder, subscribers=2) as publishing,
+    ):
+        publishing.turn(seen(asked), ended=True)
+        wait_until(lambda: findings and "signal" in findings[-1])
+    finding, _ = findings
+    args = {arg["name"]: arg["value"] for arg in finding["args"]}
+    assert (args["watched_name"], args["outcome"]) == ("evil.com", "pending")
+    assert args["triggeredBy"]["name"] == NET_PACKET_DNS
 
 
 def test_without_a_cache_a_lookup_is_given_up(folder, findings):

@@ -13,7 +13,7 @@ from typing import cast
 import structlog
 
 from dnstrail.bus import Bus, Subscriber
-from dnstrail.captured import Captured
+from dnstrail.captured import LAST_TIME, Captured
 from dnstrail.client import DnsDataSource, lookups_after
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.datasource import DataSources
@@ -36,6 +36,7 @@ from dnstrail_signatures.engine.time_budget import TimeBudget
 from dnstrail_signatures.events.batch_events import events_of
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.coverage import Coverage
+from dnstrail_signatures.events.probe_clocks import ProbeClocks
 from dnstrail_signatures.events.selected_events import origins_of, selected_names, subscribe_instead, topics_of
 from dnstrail_signatures.events.stream_times import StreamTimes
 from dnstrail_signatures.findings.delivery import Delivery
@@ -146,6 +147,7 @@ class SignatureWorker:
         self._losses = LossReporter(report) if report else LossReporter()
         self._due = 0.0  # the time (monotonic) of the next report
         self._times = StreamTimes()
+        self._clocks = ProbeClocks()
         self._counters: Counter[str] = Counter()
 
     @property
@@ -229,6 +231,8 @@ class SignatureWorker:
         """Note that nothing waits to be received."""
         if reopened := self._listener.idle(now):
             self.engine.counters["reopened"] += reopened
+        for start, clock in self._clocks.silent(now):
+            self.engine.on_time(start, clock)
         self.share.expire(now)
         self._report_and_share(now)
 
@@ -313,6 +317,7 @@ class SignatureWorker:
         self._listener.turn(turn)
         self.coverage.turn(turn, self.turns.missed(turn.start))
         self.heard = now
+        self.engine.on_time(turn.start, self._clocks.turn(turn, now))
         if turn.ended and not (earlier is not None and earlier.ended):
             if self._conflicts is not None and DNS_ANSWER_CONFLICT in self._origins:
                 self._conflicts.complete((turn.start, turn.turn), self.take_conflicts)
@@ -323,7 +328,8 @@ class SignatureWorker:
 
     def _forget(self, start: str) -> None:
         """Forget a start that gave way to another one."""
-        for holder in (self.turns, self.coverage, self._times, self.share):
+        self.engine.on_time(start, LAST_TIME)
+        for holder in (self.turns, self.coverage, self._times, self._clocks, self.share):
             holder.forget(start)
 
     def _all_losses(self) -> dict[str, int]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from dnstrail.dns.outcome import outcome_of
 from dnstrail.image.answer import PartyKey
 from dnstrail.image.counts import Counts
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.trails.asker import AskedBy, asked_by
 
 MOST_FAILURES: Final = 4096  # names
-_NO_DATA, _FAILED, _NXDOMAIN, _REFUSED = 0, 2, 3, 5  # RFC 1035, section 4.1.1
-_OUTCOMES: Final = {_NO_DATA: "no data", _FAILED: "failed", _NXDOMAIN: "NXDOMAIN", _REFUSED: "refused"}
 
 
 class FailedQuestion(AskedBy, frozen=True, kw_only=True):
@@ -41,7 +40,7 @@ class Failure:
         return FailedQuestion(
             **asked_by(self.evidence),
             type=self.evidence.type,
-            outcome=_OUTCOMES.get(self.rcode, f"rcode {self.rcode}"),
+            outcome=outcome_of(self.rcode),
             time=time,
         )
 

@@ -156,7 +156,7 @@ def test_watched_names_are_reported(watch_list, question, records, watched):
     running, found = engine(WatchedName, known)
     running.on_event(answered(question, *records))
     assert running.counters["errors"] == 0
-    expected = {"watched_name": watched, **answer(ADDRESSES, [key])}
+    expected = {"watched_name": watched, "outcome": "answered", **answer(ADDRESSES, [key])}
     assert [finding.data for finding in found] == ([expected] if watched else [])
     assert bool(known.asked) == bool(watched)
 

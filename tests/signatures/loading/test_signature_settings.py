@@ -181,7 +181,44 @@ def test_an_allow_list_suppresses(name):
     assert engine.suppressed["T-1"] == suppressed
 
 
+ONLY = {
+    "a container": ("containers = ['web']", CONNECT, True),
+    "a short id": ("containers = ['0123456789ab']", CONNECT, True),
+    "another container": ("containers = ['db', '0123']", CONNECT, False),
+    "an image": ("images = ['nginx']", CONNECT, True),
+    "the name of a container as image": ("images = ['web']", CONNECT, False),
+    "a program": ("programs = ['/usr/bin/curl']", CONNECT, True),
+    "the file of a program": ("programs = ['wget', 'curl']", CONNECT, True),
+    "another program": ("programs = ['/bin/curl', 'bin']", CONNECT, False),
+    "a user": ("users = [0]", CONNECT, True),
+    "the name of a user": ("users = ['root']", CONNECT, True),
+    "another user": ("users = [1]", CONNECT, False),
+    "all lists": ("images = ['nginx']\nprograms = ['curl']\nusers = [1, 'root']", CONNECT, True),
+    "one list of two": ("images = ['nginx']\nprograms = ['wget']", CONNECT, False),
+    "no process": ("users = [0]", QUESTION, False),
+    "an allowed name": ("users = [0]\n[signature.T-1.allow]\nnames = ['likely.example']", CONNECT, False),
+}
+
+
+@pytest.mark.parametrize("name", ONLY)
+def test_a_signature_is_limited(name):
+    """A signature with `only` reports an event that matches each of the lists; other findings count as suppressed."""
+    entry, event, reported = ONLY[name]
+    found, engine = findings(f"[signature.T-1.only]\n{entry}\n", event)
+    assert [finding.metadata.id for finding in found] == (["T-1", "T-2"] if reported else [])
+    assert engine.suppressed["T-1"] == (not reported)
+
+
 REFUSED = {
+    "a key of only": (
+        "[signature.T-1.only]\nimage = []",
+        "image: unknown key in [signature.T-1.only]: did you mean images?",
+    ),
+    "a user": (
+        "[signature.T-1.only]\nusers = ['no-such-user']",
+        "[signature.T-1] only: 'no-such-user' is no user of this host: use its number",
+    ),
+    "a negative user": ("[signature.T-1.only]\nusers = [-1]", "[signature.T-1] only.users[0]: Expected `int` >= 0"),
     "an unknown signature": ("[signature.EVER]", "EVER: unknown key in [signature]: did you mean EVERY?"),
     "no table": ("signature.T-1 = 7", "signature.T-1: must be a table"),
     "an unknown key": ("[signature.T-1]\nleats = 7", "leats: unknown key in [signature.T-1]: did you mean least?"),

@@ -1,7 +1,11 @@
-"""A watch list of names: an answer leads to one of them, or to a name below one, directly or through an alias.
+"""A watch list of names: one of them, or a name below one, is asked for, or an answer leads to it through an alias.
 
-Sees: every listed name that is resolved, once for a question; lists of a million names cost nothing for each event.
-Cannot see: names that are asked through encrypted DNS, and questions without an answer.
+Sees: every listed name that is asked for, whatever the answer, once for a lookup: the questions of one process, or of
+one client without a process, for one name within five seconds, and their retries. A type that was answered before
+begins a lookup. The finding comes with the first answer that has data, or with NXDOMAIN, else with the last answer;
+after five seconds it comes without one. `outcome` is `answered`, `no data`, `NXDOMAIN`, `refused`, `failed`,
+`truncated`, `rcode N`, or `pending`: no answer within five seconds.
+Cannot see: names that are asked through encrypted DNS, and aliases of them that are not answered.
 False positives: those of the list.
 MITRE: T1071.004.
 Settings: `file` holds one name on each line, and `#` starts a comment; "" selects the file in DNSTRAIL_WATCH_LIST, else
@@ -15,7 +19,7 @@ import re
 from collections.abc import Iterable, Iterator
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -23,11 +27,15 @@ from dnstrail.datasource import DataSource
 from dnstrail.dns import Record
 from dnstrail.dns.names import lookup_key, reverse_address
 from dnstrail.dns.rdata import CNAME
-from dnstrail.errors import DataNotFound, DataSourceMissing, SettingsError
-from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.errors import DataNotFound, DataSourceMissing, SettingsError, Unavailable
+from dnstrail.events import NET_PACKET_DNS, Event, Question
 from dnstrail.regular_file import read_regular
-from dnstrail.signature import EventSelector, Signal, Signature, SignatureContext, SignatureMetadata
+from dnstrail.signature import EventSelector, Finding, Signal, SignatureContext, SignatureMetadata
+from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.known_file import KnownFile
+from dnstrail_signatures.detection.open_lookups import OpenLookup, OpenLookups
+from dnstrail_signatures.detection.outcome import ANSWERED, NXDOMAIN, TRUNCATED, outcome_of
+from dnstrail_signatures.detection.state import StatefulSignature
 
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
 MOST_BYTES = 64 << 20  # of a list
@@ -43,15 +51,15 @@ class WatchedNameSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     file: str = ""
 
 
-class WatchedName(Signature):
-    """Reports the addresses of a watched name, or of a name below one, as the cache holds them: once for a question."""
+class WatchedName(StatefulSignature):
+    """Reports the lookup of a watched name, or of a name below one, once, with the addresses that the cache holds."""
 
     metadata: ClassVar[SignatureMetadata] = SignatureMetadata(
         id="DNSTRAIL-1",
         version="1",
-        name="Watched name resolved",
+        name="Watched name asked",
         event_name="WATCHED_NAME",
-        description="A name on the watch list was resolved, directly or through an alias.",
+        description="A name on the watch list was asked for, or an answer led to it through an alias.",
         tags=("dns",),
         properties={
             "Severity": 2,
@@ -78,6 +86,7 @@ class WatchedName(Signature):
         if source is None:
             raise DataSourceMissing("tracee", "dns")
         self.dns: DataSource = source
+        self._lookups = OpenLookups(self._report_pending)
         kept = str(ctx.state / _KEPT) if ctx.state is not None and self._own_list else ""
         self._kept = KnownFile(kept, "kept watch list")
         try:
@@ -96,19 +105,72 @@ class WatchedName(Signature):
         """
         self.watched = self._read()
 
+    def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
+        """Return the lookups."""
+        return (self._lookups.table,)
+
     def on_event(self, event: Event) -> None:
-        """Check the question of an answer, and all aliases of it, against the list."""
-        if event.answered is None or not event.answers:
+        """Check a question, and all aliases in an answer, against the list."""
+        if event.time is not None:
+            self._lookups.pass_time(*event.time)
+        if event.asked is not None:
+            watched = self._find((event.asked.name,))
+            if watched is not None:
+                self._lookups.ask(event, event.asked, watched)
+        elif event.answered is not None:
+            lookup = self._lookups.of(event, event.answered)
+            if lookup is not None and lookup.awaits(event, event.answered):
+                self._end(lookup, event, event.answered)
+            elif event.answers and (lookup is None or not lookup.holds(event, event.answered)):
+                self._on_answer_alone(event, event.answered)
+
+    def on_time(self, start: str, now: int) -> None:
+        """Report the lookups that have no answer after five seconds."""
+        self._lookups.pass_time(start, now)
+
+    def close(self) -> None:
+        """Report the lookups that have no answer yet."""
+        self._lookups.close()
+
+    def _end(self, lookup: OpenLookup, event: Event, question: Question) -> None:
+        """End a query of a lookup by its answer. An answer that the cache did not admit ends nothing."""
+        found, outcome = _nothing(question.name), outcome_of(event, question)
+        if event.answers and not lookup.reported:
+            try:
+                found = self.dns.get(question.name)
+            except DataNotFound:
+                return
+            except Unavailable:
+                lookup.outcome = outcome
+                raise
+        if outcome == TRUNCATED:  # the client asks again over TCP
+            lookup.outcome = outcome
             return
-        name = event.answered.name
-        watched = self._find(_reached(name, event.answers))
+        lookup.end(event, question)
+        if not lookup.reported and (outcome in (ANSWERED, NXDOMAIN) or not lookup.queries):
+            lookup.reported = True
+            self._report_lookup(lookup, event, outcome, found)
+
+    def _on_answer_alone(self, event: Event, question: Question) -> None:
+        """Report an answer whose question was not seen, or whose alias leads to a watched name."""
+        watched = self._find(_reached(question.name, event.answers))
         if watched is None:
             return
         try:
-            found = self.dns.get(name)
+            found = self.dns.get(question.name)
         except DataNotFound:
             return
-        self.report(event, watched_name=watched, **found)
+        lookup = self._lookups.answer(event, question, watched)
+        self._report_lookup(lookup, event, outcome_of(event, question), found)
+
+    def _report_pending(self, lookup: OpenLookup) -> None:
+        question = lookup.event.question
+        self._report_lookup(lookup, lookup.event, lookup.outcome, _nothing(question.name if question else ""))
+
+    def _report_lookup(self, lookup: OpenLookup, event: Event, outcome: str, found: dict[str, Any]) -> None:
+        """Report a lookup. The id of the finding follows from its first event."""
+        data = {"watched_name": lookup.watched, "outcome": outcome, **found}
+        self.ctx.callback(Finding(data, event, self.metadata, begun_by=lookup.event))
 
     def on_signal(self, signal: Signal) -> None:
         """Read the list again after a reload of the worker."""
@@ -152,6 +214,11 @@ class WatchedName(Signature):
                 checked.add(key)
                 key = _parent(key)
         return None
+
+
+def _nothing(name: str) -> dict[str, Any]:
+    """Return the result of a lookup of a name without an answer."""
+    return {"ip_addresses": [], "dns_queries": [name], "dns_root": name}
 
 
 def _reached(name: str, answers: Iterable[Record]) -> dict[str, None]:

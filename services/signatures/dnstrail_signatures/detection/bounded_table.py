@@ -36,13 +36,14 @@ class BoundedTable(Generic[Key, Value]):
             self._values.move_to_end(key)
         return value
 
-    def put(self, key: Key, value: Value) -> None:
-        """Set the value of a key."""
+    def put(self, key: Key, value: Value) -> Value | None:
+        """Set the value of a key; return the value that is evicted, or None."""
         self._values[key] = value
         self._values.move_to_end(key)
-        if len(self._values) > self._most:
-            self._values.popitem(last=False)
-            self.evicted += 1
+        if len(self._values) <= self._most:
+            return None
+        self.evicted += 1
+        return self._values.popitem(last=False)[1]
 
     def of(self, key: Key, new: Callable[[], Value]) -> Value:
         """Return the value of a key; make it if there is none."""

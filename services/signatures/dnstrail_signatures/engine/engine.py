@@ -114,6 +114,11 @@ class Engine:
         for signature in self.signatures:
             self._guard(signature, signature.on_signal, signal)
 
+    def on_time(self, start: str, now: int) -> None:
+        """Pass the clock of a run of a probe to all signatures."""
+        for signature in self.signatures:
+            self._guard(signature, signature.on_time, start, now)
+
     @property
     def by_signature(self) -> dict[str, Counter[str]]:
         """The counters of what the worker reports of its signatures, by signature id."""

@@ -20,7 +20,7 @@ class FindingIds:
 
     def of(self, finding: Finding) -> str:
         """Return the id of a finding."""
-        event = finding.event
+        event = finding.begun_by or finding.event
         key, reported = (finding.metadata.id, event.event_name), event.id or str(event.timestamp)
         reports = self._reports.setdefault(reported, Counter())
         number = reports[key]

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import msgspec
 
+from dnstrail.captured import Process
 from dnstrail.connection_names import DST_DNS
 from dnstrail.dns.names import lookup_key, packed_address_text
 from dnstrail.events import Event
 
-_Entry = Annotated[str, msgspec.Meta(min_length=1)]
+Entry = Annotated[str, msgspec.Meta(min_length=1)]
 _LEAST_ID = 12  # characters of a container id that identify it, as Docker prints it
 
 
@@ -22,10 +23,10 @@ class AllowList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images. `addresses` are addresses or networks. Invariant: names and addresses are valid.
     """
 
-    names: tuple[_Entry, ...] = ()
-    processes: tuple[_Entry, ...] = ()
-    containers: tuple[_Entry, ...] = ()
-    addresses: tuple[_Entry, ...] = ()
+    names: tuple[Entry, ...] = ()
+    processes: tuple[Entry, ...] = ()
+    containers: tuple[Entry, ...] = ()
+    addresses: tuple[Entry, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would never match.
@@ -44,7 +45,7 @@ class AllowList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         process = event.process
         return (
             bool({process.name, process.path}.intersection(self.processes))
-            or any(_is_container(event, one) for one in self.containers)
+            or any(is_container(process, one) for one in self.containers)
             or any(_is_below(name, one) for one in self.names for name in _names_of(event))
             or self._has_address(event)
         )
@@ -77,8 +78,8 @@ def _is_below(name: str, allowed: str) -> bool:
     return (len(label) - len(label.rstrip("\\"))) % 2 == 0
 
 
-def _is_container(event: Event, allowed: str) -> bool:
-    process = event.process
-    if len(allowed) >= _LEAST_ID and process.container_id.startswith(allowed):
+def is_container(process: Process, given: str) -> bool:
+    """Return whether a process is in a container that is given by its id, its name or its image."""
+    if len(given) >= _LEAST_ID and process.container_id.startswith(given):
         return True
-    return bool(process.container_id) and allowed in (process.container_name, process.container_image)
+    return bool(process.container_id) and given in (process.container_name, process.container_image)

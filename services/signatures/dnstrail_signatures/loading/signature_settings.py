@@ -13,6 +13,7 @@ from dnstrail.events import Event
 from dnstrail.process.config_file import SIGNATURE, ConfigFile
 from dnstrail.signature import Signature
 from dnstrail_signatures.loading.allow import AllowList
+from dnstrail_signatures.loading.only import OnlyList
 
 HIGHEST_SEVERITY = 3  # as tracee's signatures count
 _SECOND = 1_000_000_000
@@ -32,12 +33,13 @@ class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     enabled: bool = True
     severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
     allow: AllowList = AllowList()
+    only: OnlyList = OnlyList()
     mute: Mute | None = None
 
     def suppresses(self, event: Event) -> bool:
         """Return whether a finding on an event is not reported."""
         muted = self.mute is not None and event.timestamp < self.mute.until.timestamp() * _SECOND
-        return muted or self.allow.allows(event)
+        return muted or self.allow.allows(event) or not self.only.includes(event)
 
 
 class SignatureSettings(msgspec.Struct, frozen=True):
@@ -49,9 +51,9 @@ class SignatureSettings(msgspec.Struct, frozen=True):
 
 Settings = Mapping[str, SignatureSettings]  # by the id of the signature
 _COMMON = CommonSettings.__struct_fields__
-_OF_FINDINGS = {"severity", "allow", "mute"}  # they apply to findings: none of them asks for a signature
+_OF_FINDINGS = {"severity", "allow", "only", "mute"}  # they apply to findings: none of them asks for a signature
 _ENABLED = "enabled"  # a signature whose own settings have this field states its default there
-_NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "mute": Mute}
+_NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "only": OnlyList, "mute": Mute}
 
 
 def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected: Collection[str] = ()) -> Settings:
