@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.errors import SettingsError
+from dnstrail_findings.presets import LINES as LINES_OF_TEXT
 from dnstrail_findings.writer import RefusedError
 from dnstrail_findings.writers import webhook
 from dnstrail_findings.writers.webhook import Webhook, parse_url
@@ -48,7 +49,7 @@ def test_a_batch_is_one_request() -> None:
 def test_text_is_posted_as_lines() -> None:
     """Lines of text are no JSON."""
     with serving(OK) as server:
-        Webhook(server.url, is_json=False).write([b"a", b"b"])
+        Webhook(server.url, preset=LINES_OF_TEXT).write([b"a", b"b"])
         assert server.requests[0].endswith(b"\r\n\r\na\nb\n")
 
 

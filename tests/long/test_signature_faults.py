@@ -45,9 +45,9 @@ def test_a_watch_list_that_cannot_be_used_ends_the_run(
     if content is not None:
         path.write_text(content)
         path.chmod(0 if "Permission" in reason else 0o644)
-    config.write_text(FILE.format("DNSTRAIL-1", path) if setting == "file" else "")
+    config.write_text(FILE.format("WATCHED_NAME", path) if setting == "file" else "")
     variable = {"DNSTRAIL_WATCH_LIST": str(path)} if setting == "variable" else {}
-    place = "file of [signature.DNSTRAIL-1]" if setting == "file" else "DNSTRAIL_WATCH_LIST"
+    place = "file of [signature.WATCHED_NAME]" if setting == "file" else "DNSTRAIL_WATCH_LIST"
     run = dnstrail("--config", config, "--capture", "demo", "--events", "WATCHED_NAME", **variable)
     assert (run.returncode, run.stdout) == (2, "")
     assert f"watch list {path}" in run.stderr
@@ -158,14 +158,14 @@ def test_a_list_that_vanishes_at_a_reload_is_named_and_the_old_one_stays(folder:
         running.process.send_signal(signal.SIGHUP)
         running.await_state(503, fault)
         assert running.ask("healthz")[0] == 200
-        assert 'dnstrail_signature_fault{signature="DNSTRAIL-1"} 1.0' in running.ask("metrics")[1]
+        assert 'dnstrail_signature_fault{signature="WATCHED_NAME"} 1.0' in running.ask("metrics")[1]
         running.finds()
     with worker(folder, "--state", state) as restarted:
         restarted.await_state(503, fault)
         path.write_text("evil.example\n")
         restarted.process.send_signal(signal.SIGHUP)
         restarted.await_state(200, "")
-        assert 'dnstrail_signature_fault{signature="DNSTRAIL-1"} 0.0' in restarted.ask("metrics")[1]
+        assert 'dnstrail_signature_fault{signature="WATCHED_NAME"} 0.0' in restarted.ask("metrics")[1]
 
 
 def test_without_a_folder_of_state_a_restart_without_its_list_fails(folder: Path) -> None:

@@ -53,12 +53,12 @@ def hear(worker, number, *stamps, live=True, lost=0):
 
 def test_findings_errors_and_times_count_by_signature(worker):
     """Each signature has series from the start, which count its findings, its errors and its processor time."""
-    assert values(worker)["dnstrail_findings_total", "R-1"] == 0
+    assert values(worker)["dnstrail_findings_total", "REPORTED"] == 0
     hear(worker, 0, 2, 3)
     found = values(worker)
-    assert found["dnstrail_findings_total", "R-1"] == 2
-    assert found["dnstrail_signature_errors_total", "R-1"] == 1
-    assert found["dnstrail_signature_seconds_total", "R-1"] > 0
+    assert found["dnstrail_findings_total", "REPORTED"] == 2
+    assert found["dnstrail_signature_errors_total", "REPORTED"] == 1
+    assert found["dnstrail_signature_seconds_total", "REPORTED"] > 0
     assert found["dnstrail_events_total", SCHED_PROCESS_EXIT] == 2
 
 

@@ -127,5 +127,5 @@ def test_an_event_that_is_given_up_is_counted(cache):
     engine = Engine([Asking], DataSources(cache(DataNotFound(history=False), FOUND).dns), found.append)
     for _ in range(2):
         engine.on_event(dns_response("a.example", "a.example 60 A 192.0.2.1"))
-    assert (engine.unavailable, engine.errors, engine.counters["errors"]) == ({"T-1": 1}, {}, 0)
+    assert (engine.unavailable, engine.errors, engine.counters["errors"]) == ({"ASKING": 1}, {}, 0)
     assert [finding.data for finding in found] == [FOUND]

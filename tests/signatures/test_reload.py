@@ -107,7 +107,7 @@ def test_a_signature_that_did_not_start_before_refuses_no_reload():
     engine = Engine([First, Second], DataSources(), print, settings=settings(second=-1))
     engine.adopt(engine.prepare([First, Second], settings(second=-1)))
     assert [type(signature) for signature in engine.signatures] == [First]
-    assert [*engine.faults] == ["T-2"]
+    assert [*engine.faults] == ["SECOND"]
     with pytest.raises(SettingsError, match="on purpose"):
         engine.prepare([First, Second], settings(second=-1), asked={Second})
     engine.adopt(engine.prepare([First], settings()))
@@ -127,9 +127,9 @@ def test_a_signature_that_fails_at_the_signal_goes_on_and_has_a_fault():
     engine = Engine([Failing], DataSources(), print)
     with capture_logs() as lines:
         engine.adopt(engine.prepare([Failing], settings()))
-    assert engine.faults == {"T-1": "no list"}
+    assert engine.faults == {"FIRST": "no list"}
     assert [(line["event"], line["signature"], line["reason"]) for line in lines] == [
-        ("reload_refused", "T-1", "no list")
+        ("reload_refused", "FIRST", "no list")
     ]
     Failing.fails = False
     engine.adopt(engine.prepare([Failing], settings()))

@@ -356,7 +356,7 @@ def test_the_end_of_the_source_is_signalled_once(folder, findings):
     ]
     assert [message["errors"] for message in signals] == [2, 4]
     [stopped] = [entry for entry in logs if entry["event"] == "stopped"]
-    assert stopped["errors_by_signature"] == {"B-1": 4}
+    assert stopped["errors_by_signature"] == {"BROKEN": 4}
     assert [message.get("eventName", "end") for message in findings] == ["REPORTED", "end", "REPORTED", "end"]
 
 
@@ -754,6 +754,6 @@ def test_the_faults_of_each_signature_are_reported_to_the_group():
     worker.on_idle(0.0)
     assert reports.work.handled == OFFENCES + 2
     faults = Faults(errors=OFFENCES, over_budget=OFFENCES, muted=2)
-    assert reports.work.signatures == {"B-1": faults, "R-1": Faults(0, OFFENCES, 2)}
+    assert reports.work.signatures == {"BROKEN": faults, "REPORTED": Faults(0, OFFENCES, 2)}
     assert {finding["since"] for finding in found} == {7}
     assert len({finding["findingId"] for finding in found}) == OFFENCES

@@ -131,8 +131,10 @@ class Output:
         try:
             self._writer.write(lines)
         except RefusedError as error:
-            self.counters["refused"] += len(lines)
-            structlog.get_logger().warning("findings_refused", output=self.name, error=str(error), findings=len(lines))
+            refused = len(lines) if error.lines is None else error.lines
+            self.counters["refused"] += refused
+            self.counters["written"] += len(lines) - refused
+            structlog.get_logger().warning("findings_refused", output=self.name, error=str(error), findings=refused)
         except OSError as error:
             self._fail(error)
             return False

@@ -16,6 +16,7 @@ from dnstrail.regular_file import read_regular
 from dnstrail_findings.finding import Finding
 from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
 from dnstrail_findings.output import Encode, Output
+from dnstrail_findings.presets import ARRAY, LINES, PRESETS, Preset
 from dnstrail_findings.spool import Spool
 from dnstrail_findings.writer import Writer
 from dnstrail_findings.writers.log_file import LogFile, try_file
@@ -36,8 +37,8 @@ SIZE = 64  # MiB of a file, and of a spool
 FILES = 5
 HELP = (
     "Write findings to stdout, file:PATH[,size=MIB][,files=N], syslog[:/SOCKET|:udp://HOST:PORT|:tcp://HOST:PORT], "
-    "pub:ADDRESS or "
-    f"webhook:URL[,token=FILE][,spool=FOLDER[,size=MIB]]; each with [,format={'|'.join(FORMATS)}] (repeatable; "
+    f"pub:ADDRESS or webhook:URL[,preset={'|'.join(PRESETS)}][,token=FILE][,spool=FOLDER[,size=MIB]]; "
+    f"each with [,format={'|'.join(FORMATS)}] (repeatable; "
     "default: stdout)."
 )
 _OPTIONS = {
@@ -45,10 +46,11 @@ _OPTIONS = {
     "file": ("format", "size", "files"),
     "syslog": ("format",),
     "pub": ("format",),
-    "webhook": ("format", "token", "spool", "size"),
+    "webhook": ("format", "preset", "token", "spool", "size"),
 }
 _OPTION = re.compile(r",(\w+)=([^,]*)$", re.ASCII)
 _SERVER = re.compile(rf"({UDP}|{TCP})://(?:\[([0-9a-fA-F:.]+)\]|([^\s/:\[\]]+)):(\d{{1,5}})", re.ASCII)
+_SECRET_PATH = re.compile(r"/[A-Za-z0-9/_.~-]+", re.ASCII)
 _MOST_DIGITS = 6
 _PORTS = 1 << 16
 _LONGEST_TOKEN = 8192  # bytes of the file
@@ -138,17 +140,39 @@ def _writer(target: Target) -> Writer:
         case "pub":
             return FindingPublisher(target.place)
         case "webhook":
-            return Webhook(parse_url(target.place), token=target.token, is_json=_format(target) != "text")
+            return _webhook(target)
         case _:
             return Stdout()
 
 
 def _encoder(target: Target) -> Encode:
     encode = FORMATS[_format(target)]
+    if target.kind == "webhook":
+        return partial(_wrapped, encode, _preset(target))
     if target.kind != "syslog":
         return encode
     longest = None if _server(target.place).transport == TCP else LONGEST_DATAGRAM
     return partial(_syslog, encode, longest)
+
+
+def _webhook(target: Target) -> Webhook:
+    preset, url, token = _preset(target), parse_url(target.place), target.token
+    if preset.secret_path and token:
+        url, token = parse_url(target.place.rstrip("/") + token), ""
+    return Webhook(url, token=token, preset=preset)
+
+
+def _wrapped(encode: Encode, preset: Preset, finding: Finding) -> bytes:
+    return preset.wrap(finding, encode(finding))
+
+
+def _preset(target: Target) -> Preset:
+    name = target.options.get("preset")
+    if name is None:
+        return LINES if target.options.get("format") == "text" else ARRAY
+    if name not in PRESETS:
+        raise SettingsError(f"--to webhook: preset={name}: write one of {', '.join(PRESETS)}")
+    return PRESETS[name]
 
 
 def _syslog(encode: Encode, longest: int | None, finding: Finding) -> bytes:
@@ -181,6 +205,8 @@ def _check(target: Target) -> None:
     _format(target)
     for name in ("size", "files"):
         _number(target, name, 1)
+    if target.kind == "webhook" and _preset(target).secret_path and target.token:
+        _check_path(target.options["token"], target.token)
     if target.kind == "webhook" and "size" in target.options and "spool" not in target.options:
         raise SettingsError("--to webhook: size= is the size of a spool; name its folder with spool=FOLDER")
 
@@ -188,6 +214,11 @@ def _check(target: Target) -> None:
 def _path(place: str) -> None:
     if not place:
         raise SettingsError("--to file: write file:PATH")
+
+
+def _check_path(file: str, path: str) -> None:
+    if not _SECRET_PATH.fullmatch(path):
+        raise SettingsError(f"--to webhook: token={file}: with this preset its first line is the path of the URL: /...")
 
 
 def _address(place: str) -> None:
@@ -207,9 +238,13 @@ def _server(place: str) -> SyslogServer:
 
 
 def _format(target: Target) -> str:
-    name = target.options.get("format", "text" if target.kind == "syslog" else "tracee")
-    if name not in FORMATS:
-        raise SettingsError(f"--to {target.kind}: format={name}: write one of {', '.join(FORMATS)}")
+    if target.kind == "webhook":
+        known = _preset(target).formats if "preset" in target.options else (*FORMATS,)
+    else:
+        known = ("text", *FORMATS) if target.kind == "syslog" else (*FORMATS,)
+    name = target.options.get("format", known[0])
+    if name not in known:
+        raise SettingsError(f"--to {target.kind}: format={name}: write one of {', '.join(dict.fromkeys(known))}")
     return name
 
 

@@ -7,7 +7,11 @@ from typing import Protocol
 
 
 class RefusedError(Exception):
-    """The receiver refuses these lines for good. The text names the reason."""
+    """The receiver refuses these lines for good, or only `lines` of them. The text names the reason."""
+
+    def __init__(self, reason: str, lines: int | None = None) -> None:
+        self.lines = lines
+        super().__init__(reason)
 
 
 class EndedError(Exception):

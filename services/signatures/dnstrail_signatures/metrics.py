@@ -34,7 +34,7 @@ def unready(worker: SignatureWorker, now: float) -> str:
 def signature_metrics(worker: SignatureWorker) -> list[Metric]:
     """Return all metrics."""
     engine, budget, coverage = worker.engine, worker.engine.budget, worker.coverage.least
-    names = dict.fromkeys((signature.metadata.id for signature in engine.signatures), 0.0)
+    names = dict.fromkeys((signature.metadata.event_name for signature in engine.signatures), 0.0)
     by_signature: dict[str, tuple[str, Mapping[str, float]]] = {
         "dnstrail_findings": ("Findings.", engine.findings),
         "dnstrail_signature_errors": ("Exceptions of a signature.", engine.errors),

@@ -59,7 +59,7 @@ def run(bus: Bus, worker: SignatureWorker, stop: threading.Event, reload: Reload
     `reload` is the signal to reload, and chooses the signatures anew.
     """
     log = structlog.get_logger()
-    log.info("ready", signatures=[signature.metadata.id for signature in worker.engine.signatures])
+    log.info("ready", signatures=[signature.metadata.event_name for signature in worker.engine.signatures])
     reloader = None if reload is None else Reloader(*reload, worker.engine)
     while not stop.is_set():
         worker.beat()
@@ -169,7 +169,7 @@ class SignatureWorker:
             self.turns.follow(_followed(chosen))
         self.share.change(self._chosen, chosen)
         self._select_events(chosen)
-        structlog.get_logger().info("reloaded", signatures=[one.metadata.id for one in self.engine.signatures])
+        structlog.get_logger().info("reloaded", signatures=[one.metadata.event_name for one in self.engine.signatures])
 
     def _select_events(self, chosen: Chosen) -> None:
         self._chosen = chosen

@@ -55,8 +55,8 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
 class Work(msgspec.Struct, frozen=True):
     """The events that a worker has handled, and those that another worker handles, too; the turns that were lost.
 
-    `signatures` holds the faults by the id of the signature, of at most MAX_SIGNATURES signatures. `failed` holds the
-    reasons why signatures do not run as their settings state, of at most MAX_FAILED signatures.
+    `signatures` holds the faults by the name that findings show, of at most MAX_SIGNATURES signatures. `failed` holds
+    the reasons why signatures do not run as their settings state, of at most MAX_FAILED signatures.
     """
 
     handled: Count = 0

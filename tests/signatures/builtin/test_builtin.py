@@ -232,7 +232,7 @@ def test_the_last_good_list_applies_after_a_restart(watch_list, tmp_path):
     path.unlink()
     after = engine(WatchedName, Known(), state=tmp_path)[0]
     assert after.signatures[0].watched == before == {"evil.com", "a\\032b.com"}
-    assert str(path) in after.faults["DNSTRAIL-1"]
+    assert str(path) in after.faults["WATCHED_NAME"]
 
 
 def test_the_kept_list_of_another_file_does_not_apply(watch_list, tmp_path, monkeypatch):
@@ -304,13 +304,13 @@ def test_the_settings_name_a_list(tmp_path, watch_list):
 
 
 def test_a_worker_reports_what_signatures_evicted():
-    """The entries that a signature gave up at a bound are in the metrics, by its id."""
+    """The entries that a signature gave up at a bound are in the metrics, by its name."""
     cls = type("Small", (DnsRareType,), {"settings": DnsRareTypeSettings(subjects=3)})
     running, _ = engine(cls, Known())
     assert running.evicted == {}
     for place in range(10):
         running.on_event(dns_query(f"t{place}.com NULL"))
-    assert running.evicted == {"DNSTRAIL-3": 7}
+    assert running.evicted == {"DNS_RARE_TYPE": 7}
 
 
 @pytest.mark.parametrize("payload", COSTLY.values(), ids=COSTLY)

@@ -141,11 +141,11 @@ def test_an_error_is_counted_and_logged_once_and_the_others_go_on(engine, method
         call(running)
     assert len(before.noted) == len(after.noted) == 2
     assert running.counters["errors"] == 2
-    assert running.errors == {"id-bad": 2}
+    assert running.errors == {"bad": 2}
     assert logs == [
         {
             "event": "signature_failed",
-            "signature": "id-bad",
+            "signature": "bad",
             "error": "ValueError: on purpose",
             "at": f"{__file__}:{RAISES_AT}",
             "log_level": "error",
@@ -175,7 +175,7 @@ def test_another_error_of_a_signature_is_logged_too(engine):
             running.on_event(event(NET_PACKET_DNS))
             running.on_event(event(SCHED_PROCESS_EXEC))
     assert [entry["error"] for entry in logs] == ["ValueError: one", "ValueError: two"]
-    assert running.errors == {"id-bad": 6}
+    assert running.errors == {"bad": 6}
 
 
 @pytest.mark.parametrize("method", ["init", "__init__"])
@@ -189,7 +189,7 @@ def test_a_signature_that_does_not_start_is_left_out(engine, method):
     assert [type(signature) for signature in running.signatures] == [good]
     assert (bad.noted, len(good.noted)) == ([], 2)
     assert running.counters["not_started"] == 1
-    assert running.faults == {"id-bad": "signature bad (id-bad) does not start: ValueError: on purpose"}
+    assert running.faults == {"bad": "signature bad (id-bad) does not start: ValueError: on purpose"}
     assert logs == [
         {
             "event": "signature_not_started",
@@ -250,7 +250,7 @@ def test_a_signature_receives_its_context():
     with capture_logs() as logs:
         Engine([signature], DataSources(source), [].append)
     assert signature.noted == [source, None]
-    assert logs == [{"event": "started", "signature": "id-a", "log_level": "info"}]
+    assert logs == [{"event": "started", "signature": "a", "log_level": "info"}]
 
 
 def test_a_signal_reaches_all(engine):

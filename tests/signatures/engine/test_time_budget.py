@@ -61,9 +61,9 @@ def test_a_signature_that_exceeds_its_budget_is_counted_and_named_once(clock):
     with capture_logs() as logs:
         for _ in range(3):
             running.on_event(EVENT)
-    assert running.budget.exceeded == {"id-slow": 3}
+    assert running.budget.exceeded == {"slow": 3}
     [line] = logs
-    assert (line["event"], line["signature"], line["budget"]) == ("signature_over_budget", "id-slow", BUDGET)
+    assert (line["event"], line["signature"], line["budget"]) == ("signature_over_budget", "slow", BUDGET)
     assert line["seconds"] == pytest.approx(SLOW)
 
 
@@ -75,11 +75,9 @@ def test_a_signature_that_exceeds_its_budget_repeatedly_is_muted_and_the_others_
         for _ in range(OFFENCES + 5):
             running.on_event(EVENT)
     assert (slow.received, fast.received) == (OFFENCES, OFFENCES + 5)
-    assert running.budget.missed == {"id-slow": 5}
+    assert running.budget.missed == {"slow": 5}
     muted = [line for line in logs if line["event"] == "signature_muted"]
-    assert [(line["signature"], line["seconds"], line["log_level"]) for line in muted] == [
-        ("id-slow", MUTED_FOR, "error")
-    ]
+    assert [(line["signature"], line["seconds"], line["log_level"]) for line in muted] == [("slow", MUTED_FOR, "error")]
 
 
 def test_a_muted_signature_is_heard_again(clock):
@@ -91,7 +89,7 @@ def test_a_muted_signature_is_heard_again(clock):
     for _ in range(OFFENCES + 1):
         running.on_event(EVENT)
     assert running.signatures[0].received == 2 * OFFENCES
-    assert running.budget.missed == {"id-slow": 2}
+    assert running.budget.missed == {"slow": 2}
 
 
 def test_rare_offences_do_not_mute(clock):
@@ -100,7 +98,7 @@ def test_rare_offences_do_not_mute(clock):
     for _ in range(3 * OFFENCES):
         running.on_event(EVENT)
         clock.monotonic += 1.01 * WINDOW / (OFFENCES - 1)
-    assert running.signatures[0].received == running.budget.exceeded["id-slow"] == 3 * OFFENCES
+    assert running.signatures[0].received == running.budget.exceeded["slow"] == 3 * OFFENCES
     assert not running.budget.missed
 
 
@@ -114,7 +112,7 @@ def test_the_time_of_another_signature_is_not_charged(clock):
     second = spending(clock, "SECOND", SLOW, "FIRST")
     running = engine(clock, first, second, sink=deliver)
     running.on_event(EVENT)
-    assert running.budget.exceeded == {"id-SECOND": 1}
+    assert running.budget.exceeded == {"SECOND": 1}
 
 
 def test_an_error_does_not_hide_the_time(clock):
@@ -128,7 +126,7 @@ def test_an_error_does_not_hide_the_time(clock):
     signature.on_event = on_event
     running = engine(clock, signature)
     running.on_event(EVENT)
-    assert (running.budget.exceeded, running.counters["errors"]) == ({"id-slow": 1}, 1)
+    assert (running.budget.exceeded, running.counters["errors"]) == ({"slow": 1}, 1)
 
 
 def test_the_budget_is_a_setting(clock):

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from dnstrail import __version__
 from dnstrail.errors import SettingsError
+from dnstrail_findings.presets import ARRAY, Preset
 from dnstrail_findings.writer import RefusedError
 
 PATIENCE = 5.0  # seconds for a request: connection, TLS and answer in all
@@ -21,6 +22,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _FINAL = re.compile(rb"HTTP/1\.[01] (101|[02-9]\d\d)[ \r\n]", re.ASCII)
 _INFORMS = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r].*?\n\r?\n", re.ASCII | re.DOTALL)  # RFC 9110, section 15.2
 MOST_HEADS = 1 << 14  # bytes of an answer up to its final status
+MOST_ANSWER = 1 << 16  # bytes of an answer that a preset reads
 _CHUNK = 1 << 16  # bytes
 _REFUSED = frozenset({400, 413, 415, 422})  # the same request would be refused again (RFC 9110, section 15.5)
 _OK = range(200, 300)
@@ -59,22 +61,22 @@ def parse_url(text: str) -> Url:
 
 
 class Webhook:
-    """Posts JSON arrays of findings, or lines of text.
+    """Posts batches of findings in the form of a preset.
 
     Only the final status of an answer is read, and never more than its first bytes. Each request has a connection of
     its own, whose server has a valid certificate. A redirect counts as a failure.
     """
 
-    most = 100
-    most_bytes = 1 << 20
-
-    def __init__(self, url: Url, *, token: str = "", is_json: bool = True, patience: float = PATIENCE) -> None:
-        self._url = url
-        self._is_json = is_json
+    def __init__(self, url: Url, *, token: str = "", preset: Preset = ARRAY, patience: float = PATIENCE) -> None:
+        self.most, self.most_bytes = preset.most, preset.most_bytes
+        self._url = (
+            url if "?" in url.target or not preset.query else url._replace(target=f"{url.target}?{preset.query}")
+        )
+        self._preset = preset
         self._patience = patience
         self._context = ssl.create_default_context() if url.scheme == "https" else None
         self._headers = {
-            "Content-Type": "application/json" if is_json else "text/plain; charset=utf-8",
+            "Content-Type": preset.content_type,
             "User-Agent": f"dnstrail/{__version__}",
             "Connection": "close",
             **({"Authorization": token} if token else {}),
@@ -87,16 +89,16 @@ class Webhook:
             OSError: The server did not accept them in time.
             RefusedError: The server refuses them for good.
         """
-        body = b"[%s]" % b",\n".join(lines) if self._is_json else b"".join(line + b"\n" for line in lines)
         try:
             with closing(self._connection()) as connection:
-                status = self._post(connection, body)
+                status, answer = self._post(connection, self._preset.body(lines))
         except HTTPException as error:
             raise OSError(f"{type(error).__name__}: {error}") from error
         if status in _REFUSED:
             raise RefusedError(f"status {status}")
         if status not in _OK:
             raise OSError(f"status {status}")
+        self._preset.check(answer, len(lines))
 
     def close(self) -> None:
         """Do nothing: no connection stays open."""
@@ -107,7 +109,8 @@ class Webhook:
             return HTTPConnection(host, port)
         return HTTPSConnection(host, port, context=self._context)
 
-    def _post(self, connection: HTTPConnection, body: bytes) -> int:
+    def _post(self, connection: HTTPConnection, body: bytes) -> tuple[int, bytes]:
+        """Post a body, and return the status, with the first bytes of the answer behind it if the preset reads them."""
         left = _countdown(self._patience)
         connection.sock = self._connected(left)
         connection.putrequest("POST", self._url.target, skip_accept_encoding=True)
@@ -124,7 +127,11 @@ class Webhook:
             connection.sock.settimeout(left())
             return connection.sock.recv(size)
 
-        return _final_status(receive)
+        status, answer = _final_status(receive)
+        room = MOST_ANSWER if self._preset.reads and status in _OK else 0
+        while room > len(answer) and (received := receive(room - len(answer))):
+            answer += received
+        return status, answer
 
     def _connected(self, left: Callable[[], float]) -> socket:
         made = _connect(self._url, left)
@@ -163,8 +170,8 @@ def _countdown(seconds: float) -> Callable[[], float]:
     return left
 
 
-def _final_status(receive: Callable[[int], bytes]) -> int:
-    """Return the first status that does not only inform.
+def _final_status(receive: Callable[[int], bytes]) -> tuple[int, bytes]:
+    """Return the first status that does not only inform, and what was received of its answer.
 
     Raises:
         OSError: The first bytes of the answer have none.
@@ -176,5 +183,5 @@ def _final_status(receive: Callable[[int], bytes]) -> int:
         while informs := _INFORMS.match(answer):
             answer = answer[informs.end() :]
         if final := _FINAL.match(answer):
-            return int(final[1])
+            return int(final[1]), answer
     raise OSError("the answer is no HTTP/1.1, or has no final status")

@@ -185,7 +185,7 @@ class WatchedName(StatefulSignature):
     def _read(self) -> frozenset[str]:
         if not self._own_list:
             return _SHIPPED
-        place = f"file of [signature.{self.metadata.id}]" if self.settings.file else WATCH_LIST
+        place = f"file of [signature.{self.metadata.event_name}]" if self.settings.file else WATCH_LIST
         try:
             watched = read_watch_list(Path(self._own_list))
             self._kept.write([_heading(self._own_list), *(name.encode() for name in watched)])

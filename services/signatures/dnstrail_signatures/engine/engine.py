@@ -42,9 +42,9 @@ class Prepared(NamedTuple):
 class Engine:
     """The signatures of one worker. Those that select an event follow from its name and origin, and are remembered.
 
-    No signature can stop the worker or another signature: an error is counted (`errors` by signature id), and logged
+    No signature can stop the worker or another signature: an error is counted (`errors` by signature), and logged
     the first time that it happens at a place. A signature that exceeds the time budget again and again is muted for a
-    while. `findings` counts findings by signature id, and `suppressed` those that the settings suppress.
+    while. `findings` counts findings by signature, and `suppressed` those that the settings suppress.
     `unavailable` counts the events that a signature gave up, since no cache answered its lookup.
 
     A signature that does not start is an error if it is among those `asked` for, or refuses its settings. Any other one
@@ -85,15 +85,15 @@ class Engine:
 
     @property
     def faults(self) -> dict[str, str]:
-        """Why signatures do not run, or run otherwise than their settings state, by signature id."""
-        left_out = {_id_of(cls): fault for cls, fault in self._left_out.items() if fault}
-        return left_out | {one.metadata.id: one.fault for one in self.signatures if one.fault}
+        """Why signatures do not run, or run otherwise than their settings state, by the name that findings show."""
+        left_out = {_name_of(cls): fault for cls, fault in self._left_out.items() if fault}
+        return left_out | {one.metadata.event_name: one.fault for one in self.signatures if one.fault}
 
     @property
     def evicted(self) -> dict[str, int]:
-        """The entries that signatures gave up at the bounds of their state, by signature id."""
+        """The entries that signatures gave up at the bounds of their state, by the name that findings show."""
         stateful = [one for one in self.signatures if isinstance(one, StatefulSignature)]
-        return {one.metadata.id: one.evicted for one in stateful if one.evicted}
+        return {one.metadata.event_name: one.evicted for one in stateful if one.evicted}
 
     def on_event(self, event: Event) -> None:
         """Pass an event to the signatures that select it."""
@@ -121,7 +121,7 @@ class Engine:
 
     @property
     def by_signature(self) -> dict[str, Counter[str]]:
-        """The counters of what the worker reports of its signatures, by signature id."""
+        """The counters of what the worker reports of its signatures, by signature."""
         return {
             "errors": self.errors,
             "over_budget": self.budget.exceeded,
@@ -180,7 +180,7 @@ class Engine:
         try:
             signature.on_signal(Signal(RELOAD))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - as in `_guard`
-            name, signature.fault = signature.metadata.id, str(error) or type(error).__name__
+            name, signature.fault = signature.metadata.event_name, str(error) or type(error).__name__
             self.counters["errors"] += 1
             self.errors[name] += 1
             self._log.error("reload_refused", signature=name, reason=signature.fault, at=_place(type(signature), error))
@@ -199,7 +199,7 @@ class Engine:
         signature = cls()
         if own is not None:
             vars(signature)["settings"] = own
-        log = self._log.bind(signature=cls.metadata.id)
+        log = self._log.bind(signature=cls.metadata.event_name)
         signature.init(SignatureContext(self._on_finding, self._data_sources, log, self._probes, self._state))
         return signature
 
@@ -214,7 +214,7 @@ class Engine:
         budget = self.budget
         passed = budget.begin()
         for signature in signatures:
-            name = signature.metadata.id
+            name = signature.metadata.event_name
             if name in budget.muted and budget.mutes(name):
                 continue
             try:
@@ -233,7 +233,7 @@ class Engine:
             self._note_error(signature, error)
 
     def _note_error(self, signature: Signature, error: Exception | SystemExit) -> None:
-        name = signature.metadata.id
+        name = signature.metadata.event_name
         if isinstance(error, Unavailable):
             self.counters["unavailable"] += 1
             self.unavailable[name] += 1
@@ -245,7 +245,7 @@ class Engine:
 
     def _log_once(self, event: str, signature: Signature, error: BaseException) -> None:
         """Log the first error of each place: an error of every event must not fill the log."""
-        name, place = signature.metadata.id, _place(type(signature), error)
+        name, place = signature.metadata.event_name, _place(type(signature), error)
         if (name, place) not in self._logged:
             self._logged.add((name, place))
             text = f"{type(error).__name__}: {error}"
@@ -254,13 +254,13 @@ class Engine:
     def _on_finding(self, finding: Finding) -> None:
         settings = self._settings_of(finding.metadata.id).common
         if settings.suppresses(finding.event):
-            self.suppressed[finding.metadata.id] += 1
+            self.suppressed[finding.metadata.event_name] += 1
             return
         # Findings travel as JSON. Data that cannot is refused here, as an error of the signature that reported it.
         data = msgspec.json.decode(msgspec.json.encode(finding.data, enc_hook=repr))
         finding = replace(finding, data=data, id=self._ids.of(finding), metadata=_rated(finding.metadata, settings))
         self.counters["findings"] += 1
-        self.findings[finding.metadata.id] += 1
+        self.findings[finding.metadata.event_name] += 1
         passed = self.budget.begin()
         try:
             self._hand_on(finding)
@@ -306,9 +306,9 @@ def _not_started(cls: type[Signature], error: BaseException) -> SettingsError:
     return SettingsError(f"signature {name} does not start: {reason}")
 
 
-def _id_of(cls: type[Signature]) -> str:
-    """Return the id of a signature, or the name of its class if it has no metadata."""
-    return cls.metadata.id if hasattr(cls, "metadata") else cls.__name__
+def _name_of(cls: type[Signature]) -> str:
+    """Return the name that the findings of a signature show, or the name of its class if it has no metadata."""
+    return cls.metadata.event_name if hasattr(cls, "metadata") else cls.__name__
 
 
 def _rated(metadata: SignatureMetadata, settings: CommonSettings) -> SignatureMetadata:
