@@ -10,8 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-import pytest
-
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.protocol.batches import TURN, Mark, Turn, decode
 from live.counting import SIGNATURE
@@ -20,7 +18,6 @@ from live.pipelines import Run, pipeline
 from live.processes import wait_until
 from live.workers import asker, open_bus
 
-pytestmark = pytest.mark.timeout(180)
 RATE, SECONDS = 50_000, 5
 PORT = 16353  # no other program of this host uses it
 PATIENCE = 120.0  # seconds for the cache to catch up, on a busy machine

@@ -18,7 +18,6 @@ from live.processes import run_dir, wait_until
 from live.run_commands import within
 from live.unbound import unbound_stub
 
-pytestmark = pytest.mark.timeout(300)
 PATIENCE = 120.0  # seconds: a busy host compiles and verifies the programs slowly
 STUB = "127.0.0.53"
 EMBEDDED = "127.0.0.11"  # as Docker's
