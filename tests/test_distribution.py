@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.image import store
-from live.processes import dnstrail
+from live.processes import PATIENCE, dnstrail
 
 ROOT = Path(__file__).parents[1]
 COMPLETES = "_dnstrail_completion dnstrail"  # the function of the shell, for a command
@@ -50,7 +50,7 @@ def test_version_names_the_form():
 def test_wheel_holds_every_file(tmp_path):
     """A wheel that is built holds every module, type marker, list and capture of all packages."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=50)
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         held = set(wheel.namelist())
     expected = {
@@ -76,7 +76,7 @@ def test_entry_points_load():
 def test_every_worker_runs_as_a_module(worker):
     """`python -m dnstrail_<worker> --help` works for every worker."""
     command = [sys.executable, "-m", f"dnstrail_{worker}", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert "Usage" in done.stdout
 
 
@@ -105,12 +105,14 @@ def test_the_debian_package_completes_commands(tmp_path):
     build = (ROOT / "deploy/build-deb.sh").read_text()
     [step] = re.findall(r"^for place in bash:.*?^done$", build, re.MULTILINE | re.DOTALL)
     home = Path(sys.executable).parents[1]
-    subprocess.run(["sh", "-euc", f"package={tmp_path} home={home}\n{step}"], check=True, timeout=60)
+    subprocess.run(["sh", "-euc", f"package={tmp_path} home={home}\n{step}"], check=True, timeout=PATIENCE)
     share = tmp_path / "usr/share"
     bash = share / "bash-completion/completions/dnstrail"
     assert "#compdef dnstrail" in (share / "zsh/vendor-completions/_dnstrail").read_text()
     assert "complete" in (share / "fish/vendor_completions.d/dnstrail.fish").read_text()
     ask = f'. {bash}; COMP_WORDS=(dnstrail hea) COMP_CWORD=1; {COMPLETES}; printf "%s\\n" "${{COMPREPLY[@]}}"'
     environment = {"PATH": f"{home / 'bin'}:/usr/bin:/bin"}
-    done = subprocess.run(["bash", "-c", ask], env=environment, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        ["bash", "-c", ask], env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     assert done.stdout == "health\n"

@@ -15,6 +15,7 @@ import yaml
 
 from dnstrail import __version__
 from dnstrail_cli.__main__ import main_command
+from live.processes import PATIENCE
 from live.stack_images import workers_of_compose
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +71,9 @@ def test_the_capabilities_of_an_init_container_suffice(init: dict[str, Any], tmp
     folders = [tmp_path / Path(word).name for word in init["command"] if word.startswith("/")]
     words = [str(tmp_path / Path(word).name) if word.startswith("/") else word for word in init["command"]]
     for _ in range(2):
-        subprocess.run(["setpriv", f"--bounding-set=-all,{held}", "--inh-caps=-all", *words], check=True, timeout=30)
+        subprocess.run(
+            ["setpriv", f"--bounding-set=-all,{held}", "--inh-caps=-all", *words], check=True, timeout=PATIENCE
+        )
     assert {(folder.stat().st_gid, folder.stat().st_mode & 0o777) for folder in folders} == {(990, 0o750)}
     assert {str(mount["mountPath"]) for mount in init["volumeMounts"]} == {
         word for word in init["command"] if "/" in word

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from live.processes import PATIENCE
+
 SCRIPT = Path(__file__).parents[1] / "deploy/install-packages.sh"
 
 
@@ -33,4 +35,4 @@ def test_packages_are_installed_after_another_program_has_finished(tmp_path):
         with subprocess.Popen([SCRIPT, "--update"], env=environment, stderr=subprocess.PIPE, text=True) as script:
             assert "waiting for another program" in script.stderr.readline()
             fcntl.lockf(lock, fcntl.LOCK_UN)
-            assert script.wait(60) == 0
+            assert script.wait(PATIENCE) == 0

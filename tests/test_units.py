@@ -15,6 +15,7 @@ from dnstrail.process.heartbeat import SILENCE
 from dnstrail_cli.__main__ import main_command
 from dnstrail_findings.targets import parse_target
 from live.namespaces import skip
+from live.processes import PATIENCE
 from live.stack_images import workers_of_compose
 
 UNITS = sorted((Path(__file__).parents[1] / "deploy/systemd").glob("*.service"))
@@ -114,7 +115,7 @@ def test_the_exposure_of_a_unit_is_small(unit):
     if not shutil.which("systemd-analyze"):
         skip("systemd-analyze is not installed")
     command = ["systemd-analyze", "security", "--no-pager", "--offline=true", f"--threshold={EXPOSURE}", str(unit)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     sys.stdout.write(done.stdout.splitlines()[-1] + "\n")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -217,7 +218,7 @@ def test_the_metrics_of_a_unit_are_local(unit, tmp_path):
         f"--threshold={EXPOSURE + 3}",
         str(together),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -281,7 +282,7 @@ def test_systemd_takes_the_units(tmp_path):
         (tmp_path / unit.name).write_text(unit.read_text().replace(PREFIX, "/bin/true"))
     paths = [str(tmp_path / unit.name) for unit in UNITS]
     run = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, timeout=30, check=False
+        ["systemd-analyze", "verify", "--man=no", *paths], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert [line for line in run.stderr.splitlines() if "dnstrail-" in line] == []
     assert "Unknown" not in run.stderr

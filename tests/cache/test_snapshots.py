@@ -17,6 +17,7 @@ from dnstrail_cache import snapshots
 from dnstrail_cache.feeder import Feeder
 from dnstrail_cache.snapshots import AT_ONCE, EVERY, SOON, Snapshots
 from dnstrail_cache.state import CacheState
+from live.processes import PATIENCE
 from live.workers import FakeClock, Messages, response, seen, short_folder, wait_until
 
 DNS, SECOND = "net_packet_dns", 10**9
@@ -223,7 +224,7 @@ def test_a_step_is_short(path):
 def test_a_slow_disk_delays_nobody(path, clock, monkeypatch):
     """If the disk takes no more, the snapshot pauses with bounded memory, and the loop goes on."""
     monkeypatch.setattr(
-        snapshots, "save", lambda _path, pieces, _ending="new": next(pieces) and released.wait(20) and ""
+        snapshots, "save", lambda _path, pieces, _ending="new": next(pieces) and released.wait(PATIENCE) and ""
     )
     released = snapshots.threading.Event()
     state = new_state(clock)

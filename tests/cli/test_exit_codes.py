@@ -19,7 +19,7 @@ from dnstrail.errors import (
 )
 from dnstrail.process.command import exit_code
 from dnstrail_cli.pipeline.children import WorkerDied
-from live.processes import dnstrail, run_dir, unprivileged
+from live.processes import PATIENCE, dnstrail, run_dir, unprivileged
 from live.workers import open_bus
 
 DEMO = str(Path(__file__).parents[2] / "services/probe/dnstrail_probe/sources/demo.pcap")
@@ -120,7 +120,7 @@ def test_a_capture_without_privilege_exits_with_4(arguments):
         folder.parent.chmod(0o1777)
         folder.chmod(0o1777)  # as /tmp
         command = [*unprivileged(), *DNSTRAIL, *arguments, "--run-dir", str(folder / "run")]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 4, done.stderr
     assert "CAP_NET_RAW" in done.stderr
     assert "Traceback" not in done.stderr
@@ -162,7 +162,7 @@ def test_a_full_disk_is_one_line(name):
     """Where stdout is full, every command exits with 4 and a line with the reason."""
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*DNSTRAIL, *WRITERS[name]], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            [*DNSTRAIL, *WRITERS[name]], stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False
         )
     assert done.returncode == 4
     assert [line for line in done.stderr.splitlines() if "ready" not in line] == ["Error: No space left on device"]
@@ -175,14 +175,14 @@ def test_a_closed_pipe_ends_quietly(name):
     command.stdout.close()
     errors = command.stderr.read()
     command.stderr.close()
-    assert command.wait(60) == 0, errors
+    assert command.wait(PATIENCE) == 0, errors
     assert [line for line in errors.splitlines() if not line.startswith("dnstrail: ")] == []
 
 
 def test_stdout_and_stderr_may_both_be_full():
     """Where stderr is full, too, the exit code is all that is left, and is right."""
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*DNSTRAIL, *WRITERS["lookup"]], stdout=full, stderr=full, timeout=60, check=False)
+        done = subprocess.run([*DNSTRAIL, *WRITERS["lookup"]], stdout=full, stderr=full, timeout=PATIENCE, check=False)
     assert done.returncode == 4
 
 
@@ -202,7 +202,7 @@ def test_a_closed_stream_reads_and_writes_nothing(name):
     """A command works as if a closed stdin, stdout or stderr were /dev/null."""
     case = CLOSED[name]
     command = f"{shlex.join(DNSTRAIL)} {case.arguments}"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == case.code, done.stderr
     assert case.error in done.stderr
     assert "Traceback" not in done.stderr

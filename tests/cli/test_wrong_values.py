@@ -12,6 +12,7 @@ import click
 import pytest
 
 from dnstrail_cli.__main__ import main_command
+from live.processes import PATIENCE
 from live.terminal import on_terminal
 
 ANY_HOST = ["cache --serve", "cache --subscribe", "cache --findings", "probe --publish", "signatures --cache"]
@@ -69,4 +70,4 @@ def test_a_refusal_has_its_code_where_stderr_is_full() -> None:
     """Where stderr is full, wrong usage still exits with 2."""
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "dnstrail_cli", "get", "--bad"]
-        assert subprocess.run(command, stderr=full, timeout=60, check=False).returncode == 2
+        assert subprocess.run(command, stderr=full, timeout=PATIENCE, check=False).returncode == 2

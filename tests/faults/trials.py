@@ -21,6 +21,7 @@ from pipeline_under_load import GROUP, PATIENCE, Pipeline
 KILLED = ("probe", "cache", GROUP[0], "findings")
 _APART = 0.3  # seconds between two kills: the first worker is not back yet
 _HOUR = 3600.0
+_LONGEST = 60.0  # seconds for the start and the end of another process
 _MALFORMED = Path(__file__).parent / "malformed_requests.py"
 _A_SECOND = 10_000  # malformed requests
 _AT_ONCE = 100  # distinct names that are reported together
@@ -179,7 +180,7 @@ def send_malformed(trial: Trial) -> None:
     before = trial.pipeline.counters.total()["refused"]
     address, seconds = lookups_address(trial.pipeline.run_dir), 3 if trial.short else 20
     command = [sys.executable, str(_MALFORMED), address, str(_A_SECOND), str(seconds)]
-    sent = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    sent = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=seconds + _LONGEST).stdout)
     refused = trial.pipeline.counters.total()["refused"] - before
     trial.extent = f"{sent['sent']:,} in {seconds} s"
     trial.require(sent["sent"], "no malformed request was sent")

@@ -15,6 +15,7 @@ import pytest
 from dnstrail_findings.writers import stdout
 from dnstrail_findings.writers.log_file import LogFile, try_file
 from dnstrail_findings.writers.stdout import Stdout
+from live.processes import PATIENCE
 
 LINE = b"x" * 9  # ten bytes with its end
 
@@ -175,7 +176,7 @@ FULL = """
 def test_a_full_disk_leaves_no_part_of_a_line(path) -> None:
     """A batch that does not fit is removed again, so that no line is broken, and a shorter one is written."""
     program = [sys.executable, "-c", textwrap.dedent(FULL), str(path)]
-    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout == "File too large\n"
     assert path.read_bytes() == b"whole\nnext\n"
 
@@ -197,7 +198,7 @@ GONE = """
 def test_a_reader_of_stdout_that_left_ends_the_output() -> None:
     """When the reader of stdout has gone, the output wants no more findings."""
     program = [sys.executable, "-c", textwrap.dedent(GONE)]
-    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stderr == "ended"
 
 

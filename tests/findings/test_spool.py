@@ -19,6 +19,7 @@ from dnstrail.errors import SettingsError
 from dnstrail_findings import spool as module
 from dnstrail_findings.output import Output
 from dnstrail_findings.spool import Spool
+from live.processes import PATIENCE
 from live.workers import wait_until
 
 
@@ -204,7 +205,7 @@ FULL = """
 def test_a_full_disk_leaves_no_part_of_a_batch(folder) -> None:
     """A batch that the disk does not take is held in memory, and its file is removed; a later batch is written."""
     program = [sys.executable, "-c", textwrap.dedent(FULL), str(folder)]
-    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert json.loads(done.stdout.splitlines()[-1]) == [[200], 1, 1]
     assert [path.read_bytes() for path in folder.iterdir() if path.name != "lock"] == [b"short\n"]
 

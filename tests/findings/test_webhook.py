@@ -116,18 +116,18 @@ def test_a_server_that_answers_byte_by_byte_is_given_up() -> None:
 def test_a_server_that_delays_each_step_is_given_up(certificates, monkeypatch) -> None:
     """Connection, TLS, request and answer have one time in all: what the handshake took, the answer does not have."""
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates / "certificate.pem"))
-    patience = 1.0
+    patience, left = 2.0, []
 
     def shake_late(connection: socket.socket) -> None:
         time.sleep(patience * 0.8)
-        with over_tls(certificates).wrap_socket(connection, server_side=True) as secure:
+        with suppress(OSError), over_tls(certificates).wrap_socket(connection, server_side=True) as secure:
+            begin = time.monotonic()
             until_closed(secure)
+            left.append(time.monotonic() - begin)
 
-    with serving(shake_late) as server:
-        begin = time.monotonic()
-        with pytest.raises(TimeoutError):
-            Webhook(parse_url(f"https://127.0.0.1:{server.port}/"), patience=patience).write(LINES)
-        assert time.monotonic() - begin < patience * 1.5
+    with serving(shake_late) as server, pytest.raises(TimeoutError):
+        Webhook(parse_url(f"https://127.0.0.1:{server.port}/"), patience=patience).write(LINES)
+    assert not left or left[0] < patience * 0.9  # a busy host may reach the end within the handshake
 
 
 def test_each_address_of_a_server_has_a_part_of_the_time(monkeypatch) -> None:

@@ -28,8 +28,6 @@ from live.processes import dnstrail, run_dir, started, text_of
 from live.webhook_server import OK, Server, serving
 from live.workers import BOUND, cache, open_bus, running, short_folder, wait_until
 
-PATIENCE = 20.0  # seconds for a push to a worker that starts
-
 
 class Sink:
     """A running worker with one output, and the end that pushes to it."""
@@ -44,7 +42,7 @@ class Sink:
     def push(self, *bodies: bytes) -> None:
         """Send messages as a signature worker does."""
         for body in bodies:
-            assert self._pusher.push(body, wait=PATIENCE)
+            assert self._pusher.push(body, wait=BOUND)
 
     @property
     def written(self) -> list[str]:
@@ -155,7 +153,7 @@ def push_to_process(folder: Path, *ids: str) -> None:
     with open_bus() as bus:
         pusher = bus.pusher(findings_address(folder))
         for name in ids:
-            assert pusher.push(body_of(cause_of(dns_answer()), name), wait=PATIENCE)
+            assert pusher.push(body_of(cause_of(dns_answer()), name), wait=BOUND)
 
 
 @contextmanager
@@ -168,7 +166,7 @@ def anybodys_folder() -> Iterator[Path]:
 
 def stop(process: subprocess.Popen[str]) -> str:
     process.send_signal(signal.SIGTERM)
-    return process.communicate(timeout=30)[1]
+    return process.communicate(timeout=BOUND)[1]
 
 
 def received(server: Server) -> list[str]:
@@ -212,7 +210,7 @@ def test_a_process_writes_to_several_outputs() -> None:
             push_to_process(folder, "a", "b")
             wait_until(lambda: text_of(file).count("\n") == 2, "both findings")
             process.send_signal(signal.SIGTERM)
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=BOUND)
     assert [line.split()[3] for line in out.splitlines()] == ["id=a", "id=b"]
     stopped = json.loads(err.splitlines()[-1])
     assert (stopped["event"], stopped["received"], stopped["outputs"]["file"]["written"]) == ("stopped", 2, 2)
@@ -232,4 +230,4 @@ def test_the_reader_of_stdout_ends_the_worker() -> None:
     with run_dir() as folder, started("findings", "--no-cache", "--run-dir", folder) as process:
         process.stdout.close()
         push_to_process(folder, "a")
-        assert process.wait(30) == 0
+        assert process.wait(BOUND) == 0

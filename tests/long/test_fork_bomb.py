@@ -15,7 +15,6 @@ from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 PORT = 17453  # no other program of this host uses it

@@ -16,7 +16,6 @@ import yaml
 from live.namespaces import CLIENT, SERVER, Hosts, hosts, live_or_skip
 from live.processes import dnstrail, run_dir, text_of, wait_until
 
-pytestmark = pytest.mark.timeout(120)
 DEPLOY = Path(__file__).parents[2] / "deploy"
 WORKERS = "probe", "cache", "signatures"
 USER = "60706:60706"  # of the workers, except the probe of a file

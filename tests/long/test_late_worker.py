@@ -13,10 +13,9 @@ import pytest
 
 from live.groups import Group, group
 from live.namespaces import Hosts
-from live.processes import run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.stopped import frozen
 
-pytestmark = pytest.mark.timeout(180)
 CONNECTIONS = 20  # of each client
 LATE = 4.0  # seconds: longer than the life of every answer, by TTL and grace
 SHORT = ("--dnscache", "grace=1")  # the answers have a TTL of 0; a machine may stand still before a client connects
@@ -81,7 +80,7 @@ def watched(network: Hosts, folder: Path) -> Iterator[Group]:
 
         def report() -> bool:
             with connect(network, "first", 1) as client:
-                client.wait(20)
+                client.wait(PATIENCE)
             return all(workers.count(number) for number in range(2))
 
         wait_until(report, "the first findings")
@@ -94,7 +93,7 @@ def test_a_late_worker_has_the_answers_of_a_prompt_one(network, folder):
     with watched(network, folder) as workers:
         with frozen(workers.processes[1].pid):
             with connect(network, "a", CONNECTIONS) as one, connect(network, "b", CONNECTIONS) as other:
-                assert [client.wait(20) for client in (one, other)] == [0, 0]
+                assert [client.wait(PATIENCE) for client in (one, other)] == [0, 0]
             clients = {one.pid, other.pid}
             wait_until(lambda: len(answers(workers, 0, clients)) == len(expected), "the findings of the prompt worker")
             time.sleep(LATE)

@@ -12,10 +12,9 @@ from typing import NamedTuple
 import pytest
 
 from live.groups import Group, group, numbers
-from live.processes import run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.resolver_load import AT_ONCE, Load
 
-pytestmark = pytest.mark.timeout(120)
 SIGNATURE = """
 from dnstrail import EventSelector, Signature, SignatureMetadata
 
@@ -81,7 +80,7 @@ def kill(*processes: subprocess.Popen, by: signal.Signals) -> None:
     for process in processes:
         process.send_signal(by)
     for process in processes:
-        process.wait(30)
+        process.wait(PATIENCE)
 
 
 def lost_turns(workers: Group) -> int:

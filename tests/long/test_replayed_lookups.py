@@ -16,7 +16,6 @@ from builders.corpus import CORPUS, needs_corpus
 from builders.talk import answer
 from live.processes import dnstrail, run_dir
 
-pytestmark = pytest.mark.timeout(300)
 APART = 120  # seconds: each answer has ended, with its grace, when the next one comes
 SIGNATURE = """
 from dnstrail import DataNotFound, EventSelector, Signature, SignatureMetadata

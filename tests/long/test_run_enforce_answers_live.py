@@ -21,7 +21,6 @@ from live.listed_network import CRAFTING, ListedNetwork, listed_network, serving
 from live.namespaces import CLIENT, Hosts, live_or_skip
 from live.processes import run_dir
 
-pytestmark = pytest.mark.timeout(300)
 TRIES = int(os.environ.get("DNSTRAIL_ENFORCED_TRIES", "23"))  # of each form
 MODULE = ("env", f"PYTHONPATH={Path(allied_answers.__file__).parents[1]}", sys.executable, "-m", "live.allied_answers")
 

@@ -15,7 +15,6 @@ from live.processes import run_dir
 from live.server_process import serving
 from live.web_site import APT, APT_FOLDERS, make_site
 
-pytestmark = pytest.mark.timeout(180)
 PORT = 8080
 SERVES = f"""
 import functools, http.server, socket, sys

@@ -33,11 +33,9 @@ from live.listed_network import (
     serving,
 )
 from live.namespaces import live_or_skip
-from live.processes import run_dir, wait_until
+from live.processes import PATIENCE, run_dir, wait_until
 from live.run_commands import within
 
-pytestmark = pytest.mark.timeout(300)
-PATIENCE = 120.0  # seconds: a busy host compiles and verifies the programs slowly
 CONNECTIONS = int(os.environ.get("DNSTRAIL_ENFORCED_CONNECTIONS", "96"))  # of each kind
 # Tries an allowed name and another address, again and again, and writes the results of each turn to a file.
 TRIES = """

@@ -24,7 +24,6 @@ from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client
 from live.server_process import serving
 
 Asked = tuple[dict[str, str], dict[str, Any], set[str]]
-pytestmark = pytest.mark.timeout(180)
 CALLER = pwd.getpwnam("nobody")
 AS_CALLER = {"SUDO_UID": str(CALLER.pw_uid), "SUDO_GID": str(CALLER.pw_gid), "SUDO_USER": CALLER.pw_name}
 MODULE = ("/usr/bin/python3", "-m", "live.outside")  # the caller may not run the one of the tests

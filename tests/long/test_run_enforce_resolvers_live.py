@@ -14,12 +14,10 @@ from live import attempts
 from live.enforced import RUN, client_folder, enforced, watched
 from live.listed_network import RESOLVER, ListedNetwork, listed_network
 from live.namespaces import CLIENT, dnsmasq, live_or_skip
-from live.processes import run_dir, wait_until
+from live.processes import PATIENCE, run_dir, wait_until
 from live.run_commands import within
 from live.unbound import unbound_stub
 
-pytestmark = pytest.mark.timeout(300)
-PATIENCE = 120.0  # seconds: a busy host compiles and verifies the programs slowly
 STUB = "127.0.0.53"
 EMBEDDED = "127.0.0.11"  # as Docker's
 NOWHERE = "10.99.0.77"  # no host has it

@@ -16,7 +16,6 @@ from live.namespaces import live_or_skip
 from live.processes import run_dir, wait_until
 from live.source_routes import HOPS, MARK, WAYS
 
-pytestmark = pytest.mark.timeout(180)
 SUPPORT = str(Path(source_routes.__file__).parents[1])
 ROUTES = ("env", f"PYTHONPATH={SUPPORT}", sys.executable, "-m", "live.source_routes")
 

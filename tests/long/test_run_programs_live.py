@@ -19,7 +19,6 @@ from live.server_process import serving
 from live.system_calls import SystemCalls
 from live.web_site import APT, APT_FOLDERS, make_site
 
-pytestmark = pytest.mark.timeout(180)
 # Serves a folder, and writes one line for each connection: the port of the peer, and the host of its first request.
 SERVES = """
 import functools, http.server, sys

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from live.processes import dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
 from live.workers import Probe, probe, response, seen
 
 WATCHED = response("evil.example", "evil.example 60 A 192.0.2.66")
@@ -94,7 +94,7 @@ class Worker:
     def ask(self, path: str) -> tuple[int, str]:
         """Return status and body of a path."""
         try:
-            with urllib.request.urlopen(self._url + path, timeout=30) as answer:
+            with urllib.request.urlopen(self._url + path, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

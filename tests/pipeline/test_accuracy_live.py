@@ -7,11 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from live.namespaces import live_or_skip, skip
 
-pytestmark = pytest.mark.timeout(180)
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tests/accuracy/live/accuracy_live.py"
 CLIENTS, CONNECTIONS = "curl,wget", 12

@@ -30,10 +30,9 @@ from dnstrail_probe.packets.community_id import community_id
 from live.clients import FORKED, STAYING, WAITING
 from live.ebpf_source import Watching, cgroup, question_of, watching
 from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
-from live.processes import run_dir, wait_until
+from live.processes import PATIENCE, run_dir, wait_until
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 SERVERS = {"v4": SENDER, "v6": SERVER6}
@@ -79,7 +78,7 @@ def seen(network: Hosts) -> Iterator[Watching]:
 def ask(network: Hosts, *command: str) -> int:
     """Run a command on the client to its end; return its process."""
     with network.start_on_client(*command) as process:
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, out
     return process.pid
 
@@ -161,7 +160,7 @@ def test_foreign_servers(network, seen, tmp_path, server, foreign):
             return marks()
 
         seen.until(marked, "a marked answer")
-        process.communicate("", timeout=20)
+        process.communicate("", timeout=PATIENCE)
     check_client(seen, name, process.pid, "python", os.path.realpath(sys.executable))
     assert marks() == {foreign}
 
@@ -189,7 +188,7 @@ def test_socket_shared_by_a_fork(network, seen, version):
     """Packets of a child over a socket of its parent are attributed to the child."""
     name = f"forked-{version}.test"
     with network.start_on_client(sys.executable, "-c", FORKED, SERVERS[version], query(name)) as process:
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=PATIENCE)
     child = int(out)
     assert child != process.pid
     check_client(seen, name, child, "python", os.path.realpath(sys.executable))
@@ -205,7 +204,7 @@ def test_socket_older_than_the_probe(network, version, kind):
         assert process.stdout.readline() == "open\n"
         with watching() as seen:
             assert seen.source.counters["sockets_found"] > 0
-            out, _ = process.communicate("go\n", timeout=20)
+            out, _ = process.communicate("go\n", timeout=PATIENCE)
             assert process.returncode == 0, out
             check_client(seen, name, process.pid, "python", os.path.realpath(sys.executable))
             check_server(seen, name)
@@ -249,7 +248,7 @@ def test_process_in_a_container(network, when):
         enter = ["sh", "-c", f'echo $$ > {folder}/cgroup.procs && exec "$@"', "sh"]
         dig = ["ip", "netns", "exec", network.client, "dig", "+short", f"@{SERVERS['v4']}", name]
         process = subprocess.Popen([*enter, *dig], stdout=subprocess.DEVNULL)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
         pid = process.pid
         folder.rmdir()  # late events still find the container
         found = check_client(seen, name, pid, DIG, "/usr/bin/dig")
@@ -307,7 +306,7 @@ def test_udp_connection(network, seen, target):
         "print(source)\n"
     )
     with network.start_on_client(sys.executable, "-c", client, target) as process:
-        source = int(process.communicate(timeout=20)[0])
+        source = int(process.communicate(timeout=PATIENCE)[0])
     seen.until(lambda: seen.of(process.pid, NET_UDP_CLOSE), "the end")
     [event], [closed] = seen.of(process.pid, NET_UDP_CONNECT), seen.of(process.pid, NET_UDP_CLOSE)
     to = {"dst": target.removeprefix("::ffff:"), "dst_port": 443, "socket": event.flow.socket}
@@ -359,7 +358,7 @@ def test_namespaces_and_start_are_those_of_proc(network, seen):
         assert asked.process.pid_namespace != Path("/proc/self/ns/pid").stat().st_ino
         check_identity(asked, "a packet")
         check_identity(seen.of(asked.process.pid, SCHED_PROCESS_EXEC)[-1], "an exec")
-        process.communicate("", timeout=20)
+        process.communicate("", timeout=PATIENCE)
     seen.until(lambda: seen.of(asked.process.pid, SCHED_PROCESS_EXIT), "the end")
     [end] = seen.of(asked.process.pid, SCHED_PROCESS_EXIT)
     assert end.process == asked.process
@@ -379,7 +378,7 @@ def test_start_of_a_process_that_is_older_than_the_probe(network):
             check_identity(event, "a server")
             of_client = [event for event in seen.about("older-start.test") if event.flow.role == ASKS]
             assert of_client[0].process.start_time
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,10 @@ from dnstrail.events import DNS_SOCKET_CLOSE, NET_PACKET_DNS
 from live.ebpf_source import watching
 from live.namespaces import SERVER, Hosts
 from live.pipelines import Run, pipeline
-from live.processes import dnstrail, wait_until
+from live.processes import PATIENCE, dnstrail, wait_until
 from live.workers import asker
 
 pytestmark = [
-    pytest.mark.timeout(180),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 OPEN = 53  # the port on which the server of the namespaces listens
@@ -119,7 +118,7 @@ def test_a_thread_connects_to_what_it_asked(network, run):
     for number in range(10):
         asked = f"a{number}.google.com", f"b{number}.google.com"
         with network.start_on_client(sys.executable, "-c", THREADS, *asked) as process:
-            assert process.wait(20) == 0, process.stdout and process.stdout.read()
+            assert process.wait(PATIENCE) == 0, process.stdout and process.stdout.read()
         assert connections(run, process.pid, 2) == [asked[1], asked[0]]
 
 
@@ -127,7 +126,7 @@ def test_a_connection_means_no_question_with_an_open_socket(network, run):
     """The name that the connecting thread asked is meant last, since a socket by which it was asked is closed last."""
     asked = "first.google.com", "second.google.com"
     with network.start_on_client(sys.executable, "-c", SOCKETS, SERVER, *asked) as process:
-        assert process.wait(20) == 0, process.stdout and process.stdout.read()
+        assert process.wait(PATIENCE) == 0, process.stdout and process.stdout.read()
     assert connections(run, process.pid, 2) == [asked[1], asked[0]]
 
 
@@ -144,7 +143,7 @@ def test_a_lookup_ends_with_the_close_of_its_socket(network):
 def test_a_recycled_process_id_inherits_nothing(network, run):
     """A process with the id of an ended process does not mean what that process asked."""
     with network.start_on_client(sys.executable, "-c", ASKS, "dead.google.com") as dead:
-        assert dead.wait(20) == 0
+        assert dead.wait(PATIENCE) == 0
     assert network.on_client(sys.executable, "-c", ASKS, "last.google.com").returncode == 0
     done = network.on_client(sys.executable, "-c", RECYCLES, str(dead.pid), SERVER)
     assert done.returncode == 0, done.stdout + done.stderr

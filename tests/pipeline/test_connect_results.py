@@ -18,10 +18,9 @@ from dnstrail.events import NET_TCP_CLOSE, NET_TCP_CONNECT, NET_TCP_CONNECT_RESU
 from dnstrail_probe.ebpf import loader
 from live.ebpf_source import Watching, watching
 from live.namespaces import SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip, skip
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 OPEN, CLOSED = 53, 81
@@ -62,7 +61,7 @@ def seen(network: Hosts) -> Iterator[Watching]:
 def connect(network: Hosts, address: str, port: int, how: str = "blocking") -> tuple[int, int]:
     """Connect on the client; return the process and its error."""
     with network.start_on_client(sys.executable, "-c", CONNECT, address, str(port), how) as process:
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, out
     return process.pid, int(out)
 
@@ -162,7 +161,7 @@ def test_second_connection_of_a_socket(network, seen):
         "assert not sock.connect_ex((address, 53))"
     )
     with network.start_on_client(sys.executable, "-c", again, SERVER) as process:
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     seen.until(lambda: len(seen.of(process.pid, NET_TCP_CONNECT_RESULT)) >= 2, "the results")
     found = [outcome(event) for event in seen.of(process.pid, NET_TCP_CONNECT_RESULT)]
     assert found == [expected(SERVER, CLOSED, "ECONNREFUSED"), expected(SERVER, OPEN, None)]

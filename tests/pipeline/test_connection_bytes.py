@@ -14,11 +14,10 @@ from dnstrail.events import NET_TCP_CLOSE, NET_TCP_CONNECT_RESULT, SCHED_PROCESS
 from dnstrail_probe.ebpf.btf import Btf
 from live.ebpf_source import watching
 from live.namespaces import SERVER, SERVER6, Hosts
-from live.processes import run_dir, wait_until
+from live.processes import PATIENCE, run_dir, wait_until
 from live.server_process import serving
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 PORT = 80
@@ -31,7 +30,7 @@ while True:
     connection, _ = server.accept()
     received = b""
     while b"\\n" not in received:
-        received += connection.recv(65536)
+        received += connection.recv(65536) or b"0 ended\\n"
     size, end = received.partition(b"\\n")[0].decode().split()
     count = len(received)
     connection.sendall(bytes(int(size)))
@@ -64,7 +63,7 @@ if end == "repeat":
     print("repeated", flush=True)
 left = size - (end == "unread")
 while left:
-    left -= len(sock.recv(left))
+    left -= len(sock.recv(left)) or sys.exit("the server ended early")
 if end == "reset":
     sock.sendall(b".")
 while end in ("server", "reset"):
@@ -103,7 +102,7 @@ def counts(seen: Path) -> list[list[int]]:
 def talk(network: Hosts, *arguments: object) -> int:
     """Run the client to its end; return its process."""
     with network.start_on_client(sys.executable, "-c", CLIENT, *map(str, arguments)) as process:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, out
     return process.pid
 
@@ -139,7 +138,7 @@ def test_a_retransmission_counts_once(network, counted):
         one.stdin.flush()
         assert one.stdout.readline() == "repeated\n"
         network.on_client("iptables", "-w", "-D", "INPUT", *drop)
-        assert one.wait(30) == 0
+        assert one.wait(PATIENCE) == 0
         seen.until(lambda: seen.of(one.pid, NET_TCP_CLOSE), "the end")
         [closed] = seen.of(one.pid, NET_TCP_CLOSE)
     assert bytes_of(closed) == [len("70 repeat\n") + 5000, 70]

@@ -10,8 +10,7 @@ import pytest
 from builders.dns_builders import response_to
 from live.ebpf_source import watching
 from live.namespaces import live_or_skip
-
-pytestmark = pytest.mark.timeout(120)
+from live.processes import PATIENCE
 
 SEND = """
 import socket, sys
@@ -42,7 +41,7 @@ def test_each_datagram_is_an_event(gathers, received):
     send = [sys.executable, "-c", SEND, str(gathers), str(len(messages[0])), b"".join(messages).hex()]
     with watching() as watched:
         command = ["unshare", "--net", "sh", "-c", script, "sh", *send]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert done.stdout.strip() == received, done.stderr
         for letter in "abc":
             watched.until(lambda name=f"{letter}.segment.test": len(watched.about(name)) >= 2, f"{letter} at both ends")

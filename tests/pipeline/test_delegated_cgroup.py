@@ -13,9 +13,9 @@ import pytest
 
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
+from live.processes import PATIENCE
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 
@@ -63,7 +63,7 @@ def send(parent: Path, folder: Path, user: int, name: str) -> None:
     packet = dns.message.make_query(name, "A").to_wire().hex()
     command = inside(parent, sys.executable, "-c", SEND, folder, str(user), packet, str(PORT))
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
     finally:
         if folder.exists():
             folder.rmdir()

@@ -9,7 +9,6 @@ from live.pipelines import pipeline
 from live.processes import wait_until
 from live.tunnels import through_dns2tcp, through_iodine, tunnels_or_skip
 
-pytestmark = pytest.mark.timeout(120)
 SIGNATURES = "DNS_TUNNEL,DNS_TUNNEL_TOOL,DNS_RARE_TYPE,DNS_TXT_CODE,DNS_REBINDING,ENCRYPTED_DNS"
 PUBLIC = "93.184.215.14"
 # Asks a server for a name, then connects to an address: as a browser does that was rebound.

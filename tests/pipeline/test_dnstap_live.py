@@ -20,8 +20,6 @@ from live.processes import run_dir, started, wait_until
 from live.unbound import ask, unbound
 from live.workers import Asker, asker, response
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Hosts]:

@@ -16,9 +16,9 @@ from scapy.packet import Packet
 from builders.dns_builders import response_to
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
+from live.processes import PATIENCE
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 
@@ -44,7 +44,7 @@ def send(packet: Packet, name: str, folder: Path | None = None) -> None:
     command = ["unshare", "--net", "sh", "-c", script, "sh", sys.executable, "-c", SEND, frame.hex()]
     if folder:
         command = inside(folder, *command)
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
 
 
 FOLLOWED = {

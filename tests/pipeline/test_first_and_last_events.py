@@ -14,11 +14,10 @@ from builders.talk import answer
 from dnstrail.bus.ipc import events_address, lookups_address
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Turn, decode
-from live.processes import run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.stopped import frozen
 from live.workers import Asker, asker, open_bus
 
-pytestmark = pytest.mark.timeout(120)
 MANY, AT_ONCE = 3_000, 10
 
 
@@ -89,7 +88,7 @@ def test_a_probe_states_what_a_cache_that_stands_still_does_not_receive(folder):
         with frozen(cache.pid):
             reports(folder, MANY)
             probe.terminate()
-            _, log = probe.communicate(timeout=60)
+            _, log = probe.communicate(timeout=PATIENCE)
         lines = {line["event"]: line for line in map(json.loads, log.splitlines())}
         packets = lines["source_ended"]["packets"]
         wait_until(lambda: client.ask("health")["data"]["status"] in ("silent", "ended"), "the end of the probe")

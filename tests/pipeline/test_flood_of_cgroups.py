@@ -19,10 +19,9 @@ from dnstrail.bus.ipc import lookups_address
 from live.ebpf_source import cgroup, inside
 from live.namespaces import live_or_skip
 from live.pipelines import Run, pipeline
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 from live.workers import Asker, asker
 
-pytestmark = pytest.mark.timeout(300)
 USER = 60_544  # no other process of this host has it
 PORT = 17355  # no other program of this host uses it
 SIZE, CGROUPS, FRESH = 1000, 30, 250
@@ -99,7 +98,7 @@ def delegated() -> Iterator[Path]:
 def ask(name: str) -> None:
     """Ask for a name, in the cgroup of this process, until it is answered."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(10)
+        asking.settimeout(PATIENCE)
         asking.sendto(query(name), ("127.0.0.1", PORT))
         assert asking.recv(512)
 

@@ -15,9 +15,8 @@ from builders.dns_builders import response_to
 from dnstrail.events import NET_PACKET_DNS
 from live.ebpf_source import watching
 from live.namespaces import SERVER
-from live.processes import dnstrail
+from live.processes import PATIENCE, dnstrail
 
-pytestmark = pytest.mark.timeout(120)
 RAW = 101
 QUERY = dns.message.make_query("shop.test", "A")
 QUERY.id = 7
@@ -99,7 +98,7 @@ def test_a_segment_that_the_kernel_drops_is_no_event(network):
             )
         finally:
             serving.terminate()
-            serving.communicate(timeout=10)
+            serving.communicate(timeout=PATIENCE)
     received = [event.payload for event in watched.named(NET_PACKET_DNS) if not event.flow.egress]
     assert received.count(forged) == 0
     assert received.count(true) == 1
@@ -134,6 +133,6 @@ def test_a_forged_first_segment_does_not_hide_the_query(network):
             watched.until(lambda: len(watched.about("true.test")) >= 2, "the answer at both ends")
         finally:
             serving.terminate()
-            serving.communicate(timeout=10)
+            serving.communicate(timeout=PATIENCE)
     received = [event.payload for event in watched.named(NET_PACKET_DNS) if not event.flow.egress]
     assert received == [query, true]

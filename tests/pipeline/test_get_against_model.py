@@ -14,7 +14,6 @@ from model.naive_relate import stated_by
 pytestmark = [
     *needs_corpus,
     pytest.mark.skipif(not WHOLE_CORPUS, reason="make test-corpus runs this"),
-    pytest.mark.timeout(300),
 ]
 FIELDS = ("ip_addresses", "dns_queries", "dns_root", "state")
 

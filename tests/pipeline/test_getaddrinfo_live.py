@@ -19,11 +19,10 @@ from live.encrypted import SECRET, SECRET_ADDRESS, encrypted_client, encrypted_o
 from live.getaddrinfo_program import LEFT, NESTED, build, make_root, resolving
 from live.namespaces import GOOGLE, SENDER, SERVER, Hosts, dnsmasq, hosts, live_or_skip
 from live.pipelines import Run, pipeline
-from live.processes import run_dir, wait_until
+from live.processes import PATIENCE, run_dir, wait_until
 from live.workers import asker
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 HIDDEN, HIDDEN6 = "192.0.2.77", "2001:db8::77"  # addresses that appear in no packet
@@ -168,7 +167,7 @@ def test_a_call_that_longjmp_left(network, folder, seen):
     """A call that longjmp left is not reported, and its name is not given to the next call."""
     command = [*on_client(network, folder, f"nameserver {SILENT}"), folder / "left", "left.test", "hidden.test"]
     with subprocess.Popen(command) as process:
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
     assert sorted(addresses(reported(seen, process.pid, "hidden.test", 2))) == [HIDDEN, HIDDEN6]
     assert seen.of_getaddrinfo("left.test") == []
 
@@ -201,7 +200,7 @@ def test_two_probes_at_once(network, folder, seen):
 def test_threads_at_once(network, folder, seen):
     """Simultaneous calls in many threads are each reported with their own thread and addresses."""
     command = [*on_client(network, folder), sys.executable, "-c", THREADED, str(THREADS)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     wanted = {tuple(line.split()) for line in done.stdout.splitlines()}
     assert len(wanted) == THREADS
     names = [f"thread{number}.test" for number in range(THREADS)]
@@ -331,7 +330,7 @@ def test_one_process_leaves_room_for_others(network, folder):
     code = f"import socket\nfor _ in range({CALLS}): socket.getaddrinfo('hidden.test', 80, type=1)"
     with watching(getaddrinfo=True) as seen:
         with subprocess.Popen([*on_client(network, folder), sys.executable, "-c", code]) as process:
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
 
         def count() -> int:  # the counter of the source contains the calls of other programs
             found = [event for event in seen.of_getaddrinfo("hidden.test") if event.process.pid == process.pid]

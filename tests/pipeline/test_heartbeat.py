@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from live.processes import alive, children_of, command_line, dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, alive, children_of, command_line, dnstrail, run_dir, started, wait_until
 from live.stopped import frozen
 
 HANGING = """
@@ -26,7 +26,6 @@ class Hanging(Signature):
 """
 
 
-@pytest.mark.timeout(120)
 def test_a_stopped_worker_ends_the_run_and_is_named() -> None:
     """If the process of a worker is stopped, the run names and kills it, and ends all workers with code 4."""
     with ThreadPoolExecutor() as threads:  # three runs at once, since each waits for seconds
@@ -41,7 +40,7 @@ def stop_a_worker(worker: str) -> None:
             assert any("ready" in line for line in run.stderr)
             children = children_of(run.pid)
             stopped = next(child for child in children if f"dnstrail_{worker}" in command_line(child))
-            wait_until(lambda: ended_while_stopped(run, stopped), "the end of the run", 60)
+            wait_until(lambda: ended_while_stopped(run, stopped), "the end of the run")
             assert run.returncode == 4
             said = run.stderr.read()
             assert "worker_hung" in said
@@ -54,7 +53,7 @@ def test_a_signature_that_hangs_ends_the_run(tmp_path: Path) -> None:
     (tmp_path / "hanging.py").write_text(HANGING)
     options = ("--events", "HANGING", "--signatures", tmp_path / "hanging.py")
     with run_dir() as folder, started("--capture", "demo", "--stay", "--run-dir", folder, *options) as run:
-        assert run.wait(30) == 4
+        assert run.wait(PATIENCE) == 4
         assert "the signatures worker hung" in run.stderr.read()
 
 
@@ -65,7 +64,7 @@ def test_a_worker_notifies_systemd(worker: str) -> None:
         folder.chmod(0o755)  # the worker changes its user
         systemd.bind(str(folder / "notify"))
         (folder / "notify").chmod(0o777)
-        systemd.settimeout(30)
+        systemd.settimeout(PATIENCE)
         options = ("--capture", f"dnstap:{folder}/dnstap.sock") if worker == "probe" else ()
         with started(worker, *options, "--run-dir", folder / "run", NOTIFY_SOCKET=str(folder / "notify")):
             assert systemd.recv(100) == b"READY=1\nWATCHDOG=1"

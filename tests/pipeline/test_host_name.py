@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import os
 
-import pytest
-
 from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
 from live.processes import run_dir, started, wait_until
 from live.workers import response
 
 
-@pytest.mark.timeout(90)
 def test_a_live_event_names_the_host_of_the_probe():
     """An event of a live source has the name of the host on which it was captured."""
     with run_dir() as folder:

@@ -6,6 +6,7 @@ from dnstrail.client import DnsDataSource
 from dnstrail.errors import DataNotFound
 from dnstrail.image import Bounds
 from dnstrail.protocol.batches import Mark
+from live.processes import PATIENCE
 from live.workers import cache, probe, response, seen, short_folder
 from scenarios.scenarios import CASES
 
@@ -36,7 +37,7 @@ def test_hostile_answer_is_answered_and_the_next_good_one_is_related(case):
         probe(folder) as publishing,
     ):
         mark = publishing.turn(*(seen(payload, stamp) for stamp, payload in case.messages))
-        dns = DnsDataSource(address, timeout=10)
+        dns = DnsDataSource(address, timeout=PATIENCE)
         try:
             for key, at, expected in case.lookups:
                 if at is None:

@@ -9,16 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from dnstrail.bus.ipc import lookups_address
 from live.namespaces import CLIENT, GOOGLE, SENDER, Hosts, dnsmasq, live_or_skip
 from live.pipelines import Run, pipeline
-from live.processes import run_dir, started, text_of, unprivileged, wait_until
+from live.processes import PATIENCE, run_dir, started, text_of, unprivileged, wait_until
 from live.stopped import frozen
 from live.workers import asker
 
-pytestmark = pytest.mark.timeout(180)
 LINE = (
     "--output option:sort-events --output json --output option:parse-arguments "
     "--dnscache enable --events net_packet_dns,DNS_DATA_SOURCE"
@@ -151,7 +148,7 @@ def test_killed_probe_ends_the_run(network):
         assert network.on_client("getent", "hosts", "google.com").returncode == 0
         os.kill(run.worker("probe"), signal.SIGKILL)
         assert network.on_client("getent", "hosts", "google.com").returncode == 0
-        assert run.process.wait(20) == 4
+        assert run.process.wait(PATIENCE) == 4
         assert "the probe worker" in run.errors
     assert network.on_client("getent", "hosts", "google.com").returncode == 0
 
@@ -163,7 +160,7 @@ def test_without_capabilities_the_next_source_is_taken():
         folder.chmod(0o1777)
         command = ["-m", "dnstrail_cli", "--run-dir", str(folder / "run"), "--events", "WATCHED_NAME"]
         done = subprocess.run(
-            [*unprivileged(), sys.executable, *command], capture_output=True, text=True, timeout=60, check=False
+            [*unprivileged(), sys.executable, *command], capture_output=True, text=True, timeout=PATIENCE, check=False
         )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -186,7 +183,7 @@ def test_the_packet_source_captures_the_same_names(network):
                 assert client.ask("stats")["data"]["lost"]["total"] == 0
         finally:
             probe.terminate()
-            probe.wait(10)
+            probe.wait(PATIENCE)
             probe.stderr.close()
 
 
@@ -197,7 +194,11 @@ def test_twenty_thousand_responses_a_second_are_related_or_counted(network, caps
         sender = Path(__file__).parents[1] / "support/live/flood.py"
         command = ["ip", "netns", "exec", network.server, sys.executable, str(sender)]
         done = subprocess.run(
-            [*command, SENDER, CLIENT, str(rate), str(seconds)], capture_output=True, text=True, timeout=60, check=True
+            [*command, SENDER, CLIENT, str(rate), str(seconds)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=True,
         )
         sent = json.loads(done.stdout)
         wait_until(lambda: settled(run), "the last of them")

@@ -16,10 +16,8 @@ from dnstrail_probe.ebpf.source import EbpfSource
 from dnstrail_probe.options import CaptureOptions
 from live.namespaces import GOOGLE, Hosts
 from live.namespaces import SERVER as ADDRESS
-from live.processes import run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.workers import asker
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def dig(network: Hosts, name: str, *options: str) -> None:
@@ -81,7 +79,7 @@ def test_names_resolved_over_tcp_are_in_the_image(network, capture):
                 assert not {"tcp_gap", "tcp_incomplete", "tcp_out_of_step"} & counted.keys()
         finally:
             probe.terminate()
-            probe.wait(10)
+            probe.wait(PATIENCE)
             probe.stderr.close()
 
 
@@ -127,7 +125,7 @@ send(hello[:600].replace(b"tls.example", b"two.example"), hello[600:].replace(b"
                 ours += [event | args] if args["server_name"].endswith(".example") else []
         finally:
             run.send_signal(signal.SIGINT)
-            run.communicate(timeout=30)
+            run.communicate(timeout=PATIENCE)
     assert [(one["server_name"], one["evidence"], one["dst"]) for one in ours] == [
         ("tls.example", "sni", "127.0.0.1"),
         ("http.example", "host", "127.0.0.1"),

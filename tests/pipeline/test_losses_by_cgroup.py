@@ -17,10 +17,9 @@ from dnstrail_probe.ebpf.program_text import Sizes
 from dnstrail_probe.packets import tcp_streams
 from live.ebpf_source import Watching, cgroup, inside, watching
 from live.namespaces import live_or_skip
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 
@@ -82,12 +81,12 @@ def send(folder: Path, name: str, count: int = 1) -> None:
     command = inside(
         folder, sys.executable, "-c", SEND, dns.message.make_query(name, "A").to_wire().hex(), str(PORT), str(count)
     )
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
 
 
 def open_sockets(how: str) -> None:
     """Open more sockets than the table of owners holds, and keep them open or close each at once."""
-    subprocess.run([sys.executable, "-c", OPEN, str(SOCKETS), how], check=True, capture_output=True, timeout=60)
+    subprocess.run([sys.executable, "-c", OPEN, str(SOCKETS), how], check=True, capture_output=True, timeout=PATIENCE)
 
 
 def test_a_flood_is_the_loss_of_its_own_cgroup(watched):
@@ -169,7 +168,7 @@ def test_sockets_beyond_the_share_of_a_cgroup_are_its_own_loss(watched):
             inside(folder, sys.executable, "-c", OPEN, str(SOCKETS), "open"),
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         watched.until(lambda: lost_of(watched, folder.stat().st_ino), "the losses")
         assert watched.source.counters["owners_refused"] >= SOCKETS - OWNERS // 2
@@ -186,8 +185,8 @@ def test_open_sockets_of_one_cgroup_evict_no_owner_of_another(watched):
     ):
         victim.stdout.readline()
         opening = inside(folder, sys.executable, "-c", OPEN, str(SOCKETS), "open")
-        subprocess.run(opening, check=True, capture_output=True, timeout=60)
-        victim.communicate(b"\n", timeout=60)
+        subprocess.run(opening, check=True, capture_output=True, timeout=PATIENCE)
+        victim.communicate(b"\n", timeout=PATIENCE)
     watched.until(lambda: received_late(watched), "the answer")
     assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]
 
@@ -199,7 +198,7 @@ def test_closed_sockets_evict_no_owner(watched):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
         victim.stdout.readline()
         open_sockets("closed")
-        victim.communicate(b"\n", timeout=60)
+        victim.communicate(b"\n", timeout=PATIENCE)
     watched.until(lambda: received_late(watched), "the answer")
     assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]
     assert not watched.source.counters["owners_refused"]
@@ -237,9 +236,9 @@ def test_streams_of_one_cgroup_evict_no_stream_of_another(monkeypatch):
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as asking:
             asking.stdout.readline()
             watched.look()
-            subprocess.run(inside(many, sys.executable, "-c", CONNECT, str(PORT), "200"), check=True, timeout=60)
+            subprocess.run(inside(many, sys.executable, "-c", CONNECT, str(PORT), "200"), check=True, timeout=PATIENCE)
             watched.until(lambda: watched.source.counters["tcp_evicted"], "the evictions")
-            asking.communicate(b"\n", timeout=60)
+            asking.communicate(b"\n", timeout=PATIENCE)
         watched.until(lambda: [one for one in watched.about("halves.test") if one.flow.egress], "the query")
         assert lost_of(watched, many.stat().st_ino)
         assert not lost_of(watched, quiet.stat().st_ino)
@@ -263,8 +262,8 @@ def test_sockets_of_one_cgroup_that_are_older_than_the_probe_leave_room_for_othe
                 command = [sys.executable, "-c", ANSWER_LATE, answer, str(PORT)]
                 with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as victim:
                     victim.stdout.readline()
-                    victim.communicate(b"\n", timeout=60)
+                    victim.communicate(b"\n", timeout=PATIENCE)
                 watched.until(lambda: received_late(watched), "the answer")
                 assert watched.source.counters["owners_refused"] >= SOCKETS - OWNERS
-            hoarder.communicate(b"\n", timeout=60)
+            hoarder.communicate(b"\n", timeout=PATIENCE)
     assert [event.process.pid for event in received_late(watched) if event.process] == [victim.pid]

@@ -10,10 +10,8 @@ import pytest
 from dnstrail.bus.ipc import lookups_address
 from live.groups import SIGNATURE, Group
 from live.many_hosts import many_hosts
-from live.processes import run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.workers import asker
-
-PATIENCE = 120.0  # seconds: a busy machine connects some hundred publishers slowly
 
 
 @pytest.mark.parametrize("hosts", [65, 300])

@@ -22,7 +22,6 @@ from live.processes import alive, children_of, command_line, run_dir, started, t
 from live.raw_peer import GREETING, connection, finish_handshake, frame, peer, ready, send
 from live.workers import BOUND, asker, response
 
-pytestmark = pytest.mark.timeout(120)
 GROWTH = 150  # MiB that an attack may cost a worker
 ENDLESS = frame(b"", more=True) * 32_768
 REST = 0.01  # seconds between two requests of the other client

@@ -20,7 +20,6 @@ from dnstrail_probe.registry import open_source
 pytestmark = [
     *needs_corpus,
     pytest.mark.skipif(not WHOLE_CORPUS, reason="make test-corpus runs this"),
-    pytest.mark.timeout(300),
 ]
 FIELDS = ("ip_addresses", "dns_queries", "dns_root", "state")
 Asked = tuple[str, int, LookupResult | None]

@@ -11,8 +11,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
@@ -20,7 +18,6 @@ from live.processes import run_dir, started, wait_until
 from live.prometheus import Prometheus, dashboard_queries, prometheus
 from live.workers import asker
 
-pytestmark = pytest.mark.timeout(180)
 WATCHED = "updates.example"  # a name of the bundled watch list
 
 

@@ -13,7 +13,6 @@ from live.namespaces import SERVER
 from live.processes import wait_until
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 BOUND = 262_144  # bytes of one socket: INITIALS in dns.bpf.c

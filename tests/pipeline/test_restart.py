@@ -14,15 +14,12 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
-import pytest
-
 from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
 from builders.talk import answer, query
 from dnstrail.bus.ipc import lookups_address
-from live.processes import run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.workers import asker
 
-pytestmark = pytest.mark.timeout(180)
 _AT_ONCE = 5  # names that a resolver reports together
 USER = 60999  # of the cache, if root runs the test
 _PAUSE = 0.01  # seconds between them: a few hundred names a second
@@ -112,7 +109,7 @@ class Pipeline:
     def restart(self, how: signal.Signals) -> None:
         """End the cache, and start it again once further names are resolved; wait until it hears the probe."""
         self.cache.send_signal(how)
-        self.cache.wait(30)
+        self.cache.wait(PATIENCE)
         self.more()
         self.cache = self.start_cache()
         wait_until(lambda: self.ask("health")["data"]["probes"], "the probe")

@@ -13,7 +13,7 @@ import pytest
 
 from dnstrail_probe.ebpf.source import EbpfSource
 from live.namespaces import live_or_skip
-from live.processes import children_of, dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, children_of, dnstrail, run_dir, started, wait_until
 from live.rights import Rights, rights_of, show
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
@@ -123,7 +123,9 @@ def test_root_of_a_namespace_with_one_user_keeps_it(arguments: tuple[str, ...]) 
         pytest.skip("this host permits no user namespaces")
     command = ["unshare", "--map-root-user", sys.executable, "-m", "dnstrail_cli", *arguments]
     with folder_of_root() as folder:
-        done = subprocess.run([*command, "--run-dir", folder], capture_output=True, text=True, timeout=50, check=False)
+        done = subprocess.run(
+            [*command, "--run-dir", folder], capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
     assert done.returncode == 0, done.stderr
 
 

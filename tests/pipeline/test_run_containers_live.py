@@ -14,10 +14,9 @@ import pytest
 from live.ebpf_source import cgroup, inside
 from live.namespaces import SERVER
 from live.pipelines import Run, pipeline
-from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client, within
+from live.run_commands import RUN, WEB_SERVER, WITH_CGROUPS, asking_folder, on_client, within
 from live.server_process import serving
 
-pytestmark = pytest.mark.timeout(180)
 SLICE = "dnstrail-run-test.slice"
 OLDER, NEWER = "0123456789abcdef" * 4, "fedcba9876543210" * 4
 # Runs in a container itself. For each line it connects to a name there, and to another one in a new container.
@@ -48,7 +47,7 @@ def folder(network, watched) -> Iterator[Path]:
     with asking_folder() as made, cgroup(SLICE), cgroup(f"{SLICE}/docker-{OLDER}.scope") as scope:
         for fifo in ("ask", "answers"):
             os.mkfifo(made / fifo)
-        service = subprocess.Popen(inside(scope, *within(network, "sh", "-c", SERVICE)), cwd=made)
+        service = subprocess.Popen(inside(scope, *within(network, *WITH_CGROUPS, "sh", "-c", SERVICE)), cwd=made)
         try:
             with serving(network, made / "seen", *WEB_SERVER):
                 yield made

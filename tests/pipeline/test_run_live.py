@@ -17,11 +17,10 @@ import pytest
 from dnstrail_probe.host.cgroups import find_cgroup2
 from live.namespaces import CLIENT, SENDER, SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client, within
 from live.server_process import serving
 
-pytestmark = pytest.mark.timeout(180)
 SCRIPT = f"""
 {sys.executable} asks.py one.google.com two.google.com one.google.com
 setsid -f {sys.executable} asks.py far.google.com
@@ -211,7 +210,9 @@ def test_a_stderr_that_cannot_be_written(network, folder, watched, gone):
         command = (*RUN, "--allow", "allowed", "--report", "r.json", "--", sys.executable, "asks.py", "evil.google.com")
         env = {**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(watched.folder)}
         stderr = full if gone == "full" else writing
-        done = subprocess.run(within(network, *command), cwd=folder, stderr=stderr, env=env, timeout=60, check=False)
+        done = subprocess.run(
+            within(network, *command), cwd=folder, stderr=stderr, env=env, timeout=PATIENCE, check=False
+        )
     os.close(writing)
     assert done.returncode == 10
     assert json.loads((folder / "r.json").read_text())["not_allowed"]
@@ -248,7 +249,7 @@ def test_signals_reach_the_command(network, folder, watched, number):
     ) as process:
         wait_until((folder / "begun").exists, "the command")
         process.send_signal(number)
-        assert process.communicate(timeout=30)[0] == "caught\n"
+        assert process.communicate(timeout=PATIENCE)[0] == "caught\n"
     assert process.returncode == 5
     assert json.loads((folder / "r.json").read_text())["exit_code"] == 5
 

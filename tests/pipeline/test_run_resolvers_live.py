@@ -16,7 +16,6 @@ from live.pipelines import pipeline
 from live.run_commands import RUN, WEB_SERVER, asking_folder
 from live.server_process import serving
 
-pytestmark = pytest.mark.timeout(300)
 NAME = "one.google.com"
 ASKS = (sys.executable, "asks.py", NAME)
 # A program that asks a server of its own choice, and connects to the address that it is given.

@@ -15,11 +15,10 @@ import pytest
 from live.namespaces import SENDER, SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import pipeline
 from live.processes import wait_until
-from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client
+from live.run_commands import RUN, WEB_SERVER, WITH_CGROUPS, asking_folder, on_client
 from live.server_process import serving
 
 Run = Callable[..., tuple[subprocess.CompletedProcess[str], dict]]
-pytestmark = pytest.mark.timeout(180)
 CALLER = pwd.getpwnam("nobody")  # sudo needs an entry
 AS_CALLER = {"SUDO_UID": str(CALLER.pw_uid), "SUDO_GID": str(CALLER.pw_gid), "SUDO_USER": CALLER.pw_name}
 ENFORCE = ("--allow", "allowed", "--enforce", "--report", "r.json", "--quiet")
@@ -68,7 +67,7 @@ def run(network: Hosts, folder: Path, watched: Path) -> Run:
     """Return a function that runs a script in bash under --enforce, and returns its end and its report."""
 
     def ran(script: str, *options: str, **env: str) -> tuple[subprocess.CompletedProcess[str], dict]:
-        command = (*WITH_SUDO, *RUN, *ENFORCE, *options, "--", "bash", "-c", script)
+        command = (*WITH_CGROUPS, *WITH_SUDO, *RUN, *ENFORCE, *options, "--", "bash", "-c", script)
         done = on_client(network, folder, *command, run_dir=watched, **env)
         return done, json.loads((folder / "r.json").read_text())
 

@@ -19,11 +19,10 @@ from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, decode
 from live.ebpf_source import question_of, watching
 from live.namespaces import SENDER, SERVER, SERVER6, Hosts, dnsmasq, hosts, live_or_skip
-from live.processes import children_of, run_dir, text_of, wait_until
+from live.processes import PATIENCE, children_of, run_dir, text_of, wait_until
 from live.workers import open_bus
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 NOBODY = 65534
@@ -45,7 +44,7 @@ def network() -> Iterator[Hosts]:
 def dig(network: Hosts, name: str) -> int:
     """Ask one question. Gives the id of the process that asked, 0 without an answer."""
     with network.start_on_client("dig", "+short", "+tries=1", "+time=5", f"@{SENDER}", name) as process:
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=PATIENCE)
     return process.pid if "192.0.2.1" in out else 0
 
 
@@ -203,7 +202,7 @@ for _ in range(100):
     client.sendall(bytes(60000))
     left = 60000
     while left:
-        left -= len(there.recv(left))
+        left -= len(there.recv(left)) or sys.exit("the connection ended early")
 """
 
 
@@ -221,7 +220,7 @@ def echo(network: Hosts, port: int) -> Iterator[None]:
 
 def passes(network: Hosts, code: str, *arguments: str) -> None:
     """Run a program that exits with 0 only if all its packets arrive."""
-    done = network.on_client(sys.executable, "-c", code, *arguments, timeout=60)
+    done = network.on_client(sys.executable, "-c", code, *arguments, timeout=PATIENCE)
     assert done.returncode == 0, (arguments, done.stderr)
 
 

@@ -19,7 +19,6 @@ from live.ebpf_source import Watching, watching
 from live.namespaces import live_or_skip
 
 pytestmark = [
-    pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning"),  # bcc's own
 ]
 QUERY = dns.message.make_query("shop.test", "A")

@@ -19,11 +19,10 @@ from dnstrail.protocol.batches import TURN, Batch, decode
 from live.ebpf_source import cgroup, question_of
 from live.hanging_file_system import hanging_file_system
 from live.namespaces import Hosts
-from live.processes import run_dir, started, wait_until
+from live.processes import PATIENCE, run_dir, started, wait_until
 from live.watched_libraries import other_root
 from live.workers import open_bus
 
-pytestmark = pytest.mark.timeout(120)
 ASKING = """
 import os, socket, sys
 sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -71,7 +70,7 @@ def asking(network: Hosts, root: Path, name: str) -> Iterator[None]:
     with network.start_on_client(sys.executable, "-c", ASKING, str(root), wire) as process:
         assert process.stdout.readline() == "sent\n"
         yield
-        process.communicate("", timeout=20)
+        process.communicate("", timeout=PATIENCE)
 
 
 def outside(path: Path) -> None:
@@ -100,7 +99,7 @@ def test_a_file_of_a_stranger_stops_no_probe(network: Hosts, tmp_path: Path, mak
         with asking(network, tmp_path, "first.test"), asking(network, tmp_path, "second.test"):
             wait_until(lambda: heard.hears("second.test"), "the query after the attack")
         heard.process.send_signal(signal.SIGTERM)
-        assert heard.process.wait(10) == 0
+        assert heard.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -112,7 +111,7 @@ def test_a_file_system_that_hangs_stops_no_probe(network: Hosts, tmp_path: Path,
             assert os.read(requests, 1 << 17)
             wait_until(lambda: heard.hears("second.test"), "the query after the attack")
         heard.process.send_signal(how)
-        assert heard.process.wait(10) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
+        assert heard.process.wait(PATIENCE) == (0 if how == signal.SIGTERM else -signal.SIGKILL)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, outside, zero, os.mkdir])
@@ -123,10 +122,10 @@ def test_a_library_of_a_stranger_stops_no_probe(network: Hosts, tmp_path: Path, 
         make(library)
         with probe("ebpf:getaddrinfo") as heard, asking(network, tmp_path, "later.test"):
             wait_until(lambda: heard.hears("later.test"), "the query after the attack")
-            subprocess.run([sys.executable, "-c", CALLING], check=True, timeout=20)
+            subprocess.run([sys.executable, "-c", CALLING], check=True, timeout=PATIENCE)
             wait_until(lambda: heard.hears("localhost"), "the call of getaddrinfo after the attack")
             heard.process.send_signal(signal.SIGTERM)
-            assert heard.process.wait(10) == 0
+            assert heard.process.wait(PATIENCE) == 0
 
 
 def test_a_library_in_a_file_system_that_hangs_stops_no_capture(network: Hosts, tmp_path: Path) -> None:
@@ -138,7 +137,7 @@ def test_a_library_in_a_file_system_that_hangs_stops_no_capture(network: Hosts, 
             wait_until(lambda: heard.hears("later.test"), "the query after the attack")
             heard.process.send_signal(signal.SIGTERM)
             until_unmounted.close()
-            assert heard.process.wait(10) == 0
+            assert heard.process.wait(PATIENCE) == 0
 
 
 def test_a_container_daemon_that_is_silent_stops_no_probe(network: Hosts, tmp_path: Path) -> None:
@@ -153,4 +152,4 @@ def test_a_container_daemon_that_is_silent_stops_no_probe(network: Hosts, tmp_pa
                 assert connection.recv(4096)
                 wait_until(lambda: heard.hears("later.test"), "the query after the attack")
                 heard.process.send_signal(signal.SIGTERM)
-                assert heard.process.wait(10) == 0
+                assert heard.process.wait(PATIENCE) == 0

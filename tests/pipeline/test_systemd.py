@@ -14,7 +14,6 @@ from live.namespaces import live_or_skip, skip
 from live.processes import wait_until
 from live.systemd_host import ROOT, SystemdHost, systemd_host
 
-pytestmark = pytest.mark.timeout(180)
 WORKERS = ("cache", "findings", "signatures", "probe")
 ENABLED = re.search(r"systemctl enable --now (.*)", (ROOT / "docs/operations.md").read_text())[1].split()
 DNSMASQ = "--keep-in-foreground --no-resolv --no-hosts --conf-file=/dev/null --pid-file= --bind-interfaces"

@@ -23,7 +23,6 @@ from live.processes import PATIENCE, run_dir, started, wait_until
 from live.stopped import frozen
 from live.workers import Asker, asker, open_bus, response
 
-pytestmark = pytest.mark.timeout(120)
 SENT = 3000
 BUSY = 0.5  # seconds for which the other workers stand still; a live probe that ends waits 2 s for them
 FILES, OF_FILE = 10, 3000
@@ -196,7 +195,7 @@ def play_and_kill(folder: Path, capture: Path, messages: int) -> None:
     ):
         assert killed.stdout.readline()
         killed.kill()
-        assert probe.wait(30) == 0
+        assert probe.wait(PATIENCE) == 0
 
 
 def packet(number: int) -> bytes:

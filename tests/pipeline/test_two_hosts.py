@@ -14,7 +14,6 @@ from dnstrail.bus.remote_host import key_digest
 from live.namespaces import CLIENT, SERVER, hosts, live_or_skip
 from live.processes import PATIENCE, dnstrail, run_dir, text_of, wait_until
 
-pytestmark = pytest.mark.timeout(120)
 EVENTS, LOOKUPS = f"tcp://{SERVER}:7001", f"tcp://{CLIENT}:7002"
 FOUND, UNAVAILABLE = 0, 3
 

@@ -16,7 +16,7 @@ import pytest
 from dnstrail.bus.ipc import findings_address, lookups_address
 from dnstrail.client import DnsDataSource
 from dnstrail.errors import DataNotFound, Unavailable
-from live.processes import alive, children_of, command_line, dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, alive, children_of, command_line, dnstrail, run_dir, started, wait_until
 from live.workers import probe, response, seen
 
 LOOKUPS_PAGE = Path(__file__).parents[2] / "docs/lookups.md"
@@ -84,7 +84,7 @@ def test_ten_lines_of_any_client_get_an_answer():
         code = code.replace("ipc:///run/dnstrail/lookups.sock", lookups_address(folder))
         for key, expected in (("192.0.2.10", "news.example"), ("nothing.example", "requested data was not found")):
             done = subprocess.run(
-                [sys.executable, "-c", code, key], capture_output=True, text=True, timeout=20, check=True
+                [sys.executable, "-c", code, key], capture_output=True, text=True, timeout=PATIENCE, check=True
             )
             assert expected in done.stdout, done.stderr
 
@@ -123,7 +123,7 @@ def test_killed_cache_is_unavailable_then_back(tmp_path):
                 wait_until(lambda: any("after.test" in line for line in found), "a finding after the return")
         signatures.terminate()
         assert "signature_unavailable" in signatures.stderr.read()  # the new cache has not received unseen.test
-        reader.join(10)
+        reader.join(PATIENCE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -135,7 +135,7 @@ def test_all_in_one_stops_cleanly(number):
         children = children_of(run.pid)
         assert len(children) >= 2  # the probe's source may have ended
         run.send_signal(number)
-        assert run.wait(20) == 0
+        assert run.wait(PATIENCE) == 0
         wait_until(lambda: not any(alive(child) for child in children), "the end of the workers")
 
 
@@ -146,7 +146,7 @@ def test_dead_worker_ends_the_run_and_is_named():
             wait_until(lambda: answers(dns, "updates.example"), "the demo capture in the cache")
         cache = next(child for child in children_of(run.pid) if "dnstrail_cache" in command_line(child))
         os.kill(cache, signal.SIGKILL)
-        assert run.wait(20) == 4
+        assert run.wait(PATIENCE) == 4
         assert "the cache worker" in run.stderr.read()
 
 

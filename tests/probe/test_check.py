@@ -18,7 +18,7 @@ from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources.dnstap_socket import CHECKS as DNSTAP_CHECKS
 from live.namespaces import hosts, live_or_skip
-from live.processes import run_dir, unprivileged
+from live.processes import PATIENCE, run_dir, unprivileged
 
 CHECK = [sys.executable, "-m", "dnstrail_cli", "probe", "--check"]
 CAPABILITIES = {check.name for check in EBPF_CHECKS if check.name.startswith("CAP_")}
@@ -30,7 +30,7 @@ def checked(*before: str, args: tuple[str, ...] = ("--json",)) -> subprocess.Com
     with run_dir() as folder:
         folder.chmod(0o777)
         command = [*before, *CHECK, "--run-dir", str(folder), *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 def report(done: subprocess.CompletedProcess[str]) -> tuple[dict, dict[str, dict]]:

@@ -36,6 +36,7 @@ from dnstrail.events import (
 )
 from dnstrail_cli.events.table import EventTable
 from dnstrail_cli.events.words import Words, event_words, finding_words
+from live.processes import PATIENCE
 from live.workers import response
 
 DEMO = str(Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap")
@@ -315,7 +316,7 @@ def on_a_terminal(*arguments: str, width: int = 100, **env: str) -> str:
     except OSError:  # a terminal whose other end has gone
         pass
     os.close(ours)
-    assert command.wait(30) == 0
+    assert command.wait(PATIENCE) == 0
     return written.decode()
 
 

@@ -17,7 +17,7 @@ from builders.talk import OWN, back
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import Captured, Process
 from dnstrail.protocol.batches import unpack
-from live.processes import dnstrail, run_dir, started, wait_until
+from live.processes import PATIENCE, dnstrail, run_dir, started, wait_until
 from live.workers import answering, cache, probe, response, seen, short_folder
 
 DEMO = Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap"
@@ -26,7 +26,7 @@ DNSTRAIL = [sys.executable, "-m", "dnstrail_cli"]
 
 def piped(*arguments: str, data: bytes) -> subprocess.CompletedProcess[bytes]:
     """Run dnstrail with these bytes on a pipe at its stdin."""
-    return subprocess.run([*DNSTRAIL, *arguments], input=data, capture_output=True, timeout=60, check=False)
+    return subprocess.run([*DNSTRAIL, *arguments], input=data, capture_output=True, timeout=PATIENCE, check=False)
 
 
 def test_a_capture_from_a_pipe_answers_as_its_file_does():
@@ -66,7 +66,7 @@ def test_the_first_interrupt_ends_the_writer_alone():
         os.kill(command.pid, signal.SIGINT)
         command.stdin.close()
         assert b"192.0.2.10" in command.stdout.read()
-        assert command.wait(30) == 0
+        assert command.wait(PATIENCE) == 0
 
 
 def reads_a_pipe(process: int) -> bool:

@@ -12,7 +12,7 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.protocol.batches import unpack
 from dnstrail.protocol.lookups import encode_data
 from dnstrail_cli.lookups.connection_table import age_text, connection_table
-from live.processes import dnstrail, started
+from live.processes import PATIENCE, dnstrail, started
 from live.workers import answering, short_folder
 
 ONE = {
@@ -100,4 +100,4 @@ def test_watching_goes_on_until_it_is_interrupted():
     ):
         assert [json.loads(watching.stdout.readline()) for _ in range(2)] == [ONE, ONE]
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 130
+        assert watching.wait(PATIENCE) == 130

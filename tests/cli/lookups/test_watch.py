@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from dnstrail_cli.lookups.live_table import numbers, rate_table, rate_tables, show_live
-from live.processes import started
+from live.processes import PATIENCE, started
 from live.workers import FakeClock, cache, short_folder
 
 
@@ -74,4 +74,4 @@ def test_watching_goes_on_until_it_is_interrupted(option):
             else:
                 assert lines[0].split() == ["counter", "value", "per", "second"]
             watching.send_signal(signal.SIGINT)
-            assert watching.wait(20) == 130
+            assert watching.wait(PATIENCE) == 130

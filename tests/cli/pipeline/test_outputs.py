@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from live.processes import children_of, command_line, dnstrail, started, wait_until
+from live.processes import PATIENCE, children_of, command_line, dnstrail, started, wait_until
 from live.workers import short_folder
 
 ALL = """
@@ -77,7 +77,7 @@ def test_a_run_is_ready_once_its_outputs_were_tried(folder: Path) -> None:
             assert select.select([run.stderr], [], [], 0)[0] == []
         finally:
             os.kill(late[0], signal.SIGCONT)
-        shown, said = run.communicate(timeout=60)
+        shown, said = run.communicate(timeout=PATIENCE)
         shown = shown.splitlines()
     assert said.startswith("dnstrail: ready\n")
     assert len(shown) > 10

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from live.namespaces import live_or_skip
+from live.processes import PATIENCE
 
 # Launches a command, sends it orders, and prints what the launcher reported.
 LAUNCHES = """
@@ -35,7 +36,7 @@ def _live():
 def launched(orders: list[int], *command: str, **settings) -> tuple[list, str]:
     """Return what the launcher reported, and what the command printed."""
     run = [sys.executable, "-c", LAUNCHES, json.dumps(orders), *command]
-    done = subprocess.run(run, capture_output=True, text=True, timeout=30, check=True, **settings)
+    done = subprocess.run(run, capture_output=True, text=True, timeout=PATIENCE, check=True, **settings)
     *printed, report = done.stdout.splitlines()
     return json.loads(report), "\n".join(printed)
 

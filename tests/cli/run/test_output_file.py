@@ -12,7 +12,7 @@ import pytest
 from dnstrail.errors import SettingsError
 from dnstrail.users import User
 from dnstrail_cli.run.output_file import OutputFile
-from live.processes import dnstrail, run_dir
+from live.processes import PATIENCE, dnstrail, run_dir
 
 STRANGER = User(54321, 54321)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -32,7 +32,7 @@ REPLACED = {
 
 def by_command(folder: Path, script: str) -> None:
     """Run a script as the command would."""
-    subprocess.run(["sh", "-ec", script], cwd=folder, check=True, timeout=30)
+    subprocess.run(["sh", "-ec", script], cwd=folder, check=True, timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from dnstrail_probe.ebpf.ring import Ring
 from live import ring_writer
+from live.processes import PATIENCE
 from live.workers import wait_until
 
 PAGE = mmap.PAGESIZE
@@ -105,7 +106,7 @@ def test_reader_and_writer_see_whole_positions(file):
                 return len(read) >= count
 
             wait_until(take, "all records")
-            said, _ = writer.communicate(timeout=20)
+            said, _ = writer.communicate(timeout=PATIENCE)
     words = ring_writer.RECORD // 8 - 1
     assert read == [struct.pack("Q", number) * words for number in range(count)]
     assert int(said) == 0

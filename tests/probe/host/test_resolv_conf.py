@@ -10,7 +10,7 @@ import pytest
 from dnstrail_probe.host import resolv_conf
 from dnstrail_probe.host.resolv_conf import MAX_WAITING, ResolvConf
 from dnstrail_probe.host.resolv_conf_child import configured_in, servers_in
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 SECOND = 10**9
 NOW = 1000 * SECOND
@@ -196,7 +196,7 @@ def test_a_file_that_hangs_holds_up_nothing_else(resolvers, counters, monkeypatc
 
     monkeypatch.setattr(resolv_conf.ResolvConfReader, "read", hang)
     assert resolvers.look(1, 1, 0, NOW) is None
-    assert hanging.wait(10)
+    assert hanging.wait(PATIENCE)
     for pid in range(2, 10_000):
         assert resolvers.look(1, pid, 0, NOW) is None
     assert len(resolvers) == 1 + MAX_WAITING

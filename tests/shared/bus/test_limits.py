@@ -68,7 +68,7 @@ def test_a_subscriber_receives_no_message_beyond_the_limit(address):
         subscriber = bus.subscriber([address], [TOPIC])
         assert publisher.recv() == b"\x01" + TOPIC.encode()
         publisher.send_multipart([TOPIC.encode(), bytes(TOO_LONG)])
-        assert publisher.poll(5000)
+        assert publisher.poll(BOUND * 1000)
         assert publisher.recv() == b"\x00" + TOPIC.encode()  # the subscription ends with the connection
         assert subscriber.receive() is None
 
@@ -108,11 +108,11 @@ def test_a_subscriber_with_too_many_subscriptions_is_disconnected(address):
             assert publisher.disconnected == 0
             hostile.subscribe(b"one more")
             wait_until(lambda: publisher.subscribers(last) == 0, "the end of the connection")
-            assert monitor.poll(5000)
+            assert monitor.poll(BOUND * 1000)
             hostile.disable_monitor()
         assert (publisher.disconnected, publisher.subscribers(TOPIC)) == (1, 1)
         assert publisher.publish(TOPIC, LARGEST)
-        bus.wait(honest, timeout=5)
+        bus.wait(honest, timeout=BOUND)
         assert honest.receive() == (TOPIC, LARGEST)
 
 
@@ -187,7 +187,7 @@ def test_clients_that_read_no_replies_cost_bounded_memory(address):
 def request_of(bus, server, client):
     """Send a request of a client, and return it as the server receives it."""
     client.socket.send(b"request")
-    bus.wait(server, timeout=5)
+    bus.wait(server, timeout=BOUND)
     return server.receive()
 
 

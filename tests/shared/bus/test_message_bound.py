@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from dnstrail.bus.message_bound import MOST_BYTES, MOST_FRAMES, MessageBound
 from dnstrail.bus.relay import NO_END
+from live.processes import PATIENCE
 from live.raw_peer import GREETING, frame, peer, ready, send
 from live.workers import asker, open_bus, short_folder, wait_until
 
@@ -122,7 +123,7 @@ def test_messages_of_libzmq_are_followed(kind):
                 if kind == zmq.REQ:
                     break
             client.close()
-            relay.join(10)
+            relay.join(PATIENCE)
     assert not relay.is_alive()
     assert all(verdicts)
     assert (bound._left, bound._head, bound._frames) == (0, b"", 0)
@@ -194,7 +195,7 @@ def relayed(outer: socket.socket, inner: Path, bound: MessageBound, verdicts: li
             verdicts.append(bound.take(data))
             worker.sendall(data)
         worker.shutdown(socket.SHUT_RDWR)
-        back.join(10)
+        back.join(PATIENCE)
 
 
 def copied(source: socket.socket, target: socket.socket) -> None:

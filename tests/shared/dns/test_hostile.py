@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 
@@ -197,19 +198,21 @@ def test_what_is_whole_of_a_cut_message_counts() -> None:
             decode(whole[:length])
 
 
+MOST_WORK = 20.0  # seconds of the processor, of which a message takes a small part
 CROWDED = {  # their owners have too many names
     "every label an odd byte",
     "every owner an odd name",
 }
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_read_to_its_end(name: str) -> None:
     """A message of up to 64 KiB that is built to be slow is read in bounded time, with every record accounted for."""
     wire_ = BOMBS[name]
     assert 60_000 < len(wire_) <= MESSAGE_LIMIT
+    began = time.process_time()
     message = decode(wire_)
+    assert time.process_time() - began < MOST_WORK
     assert message.damaged is (name in CROWDED)
     if message.damaged:
         return

@@ -13,7 +13,7 @@ from dnstrail.metrics.board import Board
 from dnstrail.metrics.exchange import MOST_BYTES, PATIENCE
 from dnstrail.metrics.families import gauge
 from dnstrail.metrics.server import MOST_CONNECTIONS, MetricsServer
-from live.workers import FakeClock, wait_until
+from live.workers import BOUND, FakeClock, wait_until
 
 GET = b"GET /%s HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -42,7 +42,7 @@ def server(clock, board):
 
 
 def connect(server):
-    return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=BOUND)
 
 
 def read(connection):

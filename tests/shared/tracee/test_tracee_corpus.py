@@ -45,7 +45,6 @@ def without_options(args: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return args
 
 
-@pytest.mark.timeout(300)  # 48,020 messages
 @pytest.mark.parametrize("parse_arguments", [False, True])
 def test_the_arguments_are_tracees(pairs: list[tuple[dict[str, Any], Event]], parse_arguments: bool) -> None:
     """Every message has tracee's arguments, key by key and in its order, with and without parse-arguments."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import dnstap_pb
 
+from live.processes import PATIENCE
+
 READY = struct.pack("!IIIII", 0, 34, 4, 1, 22) + b"protobuf:dnstap.Dnstap"
 START = struct.pack("!IIIII", 0, 34, 2, 1, 22) + b"protobuf:dnstap.Dnstap"
 ACCEPT = struct.pack("!IIIII", 0, 34, 1, 1, 22) + b"protobuf:dnstap.Dnstap"
@@ -67,7 +69,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE)
         self.socket.connect(str(path))
 
     def send(self, data: bytes) -> None:

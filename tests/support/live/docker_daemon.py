@@ -14,7 +14,7 @@ import pytest
 
 from live.getaddrinfo_program import build, make_root
 from live.namespaces import dnsmasq
-from live.processes import run_dir, wait_until
+from live.processes import PATIENCE, run_dir, wait_until
 
 WANTED = "DNSTRAIL_DOCKER"  # set by `make test-docker`: these tests start a daemon
 IMAGE = "dnstrail-resolve"  # a static program that sends one query
@@ -98,7 +98,7 @@ def dockerd(data: Path, namespace: str | None) -> Iterator[Daemon]:
             yield daemon
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE)
             subprocess.run(["umount", data], capture_output=True, check=False)  # its own mount, which can stay behind
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from live.certificate import make_certificate
 from live.namespaces import SERVER, Hosts, dnsmasq, skip
-from live.processes import run_dir, wait_until
+from live.processes import PATIENCE, run_dir, wait_until
 
 SECRET, SECRET_ADDRESS = "secret.test", "192.0.2.88"  # a name that only encrypted DNS resolves
 TLS_PORT, HTTPS_PORT, HTTP1_PORT = 853, 443, 8443
@@ -138,4 +138,4 @@ def _running(namespace: str, log: Path, *command: str | Path) -> Iterator[subpro
         assert process.poll() is None, log.read_text(errors="replace")
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)

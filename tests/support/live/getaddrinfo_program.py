@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from dnstrail_probe.ebpf.getaddrinfo.elf import interpreter
+from live.processes import PATIENCE
 
 SOURCE = Path(__file__).with_name("getaddrinfo.c")
 LEFT, NESTED = SOURCE.with_name("left.c"), SOURCE.with_name("nested.c")
@@ -44,7 +45,7 @@ def resolving(*command: str | Path, names: Sequence[str]) -> Iterator[Resolving]
             yield Resolving(process)
         finally:
             process.stdin.close()
-            process.wait(20)
+            process.wait(PATIENCE)
 
 
 def make_root(folder: Path, program: Path) -> Path:

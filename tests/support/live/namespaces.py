@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import pytest
 
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 CLIENT, SERVER, SENDER = "10.99.0.2", "10.99.0.1", "10.99.0.3"
 CLIENT6, SERVER6 = "fd99::2", "fd99::1"
@@ -118,7 +118,7 @@ def dnsmasq(
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def _ip(*arguments: str) -> None:

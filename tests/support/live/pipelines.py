@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dnstrail.bus.ipc import lookups_address
-from live.processes import children_of, command_line, run_dir, wait_until
+from live.processes import PATIENCE, children_of, command_line, run_dir, wait_until
 from live.workers import asker
 
 
@@ -66,7 +66,7 @@ def pipeline(*arguments: str) -> Iterator[Run]:
             finally:
                 process.send_signal(signal.SIGINT)
                 try:
-                    process.wait(20)
+                    process.wait(PATIENCE)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()

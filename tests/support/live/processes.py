@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 30.0  # seconds that a condition is waited for
+PATIENCE = 120.0  # seconds that a condition is waited for: on a busy host, with others of its kind
 
 
 def dnstrail(*arguments: str | Path, stdin: str | None = None, **env: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from live.namespaces import skip
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 _ROOT = Path(__file__).parents[3]
 ALERTS = _ROOT / "deploy/prometheus/alerts.yml"
@@ -52,7 +52,7 @@ class Prometheus:
     def get(self, path: str, **parameters: str) -> Any:
         """Return the data of a reply."""
         url = f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as reply:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as reply:
             return json.load(reply)["data"]
 
     def query(self, expression: str) -> list[Any]:
@@ -92,4 +92,4 @@ def prometheus(folder: Path, targets: list[str]) -> Iterator[Prometheus]:
         yield Prometheus(port())
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)

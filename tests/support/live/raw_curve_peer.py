@@ -13,6 +13,8 @@ from pathlib import Path
 import zmq
 from zmq.utils import z85
 
+from live.processes import PATIENCE
+
 _SODIUM = ctypes.CDLL(str(next(Path(zmq.__file__).parents[1].glob("pyzmq.libs/libsodium*"))))
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)
 MORE, COMMAND = 1, 2  # flags of a frame, inside its box
@@ -122,7 +124,7 @@ class CurvePeer:
 @contextmanager
 def curve_peer(address: str, public: str, secret: str, server: str, kind: bytes = b"DEALER") -> Iterator[CurvePeer]:
     """Connect to a tcp address of the bus with a pair of keys."""
-    with socket.create_connection(_place(address), timeout=20) as connected:
+    with socket.create_connection(_place(address), timeout=PATIENCE) as connected:
         peer = CurvePeer(connected)
         peer.begin(public, secret, server, kind)
         yield peer
@@ -132,7 +134,7 @@ def curve_peer(address: str, public: str, secret: str, server: str, kind: bytes 
 def curve_server(address: str) -> Iterator[socket.socket]:
     """Listen at a tcp address of the bus."""
     with socket.create_server(_place(address)) as listener:
-        listener.settimeout(20)
+        listener.settimeout(PATIENCE)
         yield listener
 
 

@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from live.namespaces import Hosts
+from live.processes import PATIENCE
 from live.processes import run_dir as made_run_dir
 
 RUN = (sys.executable, "-m", "dnstrail_cli", "run")
+# Begins a command that uses the cgroups of the host: `ip netns exec` hides them below a /sys of its own.
+WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
 # Accepts connections, and writes one line for each: the peer, and what it sent.
 _SERVES = """
 import socket
@@ -57,7 +60,7 @@ def on_client(
         input="from stdin\n",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env={**os.environ, "SUDO_UID": "", "DNSTRAIL_RUN_DIR": str(run_dir), **env},
         check=False,
     )

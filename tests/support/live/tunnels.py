@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from live.namespaces import SENDER, Hosts, skip
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 DOMAIN, INSIDE = "t.example.com", "10.77.0.1"
 _ROOT = Path(__file__).parents[3] / ".tunnels/root/usr"
@@ -70,7 +70,7 @@ def through_dns2tcp(network: Hosts, folder: Path, octets: int = 8000) -> None:
         _running(network.server, folder / "dns2tcpd", server, "Starting Server"),
         _running(network.client, folder / "dns2tcpc", client, "Listening on port"),
     ):
-        done = network.on_client("python3", "-c", _SEND.format(port=_ENTRY, octets=octets), timeout=60)
+        done = network.on_client("python3", "-c", _SEND.format(port=_ENTRY, octets=octets), timeout=PATIENCE)
         assert done.returncode == 0, done.stderr + (folder / "dns2tcpc").read_text()
 
 
@@ -85,4 +85,4 @@ def _running(namespace: str, log: Path, command: list[str], ready: str) -> Itera
         yield
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE)

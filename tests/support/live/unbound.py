@@ -9,7 +9,7 @@ from pathlib import Path
 
 from live.certificate import make_certificate
 from live.namespaces import SERVER, Hosts
-from live.processes import wait_until
+from live.processes import PATIENCE, wait_until
 
 TLS_PORT = 853
 IDENTITY = "resolver.test"
@@ -60,7 +60,7 @@ def unbound(hosts: Hosts, folder: Path, socket: Path) -> Iterator[subprocess.Pop
         yield process
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)
 
 
 def ask(hosts: Hosts, name: str, *options: str) -> str:
@@ -101,4 +101,4 @@ def unbound_stub(hosts: Hosts, folder: Path, address: str, server: str) -> Itera
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)

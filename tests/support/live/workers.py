@@ -27,8 +27,9 @@ from dnstrail.image import Bounds
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.protocol.batches import TURN, Mark
 from dnstrail_probe.batch_publisher import BatchPublisher
+from live.processes import PATIENCE
 
-BOUND = 20.0  # seconds after which a test that still waits has failed
+BOUND = PATIENCE  # seconds after which a test that still waits has failed
 _LOOK = 0.002  # seconds between two looks at a condition
 Target = Callable[[ZmqBus, threading.Event], None]
 
