@@ -19,7 +19,7 @@ FARTHEST = 16 << 20  # bytes from the next byte that a socket expects; a window 
 
 _KIND = 8  # position of the kind: after the time, as a little-endian number below 256
 _UNPLACED = -(1 << 31)
-_PACKET = struct.Struct("<Q2I4Q4I4H4BiI16s16s16s16s4x")
+_PACKET = struct.Struct("<Q2I4Q4I4H4BiI4x16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<4Q3IH2B16s16s")

@@ -35,7 +35,7 @@ struct packet {
     u16 sport, dport, meant_port, datagram_size; // the size: of each datagram, if the packet holds several (UDP_SEGMENT, GRO)
     u8 family, protocol, egress, error; // error: an errno
     s32 distance; // of an arriving TCP segment from the next byte that its socket expects; or UNPLACED
-    u32 relay; // the process whose socket receives a query that NAT passes to another port; 0 if it is not known
+    u32 relay, unused; // relay: the process whose socket receives a query that NAT passes to another port, or 0
     u8 saddr[16], daddr[16], meant[16];
     char comm[16];
 };
