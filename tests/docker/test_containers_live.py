@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
-from dnstrail.captured import CLIENT, FORWARDER, SERVER, Captured
+from dnstrail.captured import ASKER_SEEN, CLIENT, FORWARDER, SERVER, Captured
 from dnstrail.dns import is_response
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail_probe.host.cgroups import find_cgroup2
@@ -118,9 +118,40 @@ def test_container_behind_the_embedded_dns(daemon, seen, transport):
     assert asked.flow.destination_port != 53
     assert (answered.flow.source_text, answered.flow.source_port) == (EMBEDDED, 53)
     docker = [event for event in seen.about(name) if event.process and event.process.name == "dockerd"]
-    assert docker
-    assert {event.flow.role for event in docker} <= {CLIENT, FORWARDER}
+    assert [event.flow.role for event in docker] == [FORWARDER] * 2
     assert {Path(event.process.path).name for event in docker} == {"dockerd"}
+    nearest = [event for event in seen.about(name) if not event.args.get(ASKER_SEEN)]
+    assert nearest == [asked, answered]
+
+
+def test_a_neighbour_that_repeats_a_question_is_an_asker(daemon, seen):
+    """A process that asks what Docker has just received is no relay of the question: it is an asker of its own."""
+    options = ("--network", "dnstrail-net", "--dns", UPSTREAM)
+    daemon.resolve("repeated.test", *options, server=EMBEDDED, transport="udp")
+    neighbour = daemon.resolve("repeated.test", server=UPSTREAM, transport="udp")
+
+    def asked() -> list[Captured]:
+        return [one for one in seen.about("repeated.test") if one.process.container_id == neighbour]
+
+    seen.until(lambda: len(asked()) > 1, "question and answer of the neighbour")
+    assert not any(event.args.get(ASKER_SEEN) for event in asked())
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_the_first_answers_behind_the_embedded_dns_name_their_container(daemon, transport):
+    """While the cache is in doubt after its start, the asker of an answer by Docker's own server is its container."""
+    name = f"first-{transport}.test"
+    options = ("--network", "dnstrail-net", "--dns", UPSTREAM)
+    with pipeline("--capture", "ebpf", "--events", "WATCHED_NAME") as run, asker(lookups_address(run.folder)) as client:
+        container = daemon.resolve(name, *options, server=EMBEDDED, transport=transport)
+
+        def askers() -> set[tuple[str, str]]:
+            known = client.ask("trail", key=name)
+            trails = known["data"]["trails"] if known["ok"] else []
+            return {(one["process_name"], one["container_id"]) for trail in trails for one in trail["asked"]}
+
+        wait_until(lambda: len(askers()) > 1, f"the askers of {name}")
+        assert askers() == {("resolve", container), ("dockerd", "")}
 
 
 def test_twenty_three_short_containers(daemon, seen):

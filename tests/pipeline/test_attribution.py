@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.captured import ASKER_SEEN, FORWARDER, Captured
 from dnstrail.captured import CLIENT as ASKS
 from dnstrail.captured import SERVER as ANSWERS
-from dnstrail.captured import Captured
 from dnstrail.dns import is_response
 from dnstrail.events import (
     NET_PACKET_DNS,
@@ -39,6 +39,20 @@ SERVERS = {"v4": SENDER, "v6": SERVER6}
 VERSIONS = pytest.mark.parametrize("version", ["v4", "v6"])
 TRANSPORTS = pytest.mark.parametrize("transport", ["udp", "tcp"])
 HIDDEN = 5300  # where the server behind NAT listens
+STUB = "127.0.0.11"  # the address of a resolver that NAT leads to
+NEIGHBOUR = """
+import socket, sys
+kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+bound = [socket.socket(socket.AF_INET, kind) for kind in kinds]
+for one in bound:
+    one.bind(("127.0.0.2", int(sys.argv[1])))
+print("bound", flush=True)
+sys.stdin.readline()
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
+    asks.settimeout(10)
+    asks.sendto(bytes.fromhex(sys.argv[3]), (sys.argv[2], 53))
+    asks.recv(512)
+"""
 CONTAINER = "0123456789abcdef" * 4
 ANSWER = "/test/192.0.2.1"
 
@@ -233,6 +247,41 @@ def test_client_behind_nat(network, seen, static, version, transport):
     assert asked.original == (meant, 53)
     [answered] = [event.flow for event in found if not event.flow.egress]
     assert (answered.source_text, answered.source_port) == (meant, 53)
+
+
+@pytest.mark.parametrize(("when", "transport"), [("before", "udp"), ("after", "tcp")])
+def test_the_relay_of_a_question_behind_nat(network, static, when, transport):
+    """The process that receives a question by NAT on a loopback address, as Docker does, is its relay; no other one is.
+
+    A neighbour binds the port at another address, and asks the same question: it is an asker of its own.
+    """
+    name = f"relayed-{when}-{transport}.test"
+    rule = ["OUTPUT", "-d", STUB, "-p", transport, "--dport", "53", "-j", "DNAT", "--to", f"127.0.0.1:{HIDDEN}"]
+    with ExitStack() as stack:
+        if when == "after":
+            seen = stack.enter_context(watching())
+        stack.enter_context(dnsmasq(network.client, "127.0.0.1", HIDDEN, ANSWER, f"--server=/{name}/{SENDER}"))
+        neighbour = stack.enter_context(
+            network.start_on_client(sys.executable, "-c", NEIGHBOUR, str(HIDDEN), SENDER, query(name))
+        )
+        assert neighbour.stdout.readline() == "bound\n"
+        listens = ("ss", "-Hnlu", "src", f"127.0.0.1:{HIDDEN}")
+        wait_until(lambda: network.on_client(*listens).stdout, "the relay")
+        if when == "before":
+            seen = stack.enter_context(watching())
+        assert network.on_client("iptables", "-t", "nat", "-A", *rule).returncode == 0
+        stack.callback(network.on_client, "iptables", "-t", "nat", "-D", *rule)
+        pid = ask(network, static, STUB, "53", transport, name)
+        out, _ = neighbour.communicate("go\n", timeout=20)
+        assert neighbour.returncode == 0, out
+
+        def nearest() -> list[int]:
+            return [event.process.pid for event in seen.about(name) if not event.args.get(ASKER_SEEN)]
+
+        seen.until(lambda: neighbour.pid in nearest()[1:], "the question of the neighbour and its answer")
+        assert nearest() == [pid, pid, neighbour.pid, neighbour.pid]
+        relay = [event.flow for event in seen.about(name) if event.flow.role == FORWARDER]
+        assert [flow.egress for flow in relay if flow.destination_port == 53] == [True]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -50,6 +50,7 @@ def test_every_size_has_a_send_of_its_own():
         ("packet", "sockets.bpf.c", records._PACKET.size),
         ("owner", "sockets.bpf.c", records._OWNER.size),
         ("place", "sockets.bpf.c", records._PLACE.size),
+        ("relay_place", "sockets.bpf.c", records._RELAY_PLACE.size),
         ("process", "process.bpf.c", records._PROCESS.size),
     ],
 )

@@ -61,6 +61,16 @@ def test_a_question_of_the_forwarder_itself_is_its_own(askers):
     assert not askers.seen(flow(RESOLVER, 5000, UPSTREAM, FORWARDER), FORWARDS + 1, ASKED, 1, client=True)
 
 
+def test_the_receiver_of_a_question_behind_nat_passes_it_on(askers):
+    """A process to whose socket NAT led a question is its relay, as at a server's socket; no other process is."""
+    askers.relayed(FORWARDS, ASKED, 0)
+    askers.relayed(FORWARDS, ANSWERED, 0)
+    assert askers.seen(flow(RESOLVER, 5000, UPSTREAM, FORWARDER), FORWARDS, ASKED, 1, client=True)
+    assert askers.seen(answer(UPSTREAM, RESOLVER, 5000, FORWARDER), FORWARDS, ANSWERED, 2, client=True)
+    assert not askers.seen(flow(RESOLVER, 5001, UPSTREAM, FORWARDER), FORWARDS + 1, ASKED, 1, client=True)
+    assert not askers.seen(flow(RESOLVER, 5002, UPSTREAM, FORWARDER), FORWARDS, OTHER, 1, client=True)
+
+
 def test_a_client_is_remembered_for_30_seconds(askers):
     """After that time its port may belong to another host's client."""
     askers.seen(flow(STUB, 4000, STUB, CLIENT), APP, ASKED, 0, client=True)

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
-from dnstrail_probe.ebpf.records import OwnerRecord, pack_id, pack_owner, pack_place
+from dnstrail_probe.ebpf.records import OwnerRecord, pack_id, pack_owner, pack_place, pack_relay_place
 from dnstrail_probe.host.cgroups import cgroup_id
 from dnstrail_probe.host.network_namespaces import all_sockets
 from dnstrail_probe.host.process_table import ProcessEntry, ProcessTable
 from dnstrail_probe.host.procfs import cgroup_path, process_ids, read_process, sockets_of
 from dnstrail_probe.host.sock_diag import OpenSocket
+
+_IPV4 = 4  # bytes of an address
+_LOOPBACK = 127  # its first byte
 
 
 class Maps(Protocol):
@@ -85,7 +88,7 @@ def _owner(netns: int, socket: OpenSocket, entry: ProcessEntry, *, noted: int, p
         tid=entry.pid,
         uid=entry.user,
         meant_port=socket.destination_port,
-        family=4 if len(socket.destination) == 4 else 6,  # noqa: PLR2004 - bytes of an IPv4 address
+        family=4 if len(socket.destination) == _IPV4 else 6,
         use=int(socket.destination_port in ports),
         meant=socket.destination if socket.destination_port else b"",
         comm=entry.name.encode(errors="replace")[:15],
@@ -94,6 +97,11 @@ def _owner(netns: int, socket: OpenSocket, entry: ProcessEntry, *, noted: int, p
 
 def _add(maps: Maps, netns: int, socket: OpenSocket, owner: OwnerRecord, ports: Collection[int]) -> None:
     maps.add("owners", pack_id(socket.cookie), pack_owner(owner))
-    if socket.port in ports and not socket.destination_port:
+    if socket.destination_port:
+        return
+    if socket.port in ports:
         place = pack_place(netns if maps.sees_namespaces else 0, socket.protocol, socket.port)
         maps.add("servers", place, pack_owner(owner))
+    elif netns and len(socket.source) == _IPV4 and socket.source[0] == _LOOPBACK:
+        place = pack_relay_place(netns, socket.source, socket.protocol, socket.port)
+        maps.add("relays", place, pack_id(socket.cookie))

@@ -20,6 +20,7 @@ class Sizes:
     losing_cgroups: int = 4096
     cgroups: int = 65536
     shares: int = 4096
+    relays: int = 4096
 
 
 SIZES = Sizes()
@@ -35,6 +36,7 @@ def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[st
         "LOSING_CGROUPS": sizes.losing_cgroups,
         "CGROUPS": sizes.cgroups,
         "SHARES": sizes.shares,
+        "RELAYS": sizes.relays,
     }
     text = "".join(f"#define {name} {value}\n" for name, value in named.items())
     is_one = " || ".join(f"(port) == {port}" for port in sorted(ports))

@@ -114,6 +114,8 @@ class RecordTranslator:
         found = self._assembly.segment(captured, flow, header) if header else _datagrams(packet, captured)
         if self._getaddrinfo and client and not packet.egress:
             self._getaddrinfo.note_answers(packet, found)
+        if packet.relay:
+            self._note_relay(packet, found)
         return self._mark_nearer(found, client=client)
 
     def _first_bytes(
@@ -127,6 +129,15 @@ class RecordTranslator:
         return [
             event for _, datagram in _datagrams(packet, captured) for event in self._assembly.first_datagram(datagram)
         ]
+
+    def _note_relay(self, packet: records.PacketRecord, found: Captures) -> None:
+        """Note the process that receives the queries of a client by NAT: it is a server, too."""
+        entry = self._attribution.processes.at(packet.relay, packet.ts)
+        if entry is not None:
+            entry.answers = True
+        for name, event in found:
+            if name == NET_PACKET_DNS:
+                self._askers.relayed(packet.relay, event.payload, event.timestamp)
 
     def _mark_nearer(self, found: Captures, *, client: bool) -> Captures:
         """Return events; give `asker_seen` to the messages that were also captured nearer to their asker."""

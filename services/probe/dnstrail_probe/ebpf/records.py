@@ -19,11 +19,12 @@ FARTHEST = 16 << 20  # bytes from the next byte that a socket expects; a window 
 
 _KIND = 8  # position of the kind: after the time, as a little-endian number below 256
 _UNPLACED = -(1 << 31)
-_PACKET = struct.Struct("<Q2I4Q4I4H4Bi16s16s16s16s")
+_PACKET = struct.Struct("<Q2I4Q4I4H4BiI4x16s16s16s16s")
 _PROCESS = struct.Struct("<Q2I2Q7I4x16s")
 _CGROUP = struct.Struct("<QI4xQ")
 _OWNER = struct.Struct("<4Q3IH2B16s16s")
 _PLACE = struct.Struct("<Q2I")
+_RELAY_PLACE = struct.Struct("<Q4s2H")
 _BYTES = struct.Struct("<2Q")
 _RESOLVED = struct.Struct("<Q2I2Q2I2i2I16s256s")
 _ANSWER = struct.Struct("<I16s")
@@ -54,6 +55,7 @@ class PacketRecord(msgspec.Struct, frozen=True, gc=False):
     egress: int
     error: int
     distance: int
+    relay: int
     saddr: bytes
     daddr: bytes
     meant: bytes
@@ -198,6 +200,11 @@ def pack_id(number: int) -> bytes:
 def pack_place(netns: int, protocol: int, port: int) -> bytes:
     """Return a key of the map `servers`."""
     return _PLACE.pack(netns, protocol, port)
+
+
+def pack_relay_place(netns: int, address: bytes, protocol: int, port: int) -> bytes:
+    """Return a key of the map `relays`."""
+    return _RELAY_PLACE.pack(netns, address, port, protocol)
 
 
 def text(raw: bytes) -> str:

@@ -26,6 +26,11 @@ class Askers:
         self._clients: _Times = OrderedDict()  # by address and port
         self._received: _Times = OrderedDict()  # by process and question
 
+    def relayed(self, relay: int, payload: bytes, now: int) -> None:
+        """Note that NAT passes a query of a client to a socket of the process `relay`, which is its relay."""
+        if not is_response(payload) and (question := _question(payload)):
+            _note(self._received, (relay, question), now)
+
     def seen(self, flow: Flow, process: int, payload: bytes, now: int, *, client: bool) -> bool:
         """Note a message that was captured at its client or at its server; return whether its asker was seen, too."""
         answered = is_response(payload)

@@ -30,6 +30,7 @@ class OpenSocket(NamedTuple):
 
     cookie: int
     protocol: int
+    source: bytes
     port: int
     destination: bytes
     destination_port: int
@@ -77,13 +78,15 @@ def _messages(netlink: socket.socket) -> Iterator[bytes]:
 
 def _open_socket(message: bytes, protocol: int) -> OpenSocket:
     (family,) = _STATE.unpack_from(message)
-    port, destination_port, _, destination = _ENDS.unpack_from(message, _STATE.size)
+    size = 4 if family == socket.AF_INET else 16
+    port, destination_port, source, destination = _ENDS.unpack_from(message, _STATE.size)
     cookie, inode = _REST.unpack_from(message, _STATE.size + _ENDS.size)
     return OpenSocket(
         cookie=cookie,
         protocol=protocol,
+        source=source[:size],
         port=port,
-        destination=destination[: 4 if family == socket.AF_INET else 16],
+        destination=destination[:size],
         destination_port=destination_port,
         inode=inode,
     )

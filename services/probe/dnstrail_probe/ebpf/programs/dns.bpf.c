@@ -88,6 +88,20 @@ static __always_inline void note_owner(struct packet *head, struct owner *owner,
 #endif
 }
 
+// A query that NAT passed to another port of this namespace is received by the socket that is bound there. The namespace
+// is that of the sender's socket, which all kernels know.
+static __always_inline void note_relay(struct packet *head)
+{
+    struct relay_place place = {.netns = head->netns, .port = head->dport, .protocol = head->protocol};
+    __builtin_memcpy(&place.address, head->daddr, sizeof(place.address));
+    if (!head->netns || !IS_LOOPBACK(place.address))
+        return;
+    u64 *cookie = relays.lookup(&place);
+    struct owner *owner = cookie ? owners.lookup(cookie) : 0;
+    if (owner)
+        head->relay = owner->pid;
+}
+
 // The distance of a segment from the next byte that its socket expects. User space follows the windows, but the socket
 // of an accepted connection has seen no SYN.
 static __always_inline s32 distance_of(struct __sk_buff *skb, u32 offset)
@@ -120,6 +134,8 @@ static __always_inline int keep(struct __sk_buff *skb, struct packet *head, u32 
     head->ts = bpf_ktime_get_ns();
     head->processor = bpf_get_smp_processor_id();
     note_owner(head, owner, skb);
+    if (head->egress && head->family == 4 && !IS_DNS(head->dport))
+        note_relay(head);
     u32 length = skb->len - offset;
     return send(skb, head, offset, length < most ? length : most);
 }
@@ -291,6 +307,17 @@ static __always_inline int is_beginning(struct __sk_buff *skb, struct headers *f
 static __always_inline int is_beginning(struct __sk_buff *skb, struct headers *found) { return 0; }
 #endif
 
+// True for a reply that NAT gave the port of a DNS server. Its query came to another port and was captured at the client
+// alone, on this host, and so is the reply.
+static __always_inline int is_of_relay(struct __sk_buff *skb, struct headers *found)
+{
+    u8 destination;
+    asm volatile("" : "+r"(skb)); // the verifier refuses an address in skb that the compiler keeps for several reads
+    struct bpf_sock *socket = skb->sk;
+    return socket && found->family == 4 && IS_DNS(found->sport) && socket->src_port != found->sport &&
+           !bpf_skb_load_bytes(skb, 16, &destination, 1) && destination == 127;
+}
+
 static __always_inline int capture(struct __sk_buff *skb, u8 egress)
 {
     struct headers found = {};
@@ -304,6 +331,8 @@ static __always_inline int capture(struct __sk_buff *skb, u8 egress)
             return 1;
         most = BEGINNING;
     }
+    if (egress && is_of_relay(skb, &found))
+        return 1;
     struct packet head = {.kind = PACKET, .egress = egress, .sport = found.sport, .dport = found.dport};
     head.family = found.family;
     head.protocol = found.protocol;

@@ -2,6 +2,7 @@
 
 #define TCP 6
 #define UDP 17
+#define IS_LOOPBACK(address) (((address) & 0xff) == 127) // of an IPv4 address in network order
 
 // program_text.py defines IS_DNS(port): comparisons with constants cost less than a map.
 
@@ -34,12 +35,21 @@ struct packet {
     u16 sport, dport, meant_port, datagram_size; // the size: of each datagram, if the packet holds several (UDP_SEGMENT, GRO)
     u8 family, protocol, egress, error; // error: an errno
     s32 distance; // of an arriving TCP segment from the next byte that its socket expects; or UNPLACED
+    u32 relay, unused; // relay: the process whose socket receives a query that NAT passes to another port, or 0
     u8 saddr[16], daddr[16], meant[16];
     char comm[16];
 };
 
+// NAT can pass queries to a port of the same namespace, as for Docker's resolver: the owner of its socket is their relay.
+struct relay_place {
+    u64 netns;
+    u32 address; // 127/8, as in the packet
+    u16 port, protocol;
+};
+
 BPF_TABLE("lru_hash", u64, struct owner, owners, OWNERS); // by socket cookie, while the socket is open
 BPF_TABLE("lru_hash", struct place, struct owner, servers, 4096); // by bound port: owns the sockets it accepts
+BPF_TABLE("lru_hash", struct relay_place, u64, relays, RELAYS); // the cookie of the socket that is bound there
 
 static __always_inline void note_current(struct owner *owner)
 {
@@ -178,7 +188,19 @@ static __always_inline int note_server(struct bpf_sock *ctx)
     return 1;
 }
 
-int on_post_bind4(struct bpf_sock *ctx) { return note_server(ctx); }
+int on_post_bind4(struct bpf_sock *ctx)
+{
+    u32 address = ctx->src_ip4;
+    if (IS_LOOPBACK(address) && !IS_DNS(ctx->src_port)) {
+        u64 cookie = bpf_get_socket_cookie(ctx);
+        struct relay_place place = {.netns = bpf_get_netns_cookie(ctx), .address = address};
+        place.port = ctx->src_port;
+        place.protocol = ctx->protocol;
+        relays.update(&place, &cookie);
+    }
+    return note_server(ctx);
+}
+
 int on_post_bind6(struct bpf_sock *ctx) { return note_server(ctx); }
 
 // A server that daemonized bound its ports in a process that has ended since. The process that answers over UDP now
