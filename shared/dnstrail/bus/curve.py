@@ -7,12 +7,12 @@ from pathlib import Path
 import zmq
 
 from dnstrail.bus.authenticator import Authenticator
+from dnstrail.bus.handshakes import PATIENCE
 from dnstrail.bus.keys import Keys, ServerKey
 from dnstrail.bus.remote_host import RemoteHost
 from dnstrail.bus.tcp import host_of, is_tcp
 from dnstrail.errors import BusError
 
-_HANDSHAKE = 2.0  # seconds for a new connection to show its key
 _LEAST_SIZE = 1024  # bytes of a message: a handshake fits
 _LEAST_WAITING = 2  # messages: the name of the client counts as one that is never read
 _KEEPALIVE = {
@@ -42,7 +42,7 @@ class Curve:
         """
         keys = self._prepare(socket, address)
         socket.setsockopt(zmq.CURVE_SERVER, 1)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, int(_HANDSHAKE * 1000))
+        socket.setsockopt(zmq.HANDSHAKE_IVL, int(PATIENCE * 1000))
         if int(socket.getsockopt(zmq.MAXMSGSIZE)) < _LEAST_SIZE:
             socket.setsockopt(zmq.MAXMSGSIZE, _LEAST_SIZE)
         if int(socket.getsockopt(zmq.RCVHWM)) < _LEAST_WAITING:

@@ -66,6 +66,13 @@ class Gate:
                 with suppress(OSError):  # the relay has ended, too
                     self._control.send(json.dumps(number).encode())
 
+    def permit(self, number: int) -> None:
+        """Let the publisher of a way go on: the worker has received its messages."""
+        control = self._control
+        if control is not None:
+            with suppress(OSError):  # it has ended, or will read the next order
+                control.send(json.dumps([number]).encode(), socket.MSG_DONTWAIT)
+
     def refused(self, number: int) -> int:
         """Return the number of connections of a way that were refused or cut off."""
         return self._refused[number].count

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 MOST_FRAMES = 64  # of one message without its last: libzmq holds 64 bytes for an empty frame, of which two are sent
 MOST_BYTES = 4 << 20  # of them
-PONG, OWN_PING = 54, 40  # bytes as a MESSAGE of CURVE: of a PONG with the longest context, and of a PING without
+_PONG, _EMPTY = 54, 33  # bytes as a MESSAGE of CURVE: of a PONG with the longest context, and of an empty frame
+NO_HEARTBEAT = range(_PONG + 1, 1 << 64)
+REQUEST = range(_EMPTY + 1)  # each request contains an empty frame; a PONG or a subscription is longer
 _SIGNATURE, _REVISION = 10, 10  # bytes, and the place of the byte after them
 _GREETINGS = {1: 12, 3: 64}  # bytes, by revision: ZMTP 2 and 3
 _MORE, LONG, _COMMAND = 1, 2, 4  # flags of a frame
@@ -14,23 +16,24 @@ class MessageBound:
     """The messages of one client that are not encrypted: none is held without a bound before its last frame.
 
     libzmq holds a message until its last frame, however long it is. `frames` is the number of frames in the last bytes,
-    and `long` the number of those that are no heartbeat of CURVE. Each frame of CURVE is a message without more.
+    and `counted` the number of those with a size in `sizes`: each frame of CURVE is a message without more, and its
+    size alone tells what it is.
     """
 
-    __slots__ = ("_bytes", "_frames", "_greeted", "_head", "_heartbeat", "_left", "frames", "long")
+    __slots__ = ("_bytes", "_frames", "_greeted", "_head", "_left", "_sizes", "counted", "frames")
 
-    def __init__(self, heartbeat: int = PONG) -> None:
-        self._heartbeat = heartbeat  # the size of the longest one
+    def __init__(self, sizes: range = NO_HEARTBEAT) -> None:
+        self._sizes = sizes
         self._greeted = False
         self._head = b""  # the begin of a greeting, or of a frame
         self._left = 0  # bytes of the frame at hand
         self._frames = self._bytes = 0  # of the message at hand
-        self.frames = self.long = 0
+        self.frames = self.counted = 0
 
     def take(self, data: bytes) -> bool:
         """Follow the next bytes; return False at a message beyond the bounds, or if they are no ZMTP 2 or 3."""
         data = self._head + data
-        self.frames = self.long = 0
+        self.frames = self.counted = 0
         at = 0
         if not self._greeted:
             size = greeting_size(data)
@@ -50,7 +53,7 @@ class MessageBound:
                 break
             size = int.from_bytes(data[at + 1 : body], "big")
             self.frames += 1
-            self.long += size > self._heartbeat
+            self.counted += size in self._sizes
             if flags & _MORE:
                 self._frames += 1
                 self._bytes += size

@@ -15,14 +15,16 @@ import selectors
 import socket
 import struct
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address, ip_address, ip_network
+from itertools import islice
 from typing import NamedTuple
 
+from dnstrail.bus.handshakes import PATIENCE, WELCOMED, Handshakes
 from dnstrail.bus.introduction import Introduction
-from dnstrail.bus.message_bound import OWN_PING, PONG, MessageBound
+from dnstrail.bus.message_bound import NO_HEARTBEAT, REQUEST, MessageBound
 from dnstrail.bus.relayed import CHUNK, RelayedConnection
 from dnstrail.bus.tcp import KEEPALIVE, connecting_to, is_tcp
 
@@ -30,9 +32,11 @@ MOST_OF_USER = 256  # connections of one user
 MOST_OF_HOST = 64  # connections of one other host; an IPv6 network (/64) counts as one host
 MOST_CONNECTIONS = 4096  # of all users and hosts; fewer if the limit of descriptors is low
 NO_KEY = "it showed no allowed key, or expects another server"
-_HANDSHAKE = 234  # bytes that a server sends before it believes a key: its greeting and WELCOME (RFC 26/CurveZMQ)
+SLOW = "it showed no key in time"
+_IN_TIME = 0.95 * PATIENCE  # seconds: both ends close a connection after PATIENCE
 ANSWERED = 2 << 20  # bytes: a request of another host is shorter
-TOO_MANY, TOO_MUCH = "it opens too many connections", "it sends too much without an answer"
+TOO_MANY = "it opens too many connections"
+TOO_MUCH = "it sends too much without an answer, or the end of a message"
 NO_END = "it sends a message without an end, or no ZMTP 2 or 3"
 _FEW_FRAMES, _FEW_BYTES = 64, 1 << 10  # beyond as many frames in one read, the next read is short: each costs time
 _LINGER = 3.0  # seconds for which the last bytes of a worker are delivered
@@ -52,7 +56,8 @@ class Allowance(NamedTuple):
 
     `renewed`: an answer permits as many again, and the clients of one user or host have the bound together, too. The
     messages of another host are encrypted: an answer to it permits ANSWERED more, and a heartbeat what it is long. To a
-    server each request permits the whole number again.
+    server each request permits the whole number again, and to a publisher an order of the worker, which has received
+    its messages.
     """
 
     most: int
@@ -89,26 +94,28 @@ class _Client:
         self.owner = owner
         self.sent = 0
         self.received = 0
+        self.opened = time.monotonic()
         encrypted = way.outward or owner.startswith(_HOST)
         self.messages = None if encrypted else MessageBound()
         self.introduce = _unchanged if encrypted else Introduction(int(owner.removeprefix(_USER))).add_to
-        self.answers = MessageBound(OWN_PING if way.outward else PONG) if encrypted else None
+        self.answers = MessageBound(REQUEST if way.outward else NO_HEARTBEAT) if encrypted else None
 
     def answered(self, down: bytes) -> int:
         """Return how many of the bytes that it has sent an answer permits again."""
         if self.answers is None:
             return self.sent
         self.answers.take(down)
-        if self.way.outward and self.answers.long:
+        if self.way.outward and self.answers.counted:
             return self.sent
-        return min(self.sent, self.answers.long * ANSWERED or len(down))
+        return min(self.sent, self.answers.counted * ANSWERED or len(down))
 
 
 class Relay:
     """The connections of other users and hosts to one worker. Users in `exempt` have no bound of their own.
 
-    Orders arrive at `control`: a Way with its listening socket, or the number of a way that ends. The end of `control`
-    ends the relay. Reports leave there: numbers of refused or cut connections by Refusal.
+    Orders arrive at `control`: a Way with its listening socket, the number of a way that ends, or the number of a way
+    whose publisher may go on, in a list. The end of `control` ends the relay. Reports leave there: numbers of refused
+    or cut connections by Refusal.
     """
 
     def __init__(self, control: socket.socket, exempt: frozenset[int]) -> None:
@@ -118,9 +125,12 @@ class Relay:
         self._selector = selectors.DefaultSelector()
         self._listeners: dict[int, socket.socket] = {}
         self._connections: set[RelayedConnection] = set()
+        self._publishers = defaultdict[int, set[_Client]](set)  # and other servers, by their ways
         self._of_owner: Counter[str] = Counter()
         self._sent: Counter[str] = Counter()  # bytes since their last answers
         self._refused: Counter[Refusal] = Counter()
+        self._handshakes = Handshakes()
+        self._deferred: dict[socket.socket, None] = {}  # listeners whose clients wait for the handshakes of others
         self._paused = 0.0  # the time from which connections are accepted again
         self._until: float | None = None  # the time at which a relay without worker ends
         self._selector.register(control, selectors.EVENT_READ, ("", self._obey))
@@ -129,7 +139,7 @@ class Relay:
         """Pass bytes on until the worker has ended, and its last bytes are delivered."""
         reported = 0.0
         while self._until is None or (self._connections and time.monotonic() < self._until):
-            waits = self._refused or self._paused or self._until
+            waits = self._refused or self._paused or self._until or self._handshakes or self._deferred
             self._serve(self._selector.select(_PAUSE if waits else None))
             now = time.monotonic()
             if self._refused and now >= reported + _PAUSE:
@@ -137,6 +147,8 @@ class Relay:
                 reported = now
             if self._paused and now >= self._paused:
                 self._resume()
+            if self._handshakes or self._deferred:
+                self._begin_handshakes(now)
         for connection in [*self._connections]:
             connection.close()
         self._selector.close()
@@ -163,16 +175,24 @@ class Relay:
             listener = self._listeners[way.number] = socket.socket(fileno=descriptors[0])
             listener.setblocking(False)
             self._selector.register(listener, selectors.EVENT_READ, ("", partial(self._accept, way, listener)))
+        elif isinstance(order := json.loads(message), list):
+            for publisher in self._publishers[order[0]]:
+                self._permit(publisher, publisher.sent)
         else:
-            self._close(json.loads(message))
+            self._close(order)
 
     def _close(self, number: int) -> None:
         listener = self._listeners.pop(number)
+        self._deferred.pop(listener, None)
         self._selector.unregister(listener)
         listener.close()
 
     def _accept(self, way: Way, listener: socket.socket, _events: int) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
+            if way.outward and self._handshakes.room <= 0:
+                self._deferred[listener] = None
+                self._stop_accepting(listener)
+                return
             try:
                 client, _ = listener.accept()
             except OSError as error:
@@ -196,12 +216,25 @@ class Relay:
         """Accept nothing for a while: no descriptor is left."""
         self._paused = time.monotonic() + _PAUSE
         for listener in self._listeners.values():
-            self._selector.modify(listener, selectors.EVENT_WRITE, self._selector.get_key(listener).data)
+            self._stop_accepting(listener)
 
     def _resume(self) -> None:
         self._paused = 0.0
         for listener in self._listeners.values():
-            self._selector.modify(listener, selectors.EVENT_READ, self._selector.get_key(listener).data)
+            self._accept_again(listener)
+
+    def _stop_accepting(self, listener: socket.socket) -> None:
+        self._selector.modify(listener, selectors.EVENT_WRITE, self._selector.get_key(listener).data)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        self._selector.modify(listener, selectors.EVENT_READ, self._selector.get_key(listener).data)
+
+    def _begin_handshakes(self, now: float) -> None:
+        """Accept connections to other hosts that have waited for the handshakes of others."""
+        self._handshakes.expire(now)
+        for listener in [*islice(self._deferred, max(self._handshakes.room, 0))]:
+            del self._deferred[listener]
+            self._accept_again(listener)
 
     def _owner(self, client: socket.socket) -> tuple[str, int]:
         """Return the user or host of a client, and the bound on its connections.
@@ -247,7 +280,11 @@ class Relay:
         note, ended = partial(self._note, sender), partial(self._ended, sender)
         ends = owner, client, worker
         functions = note, ended, sender.introduce
-        self._connections.add(RelayedConnection(self._selector, *ends, *functions, outward=way.outward))
+        connection = RelayedConnection(self._selector, *ends, *functions, outward=way.outward)
+        self._connections.add(connection)
+        if way.outward:
+            self._handshakes.begin(sender, connection, sender.opened)
+            self._publishers[way.number].add(sender)
         self._of_owner[owner] += 1
 
     def _note(self, client: _Client, up: bytes, down: bytes) -> int:
@@ -255,12 +292,12 @@ class Relay:
         if client.messages is not None and up and not client.messages.take(up):
             self._refused[client.way.number, client.owner, NO_END] += 1
             return 0
+        if client.way.outward:
+            self._handshakes.note(client, len(up))
         most, renewed = client.way.allowance
         client.received += len(down)
         if down and renewed:
-            permitted = client.answered(down)
-            self._sent[client.owner] -= permitted
-            client.sent -= permitted
+            self._permit(client, client.answered(down))
         client.sent += len(up)
         self._sent[client.owner] += len(up)
         if not most or (client.sent <= most and (not renewed or self._sent[client.owner] <= most)):
@@ -268,10 +305,18 @@ class Relay:
         self._refused[client.way.number, client.owner, TOO_MUCH] += 1
         return 0
 
+    def _permit(self, client: _Client, size: int) -> None:
+        """Permit some of the bytes that a client has sent again."""
+        self._sent[client.owner] -= size
+        client.sent -= size
+
     def _ended(self, client: _Client, connection: RelayedConnection) -> None:
         self._connections.discard(connection)
-        if client.owner.startswith(_HOST) and client.received <= _HANDSHAKE:
-            self._refused[client.way.number, client.owner, NO_KEY] += 1
+        self._handshakes.end(client)
+        self._publishers[client.way.number].discard(client)
+        if client.owner.startswith(_HOST) and client.received <= WELCOMED:
+            slow = connection.left or time.monotonic() > client.opened + _IN_TIME
+            self._refused[client.way.number, client.owner, SLOW if slow else NO_KEY] += 1
         self._sent[client.owner] -= client.sent
         self._of_owner[client.owner] -= 1
         if not self._of_owner[client.owner]:

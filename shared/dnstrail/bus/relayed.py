@@ -43,7 +43,7 @@ class RelayedConnection:
         self._up = self._down = b""  # not accepted yet by the worker, by the client
         self._next = _FIRST  # bytes of the next read from the client
         self._began = not outward  # a server of another host has sent something
-        self._left = False  # the client has left, or was cut off
+        self.left = False  # the client has left, or was cut off
         self._closed = False  # the worker has closed its end
         self._watched = {client: 0, worker: 0}
         self._settle()
@@ -54,6 +54,20 @@ class RelayedConnection:
             self._watch(end, 0)
             end.close()
         self._ended(self)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the client, or the server of another host, is connected."""
+        if not self.left:
+            with suppress(OSError):
+                return bool(self._client.getpeername())
+        return False
+
+    def give_up(self) -> None:
+        """Leave for the client. The worker learns it, even of a server that has sent nothing."""
+        self._began = True
+        self._leave()
+        self._settle()
 
     def _client_ready(self, events: int) -> None:
         if events & _WRITE:
@@ -71,13 +85,13 @@ class RelayedConnection:
     def _worker_ready(self, events: int) -> None:
         if events & _WRITE:
             self._up = _sent(self._worker, self._up)
-            if self._left and not self._up:
+            if self.left and not self._up:
                 self._end_sending()
         if events & _READ:
             received = _received(self._worker, CHUNK)
             if received:
                 self._note(b"", received)
-                self._down = b"" if self._left else _sent(self._client, received)
+                self._down = b"" if self.left else _sent(self._client, received)
             elif received is not None:
                 self._closed = True
         self._settle()
@@ -85,9 +99,10 @@ class RelayedConnection:
     def _leave(self) -> None:
         """Close the end of the client; the worker still receives what the client sent before.
 
-        If a server sent nothing, the worker waits for its handshake to time out: it would connect again at once.
+        If a server sent nothing, the worker waits until its handshake has lasted too long: it would connect again at
+        once.
         """
-        self._left, self._down = True, b""
+        self.left, self._down = True, b""
         self._watch(self._client, 0)
         self._client.close()
         if self._began and not self._up:
@@ -102,7 +117,7 @@ class RelayedConnection:
         if self._closed and not self._down:
             self.close()
             return
-        if not self._left:
+        if not self.left:
             self._watch(self._client, _READ * (not self._up and not self._closed) | _WRITE * bool(self._down))
         self._watch(self._worker, _READ * (not self._down and not self._closed) | _WRITE * bool(self._up))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 import zmq
 
@@ -15,22 +16,36 @@ from dnstrail.bus.remote_host import RemoteHost
 _TAKEN_AT_ONCE = 16  # messages from memory between two looks at the sockets: a look costs as much as a message
 _READ_AT_ONCE = 2000  # messages of one socket in one look: more than wait there, unless their sender is faster
 
+_PERMITTED = 1 << 20  # bytes of messages after which their publisher is permitted to send more
+
 Connect = Callable[[Iterable[str]], zmq.Socket[bytes]]  # opens a socket that subscribes to these topics
 
 
-class _Source:
-    """The publishers behind one socket: those of this host (None), or those of another host with one key.
+class Publishers(NamedTuple):
+    """The publishers of this host (None), or the publisher at an address of another host.
 
-    ZeroMQ does not state which of its publishers sent a message, so each key has a socket of its own.
+    `permit` is called as messages arrive: without it the relay takes what this publisher sends for a message that never
+    ends.
     """
 
-    def __init__(self, number: int, remote: RemoteHost | None, connect: Connect, topics: Iterable[str]) -> None:
+    remote: RemoteHost | None
+    connect: Connect
+    permit: Callable[[], None] = lambda: None
+
+
+class _Source:
+    """The publishers behind one socket.
+
+    ZeroMQ does not state which of its publishers sent a message, so each other host has a socket of its own.
+    """
+
+    def __init__(self, number: int, publishers: Publishers, topics: Iterable[str]) -> None:
         self.number = number
-        self.remote = remote
+        self.remote, self._connect, self._permit = publishers
         self.topics = [*topics]
         self.received = ReceivedMessages()
         self.served = 0  # bytes that were received, or that others received while it had none
-        self._connect = connect
+        self._arrived = 0  # bytes since `_permit`
         self.open()
 
     def open(self) -> None:
@@ -39,9 +54,14 @@ class _Source:
 
     def receive_frames(self) -> list[bytes] | None:
         try:
-            return self.socket.recv_multipart(zmq.NOBLOCK)
+            frames = self.socket.recv_multipart(zmq.NOBLOCK)
         except zmq.Again:
             return None
+        self._arrived += sum(map(len, frames))
+        if self._arrived > _PERMITTED:
+            self._arrived = 0
+            self._permit()
+        return frames
 
 
 class SubscriberEnd:
@@ -54,11 +74,11 @@ class SubscriberEnd:
     The descriptor of a ZeroMQ socket reports a change only. A source is therefore `_ready` until a read finds nothing.
     """
 
-    def __init__(self, connects: Mapping[RemoteHost | None, Connect], topics: Iterable[str]) -> None:
+    def __init__(self, publishers: Iterable[Publishers], topics: Iterable[str]) -> None:
         chosen = [*topics]
         self._selected = {topic.encode() for topic in chosen}
         self._poll = select.epoll()
-        self._sources = [_Source(number, *each, chosen) for number, each in enumerate(connects.items())]
+        self._sources = [_Source(number, each, chosen) for number, each in enumerate(publishers)]
         self._by_descriptor: dict[int, _Source] = {}
         self._ready: dict[_Source, None] = {}
         self._waiting: list[tuple[int, int, _Source]] = []  # a heap: the sources with messages, the least served first
@@ -66,7 +86,8 @@ class SubscriberEnd:
         self.size = 0  # of these messages, in bytes
         self._taken = 0  # messages since the last look at the sockets
         self.publisher: RemoteHost | None = None
-        self._watch()
+        for source in self._sources:
+            self._watch(source)
 
     @property
     def descriptor(self) -> int:
@@ -126,16 +147,14 @@ class SubscriberEnd:
         self._selected = {topic.encode() for source in self._sources for topic in source.topics}
 
     def reopen(self, start: str) -> None:
-        self._unwatch()
         for source in self._sources_of(start):
+            self._unwatch(source)
             source.socket.close()
             source.open()
-        self._watch()
+            self._watch(source)
 
     def close(self) -> None:
-        if not self._poll.closed:
-            self._unwatch()
-            self._poll.close()
+        self._poll.close()
         for source in self._sources:
             source.socket.close()
 
@@ -175,14 +194,12 @@ class SubscriberEnd:
             return self.size < most
         return self.size < most // 2 or source.received.size < most // 2 // len(self._sources)
 
-    def _watch(self) -> None:
-        """Wait for all sockets. Each may have received something already."""
-        self._by_descriptor = {source.descriptor: source for source in self._sources}
-        self._ready = dict.fromkeys(self._sources)
-        for descriptor in self._by_descriptor:
-            self._poll.register(descriptor, select.EPOLLIN)
+    def _watch(self, source: _Source) -> None:
+        """Wait for a socket, too. It may have received something already."""
+        self._by_descriptor[source.descriptor] = source
+        self._poll.register(source.descriptor, select.EPOLLIN)
+        self._ready[source] = None
 
-    def _unwatch(self) -> None:
-        for descriptor in self._by_descriptor:
-            self._poll.unregister(descriptor)
-        self._by_descriptor = {}
+    def _unwatch(self, source: _Source) -> None:
+        self._poll.unregister(source.descriptor)
+        del self._by_descriptor[source.descriptor]

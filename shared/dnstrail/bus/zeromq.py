@@ -32,7 +32,7 @@ from dnstrail.bus.ipc import best_address, direct_address, is_open, owners_socke
 from dnstrail.bus.keys import Keys
 from dnstrail.bus.relay import ANY, Allowance
 from dnstrail.bus.remote_host import RemoteHost
-from dnstrail.bus.subscriber_end import Connect, SubscriberEnd
+from dnstrail.bus.subscriber_end import Connect, Publishers, SubscriberEnd
 from dnstrail.bus.subscriptions import MOST_CHANGES
 from dnstrail.bus.tcp import is_tcp
 from dnstrail.bus.unread_replies import LONG
@@ -45,8 +45,8 @@ _UNREAD_REPLIES = 500  # the same for replies; short ones are bounded by this al
 _WAITING = 3000  # messages that wait at their receiver
 _UNREAD_EVENTS = 800  # the same for events, whose batches have 128 KiB at most: 100 MiB
 _WAITING_EVENTS = 1600  # 200 MiB
-_WAITING_OF_HOST = 400  # the same of one other host, whatever it sends: 400 MiB
-_MAX_OF_HOST = 1 << 20  # bytes of a message of another host; a batch has 512 KiB at most
+_WAITING_OF_HOST = 100  # the same of one other host: 12.5 MiB
+_MAX_OF_HOST = 1 << 20  # bytes of a message of another host; a batch has 128 KiB at most
 _MAX_MESSAGE = 16 << 20  # bytes; the sender of a longer message is disconnected
 _MAX_SUBSCRIPTION = 256  # bytes; the same, for a message of a subscriber
 _MAX_REQUEST = 2 << 20  # bytes; the same, for a frame of a request
@@ -55,6 +55,8 @@ _MOST_UNANSWERED = 16 << 20  # bytes of requests of a user or host since its las
 _OF_CLIENT = Allowance(_MOST_UNANSWERED, renewed=True)
 _MOST_REPLIED = 64 << 20  # bytes that a server of another host may send for one request
 _OF_SERVER = Allowance(_MOST_REPLIED, renewed=True)
+_MOST_UNFINISHED = 16 << 20  # bytes of a publisher of another host that became no message: more than wait here
+_OF_PUBLISHER = Allowance(_MOST_UNFINISHED, renewed=True)
 _BACKLOG = 1024  # connections that wait to be accepted
 _WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
 _HANDSHAKE = 2.0  # seconds for a new connection to greet
@@ -75,9 +77,8 @@ class ZmqBus:
     """One ZeroMQ context and the ends opened from it. It belongs to one thread.
 
     Every socket has a high-water mark, a size limit and a linger time, so that no peer makes a worker grow or hang.
-    libzmq holds a message whose frames never end until its end. The relay cuts off other users, and clients of other
-    hosts, who send one. Root, the owner of the folder and a host that publishes can exceed the worker's memory
-    limit.
+    libzmq holds a message whose frames never end until its end. The relay cuts off other users, and other hosts, that
+    send one. Root and the owner of the folder can exceed the worker's memory limit.
 
     `keys` are the keys for addresses of other hosts. A bus that is not `guarded` connects to other hosts without the
     relay, as a client may that asks a server of its own choice.
@@ -89,7 +90,7 @@ class ZmqBus:
         self._curve = Curve(self._context, keys)
         self._gate = Gate()
         self._guarded = guarded
-        self._outward: dict[str, str] = {}  # by tcp address: the address of the relay that leads there
+        self._outward: dict[str, tuple[str, int]] = {}  # by tcp address: the address and number of the way there
         self._folder: TemporaryDirectory[str] | None = None
         self._ends: dict[Endpoint, End | SubscriberEnd] = {}
         self._pushers: list[PusherEnd] = []
@@ -111,10 +112,13 @@ class ZmqBus:
         return self._keep(publisher)
 
     def subscriber(self, addresses: Iterable[str], topics: Iterable[str]) -> SubscriberEnd:
-        publishers: dict[RemoteHost | None, list[str]] = {}
-        for address in addresses:
-            publishers.setdefault(self._remote_at(address), []).append(address)
-        return self._keep(SubscriberEnd({each: self._connect_to(*publishers[each]) for each in publishers}, topics))
+        given = dict.fromkeys(addresses)
+        here = [address for address in given if not is_tcp(address)]
+        publishers = [Publishers(None, self._connect_to(*here))] if here else []
+        for address in filter(is_tcp, given):
+            permit = partial(self._permit, address)
+            publishers.append(Publishers(self._curve.remote_at(address), self._connect_to(address), permit))
+        return self._keep(SubscriberEnd(publishers, topics))
 
     def server(self, *addresses: str) -> ServerEnd:
         end = self._socket(zmq.ROUTER)
@@ -238,9 +242,13 @@ class ZmqBus:
         """Return an address of this process alone from which the relay leads to another host."""
         if address not in self._outward:
             by = f"ipc://{self._private() / f'to-{len(self._outward)}.sock'}"
-            self._gate.open(ipc.listener_at(by), address, allowance)
-            self._outward[address] = by
-        return self._outward[address]
+            self._outward[address] = by, self._gate.open(ipc.listener_at(by), address, allowance)
+        return self._outward[address][0]
+
+    def _permit(self, address: str) -> None:
+        """Let a publisher of another host go on."""
+        if address in self._outward:
+            self._gate.permit(self._outward[address][1])
 
     def _private(self) -> Path:
         """Return a folder of this process alone."""
@@ -258,7 +266,7 @@ class ZmqBus:
             end.setsockopt(zmq.MAXMSGSIZE, _MAX_OF_HOST if is_tcp(addresses[0]) else _MAX_MESSAGE)
             for topic in topics:
                 end.setsockopt(zmq.SUBSCRIBE, topic.encode())
-            self._connect(end, addresses)
+            self._connect(end, addresses, _OF_PUBLISHER)
             return end
 
         return connect
@@ -275,6 +283,8 @@ class ZmqBus:
                 if is_tcp(address):
                     end.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_TO_HOST)
                     by = self._by_relay(address, allowance) if self._guarded else address
+                    if self._guarded:
+                        end.setsockopt(zmq.HANDSHAKE_IVL, 0)  # the relay lets it begin, and ends it
                     self._curve.connect(end, address, by)
                 else:
                     end.connect(best_address(address))

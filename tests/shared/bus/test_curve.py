@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -14,16 +15,17 @@ import zmq
 from structlog.testing import capture_logs
 
 from dnstrail import log_pause
-from dnstrail.bus import ZmqBus, zeromq
+from dnstrail.bus import ZmqBus, curve, handshakes, relay, zeromq
 from dnstrail.bus.allowed_clients import AllowedClients
 from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
 from dnstrail.bus.relay import TOO_MUCH, Allowance
 from dnstrail.errors import BusError
 from live.ports import free_port
-from live.raw_curve_peer import COMMAND, MORE, PING, CurvePeer, curve_peer, curve_server
+from live.raw_curve_peer import COMMAND, LONG_PING, MORE, PING, CurvePeer, curve_peer, curve_server
 from live.workers import BOUND, short_folder, wait_until
 
 HOST, ATTACKER = "127.0.0.1", "127.0.0.2"
+LATE, LARGEST = 300, 128 << 10  # batches, and the bytes of each: more than waits before a worker
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def send_until_closed(peer, parts, most=ENDLESS):
     sent = 0
     with suppress(OSError):
         while sent < most:
-            data = b"".join(peer.frame(bytes(1000), MORE) for _ in range(parts)) + peer.frame(PING, COMMAND)
+            data = b"".join(peer.frame(bytes(1000), MORE) for _ in range(parts)) + peer.frame(LONG_PING, COMMAND)
             peer.socket.sendall(data)
             sent += len(data)
     return sent
@@ -169,19 +171,42 @@ def test_a_reply_that_never_ends_is_cut_off(two, monkeypatch):
     assert [line["reason"] for line in logs] == [TOO_MUCH]
 
 
-def test_an_event_that_never_ends_stays_in_memory(two):
-    """A subscriber holds all of a message without an end (docs/limits.md): it looks like many messages."""
-    most = 24 << 20
-    with curve_server(two.address) as listener, bus_of(two.client) as following:
+def test_an_event_that_never_ends_is_cut_off(two):
+    """A subscriber holds 16 MiB of a message without an end; heartbeats in between permit no more."""
+    assert Allowance(16 << 20, renewed=True) == zeromq._OF_PUBLISHER
+    with curve_server(two.address) as listener, bus_of(two.client) as following, capture_logs() as logs:
         subscriber = following.subscriber([two.address], ["t"])
         peer = accept(listener, two.server, b"XPUB")
         with peer.socket:
             peer.read_frame()  # the subscription
             before = resident()
-            assert send_until_closed(peer, 100, most) >= most
-            wait_until(
-                lambda: subscriber.receive() is None and resident() - before > most * 3 // 4, "the message in memory"
-            )
+            peer.socket.sendall(peer.frame(b"t", MORE) + peer.frame(bytes(1000)))
+            wait_until(subscriber.receive, "a whole message")
+            sent = send_until_closed(peer, 100)
+        wait_until(lambda: subscriber.receive() or logs, "the refusal")
+        assert resident() - before < ENDLESS
+    assert sent < ENDLESS
+    assert [line["reason"] for line in logs] == [TOO_MUCH]
+
+
+def test_a_publisher_may_send_much_to_who_reads_late(two):
+    """A subscriber that reads nothing for a while misses none of the batches of an honest host, however many wait."""
+    two.allow()
+    with capture_logs() as logs, bus_of(two.server) as serving, bus_of(two.client) as following:
+        publisher = serving.publisher(two.address, lossless=False)
+        subscriber = following.subscriber([two.address], ["t"])
+        wait_until(lambda: publisher.subscribers("t"), "the subscription")
+        for _ in range(LATE):
+            publisher.publish("t", bytes(LARGEST))
+        received = Counter()
+
+        def all_received():
+            while message := subscriber.receive():
+                received[len(message[1])] += 1
+            return received.total() == LATE
+
+        wait_until(all_received, "all batches")
+    assert logs == []
 
 
 def resident():
@@ -322,10 +347,74 @@ def test_a_thousand_silent_handshakes_block_nobody(two):
         assert server.refused == 1000
 
 
+def test_a_client_that_shows_no_key_is_reported(two, monkeypatch):
+    """The reason of a refusal tells a handshake that took too long from a key that is not allowed."""
+    monkeypatch.setattr(curve, "PATIENCE", 0.1)
+    monkeypatch.setattr(relay, "_IN_TIME", 0.1)
+    with capture_logs() as logs, bus_of(two.server) as serving:
+        server = serving.server(two.address)
+        with socket.create_connection((HOST, int(two.address.rpartition(":")[2]))):
+            wait_until(lambda: server.refused, "the refusal")
+    assert [line["reason"] for line in logs] == [relay.SLOW]
+
+
+@contextmanager
+def subscriber_of(folder, hosts, port):
+    """Open a subscriber to hosts with addresses and keys of their own."""
+    new_pair(folder / "client")
+    for host in hosts:
+        allow(folder / "client", SERVERS, host, new_pair(folder / host), host)
+    with bus_of(folder / "client") as following:
+        yield following.subscriber([f"tcp://{host}:{port}" for host in hosts], ["t"])
+
+
+def left(connection):
+    """Return whether the other end has hung up."""
+    with suppress(BlockingIOError):
+        while connection.recv(4096):
+            pass
+        return True
+    return False
+
+
+def test_a_few_handshakes_with_hosts_at_once(folder, monkeypatch):
+    """A subscriber of many hosts begins a handshake when another one is over, and connects to all of them in turn."""
+    monkeypatch.setattr(handshakes, "AT_ONCE", 2)
+    monkeypatch.setattr(handshakes, "PATIENCE", 0.2)
+    hosts = [f"127.0.0.{number}" for number in range(11, 17)]
+    connected, seen = set[socket.socket](), set[str]()
+    with ExitStack() as stack, socket.create_server(("", free_port(HOST))) as listener:
+        listener.setblocking(False)
+
+        def all_seen():
+            with suppress(BlockingIOError):
+                connection = stack.enter_context(listener.accept()[0])
+                connection.setblocking(False)
+                connected.difference_update([*filter(left, connected)])
+                connected.add(connection)
+                seen.add(connection.getsockname()[0])
+            assert len(connected) <= 2
+            return len(seen) == len(hosts)
+
+        with subscriber_of(folder, hosts, listener.getsockname()[1]):
+            wait_until(all_seen, "a connection to each host")
+
+
+def test_hosts_that_are_away_delay_no_handshake(folder, monkeypatch):
+    """A host that cannot be reached does not hold the place of a handshake until it is over."""
+    monkeypatch.setattr(handshakes, "AT_ONCE", 1)
+    monkeypatch.setattr(handshakes, "PATIENCE", 600.0)
+    hosts = [f"127.0.0.{number}" for number in range(11, 16)]
+    with socket.create_server((hosts[-1], free_port(hosts[-1]))) as listener:
+        listener.settimeout(BOUND)
+        with subscriber_of(folder, hosts, listener.getsockname()[1]):
+            listener.accept()[0].close()
+
+
 SLOW_SUBSCRIBER = """
 import sys, time
 from pathlib import Path
-from dnstrail.bus import ZmqBus, zeromq
+from dnstrail.bus import ZmqBus, curve, handshakes, relay, zeromq
 from dnstrail.bus.keys import load_keys
 bus = ZmqBus(load_keys(Path(sys.argv[1])))
 subscriber = bus.subscriber([sys.argv[2]], ["t"])

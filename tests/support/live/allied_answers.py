@@ -146,7 +146,7 @@ def serve(address: str) -> None:
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     datagrams.setsockopt(socket.SOL_SOCKET, _BUFFER, _LARGE)
     datagrams.bind((address, 53))
-    with socket.create_server((address, 53), backlog=512):
+    with socket.create_server((address, 53), backlog=4096):
         print("ready", flush=True)  # noqa: T201 - to the test
         while True:
             asked, peer = datagrams.recvfrom(512)

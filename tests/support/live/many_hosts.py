@@ -6,6 +6,7 @@ Keyed hosts publish over CURVE, each at an address of 127.0.0.0/8 with a key of 
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import select
@@ -18,8 +19,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dnstrail.bus import ZmqBus
-from dnstrail.bus.keys import CLIENTS, SERVERS, allow, load_keys, new_pair
+import zmq
+
+from dnstrail.bus import ZmqBus, relay
+from dnstrail.bus.keys import _PUBLIC, CLIENTS, SERVERS, _certificate, allow, load_keys, new_pair
 from dnstrail.bus.remote_host import key_digest, start_of
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_PACKET_DNS
@@ -32,7 +35,6 @@ from dnstrail_probe.replay_window import ReplayWindow
 from dnstrail_probe.worker import _ON_REQUEST, HEARTBEAT
 from live.workers import response
 
-_TICK = 0.01  # seconds
 _CLIENT, _SERVER = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 53))  # the same private addresses on each host
 
 
@@ -66,13 +68,22 @@ class Host:
         self._due = self._ended
         self._sent = 0
 
-    def step(self, now: float, rate: float, *, awaited: bool) -> None:
-        """Publish what is due: an answer, a heartbeat, or the turn that a subscriber waits for."""
+    def step(self, rate: float) -> None:
+        """Answer requests, and publish what is due: an answer, a heartbeat, or the turn that a subscriber waits for."""
+        self.publisher.subscribers(TURN)  # lets the bus handle new subscriptions
+        window, now = self.batches.window, time.monotonic()
+        window.serve(self.replays)
         if rate and now >= self._due:
             self._due = max(self._due + 1 / rate, now)
             self.answer(f"n{self._sent}.host{self.number}.test")
-        elif now - self._ended >= HEARTBEAT or (awaited and now - self._ended >= _ON_REQUEST):
+        elif now - self._ended >= HEARTBEAT or (window.awaited and now - self._ended >= _ON_REQUEST):
             self.end_turn()
+
+    def next_step(self, rate: float) -> float:
+        """Return the time at which something is due."""
+        if self.batches.window.awaited:
+            return self._ended + _ON_REQUEST
+        return min(self._due, self._ended + HEARTBEAT) if rate else self._ended + HEARTBEAT
 
     def answer(self, name: str, *, lost: bool = False) -> Mark:
         """Publish an answer in a turn of its own, or lose it on the bus; return its mark."""
@@ -95,33 +106,63 @@ class Host:
             pass
 
 
+class _Schedule:
+    """The times at which something is due at hosts: a step of all of them costs more than a hundredth of a second."""
+
+    def __init__(self, hosts: dict[int, Host]) -> None:
+        self._hosts = hosts
+        self._times = dict.fromkeys(hosts, 0.0)
+        self._heap = [(0.0, number) for number in hosts]
+
+    @property
+    def pause(self) -> float:
+        """The seconds until the next time."""
+        return max(self._heap[0][0] - time.monotonic(), 0)
+
+    def due(self) -> Iterator[Host]:
+        """Yield the hosts whose times have come, each once."""
+        while self._heap and self._heap[0][0] <= time.monotonic():
+            when, number = heapq.heappop(self._heap)
+            if self._times[number] == when:
+                yield self._hosts[number]
+
+    def set(self, host: Host, when: float) -> None:
+        """Set the time of a host."""
+        self._times[host.number] = when
+        heapq.heappush(self._heap, (when, host.number))
+
+
 def play(folder: Path, numbers: range, hosts: int, *, keyed: bool) -> None:
     """Play some hosts until stdin ends. The keys of keyed ones are in the folder."""
     configure("probe")  # logs to stderr: stdout has the replies
-    if keyed:
-        keys = {number: load_keys(folder / str(number)) for number in numbers}
-        played = {
-            number: Host(ZmqBus(own, guarded=False), folder, number, hosts, own.public) for number, own in keys.items()
-        }
-    else:
-        bus = ZmqBus()
-        played = {number: Host(bus, folder, number, hosts) for number in numbers}
-    rate = 0.0
+    relay.MOST_OF_HOST = relay._SERVED_AT_ONCE = relay.MOST_CONNECTIONS  # the subscribers of all hosts have one address
+    keys = {number: load_keys(folder / str(number)) for number in numbers} if keyed else {}
+    bus, played = ZmqBus(keys.get(numbers.start)), {}
+    for number in numbers:
+        if keyed:
+            bus._curve._keys = keys[number]  # one bus for all: a thousand of them would have a thousand processes
+        played[number] = Host(bus, folder, number, hosts, keys[number].public if keyed else "")
+    rate, poll = 0.0, select.epoll()
+    ends = {
+        int(end.socket.getsockopt(zmq.FD)): host for host in played.values() for end in (host.publisher, host.replays)
+    }
+    for descriptor in (sys.stdin.fileno(), *ends):
+        poll.register(descriptor, select.EPOLLIN)
+    schedule = _Schedule(played)
     _say({"bound": len(played)})
     while True:
-        until = time.monotonic() + _TICK
-        if select.select([sys.stdin.buffer.raw], [], [], 0)[0]:
+        ready = {descriptor for descriptor, _ in poll.poll(schedule.pause)}
+        if sys.stdin.fileno() in ready:
             line = sys.stdin.buffer.raw.readline()
             if not line:
                 break
             command = json.loads(line)
-            rate = command.get("rate", rate)
+            if command.get("rate", rate) != rate:
+                rate, schedule = command["rate"], _Schedule(played)
             _say(_done(played, command))
-        for host in played.values():
-            window = host.batches.window
-            window.serve(host.replays)
-            host.step(time.monotonic(), rate, awaited=window.awaited)
-        time.sleep(max(until - time.monotonic(), 0))
+        for host in {*schedule.due()} | {ends[descriptor] for descriptor in ready if descriptor in ends}:
+            host.step(rate)
+            schedule.set(host, host.next_step(rate))
     os._exit(0)  # the buses of many hosts take long to close
 
 
@@ -215,8 +256,10 @@ def _make_keys(folder: Path, count: int) -> None:
     """Make keys for each host and for the subscribers, which allow each other."""
     central = new_pair(folder / _CENTRAL)
     for number in range(count):
-        allow(folder / _CENTRAL, SERVERS, _ip_of(number), new_pair(folder / str(number)), f"host{number}")
+        own = new_pair(folder / str(number))
         allow(folder / str(number), CLIENTS, "central", central)
+        file = folder / _CENTRAL / SERVERS / f"{_ip_of(number)}{_PUBLIC}"  # `allow` compares it with all others
+        file.write_text(_certificate(own, host=f"host{number}"))
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -19,6 +19,7 @@ _SODIUM = ctypes.CDLL(str(next(Path(zmq.__file__).parents[1].glob("pyzmq.libs/li
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"CURVE".ljust(20, b"\0") + bytes(32)
 MORE, COMMAND = 1, 2  # flags of a frame, inside its box
 PING = b"\x04PING\0\0"
+LONG_PING = PING + bytes(16)  # its answer has as many bytes more
 
 
 def _box(name: str, text: bytes, nonce: bytes, public: bytes, secret: bytes, grown: int) -> bytes:
