@@ -158,6 +158,16 @@ def test_the_hosts_of_a_crowded_question_are_those_of_its_newest_answers(two):
     assert hosts == [f"host{number}" for number in reversed(range(4, MAX_SIGHTINGS + 4))]
 
 
+def test_the_hosts_are_found_among_the_newest_records(two):
+    """With very many answers to a question, the hosts of the records that were answered last are named."""
+    for number in range(7 * MAX_SIGHTINGS):
+        record = number // MAX_SIGHTINGS
+        payload = response(f"192.0.2.{100 + record}", name="of-alpha.example")
+        asks(two, f"host{record}", 3 + number / 5, "of-alpha.example", payload)
+    hosts = fields(Get(key="of-alpha.example"), two)["hosts"]
+    assert hosts == ["host6", "host5", "host4", "host3"]
+
+
 def test_a_cache_holds_a_bounded_number_of_host_names():
     """Names of hosts beyond the number of followed starts are forgotten."""
     state = fed()

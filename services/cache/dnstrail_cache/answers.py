@@ -44,6 +44,7 @@ from dnstrail_cache.state import CacheState
 
 Seen = TypeVar("Seen", FoundTrail, Asker, SeenServerName)
 Asked = TypeVar("Asked", bound=AskedBy)
+Found = TypeVar("Found", LookupResult, LookupResult | None)
 _MAX_NODES = 65536  # names and addresses in one reply, since no request may delay all others
 _MAX_WORK = 16384  # relations, paths and answers that one `rank` reads, about 20 ms, for the same reason
 
@@ -71,7 +72,7 @@ def _get(request: Get, state: CacheState) -> LookupResult:
     _count(found, state)
     if found is None:
         raise _not_found(request.key, at, state, request.host)
-    return _with_hosts(found, state)
+    return _with_hosts([found], state)[0]
 
 
 @answer.register
@@ -83,7 +84,7 @@ def _get_many(request: GetMany, state: CacheState) -> list[LookupResult | None] 
         _count(found, state)
     if sum(map(_size, results)) > _MAX_NODES:
         results = _shortened(results)
-    results = [None if found is None else _with_hosts(found, state) for found in results]
+    results = _with_hosts(results, state)
     return IncompleteHistory(results) if None in results and not _remembers(at, state) else results
 
 
@@ -214,9 +215,12 @@ def _not_found(key: str, at: int | None, state: CacheState, host: str | None) ->
     )
 
 
-def _with_hosts(found: LookupResult, state: CacheState) -> LookupResult:
-    """Return a result with the hosts that asked for its root, where the cache follows several."""
-    return replace(found, hosts=state.image.hosts_of(found.dns_root, now=state.now)) if state.several else found
+def _with_hosts(results: list[Found], state: CacheState) -> list[Found]:
+    """Return results with the hosts that asked for their roots, where the cache follows several."""
+    if not state.several:
+        return results
+    hosts = {name: state.image.hosts_of(name) for name in {one.dns_root for one in results if one is not None}}
+    return [one if one is None else replace(one, hosts=hosts[one.dns_root]) for one in results]
 
 
 def _on_host(asked: Asked, state: CacheState) -> Asked:

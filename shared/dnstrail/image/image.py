@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import chain, islice
 from typing import Final, NamedTuple
 
 import msgspec
@@ -40,7 +39,7 @@ _RCODE: Final = 0x000F
 _TRUNCATED: Final = 0x0200
 _UNKNOWN: Final = Circumstances()
 _ANYBODY: Final = Connection()
-_MOST_ASKED: Final = 64  # answers of one question among which its hosts are found
+_MOST_ASKED: Final = 64  # answers of one question after which no further record is read for its hosts
 _ALWAYS: Final = 1 << 60  # ns: nothing of a file is removed by time
 
 
@@ -217,14 +216,16 @@ class Image:
         failure = self.failures.last(lookup_key(key) or "", at)
         return failure if failure is None or host in (None, failure.evidence.host) else None
 
-    def hosts_of(self, question: str, *, now: int) -> list[str]:
+    def hosts_of(self, question: str) -> list[str]:
         """Return the hosts that asked a question, the last one first: of the held answers, the newest alone."""
-        root, view = self.store.places.roots.get(question), self.view(now=now)
-        if root is None:
-            return []
-        answers = chain.from_iterable(view.answers(record) for record in root.records())
-        newest = sorted(islice(answers, _MOST_ASKED), key=lambda one: -one.number)
-        return [*dict.fromkeys(one.evidence.host for one in newest if one.evidence.host)]
+        root = self.store.places.roots.get(question)
+        answers: list[Sighting] = []
+        for record in reversed(root.records() if root is not None else []):
+            answers += record.sightings()
+            if len(answers) >= _MOST_ASKED:
+                break
+        newest = sorted(answers, key=lambda one: -one.number)
+        return [*dict.fromkeys([one.evidence.host for one in newest if one.evidence.host])]
 
     def names_of_address(self, address: str, *, now: int | None = None, at: int | None = None) -> AddressNames:
         """Return the live names of an address, to be ordered for connections to it, as in `dst_dns`.

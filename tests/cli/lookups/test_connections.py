@@ -101,3 +101,21 @@ def test_watching_goes_on_until_it_is_interrupted():
         assert [json.loads(watching.stdout.readline()) for _ in range(2)] == [ONE, ONE]
         watching.send_signal(signal.SIGINT)
         assert watching.wait(PATIENCE) == 130
+
+
+def test_a_cache_of_several_hosts_has_a_column_for_the_host():
+    """If the cache follows several hosts, a column names them; else the table is as without."""
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(connection_table([{**ONE, "host": "alpha"}], 10, rivals=True, hosts=True))
+    header, row = shown.get().splitlines()
+    assert header.split()[-2:] == ["host", "rivals"]
+    assert row.split()[-2:] == ["alpha", "-"]
+    assert "host" not in drawn([ONE])[0]
+
+
+def test_a_host_goes_without_a_capture_file():
+    """A capture file is of one host: --host beside it is wrong usage."""
+    refused = dnstrail("get", "--capture", "demo", "--host", "alpha", "shop.example")
+    assert refused.returncode == 2
+    assert "--host goes without --capture" in refused.stderr
