@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,3 +88,20 @@ def test_the_reason_of_a_refusal_is_its_rule(network, folder):
         f"tried to reach {NAME} ({SERVER}:80/tcp): {NAME} is in the list, but no answer of a resolver led to this "
         f"address. The command asked {SENDER}: the entry `resolver {SENDER}` makes its answers count"
     )
+
+
+def test_a_resolver_of_another_namespace_is_refused(network, folder):
+    """A resolver that only another network namespace has is refused, and the reason names the entry for it."""
+    (folder / "allowed").write_text(f"{NAME}:80\n")
+    configured = Path("/etc/netns") / network.server
+    configured.mkdir()
+    try:
+        (configured / "resolv.conf").write_text(f"nameserver {SENDER}\n")
+        asks = ("dig", "+tries=1", "+timeout=1", f"@{SENDER}", NAME)
+        within = ("ip", "netns", "exec", network.client)
+        done = run(folder, "--allow", "allowed", "--enforce", "--", *asks, before=within)
+    finally:
+        shutil.rmtree(configured)
+    assert done.returncode == 10, done.stderr
+    reason = f"{SENDER} is no configured resolver, and the list has no entry `resolver {SENDER}`"
+    assert f"tried to reach {SENDER}:53/udp: {reason}" in json.loads((folder / "r.json").read_text())["not_allowed"]
