@@ -26,6 +26,7 @@ from dnstrail.events import (
     SCHED_PROCESS_FORK,
 )
 from dnstrail_probe.ebpf import loader
+from dnstrail_probe.host import network_namespaces as namespaces_of_host
 from dnstrail_probe.packets.community_id import community_id
 from live.clients import FORKED, STAYING, WAITING
 from live.ebpf_source import Watching, cgroup, question_of, watching
@@ -282,6 +283,24 @@ def test_the_relay_of_a_question_behind_nat(network, static, when, transport):
         assert nearest() == [pid, pid, neighbour.pid, neighbour.pid]
         relay = [event.flow for event in seen.about(name) if event.flow.role == FORWARDER]
         assert [flow.egress for flow in relay if flow.destination_port == 53] == [True]
+
+
+def test_an_older_relay_is_known_by_its_first_reply(network, static, monkeypatch):
+    """A probe that may not look into the namespace of an older relay knows it from its first reply on."""
+    monkeypatch.setattr(namespaces_of_host, "network_namespaces", dict)
+    rule = ["OUTPUT", "-d", STUB, "-p", "udp", "--dport", "53", "-j", "DNAT", "--to", f"127.0.0.1:{HIDDEN}"]
+    with ExitStack() as stack:
+        stack.enter_context(dnsmasq(network.client, "127.0.0.1", HIDDEN, ANSWER, f"--server=/relayed.test/{SENDER}"))
+        listens = ("ss", "-Hnlu", "src", f"127.0.0.1:{HIDDEN}")
+        wait_until(lambda: network.on_client(*listens).stdout, "the relay")
+        seen = stack.enter_context(watching())
+        assert network.on_client("iptables", "-t", "nat", "-A", *rule).returncode == 0
+        stack.callback(network.on_client, "iptables", "-t", "nat", "-D", *rule)
+        for name in ("first.relayed.test", "second.relayed.test"):
+            pid = ask(network, static, STUB, "53", "udp", name)
+            seen.until(lambda name=name: len(seen.about(name)) == 6, "client, relay and server")
+        nearest = [one.process.pid for one in seen.about(name) if not one.args.get(ASKER_SEEN)]
+        assert nearest == [pid, pid]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -308,14 +308,23 @@ static __always_inline int is_beginning(struct __sk_buff *skb, struct headers *f
 #endif
 
 // True for a reply that NAT gave the port of a DNS server. Its query came to another port and was captured at the client
-// alone, on this host, and so is the reply.
+// alone, on this host, and so is the reply. It shows a relay whose socket is older than the programs.
 static __always_inline int is_of_relay(struct __sk_buff *skb, struct headers *found)
 {
     u8 destination;
     asm volatile("" : "+r"(skb)); // the verifier refuses an address in skb that the compiler keeps for several reads
     struct bpf_sock *socket = skb->sk;
-    return socket && found->family == 4 && IS_DNS(found->sport) && socket->src_port != found->sport &&
-           !bpf_skb_load_bytes(skb, 16, &destination, 1) && destination == 127;
+    if (!socket || found->family != 4 || !IS_DNS(found->sport) || socket->src_port == found->sport ||
+        bpf_skb_load_bytes(skb, 16, &destination, 1) || destination != 127)
+        return 0;
+    u64 cookie = bpf_get_socket_cookie(skb);
+    struct owner *owner = found->protocol == UDP ? owners.lookup(&cookie) : 0;
+    if (owner && owner->netns && IS_LOOPBACK(socket->src_ip4)) {
+        struct relay_place place = {.netns = owner->netns, .address = socket->src_ip4, .protocol = UDP};
+        place.port = socket->src_port;
+        relays.update(&place, &cookie);
+    }
+    return 1;
 }
 
 static __always_inline int capture(struct __sk_buff *skb, u8 egress)
