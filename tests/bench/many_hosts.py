@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
 from dnstrail.errors import DataNotFound
+from dnstrail.protocol.catch_up import SETTLED
 from live.many_hosts import ManyHosts, many_hosts
 from live.processes import children_of, run_dir, wait_until
 
@@ -68,6 +69,7 @@ def _row(hosts: int, seconds: float, rate: float, *, keyed: bool) -> str:
         wait_until(lambda: played.subscribers > WORKERS, "the subscribers", _PATIENCE)
         wait_until(lambda: len(_members(client)) == WORKERS, "the members", _PATIENCE)
         wait_until(lambda: _heard(client) == hosts, "all hosts", _PATIENCE)
+        time.sleep(SETTLED)  # until then the cache may ask probes for turns
         idle = _costs([cache, *workers], seconds)
         played.tell(rate=rate)
         loaded = _costs([cache, *workers], seconds)

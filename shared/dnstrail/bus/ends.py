@@ -113,9 +113,11 @@ class PublisherEnd(End):
         """Note what subscribers have sent: ZeroMQ ends the connection of one that has left only when all is read."""
         if self.socket.closed or not int(self.socket.getsockopt(_EVENTS)) & _READABLE:
             return
-        with suppress(zmq.Again):
+        try:
             for _ in range(CHANGES_AT_ONCE):
                 self._subscriptions.note(self.socket.recv(zmq.NOBLOCK, copy=False))
+        except zmq.Again:
+            self._subscriptions.settle()
 
     @property
     def disconnected(self) -> int:

@@ -13,6 +13,7 @@ from dnstrail.bus.descriptors import socket_of
 
 _CHANGES = {b"\x01": 1, b"\x00": -1}  # the first byte of a subscription message (RFC 37/ZMTP)
 MOST_CHANGES = 256  # messages over one connection: subscriptions and their ends
+_MOST_UNSETTLED = 1024  # the same while messages of those who left may be among them
 _NOBODY = -1
 
 
@@ -21,12 +22,16 @@ class Subscriptions:
 
     A subscriber that sends more than MOST_CHANGES messages over one connection is disconnected, which ends its
     subscriptions. `disconnected` counts such connections.
+
+    A message names a descriptor alone, which may belong to another connection by now. The count of a connection
+    therefore begins once all is read that had arrived when it was first seen.
     """
 
     def __init__(self) -> None:
         self.disconnected = 0
         self._by_topic: Counter[bytes] = Counter()
         self._sent: dict[int, tuple[int, int]] = {}  # by descriptor: the inode of its connection, and its messages
+        self._unsettled = set[int]()  # descriptors of connections whose counts have not begun
 
     def __getitem__(self, topic: bytes) -> int:
         return self._by_topic[topic]
@@ -43,14 +48,23 @@ class Subscriptions:
             with suppress(OSError):  # the connection has ended
                 self._limit(descriptor)
 
+    def settle(self) -> None:
+        """Begin to count the messages of new connections: no older message is left."""
+        for descriptor in self._unsettled:
+            self._sent[descriptor] = self._sent[descriptor][0], 0
+        self._unsettled.clear()
+
     def _limit(self, descriptor: int) -> None:
         connection = os.fstat(descriptor).st_ino
-        known, sent = self._sent.get(descriptor, (connection, 0))
-        sent = sent + 1 if known == connection else 1
-        self._sent[descriptor] = connection, sent
-        if sent > MOST_CHANGES:
+        known, sent = self._sent.get(descriptor, (0, 0))
+        if known != connection:
+            self._unsettled.add(descriptor)
+            sent = 0
+        self._sent[descriptor] = connection, sent + 1
+        most = _MOST_UNSETTLED if descriptor in self._unsettled else MOST_CHANGES
+        if sent >= most:
             _disconnect(descriptor)
-            self.disconnected += sent == MOST_CHANGES + 1
+            self.disconnected += sent == most
 
 
 def _descriptor(message: zmq.Frame) -> int:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack
 
 import pytest
 import zmq
 
-from dnstrail.bus import received_messages, unread_replies, zeromq
+from dnstrail.bus import ends, received_messages, unread_replies, zeromq
 from dnstrail.bus.ipc import socket_path
-from dnstrail.bus.subscriptions import MOST_CHANGES
-from live.raw_peer import GREETING, connection, finish_handshake, frame, ready
+from dnstrail.bus.subscriptions import _MOST_UNSETTLED, MOST_CHANGES
+from live.raw_peer import GREETING, connection, finish_handshake, frame, peer, ready
 from live.workers import BOUND, asker, open_bus, short_folder, wait_until
 
 TOPIC = "events"
@@ -101,6 +102,8 @@ def test_a_subscriber_with_too_many_subscriptions_is_disconnected(address):
         hostile.connect(address)
         hostile.setsockopt(zmq.RECONNECT_STOP, zmq.RECONNECT_STOP_CONN_REFUSED)
         with hostile.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+            hostile.subscribe("first")
+            wait_until(lambda: publisher.subscribers("first"), "the first subscription, from which they count")
             for number in range(MOST_CHANGES):
                 hostile.subscribe(f"{TOPIC} {number}")
             last = f"{TOPIC} {MOST_CHANGES - 1}"
@@ -114,6 +117,39 @@ def test_a_subscriber_with_too_many_subscriptions_is_disconnected(address):
         assert publisher.publish(TOPIC, LARGEST)
         bus.wait(honest, timeout=BOUND)
         assert honest.receive() == (TOPIC, LARGEST)
+
+
+def test_messages_of_those_who_left_count_for_nobody_else(address):
+    """Subscriptions that are read when their connections have ended do not count for a later one with a descriptor."""
+    path = socket_path(address)
+    with open_bus() as bus:
+        publisher = bus.publisher(address, lossless=False)
+        for _ in range(MOST_CHANGES + 10):
+            with peer(path, b"SUB") as hostile:
+                hostile.sendall(frame(b"\x01hostile"))
+                hostile.shutdown(socket.SHUT_WR)
+                while hostile.recv(4096):
+                    pass
+        with peer(path, b"SUB") as honest:
+            honest.sendall(frame(b"\x01" + TOPIC.encode()))
+            wait_until(lambda: publisher.subscribers(TOPIC) or publisher.disconnected, "the subscription")
+            assert publisher.disconnected == 0
+
+
+def test_a_subscriber_whose_flood_is_never_read_to_its_end_is_disconnected(address, monkeypatch):
+    """The bound on messages holds, too, while others of those who left may be among them."""
+    monkeypatch.setattr(ends, "CHANGES_AT_ONCE", 1)
+    with open_bus() as bus:
+        publisher = bus.publisher(address, lossless=False)
+        with peer(socket_path(address), b"SUB") as hostile:
+            hostile.sendall(frame(b"\x01t") * (_MOST_UNSETTLED + 1))
+
+            def disconnected():
+                for _ in range(100):
+                    publisher.note_changes()
+                return publisher.disconnected
+
+            wait_until(disconnected, "the end of the connection")
 
 
 def test_a_publisher_receives_no_long_subscription(address):
