@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from live.stack_images import BUILD
 pytestmark = pytest.mark.timeout(2 * BUILD)
 USERS = {"probe": 0, "cache": 990, "signatures": 991, "findings": 992}
 KEPT = {"CAP_BPF", "CAP_SYS_PTRACE"}
+MANY = 1000  # lookups
 ONCE = ["ANSWERED", "WATCHED_NAME"]
 
 
@@ -38,6 +41,12 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def reports(up: Stack, name: str) -> list[str]:
     """Return the events of the findings about a name."""
     return sorted(line["eventName"] for line in up.about(name))
+
+
+def name_of(finding: dict[str, Any]) -> str:
+    """Return the name in the question of a finding."""
+    args = {arg["name"]: arg["value"] for arg in finding["args"]}
+    return str(args.get("name") or args["dns_root"])
 
 
 def resolve(up: Stack, label: str) -> str:
@@ -70,6 +79,17 @@ def test_a_name_in_a_container_is_an_event_a_lookup_and_a_finding(up: Stack) -> 
     name = resolve(up, "first")
     client = up.compose("ps", "--quiet", "client")
     assert {line["containerId"] for line in up.about(name)} == {client}
+
+
+def test_each_of_many_lookups_is_reported_once(up: Stack) -> None:
+    """Each of 1,000 lookups of a container behind Docker's resolver is one finding of each signature."""
+    up.compose(
+        "exec", "-T", "client", "sh", "-c", f"for i in $(seq {MANY}); do getent ahostsv4 $i.many.{WATCHED}; done"
+    )
+    wait_until(lambda: len(up.about(f".many.{WATCHED}")) >= MANY * len(ONCE), "all findings", PATIENCE)
+    resolve(up, "last")
+    found = Counter((line["eventName"], name_of(line)) for line in up.about(f".many.{WATCHED}"))
+    assert found == {(event, f"{number}.many.{WATCHED}"): 1 for event in ONCE for number in range(1, MANY + 1)}
 
 
 def test_events_name_the_container(up: Stack) -> None:
