@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from dnstrail.bus.relayed import RelayedConnection
 
@@ -58,13 +59,14 @@ class Handshakes:
 
     def expire(self, now: float) -> None:
         """Close the connections whose handshakes last too long. Hosts that cannot be reached delay no others."""
-        for server, handshake in [*self._turns.items()]:
-            if now < handshake.began + _REACHED:
-                break
+        for server, handshake in _older(self._turns, now - _REACHED):
             if not handshake.connection.reached:
                 del self._turns[server]
-        for server, handshake in [*self._open.items()]:
-            if now < handshake.began + PATIENCE:
-                break
+        for server, handshake in _older(self._open, now - PATIENCE):
             self.end(server)
             handshake.connection.give_up()
+
+
+def _older(handshakes: dict[Hashable, _Handshake], than: float) -> list[tuple[Hashable, _Handshake]]:
+    """Return the handshakes that began until a time."""
+    return [*takewhile(lambda item: item[1].began <= than, handshakes.items())]

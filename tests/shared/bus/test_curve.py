@@ -348,7 +348,7 @@ def test_a_thousand_silent_handshakes_block_nobody(two):
 
 
 def test_a_client_that_shows_no_key_is_reported(two, monkeypatch):
-    """The reason of a refusal tells a handshake that took too long from a key that is not allowed."""
+    """A connection that shows no allowed key in time is reported with a reason of its own."""
     monkeypatch.setattr(curve, "PATIENCE", 0.1)
     monkeypatch.setattr(relay, "_IN_TIME", 0.1)
     with capture_logs() as logs, bus_of(two.server) as serving:
