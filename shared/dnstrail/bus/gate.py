@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 import warnings
 from collections import defaultdict
 from contextlib import suppress
@@ -26,6 +27,7 @@ _BACKLOG = 1024  # connections that wait to be accepted
 _REPORT = 1 << 16  # bytes of one report at most
 _AGAIN = 0.1  # seconds until a relay that ended is started again
 _END = 5.0  # seconds for the relay to deliver the last bytes
+_FAILURE = 1000  # characters of the reason for which a relay ended
 _PR_SET_NAME = 15
 
 
@@ -114,19 +116,24 @@ class Gate:
 
     def _watch(self) -> None:
         """Receive the reports of the relay, and start another one if it ends before the worker does."""
+        failure = ""
         while (control := self._control) is not None:
             try:
                 report = control.recv(_REPORT)
             except OSError:
                 report = b""
             if report:
-                self._note(json.loads(report))
+                if isinstance(read := json.loads(report), str):
+                    failure = read
+                else:
+                    self._note(read)
                 continue
             with suppress(ChildProcessError):
                 os.waitpid(self.relay, 0)
             if self._control is None:
                 return
-            _log("relay_ended")
+            _log("relay_ended", failure=failure)
+            failure = ""
             time.sleep(_AGAIN)
             with self._lock:
                 if self._control is not None:
@@ -152,8 +159,17 @@ def _relay(control: socket.socket, exempt: frozenset[int]) -> NoReturn:
         gc.enable()
         Relay(control, exempt).run()
         status = 0
+    except Exception as error:  # noqa: BLE001 - the worker reports it
+        with suppress(OSError):
+            control.send(json.dumps(_place_of(error)).encode(), socket.MSG_DONTWAIT)
     finally:
         os._exit(status)
+
+
+def _place_of(error: Exception) -> str:
+    """Return what failed, and where."""
+    [*_, last] = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}: {error} (line {last.lineno} of {last.filename})"[:_FAILURE]
 
 
 def _close_all_but(kept: int) -> None:

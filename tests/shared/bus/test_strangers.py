@@ -9,8 +9,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from dnstrail.bus import ZmqBus, relay
+from live.processes import children_of
 from live.raw_peer import GREETING, connection, finish_handshake, frame, ready, send
 from live.strangers import HONEST, PING, SENT, STRANGER, as_user, bus_worker, open_folder
 from live.workers import open_bus, short_folder, wait_until
@@ -198,6 +200,30 @@ def test_a_request_left_behind_belongs_to_no_later_user(folder):
         greet(HONEST, honest, path)
         assert at in descriptors()
         assert received_by(server).user == STRANGER
+
+
+def test_a_relay_that_fails_states_why_and_is_started_again(folder, monkeypatch):
+    """A fault of the relay ends it alone: the worker logs the fault, and the next client is served."""
+    owner_of = relay.Relay._owner
+
+    def fail(self, client):
+        owner, most = owner_of(self, client)
+        return {f"user {HONEST}": (owner, most)}[owner]
+
+    monkeypatch.setattr(relay.Relay, "_owner", fail)
+    with open_bus() as bus, capture_logs() as logs:
+        server = bus.server(f"ipc://{folder}/lookups.sock")
+        failing = children_of(os.getpid())
+        with as_user(STRANGER), connection(folder / "lookups.sock"):
+            pass
+        wait_until(lambda: set(children_of(os.getpid())) - {*failing}, "the next relay")
+        with as_user(HONEST), connection(folder / "lookups.sock", GREETING + ready(b"DEALER")) as asking:
+            finish_handshake(asking)
+            asking.sendall(REQUEST)
+            assert received_by(server).user == HONEST
+    [log] = logs
+    assert log["event"] == "relay_ended"
+    assert log["failure"].startswith(f"KeyError: 'user {STRANGER}' (line ")
 
 
 NAMED_ROOT = ready(b"DEALER")[2:] + b"\x06X-User" + (1).to_bytes(4, "big") + b"0"
