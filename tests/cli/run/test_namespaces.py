@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.errors import SettingsError
 from dnstrail_cli.run import namespaces
 from dnstrail_cli.run.namespaces import named_namespaces, namespaces_of, own_namespace
 from live.namespaces import SERVER, Hosts, hosts, live_or_skip
@@ -52,6 +53,14 @@ def test_namespaces_and_resolvers_are_bounded(network, monkeypatch):
     found = {Path(one.path).name: one for one in namespaces_of({})}
     assert [*found[network.client].resolvers.values()] == ["10.9.8.1", "10.9.8.2", "10.9.8.3"]
     assert network.server not in found
+
+
+def test_no_listed_resolver_is_left_out(network, monkeypatch):
+    """The resolvers of the list come before those of the files; more of them than the bound are refused."""
+    monkeypatch.setattr(namespaces, "MOST_RESOLVERS", 1)
+    assert all([*one.resolvers] == [*LISTED] for one in namespaces_of(LISTED))
+    with pytest.raises(SettingsError, match="the list has 2 entries `resolver`; 1 at most"):
+        namespaces_of({**LISTED, ip_address("192.0.2.54").packed: "192.0.2.54"})
 
 
 def test_a_name_without_a_namespace_is_left_out(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from dnstrail.errors import SettingsError
 from dnstrail.libc import call
 from dnstrail_probe.host.resolv_conf_child import servers_in
 from dnstrail_probe.host.sock_diag import namespace_cookie
@@ -55,9 +56,15 @@ def named_namespaces() -> Iterator[Namespace]:
 
 
 def namespaces_of(listed: Mapping[bytes, str]) -> list[Namespace]:
-    """Return the own namespace and the first named ones, with the `listed` resolvers, which serve them all."""
+    """Return the own namespace and the first named ones, with the `listed` resolvers, which serve them all.
+
+    Raises:
+        SettingsError: too many resolvers are listed.
+    """
+    if len(listed) > MOST_RESOLVERS:
+        raise SettingsError(f"the list has {len(listed)} entries `resolver`; {MOST_RESOLVERS} at most")
     found = itertools.islice(itertools.chain([own_namespace()], named_namespaces()), MOST_NAMESPACES)
-    return [msgspec.structs.replace(one, resolvers=_first({**one.resolvers, **listed})) for one in found]
+    return [msgspec.structs.replace(one, resolvers=_first({**listed, **one.resolvers})) for one in found]
 
 
 def enter(path: str) -> None:
@@ -76,7 +83,7 @@ def enter(path: str) -> None:
 
 
 def _first(resolvers: Mapping[bytes, str]) -> dict[bytes, str]:
-    return dict(sorted(resolvers.items())[:MOST_RESOLVERS])
+    return dict(itertools.islice(resolvers.items(), MOST_RESOLVERS))
 
 
 def _resolv_conf_of(path: Path) -> Path:
