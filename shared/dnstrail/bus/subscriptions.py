@@ -62,9 +62,9 @@ class Subscriptions:
             sent = 0
         self._sent[descriptor] = connection, sent + 1
         most = _MOST_UNSETTLED if descriptor in self._unsettled else MOST_CHANGES
-        if sent >= most:
-            _disconnect(descriptor)
-            self.disconnected += sent == most
+        if sent == most:
+            _disconnect(descriptor, connection)
+            self.disconnected += 1
 
 
 def _descriptor(message: zmq.Frame) -> int:
@@ -75,10 +75,11 @@ def _descriptor(message: zmq.Frame) -> int:
         return _NOBODY
 
 
-def _disconnect(descriptor: int) -> None:
-    """End what a connection receives: the bus then closes it, as if the subscriber had left.
+def _disconnect(descriptor: int, inode: int) -> None:
+    """End what a connection receives, if it still has the descriptor: the bus then closes it, as if it had left.
 
     Its other direction stays: libzmq 4.3.5 does not survive every hang-up of a connection that it does not read.
     """
     with socket_of(descriptor) as connection:
-        connection.shutdown(socket.SHUT_RD)
+        if os.fstat(connection.fileno()).st_ino == inode:
+            connection.shutdown(socket.SHUT_RD)
