@@ -169,7 +169,7 @@ class WatchedName(StatefulSignature):
 
     def _report_lookup(self, lookup: OpenLookup, event: Event, outcome: str, found: dict[str, Any]) -> None:
         """Report a lookup. The id of the finding follows from its first event."""
-        data = {"watched_name": lookup.watched, "outcome": outcome, **found}
+        data = {"watched_name": lookup.watched, **found, "outcome": outcome}
         self.ctx.callback(Finding(data, event, self.metadata, begun_by=lookup.event))
 
     def on_signal(self, signal: Signal) -> None:
