@@ -23,6 +23,9 @@ APP = Process(70, "app", thread_id=70, start_time=1)
 def central():
     """Run a cache of two hosts: each asked for a name of its own with the same address, and connected to it."""
     with keyed_hosts() as both, both.cache() as (client, _):
+        for host in (both.honest, both.hostile):
+            host.send(Turn(host.start, 0, {}, now=time.time_ns(), published={}, live=True, host="x"))
+        wait_until(lambda: len(client.ask("health")["data"]["turns"]) == 2, "the clocks of both")
         for number, (name, host) in enumerate(((HONEST, both.honest), (HOSTILE, both.hostile)), 1):
             payload, now = response(f"{name}.example", f"{name}.example 300 A {ADDRESS}"), time.time_ns()
             way = Flow(bytes(4), 53, bytes(4), 40000, "udp", number, 1)
@@ -35,7 +38,7 @@ def central():
                 ),
                 (NET_TCP_CONNECT, Batch(host.start, 0, 0, (opened,), {NET_TCP_CONNECT: 0}, "x")),
                 Turn(
-                    host.start, 0, {}, now=now, published={NET_PACKET_DNS: 1, NET_TCP_CONNECT: 1}, live=True, host="x"
+                    host.start, 1, {}, now=now, published={NET_PACKET_DNS: 1, NET_TCP_CONNECT: 1}, live=True, host="x"
                 ),
             )
         wait_until(lambda: len(client.ask("connections")["data"]["connections"]) == 2, "both connections")
