@@ -14,7 +14,7 @@ import pytest
 
 from live.docker_daemon import docker_or_skip
 from live.namespaces import SENDER, SERVER, Hosts, hosts, live_or_skip
-from live.run_commands import RUN, WEB_SERVER, asking_folder, on_client
+from live.run_commands import RUN, WEB_SERVER, WITH_CGROUPS, asking_folder, on_client
 from live.server_process import serving
 
 pytestmark = pytest.mark.timeout(180)
@@ -68,7 +68,7 @@ def podman(folder: Path, isolation: str) -> list[str]:
 def test_the_isolation_of_a_step_decides(network, folder, isolation, holds, options):
     """A step in a chroot is in the cgroup of the command; a step with a cgroup of its own is reported, not refused."""
     run = (*RUN, "--allow", "allowed", "--enforce", "--report", "r.json", *options, "--", *podman(folder, isolation))
-    done = on_client(network, folder, *run)
+    done = on_client(network, folder, *WITH_CGROUPS, *run)
     assert done.returncode == 10, done.stdout + done.stderr
     report = json.loads((folder / "r.json").read_text())
     assert (report["exit_code"], report["coverage"]["complete"]) == (0, True), done.stdout + done.stderr

@@ -184,7 +184,8 @@ def ally(address: str) -> None:
                     connection.sendall(len(found).to_bytes(2, "big") + found)
             else:
                 asked, peer = ready.recvfrom(512)
-                forging.sendto(answer(asked, other_address(4, _parts(asked)[1])), peer)
+                if asked:  # else dnstrail finds its way to a resolver of this namespace
+                    forging.sendto(answer(asked, other_address(4, _parts(asked)[1])), peer)
 
 
 class Asker:
