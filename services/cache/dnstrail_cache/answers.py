@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from dnstrail.image import LookupResult, Trails
 from dnstrail.image import Trail as FoundTrail
-from dnstrail.image.trails.asker import AskedBy, Asker
+from dnstrail.image.trails.asker import Asker
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.server_names import SeenServerName
 from dnstrail.protocol.lookups import (
@@ -43,7 +43,6 @@ from dnstrail_cache.open_connections import ConnectionPage, page_of_connections
 from dnstrail_cache.state import CacheState
 
 Seen = TypeVar("Seen", FoundTrail, Asker, SeenServerName)
-Asked = TypeVar("Asked", bound=AskedBy)
 Found = TypeVar("Found", LookupResult, LookupResult | None)
 _MAX_NODES = 65536  # names and addresses in one reply, since no request may delay all others
 _MAX_WORK = 16384  # relations, paths and answers that one `rank` reads, about 20 ms, for the same reason
@@ -206,7 +205,7 @@ def _remembers(at: int | None, state: CacheState) -> bool:
 
 def _not_found(key: str, at: int | None, state: CacheState, host: str | None) -> RefusedError:
     failure = state.image.failed(key, at, host)
-    asked = None if failure is None else _on_host(failure.shown(state.wall(failure.stamp)), state)
+    asked = None if failure is None else replace(failure.shown(state.wall(failure.stamp)), **_hidden(state))
     return RefusedError(
         DATA_NOT_FOUND,
         "requested data was not found",
@@ -223,9 +222,9 @@ def _with_hosts(results: list[Found], state: CacheState) -> list[Found]:
     return [one if one is None else replace(one, hosts=hosts[one.dns_root]) for one in results]
 
 
-def _on_host(asked: Asked, state: CacheState) -> Asked:
-    """Return who asked, without the host where the cache follows one alone."""
-    return asked if state.several else replace(asked, host=msgspec.UNSET)
+def _hidden(state: CacheState) -> dict[str, msgspec.UnsetType]:
+    """Return the fields of an asker that a reply lacks: the host, where the cache follows one alone."""
+    return {} if state.several else {"host": msgspec.UNSET}
 
 
 def _likeliest(names: AddressNames, known: KnownConnection, state: CacheState) -> list[str]:
@@ -263,13 +262,13 @@ def _cut(found: LookupResult | None, budget: int) -> LookupResult | None:
 
 def _shown(trails: Trails, state: CacheState) -> Trails:
     """Return trails with their times in wall time, which may be ahead of the stream, and with the hosts of several."""
-    difference = state.wall(0)
+    difference, hidden = state.wall(0), _hidden(state)
     shown = [
-        replace(_shifted(trail, difference), asked=[_on_host(_shifted(one, difference), state) for one in trail.asked])
+        replace(_shifted(trail, difference), asked=[_shifted(one, difference, **hidden) for one in trail.asked])
         for trail in trails.trails
     ]
     return replace(trails, trails=shown, server_names=[_shifted(one, difference) for one in trails.server_names])
 
 
-def _shifted(seen: Seen, difference: float) -> Seen:
-    return replace(seen, first_seen=seen.first_seen + difference, last_seen=seen.last_seen + difference)
+def _shifted(seen: Seen, difference: float, **others: object) -> Seen:
+    return replace(seen, first_seen=seen.first_seen + difference, last_seen=seen.last_seen + difference, **others)

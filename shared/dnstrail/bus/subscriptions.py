@@ -9,8 +9,6 @@ from contextlib import suppress
 
 import zmq
 
-from dnstrail.bus.descriptors import socket_of
-
 _CHANGES = {b"\x01": 1, b"\x00": -1}  # the first byte of a subscription message (RFC 37/ZMTP)
 MOST_CHANGES = 256  # messages over one connection: subscriptions and their ends
 _MOST_UNSETTLED = 1024  # the same while messages of those who left may be among them
@@ -80,6 +78,6 @@ def _disconnect(descriptor: int, inode: int) -> None:
 
     Its other direction stays: libzmq 4.3.5 does not survive every hang-up of a connection that it does not read.
     """
-    with socket_of(descriptor) as connection:
+    with socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         if os.fstat(connection.fileno()).st_ino == inode:
             connection.shutdown(socket.SHUT_RD)

@@ -282,8 +282,9 @@ class ZmqBus:
             for address in sorted(addresses, key=is_tcp):  # as above
                 if is_tcp(address):
                     end.setsockopt(zmq.RECONNECT_IVL_MAX, _RECONNECT_TO_HOST)
-                    by = self._by_relay(address, allowance) if self._guarded else address
+                    by = address
                     if self._guarded:
+                        by = self._by_relay(address, allowance)
                         end.setsockopt(zmq.HANDSHAKE_IVL, 0)  # the relay lets it begin, and ends it
                     self._curve.connect(end, address, by)
                 else:

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import fcntl
 import io
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import time
 from datetime import datetime
 from pathlib import Path
@@ -36,7 +32,7 @@ from dnstrail.events import (
 )
 from dnstrail_cli.events.table import EventTable
 from dnstrail_cli.events.words import Words, event_words, finding_words
-from live.processes import PATIENCE
+from live.terminal import on_terminal
 from live.workers import response
 
 DEMO = str(Path(__file__).parents[3] / "services/probe/dnstrail_probe/sources/demo.pcap")
@@ -299,25 +295,16 @@ def test_text_of_strangers_is_escaped():
 
 def on_a_terminal(*arguments: str, width: int = 100, **env: str) -> str:
     """Run dnstrail with stdout on a terminal of this width, and return what it writes there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
-    command = subprocess.Popen(
+    code, shown = on_terminal(
         [sys.executable, "-m", "dnstrail_cli", *arguments],
-        stdout=theirs,
+        stream="stdout",
+        width=width,
         stderr=subprocess.DEVNULL,
         env={**clean, "TERM": "xterm-256color", **env},
     )
-    os.close(theirs)
-    written = b""
-    try:
-        while data := os.read(ours, 65536):
-            written += data
-    except OSError:  # a terminal whose other end has gone
-        pass
-    os.close(ours)
-    assert command.wait(PATIENCE) == 0
-    return written.decode()
+    assert code == 0
+    return shown.decode()
 
 
 def test_a_terminal_gets_a_table_in_colour():

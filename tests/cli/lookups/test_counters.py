@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 
 import msgpack
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
+from live.terminal import on_terminal
 from live.workers import answering, short_folder
 
 WIDTH = 80
@@ -35,26 +32,17 @@ REPLIES = {
 }  # fmt: skip
 
 
-def on_terminal(*arguments: str) -> list[str]:
+def printed(*arguments: str) -> list[str]:
     """Return the lines that dnstrail writes to a terminal of 80 columns."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
     clean = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    with subprocess.Popen(
+    _, shown = on_terminal(
         [sys.executable, "-m", "dnstrail_cli", *arguments],
-        stdout=theirs,
+        stream="stdout",
+        width=WIDTH,
         stderr=subprocess.DEVNULL,
         env={**clean, "TERM": "xterm", "TZ": "UTC"},
-    ):
-        os.close(theirs)
-        written = b""
-        try:
-            while data := os.read(ours, 65536):
-                written += data
-        except OSError:  # a terminal whose other end has gone
-            pass
-    os.close(ours)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode()).splitlines()
+    )
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).splitlines()
 
 
 def columns(lines: list[str]) -> str:
@@ -68,7 +56,7 @@ def test_nothing_is_cut_at_80_columns(command):
     """Each line fits the terminal, and names and values of any length are folded, never cut."""
     reply = msgpack.packb({"v": 1, "ok": True, "data": REPLIES[command], "complete": True})
     with short_folder() as folder, answering(lookups_address(folder), lambda _: reply):
-        lines = on_terminal(command, "--run-dir", str(folder))
+        lines = printed(command, "--run-dir", str(folder))
     assert max(map(len, lines)) <= WIDTH
     shown = columns(lines)
     assert "\u2026" not in shown

@@ -97,7 +97,7 @@ def _watch(look: partial[OpenConnections], *, rivals: bool, as_json: bool) -> No
     looks: Iterator[OpenConnections] = every_second(look)
     if not as_json:
         show_live(
-            lambda most: (connection_table(look.connections, most, rivals=rivals, hosts=look.several) for look in looks)
+            lambda most: (connection_table(one.connections, most, rivals=rivals, hosts=one.several) for one in looks)
         )
     for found in looks:
         _show(found, rivals=rivals, as_json=as_json)

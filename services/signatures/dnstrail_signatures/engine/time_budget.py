@@ -32,7 +32,7 @@ class TimeBudget:
     ) -> None:
         self.exceeded: Counter[str] = Counter()  # events over the budget, by signature
         self.missed: Counter[str] = Counter()  # events that a muted signature did not receive, by signature
-        self.muted: dict[str, float] = {}  # until when, by the id of each muted signature
+        self.muted: dict[str, float] = {}  # until when, by muted signature
         self.spent: defaultdict[str, float] = defaultdict(float)  # seconds of processor time, by signature
         self._seconds = seconds
         self._processor = processor or ProcessorClock().seconds
