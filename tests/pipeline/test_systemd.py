@@ -33,7 +33,7 @@ def host(tmp_path_factory) -> Iterator[SystemdHost]:
     with systemd_host(tmp_path_factory.mktemp("host")) as booted:
         assert booted.run("systemd-sysusers").returncode == 0
         done = booted.run("systemctl", "start", *ENABLED, timeout=90)
-        assert done.returncode == 0, done.stderr + booted.run("journalctl", "--no-pager", "--lines=50").stdout
+        assert done.returncode == 0, done.stderr + booted.journal()
         serve = f"systemd-run --quiet --collect dnsmasq {DNSMASQ} --listen-address=127.0.0.1"
         names = [f"--address=/{name}.example/192.0.2.77" for name in ("unit", "relay.c2")]
         assert booted.run(*serve.split(), *names).returncode == 0
@@ -116,6 +116,11 @@ def test_a_hung_worker_is_replaced(host, worker):
     process = host.show(unit(worker), "MainPID")
     host.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", unit(worker))
     wait_until(lambda: is_replaced(host, worker, process), "the worker")
+    # A busy machine may starve a worker for three seconds: the next tests get the unit's own time again.
+    host.run("rm", "-r", f"/run/systemd/system/{unit(worker)}.d")
+    assert host.run("systemctl", "daemon-reload").returncode == 0
+    assert host.run("systemctl", "restart", unit(worker)).returncode == 0, host.journal()
+    assert host.show(unit(worker), "WatchdogUSec") == "30s"
     wait_until(lambda: is_found(host), "the address in the cache")
 
 
@@ -141,7 +146,7 @@ def test_the_units_of_several_hosts_find_each_other_with_keys(host):
         allowed = host.run(*words, *arguments)
         assert allowed.returncode == 0, allowed.stderr
     restarted = host.run("sh", "-ec", restart)
-    assert restarted.returncode == 0, restarted.stderr
+    assert restarted.returncode == 0, restarted.stderr + host.journal()
 
     def is_member() -> bool:
         stats = host.run("/opt/dnstrail/bin/dnstrail", "stats", "--json").stdout

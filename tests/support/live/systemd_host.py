@@ -81,6 +81,10 @@ class SystemdHost:
         """Return a property of a unit."""
         return self.run("systemctl", "show", "--value", f"--property={name}", unit).stdout.strip()
 
+    def journal(self) -> str:
+        """Return the newest lines of all units, for the message of a failure."""
+        return self.run("journalctl", "--no-pager", "--output=short-precise", "--lines=80").stdout
+
 
 @contextmanager
 def systemd_host(folder: Path) -> Iterator[SystemdHost]:
