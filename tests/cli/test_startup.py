@@ -70,6 +70,15 @@ def test_a_lookup_over_a_file_imports_neither_the_bus_nor_a_library_for_terminal
     assert HEAVY & set(modules) == {"dnstrail.image"}
 
 
+@pytest.mark.parametrize("module", ["probe", "cache", "signatures", "findings", "cli.pipeline.run"])
+def test_no_worker_imports_a_library_for_terminals(module):
+    """The modules of a worker, and of a run, leave rich out, which structlog would import; it can be imported later."""
+    module = f"dnstrail_{module}" if "." in module else f"dnstrail_{module}.__main__"
+    code = f"import sys, {module}; print('rich' in sys.modules); import rich.console"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_help_lists_every_command():
     """The help of dnstrail lists its commands, each with its summary."""
     shown = dnstrail("--help").stdout

@@ -12,7 +12,7 @@ import pytest
 from dnstrail.captured import Captured
 from dnstrail.events import NET_TCP_CLOSE, NET_TCP_CONNECT_RESULT, SCHED_PROCESS_EXIT
 from dnstrail_probe.ebpf.btf import Btf
-from live.ebpf_source import watching
+from live.ebpf_source import Watching, watching
 from live.namespaces import SERVER, SERVER6, Hosts
 from live.processes import PATIENCE, run_dir, wait_until
 from live.server_process import serving
@@ -94,6 +94,13 @@ def counted(network: Hosts) -> Iterator[Path]:
         yield seen
 
 
+@pytest.fixture(scope="module")
+def seen(counted: Path) -> Iterator[Watching]:
+    """Yield the probe, started after the server."""
+    with watching() as started:
+        yield started
+
+
 def counts(seen: Path) -> list[list[int]]:
     """Return the bytes that the server received and sent, by connection."""
     return [json.loads(line) for line in seen.read_text().splitlines(keepends=True)[1:] if line.endswith("\n")]
@@ -113,25 +120,21 @@ def bytes_of(event: Captured) -> list[int]:
 
 
 @pytest.mark.parametrize("address", [SERVER, SERVER6, f"::ffff:{SERVER}"], ids=["v4", "v6", "mapped"])
-def test_the_end_has_the_bytes_that_the_server_counted(network, counted, address):
+def test_the_end_has_the_bytes_that_the_server_counted(network, counted, seen, address):
     """However a connection ends, its end has the bytes that the server received and sent."""
-    with watching() as seen:
-        for more, size, end in TALKS:
-            before = len(counts(counted))
-            pid = talk(network, address, more, size, end)
-            wait_until(lambda known=before: len(counts(counted)) > known, "the server")
-            seen.until(lambda own=pid: seen.of(own, NET_TCP_CLOSE), "the end")
-            [closed] = seen.of(pid, NET_TCP_CLOSE)
-            assert bytes_of(closed) == counts(counted)[-1], (more, size, end)
+    for more, size, end in TALKS:
+        before = len(counts(counted))
+        pid = talk(network, address, more, size, end)
+        wait_until(lambda known=before: len(counts(counted)) > known, "the server")
+        seen.until(lambda own=pid: seen.of(own, NET_TCP_CLOSE), "the end")
+        [closed] = seen.of(pid, NET_TCP_CLOSE)
+        assert bytes_of(closed) == counts(counted)[-1], (more, size, end)
 
 
-def test_a_retransmission_counts_once(network, counted):
+def test_a_retransmission_counts_once(network, counted, seen):
     """Bytes that the client had to send again count once."""
     drop = ("-p", "tcp", "--sport", str(PORT), "-j", "DROP")
-    with (
-        watching() as seen,
-        network.start_on_client(sys.executable, "-c", CLIENT, SERVER, "5000", "70", "repeat") as one,
-    ):
+    with network.start_on_client(sys.executable, "-c", CLIENT, SERVER, "5000", "70", "repeat") as one:
         assert one.stdout.readline() == "connected\n"
         network.on_client("iptables", "-w", "-A", "INPUT", *drop)
         one.stdin.write("\n")

@@ -8,7 +8,7 @@ from builders.corpus import CAPTURES, WHOLE_CORPUS, needs_corpus, ports_of, tsha
 from live.processes import dnstrail, run_dir
 
 pytestmark = needs_corpus
-REPLAYED = CAPTURES if WHOLE_CORPUS else CAPTURES[::27]  # each starts four processes
+REPLAYED = CAPTURES if WHOLE_CORPUS else CAPTURES[::54]  # each starts four processes; `make test-corpus` replays all
 
 
 @pytest.mark.parametrize("path", REPLAYED, ids=lambda path: path.name)

@@ -36,7 +36,6 @@ from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.check import check_host
-from dnstrail_probe.check_report import show_report
 from dnstrail_probe.identity import UNKNOWN, host_identity
 from dnstrail_probe.options import CaptureOptions, capture_options
 from dnstrail_probe.privileges import give_up_privileges, go_first
@@ -100,6 +99,8 @@ def command(
     of Docker and the layers of images belong to root.
     """
     if check:
+        from dnstrail_probe.check_report import show_report  # noqa: PLC0415 - imports rich, for the table alone
+
         report = check_host(options, run_dir)
         show_report(report, as_json=as_json)
         ctx.exit(0 if report.live else _NOTHING_LIVE)

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import structlog
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Hide a module from imports, unless it is loaded already."""
+    modules: dict[str, object] = vars(sys)["modules"]
+    hidden = modules.setdefault(module, None) is None  # None: an import fails
+    yield
+    if hidden:
+        del modules[module]
+
+
+with _without("rich"):  # structlog would load it to print exceptions in colours: a fifth of the start of a worker
+    import structlog
 
 
 def configure(worker: str, level: str = "info") -> None:

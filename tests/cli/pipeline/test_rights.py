@@ -23,7 +23,15 @@ from live.terminal import on_terminal
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
 CALLER = 61000
 SUDO = {"SUDO_UID": str(CALLER), "SUDO_GID": str(CALLER)}
-CAPTURES = ("file", "packet", "dnstap:{folder}/dnstap.sock", "ebpf", "ebpf:getaddrinfo")
+ROOT = {"SUDO_UID": "", "SUDO_GID": ""}
+# Each source once, and each user with and without eBPF: a run chooses its user before its source.
+RUNS = {
+    "file-a caller of sudo": ("file", SUDO),
+    "packet-root": ("packet", ROOT),
+    "dnstap-a caller of sudo": ("dnstap:{folder}/dnstap.sock", SUDO),
+    "ebpf-a caller of sudo": ("ebpf", SUDO),
+    "ebpf:getaddrinfo-root": ("ebpf:getaddrinfo", ROOT),
+}
 DEMO = Path(dnstrail_probe.__file__).parent / "sources/demo.pcap"
 NOBODY = pwd.getpwnam("nobody").pw_uid
 
@@ -53,8 +61,7 @@ def uids(found: set[Rights]) -> set[int]:
     return {uid for rights in found for uid in rights.uids}
 
 
-@pytest.mark.parametrize("env", [{"SUDO_UID": "", "SUDO_GID": ""}, SUDO], ids=["root", "a caller of sudo"])
-@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize(("capture", "env"), RUNS.values(), ids=RUNS)
 def test_only_the_probe_of_ebpf_keeps_rights(capture: str, env: dict[str, str]) -> None:
     """All threads of all processes run as one user without rights; the probe of eBPF is root with two capabilities."""
     with running(capture, **env) as processes:
@@ -78,7 +85,7 @@ def test_without_rights_the_run_ends_its_root_probe() -> None:
         wait_until(lambda: not any(map(alive, processes.values())), "the end of the workers")
 
 
-@pytest.mark.parametrize("env", [{"SUDO_UID": "", "SUDO_GID": ""}, SUDO], ids=["root", "a caller of sudo"])
+@pytest.mark.parametrize("env", [ROOT, SUDO], ids=["root", "a caller of sudo"])
 def test_without_rights_the_run_removes_its_private_folder(env: dict[str, str]) -> None:
     """A run that made a folder for its sockets removes this folder, although it is not root any more."""
     with run_dir() as folder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from builders.dns_builders import CNAME, asked, by_hand, record, response_to, wire
@@ -13,26 +15,23 @@ from dnstrail.errors import BadMessage
 from dnstrail.image import relate
 from dnstrail.image.relate import relate_usual
 
+TABLES: dict[str, tuple[Recent[Any, Any], int]] = {
+    "questions": (header._known, header._QUESTIONS),
+    "targets": (usual_answer._targets, usual_answer._TARGETS),
+    "lives": (relate._known_lives, relate._LIVES),
+}
 
-@pytest.mark.parametrize(
-    ("table", "bound"),
-    [
-        (header._known, header._QUESTIONS),
-        (usual_answer._targets, usual_answer._TARGETS),
-        (relate._known_lives, relate._LIVES),
-    ],
-    ids=["questions", "targets", "lives"],
-)
-def test_tables_of_the_decoder_are_bounded(table: Recent[object, object], bound: int) -> None:
-    """Endless fresh names and TTLs fill both halves of a table, and are read as before."""
-    most = 0
-    for number in range(3 * bound + 2):
+
+def test_tables_of_the_decoder_are_bounded() -> None:
+    """Endless fresh names and TTLs fill both halves of each table, and are read as before."""
+    most = dict.fromkeys(TABLES, 0)
+    for number in range(3 * max(bound for _, bound in TABLES.values()) + 2):
         payload = response_to(f"q{number}.example", f"q{number}.example CNAME t{number}.example", ttl=number)
         answer = relate_usual(payload, read_header(payload), 10)
         assert answer is not None
         assert answer.edges == ((f"q{number}.example", 5, f"t{number}.example"),)
-        most = max(most, len(table))
-    assert most == 2 * bound
+        most = {name: max(most[name], len(table)) for name, (table, _) in TABLES.items()}
+    assert most == {name: 2 * bound for name, (_, bound) in TABLES.items()}
 
 
 @pytest.mark.parametrize("labels", [b"\x01a" * 200, b"\x3f" + b"a" * 63, wire("1.1.1.1")[:-1]])

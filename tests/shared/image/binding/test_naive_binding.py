@@ -46,7 +46,7 @@ def process(number: int, thread: int = 0) -> Process:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.lists(steps, min_size=5, max_size=25))
 def test_connections_mean_what_the_model_says(taken):
     """Each connection means the name that the model derives from all that was seen before."""
