@@ -43,7 +43,7 @@ _FEW_FRAMES, _FEW_BYTES = 64, 1 << 10  # beyond as many frames in one read, the 
 _LINGER = 3.0  # seconds for which the last bytes of a worker are delivered
 _ACCEPTED_AT_ONCE = 8
 _SERVED_AT_ONCE = 16  # connections of one user or host, so that the others wait for milliseconds alone
-_GATHER = 0.005  # seconds for which messages of publishers gather: to wake up for each costs more than to pass it on
+_GATHER = 0.01  # seconds for which messages of publishers gather: to wake up for each costs more than to pass it on
 _AWAITED = 0.25  # seconds after a request to another host without that: a lookup may wait for the end of a turn
 _PAUSE = 0.1  # seconds between two reports, and without new connections while no descriptor is left
 _ORDER = 4096  # bytes of one order at most
@@ -153,7 +153,7 @@ class Relay:
             self._serve(self._selector, self._longest)
             now = time.monotonic()
             if self._gathered and now >= self._gathered:
-                self._watch_published()
+                self._pass_on_published()
             if self._refused and now >= reported + _PAUSE:
                 self._report()
                 reported = now
@@ -174,27 +174,29 @@ class Relay:
         waits = self._refused or self._paused or self._until or self._handshakes or self._deferred
         return _PAUSE if waits else None
 
-    def _serve(self, selector: selectors.EpollSelector, longest: float | None) -> None:
-        """Serve some of the connections of each user or host; the others are ready again at once."""
-        served, registered = Counter[str](), selector.get_map()
-        for key, events in selector.select(longest):
+    def _serve(self, selector: selectors.EpollSelector, longest: float | None) -> bool:
+        """Serve some of the connections of each user or host, the others are ready again; return whether any was."""
+        served, registered, ready = Counter[str](), selector.get_map(), selector.select(longest)
+        for key, events in ready:
             owner, serve = key.data
             if registered.get(key.fd) is key and served[owner] < _SERVED_AT_ONCE:  # else it was closed just now
                 served[owner] += 1
                 serve(events)
+        return bool(ready)
 
     def _watch_published(self) -> None:
-        self._gathered = 0.0
         self._selector.register(self._published, selectors.EVENT_READ, ("", self._pass_on_published))
 
-    def _pass_on_published(self, _events: int) -> None:
-        """Pass on the messages of publishers. The next ones gather for a moment, unless somebody waits for them."""
-        self._has_more = False
-        self._serve(self._published, 0)
-        now = time.monotonic()
-        if not self._has_more and now >= self._awaited:
-            self._gathered = now + _GATHER
+    def _pass_on_published(self, _events: int = 0) -> None:
+        """Pass on the messages of publishers. While some come they gather for a moment, unless somebody waits."""
+        self._has_more, gathered = False, bool(self._gathered)
+        some, now = self._serve(self._published, 0), time.monotonic()
+        gathers = some and not self._has_more and now >= self._awaited
+        if gathers and not gathered:
             self._selector.unregister(self._published)
+        elif gathered and not gathers:
+            self._watch_published()
+        self._gathered = now + _GATHER if gathers else 0.0
 
     def _stop_gathering(self, until: float) -> None:
         """Pass on the messages of publishers as they come, until a time."""
