@@ -30,7 +30,7 @@ _MESSAGES_AT_ONCE = 256
 _EVENTS_AT_ONCE = 8  # of one batch, between two looks at the clock
 _SWEPT_AT_ONCE = 512  # deadlines of the image
 _BEHIND = 0.1  # seconds by which the cache may be behind before owners beyond their part of the work are skipped
-_COUNT = 0.1  # seconds between two looks at all probes
+_COUNT = 0.5  # seconds between two looks at all probes
 
 
 class Feeder:

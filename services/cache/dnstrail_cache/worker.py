@@ -39,6 +39,7 @@ from dnstrail_cache.state import CacheState
 PATIENCE = 0.2  # seconds for which a lookup waits for the turns of its events
 _POLL = 0.05  # seconds between two checks of the stop signal
 _SOON = 0.005  # the same while lookups wait
+_GATHER = 0.01  # seconds between two steps that no request needs: to wake up for each turn costs more than to apply it
 _REQUESTS_AT_ONCE = 256
 _AT_ONCE = 0.05  # seconds for the requests of one step: events wait meanwhile
 _EVENTS = 0.0001, 0.02  # seconds for the events of one step, at least and at most: requests wait meanwhile
@@ -83,14 +84,18 @@ def run(
     worker = _Worker(server, feeder, state, beat, turn_requests)
     observe(state)
     structlog.get_logger().info("ready", size=bounds.size, grace=bounds.grace)
+    gathered = clock.monotonic()
     while not stop.is_set():
         if not worker.behind:
+            if not (replays or len(worker.pending)) and (left := gathered - clock.monotonic()) > 0:
+                bus.wait(server, timeout=left)
             bus.wait(subscriber, server, *replays, timeout=_SOON if len(worker.pending) else _POLL)
         beat()
         state.follower.awaits_starts = catch_up is not None and not catch_up.settled
         if replays and not state.follower.awaits_starts:  # a thousand of them cost more than idle probes
             replays = _closed(replays)
         worker.step()
+        gathered = clock.monotonic() + _GATHER
         if snapshots is not None:
             if snapshots.begins:
                 feeder.complete()

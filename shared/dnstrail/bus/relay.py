@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import resource
 import selectors
 import socket
@@ -42,6 +43,8 @@ _FEW_FRAMES, _FEW_BYTES = 64, 1 << 10  # beyond as many frames in one read, the 
 _LINGER = 3.0  # seconds for which the last bytes of a worker are delivered
 _ACCEPTED_AT_ONCE = 8
 _SERVED_AT_ONCE = 16  # connections of one user or host, so that the others wait for milliseconds alone
+_GATHER = 0.01  # seconds for which messages of publishers gather: to wake up for each costs more than to pass it on
+_AWAITED = 0.25  # seconds after a request to another host without that: a lookup may wait for the end of a turn
 _PAUSE = 0.1  # seconds between two reports, and without new connections while no descriptor is left
 _ORDER = 4096  # bytes of one order at most
 _REPORTED_AT_ONCE = 16
@@ -58,10 +61,13 @@ class Allowance(NamedTuple):
     messages of another host are encrypted: an answer to it permits ANSWERED more, and a heartbeat what it is long. To a
     server each request permits the whole number again, and to a publisher an order of the worker, which has received
     its messages.
+
+    `gathered`: the client is a publisher of another host, whose messages gather for some milliseconds.
     """
 
     most: int
     renewed: bool = False
+    gathered: bool = False
 
 
 ANY = Allowance(0)
@@ -122,7 +128,11 @@ class Relay:
         self._control = control
         self._exempt = exempt
         self._most = min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
+        self._published = selectors.EpollSelector()  # the connections whose messages gather
+        self._gathered = 0.0  # the time until which they gather
+        self._awaited = 0.0  # the time until which they do not
+        self._has_more = False  # whether more of them waited than one read takes
         self._listeners: dict[int, socket.socket] = {}
         self._connections: set[RelayedConnection] = set()
         self._publishers = defaultdict[int, set[_Client]](set)  # and other servers, by their ways
@@ -134,14 +144,16 @@ class Relay:
         self._paused = 0.0  # the time from which connections are accepted again
         self._until: float | None = None  # the time at which a relay without worker ends
         self._selector.register(control, selectors.EVENT_READ, ("", self._obey))
+        self._watch_published()
 
     def run(self) -> None:
         """Pass bytes on until the worker has ended, and its last bytes are delivered."""
         reported = 0.0
         while self._until is None or (self._connections and time.monotonic() < self._until):
-            waits = self._refused or self._paused or self._until or self._handshakes or self._deferred
-            self._serve(self._selector.select(_PAUSE if waits else None))
+            self._serve(self._selector, self._longest)
             now = time.monotonic()
+            if self._gathered and now >= self._gathered:
+                self._pass_on_published()
             if self._refused and now >= reported + _PAUSE:
                 self._report()
                 reported = now
@@ -152,15 +164,43 @@ class Relay:
         for connection in [*self._connections]:
             connection.close()
         self._selector.close()
+        self._published.close()
 
-    def _serve(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
-        """Serve some of the connections of each user or host; the others are ready again at once."""
-        served, registered = Counter[str](), self._selector.get_map()
+    @property
+    def _longest(self) -> float | None:
+        """The seconds after which something is due, if nothing arrives."""
+        if self._gathered:
+            return max(self._gathered - time.monotonic(), 0.0)
+        waits = self._refused or self._paused or self._until or self._handshakes or self._deferred
+        return _PAUSE if waits else None
+
+    def _serve(self, selector: selectors.EpollSelector, longest: float | None) -> bool:
+        """Serve some of the connections of each user or host, the others are ready again; return whether any was."""
+        served, registered, ready = Counter[str](), selector.get_map(), selector.select(longest)
         for key, events in ready:
             owner, serve = key.data
             if registered.get(key.fd) is key and served[owner] < _SERVED_AT_ONCE:  # else it was closed just now
                 served[owner] += 1
                 serve(events)
+        return bool(ready)
+
+    def _watch_published(self) -> None:
+        self._selector.register(self._published, selectors.EVENT_READ, ("", self._pass_on_published))
+
+    def _pass_on_published(self, _events: int = 0) -> None:
+        """Pass on the messages of publishers. While some come they gather for a moment, unless somebody waits."""
+        self._has_more, gathered = False, bool(self._gathered)
+        some, now = self._serve(self._published, 0), time.monotonic()
+        gathers = some and not self._has_more and now >= self._awaited
+        if gathers and not gathered:
+            self._selector.unregister(self._published)
+        elif gathered and not gathers:
+            self._watch_published()
+        self._gathered = now + _GATHER if gathers else 0.0
+
+    def _stop_gathering(self, until: float) -> None:
+        """Pass on the messages of publishers as they come, until a time."""
+        self._awaited, self._gathered = until, min(self._gathered, time.monotonic())
 
     def _obey(self, _events: int) -> None:
         message, descriptors, _, _ = socket.recv_fds(self._control, _ORDER, 1)
@@ -169,6 +209,7 @@ class Relay:
             for number in [*self._listeners]:
                 self._close(number)
             self._until = time.monotonic() + _LINGER
+            self._stop_gathering(math.inf)
         elif descriptors:
             number, target, allowance = json.loads(message)
             way = Way(number, target, Allowance(*allowance))
@@ -280,7 +321,8 @@ class Relay:
         note, ended = partial(self._note, sender), partial(self._ended, sender)
         ends = owner, client, worker
         functions = note, ended, sender.introduce
-        connection = RelayedConnection(self._selector, *ends, *functions, outward=way.outward)
+        selector = self._published if way.allowance.gathered else self._selector
+        connection = RelayedConnection(selector, *ends, *functions, outward=way.outward)
         self._connections.add(connection)
         if way.outward:
             self._handshakes.begin(sender, connection, sender.opened)
@@ -294,7 +336,11 @@ class Relay:
             return 0
         if client.way.outward:
             self._handshakes.note(client, len(up))
-        most, renewed = client.way.allowance
+        most, renewed, gathered = client.way.allowance
+        if gathered:
+            self._has_more = self._has_more or len(up) == CHUNK
+        elif client.way.outward and down:
+            self._stop_gathering(time.monotonic() + _AWAITED)
         client.received += len(down)
         if down and renewed:
             self._permit(client, client.answered(down))

@@ -123,13 +123,16 @@ class RelayedConnection:
 
     def _watch(self, end: socket.socket, events: int) -> None:
         """Watch an end for some events. An end without any is not watched: the kernel would report its hang-up."""
-        known, self._watched[end] = self._watched[end], events
+        known = self._watched[end]
+        if events == known:
+            return
+        self._watched[end] = events
         ready = self._owner, self._client_ready if end is self._client else self._worker_ready
-        if events and not known:
+        if not known:
             self._selector.register(end, events, ready)
-        elif known and not events:
+        elif not events:
             self._selector.unregister(end)
-        elif events != known:
+        else:
             self._selector.modify(end, events, ready)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import socket
@@ -56,7 +57,7 @@ _OF_CLIENT = Allowance(_MOST_UNANSWERED, renewed=True)
 _MOST_REPLIED = 64 << 20  # bytes that a server of another host may send for one request
 _OF_SERVER = Allowance(_MOST_REPLIED, renewed=True)
 _MOST_UNFINISHED = 16 << 20  # bytes of a publisher of another host that became no message: more than wait here
-_OF_PUBLISHER = Allowance(_MOST_UNFINISHED, renewed=True)
+_OF_PUBLISHER = Allowance(_MOST_UNFINISHED, renewed=True, gathered=True)
 _BACKLOG = 1024  # connections that wait to be accepted
 _WAITING_REQUESTS = 16  # unread requests of one client; beyond them its socket has to wait
 _HANDSHAKE = 2.0  # seconds for a new connection to greet
@@ -162,7 +163,7 @@ class ZmqBus:
             poller.register(end.descriptor if isinstance(end, SubscriberEnd) else end.socket, zmq.POLLIN)
         while not any(subscriber.has_message for subscriber in subscribers):
             left = max(deadline - time.monotonic(), 0)
-            arrived = {source for source, _ in poller.poll(int(left * 1000))}
+            arrived = {source for source, _ in poller.poll(math.ceil(left * 1000))}
             if not left or arrived - {subscriber.descriptor for subscriber in subscribers}:
                 break
 

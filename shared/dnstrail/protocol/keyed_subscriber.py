@@ -123,7 +123,7 @@ class KeyedSubscriber:
 
     def _held(self, remote: RemoteHost, topic: str, body: bytes) -> tuple[str, bytes]:
         """Return a message as the own one of its host, or REFUSED_MESSAGE."""
-        host, now = self._hosts.setdefault(remote.key, _Host()), self._monotonic()
+        host, now = self._hosts.get(remote.key) or self._hosts.setdefault(remote.key, _Host()), self._monotonic()
         try:
             message = _own(remote, _decoded(topic, body))
         except BadMessage as error:

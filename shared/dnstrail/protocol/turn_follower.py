@@ -29,7 +29,7 @@ class Position(msgspec.Struct, frozen=True):
 class _Start:
     """The batches and turns of one start of a probe that a subscriber received."""
 
-    __slots__ = ("before", "broken", "ended", "first", "last", "missed", "next", "unheard")
+    __slots__ = ("before", "broken", "counted", "ended", "first", "last", "missed", "next", "unheard")
 
     def __init__(self) -> None:
         self.first: int | None = None  # the first turn that was received from its beginning
@@ -40,6 +40,7 @@ class _Start:
         self.missed = 0  # events that were lost on the bus
         self.broken: OrderedDict[int, None] = OrderedDict()  # turns of which something was lost, newest last
         self.last: Turn | None = None
+        self.counted: Turn | None = None  # the same, if nothing has arrived since
 
 
 class TurnFollower:
@@ -80,6 +81,7 @@ class TurnFollower:
     def batch(self, topic: str, batch: Batch) -> None:
         """Note a batch that was received."""
         start = self._start(batch.start)
+        start.counted = None
         expected = start.next.get(topic)
         # Before the first end of a turn, the subscription to another topic may not be in effect yet.
         self._count(start, batch.before, self._topics if start.first is not None else (topic,))
@@ -105,18 +107,13 @@ class TurnFollower:
             start.first = max(start.first, turn.turn - _REMEMBERED_GAPS)
             for missed in range(max(start.ended + 1, turn.turn - _REMEMBERED_GAPS), turn.turn):
                 self._break(start, missed)
-        self._count(start, turn.published, self._topics)
-        for topic in self._topics:
-            missing = turn.last.get(topic, -1) + 1 - start.next.get(topic, 0)
-            if missing > 0:
-                self._break(start, turn.turn)
-                self._lose(start, topic, 0 if turn.published is not None else missing)
-            start.next[topic] = max(turn.last.get(topic, -1) + 1, start.next.get(topic, 0))
+        if not _adds_nothing(start, turn):
+            self._count_turn(start, turn)
         start.ended = max(start.ended, turn.turn)
         for topic, events in start.unheard.items():
             self._lose(start, topic, events if from_start else 0)
         start.unheard = {}
-        start.last = turn
+        start.last = start.counted = turn
         if turn.live != self.live:
             self._note_live()
 
@@ -137,7 +134,7 @@ class TurnFollower:
         """Follow other topics: those of a start count from the end of its turn at hand, when they are in effect."""
         self._topics = topics
         for start in self._starts.values():
-            start.first = None
+            start.first = start.counted = None
             for topic in start.before.keys() - {*topics}:
                 del start.before[topic]
 
@@ -189,6 +186,16 @@ class TurnFollower:
         start.first = turn.turn if whole and turn.turn not in start.broken else turn.turn + 1
         start.next.update((topic, turn.last.get(topic, -1) + 1) for topic in self._topics)
 
+    def _count_turn(self, start: _Start, turn: Turn) -> None:
+        """Count as lost what was published until the end of a turn, and was not received."""
+        self._count(start, turn.published, self._topics)
+        for topic in self._topics:
+            missing = turn.last.get(topic, -1) + 1 - start.next.get(topic, 0)
+            if missing > 0:
+                self._break(start, turn.turn)
+                self._lose(start, topic, 0 if turn.published is not None else missing)
+            start.next[topic] = max(turn.last.get(topic, -1) + 1, start.next.get(topic, 0))
+
     def _count(self, start: _Start, published: Mapping[str, int] | None, topics: Iterable[str]) -> None:
         """Count as lost the published events that were not received; a first count of a start is only noted."""
         if published is None:
@@ -212,3 +219,9 @@ class TurnFollower:
         while len(start.broken) > _REMEMBERED_GAPS:  # all turns up to an evicted one count as lost
             evicted, _ = start.broken.popitem(last=False)
             start.first = max(start.first or 0, evicted + 1)
+
+
+def _adds_nothing(start: _Start, turn: Turn) -> bool:
+    """Return whether a turn states the same numbers as the one before it, and nothing came between: it is idle."""
+    before = start.counted
+    return before is not None and turn.last == before.last and turn.published == before.published

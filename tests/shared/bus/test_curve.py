@@ -173,7 +173,7 @@ def test_a_reply_that_never_ends_is_cut_off(two, monkeypatch):
 
 def test_an_event_that_never_ends_is_cut_off(two):
     """A subscriber holds 16 MiB of a message without an end; heartbeats in between permit no more."""
-    assert Allowance(16 << 20, renewed=True) == zeromq._OF_PUBLISHER
+    assert Allowance(16 << 20, renewed=True, gathered=True) == zeromq._OF_PUBLISHER
     with curve_server(two.address) as listener, bus_of(two.client) as following, capture_logs() as logs:
         subscriber = following.subscriber([two.address], ["t"])
         peer = accept(listener, two.server, b"XPUB")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
+from unittest import mock
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.errors import BadMessage
+from dnstrail.protocol import turn_follower
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode, unpack
 from dnstrail.protocol.turn_follower import TurnFollower
 
@@ -310,3 +313,40 @@ def test_a_topic_that_is_followed_later_loses_nothing_from_before() -> None:
     assert follower.lost == {DNS: 2}
     follower.turn(Turn("start", 2, {DNS: 1, EXEC: 7}, live=True, now=0, published={DNS: 3, EXEC: 9}))
     assert follower.lost == {DNS: 2, EXEC: 2}
+
+
+few = st.dictionaries(st.sampled_from([DNS, EXEC]), st.integers(0, 3), max_size=2)
+jumps = st.sampled_from([1, 1, 1, 1, 0, 2])  # from one turn to the next
+numbered = st.builds(partial(Turn, "s"), jumps, few, st.just(True), st.just(0), published=st.none() | few)
+some_batches = st.builds(
+    partial(Batch, "s"), st.integers(0, 6), st.integers(0, 3), st.just([Captured(0)]), st.none() | few
+)
+topics = st.sampled_from([(DNS,), (DNS, EXEC), (EXEC,)])
+streams = st.lists(
+    st.none() | numbered | st.tuples(st.sampled_from([DNS, EXEC]), some_batches) | topics, min_size=3, max_size=25
+)
+
+
+@settings(max_examples=1000)
+@given(streams)
+def test_an_idle_turn_counts_like_any_other(stream: list[object]) -> None:
+    """A turn that states the numbers of the turn before (None) changes the same as if all of them were compared."""
+
+    def state() -> tuple[object, ...]:
+        follower = TurnFollower((DNS,))
+        last = Turn("s", -1, {}, live=True, now=0)
+        for step in stream:
+            match step:
+                case None | Turn():
+                    jump = 1 if step is None else step.turn
+                    last = replace(step or last, turn=max(last.turn + jump, 0))
+                    follower.turn(last)
+                case (str(topic), Batch() as batch):
+                    follower.batch(topic, batch)
+                case _:
+                    follower.follow(step)
+        return follower.lost, follower.positions(), [follower.reached(("s", turn)) for turn in range(12)]
+
+    known = state()
+    with mock.patch.object(turn_follower, "_adds_nothing", return_value=False):
+        assert state() == known
