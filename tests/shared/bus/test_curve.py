@@ -349,8 +349,8 @@ def test_a_thousand_silent_handshakes_block_nobody(two):
 
 def test_a_client_that_shows_no_key_is_reported(two, monkeypatch):
     """A connection that shows no allowed key in time is reported with a reason of its own."""
-    monkeypatch.setattr(curve, "PATIENCE", 0.1)
-    monkeypatch.setattr(relay, "_IN_TIME", 0.1)
+    monkeypatch.setattr(curve, "PATIENCE", 0.5)
+    monkeypatch.setattr(relay, "_IN_TIME", 0.1)  # the relay notes the connection a moment later than libzmq
     with capture_logs() as logs, bus_of(two.server) as serving:
         server = serving.server(two.address)
         with socket.create_connection((HOST, int(two.address.rpartition(":")[2]))):

@@ -189,7 +189,9 @@ def received_by(server):
 def test_a_request_left_behind_belongs_to_no_later_user(folder):
     """A stranger leaves a request and hangs up; another user's connection has his descriptor, and not his request."""
     path = str(folder / "lookups.sock")
-    with open_bus() as bus, socket.socket(socket.AF_UNIX) as hostile, socket.socket(socket.AF_UNIX) as honest:
+    with ExitStack() as stack:
+        bus = stack.enter_context(open_bus())
+        hostile, *clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(10)]
         server = bus.server(f"ipc://{folder}/lookups.sock")
         before = descriptors()
         greet(STRANGER, hostile, path)
@@ -197,8 +199,8 @@ def test_a_request_left_behind_belongs_to_no_later_user(folder):
         hostile.sendall(REQUEST)
         hostile.shutdown(socket.SHUT_RDWR)
         wait_until(lambda: at not in descriptors(), "the end of his connection")
-        greet(HONEST, honest, path)
-        assert at in descriptors()
+        while at not in descriptors():  # another one that became free meanwhile may come first
+            greet(HONEST, clients.pop(), path)
         assert received_by(server).user == STRANGER
 
 
@@ -214,7 +216,7 @@ def test_a_relay_that_fails_states_why_and_is_started_again(folder, monkeypatch)
     with open_bus() as bus, capture_logs() as logs:
         server = bus.server(f"ipc://{folder}/lookups.sock")
         failing = children_of(os.getpid())
-        with suppress(BrokenPipeError), as_user(STRANGER), connection(folder / "lookups.sock"):
+        with suppress(ConnectionError), as_user(STRANGER), connection(folder / "lookups.sock"):
             pass  # the relay may end before the greeting is sent
         wait_until(lambda: set(children_of(os.getpid())) - {*failing}, "the next relay")
         with as_user(HONEST), connection(folder / "lookups.sock", GREETING + ready(b"DEALER")) as asking:
