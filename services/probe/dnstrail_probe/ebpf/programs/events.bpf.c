@@ -69,18 +69,21 @@ static __always_inline struct share *share_of(u64 owner)
     return shares.lookup_or_try_init(&owner, &none);
 }
 
+// bcc 0.26 (Debian 12) has no ringbuf_query. It passes the ring buffer to the helper of ringbuf_output, which no program uses.
+#define bpf_ringbuf_output(ring, unused, what, zero) bpf_ringbuf_query((void *)(ring), what)
+
 // True if the ring buffer has room for an event of this cgroup. While half of it waits for the reader, an owner adds no
 // more than is free: one flood leaves a quarter to others, and n floods leave them a part of n + 1 of the half. The
 // bytes that were read count as read from all owners alike.
 static __always_inline int has_room(u64 cgroup, u32 size)
 {
-    u64 waiting = events.ringbuf_query(BPF_RB_AVAIL_DATA);
+    u64 waiting = events.ringbuf_output(&cgroup, BPF_RB_AVAIL_DATA, 0);
     if (waiting < RING_BYTES / 2)
         return 1;
     struct share *share = share_of(owner_of(cgroup));
     if (!share)
         return 1;
-    u64 read = events.ringbuf_query(BPF_RB_CONS_POS), passed = read - share->read;
+    u64 read = events.ringbuf_output(&cgroup, BPF_RB_CONS_POS, 0), passed = read - share->read;
     if (passed >= share->waiting)
         share->held = 0;
     else
