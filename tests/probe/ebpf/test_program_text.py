@@ -34,6 +34,12 @@ def test_ports_are_constants_of_the_programs():
     assert text.startswith("#define SEES_NETNS 1\n")
 
 
+def test_the_programs_call_no_method_of_a_table_that_debian_12_lacks():
+    """The bcc 0.26 of Debian 12 cannot compile a call of ringbuf_query."""
+    calls = {call for path in PROGRAMS.iterdir() for call in re.findall(r"\w\.(ringbuf_\w+)\(", path.read_text())}
+    assert calls == {"ringbuf_reserve", "ringbuf_submit", "ringbuf_discard", "ringbuf_output"}
+
+
 def test_every_size_has_a_send_of_its_own():
     """The part between the marks appears once for each size, without the marks."""
     text = program_text(["events", "sockets", "dns"], {53}, {})

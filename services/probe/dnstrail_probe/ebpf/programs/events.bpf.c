@@ -69,7 +69,7 @@ static __always_inline struct share *share_of(u64 owner)
     return shares.lookup_or_try_init(&owner, &none);
 }
 
-// bcc 0.26 (Debian 12) has no ringbuf_query. It passes the ring buffer to the helper of ringbuf_output, which no program uses.
+// bcc 0.26 (Debian 12) has no ringbuf_query. It names the ring buffer for ringbuf_output, which no program uses.
 #define bpf_ringbuf_output(ring, unused, what, zero) bpf_ringbuf_query((void *)(ring), what)
 
 // True if the ring buffer has room for an event of this cgroup. While half of it waits for the reader, an owner adds no
