@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
@@ -83,7 +83,7 @@ class KeyedSubscriber:
         self._subscriber = subscriber
         self._monotonic = monotonic
         self._counters = counters
-        self._hosts: dict[str, _Host] = {}  # by key: as many as have sockets
+        self._hosts = defaultdict[str, _Host](_Host)  # by key: as many as have sockets
         self._empty = monotonic()  # the last time at which nothing had arrived
 
     @property
@@ -123,7 +123,7 @@ class KeyedSubscriber:
 
     def _held(self, remote: RemoteHost, topic: str, body: bytes) -> tuple[str, bytes]:
         """Return a message as the own one of its host, or REFUSED_MESSAGE."""
-        host, now = self._hosts.get(remote.key) or self._hosts.setdefault(remote.key, _Host()), self._monotonic()
+        host, now = self._hosts[remote.key], self._monotonic()
         try:
             message = _own(remote, _decoded(topic, body))
         except BadMessage as error:
