@@ -11,8 +11,10 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import zmq
 
-from dnstrail.bus import ZmqBus, relay
+from dnstrail.bus import relay
 from dnstrail.bus.relay import ANY, Allowance, Relay, Way
+from live.processes import run_dir
+from live.workers import open_bus
 
 PATIENCE = 20.0
 PUBLISHED = Allowance(1 << 20, renewed=True, gathered=True)
@@ -109,9 +111,8 @@ def test_a_wait_looks_at_its_sockets_no_more_often_than_something_happens(monkey
         return poll(self, timeout)
 
     monkeypatch.setattr(zmq.Poller, "poll", counted)
-    bus = ZmqBus()
-    requester = bus.requester("ipc:///tmp/dt-nobody.sock")
-    for _ in range(10):
-        bus.wait(requester, timeout=0.0009)
-    bus.close(now=True)
+    with run_dir() as folder, open_bus() as bus:
+        requester = bus.requester(f"ipc://{folder}/nobody.sock")
+        for _ in range(10):
+            bus.wait(requester, timeout=0.0009)
     assert len(polls) <= 20

@@ -327,7 +327,7 @@ streams = st.lists(
 )
 
 
-@settings(max_examples=1000)
+@settings(max_examples=10 * settings.default.max_examples)
 @given(streams)
 def test_an_idle_turn_counts_like_any_other(stream: list[object]) -> None:
     """A turn that states the numbers of the turn before (None) changes the same as if all of them were compared."""
