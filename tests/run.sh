@@ -20,7 +20,7 @@ jobs=
 beside() {
     part=$1
     shift
-    nice -n 10 timeout $most "$python" -m pytest "$@" >"$logs/$part" 2>&1 &
+    nice -n 5 timeout $most "$python" -m pytest "$@" >"$logs/$part" 2>&1 &
     jobs="$jobs $!"
 }
 # shellcheck disable=SC2086 # lists of paths and of processes
