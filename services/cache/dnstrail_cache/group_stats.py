@@ -26,16 +26,14 @@ def failed_signatures(groups: Iterable[tuple[GroupKey, Group]]) -> dict[str, str
     found: dict[str, str] = {}
     for (user, _), group in groups:
         for member in group.members.values():
-            if member.left is None:
-                found |= {_of_user(name, user): reason for name, reason in member.work.failed.items()}
+            found |= {_of_user(name, user): reason for name, reason in member.work.failed.items()}
     return dict(islice(found.items(), MAX_SIGNATURES))
 
 
 def _stats_of(group: Group, turns: dict[str, Turn]) -> dict[str, Any]:
-    living = {name: member for name, member in group.members.items() if member.left is None}
-    total = sum(member.work.handled for member in living.values())
-    members = {name: _member(member, total, turns) for name, member in living.items()}
-    return {"epoch": group.epoch, "left": len(group.members) - len(living), "members": members}
+    total = sum(member.work.handled for member in group.members.values())
+    members = {name: _member(member, total, turns) for name, member in group.members.items()}
+    return {"epoch": group.epoch, "left": group.left, "members": members}
 
 
 def _member(member: Membership, total: int, turns: dict[str, Turn]) -> dict[str, Any]:

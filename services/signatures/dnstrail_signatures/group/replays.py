@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import NamedTuple
 
 from dnstrail.bus import Bus, Requester
@@ -16,8 +14,6 @@ from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import PATIENCE
 from dnstrail.protocol.keyed_replays import may_replay, replay_of, sources_of
 from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay
-from dnstrail_signatures.group.membership import Membership
-from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
@@ -29,18 +25,13 @@ _AHEAD = 16  # gaps: each reply has about a MiB
 class Gap(NamedTuple):
     """The turns of a start between the last one of departed members and the first one that this worker holds.
 
-    A gap that is not `sure` exists only if the probe still replays the first turn of the start.
+    Those after `counted` are lost if no probe replays them.
     """
 
     start: str
     after: int
     until: int
-    sure: bool = True
-
-    @property
-    def turns(self) -> int:
-        """The number of turns of which this worker holds nothing."""
-        return self.until - self.after - 1
+    counted: int
 
 
 class Replays:
@@ -145,7 +136,7 @@ def _decoded(reply: bytes) -> Replay | None:
 
 
 class MissedTurns:
-    """What departed members left behind, and this worker did not receive or holds no more.
+    """What others left behind, and this worker did not receive or holds no more.
 
     `lost` counts the turns that no probe replays any more.
     """
@@ -154,74 +145,26 @@ class MissedTurns:
         self.lost = 0
         self._replays = replays
 
-    def take(
-        self, before: Owners, group: Membership, recent: RecentBatches, topics: Container[str]
-    ) -> Iterator[tuple[str, Batch]]:
-        """Yield the batches of these topics that were missed before a change of owners, in their order."""
-        found = gaps(before, group, recent)
+    def take(self, gaps: Sequence[Gap], recent: RecentBatches, topics: Container[str]) -> Iterator[tuple[str, Batch]]:
+        """Yield the batches of these topics in some gaps, in their order."""
         if self._replays:
             self._replays.begin()
-        for number, gap in enumerate(found):
+        for number, gap in enumerate(gaps):
             if self._replays:
-                self._replays.ask_ahead(found[number : number + _AHEAD])
-            messages = self._replays.turns(gap) if self._replays else iter(())
-            first = next(messages, None)
-            if not gap.sure and (first is None or _number(*first) != 0):
-                continue
-            missing = gap.turns
-            for topic, body in chain(() if first is None else (first,), messages):
+                self._replays.ask_ahead(gaps[number : number + _AHEAD])
+            lost = max(gap.until - gap.counted - 1, 0)
+            for topic, body in self._replays.turns(gap) if self._replays else ():
                 if topic == TURN:
-                    missing -= gap.after < _number(topic, body) < gap.until
+                    lost -= gap.counted < _turn(body) < gap.until
                 elif topic in topics and (batch := _missed(gap, body, recent)) is not None:
                     yield topic, batch
-            self.lost += missing
+            self.lost += lost
 
 
-def gaps(before: Owners, group: Membership, recent: RecentBatches) -> list[Gap]:
-    """Return the turns that departed members did not handle, and that this worker holds no more, by start."""
-    found: list[Gap] = []
-    for start in group.owners.spans:
-        lasts = _left_behind(start, before, group)
-        until = recent.first(start)
-        later = min((last for last in lasts if last >= 0), default=until)
-        if -1 in lasts:
-            found.append(Gap(start, -1, min(later + 1, until), sure=group.had_members(start)))
-        found.append(Gap(start, later, until))
-    return [gap for gap in found if gap.turns > 0]
-
-
-def _left_behind(start: str, before: Owners, group: Membership) -> set[int]:
-    """Return the last turns of members that left whose events this worker takes over; -1: from the first turn on."""
-    spans, earlier = group.owners.spans[start], before.spans.get(start, {})
-    lasts = {worker: span.last for worker, span in spans.items() if span.last is not None}
-    ended = {_before_own(group, start, last) for worker, last in lasts.items() if _lived(earlier, worker)}
-    inherited = {
-        last
-        for last in lasts.values()
-        if group.worker in group.owners.share(start, last + 1).members
-        and group.worker not in before.share(start, last + 1).members
-    }
-    silent = any(span.last is None and worker not in spans for worker, span in earlier.items())
-    return ended | inherited | ({-1} if silent else set())
-
-
-def _before_own(group: Membership, start: str, last: int) -> int:
-    """Return the last turn before those of this worker after the last one of a departed member."""
-    if group.worker in group.owners.share(start, last + 1).members:
-        return last
-    own = group.owners.spans[start].get(group.worker)
-    return max(last, own.first - 1) if own is not None else sys.maxsize
-
-
-def _lived(spans: Mapping[str, Span], worker: str) -> bool:
-    """Return whether a worker had not left yet; it may not have been known."""
-    return worker not in spans or spans[worker].last is None
-
-
-def _number(topic: str, body: bytes) -> int:
-    """Return the turn of a message; -1 if it is damaged."""
+def _turn(body: bytes) -> int:
+    """Return the number of a turn; -1 if it is damaged."""
     try:
-        return decode(body, Turn).turn if topic == TURN else decode(body, Batch).turn
+        return decode(body, Turn).turn
     except BadMessage:
         return -1
 
