@@ -1,0 +1,185 @@
+"""The groups of signature workers: who is a member, and what each has handled (docs/signatures.md)."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Annotated
+
+import msgspec
+from msgspec.structs import replace
+
+from dnstrail.probes import MOST_PROBES
+from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
+from dnstrail.protocol.members import EXPIRY, FORM, Members, Name, Progress
+from dnstrail_cache.groups.group import Group, Membership
+
+MAX_MEMBERS = 64  # of one group
+MAX_GROUPS = 64
+MAX_GROUPS_OF_USER = 8
+MAX_STARTS, MAX_STARTS_OF_USER = 1 << 18, 1 << 17  # that all members report together, and those of one user
+RESUMABLE = 600.0  # seconds for which a group without members is remembered
+SHOWN = 20.0  # seconds for which `stats` shows it
+_ALL = "all"  # the name under which a group is saved as a whole
+
+GroupKey = tuple[int | str | None, str]  # the user of its members, or the name of their key, and its name
+
+
+class SavedGroup(msgspec.Struct, frozen=True):
+    """A group in the file of state: the progress of its members by name, and when one renewed (wall time, seconds)."""
+
+    user: int | str | None
+    name: Name
+    renewed: float
+    members: Annotated[
+        dict[Name, Annotated[tuple[Progress, ...], msgspec.Meta(max_length=MOST_PROBES)]],
+        msgspec.Meta(min_length=1, max_length=MAX_MEMBERS),
+    ]
+
+
+class Groups:
+    """All groups, in bounded memory.
+
+    A group belongs to one user: the processes of another user are never members of it, so that they cannot take its
+    work away. A living member never gives way to a new one.
+    """
+
+    def __init__(self, started: float) -> None:
+        self.counters: Counter[str] = Counter()
+        self._name = secrets.token_hex(8)  # of this run of the cache
+        self._started = started
+        self._first_epoch = int(started * 1_000_000)  # greater than those of an earlier cache of this host
+        self._groups: dict[GroupKey, Group] = {}
+
+    def join(self, request: Join, now: float, reached: Callable[[str], int | None] = lambda _: None) -> Members:
+        """Begin, renew or end a membership, and return the living members of its group.
+
+        `reached` returns the last turn that the cache has received of a start: nobody has handled a later one. Where a
+        member was faster than the cache, the others handle some events again. A worker of an earlier version learns
+        that it is alone: it handles all events.
+
+        Raises:
+            RefusedError: there are too many groups or members, or they report too many starts.
+        """
+        if request.form != FORM:
+            return Members(self._first_epoch, settled=True, members=())
+        group = self._group((request.user, request.group), now)
+        known = group.members.get(request.worker)
+        self._check_starts(request, known)
+        returns = known is None and request.cache == self._name
+        if known is None:
+            self._check_room(group)
+        member = group.admit(request.worker, now)
+        member.knows = request.epoch if request.cache == self._name and request.epoch <= group.epoch else 0
+        member.work = request.work
+        member.report(_until(one, reached(one.start)) for one in request.progress)
+        behind = group.behind if member.knows < group.ended else {}
+        if returns:  # the others gave it nothing before it reported these turns
+            lasts = ((one.start, one.last) for one in member.progress.values())
+            behind = behind | {start: min(last, behind.get(start, last)) for start, last in lasts}
+        reply = Members(group.epoch, self._is_settled(now), group.others(request.worker, behind), self._name, behind)
+        if request.leave:
+            group.end(request.worker)
+        group.forget_known()
+        return reply
+
+    def living(self, now: float) -> Iterator[tuple[GroupKey, Group]]:
+        """Yield the groups that have members, or had some lately."""
+        for key in [*self._groups]:
+            self._expire(key, now)
+        yield from ((key, group) for key, group in self._groups.items() if now - group.renewed < SHOWN)
+
+    def saved(self, now: float, wall: float) -> list[SavedGroup]:
+        """Return all groups as they are saved; `wall` is the wall time of `now`."""
+        saved = ((key, group.renewed, group.handled()) for key, group in self._groups.items())
+        return [
+            SavedGroup(user, name, wall - (now - renewed), {_ALL: _progress(handled)})
+            for (user, name), renewed, handled in saved
+        ]
+
+    def resume(self, saved: Iterable[SavedGroup], now: float, wall: float) -> None:
+        """Go on with saved groups: their members have left until they renew their memberships."""
+        for one in saved:
+            if wall - one.renewed < RESUMABLE:
+                group = self._groups[one.user, one.name] = Group(self._first_epoch + 1, now)
+                group.ended, group.left = group.epoch, len(one.members)
+                for progress in one.members.values():
+                    group.leave_behind({each.start: each.last for each in progress})
+
+    def _check_starts(self, request: Join, known: Membership | None) -> None:
+        """Refuse a report of further starts beyond the bounds.
+
+        Raises:
+            RefusedError: there is no room for them.
+        """
+        further = sum(known is None or one.start not in known.progress for one in request.progress)
+        if not further:
+            return
+        held: Counter[bool] = Counter()  # by whether they are of this user
+        for (user, _), other in self._groups.items():
+            held[user == request.user] += len(other.behind)
+            held[user == request.user] += sum(len(one.progress) for one in other.members.values())
+        if held[True] + further > MAX_STARTS_OF_USER or held.total() + further > MAX_STARTS:
+            self.counters["join_refused"] += 1
+            raise RefusedError(OVERLOADED, f"{held.total()} starts are reported; no room for {further} further ones")
+
+    def _is_settled(self, now: float) -> bool:
+        return now - self._started >= EXPIRY
+
+    def _group(self, key: GroupKey, now: float) -> Group:
+        self._expire(key, now)
+        if key not in self._groups:
+            self._make_room(key[0], now)
+            self._groups[key] = Group(self._first_epoch, now)
+        return self._groups[key]
+
+    def _make_room(self, user: int | str | None, now: float) -> None:
+        if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
+            for key in [*self._groups]:
+                self._expire(key, now)
+            self._drop_ended(user)
+        if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
+            self.counters["join_refused"] += 1
+            raise RefusedError(OVERLOADED, f"{len(self._groups)} groups of signature workers; no room for another")
+
+    def _drop_ended(self, user: int | str | None) -> None:
+        """Drop groups without members until there is room for another group of a user: the oldest ones first."""
+        ended = sorted((key for key, group in self._groups.items() if not group.members), key=self._renewed)
+        for key in ended:
+            if len(self._groups) >= MAX_GROUPS or (key[0] == user and self._of_user(user) >= MAX_GROUPS_OF_USER):
+                del self._groups[key]
+
+    def _renewed(self, key: GroupKey) -> float:
+        return self._groups[key].renewed
+
+    def _of_user(self, user: int | str | None) -> int:
+        return sum(of == user for of, _ in self._groups)
+
+    def _check_room(self, group: Group) -> None:
+        if len(group.members) >= MAX_MEMBERS:
+            self.counters["join_refused"] += 1
+            raise RefusedError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
+
+    def _expire(self, key: GroupKey, now: float) -> None:
+        """End the memberships that were not renewed, and forget a group that ended long ago."""
+        group = self._groups.get(key)
+        if group is None:
+            return
+        late = [name for name, one in group.members.items() if now - one.renewed >= EXPIRY]
+        late.sort(key=lambda name: group.members[name].renewed)
+        for name in late:
+            group.end(name)
+        if late:
+            group.forget_known()
+            self.counters["members_expired"] += len(late)
+        if not group.members and now - group.renewed >= RESUMABLE:
+            del self._groups[key]
+
+
+def _progress(handled: Mapping[str, int]) -> tuple[Progress, ...]:
+    return tuple(Progress(start, 0, last) for start, last in handled.items())[-MOST_PROBES:]
+
+
+def _until(progress: Progress, reached: int | None) -> Progress:
+    return progress if reached is None or progress.last <= reached else replace(progress, last=reached)
