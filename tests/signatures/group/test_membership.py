@@ -261,6 +261,9 @@ def test_a_finding_reports_since_when_its_actor_is_owned(me, cache):
     me.handle(turn(9, now=2000))
     step(me, cache, members(s=8), NOW + RENEWAL)
     assert (me.since("s", 9, mine), me.since("s", 9, moved)) == (1000, 2000)
+    me.receive("s", 10, NOW)
+    step(me, cache, members("b"), NOW + 2 * RENEWAL)
+    assert (me.since("s", 10, mine), me.since("s", 10, moved)) == (1000, 2000)  # the rest of the turn
 
 
 def test_a_worker_that_joined_reports_the_beginning_of_its_share(me, cache):

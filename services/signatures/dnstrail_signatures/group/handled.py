@@ -102,13 +102,14 @@ class HandledStart:
 
     def since(self, turn: int, actor: str) -> int | None:
         """Return the wall time (ns) since when this worker owns an actor without a break; None if it is unknown."""
-        found = None
+        found: list[Span] = []
         for span in reversed(self._spans):
             if not span.taken_over:
-                if not span.owners.share(self.name, turn if span.last is None else span.last).owns(actor):
-                    return found
-                found = span.at
-        return self._since
+                if span.owners.share(self.name, turn if span.last is None else span.last).owns(actor):
+                    found.append(span)
+                elif found:  # else the event belongs to the rest of a turn in which the actor moved away
+                    return found[-1].at
+        return self._since if found else None
 
     def progress(self) -> Progress:
         """Return the progress as it is reported."""
