@@ -15,14 +15,15 @@ _OVERHEAD = 16  # bytes of a start besides its name
 class Membership:
     """A living member: what it reported last, by start, and when (monotonic).
 
-    `firsts` are the turns from which it counts: it had begun with them when it first reported the start here. `knows`
-    is the epoch whose changes it has taken in.
+    `firsts` are the turns from which it counts: it had begun with them when it first reported the start here; `latest`
+    is the latest of them. `knows` is the epoch whose changes it has taken in.
     """
 
     renewed: float
     knows: int = 0
     progress: dict[str, Progress] = field(default_factory=dict)
-    firsts: dict[str, int | None] = field(default_factory=dict)
+    firsts: dict[str, int] = field(default_factory=dict)
+    latest: int = 0
     work: Work = field(default_factory=Work)
 
     def report(self, progress: Iterable[Progress]) -> None:
@@ -30,11 +31,14 @@ class Membership:
         self.progress = {one.start: one for one in progress}
         known, self.firsts = self.firsts, {}
         for start, one in self.progress.items():
-            first = known.get(start)
-            self.firsts[start] = first if first is not None or one.first is None else max(one.first, one.last + 1)
+            if one.first is not None:
+                self.firsts[start] = known[start] if start in known else max(one.first, one.last + 1)
+        self.latest = max(self.firsts.values(), default=0)
 
     def ahead(self, lasts: Mapping[str, int]) -> dict[str, int | None]:
         """Return the starts that this member handles from turns after the given ones only, or has not received."""
+        if lasts.keys() <= self.firsts.keys() and self.latest <= min(lasts.values(), default=0):
+            return {}
         firsts = ((start, self.firsts.get(start), last) for start, last in lasts.items())
         return {start: first for start, first, last in firsts if first is None or first > last}
 

@@ -98,6 +98,8 @@ class HandledStart:
 
     def shares(self, turn: int) -> list[Share]:
         """Return the shares of this worker in a turn."""
+        if self._spans and turn >= self._spans[-1].first:
+            return [self._spans[-1].owners.share(self.name, turn)]
         return shares(self.name, turn, self._spans)
 
     def since(self, turn: int, actor: str) -> int | None:

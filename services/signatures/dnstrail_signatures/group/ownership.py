@@ -61,7 +61,10 @@ class Actors:
         return self._has(actor_of_client(flow, payload, self.host))
 
     def _has(self, actor: str) -> bool:
-        return any(one.owns(actor) for one in self.shares) and not any(one.owns(actor) for one in self.without)
+        for one in self.shares:  # most often there is one, and none without
+            if one.owns(actor):
+                return not self.without or not any(other.owns(actor) for other in self.without)
+        return False
 
 
 class Owners:

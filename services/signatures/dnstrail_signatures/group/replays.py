@@ -12,12 +12,11 @@ from dnstrail.bus import Bus, Requester
 from dnstrail.errors import BadMessage
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode
 from dnstrail.protocol.catch_up import PATIENCE
-from dnstrail.protocol.keyed_replays import may_replay, replay_of, sources_of
-from dnstrail.protocol.replays import Replay, ReplayRequest, decode_replay, encode_replay
+from dnstrail.protocol.keyed_replays import replay_of, sources_of
+from dnstrail.protocol.replays import Replay, ReplayRequest, encode_replay
 from dnstrail_signatures.group.recent import RecentBatches
 
 _LOOK = 0.02  # seconds between two looks for the reply
-_KNOWN = 1.0  # seconds between two looks for the probes of unknown starts
 MOST_WAIT = 30.0  # seconds for all replies of one probe after one change of owners
 _AHEAD = 16  # gaps: each reply has about a MiB
 
@@ -37,8 +36,9 @@ class Gap(NamedTuple):
 class Replays:
     """The probes, which replay the last turns of their starts. Nothing that they send raises an error.
 
-    Each probe names its start in its replies, and is asked for no other one. One whose replies took MOST_WAIT together
-    since `begin` is asked for nothing further. Nothing waits once `stop` is set.
+    A probe that has named its start is asked for another one only if no probe is left that may have it. One whose
+    replies took MOST_WAIT together since `begin`, or of which one did not come, is asked for nothing further. Nothing
+    waits once `stop` is set.
     """
 
     def __init__(
@@ -52,9 +52,7 @@ class Replays:
         self._sources = sources
         self._pause = pause  # is called while a reply is awaited
         self._stop = stop or threading.Event()
-        self._of: dict[str, Requester] = {}  # by start
-        self._unnamed: list[Requester] = []  # probes of an earlier version
-        self._looked = float("-inf")
+        self._named: dict[Requester, str] = {}  # the starts that probes of this host have named
         self._ahead: dict[Requester, ReplayRequest] = {}  # that were sent already
         self._waited = defaultdict[Requester, float](float)
 
@@ -67,7 +65,7 @@ class Replays:
         for gap in gaps:
             for source in self._sources_of(gap.start):
                 request = ReplayRequest(gap.start, gap.after)
-                if source not in self._ahead and source not in self._unnamed and source.send(encode_replay(request)):
+                if source not in self._ahead and source.send(encode_replay(request)):
                     self._ahead[source] = request
 
     def turns(self, gap: Gap) -> Iterator[tuple[str, bytes]]:
@@ -82,56 +80,29 @@ class Replays:
 
     def _sources_of(self, start: str) -> list[Requester]:
         """Return the probe of a start, else those that may have it."""
-        if start not in self._of and time.monotonic() - self._looked >= _KNOWN:
-            self._look()
-        return [self._of[start]] if start in self._of else sources_of(start, self._unnamed)
-
-    def _look(self) -> None:
-        """Ask all probes at once for their starts, for a bounded time. A silent one is asked for nothing."""
-        self._of, self._unnamed, self._ahead = {}, [], {}
-        deadline = time.monotonic() + PATIENCE
-        waiting = {source for source in self._sources if source.send(encode_replay(ReplayRequest("", -1)))}
-        while waiting and time.monotonic() < deadline and not self._stop.is_set():
-            self._pause()
-            for source in [*waiting]:
-                if (reply := source.reply()) is not None:
-                    waiting.discard(source)
-                    self._note(source, _decoded(reply))
-            self._bus.wait(timeout=_LOOK if waiting else 0.0)
-        self._looked = time.monotonic()
-
-    def _note(self, source: Requester, replay: Replay | None) -> None:
-        if replay is not None and replay.start and may_replay(source, replay.start):
-            self._of[replay.start] = source
-        else:
-            self._unnamed.append(source)
+        sources = [source for source in sources_of(start, self._sources) if self._waited[source] < MOST_WAIT]
+        return [source for source in sources if self._named.get(source, start) == start] or sources
 
     def _ask(self, source: Requester, request: ReplayRequest) -> Replay | None:
         began = time.monotonic()
+        reply = self._reply_of(source, request, began + min(PATIENCE, MOST_WAIT - self._waited[source]))
+        self._waited[source] += MOST_WAIT if reply is None else time.monotonic() - began
         try:
-            return self._reply_of(source, request, began + min(PATIENCE, MOST_WAIT - self._waited[source]))
-        finally:
-            self._waited[source] += time.monotonic() - began
+            replay = None if reply is None else replay_of(source, request.start, reply)
+        except BadMessage:
+            return None
+        if replay is not None and replay.start:
+            self._named[source] = replay.start
+        return replay
 
-    def _reply_of(self, source: Requester, request: ReplayRequest, deadline: float) -> Replay | None:
+    def _reply_of(self, source: Requester, request: ReplayRequest, deadline: float) -> bytes | None:
         sent = self._ahead.pop(source, None) == request or source.send(encode_replay(request))
         while time.monotonic() < deadline and not self._stop.is_set():
             self._pause()
             sent = sent or source.send(encode_replay(request))
             if sent and (reply := source.reply()) is not None:
-                try:
-                    return replay_of(source, request.start, reply)
-                except BadMessage:
-                    return None
+                return reply
             self._bus.wait(source, timeout=_LOOK)
-        return None
-
-
-def _decoded(reply: bytes) -> Replay | None:
-    """Return a reply, None if it is damaged."""
-    try:
-        return decode_replay(reply)
-    except BadMessage:
         return None
 
 
