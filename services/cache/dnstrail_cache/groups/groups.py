@@ -76,9 +76,10 @@ class Groups:
         member.work = request.work
         progress = [_until(one, reached(one.start)) for one in request.progress]
         member.report(progress, goes_on=known is None and request.cache != "" and not returns)
-        behind = group.behind if member.knows < group.ended else {}
+        behind = {**group.behind} if member.knows < group.ended else {}
         if returns:  # the others gave it nothing before it reported these turns
-            lasts = ((one.start, one.last) for one in member.progress.values())
+            progress = [one for one in progress if one.first is not None and one.last >= one.first]
+            lasts = ((one.start, one.last) for one in progress)
             behind = behind | {start: min(last, behind.get(start, last)) for start, last in lasts}
         reply = Members(group.epoch, settled, group.others(request.worker, behind), self._name, behind)
         if request.leave:
