@@ -30,7 +30,7 @@ from dnstrail_findings.targets import make_outputs, parse_target
 from dnstrail_findings.worker import FindingsWorker
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.metrics import probe_metrics
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.metrics import signature_metrics
 from dnstrail_signatures.worker import SignatureWorker

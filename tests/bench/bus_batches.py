@@ -13,7 +13,7 @@ from dnstrail.captured import NET_PACKET_DNS, Captured, Flow, Process
 from dnstrail.dns import is_response
 from dnstrail.protocol.batches import Batch, decode, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.worker import SignatureWorker
 

@@ -36,7 +36,7 @@ from dnstrail_signatures.builtin.watched_name import WATCH_LIST, WatchedName
 from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import origins_of, topics_of
-from dnstrail_signatures.findings.delivery import Delivery, offer_to, push_to
+from dnstrail_signatures.findings import Delivery, offer_to, push_to
 from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen

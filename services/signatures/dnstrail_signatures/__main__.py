@@ -46,7 +46,7 @@ from dnstrail.users import User
 from dnstrail_signatures.engine.time_budget import BUDGET, TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import topics_of
-from dnstrail_signatures.findings.delivery import Delivery, delivery_over
+from dnstrail_signatures.findings import Delivery, delivery_over
 from dnstrail_signatures.group.join import ALONE, GROUP, LONGEST, join
 from dnstrail_signatures.group.missed_turns import Replays
 from dnstrail_signatures.group.share import GroupShare

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.first_seen import FirstSeen
-from dnstrail_signatures.detection.once import Once
+from dnstrail_signatures.detection.bounded_state import BoundedTable, Bursts, FirstSeen, Gate, Once
 
 SECOND = 10**9
 

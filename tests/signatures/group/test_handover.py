@@ -7,7 +7,7 @@ import pytest
 from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.group.missed_turns import Gap, gaps
 from dnstrail_signatures.group.ownership import Owners, Span
 from dnstrail_signatures.group.recent import RecentBatches

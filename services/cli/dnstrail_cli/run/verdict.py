@@ -10,7 +10,7 @@ import msgspec
 from dnstrail_cli.run.allow_list import DNS, NAME, RESOLVER, AllowList
 from dnstrail_cli.run.reasons import reason_of
 from dnstrail_cli.run.report import REFUSED, ReachedAddress, Refusal, Report
-from dnstrail_signatures.detection.registered_domain import registered_domain
+from dnstrail_signatures.detection.subjects import registered_domain
 
 OBJECTION = 10  # the exit code if --allow or --fail-on object
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")

@@ -17,11 +17,8 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.once import ReportsOnce
-from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.registered_domain import registered_domain
+from dnstrail_signatures.detection.bounded_state import BoundedTable, Bursts, Gate, ReportsOnce
+from dnstrail_signatures.detection.subjects import party_of, registered_domain
 
 _CHUNK: Final = re.compile(r"[0-9]{1,5}-([a-z0-9+/=_]+)\.")
 

@@ -18,10 +18,8 @@ from dnstrail.dns.names import is_reverse
 from dnstrail.dns.rdata import PTR
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
-from dnstrail_signatures.detection.burst import Bursts, Gate
-from dnstrail_signatures.detection.once import ReportsOnce
-from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.bounded_state import BoundedTable, Bursts, Gate, ReportsOnce
+from dnstrail_signatures.detection.subjects import party_of
 
 
 class DnsReverseSweepSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

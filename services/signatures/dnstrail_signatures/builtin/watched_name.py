@@ -31,11 +31,16 @@ from dnstrail.errors import DataNotFound, DataSourceMissing, SettingsError, Unav
 from dnstrail.events import NET_PACKET_DNS, Event, Question
 from dnstrail.regular_file import read_regular
 from dnstrail.signature import EventSelector, Finding, Signal, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_table import BoundedTable
+from dnstrail_signatures.detection.bounded_state import BoundedTable, StatefulSignature
 from dnstrail_signatures.detection.known_file import KnownFile
-from dnstrail_signatures.detection.open_lookups import OpenLookup, OpenLookups
-from dnstrail_signatures.detection.outcome import ANSWERED, NXDOMAIN, TRUNCATED, outcome_of
-from dnstrail_signatures.detection.state import StatefulSignature
+from dnstrail_signatures.detection.open_lookups import (
+    ANSWERED,
+    NXDOMAIN,
+    TRUNCATED,
+    OpenLookup,
+    OpenLookups,
+    outcome_of,
+)
 
 WATCH_LIST = "DNSTRAIL_WATCH_LIST"
 MOST_BYTES = 64 << 20  # of a list

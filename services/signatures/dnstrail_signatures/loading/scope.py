@@ -1,7 +1,9 @@
-"""Allow lists: the names, processes, containers and addresses on which a signature reports nothing."""
+"""The scope of a signature: the events on which alone it reports, and those on which it reports nothing."""
 
 from __future__ import annotations
 
+import pwd
+from datetime import datetime
 from ipaddress import ip_address, ip_network
 from typing import Annotated
 
@@ -14,6 +16,10 @@ from dnstrail.events import Event
 
 Entry = Annotated[str, msgspec.Meta(min_length=1)]
 _LEAST_ID = 12  # characters of a container id that identify it, as Docker prints it
+
+
+HIGHEST_SEVERITY = 3  # as tracee's signatures count
+_SECOND = 1_000_000_000
 
 
 class AllowList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,3 +89,66 @@ def is_container(process: Process, given: str) -> bool:
     if len(given) >= _LEAST_ID and process.container_id.startswith(given):
         return True
     return bool(process.container_id) and given in (process.container_name, process.container_image)
+
+
+_Id = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class OnlyList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `only` of a signature: an event has to match each list that is not empty.
+
+    `containers` are ids or names, and `images` names of images. `programs` are paths, or names of files. `users` are
+    ids, or names on this host, which are read once. Invariant: all users are ids.
+    """
+
+    containers: tuple[Entry, ...] = ()
+    images: tuple[Entry, ...] = ()
+    programs: tuple[Entry, ...] = ()
+    users: tuple[_Id | Entry, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Read the ids of users.
+
+        Raises:
+            ValueError: a user name is unknown on this host.
+        """
+        msgspec.structs.force_setattr(self, "users", tuple(map(_id_of, self.users)))
+
+    def includes(self, event: Event) -> bool:
+        """Return whether an event matches; an event without a process matches no list."""
+        process = event.process
+        return (
+            (not self.containers or any(is_container(process, one) for one in self.containers))
+            and (not self.images or process.container_image in self.images)
+            and (not self.programs or not {process.path, process.path.rpartition("/")[2]}.isdisjoint(self.programs))
+            and (not self.users or (process.pid > 0 and process.user_id in self.users))
+        )
+
+
+def _id_of(user: int | str) -> int:
+    try:
+        return user if isinstance(user, int) else pwd.getpwnam(user).pw_uid
+    except (KeyError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise ValueError(f"{user!r} is no user of this host: use its number") from error
+
+
+class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A mute of a signature: it reports nothing on events before `until`, for a reason."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1)]
+    until: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings that every signature has. The engine applies them."""
+
+    enabled: bool = True
+    severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
+    allow: AllowList = AllowList()
+    only: OnlyList = OnlyList()
+    mute: Mute | None = None
+
+    def suppresses(self, event: Event) -> bool:
+        """Return whether a finding on an event is not reported."""
+        muted = self.mute is not None and event.timestamp < self.mute.until.timestamp() * _SECOND
+        return muted or self.allow.allows(event) or not self.only.includes(event)

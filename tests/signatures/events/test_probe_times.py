@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnstrail_signatures.events.stream_times import StreamTimes
+from dnstrail_signatures.events.probe_times import StreamTimes
 
 
 def test_a_late_packet_does_not_turn_the_time_back():

@@ -1,14 +1,32 @@
-"""The clocks of probes: how far the events of each start were handled, also while a probe is silent."""
+"""The times of each start of a probe: of its events in a file, and how far its events were handled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from dnstrail.captured import LAST_TIME
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.listener import SILENCE
 
 _SECOND = 1_000_000_000
+
+
+class StreamTimes:
+    """The greatest time stamp so far of each start of a probe (ns)."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, int] = {}
+
+    def of(self, start: str, stamps: Iterable[int]) -> list[int]:
+        """Return for each of the next stamps the greatest one until then."""
+        times = list(accumulate(stamps, max, initial=self._latest.get(start, 0)))
+        self._latest[start] = times[-1]
+        return times[1:]
+
+    def forget(self, start: str) -> None:
+        """Forget a start that is followed no more."""
+        self._latest.pop(start, None)
 
 
 class ProbeClocks:
