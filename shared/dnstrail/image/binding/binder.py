@@ -11,7 +11,7 @@ from dnstrail.connection import Connection
 from dnstrail.dns.header import Question as Asked
 from dnstrail.dns.names import address_text
 from dnstrail.image.answer import Answer, Circumstances
-from dnstrail.image.binding.arrivals import Arrival, Close, weight
+from dnstrail.image.binding.arrivals import Arrival, Close, ReceivedAnswer, SentQuery, weight
 from dnstrail.image.binding.bindings import (
     BY_DAEMON,
     BY_LAST,
@@ -67,14 +67,15 @@ class Binder:
         pid, socket = process.pid, flow.socket
         if pid and socket and asked.name and flow.transport == "udp" and flow.role != FORWARDER:
             owner = circumstances.host, pid, process.start_time
-            self._arrived(owner, process, (asked, process.thread_id, socket, stamp), stamp)
+            self._arrived(owner, process, SentQuery(asked, process.thread_id, socket, stamp), stamp)
 
     def answered(self, answer: Answer, sighting: Sighting, asked: int, host: str) -> None:
         """Note an answer to a process that is no doubted one. `asked` is the stamp of the query (ns)."""
         process = sighting.evidence.process
         if process is not None and process.pid:
             owner = host, process.pid, process.start_time
-            self._arrived(owner, process, (answer, sighting, asked), sighting.stamp, weight(len(answer.edges)))
+            received = ReceivedAnswer(answer, sighting, asked)
+            self._arrived(owner, process, received, sighting.stamp, weight(len(answer.edges)))
 
     def connect(self, stamp: int, opening: Opening) -> Binding:
         """Bind a connection to the name that it means, as of its time."""
@@ -193,19 +194,18 @@ class Binder:
             return ()
         waiting = part.waiting
         for arrival in part.arrivals.take(owner):
-            if isinstance(arrival, Close):
-                waiting.closed(owner, arrival)
-            elif len(arrival) == 3:  # noqa: PLR2004 - an answer
-                self._answered(waiting, owner, *arrival)
-            else:
+            if isinstance(arrival, ReceivedAnswer):
+                self._answered(waiting, owner, arrival)
+            elif isinstance(arrival, SentQuery):
                 waiting.asked(owner, arrival)
+            else:
+                waiting.closed(owner, arrival)
         self.waits.taken(owner, part)
         return waiting.of(owner)
 
-    def _answered(
-        self, waiting: WaitingQuestions, owner: Identity, answer: Answer, sighting: Sighting, asked: int
-    ) -> None:
+    def _answered(self, waiting: WaitingQuestions, owner: Identity, received: ReceivedAnswer) -> None:
         """Add the addresses that an answer gave to the question of its process."""
+        answer, sighting = received.answer, received.sighting
         given = [
             (target, (sighting.stamp, sighting.stamp + life + self._grace))
             for (_, kind, target), life in zip(answer.edges, answer.lives, strict=True)
@@ -213,7 +213,7 @@ class Binder:
         ]
         process = sighting.evidence.process
         if given and process is not None:
-            waiting.answered(owner, process.thread_id, answer.question, answer.type, asked, given)
+            waiting.answered(owner, process.thread_id, answer.question, answer.type, received.asked, given)
 
     def _arrived(self, owner: Identity, process: Process, arrival: Arrival, stamp: int, times: int = 1) -> None:
         part = self.waits.join(owner, process)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from dnstrail.image.binding.arrivals import Close, Query, weight
+from dnstrail.image.binding.arrivals import Close, SentQuery, weight
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.bounds import SECOND
 from dnstrail.image.counts import Counts
@@ -131,9 +131,9 @@ class WaitingQuestions:
         self.held += question.weight
         self._bound(question)
 
-    def asked(self, owner: Identity, query: Query) -> None:
+    def asked(self, owner: Identity, query: SentQuery) -> None:
         """Note a query, which may have been sent before."""
-        asked, thread, socket, stamp = query
+        asked, thread, socket, stamp = query.question, query.thread, query.socket, query.stamp
         questions = self._questions(owner, asked.name)
         again = (each for each in questions if socket in each.open and asked.type in each.types)
         question = next(again, None) or _same(questions, asked.type, stamp, thread)

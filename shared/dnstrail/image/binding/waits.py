@@ -56,11 +56,10 @@ class OwnerParts(Link):
 
     def largest(self) -> Part:
         """Return the part of the party with most; of equal ones the one that is older."""
-        largest: Part | None = None
+        largest = next(iter(self.parts.values()))
         for part in self.parts.values():
-            if largest is None or part.held > largest.held:
+            if part.held > largest.held:
                 largest = part
-        assert largest is not None  # noqa: S101 - an owner has parts, else it is removed
         return largest
 
 
@@ -138,9 +137,7 @@ class Waits:
         if present.parts and present.held > self._part_of(present):
             return present
         for _ in range(len(self._owners)):
-            owner = self._order.oldest()
-            if owner is None:  # never: it is for mypy
-                break
+            owner = self._order.first()
             if owner.held > self._part_of(owner):
                 return owner
             self._order.append(owner)
