@@ -95,3 +95,12 @@ def _read_question(wire: bytes) -> Question:
     if ordinary:
         _known.add(raw, asked)
     return asked
+
+
+_NO_DATA, _FAILED, _NXDOMAIN, _REFUSED = 0, 2, 3, 5
+_OUTCOMES: Final = {_NO_DATA: "no data", _FAILED: "failed", _NXDOMAIN: "NXDOMAIN", _REFUSED: "refused"}
+
+
+def outcome_of_rcode(rcode: int) -> str:
+    """Return "no data", "failed", "NXDOMAIN", "refused", or "rcode N"."""
+    return _OUTCOMES.get(rcode, f"rcode {rcode}")

@@ -10,7 +10,7 @@ from builders.dns_builders import SECOND
 from dnstrail.image.evidence import Evidence
 from dnstrail.image.holders import Host, Owner, Party
 from dnstrail.image.record import Record, Root, Sighting
-from dnstrail.image.wheel import Wheel
+from dnstrail.image.store import Wheel
 
 NOW, LAG = 1_700_000_000 * SECOND + 1, 30 * SECOND
 

@@ -10,7 +10,7 @@ import msgspec
 
 from dnstrail.actor import actor_of_client
 from dnstrail.captured import GETADDRINFO, LAST_TIME, SERVER
-from dnstrail.dns import outcome
+from dnstrail.dns.header import outcome_of_rcode
 from dnstrail.dns.rdata import AAAA, CNAME, A
 from dnstrail.events import Event, Question
 from dnstrail_signatures.detection.bounded_state import BoundedTable
@@ -166,7 +166,7 @@ def outcome_of(event: Event, question: Question) -> str:
     header, kinds = event.captured.payload[:12], [record.type for record in event.answers]
     rcode, count = header[3] & _RCODE, int.from_bytes(header[6:8])
     if rcode:
-        return outcome.outcome_of(rcode)
+        return outcome_of_rcode(rcode)
     if question.type in kinds or (question.type not in (A, AAAA) and count > kinds.count(CNAME)):
         return ANSWERED
-    return TRUNCATED if header[2] & _TC else outcome.outcome_of(rcode)
+    return TRUNCATED if header[2] & _TC else outcome_of_rcode(rcode)

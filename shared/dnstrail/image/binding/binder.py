@@ -27,8 +27,7 @@ from dnstrail.image.binding.bindings import (
 )
 from dnstrail.image.binding.namespaces import DAEMONS, Namespaces
 from dnstrail.image.binding.processes import Identity, Processes, identity_of
-from dnstrail.image.binding.scope import SOON, last_question
-from dnstrail.image.binding.sinkhole import is_sinkhole
+from dnstrail.image.binding.scope import SOON, is_sinkhole, last_question
 from dnstrail.image.binding.waiting import Attempt, Question, WaitingQuestions, candidate
 from dnstrail.image.binding.waits import Waits
 from dnstrail.image.bounds import Bounds
