@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Final
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, Bursts, Gate, ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of, registered_domain
+from dnstrail_signatures.detection.subjects import party_of
 
 _CHUNK: Final = re.compile(r"[0-9]{1,5}-([a-z0-9+/=_]+)\.")
 

@@ -17,9 +17,10 @@ import msgspec
 
 from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_TCP_CONNECT, NET_UDP_CONNECT, Event
+from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, Once, StatefulSignature
-from dnstrail_signatures.detection.subjects import party_of, registered_domain
+from dnstrail_signatures.detection.subjects import party_of
 
 _SECOND = 1_000_000_000
 NXDOMAIN = 3

@@ -21,10 +21,11 @@ import msgspec
 
 from dnstrail.dns.rdata import AAAA, CNAME, A
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, StatefulSignature
 from dnstrail_signatures.detection.known_file import KnownFile
-from dnstrail_signatures.detection.subjects import is_public, registered_domain
+from dnstrail_signatures.detection.subjects import is_public
 
 _SECOND: Final = 1_000_000_000
 _PREFIX: Final = {4: 16, 6: 32}  # bits, about those that one provider has, by version of IP

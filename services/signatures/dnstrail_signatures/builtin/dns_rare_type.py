@@ -15,9 +15,10 @@ from typing import ClassVar
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of, registered_domain
+from dnstrail_signatures.detection.subjects import party_of
 
 _TRUST_ANCHOR = "_ta-"  # RFC 8145
 

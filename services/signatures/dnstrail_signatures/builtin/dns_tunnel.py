@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import octets_below, registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, Bursts, Gate, ReportsOnce
-from dnstrail_signatures.detection.subjects import octets_below, party_of, registered_domain
+from dnstrail_signatures.detection.subjects import party_of
 
 
 class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

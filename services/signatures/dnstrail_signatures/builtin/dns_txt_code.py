@@ -21,9 +21,10 @@ import msgspec
 from dns.rdatatype import TXT
 
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_state import BoundedTable, Bursts, Gate, ReportsOnce
-from dnstrail_signatures.detection.subjects import party_of, registered_domain
+from dnstrail_signatures.detection.subjects import party_of
 
 MOST_TEXTS = 64  # of one answer, so that one answer costs little time
 _DECLARATIONS = ("v=", "k=rsa", "p=")  # SPF, DKIM, DMARC and the like

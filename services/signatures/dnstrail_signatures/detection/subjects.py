@@ -1,18 +1,14 @@
-"""The subjects of detections: the program behind an event, the domain that is registered, names and addresses."""
+"""The subjects of detections: the program behind an event, the names above a name, inner and public addresses."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final
 
-from publicsuffixlist import PublicSuffixList
-
 from dnstrail.actor import actor_of_client
 from dnstrail.captured import SERVER
-from dnstrail.dns.names import is_reverse
 from dnstrail.events import Event
 
 
@@ -28,31 +24,6 @@ def party_of(event: Event) -> str:
         return actor_of_client(captured.flow, captured.payload, event.host_name)
     program = process.path or process.name or str(process.pid)
     return f"{event.host_name} {process.container_id} {program}"
-
-
-REMEMBERED: Final = 16384  # names with a known registered domain
-_SUFFIXES: Final = PublicSuffixList()  # read at the import: the user of the worker may be unable to read its file
-_ESCAPE: Final = re.compile(r"\\(?:\d{3}|.)", re.DOTALL)
-
-
-@lru_cache(maxsize=REMEMBERED)
-def registered_domain(name: str) -> str:
-    """Return the registered domain of a name; "" for a public suffix, a single label, and a reverse name.
-
-    A name in our form may have escaped dots. A dot within a label ends no label in DNS, and counts as an "x" here.
-    """
-    if is_reverse(name):
-        return ""
-    if "\\" in name:
-        name = _ESCAPE.sub("x", name)
-    return _SUFFIXES.privatesuffix(name) or ""
-
-
-def octets_below(name: str, domain: str) -> int:
-    """Return the number of octets of a name that lie below its registered domain."""
-    if "\\" in name:
-        name = _ESCAPE.sub("x", name)
-    return max(len(name) - len(domain) - 1, 0)
 
 
 def covered_by(name: str, names: Container[str]) -> str | None:
