@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dnstrail.bus import ServedRequest
 from dnstrail.protocol.lookups import OVERLOADED, RefusedError, Request
 from dnstrail.protocol.turn_follower import TurnFollower
-from dnstrail_cache.state.skipped_turns import SkippedTurns
+from dnstrail_cache.losses.skipped_turns import SkippedTurns
 
 MAX_PENDING = 1024
 MAX_PENDING_OF_CLIENT = 64

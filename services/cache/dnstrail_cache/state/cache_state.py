@@ -17,14 +17,13 @@ from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.catch_up import SETTLED
 from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
-from dnstrail.protocol.losses import WorkerLosses
 from dnstrail.protocol.turn_follower import Position, TurnFollower
 from dnstrail_cache.groups.groups import Groups
+from dnstrail_cache.losses.skipped_turns import SkippedTurns
+from dnstrail_cache.losses.workers import Published, WorkerLosses
 from dnstrail_cache.state.cache_clock import CacheClock
 from dnstrail_cache.state.dumps import Dumps
 from dnstrail_cache.state.health import TurnTimes, silent_probes, status_of
-from dnstrail_cache.state.published import Published
-from dnstrail_cache.state.skipped_turns import SkippedTurns
 
 _ANSWERING = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
 
