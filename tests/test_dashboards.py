@@ -17,7 +17,7 @@ from builders.talk import there
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.image import Image
 from dnstrail.process.clock import SystemClock
-from dnstrail.protocol.lookups import Get
+from dnstrail.protocol.lookups import GetRequest
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_cache.metrics import cache_metrics
@@ -53,7 +53,7 @@ class Quiet(Signature):
 def families():
     """Return all families of all workers."""
     state = CacheState(Image(), SystemClock())
-    state.note_answered(Get(key="x"), 0.1)
+    state.note_answered(GetRequest(key="x"), 0.1)
     resolvers = Resolvers()
     resolvers.note(there(), 0, 1)
     source = SimpleNamespace(losses={}, counters=Counter(packets=1))

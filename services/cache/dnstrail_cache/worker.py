@@ -18,10 +18,10 @@ from dnstrail.protocol.keyed_subscriber import KeyedSubscriber
 from dnstrail.protocol.lookups import (
     BAD_REQUEST,
     OVERLOADED,
-    Dump,
-    Join,
-    Lost,
-    RefusedError,
+    DumpRequest,
+    JoinRequest,
+    LostRequest,
+    RefusedRequestError,
     Request,
     decode_request,
     encode_data,
@@ -186,7 +186,7 @@ class _Worker:
             if complete is None:
                 self._park(served, request, began)
                 return
-        except RefusedError as refused:
+        except RefusedRequestError as refused:
             self._refuse(served, refused)
             return
         self._answer(served, request, began, complete=complete)
@@ -210,16 +210,16 @@ class _Worker:
             self._state.counters["incomplete"] += 1
         try:
             data = answer(request, self._state)
-        except RefusedError as refused:
+        except RefusedRequestError as refused:
             self._refuse(served, refused, complete=complete)
             return
         history = not isinstance(data, IncompleteHistory)
         reply = encode_data(data if history else data.data, complete=complete, history=history)
         if not served.reply(reply):
-            unread = RefusedError(OVERLOADED, "earlier replies to this client wait to be read")
+            unread = RefusedRequestError(OVERLOADED, "earlier replies to this client wait to be read")
             self._refuse(served, unread, complete=complete)
 
-    def _refuse(self, served: ServedRequest, refused: RefusedError, *, complete: bool = True) -> None:
+    def _refuse(self, served: ServedRequest, refused: RefusedRequestError, *, complete: bool = True) -> None:
         self._state.counters[refused.code] += 1
         served.reply(encode_error(refused, complete=complete))
 
@@ -230,15 +230,15 @@ def _of_client(served: ServedRequest, request: Request) -> Request:
     Raises:
         RefusedError: this host alone may ask for a dump, and on this host the users of the service alone may join.
     """
-    if isinstance(request, Join) and not served.remote and served.user not in service_ids():
-        raise RefusedError(BAD_REQUEST, "join: on this host only root and the users of dnstrail may join")
-    if isinstance(request, Join | Lost):
+    if isinstance(request, JoinRequest) and not served.remote and served.user not in service_ids():
+        raise RefusedRequestError(BAD_REQUEST, "join: on this host only root and the users of dnstrail may join")
+    if isinstance(request, JoinRequest | LostRequest):
         return replace(request, user=served.remote or served.user)
-    if isinstance(request, Dump) and served.remote:
-        raise RefusedError(BAD_REQUEST, "dump: it is answered on the host of the cache alone")
+    if isinstance(request, DumpRequest) and served.remote:
+        raise RefusedRequestError(BAD_REQUEST, "dump: it is answered on the host of the cache alone")
     return request
 
 
 def _check(served: ServedRequest) -> None:
     if served.fault:
-        raise RefusedError(BAD_REQUEST, served.fault)
+        raise RefusedRequestError(BAD_REQUEST, served.fault)

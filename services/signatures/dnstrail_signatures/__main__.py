@@ -34,7 +34,7 @@ from dnstrail.process.log import configure
 from dnstrail.process.privileges import drop_privileges
 from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import reload_on_signal, stop_on_signals
-from dnstrail_signatures.assembly import MILLISECONDS, Assembly, Options
+from dnstrail_signatures.assembly import MILLISECONDS, Options, WorkerAssembly
 from dnstrail_signatures.engine.time_budget import BUDGET
 from dnstrail_signatures.group.join import GROUP, LONGEST
 from dnstrail_signatures.loading.chosen import Choice
@@ -147,7 +147,7 @@ def _run(options: Options) -> None:
     stop, reload = stop_on_signals(), reload_on_signal()
     bus = ZmqBus(keys)
     with closing(bus), serving_metrics(options.metrics, Heartbeat().beat) as watched:
-        worker = Assembly(options, bus, stop, watched.beat, chosen).worker()
+        worker = WorkerAssembly(options, bus, stop, watched.beat, chosen).worker()
         observer(watched.observe, worker)
         gc.freeze()  # a collection over all modules would delay the events
         run(bus, worker, stop, (reload, choice.again))

@@ -59,7 +59,7 @@ class Options:
         return self.subscribe or (events_address(self.run_dir),)
 
 
-class Assembly:
+class WorkerAssembly:
     """The parts of one worker.
 
     While a lookup or a replay waits, the assembly beats, keeps the events that arrive, and renews the membership of

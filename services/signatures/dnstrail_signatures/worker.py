@@ -34,7 +34,7 @@ from dnstrail.tracee import derived_events, finding_map
 from dnstrail_signatures.engine.engine import Engine, all_losses
 from dnstrail_signatures.engine.time_budget import TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
-from dnstrail_signatures.events.coverage import Coverage
+from dnstrail_signatures.events.coverage import ProbeCoverage
 from dnstrail_signatures.events.probe_times import ProbeClocks, StreamTimes
 from dnstrail_signatures.events.selected_events import origins_of, selected_names, subscribe_instead, topics_of
 from dnstrail_signatures.findings import Delivery
@@ -133,7 +133,7 @@ class SignatureWorker:
         self._listener = Listener(self._subscriber)
         self._starts = FollowedStarts(probes, self._forget, self.engine.counters)
         self.turns = TurnFollower(_followed(chosen))
-        self.coverage = Coverage()
+        self.coverage = ProbeCoverage()
         self.received: Counter[str] = Counter()
         self._next: tuple[str, bytes] | None = None  # was received, and has to wait for the cache
         self._early = 0  # messages that were received while the first one waits

@@ -102,7 +102,7 @@ _DECODE_STAMPED = msgspec.msgpack.Decoder(_Stamped).decode
 _DECODE_ADDRESSED = msgspec.msgpack.Decoder(_Addressed).decode
 
 
-class EventTable:
+class BatchTable:
     """Events in wire form (`events`), as a batch collects them. `size` counts their bytes, the tables included."""
 
     def __init__(self, events: Iterable[Captured] = ()) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from dnstrail.image import Image
 from dnstrail.protocol.batches import TURN, CgroupLoss, Turn
-from dnstrail.protocol.lookups import Stats
+from dnstrail.protocol.lookups import StatsRequest
 from dnstrail_cache.lookups.answers import answer
 from dnstrail_cache.losses.hops import losses_by_hop, losses_by_host, worst_cgroups
 from dnstrail_cache.state.cache_state import CacheState
@@ -77,7 +77,7 @@ def test_the_stats_contain_the_worst_cgroups():
     """The reply to `stats` contains the losses by cgroup, whose names are those that the probe published."""
     state = CacheState(Image(), FakeClock())
     state.follower.turn(losing("s", "", (5, 3, "/web.slice")))
-    assert answer(Stats(), state)["lost_by_cgroup"] == {"/web.slice (cgroup 5)": 3}
+    assert answer(StatsRequest(), state)["lost_by_cgroup"] == {"/web.slice (cgroup 5)": 3}
 
 
 def test_the_losses_of_a_cgroup_add_up_over_the_starts_of_a_probe():

@@ -14,7 +14,6 @@ from dnstrail.image.apply import TOPICS as EVENT_TOPICS
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
-from dnstrail.protocol.catch_up import is_young
 from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
@@ -75,7 +74,7 @@ class Feeder:
             self._counted = began
             self._count_vanished()
         if state.live:
-            state.image.advance(state.now)
+            state.image.advance(state.stream.now())
         state.image.sweep(_SWEPT_AT_ONCE)
         return more
 
@@ -125,7 +124,7 @@ class Feeder:
         state = self._state
         if not state.live:
             return Stamps()
-        now, shift = state.now, state.stream.shift_of(start)
+        now, shift = state.stream.now(), state.stream.shift_of(start)
         if shift is None:
             newest = max((event.timestamp for event, _ in rows), default=now)
             shift = 0 if abs(now - newest) < SECOND else now - newest
@@ -166,7 +165,7 @@ class Feeder:
         turn = state.follower.last(start)
         if turn is None or not turn.live or now - self._emptied <= _BEHIND:
             return False
-        if state.now - stamp > _BEHIND * SECOND:
+        if state.stream.now() - stamp > _BEHIND * SECOND:
             self._late = now
         return now - self._late <= _BEHIND
 
@@ -181,7 +180,8 @@ class Feeder:
             self._apply_held(early)
 
     def _apply_held(self, held: HeldEvent) -> None:
-        apply_event(self._state.image, *held[1:3], live=self._state.live, stamp=held.stamp, host=held.host)
+        state = self._state
+        apply_event(state.image, held.topic, held.event, live=state.live, stamp=held.stamp, host=held.host)
 
     def _end_turn(self, turn: Turn) -> Iterator[bool]:
         """Apply the events that were held until the turn ends, and pause after each few of them; then note the end."""
@@ -192,19 +192,10 @@ class Feeder:
         self._note_turn(turn)
 
     def _note_turn(self, turn: Turn) -> None:
-        state, was_live = self._state, self._state.live
-        state.heard(turn.host)
-        earlier = state.follower.last(turn.start)
-        state.follower.turn(turn, from_start=is_young(turn))
-        state.published.note(turn, earlier)
-        self._listener.turn(turn)
-        if turn.live:
-            state.stream.note_turn(turn)
-            if not was_live:
-                state.begin_live()
+        state = self._state
         now = state.clock.monotonic()
-        heard = state.turn_times.get(turn.start)
-        state.turn_times[turn.start] = TurnTimes(now if heard is None else heard.first, now)
+        earlier = state.end_turn(turn, now)
+        self._listener.turn(turn)
         self._note_losses(turn, earlier)
         skipped = state.image.counters[SKIPPED]
         self._loss_reporter.note({**state.follower.lost, SKIPPED: skipped} if skipped else state.follower.lost, now)

@@ -11,7 +11,7 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.result import EXPIRED
 from dnstrail.image.trails.names import AddressNames
 from dnstrail.image.trails.trail import state_of_answers
-from dnstrail.protocol.lookups import Connections
+from dnstrail.protocol.lookups import ConnectionsRequest
 from dnstrail_cache.state.cache_state import CacheState
 
 PAGE = 256  # connections of one page
@@ -57,7 +57,7 @@ class ConnectionPage(msgspec.Struct, frozen=True):
     hosts: int
 
 
-def page_of_connections(request: Connections, state: CacheState) -> ConnectionPage:
+def page_of_connections(request: ConnectionsRequest, state: CacheState) -> ConnectionPage:
     """Return a page of the connections that were open at the first page, without those that ended meanwhile.
 
     The cursor contains the number of the last connection of the page before, and of the last one at the first page.
@@ -77,7 +77,7 @@ def page_of_connections(request: Connections, state: CacheState) -> ConnectionPa
     return ConnectionPage(found, "", hosts)
 
 
-def _is_asked_for(binding: Binding, request: Connections) -> bool:
+def _is_asked_for(binding: Binding, request: ConnectionsRequest) -> bool:
     process = binding.opening.process or _NOBODY
     return (
         request.host in (None, binding.opening.host)

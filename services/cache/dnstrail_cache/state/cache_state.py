@@ -14,7 +14,7 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
 from dnstrail.protocol.batches import Turn
-from dnstrail.protocol.catch_up import SETTLED
+from dnstrail.protocol.catch_up import SETTLED, is_young
 from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
 from dnstrail.protocol.turn_follower import Position, TurnFollower
@@ -93,6 +93,20 @@ class CacheState:
     def live(self) -> bool:
         """True if one of the probes captures live traffic, or did so before a restart."""
         return self.begun or self.follower.live
+
+    def end_turn(self, turn: Turn, now: float) -> Turn | None:
+        """Note a turn that arrived to its end at a time (monotonic); return the turn before of its start, if any."""
+        was_live, earlier = self.live, self.follower.last(turn.start)
+        self.heard(turn.host)
+        self.follower.turn(turn, from_start=is_young(turn))
+        self.published.note(turn, earlier)
+        if turn.live:
+            self.stream.note_turn(turn)
+            if not was_live:
+                self.begin_live()
+        heard = self.turn_times.get(turn.start)
+        self.turn_times[turn.start] = TurnTimes(now if heard is None else heard.first, now)
+        return earlier
 
     def begin_live(self) -> None:
         """Note that the stream is live from now on: the image knows nothing from before.

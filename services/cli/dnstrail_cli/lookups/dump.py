@@ -60,10 +60,10 @@ def load(state: Path, file: BinaryIO) -> None:
     of the group may send requests.
     """
     from dnstrail_cache.state.snapshots import save  # noqa: PLC0415 - imports the cache, which help does without
-    from dnstrail_cache.state.state_file import Header, blocks_of  # noqa: PLC0415 - as above
+    from dnstrail_cache.state.state_file import StateHeader, blocks_of  # noqa: PLC0415 - as above
 
     records = [*_lines(file)]
-    fault = save(state, blocks_of(Header(), records))
+    fault = save(state, blocks_of(StateHeader(), records))
     if fault:
         raise SettingsError(f"--state {state}: {fault}")
     owner = state.absolute().parent.stat()

@@ -19,7 +19,7 @@ import msgspec
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.registered_domain import octets_below, registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
-from dnstrail_signatures.detection.bounded_state import BoundedTable, Bursts, Gate, ReportsOnce
+from dnstrail_signatures.detection.bounded_state import BoundedTable, BurstGate, Bursts, ReportsOnce
 from dnstrail_signatures.detection.subjects import party_of
 
 
@@ -68,7 +68,7 @@ class DnsTunnel(ReportsOnce):
         """Begin without state."""
         super().init(ctx)
         own = self.settings
-        self._bursts = Bursts(Gate(own.queries, own.distinct, own.seconds), own.subjects)
+        self._bursts = Bursts(BurstGate(own.queries, own.distinct, own.seconds), own.subjects)
 
     def tables(self) -> tuple[BoundedTable[Any, Any], ...]:
         """Return the long names that were asked lately, and what was reported."""

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from dnstrail.datasource import DataSource
-from dnstrail.dns import Record
+from dnstrail.dns import ResourceRecord
 from dnstrail.dns.names import lookup_key, reverse_address
 from dnstrail.dns.rdata import CNAME
 from dnstrail.errors import DataNotFound, DataSourceMissing, SettingsError, Unavailable
@@ -226,7 +226,7 @@ def _nothing(name: str) -> dict[str, Any]:
     return {"ip_addresses": [], "dns_queries": [name], "dns_root": name}
 
 
-def _reached(name: str, answers: Iterable[Record]) -> dict[str, None]:
+def _reached(name: str, answers: Iterable[ResourceRecord]) -> dict[str, None]:
     """Return a name and the names that its aliases lead to, in that order."""
     aliases: dict[str, list[str]] = {}
     for record in answers:

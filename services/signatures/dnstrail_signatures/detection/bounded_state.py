@@ -129,7 +129,7 @@ class FirstSeen:
 _Values = tuple[deque[int], BoundedTable[Hashable, int]]  # the times, and the last time of each distinct value (ns)
 
 
-class Gate(msgspec.Struct, frozen=True):
+class BurstGate(msgspec.Struct, frozen=True):
     """The gate is reached by `count` values of a subject within `seconds`, `distinct` of them distinct."""
 
     count: int
@@ -143,7 +143,7 @@ class Bursts:
     They are held apart, so that repeated values, as of a client that asks for A and AAAA, evict no distinct ones.
     """
 
-    def __init__(self, gate: Gate, most: int) -> None:
+    def __init__(self, gate: BurstGate, most: int) -> None:
         self.table: BoundedTable[Hashable, _Values] = BoundedTable(most)
         self._gate = gate
         self._nanoseconds = round(gate.seconds * _SECOND)

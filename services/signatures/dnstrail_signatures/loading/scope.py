@@ -22,7 +22,7 @@ HIGHEST_SEVERITY = 3  # as tracee's signatures count
 _SECOND = 1_000_000_000
 
 
-class AllowList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `allow` of a signature.
 
     `names` cover the names below them. `processes` are names, or paths of programs. `containers` are ids, names or
@@ -94,7 +94,7 @@ def is_container(process: Process, given: str) -> bool:
 _Id = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class OnlyList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Only(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `only` of a signature: an event has to match each list that is not empty.
 
     `containers` are ids or names, and `images` names of images. `programs` are paths, or names of files. `users` are
@@ -144,8 +144,8 @@ class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool = True
     severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
-    allow: AllowList = AllowList()
-    only: OnlyList = OnlyList()
+    allow: Allow = Allow()
+    only: Only = Only()
     mute: Mute | None = None
 
     def suppresses(self, event: Event) -> bool:

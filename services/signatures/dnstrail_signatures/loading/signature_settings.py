@@ -10,7 +10,7 @@ import msgspec
 from dnstrail.errors import SettingsError
 from dnstrail.process.config_file import SIGNATURE, ConfigFile
 from dnstrail.signature import Signature
-from dnstrail_signatures.loading.scope import AllowList, CommonSettings, Mute, OnlyList
+from dnstrail_signatures.loading.scope import Allow, CommonSettings, Mute, Only
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -26,7 +26,7 @@ Settings = Mapping[str, SignatureSettings]  # by the id of the signature
 _COMMON = CommonSettings.__struct_fields__
 _OF_FINDINGS = {"severity", "allow", "only", "mute"}  # they apply to findings: none of them asks for a signature
 _ENABLED = "enabled"  # a signature whose own settings have this field states its default there
-_NESTED: dict[str, type[msgspec.Struct]] = {"allow": AllowList, "only": OnlyList, "mute": Mute}
+_NESTED: dict[str, type[msgspec.Struct]] = {"allow": Allow, "only": Only, "mute": Mute}
 
 
 def settings_of(config: ConfigFile, classes: Iterable[type[Signature]], selected: Collection[str] = ()) -> Settings:

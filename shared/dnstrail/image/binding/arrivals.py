@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from dnstrail.dns.header import Question
+from dnstrail.dns.header import HeaderQuestion
 from dnstrail.image.answer import Answer
 from dnstrail.image.binding.processes import Identity
 from dnstrail.image.counts import Counts
@@ -20,7 +20,7 @@ MORE = 16  # relations of an answer, or addresses of a question, by which it cou
 class SentQuery(msgspec.Struct, frozen=True, gc=False):
     """A query that a process sent by UDP: its question, the thread and the socket that sent it, and its stamp."""
 
-    question: Question
+    question: HeaderQuestion
     thread: int
     socket: int
     stamp: int

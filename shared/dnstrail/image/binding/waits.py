@@ -5,7 +5,7 @@ from __future__ import annotations
 from dnstrail.captured import Process
 from dnstrail.image.binding.arrivals import Arrivals
 from dnstrail.image.binding.processes import Identity
-from dnstrail.image.binding.waiting import Attempt, Question, WaitingQuestions
+from dnstrail.image.binding.waiting import ConnectionAttempt, WaitingQuestion, WaitingQuestions
 from dnstrail.image.counts import Counts
 from dnstrail.image.holders import MAX_PARTIES
 from dnstrail.image.order import Link, Ring
@@ -119,7 +119,7 @@ class Waits:
         if not part.held and owner.parts.pop(part.number, None) is not None and not owner.parts:
             self._remove(owner)
 
-    def spend(self, question: Question, attempt: Attempt) -> None:
+    def spend(self, question: WaitingQuestion, attempt: ConnectionAttempt) -> None:
         """Spend a question for a connection."""
         part = self._of.get(question.owner)
         if part is not None:
