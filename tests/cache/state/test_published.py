@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, NET_TCP_CONNECT, SCHED_PROCESS_EXEC
 from dnstrail.protocol.batches import TURN, Turn
-from dnstrail_cache.state.published import Published
+from dnstrail_cache.state.cache_state import Published
 
 
 def turn(number: int, start: str = "s", published: dict[str, int] | None = None, **last: int) -> Turn:

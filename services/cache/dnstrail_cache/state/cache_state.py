@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from dnstrail.events import REFUSED_EVENTS
+from dnstrail.captured import PUBLISHED
+from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, REFUSED_EVENTS
 from dnstrail.image import Image
 from dnstrail.image.apply import TOPICS
 from dnstrail.image.bounds import SECOND
 from dnstrail.metrics.histogram import Histogram
 from dnstrail.process.clock import Clock, nanoseconds
-from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.batches import TURN, Turn
 from dnstrail.protocol.catch_up import SETTLED
 from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.lookups import EventTime, Request, operation_of
@@ -23,10 +25,40 @@ from dnstrail_cache.groups.groups import Groups
 from dnstrail_cache.state.cache_clock import CacheClock
 from dnstrail_cache.state.dumps import Dumps
 from dnstrail_cache.state.health import TurnTimes, silent_probes, status_of
-from dnstrail_cache.state.published import Published
 from dnstrail_cache.state.skipped_turns import SkippedTurns
 
+_LOSSES_OF_EVENT = 1024  # of one reason: each signature can fail at each event. As many are believed before the first
 _ANSWERING = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)  # seconds
+
+
+class Published:
+    """The number of published events by name, and of turns, of all starts since each began."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def note(self, turn: Turn, earlier: Turn | None) -> None:
+        """Count what a start published since an earlier turn; None is its begin."""
+        self._counts[TURN] += max(turn.turn - earlier.turn, 0) if earlier else turn.turn + 1
+        before = _events(earlier) if earlier else {}
+        for name, count in _events(turn).items():
+            if name in PUBLISHED:
+                self._counts[name] += max(count - before.get(name, 0), 0)
+
+    @property
+    def most_missed(self) -> dict[str, int]:
+        """The greatest number of events that one worker can have missed, by event name or reason."""
+        events = sum(self._counts[name] for name in PUBLISHED)
+        most = {name: self._counts[name] for name in (*PUBLISHED, TURN)}
+        most[DNS_ANSWER_CONFLICT] = self._counts[NET_PACKET_DNS]  # the cache publishes them: an answer has one at most
+        return {**most, **dict.fromkeys(LOSS_REASONS, (events + 1) * _LOSSES_OF_EVENT)}
+
+
+def _events(turn: Turn) -> Mapping[str, int]:
+    """Return the number of events by name; without it that of batches, which a subscriber counts then."""
+    if turn.published is not None:
+        return turn.published
+    return {name: last + 1 for name, last in turn.last.items()}
 
 
 @dataclass(slots=True)
