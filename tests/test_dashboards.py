@@ -20,8 +20,7 @@ from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.lookups import GetRequest
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_cache.metrics import cache_metrics
-from dnstrail_cache.resolvers import Resolvers
+from dnstrail_cache.metrics import Resolvers, cache_metrics
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import STATUSES
 from dnstrail_findings.explainer import Explainer

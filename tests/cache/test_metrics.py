@@ -13,8 +13,7 @@ from dnstrail.image.queries import SHARE
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import GetRequest
 from dnstrail_cache.feed.feeder import Feeder
-from dnstrail_cache.metrics import cache_metrics, unready
-from dnstrail_cache.resolvers import Resolvers
+from dnstrail_cache.metrics import Resolvers, cache_metrics, unready
 from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, Messages, response, seen
 

@@ -20,8 +20,7 @@ from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
 from dnstrail_findings.finding import Finding, read_finding
 from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
-from dnstrail_findings.formats.attack import TACTICS
-from dnstrail_findings.formats.related import MOST_ANSWERS
+from dnstrail_findings.formats.ecs import MOST_ANSWERS, TACTICS
 from dnstrail_findings.targets import FORMATS
 
 SCHEMAS = Path(__file__).parent / "schemas"

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.enforce.refusal import BIND, REACH, SOCKET
-from dnstrail_run.reasons import reason_of
+from dnstrail_run.enforce.refusals import BIND, REACH, SOCKET
 from dnstrail_run.report import Conflict, Coverage, DnsServer, Program, Refusal, Report
+from dnstrail_run.verdict import reason_of
 
 APP = Program(7, "app", "/usr/bin/app")
 NAME, ADDRESS, SERVER = "a.example", "192.0.2.1", "192.0.2.53"

@@ -11,10 +11,9 @@ from rich.console import Console
 
 from dnstrail.protocol.batches import CgroupLoss, Turn
 from dnstrail_run.allow_list import parse_allow_list
-from dnstrail_run.coverage import BLIND, coverage_of
-from dnstrail_run.encrypted_dns import is_encrypted_dns
-from dnstrail_run.files import FORMATS
+from dnstrail_run.forms import FORMATS, show_report
 from dnstrail_run.report import (
+    BLIND,
     AskedName,
     Conflict,
     Coverage,
@@ -23,10 +22,10 @@ from dnstrail_run.report import (
     ReachedAddress,
     Report,
     StartedContainer,
+    coverage_of,
 )
 from dnstrail_run.sections import sections, summary
-from dnstrail_run.table import show_report
-from dnstrail_run.verdict import failures, is_unnamed, judged_part, learned, not_allowed
+from dnstrail_run.verdict import failures, is_encrypted_dns, is_unnamed, judged_part, learned, not_allowed
 
 APP = Program(70, "app", "/bin/app")
 HOSTILE = "<script>alert(1)</script>`|\x1b[31m\u202e\n[link](http://evil)&#60;"

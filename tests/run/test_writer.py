@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_run.output_file import OutputFile
-from dnstrail_run.writer import Writer
+from dnstrail_run.files import OutputFile, Writer
 
 NOBODY = 54321
 

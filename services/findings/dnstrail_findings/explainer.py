@@ -13,9 +13,8 @@ import msgspec
 from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
 from dnstrail_findings.cause import Cause
-from dnstrail_findings.finding import Finding, Mark
-from dnstrail_findings.formats.dns_text import escaped
-from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.dns_message import escaped
+from dnstrail_findings.finding import Finding, Mark, timestamp
 
 MOST_PATHS = 4  # of one finding
 REST = 10.0  # seconds without a lookup after one that no cache answered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -159,3 +160,9 @@ def _shorten(found: dict[str, Any]) -> None:
 
 def _first(questions: Any) -> list[Any]:
     return questions[:1] if isinstance(questions, list) else []
+
+
+def timestamp(nanoseconds: int) -> str:
+    """Return a time since the epoch as RFC 3339 in UTC, with microseconds."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 1000:06d}Z"

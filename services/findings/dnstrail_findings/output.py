@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import structlog
 
-from dnstrail_findings.backlog import Backlog, MemoryBacklog
+from dnstrail_findings.backlog import Backlog, LineQueue, MemoryBacklog
 from dnstrail_findings.finding import Finding
-from dnstrail_findings.line_queue import LineQueue
 from dnstrail_findings.writer import EndedError, RefusedError, Writer
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds without a try after a failure, doubling from the first to the second

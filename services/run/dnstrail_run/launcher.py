@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,16 +22,16 @@ import msgspec
 from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
 from dnstrail_run.cgroup import Cgroup, make_cgroup, names_of
-from dnstrail_run.command_process import exec_command, ignored_signals
-from dnstrail_run.domain import has_domains
+from dnstrail_run.command_process import exec_command, has_domains, ignored_signals
 from dnstrail_run.enforce.hooks import Enforcement
-from dnstrail_run.enforce.refusal import Outcome
+from dnstrail_run.enforce.refusals import Outcome
 from dnstrail_run.enforce.routes import Routes
 from dnstrail_run.enforce.rules import Rules
 from dnstrail_run.enforce.services import hide_services
 from dnstrail_run.namespaces import Namespace
 
 GO = b"\0"
+_TERMINAL = Path("/dev/tty")
 _MOUNTS = Path("/proc/self/ns/mnt")
 _KILLED = 128  # is added to a signal to make an exit code, as a shell does
 _LOOKS = 0.05  # seconds between two looks at a cgroup that empties
@@ -134,6 +135,26 @@ class Launcher:
             report["outcome"] = msgspec.convert(report["outcome"], Outcome)
         for name, value in report.items():
             setattr(self, name, value)
+
+
+def pass_on_signals(launcher: Launcher) -> None:
+    """Pass signals on to the command, but not those that a terminal sends to the command itself while it runs."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if number not in OF_TERMINAL or not launcher.is_running or not _is_in_foreground():
+            launcher.order(bytes([number]))
+
+    for number in (*PASSED, *OF_TERMINAL):
+        signal.signal(number, forward)
+
+
+def _is_in_foreground() -> bool:
+    """Return whether a terminal sends its signals to the process group of this process and of the command."""
+    try:
+        with _TERMINAL.open("rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def launch(

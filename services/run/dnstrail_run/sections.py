@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
+from rich.filesize import decimal
 
-from dnstrail_run.byte_counts import cell_of, total_of
 from dnstrail_run.report import (
+    UNKNOWN,
     AskedName,
     Conflict,
     DnsServer,
@@ -20,12 +21,50 @@ from dnstrail_run.report import (
 )
 from dnstrail_run.verdict import OBJECTION, attempt_of, bracketed, objects
 
+_KILO = 1000
 NO_NAME = "(no name)"
 _CONNECTED = ("name", "address", "result", "sent / received", "process")
 _CONFLICT = ("name", "believed at first", "by further answers", "more")
 _ASKED = ("name", "outcome", "questions", "asked by")
 _SERVER = ("server", "questions", "process")
 _SHORT = 12  # characters of the id of a container
+
+
+class _Sum(NamedTuple):
+    sent: str
+    received: str
+    unknown: int  # connections whose bytes are not in the sum
+
+
+def total_of(connections: Iterable[ReachedAddress]) -> str:
+    """Return the bytes of connections in words."""
+    found = _sum(connections)
+    if found is None:
+        return f"bytes {UNKNOWN}"
+    return f"{'at least ' if found.unknown else ''}{found.sent} sent, {found.received} received"
+
+
+def cell_of(connections: Iterable[ReachedAddress]) -> str:
+    """Return the bytes of connections for a cell of a table: sent / received."""
+    found = _sum(connections)
+    if found is None:
+        return UNKNOWN
+    return f"{found.sent} / {found.received}" + (f" + {found.unknown} {UNKNOWN}" if found.unknown else "")
+
+
+def _sum(connections: Iterable[ReachedAddress]) -> _Sum | None:
+    """Add up the known bytes; None if those of all connections are unknown."""
+    some = [*connections]
+    unknown = sum(one.bytes_unknown for one in some)
+    counted = [one for one in some if one.bytes_sent is not None]
+    if unknown and not counted:
+        return None
+    sent, received = sum(one.bytes_sent or 0 for one in counted), sum(one.bytes_received or 0 for one in counted)
+    return _Sum(_text(sent), _text(received), unknown)
+
+
+def _text(count: int) -> str:
+    return f"{count} B" if count < _KILO else decimal(count)
 
 
 class Section(NamedTuple):

@@ -18,8 +18,7 @@ from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
 from dnstrail_cache.feed.held_events import HeldEvent, HeldEvents
-from dnstrail_cache.losses.hops import SKIPPED
-from dnstrail_cache.losses.losers import EVERYBODY, Loser, losers
+from dnstrail_cache.losses.hops import EVERYBODY, SKIPPED, Loser, losers
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import TurnTimes
 

@@ -36,8 +36,12 @@ from dnstrail.protocol.lookups import (
 )
 from dnstrail.protocol.members import Members
 from dnstrail_cache.groups.group_stats import failed_signatures, group_stats
-from dnstrail_cache.lookups.known_connection import KnownConnection, find_connection
-from dnstrail_cache.lookups.open_connections import ConnectionPage, page_of_connections
+from dnstrail_cache.lookups.open_connections import (
+    ConnectionPage,
+    KnownConnection,
+    find_connection,
+    page_of_connections,
+)
 from dnstrail_cache.losses.hops import losses_by_hop, losses_by_host, worst_cgroups, worst_owners
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.dumps import Page

@@ -1,15 +1,17 @@
-"""The sums of losses between the kernel and the image, by hop and in total (docs/operations.md)."""
+"""The losses between kernel and image: their sums by hop, and the cgroups that they put in doubt (docs/operations.md)."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from dnstrail.image.answer import CLIENT, PartyKey
-from dnstrail.protocol.batches import TURN, Turn
+from dnstrail.protocol.batches import TURN, CgroupLoss, Turn
 
+_KERNEL = "kernel"
+_BY_CGROUP = frozenset({"tcp_evicted"})  # losses of the probe that are divided like those of the kernel
 _HOPS = ("kernel", "probe", "bus", "cache", "decoder", "workers")
 SKIPPED = "skipped_behind"  # the counter of the image: answers beyond the part of their owner in the work
 _UNREADABLE = ("bad_message",)  # counters of the image: messages that are no DNS
@@ -81,3 +83,37 @@ def _shown(name: str, host: str, cgroup: int, owner: int) -> str:
     if not cgroup and not owner:
         return f"other cgroups{place}"
     return f"{name or 'unknown'} ({'cgroup' if cgroup else 'other cgroups below'} {cgroup or owner}{place})"
+
+
+class Loser(NamedTuple):
+    """A cgroup that lost events, and its owner; without a cgroup all cgroups of the owner, without both of the host."""
+
+    cgroup: int = 0
+    owner: int = 0
+
+
+EVERYBODY = Loser()
+
+
+def losers(turn: Turn, earlier: Turn | None) -> Iterator[Loser]:
+    """Yield the cgroups that lost events since the last turn of the same start that was received.
+
+    EVERYBODY stands for all cgroups: the source does not know which of them lost events.
+    """
+    before = {} if earlier is None else earlier.lost
+    for hop, reasons in turn.lost.items():
+        if hop == _KERNEL and turn.lost_by_cgroup:
+            continue
+        known, divided = before.get(hop, {}), _BY_CGROUP if turn.lost_by_cgroup else frozenset()
+        if any(lost > known.get(reason, 0) for reason, lost in reasons.items() if reason not in divided):
+            yield EVERYBODY
+            return
+    of_cgroup = {} if earlier is None else {_key(one): one.lost for one in earlier.lost_by_cgroup}
+    for one in turn.lost_by_cgroup:
+        if one.lost > of_cgroup.get(_key(one), 0):
+            yield Loser(one.cgroup, one.owner)
+
+
+def _key(loss: CgroupLoss) -> Loser:
+    """Return what an entry counts for; a cgroup can get another owner."""
+    return Loser(loss.cgroup) if loss.cgroup else Loser(owner=loss.owner)

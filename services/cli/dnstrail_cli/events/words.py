@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from rich.filesize import decimal
 
 from dnstrail.connection_names import DST_DNS
 from dnstrail.dns import is_response
+from dnstrail.dns.names import address_text
 from dnstrail.events import (
     DNS_SOCKET_CLOSE,
     NET_PACKET_DNS,
@@ -32,8 +34,8 @@ from dnstrail.events import (
 )
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.tracee.resource_record import TextBudget
-from dnstrail_cli.events.addresses import ends_of_addresses, has_address
 
+_LIKE = re.compile(r"\[?([0-9A-Fa-f.:]{2,})(?:\]:\d+)?")
 QUERY, ANSWER, PROBLEM, CONNECTION, PROCESS, FINDING = "dim", "green", "yellow", "blue", "magenta", "bold red"
 _MORE = "\u2026"
 _SEARCHED = 16  # items of one line among which the first address is found
@@ -45,6 +47,19 @@ _RCODES = {
     dns.rcode.FORMERR: "the server could not read the query (FORMERR)",
     dns.rcode.NOTIMP: "the server cannot do this (NOTIMP)",
 }
+
+
+def ends_of_addresses(line: str) -> Iterator[tuple[int, int]]:
+    """Yield the place at which each address of a line begins, and at which it ends with its port."""
+    for like in _LIKE.finditer(line):
+        text = like[1].strip(".")
+        if address_text(text) or address_text(text.rpartition(":")[0]):
+            yield like.span()
+
+
+def has_address(text: str) -> bool:
+    """Return whether a text contains an address."""
+    return next(ends_of_addresses(text), None) is not None
 
 
 class Words(NamedTuple):

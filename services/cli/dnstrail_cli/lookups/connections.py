@@ -91,8 +91,11 @@ def open_connections(backend: CacheBackend, **asked: object) -> OpenConnections:
 
 def _watch(look: partial[OpenConnections], *, rivals: bool, as_json: bool) -> None:
     """Show the connections every second until the command is interrupted."""
-    from dnstrail_cli.lookups.connection_table import connection_table  # noqa: PLC0415 - imports rich
-    from dnstrail_cli.lookups.live_table import every_second, show_live  # noqa: PLC0415 - as above
+    from dnstrail_cli.lookups.tables import (  # noqa: PLC0415 - as above
+        connection_table,
+        every_second,
+        show_live,
+    )
 
     looks: Iterator[OpenConnections] = every_second(look)
     if not as_json:
@@ -108,7 +111,6 @@ def _show(found: OpenConnections, *, rivals: bool, as_json: bool) -> None:
         for connection in found.connections:
             click.echo(json_line(connection))
         return
-    from dnstrail_cli.lookups.connection_table import connection_table  # noqa: PLC0415 - imports rich
-    from dnstrail_cli.lookups.tables import show  # noqa: PLC0415 - as above
+    from dnstrail_cli.lookups.tables import connection_table, show  # noqa: PLC0415 - as above
 
     show(connection_table(found.connections, len(found.connections), rivals=rivals, hosts=found.several))

@@ -36,7 +36,7 @@ def stats(as_json: bool, watch: bool, cache: str | None, run_dir: Path) -> None:
 
 def _watch(request: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
     """Show the counters every second until the command is interrupted."""
-    from dnstrail_cli.lookups.live_table import every_second, rate_tables, show_live  # noqa: PLC0415 - imports rich
+    from dnstrail_cli.lookups.tables import every_second, rate_tables, show_live  # noqa: PLC0415 - imports rich
 
     counters = every_second(request)
     if not as_json:

@@ -118,7 +118,7 @@ def _complete_event_names(_ctx: click.Context, _param: click.Parameter, incomple
     from dnstrail.events import NAMES  # noqa: PLC0415 - help does without these modules
     from dnstrail.process.clock import SystemClock  # noqa: PLC0415
     from dnstrail.process.privileges import calling_user  # noqa: PLC0415
-    from dnstrail_cli.pipeline.signature_names import signature_names  # noqa: PLC0415
+    from dnstrail_cli.pipeline.selection import signature_names  # noqa: PLC0415
 
     before, comma, last = incomplete.rpartition(",")
     known = (*NAMES, *signature_names((), calling_user(), SystemClock()).names)

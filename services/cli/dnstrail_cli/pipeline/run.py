@@ -22,9 +22,8 @@ from dnstrail.process.signals import stop_on_signals
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
 from dnstrail_cli.events.output import Output, open_output, parse_output
-from dnstrail_cli.events.selection import select
 from dnstrail_cli.pipeline.options import Run
-from dnstrail_cli.pipeline.signature_names import signature_names
+from dnstrail_cli.pipeline.selection import select, signature_names
 from dnstrail_cli.progress import Progress, load_bar, position_in
 from dnstrail_probe.registry import is_file, open_source
 

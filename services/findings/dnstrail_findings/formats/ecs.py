@@ -3,23 +3,84 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from dnstrail.dns.names import address_text
 from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, NET_UDP_CONNECT
 from dnstrail.process.terminal import json_line
 from dnstrail_findings.cause import Cause, End
-from dnstrail_findings.dns_message import Answer, DnsMessage
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.formats.attack import FRAMEWORK, attack_of
-from dnstrail_findings.formats.dns_text import escaped, flags, response_code
-from dnstrail_findings.formats.related import addresses, first_answers, host_names
-from dnstrail_findings.formats.timestamp import timestamp
-from dnstrail_findings.formats.without_empty import without_empty
+from dnstrail_findings.dns_message import Answer, DnsMessage, escaped, flags, response_code
+from dnstrail_findings.finding import Finding, timestamp
 
+FRAMEWORK = "MITRE ATT&CK"
+TACTICS = {
+    "Reconnaissance": "TA0043",
+    "Resource Development": "TA0042",
+    "Initial Access": "TA0001",
+    "Execution": "TA0002",
+    "Persistence": "TA0003",
+    "Privilege Escalation": "TA0004",
+    "Defense Evasion": "TA0005",
+    "Credential Access": "TA0006",
+    "Discovery": "TA0007",
+    "Lateral Movement": "TA0008",
+    "Collection": "TA0009",
+    "Command and Control": "TA0011",
+    "Exfiltration": "TA0010",
+    "Impact": "TA0040",
+}
+_BY_WORD = {name.lower().replace(" ", "-"): name for name in TACTICS}
+_EMPTY: tuple[Any, ...] = (None, "", {}, [])
+MOST_ANSWERS = 64  # of one message
 VERSION = "9.4.0"
 RISK_SCORES = (0, 21, 47, 73)  # by severity, as Elastic's rules have them
 TRANSPORTS = {NET_TCP_CONNECT: "tcp", NET_TCP_CONNECT_RESULT: "tcp", NET_UDP_CONNECT: "udp"}
+
+
+class Entry(NamedTuple):
+    """A tactic or a technique; a value that is not known is ""."""
+
+    id: str = ""
+    name: str = ""
+
+
+class Attack(NamedTuple):
+    """A tactic, and a technique with its part before the dot (T1071 of T1071.004)."""
+
+    tactic: Entry
+    technique: Entry
+    parent: str = ""
+
+
+def attack_of(finding: Finding) -> Attack:
+    """Return the tactic and technique of a finding, from tracee's properties."""
+    category = finding.text_of("Category")
+    name = _BY_WORD.get(category.lower().replace(" ", "-"), category)
+    technique = Entry(finding.text_of("external_id"), finding.text_of("Technique"))
+    parent = technique.id.partition(".")[0] if "." in technique.id else ""
+    return Attack(Entry(TACTICS.get(name, ""), name), technique, parent)
+
+
+def first_answers(finding: Finding) -> list[Answer]:
+    """Return the first answers of the DNS message."""
+    message = finding.cause.message
+    return message.answers[:MOST_ANSWERS] if message else []
+
+
+def addresses(finding: Finding) -> list[str]:
+    """Return the addresses of the ends of the cause, and those of its answers, each once."""
+    cause = finding.cause
+    found = (cause.client.address, cause.server.address, *(answer.ip for answer in first_answers(finding)))
+    return [*dict.fromkeys(text for text in found if address_text(text) is not None)]
+
+
+def host_names(finding: Finding) -> list[str]:
+    """Return the names of the question, of the answers, of a connection and of its trail, each once."""
+    cause = finding.cause
+    of_message = [cause.question.name if cause.question else "", *(answer.cname for answer in first_answers(finding))]
+    trail = finding.explained.get("trail") or {}
+    found = [*map(escaped, of_message), *cause.names[:MOST_ANSWERS], trail.get("dns_root", "")]
+    return [*dict.fromkeys(filter(None, found))]
 
 
 def encode(finding: Finding) -> bytes:
@@ -146,3 +207,12 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "ttl": answer.ttl,
         "data": escaped(answer.data),
     }
+
+
+def without_empty(value: Any) -> Any:
+    """Return maps and lists without null, "", and empty maps and lists."""
+    if isinstance(value, dict):
+        return {key: kept for key, each in value.items() if (kept := without_empty(each)) not in _EMPTY}
+    if isinstance(value, list):
+        return [kept for each in value if (kept := without_empty(each)) not in _EMPTY]
+    return value

@@ -10,13 +10,9 @@ from dnstrail.dns.names import address_text
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee.codes import OPCODES
 from dnstrail_findings.cause import Cause, End
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.formats.attack import attack_of
-from dnstrail_findings.formats.dns_text import escaped
-from dnstrail_findings.formats.ecs import TRANSPORTS
-from dnstrail_findings.formats.related import addresses, host_names
-from dnstrail_findings.formats.timestamp import timestamp
-from dnstrail_findings.formats.without_empty import without_empty
+from dnstrail_findings.dns_message import escaped
+from dnstrail_findings.finding import Finding, timestamp
+from dnstrail_findings.formats.ecs import TRANSPORTS, addresses, attack_of, host_names, without_empty
 
 VERSION = "1.8.0"
 _SEVERITIES = ((1, "Informational"), (2, "Low"), (3, "Medium"), (4, "High"))

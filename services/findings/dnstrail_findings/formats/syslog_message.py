@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.finding import Finding, timestamp
 
 _AUTHPRIV = 10  # facility: security and authorization messages
 _SEVERITIES = (6, 5, 4, 3)  # informational, notice, warning, error; by the severity of the finding

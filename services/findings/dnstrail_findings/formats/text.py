@@ -8,8 +8,7 @@ from typing import Any
 
 from dnstrail.process.terminal import json_line
 from dnstrail_findings.cause import End
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.finding import Finding, timestamp
 
 LONGEST_VALUE = 256  # characters; a longer value is cut
 LONGEST = 2048  # bytes; a longer line is cut

@@ -14,7 +14,7 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail.kernel.bcc import compile_text, load_bcc
 from dnstrail.kernel.bpf_link import link_cgroup
 from dnstrail_run.allow_list import MOST_ENTRIES
-from dnstrail_run.enforce.refusal import ACTIONS, SOCKET, Attempt, Limits, transport_of
+from dnstrail_run.enforce.refusals import ACTIONS, SOCKET, Attempt, Limits, transport_of
 from dnstrail_run.enforce.rules import Rules, address_key
 from dnstrail_run.namespaces import MOST_NAMESPACES, MOST_RESOLVERS, Namespace
 from dnstrail_run.report import Conflict

@@ -1,4 +1,4 @@
-"""The names of the events that signatures report, from a short-lived process: this one runs no signature."""
+"""The events and signatures that a run shows: those that --events names, and the names that the signatures report."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import selectors
 import subprocess
 import sys
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
 
 from dnstrail.errors import SettingsError
+from dnstrail.events import DNS_ANSWER_CONFLICT, NAMES, NET_PACKET_DNS
 from dnstrail.process.clock import Clock
 from dnstrail.process.config_file import NO_FILE
 from dnstrail.process.signals import PARENT
@@ -21,6 +23,44 @@ from dnstrail_signatures.loading.names import Names
 PATIENCE = 20.0  # seconds for the names
 MAX_REPLY = 65_536  # bytes
 _CHUNK = 4_096
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """The events to show, and the signatures whose findings to show."""
+
+    events: tuple[str, ...]
+    findings: tuple[str, ...]
+
+
+def select(names: Iterable[str], findings: tuple[str, ...], enabled: tuple[str, ...]) -> Selection:
+    """Return the selection of all `--events` flags; without any: DNS packets, answer conflicts and enabled findings.
+
+    `findings` are the events that the signatures report, those of the files among them. `enabled` are those of the
+    signatures that run although no user names them.
+
+    Raises:
+        SettingsError: a name is unknown; the text lists the known names.
+    """
+    chosen = [name.strip() for given in names for name in given.split(",")] or [
+        NET_PACKET_DNS,
+        DNS_ANSWER_CONFLICT,
+        *enabled,
+    ]
+    for name in chosen:
+        if name not in NAMES and name not in findings:
+            raise SettingsError(_unknown(name, (*NAMES, *findings)))
+    return Selection(
+        tuple(name for name in NAMES if name in chosen),
+        tuple(name for name in findings if name in chosen),
+    )
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> str:
+    """Return the error for an unknown name: the nearest known one, and all others."""
+    lowered = {one.lower(): one for one in known}
+    nearest = get_close_matches(name.lower()[:100], lowered, 1)
+    hint = f"did you mean {lowered[nearest[0]]}? " if nearest else ""
+    return f"--events: unknown event {name!r:.120}: {hint}known: {', '.join(known)}"
 
 
 def signature_names(paths: Iterable[Path], user: User | None, clock: Clock, config: str = NO_FILE) -> Names:
