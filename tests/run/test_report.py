@@ -20,7 +20,7 @@ from dnstrail_run.report import (
     DnsServer,
     Program,
     ReachedAddress,
-    Report,
+    RunReport,
     StartedContainer,
     coverage_of,
 )
@@ -41,7 +41,7 @@ def report(**fields):
         "command": ["make"], "exit_code": 0, "started": 1.0, "seconds": 2.0, "left": 0, "names": [], "connections": [],
         "unnamed": [], "encrypted": [], "foreign_dns": [], "coverage": Coverage(True, [], BLIND),
     }  # fmt: skip
-    return Report(**{**nothing, **fields})
+    return RunReport(**{**nothing, **fields})
 
 
 def full():
@@ -200,7 +200,7 @@ def test_bytes_are_shown_for_people(fields, cell, line):
 def test_json_contains_the_whole_report():
     """The JSON form can be read back."""
     text = FORMATS[".json"](full())
-    assert msgspec.json.decode(text, type=Report) == full()
+    assert msgspec.json.decode(text, type=RunReport) == full()
     assert json.loads(text)["connections"][0]["results"] == {"connected": 2, "ETIMEDOUT": 1}
 
 

@@ -12,7 +12,7 @@ from dnstrail_run import command_process, session
 from dnstrail_run.followed import Followed
 from dnstrail_run.forms import FORMATS
 from dnstrail_run.launcher import Launcher
-from dnstrail_run.report import Report
+from dnstrail_run.report import RunReport
 from dnstrail_run.sections import sections
 from dnstrail_run.settings import Settings
 
@@ -25,7 +25,7 @@ def settings_of(*command: str) -> Settings:
     return Settings(command=command, options=CaptureOptions(), **nothing, **dict.fromkeys(flags, False))
 
 
-def report_of(*command: str) -> Report:
+def report_of(*command: str) -> RunReport:
     """Return the report about a command that did nothing."""
     run = session.Run(Followed(0, frozenset()), [], 0.0, 0.0, None, None, 0, "")
     return session._report_of(settings_of(*command), Launcher(0, 0, 0), run, is_root=False)

@@ -15,7 +15,7 @@ from dnstrail import __version__
 from dnstrail.build_form import build_form
 from dnstrail.process.command import HELP, default_run_dir, examples, optional_run_dir_option, run_command
 from dnstrail.process.config_file import ConfigFile, config_option
-from dnstrail_cli.pipeline.options import Run, run_options
+from dnstrail_cli.pipeline.options import PipelineRun, run_options
 from dnstrail_probe.registry import capture_option
 
 
@@ -79,7 +79,7 @@ _COMMANDS = {
         "connections",
         "Show the open connections with their processes and names.",
     ),
-    "run": _worker("run", "Run a command, and report which names it reached."),
+    "run": _worker("run", "PipelineRun a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
     "health": LazyCommand(
@@ -90,7 +90,7 @@ _COMMANDS = {
     "keys": LazyCommand("dnstrail_cli.keys", "keys", "Make, list and allow the keys of workers on several hosts."),
     "probe": _worker("probe", "Capture DNS messages and publish them."),
     "cache": _worker("cache", "Keep the image of names and addresses, and answer lookups."),
-    "signatures": _worker("signatures", "Run signatures over events, and report their findings."),
+    "signatures": _worker("signatures", "PipelineRun signatures over events, and report their findings."),
     "findings": _worker("findings", "Receive findings, and write each of them once to every output."),
 }
 
@@ -135,7 +135,7 @@ def main_command(
     config: ConfigFile,
     capture: str,
     stay: bool,
-    make_run: Callable[..., Run],
+    make_run: Callable[..., PipelineRun],
     run_dir: Path | None,
 ) -> None:
     """Watch DNS, keep an image of names and addresses, and run signatures.

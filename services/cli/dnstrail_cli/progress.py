@@ -22,7 +22,7 @@ PATIENCE = 1.0  # seconds of reading before a bar appears
 _EVERY = 0.1  # seconds between two updates
 
 
-class Progress:
+class ReadProgress:
     """A bar for one file, on a terminal alone. It disappears when it is closed.
 
     `position` returns how many bytes were read, or None if that is unknown. The reader calls `tick` after each step.

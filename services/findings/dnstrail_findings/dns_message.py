@@ -13,7 +13,7 @@ _PRINTABLE = range(0x21, 0x7F)
 _QUOTED = b'\\"'
 
 
-class Question(msgspec.Struct, frozen=True):
+class PrintedQuestion(msgspec.Struct, frozen=True):
     """A question as tracee prints it."""
 
     name: str
@@ -25,7 +25,7 @@ class _Named(msgspec.Struct, frozen=True):
     name: str = ""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class PrintedAnswer(msgspec.Struct, frozen=True):
     """A resource record as tracee prints it."""
 
     name: str
@@ -59,8 +59,8 @@ class DnsMessage(msgspec.Struct, frozen=True):
     rd: int = msgspec.field(default=0, name="RD")
     ra: int = msgspec.field(default=0, name="RA")
     response_code: str = msgspec.field(default="", name="responseCode")
-    questions: list[Question] = []
-    answers: list[Answer] = []
+    questions: list[PrintedQuestion] = []
+    answers: list[PrintedAnswer] = []
 
 
 def escaped(name: str) -> str:

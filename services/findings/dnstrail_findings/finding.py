@@ -73,7 +73,7 @@ class Shape(msgspec.Struct, frozen=True, rename="camel"):
 
 
 @dataclass(frozen=True)
-class Finding:
+class ReceivedFinding:
     """A finding: `map` is what arrived, `shape` its typed values, and `explained` what the worker adds."""
 
     map: dict[str, Any]
@@ -125,7 +125,7 @@ class Finding:
         return Cause(self.shape.event_name, self.data)
 
 
-def read_finding(body: bytes) -> Finding | None:
+def read_finding(body: bytes) -> ReceivedFinding | None:
     """Return a finding, or None for a signal, which is none.
 
     Raises:
@@ -137,7 +137,7 @@ def read_finding(body: bytes) -> Finding | None:
             return None
         if len(body) > LONG:
             _shorten(found)
-        return Finding(found, msgspec.convert(found, Shape))
+        return ReceivedFinding(found, msgspec.convert(found, Shape))
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise BadMessage(f"no finding: {error}") from error
 

@@ -20,7 +20,7 @@ from dnstrail.kernel.capabilities import refuse_new_privileges
 from dnstrail.kernel.libc import system_call
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail.users import User
-from dnstrail_run.cgroup import Cgroup
+from dnstrail_run.cgroup import CommandCgroup
 
 _DESCRIPTORS = Path("/proc/self/fd")
 _CREATE_RULESET, _RESTRICT_SELF = 444, 446  # system calls
@@ -35,7 +35,7 @@ _OF_SUDO = ("SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND")
 def exec_command(
     command: Sequence[str],
     user: User | None,
-    cgroup: Cgroup,
+    cgroup: CommandCgroup,
     ignored: set[signal.Signals],
     blocked: set[signal.Signals] | set[int],
     *,

@@ -160,7 +160,7 @@ def _overwrite(file: int, data: bytes) -> None:
         rest = rest[os.write(file, rest) :]
 
 
-class Writer:
+class WriterHandle:
     """The handle of a process that keeps the rights to write the files, which the rest of dnstrail drops.
 
     It is forked before the launcher, and no other thread may run yet. The command cannot signal it: its real user is

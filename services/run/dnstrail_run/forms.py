@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dnstrail.errors import SettingsError
 from dnstrail.process.terminal import escape_unprintable
-from dnstrail_run.report import Report
+from dnstrail_run.report import RunReport
 from dnstrail_run.sections import Section, sections, summary
 
 _MOST = 12  # rows of one section; the file has all
@@ -36,7 +36,7 @@ td, code { font-family: monospace; }
 """
 
 
-def html_of(report: Report) -> str:
+def html_of(report: RunReport) -> str:
     """Return a report as an HTML page."""
     head = f"<h1>dnstrail run</h1>\n<p><code>{_text(' '.join(report.command))}</code></p>\n"
     body = f"{head}<p>{_text(summary(report))}</p>\n{''.join(map(_section, sections(report)))}"
@@ -61,7 +61,7 @@ def _text(text: str) -> str:
     return escape(escape_unprintable(text))
 
 
-def markdown_of(report: Report) -> str:
+def markdown_of(report: RunReport) -> str:
     """Return a report as Markdown with tables."""
     command = _code(" ".join(report.command))
     parts = [f"# dnstrail run\n\n{command}\n\n{summary(report)}\n", *map(_markdown_section, sections(report))]
@@ -87,7 +87,7 @@ def _code(text: str) -> str:
     return f"`{shown}`" if shown else ""
 
 
-def show_report(report: Report, console: Console) -> None:
+def show_report(report: RunReport, console: Console) -> None:
     """Print a report; each section has at most _MOST rows."""
     console.print(Text(f"dnstrail: {summary(report)}", style="bold"))
     for section in sections(report):
@@ -106,14 +106,14 @@ def _table(section: Section) -> Table:
     return table
 
 
-def _json_of(report: Report) -> str:
+def _json_of(report: RunReport) -> str:
     return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
 
 
-FORMATS: dict[str, Callable[[Report], str]] = {".json": _json_of, ".md": markdown_of, ".html": html_of}
+FORMATS: dict[str, Callable[[RunReport], str]] = {".json": _json_of, ".md": markdown_of, ".html": html_of}
 
 
-def format_of(path: Path) -> Callable[[Report], str]:
+def format_of(path: Path) -> Callable[[RunReport], str]:
     """Return the function that makes the text of a report for a file.
 
     Raises:

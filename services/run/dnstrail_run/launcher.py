@@ -21,14 +21,14 @@ import msgspec
 
 from dnstrail.errors import SourceUnavailable
 from dnstrail.users import User
-from dnstrail_run.cgroup import Cgroup, make_cgroup, names_of
+from dnstrail_run.cgroup import CommandCgroup, make_cgroup, names_of
 from dnstrail_run.command_process import exec_command, has_domains, ignored_signals
 from dnstrail_run.enforce.hooks import Enforcement
 from dnstrail_run.enforce.refusals import Outcome
 from dnstrail_run.enforce.routes import Routes
 from dnstrail_run.enforce.rules import Rules
 from dnstrail_run.enforce.services import hide_services
-from dnstrail_run.namespaces import Namespace
+from dnstrail_run.namespaces import NetworkNamespace
 
 GO = b"\0"
 _TERMINAL = Path("/dev/tty")
@@ -47,7 +47,7 @@ class Enforce(NamedTuple):
     """
 
     rules: Rules
-    namespaces: Sequence[Namespace]
+    namespaces: Sequence[NetworkNamespace]
     allow_afterwards: bool
     allow_new_privileges: bool
     sockets: list[str]
@@ -224,7 +224,7 @@ class _Launched:
                 self._leave(cgroup)
         return 0
 
-    def _hook(self, cgroup: Cgroup) -> None:
+    def _hook(self, cgroup: CommandCgroup) -> None:
         if self._enforce is not None:
             rules, afterwards = self._enforce.rules, self._enforce.allow_afterwards
             hidden = hide_services(self._user.uid if self._user else os.geteuid(), self._enforce.sockets)
@@ -237,7 +237,7 @@ class _Launched:
                 with suppress(SourceUnavailable):  # removed meanwhile
                     self._routes.append(Routes(cgroup, self._user, named, guide))
 
-    def _leave(self, cgroup: Cgroup) -> None:
+    def _leave(self, cgroup: CommandCgroup) -> None:
         """Remove the cgroup. With rules, the processes that are left stay in it."""
         if self._enforcement is None:
             cgroup.release()
@@ -249,7 +249,7 @@ class _Launched:
             routes.close()
         cgroup.remove()
 
-    def _run_command(self, cgroup: Cgroup, ignored: set[signal.Signals]) -> None:
+    def _run_command(self, cgroup: CommandCgroup, ignored: set[signal.Signals]) -> None:
         blocked = signal.pthread_sigmask(
             signal.SIG_BLOCK, (*PASSED, *OF_TERMINAL)
         )  # until the command can receive them

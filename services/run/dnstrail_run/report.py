@@ -123,7 +123,7 @@ class Coverage(msgspec.Struct, frozen=True):
     never_captured: str
 
 
-class Report(msgspec.Struct, frozen=True):
+class RunReport(msgspec.Struct, frozen=True):
     """Everything that a command and all that it started reached.
 
     `started` (epoch) and `seconds` are the time of the command. `left` counts the processes that outlived it, and

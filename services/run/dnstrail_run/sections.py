@@ -16,7 +16,7 @@ from dnstrail_run.report import (
     Program,
     ReachedAddress,
     Refusal,
-    Report,
+    RunReport,
     StartedContainer,
 )
 from dnstrail_run.verdict import OBJECTION, attempt_of, bracketed, objects
@@ -75,7 +75,7 @@ class Section(NamedTuple):
     rows: list[Sequence[str]]
 
 
-def summary(report: Report) -> str:
+def summary(report: RunReport) -> str:
     """Return one line about the whole report."""
     connections = sum(sum(one.results.values()) for one in report.connections)
     addresses = len({one.address for one in report.connections})
@@ -96,7 +96,7 @@ def _number(count: int, one: str, several: str = "") -> str:
     return f"{count} {one if count == 1 else several or one + 's'}"
 
 
-def sections(report: Report) -> list[Section]:
+def sections(report: RunReport) -> list[Section]:
     """Return the tables of a report that have rows, the verdict first."""
     found = [
         Section("Not allowed", ("",), [(text,) for text in report.not_allowed]),
@@ -114,7 +114,7 @@ def sections(report: Report) -> list[Section]:
     return [section for section in found if section.rows]
 
 
-def _of_containers(report: Report) -> list[Section]:
+def _of_containers(report: RunReport) -> list[Section]:
     """Return the tables of the containers that started meanwhile."""
     all_of = report.containers
     judged = "judged like the command" if report.followed else "related by time alone"
@@ -169,7 +169,7 @@ def _order(one: ReachedAddress) -> tuple[bool, str, str, int]:
     return not one.name, one.name, one.address, one.port
 
 
-def _coverage(report: Report) -> list[str]:
+def _coverage(report: RunReport) -> list[str]:
     beyond = report.containers_left_out
     containers = [f"{beyond} events of containers exceeded the bounds."] if beyond else []
     left = [_left(report)] if report.left else []
@@ -188,7 +188,7 @@ def _coverage(report: Report) -> list[str]:
     ]
 
 
-def _left(report: Report) -> str:
+def _left(report: RunReport) -> str:
     """Return a sentence about the processes that outlived the command."""
     more = report.left - len(report.left_names)
     names = ", ".join([*report.left_names, *([f"{more} more"] if more else [])])

@@ -28,13 +28,13 @@ from dnstrail_run.cgroup import cgroups_below
 from dnstrail_run.command_process import has_domains, refuse_inherited_sockets
 from dnstrail_run.enforce.refusals import refusals, with_names, without_refused
 from dnstrail_run.enforce.rules import rules_of
-from dnstrail_run.files import OutputFile, Writer, read_list
+from dnstrail_run.files import OutputFile, WriterHandle, read_list
 from dnstrail_run.followed import Followed
 from dnstrail_run.forms import FORMATS, format_of, show_report
 from dnstrail_run.launcher import Enforce, Launcher, launch, pass_on_signals
 from dnstrail_run.namespaces import namespaces_of
 from dnstrail_run.privileged_program import first_privileged
-from dnstrail_run.report import Coverage, Refusal, Report, coverage_of
+from dnstrail_run.report import Coverage, Refusal, RunReport, coverage_of
 from dnstrail_run.settings import Settings
 from dnstrail_run.verdict import (
     OBJECTION,
@@ -87,8 +87,8 @@ class _Files(msgspec.Struct, frozen=True):
     """The files of a run, read and opened before it begins."""
 
     allowed: AllowList | None
-    forms: list[Callable[[Report], str]]
-    writer: Writer
+    forms: list[Callable[[RunReport], str]]
+    writer: WriterHandle
 
 
 def run_session(settings: Settings) -> int:
@@ -145,7 +145,7 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
         for file in files:
             file.discard()
         raise
-    writer = Writer(files)
+    writer = WriterHandle(files)
     try:
         yield _Files(allowed, forms, writer)
     finally:
@@ -154,7 +154,7 @@ def _open_files(settings: Settings, user: User | None) -> Iterator[_Files]:
 
 def _load_forms() -> None:
     """Make an empty report in each form: it loads what another user may be unable to read."""
-    nothing = Report(["\x1b\u3042"], 0, [], [], [], [], [], Coverage(True, [], ""))
+    nothing = RunReport(["\x1b\u3042"], 0, [], [], [], [], [], Coverage(True, [], ""))
     for form in FORMATS.values():
         form(nothing)
     show_report(nothing, Console(file=StringIO(), markup=False, highlight=False, emoji=False))
@@ -190,10 +190,10 @@ def _refused(launcher: Launcher, followed: Followed) -> list[Refusal]:
     return refusals(launcher.outcome.attempts, followed.command.connections)
 
 
-def _report_of(settings: Settings, launcher: Launcher, run: Run, *, is_root: bool) -> Report:
+def _report_of(settings: Settings, launcher: Launcher, run: Run, *, is_root: bool) -> RunReport:
     followed, outcome = run.followed, launcher.outcome
     connections = without_refused(outcome.attempts, followed.command.connections)
-    return Report(
+    return RunReport(
         command=[os.fsencode(argument).decode(errors="backslashreplace") for argument in settings.command],
         exit_code=CANNOT_SERVE if launcher.code is None else launcher.code,
         names=followed.command.names,
@@ -270,7 +270,7 @@ def _wait_alone(launcher: Launcher, clock: Clock) -> float:
     return clock.monotonic()
 
 
-def _decide(report: Report, settings: Settings, files: _Files) -> int:
+def _decide(report: RunReport, settings: Settings, files: _Files) -> int:
     """Judge and write a report; return the exit code."""
     part = judged_part(report)
     report = msgspec.structs.replace(
@@ -282,7 +282,7 @@ def _decide(report: Report, settings: Settings, files: _Files) -> int:
     return _exit_code(report, settings, written=_write(report, settings, files))
 
 
-def _write(report: Report, settings: Settings, files: _Files) -> bool:
+def _write(report: RunReport, settings: Settings, files: _Files) -> bool:
     """Write the files and the table; return whether all files were written. Each that was not is named on stderr."""
     texts = [form(report) for form in files.forms]
     if settings.learn is not None:
@@ -306,7 +306,7 @@ def _say(text: str) -> None:
         sys.stderr.flush()
 
 
-def _exit_code(report: Report, settings: Settings, *, written: bool) -> int:
+def _exit_code(report: RunReport, settings: Settings, *, written: bool) -> int:
     """Return the exit code of the command, unless the report objects, or must object and is not complete.
 
     A file that was not written makes it another one than 0.

@@ -10,7 +10,7 @@ import msgspec
 from dnstrail.registered_domain import registered_domain
 from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList, Ports
 from dnstrail_run.enforce.refusals import BIND, REACH
-from dnstrail_run.report import REFUSED, ReachedAddress, Refusal, Report
+from dnstrail_run.report import REFUSED, ReachedAddress, Refusal, RunReport
 
 _DNS_OVER_TLS, _HTTPS = 853, 443  # RFC 7858 and RFC 9250; RFC 8484
 _RESOLVERS = frozenset(
@@ -28,12 +28,12 @@ UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
 
 
-def objects(report: Report) -> bool:
+def objects(report: RunReport) -> bool:
     """Return whether a report objects to the command."""
     return bool(report.not_allowed or report.failed)
 
 
-def judged_part(report: Report) -> Report:
+def judged_part(report: RunReport) -> RunReport:
     """Return a report with the containers as parts of the command, if they are followed."""
     if not report.followed:
         return report
@@ -47,7 +47,7 @@ def judged_part(report: Report) -> Report:
     )
 
 
-def not_allowed(report: Report, allowed: AllowList) -> list[str]:
+def not_allowed(report: RunReport, allowed: AllowList) -> list[str]:
     """Return what a command asked or reached that a list does not contain, each once, in order."""
     found = [f"asked {one.name}" for one in report.names if not allowed.allows_name(one.name)]
     found += [
@@ -63,7 +63,7 @@ def not_allowed(report: Report, allowed: AllowList) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def failures(report: Report, reasons: Collection[str]) -> list[str]:
+def failures(report: RunReport, reasons: Collection[str]) -> list[str]:
     """Return what a command did of that which `--fail-on` names."""
     found = []
     if UNNAMED in reasons:
@@ -76,7 +76,7 @@ def failures(report: Report, reasons: Collection[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def learned(report: Report, *, domains: bool = False) -> Iterator[str]:
+def learned(report: RunReport, *, domains: bool = False) -> Iterator[str]:
     """Yield the lines of an allow list that contains what a command asked and reached.
 
     It contains nothing else, or (`domains`) all names below the same registered domains.
@@ -147,7 +147,7 @@ def is_encrypted_dns(reached: ReachedAddress) -> bool:
     return reached.port == _HTTPS and not _RESOLVERS.isdisjoint((reached.name, reached.address))
 
 
-def reason_of(refused: Refusal, allowed: AllowList, report: Report) -> str:
+def reason_of(refused: Refusal, allowed: AllowList, report: RunReport) -> str:
     """Return the rule that refused an attempt."""
     if refused.action == BIND:
         return "port 53 is refused as the own one, since the command could answer itself"
@@ -168,7 +168,7 @@ def reason_of(refused: Refusal, allowed: AllowList, report: Report) -> str:
     )
 
 
-def _without_answer(refused: Refusal, report: Report) -> str:
+def _without_answer(refused: Refusal, report: RunReport) -> str:
     """Return why a name that the list has led nowhere."""
     if any(conflict.name == refused.name for conflict in report.conflicts):
         return f"the answers for {refused.name} conflict"

@@ -90,7 +90,7 @@ class _Stage(Protocol):
     def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]: ...
 
 
-class Output:
+class EventOutput:
     """Takes events and findings through the stages that the settings name, and prints them.
 
     A caller that uses stages calls `release` regularly: time alone moves an item on.
@@ -125,17 +125,17 @@ class Output:
         self.shown += 1
 
 
-def open_output(settings: OutputSettings, clock: Clock) -> Output:
+def open_output(settings: OutputSettings, clock: Clock) -> EventOutput:
     """Return the output that the settings choose, on stdout."""
     if settings.format == "json" or (not settings.format and not sys.stdout.isatty()):
-        return Output(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
+        return EventOutput(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
     from rich.console import Console  # noqa: PLC0415 - JSON does without
 
     from dnstrail_cli.events.table import EventTable  # noqa: PLC0415 - as above
 
     console = Console(markup=False, highlight=False, emoji=False)
     table = EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone())
-    return Output(table, clock, once=not settings.every_sighting, sort=settings.sort)
+    return EventOutput(table, clock, once=not settings.every_sighting, sort=settings.sort)
 
 
 class SortWindow:

@@ -23,7 +23,7 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import SystemClock, nanoseconds
 from dnstrail.settings import DnsCache, parse_dnscache
 from dnstrail_cli.lookups.timestamps import parse_moment
-from dnstrail_cli.progress import Progress, position_in
+from dnstrail_cli.progress import ReadProgress, position_in
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source
 
@@ -164,7 +164,7 @@ class CaptureBackend:
             _leave_first_interrupt_to_writer()
         gc.freeze()  # no collection looks at the modules
         gc.set_threshold(_COLLECT)
-        self._progress = Progress(path, SystemClock(), lambda: position_in(path))
+        self._progress = ReadProgress(path, SystemClock(), lambda: position_in(path))
         self._lookup = CaptureLookup(path, settings, options, self._progress.tick)
 
     def get(self, keys: Sequence[str], at: float | None, connection: Connection) -> list[dict[str, Any] | DataNotFound]:

@@ -20,7 +20,7 @@ LEAST_MEMORY, MOST_MEMORY = 256, 1 << 24  # MiB for each worker
 T = TypeVar("T")
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class PipelineRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run of the whole pipeline as the command line states it, unchecked.
 
     Without `run_dir` the run makes a private folder for its sockets, and removes it at the end.
@@ -42,7 +42,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Add the options of a run to a command, which receives them as `make_run`: a `Run` that lacks only its source."""
+    """Add the options of a run to a command, which receives them as `make_run`: a `PipelineRun` without its source."""
 
     @click.option(
         "--dnscache",
@@ -98,7 +98,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         **others: Any,
     ) -> T:
         make_run = partial(
-            Run,
+            PipelineRun,
             dnscache=dnscache,
             events=events,
             output=output,

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from dnstrail.dns.names import address_text
 from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, NET_UDP_CONNECT
 from dnstrail.process.terminal import json_line
-from dnstrail_findings.cause import Cause, End
-from dnstrail_findings.dns_message import Answer, DnsMessage, escaped, flags, response_code
-from dnstrail_findings.finding import Finding, timestamp
+from dnstrail_findings.cause import Cause, ExchangeEnd
+from dnstrail_findings.dns_message import DnsMessage, PrintedAnswer, escaped, flags, response_code
+from dnstrail_findings.finding import ReceivedFinding, timestamp
 
 FRAMEWORK = "MITRE ATT&CK"
 TACTICS = {
@@ -52,7 +52,7 @@ class Attack(NamedTuple):
     parent: str = ""
 
 
-def attack_of(finding: Finding) -> Attack:
+def attack_of(finding: ReceivedFinding) -> Attack:
     """Return the tactic and technique of a finding, from tracee's properties."""
     category = finding.text_of("Category")
     name = _BY_WORD.get(category.lower().replace(" ", "-"), category)
@@ -61,20 +61,20 @@ def attack_of(finding: Finding) -> Attack:
     return Attack(Entry(TACTICS.get(name, ""), name), technique, parent)
 
 
-def first_answers(finding: Finding) -> list[Answer]:
+def first_answers(finding: ReceivedFinding) -> list[PrintedAnswer]:
     """Return the first answers of the DNS message."""
     message = finding.cause.message
     return message.answers[:MOST_ANSWERS] if message else []
 
 
-def addresses(finding: Finding) -> list[str]:
+def addresses(finding: ReceivedFinding) -> list[str]:
     """Return the addresses of the ends of the cause, and those of its answers, each once."""
     cause = finding.cause
     found = (cause.client.address, cause.server.address, *(answer.ip for answer in first_answers(finding)))
     return [*dict.fromkeys(text for text in found if address_text(text) is not None)]
 
 
-def host_names(finding: Finding) -> list[str]:
+def host_names(finding: ReceivedFinding) -> list[str]:
     """Return the names of the question, of the answers, of a connection and of its trail, each once."""
     cause = finding.cause
     of_message = [cause.question.name if cause.question else "", *(answer.cname for answer in first_answers(finding))]
@@ -83,12 +83,12 @@ def host_names(finding: Finding) -> list[str]:
     return [*dict.fromkeys(filter(None, found))]
 
 
-def encode(finding: Finding) -> bytes:
+def encode(finding: ReceivedFinding) -> bytes:
     """Return the alert."""
     return json_line(without_empty(_document(finding))).encode()
 
 
-def _document(finding: Finding) -> dict[str, Any]:
+def _document(finding: ReceivedFinding) -> dict[str, Any]:
     shape, cause = finding.shape, finding.cause
     return {
         "@timestamp": timestamp(shape.timestamp),
@@ -117,7 +117,7 @@ def _document(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _event(finding: Finding) -> dict[str, Any]:
+def _event(finding: ReceivedFinding) -> dict[str, Any]:
     severity = finding.severity
     return {
         "kind": "alert",
@@ -133,13 +133,13 @@ def _event(finding: Finding) -> dict[str, Any]:
     }
 
 
-def _rule(finding: Finding) -> dict[str, Any]:
+def _rule(finding: ReceivedFinding) -> dict[str, Any]:
     metadata = finding.shape.metadata
     known = {"version": metadata.version, "description": metadata.description} if metadata else {}
     return {"id": finding.signature_id, "name": finding.title, **known}
 
 
-def _threat(finding: Finding) -> dict[str, Any]:
+def _threat(finding: ReceivedFinding) -> dict[str, Any]:
     attack = attack_of(finding)
     if not any((*attack.tactic, *attack.technique)):
         return {}
@@ -150,7 +150,7 @@ def _threat(finding: Finding) -> dict[str, Any]:
     return {"framework": FRAMEWORK, "tactic": tactic, "technique": technique}
 
 
-def _who(finding: Finding) -> dict[str, Any]:
+def _who(finding: ReceivedFinding) -> dict[str, Any]:
     shape = finding.shape
     if not shape.process_id:
         return {}
@@ -170,7 +170,7 @@ def _ends(cause: Cause) -> dict[str, Any]:
     return {"client": client, "source": client, "server": named, "destination": named}
 
 
-def _end(end: End) -> dict[str, Any]:
+def _end(end: ExchangeEnd) -> dict[str, Any]:
     address = address_text(end.address)
     return {} if address is None else {"address": address, "ip": address, "port": end.port or None}
 
@@ -185,7 +185,7 @@ def _network(cause: Cause) -> dict[str, Any]:
     }
 
 
-def _dns(message: DnsMessage, answers: list[Answer]) -> dict[str, Any]:
+def _dns(message: DnsMessage, answers: list[PrintedAnswer]) -> dict[str, Any]:
     question = message.questions[0] if message.questions else None
     return {
         "id": str(message.id),
@@ -199,7 +199,7 @@ def _dns(message: DnsMessage, answers: list[Answer]) -> dict[str, Any]:
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _answer(answer: PrintedAnswer) -> dict[str, Any]:
     return {
         "name": escaped(answer.name),
         "type": answer.type,
