@@ -114,7 +114,7 @@ class _Dnstrail(LazyGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Answer `--dnscache help` before any other argument is read."""
         if ("--dnscache", "help") in pairwise(args) or "--dnscache=help" in args:
-            from dnstrail.settings import DNSCACHE_HELP  # noqa: PLC0415 - imports the image, which no help needs
+            from dnstrail.settings import DNSCACHE_HELP
 
             click.echo(DNSCACHE_HELP)
             ctx.exit()
@@ -144,7 +144,7 @@ def main_command(
     not healthy, 2 wrong usage or no capture file, 3 no cache answers, 4 cannot capture or serve.
     """
     if ctx.invoked_subcommand is None:
-        from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - a command of its own does without the pipeline
+        from dnstrail_cli.pipeline.run import play
 
         play(make_run(capture=capture, run_dir=run_dir or default_run_dir(), stay=stay, config=config.argument))
 

@@ -173,7 +173,7 @@ def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, SignatureWo
     """Return how the metrics of the worker are observed. This is imported before the change of user."""
     if metrics is None:
         return lambda _observe, _worker: None
-    from dnstrail_signatures.metrics import observe_signatures  # noqa: PLC0415 - imports prometheus_client, for metrics alone
+    from dnstrail_signatures.metrics import observe_signatures
 
     return observe_signatures
 

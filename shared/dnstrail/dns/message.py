@@ -52,7 +52,7 @@ class Message(msgspec.Struct, frozen=True):
 
 def is_response(wire: bytes) -> bool:
     """Return whether the flag QR of a message is set; nothing else is read."""
-    return len(wire) >= HEADER and wire[2] >= 0x80  # noqa: PLR2004 - QR is the first bit of the flags
+    return len(wire) >= HEADER and wire[2] >= 0x80
 
 
 def decode(wire: bytes) -> Message:
@@ -116,7 +116,7 @@ def _read_answers(wire: bytes, at: int, count: int, known: Known) -> tuple[list[
             return records, skipped, True
         if cls != IN:
             continue
-        if rdtype == A and length == 4:  # noqa: PLR2004 - IPv4
+        if rdtype == A and length == 4:
             records.append(ResourceRecord(owner.text, A, ttl, v4_text(wire[start:at])))
         elif rdtype in TYPES:
             bindings += rdtype >= SVCB

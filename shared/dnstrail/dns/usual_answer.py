@@ -65,7 +65,7 @@ def read_usual_answer(wire: bytes, asked: HeaderQuestion, count: int) -> UsualAn
             owner, before = "" if reverse else _read_before(names, pointer - POINTER), pointer
             if not owner:
                 return None
-        if not reverse and ((kind == _A and length == 4) or (kind == _AAAA and length == 16)):  # noqa: PLR2004
+        if not reverse and ((kind == _A and length == 4) or (kind == _AAAA and length == 16)):
             target = packed_address_text(wire[start:at])
         else:
             if not names:

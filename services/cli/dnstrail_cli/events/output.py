@@ -129,9 +129,9 @@ def open_output(settings: OutputSettings, clock: Clock) -> EventOutput:
     """Return the output that the settings choose, on stdout."""
     if settings.format == "json" or (not settings.format and not sys.stdout.isatty()):
         return EventOutput(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
-    from rich.console import Console  # noqa: PLC0415 - JSON does without
+    from rich.console import Console
 
-    from dnstrail_cli.events.table import EventTable  # noqa: PLC0415 - as above
+    from dnstrail_cli.events.table import EventTable
 
     console = Console(markup=False, highlight=False, emoji=False)
     table = EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone())

@@ -110,7 +110,7 @@ def trail(
     if as_json:
         click.echo(json_line(found))
         return
-    from dnstrail_cli.lookups.tables import show, trail_trees  # noqa: PLC0415 - imports rich, which JSON does without
+    from dnstrail_cli.lookups.tables import show, trail_trees
 
     show(*trail_trees(found))
 
@@ -162,6 +162,6 @@ def _is_network(key: str) -> bool:
 
 
 def _is_key(key: str) -> bool:
-    from dnstrail.dns.names import address_text, name_text  # noqa: PLC0415 - help does without
+    from dnstrail.dns.names import address_text, name_text
 
     return address_text(key) is not None or name_text(key) is not None

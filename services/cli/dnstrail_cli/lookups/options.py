@@ -143,7 +143,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def _address(client: str | None) -> str | None:
-    from dnstrail.dns.names import address_text  # noqa: PLC0415 - imports the decoder, which help does without
+    from dnstrail.dns.names import address_text
 
     address = None if client is None else address_text(client)
     if client is not None and address is None:
@@ -167,9 +167,9 @@ def _open(
     capture: str | None, dnscache: tuple[str, ...], options: CaptureOptions, cache: str | None, run_dir: Path | None
 ) -> Backend:
     if capture is not None:
-        from dnstrail_cli.lookups.capture_backend import CaptureBackend  # noqa: PLC0415 - imports the image
+        from dnstrail_cli.lookups.capture_backend import CaptureBackend
 
         return CaptureBackend(capture, dnscache, options)
-    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
 
     return CacheBackend(cache, run_dir or default_run_dir())

@@ -115,10 +115,10 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
 
 def _complete_event_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the last name of a comma-separated list of events and signatures."""
-    from dnstrail.events import NAMES  # noqa: PLC0415 - help does without these modules
-    from dnstrail.process.clock import SystemClock  # noqa: PLC0415
-    from dnstrail.process.privileges import calling_user  # noqa: PLC0415
-    from dnstrail_cli.pipeline.selection import signature_names  # noqa: PLC0415
+    from dnstrail.events import NAMES
+    from dnstrail.process.clock import SystemClock
+    from dnstrail.process.privileges import calling_user
+    from dnstrail_cli.pipeline.selection import signature_names
 
     before, comma, last = incomplete.rpartition(",")
     known = (*NAMES, *signature_names((), calling_user(), SystemClock()).names)

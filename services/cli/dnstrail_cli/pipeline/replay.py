@@ -41,6 +41,6 @@ def replay(
 
     FILE is a pcap, pcapng or dnstap file, or - for stdin.
     """
-    from dnstrail_cli.pipeline.run import play  # noqa: PLC0415 - help does without the pipeline
+    from dnstrail_cli.pipeline.run import play
 
     play(make_run(capture=file, run_dir=run_dir, speed=speed, config=config.argument))

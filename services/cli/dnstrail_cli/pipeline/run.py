@@ -98,7 +98,7 @@ def _check_outputs(to: tuple[str, ...], findings: tuple[str, ...]) -> None:
     """Refuse outputs that the worker of findings would refuse, or that would receive nothing."""
     if not to:
         return
-    from dnstrail_findings.targets import parse_target  # noqa: PLC0415 - most runs have no outputs
+    from dnstrail_findings.targets import parse_target
 
     if any(parse_target(output).kind == "stdout" for output in to):
         raise SettingsError("--to stdout: the run itself prints its findings")
