@@ -1,4 +1,4 @@
-"""A DNS message as tracee prints it, with typed values."""
+"""A DNS message as tracee prints it, with typed values, and the text of its names, codes and flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sums of losses between the kernel and the image, by hop and in total (docs/operations.md)."""
+"""Losses between the kernel and the image: their sums by hop, and the cgroups that lost events."""
 
 from __future__ import annotations
 

@@ -1,10 +1,14 @@
-"""Loads the programs with the system's bcc. The kernel detaches them when this process ends."""
+"""Assembles the programs, and loads them with the system's bcc. The kernel detaches them when this process ends."""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,10 +19,11 @@ from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.ebpf import records, remedies
 from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
-from dnstrail_probe.ebpf.loss_map import LossMap
-from dnstrail_probe.ebpf.program_text import SIZES, Sizes, program_text
+from dnstrail_probe.ebpf.cgroup_losses import LossMap
 from dnstrail_probe.source import SUDO
 
+_HERE = Path(__file__).with_name("programs")
+_TIERS = (128, 512, 4096, 16384, 65536)
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
 _BPF_ANY, _BPF_NOEXIST = 0, 1
@@ -43,6 +48,21 @@ _ABILITIES = (
     {"SEES_CURRENT": 1, "SEES_NETNS": 0},
     {"SEES_CURRENT": 0, "SEES_NETNS": 0},
 )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of the ring buffer, in pages (a power of two), and of the maps, in entries."""
+
+    ring_pages: int = 8192  # 32 MiB
+    owners: int = 65536
+    losing_cgroups: int = 4096
+    cgroups: int = 65536
+    shares: int = 4096
+    relays: int = 4096
+
+
+SIZES = Sizes()
 
 
 class Programs:
@@ -232,3 +252,28 @@ def _compile(
             f"the programs do not load ({error})",
             f"{remedies.HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
         ) from error
+
+
+def program_text(parts: Iterable[str], ports: Iterable[int], defines: Mapping[str, int], sizes: Sizes = SIZES) -> str:
+    """Return the text of the parts, in their order, for these DNS ports."""
+    named = {
+        **defines,
+        "RING_PAGES": sizes.ring_pages,
+        "OWNERS": sizes.owners,
+        "RING_BYTES": sizes.ring_pages * mmap.PAGESIZE,
+        "LOSING_CGROUPS": sizes.losing_cgroups,
+        "CGROUPS": sizes.cgroups,
+        "SHARES": sizes.shares,
+        "RELAYS": sizes.relays,
+    }
+    text = "".join(f"#define {name} {value}\n" for name, value in named.items())
+    is_one = " || ".join(f"(port) == {port}" for port in sorted(ports))
+    text += f"#define IS_DNS(port) ({is_one or 0})\n"
+    return text + "".join(_write_out_tiers((_HERE / f"{part}.bpf.c").read_text()) for part in parts)
+
+
+def _write_out_tiers(text: str) -> str:
+    """Repeat the part between the TIER marks for each size."""
+    before, _, rest = text.partition("// TIER\n")
+    template, _, after = rest.partition("// END TIER\n")
+    return before + "".join(template.replace("SIZE", str(size)) for size in _TIERS) + after

@@ -2,20 +2,66 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dnstrail.kernel.cgroups import cgroup_id
-from dnstrail.kernel.sock_diag import OpenSocket
+from dnstrail.kernel.libc import call
+from dnstrail.kernel.sock_diag import OpenSocket, namespace_cookie, open_sockets
 from dnstrail_probe.ebpf.records import OwnerRecord, pack_id, pack_owner, pack_place, pack_relay_place
-from dnstrail_probe.host.network_namespaces import all_sockets
 from dnstrail_probe.host.process_table import ProcessEntry, ProcessTable
-from dnstrail_probe.host.procfs import cgroup_path, process_ids, read_process, sockets_of
+from dnstrail_probe.host.procfs import cgroup_path, network_namespaces, process_ids, read_process, sockets_of
 
+_CLONE_NEWNET = 0x40000000
 _IPV4 = 4  # bytes of an address
 _LOOPBACK = 127  # its first byte
+
+
+class Namespace(NamedTuple):
+    """One network namespace: its cookie (0: unknown) and its sockets."""
+
+    cookie: int
+    sockets: list[OpenSocket]
+
+
+def all_sockets() -> Iterator[Namespace]:
+    """Yield the network namespaces of this host; without CAP_SYS_ADMIN, the namespace of this process alone."""
+    own = _own()
+    yield own
+    seen = {own.cookie}
+    for path in network_namespaces().values():
+        found = _in_namespace(str(path))
+        if found is not None and (not found.cookie or found.cookie not in seen):
+            seen.add(found.cookie)
+            yield found
+
+
+def _own() -> Namespace:
+    try:
+        return Namespace(namespace_cookie(), list(open_sockets()))
+    except OSError:
+        return Namespace(0, [])
+
+
+def _in_namespace(path: str) -> Namespace | None:
+    """Return another namespace, entered by a thread that then ends; None if it has ended or may not be entered."""
+    found: list[Namespace] = []
+
+    def enter() -> None:
+        try:
+            with open(path, "rb") as namespace:  # noqa: PTH123 - a descriptor is what setns wants
+                call("setns", namespace.fileno(), _CLONE_NEWNET)
+            found.append(_own())
+        except OSError:  # its last process has ended, or CAP_SYS_ADMIN is missing
+            return
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    return found[0] if found else None
 
 
 class Maps(Protocol):
