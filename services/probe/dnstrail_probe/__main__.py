@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +17,7 @@ from dnstrail.bus.tcp import local_address
 from dnstrail.capture_options import CaptureOptions, capture_options
 from dnstrail.kernel.capabilities import keep_capabilities
 from dnstrail.kernel.libc import call
-from dnstrail.metrics.option import metrics_option, serving_metrics
+from dnstrail.metrics.option import metrics_option, observer_of, serving_metrics
 from dnstrail.process.clock import StreamClock
 from dnstrail.process.command import (
     HELP,
@@ -38,16 +36,12 @@ from dnstrail.process.run_dir import user_of_worker
 from dnstrail.process.signals import stop_on_signals
 from dnstrail.protocol.replays import replay_address
 from dnstrail.users import User
-from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.check import check_host
 from dnstrail_probe.identity import UNKNOWN, host_identity
 from dnstrail_probe.registry import AUTO, best_source, capture_option, open_source
 from dnstrail_probe.source import Source
 from dnstrail_probe.sources.paced import PacedSource
 from dnstrail_probe.worker import run
-
-if TYPE_CHECKING:
-    from dnstrail.metrics.board import Observe
 
 NICENESS = -5  # gives about three times the CPU share of niceness 0: sched(7)
 _AUTOGROUP = Path("/proc/self/autogroup")  # where it exists, niceness only counts within one session
@@ -109,7 +103,7 @@ def command(
         show_report(report, as_json=as_json)
         ctx.exit(0 if report.live else _NOTHING_LIVE)
     configure("probe", log_level)
-    observer = _observer(metrics)
+    observer = observer_of(metrics, "dnstrail_probe")
     clock = StreamClock()
     publish = publish or (events_address(run_dir),)
     address = local_address(publish, events_address(run_dir))
@@ -140,15 +134,6 @@ def command(
 
 def _no_beat() -> None:
     """Send no heartbeat: a read of a pipe may take any time."""
-
-
-def _observer(metrics: tuple[str, int] | None) -> Callable[[Observe, Source, BatchPublisher], None]:
-    """Return how the metrics of the worker are observed. This is imported before the change of user."""
-    if metrics is None:
-        return lambda _observe, _source, _batches: None
-    from dnstrail_probe.metrics import observe_probe  # noqa: PLC0415 - imports prometheus_client, for metrics alone
-
-    return observe_probe
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ import socket
 
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bcc import REMEDY as BCC
-from dnstrail.kernel.bcc import load_bcc
+from dnstrail.kernel.bpf import REMEDY as BCC
+from dnstrail.kernel.bpf import load_bcc
 from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.check import Check, Host, capability
 from dnstrail_probe.ebpf import remedies

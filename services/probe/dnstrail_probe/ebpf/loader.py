@@ -13,8 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from dnstrail.errors import SourceUnavailable
-from dnstrail.kernel.bcc import compile_text, load_bcc
-from dnstrail.kernel.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
+from dnstrail.kernel.bpf import UPROBE_MULTI, compile_text, link_cgroup, link_uprobe, load_bcc
 from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.ebpf import records, remedies

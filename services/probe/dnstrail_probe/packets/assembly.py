@@ -12,6 +12,7 @@ import msgspec
 
 from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import NET_PACKET_DNS, NET_SERVER_NAME, Captured, Flow
+from dnstrail_probe.packets.connection_args import TcpOpens
 from dnstrail_probe.packets.dns_over_tcp import DnsMessages
 from dnstrail_probe.packets.fragments import Fragments
 from dnstrail_probe.packets.link import IP_TUNNELS, LINKS, TUNNELS, inner_frame, inner_packet
@@ -28,7 +29,6 @@ from dnstrail_probe.packets.packet import (
 from dnstrail_probe.packets.server_names.quic_version import may_be_initial
 from dnstrail_probe.packets.server_names.reader import ServerName, ServerNameReader
 from dnstrail_probe.packets.tcp_header import TcpHeader
-from dnstrail_probe.packets.tcp_opens import TcpOpens
 from dnstrail_probe.packets.tcp_streams import Streams
 from dnstrail_probe.source import PROBE, Captures
 
