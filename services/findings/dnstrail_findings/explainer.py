@@ -12,8 +12,7 @@ import msgspec
 
 from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
-from dnstrail_findings.cause import Cause
-from dnstrail_findings.dns_message import escaped
+from dnstrail_findings.cause import Cause, escaped
 from dnstrail_findings.finding import Finding, Mark, timestamp
 
 MOST_PATHS = 4  # of one finding

@@ -27,8 +27,8 @@ from dnstrail.errors import (
     SettingsError,
     Unavailable,
 )
-from dnstrail.probes import MOST_PROBES, PROBES
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail.protocol import MOST_PROBES, PROBES
 
 if TYPE_CHECKING:
     from dnstrail.users import User

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from dnstrail.dns.names import address_text
 from dnstrail.events import NET_TCP_CONNECT, NET_TCP_CONNECT_RESULT, NET_UDP_CONNECT
 from dnstrail.process.terminal import json_line
-from dnstrail_findings.cause import Cause, End
-from dnstrail_findings.dns_message import Answer, DnsMessage, escaped, flags, response_code
+from dnstrail_findings.cause import Answer, Cause, DnsMessage, End, escaped, flags, response_code
 from dnstrail_findings.finding import Finding, timestamp
 
 FRAMEWORK = "MITRE ATT&CK"

@@ -16,13 +16,19 @@ from dnstrail.errors import SourceUnavailable
 from dnstrail.kernel.bpf import UPROBE_MULTI, compile_text, link_cgroup, link_uprobe, load_bcc
 from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail.kernel.cgroups import find_cgroup2
-from dnstrail_probe.ebpf import records, remedies
+from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
 from dnstrail_probe.ebpf.cgroup_losses import LossMap
 from dnstrail_probe.source import SUDO
 
 _HERE = Path(__file__).with_name("programs")
 _TIERS = (128, 512, 4096, 16384, 65536)
+# The remedies for what eBPF needs: for errors, and for `dnstrail probe --check`.
+KERNEL = "a newer kernel; --capture packet works on any"
+CGROUP2 = "mount -t cgroup2 none /sys/fs/cgroup"
+BTF = "a kernel with CONFIG_DEBUG_INFO_BTF"
+HOOKS = "Linux 5.10 or newer with CONFIG_CGROUP_BPF"
+UPROBES = "Linux 6.14 or newer, or 6.6 to 6.10, with CONFIG_UPROBES"
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
 _GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
 _BPF_ANY, _BPF_NOEXIST = 0, 1
@@ -85,7 +91,7 @@ class Programs:
         self._bcc = load_bcc()
         root = find_cgroup2()
         if root is None:
-            raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted", remedies.CGROUP2)
+            raise SourceUnavailable("ebpf", "no cgroup2 hierarchy is mounted", CGROUP2)
         self.cgroup_root = root
         self._links: list[int] = []
         self._bpf: Any = None
@@ -203,12 +209,12 @@ class Programs:
     def _load_uprobes(self) -> None:
         """Load the programs on getaddrinfo."""
         if not self.sees_processes:  # new processes bring new libraries
-            raise SourceUnavailable(_GETADDRINFO, "the kernel reports no processes", remedies.BTF)
+            raise SourceUnavailable(_GETADDRINFO, "the kernel reports no processes", BTF)
         for function in _UPROBES:
             try:
                 self._bpf.load_func(function, self._bcc.BPFProgType.KPROBE, attach_type=UPROBE_MULTI)
             except Exception as error:
-                raise SourceUnavailable(_GETADDRINFO, f"the kernel refused {function}", remedies.UPROBES) from error
+                raise SourceUnavailable(_GETADDRINFO, f"the kernel refused {function}", UPROBES) from error
 
     def _attach_hooks(self, bpf: Any) -> None:
         cgroup = os.open(self.cgroup_root, os.O_RDONLY | os.O_CLOEXEC)
@@ -224,7 +230,7 @@ class Programs:
             loaded = bpf.load_func(function, getattr(self._bcc.BPFProgType, program), attach_type=attach_type)
             self._links.append(link_cgroup(loaded.fd, cgroup, int(attach_type)))
         except Exception as error:
-            raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}", remedies.HOOKS) from error
+            raise SourceUnavailable("ebpf", f"the kernel refused {function}: {error}", HOOKS) from error
 
 
 def _check_capabilities() -> None:
@@ -249,7 +255,7 @@ def _compile(
         raise SourceUnavailable(
             "ebpf",
             f"the programs do not load ({error})",
-            f"{remedies.HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+            f"{HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
         ) from error
 
 

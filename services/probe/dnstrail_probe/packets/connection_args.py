@@ -31,7 +31,7 @@ def connection_args(flow: Flow) -> dict[str, object]:
 
 
 def community_id(transport: str, source: bytes, source_port: int, destination: bytes, destination_port: int) -> str:
-    """Return the Community ID (version 1, seed 0) of a flow, in whichever direction it is given; addresses are packed."""
+    """Return the Community ID (version 1, seed 0) of a flow in whichever direction; addresses are packed."""
     ends = sorted(((source, source_port.to_bytes(2)), (destination, destination_port.to_bytes(2))))
     (first, first_port), (second, second_port) = ends
     protocol = bytes([_PROTOCOLS[transport], 0])

@@ -17,7 +17,7 @@ from dnstrail.captured import Captured
 from dnstrail.datasource import DataSources
 from dnstrail.errors import DataSourceMissing, DnstrailError, SettingsError, Unavailable
 from dnstrail.events import Event
-from dnstrail.probes import PROBES
+from dnstrail.protocol import PROBES
 from dnstrail.signature import Finding, Signal, Signature, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.state import StatefulSignature
 from dnstrail_signatures.engine.time_budget import TimeBudget

@@ -12,7 +12,7 @@ from functools import partial
 from dnstrail.errors import SourceUnavailable
 from dnstrail_probe.ebpf.getaddrinfo.elf import c_libraries, function_offset
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import FUNCTION, SOURCE
-from dnstrail_probe.ebpf.remedies import UPROBES
+from dnstrail_probe.ebpf.loader import UPROBES
 from dnstrail_probe.host.process_root import open_root
 
 CALLER = (sys.executable, "-P", "-m", "dnstrail_probe.ebpf.getaddrinfo.seccomp_child")
