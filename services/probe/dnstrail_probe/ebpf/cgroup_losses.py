@@ -6,7 +6,7 @@ import ctypes
 import errno
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 NAMED = 64  # cgroups that a turn names, and owners of the other ones
 OTHERS = 0  # in place of a cgroup: every loss that no named cgroup has
@@ -37,22 +37,10 @@ class LossMap:
         return dict(zip(self._keys[: count.value], self._values[: count.value], strict=True))
 
 
-class Counts(Protocol):
-    """A map of the programs: losses by cgroup id, at most `size` of them."""
-
-    size: int
-
-    def read(self) -> dict[int, int]:
-        """Return all counts."""
-
-    def take(self) -> dict[int, int]:
-        """Remove all counts from the map, and return them."""
-
-
 class WithStreams:
     """The losses of the programs, and the TCP streams that the probe evicted, by cgroup."""
 
-    def __init__(self, kernel: Counts, streams: Counter[int]) -> None:
+    def __init__(self, kernel: LossMap, streams: Counter[int]) -> None:
         self.size = kernel.size
         self._kernel = kernel
         self._streams = streams
@@ -77,7 +65,7 @@ class CgroupLosses:
     returns the owner of a cgroup, 0 if it is unknown: a user whose many cgroups lose events is in doubt alone.
     """
 
-    def __init__(self, counts: Counts, owner_of: Callable[[int], int]) -> None:
+    def __init__(self, counts: LossMap | WithStreams, owner_of: Callable[[int], int]) -> None:
         self.owners: Counter[int] = Counter()
         self._map = counts
         self._owner_of = owner_of
