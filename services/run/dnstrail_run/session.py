@@ -30,11 +30,10 @@ from dnstrail_run.command_process import has_domains, refuse_inherited_sockets
 from dnstrail_run.enforce.refusals import refusals, with_names, without_refused
 from dnstrail_run.enforce.rules import rules_of
 from dnstrail_run.files import OutputFile, Writer, read_list
-from dnstrail_run.followed import Followed
+from dnstrail_run.followed import Followed, first_privileged
 from dnstrail_run.forms import FORMATS, format_of, show_report
 from dnstrail_run.launcher import Enforce, Launcher, launch, pass_on_signals
 from dnstrail_run.namespaces import namespaces_of
-from dnstrail_run.privileged_program import first_privileged
 from dnstrail_run.report import Coverage, Refusal, Report, coverage_of
 from dnstrail_run.settings import Settings
 from dnstrail_run.verdict import (
