@@ -1,4 +1,4 @@
-"""The cache worker: one loop that applies events and answers lookups in turn."""
+"""The cache worker: one loop that applies events, publishes conflicts, and answers lookups in turn."""
 
 from __future__ import annotations
 

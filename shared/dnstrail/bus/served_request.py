@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import zmq
 
-from dnstrail.bus.introduction import USER
+from dnstrail.bus.client_bytes import USER
 
 MAX_ENVELOPE = 4096  # bytes that a client may put before its request
 MAX_FRAMES = 16  # of a request, without the empty frame that a REQ client puts before it

@@ -18,7 +18,7 @@ from dnstrail.connection import Connection
 from dnstrail.dns.names import address_text
 from dnstrail.errors import BadMessage, DnstrailError
 from dnstrail.events import LOSS_REASONS, NAMES
-from dnstrail.probes import MOST_PROBES
+from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.batches import TURN, Count, Mark, unpack
 from dnstrail.protocol.members import Name, Progress, Work
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from dnstrail.probes import MOST_PROBES
+from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestError
 from dnstrail.protocol.members import EXPIRY, REMEMBERED, Members, Name, Progress
 from dnstrail_cache.groups.group import Group, Membership
