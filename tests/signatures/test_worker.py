@@ -39,7 +39,7 @@ from dnstrail_signatures.engine.time_budget import OFFENCES, TimeBudget
 from dnstrail_signatures.events.conflict_feed import ConflictFeed
 from dnstrail_signatures.events.selected_events import origins_of, topics_of
 from dnstrail_signatures.findings import Delivery, offer_to, push_to
-from dnstrail_signatures.group.ownership import Owners, Span
+from dnstrail_signatures.group.ownership import Share
 from dnstrail_signatures.group.share import GroupShare
 from dnstrail_signatures.loading.chosen import Chosen
 from dnstrail_signatures.loading.load import find, load
@@ -740,7 +740,6 @@ class Reports:
     waits, worker = False, "me"
 
     def __init__(self):
-        self.owners = Owners("me", {"s": {"me": Span(0)}})
         self.work = None
 
     def receive(self, start, turn, now):
@@ -748,6 +747,9 @@ class Reports:
 
     def handle(self, turn):
         pass
+
+    def shares(self, start, turn):
+        return [Share("me", ("me",))]
 
     def since(self, start, turn, actor):
         return 7
