@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from dnstrail.captured import PUBLISHED
-from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS
+from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, PUBLISHED
 from dnstrail.protocol.batches import TURN, Turn
 
 _LOSSES_OF_EVENT = 1024  # of one reason: each signature can fail at each event. As many are believed before the first

@@ -5,25 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-# From 7000 up: events that tracee does not have. Its signatures end at 6999, its test events begin at 8000.
-EVENT_IDS = MappingProxyType(
-    {
-        "sched_process_fork": 714,
-        "sched_process_exec": 715,
-        "sched_process_exit": 716,
-        "net_packet_dns": 2006,
-        "net_packet_dns_request": 2007,
-        "net_packet_dns_response": 2008,
-        "net_tcp_connect": 2016,
-        "net_udp_connect": 7000,
-        "net_tcp_connect_result": 7001,
-        "net_server_name": 7002,
-        "dns_answer_conflict": 7003,
-        "net_tcp_close": 7004,
-        "dns_socket_close": 7005,
-        "net_udp_close": 7006,
-    }
-)
+from dnstrail.events import EVENTS
+
 BUILTIN_IDS = MappingProxyType(
     {
         "DNS_DATA_SOURCE": 6000,
@@ -63,4 +46,5 @@ def signature_ids(event_names: Iterable[str]) -> Mapping[str, int]:
 
 def event_id(name: str, signatures: Mapping[str, int]) -> int:
     """Return the id of an event, or 0 if the name is known neither here nor among these signatures."""
-    return EVENT_IDS.get(name) or signatures.get(name, 0)
+    known = EVENTS.get(name)
+    return known.id if known else signatures.get(name, 0)

@@ -9,11 +9,10 @@ from typing import Any
 
 import msgspec
 
-from dnstrail.captured import (
-    ASKER_SEEN,
-    CLIENT,
+from dnstrail.captured import ASKER_SEEN, CLIENT, GETADDRINFO, Captured, Flow, Process
+from dnstrail.dns.names import V4_MAPPED
+from dnstrail.events import (
     DNS_SOCKET_CLOSE,
-    GETADDRINFO,
     NET_PACKET_DNS,
     NET_TCP_CLOSE,
     NET_TCP_CONNECT,
@@ -23,11 +22,7 @@ from dnstrail.captured import (
     SCHED_PROCESS_EXEC,
     SCHED_PROCESS_EXIT,
     SCHED_PROCESS_FORK,
-    Captured,
-    Flow,
-    Process,
 )
-from dnstrail.dns.names import V4_MAPPED
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.getaddrinfo.calls import GetaddrinfoCalls

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dnstrail.captured import NET_PACKET_DNS, NET_SERVER_NAME, Captured, Flow
+from dnstrail.captured import Captured, Flow
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
 from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.dns_over_tcp import DnsMessages
 from dnstrail_probe.packets.fragments import Fragments
