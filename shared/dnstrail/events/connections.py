@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.filesize import decimal
 
-from dnstrail.events.flow_fields import DST, DST_PORT, METADATA, ORIGINAL, SRC, SRC_PORT
-from dnstrail.events.specification import EventSpecification, Field, Line
+from dnstrail.events.specification import DIRECTION, FLOW, ORIGINAL, EventSpecification, Field, Line
 
 if TYPE_CHECKING:
     from dnstrail.events.event import Event
@@ -55,10 +54,12 @@ def _end(event: Event) -> str:
 
 
 _SOCKET = Field("socket", "int", "the cookie of the socket, which all its events share")
-_TO = (DST, DST_PORT._replace(type="int"))
-_FROM = (SRC, SRC_PORT, METADATA, *ORIGINAL)
+_SRC, _DST, _SRC_PORT, _DST_PORT = FLOW
+_TO = (_DST, _DST_PORT._replace(type="int"))  # as tracee has it here
+_FROM = (_SRC, _SRC_PORT, DIRECTION, *ORIGINAL)
 _JOIN = (_SOCKET, Field("community_id", "const char*", "the Community ID of the connection (version 1, seed 0)"))
-_ATTEMPT = (*_TO, Field(DST_DNS, "const char **", "the names of the receiver, the likeliest first"), *_FROM, *_JOIN)
+_NAMES = Field(DST_DNS, "const char **", "the names of the receiver at the time of the event, the likeliest first")
+_ATTEMPT, _AFTER = (*_TO, _NAMES, *_FROM, *_JOIN), (*_TO, *_FROM, *_JOIN)
 
 CONNECTIONS: Final = (
     EventSpecification(
@@ -88,9 +89,7 @@ CONNECTIONS: Final = (
         "eBPF with BTF",
         "the outcome of an attempt",
         (
-            *_TO,
-            *_FROM,
-            *_JOIN,
+            *_AFTER,
             Field("connected", "bool", "the connection was established"),
             Field("error", "const char*", 'the name of the errno; "" on success, or if the process gave up'),
         ),
@@ -104,9 +103,7 @@ CONNECTIONS: Final = (
         "eBPF with BTF",
         "the end of a connection whose attempt was seen",
         (
-            *_TO,
-            *_FROM,
-            *_JOIN,
+            *_AFTER,
             Field("bytes_sent", "u64", "what the process sent, without headers and retransmissions", "bytes"),
             Field("bytes_received", "u64", "what the process received, without headers and retransmissions", "bytes"),
         ),
@@ -119,7 +116,7 @@ CONNECTIONS: Final = (
         _FAMILY,
         "eBPF",
         "the end of a connected UDP socket",
-        (*_TO, *_FROM, *_JOIN),
+        _AFTER,
         effect="close",
         line=_close,
     ),
@@ -130,11 +127,8 @@ CONNECTIONS: Final = (
         "`--evidence sni`",
         "a server name of a client",
         (
-            SRC,
-            DST,
-            SRC_PORT,
-            DST_PORT,
-            METADATA,
+            *FLOW,
+            DIRECTION,
             *ORIGINAL,
             Field("server_name", "const char*", "the name with which the client addresses the server"),
             Field("evidence", "const char*", "where the name stands: in the TLS ClientHello, or in the HTTP request"),

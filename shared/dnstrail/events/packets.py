@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from dnstrail.captured import ASKER_SEEN, GETADDRINFO
-from dnstrail.events.flow_fields import DST, DST_PORT, METADATA, ORIGINAL, ROLE, SRC, SRC_PORT
-from dnstrail.events.specification import EventSpecification, Field, Line
+from dnstrail.events.specification import DIRECTION, FLOW, ORIGINAL, EventSpecification, Field, Line
 
 if TYPE_CHECKING:
     from dnstrail.events.event import Event
@@ -25,13 +24,10 @@ def _message(event: Event) -> Line:
 
 
 _MESSAGE = (
-    SRC,
-    DST,
-    SRC_PORT,
-    DST_PORT,
-    METADATA,
+    *FLOW,
+    DIRECTION,
     Field("proto_dns", "trace.ProtoDNS", "the DNS message"),
-    ROLE,
+    Field("role", "const char*", "the role of the process: client, server, or forwarder for both"),
     *ORIGINAL,
     Field("foreign", "bool", "the server of this answer is none of the client's configured resolvers"),
     Field(ASKER_SEEN, "bool", "the message was also captured nearer to its asker"),

@@ -46,3 +46,17 @@ class EventSpecification(NamedTuple):
     published: bool = True
     effect: str = ""
     line: Callable[[Event], Line] | None = None
+
+
+# The fields that events of several families take from their packet.
+FLOW = (
+    Field("src", "const char*", "the address of the sender"),
+    Field("dst", "const char*", "the address of the receiver"),
+    Field("src_port", "u16", "the port of the sender"),
+    Field("dst_port", "u16", "the port of the receiver"),
+)
+DIRECTION = Field("metadata", "trace.PacketMetadata", "the direction of a live packet: 1 ingress, 2 egress")
+ORIGINAL = (
+    Field("original_dst", "const char*", "the address of the receiver before NAT, if NAT changed it"),
+    Field("original_dst_port", "u16", "the port of the receiver before NAT"),
+)

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from dnstrail.captured import Flow
-from dnstrail.events import DERIVED, EVENTS, Event
+from dnstrail.events import DERIVED, EVENTS, SPECIFICATIONS, Event
 from dnstrail.tracee.proto_dns import proto_dns
 
 Argument = dict[str, Any]  # name, type, value
 _INGRESS, _EGRESS = 1, 2  # trace.PacketDirection
 _DIRECTIONS = {_INGRESS: "ingress", _EGRESS: "egress"}
+_OF_VALUES = ("bool", "int", "const char*")  # the types that follow from values
+# Types by name, for an event without a specification: a finding has the arguments of the event that led to it.
+_TYPES = {
+    field.name: field.type for one in reversed(SPECIFICATIONS) for field in one.fields if field.type not in _OF_VALUES
+}
 
 
 def event_args(event: Event, *, parse_arguments: bool) -> list[Argument]:
@@ -27,7 +32,9 @@ def event_args(event: Event, *, parse_arguments: bool) -> list[Argument]:
         for field in (known.fields if known else ())
         if field.name in values
     ]
-    return specified + [{"name": name, "type": _type_of(value), "value": value} for name, value in values.items()]
+    return specified + [
+        {"name": name, "type": _TYPES.get(name) or _type_of(value), "value": value} for name, value in values.items()
+    ]
 
 
 def finding_args(data: dict[str, Any]) -> list[Argument]:

@@ -359,6 +359,14 @@ def test_a_finding_that_a_finding_led_to_names_its_id() -> None:
     assert shaped["args"][0]["value"]["id"] == ids["first"]
 
 
+def test_a_finding_that_led_to_a_finding_keeps_the_types_of_its_event() -> None:
+    """The arguments that a finding has from its event have the types that they have there; its data those of values."""
+    cause = Event("first", Captured(STAMP, b"", FLOW, args={"bytes_sent": 1}), args={"depth": 1})
+    args = finding_map(Finding({}, cause, METADATA), {})["args"][0]["value"]["args"]
+    types = {arg["name"]: arg["type"] for arg in args}
+    assert (types["src_port"], types["bytes_sent"], types["depth"]) == ("u16", "u64", "int")
+
+
 def test_a_finding_without_data_or_cause_has_no_arguments() -> None:
     """A finding without data, of an event without arguments, has no arguments."""
     shaped = finding_map(Finding({}, Event(SCHED_PROCESS_EXIT, Captured(STAMP, process=PING)), METADATA), {})
