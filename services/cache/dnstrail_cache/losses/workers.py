@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 
-from dnstrail.captured import PUBLISHED
-from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS
+from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS, PUBLISHED
 from dnstrail.protocol.batches import TURN, Turn
 
 MOST_WORKERS = 1024

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dnstrail.capture_options import CaptureOptions
-from dnstrail.captured import NET_PACKET_DNS, NET_SERVER_NAME, Captured, Flow
+from dnstrail.captured import Captured, Flow
+from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
 from dnstrail_probe.packets.connection_args import TcpOpens
 from dnstrail_probe.packets.dns_over_tcp import DnsMessages
 from dnstrail_probe.packets.fragments import Fragments

@@ -6,7 +6,8 @@ import hashlib
 from base64 import b64encode
 from collections import OrderedDict
 
-from dnstrail.captured import NET_TCP_CONNECT, Captured, Flow
+from dnstrail.captured import Captured, Flow
+from dnstrail.events import NET_TCP_CONNECT
 from dnstrail_probe.packets.packet import IpPacket
 from dnstrail_probe.source import Captures
 
