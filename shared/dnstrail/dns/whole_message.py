@@ -14,7 +14,21 @@ from dnstrail.errors import BadMessage
 
 MAX_RECORDS = 512  # questions and records of one message that are parsed whole
 MAX_READS = 6_000  # reads of one message; dnspython takes up to 9 us for each of them
+MAX_TEXT = 1_536  # bytes of RDATA of one message in presentation form: a byte of an NSEC record makes eight words
 _MAX_PAIRS = 4_096  # pairs of class and type that dnspython holds
+
+
+class TextBudget:
+    """The bytes of RDATA of one message that can still be written in presentation form."""
+
+    def __init__(self) -> None:
+        self.left = MAX_TEXT
+
+    def take(self, size: int) -> bool:
+        """Take a number of bytes from the budget, and return whether it had as many."""
+        enough = size <= self.left
+        self.left -= size if enough else 0
+        return enough
 
 
 class MeteredMessage(bytes):

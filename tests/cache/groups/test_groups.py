@@ -6,8 +6,16 @@ import os
 
 import pytest
 
-from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
-from dnstrail.protocol.lookups import MAX_MESSAGE, Join, RefusedError, decode_request, encode_data, encode_request
+from dnstrail.captured import Captured, Process
+from dnstrail.events import SCHED_PROCESS_EXIT
+from dnstrail.protocol.lookups import (
+    MAX_MESSAGE,
+    JoinRequest,
+    RefusedRequestError,
+    decode_request,
+    encode_data,
+    encode_request,
+)
 from dnstrail.protocol.members import EXPIRY, FORM, Progress, Work
 from dnstrail_cache.groups.group_stats import group_stats
 from dnstrail_cache.groups.groups import (
@@ -30,7 +38,7 @@ EXIT = SCHED_PROCESS_EXIT, Captured(1, process=Process(1))
 def join(groups, worker, now=BEGIN, *, cache=None, **fields):
     """Join as a worker that knows the run of the cache, unless another one is given."""
     cache = groups._name if cache is None else cache
-    request = Join(**{"group": "g", "user": 1000, "form": FORM, "worker": worker, "cache": cache, **fields})
+    request = JoinRequest(**{"group": "g", "user": 1000, "form": FORM, "worker": worker, "cache": cache, **fields})
     return groups.join(request, now)
 
 
@@ -242,7 +250,7 @@ def test_100_000_names_take_no_work_away(groups):
     for number in range(100_000):
         try:
             join(groups, f"name {number}")
-        except RefusedError:
+        except RefusedRequestError:
             refused += 1
     assert refused == groups.counters["join_refused"] == 100_000 - (MAX_MEMBERS - 1)
     assert "honest" in living(join(groups, "honest"))
@@ -271,7 +279,7 @@ def test_groups_are_bounded(groups, most, users):
     """A user has at most 8 groups, and all users have 64; a group without members makes room."""
     for number in range(most):
         join(groups, "a", group=f"g{number}", user=users[number % len(users)])
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedRequestError):
         join(groups, "a", group="more", user=users[0])
     assert groups.counters["join_refused"] == 1
     assert living(join(groups, "a", BEGIN + EXPIRY, group="more", user=users[0])) == {"a"}
@@ -346,15 +354,15 @@ def test_the_starts_that_members_report_are_bounded():
 
     def report(user, worker, count):
         progress = tuple(Progress(f"{number}", 0, 1) for number in range(count))
-        return groups.join(Join(group="g", worker=worker, progress=progress, user=user, form=FORM), 10.0)
+        return groups.join(JoinRequest(group="g", worker=worker, progress=progress, user=user, form=FORM), 10.0)
 
     for user in (1, 2):
         for number in range(MAX_STARTS_OF_USER // 4096):
             report(user, f"w{number}", 4096)
-        with pytest.raises(RefusedError, match="no room"):
+        with pytest.raises(RefusedRequestError, match="no room"):
             report(user, "further", 1)
         report(user, "w0", 4096)
-    with pytest.raises(RefusedError, match="no room"):
+    with pytest.raises(RefusedRequestError, match="no room"):
         report(3, "w", 1)
     report(3, "w", 0)
     assert groups.counters["join_refused"] == 3

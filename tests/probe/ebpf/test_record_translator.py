@@ -16,6 +16,7 @@ from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured
 from dnstrail.events import (
     DNS_SOCKET_CLOSE,
+    EVENTS,
     NET_PACKET_DNS,
     NET_SERVER_NAME,
     NET_TCP_CLOSE,
@@ -29,7 +30,7 @@ from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
 from dnstrail_probe.packets.assembly import Assembly
-from dnstrail_probe.packets.community_id import community_id
+from dnstrail_probe.packets.connection_args import community_id
 
 SECOND = 10**9
 EPOCH = 1_700_000_000 * SECOND  # of the monotonic clock
@@ -81,9 +82,10 @@ def packet(payload: bytes, **changes: object) -> bytes:
 
 
 def only(events: list[tuple[str, Captured]]) -> tuple[str, Captured]:
-    """Return the only event."""
-    [event] = events
-    return event
+    """Return the only event; its specification has all of its arguments."""
+    [(name, event)] = events
+    assert event.args.keys() <= {field.name for field in EVENTS[name].fields}
+    return name, event
 
 
 def test_packets_of_one_thread_share_their_process_until_it_changes(translator):

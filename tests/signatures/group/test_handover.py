@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from builders.fake_cache import FakeCache, members
-from dnstrail.captured import SCHED_PROCESS_EXIT, Captured, Process
+from dnstrail.captured import Captured, Process
+from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.members import RENEWAL
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_signatures.findings.delivery import Delivery
+from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.replays import Gap
 from dnstrail_signatures.group.share import GroupShare

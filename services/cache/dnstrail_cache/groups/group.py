@@ -12,7 +12,7 @@ _OVERHEAD = 16  # bytes of a start besides its name
 
 
 @dataclass(slots=True)
-class Membership:
+class LivingMember:
     """A living member: what it reported last, by start, and when (monotonic).
 
     `firsts` are the turns from which it counts: it had begun with them when it first reported the start here; `latest`
@@ -56,17 +56,17 @@ class Group:
 
     epoch: int
     renewed: float
-    members: dict[str, Membership] = field(default_factory=dict)
+    members: dict[str, LivingMember] = field(default_factory=dict)
     behind: dict[str, int] = field(default_factory=dict)
     ended: int = 0
     left: int = 0
 
-    def admit(self, worker: str, now: float) -> Membership:
+    def admit(self, worker: str, now: float) -> LivingMember:
         """Return the membership of a worker, which may be new."""
         self.renewed = now
         if worker not in self.members:
             self.epoch += 1
-            self.members[worker] = Membership(now)
+            self.members[worker] = LivingMember(now)
         self.members[worker].renewed = now
         return self.members[worker]
 
@@ -107,7 +107,7 @@ class Group:
                 found.append(Member(name, ahead))
         return tuple(found)
 
-    def _handled(self, member: Membership) -> dict[str, int]:
+    def _handled(self, member: LivingMember) -> dict[str, int]:
         if member.knows >= self.ended:
             return {start: one.last for start, one in member.progress.items()}
         return {start: min(one.last, self._cap(one)) for start, one in member.progress.items()}

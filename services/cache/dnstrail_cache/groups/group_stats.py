@@ -11,7 +11,7 @@ from msgspec import to_builtins
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import MAX_SIGNATURES
-from dnstrail_cache.groups.group import Group, Membership
+from dnstrail_cache.groups.group import Group, LivingMember
 from dnstrail_cache.groups.groups import GroupKey
 
 
@@ -36,7 +36,7 @@ def _stats_of(group: Group, turns: dict[str, Turn]) -> dict[str, Any]:
     return {"epoch": group.epoch, "left": group.left, "members": members}
 
 
-def _member(member: Membership, total: int, turns: dict[str, Turn]) -> dict[str, Any]:
+def _member(member: LivingMember, total: int, turns: dict[str, Turn]) -> dict[str, Any]:
     """Return the counters of a member, and how far it is behind what this cache has received."""
     behind = [(turns[one.start], one) for one in member.progress.values() if one.start in turns]
     events = sum(max(sum((turn.published or {}).values()) - one.published, 0) for turn, one in behind)

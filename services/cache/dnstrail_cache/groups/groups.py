@@ -10,10 +10,10 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from dnstrail.probes import MOST_PROBES
-from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
+from dnstrail.protocol import MOST_PROBES
+from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestError
 from dnstrail.protocol.members import EXPIRY, FORM, Members, Name, Progress
-from dnstrail_cache.groups.group import Group, Membership
+from dnstrail_cache.groups.group import Group, LivingMember
 
 MAX_MEMBERS = 64  # of one group
 MAX_GROUPS = 64
@@ -52,7 +52,7 @@ class Groups:
         self._first_epoch = int(started * 1_000_000)  # greater than those of an earlier cache of this host
         self._groups: dict[GroupKey, Group] = {}
 
-    def join(self, request: Join, now: float, reached: Callable[[str], int | None] = lambda _: None) -> Members:
+    def join(self, request: JoinRequest, now: float, reached: Callable[[str], int | None] = lambda _: None) -> Members:
         """Begin, renew or end a membership, and return the living members of its group.
 
         `reached` returns the last turn that the cache has received of a start: nobody has handled a later one. Where a
@@ -110,7 +110,7 @@ class Groups:
                 for progress in one.members.values():
                     group.leave_behind({each.start: each.last for each in progress})
 
-    def _check_starts(self, request: Join, known: Membership | None) -> None:
+    def _check_starts(self, request: JoinRequest, known: LivingMember | None) -> None:
         """Refuse a report of further starts beyond the bounds.
 
         Raises:
@@ -125,7 +125,9 @@ class Groups:
             held[user == request.user] += sum(len(one.progress) for one in other.members.values())
         if held[True] + further > MAX_STARTS_OF_USER or held.total() + further > MAX_STARTS:
             self.counters["join_refused"] += 1
-            raise RefusedError(OVERLOADED, f"{held.total()} starts are reported; no room for {further} further ones")
+            raise RefusedRequestError(
+                OVERLOADED, f"{held.total()} starts are reported; no room for {further} further ones"
+            )
 
     def _is_settled(self, now: float) -> bool:
         return now - self._started >= EXPIRY
@@ -144,7 +146,9 @@ class Groups:
             self._drop_ended(user)
         if len(self._groups) >= MAX_GROUPS or self._of_user(user) >= MAX_GROUPS_OF_USER:
             self.counters["join_refused"] += 1
-            raise RefusedError(OVERLOADED, f"{len(self._groups)} groups of signature workers; no room for another")
+            raise RefusedRequestError(
+                OVERLOADED, f"{len(self._groups)} groups of signature workers; no room for another"
+            )
 
     def _drop_ended(self, user: int | str | None) -> None:
         """Drop groups without members until there is room for another group of a user: the oldest ones first."""
@@ -162,7 +166,7 @@ class Groups:
     def _check_room(self, group: Group) -> None:
         if len(group.members) >= MAX_MEMBERS:
             self.counters["join_refused"] += 1
-            raise RefusedError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
+            raise RefusedRequestError(OVERLOADED, f"{MAX_MEMBERS} members in this group; no room for another")
 
     def _expire(self, key: GroupKey, now: float) -> None:
         """End the memberships that were not renewed, and forget a group that ended long ago."""

@@ -16,8 +16,8 @@ import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
 from dnstrail.signature import EventSelector, SignatureMetadata
-from dnstrail_signatures.detection.once import ReportsOnce
-from dnstrail_signatures.detection.party import party_of
+from dnstrail_signatures.detection.bounded_state import ReportsOnce
+from dnstrail_signatures.detection.subjects import party_of
 
 
 class DnsForeignResolverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +37,7 @@ class DnsForeignResolver(ReportsOnce):
         version="1",
         name="Foreign resolver",
         event_name="DNS_FOREIGN_RESOLVER",
+        event_id=6010,
         description="A program was answered by a server that it is not configured to ask.",
         tags=("dns",),
         properties={

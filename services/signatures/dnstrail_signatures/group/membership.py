@@ -10,7 +10,7 @@ import structlog
 
 from dnstrail.client import LookupClient
 from dnstrail.errors import DnstrailError, LookupRefused, Unavailable
-from dnstrail.probes import MOST_PROBES
+from dnstrail.protocol import MOST_PROBES
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.members import EXPIRY, FORM, REMEMBERED, RENEWAL, Members, Progress, Work
 from dnstrail_signatures.group.handled import HandledStart, Takeover
