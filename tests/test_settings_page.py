@@ -13,7 +13,8 @@ from dnstrail.process import config_file
 from dnstrail.process.config_file import SIGNATURE, TABLES, read_config
 from dnstrail_cli.__main__ import main_command
 from dnstrail_signatures.loading.load import find, load
-from dnstrail_signatures.loading.signature_settings import CommonSettings, settings_of
+from dnstrail_signatures.loading.scope import CommonSettings
+from dnstrail_signatures.loading.signature_settings import settings_of
 
 PAGE = Path(__file__).parents[1] / "docs/settings.md"
 EXAMPLE = re.search(r"^```toml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL).group(1)

@@ -18,11 +18,11 @@ import pytest
 from builders.findings import CURL, METADATA, STAMP, body_of, cause_of, connection, dns_answer, finding_of
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT, Event
-from dnstrail_findings.finding import Finding, read_finding
-from dnstrail_findings.formats import ecs, ocsf, syslog_message, text, tracee
-from dnstrail_findings.formats.attack import TACTICS
-from dnstrail_findings.formats.related import MOST_ANSWERS
+from dnstrail_findings.finding import ReceivedFinding, read_finding
+from dnstrail_findings.formats import ecs, ocsf, text, tracee
+from dnstrail_findings.formats.ecs import MOST_ANSWERS, TACTICS
 from dnstrail_findings.targets import FORMATS
+from dnstrail_findings.writers.syslog import syslog_message
 
 SCHEMAS = Path(__file__).parent / "schemas"
 ECS_OWN = "dnstrail."  # the fields that ECS does not have
@@ -49,7 +49,7 @@ SYSLOG = re.compile(
 )
 
 
-def hostile() -> Finding:
+def hostile() -> ReceivedFinding:
     """Return a finding whose names, paths and data are hostile bytes."""
     name = dns.name.Name((HOSTILE, b"example", b""))
     message = dns.message.make_response(dns.message.make_query(name, "A"))
@@ -61,13 +61,13 @@ def hostile() -> Finding:
     return found
 
 
-def explained() -> Finding:
+def explained() -> ReceivedFinding:
     found = finding_of()
     found.explained.update(trail=TRAIL, next=["dnstrail trail 198.51.100.66"])
     return found
 
 
-def bare() -> Finding:
+def bare() -> ReceivedFinding:
     """Return the least that is a finding."""
     found = read_finding(msgpack.packb({"timestamp": STAMP, "eventName": "x"}))
     assert found is not None
@@ -85,7 +85,7 @@ FINDINGS = {
 
 
 @pytest.fixture(params=FINDINGS)
-def finding(request) -> Finding:
+def finding(request) -> ReceivedFinding:
     return FINDINGS[request.param]()
 
 
@@ -258,7 +258,7 @@ def test_a_name_of_the_wire_is_escaped_as_in_dns() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_syslog_cannot_be_injected(name: str) -> None:
     """A hostile finding is one message of RFC 5424, with its own priority."""
-    found = SYSLOG.fullmatch(syslog_message.message(hostile(), FORMATS[name](hostile())))
+    found = SYSLOG.fullmatch(syslog_message(hostile(), FORMATS[name](hostile())))
     assert found is not None
     assert (found["pri"], found["app"]) == (b"83", b"dnstrail")
     assert b" " not in found["host"]
@@ -266,7 +266,7 @@ def test_syslog_cannot_be_injected(name: str) -> None:
 
 def test_an_empty_host_is_nil_in_syslog() -> None:
     """A header has "-" for a value that is unknown."""
-    found = SYSLOG.fullmatch(syslog_message.message(bare(), b"x"))
+    found = SYSLOG.fullmatch(syslog_message(bare(), b"x"))
     assert (found["host"], found["id"], found["pri"]) == (b"-", b"x", b"85")
 
 

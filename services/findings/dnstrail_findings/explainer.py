@@ -6,16 +6,15 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 
+from dnstrail.client import LookupClient
 from dnstrail.dns.names import address_text
 from dnstrail.errors import DataNotFound, DataSourceError, Unavailable
-from dnstrail_findings.cause import Cause
-from dnstrail_findings.finding import Finding, Mark
-from dnstrail_findings.formats.dns_text import escaped
-from dnstrail_findings.formats.timestamp import timestamp
+from dnstrail_findings.cause import Cause, escaped
+from dnstrail_findings.finding import Mark, ReceivedFinding, timestamp
 
 MOST_PATHS = 4  # of one finding
 REST = 10.0  # seconds without a lookup after one that no cache answered
@@ -42,14 +41,6 @@ class _Trails(msgspec.Struct):
     trails: Annotated[list[_Path], msgspec.Meta(min_length=1)]
 
 
-class Lookups(Protocol):
-    """The lookups of a cache."""
-
-    def ask(self, op: str, *, after: Any, patience: float, **fields: Any) -> Any:
-        """Return the data of a reply."""
-        ...
-
-
 class Explainer:
     """Asks the cache for the trail of a finding, as of its event. Without a cache a finding has no trail.
 
@@ -57,19 +48,19 @@ class Explainer:
     that findings do not pile up: `unexplained` counts the findings meanwhile.
     """
 
-    def __init__(self, lookups: Lookups | None, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, lookups: LookupClient | None, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.counters: Counter[str] = Counter(unexplained=0)
         self._lookups = lookups
         self._monotonic = monotonic
         self._quiet_until = float("-inf")
 
-    def explain(self, finding: Finding) -> None:
+    def explain(self, finding: ReceivedFinding) -> None:
         """Add `trail` and `next` to what explains a finding."""
         key = _key(finding.cause)
         finding.explained["trail"] = self._trail(finding, key) if key else None
         finding.explained["next"] = _next(finding, key)
 
-    def _trail(self, finding: Finding, key: str) -> dict[str, Any] | None:
+    def _trail(self, finding: ReceivedFinding, key: str) -> dict[str, Any] | None:
         mark = finding.shape.mark
         if self._lookups is None or mark is None:
             return None
@@ -93,7 +84,7 @@ class Explainer:
             self._quiet_until = ended + max(rest, took if took > SLOW else 0.0)
 
 
-def _ask(lookups: Lookups, finding: Finding, key: str, mark: Mark) -> Any:
+def _ask(lookups: LookupClient, finding: ReceivedFinding, key: str, mark: Mark) -> Any:
     return lookups.ask(
         "trail",
         after=[(mark.start, mark.turn)],
@@ -113,7 +104,7 @@ def _key(cause: Cause) -> str:
     return found or (escaped(cause.question.name) if cause.question else "")
 
 
-def _connection(finding: Finding) -> dict[str, Any]:
+def _connection(finding: ReceivedFinding) -> dict[str, Any]:
     shape, client = finding.shape, finding.cause.client
     port = 0 if finding.cause.message else finding.cause.server.port
     known = {
@@ -140,7 +131,7 @@ def _likeliest(key: str, found: _Trails) -> dict[str, Any]:
     }
 
 
-def _next(finding: Finding, key: str) -> list[str]:
+def _next(finding: ReceivedFinding, key: str) -> list[str]:
     """Return commands that show more about a finding."""
     shape, question = finding.shape, finding.cause.question
     at = f"--at {timestamp(shape.timestamp)}"

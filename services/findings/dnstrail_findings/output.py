@@ -9,16 +9,15 @@ from collections.abc import Callable
 
 import structlog
 
-from dnstrail_findings.backlog import Backlog, MemoryBacklog
-from dnstrail_findings.finding import Finding
-from dnstrail_findings.line_queue import LineQueue
+from dnstrail_findings.backlog import Backlog, LineQueue, MemoryBacklog
+from dnstrail_findings.finding import ReceivedFinding
 from dnstrail_findings.writer import EndedError, RefusedError, Writer
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds without a try after a failure, doubling from the first to the second
 MAX_LINE = 1 << 20  # bytes
 PATIENCE = 6.0  # seconds for which a stopped output still writes; a writer needs less for one batch
 LOSSES = ("queue_full", "too_long", "unformatted", "refused", "spool_full", "spool_lost", "unsent")
-Encode = Callable[[Finding], bytes]
+Encode = Callable[[ReceivedFinding], bytes]
 
 
 class Output:
@@ -69,7 +68,7 @@ class Output:
         """Start the thread."""
         self._thread.start()
 
-    def add(self, finding: Finding) -> None:
+    def add(self, finding: ReceivedFinding) -> None:
         """Take a finding, or count it as lost."""
         if self.ended:
             self.counters["refused"] += 1

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from dnstrail.bus import Bus, Puller
+from dnstrail.client import LookupClient
 from dnstrail.errors import BadMessage
 from dnstrail.events import FINDINGS_LOST
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_findings.explainer import Explainer, Lookups
+from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.finding import read_finding
 from dnstrail_findings.output import PATIENCE, Output
-from dnstrail_findings.seen_ids import SeenIds
 
+MOST = 65_536
 _POLL = 0.1  # seconds between two checks of the stop signal
 LAST = 1.0  # seconds after the stop signal for findings that are on their way, at most
 _AT_ONCE = 4000  # messages between two checks: as many as wait at the bus
+
+
+class SeenIds:
+    """The ids that were seen last. Beyond MOST the oldest is forgotten."""
+
+    def __init__(self) -> None:
+        self._ids: OrderedDict[str, None] = OrderedDict()
+
+    def add(self, finding: str) -> bool:
+        """Note an id; return False if it was seen before. An empty id is always new."""
+        if not finding:
+            return True
+        if finding in self._ids:
+            return False
+        self._ids[finding] = None
+        if len(self._ids) > MOST:
+            self._ids.popitem(last=False)
+        return True
 
 
 def run(
@@ -29,7 +48,7 @@ def run(
     outputs: Sequence[Output],
     stop: threading.Event,
     *,
-    lookups: Lookups | None = None,
+    lookups: LookupClient | None = None,
     report: Callable[[Mapping[str, int]], bool] = lambda _: True,
     beat: Callable[[], None] = lambda: None,
     observe: Callable[[FindingsWorker], None] = lambda _: None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from dnstrail.capture_options import CaptureOptions, capture_options
+from dnstrail.capture_options import capture_options
 from dnstrail.process.command import examples, run_command
 
 _REASONS = ("unnamed", "refused", "foreign-dns")  # verdict.REASONS, whose import help does without
@@ -35,9 +36,12 @@ _EXAMPLES = examples(
 @click.option(
     "--allow-new-privileges", is_flag=True, help="With --enforce: set-id programs get their rights, as sudo does."
 )
-@click.option("--allow-learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file.")
+@click.option(
+    "--allow-learn", "learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file."
+)
 @click.option(
     "--allow-learn-domains",
+    "learn_domains",
     is_flag=True,
     help="With --allow-learn: all names below each registered domain, as *.example.com.",
 )
@@ -60,51 +64,17 @@ _EXAMPLES = examples(
 @click.option("--run-dir", type=click.Path(path_type=Path, readable=False), help="Folder of a pipeline that runs.")
 @capture_options
 @click.pass_context
-def command(
-    ctx: click.Context,
-    command: tuple[str, ...],
-    reports: tuple[Path, ...],
-    allow: Path | None,
-    enforce: bool,
-    on_crash: str,
-    allow_new_privileges: bool,
-    allow_learn: Path | None,
-    allow_learn_domains: bool,
-    fail_on: tuple[str, ...],
-    follow_containers: bool,
-    wait_for_all: bool,
-    getaddrinfo: bool,
-    quiet: bool,
-    run_dir: Path | None,
-    options: CaptureOptions,
-) -> None:
+def command(ctx: click.Context, /, **given: Any) -> None:
     """Run a command, and report which names it reached.
 
     The report contains the names and addresses that the command and all that it starts asked and reached. The command
     runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
     commands, if dnstrail itself fails. A running pipeline is used, else one is started.
     """
-    from dnstrail_run.session import run_session  # noqa: PLC0415 - imports what help does without
-    from dnstrail_run.settings import Settings  # noqa: PLC0415
+    from dnstrail_run.session import run_session
+    from dnstrail_run.settings import Settings
 
-    settings = Settings(
-        command=command,
-        reports=reports,
-        allow=allow,
-        enforce=enforce,
-        allow_afterwards=on_crash == "allow",
-        allow_new_privileges=allow_new_privileges,
-        learn=allow_learn,
-        learn_domains=allow_learn_domains,
-        fail_on=fail_on,
-        follow_containers=follow_containers,
-        wait_for_all=wait_for_all,
-        getaddrinfo=getaddrinfo,
-        quiet=quiet,
-        run_dir=run_dir,
-        options=options,
-    )
-    ctx.exit(run_session(settings))
+    ctx.exit(run_session(Settings(**given)))
 
 
 def main() -> None:

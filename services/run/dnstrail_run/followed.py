@@ -1,9 +1,14 @@
-"""Follows the processes of a command, and the containers that start meanwhile."""
+"""Follows the processes of a command, the containers that start meanwhile, and programs that give rights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import os
+import stat
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from dnstrail.events import (
     NET_PACKET_DNS,
@@ -19,10 +24,15 @@ from dnstrail.events import (
 from dnstrail.pipeline.view import Item
 from dnstrail.protocol.batches import Turn
 from dnstrail.protocol.lookups import ConnectionTo
-from dnstrail_run.containers import StartedContainers
-from dnstrail_run.privileged_program import Executed
 from dnstrail_run.reach import Reach
+from dnstrail_run.report import StartedContainer
 
+_PATIENCE = 1.0  # seconds for all files: one may lie on a file system that hangs
+_CAPABILITIES = "security.capability"  # the extended attribute: capabilities(7)
+MOST = 64  # containers
+MOST_OF_ONE = 1_000  # names, connections, servers and sockets of one container, each
+_EMBEDDED = bytes((127, 0, 0, 11))  # Docker's own resolver in each container of a user-defined network
+_NS = 1_000_000_000
 TOPICS = (
     NET_PACKET_DNS,
     NET_TCP_CONNECT,
@@ -37,6 +47,69 @@ _OF_SOCKETS = (NET_TCP_CONNECT_RESULT, NET_TCP_CLOSE)  # also after the end of t
 _MOST_CGROUPS = 256
 MOST_EXECUTED = 4_096  # programs
 MOST_ENDED = 65_536  # processes whose end is remembered, while their connections may be open
+
+
+class _Found:
+    """A container with what it reached; its name and image may come later than its first event."""
+
+    __slots__ = ("image", "name", "reach")
+
+    def __init__(self, resolvers: Collection[bytes]) -> None:
+        self.name = self.image = ""
+        self.reach = Reach(resolvers, MOST_OF_ONE)
+
+
+class StartedContainers:
+    """The containers whose first event comes after `begin`; none that ran before. `left_out` counts lost events."""
+
+    def __init__(self, resolvers: Collection[bytes]) -> None:
+        self._resolvers = frozenset(resolvers) | {_EMBEDDED}
+        self._running: Collection[str] | None = None
+        self._since = 0.0
+        self._beyond = 0
+        self._found: dict[str, _Found] = {}
+
+    def begin(self, running: Collection[str], now: float) -> None:
+        """Note the containers that run before the command, and the time (epoch) of its start."""
+        self._running, self._since = running, now
+
+    def take(self, event: Event) -> None:
+        """Take an event of a container, if it started since `begin`."""
+        process = event.process
+        if self._running is None or process.container_id in self._running or event.timestamp < self._since * _NS:
+            return
+        found = self._found.get(process.container_id)
+        if found is None:
+            if len(self._found) >= MOST:
+                self._beyond += 1
+                return
+            found = self._found[process.container_id] = _Found(self._resolvers)
+        found.name, found.image = process.container_name or found.name, process.container_image or found.image
+        found.reach.take(event)
+
+    @property
+    def left_out(self) -> int:
+        """The number of events beyond the bounds."""
+        return self._beyond + sum(one.reach.left_out for one in self._found.values())
+
+    def complete_names(self, rank: Callable[[list[ConnectionTo]], list[list[str]]]) -> None:
+        """Ask again for the names of the connections without one."""
+        for one in self._found.values():
+            one.reach.complete_names(rank)
+
+    def reports(self) -> list[StartedContainer]:
+        """Return the containers, in the order of their first event."""
+        return [
+            StartedContainer(
+                id=container,
+                name=one.name,
+                image=one.image,
+                names=one.reach.names,
+                connections=one.reach.connections,
+                foreign_dns=one.reach.foreign_dns,
+            )
+            for container, one in self._found.items()
+        ]
 
 
 class Followed:
@@ -134,3 +207,43 @@ class Followed:
         if cgroup and cgroup not in self._cgroups and len(self._cgroups) < _MOST_CGROUPS:
             self._cgroups.add(cgroup)
             self.has_left = self.has_left or cgroup not in self._below()
+
+
+class Executed(NamedTuple):
+    """A program that the command ran: its path, in a mount namespace (inode of /proc/PID/ns/mnt), and its user."""
+
+    path: str
+    user: int
+    mount_namespace: int
+
+
+def first_privileged(programs: Iterable[Executed], namespaces: Collection[int]) -> str:
+    """Return the path of the first program whose file gives rights that its user lacks, "" if none is found.
+
+    Only files of these mount namespaces are found: those of this process and of the command have the same files.
+    """
+    found: list[str] = []
+
+    def find() -> None:
+        of_own = (one for one in programs if one.mount_namespace in namespaces)
+        found.extend(one.path for one in of_own if _gives_rights(one.path, one.user))
+
+    finding = threading.Thread(target=find, daemon=True)
+    finding.start()
+    finding.join(_PATIENCE)
+    return found[0] if found else ""
+
+
+def _gives_rights(path: str, user: int) -> bool:
+    """Return whether a file gives rights to a user; root has all of them already."""
+    try:
+        file = Path(path).stat()
+        if not user or os.statvfs(path).f_flag & os.ST_NOSUID:
+            return False
+        if _CAPABILITIES in os.listxattr(path):
+            return True
+    except OSError:  # removed meanwhile, or this user may not find it
+        return False
+    of_user = file.st_mode & stat.S_ISUID and file.st_uid != user
+    of_group = file.st_mode & stat.S_ISGID and file.st_mode & stat.S_IXGRP
+    return bool(of_user or of_group)

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import zmq
 
-from dnstrail.bus.introduction import USER
+from dnstrail.bus.client_bytes import USER
 
 MAX_ENVELOPE = 4096  # bytes that a client may put before its request
 MAX_FRAMES = 16  # of a request, without the empty frame that a REQ client puts before it
@@ -16,7 +16,7 @@ REMOTE = "User-Id"  # the property of a connection from another host: the name o
 Frames = list[bytes]
 
 
-class ServedRequest:
+class RoutedRequest:
     """A request that awaits its one reply. `send` delivers the frames of the reply to a client.
 
     `relay` is the process id of the relay, 0 without it.

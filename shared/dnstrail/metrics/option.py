@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -36,7 +37,7 @@ def _convert(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         raise click.BadParameter(f"{host!r} is no address") from error
     if not port.isascii() or not port.isdigit() or int(port) >= _PORTS:
         raise click.BadParameter(f"{port!r} is no port")
-    import dnstrail.metrics.server  # noqa: F401, PLC0415 - not needed without the option, and not readable later
+    import dnstrail.metrics.server  # noqa: F401 - not needed without the option, and not readable later
 
     return address, int(port)
 
@@ -48,6 +49,17 @@ metrics_option = click.option(
     callback=_convert,
     help="Serve /metrics, /healthz and /readyz over HTTP here (default: do not; without ADDRESS: 127.0.0.1).",
 )
+
+
+def observer_of(address: tuple[str, int] | None, worker: str) -> Callable[..., None]:
+    """Return `observe` of the module `metrics` of a worker's package; None: a function that does nothing.
+
+    It is imported before the change of user, and imports prometheus_client, which is for metrics alone.
+    """
+    if address is None:
+        return lambda *_: None
+    observe: Callable[..., None] = import_module(f"{worker}.metrics").observe
+    return observe
 
 
 @contextmanager
@@ -62,10 +74,10 @@ def serving_metrics(address: tuple[str, int] | None, beat: Beat) -> Iterator[Wat
     if address is None:
         yield Watched(beat, lambda _collect, _unready: None)
         return
-    import structlog  # noqa: PLC0415 - help does without
+    import structlog
 
-    from dnstrail.metrics.board import Board  # noqa: PLC0415 - imported above
-    from dnstrail.metrics.server import MetricsServer  # noqa: PLC0415 - imported above
+    from dnstrail.metrics.board import Board
+    from dnstrail.metrics.server import MetricsServer
 
     board = Board()
     server = MetricsServer(address, board)

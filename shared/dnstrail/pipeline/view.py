@@ -16,8 +16,8 @@ from dnstrail.client import DnsDataSource
 from dnstrail.connection_names import ConnectionEnricher
 from dnstrail.errors import BadMessage
 from dnstrail.events import FINDINGS_LOST, REFUSED_EVENTS, Event, topics_of
-from dnstrail.probes import PROBES
 from dnstrail.process.clock import Clock
+from dnstrail.protocol import PROBES
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, unpack
 from dnstrail.protocol.followed_starts import FollowedStarts
 from dnstrail.protocol.listener import Listener
@@ -45,8 +45,8 @@ class _Finding(msgspec.Struct):
 
     timestamp: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     eventName: str  # noqa: N815 - tracee's name, as all here
-    processName: str  # noqa: N815
-    processId: int  # noqa: N815
+    processName: str  # noqa: N815 - as above
+    processId: int  # noqa: N815 - as above
     args: list[_Argument]
 
 

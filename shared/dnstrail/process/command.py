@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib.machinery import ExtensionFileLoader, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
@@ -26,8 +27,8 @@ from dnstrail.errors import (
     SettingsError,
     Unavailable,
 )
-from dnstrail.probes import MOST_PROBES, PROBES
 from dnstrail.process.terminal import escape_unprintable
+from dnstrail.protocol import MOST_PROBES, PROBES
 
 if TYPE_CHECKING:
     from dnstrail.users import User
@@ -55,7 +56,7 @@ def examples(*lines: str) -> str:
 
 def default_run_dir() -> Path:
     """Return the folder of the sockets where no option names it."""
-    from dnstrail.bus import ipc  # noqa: PLC0415 - imports ZeroMQ, which help does without
+    from dnstrail.bus import ipc
 
     return ipc.default_run_dir()
 
@@ -67,12 +68,16 @@ _run_dir = partial(
     type=click.Path(path_type=Path, readable=False),  # the code that opens a socket there reports what is wrong
     help="Folder of the sockets (default: /run/dnstrail for root, else dnstrail in the user's runtime folder).",
 )
+
+
 run_dir_option = _run_dir(default=default_run_dir)
+
+
 optional_run_dir_option = _run_dir()  # for a command that often does without the folder
 
 
 def _convert_user(_ctx: click.Context, _param: click.Parameter, value: str | None) -> User | None:
-    from dnstrail.users import parse_user  # noqa: PLC0415 - help does without
+    from dnstrail.users import parse_user
 
     if value is None:
         return None
@@ -98,7 +103,7 @@ def check_dnscache(_ctx: click.Context, _param: click.Parameter, values: tuple[s
     Raises:
         SettingsError: an option is unknown, or its value is not accepted.
     """
-    from dnstrail.settings import parse_dnscache  # noqa: PLC0415 - help does without
+    from dnstrail.settings import parse_dnscache
 
     parse_dnscache(values)
     return values
@@ -126,7 +131,7 @@ def check_local_address(_ctx: click.Context, _param: click.Parameter, value: str
 
 def _check_addresses(value: str | tuple[str, ...] | None, *, local: bool) -> None:
     for address in (value,) if isinstance(value, str) else value or ():
-        from dnstrail.bus import ipc  # noqa: PLC0415 - imports ZeroMQ, which help does without
+        from dnstrail.bus import ipc
 
         try:
             ipc.check_address(address, local=local)
@@ -151,6 +156,8 @@ subscribe_option = click.option(
     callback=check_address,
     help="Address of a probe (default: events.sock in the run-dir).",
 )
+
+
 probes_option = click.option(
     "--probes",
     metavar="NUMBER",
@@ -159,6 +166,8 @@ probes_option = click.option(
     show_default=True,
     help="Runs of probes that are followed; a further one is refused.",
 )
+
+
 log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
 
 
@@ -260,7 +269,13 @@ def exit_code(error: DnstrailError) -> int:
     if isinstance(own, int):
         return own
     if isinstance(error, LookupRefused):
-        from dnstrail.protocol.lookups import BAD_REQUEST  # noqa: PLC0415 - loaded already if a cache refused
+        from dnstrail.protocol.lookups import BAD_REQUEST
 
         return USAGE if error.code == BAD_REQUEST else NO_CACHE
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), CANNOT_SERVE)
+
+
+def build_form() -> str:
+    """Return "compiled" or "pure", by the file from which a module of the image would be loaded."""
+    spec = PathFinder.find_spec("store", [str(Path(__file__).parents[1] / "image")])
+    return "compiled" if spec is not None and isinstance(spec.loader, ExtensionFileLoader) else "pure"

@@ -18,11 +18,11 @@ from dnstrail.captured import Captured, Process
 from dnstrail.errors import LookupRefused, Unavailable
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
-from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
+from dnstrail.protocol.lookups import OVERLOADED, JoinRequest, RefusedRequestError
 from dnstrail.protocol.members import Work
 from dnstrail_cache.groups.groups import Groups, SavedGroup
 from dnstrail_signatures.group.membership import Membership
-from dnstrail_signatures.group.missed_turns import Replays
+from dnstrail_signatures.group.replays import Replays
 from dnstrail_signatures.group.share import GroupShare
 
 TICK = 0.2  # seconds: one turn of the probe
@@ -40,11 +40,11 @@ class World:
         self.workers: list[Worker] = []
         self.cache: Groups | None = Groups(self.now)
         self.start, self.turn = "start 0", -1
-        self.kept: dict[str, deque[tuple[int, bytes, bytes]]] = {self.start: deque(maxlen=KEPT)}
+        self.kept: dict[str, deque[tuple[int, list[tuple[str, bytes]]]]] = {self.start: deque(maxlen=KEPT)}
         self.published: set[Event] = set()
         self.handled: Counter[Event] = Counter()
         self.cache_frozen = self.cache_full = False
-        self._requests: deque[tuple[Join, Callable[[dict[str, Any] | Exception], None]]] = deque()
+        self._requests: deque[tuple[JoinRequest, Callable[[dict[str, Any] | Exception], None]]] = deque()
         self._saved: list[SavedGroup] = []
         self._names = 0
 
@@ -69,6 +69,10 @@ class World:
         worker = Worker(self, f"worker {self._names}", **how)
         self.workers.append(worker)
         return worker
+
+    def repeated(self) -> set[Event]:
+        """Return the events that one worker has handled more than once: its signatures would count them twice."""
+        return {event for worker in self.workers for event, times in worker.handled.items() if times > 1}
 
     def living(self) -> list[Worker]:
         """Return the workers that have not ended."""
@@ -95,7 +99,7 @@ class World:
                     msgspec.convert(msgspec.to_builtins(self._saved), list[SavedGroup]), self.now, self.now
                 )
 
-    def ask(self, request: Join, take: Callable[[dict[str, Any] | Exception], None]) -> bool:
+    def ask(self, request: JoinRequest, take: Callable[[dict[str, Any] | Exception], None]) -> bool:
         """Send a request to the cache, which answers at once unless it is frozen; return whether there is a cache."""
         if self.cache is not None:
             self._requests.append((request, take))
@@ -111,10 +115,10 @@ class World:
         """Return the last turn of a start, which the cache has received."""
         return self.turn if start == self.start else None
 
-    def _joined(self, cache: Groups, request: Join) -> dict[str, Any] | Exception:
+    def _joined(self, cache: Groups, request: JoinRequest) -> dict[str, Any] | Exception:
         try:
             return {"data": msgspec.to_builtins(cache.join(request, self.now, self.reached))}
-        except RefusedError as error:
+        except RefusedRequestError as error:
             return LookupRefused(error.code, str(error))
 
     def run(self, seconds: float) -> None:
@@ -128,13 +132,17 @@ class World:
 
     def _publish(self) -> None:
         self.turn += 1
-        events = [Captured(1, process=Process(actor)) for actor in range(ACTORS)]
-        batch = encode(Batch(self.start, self.turn, self.turn, events))
-        turn = encode(Turn(self.start, self.turn, {}, live=True, now=int(self.now * 1e9)))
-        self.kept[self.start].append((self.turn, batch, turn))
+        messages = []
+        for number in range(2):
+            events = [Captured(1, process=Process(actor)) for actor in range(number, ACTORS, 2)]
+            batch = Batch(self.start, self.turn, 2 * self.turn + number, events)
+            messages.append((SCHED_PROCESS_EXIT, encode(batch)))
+        turn = Turn(self.start, self.turn, {}, live=True, now=int(self.now * 1e9))
+        messages.append((TURN, encode(turn)))
+        self.kept[self.start].append((self.turn, messages))
         self.published |= {(self.start, self.turn, actor) for actor in range(ACTORS)}
         for worker in self.workers:
-            worker.receive((SCHED_PROCESS_EXIT, batch), (TURN, turn))
+            worker.receive(*messages)
 
 
 class Worker:
@@ -144,6 +152,7 @@ class Worker:
         self.name, self.pace = name, pace
         self.frozen = False
         self.lives = True
+        self.handled: Counter[Event] = Counter()
         self._world = world
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._subscribed = False
@@ -208,6 +217,7 @@ class Worker:
         for event in batch.events:
             if event.process and (actors is None or actors.owns_process(event.process)):
                 self._world.handled[batch.start, batch.turn, event.process.pid] += 1
+                self.handled[batch.start, batch.turn, event.process.pid] += 1
 
 
 class _Client:
@@ -223,7 +233,7 @@ class _Client:
         """Send a request; the reply to an earlier one is not read any more."""
         self._sent += 1
         self._reply = None
-        request = msgspec.convert({**fields, "op": op, "user": 1}, Join)
+        request = msgspec.convert({**fields, "op": op, "user": 1}, JoinRequest)
         return self._world.ask(request, partial(self._take, self._sent))
 
     def _take(self, number: int, reply: dict[str, Any] | Exception) -> None:
@@ -261,7 +271,6 @@ class _Replays(Replays):
         """Ask for nothing ahead."""
 
     def turns(self, gap: Any) -> Iterator[tuple[str, bytes]]:
-        for number, batch, turn in [*self._world.kept.get(gap.start, ())]:
+        for number, messages in [*self._world.kept.get(gap.start, ())]:
             if gap.after < number <= gap.until:
-                yield SCHED_PROCESS_EXIT, batch
-                yield TURN, turn
+                yield from messages

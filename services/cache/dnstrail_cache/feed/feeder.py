@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -14,15 +16,54 @@ from dnstrail.image import FeedOutcome
 from dnstrail.image.apply import Stamps, apply_event, apply_messages
 from dnstrail.image.bounds import SECOND
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, decode_whole
-from dnstrail.protocol.catch_up import is_young
 from dnstrail.protocol.event_table import Row
 from dnstrail.protocol.listener import LONGEST_LOOK, Listener
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_cache.feed.doubt import EVERYBODY, Loser, losers
-from dnstrail_cache.feed.held_events import HeldEvent, HeldEvents
-from dnstrail_cache.feed.losses import SKIPPED
+from dnstrail_cache.losses.hops import EVERYBODY, SKIPPED, Loser, losers
 from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.state.health import TurnTimes
+
+MAX_HELD = 8192  # events of all turns; with more, all of one host are applied early
+
+
+class HeldEvent(NamedTuple):
+    """An event with its topic and its host, and its stamp on the clock of the stream."""
+
+    stamp: int
+    topic: str
+    event: Captured
+    host: str
+
+
+class HeldEvents:
+    """The events of each probe that wait for the end of their turn, within a bound. Who floods it pays alone."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, list[HeldEvent]] = {}
+        self._number = 0
+
+    def add(self, start: str, event: HeldEvent) -> list[HeldEvent]:
+        """Hold an event of a start. Return the events that must not wait any longer.
+
+        Beyond the bound these are all events of the host that has most.
+        """
+        self._of.setdefault(start, []).append(event)
+        self._number += 1
+        if self._number <= MAX_HELD:
+            return []
+        held: Counter[str] = Counter()
+        for events in self._of.values():
+            held[events[0].host] += len(events)
+        [(most, _)] = held.most_common(1)
+        starts = [start for start, events in self._of.items() if events[0].host == most]
+        return [early for start in starts for early in self.take(start)]
+
+    def take(self, start: str) -> list[HeldEvent]:
+        """Return the events of a start in the order of their stamps, and hold them no longer."""
+        events = self._of.pop(start, [])
+        self._number -= len(events)
+        return sorted(events, key=lambda held: held.stamp)
+
 
 TOPICS = (*EFFECTS, TURN)
 _AT_ONCE = 0.02  # seconds for the messages of one step, by default
@@ -75,7 +116,7 @@ class Feeder:
             self._counted = began
             self._count_vanished()
         if state.live:
-            state.image.advance(state.now)
+            state.image.advance(state.stream.now())
         state.image.sweep(_SWEPT_AT_ONCE)
         return more
 
@@ -125,7 +166,7 @@ class Feeder:
         state = self._state
         if not state.live:
             return Stamps()
-        now, shift = state.now, state.stream.shift_of(start)
+        now, shift = state.stream.now(), state.stream.shift_of(start)
         if shift is None:
             newest = max((event.timestamp for event, _ in rows), default=now)
             shift = 0 if abs(now - newest) < SECOND else now - newest
@@ -166,7 +207,7 @@ class Feeder:
         turn = state.follower.last(start)
         if turn is None or not turn.live or now - self._emptied <= _BEHIND:
             return False
-        if state.now - stamp > _BEHIND * SECOND:
+        if state.stream.now() - stamp > _BEHIND * SECOND:
             self._late = now
         return now - self._late <= _BEHIND
 
@@ -181,14 +222,9 @@ class Feeder:
             self._apply_held(early)
 
     def _apply_held(self, held: HeldEvent) -> None:
-        apply_event(
-            self._state.image,
-            EFFECTS[held.topic],
-            held.event,
-            live=self._state.live,
-            stamp=held.stamp,
-            host=held.host,
-        )
+        state = self._state
+        effect = EFFECTS[held.topic]
+        apply_event(state.image, effect, held.event, live=state.live, stamp=held.stamp, host=held.host)
 
     def _end_turn(self, turn: Turn) -> Iterator[bool]:
         """Apply the events that were held until the turn ends, and pause after each few of them; then note the end."""
@@ -199,19 +235,10 @@ class Feeder:
         self._note_turn(turn)
 
     def _note_turn(self, turn: Turn) -> None:
-        state, was_live = self._state, self._state.live
-        state.heard(turn.host)
-        earlier = state.follower.last(turn.start)
-        state.follower.turn(turn, from_start=is_young(turn))
-        state.published.note(turn, earlier)
-        self._listener.turn(turn)
-        if turn.live:
-            state.stream.note_turn(turn)
-            if not was_live:
-                state.begin_live()
+        state = self._state
         now = state.clock.monotonic()
-        heard = state.turn_times.get(turn.start)
-        state.turn_times[turn.start] = TurnTimes(now if heard is None else heard.first, now)
+        earlier = state.end_turn(turn, now)
+        self._listener.turn(turn)
         self._note_losses(turn, earlier)
         skipped = state.image.counters[SKIPPED]
         self._loss_reporter.note({**state.follower.lost, SKIPPED: skipped} if skipped else state.follower.lost, now)

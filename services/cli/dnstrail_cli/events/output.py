@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import count
 from typing import Any, Protocol
 
 import click
@@ -17,7 +19,8 @@ from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee import event_map
 from dnstrail_cli.events.sightings import MALFORMED, ClientSightings
-from dnstrail_cli.events.sort_window import SortWindow
+
+WINDOW = 0.2  # seconds for which an event is held back, so that an earlier event can overtake it
 
 
 class OutputSettings(msgspec.Struct, frozen=True):
@@ -80,14 +83,7 @@ class JsonLines:
         click.echo(line)
 
 
-class _Stage(Protocol):
-    """A place where items wait before they are printed."""
-
-    def add(self, item: Item, now: float) -> None: ...
-    def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]: ...
-
-
-class Output:
+class EventOutput:
     """Takes events and findings through the stages that the settings name, and prints them.
 
     A caller that uses stages calls `release` regularly: time alone moves an item on.
@@ -97,7 +93,10 @@ class Output:
         self.shown = 0
         self._printer = printer
         self._clock = clock
-        self._stages: list[_Stage] = [*([ClientSightings()] if once else []), *([SortWindow()] if sort else [])]
+        self._stages: list[ClientSightings | SortWindow] = [
+            *([ClientSightings()] if once else []),
+            *([SortWindow()] if sort else []),
+        ]
 
     def emit(self, item: Item) -> None:
         """Take an event, or a finding in tracee's shape."""
@@ -122,14 +121,32 @@ class Output:
         self.shown += 1
 
 
-def open_output(settings: OutputSettings, clock: Clock) -> Output:
+def open_output(settings: OutputSettings, clock: Clock) -> EventOutput:
     """Return the output that the settings choose, on stdout."""
     if settings.format == "json" or (not settings.format and not sys.stdout.isatty()):
-        return Output(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
-    from rich.console import Console  # noqa: PLC0415 - JSON does without
+        return EventOutput(JsonLines(parse_arguments=settings.parse_arguments), clock, sort=settings.sort)
+    from rich.console import Console
 
-    from dnstrail_cli.events.table import EventTable  # noqa: PLC0415 - as above
+    from dnstrail_cli.events.table import EventTable
 
     console = Console(markup=False, highlight=False, emoji=False)
     table = EventTable(console, datetime.fromtimestamp(clock.wall()).astimezone())
-    return Output(table, clock, once=not settings.every_sighting, sort=settings.sort)
+    return EventOutput(table, clock, once=not settings.every_sighting, sort=settings.sort)
+
+
+class SortWindow:
+    """Holds each item back for WINDOW, and passes items on in the order of their stamps."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[int, int, float, Item]] = []
+        self._number = count()
+
+    def add(self, item: Item, now: float) -> None:
+        """Take an event or a finding; `now` is monotonic, in seconds."""
+        stamp = item.timestamp if isinstance(item, Event) else item["timestamp"]
+        heapq.heappush(self._held, (stamp, next(self._number), now + WINDOW, item))
+
+    def ready(self, now: float, *, everything: bool = False) -> Iterator[Item]:
+        """Yield the items that were held back long enough."""
+        while self._held and (everything or self._held[0][2] <= now):
+            yield heapq.heappop(self._held)[3]

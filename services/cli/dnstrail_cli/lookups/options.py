@@ -18,7 +18,10 @@ from dnstrail_cli.lookups.timestamps import convert_moment
 from dnstrail_probe.registry import complete_capture, convert_capture_file
 
 if TYPE_CHECKING:
-    from dnstrail_cli.lookups.backend import Backend
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
+    from dnstrail_cli.lookups.capture_backend import CaptureBackend
+
+    Backend = CacheBackend | CaptureBackend
 
 T = TypeVar("T")
 _OF_CAPTURE = ("dnscache", "dns_ports", "evidence")
@@ -38,12 +41,16 @@ def convert_text(_ctx: click.Context, param: click.Parameter, value: str | None)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object on each line.")
+
+
 at_option = click.option(
     "--at",
     metavar="TIME",
     callback=convert_moment,
     help="As of a time: epoch seconds, RFC 3339, 14:00, 'yesterday 14:00', -5m, -2h30m (local time zone).",
 )
+
+
 cache_option = click.option(
     "--cache",
     metavar="ADDRESS",
@@ -122,7 +129,7 @@ def backend_options(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def _address(client: str | None) -> str | None:
-    from dnstrail.dns.names import address_text  # noqa: PLC0415 - imports the decoder, which help does without
+    from dnstrail.dns.names import address_text
 
     address = None if client is None else address_text(client)
     if client is not None and address is None:
@@ -146,9 +153,9 @@ def _open(
     capture: str | None, dnscache: tuple[str, ...], options: CaptureOptions, cache: str | None, run_dir: Path | None
 ) -> Backend:
     if capture is not None:
-        from dnstrail_cli.lookups.capture_backend import CaptureBackend  # noqa: PLC0415 - imports the image
+        from dnstrail_cli.lookups.capture_backend import CaptureBackend
 
         return CaptureBackend(capture, dnscache, options)
-    from dnstrail_cli.lookups.cache_backend import CacheBackend  # noqa: PLC0415 - imports the bus
+    from dnstrail_cli.lookups.cache_backend import CacheBackend
 
     return CacheBackend(cache, run_dir or default_run_dir())

@@ -13,14 +13,15 @@ from click.shell_completion import CompletionItem
 
 from dnstrail.capture_options import CaptureOptions, capture_options
 from dnstrail.pipeline import MEMORY
-from dnstrail.probes import PROBES
 from dnstrail.process.command import check_dnscache, probes_option
+from dnstrail.protocol import PROBES
 
 LEAST_MEMORY, MOST_MEMORY = 256, 1 << 24  # MiB for each worker
 T = TypeVar("T")
+_OPTIONS = ("dnscache", "events", "output", "signatures", "to", "memory", "probes", "options")  # of `run_options`
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class PipelineRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run of the whole pipeline as the command line states it, unchecked.
 
     Without `run_dir` the run makes a private folder for its sockets, and removes it at the end.
@@ -42,7 +43,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_options(command: Callable[..., T]) -> Callable[..., T]:
-    """Add the options of a run to a command, which receives them as `make_run`: a `Run` that lacks only its source."""
+    """Add the options of a run to a command, which receives them as `make_run`: a `PipelineRun` without its source."""
 
     @click.option(
         "--dnscache",
@@ -85,40 +86,19 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
     @probes_option
     @capture_options
     @wraps(command)
-    def with_options(
-        *args: Any,
-        dnscache: tuple[str, ...],
-        events: tuple[str, ...],
-        output: tuple[str, ...],
-        signatures: tuple[Path, ...],
-        options: CaptureOptions,
-        memory: int,
-        probes: int,
-        to: tuple[str, ...],
-        **others: Any,
-    ) -> T:
-        make_run = partial(
-            Run,
-            dnscache=dnscache,
-            events=events,
-            output=output,
-            signatures=signatures,
-            options=options,
-            memory=memory,
-            probes=probes,
-            to=to,
-        )
-        return command(*args, make_run=make_run, **others)
+    def with_options(*args: Any, **given: Any) -> T:
+        make_run = partial(PipelineRun, **{name: given.pop(name) for name in _OPTIONS})
+        return command(*args, make_run=make_run, **given)
 
     return with_options
 
 
 def _complete_event_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the last name of a comma-separated list of events and signatures."""
-    from dnstrail.events import NAMES  # noqa: PLC0415 - help does without these modules
-    from dnstrail.process.clock import SystemClock  # noqa: PLC0415
-    from dnstrail.process.privileges import calling_user  # noqa: PLC0415
-    from dnstrail_cli.pipeline.signature_names import signature_names  # noqa: PLC0415
+    from dnstrail.events import NAMES
+    from dnstrail.process.clock import SystemClock
+    from dnstrail.process.privileges import calling_user
+    from dnstrail_cli.pipeline.selection import signature_names
 
     before, comma, last = incomplete.rpartition(",")
     known = (*NAMES, *signature_names((), calling_user(), SystemClock()).names)

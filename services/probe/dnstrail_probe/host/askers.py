@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from dnstrail.captured import FORWARDER, Flow
+from dnstrail.captured import CLIENT, FORWARDER, SERVER, Flow
 from dnstrail.dns import is_response
 from dnstrail.dns.header import read_header
 from dnstrail.errors import BadMessage
+from dnstrail_probe.host.process_table import ProcessEntry
 
+_RESPONSE = 0x80  # QR, in the third byte of a message
 REMEMBERED = 30_000_000_000  # ns after which a question is over
 MOST = 16384  # clients, and questions to processes, that are remembered
 _Times = OrderedDict[Any, int]
@@ -62,3 +64,22 @@ def _note(times: _Times, key: object, now: int) -> None:
 def _holds(times: _Times, key: object, now: int) -> bool:
     noted = times.get(key)
     return noted is not None and now - noted <= REMEMBERED
+
+
+def note_role(
+    entry: ProcessEntry | None, payload: bytes, *, egress: bool, to_server: bool, from_server: bool
+) -> tuple[bool, str]:
+    """Return whether a packet was captured at the client, and the role of its process by all its packets so far.
+
+    It was captured there if it is an outgoing query or an incoming response. `to_server` and `from_server`: destination
+    or source has a DNS port. If both have one, the message decides. The role is noted in the entry of the process.
+    """
+    client = to_server if egress else from_server
+    if to_server and from_server:
+        client = egress != bool(payload[2:3] and payload[2] & _RESPONSE)
+    if entry is not None:
+        entry.asks |= client
+        entry.answers |= not client
+        if entry.asks and entry.answers:
+            return client, FORWARDER
+    return client, CLIENT if client else SERVER

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.ebpf.getaddrinfo import overlay as overlay_module
-from dnstrail_probe.ebpf.getaddrinfo.overlay import layers, open_layer
+from dnstrail_probe.ebpf.getaddrinfo import uprobes as overlay_module
+from dnstrail_probe.ebpf.getaddrinfo.uprobes import layers, open_layer
 from dnstrail_probe.host.process_root import identity, open_below, open_root
 from live.getaddrinfo_program import make_root
 
@@ -133,4 +133,4 @@ def test_a_file_of_no_overlay_is_itself(tmp_path):
     with open_layer(1 << 22, file) as (real, path):  # whose process has ended
         assert (real, path) == (file, "")
     os.close(file)
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - as above
