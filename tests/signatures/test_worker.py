@@ -11,7 +11,6 @@ import msgpack
 import pytest
 from structlog.testing import capture_logs
 
-from dnstrail import events
 from dnstrail.bus import RemoteHost
 from dnstrail.bus.ipc import events_address, findings_address
 from dnstrail.captured import LAST_TIME, Captured, Process
@@ -29,6 +28,7 @@ from dnstrail.events import (
     SIGNATURE_ERRORS,
     SIGNATURE_MUTED,
 )
+from dnstrail.events import event as event_module
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.members import Faults
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
@@ -219,7 +219,7 @@ def test_a_signature_receives_derived_events(folder, findings):
 def test_a_message_is_decoded_once_for_all_signatures(monkeypatch, findings):
     """The built-in signatures read question, answers and addresses of one response from one decoding of its bytes."""
     decoded = []
-    monkeypatch.setattr(events, "decode", lambda payload: decoded.append(payload) or decode(payload))
+    monkeypatch.setattr(event_module, "decode", lambda payload: decoded.append(payload) or decode(payload))
     worker = SignatureWorker(Messages(), Chosen.of(*load(find())), Delivery(findings.append))
     worker.on_message(NET_PACKET_DNS, encode(Batch("start", 1, 0, [seen(GOOGLE)])), 0.0)
     assert worker.engine.counters["events"] == 1
