@@ -89,6 +89,7 @@ class GroupShare:
     def forget(self, start: str) -> None:
         """Forget a start that is followed no more."""
         self.recent.forget(start)
+        self._early = {key: shares for key, shares in self._early.items() if key[0] != start}
         if self._membership is not None:
             self._membership.forget(start)
 
