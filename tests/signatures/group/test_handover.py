@@ -8,7 +8,7 @@ from builders.fake_cache import FakeCache, members
 from dnstrail.captured import Captured, Process
 from dnstrail.events import SCHED_PROCESS_EXIT
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
-from dnstrail.protocol.members import RENEWAL
+from dnstrail.protocol.members import RENEWAL, Work
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
 from dnstrail_signatures.findings import Delivery
 from dnstrail_signatures.group.membership import Membership
@@ -135,8 +135,27 @@ def test_events_that_another_worker_handles_too_are_counted():
     assert member.work["twice"] == 2 * (3 * PROCESSES - len(member.found))
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["has taken over", "was stopped meanwhile"])
+def test_a_worker_that_leaves_has_taken_over_at_once(stopped):
+    """What it handled in its last step is handled; others handle it again if that was cut short."""
+    replays = Kept()
+    replays.stopped = stopped
+    member = Member(replays=replays)
+    member.receive(0, 1)
+    member.cache.replies.append(members())
+    member.worker.on_idle(1.2)  # sends the request
+    member.cache.replies.append(members())
+    member.worker.share._membership.confirm()
+    for _ in member.worker.share.step(1.3, Work, ()):
+        pass
+    member.worker.share.leave()
+    assert [one[2] for one in member.cache.sent[-1]["progress"]] == [-1 if stopped else 1]
+
+
 class Kept:
     """A probe that replays some turns, each with one batch; the last turn is held by the worker."""
+
+    stopped = False
 
     def __init__(self, *turns):
         self.asked = []

@@ -261,6 +261,8 @@ class _Client:
 class _Replays(Replays):
     """The probe, which replays the turns that it keeps."""
 
+    stopped = False
+
     def __init__(self, world: World) -> None:
         self._world = world
 

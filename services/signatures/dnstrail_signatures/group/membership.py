@@ -92,11 +92,7 @@ class Membership:
         The caller has handled all that the step before has returned.
         """
         self._work = work
-        for start in self._starts.values():
-            if start.settled:
-                start.owed = None
-        if self._starts and not self.waits:
-            self._known = self._epoch
+        self.confirm()
         takeovers = self._read(now)
         if self.waits and now - max(self._waits_since, self._heard) >= EXPIRY:  # the cache is away
             self._joined = True
@@ -105,6 +101,14 @@ class Membership:
             sent = self._send(now)
             self._next = now + (RENEWAL if sent and not self._unsettled else _AGAIN)
         return takeovers
+
+    def confirm(self) -> None:
+        """Note that all was handled that the last step has returned."""
+        for start in self._starts.values():
+            if start.settled:
+                start.owed = None
+        if self._starts and not self.waits:
+            self._known = self._epoch
 
     def renew(self, now: float) -> None:
         """Renew the membership if the next step is late, as while an event is handled: no owner changes meanwhile."""

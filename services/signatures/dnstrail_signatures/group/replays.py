@@ -57,6 +57,11 @@ class Replays:
         self._ahead: dict[Requester, ReplayRequest] = {}  # that were sent already
         self._waited = defaultdict[Requester, float](float)
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing waits for a reply any more."""
+        return self._stop.is_set()
+
     def begin(self) -> None:
         """Begin with the gaps of a change of owners."""
         self._waited.clear()
@@ -116,6 +121,11 @@ class MissedTurns:
     def __init__(self, replays: Replays | None) -> None:
         self.lost = 0
         self._replays = replays
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the worker is to end, and the probes may have been asked for nothing."""
+        return self._replays is not None and self._replays.stopped
 
     def take(self, gaps: Sequence[Gap], recent: RecentBatches, topics: Container[str]) -> Iterator[tuple[str, Batch]]:
         """Yield the batches of these topics in some gaps, in their order."""

@@ -97,6 +97,8 @@ class GroupShare:
         """Renew the membership; after a change of owners, yield the batches of these topics from before it."""
         if self._membership is not None and (takeovers := self._membership.step(now, work)):
             yield from self._moved({one.start: one for one in takeovers}, self._membership, topics)
+            if not self._missed.stopped:
+                self._membership.confirm()
 
     def renew(self, now: float) -> None:
         """Renew the membership if it is time, while an event is handled: no owner changes meanwhile."""
