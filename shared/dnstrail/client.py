@@ -255,7 +255,7 @@ class DnsDataSource(DnsIdentity):
         """Look up a name or an address. The name of `connection`, if it is open to this address, comes first.
 
         Returns:
-            `{"ip_addresses": list[str], "dns_queries": list[str], "dns_root": str}` (docs/lookups.md). Its attribute
+            `ip_addresses` and `dns_queries`, lists of strings, and `dns_root`, a string (docs/use/lookups.md). Its attribute
             `history` is False if the cache no longer knows everything about the time of the lookup.
 
         Raises:
