@@ -1,4 +1,4 @@
-"""The bounds of the getaddrinfo programs and of their libraries are the ones that docs/getaddrinfo.md states."""
+"""The bounds of the getaddrinfo programs and of their libraries are the ones that docs/inside/kernel.md states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 import dnstrail_probe.ebpf
 
-PAGE = Path(__file__).parents[4] / "docs" / "getaddrinfo.md"
+PAGE = Path(__file__).parents[4] / "docs/inside/kernel.md"
 PROGRAMS = Path(dnstrail_probe.ebpf.__file__).with_name("programs")
 ROW = re.compile(r"^\| .+? \| ([\d,]+)( s| ms|) \| .* <!-- (.+) --> \|$", re.MULTILINE)
 UNITS = {"": 1, " s": 1, " ms": 0.001}
