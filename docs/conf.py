@@ -1,4 +1,4 @@
-"""The site of the docs: the pages as the forge shows them. The headings of index.md are the parts, and name their folders."""
+"""The site of the docs: the pages as the forge shows them. Each heading of index.md is a part, and names its folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PART = """
 
 
 def add_parts(_app: Sphinx, name: str, content: list[str]) -> None:
-    """Append the navigation to the first page: the pages that a part links, in their order, then the rest of its folder."""
+    """Append the navigation to the first page: the links of each part, then the other pages of its folder."""
     if name == "index":
         content[0] += "".join(map(_part, content[0].split("\n## ")[1:]))
 

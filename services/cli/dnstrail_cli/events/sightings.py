@@ -10,7 +10,7 @@ from dnstrail.captured import Flow
 from dnstrail.dns import is_response
 from dnstrail.events import NET_PACKET_DNS, Event
 
-WINDOW = 0.1  # seconds between the sightings of one packet, as for the cache (docs/lookups.md)
+WINDOW = 0.1  # seconds between the sightings of one packet, as for the cache (docs/use/lookups.md)
 MOST = 4096  # messages that are remembered, and items that wait
 _NANOSECONDS = 1_000_000_000
 Item = Event | dict[str, Any]
