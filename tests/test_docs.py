@@ -16,13 +16,18 @@ import click
 import pytest
 
 import dnstrail_probe
+from dnstrail.bus.ipc import lookups_address
+from dnstrail.events import NAMES
+from dnstrail.protocol.lookups import OPERATIONS
 from dnstrail_cli.__main__ import main_command
+from dnstrail_signatures.loading.load import find, load
 from live.processes import dnstrail, run_dir, started, wait_until
+from live.workers import asker
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
-BY_HAND = [page for page in PAGES if page.parent != DOCS / "reference" or page.name in ("api.md", "log.md")]
+BY_HAND = [page for page in PAGES if page.parent.name != "reference" or page.name in ("api.md", "events.md", "log.md")]
 PRODUCT = ("services", "shared", "deploy", "Makefile", "docker-compose.yml", ".ci")
 DEMO = Path(dnstrail_probe.__file__).parent / "sources/demo.pcap"
 TIMEOUT = 30
@@ -41,7 +46,16 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>.*?) -->\n)?^```(?P<language>[\w{}-]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 CACHE, FILE, NOT_RUN = "test: cache", "file: ", "not run:"
+OTHER_PROGRAMS = ("docker ", "podman ", "buildah ", "systemd-nspawn ")
 TESTED_ELSEWHERE = ("test: client",)  # tests/pipeline/test_workers.py
+COMPLETE = {  # of each operation the least request that is complete
+    "get": {"key": "192.0.2.10"},
+    "get_many": {"keys": ["192.0.2.10"]},
+    "trail": {"key": "192.0.2.10"},
+    "rank": {"connections": [{"address": "192.0.2.10"}]},
+    "lost": {"worker": "test", "lost": {}},
+    "join": {"group": "test", "worker": "test"},
+}
 HARD_WORDS = re.compile(
     r"(?:^|[.:!?]\s+)(?:What|Whether|Of)\b|\b(?:tells?|told|lest|but for|so-and-so|likewise|somebody|lets? go)\b"
 )
@@ -233,11 +247,12 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     """Every path of the source tree that a page names exists, also a path that leaves the package out."""
     tree = [f"/{file}" for file in _tracked()]
     top = tuple(f"{name}/" for name in ("services", "shared", "deploy", "docs", "tests", ".ci"))
-    named = [span for span in spans(page) if re.fullmatch(r"[\w./-]+", span)]
+    made = {block.mark.removeprefix(FILE) for block in blocks(page)}
+    named = [span for span in spans(page) if re.fullmatch(r"[\w./-]+", span) and span not in made]
     for path in named:
         if path.startswith(top):
             assert (ROOT / path).exists(), path
-        elif path.endswith((".py", ".bpf.c")) and path != "relay_resolved.py":
+        elif path.endswith((".py", ".bpf.c")):
             assert any(file.endswith(f"/{path}") for file in tree), path
 
 
@@ -274,8 +289,16 @@ def test_every_option_is_documented() -> None:
     """Every option of every command appears on some page, and every option on a page exists."""
     text = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
     assert [option for option in sorted(_options()) if not re.search(rf"{option}\b", text)] == []
-    named = {word for page in DOCS.rglob("*.md") for span in spans(page) for word in re.findall(r"--[a-z-]+", span)}
-    assert named <= _options()
+    ours = [span for page in DOCS.rglob("*.md") for span in spans(page) if not span.startswith(OTHER_PROGRAMS)]
+    assert {word for span in ours for word in re.findall(r"--[a-z-]+", span)} <= _options()
+
+
+def test_every_environment_variable_is_documented() -> None:
+    """The pages name every variable that dnstrail reads, and no other."""
+    variable = re.compile(r"(?<![A-Z_])_?DNSTRAIL_[A-Z_]+")
+    named = {name for page in PAGES for name in variable.findall(page.read_text())}
+    product = set(variable.findall(_texts(*PRODUCT)))
+    assert (sorted(product - named), sorted(named - product)) == ([], [])
 
 
 def _texts(*names: str) -> str:
@@ -293,6 +316,21 @@ def test_every_line_of_the_log_is_documented() -> None:
     product = _texts("services", "shared")
     assert sorted({*LOGGED.findall(product)} - listed) == []
     assert sorted(listed - {*re.findall(r"\w+", product)}) == []
+
+
+def test_every_event_is_documented() -> None:
+    """docs/reference/events.md lists every event, and detections.md every built-in signature."""
+    assert sorted(codes(cells[0])[0] for cells in rows(DOCS / "reference/events.md", "Events")) == sorted(NAMES)
+    built_in = {codes(cells[0])[0] for cells in rows(DOCS / "reference/detections.md", "Detections")}
+    assert built_in == {cls.metadata.event_name for cls in load(find())}
+
+
+def test_every_documented_operation_is_answered(cache_folder: Path) -> None:
+    """A running cache answers every operation of the reference."""
+    with asker(lookups_address(cache_folder)) as client:
+        for operation in OPERATIONS:
+            reply = client.ask(operation, **COMPLETE.get(operation, {}))
+            assert reply["ok"], (operation, reply)
 
 
 def _forms() -> list[str]:

@@ -72,8 +72,8 @@ def test_the_signatures_are_reloaded_by_their_signal():
 
 def test_the_pages_show_the_log_with_the_findings():
     """The commands of the pages for containers and pods show the log of the worker that prints findings."""
-    docs = COMPOSE.parent / "docs"
-    assert re.findall(r"docker compose logs --follow (\w+)", (docs / "operations.md").read_text()) == ["findings"]
+    docs = COMPOSE.parent / "docs/use"
+    assert re.findall(r"docker compose logs --follow (\w+)", (docs / "containers.md").read_text()) == ["findings"]
     assert re.findall(r"logs daemonset/dnstrail --container (\w+)", (docs / "kubernetes.md").read_text()) == [
         "findings"
     ]

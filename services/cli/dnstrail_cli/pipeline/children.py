@@ -18,6 +18,7 @@ from dnstrail.process.heartbeat import HEARTBEAT, SILENCE, HeartbeatMonitor
 from dnstrail.process.signals import PARENT
 
 _GRACE = 5.0  # seconds for a child to end by itself
+#: variable: address for `--metrics`; in an all-in-one run that of the probe, and the next two ports (default: none)
 _METRICS = "DNSTRAIL_METRICS"
 _PORTS = {"probe": 0, "cache": 1, "signatures": 2}  # of the metrics, beside the first one
 

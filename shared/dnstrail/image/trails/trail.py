@@ -23,7 +23,7 @@ from dnstrail.image.trails.rank import BOUND, Ranked, rank, reasons
 from dnstrail.image.trails.server_names import SeenServerName, ServerNameTable
 from dnstrail.image.view import NEVER, View
 
-MAX_TRAILS = 100
+MAX_TRAILS = 100  #: paths in one trail (`limit` of a request) -> `truncated` is true
 
 
 class Step(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Questions that wait for a connection are shared by owner: a flood of one evicts its own (docs/limits.md)."""
+"""Questions that wait for a connection are shared by owner: a flood of one evicts its own."""
 
 from __future__ import annotations
 
