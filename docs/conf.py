@@ -22,6 +22,7 @@ html_theme = "furo"
 html_title = f"dnstrail {release}"
 html_theme_options = {"navigation_with_keys": True}
 html_show_sphinx = False
+smartquotes = False  # `--` stays an option
 default_role = "code"  # a word between backticks in a docstring
 _DOCS = Path(__file__).parent
 _PART = """
