@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from typing import Any
 
 from dnstrail.captured import Flow
 from dnstrail.dns import is_response
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.pipeline.view import Item
 
 WINDOW = 0.1  # seconds between the sightings of one packet, as for the cache (docs/lookups.md)
 MOST = 4096  # messages that are remembered, and items that wait
 _NANOSECONDS = 1_000_000_000
-Item = Event | dict[str, Any]
 # The errors of an item that no worker of ours sends: a value of another type, an impossible address or time.
 MALFORMED = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 _Key = tuple[bytes, bytes, int]

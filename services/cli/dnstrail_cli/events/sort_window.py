@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from dnstrail.events import Event
-from dnstrail_cli.events.sightings import Item
+from dnstrail.pipeline.view import Item
 
 WINDOW = 0.2  # seconds for which an event is held back, so that an earlier event can overtake it
 

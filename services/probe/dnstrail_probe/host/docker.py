@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dnstrail.capabilities import keep_capabilities
+from dnstrail.kernel.capabilities import keep_capabilities
 
 DOCKER = "/var/run/docker.sock"  # the default; DOCKER_HOST overrides it, as in Docker's own tools
 _SCHEME = "unix://"
