@@ -1,4 +1,7 @@
-"""The bounds of a `rank` and of a `get_many`, which may contain 1,024 addresses with thousands of names."""
+"""The bounds of a `rank` and of a `get_many`, which may contain 1,024 addresses with thousands of names.
+
+Tests of dnstrail_cache.lookups.known_connection.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails import names
 from dnstrail.image.trails.path import find_paths
 from dnstrail.protocol.lookups import ConnectionTo, GetMany, Rank
-from dnstrail_cache import answers
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.lookups import answers
+from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, response
 
 

@@ -1,4 +1,7 @@
-"""Whatever is in the place of a file that a worker reads at its start: it is refused, and holds nobody."""
+"""Whatever is in the place of a file that a worker reads at its start: it is refused, and holds nobody.
+
+Tests of dnstrail.regular_file.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import pytest
 from dnstrail.bus.keys import CLIENTS, public_keys
 from dnstrail.errors import DnstrailError
 from dnstrail.process.config_file import read_config
-from dnstrail_cache.state_file import read_state
+from dnstrail_cache.state.state_file import read_state
 from dnstrail_findings.targets import parse_target
 from dnstrail_signatures.builtin.watched_name import read_watch_list
 from dnstrail_signatures.detection.known_file import KnownFile
