@@ -20,10 +20,10 @@ from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.lookups import Get
 from dnstrail.protocol.losses import LossReporter
 from dnstrail.signature import EventSelector, Signature, SignatureMetadata
-from dnstrail_cache.health import STATUSES
 from dnstrail_cache.metrics import cache_metrics
 from dnstrail_cache.resolvers import Resolvers
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.state.cache_state import CacheState
+from dnstrail_cache.state.health import STATUSES
 from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.metrics import findings_metrics
 from dnstrail_findings.targets import make_outputs, parse_target

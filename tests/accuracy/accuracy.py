@@ -15,6 +15,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured
 from dnstrail.connection import Connection
 from dnstrail.dns import decode
@@ -23,7 +24,6 @@ from dnstrail.dns.rdata import AAAA, A
 from dnstrail.events import NET_PACKET_DNS, NET_SERVER_NAME
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import TOPICS, apply_event
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources.capture_file import CaptureFileSource
 
 GRACE = 86400.0

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from figures import Figure
 
 from dnstrail.errors import SourceUnavailable
+from dnstrail.kernel.bpf_link import link_cgroup
+from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.ebpf import loader
-from dnstrail_probe.ebpf.bpf_link import link_cgroup
-from dnstrail_probe.host.cgroups import find_cgroup2
 
 COUNT = 100_000
 _ENABLED = Path("/proc/sys/kernel/bpf_stats_enabled")

@@ -16,8 +16,8 @@ from dnstrail.image import Bounds, Image
 from dnstrail.image.answer import Circumstances
 from dnstrail.image.apply import Stamps, apply_messages
 from dnstrail.protocol.batches import TURN, decode_whole, encode
-from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.feed.feeder import Feeder
+from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, Messages
 
 COLD = 100_000  # roots

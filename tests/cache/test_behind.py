@@ -12,11 +12,11 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.work_shares import WORK
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Get
-from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.losses import worst_owners
-from dnstrail_cache.pending_lookups import is_complete
-from dnstrail_cache.skipped_turns import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.feed.feeder import Feeder
+from dnstrail_cache.feed.losses import worst_owners
+from dnstrail_cache.lookups.pending_lookups import is_complete
+from dnstrail_cache.state.cache_state import CacheState
+from dnstrail_cache.state.skipped_turns import MOST_COUNTED, MOST_OWNERS, MOST_TURNS, SkippedTurns
 from live.workers import FakeClock, Messages
 
 NOW = 5000.0  # seconds: the clock of probe and cache at the first turn

@@ -10,7 +10,7 @@ import pytest
 from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol.batches import Turn, decode
-from dnstrail_cache.cache_clock import CacheClock
+from dnstrail_cache.state.cache_clock import CacheClock
 from live.workers import FakeClock
 
 BOOT = "6f6d0e1c-0000-4000-8000-000000000001"

@@ -13,8 +13,8 @@ from dnstrail.captured import Captured, Flow
 from dnstrail.image import Bounds, Image
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.batches import Batch, Turn
-from dnstrail_cache.conflicts import Conflicts
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.feed.conflicts import Conflicts
+from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.worker import TOPICS, run
 from live.workers import BOUND, open_bus, probe, response, running, short_folder
 

@@ -10,8 +10,8 @@ import pytest
 from dnstrail.image import Image
 from dnstrail.protocol.batches import Turn, encode
 from dnstrail.protocol.lookups import encode_request
-from dnstrail_cache.feeder import Feeder
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.feed.feeder import Feeder
+from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.worker import PATIENCE, _Worker
 from live.workers import FakeClock
 

@@ -12,10 +12,10 @@ from dnstrail.image.parties import MAX_OF_OWNER
 from dnstrail.image.queries import SHARE
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import Get
-from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.metrics import cache_metrics, unready
 from dnstrail_cache.resolvers import Resolvers
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, Messages, response, seen
 
 A_COM = response("a.com", "a.com 60 A 192.0.2.1")

@@ -6,8 +6,8 @@ import pytest
 
 from dnstrail.protocol import lookups
 from dnstrail.protocol.lookups import BAD_REQUEST, Get, RefusedError, Request, encode_request
-from dnstrail_cache.answers import answer
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.lookups.answers import answer
+from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder
 
 KNOWN = dict(lookups.OPERATIONS)

@@ -10,12 +10,12 @@ from dnstrail.captured import NET_TCP_CONNECT, Captured, Flow, Process
 from dnstrail.image import Bounds, Image
 from dnstrail.protocol.batches import TURN, Batch, Turn, encode
 from dnstrail.protocol.lookups import encode_request
-from dnstrail_cache.cache_clock import SECOND
-from dnstrail_cache.feeder import Feeder
+from dnstrail_cache.feed.feeder import Feeder
 from dnstrail_cache.metrics import cache_metrics
 from dnstrail_cache.resolvers import Resolvers
-from dnstrail_cache.snapshots import EVERY, Snapshots
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.state.cache_clock import SECOND
+from dnstrail_cache.state.cache_state import CacheState
+from dnstrail_cache.state.snapshots import EVERY, Snapshots
 from dnstrail_cache.worker import _Worker
 from live.workers import FakeClock, Messages, response, short_folder, wait_until
 

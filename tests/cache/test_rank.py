@@ -13,8 +13,8 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.image.trails import names
 from dnstrail.image.trails.path import find_paths
 from dnstrail.protocol.lookups import ConnectionTo, GetMany, Rank
-from dnstrail_cache import answers
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.lookups import answers
+from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock, response
 
 

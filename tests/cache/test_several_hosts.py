@@ -15,8 +15,8 @@ from dnstrail.image import Circumstances, Image
 from dnstrail.image.apply import apply_event
 from dnstrail.image.record import MAX_SIGHTINGS
 from dnstrail.protocol.lookups import Connections, Get, GetMany, RefusedError, Trail, decode_request, encode_request
-from dnstrail_cache.answers import answer
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.lookups.answers import answer
+from dnstrail_cache.state.cache_state import CacheState
 from live.workers import FakeClock
 
 SHARED = "192.0.2.1"

@@ -17,8 +17,8 @@ from dnstrail.errors import (
     LookupRefused,
     SettingsError,
 )
+from dnstrail.pipeline.children import WorkerDied
 from dnstrail.process.command import exit_code
-from dnstrail_cli.pipeline.children import WorkerDied
 from live.processes import PATIENCE, dnstrail, run_dir, unprivileged
 from live.workers import open_bus
 

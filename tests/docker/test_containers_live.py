@@ -10,7 +10,7 @@ from dnstrail.bus.ipc import lookups_address
 from dnstrail.captured import ASKER_SEEN, CLIENT, FORWARDER, SERVER, Captured
 from dnstrail.dns import is_response
 from dnstrail.events import SCHED_PROCESS_EXIT
-from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.host.containers import GONE
 from live.docker_daemon import IMAGE, LIBRARY_IMAGE, UPSTREAM, Daemon, docker_daemon, docker_or_skip
 from live.ebpf_source import Watching, watching

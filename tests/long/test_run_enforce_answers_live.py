@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_cli.run.enforce.hooks import MOST_CONFLICTS, MOST_QUESTIONS, MOST_TARGETS
+from dnstrail_run.enforce.hooks import MOST_CONFLICTS, MOST_QUESTIONS, MOST_TARGETS
 from live import allied_answers
 from live.allied_answers import ALLY, ALLY_PORT, BLIND, CONFLICTS, DEVICE, FORGED, HONEST, SILENT
 from live.attempts import allowed_address, other_address

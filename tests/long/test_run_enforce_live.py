@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_cli.run import cgroup
-from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail.kernel.cgroups import find_cgroup2
+from dnstrail_run import cgroup
 from live import attempts, forged_answers
 from live.attempts import WAYS, allowed_address, other_address, other_name
 from live.crafted_answers import CASES, RAW_TAKEN, TCP_TAKEN, UDP_TAKEN

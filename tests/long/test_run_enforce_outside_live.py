@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from dnstrail_cli.run.domain import has_domains
-from dnstrail_cli.run.session import _NO_DOMAIN
+from dnstrail_run.domain import has_domains
+from dnstrail_run.session import _NO_DOMAIN
 from live import attempts, outside
 from live.namespaces import SENDER, Hosts, hosts, live_or_skip
 from live.pipelines import pipeline

@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from dnstrail.bus.ipc import lookups_address
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import CLIENT as ASKS
 from dnstrail.captured import SERVER
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.ebpf.source import EbpfSource
-from dnstrail_probe.options import CaptureOptions
 from live.namespaces import GOOGLE, Hosts
 from live.namespaces import SERVER as ADDRESS
 from live.processes import PATIENCE, run_dir, started, wait_until

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.events import NET_SERVER_NAME
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.ebpf.source import EbpfSource
-from dnstrail_probe.options import CaptureOptions
 from live.namespaces import SERVER
 from live.processes import wait_until
 

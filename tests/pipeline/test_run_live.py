@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.host.cgroups import find_cgroup2
+from dnstrail.kernel.cgroups import find_cgroup2
 from live.namespaces import CLIENT, SENDER, SERVER, Hosts, hosts, live_or_skip
 from live.pipelines import Run, pipeline
 from live.processes import PATIENCE, wait_until

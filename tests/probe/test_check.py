@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
+from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.check import Check, Host, check_host, run_check
 from dnstrail_probe.ebpf.entry import CHECKS as EBPF_CHECKS
 from dnstrail_probe.ebpf.entry import check_release
-from dnstrail_probe.host.cgroups import find_cgroup2
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources.dnstap_socket import CHECKS as DNSTAP_CHECKS
 from live.namespaces import hosts, live_or_skip
 from live.processes import PATIENCE, run_dir, unprivileged

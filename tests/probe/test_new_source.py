@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from dnstrail.bus.ipc import events_address
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SettingsError, SourceUnavailable
 from dnstrail.events import NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Batch, decode
 from dnstrail_probe import registry
 from dnstrail_probe.check import check_host
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import SourceEntry, best_source, is_file, open_source
 from live.processes import run_dir, text_of, wait_until
 from live.workers import open_bus

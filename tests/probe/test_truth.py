@@ -6,9 +6,9 @@ import pytest
 
 from builders.corpus import CAPTURES, CORPUS, DNSTAP_FILES, Message, needs_corpus, ports_of, tsharks
 from builders.dnstap_builders import tapped_in
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import CaptureError
 from dnstrail.events import NET_PACKET_DNS
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.source import Source
 from dnstrail_probe.sources.capture_file import CaptureFileSource

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from dnstrail.libc import call, system_call
+from dnstrail.kernel.libc import call, system_call
 
 NO_SUCH_CALL = 9999
 

@@ -42,7 +42,7 @@ from dnstrail.protocol.replays import replay_address
 from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.settings import parse_dnscache
 from dnstrail.users import User
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.state.cache_state import CacheState
 from dnstrail_cache.worker import TOPICS, run
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from prometheus_client.core import Metric
 from dnstrail.metrics.board import Observe
 from dnstrail.metrics.families import build_info, counter, counters, gauge, histograms, one_of
 from dnstrail.protocol.batches import TURN
-from dnstrail_cache.health import SILENT, STATUSES, WAITING
-from dnstrail_cache.losses import SKIPPED
+from dnstrail_cache.feed.losses import SKIPPED
 from dnstrail_cache.resolvers import Resolvers
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.state.cache_state import CacheState
+from dnstrail_cache.state.health import SILENT, STATUSES, WAITING
 
 _OUTCOMES = (
     "query",

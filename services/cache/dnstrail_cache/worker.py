@@ -29,12 +29,12 @@ from dnstrail.protocol.lookups import (
 )
 from dnstrail.protocol.turn_requests import TurnRequests
 from dnstrail.users import service_ids
-from dnstrail_cache.answers import IncompleteHistory, answer
-from dnstrail_cache.conflicts import Conflicts
-from dnstrail_cache.feeder import TOPICS, Feeder
-from dnstrail_cache.pending_lookups import PendingLookup, PendingLookups, is_complete
-from dnstrail_cache.snapshots import Snapshots, begin_live
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.feed.conflicts import Conflicts
+from dnstrail_cache.feed.feeder import TOPICS, Feeder
+from dnstrail_cache.lookups.answers import IncompleteHistory, answer
+from dnstrail_cache.lookups.pending_lookups import PendingLookup, PendingLookups, is_complete
+from dnstrail_cache.state.cache_state import CacheState
+from dnstrail_cache.state.snapshots import Snapshots, begin_live
 
 PATIENCE = 0.2  #: seconds to wait for the turns of `after` -> `complete` is false: `incomplete`
 _POLL = 0.05  # seconds between two checks of the stop signal

@@ -31,7 +31,7 @@ _COMMANDS = {
         "connections",
         "Show the open connections with their processes and names.",
     ),
-    "run": LazyCommand("dnstrail_cli.run.command", "run", "Run a command, and report which names it reached."),
+    "run": _worker("run", "Run a command, and report which names it reached."),
     "replay": LazyCommand("dnstrail_cli.pipeline.replay", "replay", "Play a capture file through the real pipeline."),
     "stats": LazyCommand(_COUNTERS, "stats", "Show the counters of the cache and the probes, with all losses."),
     "health": LazyCommand(

@@ -12,17 +12,17 @@ from rich.console import Console
 from dnstrail.bus import ZmqBus
 from dnstrail.bus.ipc import lookups_address
 from dnstrail.client import LookupClient
+from dnstrail.pipeline.pipeline import Plan, running
+from dnstrail.pipeline.view import Item
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.command import HELP, run_command
 from dnstrail.process.log import configure
 from dnstrail.process.privileges import calling_user
 from dnstrail.process.signals import stop_on_signals
-from dnstrail_cli.events.sightings import Item
 from dnstrail_cli.events.table import EventTable
 from dnstrail_cli.lookups.found_text import found_text
 from dnstrail_cli.lookups.tables import show
 from dnstrail_cli.lookups.trail_tree import trail_trees
-from dnstrail_cli.pipeline.pipeline import Plan, running
 from dnstrail_signatures.builtin.watched_name import WatchedName
 
 _ADDRESS = "192.0.2.10"

@@ -15,6 +15,7 @@ from dnstrail.bus.ipc import events_address, socket_path
 from dnstrail.bus.keys import default_keys, keys_for
 from dnstrail.bus.remote_host import key_digest
 from dnstrail.bus.tcp import local_address
+from dnstrail.capture_options import CaptureOptions, capture_options
 from dnstrail.metrics.option import metrics_option, serving_metrics
 from dnstrail.process.clock import StreamClock
 from dnstrail.process.command import (
@@ -37,7 +38,6 @@ from dnstrail.users import User
 from dnstrail_probe.batch_publisher import BatchPublisher
 from dnstrail_probe.check import check_host
 from dnstrail_probe.identity import UNKNOWN, host_identity
-from dnstrail_probe.options import CaptureOptions, capture_options
 from dnstrail_probe.privileges import give_up_privileges, go_first
 from dnstrail_probe.registry import AUTO, best_source, capture_option, open_source
 from dnstrail_probe.source import Source

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dnstrail.capabilities import missing_capabilities
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
-from dnstrail_probe.options import CaptureOptions
+from dnstrail.kernel.capabilities import missing_capabilities
 from dnstrail_probe.registry import SOURCES
 from dnstrail_probe.source import SUDO
 

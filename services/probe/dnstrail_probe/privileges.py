@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from dnstrail.bus.ipc import make_folder, socket_path
-from dnstrail.capabilities import keep_capabilities
-from dnstrail.libc import call
+from dnstrail.kernel.capabilities import keep_capabilities
+from dnstrail.kernel.libc import call
 
 NICENESS = -5  # gives about three times the CPU share of niceness 0: sched(7)
 _AUTOGROUP = Path("/proc/self/autogroup")  # where it exists, niceness only counts within one session

@@ -14,9 +14,9 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
+from dnstrail.capture_options import EVIDENCE_SNI, STDIN, CaptureOptions, convert_capture
 from dnstrail.errors import SettingsError, SourceUnavailable
 from dnstrail.process.clock import StreamClock
-from dnstrail_probe.options import EVIDENCE_SNI, STDIN, CaptureOptions, convert_capture
 from dnstrail_probe.source import Opening, Source
 
 AUTO = "auto"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured
 from dnstrail.process.clock import StreamClock
-from dnstrail_probe.options import CaptureOptions
 
 if TYPE_CHECKING:
     from dnstrail.protocol.batches import CgroupLoss

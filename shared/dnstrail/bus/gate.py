@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from dnstrail.bus.relay import ANY, Allowance, Relay, Way
-from dnstrail.capabilities import keep_capabilities
-from dnstrail.libc import call
+from dnstrail.kernel.capabilities import keep_capabilities
+from dnstrail.kernel.libc import call
 from dnstrail.log_pause import LogPause
 from dnstrail.users import service_ids
 

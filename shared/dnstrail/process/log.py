@@ -21,6 +21,8 @@ def _without(module: str) -> Iterator[None]:
 with _without("rich"):  # structlog would load it to print exceptions in colours: a fifth of the start of a worker
     import structlog
 
+get_logger = structlog.get_logger  # for modules that would import structlog before this one
+
 
 def configure(worker: str, level: str = "info") -> None:
     """Set up logging for this process; every line names the worker."""

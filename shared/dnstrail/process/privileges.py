@@ -7,9 +7,9 @@ from pathlib import Path
 
 import dns.rdata
 
-from dnstrail.capabilities import keep_capabilities, missing_capabilities
 from dnstrail.dns.names import lookup_key
 from dnstrail.errors import SettingsError
+from dnstrail.kernel.capabilities import keep_capabilities, missing_capabilities
 from dnstrail.process.signals import end_with_parent
 from dnstrail.users import User, caller_of_sudo, service_user
 

@@ -7,7 +7,7 @@ import signal
 import threading
 from types import FrameType
 
-from dnstrail.libc import call
+from dnstrail.kernel.libc import call
 
 _PR_SET_PDEATHSIG = 1
 #: variable: internal: id of a parent process whose workers must not outlive it; the parent sets it

@@ -18,7 +18,9 @@ def test_all_values_describe_one_connection():
     assert found == Connection(7, "c", "10.0.0.2", 443, 5, host="h")
 
 
-@pytest.mark.parametrize("text", ["", "process", "process=", "pid=7", "port=65536", "port=-1", "port=\u0667", "client=here"])
+@pytest.mark.parametrize(
+    "text", ["", "process", "process=", "pid=7", "port=65536", "port=-1", "port=\u0667", "client=here"]
+)
 def test_another_value_is_refused(text):
     """A key that is none, or a value that its key cannot have, is refused by name."""
     with pytest.raises(SettingsError, match="--connection"):

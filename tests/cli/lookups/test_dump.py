@@ -8,8 +8,8 @@ import os
 import pytest
 
 from dnstrail.image import Bounds, Image
-from dnstrail_cache.snapshots import Snapshots
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.state.cache_state import CacheState
+from dnstrail_cache.state.snapshots import Snapshots
 from live.processes import dnstrail
 from live.workers import FakeClock, asker, cache, probe, response, seen, short_folder
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import dnstrail_probe
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.process.clock import SystemClock
 from dnstrail.settings import parse_dnscache
 from dnstrail_cli.pipeline.options import MEMORY, Run
 from dnstrail_cli.pipeline.run import make_plan
-from dnstrail_probe.options import CaptureOptions
 
 FILE = str(Path(dnstrail_probe.__file__).parent / "sources/demo.pcap")
 

@@ -11,13 +11,13 @@ import pytest
 from dnstrail.bus.ipc import findings_address
 from dnstrail.captured import Captured, Flow, Process
 from dnstrail.events import NET_PACKET_DNS, NET_PACKET_DNS_REQUEST, NET_TCP_CONNECT, SCHED_PROCESS_EXIT, Event
+from dnstrail.pipeline.children import Children
+from dnstrail.pipeline.pipeline import Pipeline, Plan
+from dnstrail.pipeline.view import EventView
 from dnstrail.process.clock import SystemClock
 from dnstrail.protocol.batches import TURN
 from dnstrail_cli.events.output import open_output, parse_output
-from dnstrail_cli.events.view import EventView
-from dnstrail_cli.pipeline.children import Children
 from dnstrail_cli.pipeline.options import MEMORY
-from dnstrail_cli.pipeline.pipeline import Pipeline, Plan
 from live.ports import free_port
 from live.processes import run_dir, started
 from live.workers import asker, cache, open_bus, probe, short_folder, wait_until

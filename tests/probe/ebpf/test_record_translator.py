@@ -12,6 +12,7 @@ import pytest
 from scapy.layers.inet import TCP
 
 from builders.dns_builders import response_to
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured
 from dnstrail.events import (
     DNS_SOCKET_CLOSE,
@@ -27,7 +28,6 @@ from dnstrail.events import (
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.attribution import Attribution
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.community_id import community_id
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dnstrail_probe.host.cgroups import cgroup_id, find_cgroup2, is_roots
+from dnstrail.kernel.cgroups import cgroup_id, find_cgroup2, is_roots
 from dnstrail_probe.host.containers import GONE, MAX_PATH, REMEMBERED, Containers
 from dnstrail_probe.host.docker import NAMELESS, RETRY, ContainerName, ContainerNames, inspect
 from live.ebpf_source import cgroup

@@ -7,9 +7,9 @@ from ipaddress import ip_address
 
 import pytest
 
+from dnstrail.resolv_conf import configured_in, servers_in
 from dnstrail_probe.host import resolv_conf
 from dnstrail_probe.host.resolv_conf import MAX_WAITING, ResolvConf
-from dnstrail_probe.host.resolv_conf_child import configured_in, servers_in
 from live.processes import PATIENCE, wait_until
 
 SECOND = 10**9

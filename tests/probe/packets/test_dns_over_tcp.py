@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
-from dnstrail_probe.options import CaptureOptions
+from dnstrail.capture_options import CaptureOptions
 from dnstrail_probe.packets import tcp_stream as stream
 from dnstrail_probe.packets import tcp_streams as streams
 from dnstrail_probe.packets.assembly import Assembly

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 
-from dnstrail_probe.options import CaptureOptions
+from dnstrail.capture_options import CaptureOptions
 from dnstrail_probe.packets import fragments
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.fragments import Fragments

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP
 
 from builders.dns_builders import response_to
-from dnstrail_probe.options import CaptureOptions
+from dnstrail.capture_options import CaptureOptions
 from dnstrail_probe.packets import tcp_streams as streams
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.tcp_direction import WINDOW

@@ -9,7 +9,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import GRE, LLC, SNAP, Dot3, Ether
 from scapy.layers.vxlan import VXLAN
 
-from dnstrail_probe.options import CaptureOptions
+from dnstrail.capture_options import CaptureOptions
 from dnstrail_probe.packets.assembly import Assembly
 
 RAW = 101

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
 from dnstrail.process.clock import StreamClock
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources import af_packet
 from dnstrail_probe.sources.af_packet import BUFFER, AfPacketSource, attach_filter
 from live.workers import SteppedClock

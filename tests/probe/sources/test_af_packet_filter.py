@@ -6,7 +6,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop
 
-from dnstrail_probe.options import MAX_PORTS
+from dnstrail.capture_options import MAX_PORTS
 from dnstrail_probe.sources.af_packet import attach_filter
 from dnstrail_probe.sources.af_packet_filter import packet_filter
 

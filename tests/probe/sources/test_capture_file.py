@@ -9,9 +9,9 @@ from scapy.layers.inet6 import IPv6
 from builders import capture_files
 from builders.capture_files import enhanced, interface, option, section
 from builders.dnstap_builders import START, STOP, framed, tap
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import LAST_TIME, Captured, Flow
 from dnstrail.errors import CaptureError
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.sources.capture_file import CaptureFileSource
 

@@ -10,7 +10,7 @@ from msgspec.msgpack import decode
 
 from dnstrail.protocol.lookups import MAX_MESSAGE, Join, decode_request, encode_data, encode_request
 from dnstrail.protocol.members import Members, Progress
-from dnstrail_cache.groups import MAX_MEMBERS, Groups
+from dnstrail_cache.groups.groups import MAX_MEMBERS, Groups
 from dnstrail_signatures.group.others import Others
 from dnstrail_signatures.group.report import Report
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured
 from dnstrail.connection_names import DST_DNS
 from dnstrail.datasource import DataSources, DnsIdentity
@@ -15,7 +16,6 @@ from dnstrail.events import NET_TCP_CONNECT, NET_UDP_CONNECT, Event
 from dnstrail.image import Bounds, Image
 from dnstrail.image.apply import apply_event
 from dnstrail.signature import Finding, Signature
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.sources.capture_file import CaptureFileSource
 from dnstrail_signatures.engine.engine import Engine
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import dns.exception
 import dns.message
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured
 from dnstrail.events import GETADDRINFO, NET_PACKET_DNS
+from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.ebpf.program_text import SIZES, Sizes
 from dnstrail_probe.ebpf.source import EbpfSource
-from dnstrail_probe.host.cgroups import find_cgroup2
-from dnstrail_probe.options import CaptureOptions
 from live.processes import wait_until
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from dnstrail.capabilities import _BITS
+from dnstrail.kernel.capabilities import _BITS
 from live.processes import children_of, command_line, text_of
 
 WORKERS = ("probe", "cache", "signatures")

@@ -19,7 +19,7 @@ from dnstrail.errors import LookupRefused, Unavailable
 from dnstrail.protocol.batches import TURN, Batch, Turn, decode, encode
 from dnstrail.protocol.lookups import OVERLOADED, Join, RefusedError
 from dnstrail.protocol.members import Work
-from dnstrail_cache.groups import Groups, SavedGroup
+from dnstrail_cache.groups.groups import Groups, SavedGroup
 from dnstrail_signatures.group.membership import Membership
 from dnstrail_signatures.group.missed_turns import Replays
 from dnstrail_signatures.group.share import GroupShare

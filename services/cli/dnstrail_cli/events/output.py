@@ -12,10 +12,11 @@ import msgspec
 
 from dnstrail.errors import BadMessage, SettingsError
 from dnstrail.events import Event
+from dnstrail.pipeline.view import Item
 from dnstrail.process.clock import Clock
 from dnstrail.process.terminal import json_line
 from dnstrail.tracee import event_map
-from dnstrail_cli.events.sightings import MALFORMED, ClientSightings, Item
+from dnstrail_cli.events.sightings import MALFORMED, ClientSightings
 from dnstrail_cli.events.sort_window import SortWindow
 
 

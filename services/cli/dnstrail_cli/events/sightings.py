@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from typing import Any
 
 from dnstrail.captured import Flow
 from dnstrail.dns import is_response
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.pipeline.view import Item
 
 #: seconds to wait for the capture at the client's end -> the event is printed as it is
 WINDOW = 0.1
 MOST = 4096  # messages that are remembered, and items that wait
 _NANOSECONDS = 1_000_000_000
-Item = Event | dict[str, Any]
 # The errors of an item that no worker of ours sends: a value of another type, an impossible address or time.
 MALFORMED = (TypeError, ValueError, LookupError, AttributeError, OverflowError)
 _Key = tuple[bytes, bytes, int]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from dnstrail.events import Event
-from dnstrail_cli.events.sightings import Item
+from dnstrail.pipeline.view import Item
 
 #: seconds for which `option:sort-events` waits for an earlier event -> an event that comes later is printed out of
 #: order

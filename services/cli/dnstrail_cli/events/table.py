@@ -11,9 +11,10 @@ from rich.text import Text
 
 from dnstrail.errors import BadMessage
 from dnstrail.events import Event
+from dnstrail.pipeline.view import Item
 from dnstrail.process.terminal import escape_unprintable
 from dnstrail_cli.events.addresses import has_address
-from dnstrail_cli.events.sightings import MALFORMED, Item
+from dnstrail_cli.events.sightings import MALFORMED
 from dnstrail_cli.events.words import Words, client_of, client_of_finding, cut, event_words, finding_words
 
 _TIME = len("14:00:00.123")

@@ -11,13 +11,13 @@ from typing import Any
 import click
 import msgspec
 
+from dnstrail.capture_options import STDIN_PATH, CaptureOptions
 from dnstrail.connection import Connection
 from dnstrail.errors import DataNotFound
 from dnstrail.process.clock import SystemClock
 from dnstrail.settings import parse_dnscache
 from dnstrail_cli.lookups.capture_lookup import CaptureLookup, answer_lines
 from dnstrail_cli.progress import Progress, position_in
-from dnstrail_probe.options import STDIN_PATH, CaptureOptions
 
 _COLLECT = 100_000  # objects between two collections: an image makes no reference cycles, and a stream may never end
 

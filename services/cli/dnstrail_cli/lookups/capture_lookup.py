@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import NET_PACKET_DNS, Captured
 from dnstrail.connection import Connection
 from dnstrail.image import Bounds, Image, LookupResult, Trails
@@ -17,7 +18,6 @@ from dnstrail.image.bounds import SECOND
 from dnstrail.process.clock import nanoseconds
 from dnstrail.settings import DnsCache
 from dnstrail_cli.lookups.timestamps import parse_moment
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.registry import open_source
 from dnstrail_probe.source import CUT_SHORT, DAMAGED, Source
 

@@ -59,8 +59,8 @@ def load(state: Path, file: BinaryIO) -> None:
     The cache reads the file when it starts with the same --state. No request changes a running cache, since each member
     of the group may send requests.
     """
-    from dnstrail_cache.snapshots import save  # noqa: PLC0415 - imports the cache, which help does without
-    from dnstrail_cache.state_file import Header, blocks_of  # noqa: PLC0415 - as above
+    from dnstrail_cache.state.snapshots import save  # noqa: PLC0415 - imports the cache, which help does without
+    from dnstrail_cache.state.state_file import Header, blocks_of  # noqa: PLC0415 - as above
 
     records = [*_lines(file)]
     fault = save(state, blocks_of(Header(), records))

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from dnstrail.capture_options import STDIN
 from dnstrail.errors import SettingsError
-from dnstrail_probe.options import STDIN
 
 Keys = TypeVar("Keys", str, tuple[str, ...])
 _PORT = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+):\d{1,5}", re.ASCII)

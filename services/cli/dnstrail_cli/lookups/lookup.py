@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dnstrail.capture_options import STDIN
 from dnstrail.connection import Connection
 from dnstrail.errors import DataNotFound, SettingsError
 from dnstrail.process.command import NOT_FOUND, examples
@@ -15,7 +16,6 @@ from dnstrail_cli.lookups.connection_option import FIELDS, connection_option
 from dnstrail_cli.lookups.found_text import found_text
 from dnstrail_cli.lookups.key_argument import check_keys
 from dnstrail_cli.lookups.options import at_option, backend_options, json_option
-from dnstrail_probe.options import STDIN
 
 if TYPE_CHECKING:
     from dnstrail_cli.lookups.backend import Backend

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from dnstrail.capture_options import STDIN, STDIN_PATH, CaptureOptions, capture_options
 from dnstrail.errors import SettingsError
 from dnstrail.process.command import check_address, default_run_dir, optional_run_dir_option
 from dnstrail_cli.lookups.timestamps import convert_moment
-from dnstrail_probe.options import STDIN, STDIN_PATH, CaptureOptions, capture_options
 from dnstrail_probe.registry import complete_capture, convert_capture_file
 
 if TYPE_CHECKING:

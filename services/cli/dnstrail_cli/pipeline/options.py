@@ -11,13 +11,12 @@ import click
 import msgspec
 from click.shell_completion import CompletionItem
 
+from dnstrail.capture_options import CaptureOptions, capture_options
+from dnstrail.pipeline import MEMORY
 from dnstrail.probes import PROBES
 from dnstrail.process.command import check_dnscache, probes_option
-from dnstrail_probe.options import CaptureOptions, capture_options
 
-#: MiB of memory of each worker of an all-in-one run (`--memory`) -> the worker ends, and the run with it; the units and
-#: the compose file set 1 GiB, and restart the worker
-MEMORY, LEAST_MEMORY, MOST_MEMORY = 1024, 256, 1 << 24
+LEAST_MEMORY, MOST_MEMORY = 256, 1 << 24  # MiB for each worker
 T = TypeVar("T")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +11,9 @@ from typing import Any
 import click
 
 from dnstrail.bus import ZmqBus
+from dnstrail.capture_options import options_of
 from dnstrail.errors import SettingsError
+from dnstrail.pipeline.pipeline import Pipeline, Plan, run_folder, running
 from dnstrail.process.clock import Clock, SystemClock
 from dnstrail.process.config_file import find_config
 from dnstrail.process.log import configure
@@ -24,10 +24,8 @@ from dnstrail.users import User
 from dnstrail_cli.events.output import Output, open_output, parse_output
 from dnstrail_cli.events.selection import select
 from dnstrail_cli.pipeline.options import Run
-from dnstrail_cli.pipeline.pipeline import Pipeline, Plan, running
 from dnstrail_cli.pipeline.signature_names import signature_names
 from dnstrail_cli.progress import Progress, load_bar, position_in
-from dnstrail_probe.options import options_of
 from dnstrail_probe.registry import is_file, open_source
 
 # The cache is ahead of the signatures, and must still hold what they look up.
@@ -155,18 +153,6 @@ def _show_end(pipeline: Pipeline, output: Output, stop: threading.Event) -> None
     pipeline.take_last_findings()
     output.release(everything=True)
     _say(f"the capture has ended: {summary}; {output.shown} events shown")
-
-
-@contextmanager
-def run_folder(run_dir: Path | None, user: User | None) -> Iterator[Path]:
-    """Yield the folder of the sockets: the one given, or a private one that is removed at the end."""
-    if run_dir is not None:
-        yield run_dir
-        return
-    with tempfile.TemporaryDirectory(prefix="dnstrail-", ignore_cleanup_errors=True) as folder:
-        if user is not None:
-            os.chown(folder, user.uid, user.gid)  # this process becomes the user, and removes the folder
-        yield Path(folder) / "run"
 
 
 def _is_stream(path: Path) -> bool:

@@ -7,9 +7,9 @@ from functools import partial
 from itertools import islice
 
 from dnstrail.captured import Process
+from dnstrail.kernel.cgroups import cgroup_id, cgroups, is_roots
 from dnstrail_probe.ebpf import records
 from dnstrail_probe.ebpf.records import command_name, text
-from dnstrail_probe.host.cgroups import cgroup_id, cgroups, is_roots
 from dnstrail_probe.host.containers import Containers
 from dnstrail_probe.host.docker import NAMELESS, ContainerNames
 from dnstrail_probe.host.process_table import TICK, ProcessEntry, ProcessTable

@@ -6,15 +6,16 @@ import platform
 import re
 import socket
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
+from dnstrail.kernel.bcc import REMEDY as BCC
+from dnstrail.kernel.bcc import load_bcc
+from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.check import Check, Host, capability
 from dnstrail_probe.ebpf import remedies
 from dnstrail_probe.ebpf.btf import Btf, process_offsets
-from dnstrail_probe.ebpf.loader import load_bcc
 from dnstrail_probe.ebpf.source import EbpfSource, load_programs
-from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.host.docker import docker_socket
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.source import Opening
 
 _OLDEST_KERNEL = (5, 10)
@@ -68,7 +69,7 @@ CHECKS = (
     Check("kernel", "ebpf", lambda _: check_release(platform.release()), remedies.KERNEL),
     Check("cgroup2", "ebpf", _find_cgroup2, remedies.CGROUP2),
     Check("BTF", "ebpf: processes and containers", lambda _: process_offsets(Btf()), remedies.BTF),
-    Check("bcc", "ebpf", lambda _: load_bcc(), remedies.BCC),
+    Check("bcc", "ebpf", lambda _: load_bcc(), BCC),
     capability("CAP_BPF", "ebpf"),
     capability("CAP_PERFMON", "ebpf"),
     capability("CAP_NET_ADMIN", "ebpf"),

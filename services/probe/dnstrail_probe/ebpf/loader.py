@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
-import sys
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dnstrail.capabilities import missing_capabilities
 from dnstrail.errors import SourceUnavailable
+from dnstrail.kernel.bcc import compile_text, load_bcc
+from dnstrail.kernel.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
+from dnstrail.kernel.capabilities import missing_capabilities
+from dnstrail.kernel.cgroups import find_cgroup2
 from dnstrail_probe.ebpf import records, remedies
-from dnstrail_probe.ebpf.bpf_link import UPROBE_MULTI, link_cgroup, link_uprobe
 from dnstrail_probe.ebpf.btf import Btf, byte_offsets, process_offsets, socket_offsets
-from dnstrail_probe.ebpf.headers import write_headers
 from dnstrail_probe.ebpf.loss_map import LossMap
 from dnstrail_probe.ebpf.program_text import SIZES, Sizes, program_text
-from dnstrail_probe.host.cgroups import find_cgroup2
 from dnstrail_probe.source import SUDO
 
 NEEDED = ("CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF")
-_BCC = Path("/usr/lib/python3/dist-packages/bcc/__init__.py")
 _GETADDRINFO = "ebpf:getaddrinfo"  # as --capture names it
 _BPF_ANY, _BPF_NOEXIST = 0, 1
 # Function -> program type and attach type, by their names in bcc.
@@ -220,22 +215,6 @@ def _check_capabilities() -> None:
         raise SourceUnavailable("ebpf", f"needs {', '.join(missing)}", SUDO)
 
 
-def load_bcc() -> ModuleType:
-    """Load Debian's bcc into any environment, without the rest of the system's packages."""
-    if not _BCC.exists():
-        raise SourceUnavailable("ebpf", "bcc is not installed", remedies.BCC)
-    spec = importlib.util.spec_from_file_location("bcc", _BCC, submodule_search_locations=[str(_BCC.parent)])
-    if spec is None or spec.loader is None:
-        raise SourceUnavailable("ebpf", "bcc cannot be loaded", remedies.BCC)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bcc"] = module
-    try:
-        spec.loader.exec_module(module)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise SourceUnavailable("ebpf", f"bcc does not load ({error})", remedies.BCC) from error
-    return module
-
-
 def _compile(
     bcc: ModuleType, ports: frozenset[int], abilities: dict[str, int], extra: tuple[str, ...], sizes: Sizes
 ) -> tuple[Any, bool]:
@@ -253,14 +232,3 @@ def _compile(
             f"the programs do not load ({error})",
             f"{remedies.HOOKS}, and CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
         ) from error
-
-
-def compile_text(bcc: ModuleType, text: str) -> Any:
-    """Compile a text with bcc, without kernel headers."""
-    with tempfile.TemporaryDirectory(prefix="dnstrail-headers-") as folder:
-        write_headers(Path(folder))
-        os.environ["BCC_KERNEL_SOURCE"] = folder
-        try:
-            return bcc.BPF(text=text, cflags=["-w"])
-        finally:
-            del os.environ["BCC_KERNEL_SOURCE"]

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import Protocol
 
+from dnstrail.kernel.cgroups import cgroup_id
+from dnstrail.kernel.sock_diag import OpenSocket
 from dnstrail_probe.ebpf.records import OwnerRecord, pack_id, pack_owner, pack_place, pack_relay_place
-from dnstrail_probe.host.cgroups import cgroup_id
 from dnstrail_probe.host.network_namespaces import all_sockets
 from dnstrail_probe.host.process_table import ProcessEntry, ProcessTable
 from dnstrail_probe.host.procfs import cgroup_path, process_ids, read_process, sockets_of
-from dnstrail_probe.host.sock_diag import OpenSocket
 
 _IPV4 = 4  # bytes of an address
 _LOOPBACK = 127  # its first byte

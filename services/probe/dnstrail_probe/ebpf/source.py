@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from types import MappingProxyType
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.process.clock import StreamClock
 from dnstrail.protocol.batches import CgroupLoss
 from dnstrail_probe.ebpf.attribution import Attribution
@@ -18,7 +19,6 @@ from dnstrail_probe.ebpf.open_sockets import note_open_sockets
 from dnstrail_probe.ebpf.program_text import SIZES, Sizes
 from dnstrail_probe.ebpf.record_translator import RecordTranslator
 from dnstrail_probe.ebpf.ring import Ring
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
 from dnstrail_probe.source import KERNEL, Captures
 

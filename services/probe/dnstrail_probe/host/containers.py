@@ -5,32 +5,15 @@ from __future__ import annotations
 import os
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
-from dnstrail_probe.host.cgroups import is_roots
-from dnstrail_probe.host.container_path import container_id, owner_path
+from dnstrail.kernel.cgroups import container_id, owner_path
 
 REMEMBERED = 60_000_000_000  # ns for which a removed cgroup is kept
 GONE = (1 << 53) - 1  # the owner of all cgroups that were removed before they were looked at: the id of no cgroup
 _LOOK_AGAIN = 1_000_000_000  # ns between two looks at the folders above a cgroup, which root may give away meanwhile
 MAX_CGROUPS = 65536  #: cgroups -> one that is gone is evicted, else one below another owner: `cgroups_dropped`
 MAX_PATH = 100  # characters of a path that are kept
-
-
-def running_containers(root: str) -> set[str]:
-    """Return the containers whose cgroups are in a hierarchy.
-
-    Folders in which others than root can make cgroups are left out: no container counts there.
-    """
-    found = set()
-    for folder, below, _ in os.walk(root):
-        path = folder.removeprefix(root) or "/"
-        container = container_id(path, partial(is_roots, root))
-        found.add(container)
-        if container or not is_roots(root, path):
-            below.clear()
-    return found - {""}
 
 
 class Cgroup(NamedTuple):

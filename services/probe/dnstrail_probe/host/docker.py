@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dnstrail.capabilities import keep_capabilities
+from dnstrail.kernel.capabilities import keep_capabilities
 
 DOCKER = "/var/run/docker.sock"  # the default
 #: variable: socket of Docker, for names and images of containers (default: unix:///var/run/docker.sock)

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dnstrail.libc import call
+from dnstrail.kernel.libc import call
+from dnstrail.kernel.sock_diag import OpenSocket, namespace_cookie, open_sockets
 from dnstrail_probe.host.procfs import network_namespaces
-from dnstrail_probe.host.sock_diag import OpenSocket, namespace_cookie, open_sockets
 
 _CLONE_NEWNET = 0x40000000
 

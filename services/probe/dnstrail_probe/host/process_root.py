@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dnstrail.libc import system_call
+from dnstrail.kernel.libc import system_call
 
 _SYS_OPENAT2 = 437  # on every machine; Linux 5.6
 _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x02, 0x10

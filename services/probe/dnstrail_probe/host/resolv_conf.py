@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dnstrail.capabilities import keep_capabilities
+from dnstrail.kernel.capabilities import keep_capabilities
 from dnstrail_probe.host.resolv_conf_reader import ResolvConfReader
 
 K = TypeVar("K")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from ipaddress import ip_address
 
+from dnstrail.resolv_conf import configured_in
 from dnstrail_probe.host.process_root import open_below, open_root
 
 _PATH = "/etc/resolv.conf"
 _LARGEST = 65536  # bytes of a file that are read
-_LOOPBACK = (ip_address("127.0.0.1"), ip_address("::1"))  # the default
 
 
 def main() -> None:
@@ -28,28 +27,6 @@ def _read(proc: str, pid: int) -> frozenset[bytes] | None:
             return configured_in(os.read(file, _LARGEST).decode(errors="replace"))
     except OSError:
         return None
-
-
-def configured_in(text: str) -> frozenset[bytes]:
-    """Return the packed addresses that the text of a resolv.conf names; the loopback addresses if it names none."""
-    return frozenset(servers_in(text))
-
-
-def servers_in(text: str) -> dict[bytes, str]:
-    """Return the addresses of `configured_in`, packed and as text; the text has the zone (`%eth0`) of the file."""
-    found: dict[bytes, str] = {}
-    for line in text.splitlines():
-        word, *rest = line.split() or [""]
-        if word != "nameserver" or not rest:
-            continue
-        text, *zone = rest[0].partition("%")
-        try:
-            address = ip_address(text)
-        except ValueError:
-            continue
-        address = getattr(address, "ipv4_mapped", None) or address
-        found[address.packed] = f"{address}{''.join(zone)}"
-    return found or {address.packed: str(address) for address in _LOOPBACK}
 
 
 if __name__ == "__main__":

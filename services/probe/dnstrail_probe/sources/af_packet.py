@@ -9,10 +9,10 @@ import struct
 from collections import Counter
 from types import MappingProxyType
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.errors import SourceUnavailable
 from dnstrail.process.clock import StreamClock
 from dnstrail_probe.check import Check, Host, capability
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
 from dnstrail_probe.source import KERNEL, SUDO, Captures, Opening
 from dnstrail_probe.sources.af_packet_filter import MAX_PACKET, packet_filter

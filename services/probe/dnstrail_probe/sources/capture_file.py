@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from types import MappingProxyType
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import LAST_TIME, NET_PACKET_DNS
 from dnstrail.errors import CaptureError
 from dnstrail_probe.formats.capture_reader import CaptureReader
 from dnstrail_probe.formats.dnstap import read_dnstap
 from dnstrail_probe.formats.packet import DNSTAP
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import LOSSES, Assembly
 from dnstrail_probe.source import Captures, Opening
 

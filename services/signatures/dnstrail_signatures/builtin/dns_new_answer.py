@@ -21,11 +21,11 @@ import msgspec
 
 from dnstrail.dns.rdata import AAAA, CNAME, A
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.inner_address import is_public
 from dnstrail_signatures.detection.known_file import KnownFile
-from dnstrail_signatures.detection.registered_domain import registered_domain
 from dnstrail_signatures.detection.state import StatefulSignature
 
 _SECOND: Final = 1_000_000_000

@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import octets_below, registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.registered_domain import octets_below, registered_domain
 
 
 class DnsTunnelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

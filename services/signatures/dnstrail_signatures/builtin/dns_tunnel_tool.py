@@ -16,10 +16,10 @@ from typing import ClassVar, Final
 import msgspec
 
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureMetadata
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.registered_domain import registered_domain
 
 _MARKS: Final = re.compile(
     r"(?P<iodine>^z[a-z0-9]{3}aa-(?:aaahhh-drink-mal-ein|la-fl)|^z[a-z0-9]{3}aabbccddeeffgghhiijjkkllmmnnoo)"

@@ -21,12 +21,12 @@ import msgspec
 from dns.rdatatype import TXT
 
 from dnstrail.events import NET_PACKET_DNS, Event
+from dnstrail.registered_domain import registered_domain
 from dnstrail.signature import EventSelector, SignatureContext, SignatureMetadata
 from dnstrail_signatures.detection.bounded_table import BoundedTable
 from dnstrail_signatures.detection.burst import Bursts, Gate
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
-from dnstrail_signatures.detection.registered_domain import registered_domain
 
 #: texts of one answer that `DNS_TXT_CODE` reads -> further ones do not count
 MOST_TEXTS = 64  # so that one answer costs little time

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.captured import Captured, Flow
 from dnstrail.events import NET_SERVER_NAME
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets import assembly
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.server_names.quic_hellos import IDLE, OPEN, PIECES, RATE, QuicHellos

@@ -11,8 +11,8 @@ from scapy.layers.inet import IP, TCP, UDP
 
 from builders.connects import Connect, connects, is_literal
 from builders.corpus import CORPUS
+from dnstrail.capture_options import CaptureOptions
 from dnstrail.events import NET_SERVER_NAME
-from dnstrail_probe.options import CaptureOptions
 from dnstrail_probe.packets.assembly import Assembly
 from dnstrail_probe.packets.server_names.reader import FIRST_BYTES
 from dnstrail_probe.packets.server_names.server_name import HOST, SNI, ServerName, server_name

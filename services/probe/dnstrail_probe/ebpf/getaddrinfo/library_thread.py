@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import msgspec
 
-from dnstrail.capabilities import keep_capabilities
+from dnstrail.kernel.capabilities import keep_capabilities
 from dnstrail_probe.ebpf.getaddrinfo.library_finder import LibraryFinder
 from dnstrail_probe.ebpf.getaddrinfo.uprobes import MOST_FILES, UprobeTable, Watch
 from dnstrail_probe.host.procfs import process_ids

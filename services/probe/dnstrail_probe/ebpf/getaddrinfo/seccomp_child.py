@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 
-from dnstrail.libc import call
+from dnstrail.kernel.libc import call
 
 FIRST, LAST = 335, 336  # uretprobe and uprobe: the system calls by which newer kernels return from a probe (x86)
 _LOAD, _AT_LEAST, _ABOVE, _RETURN = 0x20, 0x35, 0x25, 0x06  # linux/bpf_common.h

@@ -1,0 +1,1 @@
+"""Groups of signature workers, and who of them handles which events."""

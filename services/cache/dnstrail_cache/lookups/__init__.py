@@ -1,0 +1,1 @@
+"""Lookups: the requests, those that wait, and their answers."""

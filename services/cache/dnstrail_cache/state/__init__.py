@@ -1,0 +1,1 @@
+"""The state of the cache, and the file that keeps it."""

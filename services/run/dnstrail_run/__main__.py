@@ -1,0 +1,116 @@
+"""`dnstrail run`: run a command, and report which names and addresses it reached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dnstrail.capture_options import CaptureOptions, capture_options
+from dnstrail.process.command import examples, run_command
+
+_REASONS = ("unnamed", "refused", "foreign-dns")  # verdict.REASONS, whose import help does without
+_AFTERWARDS = ("refuse", "allow")
+_EXAMPLES = examples(
+    "sudo dnstrail run -- pip install requests",
+    "sudo dnstrail run --report build.html -- make",
+    "sudo dnstrail run --allow-learn allowed.txt -- npm ci",
+    "sudo dnstrail run --allow allowed.txt --enforce -- npm ci",
+    "sudo dnstrail run --allow allowed.txt --fail-on unnamed --fail-on foreign-dns -- npm ci",
+)
+
+
+@click.command(epilog=_EXAMPLES, context_settings={"ignore_unknown_options": False})
+@click.argument("command", nargs=-1, required=True, metavar="-- COMMAND [ARGS]...", type=click.UNPROCESSED)
+@click.option("--report", "reports", multiple=True, type=click.Path(path_type=Path), help="FILE.json, .md or .html.")
+@click.option("--allow", type=click.Path(path_type=Path), help="List of what may be reached; else the exit code is 10.")
+@click.option("--enforce", is_flag=True, help="Refuse connections to what --allow does not contain.")
+@click.option(
+    "--on-crash",
+    type=click.Choice(_AFTERWARDS),
+    default="refuse",
+    show_default=True,
+    help="With --enforce, after dnstrail was killed: refuse or allow all connections.",
+)
+@click.option(
+    "--allow-new-privileges", is_flag=True, help="With --enforce: set-id programs get their rights, as sudo does."
+)
+@click.option("--allow-learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file.")
+@click.option(
+    "--allow-learn-domains",
+    is_flag=True,
+    help="With --allow-learn: all names below each registered domain, as *.example.com.",
+)
+@click.option(
+    "--fail-on",
+    multiple=True,
+    type=click.Choice(_REASONS),
+    help="Exit with 10 after a connection without a name, a refusal, or DNS to another server.",
+)
+@click.option(
+    "--follow-containers",
+    is_flag=True,
+    help="Judge also the containers that start meanwhile, by --allow and --fail-on.",
+)
+@click.option("--wait-for-all", is_flag=True, help="Wait for the processes that outlive the command, too.")
+@click.option(
+    "--getaddrinfo", is_flag=True, help="Also capture names that a daemon asks for the command: nscd, resolved."
+)
+@click.option("--quiet", is_flag=True, help="Print no report on stderr.")
+@click.option("--run-dir", type=click.Path(path_type=Path, readable=False), help="Folder of a pipeline that runs.")
+@capture_options
+@click.pass_context
+def command(
+    ctx: click.Context,
+    command: tuple[str, ...],
+    reports: tuple[Path, ...],
+    allow: Path | None,
+    enforce: bool,
+    on_crash: str,
+    allow_new_privileges: bool,
+    allow_learn: Path | None,
+    allow_learn_domains: bool,
+    fail_on: tuple[str, ...],
+    follow_containers: bool,
+    wait_for_all: bool,
+    getaddrinfo: bool,
+    quiet: bool,
+    run_dir: Path | None,
+    options: CaptureOptions,
+) -> None:
+    """Run a command, and report which names it reached.
+
+    The report contains the names and addresses that the command and all that it starts asked and reached. The command
+    runs as the user who called sudo. The exit code is its own; 10 if --allow or --fail-on object; 2 or 4 as for all
+    commands, if dnstrail itself fails. A running pipeline is used, else one is started.
+    """
+    from dnstrail_run.session import run_session  # noqa: PLC0415 - imports what help does without
+    from dnstrail_run.settings import Settings  # noqa: PLC0415
+
+    settings = Settings(
+        command=command,
+        reports=reports,
+        allow=allow,
+        enforce=enforce,
+        allow_afterwards=on_crash == "allow",
+        allow_new_privileges=allow_new_privileges,
+        learn=allow_learn,
+        learn_domains=allow_learn_domains,
+        fail_on=fail_on,
+        follow_containers=follow_containers,
+        wait_for_all=wait_for_all,
+        getaddrinfo=getaddrinfo,
+        quiet=quiet,
+        run_dir=run_dir,
+        options=options,
+    )
+    ctx.exit(run_session(settings))
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(command, "dnstrail run")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The allow list: the names, addresses and ports that a command may reach (docs/run.md).
+
+One entry on each line; `#` begins a comment. An entry is a name (`github.com`), all names below one (`*.debian.org`),
+or an address or network (`192.0.2.0/24`), and may end with ports (`github.com:22,443`, `[2001:db8::1]:443`). An entry
+that begins with a slash is the Unix socket of a service, which `--enforce` would hide. `resolver 192.0.2.53` is a DNS
+server that may be asked like the configured resolvers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import msgspec
+
+from dnstrail.dns.names import name_text
+from dnstrail.errors import SettingsError
+
+MOST_ENTRIES = 10_000  #: entries of an allow list -> exit code 2
+_PORTED = re.compile(r"(?P<subject>\[[^\]]*\](?:/\d+)?|[^:\[\]]*):(?P<ports>[\d,]+)")
+_BRACKETED = re.compile(r"^\[([^\[\]]*)\](/\d+)?$")
+NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # in the form of lookups; a name with other bytes is no entry
+_LARGEST_PORT = 65535
+DNS = 53  # the port
+RESOLVER = "resolver"  # begins an entry
+Network = IPv4Network | IPv6Network
+Ports = frozenset[int]  # empty: all ports
+
+
+class AllowList(msgspec.Struct, frozen=True):
+    """The entries of a list: names, suffixes (without `*.`), and networks, each with the ports that it allows.
+
+    `sockets` are paths of Unix sockets. `resolvers` are packed addresses with their text, as in `servers_in`.
+    """
+
+    names: dict[str, list[Ports]]
+    suffixes: dict[str, list[Ports]]
+    networks: list[tuple[Network, Ports]]
+    sockets: list[str] = []
+    resolvers: dict[bytes, str] = {}
+
+    def allows_name(self, name: str) -> bool:
+        """Return whether a name may be asked: the ports do not matter."""
+        return any(True for _ in self.ports_of(name))
+
+    def allows(self, name: str, address: str, port: int) -> bool:
+        """Return whether a connection to an address and port, made for a name ("": unknown), is allowed."""
+        if name and any(_has(ports, port) for ports in self.ports_of(name)):
+            return True
+        found = ip_address(address)
+        if port == DNS and found.packed in self.resolvers:
+            return True
+        return any(found in network and _has(ports, port) for network, ports in self.networks)
+
+    def ports_of(self, name: str) -> Iterable[Ports]:
+        """Yield the ports of each entry that contains a name."""
+        yield from self.names.get(name, ())
+        labels = name.split(".")
+        for first in range(1, len(labels)):
+            yield from self.suffixes.get(".".join(labels[first:]), ())
+
+
+def parse_allow_list(text: str) -> AllowList:
+    """Return the entries of a list.
+
+    Raises:
+        SettingsError: a line is no entry; the text names it.
+    """
+    found = AllowList({}, {}, [], [], {})
+    entries = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if not (entry := line.partition("#")[0].strip()):
+            continue
+        entries += 1
+        if entries > MOST_ENTRIES:
+            raise SettingsError(f"--allow: more than {MOST_ENTRIES} entries")
+        try:
+            _add(found, entry)
+        except ValueError as error:
+            raise SettingsError(f"--allow: line {number}: {entry!r:.80}: {error}") from error
+    return found
+
+
+def _add(found: AllowList, entry: str) -> None:
+    if entry.startswith("/"):
+        found.sockets.append(entry)
+        return
+    word, *rest = entry.split(maxsplit=1)
+    if word == RESOLVER and rest:
+        found.resolvers.update(_resolver(rest[0]))
+        return
+    ported = _PORTED.fullmatch(entry)
+    subject, ports = (ported["subject"], _ports(ported["ports"])) if ported else (entry, frozenset[int]())
+    network = _network(subject)
+    if network is not None:
+        found.networks.append((network, ports))
+        return
+    below = subject.startswith("*.")
+    name = name_text(subject.removeprefix("*."))
+    if not name or not NAME.fullmatch(name):
+        raise ValueError("neither a name, nor *.name, nor an address or network")
+    (found.suffixes if below else found.names).setdefault(name, []).append(ports)
+
+
+def _resolver(text: str) -> dict[bytes, str]:
+    """Return the address of a resolver, packed and as text; the text has its zone (`%eth0`).
+
+    Raises:
+        ValueError: the text is no address.
+    """
+    address, *zone = _BRACKETED.sub(r"\1", text).partition("%")
+    found = ip_address(address)
+    found = getattr(found, "ipv4_mapped", None) or found
+    return {found.packed: f"{found}{''.join(zone)}"}
+
+
+def _network(subject: str) -> Network | None:
+    """Return the network that a text names, None if it is a name.
+
+    Raises:
+        ValueError: a network with bits beyond its length.
+    """
+    text = _BRACKETED.sub(r"\1\2", subject)
+    try:
+        return ip_network(text)
+    except ValueError:
+        if text.partition("/")[0].replace(".", "").isdigit() or ":" in text:
+            raise
+        return None
+
+
+def _ports(text: str) -> Ports:
+    words = text.split(",")
+    if not all(0 < len(word) <= len("65535") and 0 < int(word) <= _LARGEST_PORT for word in words):
+        raise ValueError(f"a port is a number from 1 to {_LARGEST_PORT}")
+    return frozenset(map(int, words))
+
+
+def _has(ports: Ports, port: int) -> bool:
+    return not ports or port in ports

@@ -1,0 +1,104 @@
+"""The cgroup of a command and of all that it starts (cgroups(7))."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail.kernel.cgroups import cgroups, find_cgroup2
+
+_PREFIX = "dnstrail-run-"  # of the name, before the process that made the cgroup
+_PROCESSES = "cgroup.procs"
+MOST_NAMED = 8  #: processes that outlive a command, named in its report -> the others are counted
+
+
+class Cgroup:
+    """A cgroup for one command, below the cgroup of this process, whose limits hold for the command as well."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.stat().st_ino
+
+    def add(self, pid: int) -> None:
+        """Move a process into the cgroup; what it starts from then on is in it, too."""
+        (self.path / _PROCESSES).write_text(str(pid), encoding="ascii")
+
+    def processes(self) -> list[int]:
+        """Return the processes in the cgroup and below it."""
+        found: list[int] = []
+        for folder, _, _ in os.walk(self.path):
+            with suppress(OSError):  # removed meanwhile
+                found += map(int, (Path(folder) / _PROCESSES).read_text(encoding="ascii").split())
+        return found
+
+    def release(self) -> None:
+        """Move the processes that are left to the cgroup above."""
+        for pid in self.processes():
+            with suppress(OSError):  # ended meanwhile
+                (self.path.parent / _PROCESSES).write_text(str(pid), encoding="ascii")
+
+    def remove(self) -> None:
+        """Remove the cgroup, unless processes are left in it."""
+        for folder, _, _ in os.walk(self.path, topdown=False):
+            with suppress(OSError):  # a process is left: the folder stays, and is empty later
+                Path(folder).rmdir()
+
+
+def names_of(processes: list[int]) -> list[str]:
+    """Return the first MOST_NAMED processes as text: name(pid)."""
+    found = []
+    for pid in processes[:MOST_NAMED]:
+        with suppress(OSError):  # ended meanwhile
+            found.append(f"{Path(f'/proc/{pid}/comm').read_text(errors='backslashreplace').rstrip()}({pid})")
+    return found
+
+
+def make_cgroup(*, guarded: bool = False) -> Cgroup:
+    """Make a cgroup for a command of this process; a `guarded` one only where root alone can move processes.
+
+    Raises:
+        SourceUnavailable: there is no cgroup2 hierarchy, or this process may not make one in it.
+    """
+    root = find_cgroup2()
+    if root is None:
+        raise SourceUnavailable("run", "no cgroup2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+    above = _own_cgroup(Path(root))
+    while guarded and above != Path(root) and _is_delegated(above):
+        above = above.parent
+    _remove_abandoned(above)
+    path = above / f"{_PREFIX}{os.getpid()}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        raise SourceUnavailable("run", f"cannot make the cgroup {path}: {error.strerror}", "run it as root") from error
+    return Cgroup(path)
+
+
+def cgroups_below(path: Path) -> set[int]:
+    """Return the ids of the cgroups below a cgroup."""
+    return {identity for identity, _ in cgroups(str(path))}
+
+
+def _is_delegated(cgroup: Path) -> bool:
+    """Return whether another user than root may move processes within a cgroup, and so out of those below it."""
+    found = (cgroup / _PROCESSES).stat()
+    return found.st_uid != 0 or bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _remove_abandoned(above: Path) -> None:
+    """Remove the empty cgroups of runs that have ended: a run that was killed leaves its own."""
+    for folder in above.glob(f"{_PREFIX}*"):
+        if not Path("/proc", folder.name.removeprefix(_PREFIX)).exists():
+            Cgroup(folder).remove()
+
+
+def _own_cgroup(root: Path) -> Path:
+    """Return the cgroup of this process; the root of the hierarchy if it is not visible here."""
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        if line.startswith("0::/"):
+            own = root / line.removeprefix("0::/")
+            return own if ".." not in own.parts and own.is_dir() else root
+    return root

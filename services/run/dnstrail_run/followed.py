@@ -1,0 +1,139 @@
+"""Follows the processes of a command, and the containers that start meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+
+from dnstrail.events import (
+    NET_PACKET_DNS,
+    NET_TCP_CLOSE,
+    NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_UDP_CONNECT,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_EXIT,
+    SCHED_PROCESS_FORK,
+    Event,
+)
+from dnstrail.pipeline.view import Item
+from dnstrail.protocol.batches import Turn
+from dnstrail.protocol.lookups import ConnectionTo
+from dnstrail_run.containers import StartedContainers
+from dnstrail_run.privileged_program import Executed
+from dnstrail_run.reach import Reach
+
+TOPICS = (
+    NET_PACKET_DNS,
+    NET_TCP_CONNECT,
+    NET_TCP_CONNECT_RESULT,
+    NET_TCP_CLOSE,
+    NET_UDP_CONNECT,
+    SCHED_PROCESS_EXEC,
+    SCHED_PROCESS_FORK,
+    SCHED_PROCESS_EXIT,
+)
+_OF_SOCKETS = (NET_TCP_CONNECT_RESULT, NET_TCP_CLOSE)  # also after the end of the process, whose id is another's then
+_MOST_CGROUPS = 256
+#: programs of a command among which `--enforce` finds the first with rights of its own -> later ones are not named
+MOST_EXECUTED = 4_096
+#: ended processes of a command whose connections may be open -> a run does not wait for the ends of the connections of
+#: elder ones: their bytes can be unknown
+MOST_ENDED = 65_536
+
+
+class Followed:
+    """What the processes of one cgroup reached, and the containers that started while they ran.
+
+    A process belongs to the command if it is in the cgroup, or if a process of the command forked it. The events of a
+    turn come by their names: they are applied in the order of time, at the end of the turn. `ended` contains the last
+    processes of the command whose end was seen, and `executed` the first programs that it ran, in order. `below`
+    returns the cgroups below the one of the command, and `has_left` is true if one of its processes was in another one.
+    `named` is that of `Reach`.
+    """
+
+    def __init__(
+        self,
+        cgroup: int,
+        resolvers: Collection[bytes],
+        below: Callable[[], Collection[int]] = frozenset,
+        named: Mapping[int, Collection[bytes]] = MappingProxyType({}),
+    ) -> None:
+        self.command = Reach(resolvers, named=named)
+        self.containers = StartedContainers(resolvers)
+        self.ended: dict[int, None] = {}
+        self.executed: dict[Executed, None] = {}
+        self.has_left = False
+        self._below = below
+        self._cgroup = cgroup
+        self._cgroups = {cgroup}
+        self._processes: set[int] = set()
+        self._turn: list[Event] = []
+
+    def begin(self, pid: int) -> None:
+        """Note the process of the command."""
+        self._processes.add(pid)
+
+    def take(self, item: Item) -> None:
+        """Take an event of whatever process."""
+        if isinstance(item, Event):
+            if self._turn and self._turn[-1].mark != item.mark:
+                self.apply()
+            self._turn.append(item)
+
+    def end_turn(self, turn: Turn | None) -> None:
+        """Note the last turn that has ended."""
+        mark = self._turn[-1].mark if self._turn else None
+        if turn is not None and mark is not None and (mark[0] != turn.start or mark[1] <= turn.turn):
+            self.apply()
+
+    def apply(self) -> None:
+        """Apply the events that were taken."""
+        for event in sorted(self._turn, key=lambda event: event.captured.timestamp):
+            if self._is_own(event):
+                self._follow(event)
+                self.command.take(event)
+            elif event.container_id:
+                self.containers.take(event)
+        self._turn.clear()
+
+    @property
+    def cgroups(self) -> Collection[int] | None:
+        """The cgroups in which processes of the command were; None if there are too many of them."""
+        return self._cgroups if len(self._cgroups) < _MOST_CGROUPS else None
+
+    @property
+    def is_closing(self) -> bool:
+        """True if connections of ended processes of the command are open: their ends are on the way."""
+        return self.command.is_closing(self.ended)
+
+    def complete_names(self, rank: Callable[[list[ConnectionTo]], list[list[str]]]) -> None:
+        """Ask again for the names of the connections without one: the cache may have been behind at their events."""
+        self.command.complete_names(rank)
+        self.containers.complete_names(rank)
+
+    def _is_own(self, event: Event) -> bool:
+        if event.event_name in _OF_SOCKETS:
+            return self.command.waits_for(event)
+        return event.process.cgroup_id == self._cgroup or event.process_id in self._processes
+
+    def _follow(self, event: Event) -> None:
+        if event.event_name in _OF_SOCKETS:
+            return
+        self._processes.add(event.process_id)
+        self._note_cgroup(event.process.cgroup_id)
+        if event.event_name == SCHED_PROCESS_FORK and isinstance(child := event.arg("child_pid"), int):
+            self._processes.add(child)
+        elif event.event_name == SCHED_PROCESS_EXEC and len(self.executed) < MOST_EXECUTED:
+            process = event.process
+            self.executed[Executed(process.path, process.user_id, process.mount_namespace)] = None
+        elif event.event_name == SCHED_PROCESS_EXIT:
+            self._processes.discard(event.process_id)
+            self.ended[event.process_id] = None
+            if len(self.ended) > MOST_ENDED:
+                del self.ended[next(iter(self.ended))]
+
+    def _note_cgroup(self, cgroup: int) -> None:
+        if cgroup and cgroup not in self._cgroups and len(self._cgroups) < _MOST_CGROUPS:
+            self._cgroups.add(cgroup)
+            self.has_left = self.has_left or cgroup not in self._below()

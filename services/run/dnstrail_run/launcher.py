@@ -1,0 +1,277 @@
+"""The launcher: a process that keeps root, and runs the command in a cgroup of its own as the calling user.
+
+It is forked before anything else starts. Its process starts the command when it receives `GO`, passes on the signals
+that it receives, reports the end of the command, and removes the cgroup. It outlives nothing but the command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from dnstrail.errors import SourceUnavailable
+from dnstrail.users import User
+from dnstrail_run.cgroup import Cgroup, make_cgroup, names_of
+from dnstrail_run.command_process import exec_command, ignored_signals
+from dnstrail_run.domain import has_domains
+from dnstrail_run.enforce.hooks import Enforcement
+from dnstrail_run.enforce.refusal import Outcome
+from dnstrail_run.enforce.routes import Routes
+from dnstrail_run.enforce.rules import Rules
+from dnstrail_run.enforce.services import hide_services
+from dnstrail_run.namespaces import Namespace
+
+GO = b"\0"
+_MOUNTS = Path("/proc/self/ns/mnt")
+_KILLED = 128  #: exit: and more: a signal ended the command of `dnstrail run`; the signal is added
+_LOOKS = 0.05  # seconds between two looks at a cgroup that empties
+PASSED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)  # signals for the command
+OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # which it sends to all processes in its foreground
+
+
+class Enforce(NamedTuple):
+    """The rules for a command, what holds for its processes after the end of dnstrail, and for set-id programs.
+
+    `namespaces` have the resolvers, the first is that of this process. `sockets` are the paths of the Unix sockets of
+    services that it may use.
+    """
+
+    rules: Rules
+    namespaces: Sequence[Namespace]
+    allow_afterwards: bool
+    allow_new_privileges: bool
+    sockets: list[str]
+
+
+class Launcher:
+    """The handle of the launcher in the process that started it.
+
+    `cgroup` is the id of the cgroup, and `path` its folder. `pid` is the process of the command, 0 before its start.
+    `code` is its exit code as a shell reports it, None until it has ended. `left` counts the processes that outlived
+    it, and `left_names` names some. `done` states that nothing more is to come. `outcome` is that of the enforcement.
+    `hidden` are the sockets of services that the command does not find, and `mounts` is its mount namespace (inode).
+    """
+
+    def __init__(self, process: int, orders: int, reports: int) -> None:
+        self._process = process
+        self._orders = orders
+        self._reports = reports
+        self._buffer = b""
+        self.cgroup = 0
+        self.path = ""
+        self.pid = 0
+        self.code: int | None = None
+        self.left = 0
+        self.left_names: list[str] = []
+        self.outcome = Outcome()
+        self.hidden: list[str] = []
+        self.mounts = 0
+        self.done = False
+
+    def wait_for_cgroup(self) -> None:
+        """Wait until the cgroup was made.
+
+        Raises:
+            SourceUnavailable: it cannot be made; the text names the remedy.
+        """
+        while not self.cgroup and not self.done:
+            self._read()
+
+    @property
+    def is_running(self) -> bool:
+        """True while the command runs, as far as it is known."""
+        return self.pid != 0 and self.code is None
+
+    def go(self) -> None:
+        """Start the command."""
+        self.order(GO)
+
+    def order(self, order: bytes) -> None:
+        """Send `GO`, or a signal as one byte.
+
+        The command receives the signal. Before its start and after its end, the signal ends the launcher instead.
+        """
+        if self._orders >= 0:
+            with suppress(BrokenPipeError):  # the launcher has ended
+                os.write(self._orders, order)
+
+    def take(self) -> None:
+        """Take the reports that have arrived."""
+        while not self.done and select.select([self._reports], [], [], 0)[0]:
+            self._read()
+
+    def wait(self) -> None:
+        """Wait for a report, and take it."""
+        self._read()
+
+    def close(self) -> None:
+        """Wait for the end of the launcher; without `GO` it ends without the command."""
+        orders, self._orders = self._orders, -1
+        os.close(orders)
+        os.close(self._reports)
+        os.waitpid(self._process, 0)
+
+    def _read(self) -> None:
+        data = os.read(self._reports, 4096)
+        self.done = not data
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            self._note(json.loads(line))
+
+    def _note(self, report: dict[str, Any]) -> None:
+        if "error" in report:
+            raise SourceUnavailable(*report["error"])
+        if "outcome" in report:
+            report["outcome"] = msgspec.convert(report["outcome"], Outcome)
+        for name, value in report.items():
+            setattr(self, name, value)
+
+
+def launch(
+    command: Sequence[str], user: User | None, *, wait_for_all: bool, enforce: Enforce | None = None
+) -> Launcher:
+    """Fork the launcher of a command. No other thread may run yet."""
+    ordered, orders = os.pipe()
+    reports, reported = os.pipe()
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            os.close(orders)
+            os.close(reports)
+            code = _Launched(command, user, ordered, reported, wait_for_all=wait_for_all, enforce=enforce).run()
+        except BaseException:  # noqa: BLE001 - nothing of this process may go on as its parent
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    os.close(ordered)
+    os.close(reported)
+    return Launcher(process, orders, reports)
+
+
+class _Launched:
+    """The launcher itself, in its own process."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        user: User | None,
+        orders: int,
+        reports: int,
+        *,
+        wait_for_all: bool,
+        enforce: Enforce | None,
+    ) -> None:
+        self._command = command
+        self._user = user
+        self._orders = orders
+        self._reports = reports
+        self._wait_for_all = wait_for_all
+        self._enforce = enforce
+        self._enforcement: Enforcement | None = None
+        self._routes: list[Routes] = []
+
+    def run(self) -> int:
+        """Do the whole work; return an exit code."""
+        ignored = ignored_signals()
+        for number in (*PASSED, *OF_TERMINAL):  # they are not for the launcher
+            signal.signal(number, signal.SIG_IGN)
+        cgroup = None
+        try:
+            cgroup = make_cgroup(guarded=self._enforce is not None)
+            self._hook(cgroup)
+            self._report(cgroup=cgroup.id, path=str(cgroup.path))
+            order = os.read(self._orders, 1)
+            if order == GO:
+                self._run_command(cgroup, ignored)
+            elif order:
+                self._report(code=_KILLED + order[0])
+        except SourceUnavailable as error:
+            self._report(error=[error.source, error.reason, error.remedy])
+            return 1
+        finally:
+            if cgroup is not None:
+                self._leave(cgroup)
+        return 0
+
+    def _hook(self, cgroup: Cgroup) -> None:
+        if self._enforce is not None:
+            rules, afterwards = self._enforce.rules, self._enforce.allow_afterwards
+            hidden = hide_services(self._user.uid if self._user else os.geteuid(), self._enforce.sockets)
+            self._report(hidden=hidden, mounts=_MOUNTS.stat().st_ino)
+            namespaces = self._enforce.namespaces
+            self._enforcement = Enforcement(cgroup.path, rules, namespaces, allow_afterwards=afterwards)
+            guide = self._enforcement.guide
+            self._routes = [Routes(cgroup, self._user, namespaces[0], guide)]
+            for named in namespaces[1:]:
+                with suppress(SourceUnavailable):  # removed meanwhile
+                    self._routes.append(Routes(cgroup, self._user, named, guide))
+
+    def _leave(self, cgroup: Cgroup) -> None:
+        """Remove the cgroup. With rules, the processes that are left stay in it."""
+        if self._enforcement is None:
+            cgroup.release()
+        else:
+            self._enforcement.end()
+            outcome = Outcome(self._enforcement.attempts(), self._enforcement.conflicts(), self._enforcement.limits())
+            self._report(outcome=msgspec.to_builtins(outcome))
+        for routes in self._routes:
+            routes.close()
+        cgroup.remove()
+
+    def _run_command(self, cgroup: Cgroup, ignored: set[signal.Signals]) -> None:
+        blocked = signal.pthread_sigmask(
+            signal.SIG_BLOCK, (*PASSED, *OF_TERMINAL)
+        )  # until the command can receive them
+        pid = os.fork()
+        if pid == 0:
+            privileges = self._enforce is None or self._enforce.allow_new_privileges
+            domain = self._enforce is not None and has_domains()
+            exec_command(self._command, self._user, cgroup, ignored, blocked, domain=domain, new_privileges=privileges)
+        self._report(pid=pid)
+        self._report(code=self._wait(pid))
+        while self._wait_for_all and cgroup.processes() and self._orders not in self._select([self._orders], _LOOKS):
+            pass
+        processes = cgroup.processes()
+        self._report(left=len(processes), left_names=names_of(processes))
+
+    def _wait(self, pid: int) -> int:
+        """Pass signals on until the command has ended; return its exit code, 128 and more for a signal."""
+        end = os.pidfd_open(pid)
+        listening = [end, self._orders]
+        while end not in (ready := self._select(listening)):
+            if self._orders in ready and not self._pass_on(pid):
+                listening = [end]  # nobody is left to order anything
+                if self._enforcement is not None:
+                    self._enforcement.end()
+        os.close(end)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return status if status >= 0 else _KILLED - status
+
+    def _select(self, listening: list[int], seconds: float | None = None) -> list[int]:
+        """Return the descriptors that are readable, as select does; meanwhile follow the routes to the resolvers."""
+        changes = {routes.fileno(): routes for routes in self._routes}
+        ready = select.select([*listening, *changes], [], [], seconds)[0]
+        for changed in changes.keys() & ready:
+            changes[changed].learn()
+        return ready
+
+    def _pass_on(self, pid: int) -> bool:
+        """Pass on the signals that have arrived; return False if the other end was closed."""
+        orders = os.read(self._orders, 64)
+        for number in orders:
+            os.kill(pid, number)
+        return bool(orders)
+
+    def _report(self, **fields: object) -> None:
+        with suppress(BrokenPipeError):  # the other end has ended; the command goes on
+            os.write(self._reports, json.dumps(fields).encode() + b"\n")

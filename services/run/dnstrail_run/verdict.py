@@ -1,0 +1,129 @@
+"""The verdict about a report: what the allow list does not contain, and what `--fail-on` names; and a list from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from ipaddress import ip_address
+
+import msgspec
+
+from dnstrail.registered_domain import registered_domain
+from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList
+from dnstrail_run.reasons import reason_of
+from dnstrail_run.report import REFUSED, ReachedAddress, Refusal, Report
+
+OBJECTION = 10  #: exit: `--allow` or `--fail-on` object; the report names the reason
+UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
+_CONNECTION_REFUSED = "ECONNREFUSED"
+
+
+def objects(report: Report) -> bool:
+    """Return whether a report objects to the command."""
+    return bool(report.not_allowed or report.failed)
+
+
+def judged_part(report: Report) -> Report:
+    """Return a report with the containers as parts of the command, if they are followed."""
+    if not report.followed:
+        return report
+    connections = [*report.connections, *(one for container in report.containers for one in container.connections)]
+    return msgspec.structs.replace(
+        report,
+        names=[*report.names, *(one for container in report.containers for one in container.names)],
+        connections=connections,
+        unnamed=[one for one in connections if is_unnamed(one)],
+        foreign_dns=[*report.foreign_dns, *(one for container in report.containers for one in container.foreign_dns)],
+    )
+
+
+def not_allowed(report: Report, allowed: AllowList) -> list[str]:
+    """Return what a command asked or reached that a list does not contain, each once, in order."""
+    found = [f"asked {one.name}" for one in report.names if not allowed.allows_name(one.name)]
+    found += [
+        f"reached {end_of(one)}" for one in report.connections if not allowed.allows(one.name, one.address, one.port)
+    ]
+    found += [
+        f"asked the server {_end(one.address, one.port)}"
+        for one in report.foreign_dns
+        if not allowed.allows("", one.address, one.port)
+    ]
+    found += [f"tried to {attempt_of(one)}: {reason_of(one, allowed, report)}" for one in report.refused]
+    found += [f"received conflicting answers for {one.name}" for one in report.conflicts]
+    return list(dict.fromkeys(found))
+
+
+def failures(report: Report, reasons: Collection[str]) -> list[str]:
+    """Return what a command did of that which `--fail-on` names."""
+    found = []
+    if UNNAMED in reasons:
+        found += [f"unnamed: {end_of(one)}" for one in report.unnamed]
+    if REFUSALS in reasons:
+        found += [f"refused: the name {one.name}" for one in report.names if one.outcome == REFUSED]
+        found += [f"refused: {end_of(one)}" for one in report.connections if _CONNECTION_REFUSED in one.results]
+    if FOREIGN_DNS in reasons:
+        found += [f"foreign DNS: {_end(one.address, one.port)}" for one in report.foreign_dns]
+    return list(dict.fromkeys(found))
+
+
+def learned(report: Report, *, domains: bool = False) -> Iterator[str]:
+    """Yield the lines of an allow list that contains what a command asked and reached.
+
+    It contains nothing else, or (`domains`) all names below the same registered domains.
+    """
+    yield "# Made by dnstrail run --allow-learn. Read it before you use it."
+    resolvers = {one.address for one in report.foreign_dns if one.port == DNS}
+    yield from (f"{RESOLVER} {address}" for address in sorted(resolvers))
+    entry = _domain_entry if domains else str
+    ports: dict[str, set[int]] = {entry(one.name): set() for one in report.names}
+    connections = [one for one in report.connections if one.port != DNS or one.address not in resolvers]
+    servers = [one for one in report.foreign_dns if one.port != DNS]
+    addresses = {bracketed(one.address) for one in servers}
+    addresses |= {bracketed(one.address) for one in connections if not one.name}
+    for reached in connections:
+        ports.setdefault(entry(reached.name) or bracketed(reached.address), set()).add(reached.port)
+    for server in servers:
+        ports.setdefault(bracketed(server.address), set()).add(server.port)
+    for subject, reached_ports in sorted(ports.items()):
+        if subject not in addresses and not _is_usual(subject.removeprefix("*.")):
+            yield f"# left out, since it is no usual name: {subject!a}"
+        else:
+            yield subject + (f":{','.join(map(str, sorted(reached_ports)))}" if reached_ports else "")
+
+
+def _is_usual(name: str) -> bool:
+    """Return whether a name can be an entry, and is not taken for an address."""
+    return NAME.fullmatch(name) is not None and not name.replace(".", "").isdigit()
+
+
+def _domain_entry(name: str) -> str:
+    """Return the entry for all names below the registered domain of a name; the name itself if it is not below one."""
+    domain = registered_domain(name) if NAME.fullmatch(name) else ""
+    return f"*.{domain}" if domain and domain != name else name
+
+
+def is_unnamed(reached: ReachedAddress) -> bool:
+    """Return whether a connection has no name, and leaves this host."""
+    return not reached.name and not ip_address(reached.address).is_loopback
+
+
+def end_of(reached: ReachedAddress) -> str:
+    """Return a connection as text: its name, address, port and transport."""
+    end = f"{_end(reached.address, reached.port)}/{reached.transport}"
+    return f"{reached.name} ({end})" if reached.name else end
+
+
+def attempt_of(refused: Refusal) -> str:
+    """Return a refusal as text: what was tried."""
+    if not refused.address:
+        return f"open a socket of {refused.transport}"
+    end = f"{_end(refused.address, refused.port)}/{refused.transport}"
+    return f"{refused.action} {refused.name} ({end})" if refused.name else f"{refused.action} {end}"
+
+
+def bracketed(address: str) -> str:
+    """Return an address as an entry of a list: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def _end(address: str, port: int) -> str:
+    return f"{bracketed(address)}:{port}"

@@ -1,0 +1,1 @@
+"""Calls of the kernel that several workers need: cgroups, sockets, eBPF, capabilities."""

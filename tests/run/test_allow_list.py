@@ -1,0 +1,133 @@
+"""The allow list of `dnstrail run`: entries, comments, ports, and what is no entry."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnstrail.errors import SettingsError
+from dnstrail_run.allow_list import parse_allow_list
+
+LIST = parse_allow_list(
+    """# what this job may reach
+    github.com:22,443   # by ssh and https
+    *.Debian.org
+    b\u00fccher.example
+    192.0.2.0/24
+    198.51.100.7:53
+    [2001:db8::/32]:443
+    2001:db9::1
+    4.3.2.1.in-addr.arpa
+    *.8.B.D.0.1.0.0.2.ip6.arpa.
+    """
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "port", "allowed"),
+    [
+        ("github.com", "203.0.113.1", 443, True),
+        ("github.com", "203.0.113.1", 80, False),
+        ("api.github.com", "203.0.113.1", 443, False),
+        ("notgithub.com", "203.0.113.1", 443, False),
+        ("github.com.evil.example", "203.0.113.1", 443, False),
+        ("deb.debian.org", "203.0.113.1", 80, True),
+        ("a.b.debian.org", "203.0.113.1", 80, True),
+        ("debian.org", "203.0.113.1", 80, False),
+        ("xdebian.org", "203.0.113.1", 80, False),
+        ("xn--bcher-kva.example", "203.0.113.1", 80, True),
+        ("", "192.0.2.255", 1, True),
+        ("evil.example", "192.0.2.1", 1, True),
+        ("", "192.0.3.1", 1, False),
+        ("", "198.51.100.7", 53, True),
+        ("", "198.51.100.7", 54, False),
+        ("", "2001:db8::9", 443, True),
+        ("", "2001:db8::9", 80, False),
+        ("", "2001:db9::1", 80, True),
+        ("", "203.0.113.1", 443, False),
+    ],
+)
+def test_an_entry_allows_what_it_names(name, address, port, allowed):
+    """A name allows itself, *.name all names below it, a network its addresses, each on its ports."""
+    assert LIST.allows(name, address, port) is allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("github.com", True),
+        ("deb.debian.org", True),
+        ("debian.org", False),
+        ("", False),
+        ("4.3.2.1.in-addr.arpa", True),
+        ("5.3.2.1.in-addr.arpa", False),
+        ("0.8.b.d.0.1.0.0.2.ip6.arpa", True),
+        ("9.b.d.0.1.0.0.2.ip6.arpa", False),
+    ],
+)
+def test_a_name_may_be_asked_whatever_its_ports(name, allowed):
+    """The question for a name is allowed if the name is, on any port."""
+    assert LIST.allows_name(name) is allowed
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "*", "*.", "a.*.example", "*x.example", "two words", "host:", "host:0", "host:70000", "host:x", "192.0.2.1/24",
+        "192.0.2.300", "http://github.com/", "[2001:db8::1", "2001:db8::zz", "a" * 64 + ".example",
+        "host:" + "9" * 5000, "a..example", "a\\032b.example", "resolver a.example", "resolver 192.0.2.0/24",
+        "resolver 192.0.2.1:53", "resolver 192.0.2.1 192.0.2.2",
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_entry_is_refused(line):
+    """A wrong line is refused with its number, and never allows more than it says."""
+    with pytest.raises(SettingsError, match="line 2"):
+        parse_allow_list(f"good.example\n{line}\n")
+
+
+LINE_ENDS = ["\x0b", "\x0c", "\r", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]  # for str.splitlines
+
+
+@pytest.mark.parametrize("end", LINE_ENDS)
+def test_a_comment_ends_with_its_line(end):
+    """No character but a line feed ends a line: text behind `#` is no entry, and an entry cannot contain one."""
+    assert parse_allow_list(f"# reviewed{end}evil.example\n") == parse_allow_list("")
+    assert [*parse_allow_list("one.example\r\ntwo.example\r\n").names] == ["one.example", "two.example"]
+    with pytest.raises(SettingsError, match="line 2"):
+        parse_allow_list(f"good.example\none.example{end}two.example")
+
+
+@pytest.mark.parametrize("ports", ["443,", ",", "443,,80", "443,123456", "0,443"])
+def test_each_port_of_a_line_is_checked(ports):
+    """The error names the line, and states which ports there are."""
+    with pytest.raises(SettingsError, match=f"line 1: 'host:{ports}': a port is a number from 1 to 65535$"):
+        parse_allow_list(f"host:{ports}")
+
+
+def test_entries_are_bounded():
+    """A list with too many entries is refused."""
+    with pytest.raises(SettingsError, match="10000 entries"):
+        parse_allow_list("a.example\n" * 10_001)
+
+
+def test_an_empty_list_allows_nothing():
+    """A list of comments allows nothing."""
+    nothing = parse_allow_list("# nothing\n\n")
+    assert not nothing.allows("a.example", "192.0.2.1", 443)
+    assert not nothing.allows_name("a.example")
+
+
+def test_a_path_is_the_socket_of_a_service():
+    """An entry that begins with a slash is a path, and allows no name."""
+    found = parse_allow_list("/run/docker.sock # of Docker\n/run/user/1000/bus\n")
+    assert found.sockets == ["/run/docker.sock", "/run/user/1000/bus"]
+    assert (found.names, found.suffixes, found.networks) == ({}, {}, [])
+
+
+def test_a_resolver_is_a_server_to_ask():
+    """A resolver may be asked on port 53, and its address is allowed on no other port; the word alone is a name."""
+    found = parse_allow_list(
+        "resolver 192.0.2.53\nresolver\t[2001:db8::53]\nresolver ::ffff:192.0.2.54 # a comment\nresolver\n"
+    )
+    assert [*found.resolvers.values()] == ["192.0.2.53", "2001:db8::53", "192.0.2.54"]
+    assert [found.allows("", "192.0.2.53", port) for port in (53, 80)] == [True, False]
+    assert (found.allows("", "192.0.2.55", 53), found.allows_name("resolver")) == (False, True)

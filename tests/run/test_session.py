@@ -1,0 +1,48 @@
+"""One run of a command: what its report says of it."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+import pytest
+
+from dnstrail.capture_options import CaptureOptions
+from dnstrail_run import domain, session
+from dnstrail_run.files import FORMATS
+from dnstrail_run.followed import Followed
+from dnstrail_run.launcher import Launcher
+from dnstrail_run.report import Coverage, Report
+from dnstrail_run.sections import sections
+from dnstrail_run.settings import Settings
+
+
+def report_of(*command: str, code: int = 0) -> Report:
+    """Return the report about a command that did nothing."""
+    return session._report_of(command, code, Followed(0, frozenset()), [], Coverage(True, [], ""))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_argument_that_is_no_text_is_escaped(form):
+    """Each form of a report contains an argument that is no UTF-8, with its bytes escaped."""
+    report = report_of("sh", "é", os.fsdecode(b"x\xff"))
+    assert report.command == ["sh", "é", "x\\xff"]
+    assert FORMATS[form](report).encode()
+
+
+def test_hidden_services_are_listed():
+    """The coverage of a report names the sockets that the command does not find."""
+    report = msgspec.structs.replace(report_of("true"), hidden=["/run/docker.sock", "/run/user/7/bus"])
+    (coverage,) = [section for section in sections(report) if section.title == "Coverage"]
+    assert ("Hidden from the command: /run/docker.sock, /run/user/7/bus.",) in coverage.rows
+
+
+def test_a_kernel_without_domains(monkeypatch):
+    """Where the kernel has no domain for the command, the report states what this allows."""
+    monkeypatch.setattr(domain, "_SCOPES", 1_000)
+    nothing = dict.fromkeys(["reports", "fail_on"], ()) | dict.fromkeys(["allow", "learn", "run_dir"])
+    flags = ["allow_afterwards", "allow_new_privileges", "learn_domains", "follow_containers", "wait_for_all"]
+    flags += ["enforce", "getaddrinfo", "quiet"]
+    settings = Settings(command=("true",), options=CaptureOptions(), **nothing, **dict.fromkeys(flags, False))
+    followed = Followed(0, frozenset())
+    assert session._rights_of(settings, Launcher(0, 0, 0), followed, is_root=False) == [session._NO_DOMAIN]

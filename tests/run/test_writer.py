@@ -1,0 +1,60 @@
+"""The process that writes the files of a run: what it answers, and who can end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dnstrail_run.output_file import OutputFile
+from dnstrail_run.writer import Writer
+
+NOBODY = 54321
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[Writer]:
+    """Yield a writer of two files."""
+    made = Writer([OutputFile("--report", tmp_path / name, None) for name in ("a", "b")])
+    yield made
+    made.close()
+
+
+def test_each_file_has_its_text(writer, tmp_path):
+    """The writer writes the texts in the order of the files, and reports no change where there was none."""
+    assert (writer.changes(), writer.write(["one\n\udcff", "two" * 100_000])) == ([], [])
+    assert (tmp_path / "a").read_text() == "one\n\\udcff"
+    assert (tmp_path / "b").read_text() == "two" * 100_000
+
+
+def test_a_fault_costs_no_other_file(writer, tmp_path):
+    """A file that was replaced by a folder is named, and the other file is written."""
+    (tmp_path / "a").unlink()
+    (tmp_path / "a").mkdir()
+    assert writer.write(["one", "two"]) == [f"--report {tmp_path}/a: Is a directory"]
+    assert (tmp_path / "b").read_text() == "two"
+
+
+def test_a_writer_that_was_ended_wrote_nothing(writer, tmp_path):
+    """A fault names each file if the writer was killed."""
+    os.kill(writer._process, signal.SIGKILL)
+    faults = [f"--report {tmp_path / name}: the process that writes it was ended" for name in ("a", "b")]
+    assert (writer.write(["one", "two"]), writer.changes()) == (faults, faults)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_command_cannot_signal_the_writer(tmp_path, number):
+    """A process of the caller cannot signal the writer, which uses files with the rights of this caller."""
+    writer = Writer([OutputFile("--report", tmp_path / "a", None)])
+    kill = ["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
+    done = subprocess.run(
+        [*kill, "kill", f"-{number:d}", str(writer._process)], capture_output=True, text=True, check=False
+    )
+    assert "not permitted" in done.stderr
+    assert writer.write(["one"]) == []
+    writer.close()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dnstrail.kernel.sock_diag import namespace_cookie, open_sockets
+from dnstrail_probe.host.network_namespaces import all_sockets
+from dnstrail_probe.host.procfs import network_namespaces, sockets_of
+
+_SO_COOKIE = 57
+
+
+def cookie_of(one: socket.socket) -> int:
+    return int.from_bytes(one.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), "little")
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_sockets_are_listed_with_cookie_inode_and_destination(family, address, kind):
+    """Every TCP and UDP socket is listed with its cookie, inode, port and destination."""
+    with socket.socket(family, kind) as server, socket.socket(family, kind) as client:
+        server.bind((address, 0))
+        if kind == socket.SOCK_STREAM:
+            server.listen()
+        port = server.getsockname()[1]
+        client.connect((address, port))
+        listed = {one.cookie: one for one in open_sockets()}
+        ours, theirs = listed[cookie_of(client)], listed[cookie_of(server)]
+        assert (ours.destination, ours.destination_port) == (socket.inet_pton(family, address), port)
+        assert (theirs.port, theirs.destination_port) == (port, 0)
+        assert {ours.inode, theirs.inode} <= set(sockets_of(os.getpid()))
+        assert ours.protocol == (socket.IPPROTO_TCP if kind == socket.SOCK_STREAM else socket.IPPROTO_UDP)
+
+
+def test_the_own_namespace_is_listed():
+    """The sockets of this network namespace are listed once, under its cookie."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        found = [space for space in all_sockets() if cookie_of(one) in {item.cookie for item in space.sockets}]
+    assert [space.cookie for space in found] == [namespace_cookie()]
+    assert Path("/proc/self/ns/net").stat().st_ino in network_namespaces()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to enter other namespaces needs root")
+def test_other_namespaces_are_listed():
+    """The sockets of another namespace are listed, and this process stays in its own."""
+    before = Path("/proc/self/ns/net").stat().st_ino
+    code = "import socket, sys; s = socket.socket(2, 2); s.bind(('0.0.0.0', 4711)); print(flush=True); sys.stdin.read()"
+    command = ["unshare", "--net", "python3", "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        found = [space for space in all_sockets() if 4711 in {one.port for one in space.sockets}]
+        process.stdin.close()
+    assert len(found) == 1
+    assert found[0].cookie not in (0, namespace_cookie())
+    assert Path("/proc/self/ns/net").stat().st_ino == before
