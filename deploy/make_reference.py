@@ -34,10 +34,10 @@ from dnstrail.process.config_file import DEFAULT, TABLES, setting_of
 from dnstrail.protocol import lookups
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
 from dnstrail.protocol.losses import LossReporter
-from dnstrail_cache.health import STATUSES
 from dnstrail_cache.metrics import cache_metrics
 from dnstrail_cache.resolvers import Resolvers
-from dnstrail_cache.state import CacheState
+from dnstrail_cache.state.cache_state import CacheState
+from dnstrail_cache.state.health import STATUSES
 from dnstrail_cli.__main__ import main_command
 from dnstrail_findings.explainer import Explainer
 from dnstrail_findings.metrics import findings_metrics

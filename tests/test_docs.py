@@ -282,13 +282,12 @@ def _commands(command: click.Command) -> Iterator[click.Command]:
 
 def _options() -> set[str]:
     parameters = [option for command in _commands(main_command) for option in command.params]
+    parameters = [option for option in parameters if not getattr(option, "hidden", False)]
     return {word for option in parameters for word in option.opts if word.startswith("--")} | {"--help"}
 
 
-def test_every_option_is_documented() -> None:
-    """Every option of every command appears on some page, and every option on a page exists."""
-    text = "\n".join(page.read_text() for page in DOCS.rglob("*.md"))
-    assert [option for option in sorted(_options()) if not re.search(rf"{option}\b", text)] == []
+def test_every_option_of_a_page_exists() -> None:
+    """Every option that a page names is an option of some command, and not one that goes away."""
     ours = [span for page in DOCS.rglob("*.md") for span in spans(page) if not span.startswith(OTHER_PROGRAMS)]
     assert {word for span in ours for word in re.findall(r"--[a-z-]+", span)} <= _options()
 

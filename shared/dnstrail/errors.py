@@ -59,7 +59,7 @@ class DataSourceMissing(DataSourceError):
         self.id = id_
         super().__init__(
             f"data source {namespace}/{id_} is not registered: this run has no cache; "
-            "leave out --no-cache and --dnscache none"
+            "leave out --cache none and --dnscache none"
         )
 
 

@@ -146,7 +146,7 @@ def _next(finding: Finding, key: str) -> list[str]:
     """Return commands that show more about a finding."""
     shape, question = finding.shape, finding.cause.question
     at = f"--at {timestamp(shape.timestamp)}"
-    process = f" --process {shape.process_id}" if shape.process_id else ""
+    process = f" --connection process={shape.process_id}" if shape.process_id else ""
     commands = [f"dnstrail trail {shlex.quote(key)} {at}{process}"] if key else []
     if question and question.name and escaped(question.name) != key:
         commands.append(f"dnstrail get {shlex.quote(escaped(question.name))} {at}")

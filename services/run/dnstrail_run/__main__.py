@@ -8,8 +8,10 @@ import click
 
 from dnstrail.capture_options import CaptureOptions, capture_options
 from dnstrail.process.command import examples, run_command
+from dnstrail.process.retired import retired_option
 
 _REASONS = ("unnamed", "refused", "foreign-dns")  # verdict.REASONS, whose import help does without
+_DOMAINS = "domains:"  # before the file of --allow-learn
 _AFTERWARDS = ("refuse", "allow")
 _EXAMPLES = examples(
     "sudo dnstrail run -- pip install requests",
@@ -35,12 +37,12 @@ _EXAMPLES = examples(
 @click.option(
     "--allow-new-privileges", is_flag=True, help="With --enforce: set-id programs get their rights, as sudo does."
 )
-@click.option("--allow-learn", type=click.Path(path_type=Path), help="Write the list of what was reached to this file.")
 @click.option(
-    "--allow-learn-domains",
-    is_flag=True,
-    help="With --allow-learn: all names below each registered domain, as *.example.com.",
+    "--allow-learn",
+    metavar="[domains:]FILE",
+    help="Write the list of what was reached to this file; domains: as *.example.com for each registered domain.",
 )
+@retired_option("--allow-learn-domains", "--allow-learn domains:FILE", is_flag=True)
 @click.option(
     "--fail-on",
     multiple=True,
@@ -68,7 +70,7 @@ def command(
     enforce: bool,
     on_crash: str,
     allow_new_privileges: bool,
-    allow_learn: Path | None,
+    allow_learn: str | None,
     allow_learn_domains: bool,
     fail_on: tuple[str, ...],
     follow_containers: bool,
@@ -94,8 +96,8 @@ def command(
         enforce=enforce,
         allow_afterwards=on_crash == "allow",
         allow_new_privileges=allow_new_privileges,
-        learn=allow_learn,
-        learn_domains=allow_learn_domains,
+        learn=None if allow_learn is None else Path(allow_learn.removeprefix(_DOMAINS)),
+        learn_domains=allow_learn_domains or (allow_learn or "").startswith(_DOMAINS),
         fail_on=fail_on,
         follow_containers=follow_containers,
         wait_for_all=wait_for_all,

@@ -17,7 +17,7 @@ import msgspec
 from dnstrail.dns.names import name_text
 from dnstrail.errors import SettingsError
 
-MOST_ENTRIES = 10_000
+MOST_ENTRIES = 10_000  #: entries of an allow list -> exit code 2
 _PORTED = re.compile(r"(?P<subject>\[[^\]]*\](?:/\d+)?|[^:\[\]]*):(?P<ports>[\d,]+)")
 _BRACKETED = re.compile(r"^\[([^\[\]]*)\](/\d+)?$")
 NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")  # in the form of lookups; a name with other bytes is no entry

@@ -16,7 +16,8 @@ from dnstrail.users import User
 from dnstrail_run.cgroup import Cgroup
 from dnstrail_run.domain import enter_domain
 
-NOT_STARTED, NOT_FOUND = 126, 127  # exit codes as of a shell
+NOT_STARTED = 126  #: exit: the command of `dnstrail run` cannot be run, as of a shell
+NOT_FOUND = 127  #: exit: the command of `dnstrail run` was not found
 _OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # signals that the interpreter ignores
 _OF_SUDO = ("SUDO_USER", "SUDO_UID", "SUDO_GID", "SUDO_COMMAND")
 

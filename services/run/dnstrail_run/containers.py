@@ -9,8 +9,12 @@ from dnstrail.protocol.lookups import ConnectionTo
 from dnstrail_run.reach import Reach
 from dnstrail_run.report import StartedContainer
 
-MOST = 64  # containers
-MOST_OF_ONE = 1_000  # names, connections, servers and sockets of one container, each
+#: containers that started meanwhile, in the same report -> their events are counted and left out; with
+#: `--follow-containers` the capture is incomplete
+MOST = 64
+#: names, connections, servers and waiting sockets of one such container, each -> they are left out; with
+#: `--follow-containers` the capture is incomplete
+MOST_OF_ONE = 1_000
 _EMBEDDED = bytes((127, 0, 0, 11))  # Docker's own resolver in each container of a user-defined network
 _NS = 1_000_000_000
 

@@ -16,7 +16,7 @@ from dnstrail_run.html_page import html_of
 from dnstrail_run.markdown import markdown_of
 from dnstrail_run.report import Report
 
-MOST_BYTES = 4 << 20  # of an allow list
+MOST_BYTES = 4 << 20  #: bytes of an allow list -> exit code 2
 
 
 def _json_of(report: Report) -> str:

@@ -35,8 +35,11 @@ TOPICS = (
 )
 _OF_SOCKETS = (NET_TCP_CONNECT_RESULT, NET_TCP_CLOSE)  # also after the end of the process, whose id is another's then
 _MOST_CGROUPS = 256
-MOST_EXECUTED = 4_096  # programs
-MOST_ENDED = 65_536  # processes whose end is remembered, while their connections may be open
+#: programs of a command among which `--enforce` finds the first with rights of its own -> later ones are not named
+MOST_EXECUTED = 4_096
+#: ended processes of a command whose connections may be open -> a run does not wait for the ends of the connections of
+#: elder ones: their bytes can be unknown
+MOST_ENDED = 65_536
 
 
 class Followed:

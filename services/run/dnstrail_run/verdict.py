@@ -12,7 +12,7 @@ from dnstrail_run.allow_list import DNS, NAME, RESOLVER, AllowList
 from dnstrail_run.reasons import reason_of
 from dnstrail_run.report import REFUSED, ReachedAddress, Refusal, Report
 
-OBJECTION = 10  # the exit code if --allow or --fail-on object
+OBJECTION = 10  #: exit: `--allow` or `--fail-on` object; the report names the reason
 UNNAMED, REFUSALS, FOREIGN_DNS = REASONS = ("unnamed", "refused", "foreign-dns")
 _CONNECTION_REFUSED = "ECONNREFUSED"
 
