@@ -282,8 +282,8 @@ def _commands(command: click.Command) -> Iterator[click.Command]:
 
 def _options() -> set[str]:
     parameters = [option for command in _commands(main_command) for option in command.params]
-    parameters = [option for option in parameters if not getattr(option, "hidden", False)]
-    return {word for option in parameters for word in option.opts if word.startswith("--")} | {"--help"}
+    shown = [option for option in parameters if not getattr(option, "hidden", False)]
+    return {word for option in shown for word in option.opts if word.startswith("--")} | {"--help"}
 
 
 def test_every_option_of_a_page_exists() -> None:
