@@ -271,17 +271,6 @@ def test_every_environment_variable_is_documented() -> None:
     assert [name for cell in table.splitlines() for name in codes(cell) if name not in read] == []
 
 
-LOGGED = re.compile(r'(?:\.(?:debug|info|warning|error|exception)|_log_once)\(\s*"([a-z_]+)"')
-
-
-def test_every_line_of_the_log_is_documented() -> None:
-    """operations.md lists every event that a worker logs, and no other."""
-    listed = {event for cells in rows(DOCS / "operations.md", "The log") for event in codes(cells[0])}
-    product = _texts("services", "shared")
-    assert sorted({*LOGGED.findall(product)} - listed) == []
-    assert sorted(listed - {*re.findall(r"\w+", product)}) == []
-
-
 def test_every_socket_is_documented() -> None:
     """operations.md lists every socket of the run-dir."""
     listed = {socket for cells in rows(DOCS / "operations.md", "The run-dir") for socket in codes(cells[0])}
