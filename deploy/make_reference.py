@@ -31,6 +31,7 @@ from dnstrail.image import Image
 from dnstrail.metrics.server import closed_by_force
 from dnstrail.process.clock import SystemClock
 from dnstrail.process.config_file import DEFAULT, TABLES, setting_of
+from dnstrail.process.log_events import LOG_EVENTS
 from dnstrail.protocol import lookups
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
 from dnstrail.protocol.losses import LossReporter
@@ -304,6 +305,13 @@ def _families() -> Iterator[tuple[str, Metric]]:
         yield from ((worker, family) for family in (*families, closed_by_force({})))
 
 
+def log() -> Iterator[str]:
+    """Yield the page of the log."""
+    yield "# The log\n\nEach line names its worker and an event. Frequent lines appear at most every ten seconds.\n\n"
+    rows = ((f"`{event}`", workers, meaning) for event, (workers, meaning) in LOG_EVENTS.items())
+    yield table(("event", "worker", "meaning"), *rows)
+
+
 def operations() -> Iterator[str]:
     """Yield the page of the operations on the wire."""
     yield _OPERATIONS
@@ -409,6 +417,7 @@ PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "bounds": bounds,
     "counters": counters,
     "metrics": metrics,
+    "log": log,
     "lookups": operations,
     "errors": failures,
 }

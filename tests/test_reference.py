@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from dnstrail.process.log_events import LOG_EVENTS
 from dnstrail.protocol.counters import COUNTERS, SECTIONS
 from live.processes import dnstrail, run_dir, started, wait_until
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "deploy/make_reference.py"
 COUNTED = re.compile(r'counters\["([a-z0-9_]+)"\] (?:\+=|=)')
+LOGGED = re.compile(r'(?:\.(?:debug|info|warning|error|exception)|_log_once)\(\s*"([a-z_]+)"')
 COUNTING = ("shared/dnstrail/image", "services/probe", "services/cache")
 
 
@@ -54,18 +56,26 @@ def test_every_counter_that_is_shown_has_a_meaning():
     assert stats["image"]["related"] > 0
 
 
+def texts(*folders, but=()):
+    """Return the text of all modules of these folders, but for some files."""
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py") if file.name not in but]
+    return "\n".join(file.read_text() for file in files)
+
+
 def test_every_counter_of_the_code_has_a_meaning():
     """Each counter that a line of the code counts by its name has a meaning, and each meaning is of a counter."""
-    files = [file for folder in COUNTING for file in (ROOT / folder).rglob("*.py")]
-    counted = {name for file in files for name in COUNTED.findall(file.read_text())}
+    counted = {*COUNTED.findall(texts(*COUNTING))}
     known = {name for rows in COUNTERS.values() for name in rows}
     assert len(counted) > 60
     assert sorted(counted - known) == []
-    words = {
-        word
-        for folder in ("shared", "services")
-        for file in (ROOT / folder).rglob("*.py")
-        if file.name != "counters.py" or file.parent.name != "protocol"
-        for word in re.findall(r"\w+", file.read_text())
-    }
-    assert sorted(name for name in known if name not in words and not name.startswith("evicted_")) == []
+    words = {*re.findall(r"\w+", texts("shared", "services", but=("counters.py",)))}
+    assert sorted(name for name in known - words if not name.startswith("evicted_")) == []
+
+
+def test_every_line_of_the_log_has_a_meaning():
+    """Each event that a worker logs has a meaning, and each meaning is of an event that is logged."""
+    logged = {*LOGGED.findall(texts("shared", "services"))}
+    assert len(logged) > 30
+    assert sorted(logged - LOG_EVENTS.keys()) == []
+    words = {*re.findall(r"\w+", texts("shared", "services", but=("log_events.py",)))}
+    assert sorted(LOG_EVENTS.keys() - words) == []

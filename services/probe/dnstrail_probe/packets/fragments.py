@@ -136,7 +136,7 @@ class Fragments:
         try:
             whole = IpPacket(packet.source, packet.destination, *upper_layer(pieces.protocol, payload))
         except struct.error:
-            self._counters["ip_header_cut"] += 1
+            self._counters["header_cut"] += 1
             return None
         if whole.fragment is not None:  # a fragment within a fragment
             self._counters["fragment_bad"] += 1

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 # (4 or 6, offset of the IP header), or the reason why there is none. A frame cut short yields short slices, no error.
 Network = tuple[int, int] | str
-_NOT_IP, _CUT = "not_ip", "link_header_cut"
+_NOT_IP, _CUT = "not_ip", "header_cut"
 
 _IPV4 = b"\x08\x00"
 _IPV6 = b"\x86\xdd"
