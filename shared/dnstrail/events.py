@@ -91,7 +91,8 @@ LOSS_REASONS = (
     REFUSED_EVENTS,
 )
 
-MOST_ADDRESSES = 128  # of one answer, so that one answer costs a signature little time, and evicts little
+#: addresses of one answer in `event.addresses` -> further ones do not count
+MOST_ADDRESSES = 128  # so that one answer costs a signature little time, and evicts little
 
 
 def topics_of(names: Iterable[str]) -> tuple[str, ...]:

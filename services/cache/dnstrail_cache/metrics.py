@@ -1,4 +1,4 @@
-"""The metrics of the cache (docs/metrics.md)."""
+"""The metrics of the cache (docs/reference/metrics.md)."""
 
 from __future__ import annotations
 

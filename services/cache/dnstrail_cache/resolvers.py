@@ -11,6 +11,7 @@ from dnstrail.dns.names import V4_MAPPED
 from dnstrail.image.bounds import SECOND
 from dnstrail.metrics.histogram import Histogram
 
+#: resolvers with times of their own -> the times of the resolver with the fewest responses count as `other`
 MOST_RESOLVERS = 16
 OTHER = "other"
 _RCODES = {0: "NOERROR", 2: "SERVFAIL", 3: "NXDOMAIN", 5: "REFUSED"}  # RFC 1035, section 4.1.1

@@ -17,9 +17,11 @@ from dnstrail_findings.finding import Finding, Mark
 from dnstrail_findings.formats.dns_text import escaped
 from dnstrail_findings.formats.timestamp import timestamp
 
-MOST_PATHS = 4  # of one finding
-REST = 10.0  # seconds without a lookup after one that no cache answered
-SLOW = 0.05  # seconds; after a slower lookup there is none for as long as it took
+MOST_PATHS = 4  #: paths of a trail in a finding -> the likeliest are kept
+REST = 10.0  #: seconds without a lookup after one that no cache answered -> findings have no trail: `unexplained`
+#: seconds for the lookup of a finding -> after a slower one findings have no trail for as long as it took:
+#: `unexplained`
+SLOW = 0.05
 PATIENCE = 0.5  # seconds for a cache that is behind the event
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-MOST_LINES = 10_000
-MOST_BYTES = 16 << 20
+MOST_LINES = 10_000  #: findings that wait in the queue of an output -> the finding is lost: `queue_full`
+MOST_BYTES = 16 << 20  #: bytes in the queue of an output -> the finding is lost: `queue_full`
 
 
 class LineQueue:

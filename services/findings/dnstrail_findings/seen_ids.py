@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-MOST = 65_536
+MOST = 65_536  #: ids of findings that are known -> the oldest is forgotten: its second report is written
 
 
 class SeenIds:

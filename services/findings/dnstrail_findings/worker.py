@@ -19,7 +19,8 @@ from dnstrail_findings.output import PATIENCE, Output
 from dnstrail_findings.seen_ids import SeenIds
 
 _POLL = 0.1  # seconds between two checks of the stop signal
-LAST = 1.0  # seconds after the stop signal for findings that are on their way, at most
+#: seconds for which `dnstrail findings` waits after its stop for findings on their way -> later ones are lost
+LAST = 1.0
 _AT_ONCE = 4000  # messages between two checks: as many as wait at the bus
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-KEPT = 40.0  # seconds: a worker that stands still is ended after 30
-MOST_SENT = 4000  # messages: as many as wait between a pusher and its receiver
-MOST_BYTES = 8 << 20
+#: seconds for which a sender keeps findings, for a receiver that is started anew -> those that a killed receiver has
+#: not written by then are lost
+KEPT = 40.0  # a worker that stands still is ended after 30
+#: findings that a sender keeps for a receiver that is started anew -> the oldest is dropped
+MOST_SENT = 4000  # as many as wait between a pusher and its receiver
+MOST_BYTES = 8 << 20  #: bytes of the findings that a sender keeps -> the oldest is dropped
 
 
 class SentMessages:

@@ -7,8 +7,8 @@ from collections import deque
 import zmq
 
 LONG = 8192  # bytes; the high-water mark bounds shorter replies, which are copied: that costs less than a tracker
-MOST_UNREAD = 64 << 20  # bytes of long replies
-MOST_UNREAD_OF_CLIENT = 16 << 20
+MOST_UNREAD = 64 << 20  #: bytes of replies above 8 KiB that all clients have not read -> `overloaded`
+MOST_UNREAD_OF_CLIENT = 16 << 20  #: bytes of replies above 8 KiB that one client has not read -> `overloaded`
 
 
 class UnreadReplies:

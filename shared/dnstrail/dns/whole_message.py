@@ -12,8 +12,12 @@ import dns.rdata
 from dnstrail.dns.header import HEADER
 from dnstrail.errors import BadMessage
 
-MAX_RECORDS = 512  # questions and records of one message that are parsed whole
-MAX_READS = 6_000  # reads of one message; dnspython takes up to 9 us for each of them
+#: records of one message in `event.dns` and `proto_dns` -> `event.dns` is None, `event.dns_error` names the reason;
+#: `proto_dns` has the first records, and `proto_dns_error`
+MAX_RECORDS = 512
+#: reads of labels and fields of one message for `event.dns` -> `event.dns` is None, and `event.dns_error` names the
+#: reason
+MAX_READS = 6_000  # dnspython takes up to 9 us for each of them
 _MAX_PAIRS = 4_096  # pairs of class and type that dnspython holds
 
 

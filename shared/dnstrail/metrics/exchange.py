@@ -7,8 +7,9 @@ import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
-MOST_BYTES = 8192  # of a request, up to the end of its fields
-PATIENCE = 5.0  # seconds for a whole exchange
+#: bytes of a request for metrics -> status 431
+MOST_BYTES = 8192
+PATIENCE = 5.0  #: seconds of one connection to the server of metrics -> it is closed: `late`
 _AT_ONCE = 65536  # bytes
 _REQUEST = re.compile(rb"(GET|HEAD) (/[!-~]*) HTTP/1\.[01]\r?\n", re.ASCII)
 _END = re.compile(rb"\r?\n\r?\n")

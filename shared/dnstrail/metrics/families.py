@@ -11,7 +11,7 @@ from dnstrail import __version__
 from dnstrail.build_form import build_form
 from dnstrail.metrics.histogram import Histogram
 
-MOST_SERIES = 128  # of one family of counters
+MOST_SERIES = 128  #: counters of one metric -> the others are added up as `other`
 OTHER = "other"  # the label of the sum of all others
 
 

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +20,7 @@ from dnstrail.metrics.board import Board
 from dnstrail.metrics.exchange import PATIENCE, Exchange, Response
 from dnstrail.metrics.families import counters
 
-MOST_CONNECTIONS = 16
+MOST_CONNECTIONS = 16  #: connections to the server of metrics of a worker -> the oldest is closed: `crowded`
 _WAITING = 1024  # connections that the kernel holds until they are accepted
 _ACCEPTED_AT_ONCE = 16
 _POLL = 0.1  # seconds between two looks at deadlines and at the stop signal
@@ -138,8 +138,13 @@ class MetricsServer:
     def _all(self, metrics: Iterable[Metric]) -> Iterator[Metric]:
         yield from metrics
         yield from PROCESS_COLLECTOR.collect()
-        text = "Connections to the server of metrics that were closed by force."
-        yield counters("dnstrail_metrics_connections_closed", text, "reason", self.closed)
+        yield closed_by_force(self.closed)
+
+
+def closed_by_force(closed: Mapping[str, int]) -> Metric:
+    """Return the metric of the server itself."""
+    text = "Connections to the server of metrics that were closed by force."
+    return counters("dnstrail_metrics_connections_closed", text, "reason", closed)
 
 
 def _listen(address: tuple[str, int]) -> socket.socket:

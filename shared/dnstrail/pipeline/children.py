@@ -17,6 +17,7 @@ from dnstrail.process.log import get_logger
 from dnstrail.process.signals import PARENT
 
 _GRACE = 5.0  # seconds for a child to end by itself
+#: variable: address for `--metrics`; in an all-in-one run that of the probe, and the next two ports (default: none)
 _METRICS = "DNSTRAIL_METRICS"
 _PORTS = {"probe": 0, "cache": 1, "signatures": 2}  # of the metrics, beside the first one
 

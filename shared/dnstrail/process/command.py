@@ -32,8 +32,13 @@ from dnstrail.process.terminal import escape_unprintable
 if TYPE_CHECKING:
     from dnstrail.users import User
 
-OK, NOT_FOUND, USAGE, NO_CACHE, CANNOT_SERVE = range(5)  # the exit codes of every command
-_INTERRUPTED = 130  # as a shell reports SIGINT
+OK = 0  #: exit: found, or ok; also if the reader of stdout ended early
+NOT_FOUND = 1  #: exit: not found, or not healthy
+USAGE = 2  #: exit: wrong usage, or a missing or bad capture file
+NO_CACHE = 3  #: exit: no cache to ask
+#: exit: cannot capture or serve: a privilege, a socket or a folder is missing, or a worker of the run died or hung
+CANNOT_SERVE = 4
+_INTERRUPTED = 130  #: exit: a lookup was interrupted with Ctrl-C, as a shell reports SIGINT
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}  # context settings of every command
 _COMPLETION = "_DNSTRAIL_COMPLETE"  # set by the shell that asks for completions
 Addresses = TypeVar("Addresses", str | None, tuple[str, ...])
@@ -159,7 +164,9 @@ probes_option = click.option(
     show_default=True,
     help="Runs of probes that are followed; a further one is refused.",
 )
-log_level_option = click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+log_level_option = click.option(
+    "--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True, help="Least level of the log."
+)
 
 
 def run_command(command: click.Command, name: str) -> NoReturn:

@@ -10,6 +10,7 @@ from pathlib import Path
 from dnstrail.errors import SettingsError
 from dnstrail.regular_file import read_regular
 
+#: bytes of a settings file, or of a signature file; neither may be a pipe or a device -> it is refused
 MOST_BYTES = 16 << 20
 
 

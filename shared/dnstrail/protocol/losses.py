@@ -1,4 +1,4 @@
-"""Losses: how a worker counts and reports them, and how the cache adds them up (docs/operations.md).
+"""Losses: how a worker counts and reports them, and how the cache adds them up (docs/use/operate.md).
 
 A source counts what the kernel or the probe lost, and each turn carries these counts by hop (`Turn.lost`). A
 subscriber counts what the bus lost on the way to it (`TurnFollower.lost`). A `LossReporter` writes them to the worker's
@@ -16,7 +16,8 @@ import structlog
 
 from dnstrail.log_pause import LogPause
 
-MOST_WORKERS = 1024
+MOST_WORKERS = 1024  #: workers that report losses -> the oldest report of the user with the most is added to a total
+#: workers of one user, or of one key, that report losses -> its oldest report is added to a total
 MOST_WORKERS_OF_USER = 64
 MOST_USERS = 1024
 MOST_EVENTS = (1 << 53) - 1  # the greatest count that the wire carries

@@ -17,7 +17,8 @@ from dnstrail.tracee.codes import CLASSES, OPTIONS, TYPES, UNKNOWN
 
 Fields = dict[str, Any]
 _Reader = Callable[[bytes, int, int], Fields]  # of the RDATA between two offsets
-MAX_TEXT = 1_536  # bytes of RDATA of one message in presentation form: a byte of an NSEC record makes eight words
+#: bytes of RDATA of one message in presentation form -> further records have the generic form (RFC 3597)
+MAX_TEXT = 1_536  # a byte of an NSEC record makes eight words
 IN = 1
 OPT = 41
 _ADDRESS_LENGTHS = {1: 4, 28: 16}  # A and AAAA

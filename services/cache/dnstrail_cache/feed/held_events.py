@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from dnstrail.captured import Captured
 
-MAX_HELD = 8192  # events of all turns; with more, all of one host are applied early
+#: connections and processes that wait for the end of their turn -> all of the host that has most are applied at once:
+#: `applied_early`
+MAX_HELD = 8192
 
 
 class HeldEvent(NamedTuple):

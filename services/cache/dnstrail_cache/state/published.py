@@ -9,7 +9,9 @@ from dnstrail.captured import PUBLISHED
 from dnstrail.events import DNS_ANSWER_CONFLICT, LOSS_REASONS, NET_PACKET_DNS
 from dnstrail.protocol.batches import TURN, Turn
 
-_LOSSES_OF_EVENT = 1024  # of one reason: each signature can fail at each event. As many are believed before the first
+#: losses of one reason (`signature_errors`, `findings_lost`, ...) that a worker reports for each published event, and
+#: before the first one -> further ones do not count: `losses_beyond_published`
+_LOSSES_OF_EVENT = 1024  # each signature can fail at each event. As many are believed before the first
 
 
 class Published:

@@ -9,7 +9,9 @@ from itertools import count
 from dnstrail.events import Event
 from dnstrail.pipeline.view import Item
 
-WINDOW = 0.2  # seconds for which an event is held back, so that an earlier event can overtake it
+#: seconds for which `option:sort-events` waits for an earlier event -> an event that comes later is printed out of
+#: order
+WINDOW = 0.2  # so that an earlier event can overtake it
 
 
 class SortWindow:

@@ -13,8 +13,9 @@ from click.shell_completion import CompletionItem
 
 from dnstrail.capture_options import CaptureOptions, capture_options
 from dnstrail.pipeline import MEMORY
-from dnstrail.probes import PROBES
-from dnstrail.process.command import check_dnscache, probes_option
+from dnstrail.probes import MOST_PROBES
+from dnstrail.process.command import check_dnscache
+from dnstrail.process.retired import retired_option
 
 LEAST_MEMORY, MOST_MEMORY = 256, 1 << 24  # MiB for each worker
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     to: tuple[str, ...]
     stay: bool = False
     speed: float | None = None
-    probes: int = PROBES
+    probes: int | None = None
 
 
 def run_options(command: Callable[..., T]) -> Callable[..., T]:
@@ -82,7 +83,9 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         show_default=True,
         help="Memory limit of each worker; a worker that exceeds it ends the run.",
     )
-    @probes_option
+    @retired_option(
+        "--probes", "`probes` in the tables of the settings file", type=click.IntRange(1, MOST_PROBES), metavar="NUMBER"
+    )
     @capture_options
     @wraps(command)
     def with_options(
@@ -93,7 +96,7 @@ def run_options(command: Callable[..., T]) -> Callable[..., T]:
         signatures: tuple[Path, ...],
         options: CaptureOptions,
         memory: int,
-        probes: int,
+        probes: int | None,
         to: tuple[str, ...],
         **others: Any,
     ) -> T:

@@ -7,7 +7,7 @@ from dnstrail_findings.dns_message import Answer
 from dnstrail_findings.finding import Finding
 from dnstrail_findings.formats.dns_text import escaped
 
-MOST_ANSWERS = 64  # of one message
+MOST_ANSWERS = 64  #: answers of a finding in ECS -> the first are printed
 
 
 def first_answers(finding: Finding) -> list[Answer]:

@@ -11,8 +11,10 @@ from dnstrail_findings.cause import End
 from dnstrail_findings.finding import Finding
 from dnstrail_findings.formats.timestamp import timestamp
 
-LONGEST_VALUE = 256  # characters; a longer value is cut
-LONGEST = 2048  # bytes; a longer line is cut
+#: characters of a value in a line of `text` -> it is cut
+LONGEST_VALUE = 256
+#: bytes of a line of `text` -> it is cut
+LONGEST = 2048
 _SEVERITIES = ("INFO", "LOW", "MEDIUM", "HIGH")
 _PLAIN = re.compile(r"[\w./:@\[\]-]+", re.ASCII)
 

@@ -17,12 +17,14 @@ from dnstrail.errors import SettingsError
 from dnstrail_findings.presets import ARRAY, Preset
 from dnstrail_findings.writer import RefusedError
 
-PATIENCE = 5.0  # seconds for a request: connection, TLS and answer in all
+#: seconds for a request to a webhook: connection, TLS and answer in all -> it is sent again
+PATIENCE = 5.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _FINAL = re.compile(rb"HTTP/1\.[01] (101|[02-9]\d\d)[ \r\n]", re.ASCII)
 _INFORMS = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r].*?\n\r?\n", re.ASCII | re.DOTALL)  # RFC 9110, section 15.2
-MOST_HEADS = 1 << 14  # bytes of an answer up to its final status
-MOST_ANSWER = 1 << 16  # bytes of an answer that a preset reads
+MOST_HEADS = 1 << 14  #: bytes of the answer of a webhook up to its final status -> the batch is sent again
+#: bytes of the body of an answer that `preset=elastic` reads -> the documents behind count as created
+MOST_ANSWER = 1 << 16
 _CHUNK = 1 << 16  # bytes
 _REFUSED = frozenset({400, 413, 415, 422})  # the same request would be refused again (RFC 9110, section 15.5)
 _OK = range(200, 300)

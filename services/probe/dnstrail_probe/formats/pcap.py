@@ -7,7 +7,8 @@ import struct
 from dnstrail_probe.formats.packet import NANOSECONDS, Packet
 
 HEADER = 24  # bytes
-_LARGEST_RECORD = 1 << 18  # bytes: libpcap's own limit, and the only check of sanity that the format allows
+#: bytes of a record of a pcap file -> the file counts as damaged
+_LARGEST_RECORD = 1 << 18  # libpcap's own limit, and the only check of sanity that the format allows
 
 # First bytes of a file -> byte order, nanoseconds in one unit of its fractions, extra bytes of each record header.
 MAGICS = {

@@ -13,8 +13,9 @@ _INTERFACE, _OBSOLETE, _SIMPLE, _ENHANCED = 1, 2, 3, 6  # block types
 _END_OF_OPTIONS, _IF_TSRESOL, _IF_TSOFFSET = 0, 9, 14  # options of an interface
 _MICROSECONDS = b"\x06"  # the resolution of an interface without that option
 _SMALLEST_BLOCK = 12  # bytes
-_LARGEST_BLOCK = 1 << 24  # bytes, as in Wireshark
-_MOST_INTERFACES = 1 << 16
+#: bytes of a block of a pcapng file -> the file counts as damaged
+_LARGEST_BLOCK = 1 << 24
+_MOST_INTERFACES = 1 << 16  #: interfaces of a pcapng section -> the file counts as damaged
 
 
 def is_pcapng(head: bytes) -> bool:

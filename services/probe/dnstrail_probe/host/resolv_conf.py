@@ -17,7 +17,7 @@ V = TypeVar("V")
 _PROC = "/proc"
 _FRESH = 10_000_000_000  # ns after which a file is read again
 MAX_REMEMBERED = 4096  # processes, and namespaces
-MAX_WAITING = 256  # files that wait to be read
+MAX_WAITING = 256  #: `resolv.conf` files that wait to be read -> `foreign` is unknown: `resolv_conf_dropped`
 
 
 @dataclass(slots=True, eq=False)

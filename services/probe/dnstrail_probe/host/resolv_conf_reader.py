@@ -9,8 +9,11 @@ from collections import Counter
 from contextlib import suppress
 
 _CHILD = (sys.executable, "-P", "-m", "dnstrail_probe.host.resolv_conf_child")
-_PATIENCE = 5.0  # seconds for a reply, with the start of the child
-MAX_HANGING = 4  # children
+#: seconds to read a `resolv.conf` -> the process that reads it is replaced: `resolv_conf_unread`
+_PATIENCE = 5.0
+#: processes that hang while they read a `resolv.conf` -> no `resolv.conf` is read until one of them has ended:
+#: `resolv_conf_unread`
+MAX_HANGING = 4
 
 Child = subprocess.Popen[bytes]
 

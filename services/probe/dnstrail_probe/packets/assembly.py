@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dnstrail_probe.packets.server_names.quic_hellos import QuicHellos
 
 LOSSES = {"tcp_evicted": PROBE, "fragment_evicted": PROBE}  # counters of what was lost, and the hop
-_DEEPEST = 4  # tunnels within tunnels that are opened
+_DEEPEST = 4  #: tunnels within tunnels -> the packet counts as `other_port`, or as `other_protocol`
 
 
 class Assembly:

@@ -8,9 +8,11 @@ from collections import Counter, OrderedDict
 
 from dnstrail_probe.packets.packet import Fragment, IpPacket, upper_layer
 
-TIMEOUT = 60 * 10**9  # ns of the stream's time, counted from the first piece of a packet
-MAX_PACKETS = 4096
-MAX_BYTES = 8 << 20  # of all pieces, with an overhead for each
+#: ns to wait for a fragment -> the packet is dropped
+TIMEOUT = 60 * 10**9
+MAX_PACKETS = 4096  #: fragmented packets -> the oldest is evicted: `fragment_evicted`
+#: bytes of all fragments -> the oldest is evicted: `fragment_evicted`
+MAX_BYTES = 8 << 20
 _OVERHEAD = 64
 _LARGEST = 65535
 _UNIT = 8

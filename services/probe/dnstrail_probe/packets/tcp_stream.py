@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-MAX_AHEAD = 128 << 10  # bytes held after a gap
-MAX_PIECES = 512
+MAX_AHEAD = 128 << 10  #: bytes of one stream behind a gap -> the gap is skipped: `tcp_gap`
+MAX_PIECES = 512  #: segments of one stream behind a gap -> the gap is skipped: `tcp_gap`
 OVERHEAD = 256  # bytes of memory for a piece, beside its data
 _HALF, _ALL = 1 << 31, 1 << 32
 

@@ -28,7 +28,8 @@ from dnstrail_signatures.detection.burst import Bursts, Gate
 from dnstrail_signatures.detection.once import ReportsOnce
 from dnstrail_signatures.detection.party import party_of
 
-MOST_TEXTS = 64  # of one answer, so that one answer costs little time
+#: texts of one answer that `DNS_TXT_CODE` reads -> further ones do not count
+MOST_TEXTS = 64  # so that one answer costs little time
 _DECLARATIONS = ("v=", "k=rsa", "p=")  # SPF, DKIM, DMARC and the like
 
 

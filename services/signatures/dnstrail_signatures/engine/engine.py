@@ -27,7 +27,8 @@ from dnstrail_signatures.loading.signature_settings import CommonSettings, Setti
 _SEVERITY = "Severity"  # the property of tracee's metadata
 _DEFAULT = SignatureSettings()
 RELOAD = "reload"  # the signal to signatures that run on after a reload
-MAX_DEPTH = 5  # a finding is an event too, and may lead to further findings
+#: findings on findings -> the finding is reported, but not as an event: `too_deep`
+MAX_DEPTH = 5
 _Args = ParamSpec("_Args")
 
 

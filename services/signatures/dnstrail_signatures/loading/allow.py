@@ -19,14 +19,13 @@ _LEAST_ID = 12  # characters of a container id that identify it, as Docker print
 class AllowList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `allow` of a signature.
 
-    `names` cover the names below them. `processes` are names, or paths of programs. `containers` are ids, names or
-    images. `addresses` are addresses or networks. Invariant: names and addresses are valid.
+    Invariant: names and addresses are valid.
     """
 
-    names: tuple[Entry, ...] = ()
-    processes: tuple[Entry, ...] = ()
-    containers: tuple[Entry, ...] = ()
-    addresses: tuple[Entry, ...] = ()
+    names: tuple[Entry, ...] = ()  #: no finding on these names and the names below them
+    processes: tuple[Entry, ...] = ()  #: no finding on these processes: a name, or the path of a program
+    containers: tuple[Entry, ...] = ()  #: no finding on these containers: a name, an image, or an id (12 characters)
+    addresses: tuple[Entry, ...] = ()  #: no finding on events from or to these addresses or networks
 
     def __post_init__(self) -> None:
         """Refuse what would never match.

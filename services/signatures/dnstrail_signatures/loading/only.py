@@ -16,14 +16,13 @@ _Id = Annotated[int, msgspec.Meta(ge=0)]
 class OnlyList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `only` of a signature: an event has to match each list that is not empty.
 
-    `containers` are ids or names, and `images` names of images. `programs` are paths, or names of files. `users` are
-    ids, or names on this host, which are read once. Invariant: all users are ids.
+    An event without a process matches none. Invariant: all users are ids.
     """
 
-    containers: tuple[Entry, ...] = ()
-    images: tuple[Entry, ...] = ()
-    programs: tuple[Entry, ...] = ()
-    users: tuple[_Id | Entry, ...] = ()
+    containers: tuple[Entry, ...] = ()  #: only these containers: a name, an image, or an id (its first 12 characters)
+    images: tuple[Entry, ...] = ()  #: only these images of containers
+    programs: tuple[Entry, ...] = ()  #: only these programs: a path, or the name of its file
+    users: tuple[_Id | Entry, ...] = ()  #: only these users: a number, or a name on the host of the worker
 
     def __post_init__(self) -> None:
         """Read the ids of users.

@@ -1,4 +1,4 @@
-"""The settings of signatures: their tables in the settings file, checked (docs/settings.md)."""
+"""The settings of signatures: their tables in the settings file, checked (docs/reference/settings.md)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ T = TypeVar("T", bound=msgspec.Struct)
 class Mute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A mute of a signature: it reports nothing on events before `until`, for a reason."""
 
-    reason: Annotated[str, msgspec.Meta(min_length=1)]
-    until: Annotated[datetime, msgspec.Meta(tz=True)]
+    reason: Annotated[str, msgspec.Meta(min_length=1)]  #: why the signature is muted
+    until: Annotated[datetime, msgspec.Meta(tz=True)]  #: end of the mute, a time with its zone: no finding before it
 
 
 class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings that every signature has. The engine applies them."""
 
-    enabled: bool = True
+    enabled: bool = True  #: false: the signature does not run; true: it runs even if it is off by default
+    #: the property `Severity` of its findings
     severity: Annotated[int, msgspec.Meta(ge=0, le=HIGHEST_SEVERITY)] | None = None
     allow: AllowList = AllowList()
     only: OnlyList = OnlyList()

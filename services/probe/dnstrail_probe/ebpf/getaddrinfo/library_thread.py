@@ -18,7 +18,8 @@ from dnstrail_probe.ebpf.getaddrinfo.uprobes import MOST_FILES, UprobeTable, Wat
 from dnstrail_probe.host.procfs import process_ids
 
 COUNTERS = ("libraries_watched", "libraries_refused", "libraries_dropped", "starts_dropped")
-_MOST_WAITING = 4096  # messages
+#: started programs that wait for inspection -> the probe inspects all processes: `starts_dropped`
+_MOST_WAITING = 4096
 _DESCRIPTORS = 1024  # for everything except libraries
 _PATIENCE = 5.0  # seconds to wait for the first examination of all processes
 _FAREWELL = 2.0  # seconds to wait for the end; the kernel detaches with the process what the thread did not

@@ -17,8 +17,9 @@ from dnstrail_probe.host.user_behind import user_behind
 
 FUNCTION = "getaddrinfo"
 SOURCE = f"ebpf:{FUNCTION}"  # as --capture names it
-MOST_FILES = 1024  # libraries and loaders
-MOST_OF_ONE = 128  # of one user; of root in one mount namespace, since the root of a container is root as well
+MOST_FILES = 1024  #: libraries and loaders with uprobes -> `libraries_dropped`
+#: libraries and loaders of one user with uprobes -> `libraries_dropped`
+MOST_OF_ONE = 128  # of root in one mount namespace, since the root of a container is root as well
 
 Watch = Callable[[int, int], tuple[int, ...]]  # (open file, offset) -> descriptors that keep its uprobes attached
 Sharer = tuple[int, int]  # a user, and for root the mount namespace

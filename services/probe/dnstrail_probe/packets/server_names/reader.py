@@ -9,7 +9,7 @@ from dnstrail_probe.packets.server_names.http_request import may_be_request, rea
 from dnstrail_probe.packets.server_names.server_name import HOST, SNI, ServerName, counted_name
 from dnstrail_probe.packets.tcp_stream import Arrival
 
-FIRST_BYTES = 16 << 10  # bytes of a stream that are searched
+FIRST_BYTES = 16 << 10  #: bytes of a connection for server names -> `server_name_incomplete`
 _TLS_HANDSHAKE = 0x16
 
 
