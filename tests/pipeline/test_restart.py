@@ -172,9 +172,9 @@ def check(running: Pipeline, how: signal.Signals) -> None:
     running.resolver.join()
     names = range(running.resolver.resolved)
     running.wait_for(names[-1])
-    assert set(names) - running.found(names) == set()
-    assert running.answers() == dict.fromkeys(map(name_of, names), 1)
     stats = running.ask("stats")["data"]
+    assert set(names) - running.found(names) == set(), f"{stats['lost']}, {stats['cache']}"
+    assert running.answers() == dict.fromkeys(map(name_of, names), 1)
     assert stats["lost"]["bus"] == {}
     assert stats["cache"]["replayed"] > 0
 

@@ -7,11 +7,13 @@ import json
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from builders.capture_files import pcap
 from builders.dnstap_builders import START, WHOLE, Writer, framed, tap
@@ -78,15 +80,15 @@ class Host:
         with suppress(subprocess.TimeoutExpired):
             self.workers[worker].wait(BUSY)
 
-    def counted(self, worker: str, *, vanished: bool = False) -> Counted:
-        """Return the count of a receiver, once the end of its probe, or the silence of that probe, has reached it."""
+    def counted(self, worker: str, *, sent: int = SENT, vanished: bool = False) -> Counted:
+        """Return the count of a receiver, once all that was sent, or the silence of the probe, has reached it."""
         if worker == "cache":
             if vanished:  # a moment after the status: the cache looks for silent probes ten times a second
                 wait_until(lambda: counted_by_cache(self.client)["vanished"], "the probe has vanished")
             else:
                 wait_until(lambda: self.client.ask("health")["data"]["status"] == "ended", "the end of the probe")
             return counted_by_cache(self.client)
-        return counted_by_signatures(self.workers[worker], vanished=vanished)
+        return counted_by_signatures(self.workers[worker], sent=sent, vanished=vanished)
 
 
 @contextmanager
@@ -104,7 +106,7 @@ def listeners(folder: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Run a cache, and two signature workers that count."""
     signature = folder.parent / "counting.py"  # a run-dir contains sockets alone
     signature.write_text(SIGNATURE)
-    counting = ["--signatures", signature, "--select", "COUNTED", "--no-cache"]
+    counting = ["--signatures", signature, "--select", "COUNTED", "--no-cache", "--metrics", "0"]
     with (
         started("cache", "--run-dir", folder, "--dnscache", "unmatched=accept") as cache,
         started("signatures", "--run-dir", folder, *counting) as one,
@@ -121,15 +123,27 @@ def counted_by_cache(client: Asker) -> Counted:
     return {"received": stats["image"].get("messages", 0), "lost": lost, "vanished": vanished}
 
 
-def counted_by_signatures(worker: subprocess.Popen[str], *, vanished: bool = False) -> Counted:
-    """End a signature worker, if need be after it has connected anew; return the count that it logs."""
-    assert worker.stderr is not None
+def counted_by_signatures(worker: subprocess.Popen[str], *, sent: int, vanished: bool = False) -> Counted:
+    """End a signature worker once it has counted all, or has connected anew; return the count that it logs."""
+    log = (json.loads(line) for line in worker.stderr or ())
+    port = next(entry for entry in log if entry["event"] == "metrics_served")["port"]
     if vanished:
-        assert any("bus_reopened" in line for line in iter(worker.stderr.readline, ""))
+        assert any(entry["event"] == "bus_reopened" for entry in log)
+    else:
+        wait_until(lambda: received_or_lost(port) >= sent, f"{sent} events, received or counted as lost")
     worker.terminate()
-    last = next(entry for entry in map(json.loads, worker.stderr) if entry["event"] == "stopped")
+    last = next(entry for entry in log if entry["event"] == "stopped")
     lost = last["lost"].get(NET_PACKET_DNS, 0)
     return {"received": last.get("events", 0), "lost": lost, "vanished": last.get("reopened", 0)}
+
+
+def received_or_lost(port: int) -> float:
+    """Return how many events a signature worker has received or lost, by its metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as reply:
+        families = text_string_to_metric_families(reply.read().decode())
+    samples = [sample for family in families for sample in family.samples]
+    received = (one.value for one in samples if one.labels.get("event") == NET_PACKET_DNS)
+    return sum(received) + sum(one.value for one in samples if one.labels.get("hop") == "bus")
 
 
 @functools.cache
@@ -182,7 +196,7 @@ def test_a_subscriber_that_is_killed_while_a_file_plays_costs_the_others_nothing
         for messages in KILLED:
             play_and_kill(folder, capture, messages)
         seen = Host(folder, workers, client)
-        counted = {worker: seen.counted(worker) for worker in RECEIVERS}
+        counted = {worker: seen.counted(worker, sent=len(KILLED) * OF_FILE) for worker in RECEIVERS}
     all_of_them = {"received": len(KILLED) * OF_FILE, "lost": 0, "vanished": 0}
     assert counted == dict.fromkeys(RECEIVERS, all_of_them), f"{len(KILLED)} files of {OF_FILE} packets: {counted}"
 

@@ -20,7 +20,7 @@ from dnstrail.protocol.turn_follower import Position
 #: goes on with the live turns
 SETTLED = 10.0
 YOUNG = 30.0  # seconds after its begin for which a subscriber that is new to a live start is to receive all of it
-PATIENCE = 2.0  # seconds for one reply of a probe
+PATIENCE = 2.0  # seconds for one reply of a probe while another one may have the turns, too
 
 _LOOK = 0.005  # seconds between two looks for replies while messages of other hosts are received
 _THIS_HOST = ""
@@ -160,7 +160,7 @@ class _Host:
         reply = source.reply() if gap.asked else None
         if reply is not None and self._add(gap, reply):
             gap.asked, gap.deadline = False, 0.0
-        elif reply is not None or now >= gap.deadline:
+        elif reply is not None or (now >= gap.deadline and len(gap.sources) > 1):
             gap.sources, gap.asked, gap.deadline = gap.sources[1:], False, 0.0
         else:
             return False

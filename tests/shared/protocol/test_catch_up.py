@@ -162,6 +162,19 @@ def test_a_silent_probe_is_given_up():
     assert running.receive() == shown(range(5, 10))
 
 
+def test_the_only_probe_has_the_whole_time():
+    """A starved probe whose reply takes longer than PATIENCE costs nothing: nobody else has its turns."""
+    window = Window(range(12), silent=True)
+    running = Running(window)
+    running.live.waiting += whole([9])
+    assert running.receive() == []
+    running.clock.advance(SETTLED - 0.1)
+    assert running.receive() == []
+    window.silent = False
+    assert running.receive() == shown(range(5, 10))
+    assert running.follower.lost.total() == 0
+
+
 def test_a_start_that_is_new_is_replayed_from_its_beginning():
     """A probe that started meanwhile replays its first turns."""
     running = Running(Window(range(12)), positions={"old": Position(7, {}, {})})
