@@ -1,5 +1,3 @@
-"""Tests of dnstrail.kernel.bcc."""
-
 from __future__ import annotations
 
 import os

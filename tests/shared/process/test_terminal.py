@@ -1,7 +1,4 @@
-"""Text from strangers on its way to a terminal.
-
-Tests of dnstrail.process.log.
-"""
+"""Text from strangers on its way to a terminal."""
 
 from __future__ import annotations
 
