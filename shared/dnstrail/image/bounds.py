@@ -45,7 +45,7 @@ class Bounds(msgspec.Struct, frozen=True):
     #: pids whose processes are known -> the one whose process ended first is evicted, else the one least recently
     #: noted: `evicted_processes`
     processes: int = 32768
-    #: hosts that the image tells apart, in doubt or by name (`--probes`) -> all hosts are in doubt together
+    #: hosts that the image distinguishes, in doubt or by name (`--probes`) -> all hosts are in doubt together
     probes: int = 1024
 
     @property
