@@ -1,3 +1,5 @@
+"""Tests of dnstrail.build_form."""
+
 from __future__ import annotations
 
 import importlib

@@ -1,4 +1,4 @@
-"""Every command accepts the example of docs/settings.md."""
+"""Every command accepts the example of docs/use/settings.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dnstrail_cli.__main__ import main_command
 from dnstrail_signatures.loading.load import find, load
 from dnstrail_signatures.loading.signature_settings import settings_of
 
-PAGE = Path(__file__).parents[1] / "docs/settings.md"
+PAGE = Path(__file__).parents[1] / "docs/use/settings.md"
 EXAMPLE = re.search(r"^```toml\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL).group(1)
 COMMANDS = [table for table in TABLES if table != SIGNATURE]
 

@@ -1,4 +1,4 @@
-"""The form of this installation: compiled by mypyc, or pure Python (docs/operations.md)."""
+"""The form of this installation: compiled by mypyc, or pure Python (docs/start/install.md)."""
 
 from __future__ import annotations
 

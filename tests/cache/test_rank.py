@@ -1,4 +1,7 @@
-"""The bounds of a `rank` and of a `get_many`, which may contain 1,024 addresses with thousands of names."""
+"""The bounds of a `rank` and of a `get_many`, which may contain 1,024 addresses with thousands of names.
+
+Tests of dnstrail_cache.lookups.known_connection.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_cli.lazy_group."""
+
 from __future__ import annotations
 
 import json

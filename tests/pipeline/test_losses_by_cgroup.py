@@ -1,4 +1,7 @@
-"""Losses on the real kernel have an owner: the cgroup whose events were lost, and no other one."""
+"""Losses on the real kernel have an owner: the cgroup whose events were lost, and no other one.
+
+Tests of dnstrail_probe.ebpf.loss_map.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The rights of workers that root starts one by one."""
+"""The rights of workers that root starts one by one.
+
+Tests of dnstrail_probe.privileges.
+"""
 
 from __future__ import annotations
 

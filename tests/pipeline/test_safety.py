@@ -1,3 +1,5 @@
+"""Tests of dnstrail.kernel.bpf_link."""
+
 from __future__ import annotations
 
 import json

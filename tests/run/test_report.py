@@ -1,4 +1,7 @@
-"""The report of `dnstrail run`: its forms, its verdict, and text of strangers in it."""
+"""The report of `dnstrail run`: its forms, its verdict, and text of strangers in it.
+
+Tests of dnstrail_run.byte_counts, dnstrail_run.html_page, dnstrail_run.markdown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One run of a command: what its report says of it."""
+"""One run of a command: what its report says of it.
+
+Tests of dnstrail_run.inherited_sockets.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The allow list: the names, addresses and ports that a command may reach (docs/run.md).
+"""The allow list: the names, addresses and ports that a command may reach (docs/use/run.md).
 
 One entry on each line; `#` begins a comment. An entry is a name (`github.com`), all names below one (`*.debian.org`),
 or an address or network (`192.0.2.0/24`), and may end with ports (`github.com:22,443`, `[2001:db8::1]:443`). An entry

@@ -1,4 +1,4 @@
-"""Admission: matches responses with captured queries, and decides which unmatched ones count (docs/capture.md)."""
+"""Admission: matches responses with captured queries, and decides which unmatched ones count (docs/inside/image.md)."""
 
 from __future__ import annotations
 

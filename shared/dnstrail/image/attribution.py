@@ -1,4 +1,4 @@
-"""The attribution of an answer: who asked, whose share its work is, and the evidence (docs/capture.md)."""
+"""The attribution of an answer: who asked, whose share its work is, and the evidence (docs/inside/image.md)."""
 
 from __future__ import annotations
 

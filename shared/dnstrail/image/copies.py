@@ -1,4 +1,4 @@
-"""Copies of one response, and answers that conflict (docs/capture.md)."""
+"""Copies of one response, and answers that conflict (docs/inside/image.md)."""
 
 from __future__ import annotations
 

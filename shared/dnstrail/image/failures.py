@@ -1,4 +1,4 @@
-"""Questions that brought no data: the last one of each name, within bounds (docs/lookups.md)."""
+"""Questions that brought no data: the last one of each name, within bounds (docs/inside/image.md)."""
 
 from __future__ import annotations
 

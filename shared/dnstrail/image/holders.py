@@ -1,4 +1,4 @@
-"""Who holds places and relations: the hosts, the owners of a host, and the parties of an owner (docs/image.md)."""
+"""Who holds places and relations: hosts, the owners of a host, and the parties of an owner (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The image: DNS messages in, answers to lookups out (docs/image.md)."""
+"""The image: DNS messages in, answers to lookups out (docs/inside/image.md)."""
 
 from __future__ import annotations
 

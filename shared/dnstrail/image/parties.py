@@ -1,4 +1,4 @@
-"""Parties, which lose events together, and the doubt that a loss casts on unmatched answers (docs/capture.md)."""
+"""Parties, which lose events together, and the doubt that a loss casts on unmatched answers (docs/inside/image.md)."""
 
 from __future__ import annotations
 

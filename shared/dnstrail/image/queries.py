@@ -1,4 +1,4 @@
-"""The queries of the last 30 seconds: those that wait for their responses, and answered ones (docs/capture.md)."""
+"""The queries of the last 30 seconds: those that wait for their responses, and answered ones (docs/inside/image.md)."""
 
 from __future__ import annotations
 

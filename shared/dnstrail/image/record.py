@@ -1,4 +1,4 @@
-"""Query roots and their records: the answers to one question that state the same relations (docs/image.md)."""
+"""Query roots and their records: the answers to one question that state the same relations (docs/inside/image.md)."""
 
 from __future__ import annotations
 

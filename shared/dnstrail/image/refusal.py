@@ -1,4 +1,4 @@
-"""The messages that change nothing in the image (docs/lookups.md)."""
+"""The messages that change nothing in the image (docs/inside/image.md)."""
 
 from __future__ import annotations
 

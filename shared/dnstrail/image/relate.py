@@ -1,4 +1,4 @@
-"""The relations that a response states by its resource records (docs/lookups.md)."""
+"""The relations that a response states by its resource records (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wheel: records by the second of their next deadline (docs/image.md)."""
+"""The wheel: records by the second of their next deadline (docs/inside/image.md)."""
 
 from __future__ import annotations
 

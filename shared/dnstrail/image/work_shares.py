@@ -1,4 +1,4 @@
-"""The shares of owners in the work of an image that is behind (docs/capture.md)."""
+"""The shares of owners in the work of an image that is behind (docs/inside/image.md)."""
 
 from __future__ import annotations
 

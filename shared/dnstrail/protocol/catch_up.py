@@ -1,4 +1,4 @@
-"""A subscriber that first receives what was published before it subscribed (docs/operations.md)."""
+"""A subscriber that first receives what was published before it subscribed (docs/inside/architecture.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A subscriber that holds the messages of another host to its key: a host speaks for itself alone (docs/hosts.md)."""
+"""A subscriber that holds messages of another host to its key: a host speaks for itself alone (docs/use/hosts.md)."""
 
 from __future__ import annotations
 

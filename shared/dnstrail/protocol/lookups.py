@@ -1,4 +1,4 @@
-"""Lookups on the wire: a request is one MessagePack map, and so is its reply (docs/lookups.md).
+"""Lookups on the wire: a request is one MessagePack map, and so is its reply (docs/reference/lookups.md).
 
 Each operation is one Struct below, a subclass of `Request`. The cache holds one function for it (`answers.py`).
 """

@@ -1,4 +1,4 @@
-"""Losses: how a worker counts and reports them, and how the cache adds them up (docs/operations.md).
+"""Losses: how a worker counts and reports them, and how the cache adds them up (docs/use/operate.md).
 
 A source counts what the kernel or the probe lost, and each turn carries these counts by hop (`Turn.lost`). A
 subscriber counts what the bus lost on the way to it (`TurnFollower.lost`). A `LossReporter` writes them to the worker's

@@ -1,4 +1,4 @@
-"""The follower of turns: which turns a subscriber has received, and what was lost (docs/operations.md)."""
+"""The follower of turns: which turns a subscriber has received, and what was lost (docs/inside/architecture.md)."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_cache.feed.held_events."""
+
 from __future__ import annotations
 
 from itertools import pairwise

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_cli.events.addresses."""
+
 from __future__ import annotations
 
 import io

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_cli.lookups.backend, dnstrail_cli.lookups.cache_backend, dnstrail_cli.lookups.capture_backend."""
+
 from __future__ import annotations
 
 import json

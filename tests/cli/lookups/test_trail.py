@@ -1,3 +1,5 @@
+"""Tests of dnstrail_cli.lookups.trail_tree."""
+
 from __future__ import annotations
 
 import json

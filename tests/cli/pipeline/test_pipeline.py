@@ -1,3 +1,5 @@
+"""Tests of dnstrail.process.signals, dnstrail_cli.events.selection."""
+
 from __future__ import annotations
 
 import threading

@@ -1,3 +1,5 @@
+"""Tests of dnstrail.kernel.bcc."""
+
 from __future__ import annotations
 
 import os

@@ -1,3 +1,5 @@
+"""Tests of dnstrail_probe.formats.byte_stream, dnstrail_probe.formats.pcap, dnstrail_probe.formats.pcapng."""
+
 from __future__ import annotations
 
 import gzip

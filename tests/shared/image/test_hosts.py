@@ -1,4 +1,7 @@
-"""Several hosts: their sockets and their addresses are not mistaken for each other."""
+"""Several hosts: their sockets and their addresses are not mistaken for each other.
+
+Tests of dnstrail.image.attribution.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Tests of dnstrail.image.refusal."""
+
 from __future__ import annotations
 
 import gc

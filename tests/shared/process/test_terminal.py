@@ -1,4 +1,7 @@
-"""Text from strangers on its way to a terminal."""
+"""Text from strangers on its way to a terminal.
+
+Tests of dnstrail.process.log.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The signatures of new and of odd behaviour: sweeps, foreign resolvers, new domains."""
+"""The signatures of new and of odd behaviour: sweeps, foreign resolvers, new domains.
+
+Tests of dnstrail_signatures.detection.state.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lookups of watched names: one finding each, whatever the answers, with the id of the question."""
+"""Lookups of watched names: one finding each, whatever the answers, with the id of the question.
+
+Tests of dnstrail.dns.outcome, dnstrail_signatures.detection.outcome.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The engine: which signatures receive an event, and what an error of one of them does."""
+"""The engine: which signatures receive an event, and what an error of one of them does.
+
+Tests of dnstrail_signatures.findings.finding_ids.
+"""
 
 from __future__ import annotations
 

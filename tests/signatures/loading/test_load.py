@@ -1,4 +1,7 @@
-"""Loading signatures from entry points, files and folders; refusing files that others may write."""
+"""Loading signatures from entry points, files and folders; refusing files that others may write.
+
+Tests of dnstrail.process.trusted_file.
+"""
 
 from __future__ import annotations
 

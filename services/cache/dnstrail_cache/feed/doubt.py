@@ -1,4 +1,4 @@
-"""The cgroups that lost events at a probe: their unmatched answers are doubted (docs/capture.md)."""
+"""The cgroups that lost events at a probe: their unmatched answers are doubted (docs/inside/image.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sums of losses between the kernel and the image, by hop and in total (docs/operations.md)."""
+"""The sums of losses between the kernel and the image, by hop and in total (docs/use/operate.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The groups of signature workers: who is a member, and what each has handled (docs/signatures.md)."""
+"""The groups of signature workers: who is a member, and what each has handled (docs/use/signatures.md)."""
 
 from __future__ import annotations
 

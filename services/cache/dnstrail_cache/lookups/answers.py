@@ -1,4 +1,4 @@
-"""The answers to requests: one function for each operation, found by the type of its request (docs/lookups.md)."""
+"""The answers to requests: one function for each operation, by the type of its request (docs/reference/lookups.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The open connections in pages, each connection with the name that it means (docs/trails.md)."""
+"""The open connections in pages, each connection with the name that it means (docs/use/lookups.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of an address, the likeliest for one connection first (docs/trails.md)."""
+"""The names of an address, the likeliest for one connection first (docs/inside/image.md)."""
 
 from __future__ import annotations
 

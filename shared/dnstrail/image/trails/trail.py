@@ -1,4 +1,4 @@
-"""Trails: the paths from questions to a key, with their evidence, ranked (docs/trails.md)."""
+"""Trails: the paths from questions to a key, with their evidence, ranked (docs/inside/image.md)."""
 
 from __future__ import annotations
 
